@@ -1,0 +1,111 @@
+"""Settings as dataclasses: one definition serves YAML files, ROS parameters and ``--help``.
+
+A settings class is a frozen dataclass whose fields are made with :func:`param`. Files have the form of
+ROS 2 parameter files, so the same file serves ``ros2 launch`` and the pipeline without ROS.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+T = TypeVar("T")
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message says where, what was wanted and what was found."""
+
+
+def param(
+    default: Any,
+    doc: str,
+    *,
+    ge: float | None = None,
+    le: float | None = None,
+    choices: tuple[str, ...] | None = None,
+) -> Any:
+    """A dataclass field with its documentation and allowed range (inclusive) or choices."""
+    metadata = {"doc": doc, "ge": ge, "le": le, "choices": choices}
+    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
+        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` with the most similar valid name, or all of them where none is similar."""
+    names = sorted(valid)
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f" Did you mean '{match[0]}'?" if match else f" Valid: {', '.join(names)}."
+
+
+def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
+    """Make a settings object from plain values (nested mappings for nested dataclasses).
+
+    Args:
+        cls: A dataclass.
+        values: Plain values as read from YAML; missing ones take their default.
+        where: Shown in messages, e.g. ``config/stvla.yaml: guidance``.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, or out of range.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: wanted a mapping of settings, got {type(values).__name__} {values!r}.")
+    types = get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in values:
+        if name not in fields:
+            raise ConfigError(f"{where}: unknown setting '{name}'.{closest(str(name), fields)}")
+    checked = {
+        name: _checked(types[name], fields[name].metadata, value, f"{where}.{name}") for name, value in values.items()
+    }
+    return cls(**checked)
+
+
+def _checked(kind: Any, metadata: Mapping[str, Any], value: Any, where: str) -> Any:
+    if dataclasses.is_dataclass(kind):
+        return build(kind, value, where)  # type: ignore[arg-type]
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    plain = getattr(kind, "__origin__", kind)
+    if plain is tuple and isinstance(value, list):
+        value = tuple(value)
+    if isinstance(plain, type) and (not isinstance(value, plain) or (plain is not bool and isinstance(value, bool))):
+        raise ConfigError(f"{where}: wanted {plain.__name__}, got {type(value).__name__} {value!r}.")
+    check_range(metadata, value, where)
+    return value
+
+
+def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
+    """Raise ConfigError when ``value`` is outside the field's range or choices. NaN is always outside."""
+    ge, le, choices = metadata.get("ge"), metadata.get("le"), metadata.get("choices")
+    if (ge is not None and not value >= ge) or (le is not None and not value <= le):
+        wanted = f"{'-inf' if ge is None else ge} to {'inf' if le is None else le}"
+        raise ConfigError(f"{where}: wanted {wanted}, got {value!r}.")
+    if choices is not None and value not in choices:
+        raise ConfigError(f"{where}: wanted one of {', '.join(choices)}, got {value!r}.{closest(str(value), choices)}")
+
+
+def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a ROS 2 parameter file: node name -> its parameters.
+
+    Raises:
+        ConfigError: The file is missing, is not YAML, or a node lacks ``ros__parameters``.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text()) or {}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: wanted node names at the top level, got {type(content).__name__}.")
+    for node, section in content.items():
+        if not isinstance(section, dict) or set(section) != {"ros__parameters"}:
+            raise ConfigError(f"{path}: node '{node}': wanted exactly one key 'ros__parameters'.")
+    return {node.lstrip("/"): section["ros__parameters"] or {} for node, section in content.items()}

@@ -1,0 +1,110 @@
+"""Typed outcomes, the one exception that carries them, and the cancel token.
+
+Every way in which a task, plan, keypose or motion can end has one code here. The numbers are the
+constants of ``stvla_msgs/msg/Outcome``; a test keeps the two in step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from enum import IntEnum
+
+
+class OutcomeCode(IntEnum):
+    """How something ended. ``OK`` alone means success."""
+
+    OK = 0
+    INVALID_GOAL = 1  # empty, too long, or control characters in the instruction
+    GOAL_NOT_GROUNDED = 2  # the planner cannot find in the image what the words name
+    REPLY_UNPARSABLE = 3  # the model answered, but not with a plan
+    LIFT_NO_DEPTH = 4  # no valid depth near the start of the path
+    LIFT_IMPLAUSIBLE = 5  # the lifted path leaves the workspace or enters a surface
+    MASK_EMPTY = 6  # nothing that the tube touches is left to act on
+    KEYPOSE_OUT_OF_BOUNDS = 7  # not finite, or outside the workspace
+    NO_IK = 8
+    NO_PATH = 9
+    COLLISION = 10  # start or straight-line motion in collision
+    REFLEX = 11  # the robot stopped itself (contact force, limit)
+    GRASP_FAILED = 12  # the gripper closed on nothing
+    STALE_IMAGE = 13  # no camera image young enough
+    STALE_STATE = 14  # no joint state young enough
+    SERVER_TIMEOUT = 15  # a stage did not answer before its deadline
+    NODE_LOST = 16  # a node stopped sending heartbeats
+    CONTROLLER_FAILED = 17  # the controller refused or aborted a trajectory
+    STEP_LIMIT = 18  # ran out of keyposes; never a success
+    NO_PROGRESS = 19  # the policy sees nothing left to do, the planner sees the task unfinished
+    CANCELED = 20
+    PREEMPTED = 21
+    INTERNAL = 22  # a defect in this software
+
+
+class StageError(Exception):
+    """A stage could not do its work, for a reason that an operator can read.
+
+    Attributes:
+        code: The typed reason; never ``OK``.
+        sentence: One sentence: what was wanted, what was found, what to do.
+    """
+
+    def __init__(self, code: OutcomeCode, sentence: str) -> None:
+        if code is OutcomeCode.OK:
+            raise ValueError("StageError needs a failure code, got OK")
+        super().__init__(f"{code.name}: {sentence}")
+        self.code = code
+        self.sentence = sentence
+
+
+class CancelToken:
+    """Tells long work to end, and why. Thread safe; the first reason stays."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._set = threading.Event()
+        self._reason: StageError | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    def cancel(self, code: OutcomeCode = OutcomeCode.CANCELED, sentence: str = "Canceled by the operator.") -> None:
+        """Set the token and call every listener once."""
+        with self._lock:
+            if self._reason is not None:
+                return
+            self._reason = StageError(code, sentence)
+            self._set.set()
+            listeners, self._listeners = self._listeners, []
+        for listener in listeners:
+            listener()
+
+    def is_set(self) -> bool:
+        return self._set.is_set()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep until canceled or ``timeout_s`` passed; True when canceled."""
+        return self._set.wait(timeout_s)
+
+    def raise_if_set(self) -> None:
+        """Raise the reason given to :meth:`cancel`, if it was called.
+
+        Raises:
+            StageError: With the code and sentence of the cancel.
+        """
+        if self._reason is not None:
+            raise StageError(self._reason.code, self._reason.sentence)
+
+    def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` on cancel (at once if already canceled).
+
+        Returns:
+            A function that takes the listener away again.
+        """
+        with self._lock:
+            if self._reason is None:
+                self._listeners.append(listener)
+                return lambda: self._remove(listener)
+        listener()
+        return lambda: None
+
+    def _remove(self, listener: Callable[[], None]) -> None:
+        with self._lock:
+            if listener in self._listeners:
+                self._listeners.remove(listener)

@@ -1,0 +1,271 @@
+"""The ST-VLA loop (paper Alg. 1): look, draw, lift, mask, predict, move; look again every k keyposes.
+
+:func:`run_task` is the only place where the loop stands. It knows three verbs (:class:`Stages`). In one
+process they are direct calls (:class:`LocalStages`); over ROS the task node gives it the same verbs as
+action clients. Nothing here imports ROS.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.interfaces import FrameSource, Guide, KeyposeExecutor, Planner, Policy, Robot
+from stvla_ros.types import HISTORY, Guidance, Keypose, Observation, Outcome, PlanRequest, Trace3d, TracePlan
+
+MAX_INSTRUCTION_CHARS = 1000
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the loop."""
+
+    keyposes_per_plan: int = param(2, "k: keyposes executed before the planner looks again", ge=1, le=25)
+    max_keyposes: int = param(25, "keyposes after which the task ends with STEP_LIMIT", ge=1, le=200)
+    max_failures: int = param(3, "failed keyposes in a row after which the task ends", ge=1, le=10)
+    plan_hold_s: float = param(30.0, "how long the last valid plan serves while replanning fails [s]", ge=0.0, le=600.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What the operator sees while a task runs."""
+
+    phase: str  # planning, predicting, moving
+    sub_instruction: str
+    step: int
+    plan_id: str
+    keypose: Keypose | None
+    elapsed_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """How a task ended. ``outcome.times_s`` has the seconds per phase and in total."""
+
+    outcome: Outcome
+    keyposes: tuple[Keypose, ...]
+    replans: int
+
+
+class Stages(Protocol):
+    """The three verbs of the loop. Each raises StageError and returns soon after ``cancel`` is set."""
+
+    def plan(self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken) -> TracePlan:
+        """Draw a path on an image not older than ``not_before_ns``."""
+        ...
+
+    def predict(
+        self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> Keypose | None:
+        """The next keypose on the plan, from an image not older than ``not_before_ns``; None: path complete."""
+        ...
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        """Move."""
+        ...
+
+    def now_ns(self) -> int:
+        """The clock that stamps images."""
+        ...
+
+
+def check_instruction(text: str) -> str:
+    """The instruction without surrounding blanks.
+
+    Raises:
+        StageError: INVALID_GOAL when it is empty, longer than 1000 characters, or has control characters.
+    """
+    words = text.strip()
+    if not words:
+        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what to do, e.g. 'Put the red block in the plate.'")
+    if len(words) > MAX_INSTRUCTION_CHARS:
+        raise StageError(OutcomeCode.INVALID_GOAL, f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are taken.")
+    if not words.isprintable():
+        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction has control characters: send one line of plain text.")
+    return words
+
+
+def run_task(
+    stages: Stages,
+    instruction: str,
+    config: LoopConfig,
+    cancel: CancelToken,
+    report: Callable[[Progress], None] = lambda _: None,
+    background: bool = True,
+) -> TaskResult:
+    """Carry out one instruction.
+
+    Args:
+        stages: Where the work is done.
+        instruction: The operator's words.
+        config: Settings.
+        cancel: Ends the task at any point with its own code.
+        report: Called at every change of phase.
+        background: Replan beside motion (a robot); False replans between keyposes, so that runs repeat exactly.
+
+    Returns:
+        The typed result; failures are returned, not raised.
+    """
+    loop = _Loop(stages, config, cancel, report)
+    try:
+        with ThreadPoolExecutor(1, "replan") as pool:
+            loop.run(check_instruction(instruction), pool if background else None)
+        outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
+    except StageError as error:
+        outcome = Outcome(error.code, error.sentence)
+    times = {**loop.times_s, "total": time.monotonic() - loop.started}
+    return TaskResult(replace(outcome, times_s=times), tuple(loop.history), loop.replans)
+
+
+@dataclass
+class _Loop:
+    """The state of one task."""
+
+    stages: Stages
+    config: LoopConfig
+    cancel: CancelToken
+    report: Callable[[Progress], None]
+    history: list[Keypose] = field(default_factory=list)
+    times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
+    replans: int = 0
+    failures: int = 0
+    fresh_ns: int = 0  # images older than this show the scene before the last motion
+    started: float = field(default_factory=time.monotonic)
+    accepted: float = 0.0  # when the current plan was accepted
+    last: Keypose | None = None
+
+    def run(self, instruction: str, pool: ThreadPoolExecutor | None) -> None:
+        plan = self._look(instruction, None)
+        pending: Future[TracePlan] | None = None
+        on_plan = 0  # keyposes executed on the current plan
+        while not plan.finished:
+            if len(self.history) >= self.config.max_keyposes:
+                raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
+            keypose = self._predict(plan)
+            if keypose is None:
+                self._need_progress(on_plan)
+                pending = None
+                plan, on_plan = self._look(instruction, plan), 0
+                continue
+            on_plan += self._move(plan, keypose)
+            if self.failures:
+                pending = None
+                plan, on_plan = self._look(instruction, plan), 0
+            elif pending is None and on_plan >= self.config.keyposes_per_plan:
+                if pool is None:
+                    plan, on_plan = self._refresh(lambda: self._plan(instruction), plan), 0
+                else:
+                    pending = pool.submit(self._plan, instruction)
+            elif pending is not None and pending.done():
+                plan, on_plan = self._refresh(pending.result, plan), 0
+                pending = None
+
+    def _plan(self, instruction: str) -> TracePlan:
+        return self.stages.plan(instruction, tuple(self.history), self.fresh_ns, self.cancel)
+
+    def _look(self, instruction: str, old: TracePlan | None) -> TracePlan:
+        """Plan now and wait for it."""
+        self._tell("planning", old)
+        with self._clock("planning"):
+            plan = self._plan(instruction)
+        self.replans += old is not None
+        self.accepted = time.monotonic()
+        return plan
+
+    def _refresh(self, result: Callable[[], TracePlan], old: TracePlan) -> TracePlan:
+        """The new plan if there is one and it is newer; else the old one, for a bounded time."""
+        try:
+            plan = result()
+        except StageError:
+            self.cancel.raise_if_set()
+            if time.monotonic() - self.accepted > self.config.plan_hold_s:
+                raise
+            return old
+        if plan.image_stamp_ns <= old.image_stamp_ns:
+            return old
+        self.replans += 1
+        self.accepted = time.monotonic()
+        return plan
+
+    def _predict(self, plan: TracePlan) -> Keypose | None:
+        self._tell("predicting", plan)
+        with self._clock("predicting"):
+            return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
+
+    def _need_progress(self, on_plan: int) -> None:
+        """A complete path on which nothing was done, twice in a row, means that planner and policy disagree."""
+        self.failures = 0 if on_plan else self.failures + 1
+        if self.failures >= self.config.max_failures:
+            raise StageError(OutcomeCode.NO_PROGRESS, "The policy sees nothing left to do, but the planner does not see the task finished.")
+
+    def _move(self, plan: TracePlan, keypose: Keypose) -> int:
+        """Execute; 1 when it worked. A failed keypose ends the task only when several in a row fail."""
+        self.last = keypose
+        self._tell("moving", plan)
+        try:
+            with self._clock("moving"):
+                self.stages.execute(plan, keypose, self.cancel)
+        except StageError:
+            self.cancel.raise_if_set()
+            self.failures += 1
+            if self.failures >= self.config.max_failures:
+                raise
+        else:
+            self.failures = 0
+            self.history.append(replace(keypose, stamp_ns=self.stages.now_ns()))
+        self.fresh_ns = self.stages.now_ns()
+        return int(not self.failures)
+
+    def _tell(self, phase: str, plan: TracePlan | None) -> None:
+        self.cancel.raise_if_set()
+        sub, plan_id = (plan.sub_instruction, plan.plan_id) if plan else ("", "")
+        self.report(Progress(phase, sub, len(self.history), plan_id, self.last, time.monotonic() - self.started))
+
+    @contextmanager
+    def _clock(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times_s[phase] += time.monotonic() - start
+
+
+class LocalStages:
+    """All stages in this process: evaluation, data collection, tests, replay."""
+
+    def __init__(
+        self, camera: FrameSource, robot: Robot, planner: Planner, guide: Guide, policy: Policy, executor: KeyposeExecutor
+    ) -> None:
+        self._camera, self._robot = camera, robot
+        self._planner, self._guide, self._policy, self._executor = planner, guide, policy, executor
+        self._trace: Trace3d | None = None
+        self.guidance: Guidance | None = None
+        """The newest guidance, for recorders."""
+
+    def plan(self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken) -> TracePlan:
+        frame = self._camera.capture()
+        plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history))
+        if not plan.finished:
+            self._trace = self._guide.lift(plan, frame)
+        return plan
+
+    def predict(
+        self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> Keypose | None:
+        if self._trace is None or self._trace.plan_id != plan.plan_id:
+            raise StageError(OutcomeCode.INTERNAL, f"No lifted path for plan {plan.plan_id}.")
+        robot = self._robot.state()
+        self.guidance = self._guide.guide(self._trace, self._camera.capture(), robot)
+        return self._policy.predict(Observation(self.guidance, robot, history, plan.instruction))
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        return self._executor.execute(keypose, self._camera.capture(), self._trace, cancel)
+
+    def now_ns(self) -> int:
+        return self._robot.state().stamp_ns

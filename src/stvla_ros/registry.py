@@ -1,0 +1,59 @@
+"""Backends by kind and name, imported only when one is asked for.
+
+To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
+kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from stvla_ros.config import ConfigError, build, closest
+
+BACKENDS: dict[str, dict[str, str]] = {
+    "planner": {
+        "colour": "stvla_ros.planning.colour:ColourPlanner",
+    },
+    "segmenter": {
+        "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",
+    },
+    "policy": {
+        "scripted": "stvla_ros.policy.scripted:ScriptedPolicy",
+    },
+    "motion": {
+        "roboplan": "stvla_ros.motion.roboplan:RoboplanPlanner",
+        "ompl": "stvla_ros.motion.ompl:OmplPlanner",
+    },
+}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names of the backends of a kind."""
+    return tuple(BACKENDS[kind])
+
+
+def load(kind: str, name: str) -> Any:
+    """The class of a backend.
+
+    Raises:
+        ConfigError: Unknown name, or a package that the backend needs is not installed.
+    """
+    if name not in BACKENDS[kind]:
+        raise ConfigError(f"{kind}: no backend '{name}'.{closest(name, BACKENDS[kind])}")
+    module, attribute = BACKENDS[kind][name].split(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{kind} '{name}' needs the Python package '{error.name}': install it first.") from error
+
+
+def create(kind: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+    """Make a backend from plain settings (those of the section named like the backend).
+
+    Raises:
+        ConfigError: Unknown backend or setting.
+    """
+    cls = load(kind, name)
+    return cls(build(cls.Config, settings or {}, f"{kind}.{name}"))
