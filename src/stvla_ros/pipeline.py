@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from threading import Thread
+from typing import Protocol, TypeAlias
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -54,9 +55,14 @@ class TaskResult:
 
 
 class Stages(Protocol):
-    """The three verbs of the loop. Each raises StageError and returns soon after ``cancel`` is set."""
+    """The three verbs of the loop. Each raises StageError and returns soon after ``cancel`` is set.
 
-    def plan(self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken) -> TracePlan:
+    A plan serves from the moment it is drawn: ``predict`` may use the plan that it is given or a newer one.
+    """
+
+    def plan(
+        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> TracePlan:
         """Draw a path on an image not older than ``not_before_ns``."""
         ...
 
@@ -83,12 +89,31 @@ def check_instruction(text: str) -> str:
     """
     words = text.strip()
     if not words:
-        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what to do, e.g. 'Put the red block in the plate.'")
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, "The instruction is empty: say what to do, e.g. 'Put the red block in the plate.'"
+        )
     if len(words) > MAX_INSTRUCTION_CHARS:
-        raise StageError(OutcomeCode.INVALID_GOAL, f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are taken.")
+        raise StageError(
+            OutcomeCode.INVALID_GOAL,
+            f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are taken.",
+        )
     if not words.isprintable():
-        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction has control characters: send one line of plain text.")
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, "The instruction has control characters: send one line of plain text."
+        )
     return words
+
+
+RETRYABLE = frozenset(
+    {
+        OutcomeCode.NO_IK,
+        OutcomeCode.NO_PATH,
+        OutcomeCode.COLLISION,
+        OutcomeCode.GRASP_FAILED,
+        OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+    }
+)
+"""Failures of one keypose after which looking again may help. All others end the task."""
 
 
 def run_task(
@@ -112,15 +137,78 @@ def run_task(
     Returns:
         The typed result; failures are returned, not raised.
     """
-    loop = _Loop(stages, config, cancel, report)
+    replanner = _Background(cancel) if background else _Inline(cancel)
+    loop = _Loop(stages, config, cancel, report, replanner)
     try:
-        with ThreadPoolExecutor(1, "replan") as pool:
-            loop.run(check_instruction(instruction), pool if background else None)
+        loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
         outcome = Outcome(error.code, error.sentence)
+    finally:
+        replanner.drop()
     times = {**loop.times_s, "total": time.monotonic() - loop.started}
     return TaskResult(replace(outcome, times_s=times), tuple(loop.history), loop.replans)
+
+
+PlanCall: TypeAlias = Callable[[CancelToken], TracePlan]
+
+
+class _Inline:
+    """Plans when asked for the result, so that a run repeats exactly."""
+
+    def __init__(self, cancel: CancelToken) -> None:
+        self._cancel = cancel
+        self.pending: PlanCall | None = None
+
+    def start(self, plan: PlanCall) -> None:
+        self.pending = plan
+
+    def ready(self) -> bool:
+        return self.pending is not None
+
+    def take(self) -> TracePlan:
+        assert self.pending is not None
+        plan, self.pending = self.pending, None
+        return plan(self._cancel)
+
+    def drop(self) -> None:
+        self.pending = None
+
+
+class _Background:
+    """One plan at a time in a thread beside the motion. Dropping a plan cancels it without waiting."""
+
+    def __init__(self, cancel: CancelToken) -> None:
+        self._task_cancel = cancel
+        self._cancel = CancelToken()
+        self.pending: Future[TracePlan] | None = None
+
+    def start(self, plan: PlanCall) -> None:
+        token, future = CancelToken(), Future[TracePlan]()
+        forget = self._task_cancel.on_cancel(lambda: token.cancel(sentence="The task was canceled."))
+
+        def work() -> None:
+            try:
+                future.set_result(plan(token))
+            except Exception as error:  # handed to take(), which raises it in the loop
+                future.set_exception(error)
+            finally:
+                forget()
+
+        self._cancel, self.pending = token, future
+        Thread(target=work, name="replan", daemon=True).start()
+
+    def ready(self) -> bool:
+        return self.pending is not None and self.pending.done()
+
+    def take(self) -> TracePlan:
+        assert self.pending is not None
+        future, self.pending = self.pending, None
+        return future.result()
+
+    def drop(self) -> None:
+        self._cancel.cancel(sentence="A newer plan was asked for.")
+        self.pending = None
 
 
 @dataclass
@@ -131,57 +219,51 @@ class _Loop:
     config: LoopConfig
     cancel: CancelToken
     report: Callable[[Progress], None]
+    replanner: _Inline | _Background
     history: list[Keypose] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
     replans: int = 0
-    failures: int = 0
+    failures: int = 0  # keyposes in a row that failed
+    idle_plans: int = 0  # plans in a row on which the policy found nothing to do
+    on_plan: int = 0  # keyposes executed on the current plan
     fresh_ns: int = 0  # images older than this show the scene before the last motion
     started: float = field(default_factory=time.monotonic)
     accepted: float = 0.0  # when the current plan was accepted
     last: Keypose | None = None
 
-    def run(self, instruction: str, pool: ThreadPoolExecutor | None) -> None:
-        plan = self._look(instruction, None)
-        pending: Future[TracePlan] | None = None
-        on_plan = 0  # keyposes executed on the current plan
+    def run(self, instruction: str) -> None:
+        def draw(cancel: CancelToken) -> TracePlan:
+            return self.stages.plan(instruction, tuple(self.history), self.fresh_ns, cancel)
+
+        plan = self._look(draw, None)
         while not plan.finished:
             if len(self.history) >= self.config.max_keyposes:
                 raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
             keypose = self._predict(plan)
             if keypose is None:
-                self._need_progress(on_plan)
-                pending = None
-                plan, on_plan = self._look(instruction, plan), 0
-                continue
-            on_plan += self._move(plan, keypose)
-            if self.failures:
-                pending = None
-                plan, on_plan = self._look(instruction, plan), 0
-            elif pending is None and on_plan >= self.config.keyposes_per_plan:
-                if pool is None:
-                    plan, on_plan = self._refresh(lambda: self._plan(instruction), plan), 0
-                else:
-                    pending = pool.submit(self._plan, instruction)
-            elif pending is not None and pending.done():
-                plan, on_plan = self._refresh(pending.result, plan), 0
-                pending = None
+                self._count_idle()
+                plan = self._look(draw, plan)
+            elif not self._move(plan, keypose):
+                plan = self._look(draw, plan)
+            else:
+                if self.replanner.pending is None and self.on_plan >= self.config.keyposes_per_plan:
+                    self.replanner.start(draw)
+                if self.replanner.ready():
+                    plan = self._refresh(plan)
 
-    def _plan(self, instruction: str) -> TracePlan:
-        return self.stages.plan(instruction, tuple(self.history), self.fresh_ns, self.cancel)
-
-    def _look(self, instruction: str, old: TracePlan | None) -> TracePlan:
+    def _look(self, draw: PlanCall, old: TracePlan | None) -> TracePlan:
         """Plan now and wait for it."""
+        self.replanner.drop()
         self._tell("planning", old)
         with self._clock("planning"):
-            plan = self._plan(instruction)
+            plan = draw(self.cancel)
         self.replans += old is not None
-        self.accepted = time.monotonic()
-        return plan
+        return self._accept(plan)
 
-    def _refresh(self, result: Callable[[], TracePlan], old: TracePlan) -> TracePlan:
-        """The new plan if there is one and it is newer; else the old one, for a bounded time."""
+    def _refresh(self, old: TracePlan) -> TracePlan:
+        """The plan that is ready if it is newer; else the old one, for a bounded time."""
         try:
-            plan = result()
+            plan = self.replanner.take()
         except StageError:
             self.cancel.raise_if_set()
             if time.monotonic() - self.accepted > self.config.plan_hold_s:
@@ -190,7 +272,10 @@ class _Loop:
         if plan.image_stamp_ns <= old.image_stamp_ns:
             return old
         self.replans += 1
-        self.accepted = time.monotonic()
+        return self._accept(plan)
+
+    def _accept(self, plan: TracePlan) -> TracePlan:
+        self.accepted, self.on_plan = time.monotonic(), 0
         return plan
 
     def _predict(self, plan: TracePlan) -> Keypose | None:
@@ -198,29 +283,34 @@ class _Loop:
         with self._clock("predicting"):
             return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
 
-    def _need_progress(self, on_plan: int) -> None:
-        """A complete path on which nothing was done, twice in a row, means that planner and policy disagree."""
-        self.failures = 0 if on_plan else self.failures + 1
-        if self.failures >= self.config.max_failures:
-            raise StageError(OutcomeCode.NO_PROGRESS, "The policy sees nothing left to do, but the planner does not see the task finished.")
+    def _count_idle(self) -> None:
+        """Several plans in a row without anything to do on them: planner and policy disagree."""
+        self.idle_plans = 0 if self.on_plan else self.idle_plans + 1
+        if self.idle_plans >= self.config.max_failures:
+            raise StageError(
+                OutcomeCode.NO_PROGRESS,
+                "The policy sees nothing left to do, but the planner does not see the task finished.",
+            )
 
-    def _move(self, plan: TracePlan, keypose: Keypose) -> int:
-        """Execute; 1 when it worked. A failed keypose ends the task only when several in a row fail."""
+    def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
+        """Execute one keypose. False when it failed and looking again may help."""
         self.last = keypose
         self._tell("moving", plan)
         try:
             with self._clock("moving"):
                 self.stages.execute(plan, keypose, self.cancel)
-        except StageError:
+        except StageError as error:
             self.cancel.raise_if_set()
             self.failures += 1
-            if self.failures >= self.config.max_failures:
+            if error.code not in RETRYABLE or self.failures >= self.config.max_failures:
                 raise
-        else:
-            self.failures = 0
-            self.history.append(replace(keypose, stamp_ns=self.stages.now_ns()))
-        self.fresh_ns = self.stages.now_ns()
-        return int(not self.failures)
+            return False
+        finally:
+            self.fresh_ns = self.stages.now_ns()
+        self.failures = 0
+        self.on_plan += 1
+        self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
+        return True
 
     def _tell(self, phase: str, plan: TracePlan | None) -> None:
         self.cancel.raise_if_set()
@@ -240,32 +330,38 @@ class LocalStages:
     """All stages in this process: evaluation, data collection, tests, replay."""
 
     def __init__(
-        self, camera: FrameSource, robot: Robot, planner: Planner, guide: Guide, policy: Policy, executor: KeyposeExecutor
+        self,
+        camera: FrameSource,
+        robot: Robot,
+        planner: Planner,
+        guide: Guide,
+        policy: Policy,
+        executor: KeyposeExecutor,
     ) -> None:
         self._camera, self._robot = camera, robot
         self._planner, self._guide, self._policy, self._executor = planner, guide, policy, executor
-        self._trace: Trace3d | None = None
+        self._traces: dict[str, Trace3d] = {}  # of the last two plans: a new one may be drawn while the old one serves
         self.guidance: Guidance | None = None
         """The newest guidance, for recorders."""
 
-    def plan(self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken) -> TracePlan:
+    def plan(
+        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> TracePlan:
         frame = self._camera.capture()
         plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history))
         if not plan.finished:
-            self._trace = self._guide.lift(plan, frame)
+            self._traces = {**dict(list(self._traces.items())[-1:]), plan.plan_id: self._guide.lift(plan, frame)}
         return plan
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
     ) -> Keypose | None:
-        if self._trace is None or self._trace.plan_id != plan.plan_id:
-            raise StageError(OutcomeCode.INTERNAL, f"No lifted path for plan {plan.plan_id}.")
         robot = self._robot.state()
-        self.guidance = self._guide.guide(self._trace, self._camera.capture(), robot)
+        self.guidance = self._guide.guide(self._traces[plan.plan_id], self._camera.capture(), robot)
         return self._policy.predict(Observation(self.guidance, robot, history, plan.instruction))
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        return self._executor.execute(keypose, self._camera.capture(), self._trace, cancel)
+        return self._executor.execute(keypose, self._camera.capture(), self._traces[plan.plan_id], cancel)
 
     def now_ns(self) -> int:
         return self._robot.state().stamp_ns
