@@ -1,0 +1,94 @@
+"""``summary.json``: what was asked, how it ended, how long it took, with what it was run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stvla_ros import __version__
+from stvla_ros.types import Outcome
+
+SCHEMA = 1
+PACKAGES = ("numpy", "scipy", "mujoco", "roboplan-core", "ruckig", "ompl", "opencv-python-headless", "ros-rclpy")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One run.
+
+    Attributes:
+        instruction: The operator's words.
+        outcome: Name of the outcome code; ``OK`` alone means that the stack calls the task done.
+        outcome_code: Its number.
+        sentence: One sentence for the operator.
+        success: The simulator's verdict; None where nobody judged.
+        success_detail: What the simulator measured.
+        task: Name of the simulated task, if any.
+        seed: Of the scene.
+        keyposes: Executed.
+        replans: Plans accepted after the first.
+        times_s: Seconds per phase; ``total`` is the whole episode.
+        idle_share: Part of the time between first and last motion in which neither arm nor gripper moved.
+        events: Changes of phase: elapsed seconds, phase, step, sub-instruction.
+        parameters: What differed from the shipped parameter file, and the backends.
+        versions: Of the packages that matter.
+    """
+
+    instruction: str
+    outcome: str
+    outcome_code: int
+    sentence: str
+    success: bool | None
+    success_detail: str
+    task: str
+    seed: int | None
+    keyposes: int
+    replans: int
+    times_s: Mapping[str, float]
+    idle_share: float | None
+    events: tuple[Mapping[str, Any], ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    schema: int = SCHEMA
+
+    def write(self, directory: Path) -> Path:
+        """Write ``summary.json``."""
+        path = directory / "summary.json"
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        return path
+
+
+def versions() -> dict[str, str]:
+    """Versions of this project, of Python, and of the installed packages among :data:`PACKAGES`."""
+    found = {"stvla": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def idle_share(outcome: Outcome, events: tuple[Mapping[str, Any], ...]) -> float | None:
+    """Time without motion between the start of the first and the end of the last motion, as a share of it.
+
+    Args:
+        outcome: Its times need ``motion``; ``gripper`` counts as motion.
+        events: Changes of phase (``elapsed_s``, ``phase``).
+
+    Returns:
+        0 to 1, or None where nothing moved.
+    """
+    starts = [event["elapsed_s"] for event in events if event["phase"] == "moving"]
+    if not starts or "motion" not in outcome.times_s:
+        return None
+    after = [event["elapsed_s"] for event in events if event["elapsed_s"] > starts[-1]]
+    end = after[0] if after else outcome.times_s.get("total", starts[-1])
+    span = end - starts[0]
+    busy = outcome.times_s["motion"] + outcome.times_s.get("gripper", 0.0)
+    return min(1.0, max(0.0, 1.0 - busy / span)) if span > 0 else None
