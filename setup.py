@@ -1,0 +1,34 @@
+"""The ament_python package stvla_ros; its sources lie under src/."""
+
+from glob import glob
+
+from setuptools import find_packages, setup
+
+NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "composed")
+
+setup(
+    name="stvla_ros",
+    version="0.1.0",
+    description="ST-VLA (arXiv 2603.13788) on ROS 2: a language goal moves a robot arm along a traced path.",
+    license="Apache-2.0",
+    maintainer="stvla maintainers",
+    maintainer_email="maintainers@stvla.dev",
+    python_requires=">=3.11",
+    install_requires=["setuptools"],
+    package_dir={"": "src"},
+    packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
+    package_data={"": ["py.typed"]},
+    zip_safe=False,
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/stvla_ros"]),
+        ("share/stvla_ros", ["package.xml"]),
+        ("share/stvla_ros/launch", glob("launch/*.py")),
+        ("share/stvla_ros/config", glob("config/*")),
+    ],
+    entry_points={
+        "console_scripts": [
+            "stvla = stvla_ros.cli:main",
+            *(f"{node} = stvla_ros.nodes.{node}:main" for node in NODES),
+        ]
+    },
+)
