@@ -47,7 +47,11 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class TaskResult:
-    """How a task ended. ``outcome.times_s`` has the seconds per phase and in total."""
+    """How a task ended.
+
+    ``outcome.times_s`` has the seconds per phase (planning, predicting, moving), the executor's own parts of
+    ``moving`` (motion planning, motion, gripper) and the ``total``.
+    """
 
     outcome: Outcome
     keyposes: tuple[Keypose, ...]
@@ -143,11 +147,21 @@ def run_task(
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
-        outcome = Outcome(error.code, error.sentence)
+        outcome = _ended(error, cancel)
     finally:
         replanner.drop()
     times = {**loop.times_s, "total": time.monotonic() - loop.started}
     return TaskResult(replace(outcome, times_s=times), tuple(loop.history), loop.replans)
+
+
+def _ended(error: StageError, cancel: CancelToken) -> Outcome:
+    """A stage that was interrupted knows only that it was canceled; the token knows why."""
+    try:
+        if error.code is OutcomeCode.CANCELED:
+            cancel.raise_if_set()
+    except StageError as reason:
+        error = reason
+    return Outcome(error.code, error.sentence)
 
 
 PlanCall: TypeAlias = Callable[[CancelToken], TracePlan]
@@ -298,7 +312,7 @@ class _Loop:
         self._tell("moving", plan)
         try:
             with self._clock("moving"):
-                self.stages.execute(plan, keypose, self.cancel)
+                outcome = self.stages.execute(plan, keypose, self.cancel)
         except StageError as error:
             self.cancel.raise_if_set()
             self.failures += 1
@@ -307,6 +321,8 @@ class _Loop:
             return False
         finally:
             self.fresh_ns = self.stages.now_ns()
+        for part, seconds in outcome.times_s.items():
+            self.times_s[part] = self.times_s.get(part, 0.0) + seconds
         self.failures = 0
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))

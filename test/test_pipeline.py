@@ -1,0 +1,317 @@
+"""The loop with small in-memory stages: no camera, no robot, no ROS."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline import RETRYABLE, LoopConfig, Progress, TaskResult, check_instruction, run_task
+from stvla_ros.types import WAYPOINTS, Keypose, Outcome, TracePlan
+
+INSTRUCTION = "Put the red block in the plate."
+SOON_S = 5.0
+
+
+def make_plan(number: int, stamp_ns: int, finished: bool = False) -> TracePlan:
+    uv, offset = np.zeros((WAYPOINTS, 2)), np.zeros(WAYPOINTS)
+    return TracePlan(
+        INSTRUCTION, f"step {number}", uv, 1.0, offset, number, finished, "test", "", stamp_ns, f"plan-{number}"
+    )
+
+
+@dataclass
+class Table:
+    """A job of ``todo`` keyposes. Every hook may raise, wait, or look; all calls are written down in order."""
+
+    todo: int = 5
+    on_plan: Callable[[int, CancelToken], None] = lambda number, cancel: None
+    on_predict: Callable[[int, CancelToken], None] = lambda done, cancel: None
+    on_execute: Callable[[int, CancelToken], None] = lambda done, cancel: None
+    stamp: Callable[[int, int], int] = lambda number, now: now
+    per_plan: int | None = None  # keyposes after which a plan's path is complete
+    done: int = 0
+    clock: int = 0
+    plans: int = 0
+    calls: list[str] = field(default_factory=list)
+    used: list[str] = field(default_factory=list)  # plan id of each prediction
+    not_before: list[int] = field(default_factory=list)
+    histories: list[int] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def plan(
+        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> TracePlan:
+        with self.lock:
+            number, self.plans = self.plans, self.plans + 1
+            finished, now = self.done >= self.todo, self.clock
+            self.calls.append("plan")
+            self.not_before.append(not_before_ns)
+        self.on_plan(number, cancel)
+        return make_plan(number, self.stamp(number, now), finished)
+
+    def predict(
+        self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> Keypose | None:
+        self.calls.append("predict")
+        self.used.append(plan.plan_id)
+        self.histories.append(len(history))
+        self.on_predict(self.done, cancel)
+        if self.done >= self.todo or (self.per_plan and self.used.count(plan.plan_id) > self.per_plan):
+            return None
+        return Keypose(np.eye(4), gripper_open=True)
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        self.calls.append("execute")
+        self.on_execute(self.done, cancel)
+        self.done += 1
+        self.clock += 1
+        return Outcome(OutcomeCode.OK, "There.", {"motion": 0.5, "gripper": 0.25})
+
+    def now_ns(self) -> int:
+        return self.clock
+
+
+def run(table: Table, background: bool = False, cancel: CancelToken | None = None, **settings: float) -> TaskResult:
+    config = LoopConfig(**settings)  # type: ignore[arg-type]
+    return run_task(table, INSTRUCTION, config, cancel or CancelToken(), background=background)
+
+
+def fail(code: OutcomeCode) -> Callable[[int, CancelToken], None]:
+    def hook(number: int, cancel: CancelToken) -> None:
+        raise StageError(code, "On purpose.")
+
+    return hook
+
+
+def until_canceled(at: int, reached: threading.Event | None = None) -> Callable[[int, CancelToken], None]:
+    """Work that lasts until it is canceled and, like a real stage, does not know why."""
+
+    def hook(number: int, cancel: CancelToken) -> None:
+        if number >= at:
+            if reached:
+                reached.set()
+            assert cancel.wait(SOON_S), "the stage was never told to stop"
+            raise StageError(OutcomeCode.CANCELED, "The stage was stopped.")
+
+    return hook
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_done_means_that_the_planner_sees_it_done(background: bool) -> None:
+    table = Table(todo=5)
+    result = run(table, background)
+    assert (result.outcome.code, len(result.keyposes), table.done) == (OutcomeCode.OK, 5, 5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_looks_again_every_k_keyposes(k: int) -> None:
+    table = Table(todo=6)
+    result = run(table, keyposes_per_plan=k)
+    executed = "".join({"plan": "|", "execute": "x", "predict": ""}[call] for call in table.calls)
+    assert executed == "|" + ("x" * k + "|") * (6 // k)
+    assert result.replans == 6 // k
+
+
+def test_history_is_the_last_three_and_plans_look_after_the_motion() -> None:
+    table = Table(todo=5)
+    result = run(table, keyposes_per_plan=2)
+    assert table.histories == [0, 1, 2, 3, 3, 3]
+    assert table.not_before == [0, 2, 4, 5]
+    assert [keypose.stamp_ns for keypose in result.keyposes] == [1, 2, 3, 4, 5]
+
+
+def test_replanning_runs_beside_the_motion() -> None:
+    """The second plan ends only once the third keypose moves: with a blocking replan this would deadlock."""
+    moving = threading.Event()
+
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number == 1:
+            assert moving.wait(SOON_S), "planning held up the motion"
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        if done == 2:
+            moving.set()
+            time.sleep(0.2)  # time for the plan to arrive
+
+    table = Table(todo=4, on_plan=on_plan, on_execute=on_execute)
+    assert run(table, background=True, keyposes_per_plan=2).outcome.ok
+    assert table.used[:4] == ["plan-0", "plan-0", "plan-0", "plan-1"]
+
+
+def test_an_older_plan_never_replaces_a_newer_one() -> None:
+    table = Table(todo=4, stamp=lambda number, now: 10 if number == 0 else 1)
+    result = run(table, keyposes_per_plan=1)
+    assert table.used[:4] == ["plan-0"] * 4
+    assert result.outcome.ok and result.replans == 1  # only the look that was asked for when the path was complete
+
+
+def test_a_complete_path_makes_the_planner_look_at_once() -> None:
+    table = Table(todo=4, per_plan=2)
+    result = run(table, background=True, keyposes_per_plan=25)
+    assert result.outcome.ok and table.used == ["plan-0"] * 3 + ["plan-1"] * 3
+
+
+def test_step_limit_is_no_success() -> None:
+    result = run(Table(todo=100), max_keyposes=7)
+    assert (result.outcome.code, len(result.keyposes)) == (OutcomeCode.STEP_LIMIT, 7)
+
+
+def test_planner_and_policy_that_disagree_end_with_no_progress() -> None:
+    class Stuck(Table):
+        def predict(self, *args: object) -> None:
+            return None
+
+    table = Stuck()
+    result = run(table, max_failures=3)
+    assert (result.outcome.code, table.plans, table.done) == (OutcomeCode.NO_PROGRESS, 3, 0)
+
+
+@pytest.mark.parametrize("code", sorted(RETRYABLE))
+def test_a_failed_keypose_makes_the_planner_look_again(code: OutcomeCode) -> None:
+    failures = iter([True, True, False, True, True])
+
+    def sometimes(done: int, cancel: CancelToken) -> None:
+        if next(failures, False):
+            raise StageError(code, "On purpose.")
+
+    table = Table(todo=3, on_execute=sometimes)
+    result = run(table, keyposes_per_plan=25, max_failures=3)
+    assert result.outcome.ok and len(result.keyposes) == 3  # failed ones are not history
+    assert result.replans == 5
+
+
+def test_the_same_failure_again_and_again_ends_the_task_with_its_code() -> None:
+    table = Table(on_execute=fail(OutcomeCode.NO_IK))
+    result = run(table, max_failures=3)
+    assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.NO_IK, 3)
+
+
+@pytest.mark.parametrize("code", [code for code in OutcomeCode if code not in RETRYABLE and code is not OutcomeCode.OK])
+def test_other_failures_of_a_motion_end_the_task_at_once(code: OutcomeCode) -> None:
+    table = Table(on_execute=fail(code))
+    result = run(table)
+    assert (result.outcome.code, table.calls.count("execute")) == (code, 1)
+
+
+@pytest.mark.parametrize("hook", ["on_plan", "on_predict"])
+@pytest.mark.parametrize("code", [OutcomeCode.GOAL_NOT_GROUNDED, OutcomeCode.STALE_IMAGE, OutcomeCode.MASK_EMPTY])
+def test_failures_of_the_first_look_end_the_task_without_motion(hook: str, code: OutcomeCode) -> None:
+    table = Table(**{hook: fail(code)})
+    result = run(table)
+    assert (result.outcome.code, table.done, result.keyposes) == (code, 0, ())
+
+
+def test_the_old_plan_serves_while_replanning_fails() -> None:
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if 1 <= number <= 3:
+            raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
+
+    table = Table(todo=4, on_plan=on_plan)
+    assert run(table, keyposes_per_plan=1, plan_hold_s=60.0).outcome.ok
+    assert table.used == ["plan-0"] * 4
+
+
+def test_the_old_plan_does_not_serve_for_ever() -> None:
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number:
+            raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
+
+    table = Table(todo=50, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.05))
+    result = run(table, keyposes_per_plan=1, plan_hold_s=0.3)
+    assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
+    assert 2 <= table.done < 20
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("hook", ["on_plan", "on_predict", "on_execute"])
+@pytest.mark.parametrize("at", [0, 2])
+@pytest.mark.parametrize("code", [OutcomeCode.CANCELED, OutcomeCode.PREEMPTED, OutcomeCode.NODE_LOST])
+def test_cancel_in_every_phase_keeps_its_reason(background: bool, hook: str, at: int, code: OutcomeCode) -> None:
+    reached, cancel = threading.Event(), CancelToken()
+    table = Table(todo=4, per_plan=1, **{hook: until_canceled(at, reached)})
+
+    def operator() -> None:
+        assert reached.wait(SOON_S)
+        cancel.cancel(code, "The operator said so.")
+
+    thread = threading.Thread(target=operator)
+    thread.start()
+    started = time.monotonic()
+    result = run(table, background, cancel, keyposes_per_plan=3)
+    thread.join()
+    assert (result.outcome.code, result.outcome.sentence) == (code, "The operator said so.")
+    assert time.monotonic() - started < SOON_S / 2
+    before = list(table.calls)
+    time.sleep(0.05)
+    assert table.calls == before, "the loop went on after its end"
+
+
+def test_a_canceled_token_never_starts() -> None:
+    cancel = CancelToken()
+    cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal came.")
+    table = Table()
+    assert run(table, cancel=cancel).outcome.code is OutcomeCode.PREEMPTED
+    assert table.calls == []
+
+
+def test_a_dropped_background_plan_is_told_to_stop() -> None:
+    """The task ends while a replan is under way: that work is canceled, and nobody waits for it."""
+    stopped = threading.Event()
+
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number == 1 and cancel.wait(SOON_S):
+            stopped.set()
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        if done == 1:
+            raise StageError(OutcomeCode.REFLEX, "Contact.")
+
+    started = time.monotonic()
+    table = Table(on_plan=on_plan, on_execute=on_execute)
+    result = run(table, background=True, keyposes_per_plan=1)
+    assert result.outcome.code is OutcomeCode.REFLEX and time.monotonic() - started < SOON_S / 2
+    assert stopped.wait(SOON_S)
+
+
+def test_a_defect_in_background_planning_is_not_swallowed() -> None:
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number:
+            raise ZeroDivisionError("a defect")
+
+    with pytest.raises(ZeroDivisionError):
+        run(Table(todo=20, on_plan=on_plan, on_execute=lambda *_: time.sleep(0.02)), background=True)
+
+
+@pytest.mark.parametrize("text", ["", "   ", "x" * 1001, "put\x00it", "two\nlines", "bell\x07"])
+def test_malformed_instructions_are_refused_before_anything_is_asked(text: str) -> None:
+    table = Table()
+    result = run_task(table, text, LoopConfig(), CancelToken())
+    assert result.outcome.code is OutcomeCode.INVALID_GOAL and len(result.outcome.sentence) < 200
+    assert table.calls == []
+
+
+def test_the_instruction_is_trimmed() -> None:
+    assert check_instruction("  Push the red button. ") == "Push the red button."
+
+
+def test_progress_tells_every_phase_in_order() -> None:
+    told: list[Progress] = []
+    run_task(Table(todo=2), INSTRUCTION, LoopConfig(), CancelToken(), told.append, background=False)
+    assert [p.phase for p in told] == ["planning"] + ["predicting", "moving"] * 2
+    assert [p.step for p in told] == [0, 0, 0, 1, 1]
+    assert told[1].plan_id == "plan-0" and told[2].keypose is not None
+    assert all(a.elapsed_s <= b.elapsed_s for a, b in zip(told, told[1:], strict=False))
+
+
+def test_times_are_per_phase_and_include_the_executors_parts() -> None:
+    table = Table(todo=4, on_execute=lambda done, cancel: time.sleep(0.01))
+    times = run(table).outcome.times_s
+    assert times["motion"] == pytest.approx(2.0) and times["gripper"] == pytest.approx(1.0)
+    assert times["moving"] >= 0.04
+    assert times["total"] >= times["planning"] + times["predicting"] + times["moving"]
