@@ -330,12 +330,14 @@ class MotionRequest(_Value):
         T_base_tcp: (4, 4) goal of the tool.
         world: Obstacles.
         straight: The tool must move on a straight line (approach, retreat, press).
+        gripper_m: Distance between the fingers during the motion.
     """
 
     start_q_rad: F64
     T_base_tcp: F64
     world: CollisionWorld
     straight: bool = False
+    gripper_m: float = 0.08
 
     def __post_init__(self) -> None:
         self._freeze("start_q_rad", np.float64, 7)
