@@ -70,5 +70,7 @@ def run(
             watch(line)
     tell("")
     if process.returncode:
-        tail = log.read_text(errors="replace").splitlines()[-15:]
-        raise SetupError("\n".join([*(f"  | {line}" for line in tail), f"{failure} The whole output: {log}"]))
+        lines = log.read_text(errors="replace").splitlines()
+        errors = [line for line in lines if "error" in line.lower()] or lines
+        print("\n".join(f"  | {line}" for line in errors[-10:]), file=sys.stderr)
+        raise SetupError(f"{failure} The whole output: {log}")

@@ -75,6 +75,7 @@ def _create(venv: Path) -> None:
 
 
 def _install(venv: Path, requirements: list[Path]) -> None:
+    """Install all pins. Only empy has no wheel; it is plain Python."""
     total = sum(len(re.findall(r"^\w.*==", path.read_text(), re.MULTILINE)) for path in requirements)
     seen = 0
 
@@ -86,8 +87,17 @@ def _install(venv: Path, requirements: list[Path]) -> None:
         elif line.startswith("Installing"):
             tell(f"unpacking {total} packages")
 
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "--no-deps", "--only-binary", ":all:"]
-    options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    pip = [venv / "bin" / "python", "-m", "pip", "install", "--no-deps"]
+    options = [
+        "--only-binary",
+        ":all:",
+        "--no-binary",
+        "empy",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--progress-bar",
+        "off",
+    ]
     files = [word for path in requirements for word in ("-r", str(path))]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     run(
