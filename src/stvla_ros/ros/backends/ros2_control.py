@@ -1,0 +1,225 @@
+"""An arm behind ros2_control: one trajectory action, one gripper action, joint states.
+
+Works with any controllers that speak ``control_msgs/FollowJointTrajectory`` and ``GripperCommand``:
+franka_ros2, and the simulated cell.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from action_msgs.msg import GoalStatus
+from control_msgs.action import FollowJointTrajectory, GripperCommand
+from control_msgs.msg import JointTolerance
+from rclpy.action import ActionClient
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.action_call import ActionCall
+from stvla_ros.ros.stopper import Stopper
+from stvla_ros.ros.trajectory import duration, trajectory_message
+from stvla_ros.types import JointPath, RobotState
+
+POLL_S = 0.01
+"""How often joint states are looked at while something moves."""
+
+
+@dataclass(frozen=True)
+class Ros2ControlConfig:
+    """Settings of the connection to the robot's controllers."""
+
+    arm_action: str = param(
+        "/panda_arm_controller/follow_joint_trajectory", "action of the arm's trajectory controller"
+    )
+    gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
+    joint_prefix: str = param("panda", "what joint names start with: panda, or fr3 for the newer arm")
+    gripper_effort_n: float = param(40.0, "force with which the fingers close [N]", ge=1.0, le=70.0)
+    path_tolerance_rad: float = param(
+        0.2, "how far a joint may be from its trajectory; 0: the controller's own [rad]", ge=0.0, le=1.0
+    )
+    goal_tolerance_rad: float = param(
+        0.01, "how far a joint may be from its goal; 0: the controller's own [rad]", ge=0.0, le=0.5
+    )
+    goal_time_s: float = param(1.5, "how late the arm may arrive [s]", ge=0.1, le=10.0)
+    standstill_rad_s: float = param(0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1)
+    accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
+    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=10.0)
+    gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
+
+
+class Ros2ControlRobot:
+    """:class:`stvla_ros.interfaces.Robot` over ROS 2 actions.
+
+    Call it from threads other than those that spin the node.
+
+    Args:
+        node: Where clients are made; must be spun by other threads.
+        state: Gives the newest joint state, raises STALE_STATE when it is too old.
+        config: Settings.
+    """
+
+    def __init__(self, node: Node, state: Callable[[], RobotState], config: Ros2ControlConfig) -> None:
+        self._state, self._config = state, config
+        self._names = [f"{config.joint_prefix}_joint{i}" for i in range(1, 8)]
+        group = ReentrantCallbackGroup()
+        self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action, callback_group=group)
+        self._gripper = ActionClient(node, GripperCommand, config.gripper_action, callback_group=group)
+        self._stopper = Stopper(node, [config.arm_action, config.gripper_action])
+
+    def state(self) -> RobotState:
+        """The newest state. Raises StageError STALE_STATE."""
+        return self._state()
+
+    def follow(self, path: JointPath, cancel: CancelToken) -> None:
+        """Track a path to its end; returns at standstill.
+
+        Raises:
+            StageError: The token's reason (the arm stands still then), REFLEX, CONTROLLER_FAILED, STALE_STATE.
+        """
+        cancel.raise_if_set()
+        self._find(self._arm, self._config.arm_action)
+        goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
+        goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
+        goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
+        goal.goal_time_tolerance = duration(self._config.goal_time_s)
+        limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
+        call = self._run(self._arm, goal, limit_s, cancel, "arm")
+        self._stand_still()
+        cancel.raise_if_set()
+        _check_arm(call)
+
+    def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
+        """Open or close; returns the width reached in metres.
+
+        Raises:
+            StageError: The token's reason, CONTROLLER_FAILED, STALE_STATE.
+        """
+        cancel.raise_if_set()
+        self._find(self._gripper, self._config.gripper_action)
+        goal = GripperCommand.Goal()
+        goal.command.position, goal.command.max_effort = width_m / 2, self._config.gripper_effort_n
+        call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
+        cancel.raise_if_set()
+        reached_m = self._fresh_state().gripper_m
+        # Closing on an object ends before the goal, and some grippers then report a failure: the width tells.
+        if not call.accepted or (call.status != GoalStatus.STATUS_SUCCEEDED and reached_m < width_m - 0.005):
+            raise StageError(
+                OutcomeCode.CONTROLLER_FAILED,
+                f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
+                "look at the gripper's log.",
+            )
+        return reached_m
+
+    def stop(self) -> None:
+        """Cancel every goal on both controllers, whoever sent it. Never raises, never waits."""
+        self._stopper.cancel_all()
+
+    def clear(self, timeout_s: float) -> None:
+        """Cancel what an earlier process may have left running, and wait until the arm stands still.
+
+        Raises:
+            StageError: CONTROLLER_FAILED when a controller is not there, STALE_STATE.
+        """
+        until = time.monotonic() + timeout_s
+        while not self._stopper.ready() and time.monotonic() < until:
+            time.sleep(0.05)
+        if not self._stopper.ready():
+            raise StageError(
+                OutcomeCode.CONTROLLER_FAILED,
+                f"No action server {' and '.join(self._stopper.missing())}: start the robot's controllers or the simulated cell.",
+            )
+        answers = self._stopper.cancel_all()
+        while not all(answer.done() for answer in answers):
+            if time.monotonic() > until:
+                raise StageError(OutcomeCode.CONTROLLER_FAILED, "A controller does not answer a request to cancel.")
+            time.sleep(POLL_S)
+        self._stand_still()
+
+    def _tolerance(self, position: float) -> list[JointTolerance]:
+        return [JointTolerance(name=name, position=position) for name in self._names]
+
+    def _find(self, client: ActionClient, name: str) -> None:
+        if not client.wait_for_server(timeout_sec=self._config.accept_timeout_s):
+            raise StageError(
+                OutcomeCode.CONTROLLER_FAILED,
+                f"No action server {name}: start the robot's controllers or the simulated cell.",
+            )
+
+    def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, part: str) -> ActionCall:
+        """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
+        call = ActionCall(client, goal)
+        forget = cancel.on_cancel(call.cancel)
+        try:
+            self._watch(call, limit_s, cancel, part)
+        except StageError:
+            call.cancel()
+            self.stop()
+            raise
+        finally:
+            forget()
+        return call
+
+    def _watch(self, call: ActionCall, limit_s: float, cancel: CancelToken, part: str) -> None:
+        started, canceled_s = time.monotonic(), float("inf")
+        while not call.wait(POLL_S):
+            self._state()
+            now = time.monotonic()
+            canceled_s = min(canceled_s, now) if cancel.is_set() else canceled_s
+            if call.accepted is None and now - started > self._config.accept_timeout_s:
+                raise _failed(f"The {part} controller did not accept a goal within {self._config.accept_timeout_s} s.")
+            if now - started > limit_s:
+                raise _failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
+            if now - canceled_s > self._config.stop_timeout_s:
+                raise _failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
+
+    def _stand_still(self) -> None:
+        """Wait until two joint states in a row show no motion, by their velocities and by their positions.
+
+        Raises:
+            StageError: CONTROLLER_FAILED when the arm keeps moving; STALE_STATE.
+        """
+        until, last = time.monotonic() + self._config.stop_timeout_s, self._state()
+        while time.monotonic() < until:
+            time.sleep(POLL_S / 2)
+            state = self._state()
+            if state.stamp_ns == last.stamp_ns:
+                continue
+            moved = np.abs(state.q_rad - last.q_rad).max() / ((state.stamp_ns - last.stamp_ns) * 1e-9)
+            speed = max(moved, np.abs(state.dq_rad_s).max(), np.abs(last.dq_rad_s).max())
+            if speed < self._config.standstill_rad_s:
+                return
+            last = state
+        self.stop()
+        raise _failed(
+            f"The arm still moves {self._config.stop_timeout_s} s after its trajectory ended: use the emergency stop."
+        )
+
+    def _fresh_state(self) -> RobotState:
+        """A joint state that was measured after this call; the receiver's own age limit bounds the wait."""
+        for _ in range(2):  # the next message may have been measured before, the one after it was not
+            old_ns = self._state().stamp_ns
+            while (state := self._state()).stamp_ns == old_ns:
+                time.sleep(POLL_S / 2)
+        return state
+
+
+def _check_arm(call: ActionCall) -> None:
+    if not call.accepted:
+        raise _failed("The arm's controller rejected the trajectory: its log has the reason.")
+    text = call.result.error_string
+    if "reflex" in text.lower():
+        raise StageError(OutcomeCode.REFLEX, f"The robot stopped itself: {text}")
+    if call.status == GoalStatus.STATUS_CANCELED:
+        raise StageError(OutcomeCode.CANCELED, "The trajectory was canceled by another node or replaced by another goal.")
+    if call.status != GoalStatus.STATUS_SUCCEEDED or call.result.error_code != FollowJointTrajectory.Result.SUCCESSFUL:
+        raise _failed(f"The arm's controller gave up (code {call.result.error_code}): {text or 'no reason given'}")
+
+
+def _failed(sentence: str) -> StageError:
+    return StageError(OutcomeCode.CONTROLLER_FAILED, sentence)

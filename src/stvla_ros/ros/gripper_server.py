@@ -1,0 +1,118 @@
+"""The action ``gripper_action`` in front of a simulated gripper, with the behaviour of franka_gripper.
+
+``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers are where they were
+sent (``reached_goal``) or hold something (``stalled``); a new goal replaces the running one, which ends ABORTED.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Protocol
+
+from control_msgs.action import GripperCommand
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+
+POLL_S = 0.02
+MAX_POSITION_M = 0.04
+REACHED_M = 0.001
+"""Half openings closer than this are the same."""
+
+STALLED_M_S = 0.002
+STALLED_FOR_S = 0.1
+"""Fingers slower than STALLED_M_S for this long do not move any more."""
+
+TIMEOUT_S = 4.0
+
+
+class Gripper(Protocol):
+    """What the action server drives. All methods are thread safe and return at once."""
+
+    def width_m(self) -> float:
+        """Distance between the fingers now."""
+        ...
+
+    def move(self, width_m: float, force_n: float) -> None:
+        """Go to a width, and press with at most this force."""
+        ...
+
+
+@dataclass
+class _Rest:
+    """Tells when the fingers have stopped."""
+
+    width_m: float
+    since_s: float
+
+    def update(self, width_m: float) -> bool:
+        now = time.monotonic()
+        if abs(width_m - self.width_m) > 2 * STALLED_M_S * STALLED_FOR_S:
+            self.width_m, self.since_s = width_m, now
+        return now - self.since_s > STALLED_FOR_S
+
+
+class GripperServer:
+    """Offers a :class:`Gripper` as GripperCommand action. The node needs a multi-threaded executor."""
+
+    def __init__(self, node: Node, action: str, gripper: Gripper) -> None:
+        self._node, self._gripper = node, gripper
+        self._lock, self._newest = Lock(), 0
+        self._server = ActionServer(
+            node,
+            GripperCommand,
+            action,
+            self._execute,
+            goal_callback=self._admit,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def _admit(self, goal: GripperCommand.Goal) -> GoalResponse:
+        position, effort = goal.command.position, goal.command.max_effort
+        if 0.0 <= position <= MAX_POSITION_M and math.isfinite(effort) and effort >= 0.0:
+            return GoalResponse.ACCEPT
+        self._node.get_logger().error(
+            f"Gripper goal rejected: wanted half an opening of 0 to {MAX_POSITION_M} m and an effort of 0 N or more, "
+            f"got {position} m and {effort} N."
+        )
+        return GoalResponse.REJECT
+
+    def _execute(self, handle: ServerGoalHandle) -> GripperCommand.Result:
+        command = handle.request.command
+        with self._lock:
+            self._newest += 1
+            number = self._newest
+            self._gripper.move(2 * command.position, command.max_effort)
+        reached, stalled = self._watch(handle, command.position, lambda: number != self._newest)
+        if handle.is_cancel_requested:
+            with self._lock:
+                if number == self._newest:  # hold what is held: press no harder, open no further
+                    self._gripper.move(self._gripper.width_m(), command.max_effort)
+            handle.canceled()
+        elif reached or stalled:
+            handle.succeed()
+        else:
+            handle.abort()
+        return GripperCommand.Result(
+            position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
+        )
+
+    def _watch(self, handle: ServerGoalHandle, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
+        """Wait for the end of the motion. Returns (reached, stalled); both False when it ended otherwise."""
+        until = time.monotonic() + TIMEOUT_S
+        rest = _Rest(self._gripper.width_m(), time.monotonic())
+        while time.monotonic() < until and not handle.is_cancel_requested and not replaced():
+            width = self._gripper.width_m()
+            if abs(width / 2 - goal_m) < REACHED_M:
+                return True, False
+            if rest.update(width):
+                return False, True
+            handle.publish_feedback(GripperCommand.Feedback(position=width / 2))
+            time.sleep(POLL_S)
+        return False, False

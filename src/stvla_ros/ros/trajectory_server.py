@@ -1,0 +1,174 @@
+"""The action ``follow_joint_trajectory`` in front of a simulated arm, with the behaviour of ros2_control.
+
+As ``joint_trajectory_controller`` does: a goal with other joints, wrong sizes, times that do not increase or a
+moving end is rejected (the log says why) and disturbs nothing; a new goal replaces the running one, which ends
+ABORTED; cancel brings the arm to rest and holds it; a violated tolerance ends the goal ABORTED with its code.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Protocol
+
+import numpy as np
+from control_msgs.action import FollowJointTrajectory
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from trajectory_msgs.msg import JointTrajectoryPoint
+
+from stvla_ros.ros.trajectory import TrajectoryError, Tolerances, duration, read_tolerances, read_trajectory, start_delay_s
+from stvla_ros.types import F64, JointPath
+
+POLL_S = 0.01
+FEEDBACK_S = 0.05
+"""20 Hz, the action_monitor_rate of ros2_control."""
+
+
+class MotionState(Enum):
+    """What became of a motion."""
+
+    ACTIVE = auto()
+    REACHED = auto()
+    STOPPED = auto()  # on request, at standstill
+    REPLACED = auto()  # by a newer motion
+    FAILED = auto()
+
+
+@dataclass(frozen=True, eq=False)
+class MotionProgress:
+    """How far a motion is.
+
+    Attributes:
+        state: Whether and how it ended.
+        t_s: Time since its start.
+        desired: (q, dq) commanded now.
+        actual: (q, dq) measured now.
+        error_code: Constant of FollowJointTrajectory's result.
+        error: For people.
+    """
+
+    state: MotionState
+    t_s: float
+    desired: tuple[F64, F64]
+    actual: tuple[F64, F64]
+    error_code: int = FollowJointTrajectory.Result.SUCCESSFUL
+    error: str = ""
+
+
+class Arm(Protocol):
+    """What the action server drives. All methods are thread safe and return at once."""
+
+    def q_rad(self) -> F64:
+        """(7,) joint positions now."""
+        ...
+
+    def start(self, path: JointPath, tolerances: Tolerances) -> int:
+        """Begin a motion in place of the running one; returns its number."""
+        ...
+
+    def stop(self, motion: int) -> None:
+        """Bring the arm to rest, if this motion is still the one that runs."""
+        ...
+
+    def progress(self, motion: int) -> MotionProgress:
+        """Where a motion is."""
+        ...
+
+
+class TrajectoryServer:
+    """Offers an :class:`Arm` as FollowJointTrajectory action. The node needs a multi-threaded executor.
+
+    Args:
+        node: Owner of the action server.
+        action: Name of the action.
+        names: The arm's joints, in the order of the arm's arrays.
+        arm: What moves.
+        tolerances: Those of goals that set none.
+    """
+
+    def __init__(self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: Tolerances) -> None:
+        self._node, self._names, self._arm, self._tolerances = node, tuple(names), arm, tolerances
+        self._server = ActionServer(
+            node,
+            FollowJointTrajectory,
+            action,
+            self._execute,
+            goal_callback=self._admit,
+            cancel_callback=lambda _: CancelResponse.ACCEPT,
+            callback_group=ReentrantCallbackGroup(),
+        )
+
+    def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, Tolerances, float]:
+        """Path, tolerances and seconds until the start. Raises TrajectoryError."""
+        now_s = self._node.get_clock().now().nanoseconds * 1e-9
+        path = read_trajectory(goal.trajectory, self._names, self._arm.q_rad())
+        return path, read_tolerances(goal, self._names, self._tolerances), start_delay_s(goal.trajectory, now_s)
+
+    def _admit(self, goal: FollowJointTrajectory.Goal) -> GoalResponse:
+        try:
+            self._read(goal)
+        except TrajectoryError as refusal:
+            self._node.get_logger().error(f"Trajectory rejected (code {refusal.error_code}): {refusal}")
+            return GoalResponse.REJECT
+        return GoalResponse.ACCEPT
+
+    def _execute(self, handle: ServerGoalHandle) -> FollowJointTrajectory.Result:
+        path, tolerances, delay_s = self._read(handle.request)
+        if _canceled_within(handle, delay_s):
+            handle.canceled()
+            return FollowJointTrajectory.Result(error_string="Canceled before the start.")
+        motion = self._arm.start(path, tolerances)
+        progress = self._watch(handle, motion)
+        result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
+        if progress.state is MotionState.REACHED:
+            handle.succeed()
+        elif handle.is_cancel_requested:
+            handle.canceled()
+        else:
+            handle.abort()
+        return result
+
+    def _watch(self, handle: ServerGoalHandle, motion: int) -> MotionProgress:
+        """Follow a motion to its end; ask it to stop when the client cancels."""
+        told, stopping = 0.0, False
+        while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
+            if handle.is_cancel_requested and not stopping:
+                stopping = True
+                self._arm.stop(motion)
+            if time.monotonic() - told > FEEDBACK_S:
+                told = time.monotonic()
+                handle.publish_feedback(self._feedback(progress))
+            time.sleep(POLL_S)
+        return progress
+
+    def _feedback(self, progress: MotionProgress) -> FollowJointTrajectory.Feedback:
+        (q, dq), (q_is, dq_is) = progress.desired, progress.actual
+        feedback = FollowJointTrajectory.Feedback(
+            joint_names=list(self._names),
+            desired=_point(q, dq, progress.t_s),
+            actual=_point(q_is, dq_is, progress.t_s),
+            error=_point(q - q_is, dq - dq_is, progress.t_s),
+        )
+        feedback.header.stamp = self._node.get_clock().now().to_msg()
+        return feedback
+
+
+def _point(q: F64, dq: F64, t_s: float) -> JointTrajectoryPoint:
+    values = (array("d", np.asarray(x, np.float64).tobytes()) for x in (q, dq))
+    return JointTrajectoryPoint(positions=next(values), velocities=next(values), time_from_start=duration(t_s))
+
+
+def _canceled_within(handle: ServerGoalHandle, delay_s: float) -> bool:
+    until = time.monotonic() + delay_s
+    while not handle.is_cancel_requested:
+        left = until - time.monotonic()
+        if left <= 0.0:
+            return False
+        time.sleep(min(POLL_S, left))
+    return True
