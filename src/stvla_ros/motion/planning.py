@@ -1,0 +1,199 @@
+"""What every joint-space planner does alike: choose a goal posture, leave contact, draw lines, time the path.
+
+A backend gives an :class:`ArmSpace` (collision checks and path search); :func:`plan_motion` does the rest.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import Q_MAX_RAD, Q_MIN_RAD
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.motion import ik, timing
+from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """Settings that all motion planners share."""
+
+    velocity_scale: float = param(0.5, "share of the joints' velocity limits", ge=0.05, le=1.0)
+    acceleration_scale: float = param(0.3, "share of the joints' acceleration limits", ge=0.05, le=1.0)
+    jerk_scale: float = param(0.1, "share of the joints' jerk limits", ge=0.01, le=1.0)
+    line_speed_m_s: float = param(0.25, "top speed of the tool on straight motions [m/s]", ge=0.01, le=1.0)
+    max_planning_s: float = param(1.0, "time for the path search of one motion [s]", ge=0.05, le=10.0)
+    check_step_rad: float = param(0.02, "spacing of collision checks along a path [rad]", ge=0.005, le=0.1)
+    table: bool = param(True, "treat the table as a solid plate under the whole workspace")
+    table_z_m: float = param(0.0, "height of the table in the base frame [m]", ge=-1.0, le=1.0)
+    leave_contact_m: float = param(
+        0.06, "how far a motion may go until it is free of what it touches at the start [m]", ge=0.0, le=0.2
+    )
+    goal_postures: int = param(8, "joint postures tried for one tool pose", ge=1, le=32)
+    seed: int = param(0, "seed of the path search", ge=0)
+
+
+class ArmSpace(Protocol):
+    """The arm's joint space with the obstacles of one world."""
+
+    def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
+        """Replace the obstacles, what is held, and the opening of the fingers."""
+        ...
+
+    def is_free(self, q_rad: F64) -> bool:
+        """Whether a (7,) posture touches nothing."""
+        ...
+
+    def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
+        """(N, 7) waypoints of a shortened free path between free postures, or None in that time."""
+        ...
+
+
+def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> JointPath:
+    """A timed motion to ``request.T_base_tcp``.
+
+    Raises:
+        StageError: NO_IK (out of reach), COLLISION (goal or line touches something; start cannot be freed),
+            NO_PATH (nothing found in time; a line passes a singularity or the end of a joint).
+    """
+    check_request(request)
+    space.set_world(request.world, request.gripper_m)
+    limits = timing.panda_limits(config.velocity_scale, config.acceleration_scale, config.jerk_scale)
+    if request.straight:
+        waypoints = _line(space, request, config)
+        length_m = float(np.linalg.norm(request.T_base_tcp[:3, 3] - tcp_pose(request.start_q_rad)[:3, 3]))
+        return timing.time_curve(waypoints, limits, length_m / config.line_speed_m_s)
+    return timing.time_polyline(_route(space, request, config), limits)
+
+
+def check_request(request: MotionRequest) -> None:
+    """Refuse what no planner can work with.
+
+    Raises:
+        StageError: NO_IK for a pose that is not one; COLLISION for a start outside the joints' range.
+    """
+    R = request.T_base_tcp[:3, :3]
+    if not np.isfinite(request.T_base_tcp).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+        raise StageError(OutcomeCode.NO_IK, "The wanted tool pose is not a rotation and a finite position.")
+    q = request.start_q_rad
+    if not np.isfinite(q).all() or (q < Q_MIN_RAD - 0.02).any() or (q > Q_MAX_RAD + 0.02).any():
+        raise StageError(
+            OutcomeCode.COLLISION,
+            f"The arm's joints {np.round(q, 3).tolist()} are outside their range: move the arm by hand.",
+        )
+
+
+def _route(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64:
+    """(N, 7) waypoints from the start to the nearest goal posture that can be reached."""
+    rng = np.random.default_rng(config.seed)
+    start = request.start_q_rad
+    goals = _goal_postures(space, request.T_base_tcp, start, config, rng)
+    lead = _lead_out(space, start, config, rng)
+    deadline = time.monotonic() + config.max_planning_s
+    for i, goal in enumerate(goals):
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        path = space.search(lead[-1], goal, left / (len(goals) - i) if i + 1 < len(goals) else left)
+        if path is not None:
+            return np.vstack([lead[:-1], path])
+    raise StageError(
+        OutcomeCode.NO_PATH,
+        f"No free path to {_place(request.T_base_tcp)} within {config.max_planning_s:g} s ({len(goals)} postures tried).",
+    )
+
+
+def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
+    """(M, 7) free postures for a tool pose, the most convenient first; M at least 1."""
+    postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng))
+    if not len(postures):
+        raise StageError(OutcomeCode.NO_IK, f"The arm cannot reach {_place(T)} with that orientation.")
+    free = [q for q in sorted(postures, key=lambda q: _inconvenience(q, near)) if space.is_free(q)]
+    if not free:
+        raise StageError(
+            OutcomeCode.COLLISION,
+            f"At {_place(T)} the arm would touch something in every one of {len(postures)} postures.",
+        )
+    return np.array(free[: config.goal_postures])
+
+
+def _inconvenience(q: F64, near: F64) -> float:
+    """Joint distance, and a price for postures close to the ends of the joints' range."""
+    room = np.minimum(q - Q_MIN_RAD, Q_MAX_RAD - q).min()
+    return float(np.linalg.norm(q - near) + 10.0 * max(0.0, 0.15 - room))
+
+
+def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
+    """(N, 7) from the start to a free posture close by: back along the tool first, else a small random move."""
+    if space.is_free(start):
+        return start[None]
+    T = tcp_pose(start)
+    back = T.copy()
+    back[:3, 3] -= config.leave_contact_m * T[:3, 2]
+    path = ik.follow_line(start, back)
+    for i, q in enumerate(path):
+        if space.is_free(q):
+            return path[: i + 1]
+    for radius in np.linspace(0.02, 0.15, 60):
+        q = np.clip(start + rng.uniform(-radius, radius, 7), Q_MIN_RAD, Q_MAX_RAD)
+        if space.is_free(q):
+            return np.stack([start, q])
+    raise StageError(
+        OutcomeCode.COLLISION,
+        "The arm touches something where it stands and no free posture is near: move it by hand or clear the scene.",
+    )
+
+
+def _line(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64:
+    """(N, 7) postures along the straight tool line. Contact at the start may last ``leave_contact_m``."""
+    path = ik.follow_line(request.start_q_rad, request.T_base_tcp)
+    if np.abs(ik.pose_error(tcp_pose(path[-1]), request.T_base_tcp)).max() > 1e-3:
+        raise StageError(
+            OutcomeCode.NO_PATH,
+            f"The straight line to {_place(request.T_base_tcp)} ends after {_share(path, request)} % at the end of a joint's range.",
+        )
+    dense = _densify(path, config.check_step_rad)
+    free = np.array([space.is_free(q) for q in dense])
+    tcp = tcp_pose(dense)[:, :3, 3]
+    touching = ~free & (np.linalg.norm(tcp - tcp[0], axis=1) > config.leave_contact_m)
+    if touching.any() or _touches_again(free) or not free[-1]:
+        where = tcp[np.flatnonzero(touching if touching.any() else ~free)[-1]]
+        raise StageError(
+            OutcomeCode.COLLISION,
+            f"On the straight line to {_place(request.T_base_tcp)} the arm would touch something at ({_xyz(where)}).",
+        )
+    return path
+
+
+def _touches_again(free: Bool) -> bool:
+    """Whether contact follows after the first free posture."""
+    return bool(free.any() and not free[int(np.argmax(free)) :].all())
+
+
+def _densify(path: F64, step_rad: float) -> F64:
+    """Insert postures so that neighbours differ by at most ``step_rad`` in every joint."""
+    pieces = [path[:1]]
+    for a, b in zip(path[:-1], path[1:], strict=True):
+        count = max(1, int(np.ceil(np.abs(b - a).max() / step_rad)))
+        pieces.append(a + np.linspace(0, 1, count + 1)[1:, None] * (b - a))
+    return np.concatenate(pieces)
+
+
+def _share(path: F64, request: MotionRequest) -> int:
+    done, whole = (
+        np.linalg.norm(tcp - tcp_pose(path[0])[:3, 3]) for tcp in (tcp_pose(path[-1])[:3, 3], request.T_base_tcp[:3, 3])
+    )
+    return int(100 * done / max(whole, 1e-9))
+
+
+def _xyz(p: F64) -> str:
+    return ", ".join(f"{x:.3f}" for x in p)
+
+
+def _place(T: F64) -> str:
+    return f"({_xyz(T[:3, 3])}) m"

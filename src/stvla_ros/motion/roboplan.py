@@ -1,0 +1,116 @@
+"""Motion planning with RoboPlan: RRT-Connect and shortcuts in C++ against an octree of the depth image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from roboplan import core, rrt  # type: ignore[import-untyped]
+
+from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAND_LINK, LINKS, TCP_LINK
+from stvla_ros.description.urdf import srdf, urdf
+from stvla_ros.motion.planning import PlannerConfig, plan_motion
+from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
+
+_GROUP = "panda_arm"
+_COLOUR = np.ones(4)
+_STANDING_ON_TABLE = (BASE_LINK, "panda_link1")
+
+
+class RoboplanPlanner:
+    """Implements :class:`stvla_ros.interfaces.MotionPlanner`.
+
+    One instance serves one thread: RoboPlan's scene holds scratch memory and must not be shared.
+    """
+
+    Config = PlannerConfig
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self._config = config
+        self._space = _RoboplanSpace(config)
+
+    def plan(self, request: MotionRequest) -> JointPath:
+        return plan_motion(self._space, request, self._config)
+
+
+class _RoboplanSpace:
+    """The Panda's hulls, the table, an octree of voxels and the held box in a RoboPlan scene."""
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self._config = config
+        self._world: tuple[CollisionWorld, float] | None = None
+        self._fingers_m = np.zeros(2)
+        self._scene = core.Scene("panda", core.loadUrdfSceneDescriptionFromXml(urdf(), []))
+        self._scene.importSrdf(srdf())
+        self._present: set[str] = set()
+        if config.table:
+            self._add_table(config.table_z_m)
+
+    def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
+        if self._world is not None and self._world[0] is world and self._world[1] == gripper_m:
+            return
+        self._world = world, gripper_m
+        self._fingers_m = np.full(2, gripper_m / 2)
+        self._scene.setJointPositions(self._full(np.zeros(7)))
+        for name in ("held", "voxels"):
+            self._remove(name)
+        if len(world.voxels_m):
+            self._add_voxels(world)
+        if world.held is not None:
+            self._add_held(world.held.T_frame_box, world.held.size_m)
+
+    def is_free(self, q_rad: F64) -> bool:
+        return not self._scene.hasCollisions(self._full(q_rad))
+
+    def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
+        step = self._config.check_step_rad
+        if not core.hasCollisionsAlongPath(self._scene, self._full(start_rad), self._full(goal_rad), step):
+            return np.stack([start_rad, goal_rad])
+        options = rrt.RRTOptions(
+            group_name=_GROUP, max_nodes=20000, max_connection_distance=1.0, collision_check_step_size=step,
+            max_planning_time=seconds, rrt_connect=True,
+        )  # fmt: skip
+        planner = rrt.RRT(self._scene, options)
+        planner.setRngSeed(self._config.seed)
+        try:
+            path = planner.plan(_configuration(start_rad), _configuration(goal_rad))
+        except RuntimeError:  # RoboPlan's way to say that it found nothing
+            return None
+        shortcut = core.PathShortcuttingOptions(group_name=_GROUP, max_step_size=step, seed=self._config.seed)
+        return np.array(core.PathShortcutter(self._scene, shortcut).shortcut(path).positions)
+
+    def _full(self, q_rad: F64) -> F64:
+        return np.concatenate([q_rad, self._fingers_m])
+
+    def _remove(self, name: str) -> None:
+        if name in self._present:
+            self._scene.removeGeometry(name)
+            self._present.discard(name)
+
+    def _add(self, add: Any, name: str, frame: str, shape: Any, T: F64, ignore: tuple[str, ...]) -> None:
+        """Add a geometry; RoboPlan also checks objects against each other, which is switched off for ``ignore``."""
+        add(name, frame, shape, np.asfortranarray(T), _COLOUR)
+        self._present.add(name)
+        pairs = [(name, other) for other in ignore if other in LINKS or other in self._present]
+        self._scene.setCollisions(pairs, False)
+
+    def _add_table(self, z_m: float) -> None:
+        T = np.eye(4)
+        T[2, 3] = z_m - 0.05
+        self._add(self._scene.addBoxGeometry, "table", "universe", core.Box(4.0, 4.0, 0.1), T, _STANDING_ON_TABLE)
+
+    def _add_voxels(self, world: CollisionWorld) -> None:
+        edge = world.voxel_size_m
+        boxes = np.hstack([world.voxels_m, np.tile([edge, 1.0, 0.5], (len(world.voxels_m), 1))]).astype(np.float64)
+        tree = core.OcTree(list(boxes), edge)
+        self._add(self._scene.addOcTreeGeometry, "voxels", "universe", tree, np.eye(4), (*_STANDING_ON_TABLE, "table"))
+
+    def _add_held(self, T_tcp_box: F64, size_m: F64) -> None:
+        box = core.Box(*(float(s) for s in size_m))
+        self._add(
+            self._scene.addBoxGeometry, "held", TCP_LINK, box, T_tcp_box, (HAND_LINK, *FINGER_LINKS, "panda_link7")
+        )
+
+
+def _configuration(q_rad: F64) -> Any:
+    return core.JointConfiguration(list(ARM_JOINTS), q_rad)

@@ -1,0 +1,124 @@
+"""Time for joint paths: smooth in jerk, within the arm's limits, and exactly on the path that was checked.
+
+Every straight piece of a path gets one profile along its length (Ruckig with one degree of freedom: Berscheid
+and Kroeger, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States", RSS 2021), so all joints
+move in proportion and the collision-checked geometry is kept. The arm stops at the corners.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from ruckig import InputParameter, Result, Ruckig, Trajectory
+from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
+
+from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.types import F64, JointPath
+
+SAMPLE_S = 0.008
+"""Spacing of the samples; a controller interpolates linearly between them."""
+
+_SAME_RAD = 1e-6  # waypoints closer than this are one
+
+
+@dataclass(frozen=True, eq=False)
+class Limits:
+    """(7,) limits of the joints: velocity [rad/s], acceleration [rad/s^2], jerk [rad/s^3]."""
+
+    velocity: F64
+    acceleration: F64
+    jerk: F64
+
+
+def panda_limits(velocity_scale: float = 1.0, acceleration_scale: float = 1.0, jerk_scale: float = 1.0) -> Limits:
+    """The Panda's limits times a factor each."""
+    return Limits(V_MAX_RAD_S * velocity_scale, A_MAX_RAD_S2 * acceleration_scale, J_MAX_RAD_S3 * jerk_scale)
+
+
+def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
+    """Time a path of straight pieces; the arm stands still at each waypoint.
+
+    Args:
+        waypoints_rad: (N, 7), N at least 1.
+        limits: What must not be exceeded.
+    """
+    pieces = [_segment(a, b, limits) for a, b in zip(waypoints_rad[:-1], waypoints_rad[1:], strict=True)]
+    pieces = [piece for piece in pieces if len(piece.t_s) > 1]
+    if not pieces:
+        return _standing(waypoints_rad[-1])
+    starts = np.cumsum([0.0] + [piece.t_s[-1] for piece in pieces[:-1]])
+    return JointPath(
+        _joined([piece.q_rad for piece in pieces]),
+        _joined([piece.dq_rad_s for piece in pieces]),
+        _joined([piece.t_s + start for piece, start in zip(pieces, starts, strict=True)]),
+    )
+
+
+def time_curve(waypoints_rad: F64, limits: Limits, at_least_s: float = 0.0) -> JointPath:
+    """Time a smooth curve through dense waypoints without stopping between.
+
+    Args:
+        waypoints_rad: (N, 7) evenly spaced on the curve; a cubic spline is laid through them.
+        limits: What must not be exceeded.
+        at_least_s: The curve's length divided by the wanted top speed: cruising takes no less time than this.
+    """
+    if len(waypoints_rad) < 2 or np.ptp(waypoints_rad, axis=0).max() < _SAME_RAD:
+        return _standing(waypoints_rad[-1])
+    spline = CubicSpline(np.linspace(0.0, 1.0, len(waypoints_rad)), waypoints_rad)
+    speed, acceleration, jerk = _curve_limits(spline, 4 * len(waypoints_rad), limits)
+    t, s, ds = _profile(min(speed, 1.0 / at_least_s if at_least_s > 0 else speed), acceleration, jerk)
+    return JointPath(spline(s), spline(s, 1) * ds[:, None], t)
+
+
+def _curve_limits(spline: CubicSpline, samples: int, limits: Limits) -> tuple[float, float, float]:
+    """Limits of the path parameter s such that no joint exceeds its own.
+
+    With q(s(t)): q' = q_s s', q'' = q_s s'' + q_ss s'^2, q''' = q_s s''' + 3 q_ss s' s'' + q_sss s'^3. Each
+    of the terms gets an equal share of its limit.
+    """
+    s = np.linspace(0.0, 1.0, samples)
+    first, second, third = (np.abs(spline(s, order)).max(axis=0) + 1e-9 for order in (1, 2, 3))
+    speed = np.min(
+        [limits.velocity / first, np.sqrt(limits.acceleration / 2 / second), np.cbrt(limits.jerk / 3 / third)]
+    )
+    acceleration = min((limits.acceleration / 2 / first).min(), (limits.jerk / 9 / second).min() / speed)
+    return float(speed), float(acceleration), float((limits.jerk / 3 / first).min())
+
+
+def _segment(a: F64, b: F64, limits: Limits) -> JointPath:
+    way = b - a
+    length = np.abs(way)
+    if length.max() < _SAME_RAD:
+        return _standing(b)
+    moving = length > 1e-9
+    speed, acceleration, jerk = (
+        (limit[moving] / length[moving]).min() for limit in (limits.velocity, limits.acceleration, limits.jerk)
+    )
+    t, s, ds = _profile(float(speed), float(acceleration), float(jerk))
+    return JointPath(a + s[:, None] * way, ds[:, None] * way, t)
+
+
+def _profile(speed: float, acceleration: float, jerk: float) -> tuple[F64, F64, F64]:
+    """Times, positions from 0 to 1 and velocities of the fastest rest-to-rest motion within the limits."""
+    wanted, trajectory = InputParameter(1), Trajectory(1)
+    wanted.current_position, wanted.target_position = [0.0], [1.0]
+    wanted.max_velocity, wanted.max_acceleration, wanted.max_jerk = [speed], [acceleration], [jerk]
+    if Ruckig(1).calculate(wanted, trajectory) not in (Result.Working, Result.Finished):
+        raise StageError(
+            OutcomeCode.INTERNAL, f"No time profile for limits {speed:.3g}, {acceleration:.3g}, {jerk:.3g}."
+        )
+    end = trajectory.duration
+    t = np.append(np.arange(0.0, end - SAMPLE_S / 2, SAMPLE_S), end)
+    states = [trajectory.at_time(float(x)) for x in t]
+    return t, np.array([s[0][0] for s in states]), np.array([s[1][0] for s in states])
+
+
+def _standing(q: F64) -> JointPath:
+    return JointPath(q[None], np.zeros((1, 7)), np.zeros(1))
+
+
+def _joined(arrays: list[F64]) -> F64:
+    """Pieces one after another; the first sample of a piece is the last of the one before."""
+    return np.concatenate([arrays[0], *(array[1:] for array in arrays[1:])])
