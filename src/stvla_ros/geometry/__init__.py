@@ -1,0 +1,1 @@
+"""Cameras, rigid transforms, paths, clouds and what stands on a table: pure functions on arrays."""

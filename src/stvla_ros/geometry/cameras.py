@@ -1,0 +1,87 @@
+"""Pinhole projection and the two image coordinates in use.
+
+Pixel coordinates ``px`` follow OpenCV and ROS: (x right, y down), the *centre* of the top-left pixel is
+(0, 0), so an image of W pixels spans x from -0.5 to W - 0.5. Trace coordinates ``uv`` follow Qwen-VL and
+the paper (3.3.1): 0..1000 across the whole width and height, edges included. Hence
+
+    px = uv / 1000 * (W, H) - 0.5        uv = (px + 0.5) * 1000 / (W, H)
+
+and uv = (500, 500) is the centre of the image whatever its size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.types import F32, F64, Camera, RgbdFrame
+
+UV_MAX = 1000.0
+
+
+def uv_to_px(uv: npt.ArrayLike, camera: Camera) -> F64:
+    """(..., 2) pixel coordinates of (..., 2) trace coordinates in 0..1000."""
+    size = np.array([camera.width_px, camera.height_px], dtype=np.float64)
+    return np.asarray(uv, dtype=np.float64) / UV_MAX * size - 0.5
+
+
+def px_to_uv(px: npt.ArrayLike, camera: Camera) -> F64:
+    """(..., 2) trace coordinates in 0..1000 of (..., 2) pixel coordinates; not clipped to the image."""
+    size = np.array([camera.width_px, camera.height_px], dtype=np.float64)
+    return (np.asarray(px, dtype=np.float64) + 0.5) * UV_MAX / size
+
+
+def project(camera: Camera, xyz_m: npt.ArrayLike) -> tuple[F64, F64]:
+    """Image of points in the base frame.
+
+    Args:
+        camera: Pinhole camera.
+        xyz_m: (..., 3) points in the base frame.
+
+    Returns:
+        (..., 2) pixel coordinates and (...) depth along the optical axis; points with depth <= 0 lie behind
+        the camera and have no image (their pixel is NaN).
+    """
+    T = camera.T_base_camera
+    local = (np.asarray(xyz_m, dtype=np.float64) - T[:3, 3]) @ T[:3, :3]
+    depth = local[..., 2]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        px = (local / np.where(depth > 0, depth, np.nan)[..., None]) @ camera.K.T
+    return px[..., :2], depth
+
+
+def back_project(camera: Camera, px: npt.ArrayLike, depth_m: npt.ArrayLike) -> F64:
+    """(..., 3) points in the base frame at (..., 2) pixels and (...) depths along the optical axis."""
+    px = np.asarray(px, dtype=np.float64)
+    homogeneous = np.concatenate([px, np.ones((*px.shape[:-1], 1))], axis=-1)
+    local = homogeneous @ np.linalg.inv(camera.K).T * np.asarray(depth_m, dtype=np.float64)[..., None]
+    return local @ camera.T_base_camera[:3, :3].T + camera.T_base_camera[:3, 3]
+
+
+def rays(camera: Camera) -> F32:
+    """(3, H, W) float32: direction through each pixel centre in the base frame, of unit depth (not unit length). Read only."""
+    M = camera.T_base_camera[:3, :3] @ np.linalg.inv(camera.K)
+    return _rays(M.tobytes(), camera.width_px, camera.height_px)
+
+
+@lru_cache(maxsize=4)
+def _rays(matrix: bytes, width_px: int, height_px: int) -> F32:
+    M = np.frombuffer(matrix, dtype=np.float64).reshape(3, 3)
+    x, y = np.arange(width_px), np.arange(height_px)
+    planes = M[:, 0, None, None] * x[None, None, :] + M[:, 1, None, None] * y[None, :, None] + M[:, 2, None, None]
+    out = planes.astype(np.float32)
+    out.flags.writeable = False
+    return out
+
+
+def cloud(frame: RgbdFrame) -> F32:
+    """(3, H, W) float32 point of each pixel in the base frame; NaN where the depth is not a positive number.
+
+    The coordinate comes first so that ``x, y, z = cloud(frame)`` are three contiguous images.
+    """
+    depth = np.where(np.isfinite(frame.depth_m) & (frame.depth_m > 0), frame.depth_m, np.float32(np.nan))
+    points = rays(frame.camera) * depth
+    points += frame.camera.T_base_camera[:3, 3, None, None].astype(np.float32)
+    return points

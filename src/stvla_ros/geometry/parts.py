@@ -1,0 +1,173 @@
+"""What stands on a table, split where depth or colour changes: the machinery under segmenter and planner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.geometry.components import connected, member_pixels, renumber, sizes
+from stvla_ros.geometry.tables import Table, fit_table
+from stvla_ros.types import F32, F64, I32, U8, Bool, RgbdFrame
+
+SPLIT_DISTANCE = 0.28
+"""Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
+
+
+@dataclass(frozen=True)
+class PartsConfig:
+    """Settings of :func:`find_parts`, in metres of the base frame.
+
+    Attributes:
+        step_m: Depth difference between neighbouring pixels at which one thing ends.
+        min_area_px: Smaller regions of a 640x480 image are noise; scaled with the image's area.
+        lower_m: Corner of the volume in which things are looked for.
+        upper_m: Opposite corner.
+    """
+
+    step_m: float = 0.012
+    min_area_px: int = 60
+    lower_m: tuple[float, float, float] = (0.05, -0.9, 0.0)
+    upper_m: tuple[float, float, float] = (1.1, 0.9, 0.6)
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Regions of one frame.
+
+    Attributes:
+        labels: (H, W) int32, 0 is no part, 1..count.
+        count: Number of parts.
+        height_m: (H, W) float32 height above the table.
+        points_m: (3, H, W) float32 in the base frame.
+        table: The plane that was removed.
+    """
+
+    labels: I32
+    count: int
+    height_m: F32
+    points_m: F32
+    table: Table
+
+    def members(self) -> list[npt.NDArray[np.intp]]:
+        """Flat pixel indices of each part, in order of label."""
+        return member_pixels(self.labels, self.count)
+
+
+def find_parts(frame: RgbdFrame, points_m: F32, exclude: Bool, table: Table, config: PartsConfig) -> Parts:
+    """Regions above the table that are connected in depth and of one colour.
+
+    Args:
+        frame: The image.
+        points_m: (3, H, W) its cloud in the base frame.
+        exclude: (H, W) pixels of no interest (the robot).
+        table: The plane to remove.
+        config: Settings.
+    """
+    height = table.height(points_m)
+    mask = standing(points_m, height, table.floor_m, config) & ~exclude
+    if table.noise_m > 0.0008:
+        mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
+    least = max(int(config.min_area_px * mask.size / (640 * 480)), 6)
+    labels = _large(connected(mask, frame.depth_m, config.step_m + 4 * table.noise_m), least)
+    clusters = split_by_colour(frame.rgb, labels, least)
+    if clusters.any():
+        labels = _large(connected(labels > 0, frame.depth_m, config.step_m + 4 * table.noise_m, clusters), least)
+    return Parts(labels, int(labels.max(initial=0)), height, points_m, table)
+
+
+def standing(points_m: F32, height_m: F32, floor_m: float, config: PartsConfig) -> Bool:
+    """(H, W) pixels above the table and inside the volume of interest."""
+    x, y, _ = points_m
+    lower, upper = config.lower_m, config.upper_m
+    inside = (height_m > max(floor_m, lower[2])) & (height_m < upper[2])
+    return np.asarray(inside & (x > lower[0]) & (x < upper[0]) & (y > lower[1]) & (y < upper[1]))
+
+
+def _large(labels: I32, least: int) -> I32:
+    return renumber(labels, sizes(labels) >= least)
+
+
+def colour_feature(rgb: U8) -> F32:
+    """(N, 4) features of (N, 3) colours whose Euclidean distance follows what things are made of, not how lit.
+
+    Three are the chroma relative to the brightness (constant over the faces of a matt body), one is the
+    logarithm of the brightness at a small weight: white and black differ by more than two faces of one body.
+    """
+    c = rgb.astype(np.float32) / np.float32(255.0)
+    mean = c.mean(axis=1, keepdims=True)
+    chroma = (c - mean) / (mean + np.float32(0.12))
+    return np.concatenate([chroma * np.float32(0.5), np.log(mean + np.float32(0.06)) * np.float32(0.22)], axis=1)
+
+
+def split_by_colour(rgb: U8, labels: I32, least: int) -> U8:
+    """(H, W) cluster of each pixel within its label: 0 where a label is of one colour.
+
+    Each label is halved by two means for as long as the halves differ clearly and are both large.
+    """
+    clusters = np.zeros(labels.shape, dtype=np.uint8)
+    flat_rgb, flat = rgb.reshape(-1, 3), clusters.reshape(-1)
+    for pixels in member_pixels(labels, int(labels.max(initial=0))):
+        if len(pixels) >= 2 * least:
+            flat[pixels] = _halve(colour_feature(flat_rgb[pixels]), least, depth=3)
+    return np.asarray(cv2.medianBlur(clusters, 5) if clusters.any() else clusters, dtype=np.uint8) * (labels > 0)
+
+
+def _halve(feature: F32, least: int, depth: int) -> U8:
+    """(N,) cluster number, 0 for the largest."""
+    out = np.zeros(len(feature), dtype=np.uint8)
+    if depth == 0 or len(feature) < 2 * least:
+        return out
+    second = two_means(feature)
+    if second is None or min(second.sum(), (~second).sum()) < least:
+        return out
+    if second.sum() > len(second) / 2:
+        second = ~second
+    first_part, second_part = _halve(feature[~second], least, depth - 1), _halve(feature[second], least, depth - 1)
+    out[~second] = first_part
+    out[second] = second_part + first_part.max() + 1
+    return out
+
+
+def two_means(feature: F32, budget: int = 400) -> Bool | None:
+    """(N,) membership of the second of two clusters, or None when the features are one cluster."""
+    sample = feature[:: max(len(feature) // budget, 1)]
+    far = sample[np.argmax(((sample - np.median(sample, axis=0)) ** 2).sum(axis=1))]
+    centres = np.stack([sample[np.argmax(((sample - far) ** 2).sum(axis=1))], far])
+    for _ in range(8):
+        second = _nearer_second(sample, centres)
+        if second.all() or not second.any():
+            return None
+        new = np.stack([np.median(sample[~second], axis=0), np.median(sample[second], axis=0)])
+        if np.allclose(new, centres, atol=1e-4):
+            break
+        centres = new
+    if np.linalg.norm(centres[0] - centres[1]) < SPLIT_DISTANCE:
+        return None
+    return _nearer_second(feature, centres)
+
+
+def _nearer_second(feature: F32, centres: npt.NDArray[np.floating]) -> Bool:
+    axis = centres[1] - centres[0]
+    return np.asarray(feature @ axis > (centres[0] + centres[1]) @ axis / 2)
+
+
+def scene_parts(frame: RgbdFrame, points_m: F32, exclude: Bool, config: PartsConfig) -> Parts:
+    """:func:`find_parts` with the table fitted to the same frame."""
+    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
+    return find_parts(frame, points_m, exclude, table, config)
+
+
+def top_rectangle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64, float]:
+    """Smallest rectangle around points seen from above.
+
+    Args:
+        xy_m: (N, 2) points, N >= 3.
+
+    Returns:
+        (2,) centre, (2,) edge lengths, and the direction of the first edge in rad.
+    """
+    (cx, cy), (w, h), angle = cv2.minAreaRect(np.ascontiguousarray(xy_m * 1000.0, dtype=np.float32))
+    return np.array([cx, cy]) / 1000.0, np.array([w, h]) / 1000.0, float(np.deg2rad(angle))

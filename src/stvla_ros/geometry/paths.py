@@ -1,0 +1,63 @@
+"""Polylines: length, resampling, distance."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.types import F64
+
+
+def arc_length(points: npt.ArrayLike) -> F64:
+    """(N,) length along the polyline up to each of its (N, D) points; the first is 0."""
+    steps = np.linalg.norm(np.diff(np.asarray(points, dtype=np.float64), axis=0), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)])
+
+
+def resample(points: npt.ArrayLike, count: int) -> F64:
+    """(count, D) points at equal steps of length along the (N, D) polyline, both ends included."""
+    points = np.asarray(points, dtype=np.float64)
+    s = arc_length(points)
+    wanted = np.linspace(0.0, s[-1], count)
+    return np.column_stack([np.interp(wanted, s, axis) for axis in points.T])
+
+
+def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.intp]]:
+    """Add points so that no two neighbours are further apart than ``step``; the given points stay.
+
+    Args:
+        points: (N, D) polyline.
+        step: Longest distance wanted, > 0.
+
+    Returns:
+        (M, D) points and the (N,) indices at which the given points now stand.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    counts = np.maximum(np.ceil(np.linalg.norm(np.diff(points, axis=0), axis=1) / step), 1).astype(np.intp)
+    pieces = [a + (b - a) * np.arange(n)[:, None] / n for a, b, n in zip(points[:-1], points[1:], counts, strict=True)]
+    return np.concatenate([*pieces, points[-1:]]), np.concatenate([[0], np.cumsum(counts)])
+
+
+def distance(points: npt.ArrayLike, polyline: npt.ArrayLike) -> F64:
+    """(N,) distance of (N, D) points to the nearest place on a (M, D) polyline (M = 1: to that point)."""
+    p, line = np.asarray(points, dtype=np.float64), np.asarray(polyline, dtype=np.float64)
+    if len(line) == 1:
+        return np.linalg.norm(p - line[0], axis=1)
+    a, d = line[:-1], np.diff(line, axis=0)
+    length2 = np.maximum(np.einsum("sd,sd->s", d, d), 1e-18)
+    t = np.clip((p @ d.T - np.einsum("sd,sd->s", a, d)) / length2, 0.0, 1.0)  # (N, S) foot on each segment
+    # |p - a - t d|^2 expanded, so that no (N, S, D) array is made
+    pa2 = np.einsum("nd,nd->n", p, p)[:, None] - 2 * p @ a.T + np.einsum("sd,sd->s", a, a)
+    along = p @ d.T - np.einsum("sd,sd->s", a, d)
+    squared = pa2 - 2 * t * along + t * t * length2
+    return np.sqrt(np.maximum(squared.min(axis=1), 0.0))
+
+
+def simplify(points: npt.ArrayLike, tolerance: float = 1e-5) -> F64:
+    """The polyline without points that lie on the segment between their neighbours (within ``tolerance``)."""
+    points = np.asarray(points, dtype=np.float64)
+    kept = [0]
+    for i in range(1, len(points) - 1):
+        if distance(points[kept[-1] + 1 : i + 1], points[[kept[-1], i + 1]]).max() > tolerance:
+            kept.append(i)
+    return points[[*kept, len(points) - 1]] if len(points) > 1 else points

@@ -1,0 +1,65 @@
+"""Which pixels show the robot and what it holds."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.description.body import robot_distance
+from stvla_ros.geometry.se3 import inverse
+from stvla_ros.types import F32, Bool, RobotState
+
+HOLDING_M = (0.004, 0.076)
+"""Finger distances between which the gripper may hold something: neither shut nor open."""
+
+HELD_LOW_M, HELD_HIGH_M = 0.035, 0.045
+"""What is held reaches at most this far below and above the tool centre point."""
+
+
+def may_hold(robot: RobotState) -> bool:
+    """The finger distance allows that something is held."""
+    return HOLDING_M[0] < robot.gripper_m < HOLDING_M[1]
+
+
+def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> Bool:
+    """(H, W) True where a pixel shows the arm, the hand or what is between the closed fingers.
+
+    The arm's hulls are tested at every second pixel in both directions and the answer is spread to the
+    pixels between; the margin covers the difference.
+
+    Args:
+        points_m: (3, H, W) cloud in the base frame, NaN where unknown.
+        robot: Arm state at the image's stamp.
+        margin_m: Distance to the hulls that still counts as the arm (calibration, depth noise).
+    """
+    _, h, w = points_m.shape
+    coarse = points_m[:, ::2, ::2]
+    candidates = np.flatnonzero(_within_reach(coarse, robot))
+    near = np.zeros(coarse.shape[1] * coarse.shape[2], dtype=np.uint8)
+    distance = robot_distance(coarse.reshape(3, -1).T[candidates], robot.q_rad, robot.gripper_m, margin_m)
+    near[candidates] = distance <= margin_m
+    mask = cv2.resize(near.reshape(coarse.shape[1:]), (w, h), interpolation=cv2.INTER_NEAREST).astype(bool)
+    if may_hold(robot):
+        mask |= held_pixels(points_m, robot)
+    return mask
+
+
+def _within_reach(points_m: F32, robot: RobotState) -> Bool:
+    """Everything that could be the arm: not under the table, not beyond the tool's side of the base by much."""
+    x, y, z = points_m
+    reach = max(float(np.hypot(*robot.T_base_tcp[:2, 3])), 0.5) + 0.25
+    return np.asarray((z > 0.002) & (x * x + y * y < reach * reach))
+
+
+def held_pixels(points_m: F32, robot: RobotState) -> Bool:
+    """(H, W) True in the box between and just below the fingers, whose faces the finger distance gives."""
+    T = inverse(robot.T_base_tcp).astype(np.float32)
+    x, y, z = points_m
+    mask = np.zeros(x.shape, dtype=bool)
+    centre = robot.T_base_tcp[:3, 3]
+    near = np.flatnonzero((np.abs(x - centre[0]) < 0.08) & (np.abs(y - centre[1]) < 0.08) & (np.abs(z - centre[2]) < 0.08))
+    local = T[:3, :3] @ points_m.reshape(3, -1)[:, near] + T[:3, 3:]
+    inside = (np.abs(local[0]) < 0.04) & (np.abs(local[1]) < robot.gripper_m / 2 + 0.006)
+    inside &= (local[2] < HELD_LOW_M) & (local[2] > -HELD_HIGH_M)
+    mask.reshape(-1)[near[inside]] = True
+    return mask

@@ -1,0 +1,87 @@
+"""The table under the objects: a plane near z = 0 of the base frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.types import F32, F64, Camera
+
+SEARCH_M = 0.05
+"""The table is looked for this far around z = 0 of the base frame (calibration error of a real cell)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """The plane ``z = a x + b y + c`` in the base frame.
+
+    Attributes:
+        a: Slope along x.
+        b: Slope along y.
+        c: Height at the origin, m.
+        noise_m: Standard deviation of the sensor's points about the plane, robustly estimated.
+    """
+
+    a: float = 0.0
+    b: float = 0.0
+    c: float = 0.0
+    noise_m: float = 0.0
+
+    def height(self, points_m: npt.NDArray[np.floating]) -> F32:
+        """Height above the table of points (3, ...), m; NaN stays NaN."""
+        x, y, z = np.asarray(points_m, dtype=np.float32)
+        return np.asarray(z - (np.float32(self.a) * x + np.float32(self.b) * y + np.float32(self.c)), dtype=np.float32)
+
+    @property
+    def floor_m(self) -> float:
+        """Height above which a point is not the table: four sigma, between 3.5 and 12 mm."""
+        return float(np.clip(4.0 * self.noise_m, 0.0035, 0.012))
+
+
+def fit_table(points_m: F32, budget: int = 6000) -> Table:
+    """Fit the table by iterated least squares around the most frequent height.
+
+    Args:
+        points_m: (3, H, W) points in the base frame, NaN where unknown.
+        budget: Points that are used, taken evenly over the image.
+
+    Returns:
+        The plane; ``z = 0`` when fewer than 200 points lie near it (the calibrated table is then all there is).
+    """
+    flat = points_m.reshape(3, -1)
+    flat = flat[:, :: max(flat.shape[1] // (4 * budget), 1)]
+    near = np.abs(flat[2]) < SEARCH_M
+    flat = flat[:, near]
+    flat = flat[:, :: max(flat.shape[1] // budget, 1)].astype(np.float64)
+    if flat.shape[1] < 200:
+        return Table()
+    counts, edges = np.histogram(flat[2], bins=40)
+    i = int(np.argmax(np.convolve(counts, [1, 1, 1], "same")))
+    plane = np.array([0.0, 0.0, (edges[i] + edges[i + 1]) / 2])
+    A = np.column_stack([flat[0], flat[1], np.ones(flat.shape[1])])
+    sigma = 0.006
+    for _ in range(5):
+        residual = flat[2] - A @ plane
+        inside = np.abs(residual) < max(3 * sigma, 0.003)
+        if inside.sum() < 100:
+            break
+        plane = np.linalg.lstsq(A[inside], flat[2][inside], rcond=None)[0]
+        sigma = 1.4826 * float(np.median(np.abs((flat[2] - A @ plane)[inside])))
+    if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
+        return Table()
+    return Table(*(float(v) for v in plane), noise_m=sigma)
+
+
+def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:
+    """(H, W) depth at which each pixel's ray meets the table; NaN where it does not.
+
+    ``rays`` is :func:`stvla_ros.geometry.cameras.rays` of the camera. The inverse of this depth is affine in the pixel.
+    """
+    o: F64 = camera.T_base_camera[:3, 3]
+    slope = rays[2] - np.float32(table.a) * rays[0] - np.float32(table.b) * rays[1]
+    above = np.float32(o[2] - table.a * o[0] - table.b * o[1] - table.c)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = -above / slope
+    return np.asarray(np.where(depth > 0, depth, np.nan), dtype=np.float32)
