@@ -14,10 +14,10 @@ from threading import Lock
 from typing import Protocol
 
 from control_msgs.action import GripperCommand
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
+
+from stvla_ros.ros.controller_actions import ControllerServer, End
 
 POLL_S = 0.02
 MAX_POSITION_M = 0.04
@@ -58,50 +58,30 @@ class _Rest:
 
 
 class GripperServer:
-    """Offers a :class:`Gripper` as GripperCommand action. The node needs a multi-threaded executor."""
+    """Offers a :class:`Gripper` as GripperCommand action."""
 
     def __init__(self, node: Node, action: str, gripper: Gripper) -> None:
-        self._node, self._gripper = node, gripper
+        self._gripper = gripper
         self._lock, self._newest = Lock(), 0
-        self._server = ActionServer(
-            node,
-            GripperCommand,
-            action,
-            self._execute,
-            goal_callback=self._admit,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        self._server = ControllerServer(node, GripperCommand, action, _refusal, self._execute)
 
-    def _admit(self, goal: GripperCommand.Goal) -> GoalResponse:
-        position, effort = goal.command.position, goal.command.max_effort
-        if 0.0 <= position <= MAX_POSITION_M and math.isfinite(effort) and effort >= 0.0:
-            return GoalResponse.ACCEPT
-        self._node.get_logger().error(
-            f"Gripper goal rejected: wanted half an opening of 0 to {MAX_POSITION_M} m and an effort of 0 N or more, "
-            f"got {position} m and {effort} N."
-        )
-        return GoalResponse.REJECT
-
-    def _execute(self, handle: ServerGoalHandle) -> GripperCommand.Result:
+    def _execute(self, handle: ServerGoalHandle) -> tuple[End, GripperCommand.Result]:
         command = handle.request.command
         with self._lock:
             self._newest += 1
             number = self._newest
             self._gripper.move(2 * command.position, command.max_effort)
         reached, stalled = self._watch(handle, command.position, lambda: number != self._newest)
-        if handle.is_cancel_requested:
-            with self._lock:
-                if number == self._newest:  # hold what is held: press no harder, open no further
-                    self._gripper.move(self._gripper.width_m(), command.max_effort)
-            handle.canceled()
-        elif reached or stalled:
-            handle.succeed()
-        else:
-            handle.abort()
-        return GripperCommand.Result(
+        canceled = handle.is_cancel_requested and not (reached or stalled)
+        with self._lock:
+            if canceled and number == self._newest:
+                self._gripper.move(self._gripper.width_m(), command.max_effort)
+        result = GripperCommand.Result(
             position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
         )
+        if reached or stalled:
+            return End.SUCCEEDED, result
+        return End.CANCELED if canceled else End.ABORTED, result
 
     def _watch(self, handle: ServerGoalHandle, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
         """Wait for the end of the motion. Returns (reached, stalled); both False when it ended otherwise."""
@@ -116,3 +96,13 @@ class GripperServer:
             handle.publish_feedback(GripperCommand.Feedback(position=width / 2))
             time.sleep(POLL_S)
         return False, False
+
+
+def _refusal(goal: GripperCommand.Goal) -> str | None:
+    position, effort = goal.command.position, goal.command.max_effort
+    if 0.0 <= position <= MAX_POSITION_M and math.isfinite(effort) and effort >= 0.0:
+        return None
+    return (
+        f"Gripper goal rejected: wanted half an opening of 0 to {MAX_POSITION_M} m and an effort of 0 N or more, "
+        f"got {position} m and {effort} N."
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from action_msgs.srv import CancelGoal
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from rclpy.task import Future
 
@@ -18,7 +17,6 @@ class Stopper:
     """
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:
-        group = ReentrantCallbackGroup()
         self._clients = {
             name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal", callback_group=group)
             for name in actions

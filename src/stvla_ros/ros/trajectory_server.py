@@ -16,12 +16,11 @@ from typing import Protocol
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
+from stvla_ros.ros.controller_actions import ControllerServer, End
 from stvla_ros.ros.trajectory import TrajectoryError, Tolerances, duration, read_tolerances, read_trajectory, start_delay_s
 from stvla_ros.types import F64, JointPath
 
@@ -82,7 +81,7 @@ class Arm(Protocol):
 
 
 class TrajectoryServer:
-    """Offers an :class:`Arm` as FollowJointTrajectory action. The node needs a multi-threaded executor.
+    """Offers an :class:`Arm` as FollowJointTrajectory action.
 
     Args:
         node: Owner of the action server.
@@ -94,15 +93,7 @@ class TrajectoryServer:
 
     def __init__(self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: Tolerances) -> None:
         self._node, self._names, self._arm, self._tolerances = node, tuple(names), arm, tolerances
-        self._server = ActionServer(
-            node,
-            FollowJointTrajectory,
-            action,
-            self._execute,
-            goal_callback=self._admit,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
-            callback_group=ReentrantCallbackGroup(),
-        )
+        self._server = ControllerServer(node, FollowJointTrajectory, action, self._refusal, self._execute)
 
     def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, Tolerances, float]:
         """Path, tolerances and seconds until the start. Raises TrajectoryError."""
@@ -110,29 +101,22 @@ class TrajectoryServer:
         path = read_trajectory(goal.trajectory, self._names, self._arm.q_rad())
         return path, read_tolerances(goal, self._names, self._tolerances), start_delay_s(goal.trajectory, now_s)
 
-    def _admit(self, goal: FollowJointTrajectory.Goal) -> GoalResponse:
+    def _refusal(self, goal: FollowJointTrajectory.Goal) -> str | None:
         try:
             self._read(goal)
         except TrajectoryError as refusal:
-            self._node.get_logger().error(f"Trajectory rejected (code {refusal.error_code}): {refusal}")
-            return GoalResponse.REJECT
-        return GoalResponse.ACCEPT
+            return f"Trajectory rejected (code {refusal.error_code}): {refusal}"
+        return None
 
-    def _execute(self, handle: ServerGoalHandle) -> FollowJointTrajectory.Result:
+    def _execute(self, handle: ServerGoalHandle) -> tuple[End, FollowJointTrajectory.Result]:
         path, tolerances, delay_s = self._read(handle.request)
         if _canceled_within(handle, delay_s):
-            handle.canceled()
-            return FollowJointTrajectory.Result(error_string="Canceled before the start.")
-        motion = self._arm.start(path, tolerances)
-        progress = self._watch(handle, motion)
+            return End.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
+        progress = self._watch(handle, self._arm.start(path, tolerances))
         result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
         if progress.state is MotionState.REACHED:
-            handle.succeed()
-        elif handle.is_cancel_requested:
-            handle.canceled()
-        else:
-            handle.abort()
-        return result
+            return End.SUCCEEDED, result
+        return End.CANCELED if handle.is_cancel_requested else End.ABORTED, result
 
     def _watch(self, handle: ServerGoalHandle, motion: int) -> MotionProgress:
         """Follow a motion to its end; ask it to stop when the client cancels."""

@@ -14,14 +14,13 @@ from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from control_msgs.msg import JointTolerance
 from rclpy.action import ActionClient
-from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 
 import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.action_call import ActionCall
+from stvla_ros.ros.controller_actions import ActionCall
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.types import JointPath, RobotState
@@ -65,11 +64,10 @@ class Ros2ControlRobot:
     """
 
     def __init__(self, node: Node, state: Callable[[], RobotState], config: Ros2ControlConfig) -> None:
-        self._state, self._config = state, config
+        self._node, self._state, self._config = node, state, config
         self._names = [f"{config.joint_prefix}_joint{i}" for i in range(1, 8)]
-        group = ReentrantCallbackGroup()
-        self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action, callback_group=group)
-        self._gripper = ActionClient(node, GripperCommand, config.gripper_action, callback_group=group)
+        self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action)
+        self._gripper = ActionClient(node, GripperCommand, config.gripper_action)
         self._stopper = Stopper(node, [config.arm_action, config.gripper_action])
 
     def state(self) -> RobotState:
@@ -153,7 +151,7 @@ class Ros2ControlRobot:
 
     def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, part: str) -> ActionCall:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
-        call = ActionCall(client, goal)
+        call = ActionCall(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
         try:
             self._watch(call, limit_s, cancel, part)

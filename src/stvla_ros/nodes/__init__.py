@@ -1,0 +1,1 @@
+"""One short file per node: a mailbox around one stage."""

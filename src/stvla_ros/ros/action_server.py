@@ -1,0 +1,152 @@
+"""An action server whose work runs in a thread of its own.
+
+rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
+load. Here the executor's thread only takes requests; the work gets a :class:`CancelToken`.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.action import CancelResponse
+from rclpy.action.server import ActionServer, ServerGoalHandle
+from rclpy.node import Node
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.convert import error_to_msg
+
+
+@dataclass(frozen=True)
+class Job:
+    """One goal being worked on.
+
+    Attributes:
+        goal: The action's Goal message.
+        cancel: Set on a cancel request, on preemption and when the node ends.
+        feedback: Sends a Feedback message to the client; callable from any thread.
+    """
+
+    goal: Any
+    cancel: CancelToken
+    feedback: Callable[[Any], None]
+
+
+Work = Callable[[Job], Any]
+"""Takes a job, returns the action's Result message; raises StageError."""
+
+
+class StageServer:
+    """Serves one action whose Result has a field ``outcome`` (stvla_msgs/Outcome).
+
+    A StageError becomes the result's outcome; any other exception becomes INTERNAL and its traceback goes to the log.
+    The goal's terminal state is SUCCEEDED for OK, CANCELED after a cancel request, else ABORTED.
+
+    Args:
+        node: Its executor must spin.
+        action_type: The action.
+        name: Its name.
+        work: Runs in this server's thread, one goal at a time, in order of arrival.
+        preempt: A new goal cancels the running one with PREEMPTED; else it waits for its turn.
+    """
+
+    def __init__(self, node: Node, action_type: Any, name: str, work: Work, preempt: bool = False) -> None:
+        self._node, self._type, self._work, self._preempt = node, action_type, work, preempt
+        self._lock = threading.Lock()
+        self._active: dict[bytes, CancelToken] = {}
+        self._queue: queue.SimpleQueue[ServerGoalHandle | None] = queue.SimpleQueue()
+        self._closed = False
+        self._server = _DeferredServer(node, action_type, name, self._accept, self._cancel)
+        self._thread = threading.Thread(target=self._serve, name=f"work {name}", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        """A goal is being worked on or waits."""
+        return bool(self._active)
+
+    def _accept(self, handle: ServerGoalHandle) -> None:
+        with self._lock:
+            older = list(self._active.values()) if self._preempt else []
+            token = self._active[bytes(handle.goal_id.uuid)] = CancelToken()
+            closed = self._closed
+        for other in older:
+            other.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
+        if closed:
+            token.cancel(OutcomeCode.CANCELED, f"The node '{self._node.get_name()}' is ending.")
+        self._queue.put(handle)
+
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        with self._lock:
+            token = self._active.get(bytes(handle.goal_id.uuid))
+        if token is None:
+            return CancelResponse.REJECT
+        token.cancel()
+        return CancelResponse.ACCEPT
+
+    def _serve(self) -> None:
+        while (handle := self._queue.get()) is not None:
+            key = bytes(handle.goal_id.uuid)
+            result = self._run(handle, self._active[key])
+            with self._lock:
+                del self._active[key]
+            self._server.finish(handle, result)
+
+    def _run(self, handle: ServerGoalHandle, token: CancelToken) -> Any:
+        try:
+            token.raise_if_set()
+            return self._work(Job(handle.request, token, handle.publish_feedback))
+        except StageError as error:
+            return self._type.Result(outcome=error_to_msg(error))
+        except Exception:  # the boundary of the node: whatever it is, the client gets an answer
+            self._node.get_logger().error(f"Defect in '{self._node.get_name()}':\n{traceback.format_exc()}")
+            sentence = f"A defect in the node '{self._node.get_name()}'; the traceback is in its log."
+            return self._type.Result(outcome=error_to_msg(StageError(OutcomeCode.INTERNAL, sentence)))
+
+    def close(self, timeout_s: float) -> bool:
+        """Cancel everything and wait for the worker; False when it is still busy after ``timeout_s``."""
+        with self._lock:
+            self._closed = True
+            tokens = list(self._active.values())
+        for token in tokens:
+            token.cancel(OutcomeCode.CANCELED, f"The node '{self._node.get_name()}' is ending.")
+        self._queue.put(None)
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+
+class _DeferredServer(ActionServer):
+    """rclpy's server, with the result set when the worker is done."""
+
+    def __init__(
+        self,
+        node: Node,
+        action_type: Any,
+        name: str,
+        accept: Callable[[ServerGoalHandle], None],
+        cancel: Callable[[ServerGoalHandle], CancelResponse],
+    ) -> None:
+        self._accept = accept
+        super().__init__(node, action_type, name, execute_callback=_terminate, cancel_callback=cancel)
+
+    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
+        """Called in the executor's thread when a goal has become EXECUTING."""
+        self._accept(goal_handle)
+
+    def finish(self, handle: ServerGoalHandle, result: Any) -> None:
+        """Called in the worker's thread: the executor's thread sets the state and answers."""
+        super().notify_execute(handle, lambda h: _terminate(h, result))
+
+
+def _terminate(handle: ServerGoalHandle, result: Any = None) -> Any:
+    if result.outcome.code == OutcomeCode.OK:
+        handle.succeed()
+    elif handle.is_cancel_requested:
+        handle.canceled()
+    else:
+        handle.abort()
+    return result

@@ -1,0 +1,388 @@
+"""Messages to values and back, one pair of functions per value.
+
+Everything is exact both ways, except that a pose goes through a quaternion (rounding below 1e-12).
+Pixel buffers are filled from ``bytes``: the message setter checks any other sequence element by element, which
+costs 30-80 ms per image. Reading makes no copy where the pixel layout allows it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from builtin_interfaces.msg import Time
+from geometry_msgs.msg import Point, Pose, Quaternion, Transform, Vector3
+from geometry_msgs.msg import TransformStamped as TransformMsg
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import Keypose as KeyposeMsg
+from stvla_msgs.msg import Outcome as OutcomeMsg
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.types import F32, F64, U8, Camera, Guidance, Keypose, Outcome, RgbdFrame, Trace3d, TracePlan
+
+BASE_FRAME = "panda_link0"
+
+
+# --- time, header, pose ------------------------------------------------------------------------------------------
+
+
+def time_to_ns(time: Time) -> int:
+    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
+
+
+def ns_to_time(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
+
+
+def header(stamp_ns: int, frame_id: str) -> Header:
+    return Header(stamp=ns_to_time(stamp_ns), frame_id=frame_id)
+
+
+def quaternion_to_matrix(q: Quaternion) -> F64:
+    """(3, 3) rotation of a quaternion of any length but zero.
+
+    Raises:
+        ValueError: A quaternion of length zero or with NaN.
+    """
+    xyzw = np.array([q.x, q.y, q.z, q.w])
+    norm = float(np.linalg.norm(xyzw))
+    if not norm > 1e-6:
+        raise ValueError(f"wanted a unit quaternion, got {xyzw.tolist()}")
+    x, y, z, w = xyzw / norm
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+        ]
+    )
+
+
+def matrix_to_quaternion(R: npt.NDArray[np.float64]) -> Quaternion:
+    """Unit quaternion with w >= 0 of a (3, 3) rotation; stable for every angle (Shepperd's method)."""
+    trace = float(np.trace(R))
+    squares = np.array([*(2 * np.diag(R) - trace + 1), trace + 1])  # 4 x^2, 4 y^2, 4 z^2, 4 w^2
+    largest = int(np.argmax(squares))
+    products = np.array(  # row i: 4 q_i * (x, y, z, w)
+        [
+            [squares[0], R[1, 0] + R[0, 1], R[0, 2] + R[2, 0], R[2, 1] - R[1, 2]],
+            [R[1, 0] + R[0, 1], squares[1], R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
+            [R[0, 2] + R[2, 0], R[2, 1] + R[1, 2], squares[2], R[1, 0] - R[0, 1]],
+            [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], squares[3]],
+        ]
+    )[largest]
+    x, y, z, w = products / np.linalg.norm(products) * math.copysign(1.0, products[3])
+    return Quaternion(x=float(x), y=float(y), z=float(z), w=float(w))
+
+
+def pose_to_matrix(pose: Pose) -> F64:
+    """(4, 4) of a pose."""
+    T = np.eye(4)
+    T[:3, :3] = quaternion_to_matrix(pose.orientation)
+    T[:3, 3] = pose.position.x, pose.position.y, pose.position.z
+    return T
+
+
+def matrix_to_pose(T: npt.NDArray[np.float64]) -> Pose:
+    x, y, z = (float(v) for v in T[:3, 3])
+    return Pose(position=Point(x=x, y=y, z=z), orientation=matrix_to_quaternion(T[:3, :3]))
+
+
+def transform_to_matrix(transform: Transform) -> F64:
+    """(4, 4) ``T_parent_child`` of a transform."""
+    T = np.eye(4)
+    T[:3, :3] = quaternion_to_matrix(transform.rotation)
+    T[:3, 3] = transform.translation.x, transform.translation.y, transform.translation.z
+    return T
+
+
+def matrix_to_transform(T_parent_child: npt.NDArray[np.float64], parent: str, child: str, stamp_ns: int) -> TransformMsg:
+    x, y, z = (float(v) for v in T_parent_child[:3, 3])
+    transform = Transform(
+        translation=Vector3(x=x, y=y, z=z), rotation=matrix_to_quaternion(T_parent_child[:3, :3])
+    )
+    return TransformMsg(header=header(stamp_ns, parent), child_frame_id=child, transform=transform)
+
+
+# --- outcome -----------------------------------------------------------------------------------------------------
+
+
+def outcome_to_msg(outcome: Outcome) -> OutcomeMsg:
+    return OutcomeMsg(
+        code=int(outcome.code),
+        sentence=outcome.sentence,
+        phases=list(outcome.times_s),
+        times_s=[float(t) for t in outcome.times_s.values()],
+    )
+
+
+def outcome_from_msg(msg: OutcomeMsg) -> Outcome:
+    """Raises ValueError for a code that this version does not know."""
+    return Outcome(OutcomeCode(msg.code), msg.sentence, dict(zip(msg.phases, msg.times_s, strict=True)))
+
+
+def ok_msg(sentence: str = "", times_s: dict[str, float] | None = None) -> OutcomeMsg:
+    return outcome_to_msg(Outcome(OutcomeCode.OK, sentence, times_s or {}))
+
+
+def error_to_msg(error: StageError) -> OutcomeMsg:
+    return outcome_to_msg(Outcome(error.code, error.sentence))
+
+
+def raise_unless_ok(msg: OutcomeMsg) -> Outcome:
+    """The outcome, or its StageError when it is a failure."""
+    outcome = outcome_from_msg(msg)
+    if not outcome.ok:
+        raise StageError(outcome.code, outcome.sentence)
+    return outcome
+
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+def rgb_to_image(rgb: U8, head: Header) -> Image:
+    """An ``rgb8`` image of (H, W, 3) uint8."""
+    h, w, _ = rgb.shape
+    return Image(header=head, height=h, width=w, encoding="rgb8", step=3 * w, data=rgb.tobytes())
+
+
+def depth_to_image(depth_m: F32, head: Header) -> Image:
+    """A ``32FC1`` image of (H, W) float32 metres; NaN stays NaN (REP-118)."""
+    h, w = depth_m.shape
+    return Image(header=head, height=h, width=w, encoding="32FC1", step=4 * w, data=depth_m.tobytes())
+
+
+def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
+    """A ``16UC1`` image of (H, W) float32 metres, rounded to millimetres; unknown and above 65.535 m is 0 (REP-118)."""
+    h, w = depth_m.shape
+    mm = np.nan_to_num(np.rint(depth_m * np.float32(1000.0)), nan=0.0, posinf=0.0, neginf=0.0)
+    mm[(mm < 0) | (mm > 65535)] = 0
+    return Image(header=head, height=h, width=w, encoding="16UC1", step=2 * w, data=mm.astype("<u2").tobytes())
+
+
+def image_to_rgb(image: Image) -> U8:
+    """(H, W, 3) uint8 of an ``rgb8`` (no copy) or ``bgr8`` image.
+
+    Raises:
+        ValueError: Another encoding, or fewer bytes than the size says.
+    """
+    if image.encoding not in ("rgb8", "bgr8"):
+        raise ValueError(f"wanted a colour image in rgb8 or bgr8, got encoding '{image.encoding}'")
+    pixels = _rows(image, np.dtype(np.uint8), 3).reshape(image.height, image.width, 3)
+    return pixels if image.encoding == "rgb8" else np.ascontiguousarray(pixels[..., ::-1])
+
+
+def image_to_depth(image: Image) -> F32:
+    """(H, W) float32 metres of a ``16UC1`` (millimetres) or ``32FC1`` (metres) image; 0 and infinite become NaN (REP-118).
+
+    Raises:
+        ValueError: Another encoding, or fewer bytes than the size says.
+    """
+    kinds = {"16UC1": np.dtype(np.uint16), "mono16": np.dtype(np.uint16), "32FC1": np.dtype(np.float32)}
+    if image.encoding not in kinds:
+        raise ValueError(f"wanted a depth image in 16UC1 (mm) or 32FC1 (m), got encoding '{image.encoding}'")
+    raw = _rows(image, kinds[image.encoding], 1)
+    depth = raw.astype(np.float32)
+    if raw.dtype.kind == "u":
+        depth *= np.float32(0.001)
+    depth[(raw == 0) | ~np.isfinite(depth)] = np.nan
+    return depth
+
+
+def _rows(image: Image, dtype: np.dtype[np.generic], channels: int) -> npt.NDArray[np.generic]:
+    """(H, W * channels) of an image's buffer, without the padding at the end of rows."""
+    dtype = dtype.newbyteorder(">" if image.is_bigendian else "<")
+    used = image.width * channels * dtype.itemsize
+    if image.step < used or len(image.data) < image.step * image.height:
+        raise ValueError(
+            f"wanted {image.height} rows of at least {used} bytes for {image.width}x{image.height} {image.encoding}, "
+            f"got {len(image.data)} bytes with step {image.step}"
+        )
+    rows = np.frombuffer(image.data, np.uint8, image.step * image.height).reshape(image.height, image.step)
+    return np.ascontiguousarray(rows[:, :used]).view(dtype)
+
+
+# --- camera and frame --------------------------------------------------------------------------------------------
+
+
+def camera_to_info(camera: Camera, head: Header) -> CameraInfo:
+    """A rectified pinhole: no distortion, P = [K | 0]."""
+    P = np.hstack([camera.K, np.zeros((3, 1))])
+    return CameraInfo(
+        header=head,
+        height=camera.height_px,
+        width=camera.width_px,
+        distortion_model="plumb_bob",
+        d=[0.0] * 5,
+        k=camera.K.reshape(-1),
+        r=np.eye(3).reshape(-1),
+        p=P.reshape(-1),
+    )
+
+
+def info_to_camera(info: CameraInfo, T_base_camera: F64) -> Camera:
+    """A camera from its info message and its pose in the base frame.
+
+    Raises:
+        ValueError: A distorted, uncalibrated, binned or cropped camera: the stack's pinhole would be wrong.
+    """
+    if any(info.d):
+        raise ValueError(
+            f"wanted rectified images, but CameraInfo has distortion D = {[round(d, 4) for d in info.d]}: "
+            "feed the topics of a rectified stream"
+        )
+    K = np.array(info.k, dtype=np.float64).reshape(3, 3)
+    if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1.0):
+        raise ValueError(f"wanted a calibrated camera, but CameraInfo has K = {K.reshape(-1).tolist()}")
+    if info.binning_x > 1 or info.binning_y > 1 or info.roi.width or info.roi.height:
+        raise ValueError("wanted full images, but CameraInfo tells of binning or a region of interest")
+    return Camera(K, info.width, info.height, T_base_camera, info.header.frame_id)
+
+
+def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera: F64) -> RgbdFrame:
+    """One RGB-D frame of three messages with the same stamp.
+
+    Raises:
+        ValueError: The sizes differ, or a message cannot be used; the sentence says which.
+    """
+    sizes = {(m.width, m.height) for m in (color, depth, info)}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"wanted depth aligned to colour, got colour {color.width}x{color.height}, depth {depth.width}x{depth.height}, "
+            f"CameraInfo {info.width}x{info.height}: turn on align_depth in the camera's driver"
+        )
+    camera = info_to_camera(info, T_base_camera)
+    return RgbdFrame(image_to_rgb(color), image_to_depth(depth), camera, time_to_ns(color.header.stamp))
+
+
+# --- keypose, plan, trace, guidance ------------------------------------------------------------------------------
+
+
+def keypose_to_msg(keypose: Keypose, base_frame: str = BASE_FRAME) -> KeyposeMsg:
+    return KeyposeMsg(
+        header=header(keypose.stamp_ns, base_frame),
+        pose=matrix_to_pose(keypose.T_base_tcp),
+        gripper_open=keypose.gripper_open,
+        may_collide=keypose.may_collide,
+    )
+
+
+def keypose_from_msg(msg: KeyposeMsg) -> Keypose:
+    return Keypose(pose_to_matrix(msg.pose), msg.gripper_open, msg.may_collide, time_to_ns(msg.header.stamp))
+
+
+def history_to_msg(history: Sequence[Keypose]) -> list[KeyposeMsg]:
+    return [keypose_to_msg(keypose) for keypose in history]
+
+
+def history_from_msg(msgs: Sequence[KeyposeMsg]) -> tuple[Keypose, ...]:
+    return tuple(keypose_from_msg(msg) for msg in msgs)
+
+
+def plan_to_msg(plan: TracePlan, camera_frame: str = "camera_color_optical_frame") -> TracePlanMsg:
+    return TracePlanMsg(
+        header=header(plan.image_stamp_ns, camera_frame),
+        plan_id=plan.plan_id,
+        instruction=plan.instruction,
+        sub_instruction=plan.sub_instruction,
+        u=plan.uv[:, 0].copy(),
+        v=plan.uv[:, 1].copy(),
+        start_depth_m=float(plan.start_depth_m),
+        depth_offset_m=plan.depth_offset_m.copy(),
+        step_index=plan.step_index,
+        finished=plan.finished,
+        planner=plan.planner,
+        raw_reply=plan.raw_reply,
+    )
+
+
+def plan_from_msg(msg: TracePlanMsg) -> TracePlan:
+    return TracePlan(
+        instruction=msg.instruction,
+        sub_instruction=msg.sub_instruction,
+        uv=np.stack([msg.u, msg.v], axis=1),
+        start_depth_m=msg.start_depth_m,
+        depth_offset_m=np.array(msg.depth_offset_m),
+        step_index=msg.step_index,
+        finished=msg.finished,
+        planner=msg.planner,
+        raw_reply=msg.raw_reply,
+        image_stamp_ns=time_to_ns(msg.header.stamp),
+        plan_id=msg.plan_id,
+    )
+
+
+def trace_to_msg(trace: Trace3d, stamp_ns: int, base_frame: str = BASE_FRAME) -> Trace3dMsg:
+    """``stamp_ns`` is that of the image the path was lifted on."""
+    return Trace3dMsg(
+        header=header(stamp_ns, base_frame),
+        plan_id=trace.plan_id,
+        sub_instruction=trace.sub_instruction,
+        outcome=ok_msg(),
+        points=[Point(x=float(x), y=float(y), z=float(z)) for x, y, z in trace.xyz_m],
+        source=trace.source.tobytes(),
+        notes=list(trace.notes),
+    )
+
+
+def failed_trace_msg(plan: TracePlan, error: StageError, base_frame: str = BASE_FRAME) -> Trace3dMsg:
+    return Trace3dMsg(
+        header=header(plan.image_stamp_ns, base_frame),
+        plan_id=plan.plan_id,
+        sub_instruction=plan.sub_instruction,
+        outcome=error_to_msg(error),
+    )
+
+
+def trace_from_msg(msg: Trace3dMsg) -> Trace3d:
+    """Raises StageError with the message's outcome when it carries a failure."""
+    raise_unless_ok(msg.outcome)
+    xyz = np.array([(p.x, p.y, p.z) for p in msg.points], dtype=np.float32).reshape(-1, 3)
+    source = np.frombuffer(bytes(msg.source), np.uint8)
+    return Trace3d(xyz, source, msg.plan_id, msg.sub_instruction, tuple(msg.notes))
+
+
+def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> GuidanceMsg:
+    frame = guidance.frame
+    head = header(frame.stamp_ns, frame.camera.frame_id)
+    return GuidanceMsg(
+        header=head,
+        trace=trace_to_msg(guidance.trace, frame.stamp_ns, base_frame),
+        outcome=ok_msg(),
+        tube_radius_m=guidance.tube_radius_m,
+        kept_ids=list(guidance.kept_ids),
+        removed_ids=list(guidance.removed_ids),
+        rgb=rgb_to_image(frame.rgb, head),
+        depth=depth_to_image(frame.depth_m, head),
+        camera_info=camera_to_info(frame.camera, head),
+        camera_pose=matrix_to_pose(frame.camera.T_base_camera),
+        overlay=rgb_to_image(guidance.overlay_rgb, head),
+    )
+
+
+def failed_guidance_msg(trace: Trace3d, error: StageError, stamp_ns: int, frame_id: str) -> GuidanceMsg:
+    """Guidance of a frame that could not be cleaned: the outcome and the path, no images."""
+    return GuidanceMsg(
+        header=header(stamp_ns, frame_id), trace=trace_to_msg(trace, stamp_ns), outcome=error_to_msg(error)
+    )
+
+
+def guidance_from_msg(msg: GuidanceMsg) -> Guidance:
+    """Raises StageError with the message's outcome when it carries a failure."""
+    raise_unless_ok(msg.outcome)
+    camera = info_to_camera(msg.camera_info, pose_to_matrix(msg.camera_pose))
+    frame = RgbdFrame(image_to_rgb(msg.rgb), image_to_depth(msg.depth), camera, time_to_ns(msg.header.stamp))
+    return Guidance(
+        trace=trace_from_msg(msg.trace),
+        tube_radius_m=msg.tube_radius_m,
+        kept_ids=tuple(msg.kept_ids),
+        removed_ids=tuple(msg.removed_ids),
+        frame=frame,
+        overlay_rgb=image_to_rgb(msg.overlay),
+    )

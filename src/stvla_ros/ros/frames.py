@@ -1,0 +1,217 @@
+"""RGB-D frames from camera topics: colour, aligned depth and camera info paired by equal stamps.
+
+Only the newest complete frame counts; late parts are dropped, never queued. Pixels are decoded when a stage asks for
+a frame, not before, and each frame once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import CameraInfo, Image
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
+from stvla_ros.ros.tf import TransformBuffer, TransformError
+from stvla_ros.types import RgbdFrame
+
+PENDING = 4
+"""Incomplete frames kept while their other parts are on the way."""
+
+
+@dataclass(frozen=True)
+class CameraConfig:
+    """Where frames come from. The names are those of realsense-ros."""
+
+    color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8 or bgr8, rectified)")
+    depth: str = param(
+        "camera/camera/aligned_depth_to_color/image_raw", "depth topic aligned to colour (16UC1 mm or 32FC1 m)"
+    )
+    info: str = param("camera/camera/color/camera_info", "camera info topic of the colour image")
+    base_frame: str = param("panda_link0", "frame of the robot's base")
+    max_age_s: float = param(1.0, "an image older than this is stale [s]", ge=0.05, le=3600.0)
+    timeout_s: float = param(2.0, "how long to wait for an image that is young enough [s]", ge=0.0, le=60.0)
+
+
+@dataclass
+class _Parts:
+    """The three messages of one frame, and the frame once decoded."""
+
+    stamp_ns: int
+    messages: dict[str, Any] = field(default_factory=dict)
+    frame: RgbdFrame | None = None
+
+    @property
+    def complete(self) -> bool:
+        return len(self.messages) == 3
+
+
+class RgbdReceiver:
+    """The newest frame of a camera, and a few before it.
+
+    Args:
+        node: Its executor must spin.
+        config: Topics and limits.
+        keep: How many complete frames stay available to :meth:`at`.
+        on_frame: Called in the executor's thread when a frame is complete; must return at once.
+    """
+
+    def __init__(
+        self, node: Node, config: CameraConfig, keep: int = 1, on_frame: Callable[[int], None] | None = None
+    ) -> None:
+        self._node, self._config, self._on_frame = node, config, on_frame
+        self._transforms = TransformBuffer(node)
+        self._pending: OrderedDict[int, _Parts] = OrderedDict()
+        self._frames: deque[_Parts] = deque(maxlen=keep)
+        self._pinned: OrderedDict[int, _Parts] = OrderedDict()
+        self._arrived = threading.Condition()
+        self._decoding = threading.Lock()
+        self._subscriptions: dict[str, Subscription] = {}
+        self.dropped = 0
+        """Parts that came too late to make a frame."""
+        for part, kind in (("color", Image), ("depth", Image), ("info", CameraInfo)):
+            self._subscribe(part, kind, qos.IMAGE)
+
+    def _subscribe(self, part: str, kind: type, profile: Any) -> None:
+        def fall_back(_: Any) -> None:
+            """The publisher offers best effort only."""
+            old = self._subscriptions[part]
+            self._subscribe(part, kind, qos.IMAGE_BEST_EFFORT)
+            self._node.destroy_subscription(old)
+
+        events = SubscriptionEventCallbacks(incompatible_qos=fall_back if profile is qos.IMAGE else None)
+        self._subscriptions[part] = self._node.create_subscription(
+            kind, getattr(self._config, part), lambda m: self._receive(part, m), profile, event_callbacks=events
+        )
+
+    def _receive(self, part: str, message: Any) -> None:
+        stamp_ns = time_to_ns(message.header.stamp)
+        with self._arrived:
+            if stamp_ns <= self.stamp_ns and not self._clock_went_back(stamp_ns):
+                self.dropped += 1
+                return
+            parts = self._pending.setdefault(stamp_ns, _Parts(stamp_ns))
+            parts.messages[part] = message
+            if not parts.complete:
+                while len(self._pending) > PENDING:
+                    self._pending.popitem(last=False)
+                    self.dropped += 1
+                return
+            for older in [s for s in self._pending if s <= stamp_ns]:
+                del self._pending[older]
+            self._frames.append(parts)
+            self._arrived.notify_all()
+        if self._on_frame:
+            self._on_frame(stamp_ns)
+
+    def _clock_went_back(self, stamp_ns: int) -> bool:
+        """A camera that was restarted with an older clock starts anew, instead of being late forever."""
+        if stamp_ns > self.stamp_ns - 5_000_000_000:
+            return False
+        self._frames.clear()
+        return True
+
+    @property
+    def stamp_ns(self) -> int:
+        """Stamp of the newest complete frame; 0 when there is none."""
+        return self._frames[-1].stamp_ns if self._frames else 0
+
+    def age_s(self) -> float:
+        """Age of the newest frame; infinite when there is none."""
+        stamp_ns = self.stamp_ns
+        return (self._now_ns() - stamp_ns) / 1e9 if stamp_ns else float("inf")
+
+    def capture(self) -> RgbdFrame:
+        """The newest frame, not older than ``max_age_s``. Raises StageError STALE_IMAGE."""
+        return self.wait(0, CancelToken())
+
+    def wait(self, not_before_ns: int, cancel: CancelToken, timeout_s: float | None = None) -> RgbdFrame:
+        """The newest frame once it is younger than ``max_age_s`` and not older than ``not_before_ns``.
+
+        Raises:
+            StageError: STALE_IMAGE after the timeout, or when the images cannot be used; the reason of a cancel.
+        """
+        end = time.monotonic() + (self._config.timeout_s if timeout_s is None else timeout_s)
+        release = cancel.on_cancel(self._wake)
+        try:
+            with self._arrived:
+                while not self._young(not_before_ns):
+                    cancel.raise_if_set()
+                    left = end - time.monotonic()
+                    if left <= 0:
+                        raise StageError(OutcomeCode.STALE_IMAGE, self._why_stale(not_before_ns))
+                    self._arrived.wait(min(left, 0.5))
+                parts = self._frames[-1]
+        finally:
+            release()
+        return self._decode(parts)
+
+    def at(self, stamp_ns: int) -> RgbdFrame:
+        """The frame with exactly this stamp.
+
+        Raises:
+            StageError: STALE_IMAGE when it is not kept any more.
+        """
+        with self._arrived:
+            parts = self._pinned.get(stamp_ns) or next((p for p in self._frames if p.stamp_ns == stamp_ns), None)
+        if parts is None:
+            age_s = (self._now_ns() - stamp_ns) / 1e9
+            raise StageError(
+                OutcomeCode.STALE_IMAGE, f"The image that the plan was drawn on ({age_s:.1f} s old) is not kept here."
+            )
+        return self._decode(parts)
+
+    def pin(self, stamp_ns: int) -> None:
+        """Keep a frame for :meth:`at` after it left the row of the newest; the last four pinned ones stay."""
+        with self._arrived:
+            parts = next((p for p in self._frames if p.stamp_ns == stamp_ns), None)
+            if parts is not None:
+                self._pinned[stamp_ns] = parts
+                while len(self._pinned) > 4:
+                    self._pinned.popitem(last=False)
+
+    def _young(self, not_before_ns: int) -> bool:
+        return self.stamp_ns >= max(not_before_ns, 1) and self.age_s() <= self._config.max_age_s
+
+    def _wake(self) -> None:
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+    def _why_stale(self, not_before_ns: int) -> str:
+        topics = {part: self._subscriptions[part].topic_name for part in self._subscriptions}
+        silent = [topic for topic in topics.values() if not self._node.count_publishers(topic)]
+        if silent:
+            return f"No camera image: nobody publishes {', '.join(silent)}. Start the camera or set the camera topics."
+        if not self.stamp_ns:
+            return f"No camera image: no colour, depth and info with equal stamps came on {', '.join(topics.values())}."
+        if self.stamp_ns < not_before_ns and self.age_s() <= self._config.max_age_s:
+            return f"The newest image shows the scene {(not_before_ns - self.stamp_ns) / 1e9:.2f} s before the last motion ended."
+        return f"The newest camera image is {self.age_s():.2f} s old; at most {self._config.max_age_s:g} s is taken."
+
+    def _decode(self, parts: _Parts) -> RgbdFrame:
+        with self._decoding:
+            if parts.frame is None:
+                parts.frame = self._frame(parts)
+                parts.messages.clear()
+            return parts.frame
+
+    def _frame(self, parts: _Parts) -> RgbdFrame:
+        color, depth, info = (parts.messages[p] for p in ("color", "depth", "info"))
+        try:
+            T = self._transforms.lookup(self._config.base_frame, info.header.frame_id, parts.stamp_ns)
+            return frame_from_msgs(color, depth, info, T)
+        except (TransformError, ValueError) as error:
+            raise StageError(OutcomeCode.STALE_IMAGE, f"The camera's images cannot be used: {error}.") from error

@@ -1,0 +1,129 @@
+"""Heartbeats: every node says at 10 Hz that it is alive, and some listen for others."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from stvla_msgs.msg import Heartbeat
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import header, ns_to_time, time_to_ns
+
+TOPIC = "stvla/heartbeat"
+PERIOD_S = 0.1
+
+
+class HeartbeatSender:
+    """Sends from a timer of the node's executor: silence means that the mailbox is stuck or gone, not merely that the
+    stage works (stages have threads of their own)."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._started = ns_to_time(time.time_ns())
+        self._publisher = node.create_publisher(Heartbeat, TOPIC, qos.HEARTBEAT)
+        self._timer = node.create_timer(PERIOD_S, self.send)
+
+    def send(self) -> None:
+        """Send one now."""
+        self._publisher.publish(
+            Heartbeat(
+                header=header(time.time_ns(), ""),
+                node=self._node.get_name(),
+                started=self._started,
+                period_ms=round(PERIOD_S * 1000),
+            )
+        )
+
+
+@dataclass
+class _Heard:
+    at: float
+    started_ns: int
+
+
+class HeartbeatMonitor:
+    """Who is alive. Ages are counted from the time of arrival, so that clocks of other machines do not matter.
+
+    Args:
+        node: Its executor must spin.
+        timeout_s: Silence after which a node counts as lost.
+        on_beat: Called for each heartbeat with the node's name, in the executor's thread.
+    """
+
+    def __init__(self, node: Node, timeout_s: float, on_beat: Callable[[str], None] | None = None) -> None:
+        self.timeout_s = timeout_s
+        self._on_beat = on_beat
+        self._lock = threading.Lock()
+        self._heard: dict[str, _Heard] = {}
+        self._listening_since = time.monotonic()
+        node.create_subscription(Heartbeat, TOPIC, self._receive, qos.HEARTBEAT)
+
+    def _receive(self, message: Heartbeat) -> None:
+        with self._lock:
+            self._heard[message.node] = _Heard(time.monotonic(), time_to_ns(message.started))
+        if self._on_beat:
+            self._on_beat(message.node)
+
+    def age_s(self, name: str) -> float:
+        """Seconds since the last heartbeat; infinite for a node never heard."""
+        with self._lock:
+            heard = self._heard.get(name)
+        return float("inf") if heard is None else time.monotonic() - heard.at
+
+    def alive(self) -> tuple[str, ...]:
+        """Names of the nodes heard within the timeout."""
+        with self._lock:
+            now = time.monotonic()
+            return tuple(sorted(n for n, h in self._heard.items() if now - h.at <= self.timeout_s))
+
+    def missing(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``names`` that are silent."""
+        return tuple(name for name in names if self.age_s(name) > self.timeout_s)
+
+    def wait_for(self, names: Iterable[str], timeout_s: float) -> tuple[str, ...]:
+        """Sleep until all are alive or the time is over; the ones still missing."""
+        end, wanted = time.monotonic() + timeout_s, tuple(names)
+        while (missing := self.missing(wanted)) and time.monotonic() < end:
+            time.sleep(0.02)
+        return missing
+
+    def watch(self, names: Iterable[str]) -> Watch:
+        """Remember the present incarnation of some nodes."""
+        wanted = tuple(names)
+        with self._lock:
+            return Watch(self, {n: h.started_ns for n, h in self._heard.items() if n in wanted}, wanted)
+
+    def started_ns(self, name: str) -> int | None:
+        """When a node says it was started; None for a node never heard."""
+        with self._lock:
+            heard = self._heard.get(name)
+        return None if heard is None else heard.started_ns
+
+
+class Watch:
+    """Tells whether some nodes have stayed alive since :meth:`HeartbeatMonitor.watch`; a restart counts as a loss."""
+
+    def __init__(self, monitor: HeartbeatMonitor, started_ns: dict[str, int], names: tuple[str, ...]) -> None:
+        self._monitor, self._started_ns, self._names = monitor, started_ns, names
+
+    def lost(self) -> str | None:
+        """The first node that fell silent or was restarted."""
+        for name in self._names:
+            restarted = self._monitor.started_ns(name) != self._started_ns.get(name)
+            if restarted or self._monitor.age_s(name) > self._monitor.timeout_s:
+                return name
+        return None
+
+    def raise_if_lost(self) -> None:
+        """Raises StageError NODE_LOST."""
+        if name := self.lost():
+            age_s = self._monitor.age_s(name)
+            what = "is not running" if age_s == float("inf") else f"was silent for {age_s:.1f} s"
+            if age_s <= self._monitor.timeout_s:
+                what = "was restarted meanwhile"
+            raise StageError(OutcomeCode.NODE_LOST, f"The node '{name}' {what}. Look at its log, then send the goal again.")

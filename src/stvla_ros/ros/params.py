@@ -1,0 +1,149 @@
+"""ROS parameters from settings dataclasses: the same fields, ranges and messages as everywhere else.
+
+Overrides from a parameter file or the command line go through :func:`stvla_ros.config.build` before anything is
+declared, so a typo or a value out of range ends the node with the same sentence that the pipeline gives.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError, build, closest
+
+C = TypeVar("C")
+LARGE = 1e9
+"""Stands for "no bound" in a descriptor, which needs both ends."""
+
+NODE_OWN = frozenset({"use_sim_time", "start_type_description_service"})
+"""Parameters that every rclpy node has."""
+
+
+class Parameters(Generic[C]):
+    """The settings of one node as ROS parameters.
+
+    Args:
+        node: Made with ``automatically_declare_parameters_from_overrides=True``.
+        cls: Settings dataclass; nested dataclasses become ``outer.inner`` names.
+        backends: Setting that names a backend -> kind in the registry. The backend's own settings stand in a
+            section of its name (``colour.min_area_px``); sections of backends that are not chosen are left alone.
+        live: Settings (or sections) that may change while the node runs; all others need a restart.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, out of range, unknown backend.
+    """
+
+    def __init__(
+        self, node: Node, cls: type[C], backends: Mapping[str, str] | None = None, live: Sequence[str] = ()
+    ) -> None:
+        self._node, self._cls, self._backends, self._live = node, cls, dict(backends or {}), tuple(live)
+        self._where = node.get_name()
+        given = {name: p.value for name, p in node.get_parameters_by_prefix("").items() if not _own(name)}
+        self.config, self.sections = self._build(nest(given))
+        self._declare(given)
+        node.add_on_set_parameters_callback(self._on_set)
+
+    def settings(self, setting: str) -> dict[str, Any]:
+        """Plain settings of the backend that ``setting`` chose, for :func:`stvla_ros.registry.create`."""
+        return dict(self.sections.get(getattr(self.config, setting), {}))
+
+    def create(self, setting: str) -> Any:
+        """The backend that ``setting`` chose, made with its settings."""
+        return registry.create(self._backends[setting], getattr(self.config, setting), self.settings(setting))
+
+    def _build(self, values: dict[str, Any]) -> tuple[C, dict[str, Mapping[str, Any]]]:
+        names = {name for kind in self._backends.values() for name in registry.names(kind)}
+        own = {f.name for f in dataclasses.fields(self._cls)}  # type: ignore[arg-type]
+        for name in values:
+            if name not in own | names:
+                raise ConfigError(f"{self._where}: unknown setting '{name}'.{closest(name, own | names)}")
+        config = build(self._cls, {k: v for k, v in values.items() if k in own}, self._where)
+        sections = {k: v for k, v in values.items() if k in names - own}
+        for setting, kind in self._backends.items():
+            chosen = getattr(config, setting)
+            build(registry.load(kind, chosen).Config, sections.get(chosen, {}), f"{self._where}.{chosen}")
+        return config, sections
+
+    def _leaves(self) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+        yield from leaves(self.config)
+        for setting, kind in self._backends.items():
+            chosen = getattr(self.config, setting)
+            section = build(registry.load(kind, chosen).Config, self.settings(setting), chosen)
+            yield from leaves(section, f"{chosen}.")
+
+    def _declare(self, given: Mapping[str, Any]) -> None:
+        for name, value, metadata in self._leaves():
+            if name in given:  # declared without range or type (5 for 5.0): once more, properly
+                self._node.undeclare_parameter(name)
+            plain = list(value) if isinstance(value, tuple) else value
+            self._node.declare_parameter(name, plain, descriptor(name, plain, metadata), ignore_override=True)
+
+    def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
+        changed = {p.name: p.value for p in parameters if not _own(p.name)}
+        for name in changed:
+            if not any(name == live or name.startswith(f"{live}.") for live in self._live):
+                reason = f"{self._where}.{name} is read once, when the node starts: change the parameter file and restart it."
+                return SetParametersResult(successful=False, reason=reason)
+        old = {name: p.value for name, p in self._node.get_parameters_by_prefix("").items() if not _own(name)}
+        try:
+            self.config, self.sections = self._build(nest({**old, **changed}))
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        return SetParametersResult(successful=True)
+
+
+def _own(name: str) -> bool:
+    return name in NODE_OWN or name.startswith("qos_overrides.")
+
+
+def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``; arrays become lists.
+
+    Raises:
+        ConfigError: A name is both a value and a section.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *sections, leaf = name.split(".")
+        branch = tree
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise ConfigError(f"{name}: '{section}' is a setting and cannot be a section.")
+        if isinstance(branch.get(leaf), dict):
+            raise ConfigError(f"{name}: wanted a section with settings, got {value!r}.")
+        branch[leaf] = value if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) else list(value)
+    return tree
+
+
+def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+    """Dotted name, value and metadata of every plain setting of a dataclass instance."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from leaves(value, f"{prefix}{field.name}.")
+        elif value is not None:
+            yield prefix + field.name, value, field.metadata
+
+
+def descriptor(name: str, value: Any, metadata: Mapping[str, Any]) -> ParameterDescriptor:
+    """Documentation and range as ``ros2 param describe`` shows them."""
+    result = ParameterDescriptor(name=name, description=metadata.get("doc", ""))
+    result.dynamic_typing = value == []  # the type of an empty list cannot be told
+    ge, le, choices = metadata.get("ge"), metadata.get("le"), metadata.get("choices")
+    if choices:
+        result.additional_constraints = "one of " + ", ".join(choices)
+    if ge is None and le is None:
+        return result
+    low, high = (-LARGE if ge is None else ge), (LARGE if le is None else le)
+    if isinstance(value, float):
+        result.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+    elif isinstance(value, int) and not isinstance(value, bool):
+        result.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    return result

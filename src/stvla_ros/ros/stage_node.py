@@ -1,0 +1,98 @@
+"""StageNode: a mailbox around one stage.
+
+The executor's thread takes messages and keeps the newest of each; the stage works in threads of its own. So a
+cancel, a heartbeat and a parameter request are answered while a model thinks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, TypeVar
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.node import Node
+
+from stvla_ros.errors import StageError
+from stvla_ros.ros import qos
+from stvla_ros.ros.action_server import StageServer, Work
+from stvla_ros.ros.convert import header
+from stvla_ros.ros.heartbeats import HeartbeatSender
+from stvla_ros.ros.params import Parameters
+
+C = TypeVar("C")
+
+
+class StageNode(Node, Generic[C]):
+    """A node with typed settings, a heartbeat, diagnostics, and actions that run in worker threads.
+
+    Args:
+        name: Node name.
+        config: Settings dataclass, see :class:`stvla_ros.ros.params.Parameters`.
+        backends: Setting that names a backend -> its kind in the registry.
+        live: Settings that may change while the node runs.
+
+    Raises:
+        ConfigError: A parameter is wrong.
+    """
+
+    def __init__(
+        self, name: str, config: type[C], backends: Mapping[str, str] | None = None, live: Sequence[str] = ()
+    ) -> None:
+        super().__init__(name, automatically_declare_parameters_from_overrides=True)
+        self.parameters = Parameters(self, config, backends, live)
+        self.health: dict[str, str] = {}
+        """Shown in the diagnostics, e.g. latencies and ages."""
+        self._trouble = ""
+        self._servers: list[StageServer] = []
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.EVENT)
+        self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
+        self._heartbeat: HeartbeatSender | None = None
+
+    @property
+    def config(self) -> C:
+        """The settings, with live changes."""
+        return self.parameters.config
+
+    def ready(self) -> None:
+        """The node's stage is loaded: start the heartbeat. Called once by :func:`stvla_ros.ros.run.run`."""
+        self._heartbeat = HeartbeatSender(self)
+
+    def serve(self, action_type: Any, name: str, work: Work, preempt: bool = False) -> StageServer:
+        """Serve an action in a worker thread of its own, see :class:`StageServer`."""
+        server = StageServer(self, action_type, name, work, preempt)
+        self._servers.append(server)
+        return server
+
+    def now_ns(self) -> int:
+        return int(self.get_clock().now().nanoseconds)
+
+    def timed(self, what: str, work: Callable[[], Any]) -> Any:
+        """Do some work and note its latency, and its failure, for the diagnostics."""
+        start = time.perf_counter()
+        try:
+            result = work()
+        except StageError as error:
+            self._trouble = str(error)
+            raise
+        self._trouble = ""
+        self.health[f"{what} latency [ms]"] = f"{(time.perf_counter() - start) * 1e3:.1f}"
+        return result
+
+    def _diagnose(self) -> None:
+        status = DiagnosticStatus(
+            level=DiagnosticStatus.WARN if self._trouble else DiagnosticStatus.OK,
+            name=f"stvla: {self.get_name()}",
+            message=self._trouble or "working" if any(s.busy for s in self._servers) else self._trouble or "ready",
+            values=[KeyValue(key=k, value=v) for k, v in {**self.health, **self.ages()}.items()],
+        )
+        self._diagnostics.publish(DiagnosticArray(header=header(self.now_ns(), ""), status=[status]))
+
+    def ages(self) -> dict[str, str]:
+        """Ages of the inputs, for the diagnostics; overridden by nodes that have inputs."""
+        return {}
+
+    def close(self, timeout_s: float) -> bool:
+        """Bring all work to an end while ROS still runs; False when some is still busy after ``timeout_s``."""
+        end = time.monotonic() + timeout_s
+        return all([server.close(max(0.0, end - time.monotonic())) for server in self._servers])

@@ -1,0 +1,194 @@
+"""The mailbox: actions in worker threads, cancels, typed errors, preemption, heartbeats, calls that never hang."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from rclpy.node import Node
+from stvla_msgs.action import PlanTrace
+from stvla_msgs.msg import Outcome as OutcomeMsg
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.heartbeats import HeartbeatMonitor
+from stvla_ros.ros.remote import Remote
+from stvla_ros.ros.stage_node import StageNode
+
+
+@dataclass(frozen=True)
+class NoConfig:
+    """Settings of the test node."""
+
+    rate_hz: float = param(5.0, "a rate", ge=0.1, le=100.0)
+
+
+class Server(StageNode[NoConfig]):
+    """Serves ``work`` whose behaviour the test sets."""
+
+    def __init__(self, work: Callable[[Job], Any], preempt: bool = False) -> None:
+        super().__init__("server", NoConfig)
+        self.work_server = self.serve(PlanTrace, "stvla/plan_trace", work, preempt)
+
+
+class Bench:
+    """A server and a client."""
+
+    def __init__(self, ros: Any, work: Callable[[Job], Any], preempt: bool = False) -> None:
+        self.server = ros.add(Server(work, preempt))
+        self.client = ros.add(Node("client"))
+        self.remote = Remote(self.client, PlanTrace, "stvla/plan_trace")
+
+    def call(self, cancel: CancelToken | None = None, deadline_s: float = 10.0, words: str = "x") -> Any:
+        return self.remote.call(PlanTrace.Goal(instruction=words), cancel or CancelToken(), deadline_s)
+
+
+def ok(job: Job) -> Any:
+    return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=job.goal.instruction))
+
+
+def until_canceled(job: Job) -> Any:
+    job.cancel.wait(30.0)
+    job.cancel.raise_if_set()
+    return ok(job)
+
+
+def test_results_come_back_and_fast(ros: Any) -> None:
+    bench = Bench(ros, ok)
+    bench.call()
+    times = []
+    for i in range(30):
+        start = time.perf_counter()
+        assert bench.call(words=f"word {i}").outcome.sentence == f"word {i}"
+        times.append(time.perf_counter() - start)
+    assert sorted(times)[15] < 0.1, "no polling between request and answer"
+
+
+def test_stage_error_is_typed(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "No pink block in the image.")
+
+    outcome = Bench(ros, work).call().outcome
+    assert (outcome.code, outcome.sentence) == (OutcomeMsg.GOAL_NOT_GROUNDED, "No pink block in the image.")
+
+
+def test_defect_is_internal_and_the_server_lives_on(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        return ok(job) if job.goal.instruction == "good" else 1 / 0
+
+    bench = Bench(ros, work)
+    assert bench.call().outcome.code == OutcomeMsg.INTERNAL
+    assert bench.call(words="good").outcome.code == OutcomeMsg.OK
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.3])
+def test_cancel_at_any_moment(ros: Any, delay_s: float) -> None:
+    bench = Bench(ros, until_canceled)
+    cancel = CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.call, cancel)
+        time.sleep(delay_s)
+        start = time.monotonic()
+        cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
+        try:
+            code = future.result(5.0).outcome.code  # the server answered with its own reason
+            assert code == OutcomeMsg.CANCELED
+        except StageError as error:  # canceled before it was sent
+            assert error.code is OutcomeCode.PREEMPTED
+    assert time.monotonic() - start < 1.0
+    deadline = time.monotonic() + 2.0
+    while bench.server.work_server.busy and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not bench.server.work_server.busy, "the goal must not go on at the server"
+
+
+def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
+    release = threading.Event()
+
+    def work(job: Job) -> Any:
+        release.wait(20.0)
+        return ok(job)
+
+    bench = Bench(ros, work)
+    cancel = CancelToken()
+    threading.Timer(0.2, cancel.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(StageError, match="CANCELED"):
+        bench.call(cancel)
+    assert time.monotonic() - start < 4.0
+    release.set()
+
+
+def test_deadline(ros: Any) -> None:
+    bench = Bench(ros, until_canceled)
+    with pytest.raises(StageError, match="SERVER_TIMEOUT: No answer from 'stvla/plan_trace' within 0.5 s"):
+        bench.call(deadline_s=0.5)
+
+
+def test_no_server(ros: Any) -> None:
+    client = ros.add(Node("client"))
+    remote = Remote(client, PlanTrace, "stvla/nobody")
+    with pytest.raises(StageError, match="NODE_LOST: Nobody serves the action 'stvla/nobody'"):
+        remote.call(PlanTrace.Goal(), CancelToken(), 5.0, connect_s=0.3)
+
+
+def test_new_goal_preempts(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        return until_canceled(job) if job.goal.instruction == "old" else ok(job)
+
+    bench = Bench(ros, work, preempt=True)
+    with ThreadPoolExecutor(1) as pool:
+        old = pool.submit(bench.call, None, 20.0, "old")
+        time.sleep(0.3)
+        assert bench.call(words="new").outcome.code == OutcomeMsg.OK
+        assert old.result(2.0).outcome.code == OutcomeMsg.PREEMPTED
+
+
+def test_goals_queue_without_preemption(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        job.cancel.wait(0.2)
+        return ok(job)
+
+    bench = Bench(ros, work)
+    with ThreadPoolExecutor(3) as pool:
+        results = [pool.submit(bench.call, None, 10.0, str(i)) for i in range(3)]
+        assert [r.result(10.0).outcome.sentence for r in results] == ["0", "1", "2"]
+
+
+def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        end = time.monotonic() + 2.0
+        while time.monotonic() < end:
+            sum(range(10000))  # holds the interpreter as Python code does
+        return ok(job)
+
+    bench = Bench(ros, work)
+    monitor = HeartbeatMonitor(bench.client, timeout_s=1.0)
+    assert monitor.wait_for(["server"], 5.0) == ()
+    watch = monitor.watch(["server", "ghost"])
+    oldest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.call)
+        while not future.done():
+            oldest = max(oldest, monitor.age_s("server"))
+            time.sleep(0.01)
+    assert oldest < 1.0
+    assert monitor.missing(["server", "ghost"]) == ("ghost",)
+    with pytest.raises(StageError, match="NODE_LOST: The node 'ghost' is not running"):
+        watch.raise_if_lost()
+
+
+def test_closing_cancels_the_work(ros: Any) -> None:
+    bench = Bench(ros, until_canceled)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.call)
+        time.sleep(0.3)
+        assert bench.server.close(2.0)
+        outcome = future.result(3.0).outcome
+    assert (outcome.code, outcome.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
