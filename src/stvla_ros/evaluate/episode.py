@@ -1,0 +1,88 @@
+"""One episode and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from stvla_ros.config import ConfigError
+from stvla_ros.errors import OutcomeCode
+
+
+@dataclass(frozen=True, order=True)
+class Episode:
+    """A task and the seed of its scene."""
+
+    task: str
+    seed: int
+
+    @property
+    def file_name(self) -> str:
+        return f"{self.task}-{self.seed:04d}.json"
+
+
+@dataclass(frozen=True)
+class EpisodeRecord:
+    """How one episode went.
+
+    Attributes:
+        task: Name of the task.
+        seed: Of the scene.
+        instruction: What was asked.
+        outcome: Name of the stack's outcome code.
+        sentence: The stack's sentence; for a defect, the end of its traceback.
+        judged: The simulator's verdict.
+        detail: What the simulator measured.
+        keyposes: Executed.
+        replans: Plans after the first.
+        robot_s: Seconds of the robot's clock (the simulator's, or real ones over ROS).
+        times_s: Wall seconds per phase.
+        idle_share: See :func:`stvla_ros.record.summary.idle_share`; None without a live robot.
+    """
+
+    task: str
+    seed: int
+    instruction: str
+    outcome: str
+    sentence: str
+    judged: bool
+    detail: str
+    keyposes: int = 0
+    replans: int = 0
+    robot_s: float = 0.0
+    times_s: dict[str, float] | None = None
+    idle_share: float | None = None
+
+    @property
+    def success(self) -> bool:
+        """The simulator sees the goal reached *and* the stack said so itself."""
+        return self.judged and self.outcome == OutcomeCode.OK.name
+
+    def write(self, folder: Path) -> None:
+        """Write the record under its episode's name; a reader never sees half of it."""
+        path = folder / Episode(self.task, self.seed).file_name
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
+        part.replace(path)
+
+
+def defect(episode: Episode, sentence: str) -> EpisodeRecord:
+    """The record of an episode that this software could not finish."""
+    return EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
+
+
+def read_record(path: Path) -> EpisodeRecord:
+    """A record from its file.
+
+    Raises:
+        ConfigError: The file is not such a record.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_text())
+        return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: not the record of an episode ({error!r}): delete it to run the episode anew."
+        ) from error

@@ -1,0 +1,108 @@
+"""An evaluation: a folder with its settings, one record per episode, and the report. Can be taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.report import TaskReport, report, table, to_json
+from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.record.summary import versions
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to run and where it is kept.
+
+    Attributes:
+        folder: Output; made if missing.
+        tasks: Task names.
+        seeds: One scene per task and seed.
+        settings: Everything that changes results; a folder never mixes two of them.
+        rerun: Command line that runs episodes of these settings again, without tasks and seeds.
+    """
+
+    folder: Path
+    tasks: tuple[str, ...]
+    seeds: range
+    settings: Mapping[str, Any]
+    rerun: str
+
+    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
+        """Make or check the folder.
+
+        Returns:
+            The records that are already there, and the episodes that are left to run.
+
+        Raises:
+            ConfigError: The folder holds episodes of other settings.
+        """
+        self._records.mkdir(parents=True, exist_ok=True)
+        wanted, path = json.loads(json.dumps(self.settings)), self.folder / "settings.json"
+        if path.exists() and (found := json.loads(path.read_text())) != wanted:
+            differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            raise ConfigError(
+                f"{self.folder}: holds episodes run with other settings ({', '.join(differing)}): "
+                "choose another --output or delete it."
+            )
+        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        episodes = [Episode(task, seed) for seed in self.seeds for task in self.tasks]
+        done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
+        return list(done.values()), [e for e in episodes if e not in done]
+
+    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
+        """Run what is left; every record is on disk before ``tell`` sees it.
+
+        Raises:
+            ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.
+        """
+        records, left = self.prepare()
+        for record in run_episodes(setup, left, jobs):
+            record.write(self._records)
+            records.append(record)
+            tell(record)
+        return self._conclude(records)
+
+    def failures(self, records: Sequence[EpisodeRecord]) -> list[dict[str, Any]]:
+        """The episodes without success, each with the command that runs it again."""
+        return [
+            {
+                "task": r.task,
+                "seed": r.seed,
+                "outcome": r.outcome,
+                "sentence": r.sentence,
+                "detail": r.detail,
+                "rerun": f"{self.rerun} --tasks {r.task} --seed0 {r.seed} --episodes 1",
+            }
+            for r in sorted(records, key=lambda r: (r.task, r.seed))
+            if not r.success
+        ]
+
+    @property
+    def _records(self) -> Path:
+        return self.folder / "episodes"
+
+    def _conclude(self, records: Sequence[EpisodeRecord]) -> list[TaskReport]:
+        reports = [report(task, [r for r in records if r.task == task]) for task in self.tasks]
+        content = {
+            "settings": dict(self.settings),
+            "seeds": [self.seeds.start, self.seeds.stop],
+            "versions": versions(),
+            "tasks": to_json(reports),
+            "failures": self.failures(records),
+        }
+        (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with (self.folder / "results.txt").open("w") as file:
+            console = Console(file=file, width=180)
+            console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}"))
+            for failure in content["failures"]:  # type: ignore[attr-defined]
+                console.print(f"{failure['task']} {failure['seed']}: {failure['outcome']}: {failure['sentence']}")
+                console.print(f"    {failure['detail']}\n    {failure['rerun']}")
+        return reports

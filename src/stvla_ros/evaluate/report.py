@@ -1,0 +1,131 @@
+"""Records to rates: success with its interval, outcomes, times; as JSON and as a table."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from statistics import median
+
+from rich.table import Table
+
+from stvla_ros.evaluate.episode import EpisodeRecord
+
+Z95 = 1.959963984540054
+"""Normal quantile of a two-sided 95 % interval."""
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a rate (E. B. Wilson 1927); (0, 1) when nothing was tried.
+
+    It stays within 0..1 and has a width also at 0 and n successes, where the usual normal interval has none.
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"wilson: wanted 0 <= successes <= n, got {successes} of {n}")
+    if n == 0:
+        return 0.0, 1.0
+    rate, z2 = successes / n, z * z
+    centre = (rate + z2 / (2 * n)) / (1 + z2 / n)
+    half = z / (1 + z2 / n) * sqrt(rate * (1 - rate) / n + z2 / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class TaskReport:
+    """One task over its seeds. Times are medians over the episodes; None where nothing of the kind happened.
+
+    Attributes:
+        task: Name.
+        episodes: How many were run.
+        successes: The simulator sees the goal reached and the stack said OK.
+        rate: successes / episodes.
+        interval95: Wilson.
+        outcomes: Outcome code -> episodes. ``OK (judged failed)`` is a false claim of the stack.
+        keyposes: Executed per episode.
+        robot_s: Seconds per episode on the robot's clock.
+        plan_s: Wall seconds per look of the planner (with lifting).
+        predict_s: Wall seconds per keypose for guidance and policy.
+        motion_plan_s: Wall seconds per keypose for inverse kinematics, collision-free path and timing.
+        idle_share: Part of the time between first and last motion in which nothing moved.
+    """
+
+    task: str
+    episodes: int
+    successes: int
+    rate: float
+    interval95: tuple[float, float]
+    outcomes: dict[str, int]
+    keyposes: float | None
+    robot_s: float | None
+    plan_s: float | None
+    predict_s: float | None
+    motion_plan_s: float | None
+    idle_share: float | None
+
+
+def report(task: str, records: Sequence[EpisodeRecord]) -> TaskReport:
+    """Summarise the records of one task."""
+    successes = sum(record.success for record in records)
+    return TaskReport(
+        task=task,
+        episodes=len(records),
+        successes=successes,
+        rate=successes / len(records) if records else 0.0,
+        interval95=wilson(successes, len(records)),
+        outcomes=dict(Counter(map(_verdict, records)).most_common()),
+        keyposes=_median(records, lambda r: r.keyposes),
+        robot_s=_median(records, lambda r: r.robot_s),
+        plan_s=_median(records, lambda r: _time(r, "planning", r.replans + 1)),
+        predict_s=_median(records, lambda r: _time(r, "predicting", r.keyposes)),
+        motion_plan_s=_median(records, lambda r: _time(r, "motion_plan", r.keyposes)),
+        idle_share=_median(records, lambda r: r.idle_share),
+    )
+
+
+def _verdict(record: EpisodeRecord) -> str:
+    return f"{record.outcome} (judged failed)" if record.outcome == "OK" and not record.judged else record.outcome
+
+
+def _time(record: EpisodeRecord, phase: str, count: int) -> float | None:
+    seconds = (record.times_s or {}).get(phase)
+    return None if seconds is None or not count else seconds / count
+
+
+def _median(records: Sequence[EpisodeRecord], of: Callable[[EpisodeRecord], float | None]) -> float | None:
+    values = [value for record in records if (value := of(record)) is not None]
+    return median(values) if values else None
+
+
+def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
+    """Plain values for a file."""
+    return [asdict(r) for r in reports]
+
+
+def table(reports: Sequence[TaskReport], title: str) -> Table:
+    """The figures for people."""
+    result = Table(title=title, title_justify="left")
+    result.add_column("task")
+    for name in ("success", "rate", "95 % interval", "keyposes", "episode", "plan", "predict", "motion plan", "idle"):
+        result.add_column(name, justify="right")
+    result.add_column("outcomes")
+    for r in reports:
+        low, high = r.interval95
+        result.add_row(
+            r.task,
+            f"{r.successes}/{r.episodes}",
+            f"{100 * r.rate:.1f} %",
+            f"{100 * low:.0f}–{100 * high:.0f} %",
+            _show(r.keyposes, "{:.0f}"),
+            _show(r.robot_s, "{:.1f} s"),
+            _show(r.plan_s, "{:.0f} ms", 1000),
+            _show(r.predict_s, "{:.0f} ms", 1000),
+            _show(r.motion_plan_s, "{:.0f} ms", 1000),
+            _show(r.idle_share, "{:.0f} %", 100),
+            ", ".join(f"{name} {n}" for name, n in r.outcomes.items()),
+        )
+    return result
+
+
+def _show(value: float | None, form: str, scale: float = 1.0) -> str:
+    return "–" if value is None else form.format(value * scale)

@@ -1,0 +1,143 @@
+"""Episodes in parallel processes. A process that dies costs one episode, not the evaluation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from typing import Any, Protocol, cast
+
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.episode import Episode, EpisodeRecord, defect
+
+THREADS = {
+    name: "1"
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "OPENCV_FOR_THREADS_NUM",
+        "LP_NUM_THREADS",
+    )
+}
+"""One thread per worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
+
+
+class Bench(Protocol):
+    """A place where episodes run: a cell in this process, or a whole stack over ROS."""
+
+    def run(self, episode: Episode) -> EpisodeRecord: ...
+
+
+class BenchSetup(Protocol):
+    """Makes a bench in a worker process; travels there by pickling, so it holds plain values only."""
+
+    def open(self) -> AbstractContextManager[Bench]: ...
+
+
+@dataclass
+class _Worker:
+    process: BaseProcess
+    pipe: Connection
+    episode: Episode | None = None  # what it works on
+
+
+def run_episodes(setup: BenchSetup, episodes: Iterable[Episode], jobs: int) -> Iterator[EpisodeRecord]:
+    """Run episodes and yield their records as they come, in any order.
+
+    Raises:
+        ConfigError: A bench could not be opened.
+    """
+    todo = list(reversed(list(episodes)))
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(THREADS)  # read by libraries when they are imported, so before the workers start
+    workers = [_start(setup) for _ in range(min(jobs, len(todo)))]
+    try:
+        while workers:
+            for pipe in wait([w.pipe for w in workers]):
+                worker = next(w for w in workers if w.pipe is pipe)
+                record, alive = _receive(worker)
+                if record is not None:
+                    yield record
+                if not alive and todo:
+                    worker.process.join()
+                    workers[workers.index(worker)] = _start(setup)
+                elif not alive or not todo:
+                    workers.remove(worker)
+                    _end(worker)
+                else:
+                    worker.episode = todo.pop()
+                    worker.pipe.send(worker.episode)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            _end(worker)
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def _start(setup: BenchSetup) -> _Worker:
+    context = get_context("spawn")  # a forked child would share OpenGL and ROS state
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(setup, theirs), name="episodes")
+    process.start()
+    theirs.close()
+    return _Worker(process, cast(Connection, ours))
+
+
+def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
+    """The record that came (None: the worker is ready for its first episode), and whether the worker lives on."""
+    try:
+        message = worker.pipe.recv()
+    except EOFError:
+        worker.process.join()
+        how = f"The worker process ended with exit code {worker.process.exitcode}"
+        if worker.episode is None:
+            raise ConfigError(f"{how} before its first episode; its last words are above.") from None
+        return defect(worker.episode, f"{how} in this episode."), False
+    if isinstance(message, ConfigError):
+        raise message
+    return message, True
+
+
+def _end(worker: _Worker, patience_s: float = 20.0) -> None:
+    worker.pipe.close()
+    worker.process.join(patience_s)
+    if worker.process.is_alive():
+        worker.process.kill()
+        worker.process.join()
+
+
+def _work(setup: BenchSetup, pipe: Any) -> None:
+    """The worker process: open the bench, ask for episodes until the other end closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us with SIGTERM
+    signal.signal(signal.SIGTERM, lambda *_: _leave())
+    try:
+        with setup.open() as bench:
+            pipe.send(None)
+            while True:
+                pipe.send(_run_one(bench, pipe.recv()))
+    except ConfigError as error:
+        pipe.send(error)
+    except EOFError:
+        pass  # no more episodes
+
+
+def _leave() -> None:
+    raise SystemExit(0)
+
+
+def _run_one(bench: Bench, episode: Episode) -> EpisodeRecord:
+    try:
+        return bench.run(episode)
+    except ConfigError:
+        raise
+    except Exception:  # noqa: BLE001 - a defect in one episode is a result, the others go on
+        return defect(episode, traceback.format_exc(limit=-4))

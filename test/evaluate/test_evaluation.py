@@ -1,0 +1,102 @@
+"""Rates, tables, parallel workers, and taking an evaluation up again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from odd_seeds import DIES, RAISES, OddSeeds
+from rich.console import Console
+
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.evaluation import Evaluation
+from stvla_ros.evaluate.report import report, table, wilson
+from stvla_ros.evaluate.workers import run_episodes
+
+
+@pytest.mark.parametrize(
+    ("successes", "n", "low", "high"),
+    [(10, 10, 0.7225, 1.0), (0, 10, 0.0, 0.2775), (48, 50, 0.8654, 0.9890), (5, 10, 0.2366, 0.7634)],
+)
+def test_wilson_agrees_with_published_values(successes: int, n: int, low: float, high: float) -> None:
+    assert wilson(successes, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_wilson_without_trials_knows_nothing_and_refuses_nonsense() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    with pytest.raises(ValueError, match="11 of 10"):
+        wilson(11, 10)
+
+
+def make_record(seed: int, outcome: str = "OK", judged: bool = True) -> EpisodeRecord:
+    times = {"planning": 0.1 * (seed + 1), "motion_plan": 0.02}
+    return EpisodeRecord("stack_cube", seed, "Stack.", outcome, ".", judged, "-", keyposes=2, replans=1, times_s=times)
+
+
+def test_success_needs_both_the_simulators_word_and_the_stacks() -> None:
+    records = [make_record(0), make_record(1, "OK", judged=False), make_record(2, "STEP_LIMIT", judged=True)]
+    found = report("stack_cube", records)
+    assert (found.successes, found.episodes) == (1, 3)
+    assert found.outcomes == {"OK": 1, "OK (judged failed)": 1, "STEP_LIMIT": 1}
+    assert found.plan_s == pytest.approx(0.1) and found.motion_plan_s == pytest.approx(0.01)
+    assert found.predict_s is None
+
+
+def test_the_table_shows_every_task_and_its_outcomes() -> None:
+    console = Console(record=True, width=200)
+    console.print(table([report("stack_cube", [make_record(0), make_record(1, "NO_IK", False)])], "seeds 0–1"))
+    text = console.export_text()
+    assert all(word in text for word in ("stack_cube", "1/2", "50.0 %", "9–91 %", "OK 1, NO_IK 1"))
+
+
+def test_records_survive_the_disk(tmp_path: Path) -> None:
+    record = make_record(3)
+    record.write(tmp_path)
+    assert read_record(tmp_path / "stack_cube-0003.json") == record
+    (tmp_path / "bad.json").write_text('{"task": "x"}')
+    with pytest.raises(ConfigError, match=r"bad\.json: not the record"):
+        read_record(tmp_path / "bad.json")
+
+
+def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
+    episodes = [Episode("t", seed) for seed in (0, RAISES, 1, DIES, 2, 3)]
+    records = {r.seed: r for r in run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)}
+    assert sorted(records) == sorted(e.seed for e in episodes)
+    assert records[RAISES].outcome == records[DIES].outcome == "INTERNAL"
+    assert "ZeroDivisionError" in records[RAISES].sentence and "exit code 11" in records[DIES].sentence
+    assert [records[seed].success for seed in (0, 1, 2, 3)] == [True, False, True, False]
+    assert (tmp_path / "diary").read_text().count("closed") >= 1
+
+
+@pytest.mark.parametrize(("refuse", "message"), [("No meshes here.", "No meshes"), ("die", "exit code 7 before")])
+def test_a_bench_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        list(run_episodes(OddSeeds(tmp_path / "diary", refuse), [Episode("t", 0)], jobs=1))
+
+
+def evaluation(folder: Path, seeds: range, noise: bool = False) -> Evaluation:
+    return Evaluation(folder, ("a", "b"), seeds, {"noise": noise, "planner": "colour"}, "stvla evaluate")
+
+
+def test_an_evaluation_is_taken_up_where_it_ended(tmp_path: Path) -> None:
+    setup, folder = OddSeeds(tmp_path / "diary"), tmp_path / "out"
+    evaluation(folder, range(2)).run(setup, 1, lambda record: None)
+    told: list[EpisodeRecord] = []
+    reports = evaluation(folder, range(4)).run(setup, 2, told.append)
+    assert sorted((r.task, r.seed) for r in told) == [("a", 2), ("a", 3), ("b", 2), ("b", 3)]
+    assert [(r.task, r.successes, r.episodes) for r in reports] == [("a", 2, 4), ("b", 2, 4)]
+    ran = [line for line in (tmp_path / "diary").read_text().splitlines() if line != "closed"]
+    assert len(ran) == len(set(ran)) == 8
+
+    results = json.loads((folder / "results.json").read_text())
+    assert [t["rate"] for t in results["tasks"]] == [0.5, 0.5]
+    assert results["failures"][0]["rerun"] == "stvla evaluate --tasks a --seed0 1 --episodes 1"
+    assert "NO_PATH" in (folder / "results.txt").read_text()
+
+
+def test_a_folder_never_mixes_settings(tmp_path: Path) -> None:
+    evaluation(tmp_path, range(1)).prepare()
+    with pytest.raises(ConfigError, match=r"other settings \(noise\)"):
+        evaluation(tmp_path, range(1), noise=True).prepare()
