@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -148,13 +149,15 @@ def test_an_older_plan_never_replaces_a_newer_one() -> None:
     table = Table(todo=4, stamp=lambda number, now: 10 if number == 0 else 1)
     result = run(table, keyposes_per_plan=1)
     assert table.used[:4] == ["plan-0"] * 4
-    assert result.outcome.ok and result.replans == 1  # only the look that was asked for when the path was complete
+    assert result.outcome.ok
+    assert result.replans == 1
 
 
 def test_a_complete_path_makes_the_planner_look_at_once() -> None:
     table = Table(todo=4, per_plan=2)
     result = run(table, background=True, keyposes_per_plan=25)
-    assert result.outcome.ok and table.used == ["plan-0"] * 3 + ["plan-1"] * 3
+    assert result.outcome.ok
+    assert table.used == ["plan-0"] * 3 + ["plan-1"] * 3
 
 
 def test_step_limit_is_no_success() -> None:
@@ -182,7 +185,8 @@ def test_a_failed_keypose_makes_the_planner_look_again(code: OutcomeCode) -> Non
 
     table = Table(todo=3, on_execute=sometimes)
     result = run(table, keyposes_per_plan=25, max_failures=3)
-    assert result.outcome.ok and len(result.keyposes) == 3  # failed ones are not history
+    assert result.outcome.ok
+    assert len(result.keyposes) == 3
     assert result.replans == 5
 
 
@@ -275,7 +279,8 @@ def test_a_dropped_background_plan_is_told_to_stop() -> None:
     started = time.monotonic()
     table = Table(on_plan=on_plan, on_execute=on_execute)
     result = run(table, background=True, keyposes_per_plan=1)
-    assert result.outcome.code is OutcomeCode.REFLEX and time.monotonic() - started < SOON_S / 2
+    assert result.outcome.code is OutcomeCode.REFLEX
+    assert time.monotonic() - started < SOON_S / 2
     assert stopped.wait(SOON_S)
 
 
@@ -292,7 +297,8 @@ def test_a_defect_in_background_planning_is_not_swallowed() -> None:
 def test_malformed_instructions_are_refused_before_anything_is_asked(text: str) -> None:
     table = Table()
     result = run_task(table, text, LoopConfig(), CancelToken())
-    assert result.outcome.code is OutcomeCode.INVALID_GOAL and len(result.outcome.sentence) < 200
+    assert result.outcome.code is OutcomeCode.INVALID_GOAL
+    assert len(result.outcome.sentence) < 200
     assert table.calls == []
 
 
@@ -305,13 +311,15 @@ def test_progress_tells_every_phase_in_order() -> None:
     run_task(Table(todo=2), INSTRUCTION, LoopConfig(), CancelToken(), told.append, background=False)
     assert [p.phase for p in told] == ["planning"] + ["predicting", "moving"] * 2
     assert [p.step for p in told] == [0, 0, 0, 1, 1]
-    assert told[1].plan_id == "plan-0" and told[2].keypose is not None
-    assert all(a.elapsed_s <= b.elapsed_s for a, b in zip(told, told[1:], strict=False))
+    assert told[1].plan_id == "plan-0"
+    assert told[2].keypose is not None
+    assert all(a.elapsed_s <= b.elapsed_s for a, b in itertools.pairwise(told))
 
 
 def test_times_are_per_phase_and_include_the_executors_parts() -> None:
     table = Table(todo=4, on_execute=lambda done, cancel: time.sleep(0.01))
     times = run(table).outcome.times_s
-    assert times["motion"] == pytest.approx(2.0) and times["gripper"] == pytest.approx(1.0)
+    assert times["motion"] == pytest.approx(2.0)
+    assert times["gripper"] == pytest.approx(1.0)
     assert times["moving"] >= 0.04
     assert times["total"] >= times["planning"] + times["predicting"] + times["moving"]

@@ -204,7 +204,7 @@ class _Background:
         def work() -> None:
             try:
                 future.set_result(plan(token))
-            except Exception as error:  # handed to take(), which raises it in the loop
+            except Exception as error:  # noqa: BLE001 - handed to take(), which raises it in the loop
                 future.set_exception(error)
             finally:
                 forget()

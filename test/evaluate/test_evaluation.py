@@ -40,7 +40,8 @@ def test_success_needs_both_the_simulators_word_and_the_stacks() -> None:
     found = report("stack_cube", records)
     assert (found.successes, found.episodes) == (1, 3)
     assert found.outcomes == {"OK": 1, "OK (judged failed)": 1, "STEP_LIMIT": 1}
-    assert found.plan_s == pytest.approx(0.1) and found.motion_plan_s == pytest.approx(0.01)
+    assert found.plan_s == pytest.approx(0.1)
+    assert found.motion_plan_s == pytest.approx(0.01)
     assert found.predict_s is None
 
 
@@ -65,7 +66,8 @@ def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
     records = {r.seed: r for r in run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)}
     assert sorted(records) == sorted(e.seed for e in episodes)
     assert records[RAISES].outcome == records[DIES].outcome == "INTERNAL"
-    assert "ZeroDivisionError" in records[RAISES].sentence and "exit code 11" in records[DIES].sentence
+    assert "ZeroDivisionError" in records[RAISES].sentence
+    assert "exit code 11" in records[DIES].sentence
     assert [records[seed].success for seed in (0, 1, 2, 3)] == [True, False, True, False]
     assert (tmp_path / "diary").read_text().count("closed") >= 1
 

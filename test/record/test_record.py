@@ -89,7 +89,8 @@ def test_late_and_repeated_times_are_written_in_order(tmp_path: Path) -> None:
     video.close()
     with av.open(str(tmp_path / "v.mp4")) as film:
         times = [f.time for f in film.decode(video=0)]
-    assert len(times) == 5 and times == sorted(times)
+    assert len(times) == 5
+    assert times == sorted(times)
     with pytest.raises(ValueError, match="even"):
         VideoWriter(tmp_path / "odd.mp4", 63, 64)
 
@@ -122,14 +123,18 @@ def test_the_summary_has_its_fields(tmp_path: Path) -> None:
     times = {"planning": 1.0, "total": 13.0}
     Summary("Push.", "OK", 0, "Done.", True, "all down", "push_buttons", 3, 4, 2, times, 0.2, EVENTS).write(tmp_path)
     found = json.loads((tmp_path / "summary.json").read_text())
-    assert found["schema"] == SCHEMA and found["success"] is True and found["seed"] == 3
-    assert found["times_s"] == times and len(found["events"]) == len(EVENTS)
+    assert found["schema"] == SCHEMA
+    assert found["success"] is True
+    assert found["seed"] == 3
+    assert found["times_s"] == times
+    assert len(found["events"]) == len(EVENTS)
     assert {"stvla", "python", "numpy"} <= set(found["versions"])
 
 
 def test_folders_never_collide_and_latest_moves(tmp_path: Path) -> None:
     folders = [make_run_folder(tmp_path / "runs") for _ in range(4)]
-    assert len(set(folders)) == 4 and all(f.is_dir() for f in folders)
+    assert len(set(folders)) == 4
+    assert all(f.is_dir() for f in folders)
     for folder in folders:
         point_latest(folder)
         assert (tmp_path / "runs" / "latest").resolve() == folder.resolve()

@@ -91,18 +91,19 @@ class Evaluation:
 
     def _conclude(self, records: Sequence[EpisodeRecord]) -> list[TaskReport]:
         reports = [report(task, [r for r in records if r.task == task]) for task in self.tasks]
+        failures = self.failures(records)
         content = {
             "settings": dict(self.settings),
             "seeds": [self.seeds.start, self.seeds.stop],
             "versions": versions(),
             "tasks": to_json(reports),
-            "failures": self.failures(records),
+            "failures": failures,
         }
         (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         with (self.folder / "results.txt").open("w") as file:
             console = Console(file=file, width=180)
             console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}"))
-            for failure in content["failures"]:  # type: ignore[attr-defined]
+            for failure in failures:
                 console.print(f"{failure['task']} {failure['seed']}: {failure['outcome']}: {failure['sentence']}")
                 console.print(f"    {failure['detail']}\n    {failure['rerun']}")
         return reports

@@ -11,22 +11,13 @@ from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord, defect
 
-THREADS = {
-    name: "1"
-    for name in (
-        "OMP_NUM_THREADS",
-        "OPENBLAS_NUM_THREADS",
-        "MKL_NUM_THREADS",
-        "OPENCV_FOR_THREADS_NUM",
-        "LP_NUM_THREADS",
-    )
-}
-"""One thread per worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "LP_NUM_THREADS")
+"""Set to 1 in a worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
 
 
 class Bench(Protocol):
@@ -56,7 +47,9 @@ def run_episodes(setup: BenchSetup, episodes: Iterable[Episode], jobs: int) -> I
     """
     todo = list(reversed(list(episodes)))
     before = {name: os.environ.get(name) for name in THREADS}
-    os.environ.update(THREADS)  # read by libraries when they are imported, so before the workers start
+    os.environ.update(
+        dict.fromkeys(THREADS, "1")
+    )  # read by libraries when they are imported, so before the workers start
     workers = [_start(setup) for _ in range(min(jobs, len(todo)))]
     try:
         while workers:
@@ -89,7 +82,7 @@ def _start(setup: BenchSetup) -> _Worker:
     process = context.Process(target=_work, args=(setup, theirs), name="episodes")
     process.start()
     theirs.close()
-    return _Worker(process, cast(Connection, ours))
+    return _Worker(process, ours)
 
 
 def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
