@@ -1,0 +1,283 @@
+"""The cell: physics, arm and gripper commands, cameras, tasks and their scores behind one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import RLock
+
+import mujoco
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
+from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
+from stvla_ros.sim.controller import ControllerConfig, Goal, TrajectoryController
+from stvla_ros.sim.objects import SceneObject
+from stvla_ros.sim.rendering import Renderer
+from stvla_ros.sim.scene import build_model
+from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.tasks import Score, Task, make_task
+from stvla_ros.sim.world import World
+from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState
+
+SETTLE_S = 0.1
+
+
+@dataclass(frozen=True)
+class CellConfig:
+    """Settings of the simulated cell."""
+
+    timestep_s: float = param(0.002, "physics step [s]", ge=0.0005, le=0.005)
+    gripper_speed_m_s: float = param(0.1, "speed of opening and closing (both fingers together) [m/s]", ge=0.01, le=0.2)
+    gripper_force_n: float = param(30.0, "force per finger when a command names none [N]", ge=1.0, le=70.0)
+    shadow_map_px: int = param(0, "size of the shadow map; 0 draws no shadows", ge=0, le=8192)
+    samples: int = param(4, "samples per pixel against jagged edges", ge=0, le=16)
+    camera: CameraConfig = param(CameraConfig(), "the camera of the stack")
+    third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")
+    sensor: SensorConfig = param(SensorConfig(), "defects of the camera")
+    controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """Ground truth, for scoring and tests only.
+
+    Attributes:
+        T_base_object: Pose of each object by name.
+        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``, from 1.
+        names: Object names in the order of the labels.
+        stamp_ns: Time of both.
+    """
+
+    T_base_object: dict[str, F64]
+    labels: I32
+    names: tuple[str, ...]
+    stamp_ns: int
+
+
+class Cell:
+    """A Panda at its table.
+
+    Thread safe: one lock guards the physics, and images are drawn from a copy of its state by a thread of
+    their own, so that :meth:`step` and :meth:`render` run side by side. Time goes on only in :meth:`step`
+    and :meth:`advance`; it never jumps back, not even at a reset.
+    """
+
+    def __init__(self, config: CellConfig | None = None) -> None:
+        self.config = config or CellConfig()
+        self.camera: Camera = make_camera(self.config.camera)
+        self._lock = RLock()
+        self._renderer = Renderer()
+        self._steps = 0
+        self._load(None, 0)
+
+    @property
+    def time_ns(self) -> int:
+        """Simulated time."""
+        return round(self._steps * self.config.timestep_s * 1e9)
+
+    @property
+    def instruction(self) -> str:
+        """What the present task asks for; empty before the first reset."""
+        return self._task.instruction if self._task else ""
+
+    def reset(self, task: str, seed: int, distractors: int = -1) -> str:
+        """Lay the table anew; the arm is at home with an open hand. An active motion ends as canceled.
+
+        Args:
+            task: One of :data:`stvla_ros.sim.tasks.TASKS`.
+            seed: Decides the whole scene.
+            distractors: How many objects that are not asked for; -1: as the task prescribes.
+
+        Returns:
+            The instruction.
+
+        Raises:
+            StageError: INVALID_GOAL for an unknown task (names the closest) or values out of range.
+        """
+        laid = make_task(task, seed, distractors)
+        with self._lock:
+            self._load(laid, seed)
+            self.advance(SETTLE_S)
+        return laid.instruction
+
+    def step(self) -> None:
+        """One physics step with the controllers."""
+        with self._lock:
+            self._control()
+            mujoco.mj_step(self._model, self._data)
+            self._steps += 1
+            self._observe()
+
+    def advance(self, duration_s: float) -> None:
+        """Physics steps for this long. Other threads get their turn in between."""
+        for _ in range(max(1, round(duration_s / self.config.timestep_s))):
+            self.step()
+
+    def follow(self, path: JointPath) -> Goal:
+        """Start to follow a path; watch the returned goal.
+
+        Raises:
+            StageError: CONTROLLER_FAILED when the arm still moves or the path does not fit.
+        """
+        with self._lock:
+            return self._controller.start(path, self._now_s)
+
+    def cancel(self) -> None:
+        """Bring the arm to a standstill within its limits."""
+        with self._lock:
+            self._controller.cancel(self._now_s)
+
+    @property
+    def moving(self) -> bool:
+        """The arm follows a path or is being stopped."""
+        return self._controller.moving
+
+    def move_gripper(self, width_m: float, force_n: float | None = None) -> None:
+        """Open or close at the hand's speed until ``width_m`` or until ``force_n`` per finger is met.
+
+        Raises:
+            StageError: CONTROLLER_FAILED when the width is not in 0..0.08 m.
+        """
+        if not 0.0 <= width_m <= MAX_WIDTH_M + 1e-6:
+            raise StageError(OutcomeCode.CONTROLLER_FAILED, f"Gripper width: wanted 0 to {MAX_WIDTH_M} m, got {width_m}.")
+        force = self.config.gripper_force_n if force_n is None else min(max(force_n, 1.0), 70.0)
+        with self._lock:
+            limit = gripper_actuator_force(force)
+            self._model.actuator(GRIPPER).forcerange[:] = (-limit, limit)
+            self._grip_from_s, self._grip_from_m, self._grip_m = self._now_s, self._width_m, width_m
+
+    @property
+    def gripper_moving(self) -> bool:
+        """The fingers move, or the command has not run its course."""
+        with self._lock:
+            ramp_s = abs(self._grip_m - self._grip_from_m) / self.config.gripper_speed_m_s
+            fast = np.abs(self._data.qvel[self._finger_dofs]).max() > 0.001
+            return bool(fast or self._now_s < self._grip_from_s + min(ramp_s, 0.1))
+
+    def state(self) -> RobotState:
+        """Measured joints, tool pose and finger distance."""
+        with self._lock:
+            site = self._data.site(TCP_LINK)
+            T = np.eye(4)
+            T[:3, :3], T[:3, 3] = site.xmat.reshape(3, 3), site.xpos
+            q, dq = self._data.qpos[self._arm_qpos], self._data.qvel[self._arm_dofs]
+            return RobotState(q.copy(), dq.copy(), T, self._width_m, self.time_ns)
+
+    def render(self) -> RgbdFrame:
+        """One image of the tripod camera: colour and depth of the same instant.
+
+        With sensor defects on, a consumer should deliver it ``config.sensor.latency_s`` after its stamp.
+
+        Raises:
+            ConfigError: No OpenGL on this machine.
+        """
+        data, stamp_ns = self._snapshot()
+        rgb, depth = self._renderer.rgbd(data, TRIPOD, self.camera.width_px, self.camera.height_px)
+        rgb, depth = self._sensor(rgb, depth)
+        return RgbdFrame(rgb, depth, self.camera, stamp_ns)
+
+    def render_third(self) -> U8:
+        """(H, W, 3) view for people."""
+        data, _ = self._snapshot()
+        return self._renderer.rgb(data, THIRD, self.config.third.width_px, self.config.third.height_px)
+
+    def truth(self) -> Truth:
+        """Ground truth: for scoring and tests only, never for the stack."""
+        data, stamp_ns = self._snapshot()
+        bodies = self._renderer.body_ids(data, TRIPOD, self.camera.width_px, self.camera.height_px)
+        world = World(self._model, data)
+        names = tuple(o.name for o in self._objects)
+        kind = np.zeros(self._model.nbody + 1, np.int32)  # the last entry is for -1, the background
+        for body in range(self._model.nbody):
+            root = self._model.body(self._model.body_rootid[body]).name
+            kind[body] = -1 if root == "panda_link0" else names.index(root) + 1 if root in names else 0
+        return Truth({n: world.pose(n) for n in names}, kind[bodies], names, stamp_ns)
+
+    def score(self) -> Score:
+        """The task's verdict from the simulator's state.
+
+        What the task asks for must stay true for its hold time; this is found out on a copy, where the
+        robot holds still. The cell itself does not go on.
+
+        Raises:
+            StageError: INVALID_GOAL before the first reset.
+        """
+        if self._task is None:
+            raise StageError(OutcomeCode.INVALID_GOAL, "No task is laid out: reset the scene first.")
+        with self._lock:
+            trial = mujoco.MjData(self._model)
+            mujoco.mj_copyData(trial, self._model, self._data)
+        world = World(self._model, trial)
+        mujoco.mj_step(self._model, trial, round(0.5 / self.config.timestep_s))
+        for _ in range(1 + round(self._task.hold_s / 0.05)):
+            problem = self._task.problem(world)
+            if problem:
+                return Score(False, problem)
+            mujoco.mj_step(self._model, trial, round(0.05 / self.config.timestep_s))
+        return Score(True, "Done.")
+
+    def close(self) -> None:
+        """Free the renderer. Safe to call twice."""
+        self._renderer.close()
+
+    @property
+    def _now_s(self) -> float:
+        return self._steps * self.config.timestep_s
+
+    @property
+    def _width_m(self) -> float:
+        return float(self._data.qpos[self._finger_qpos].sum())
+
+    @property
+    def _objects(self) -> tuple[SceneObject, ...]:
+        return self._task.objects if self._task else ()
+
+    def _load(self, task: Task | None, seed: int) -> None:
+        """Compile the scene and put everything where it starts."""
+        config = self.config
+        model = build_model(
+            task.objects if task else (), config.timestep_s, config.camera, config.third, config.shadow_map_px, config.samples
+        )
+        with self._lock:
+            if self._steps:
+                self._controller.cancel(self._now_s)
+            self._task, self._model, self._data = task, model, mujoco.MjData(model)
+            self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
+            self._arm_dofs = np.array([model.joint(n).dofadr[0] for n in ARM_JOINTS])
+            self._arm_ctrl = np.array([model.actuator(n).id for n in ARM_JOINTS])
+            self._finger_qpos = np.array([model.joint(n).qposadr[0] for n in FINGER_JOINTS])
+            self._finger_dofs = np.array([model.joint(n).dofadr[0] for n in FINGER_JOINTS])
+            self._data.qpos[self._arm_qpos] = HOME_Q_RAD
+            self._data.qpos[self._finger_qpos] = MAX_WIDTH_M / 2
+            self._controller = TrajectoryController(config.controller, HOME_Q_RAD)
+            self._grip_m = self._grip_from_m = MAX_WIDTH_M
+            self._grip_from_s = self._now_s
+            mujoco.mj_forward(model, self._data)
+            self._world = World(model, self._data)
+            self._sensor = Sensor(config.sensor, seed)
+            self._renderer.use(model)
+
+    def _control(self) -> None:
+        q, dq = self._controller.sample(self._now_s + self.config.timestep_s)
+        self._data.ctrl[self._arm_ctrl] = q + ARM_KD_S * dq
+        travel = self.config.gripper_speed_m_s * (self._now_s - self._grip_from_s)
+        change = self._grip_m - self._grip_from_m
+        width = self._grip_from_m + np.clip(change, -travel, travel)
+        self._data.ctrl[self._model.actuator(GRIPPER).id] = width / 2
+
+    def _observe(self) -> None:
+        q, dq = self._data.qpos[self._arm_qpos], self._data.qvel[self._arm_dofs]
+        force = self._world.robot_force_n() if self._controller.moving else 0.0
+        self._controller.observe(self._now_s, q, dq, force, self.config.timestep_s)
+        if self._task is not None:
+            self._task.watch(self._world)
+
+    def _snapshot(self) -> tuple[mujoco.MjData, int]:
+        """A copy of the state that no other thread touches."""
+        with self._lock:
+            data = mujoco.MjData(self._model)
+            mujoco.mj_copyData(data, self._model, self._data)
+            return data, self.time_ns

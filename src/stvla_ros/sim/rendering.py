@@ -1,0 +1,135 @@
+"""Images from a MuJoCo model: colour and depth in one pass, and instance masks.
+
+An OpenGL context belongs to the thread that makes it current, so a :class:`Renderer` keeps one thread of
+its own and may be called from any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import mujoco
+import numpy as np
+
+from stvla_ros.sim.opengl import GlContext, make_context
+from stvla_ros.types import F32, I32, U8
+
+T = TypeVar("T")
+_MAX_GEOMS = 400
+
+
+class Renderer:
+    """Draws one model at a time."""
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
+        self._gl: GlContext | None = None
+        self._context: mujoco.MjrContext | None = None
+        self._scene: mujoco.MjvScene | None = None
+        self._model: mujoco.MjModel | None = None
+
+    def use(self, model: mujoco.MjModel) -> None:
+        """Draw this model from now on. Costs nothing until the next image."""
+        self._call(lambda: self._forget(model))
+
+    def rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> tuple[U8, F32]:
+        """(H, W, 3) colour and (H, W) depth [m] along the optical axis; infinite where nothing is.
+
+        Raises:
+            ConfigError: No OpenGL on this machine.
+        """
+        return self._call(lambda: self._rgbd(data, camera, width_px, height_px))
+
+    def rgb(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> U8:
+        """(H, W, 3) colour."""
+        return self._call(lambda: self._rgb(data, camera, width_px, height_px))
+
+    def body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
+        """(H, W) id of the model's body at each pixel; -1 where nothing is."""
+        return self._call(lambda: self._body_ids(data, camera, width_px, height_px))
+
+    def close(self) -> None:
+        """Give the context back. Safe to call twice."""
+        try:
+            self._call(self._free)
+        except RuntimeError:  # closed before
+            return
+        self._thread.shutdown()
+
+    def _call(self, work: Callable[[], T]) -> T:
+        return self._thread.submit(work).result()
+
+    def _forget(self, model: mujoco.MjModel | None) -> None:
+        if self._context is not None:
+            self._context.free()
+        self._context = self._scene = None
+        self._model = model
+
+    def _free(self) -> None:
+        self._forget(None)
+        if self._gl is not None:
+            self._gl.free()
+        self._gl = None
+
+    def _ready(self) -> tuple[mujoco.MjvScene, mujoco.MjrContext]:
+        assert self._model is not None
+        if self._context is None or self._scene is None:
+            screen = self._model.vis.global_
+            if self._gl is None:
+                self._gl = make_context(screen.offwidth, screen.offheight)
+                self._gl.make_current()
+            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
+            self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
+            self._scene = mujoco.MjvScene(self._model, _MAX_GEOMS)
+        return self._scene, self._context
+
+    def _draw(self, data: mujoco.MjData, camera: str, rect: mujoco.MjrRect, segment: bool = False) -> mujoco.MjrContext:
+        scene, context = self._ready()
+        view = mujoco.MjvCamera()
+        view.type = mujoco.mjtCamera.mjCAMERA_FIXED
+        view.fixedcamid = self._model.camera(camera).id  # type: ignore[union-attr]
+        everything = mujoco.mjtCatBit.mjCAT_ALL.value
+        mujoco.mjv_updateScene(self._model, data, mujoco.MjvOption(), None, view, everything, scene)
+        scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = segment
+        scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = segment
+        scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        mujoco.mjr_render(rect, scene, context)
+        return context
+
+    def _rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> tuple[U8, F32]:
+        rect = mujoco.MjrRect(0, 0, width_px, height_px)
+        context = self._draw(data, camera, rect)
+        rgb, buffer = np.empty((height_px, width_px, 3), np.uint8), np.empty((height_px, width_px), np.float32)
+        mujoco.mjr_readPixels(rgb, buffer, rect, context)
+        return np.ascontiguousarray(rgb[::-1]), self._metres(buffer[::-1])
+
+    def _metres(self, buffer: F32) -> F32:
+        """Depth from the reversed z-buffer: 1 at the near plane, 0 at the far plane."""
+        assert self._model is not None
+        extent, clip = self._model.stat.extent, self._model.vis.map
+        near, far = clip.znear * extent, clip.zfar * extent
+        depth = (near * far) / (near + buffer * np.float32(far - near))
+        return np.where(buffer > 0.0, depth, np.inf).astype(np.float32)
+
+    def _rgb(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> U8:
+        rect = mujoco.MjrRect(0, 0, width_px, height_px)
+        context = self._draw(data, camera, rect)
+        rgb = np.empty((height_px, width_px, 3), np.uint8)
+        mujoco.mjr_readPixels(rgb, None, rect, context)
+        return np.ascontiguousarray(rgb[::-1])
+
+    def _body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
+        rect = mujoco.MjrRect(0, 0, width_px, height_px)
+        context = self._draw(data, camera, rect, segment=True)
+        rgb = np.empty((height_px, width_px, 3), np.uint8)
+        mujoco.mjr_readPixels(rgb, None, rect, context)
+        code = rgb[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)  # 0 is the background
+        assert self._scene is not None and self._model is not None
+        bodies = np.full(self._scene.ngeom + 1, -1, np.int32)
+        for geom in self._scene.geoms[: self._scene.ngeom]:
+            if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
+                bodies[geom.segid + 1] = self._model.geom_bodyid[geom.objid]
+        return bodies[code]

@@ -1,0 +1,40 @@
+"""The tasks of the cell by name. To add one: a file with a ``layout`` function, and a line here."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.config import closest
+from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
+from stvla_ros.sim.tasks.base import Layout, Score, Task
+
+TASKS: dict[str, Layout] = {
+    "pick_place": pick_place.layout,
+    "stack_cube": stack_cube.layout,
+    "push_buttons": push_buttons.layout,
+}
+
+__all__ = ["TASKS", "Score", "Task", "make_task"]
+
+
+def make_task(name: str, seed: int, distractors: int = -1) -> Task:
+    """Lay out a task. The same arguments always give the same scene.
+
+    Args:
+        name: One of :data:`TASKS`.
+        seed: 0 or more.
+        distractors: How many other objects; -1 lets the seed choose 2 to 4.
+
+    Raises:
+        StageError: INVALID_GOAL for an unknown task, a negative seed, or too many distractors for the table.
+    """
+    if name not in TASKS:
+        raise StageError(OutcomeCode.INVALID_GOAL, f"There is no task '{name}'.{closest(name, TASKS)}")
+    if seed < 0:
+        raise StageError(OutcomeCode.INVALID_GOAL, f"seed: wanted 0 or more, got {seed}.")
+    if not -1 <= distractors <= 8:
+        raise StageError(OutcomeCode.INVALID_GOAL, f"distractors: wanted -1 (the task's own number) or 0 to 8, got {distractors}.")
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(2, 5)) if distractors < 0 else distractors
+    return TASKS[name](rng, count)

@@ -1,0 +1,114 @@
+"""What a task is, and where on the table things may stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+
+from stvla_ros.colours import COLOURS
+from stvla_ros.sim.objects import Block, SceneObject
+from stvla_ros.sim.world import World
+
+X_RANGE_M = (0.34, 0.64)
+Y_RANGE_M = (-0.28, 0.28)
+FINGER_ROOM_M = 0.07
+"""From the centre of what is grasped to the outside of the open fingers."""
+
+SPEED_AT_REST_M_S = 0.005
+
+
+@dataclass(frozen=True)
+class Score:
+    """The simulator's verdict."""
+
+    success: bool
+    detail: str
+
+
+class Task(Protocol):
+    """Objects, words for the operator, and the verdict.
+
+    Attributes:
+        instruction: What to ask of the robot.
+        objects: What lies on the table.
+        hold_s: How long :meth:`problem` must stay empty for success.
+    """
+
+    @property
+    def instruction(self) -> str: ...
+
+    @property
+    def objects(self) -> tuple[SceneObject, ...]: ...
+
+    @property
+    def hold_s(self) -> float: ...
+
+    def watch(self, world: World) -> None:
+        """Called after every physics step: remember what cannot be seen at the end."""
+        ...
+
+    def problem(self, world: World) -> str:
+        """What is still missing, in one sentence; empty when nothing is."""
+        ...
+
+
+Layout: TypeAlias = Callable[[np.random.Generator, int], Task]
+
+
+def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
+    """Distinct colours."""
+    return [str(c) for c in rng.choice(sorted(COLOURS), size=count, replace=False)]
+
+
+def place(rng: np.random.Generator, radii_m: Sequence[float], room_m: float = FINGER_ROOM_M) -> list[tuple[float, float]]:
+    """Random places for round things so that open fingers fit between any two.
+
+    Args:
+        rng: Decides.
+        radii_m: Radius of each thing, largest first for the best chance.
+        room_m: Free space that one of two neighbours needs from its centre.
+    """
+    while True:
+        spots: list[tuple[float, float]] = []
+        for radius in radii_m:
+            spot = _free_spot(rng, radius, spots, radii_m, room_m)
+            if spot is None:
+                break
+            spots.append(spot)
+        else:
+            return spots
+
+
+def _free_spot(
+    rng: np.random.Generator, radius: float, spots: list[tuple[float, float]], radii_m: Sequence[float], room_m: float
+) -> tuple[float, float] | None:
+    for _ in range(60):
+        margin = max(0.0, radius - 0.04)  # a plate may reach a little over the edge of the area, not far
+        x = float(rng.uniform(X_RANGE_M[0] + margin, X_RANGE_M[1] - margin))
+        y = float(rng.uniform(Y_RANGE_M[0] + margin, Y_RANGE_M[1] - margin))
+        gaps = (np.hypot(x - sx, y - sy) - max(radius, other) for (sx, sy), other in zip(spots, radii_m, strict=False))
+        if all(gap > room_m + 0.012 for gap in gaps):
+            return x, y
+    return None
+
+
+def random_block(rng: np.random.Generator, colour: str, xy_m: tuple[float, float]) -> Block:
+    """A block at a place with any yaw."""
+    return Block(colour, xy_m, float(rng.uniform(-np.pi, np.pi)))
+
+
+def resting_alone(world: World, body: str) -> str:
+    """Empty when the body stands still and the robot has let go of it, else what is wrong."""
+    if world.robot_touches(body):
+        return f"The robot still touches the {words(body)}."
+    if world.speed(body) > SPEED_AT_REST_M_S:
+        return f"The {words(body)} still moves."
+    return ""
+
+
+def words(body: str) -> str:
+    """``red_block`` as people say it."""
+    return body.replace("_", " ")
