@@ -1,0 +1,34 @@
+"""The subcommands of ``stvla``, one module each."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from importlib import import_module
+from typing import Protocol, cast
+
+from stvla_ros.commands.arguments import Parser
+
+COMMANDS = {
+    "up": "start the stack and keep it running until Ctrl-C",
+    "run": "give the running stack an instruction",
+    "demo": "start everything in simulation, carry out one task, judge it, leave a film",
+    "evaluate": "run many seeded episodes in simulation and print success rates",
+    "backends": "list the backends that can be chosen",
+    "doctor": "check this machine's set-up and say what is missing",
+}
+"""Name -> one line of help."""
+
+
+class Command(Protocol):
+    """What a module of this package offers."""
+
+    def add_arguments(self, parser: Parser) -> None: ...
+
+    def run(self, arguments: Namespace) -> int:
+        """The exit code. Raises ConfigError for what the user can mend, ConnectionError when no stack answers."""
+        ...
+
+
+def load(name: str) -> Command:
+    """The module of a subcommand."""
+    return cast(Command, import_module(f"{__name__}.{name}"))

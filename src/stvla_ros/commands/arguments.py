@@ -1,0 +1,101 @@
+"""Command lines that are refused in one sentence, with the closest valid word."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError, closest
+
+MODES = ("separate", "composed")
+ROBOTS = ("sim",)
+MAX_SEED = 2**32 - 1
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, but every complaint is a ConfigError of one sentence."""
+
+    def __init__(self, prog: str, description: str, epilog: str = "", **more: Any) -> None:
+        more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **more)
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            what = "/".join(action.option_strings) or action.metavar or action.dest
+            raise ConfigError(f"{what}: '{value}' is not known.{closest(str(value), map(str, action.choices))}")
+
+    def parse_checked(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """Parse all of it.
+
+        Raises:
+            ConfigError: Anything is unknown, missing or malformed.
+        """
+        parsed, extra = self.parse_known_args(arguments)
+        if extra:
+            valid = self._options_of(parsed.command)
+            word = extra[0].split("=")[0]
+            hint = closest(word, valid) if word.startswith("-") else f" See stvla {parsed.command} --help."
+            raise ConfigError(f"stvla {parsed.command}: '{extra[0]}' is not understood.{hint}")
+        return parsed
+
+    def _options_of(self, command: str) -> list[str]:
+        subparsers = next(a for a in self._actions if isinstance(a, argparse._SubParsersAction))
+        return [option for action in subparsers.choices[command]._actions for option in action.option_strings]
+
+
+def whole(low: int, high: int) -> Callable[[str], int]:
+    """An argument type: a whole number from ``low`` to ``high``."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"wanted a whole number, got '{text}'") from None
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"wanted {low} to {high}, got {value}")
+        return value
+
+    return parse
+
+
+def share(text: str) -> float:
+    """An argument type: 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"wanted a number from 0 to 1, got '{text}'") from None
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"wanted 0 to 1, got {text}")
+    return value
+
+
+def check_task(name: str) -> str:
+    """``name`` if it is a simulated task. Raises ConfigError with the closest one."""
+    from stvla_ros.sim.tasks import TASKS
+
+    if name not in TASKS:
+        raise ConfigError(f"task: '{name}' is not known.{closest(name, TASKS)}")
+    return name
+
+
+def add_stack_arguments(parser: Parser) -> None:
+    """What decides which stack runs: backends, how processes are cut, parameters."""
+    for kind in ("planner", "segmenter", "policy", "motion"):
+        parser.add_argument(f"--{kind}", choices=registry.names(kind), metavar="NAME", help=_one_of(registry.names(kind)))
+    parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
+
+
+def add_mode_argument(parser: Parser) -> None:
+    parser.add_argument(
+        "--mode", choices=MODES, default="separate", help="a process per node, or all but robot and executor in one"
+    )
+
+
+def _one_of(names: Sequence[str]) -> str:
+    return f"{', '.join(names)}; default as in the parameter file"

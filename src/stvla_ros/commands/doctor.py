@@ -1,0 +1,94 @@
+"""``stvla doctor``: one line per thing that this machine needs, ok or missing, and what to do."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from importlib import import_module
+
+from rich.console import Console
+
+from stvla_ros.commands.arguments import Parser
+from stvla_ros.config import ConfigError
+
+PACKAGES = ("numpy", "scipy", "cv2", "yaml", "rich", "PIL", "av")
+SETUP = "run `make setup`"
+
+
+def add_arguments(parser: Parser) -> None:
+    """It takes none."""
+
+
+def run(arguments: Namespace) -> int:
+    results = [check() for check in CHECKS]
+    console = Console(highlight=False, soft_wrap=True)
+    for name, good, detail in results:
+        console.print(f"[green]ok[/]       {name}: {detail}" if good else f"[red]missing[/]  {name}: {detail}")
+    return 0 if all(good for _, good, _ in results) else 1
+
+
+Result = tuple[str, bool, str]
+
+
+def _python() -> Result:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return "Python", sys.version_info >= (3, 11), f"{found} at {sys.executable}; 3.11 or newer is needed"
+
+
+def _imports(what: str, modules: tuple[str, ...], remedy: str) -> Result:
+    for module in modules:
+        try:
+            import_module(module)
+        except ImportError as error:
+            return what, False, f"`import {module}` fails ({error}): {remedy}"
+    return what, True, ", ".join(modules)
+
+
+def _packages() -> Result:
+    return _imports("Python packages", PACKAGES, SETUP)
+
+
+def _ros() -> Result:
+    return _imports("ROS 2", ("rclpy", "rclpy.action"), f"{SETUP}, or source /opt/ros/jazzy/setup.bash")
+
+
+def _interfaces() -> Result:
+    modules = ("stvla_msgs.action", "stvla_msgs.msg", "stvla_msgs.srv", "control_msgs.action", "tf2_msgs.msg")
+    return _imports("ROS interfaces", modules, f"{SETUP}, or `colcon build` and source install/setup.bash")
+
+
+def _rendering() -> Result:
+    def draw() -> str:
+        from stvla_ros.sim.opengl import choose_backend, make_context
+
+        context = make_context(64, 64)
+        context.make_current()
+        context.free()
+        return f"headless OpenGL through {choose_backend()}"
+
+    return _try("Rendering", draw)
+
+
+def _meshes() -> Result:
+    def look() -> str:
+        from stvla_ros.description.hulls import hull_meshes
+
+        meshes = hull_meshes()
+        return f"{len(meshes)} hulls in {next(iter(meshes.values())).parent}"
+
+    return _try("Panda meshes", look)
+
+
+def _motion() -> Result:
+    return _imports("Motion planning", ("roboplan.core", "ruckig"), SETUP)
+
+
+def _try(what: str, work: Callable[[], str]) -> Result:
+    try:
+        return what, True, work()
+    except (ConfigError, ImportError, OSError) as error:
+        return what, False, f"{error} ({SETUP})"
+
+
+CHECKS: tuple[Callable[[], Result], ...] = (_python, _packages, _ros, _interfaces, _rendering, _meshes, _motion)
