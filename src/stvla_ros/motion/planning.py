@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -178,17 +179,17 @@ def _touches_again(free: Bool) -> bool:
 def _densify(path: F64, step_rad: float) -> F64:
     """Insert postures so that neighbours differ by at most ``step_rad`` in every joint."""
     pieces = [path[:1]]
-    for a, b in zip(path[:-1], path[1:], strict=True):
+    for a, b in pairwise(path):
         count = max(1, int(np.ceil(np.abs(b - a).max() / step_rad)))
         pieces.append(a + np.linspace(0, 1, count + 1)[1:, None] * (b - a))
     return np.concatenate(pieces)
 
 
 def _share(path: F64, request: MotionRequest) -> int:
-    done, whole = (
-        np.linalg.norm(tcp - tcp_pose(path[0])[:3, 3]) for tcp in (tcp_pose(path[-1])[:3, 3], request.T_base_tcp[:3, 3])
-    )
-    return int(100 * done / max(whole, 1e-9))
+    """Percent of the line that the path covers."""
+    start, end = tcp_pose(path[0])[:3, 3], tcp_pose(path[-1])[:3, 3]
+    whole = float(np.linalg.norm(request.T_base_tcp[:3, 3] - start))
+    return int(100 * float(np.linalg.norm(end - start)) / max(whole, 1e-9))
 
 
 def _xyz(p: F64) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from roboplan import core, rrt  # type: ignore[import-untyped]
+from roboplan import core, rrt
 
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAND_LINK, LINKS, TCP_LINK
 from stvla_ros.description.urdf import srdf, urdf

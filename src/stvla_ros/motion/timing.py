@@ -8,10 +8,11 @@ move in proportion and the collision-checked geometry is kept. The arm stops at 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from ruckig import InputParameter, Result, Ruckig, Trajectory
-from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
+from scipy.interpolate import CubicSpline
 
 from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
@@ -44,7 +45,7 @@ def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
         waypoints_rad: (N, 7), N at least 1.
         limits: What must not be exceeded.
     """
-    pieces = [_segment(a, b, limits) for a, b in zip(waypoints_rad[:-1], waypoints_rad[1:], strict=True)]
+    pieces = [_segment(a, b, limits) for a, b in pairwise(waypoints_rad)]
     pieces = [piece for piece in pieces if len(piece.t_s) > 1]
     if not pieces:
         return _standing(waypoints_rad[-1])
@@ -93,9 +94,8 @@ def _segment(a: F64, b: F64, limits: Limits) -> JointPath:
     if length.max() < _SAME_RAD:
         return _standing(b)
     moving = length > 1e-9
-    speed, acceleration, jerk = (
-        (limit[moving] / length[moving]).min() for limit in (limits.velocity, limits.acceleration, limits.jerk)
-    )
+    every = (limits.velocity, limits.acceleration, limits.jerk)
+    speed, acceleration, jerk = ((limit[moving] / length[moving]).min() for limit in every)
     t, s, ds = _profile(float(speed), float(acceleration), float(jerk))
     return JointPath(a + s[:, None] * way, ds[:, None] * way, t)
 

@@ -1,0 +1,275 @@
+"""Takes the tool to a keypose: world from depth, plan, follow, then actuate the gripper.
+
+Meaning of a keypose (as in RLBench, on which the paper's policies are trained): the arm moves with the *old*
+gripper state; at the target the gripper opens or closes. ``may_collide`` means that the tool touches
+something at the target: the last stretch is then a straight line along the tool's axis, and so is the way
+out of contact in the next keypose.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.description.panda import MAX_WIDTH_M
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.se3 import rotation_distance
+from stvla_ros.interfaces import MotionPlanner, Robot
+from stvla_ros.motion.collision import DepthScene, VoxelConfig, held_box
+from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
+
+
+@dataclass(frozen=True)
+class ExecutorConfig:
+    """Settings of the executor. Speeds belong to the motion planner."""
+
+    x_min_m: float = param(0.15, "workspace: smallest x of the tool [m]", ge=-1.0, le=1.0)
+    x_max_m: float = param(0.85, "workspace: largest x of the tool [m]", ge=-1.0, le=1.0)
+    y_min_m: float = param(-0.65, "workspace: smallest y of the tool [m]", ge=-1.0, le=1.0)
+    y_max_m: float = param(0.65, "workspace: largest y of the tool [m]", ge=-1.0, le=1.0)
+    z_min_m: float = param(0.0, "workspace: smallest z of the tool [m]", ge=-0.5, le=1.2)
+    z_max_m: float = param(0.9, "workspace: largest z of the tool [m]", ge=-0.5, le=1.2)
+    approach_m: float = param(0.1, "length of the straight way into contact [m]", ge=0.02, le=0.3)
+    retreat_m: float = param(0.08, "length of the straight way out of contact [m]", ge=0.0, le=0.3)
+    open_width_m: float = param(MAX_WIDTH_M, "finger distance of an open gripper [m]", ge=0.01, le=MAX_WIDTH_M)
+    empty_width_m: float = param(0.004, "a closed gripper narrower than this holds nothing [m]", ge=0.0, le=0.03)
+    symmetric_gripper: bool = param(True, "an empty hand may be turned by half a turn about its axis")
+    reach_tolerance_m: float = param(
+        0.015, "a free motion that ends further off than this failed [m]", ge=0.001, le=0.1
+    )
+    max_frame_age_s: float = param(2.0, "an image older than this is refused [s]", ge=0.05, le=60.0)
+    voxels: VoxelConfig = param(VoxelConfig(), "obstacles from depth")  # noqa: RUF009
+
+
+@dataclass(frozen=True, eq=False)
+class _Leg:
+    """One motion of a keypose: where to, how, and where contact is allowed on it."""
+
+    T_base_tcp: F64
+    straight: bool
+    touched: tuple[F64, ...] = ()
+
+
+@dataclass
+class _Clock:
+    """Seconds per phase."""
+
+    times_s: dict[str, float] = field(default_factory=lambda: {"motion_plan": 0.0, "motion": 0.0, "gripper": 0.0})
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times_s[phase] += time.monotonic() - start
+
+
+class PlannedExecutor:
+    """Implements :class:`stvla_ros.interfaces.KeyposeExecutor` with a motion planner and a robot."""
+
+    Config = ExecutorConfig
+
+    def __init__(self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig) -> None:
+        self._robot, self._planner, self._config = robot, planner, config
+        self._open: bool | None = None  # last commanded state of the gripper
+        self._held: Box | None = None
+        self._contact: F64 | None = None  # tool pose of the last keypose that may touch
+
+    def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
+        """Go to the keypose, then actuate the gripper.
+
+        A grasp (the gripper closes at a keypose that may touch) that ends on nothing opens the gripper again, so
+        that the next attempt starts like this one, and raises GRASP_FAILED; so does losing the object on the way.
+
+        Args:
+            keypose: Where to.
+            frame: Image of the scene as it is now, arm included.
+            trace: Not needed: ``may_collide`` says where contact is wanted.
+            cancel: Stops the arm at once when set.
+
+        Raises:
+            StageError: KEYPOSE_OUT_OF_BOUNDS, STALE_IMAGE, NO_IK, NO_PATH, COLLISION, GRASP_FAILED,
+                CONTROLLER_FAILED, what the robot raises, and the code of ``cancel``.
+        """
+        cancel.raise_if_set()
+        self._check_keypose(keypose)
+        clock = _Clock()
+        forget = cancel.on_cancel(self._robot.stop)
+        try:
+            scene = self._move(keypose, frame, cancel, clock)
+            with clock("gripper"):
+                self._actuate(keypose, scene, cancel)
+        finally:
+            forget()
+        return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
+
+    def reset(self) -> None:
+        """Forget what is held and touched: the scene was changed by others."""
+        self._open, self._held, self._contact = None, None, None
+
+    def _move(self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock) -> DepthScene:
+        with clock("motion_plan"):
+            state = self._robot.state()
+            self._check_age(frame, state)
+            scene = DepthScene.from_frame(frame, state, self._config.voxels)
+            paths = self._plan(keypose, state, scene, cancel)
+        with clock("motion"):
+            self._contact = keypose.T_base_tcp if keypose.may_collide else None
+            for path in paths:
+                cancel.raise_if_set()
+                self._robot.follow(path, cancel)
+        cancel.raise_if_set()
+        self._check_arrival(keypose)
+        return scene
+
+    def _plan(self, keypose: Keypose, state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
+        """Paths of the first way that works. When none does, the failure of the first way is told."""
+        failure: StageError | None = None
+        for way in self._ways(keypose, state):
+            cancel.raise_if_set()
+            try:
+                return self._plan_way(way, state, scene)
+            except StageError as error:
+                failure = failure or error
+        assert failure is not None
+        raise failure
+
+    def _plan_way(self, way: list[_Leg], state: RobotState, scene: DepthScene) -> list[JointPath]:
+        paths: list[JointPath] = []
+        here = state.T_base_tcp
+        for leg in way:
+            start = paths[-1].q_rad[-1] if paths else state.q_rad
+            world = scene.world(leg.touched, self._held, (here, *leg.touched))
+            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
+            paths.append(self._planner.plan(request))
+            here = leg.T_base_tcp
+        return paths
+
+    def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[list[_Leg]]:
+        """Sequences of motions to a keypose, the simplest first."""
+        for T in self._equivalents(keypose.T_base_tcp, state):
+            if keypose.may_collide:
+                yield from self._ways_into_contact(T, state)
+            else:
+                yield from self._ways_free(T, state)
+
+    def _equivalents(self, T: F64, state: RobotState) -> list[F64]:
+        """The pose and, for an empty hand, its half turn about the tool axis; the one that needs less turning first."""
+        if not self._config.symmetric_gripper or self._held is not None:
+            return [T]
+        turned = T @ np.diag([-1.0, -1.0, 1.0, 1.0])
+        return sorted((T, turned), key=lambda t: rotation_distance(state.T_base_tcp[:3, :3], t[:3, :3]))
+
+    def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
+        touched = (T,)
+        if _on_axis(T, state.T_base_tcp):
+            yield [_Leg(T, True, (*touched, *self._touching(state)))]
+        for share in (1.0, 0.6, 0.3):
+            before = _backed_off(T, share * self._config.approach_m)
+            yield [*self._way_out(state), _Leg(before, False), _Leg(T, True, touched)]
+
+    def _ways_free(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
+        touching = self._touching(state)
+        if touching and _on_axis(state.T_base_tcp, T):
+            yield [_Leg(T, True, touching)]
+        yield [*self._way_out(state), _Leg(T, False)]
+        if touching:
+            yield [_Leg(T, False, touching)]
+
+    def _touching(self, state: RobotState) -> tuple[F64, ...]:
+        """The tool's pose if the arm still stands where the last keypose brought it into contact."""
+        contact = self._contact
+        near = contact is not None and np.linalg.norm(state.T_base_tcp[:3, 3] - contact[:3, 3]) < 0.03
+        return (state.T_base_tcp,) if near else ()
+
+    def _way_out(self, state: RobotState) -> list[_Leg]:
+        touching = self._touching(state)
+        if not touching or self._config.retreat_m == 0.0:
+            return []
+        return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, touching)]
+
+    def _actuate(self, keypose: Keypose, scene: DepthScene, cancel: CancelToken) -> None:
+        state = self._robot.state()
+        if self._held is not None and state.gripper_m < self._config.empty_width_m:
+            self._let_go(cancel)
+            raise StageError(OutcomeCode.GRASP_FAILED, "The object slipped out of the gripper on the way.")
+        if keypose.gripper_open == self._is_open(state):
+            return
+        if keypose.gripper_open:
+            self._let_go(cancel)
+            return
+        width = self._robot.move_gripper(0.0, cancel)
+        self._open = False
+        cancel.raise_if_set()
+        if width >= self._config.empty_width_m:
+            self._held = held_box(scene.points_m, state.T_base_tcp, width)
+        elif keypose.may_collide:
+            self._let_go(cancel)
+            raise StageError(
+                OutcomeCode.GRASP_FAILED,
+                f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers.",
+            )
+
+    def _let_go(self, cancel: CancelToken) -> None:
+        self._held = None
+        self._robot.move_gripper(self._config.open_width_m, cancel)
+        self._open = True
+
+    def _is_open(self, state: RobotState) -> bool:
+        """The last command; before the first, a gripper at least half open counts as open."""
+        return state.gripper_m > self._config.open_width_m / 2 if self._open is None else self._open
+
+    def _check_keypose(self, keypose: Keypose) -> None:
+        T, c = keypose.T_base_tcp, self._config
+        R = T[:3, :3]
+        if not np.isfinite(T).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+            raise StageError(
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, "The keypose is not a finite position and a proper rotation."
+            )
+        low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
+        if (T[:3, 3] < low).any() or (T[:3, 3] > high).any():
+            found, a, b = (", ".join(f"{x:.2f}" for x in v) for v in (T[:3, 3], low, high))
+            raise StageError(
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+                f"The keypose at ({found}) m is outside the workspace ({a}) to ({b}) m.",
+            )
+
+    def _check_age(self, frame: RgbdFrame, state: RobotState) -> None:
+        age_s = (state.stamp_ns - frame.stamp_ns) / 1e9
+        if age_s > self._config.max_frame_age_s:
+            most = self._config.max_frame_age_s
+            raise StageError(OutcomeCode.STALE_IMAGE, f"The image is {age_s:.1f} s old; at most {most:g} s are taken.")
+
+    def _check_arrival(self, keypose: Keypose) -> None:
+        """Free motions must end where they were planned; in contact the surface decides."""
+        if keypose.may_collide:
+            return
+        off = float(np.linalg.norm(self._robot.state().T_base_tcp[:3, 3] - keypose.T_base_tcp[:3, 3]))
+        if off > self._config.reach_tolerance_m:
+            raise StageError(
+                OutcomeCode.CONTROLLER_FAILED,
+                f"The arm stopped {100 * off:.1f} cm from the keypose: something holds it.",
+            )
+
+
+def _backed_off(T: F64, distance_m: float) -> F64:
+    """The pose moved back along the tool's axis."""
+    back = T.copy()
+    back[:3, 3] -= distance_m * T[:3, 2]
+    return back
+
+
+def _on_axis(T: F64, T_behind: F64, aside_m: float = 0.015, turned_rad: float = 0.3) -> bool:
+    """Whether ``T_behind`` lies back along the tool axis of ``T`` with about the same orientation."""
+    offset = T[:3, :3].T @ (T_behind[:3, 3] - T[:3, 3])
+    return bool(
+        offset[2] < 0
+        and np.hypot(offset[0], offset[1]) < aside_m
+        and rotation_distance(T[:3, :3], T_behind[:3, :3]) < turned_rad
+    )
