@@ -71,6 +71,7 @@ class Cell:
         self._lock = RLock()
         self._renderer = Renderer()
         self._steps = 0
+        self._controller = TrajectoryController(self.config.controller, HOME_Q_RAD)
         self._load(None, 0)
 
     @property
@@ -242,8 +243,7 @@ class Cell:
             task.objects if task else (), config.timestep_s, config.camera, config.third, config.shadow_map_px, config.samples
         )
         with self._lock:
-            if self._steps:
-                self._controller.cancel(self._now_s)
+            self._controller.drop("The scene was laid anew.")
             self._task, self._model, self._data = task, model, mujoco.MjData(model)
             self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
             self._arm_dofs = np.array([model.joint(n).dofadr[0] for n in ARM_JOINTS])

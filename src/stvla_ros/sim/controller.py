@@ -149,6 +149,13 @@ class TrajectoryController:
             self._goal.reason = "The motion was canceled."
             self._brake(now_s)
 
+    def drop(self, reason: str) -> None:
+        """End an active goal at once, because the arm is no longer where it was."""
+        if self._goal is not None and self.moving:
+            self._goal.at_rest = True
+            if self._goal.status is GoalStatus.ACTIVE:
+                self._goal.status, self._goal.code, self._goal.reason = GoalStatus.CANCELED, OutcomeCode.CANCELED, reason
+
     def _settle(self, goal: Goal, error: F64, speed: float, late_s: float, now_s: float) -> None:
         if error.max() <= self.config.goal_tolerance_rad and speed < 0.02:
             goal.status, goal.at_rest = GoalStatus.SUCCEEDED, True

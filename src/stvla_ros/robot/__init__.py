@@ -1,0 +1,1 @@
+"""Arms behind one interface: a kinematic fake and the simulated Panda."""
