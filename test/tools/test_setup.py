@@ -107,7 +107,7 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_ros_of_another_python_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "lib/python3.12/site-packages/rclpy").mkdir(parents=True)
     monkeypatch.setenv("AMENT_PREFIX_PATH", str(tmp_path))
-    with pytest.raises(SetupError, match="has ROS 2 from .* sourced"):
+    with pytest.raises(SetupError, match=r"has ROS 2 from .* sourced"):
         machine.check(tmp_path, fresh=False)
 
 
