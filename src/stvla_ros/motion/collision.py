@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.config import param
+from stvla_ros.description.body import robot_mask
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import inverse, pose
-from stvla_ros.geometry.selfmask import robot_pixels
+from stvla_ros.geometry.selfmask import held_pixels, may_hold
 from stvla_ros.geometry.tables import fit_table
 from stvla_ros.types import F32, F64, Bool, Box, CollisionWorld, RgbdFrame, RobotState
 
@@ -50,8 +51,10 @@ def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) ->
     height = table.height(points)
     low, high = (np.array(v, dtype=np.float32)[:, None, None] for v in (LOW_M, HIGH_M))
     keep = (height > max(config.floor_m, table.floor_m)) & ((points > low) & (points < high)).all(axis=0)
-    keep &= ~robot_pixels(points, robot, config.self_margin_m)
-    return np.ascontiguousarray(points[:, keep].T)
+    if may_hold(robot):
+        keep &= ~held_pixels(points, robot)
+    seen = np.ascontiguousarray(points[:, keep].T)
+    return seen[~robot_mask(seen, robot.q_rad, robot.gripper_m, config.self_margin_m)]
 
 
 def voxelise(points_m: F32, config: VoxelConfig, floor_z_m: float = 0.0) -> F32:
