@@ -4,9 +4,6 @@ from array import array
 
 import numpy as np
 import pytest
-
-pytest.importorskip("rclpy")
-
 from control_msgs.action import FollowJointTrajectory
 from control_msgs.msg import JointTolerance
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
@@ -14,8 +11,8 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from stvla_ros.description.panda import ARM_JOINTS, HOME_Q_RAD
 from stvla_ros.ros.trajectory import (
     SAMPLE_S,
-    TrajectoryError,
     Tolerances,
+    TrajectoryError,
     duration,
     read_tolerances,
     read_trajectory,

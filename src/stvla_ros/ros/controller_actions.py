@@ -6,7 +6,6 @@ other threads.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from enum import Enum
 from threading import Event, Thread
@@ -103,9 +102,7 @@ class ControllerServer(ActionServer):
         work: Carries out a goal. Several may run for a moment when a new goal replaces an old one.
     """
 
-    def __init__(
-        self, node: Node, action_type: Any, name: str, admit: Callable[[Any], str | None], work: Work
-    ) -> None:
+    def __init__(self, node: Node, action_type: Any, name: str, admit: Callable[[Any], str | None], work: Work) -> None:
         self._owner, self._result, self._admit, self._work = node, action_type.Result, admit, work
         super().__init__(
             node,
@@ -127,14 +124,13 @@ class ControllerServer(ActionServer):
         Thread(target=self._carry_out, args=(goal_handle,), daemon=True).start()
 
     def _carry_out(self, handle: ServerGoalHandle) -> None:
-        try:
-            end, result = self._work(handle)
-        except Exception:  # a defect: the client gets an answer, the log the traceback
-            self._owner.get_logger().error(traceback.format_exc())
-            end, result = End.ABORTED, self._result()
+        end, result = End.ABORTED, self._result()
 
         def finish(handle: ServerGoalHandle) -> Any:
             getattr(handle, end.value)()
             return result
 
-        super().notify_execute(handle, finish)
+        try:
+            end, result = self._work(handle)
+        finally:  # also after a defect, whose traceback goes to the log: the client gets an answer
+            super().notify_execute(handle, finish)

@@ -17,10 +17,7 @@ class Stopper:
     """
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:
-        self._clients = {
-            name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal", callback_group=group)
-            for name in actions
-        }
+        self._clients = {name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal") for name in actions}
 
     def ready(self) -> bool:
         """Every action server has been found."""

@@ -21,7 +21,14 @@ from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
 from stvla_ros.ros.controller_actions import ControllerServer, End
-from stvla_ros.ros.trajectory import TrajectoryError, Tolerances, duration, read_tolerances, read_trajectory, start_delay_s
+from stvla_ros.ros.trajectory import (
+    Tolerances,
+    TrajectoryError,
+    duration,
+    read_tolerances,
+    read_trajectory,
+    start_delay_s,
+)
 from stvla_ros.types import F64, JointPath
 
 POLL_S = 0.01

@@ -136,6 +136,12 @@ class Cell:
         """The arm follows a path or is being stopped."""
         return self._controller.moving
 
+    @property
+    def reference(self) -> tuple[F64, F64]:
+        """(7,) positions and (7,) velocities that the arm's servos are asked for."""
+        with self._lock:
+            return self._controller.reference
+
     def move_gripper(self, width_m: float, force_n: float | None = None) -> None:
         """Open or close at the hand's speed until ``width_m`` or until ``force_n`` per finger is met.
 

@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from control_msgs.msg import JointTolerance
 from rclpy.action import ActionClient
 from rclpy.node import Node
-
-import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -46,7 +45,9 @@ class Ros2ControlConfig:
         0.01, "how far a joint may be from its goal; 0: the controller's own [rad]", ge=0.0, le=0.5
     )
     goal_time_s: float = param(1.5, "how late the arm may arrive [s]", ge=0.1, le=10.0)
-    standstill_rad_s: float = param(0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1)
+    standstill_rad_s: float = param(
+        0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1
+    )
     accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
     stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=10.0)
     gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
@@ -105,8 +106,9 @@ class Ros2ControlRobot:
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
         cancel.raise_if_set()
         reached_m = self._fresh_state().gripper_m
-        # Closing on an object ends before the goal, and some grippers then report a failure: the width tells.
-        if not call.accepted or (call.status != GoalStatus.STATUS_SUCCEEDED and reached_m < width_m - 0.005):
+        # Closing on an object ends before the goal, and some grippers call that a failure, others a success: the
+        # width tells. That the fingers are not as far open as asked is always a failure.
+        if not call.accepted or reached_m < width_m - 0.005:
             raise StageError(
                 OutcomeCode.CONTROLLER_FAILED,
                 f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
@@ -214,7 +216,9 @@ def _check_arm(call: ActionCall) -> None:
     if "reflex" in text.lower():
         raise StageError(OutcomeCode.REFLEX, f"The robot stopped itself: {text}")
     if call.status == GoalStatus.STATUS_CANCELED:
-        raise StageError(OutcomeCode.CANCELED, "The trajectory was canceled by another node or replaced by another goal.")
+        raise StageError(
+            OutcomeCode.CANCELED, "The trajectory was canceled by another node or replaced by another goal."
+        )
     if call.status != GoalStatus.STATUS_SUCCEEDED or call.result.error_code != FollowJointTrajectory.Result.SUCCESSFUL:
         raise _failed(f"The arm's controller gave up (code {call.result.error_code}): {text or 'no reason given'}")
 

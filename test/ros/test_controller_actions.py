@@ -1,0 +1,211 @@
+"""The robot's two actions from both ends, over real ROS in one process: semantics of ros2_control and franka_gripper."""
+
+import time
+from threading import Thread
+
+import numpy as np
+import pytest
+from control_msgs.action import FollowJointTrajectory
+from rclpy.node import Node
+from ros.kinematic_arm import KinematicArm, KinematicGripper
+from sensor_msgs.msg import JointState
+
+from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
+from stvla_ros.ros.gripper_server import GripperServer
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.trajectory import Tolerances
+from stvla_ros.ros.trajectory_server import TrajectoryServer
+from stvla_ros.types import JointPath
+
+DEFAULT = Tolerances(np.full(7, 0.1), np.full(7, 0.01), 1.0)
+
+
+def path_of(length_s=1.0, rad=0.3):
+    s = np.linspace(0.0, 1.0, 51)
+    blend, rate = 3 * s**2 - 2 * s**3, 6 * s - 6 * s**2
+    return JointPath(HOME_Q_RAD + rad * blend[:, None], rad / length_s * rate[:, None] * np.ones((1, 7)), length_s * s)
+
+
+class Cell:
+    """Both controllers and a client in one process, spun by one thread."""
+
+    def __init__(self, ros):
+        self.node, self.client_node = ros.add(Node("controllers")), ros.add(Node("client"))
+        self.arm, self.gripper = KinematicArm(), KinematicGripper()
+        self.server = TrajectoryServer(self.node, "/arm/follow", ARM_JOINTS, self.arm, DEFAULT)
+        self.gripper_server = GripperServer(self.node, "/hand/gripper", self.gripper)
+        self.publisher = self.node.create_publisher(JointState, "joint_states", 10)
+        self.silent = False
+        self.timer = self.node.create_timer(0.01, self.publish)
+        config = Ros2ControlConfig(arm_action="/arm/follow", gripper_action="/hand/gripper", stop_timeout_s=1.0)
+        states = JointStates(self.client_node, JointStateConfig(max_age_s=0.3))
+        self.robot = Ros2ControlRobot(self.client_node, states.state, config)
+        self.wait_for_state()
+        self.robot.clear(5.0)
+
+    def wait_for_state(self):
+        until = time.monotonic() + 5.0
+        while time.monotonic() < until:
+            try:
+                return self.robot.state()
+            except StageError:
+                time.sleep(0.02)
+        raise AssertionError("no joint state")
+
+    def publish(self):
+        if self.silent:
+            return
+        q, dq = self.arm.state()
+        half = self.gripper.width_m() / 2
+        message = JointState(name=[*ARM_JOINTS, *FINGER_JOINTS], position=[*q, half, half], velocity=[*dq, 0.0, 0.0])
+        message.header.stamp = self.node.get_clock().now().to_msg()
+        self.publisher.publish(message)
+
+
+@pytest.fixture
+def cell(ros):
+    return Cell(ros)
+
+
+def follow_in_thread(cell, path, cancel):
+    """Follow in a thread; returns (thread, list that receives None or the error)."""
+    ended = []
+
+    def work():
+        try:
+            cell.robot.follow(path, cancel)
+            ended.append(None)
+        except StageError as error:
+            ended.append(error)
+
+    thread = Thread(target=work)
+    thread.start()
+    return thread, ended
+
+
+def test_follow_reaches_the_end_and_returns_at_rest(cell):
+    cell.robot.follow(path_of(0.5), CancelToken())
+    state = cell.robot.state()
+    np.testing.assert_allclose(state.q_rad, HOME_Q_RAD + 0.3, atol=1e-6)
+    assert np.abs(state.dq_rad_s).max() == 0.0
+
+
+def test_cancel_on_the_way_stops_the_arm_and_carries_the_reason(cell):
+    cancel = CancelToken()
+    thread, ended = follow_in_thread(cell, path_of(3.0), cancel)
+    time.sleep(0.8)
+    asked = time.monotonic()
+    cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal.")
+    thread.join(3.0)
+    assert ended[0].code is OutcomeCode.PREEMPTED
+    assert time.monotonic() - asked < 1.0
+    q = cell.robot.state().q_rad
+    assert 0.005 < np.abs(q - HOME_Q_RAD).max() < 0.25
+    time.sleep(0.3)
+    np.testing.assert_array_equal(cell.robot.state().q_rad, q)
+
+
+def test_canceled_before_it_began_does_not_move(cell):
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(StageError) as error:
+        cell.robot.follow(path_of(), cancel)
+    assert error.value.code is OutcomeCode.CANCELED
+    np.testing.assert_array_equal(cell.arm.q_rad(), HOME_Q_RAD)
+
+
+def test_stop_from_anywhere_ends_the_motion(cell):
+    thread, ended = follow_in_thread(cell, path_of(3.0), CancelToken())
+    time.sleep(0.5)
+    cell.robot.stop()
+    thread.join(3.0)
+    assert ended[0].code is OutcomeCode.CANCELED
+    assert np.abs(cell.arm.state()[1]).max() == 0.0
+
+
+def test_silent_joint_states_end_the_motion(cell):
+    thread, ended = follow_in_thread(cell, path_of(3.0), CancelToken())
+    time.sleep(0.5)
+    cell.silent = True
+    thread.join(3.0)
+    assert ended[0].code is OutcomeCode.STALE_STATE
+    time.sleep(0.3)
+    assert np.abs(cell.arm.state()[1]).max() == 0.0, "the goal was canceled although nobody could watch it"
+
+
+def test_a_newer_goal_replaces_the_running_one(cell):
+    first, first_ended = follow_in_thread(cell, path_of(2.0), CancelToken())
+    time.sleep(0.3)
+    second, second_ended = follow_in_thread(cell, path_of(0.5), CancelToken())
+    first.join(4.0)
+    second.join(4.0)
+    assert first_ended[0].code is OutcomeCode.CONTROLLER_FAILED
+    assert "newer goal" in first_ended[0].sentence
+    assert second_ended == [None]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "outcome"),
+    [
+        (FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED, "panda_joint2 is 0.3 rad off", OutcomeCode.CONTROLLER_FAILED),
+        (FollowJointTrajectory.Result.GOAL_TOLERANCE_VIOLATED, "panda_joint1", OutcomeCode.CONTROLLER_FAILED),
+        (FollowJointTrajectory.Result.INVALID_GOAL, "Reflex: contact of 40 N", OutcomeCode.REFLEX),
+    ],
+)  # fmt: skip
+def test_a_failed_motion_is_typed(cell, code, text, outcome):
+    cell.arm.fail_with = (code, text)
+    with pytest.raises(StageError) as error:
+        cell.robot.follow(path_of(), CancelToken())
+    assert error.value.code is outcome
+    assert text in error.value.sentence
+
+
+def test_a_rejected_goal_is_typed_and_disturbs_nothing(cell):
+    thread, ended = follow_in_thread(cell, path_of(0.8), CancelToken())
+    time.sleep(0.2)
+    moving = path_of(1.0)
+    broken = JointPath(np.where(np.arange(51)[:, None] == 20, np.nan, moving.q_rad), moving.dq_rad_s, moving.t_s)
+    with pytest.raises(StageError) as error:
+        cell.robot.follow(broken, CancelToken())
+    assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+    thread.join(3.0)
+    assert ended == [None]
+
+
+def test_no_controller_is_one_sentence(cell):
+    config = Ros2ControlConfig(arm_action="/nobody/follow", accept_timeout_s=0.3)
+    robot = Ros2ControlRobot(cell.client_node, cell.robot.state, config)
+    with pytest.raises(StageError) as error:
+        robot.follow(path_of(), CancelToken())
+    assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+    assert "/nobody/follow" in error.value.sentence
+
+
+def test_gripper_closes_on_nothing_and_on_something_and_opens(cell):
+    assert cell.robot.move_gripper(0.0, CancelToken()) == pytest.approx(0.0, abs=0.003)
+    assert cell.robot.move_gripper(0.08, CancelToken()) == pytest.approx(0.08, abs=0.003)
+    cell.gripper.object_m = 0.04
+    assert cell.robot.move_gripper(0.0, CancelToken()) == pytest.approx(0.04, abs=0.003)
+
+
+def test_gripper_that_cannot_open_is_typed(cell):
+    assert cell.robot.move_gripper(0.0, CancelToken()) < 0.003
+    cell.gripper.move = lambda width_m, force_n: None
+    with pytest.raises(StageError) as error:
+        cell.robot.move_gripper(0.08, CancelToken())
+    assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+
+
+def test_gripper_cancel_stops_the_fingers(cell):
+    cancel = CancelToken()
+    cancel_later = Thread(target=lambda: (time.sleep(0.3), cancel.cancel()))
+    cancel_later.start()
+    with pytest.raises(StageError) as error:
+        cell.robot.move_gripper(0.0, cancel)
+    assert error.value.code is OutcomeCode.CANCELED
+    width = cell.gripper.width_m()
+    assert 0.01 < width < 0.075
+    time.sleep(0.2)
+    assert cell.gripper.width_m() == pytest.approx(width, abs=1e-4)
