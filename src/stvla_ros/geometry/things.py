@@ -1,0 +1,124 @@
+"""Blocks, plates and buttons on a table, recognised by their shape and named by their colour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.geometry.parts import Parts, top_rectangle
+from stvla_ros.geometry.shades import nearest_colour, robust_mean
+from stvla_ros.types import F32, F64, U8
+
+FACE_M = 0.006
+"""Points this close under the top of a thing are its top face."""
+
+BLOCK_M = (0.025, 0.060)
+"""Edge lengths that a block may have."""
+
+PLATE_M, PLATE_TOP_M = 0.11, 0.03
+"""A plate is at least this wide and at most this high."""
+
+SIDE_GAIN = 0.68
+"""Brightness of a vertical face relative to one that faces up, under light from above."""
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One thing on the table.
+
+    Attributes:
+        kind: ``block``, ``plate``, ``button`` or ``thing``.
+        colour: Nearest of the named colours.
+        centre_m: (3,) middle of its top in the base frame.
+        size_m: (2,) edges of the smallest rectangle around its top (its diameter twice where round).
+        top_m: Height of its top above the table.
+        bottom_m: Lowest visible height above the table.
+        points_m: (N, 3) its visible points in the base frame.
+    """
+
+    kind: str
+    colour: str
+    centre_m: F64
+    size_m: F64
+    top_m: float
+    bottom_m: float
+    points_m: F32
+
+    @property
+    def name(self) -> str:
+        return self.kind if self.kind == "plate" else f"{self.colour} {self.kind}"
+
+
+def find_things(parts: Parts, rgb: U8) -> list[Thing]:
+    """Recognise the parts of a frame; bases of buttons are swallowed by their caps.
+
+    Args:
+        parts: From :func:`stvla_ros.geometry.parts.find_parts`.
+        rgb: (H, W, 3) image of the same frame.
+    """
+    height, points, colours = parts.height_m.ravel(), parts.points_m.reshape(3, -1), rgb.reshape(-1, 3)
+    found = [
+        _describe(points[:, p].T, height[p], colours[p]) for pixels in parts.members() for p in _levels(pixels, height)
+    ]
+    return _with_buttons(found)
+
+
+def _levels(pixels: npt.NDArray[np.intp], height: F32) -> Iterable[npt.NDArray[np.intp]]:
+    """A stack of blocks of one colour is one part: cut it into blocks from the top."""
+    h = height[pixels]
+    top = float(np.quantile(h, 0.97))
+    if top < 0.055:
+        return [pixels]
+    upper = h > top - 0.040
+    return [pixels] if (~upper).sum() < 0.15 * len(pixels) else [pixels[upper], pixels[~upper]]
+
+
+def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
+    top, bottom = (float(v) for v in np.quantile(height_m, [0.97, 0.03]))
+    face = height_m > top - FACE_M
+    xy = points_m[face, :2]
+    centre, size, _ = top_rectangle(xy)
+    flat = bool(min(size) > 0.015)  # else the top is hidden and these are the upper rows of a side
+    colour = nearest_colour(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
+    _, whole, _ = top_rectangle(points_m[:, :2])
+    kind = "thing"
+    if top < PLATE_TOP_M and max(whole) > PLATE_M and min(whole) > PLATE_M / 2:
+        kind, (centre, size) = "plate", _circle(points_m[:, :2])
+    elif top - bottom > 0.018 and max(size) < BLOCK_M[1] and BLOCK_M[0] < max(size) and max(whole) < 1.5 * BLOCK_M[1]:
+        kind = "block"
+    elif max(whole) > 0.065 and max(size) < BLOCK_M[1] and 0.02 < top < 0.06 and 0.5 < size[0] / max(size[1], 1e-6) < 2:
+        kind = "button"  # cap and base in one part: too alike in colour
+    z = float(np.median(points_m[face, 2]))
+    return Thing(kind, colour, np.array([*centre, z]), size, top, bottom, points_m)
+
+
+def _circle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64]:
+    """Centre and diameter of the smallest circle around points; does not mind what stands inside a plate."""
+    (x, y), r = cv2.minEnclosingCircle(np.ascontiguousarray(xy_m * 1000.0, dtype=np.float32))
+    return np.array([x, y]) / 1000.0, np.array([r, r]) / 500.0
+
+
+def _with_buttons(found: list[Thing]) -> list[Thing]:
+    """A low disc on a wider, lower, visible base is the cap of a button."""
+    bases: set[int] = set()
+    out = list(found)
+    for i, cap in enumerate(found):
+        if cap.top_m - cap.bottom_m > 0.024 or not 0.015 < max(cap.size_m) < BLOCK_M[1] or cap.kind == "plate":
+            continue
+        for j, base in enumerate(found):
+            if i != j and _carries(base, cap):
+                bases.add(j)
+                centre, size = _circle(cap.points_m[:, :2])
+                out[i] = replace(cap, kind="button", centre_m=np.array([*centre, cap.centre_m[2]]), size_m=size)
+    return [thing for k, thing in enumerate(out) if k not in bases]
+
+
+def _carries(base: Thing, cap: Thing) -> bool:
+    middle = base.points_m[:, :2].mean(axis=0)
+    near = np.hypot(*(middle - cap.centre_m[:2])) < 0.03
+    wide = np.ptp(base.points_m[:, :2], axis=0).max() > 1.3 * max(cap.size_m)
+    return bool(near and wide and 0.004 < cap.top_m - base.top_m < 0.03 and base.top_m < 0.05)

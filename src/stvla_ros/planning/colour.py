@@ -1,0 +1,171 @@
+"""The colour planner: task templates, coloured objects found in the image, a path over what is in the way.
+
+It needs no weights and looks at pixels and robot state only. What it cannot find, it refuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import uuid4
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.parts import Parts, PartsConfig, scene_parts
+from stvla_ros.geometry.selfmask import may_hold, robot_pixels
+from stvla_ros.geometry.things import Thing, find_things
+from stvla_ros.planning.instruction import Carry, UnclearError, Push, parse
+from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.types import F64, WAYPOINTS, Keypose, PlanRequest, TracePlan
+
+
+@dataclass(frozen=True)
+class ColourConfig:
+    """Settings of the colour planner."""
+
+    grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
+    drop_m: float = param(0.003, "height above its support at which a block is let go [m]", ge=0.0, le=0.03)
+    clear_m: float = param(0.08, "the tool is away from a thing when this far above or beside it [m]", ge=0.02, le=0.3)
+    press_radius_m: float = param(0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1)
+
+
+@dataclass(frozen=True, eq=False)
+class _View:
+    """What one request shows."""
+
+    request: PlanRequest
+    parts: Parts
+    things: tuple[Thing, ...]
+
+    @property
+    def tool_m(self) -> F64:
+        return self.request.robot.T_base_tcp[:3, 3]
+
+    def sentence(self) -> str:
+        names = sorted(thing.name for thing in self.things if thing.kind != "thing")
+        return f"I see {', '.join(f'a {name}' for name in names)}." if names else "I see no block, plate or button."
+
+    def one(self, kind: str, colour: str | None = None) -> Thing:
+        """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
+        wanted = f"{colour} {kind}" if colour else kind
+        found = [t for t in self.things if t.kind == kind and colour in (None, t.colour)]
+        if len(found) == 1:
+            return found[0]
+        what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
+        raise refused(f"I see {what}. {self.sentence()}")
+
+
+def refused(sentence: str) -> StageError:
+    return StageError(OutcomeCode.GOAL_NOT_GROUNDED, sentence)
+
+
+class ColourPlanner:
+    """Parses the task templates and grounds coloured blocks, plates and buttons."""
+
+    Config = ColourConfig
+
+    def __init__(self, config: ColourConfig) -> None:
+        self._config = config
+        self._parts = PartsConfig()
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
+        view = self.look(request)
+        try:
+            task = parse(request.instruction)
+        except UnclearError as error:
+            raise refused(f"Not understood: {str(error).rstrip('.')}. {view.sentence()}") from error
+        return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
+
+    def look(self, request: PlanRequest) -> _View:
+        """Find the things in a request's frame."""
+        points = cloud(request.frame)
+        parts = scene_parts(request.frame, points, robot_pixels(points, request.robot), self._parts)
+        return _View(request, parts, tuple(find_things(parts, request.frame.rgb)))
+
+    def _carry(self, task: Carry, view: _View) -> TracePlan:
+        goal = view.one("block", task.onto) if task.onto else view.one("plate")
+        if self._holds(view):
+            return self._path(view, task.sentence, self._carry_from(view.tool_m, goal, view))
+        block = view.one("block", task.colour)
+        if self._rests_on(block, goal) and self._away(view, block.centre_m):
+            return self._finished(view, task.sentence, 0)
+        start = block.centre_m - [0.0, 0.0, min(self._config.grip_depth_m, block.top_m - 0.012)]
+        return self._path(view, task.sentence, self._carry_from(start, goal, view))
+
+    def _carry_from(self, start_m: F64, goal: Thing, view: _View) -> F64:
+        end = goal.centre_m.copy()
+        end[2] = self._support(goal) + self._config.grip_depth_m + self._config.drop_m
+        standing = view.parts.points_m[:, view.parts.labels > 0].T[::4]
+        return carry_route(start_m, end, standing, self._config.grip_depth_m, view.request.frame.camera)
+
+    @staticmethod
+    def _support(goal: Thing) -> float:
+        """Height on which the block will rest: the floor of a plate inside its rim, the top of a block."""
+        if goal.kind != "plate":
+            return float(goal.centre_m[2])
+        inside = np.hypot(*(goal.points_m[:, :2] - goal.centre_m[:2]).T) < 0.3 * goal.size_m[0]
+        return float(np.median(goal.points_m[inside, 2])) if inside.sum() > 20 else 0.005
+
+    def _holds(self, view: _View) -> bool:
+        """Something is between the fingers, by the finger distance and the last keypose."""
+        history = view.request.history
+        return may_hold(view.request.robot) and (not history or not history[-1].gripper_open)
+
+    def _rests_on(self, block: Thing, goal: Thing) -> bool:
+        if goal.kind == "plate":
+            beside = float(np.hypot(*(block.centre_m - goal.centre_m)[:2]))
+            return beside < goal.size_m[0] / 2 - 0.015 and block.top_m < 0.08
+        near = np.hypot(*(goal.points_m[:, :2] - block.centre_m[:2]).T).min() < 0.035
+        return bool(near and block.top_m > 0.06 and block.bottom_m > 0.025 and block.top_m > goal.top_m + 0.02)
+
+    def _away(self, view: _View, place_m: F64) -> bool:
+        """The gripper is open or empty, and the tool is clear of a place."""
+        gap = view.tool_m - place_m
+        clear = self._config.clear_m
+        return bool(gap[2] > clear or np.hypot(gap[0], gap[1]) > 1.5 * clear) and not self._holds(view)
+
+    def _push(self, task: Push, view: _View) -> TracePlan:
+        history = view.request.history
+        buttons = {colour: view.one("button", colour) for colour in dict.fromkeys(task.colours)}
+        centres = [buttons[colour].centre_m for colour in task.colours]
+        step = pressed_in_order(centres, history, self._config.press_radius_m)
+        if step == len(centres):
+            if self._away(view, centres[-1]):
+                return self._finished(view, _press_sentence(task, step - 1), step - 1)
+            step -= 1  # the way up from the last button is still part of it
+        return self._path(view, _press_sentence(task, step), press_route(centres[step]), step)
+
+    def _path(self, view: _View, sentence: str, route_m: F64, step: int = 0) -> TracePlan:
+        drawn = draw(route_m, view.request.frame)
+        if drawn is None:
+            raise refused(f"There is no depth where the path to '{sentence}' would start. {view.sentence()}")
+        return self._plan(view, sentence, step, *drawn, finished=False)
+
+    def _finished(self, view: _View, sentence: str, step: int) -> TracePlan:
+        return self._plan(view, sentence, step, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS), finished=True)
+
+    def _plan(
+        self, view: _View, sentence: str, step: int, uv: F64, start_m: float, offset_m: F64, *, finished: bool
+    ) -> TracePlan:
+        request = view.request
+        stamp, plan_id = request.frame.stamp_ns, f"colour-{uuid4().hex[:12]}"
+        return TracePlan(
+            request.instruction, sentence, uv, start_m, offset_m, step, finished, "colour", view.sentence(), stamp, plan_id
+        )
+
+
+def _press_sentence(task: Push, step: int) -> str:
+    return f"push the {task.colours[step]} button"
+
+
+def pressed_in_order(centres_m: list[F64], history: tuple[Keypose, ...], radius_m: float) -> int:
+    """How many of the buttons the executed keyposes pressed, in the wanted order."""
+    step = 0
+    for keypose in history:
+        if step < len(centres_m) and keypose.may_collide and not keypose.gripper_open:
+            beside = np.hypot(*(keypose.T_base_tcp[:2, 3] - centres_m[step][:2]))
+            step += bool(beside < radius_m)
+    return step

@@ -1,0 +1,80 @@
+"""Paths of the tool for carrying and pressing, and how they are drawn on the image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.geometry.cameras import project, px_to_uv
+from stvla_ros.geometry.depths import surface_depth
+from stvla_ros.geometry.paths import distance
+from stvla_ros.types import F64, WAYPOINTS, Camera, RgbdFrame
+
+CORRIDOR_M = 0.10
+"""What stands this close beside the way is passed over."""
+
+HIGHEST_M = 0.42
+
+
+def carry_route(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating], below_m: float, camera: Camera) -> F64:
+    """(8, 3) tool positions: up from the start, across above all obstacles, down to the goal.
+
+    Args:
+        start_m: (3,) where the tool grasps, or is.
+        goal_m: (3,) where it lets go.
+        obstacles_m: (N, 3) points that stand on the table.
+        below_m: How far the carried thing reaches below the tool.
+        camera: The route stays in its view where that leaves room to pass.
+    """
+    least = max(start_m[2], goal_m[2]) + 0.06
+    wanted = max(_top(start_m, goal_m, obstacles_m) + below_m + 0.06, least + 0.06)
+    for top in np.arange(min(wanted, HIGHEST_M), least, -0.01):
+        route = _arch(start_m, goal_m, float(top))
+        if in_view(camera, route):
+            return route
+    return _arch(start_m, goal_m, least)
+
+
+def press_route(cap_m: F64, hover_m: float = 0.12) -> F64:
+    """(8, 3) tool positions: from the button up and back down onto it. The start lies on a surface that has depth."""
+    lift = hover_m * np.array([0.0, 0.3, 0.6, 1.0, 1.0, 0.6, 0.3, 0.0])
+    route = np.tile(cap_m, (WAYPOINTS, 1))
+    route[:, 2] += lift
+    return route
+
+
+def _top(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating]) -> float:
+    """Height of what stands beside the straight way from start to goal, seen from above."""
+    line = np.stack([start_m[:2], goal_m[:2]])
+    near = obstacles_m[distance(obstacles_m[:, :2], line) < CORRIDOR_M]
+    return float(np.quantile(near[:, 2], 0.995)) if len(near) else 0.0
+
+
+def _arch(start_m: F64, goal_m: F64, top_m: float) -> F64:
+    over_start, over_goal = np.array([*start_m[:2], max(top_m, start_m[2])]), np.array([*goal_m[:2], top_m])
+    across = [over_start + t * (over_goal - over_start) for t in (1 / 3, 2 / 3)]
+    return np.stack([start_m, (start_m + over_start) / 2, over_start, *across, over_goal, (goal_m + over_goal) / 2, goal_m])
+
+
+def in_view(camera: Camera, points_m: F64) -> bool:
+    """All points have an image inside the picture."""
+    px, depth = project(camera, points_m)
+    uv = px_to_uv(px, camera)
+    return bool((depth > 0).all() and (uv >= 0).all() and (uv <= 1000).all())
+
+
+def draw(route_m: F64, frame: RgbdFrame) -> tuple[F64, float, F64] | None:
+    """The route as the lifter wants it.
+
+    Returns:
+        (8, 2) uv in 0..1000, the sensor's depth at the first waypoint, and (8,) offsets of the tool's depth from
+        it; None when the sensor has no depth there or the start is out of the picture.
+    """
+    px, depth = project(frame.camera, route_m)
+    uv = px_to_uv(px, frame.camera)
+    if not (np.isfinite(uv).all() and (uv[0] >= 0).all() and (uv[0] <= 1000).all()):
+        return None
+    start = surface_depth(frame.depth_m, px[0])
+    if not np.isfinite(start):
+        return None
+    return np.clip(uv, 0, 1000), start, depth - start

@@ -1,0 +1,226 @@
+"""The scripted policy: next keypose from the 3D path, the guided cloud and the robot's state.
+
+Reactive: it keeps no memory of its own, so it works whether the planner looks again after every keypose or
+never, and goes on sensibly when the path changes under way. It looks at pixels only.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
+from stvla_ros.geometry.selfmask import may_hold, robot_pixels
+from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.types import F32, F64, Keypose, Observation
+
+_PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
+_HOME_YAW_RAD = finger_yaw(tcp_pose(HOME_Q_RAD))
+
+
+@dataclass(frozen=True)
+class ScriptedConfig:
+    """Settings of the scripted policy."""
+
+    hover_m: float = param(0.10, "height above a grasp or button from which the tool goes straight down [m]", ge=0.05, le=0.3)
+    grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
+    lowest_m: float = param(0.012, "the tool centre point never goes lower than this [m]", ge=0.0, le=0.1)
+    drop_m: float = param(0.003, "height above its support at which a thing is let go [m]", ge=0.0, le=0.03)
+    press_depth_m: float = param(0.007, "how far a button's cap is pushed down [m]", ge=0.001, le=0.02)
+    fingertip_m: float = param(0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03)
+    retreat_m: float = param(0.14, "height gained straight up after a contact [m]", ge=0.05, le=0.4)
+    clear_x_m: float = param(0.33, "where the tool waits out of the camera's sight", ge=0.15, le=0.8)
+    clear_z_m: float = param(0.45, "where the tool waits out of the camera's sight", ge=0.2, le=0.8)
+    x_min_m: float = param(0.15, "bounds of keyposes", ge=-1.0, le=1.0)
+    x_max_m: float = param(0.85, "bounds of keyposes", ge=0.0, le=1.0)
+    y_max_m: float = param(0.65, "bounds of keyposes, to both sides", ge=0.0, le=1.0)
+    z_max_m: float = param(0.80, "bounds of keyposes", ge=0.1, le=1.2)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """One observation, prepared."""
+
+    observation: Observation
+    points_m: F32  # (N, 3) without the robot and what it holds
+    robot_m: F32  # (N, 3) the robot and what it holds
+
+    @property
+    def tool(self) -> F64:
+        return self.observation.robot.T_base_tcp
+
+    @property
+    def tool_m(self) -> F64:
+        return self.tool[:3, 3]
+
+    @property
+    def yaw_rad(self) -> float:
+        return finger_yaw(self.tool)
+
+    @property
+    def path_m(self) -> F64:
+        trace = self.observation.guidance.trace
+        return trace.xyz_m[trace.source != 0].astype(np.float64)
+
+    @property
+    def history(self) -> tuple[Keypose, ...]:
+        return self.observation.history
+
+    @property
+    def in_contact(self) -> bool:
+        """The tool still stands where the last keypose touched something."""
+        if not self.history or not self.history[-1].may_collide:
+            return False
+        return bool(np.linalg.norm(self.tool_m - self.history[-1].T_base_tcp[:3, 3]) < 0.03)
+
+    @property
+    def holding(self) -> bool:
+        """Something is between the fingers, by the finger distance and the last keypose."""
+        return may_hold(self.observation.robot) and (not self.history or not self.history[-1].gripper_open)
+
+
+class ScriptedPolicy:
+    """Above, grasp, lift, over, release, retreat; or above, press, retreat."""
+
+    Config = ScriptedConfig
+
+    def __init__(self, config: ScriptedConfig) -> None:
+        self._config = config
+
+    def predict(self, observation: Observation) -> Keypose | None:
+        """See :class:`stvla_ros.interfaces.Policy`. Raises KEYPOSE_OUT_OF_BOUNDS."""
+        scene = _prepare(observation)
+        press = _PRESS.search(observation.guidance.trace.sub_instruction)
+        keypose = self._press(scene) if press else self._carry(scene)
+        if keypose is not None:
+            self._check(keypose)
+        return keypose
+
+    def _press(self, scene: _Scene) -> Keypose | None:
+        goal = _surface(scene.points_m, scene.path_m[-1], 0.012)
+        if scene.in_contact:
+            return self._up(scene, gripper_open=False)
+        if _last_contact_at(scene.history, goal, 0.03) is not None:
+            return self._clear(scene, gripper_open=False)
+        above = goal + [0.0, 0.0, self._config.hover_m]
+        ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, 0.01)
+        if not ready:
+            return _keypose(above, scene.yaw_rad, gripper_open=False)
+        depth = self._config.fingertip_m - self._config.press_depth_m
+        return _keypose(goal + [0.0, 0.0, depth], scene.yaw_rad, gripper_open=False, may_collide=True)
+
+    def _carry(self, scene: _Scene) -> Keypose | None:
+        if scene.holding:
+            return self._transfer(scene)
+        if scene.in_contact:
+            return self._up(scene, gripper_open=True)
+        start, goal = scene.path_m[0], scene.path_m[-1]
+        placed = np.hypot(*(start - goal)[:2]) < 0.03
+        grasp = None if placed else find_grasp(scene.points_m, start, scene.yaw_rad)
+        if grasp is None:
+            return self._clear(scene, gripper_open=True)
+        return self._pick(scene, grasp)
+
+    def _pick(self, scene: _Scene, grasp: Grasp) -> Keypose:
+        low = grasp.xyz_m.copy()
+        low[2] = max(grasp.xyz_m[2] - self._config.grip_depth_m, self._config.lowest_m)
+        above = low + [0.0, 0.0, self._config.hover_m]
+        turned = abs(wrap(scene.yaw_rad - grasp.yaw_rad, np.pi)) < 0.09
+        if _at(scene, above, 0.008) and turned and not may_hold(scene.observation.robot):
+            return _keypose(low, scene.yaw_rad, gripper_open=False, may_collide=True)
+        return _keypose(above, grasp.yaw_rad, gripper_open=True)
+
+    def _transfer(self, scene: _Scene) -> Keypose:
+        """Carry what is held: up, across, down."""
+        goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
+        beside = np.hypot(*(goal - scene.tool_m)[:2])
+        if beside < 0.008 and scene.tool_m[2] > goal[2] + 0.03:
+            return _keypose(self._release_point(scene), scene.yaw_rad, gripper_open=True, may_collide=True)
+        if scene.tool_m[2] < top - 0.02:
+            return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)
+        return _keypose(np.array([*goal[:2], top]), scene.yaw_rad, gripper_open=False)
+
+    def _release_point(self, scene: _Scene) -> F64:
+        """Above the path's end, as high as what is seen under it and what hangs below the tool ask for."""
+        goal = scene.path_m[-1].copy()
+        below = scene.points_m[scene.points_m[:, 2] < scene.tool_m[2] - 0.05]
+        near = below[np.hypot(*(below[:, :2] - goal[:2]).T) < 0.018]
+        if len(near) >= 12:
+            support = float(np.quantile(near[:, 2], 0.8))
+            wanted = support + self._hangs_below(scene) + self._config.drop_m
+            goal[2] = np.clip(wanted, goal[2] - 0.03, goal[2] + 0.03)
+        goal[2] = max(goal[2], self._config.lowest_m)
+        return goal
+
+    def _hangs_below(self, scene: _Scene) -> float:
+        """How far what is held reaches below the tool centre point."""
+        T = inverse(scene.tool)
+        x, y, z = T[:3, :3] @ scene.robot_m.T + T[:3, 3:]
+        half = scene.observation.robot.gripper_m / 2
+        held = z[(np.abs(x) < 0.03) & (np.abs(y) < half - 0.003) & (z > 0.0) & (z < 0.04)]
+        return float(np.quantile(held, 0.97)) if len(held) >= 12 else self._config.grip_depth_m
+
+    def _up(self, scene: _Scene, *, gripper_open: bool) -> Keypose:
+        """Straight up, out of contact."""
+        z = min(scene.tool_m[2] + self._config.retreat_m, self._config.z_max_m)
+        return _keypose(np.array([*scene.tool_m[:2], z]), scene.yaw_rad, gripper_open=gripper_open)
+
+    def _clear(self, scene: _Scene, *, gripper_open: bool) -> Keypose | None:
+        """Out of the camera's sight, so that the planner sees the whole table; None when already there."""
+        place = np.array([self._config.clear_x_m, 0.0, self._config.clear_z_m])
+        if np.linalg.norm(scene.tool_m - place) < 0.03 or not scene.history:
+            return None
+        yaw = scene.yaw_rad + wrap(_HOME_YAW_RAD - scene.yaw_rad, np.pi)
+        return _keypose(place, yaw, gripper_open=gripper_open)
+
+    def _check(self, keypose: Keypose) -> None:
+        x, y, z = p = keypose.T_base_tcp[:3, 3]
+        c = self._config
+        inside = c.x_min_m <= x <= c.x_max_m and abs(y) <= c.y_max_m and 0 <= z <= c.z_max_m
+        if not (np.isfinite(keypose.T_base_tcp).all() and inside):
+            raise StageError(
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+                f"The path asks for a keypose at ({', '.join(f'{v:.2f}' for v in p)}) m, outside x {c.x_min_m} to "
+                f"{c.x_max_m}, |y| up to {c.y_max_m}, z 0 to {c.z_max_m} m: plan again.",
+            )
+
+
+def _prepare(observation: Observation) -> _Scene:
+    points = cloud(observation.guidance.frame)
+    mask = robot_pixels(points, observation.robot).ravel()
+    flat = points.reshape(3, -1)
+    x, y, z = flat
+    useful = (z > -0.02) & (z < 0.6) & (x > 0.0) & (x < 1.0) & (np.abs(y) < 0.8)
+    return _Scene(observation, flat[:, useful & ~mask].T, flat[:, useful & mask].T)
+
+
+def _keypose(xyz_m: F64, yaw_rad: float, *, gripper_open: bool, may_collide: bool = False) -> Keypose:
+    return Keypose(tool_down(xyz_m, yaw_rad), gripper_open, may_collide)
+
+
+def _at(scene: _Scene, place_m: F64, beside_m: float) -> bool:
+    """The tool stands at a place above a target: close in the plane, roughly in height."""
+    gap = scene.tool_m - place_m
+    return bool(np.hypot(gap[0], gap[1]) < beside_m and abs(gap[2]) < 0.03)
+
+
+def _surface(points_m: F32, place_m: F64, radius_m: float) -> F64:
+    """A place moved to the top of the surface seen there; as it is when nothing is seen within 2 cm of it."""
+    near = np.hypot(*(points_m[:, :2] - place_m[:2]).T) < radius_m
+    heights = points_m[near & (np.abs(points_m[:, 2] - place_m[2]) < 0.02), 2]
+    return np.array([*place_m[:2], float(np.median(heights))]) if len(heights) >= 6 else place_m
+
+
+def _last_contact_at(history: tuple[Keypose, ...], place_m: F64, radius_m: float) -> Keypose | None:
+    """The last keypose that touched something, if that was at this place."""
+    touched = [k for k in history if k.may_collide]
+    if touched and np.hypot(*(touched[-1].T_base_tcp[:2, 3] - place_m[:2])) < radius_m:
+        return touched[-1]
+    return None
