@@ -80,6 +80,7 @@ class PlannedExecutor:
         self._open: bool | None = None  # last commanded state of the gripper
         self._held: Box | None = None
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
+        self._turned = False  # the hand was turned by half a turn against the last keypose
 
     def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
         """Go to the keypose, then actuate the gripper.
@@ -111,7 +112,7 @@ class PlannedExecutor:
 
     def reset(self) -> None:
         """Forget what is held and touched: the scene was changed by others."""
-        self._open, self._held, self._contact = None, None, None
+        self._open, self._held, self._contact, self._turned = None, None, None, False
 
     def _move(self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock) -> DepthScene:
         with clock("motion_plan"):
@@ -131,12 +132,15 @@ class PlannedExecutor:
     def _plan(self, keypose: Keypose, state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
         """Paths of the first way that works. When none does, the failure of the first way is told."""
         failure: StageError | None = None
-        for way in self._ways(keypose, state):
+        for turned, way in self._ways(keypose, state):
             cancel.raise_if_set()
             try:
-                return self._plan_way(way, state, scene)
+                paths = self._plan_way(way, state, scene)
             except StageError as error:
                 failure = failure or error
+            else:
+                self._turned = turned
+                return paths
         assert failure is not None
         raise failure
 
@@ -151,20 +155,26 @@ class PlannedExecutor:
             here = leg.T_base_tcp
         return paths
 
-    def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[list[_Leg]]:
-        """Sequences of motions to a keypose, the simplest first."""
-        for T in self._equivalents(keypose.T_base_tcp, state):
-            if keypose.may_collide:
-                yield from self._ways_into_contact(T, state)
-            else:
-                yield from self._ways_free(T, state)
+    def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[tuple[bool, list[_Leg]]]:
+        """Sequences of motions to a keypose, the simplest first, and whether the hand is turned on them."""
+        for turned in self._turns(keypose, state):
+            T = keypose.T_base_tcp @ _HALF_TURN if turned else keypose.T_base_tcp
+            ways = self._ways_into_contact(T, state) if keypose.may_collide else self._ways_free(T, state)
+            yield from ((turned, way) for way in ways)
 
-    def _equivalents(self, T: F64, state: RobotState) -> list[F64]:
-        """The pose and, for an empty hand, its half turn about the tool axis; the one that needs less turning first."""
-        if not self._config.symmetric_gripper or self._held is not None:
-            return [T]
-        turned = T @ np.diag([-1.0, -1.0, 1.0, 1.0])
-        return sorted((T, turned), key=lambda t: rotation_distance(state.T_base_tcp[:3, :3], t[:3, :3]))
+    def _turns(self, keypose: Keypose, state: RobotState) -> tuple[bool, ...]:
+        """Whether to turn the hand by half a turn about its axis.
+
+        An empty hand may do either; the one that needs less turning is tried first. A hand that holds
+        something keeps the choice made at the grasp, so that the object turns as the keyposes say.
+        """
+        if not self._config.symmetric_gripper:
+            return (False,)
+        if self._held is not None:
+            return (self._turned,)
+        here, T = state.T_base_tcp[:3, :3], keypose.T_base_tcp
+        far = rotation_distance(here, T[:3, :3]) > rotation_distance(here, (T @ _HALF_TURN)[:3, :3])
+        return (far, not far)
 
     def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touched = (T,)
@@ -256,6 +266,9 @@ class PlannedExecutor:
                 OutcomeCode.CONTROLLER_FAILED,
                 f"The arm stopped {100 * off:.1f} cm from the keypose: something holds it.",
             )
+
+
+_HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def _backed_off(T: F64, distance_m: float) -> F64:
