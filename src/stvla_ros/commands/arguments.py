@@ -75,19 +75,23 @@ def share(text: str) -> float:
     return value
 
 
-def check_task(name: str) -> str:
-    """``name`` if it is a simulated task. Raises ConfigError with the closest one."""
+def check_tasks(names: str | None) -> tuple[str, ...]:
+    """Task names from ``a,b``; all of them for None. Raises ConfigError with the closest valid one."""
     from stvla_ros.sim.tasks import TASKS
 
-    if name not in TASKS:
-        raise ConfigError(f"task: '{name}' is not known.{closest(name, TASKS)}")
-    return name
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else tuple(TASKS)
+    for name in chosen:
+        if name not in TASKS:
+            raise ConfigError(f"task: '{name}' is not known.{closest(name, TASKS)}")
+    return chosen
 
 
 def add_stack_arguments(parser: Parser) -> None:
     """What decides which stack runs: backends, how processes are cut, parameters."""
     for kind in ("planner", "segmenter", "policy", "motion"):
-        parser.add_argument(f"--{kind}", choices=registry.names(kind), metavar="NAME", help=_one_of(registry.names(kind)))
+        parser.add_argument(
+            f"--{kind}", choices=registry.names(kind), metavar="NAME", help=_one_of(registry.names(kind))
+        )
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
 
 

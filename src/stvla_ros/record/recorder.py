@@ -63,3 +63,18 @@ class Recorder:
         while len(rows) > MAX_ROWS:
             rows = [*rows[:-1:2], rows[-1]]
         Image.fromarray(panels.sheet(self._title, rows)).save(self._storyboard, optimize=True)
+
+
+class Reporter:
+    """Turns changes of phase into the film's status line and the storyboard's moments: start, every keypose."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._step: int | None = None
+
+    def report(self, phase: str, sub_instruction: str, step: int) -> None:
+        """``step`` keyposes are done; now comes ``phase``."""
+        self._recorder.say(f"{phase}   {sub_instruction}   {step} keyposes")
+        if step != self._step and (sub_instruction or step):
+            self._recorder.mark(f"after keypose {step}   {sub_instruction}" if step else f"plan: {sub_instruction}")
+            self._step = step

@@ -1,0 +1,110 @@
+"""``stvla evaluate``: seeded episodes in simulation, success rates."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stvla_ros.commands.arguments import (
+    MAX_SEED,
+    Parser,
+    add_mode_argument,
+    add_stack_arguments,
+    check_tasks,
+    share,
+    whole,
+)
+from stvla_ros.commands.exit_codes import NOT_CONFIRMED
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.evaluation import Evaluation
+from stvla_ros.evaluate.report import table
+from stvla_ros.evaluate.workers import BenchSetup
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to run; default: all")
+    parser.add_argument("--episodes", type=whole(1, 10_000), default=50, metavar="N", help="per task; default 50")
+    parser.add_argument("--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="seed of the first episode")
+    parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
+    parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
+    parser.add_argument(
+        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores (over ROS: 1)"
+    )
+    parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="leave film and storyboard")
+    parser.add_argument(
+        "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 when a task has less success"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/evaluate-<time>"
+    )
+    add_stack_arguments(parser)
+    add_mode_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    tasks = check_tasks(arguments.tasks)
+    folder = arguments.output or Path("runs") / time.strftime("evaluate-%Y%m%d-%H%M%S")
+    seeds = range(arguments.seed0, arguments.seed0 + arguments.episodes)
+    setup, settings = _setup(arguments, folder)
+    evaluation = Evaluation(folder, tasks, seeds, settings, _command(arguments))
+    jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
+    console = Console()
+    with _bar(console) as bar:
+        line = bar.add_task("", total=len(tasks) * len(seeds), good=0, bad=0)
+        bar.advance(line, len(tasks) * len(seeds) - len(evaluation.prepare()[1]))
+        counts = {"good": 0, "bad": 0}
+
+        def tell(record: EpisodeRecord) -> None:
+            counts["good" if record.success else "bad"] += 1
+            bar.update(line, advance=1, good=counts["good"], bad=counts["bad"])
+            if not record.success:
+                bar.console.print(f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})")
+
+        reports = evaluation.run(setup, jobs, tell)
+    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{', noise' if arguments.noise else ''}"))
+    console.print(
+        f"{folder / 'results.json'}; failures with the command to rerun each: {folder / 'results.txt'}", soft_wrap=True
+    )
+    return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
+
+
+def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
+    """The bench, and what of it changes results."""
+    from stvla_ros.evaluate.cell_bench import CellBenchSetup
+    from stvla_ros.evaluate.stack import BACKEND_OF, plain, read_settings
+
+    settings = read_settings(arguments.params, {kind: getattr(arguments, kind) for kind in BACKEND_OF})
+    settings = settings.with_noise() if arguments.noise else settings
+    films = None if arguments.film == "none" else folder / "films"
+    if arguments.over_ros:
+        raise ConfigError("--over-ros is not there yet.")
+    return CellBenchSetup(settings, films, arguments.film == "all"), {"over_ros": False, **plain(settings)}
+
+
+def _command(arguments: Namespace) -> str:
+    """The command line that repeats episodes of this evaluation, with films."""
+    words = ["stvla", "evaluate", "--film", "all"]
+    words += [f"--{name.replace('_', '-')}" for name in ("noise", "over_ros") if getattr(arguments, name)]
+    for name in ("planner", "segmenter", "policy", "motion", "params"):
+        if getattr(arguments, name):
+            words += [f"--{name}", str(getattr(arguments, name))]
+    return shlex.join(words)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )

@@ -1,0 +1,65 @@
+"""Films of episodes in a simulated cell, in its own time."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.pipeline import LocalStages, Progress
+from stvla_ros.record.recorder import Recorder, Reporter
+from stvla_ros.sim.cell import Cell
+
+PERIOD_NS = 125_000_000
+
+
+class FilmedCell(Cell):
+    """A cell that shows itself to a film while its time goes on."""
+
+    film: Film | None = None
+
+    def advance(self, duration_s: float) -> None:
+        super().advance(duration_s)
+        if self.film is not None:
+            self.film.look()
+
+
+class Film:
+    """Watches one episode."""
+
+    def __init__(self, folder: Path, title: str, cell: FilmedCell, stages: LocalStages) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._cell, self._stages = folder, cell, stages
+        self._recorder = Recorder(folder, title)
+        self._reporter = Reporter(self._recorder)
+        self._due_ns = 0
+
+    def report(self, progress: Progress) -> None:
+        """For :func:`stvla_ros.pipeline.run_task`."""
+        self._reporter.report(progress.phase, progress.sub_instruction, progress.step)
+        self._write()
+
+    def look(self) -> None:
+        """Write a frame if one is due."""
+        if self._cell.time_ns >= self._due_ns:
+            self._write()
+
+    def conclude(self, record: EpisodeRecord, keep_success: bool) -> None:
+        """Finish the files; a success may leave none."""
+        self._show()
+        self._recorder.finish(f"{record.outcome}: {record.sentence} Judged: {record.detail}", self._cell.time_ns / 1e9)
+        if record.success and not keep_success:
+            shutil.rmtree(self._folder)
+
+    def _write(self) -> None:
+        self._due_ns = self._cell.time_ns + PERIOD_NS
+        self._show()
+        self._recorder.tick(self._cell.time_ns / 1e9)
+
+    def _show(self) -> None:
+        guidance = self._stages.guidance
+        if not self._cell.config.sensor.enabled:  # noise is drawn per image: one more would change the episode
+            self._recorder.show("camera", self._cell.render().rgb)
+        if guidance is not None:
+            self._recorder.show("guidance", guidance.overlay_rgb)
+        self._recorder.show("third view", self._cell.render_third())

@@ -1,0 +1,117 @@
+"""The stack in one process, from the same parameter file that the nodes read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError, build, closest, read_parameters
+from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.pipeline import LocalStages, LoopConfig
+from stvla_ros.robot.sim import SimCamera, SimRobot
+from stvla_ros.sim.cell import Cell, CellConfig
+
+C = TypeVar("C")
+
+BACKEND_OF = {
+    "planner": ("planner", "backend", "colour"),
+    "segmenter": ("guidance", "segmenter", "geometric"),
+    "policy": ("policy", "backend", "scripted"),
+    "motion": ("executor", "motion", "roboplan"),
+}
+"""Kind of backend -> the node whose parameters choose it, the setting that does, and its default."""
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Settings of all stages, by the node that owns them.
+
+    Attributes:
+        backends: Kind -> name of the backend.
+        sections: Kind -> plain settings of that backend.
+        guide: Of the guidance node.
+        executor: Of the executor node.
+        loop: Of the task node.
+        cell: Of the simulated cell.
+    """
+
+    backends: Mapping[str, str] = field(default_factory=lambda: {kind: d for kind, (_, _, d) in BACKEND_OF.items()})
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    guide: GuideConfig = field(default_factory=GuideConfig)
+    executor: ExecutorConfig = field(default_factory=ExecutorConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    cell: CellConfig = field(default_factory=CellConfig)
+
+    def with_noise(self) -> StackSettings:
+        """The same with an imperfect camera."""
+        return replace(self, cell=replace(self.cell, sensor=replace(self.cell.sensor, enabled=True)))
+
+
+def read_settings(file: Path | None, chosen: Mapping[str, str | None] | None = None) -> StackSettings:
+    """Settings from a parameter file.
+
+    Args:
+        file: ROS 2 parameter file; None: the defaults.
+        chosen: Kind -> name of a backend that takes the place of the file's.
+
+    Raises:
+        ConfigError: The file or a setting in it is wrong, or a backend is unknown.
+    """
+    nodes = read_parameters(file) if file else {}
+    where = str(file) if file else "defaults"
+    backends, sections = {}, {}
+    for kind, (node, setting, default) in BACKEND_OF.items():
+        name = (chosen or {}).get(kind) or nodes.get(node, {}).get(setting, default)
+        section = nodes.get(node, {}).get(name, {})
+        build(registry.load(kind, name).Config, section, f"{where}: {node}.{name}")
+        backends[kind], sections[kind] = name, section
+    return StackSettings(
+        backends,
+        sections,
+        _own(GuideConfig, nodes, "guidance", where),
+        _own(ExecutorConfig, nodes, "executor", where),
+        _own(LoopConfig, nodes, "task", where),
+        build(CellConfig, nodes.get("sim", {}).get("cell", {}), f"{where}: sim.cell"),
+    )
+
+
+def _own(cls: type[C], nodes: Mapping[str, Mapping[str, Any]], node: str, where: str) -> C:
+    """The part of a node's parameters that belongs to its stage; topics and rates are the node's own business."""
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    values = {name: value for name, value in nodes.get(node, {}).items() if name in names}
+    return build(cls, values, f"{where}: {node}")
+
+
+def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
+    """All stages on a simulated cell. Make new ones for each episode: they remember what they hold.
+
+    Raises:
+        ConfigError: A backend cannot be made.
+    """
+
+    def create(kind: str) -> Any:
+        return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}))
+
+    robot = SimRobot(cell)
+    guide = SpatialGuide(create("segmenter"), settings.guide)
+    executor = PlannedExecutor(robot, create("motion"), settings.executor)
+    return LocalStages(SimCamera(cell), robot, create("planner"), guide, create("policy"), executor)
+
+
+def check_parameter_file(file: Path | None) -> Path | None:
+    """``file`` if it can be read. Raises ConfigError naming files beside it that have a similar name."""
+    if file is not None and not file.is_file():
+        siblings = [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
+        hint = closest(file.name, siblings) if siblings else ""
+        raise ConfigError(f"{file}: there is no such parameter file.{hint}")
+    return file
+
+
+def plain(settings: StackSettings) -> dict[str, Any]:
+    """Settings as plain values, for a file."""
+    return dataclasses.asdict(settings)
