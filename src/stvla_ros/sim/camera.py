@@ -21,12 +21,12 @@ class CameraConfig:
     width_px: int = param(640, "image width [px]", ge=64, le=1920)
     height_px: int = param(480, "image height [px]", ge=48, le=1080)
     fov_y_deg: float = param(42.5, "vertical field of view [deg] (RealSense D435 colour: 42)", ge=20.0, le=90.0)
-    x_m: float = param(1.25, "position in the base frame [m]", ge=0.6, le=3.0)
+    x_m: float = param(1.32, "position in the base frame [m]", ge=0.6, le=3.0)
     y_m: float = param(0.0, "position in the base frame [m]", ge=-2.0, le=2.0)
-    z_m: float = param(0.80, "height over the table [m]", ge=0.2, le=2.5)
-    target_x_m: float = param(0.36, "point that it looks at [m]", ge=-0.5, le=1.0)
+    z_m: float = param(0.92, "height over the table [m]", ge=0.2, le=2.5)
+    target_x_m: float = param(0.38, "point that it looks at [m]", ge=-0.5, le=1.0)
     target_y_m: float = param(0.0, "point that it looks at [m]", ge=-1.0, le=1.0)
-    target_z_m: float = param(0.13, "point that it looks at [m]", ge=-0.5, le=1.0)
+    target_z_m: float = param(0.23, "point that it looks at [m]", ge=-0.5, le=1.0)
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,6 @@ class CellConfig:
     timestep_s: float = param(0.002, "physics step [s]", ge=0.0005, le=0.005)
     gripper_speed_m_s: float = param(0.1, "speed of opening and closing (both fingers together) [m/s]", ge=0.01, le=0.2)
     gripper_force_n: float = param(30.0, "force per finger when a command names none [N]", ge=1.0, le=70.0)
-    shadow_map_px: int = param(0, "size of the shadow map; 0 draws no shadows", ge=0, le=8192)
-    samples: int = param(4, "samples per pixel against jagged edges", ge=0, le=16)
     camera: CameraConfig = param(CameraConfig(), "the camera of the stack")
     third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")
     sensor: SensorConfig = param(SensorConfig(), "defects of the camera")
@@ -245,9 +243,7 @@ class Cell:
     def _load(self, task: Task | None, seed: int) -> None:
         """Compile the scene and put everything where it starts."""
         config = self.config
-        model = build_model(
-            task.objects if task else (), config.timestep_s, config.camera, config.third, config.shadow_map_px, config.samples
-        )
+        model = build_model(task.objects if task else (), config.timestep_s, config.camera, config.third)
         with self._lock:
             self._controller.drop("The scene was laid anew.")
             self._task, self._model, self._data = task, model, mujoco.MjData(model)

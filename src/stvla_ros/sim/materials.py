@@ -11,13 +11,13 @@ TABLE_TOP = "table_top"
 TABLE_CENTRE_XY_M = (0.27, 0.0)
 TABLE_HALF_XY_M = (0.55, 0.60)
 TABLE_HEIGHT_M = 0.72
-_TABLE_RGB = (0.80, 0.70, 0.57)  # light beech
+_TABLE_RGB = (0.82, 0.74, 0.63)  # light beech
 _FLOOR_RGB = (0.60, 0.62, 0.64)
 
 
-def add_surroundings(spec: mujoco.MjSpec, shadow_map_px: int) -> None:
+def add_surroundings(spec: mujoco.MjSpec) -> None:
     """Add lights, sky, floor and the table, whose top is the plane z = 0."""
-    _add_light(spec, shadow_map_px)
+    _add_light(spec)
     _add_texture(spec, "beech", wood_grain(256, _TABLE_RGB))
     spec.add_material(name="beech", textures=_rgb_role("beech"), texuniform=True, texrepeat=[1.0, 1.0], specular=0.05, shininess=0.1)
     spec.add_material(name="steel", rgba=[0.35, 0.37, 0.40, 1.0], specular=0.3)
@@ -51,13 +51,12 @@ def _rgb_role(texture: str) -> list[str]:
     return roles
 
 
-def _add_light(spec: mujoco.MjSpec, shadow_map_px: int) -> None:
+def _add_light(spec: mujoco.MjSpec) -> None:
     """Soft light from all sides, more from above: a surface that faces up shows about its own colour."""
     visual = spec.visual
     visual.headlight.active = 1
     visual.headlight.ambient, visual.headlight.diffuse, visual.headlight.specular = [0.42] * 3, [0.18] * 3, [0.05] * 3
-    visual.quality.shadowsize = max(shadow_map_px, 1)
-    visual.map.znear, visual.map.zfar = 0.02, 12.0
+    visual.map.znear, visual.map.zfar, visual.map.shadowclip = 0.02, 12.0, 1.6
     spec.stat.extent, spec.stat.center = 1.0, [0.4, 0.0, 0.1]  # near and far planes are in units of the extent
     spec.worldbody.add_light(
         name="ceiling",
@@ -66,7 +65,7 @@ def _add_light(spec: mujoco.MjSpec, shadow_map_px: int) -> None:
         dir=[-0.25, -0.25, -1.0],
         diffuse=[0.48] * 3,
         specular=[0.25] * 3,
-        castshadow=shadow_map_px > 0,
+        castshadow=True,
     )
     sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT)
     sky.rgb1, sky.rgb2, sky.width, sky.height = [0.80, 0.84, 0.88], [0.62, 0.65, 0.69], 64, 384

@@ -10,6 +10,7 @@ from stvla_ros.sim.arm import add_panda
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, add_camera, add_tripod
 from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
+from stvla_ros.sim.rendering import OVERSAMPLE, set_quality
 
 
 def build_model(
@@ -17,8 +18,6 @@ def build_model(
     timestep_s: float,
     camera: CameraConfig,
     third: ThirdViewConfig,
-    shadow_map_px: int = 0,
-    samples: int = 4,
 ) -> mujoco.MjModel:
     """Compile the cell.
 
@@ -27,8 +26,6 @@ def build_model(
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
-        shadow_map_px: Size of the shadow map; 0 draws no shadows.
-        samples: Samples per pixel against jagged edges; 0 for none.
 
     Raises:
         ConfigError: The Panda's mesh package is not installed.
@@ -41,10 +38,8 @@ def build_model(
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
     spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
     spec.option.impratio = 10.0
-    screen, quality = getattr(spec.visual, "global"), spec.visual.quality
-    screen.offwidth, screen.offheight = max(camera.width_px, third.width_px), max(camera.height_px, third.height_px)
-    quality.offsamples = samples
-    add_surroundings(spec, shadow_map_px)
+    set_quality(spec, max(camera.width_px, OVERSAMPLE * third.width_px), max(camera.height_px, OVERSAMPLE * third.height_px))
+    add_surroundings(spec)
     add_panda(spec)
     add_camera(spec, TRIPOD, camera)
     add_camera(spec, THIRD, third)
