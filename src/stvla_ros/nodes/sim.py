@@ -48,7 +48,7 @@ class SimConfig:
     arm_action: str = param("/panda_arm_controller/follow_joint_trajectory", "action of the arm's controller")
     gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
     camera: str = param("camera/camera", "prefix of the camera's topics")
-    cell: CellConfig = param(CellConfig(), "physics, camera and its defects")
+    cell: CellConfig = param(CellConfig(), "physics, camera and its defects")  # noqa: RUF009
 
 
 class CameraPublisher:

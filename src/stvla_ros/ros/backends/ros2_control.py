@@ -70,6 +70,8 @@ class Ros2ControlRobot:
         self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action)
         self._gripper = ActionClient(node, GripperCommand, config.gripper_action)
         self._stopper = Stopper(node, [config.arm_action, config.gripper_action])
+        self.activity = "planning"
+        """What the robot does, for feedback: moving, gripper, or planning while it waits."""
 
     def state(self) -> RobotState:
         """The newest state. Raises StageError STALE_STATE."""
@@ -88,7 +90,7 @@ class Ros2ControlRobot:
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
         goal.goal_time_tolerance = duration(self._config.goal_time_s)
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
-        call = self._run(self._arm, goal, limit_s, cancel, "arm")
+        call = self._run(self._arm, goal, limit_s, cancel, "moving")
         self._stand_still()
         cancel.raise_if_set()
         _check_arm(call)
@@ -151,17 +153,21 @@ class Ros2ControlRobot:
                 f"No action server {name}: start the robot's controllers or the simulated cell.",
             )
 
-    def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, part: str) -> ActionCall:
+    def _run(
+        self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str
+    ) -> ActionCall:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
         call = ActionCall(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
+        self.activity = activity
         try:
-            self._watch(call, limit_s, cancel, part)
+            self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper")
         except StageError:
             call.cancel()
             self.stop()
             raise
         finally:
+            self.activity = "planning"
             forget()
         return call
 

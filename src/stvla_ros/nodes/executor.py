@@ -1,0 +1,250 @@
+"""The executor: the only node that moves the robot, and the one that stops it.
+
+Before and during every motion it looks at the age of all that the motion rests on: joint states, camera image, the
+lifted path, and the heartbeat of the task node that gives the orders. Nothing gates a stop: the operator's word, a
+cancel and a lost heartbeat all go straight to the controllers.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Condition, Event, Lock, Thread
+from typing import Any
+
+import numpy as np
+from std_srvs.srv import Trigger
+from stvla_msgs.action import ExecuteKeypose
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.ros import convert, qos
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.run import run
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.types import RobotState, Trace3d
+
+GUARD_PERIOD_S = 0.05
+FEEDBACK_PERIOD_S = 0.2
+KEPT_TRACES = 8
+
+
+@dataclass(frozen=True)
+class SafetyConfig:
+    """How old inputs may become before and during a motion."""
+
+    supervisor: str = param("task", "node whose heartbeat must not stop; empty: none, for tests of the executor alone")
+    heartbeat_timeout_s: float = param(1.0, "silence after which the supervisor counts as lost [s]", ge=0.2, le=10.0)
+    image_timeout_s: float = param(2.0, "the motion stops when the newest image is older [s]", ge=0.1, le=30.0)
+    trace_timeout_s: float = param(120.0, "a path drawn on an image older than this is refused [s]", ge=1.0, le=3600.0)
+
+
+@dataclass(frozen=True)
+class ExecutorNodeConfig:
+    """Settings of the executor node."""
+
+    motion: str = param("roboplan", "motion planner")
+    safety: SafetyConfig = param(SafetyConfig(), "ages")  # noqa: RUF009
+    executor: ExecutorConfig = param(ExecutorConfig(), "from keypose to motions")  # noqa: RUF009
+    robot: Ros2ControlConfig = param(Ros2ControlConfig(), "the robot's controllers")  # noqa: RUF009
+    camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
+    joints: JointStateConfig = param(JointStateConfig(), "where joint states come from")  # noqa: RUF009
+
+
+class Traces:
+    """The newest lifted paths by plan."""
+
+    def __init__(self, node: Any) -> None:
+        self._messages: OrderedDict[str, Trace3dMsg] = OrderedDict()
+        self._arrived = Condition()
+        node.create_subscription(Trace3dMsg, "stvla/trace", self._receive, qos.LATCHED)
+
+    def _receive(self, message: Trace3dMsg) -> None:
+        with self._arrived:
+            self._messages[message.plan_id] = message
+            while len(self._messages) > KEPT_TRACES:
+                self._messages.popitem(last=False)
+            self._arrived.notify_all()
+
+    def get(self, plan_id: str, now_ns: int, max_age_s: float, wait_s: float = 1.0) -> Trace3d:
+        """The path lifted from a plan.
+
+        Raises:
+            StageError: SERVER_TIMEOUT when it does not come, STALE_IMAGE when it is old, or why it was not lifted.
+        """
+        with self._arrived:
+            if not self._arrived.wait_for(lambda: plan_id in self._messages, wait_s):
+                raise StageError(
+                    OutcomeCode.SERVER_TIMEOUT,
+                    f"No lifted path of plan '{plan_id}' came: look at the log of the guidance node.",
+                )
+            message = self._messages[plan_id]
+        age_s = (now_ns - convert.time_to_ns(message.header.stamp)) * 1e-9
+        if age_s > max_age_s:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The path was drawn on an image {age_s:.0f} s old; at most {max_age_s:g} s are taken: plan again.",
+            )
+        return convert.trace_from_msg(message)
+
+
+class ExecutorNode(StageNode[ExecutorNodeConfig]):
+    """Serves ``stvla/execute_keypose``, and the operator's ``stvla/stop`` and ``stvla/resume``."""
+
+    def __init__(self) -> None:
+        super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
+        config = self.config
+        self._frames = RgbdReceiver(self, config.camera)
+        self._joints = JointStates(self, config.joints)
+        self._traces = Traces(self)
+        self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
+        self._robot = Ros2ControlRobot(self, self._joints.state, config.robot)
+        self._executor = PlannedExecutor(self._robot, self.parameters.create("motion"), config.executor)
+        self._lock = Lock()
+        self._running: CancelToken | None = None
+        self._stopped = False
+        self._ended, self._cleared = Event(), Event()
+        self._trouble_at_start = "The robot's controllers have not answered yet."
+        self._left: RobotState | None = None  # how the last motion left the robot
+        self.create_service(Trigger, "stvla/stop", self._stop)
+        self.create_service(Trigger, "stvla/resume", self._resume)
+        self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
+
+    def ready(self) -> None:
+        """Cancel what an earlier executor may have left running, then take goals."""
+        Thread(target=self._clear, name="clear", daemon=True).start()
+        super().ready()
+
+    def _clear(self) -> None:
+        while not self._ended.is_set() and not self._cleared.is_set():
+            try:
+                self._robot.clear(5.0)
+                self._cleared.set()
+            except StageError as error:
+                self._trouble_at_start = error.sentence
+                self.get_logger().warning(error.sentence)
+                self._ended.wait(0.5)
+
+    def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._robot.stop()
+        with self._lock:
+            self._stopped, running = True, self._running
+        if running is not None:
+            running.cancel(OutcomeCode.CANCELED, "Stopped by the operator.")
+        self.get_logger().warning("Stopped by the operator.")
+        response.success, response.message = True, "Stopped. Nothing moves until /stvla/resume is called."
+        return response
+
+    def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        with self._lock:
+            self._stopped = False
+        response.success, response.message = True, "Motion is allowed again."
+        return response
+
+    def _work(self, job: Job) -> ExecuteKeypose.Result:
+        safety = self.config.safety
+        if not self._cleared.wait(3.0):
+            raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
+        keypose = _read_keypose(job.goal)
+        with self._guarded(job):
+            trace = None
+            if job.goal.plan_id:
+                trace = self._traces.get(job.goal.plan_id, self.now_ns(), safety.trace_timeout_s)
+            state = self._joints.state()
+            if self._moved_by_others(state):
+                self._executor.reset()
+            frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
+            try:
+                outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
+            finally:
+                self._left = self._joints.at(2**62)
+        return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
+
+    def _moved_by_others(self, state: RobotState) -> bool:
+        """The robot does not stand as the last motion left it: by hand, by another program, or a scene laid anew."""
+        left = self._left
+        return left is None or bool(
+            np.abs(state.q_rad - left.q_rad).max() > 0.02 or abs(state.gripper_m - left.gripper_m) > 0.003
+        )
+
+    @contextmanager
+    def _guarded(self, job: Job) -> Iterator[None]:
+        """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop."""
+        watch = self._heartbeats.watch(filter(None, [self.config.safety.supervisor]))
+        self._check(watch)
+        with self._lock:
+            if self._stopped:
+                raise StageError(OutcomeCode.CANCELED, "Stopped by the operator: call /stvla/resume first.")
+            self._running = job.cancel
+        done = Event()
+        guard = Thread(target=self._guard, args=(job, watch, done), name="guard", daemon=True)
+        guard.start()
+        try:
+            yield
+        finally:
+            done.set()
+            guard.join()
+            with self._lock:
+                self._running = None
+
+    def _guard(self, job: Job, watch: Watch, done: Event) -> None:
+        started = told = time.monotonic()
+        while not done.wait(GUARD_PERIOD_S):
+            try:
+                self._check(watch)
+            except StageError as error:
+                job.cancel.cancel(error.code, error.sentence)
+                return
+            if time.monotonic() - told > FEEDBACK_PERIOD_S:
+                told = time.monotonic()
+                job.feedback(ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=told - started))
+
+    def _check(self, watch: Watch) -> None:
+        """Raises StageError STALE_STATE, STALE_IMAGE or NODE_LOST."""
+        watch.raise_if_lost()
+        self._joints.state()
+        age_s, most_s = self._frames.age_s(), self.config.safety.image_timeout_s
+        if age_s > most_s:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The newest camera image is {age_s:.1f} s old; at most {most_s:g} s are taken while the arm moves.",
+            )
+
+    def ages(self) -> dict[str, str]:
+        """Ages of the inputs."""
+        ages = {"joint state": self._joints.age_s(), "image": self._frames.age_s()}
+        if self.config.safety.supervisor:
+            ages["supervisor"] = self._heartbeats.age_s(self.config.safety.supervisor)
+        return {f"{name} age [s]": f"{age_s:.3f}" for name, age_s in ages.items()}
+
+    def close(self, timeout_s: float) -> bool:
+        """Stop the arm and end."""
+        self._ended.set()
+        self._robot.stop()
+        return super().close(timeout_s)
+
+
+def _read_keypose(goal: ExecuteKeypose.Goal) -> Any:
+    try:
+        return convert.keypose_from_msg(goal.keypose)
+    except ValueError as error:
+        raise StageError(OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, f"The keypose cannot be used: {error}.") from error
+
+
+def main() -> int:
+    """Entry point."""
+    return run(ExecutorNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
