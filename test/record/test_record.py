@@ -14,7 +14,7 @@ import pytest
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.record import panels
 from stvla_ros.record.folder import make_run_folder, point_latest
-from stvla_ros.record.recorder import MAX_ROWS, Recorder
+from stvla_ros.record.recorder import MAX_ROWS, STORYBOARD_SCALE, Recorder
 from stvla_ros.record.summary import SCHEMA, Summary, idle_share
 from stvla_ros.record.video import VideoWriter
 from stvla_ros.types import U8, Outcome
@@ -31,6 +31,12 @@ def panel_colours(rgb: U8) -> list[int]:
     middle = rgb[panels.STRIP_PX + panels.HEIGHT_PX // 2]
     centres = [panels.WIDTH_PX * n + panels.WIDTH_PX // 2 for n in range(3)]
     return [int(np.argmax(middle[x])) for x in centres]
+
+
+def read_storyboard(folder: Path) -> U8:
+    """In the film's size."""
+    board = cv2.cvtColor(cv2.imread(str(folder / "storyboard.png")), cv2.COLOR_BGR2RGB)
+    return np.asarray(cv2.resize(board, None, fx=1 / STORYBOARD_SCALE, fy=1 / STORYBOARD_SCALE), np.uint8)
 
 
 def record_run(folder: Path, moments: int = 3) -> None:
@@ -58,7 +64,7 @@ def test_the_film_decodes_with_its_views_and_times(tmp_path: Path) -> None:
 
 def test_the_storyboard_has_a_row_per_moment(tmp_path: Path) -> None:
     record_run(tmp_path, moments=3)
-    board = cv2.cvtColor(cv2.imread(str(tmp_path / "storyboard.png")), cv2.COLOR_BGR2RGB)
+    board = read_storyboard(tmp_path)
     row = panels.STRIP_PX + panels.HEIGHT_PX
     assert board.shape == (2 * panels.STRIP_PX + 4 * row, 3 * panels.WIDTH_PX, 3)
     for n in range(4):
@@ -75,11 +81,11 @@ def test_a_long_run_keeps_a_readable_storyboard_with_its_end(tmp_path: Path) -> 
         recorder.tick(n)
     recorder.show("camera", flat(RED))
     recorder.finish("end", 70)
-    board = cv2.imread(str(tmp_path / "storyboard.png"))
+    board = read_storyboard(tmp_path)
     row = panels.STRIP_PX + panels.HEIGHT_PX
     rows = (len(board) - 2 * panels.STRIP_PX) // row
     assert MAX_ROWS // 2 <= rows <= MAX_ROWS
-    assert panel_colours(cv2.cvtColor(board[-row:], cv2.COLOR_BGR2RGB))[0] == 0
+    assert panel_colours(board[-row:])[0] == 0
 
 
 def test_late_and_repeated_times_are_written_in_order(tmp_path: Path) -> None:

@@ -101,9 +101,10 @@ class Evaluation:
         }
         (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         with (self.folder / "results.txt").open("w") as file:
-            console = Console(file=file, width=180)
+            console = Console(file=file, width=110)
             console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}"))
-            for failure in failures:
-                console.print(f"{failure['task']} {failure['seed']}: {failure['outcome']}: {failure['sentence']}")
-                console.print(f"    {failure['detail']}\n    {failure['rerun']}")
+            for f in failures:
+                file.write(
+                    f"{f['task']} {f['seed']}: {f['outcome']}: {f['sentence']} ({f['detail']})\n    {f['rerun']}\n"
+                )
         return reports

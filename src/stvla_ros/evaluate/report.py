@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import median
 
+from rich import box
 from rich.table import Table
 
 from stvla_ros.evaluate.episode import EpisodeRecord
@@ -103,26 +104,26 @@ def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
 
 
 def table(reports: Sequence[TaskReport], title: str) -> Table:
-    """The figures for people."""
-    result = Table(title=title, title_justify="left")
-    result.add_column("task")
-    for name in ("success", "rate", "95 % interval", "keyposes", "episode", "plan", "predict", "motion plan", "idle"):
-        result.add_column(name, justify="right")
-    result.add_column("outcomes")
+    """The figures for people, in 100 columns."""
+    idle = any(r.idle_share is not None for r in reports)
+    result = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    result.add_column("task", no_wrap=True)
+    for name in ("success", "rate (95 %)", "keyposes", "episode", "plan", "predict", "motion plan", *["idle"] * idle):
+        result.add_column(name, justify="right", no_wrap=True)
+    result.add_column("failures")
     for r in reports:
-        low, high = r.interval95
+        low, high = (100 * bound for bound in r.interval95)
         result.add_row(
             r.task,
             f"{r.successes}/{r.episodes}",
-            f"{100 * r.rate:.1f} %",
-            f"{100 * low:.0f}–{100 * high:.0f} %",
+            f"{100 * r.rate:.0f} % ({low:.0f}–{high:.0f})",
             _show(r.keyposes, "{:.0f}"),
             _show(r.robot_s, "{:.1f} s"),
             _show(r.plan_s, "{:.0f} ms", 1000),
             _show(r.predict_s, "{:.0f} ms", 1000),
             _show(r.motion_plan_s, "{:.0f} ms", 1000),
-            _show(r.idle_share, "{:.0f} %", 100),
-            ", ".join(f"{name} {n}" for name, n in r.outcomes.items()),
+            *[_show(r.idle_share, "{:.0f} %", 100)] * idle,
+            ", ".join(f"{name} {n}" for name, n in r.outcomes.items() if name != "OK"),
         )
     return result
 

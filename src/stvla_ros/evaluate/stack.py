@@ -74,7 +74,7 @@ def read_settings(file: Path | None, chosen: Mapping[str, str | None] | None = N
         backends,
         sections,
         _own(GuideConfig, nodes, "guidance", where),
-        _own(ExecutorConfig, nodes, "executor", where),
+        build(ExecutorConfig, nodes.get("executor", {}).get("executor", {}), f"{where}: executor.executor"),
         _own(LoopConfig, nodes, "task", where),
         build(CellConfig, nodes.get("sim", {}).get("cell", {}), f"{where}: sim.cell"),
     )

@@ -10,8 +10,11 @@ from stvla_ros.record import panels
 from stvla_ros.record.video import VideoWriter
 from stvla_ros.types import U8
 
-MAX_ROWS = 16
+MAX_ROWS = 12
 """A storyboard stays readable: of more moments, every second one is dropped."""
+
+STORYBOARD_SCALE = 0.75
+"""Of the film's size: a dozen rows stay below 2 MB."""
 
 
 class Recorder:
@@ -62,19 +65,19 @@ class Recorder:
         rows = self._rows
         while len(rows) > MAX_ROWS:
             rows = [*rows[:-1:2], rows[-1]]
-        Image.fromarray(panels.sheet(self._title, rows)).save(self._storyboard, optimize=True)
+        board = Image.fromarray(panels.sheet(self._title, rows))
+        size = round(board.width * STORYBOARD_SCALE), round(board.height * STORYBOARD_SCALE)
+        board.resize(size, Image.Resampling.LANCZOS).save(self._storyboard, optimize=True)
 
 
 class Reporter:
-    """Turns changes of phase into the film's status line and the storyboard's moments: start, every keypose."""
+    """Turns changes of phase into the film's status line and the storyboard's moments: the start of every motion."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._step: int | None = None
 
     def report(self, phase: str, sub_instruction: str, step: int) -> None:
         """``step`` keyposes are done; now comes ``phase``."""
-        self._recorder.say(f"{phase}   {sub_instruction}   {step} keyposes")
-        if step != self._step and (sub_instruction or step):
-            self._recorder.mark(f"after keypose {step}   {sub_instruction}" if step else f"plan: {sub_instruction}")
-            self._step = step
+        self._recorder.say(f"{phase}   {sub_instruction}   {step} keyposes done")
+        if phase == "moving":
+            self._recorder.mark(f"keypose {step + 1}   {sub_instruction}")

@@ -1,0 +1,141 @@
+"""Films a running stack: a process of its own at low priority, so that nothing waits for an encoder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import Image
+
+from stvla_ros.config import ConfigError
+from stvla_ros.record.recorder import Recorder, Reporter
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import image_to_rgb
+
+TOPICS = {
+    "camera": "/camera/camera/color/image_raw",
+    "guidance": "/stvla/overlay",
+    "third view": "/sim/third_view/image_raw",
+}
+PERIOD_S = 0.125
+NICENESS = 10
+
+
+class RecordingProcess:
+    """The other process as seen from here. Use it as a context; without :meth:`finish` the film says so."""
+
+    def __init__(self, folder: Path, title: str) -> None:
+        """Start to film into ``folder`` (which exists); uses this process's ROS domain."""
+        context = get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_record, args=(folder, title, theirs), name="recorder", daemon=True)
+        self._process.start()
+        theirs.close()
+
+    def __enter__(self) -> RecordingProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def wait_for_images(self, timeout_s: float) -> None:
+        """Sleep until the camera's first image is here.
+
+        Raises:
+            ConfigError: None came, or the recorder ended.
+        """
+        try:
+            if self._pipe.poll(timeout_s) and self._pipe.recv() == "images":
+                return
+        except EOFError:
+            pass
+        raise ConfigError(f"The recorder got no image on {TOPICS['camera']}; nothing can be filmed.")
+
+    def report(self, phase: str, sub_instruction: str, step: int) -> None:
+        """A change of phase, see :class:`stvla_ros.record.recorder.Reporter`."""
+        self._send("report", (phase, sub_instruction, step))
+
+    def finish(self, verdict: str) -> None:
+        """Show how it ended and wait until the files are complete."""
+        self._send("finish", (verdict,))
+        self._end()
+
+    def _send(self, what: str, arguments: tuple[Any, ...]) -> None:
+        with contextlib.suppress(OSError):  # a recorder that died must not end the run
+            self._pipe.send((what, arguments))
+
+    def _end(self) -> None:
+        self._pipe.close()
+        self._process.join(20.0)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+
+class _Views:
+    """The newest image per view; decoded when a frame of the film is due, not before."""
+
+    def __init__(self, node: Node) -> None:
+        self._messages: dict[str, Image] = {}
+        for view, topic in TOPICS.items():
+            node.create_subscription(
+                Image, topic, lambda m, v=view: self._messages.update({v: m}), qos.IMAGE_BEST_EFFORT
+            )
+
+    def __contains__(self, view: str) -> bool:
+        return view in self._messages
+
+    def show(self, recorder: Recorder) -> None:
+        """Hand over what is new."""
+        while self._messages:
+            view, message = self._messages.popitem()
+            with contextlib.suppress(ValueError):  # an encoding that we cannot show leaves the panel as it was
+                recorder.show(view, image_to_rgb(message))
+
+
+def _record(folder: Path, title: str, pipe: Connection) -> None:
+    """The recorder's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the operator's process, which ends us
+    os.nice(NICENESS)
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
+    node = Node("recorder", namespace="stvla")
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    recorder = Recorder(folder, title)
+    try:
+        _loop(executor, _Views(node), recorder, pipe)
+    except (EOFError, OSError):
+        recorder.finish("The run ended early.", time.monotonic())
+    rclpy.try_shutdown()
+
+
+def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, pipe: Any) -> None:
+    """Until told to finish, or until the other end closes (EOFError)."""
+    reporter, due, told = Reporter(recorder), time.monotonic(), False
+    while True:
+        executor.spin_once(timeout_sec=max(0.0, min(due - time.monotonic(), 0.05)))
+        if not told and "camera" in views:
+            pipe.send("images")
+            told = True
+        while pipe.poll():
+            what, arguments = pipe.recv()
+            views.show(recorder)
+            if what == "finish":
+                recorder.finish(*arguments, time.monotonic())
+                return
+            reporter.report(*arguments)
+            due = time.monotonic()
+        if told and time.monotonic() >= due:
+            due = max(due + PERIOD_S, time.monotonic())
+            views.show(recorder)
+            recorder.tick(time.monotonic())
