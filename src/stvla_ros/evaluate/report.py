@@ -104,29 +104,36 @@ def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
 
 
 def table(reports: Sequence[TaskReport], title: str) -> Table:
-    """The figures for people, in 100 columns."""
+    """The figures for people, in 80 columns; outcomes other than OK stand below."""
     idle = any(r.idle_share is not None for r in reports)
-    result = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1))
+    failures = [f"{r.task}: {_failures(r)}" for r in reports if r.successes < r.episodes]
+    result = Table(
+        title=title, title_justify="left", caption="\n".join(failures), caption_justify="left", box=box.SIMPLE
+    )
     result.add_column("task", no_wrap=True)
-    for name in ("success", "rate (95 %)", "keyposes", "episode", "plan", "predict", "motion plan", *["idle"] * idle):
+    for name in ("success", "% (95 %)", "key-\nposes", "episode\ns", "plan\nms", "predict\nms", "motion\nplan ms"):
         result.add_column(name, justify="right", no_wrap=True)
-    result.add_column("failures")
+    if idle:
+        result.add_column("idle\n%", justify="right", no_wrap=True)
     for r in reports:
         low, high = (100 * bound for bound in r.interval95)
         result.add_row(
             r.task,
             f"{r.successes}/{r.episodes}",
-            f"{100 * r.rate:.0f} % ({low:.0f}–{high:.0f})",
-            _show(r.keyposes, "{:.0f}"),
-            _show(r.robot_s, "{:.1f} s"),
-            _show(r.plan_s, "{:.0f} ms", 1000),
-            _show(r.predict_s, "{:.0f} ms", 1000),
-            _show(r.motion_plan_s, "{:.0f} ms", 1000),
-            *[_show(r.idle_share, "{:.0f} %", 100)] * idle,
-            ", ".join(f"{name} {n}" for name, n in r.outcomes.items() if name != "OK"),
+            f"{100 * r.rate:.0f} ({low:.0f}–{high:.0f})",
+            _show(r.keyposes, ".0f"),
+            _show(r.robot_s, ".1f"),
+            _show(r.plan_s, ".0f", 1000),
+            _show(r.predict_s, ".0f", 1000),
+            _show(r.motion_plan_s, ".0f", 1000),
+            *[_show(r.idle_share, ".0f", 100)] * idle,
         )
     return result
 
 
+def _failures(r: TaskReport) -> str:
+    return ", ".join(f"{name} {n}" for name, n in r.outcomes.items() if name != "OK")
+
+
 def _show(value: float | None, form: str, scale: float = 1.0) -> str:
-    return "–" if value is None else form.format(value * scale)
+    return "–" if value is None else format(value * scale, form)

@@ -63,16 +63,16 @@ class RecordingProcess:
 
     def report(self, phase: str, sub_instruction: str, step: int) -> None:
         """A change of phase, see :class:`stvla_ros.record.recorder.Reporter`."""
-        self._send("report", (phase, sub_instruction, step))
+        self._send((phase, sub_instruction, step))
 
     def finish(self, verdict: str) -> None:
         """Show how it ended and wait until the files are complete."""
-        self._send("finish", (verdict,))
+        self._send(verdict)
         self._end()
 
-    def _send(self, what: str, arguments: tuple[Any, ...]) -> None:
+    def _send(self, message: str | tuple[str, str, int]) -> None:
         with contextlib.suppress(OSError):  # a recorder that died must not end the run
-            self._pipe.send((what, arguments))
+            self._pipe.send(message)
 
     def _end(self) -> None:
         self._pipe.close()
@@ -128,12 +128,12 @@ def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, p
             pipe.send("images")
             told = True
         while pipe.poll():
-            what, arguments = pipe.recv()
+            message = pipe.recv()
             views.show(recorder)
-            if what == "finish":
-                recorder.finish(*arguments, time.monotonic())
+            if isinstance(message, str):
+                recorder.finish(message, time.monotonic())
                 return
-            reporter.report(*arguments)
+            reporter.report(*message)
             due = time.monotonic()
         if told and time.monotonic() >= due:
             due = max(due + PERIOD_S, time.monotonic())
