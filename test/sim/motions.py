@@ -41,7 +41,11 @@ def inverse(T_base_tcp: F64, q_rad: F64 = HOME_Q_RAD) -> F64:
 def straight(q0: F64, q1: F64, scale: float = 0.4) -> JointPath:
     """A path on the straight line between two postures with smooth speed."""
     change = q1 - q0
-    duration = max(float(np.max(1.9 * np.abs(change) / V_MAX_RAD_S)), float(np.sqrt(np.max(5.8 * np.abs(change) / A_MAX_RAD_S2))), 0.1)
+    duration = max(
+        float(np.max(1.9 * np.abs(change) / V_MAX_RAD_S)),
+        float(np.sqrt(np.max(5.8 * np.abs(change) / A_MAX_RAD_S2))),
+        0.1,
+    )
     duration /= scale
     t = np.linspace(0.0, duration, max(8, round(duration / 0.02)))
     x = t / duration

@@ -84,5 +84,9 @@ def add_tripod(spec: mujoco.MjSpec, config: CameraConfig, floor_z_m: float) -> N
     body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=[0.045, 0.0125, 0.0125], rgba=[0.82, 0.83, 0.85, 1.0], **seen)
     foot, top = [config.x_m + 0.02, config.y_m, floor_z_m], [config.x_m + 0.02, config.y_m, config.z_m - 0.02]
     spec.worldbody.add_geom(
-        type=mujoco.mjtGeom.mjGEOM_CAPSULE, fromto=[*foot, *top], size=[0.011, 0, 0], rgba=[0.15, 0.15, 0.16, 1.0], **seen
+        type=mujoco.mjtGeom.mjGEOM_CAPSULE,
+        fromto=[*foot, *top],
+        size=[0.011, 0, 0],
+        rgba=[0.15, 0.15, 0.16, 1.0],
+        **seen,
     )

@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
+from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
@@ -32,10 +32,10 @@ class CellConfig:
     timestep_s: float = param(0.002, "physics step [s]", ge=0.0005, le=0.005)
     gripper_speed_m_s: float = param(0.1, "speed of opening and closing (both fingers together) [m/s]", ge=0.01, le=0.2)
     gripper_force_n: float = param(30.0, "force per finger when a command names none [N]", ge=1.0, le=70.0)
-    camera: CameraConfig = param(CameraConfig(), "the camera of the stack")
-    third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")
-    sensor: SensorConfig = param(SensorConfig(), "defects of the camera")
-    controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")
+    camera: CameraConfig = param(CameraConfig(), "the camera of the stack")  # noqa: RUF009
+    third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")  # noqa: RUF009
+    sensor: SensorConfig = param(SensorConfig(), "defects of the camera")  # noqa: RUF009
+    controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +66,7 @@ class Cell:
     def __init__(self, config: CellConfig | None = None) -> None:
         self.config = config or CellConfig()
         self.camera: Camera = make_camera(self.config.camera)
-        self._lock = RLock()
+        self._lock, self._sensor_lock = RLock(), RLock()
         self._renderer = Renderer()
         self._steps = 0
         self._controller = TrajectoryController(self.config.controller, HOME_Q_RAD)
@@ -147,20 +147,20 @@ class Cell:
             StageError: CONTROLLER_FAILED when the width is not in 0..0.08 m.
         """
         if not 0.0 <= width_m <= MAX_WIDTH_M + 1e-6:
-            raise StageError(OutcomeCode.CONTROLLER_FAILED, f"Gripper width: wanted 0 to {MAX_WIDTH_M} m, got {width_m}.")
+            raise StageError(
+                OutcomeCode.CONTROLLER_FAILED, f"Gripper width: wanted 0 to {MAX_WIDTH_M} m, got {width_m}."
+            )
         force = self.config.gripper_force_n if force_n is None else min(max(force_n, 1.0), 70.0)
         with self._lock:
             limit = gripper_actuator_force(force)
             self._model.actuator(GRIPPER).forcerange[:] = (-limit, limit)
             self._grip_from_s, self._grip_from_m, self._grip_m = self._now_s, self._width_m, width_m
+            self._fingers_moved_s = self._now_s
 
     @property
     def gripper_moving(self) -> bool:
-        """The fingers move, or the command has not run its course."""
-        with self._lock:
-            ramp_s = abs(self._grip_m - self._grip_from_m) / self.config.gripper_speed_m_s
-            fast = np.abs(self._data.qvel[self._finger_dofs]).max() > 0.001
-            return bool(fast or self._now_s < self._grip_from_s + min(ramp_s, 0.1))
+        """The fingers moved within the last 0.15 s, or a command is that young."""
+        return self._now_s - self._fingers_moved_s < 0.15
 
     def state(self) -> RobotState:
         """Measured joints, tool pose and finger distance."""
@@ -181,7 +181,8 @@ class Cell:
         """
         data, stamp_ns = self._snapshot()
         rgb, depth = self._renderer.rgbd(data, TRIPOD, self.camera.width_px, self.camera.height_px)
-        rgb, depth = self._sensor(rgb, depth)
+        with self._sensor_lock:
+            rgb, depth = self._sensor(rgb, depth)
         return RgbdFrame(rgb, depth, self.camera, stamp_ns)
 
     def render_third(self) -> U8:
@@ -191,15 +192,15 @@ class Cell:
 
     def truth(self) -> Truth:
         """Ground truth: for scoring and tests only, never for the stack."""
-        data, stamp_ns = self._snapshot()
+        with self._lock:
+            (data, stamp_ns), names = self._snapshot(), tuple(o.name for o in self._objects)
+        model = data.model
         bodies = self._renderer.body_ids(data, TRIPOD, self.camera.width_px, self.camera.height_px)
-        world = World(self._model, data)
-        names = tuple(o.name for o in self._objects)
-        kind = np.zeros(self._model.nbody + 1, np.int32)  # the last entry is for -1, the background
-        for body in range(self._model.nbody):
-            root = self._model.body(self._model.body_rootid[body]).name
-            kind[body] = -1 if root == "panda_link0" else names.index(root) + 1 if root in names else 0
-        return Truth({n: world.pose(n) for n in names}, kind[bodies], names, stamp_ns)
+        label = {BASE_LINK: -1, **{name: i for i, name in enumerate(names, 1)}}
+        roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
+        labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
+        world = World(model, data)
+        return Truth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
 
     def score(self) -> Score:
         """The task's verdict from the simulator's state.
@@ -210,18 +211,17 @@ class Cell:
         Raises:
             StageError: INVALID_GOAL before the first reset.
         """
-        if self._task is None:
-            raise StageError(OutcomeCode.INVALID_GOAL, "No task is laid out: reset the scene first.")
         with self._lock:
-            trial = mujoco.MjData(self._model)
-            mujoco.mj_copyData(trial, self._model, self._data)
-        world = World(self._model, trial)
-        mujoco.mj_step(self._model, trial, round(0.5 / self.config.timestep_s))
-        for _ in range(1 + round(self._task.hold_s / 0.05)):
-            problem = self._task.problem(world)
+            task, (trial, _) = self._task, self._snapshot()
+        if task is None:
+            raise StageError(OutcomeCode.INVALID_GOAL, "No task is laid out: reset the scene first.")
+        model, world = trial.model, World(trial.model, trial)
+        mujoco.mj_step(model, trial, round(0.5 / self.config.timestep_s))
+        for _ in range(1 + round(task.hold_s / 0.05)):
+            problem = task.problem(world)
             if problem:
                 return Score(False, problem)
-            mujoco.mj_step(self._model, trial, round(0.05 / self.config.timestep_s))
+            mujoco.mj_step(model, trial, round(0.05 / self.config.timestep_s))
         return Score(True, "Done.")
 
     def close(self) -> None:
@@ -250,17 +250,17 @@ class Cell:
             self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
             self._arm_dofs = np.array([model.joint(n).dofadr[0] for n in ARM_JOINTS])
             self._arm_ctrl = np.array([model.actuator(n).id for n in ARM_JOINTS])
+            self._grip_ctrl = model.actuator(GRIPPER).id
             self._finger_qpos = np.array([model.joint(n).qposadr[0] for n in FINGER_JOINTS])
             self._finger_dofs = np.array([model.joint(n).dofadr[0] for n in FINGER_JOINTS])
             self._data.qpos[self._arm_qpos] = HOME_Q_RAD
             self._data.qpos[self._finger_qpos] = MAX_WIDTH_M / 2
             self._controller = TrajectoryController(config.controller, HOME_Q_RAD)
             self._grip_m = self._grip_from_m = MAX_WIDTH_M
-            self._grip_from_s = self._now_s
+            self._grip_from_s = self._fingers_moved_s = self._now_s
             mujoco.mj_forward(model, self._data)
             self._world = World(model, self._data)
             self._sensor = Sensor(config.sensor, seed)
-            self._renderer.use(model)
 
     def _control(self) -> None:
         q, dq = self._controller.sample(self._now_s + self.config.timestep_s)
@@ -268,11 +268,13 @@ class Cell:
         travel = self.config.gripper_speed_m_s * (self._now_s - self._grip_from_s)
         change = self._grip_m - self._grip_from_m
         width = self._grip_from_m + np.clip(change, -travel, travel)
-        self._data.ctrl[self._model.actuator(GRIPPER).id] = width / 2
+        self._data.ctrl[self._grip_ctrl] = width / 2
 
     def _observe(self) -> None:
         q, dq = self._data.qpos[self._arm_qpos], self._data.qvel[self._arm_dofs]
         force = self._world.robot_force_n() if self._controller.moving else 0.0
+        if np.abs(self._data.qvel[self._finger_dofs]).max() > 0.002:
+            self._fingers_moved_s = self._now_s
         self._controller.observe(self._now_s, q, dq, force, self.config.timestep_s)
         if self._task is not None:
             self._task.watch(self._world)

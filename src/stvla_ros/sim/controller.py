@@ -16,7 +16,7 @@ from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchroniza
 from stvla_ros.config import param
 from stvla_ros.description.panda import A_MAX_RAD_S2, ARM_JOINTS, J_MAX_RAD_S3, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.types import F64, JointPath
+from stvla_ros.types import F64, Bool, JointPath
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ class TrajectoryController:
         """
         if self.moving:
             raise StageError(
-                OutcomeCode.CONTROLLER_FAILED, "A path was sent while the arm moves: cancel and wait for standstill first."
+                OutcomeCode.CONTROLLER_FAILED,
+                "A path was sent while the arm moves: cancel and wait for standstill first.",
             )
         check_limits(path)
         offset = self._q - path.q_rad[0]
@@ -136,7 +137,12 @@ class TrajectoryController:
         error = np.abs(q_rad - self._q)
         late_s = now_s - self._start_s - float(goal.path.t_s[-1])
         if self._force_n > self.config.reflex_force_n:
-            self._abort(OutcomeCode.REFLEX, f"The arm stopped itself: contact force {self._force_n:.0f} N, limit {self.config.reflex_force_n:.0f} N.", now_s)
+            self._q, self._dq = q_rad.copy(), dq_rad_s.copy()  # stop pushing: from now on ask for what is
+            self._abort(
+                OutcomeCode.REFLEX,
+                f"The arm stopped itself: contact force {self._force_n:.0f} N.",
+                now_s,
+            )
         elif error.max() > self.config.path_tolerance_rad:
             self._abort(OutcomeCode.CONTROLLER_FAILED, f"Path tolerance violated: {_worst(error)}.", now_s)
         elif late_s >= 0.0:
@@ -154,7 +160,11 @@ class TrajectoryController:
         if self._goal is not None and self.moving:
             self._goal.at_rest = True
             if self._goal.status is GoalStatus.ACTIVE:
-                self._goal.status, self._goal.code, self._goal.reason = GoalStatus.CANCELED, OutcomeCode.CANCELED, reason
+                self._goal.status, self._goal.code, self._goal.reason = (
+                    GoalStatus.CANCELED,
+                    OutcomeCode.CANCELED,
+                    reason,
+                )
 
     def _settle(self, goal: Goal, error: F64, speed: float, late_s: float, now_s: float) -> None:
         if error.max() <= self.config.goal_tolerance_rad and speed < 0.02:
@@ -219,15 +229,15 @@ def check_limits(path: JointPath) -> None:
     """Raise StageError CONTROLLER_FAILED when a path is not finite, leaves the joint limits or is too fast (1 %)."""
     if not (np.isfinite(path.q_rad).all() and np.isfinite(path.dq_rad_s).all()):
         raise StageError(OutcomeCode.CONTROLLER_FAILED, "The path has values that are not finite.")
-    outside = ((path.q_rad < Q_MIN_RAD) | (path.q_rad > Q_MAX_RAD)).any(axis=0)
+    outside = np.any((path.q_rad < Q_MIN_RAD) | (path.q_rad > Q_MAX_RAD), axis=0)
     if outside.any():
         raise StageError(OutcomeCode.CONTROLLER_FAILED, f"The path leaves the limits of {_names(outside)}.")
-    fast = (np.abs(path.dq_rad_s) > 1.01 * V_MAX_RAD_S).any(axis=0)
+    fast = np.any(np.abs(path.dq_rad_s) > 1.01 * V_MAX_RAD_S, axis=0)
     if fast.any():
         raise StageError(OutcomeCode.CONTROLLER_FAILED, f"The path is faster than the limit of {_names(fast)}.")
 
 
-def _names(mask: np.ndarray) -> str:
+def _names(mask: Bool) -> str:
     return ", ".join(np.array(ARM_JOINTS)[mask])
 
 

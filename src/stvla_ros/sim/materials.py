@@ -19,7 +19,9 @@ def add_surroundings(spec: mujoco.MjSpec) -> None:
     """Add lights, sky, floor and the table, whose top is the plane z = 0."""
     _add_light(spec)
     _add_texture(spec, "beech", wood_grain(256, _TABLE_RGB))
-    spec.add_material(name="beech", textures=_rgb_role("beech"), texuniform=True, texrepeat=[1.0, 1.0], specular=0.05, shininess=0.1)
+    spec.add_material(
+        name="beech", textures=_rgb_role("beech"), texuniform=True, texrepeat=[1.0, 1.0], specular=0.05, shininess=0.1
+    )
     spec.add_material(name="steel", rgba=[0.35, 0.37, 0.40, 1.0], specular=0.3)
     _add_floor(spec)
     _add_table(spec)
@@ -56,27 +58,35 @@ def _add_light(spec: mujoco.MjSpec) -> None:
     visual = spec.visual
     visual.headlight.active = 1
     visual.headlight.ambient, visual.headlight.diffuse, visual.headlight.specular = [0.42] * 3, [0.18] * 3, [0.05] * 3
-    visual.map.znear, visual.map.zfar, visual.map.shadowclip = 0.02, 12.0, 1.6
+    visual.map.znear, visual.map.zfar, visual.map.shadowclip = 0.02, 12.0, 2.0
     spec.stat.extent, spec.stat.center = 1.0, [0.4, 0.0, 0.1]  # near and far planes are in units of the extent
     spec.worldbody.add_light(
         name="ceiling",
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
-        pos=[0.8, 0.6, 2.2],
+        pos=[0.55, 0.35, 1.2],
         dir=[-0.25, -0.25, -1.0],
         diffuse=[0.48] * 3,
         specular=[0.25] * 3,
         castshadow=True,
     )
-    sky = spec.add_texture(name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT)
+    sky = spec.add_texture(
+        name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
+    )
     sky.rgb1, sky.rgb2, sky.width, sky.height = [0.80, 0.84, 0.88], [0.62, 0.65, 0.69], 64, 384
 
 
 def _add_floor(spec: mujoco.MjSpec) -> None:
-    floor = spec.add_texture(name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER)
+    floor = spec.add_texture(
+        name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER
+    )
     floor.rgb1, floor.rgb2, floor.width, floor.height = _FLOOR_RGB, tuple(0.97 * c for c in _FLOOR_RGB), 64, 64
     spec.add_material(name="floor", textures=_rgb_role("floor"), texuniform=True, texrepeat=[1.0, 1.0])
     spec.worldbody.add_geom(
-        name="floor", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[6.0, 6.0, 0.1], pos=[0.0, 0.0, -TABLE_HEIGHT_M], material="floor"
+        name="floor",
+        type=mujoco.mjtGeom.mjGEOM_PLANE,
+        size=[6.0, 6.0, 0.1],
+        pos=[0.0, 0.0, -TABLE_HEIGHT_M],
+        material="floor",
     )
 
 
@@ -85,7 +95,12 @@ def _add_table(spec: mujoco.MjSpec) -> None:
     table = spec.worldbody.add_body(name="table")
     box = mujoco.mjtGeom.mjGEOM_BOX
     table.add_geom(
-        name=TABLE_TOP, type=box, pos=[x, y, -0.02], size=[half_x, half_y, 0.02], material="beech", friction=[0.8, 0.01, 0.001]
+        name=TABLE_TOP,
+        type=box,
+        pos=[x, y, -0.02],
+        size=[half_x, half_y, 0.02],
+        material="beech",
+        friction=[0.8, 0.01, 0.001],
     )
     leg_z = (TABLE_HEIGHT_M - 0.04) / 2
     for sx in (-1, 1):

@@ -109,7 +109,11 @@ class Plate:
         radius = (PLATE_INNER_RADIUS_M + PLATE_RADIUS_M) / 2
         slope = np.arctan2(PLATE_RIM_M - PLATE_BASE_M, PLATE_RADIUS_M - PLATE_INNER_RADIUS_M)
         for angle in np.linspace(0.0, 2.0 * np.pi, pieces, endpoint=False):
-            turn, tilt, quat = _about_z(float(angle)), np.array([np.cos(slope / 2), 0.0, -np.sin(slope / 2), 0.0]), np.zeros(4)
+            turn, tilt, quat = (
+                _about_z(float(angle)),
+                np.array([np.cos(slope / 2), 0.0, -np.sin(slope / 2), 0.0]),
+                np.zeros(4),
+            )
             mujoco.mju_mulQuat(quat, turn, tilt)
             body.add_geom(
                 type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -144,7 +148,11 @@ class Button:
         cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
         base = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0])
         base.add_geom(
-            type=cylinder, pos=[0, 0, BUTTON_BASE_M / 2], size=[BUTTON_RADIUS_M, BUTTON_BASE_M / 2, 0], material="bakelite", group=1
+            type=cylinder,
+            pos=[0, 0, BUTTON_BASE_M / 2],
+            size=[BUTTON_RADIUS_M, BUTTON_BASE_M / 2, 0],
+            material="bakelite",
+            group=1,
         )
         cap = base.add_body(name=f"{self.name}_cap", pos=[0.0, 0.0, BUTTON_BASE_M])
         cap.add_joint(

@@ -37,7 +37,9 @@ def choose_backend() -> str:
     asked = os.environ.get("MUJOCO_GL", "").lower()
     if asked:
         if asked not in BACKENDS:
-            raise ConfigError(f"MUJOCO_GL: wanted one of {', '.join(BACKENDS)}, got '{asked}'.{closest(asked, BACKENDS)}")
+            raise ConfigError(
+                f"MUJOCO_GL: wanted one of {', '.join(BACKENDS)}, got '{asked}'.{closest(asked, BACKENDS)}"
+            )
         return asked
     if egl_works():
         return "egl"
@@ -54,7 +56,9 @@ def egl_works() -> bool:
     except OSError:
         return False
     query = _extension(egl, "eglQueryDevicesEXT", ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
-    display = _extension(egl, "eglGetPlatformDisplayEXT", ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p)
+    display = _extension(
+        egl, "eglGetPlatformDisplayEXT", ctypes.c_void_p, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p
+    )
     if query is None or display is None:
         return False
     devices, count = (ctypes.c_void_p * 16)(), ctypes.c_int(0)

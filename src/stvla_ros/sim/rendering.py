@@ -35,7 +35,7 @@ def set_quality(spec: mujoco.MjSpec, width_px: int, height_px: int) -> None:
 
 
 class Renderer:
-    """Draws one model at a time."""
+    """Draws the state of any model; the context is rebuilt (about 20 ms) when the model is another one than before."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")
@@ -43,10 +43,6 @@ class Renderer:
         self._context: mujoco.MjrContext | None = None
         self._scene: mujoco.MjvScene | None = None
         self._model: mujoco.MjModel | None = None
-
-    def use(self, model: mujoco.MjModel) -> None:
-        """Draw this model from now on. Costs nothing until the next image."""
-        self._call(lambda: self._forget(model))
 
     def rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> tuple[U8, F32]:
         """(H, W, 3) colour and (H, W) depth [m] along the optical axis; infinite where nothing is.
@@ -75,38 +71,40 @@ class Renderer:
     def _call(self, work: Callable[[], T]) -> T:
         return self._thread.submit(work).result()
 
-    def _forget(self, model: mujoco.MjModel | None) -> None:
+    def _forget(self) -> None:
         if self._context is not None:
             self._context.free()
-        self._context = self._scene = None
-        self._model = model
+        self._context = self._scene = self._model = None
 
     def _free(self) -> None:
-        self._forget(None)
+        self._forget()
         if self._gl is not None:
             self._gl.free()
         self._gl = None
 
-    def _ready(self) -> tuple[mujoco.MjvScene, mujoco.MjrContext]:
-        assert self._model is not None
-        if self._context is None or self._scene is None:
-            screen = self._model.vis.global_
+    def _ready(self, model: mujoco.MjModel) -> tuple[mujoco.MjvScene, mujoco.MjrContext]:
+        if self._context is None or self._scene is None or self._model is not model:
+            self._forget()
+            screen = model.vis.global_
             if self._gl is None:
                 self._gl = make_context(screen.offwidth, screen.offheight)
                 self._gl.make_current()
-            self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
+            self._context = mujoco.MjrContext(model, mujoco.mjtFontScale.mjFONTSCALE_100.value)
             mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value, self._context)
             self._context.readDepthMap = mujoco.mjtDepthMap.mjDEPTH_ZEROFAR
-            self._scene = mujoco.MjvScene(self._model, _MAX_GEOMS)
+            self._scene, self._model = mujoco.MjvScene(model, _MAX_GEOMS), model
         return self._scene, self._context
 
-    def _draw(self, data: mujoco.MjData, camera: str, rect: mujoco.MjrRect, segment: bool = False, shadows: bool = False) -> mujoco.MjrContext:
-        scene, context = self._ready()
+    def _draw(
+        self, data: mujoco.MjData, camera: str, rect: mujoco.MjrRect, segment: bool = False, shadows: bool = False
+    ) -> mujoco.MjrContext:
+        model = data.model
+        scene, context = self._ready(model)
         view = mujoco.MjvCamera()
         view.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        view.fixedcamid = self._model.camera(camera).id  # type: ignore[union-attr]
+        view.fixedcamid = model.camera(camera).id
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, data, mujoco.MjvOption(), None, view, everything, scene)
+        mujoco.mjv_updateScene(model, data, mujoco.MjvOption(), None, view, everything, scene)
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = segment
         scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = segment
         scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
@@ -119,15 +117,7 @@ class Renderer:
         context = self._draw(data, camera, rect)
         rgb, buffer = np.empty((height_px, width_px, 3), np.uint8), np.empty((height_px, width_px), np.float32)
         mujoco.mjr_readPixels(rgb, buffer, rect, context)
-        return np.ascontiguousarray(rgb[::-1]), self._metres(buffer[::-1])
-
-    def _metres(self, buffer: F32) -> F32:
-        """Depth from the reversed z-buffer: 1 at the near plane, 0 at the far plane."""
-        assert self._model is not None
-        extent, clip = self._model.stat.extent, self._model.vis.map
-        near, far = clip.znear * extent, clip.zfar * extent
-        depth = (near * far) / (near + buffer * np.float32(far - near))
-        return np.where(buffer > 0.0, depth, np.inf).astype(np.float32)
+        return np.ascontiguousarray(rgb[::-1]), _metres(data.model, buffer[::-1])
 
     def _rgb(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> U8:
         w, h = OVERSAMPLE * width_px, OVERSAMPLE * height_px
@@ -135,7 +125,7 @@ class Renderer:
         context = self._draw(data, camera, rect, shadows=True)
         rgb = np.empty((h, w, 3), np.uint8)
         mujoco.mjr_readPixels(rgb, None, rect, context)
-        return cv2.resize(rgb[::-1], (width_px, height_px), interpolation=cv2.INTER_AREA)
+        return cv2.resize(rgb[::-1], (width_px, height_px), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
     def _body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
         rect = mujoco.MjrRect(0, 0, width_px, height_px)
@@ -143,9 +133,16 @@ class Renderer:
         rgb = np.empty((height_px, width_px, 3), np.uint8)
         mujoco.mjr_readPixels(rgb, None, rect, context)
         code = rgb[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)  # 0 is the background
-        assert self._scene is not None and self._model is not None
+        assert self._scene is not None
         bodies = np.full(self._scene.ngeom + 1, -1, np.int32)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
-                bodies[geom.segid + 1] = self._model.geom_bodyid[geom.objid]
+                bodies[geom.segid + 1] = data.model.geom_bodyid[geom.objid]
         return bodies[code]
+
+
+def _metres(model: mujoco.MjModel, buffer: F32) -> F32:
+    """Depth from the reversed z-buffer: 1 at the near plane, 0 at the far plane, where nothing is."""
+    near, far = (plane * model.stat.extent for plane in (model.vis.map.znear, model.vis.map.zfar))
+    depth = (near * far) / (near + buffer * np.float32(far - near))
+    return np.where(buffer > 0.0, depth, np.inf).astype(np.float32)

@@ -15,13 +15,17 @@ class SensorConfig:
     """Defects of the simulated camera. The defaults are those of a structured-light camera at 1 m."""
 
     enabled: bool = param(False, "make the camera imperfect")
-    depth_noise: float = param(0.0015, "depth noise (sigma) at 1 m; grows with the square of the distance [m]", ge=0.0, le=0.05)
+    depth_noise: float = param(
+        0.0015, "depth noise (sigma) at 1 m; grows with the square of the distance [m]", ge=0.0, le=0.05
+    )
     edge_holes: float = param(0.7, "share of pixels without depth where depth jumps", ge=0.0, le=1.0)
     dark_holes: float = param(0.25, "share of pixels without depth on black surfaces", ge=0.0, le=1.0)
     glancing_holes: float = param(0.5, "share of pixels without depth on surfaces seen edge-on", ge=0.0, le=1.0)
     latency_s: float = param(0.04, "from exposure to delivery [s]", ge=0.0, le=1.0)
     exposure_jitter: float = param(0.08, "brightness varies by this share between frames (sigma)", ge=0.0, le=0.5)
-    white_balance_jitter: float = param(0.03, "gain of each colour varies by this share between scenes (sigma)", ge=0.0, le=0.3)
+    white_balance_jitter: float = param(
+        0.03, "gain of each colour varies by this share between scenes (sigma)", ge=0.0, le=0.3
+    )
     colour_noise: float = param(2.0, "noise of each colour value (sigma) [1/255]", ge=0.0, le=30.0)
     quantum_m: float = param(0.001, "depth comes in steps of this size [m]; 0 is exact", ge=0.0, le=0.02)
     max_range_m: float = param(4.0, "nothing further away is measured [m]", ge=0.5, le=20.0)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.config import closest
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
 from stvla_ros.sim.tasks.base import Layout, Score, Task
 
@@ -34,7 +34,9 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
     if seed < 0:
         raise StageError(OutcomeCode.INVALID_GOAL, f"seed: wanted 0 or more, got {seed}.")
     if not -1 <= distractors <= 8:
-        raise StageError(OutcomeCode.INVALID_GOAL, f"distractors: wanted -1 (the task's own number) or 0 to 8, got {distractors}.")
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, f"distractors: wanted -1 (the task's own number) or 0 to 8, got {distractors}."
+        )
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 5)) if distractors < 0 else distractors
     return TASKS[name](rng, count)

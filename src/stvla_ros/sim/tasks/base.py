@@ -63,7 +63,9 @@ def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
     return [str(c) for c in rng.choice(sorted(COLOURS), size=count, replace=False)]
 
 
-def place(rng: np.random.Generator, radii_m: Sequence[float], room_m: float = FINGER_ROOM_M) -> list[tuple[float, float]]:
+def place(
+    rng: np.random.Generator, radii_m: Sequence[float], room_m: float = FINGER_ROOM_M
+) -> list[tuple[float, float]]:
     """Random places for round things so that open fingers fit between any two.
 
     Args:
