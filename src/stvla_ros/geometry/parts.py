@@ -16,6 +16,10 @@ SPLIT_DISTANCE = 0.28
 """Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
 
 
+LOW_M = 0.022
+"""Plates and trays end below this height; what is higher stands in them."""
+
+
 @dataclass(frozen=True)
 class PartsConfig:
     """Settings of :func:`find_parts`, in metres of the base frame.
@@ -72,7 +76,7 @@ def find_parts(frame: RgbdFrame, points_m: F32, exclude: Bool, table: Table, con
         mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
     least = max(int(config.min_area_px * mask.size / (640 * 480)), 6)
     labels = _large(connected(mask, frame.depth_m, config.step_m + 4 * table.noise_m), least)
-    clusters = split_by_colour(frame.rgb, labels, least)
+    clusters = split_classes(frame.rgb, height, labels, least)
     if clusters.any():
         labels = _large(connected(labels > 0, frame.depth_m, config.step_m + 4 * table.noise_m, clusters), least)
     return Parts(labels, int(labels.max(initial=0)), height, points_m, table)
@@ -102,17 +106,30 @@ def colour_feature(rgb: U8) -> F32:
     return np.concatenate([chroma * np.float32(0.5), np.log(mean + np.float32(0.06)) * np.float32(0.22)], axis=1)
 
 
-def split_by_colour(rgb: U8, labels: I32, least: int) -> U8:
-    """(H, W) cluster of each pixel within its label: 0 where a label is of one colour.
+def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
+    """(H, W) class of each pixel within its label: 0 where a label is one thing.
 
-    Each label is halved by two means for as long as the halves differ clearly and are both large.
+    A label is halved by two means of its colours for as long as the halves differ clearly and are both large;
+    what stands up from a low, flat thing (a block in a plate of its own colour) is a class of its own.
     """
-    clusters = np.zeros(labels.shape, dtype=np.uint8)
-    flat_rgb, flat = rgb.reshape(-1, 3), clusters.reshape(-1)
+    classes = np.zeros(labels.shape, dtype=np.uint8)
+    flat_rgb, flat_height, flat = rgb.reshape(-1, 3), height_m.ravel(), classes.reshape(-1)
     for pixels in member_pixels(labels, int(labels.max(initial=0))):
         if len(pixels) >= 2 * least:
-            flat[pixels] = _halve(colour_feature(flat_rgb[pixels]), least, depth=3)
-    return np.asarray(cv2.medianBlur(clusters, 5) if clusters.any() else clusters, dtype=np.uint8) * (labels > 0)
+            colours = _halve(colour_feature(flat_rgb[pixels]), least, depth=3)
+            flat[pixels] = colours + 8 * _standing_in(colours, flat_height[pixels], least)  # at most 8 colours
+    return np.asarray(cv2.medianBlur(classes, 5) if classes.any() else classes, dtype=np.uint8) * (labels > 0)
+
+
+def _standing_in(colours: U8, height_m: F32, least: int) -> U8:
+    """(N,) 1 where a pixel is high above a cluster that is mostly low."""
+    out = np.zeros(len(colours), dtype=np.uint8)
+    for colour in range(int(colours.max()) + 1):
+        own = colours == colour
+        tall = own & (height_m > LOW_M)
+        if least <= tall.sum() < 0.5 * own.sum():
+            out[tall] = 1
+    return out
 
 
 def _halve(feature: F32, least: int, depth: int) -> U8:

@@ -24,8 +24,8 @@ def may_hold(robot: RobotState) -> bool:
 def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> Bool:
     """(H, W) True where a pixel shows the arm, the hand or what is between the closed fingers.
 
-    The arm's hulls are tested at every second pixel in both directions and the answer is spread to the
-    pixels between; the margin covers the difference.
+    The arm's hulls are tested at every second pixel in both directions, the answer is spread to the pixels
+    between, and the pixels along the outline are tested one by one.
 
     Args:
         points_m: (3, H, W) cloud in the base frame, NaN where unknown.
@@ -34,13 +34,23 @@ def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> B
     """
     _, h, w = points_m.shape
     coarse = points_m[:, ::2, ::2]
-    candidates = np.flatnonzero(_within_reach(coarse, robot))
-    near = np.zeros(coarse.shape[1] * coarse.shape[2], dtype=np.uint8)
-    distance = robot_distance(coarse.reshape(3, -1).T[candidates], robot.q_rad, robot.gripper_m, margin_m)
-    near[candidates] = distance <= margin_m
-    mask = cv2.resize(near.reshape(coarse.shape[1:]), (w, h), interpolation=cv2.INTER_NEAREST).astype(bool)
+    near = _near_arm(coarse, _within_reach(coarse, robot), robot, margin_m).astype(np.uint8)
+    spread = cv2.resize(near, (coarse.shape[2] * 2, coarse.shape[1] * 2), interpolation=cv2.INTER_NEAREST)[:h, :w]
+    kernel = np.ones((5, 5), np.uint8)
+    sure = cv2.erode(spread, kernel).astype(bool)
+    outline = cv2.dilate(spread, kernel).astype(bool) & ~sure & np.isfinite(points_m[2])
+    mask: Bool = sure | _near_arm(points_m, outline, robot, margin_m)
     if may_hold(robot):
         mask |= held_pixels(points_m, robot)
+    return mask
+
+
+def _near_arm(points_m: F32, candidates: Bool, robot: RobotState, margin_m: float) -> Bool:
+    """(H, W) candidates that lie on the arm or within the margin of it."""
+    where = np.flatnonzero(candidates)
+    mask = np.zeros(candidates.shape, dtype=bool)
+    distance = robot_distance(points_m.reshape(3, -1).T[where], robot.q_rad, robot.gripper_m, margin_m)
+    mask.reshape(-1)[where[distance <= margin_m]] = True
     return mask
 
 

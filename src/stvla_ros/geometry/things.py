@@ -82,13 +82,13 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
     face = height_m > top - FACE_M
     xy = points_m[face, :2]
     centre, size, _ = top_rectangle(xy)
-    flat = bool(min(size) > 0.015)  # else the top is hidden and these are the upper rows of a side
+    flat = bool(min(size) > 0.015 and face.mean() > 0.25)  # else these are the upper rows of its sides
     colour = nearest_colour(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
     _, whole, _ = top_rectangle(points_m[:, :2])
     kind = "thing"
     if top < PLATE_TOP_M and max(whole) > PLATE_M and min(whole) > PLATE_M / 2:
         kind, (centre, size) = "plate", _circle(points_m[:, :2])
-    elif top - bottom > 0.018 and max(size) < BLOCK_M[1] and BLOCK_M[0] < max(size) and max(whole) < 1.5 * BLOCK_M[1]:
+    elif top - bottom > 0.018 and max(size) < BLOCK_M[1] and BLOCK_M[0] < max(size) and max(whole) < 0.065:
         kind = "block"
     elif max(whole) > 0.065 and max(size) < BLOCK_M[1] and 0.02 < top < 0.06 and 0.5 < size[0] / max(size[1], 1e-6) < 2:
         kind = "button"  # cap and base in one part: too alike in colour
@@ -107,10 +107,10 @@ def _with_buttons(found: list[Thing]) -> list[Thing]:
     bases: set[int] = set()
     out = list(found)
     for i, cap in enumerate(found):
-        if cap.top_m - cap.bottom_m > 0.024 or not 0.015 < max(cap.size_m) < BLOCK_M[1] or cap.kind == "plate":
+        if cap.kind != "thing" or not 0.015 < max(cap.size_m) < BLOCK_M[1]:
             continue
         for j, base in enumerate(found):
-            if i != j and _carries(base, cap):
+            if i != j and base.kind == "thing" and _carries(base, cap):
                 bases.add(j)
                 centre, size = _circle(cap.points_m[:, :2])
                 out[i] = replace(cap, kind="button", centre_m=np.array([*centre, cap.centre_m[2]]), size_m=size)

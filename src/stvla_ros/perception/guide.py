@@ -18,7 +18,6 @@ from stvla_ros.perception.tube import Relevance, relevant
 from stvla_ros.types import F32, Guidance, RgbdFrame, RobotState, Segments, Trace3d, TracePlan
 
 MODES = ("full", "mask_only", "off")
-_LIFT = LiftConfig()
 
 
 @dataclass(frozen=True)
@@ -30,7 +29,7 @@ class GuideConfig:
     end_radius_m: float = param(0.10, "reach of the end rule [m]", ge=0.0, le=0.5)
     feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
-    lift: LiftConfig = param(_LIFT, "lifter")
+    lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
 
 
 class SpatialGuide:

@@ -16,7 +16,7 @@ from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.parts import Parts, PartsConfig, scene_parts
 from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.geometry.things import Thing, find_things
-from stvla_ros.planning.instruction import Carry, UnclearError, Push, parse
+from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.types import F64, WAYPOINTS, Keypose, PlanRequest, TracePlan
 
@@ -57,6 +57,13 @@ class _View:
         raise refused(f"I see {what}. {self.sentence()}")
 
 
+    def whole(self, thing: Thing) -> Thing:
+        """The thing, if enough of its top is seen to know where its middle is. Raises GOAL_NOT_GROUNDED."""
+        if thing.kind == "block" and min(thing.size_m) < 0.7 * max(thing.size_m):
+            raise refused(f"The {thing.name} is partly hidden. {self.sentence()}")
+        return thing
+
+
 def refused(sentence: str) -> StageError:
     return StageError(OutcomeCode.GOAL_NOT_GROUNDED, sentence)
 
@@ -88,10 +95,14 @@ class ColourPlanner:
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
         if self._holds(view):
-            return self._path(view, task.sentence, self._carry_from(view.tool_m, goal, view))
+            return self._path(view, task.sentence, self._carry_from(view.tool_m, view.whole(goal), view))
         block = view.one("block", task.colour)
-        if self._rests_on(block, goal) and self._away(view, block.centre_m):
-            return self._finished(view, task.sentence, 0)
+        if self._rests_on(block, goal):
+            if self._away(view, block.centre_m):
+                return self._finished(view, task.sentence, 0)
+        else:
+            view.whole(goal)
+        view.whole(block)
         start = block.centre_m - [0.0, 0.0, min(self._config.grip_depth_m, block.top_m - 0.012)]
         return self._path(view, task.sentence, self._carry_from(start, goal, view))
 

@@ -26,9 +26,9 @@ def carry_route(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating]
         below_m: How far the carried thing reaches below the tool.
         camera: The route stays in its view where that leaves room to pass.
     """
-    least = max(start_m[2], goal_m[2]) + 0.06
-    wanted = max(_top(start_m, goal_m, obstacles_m) + below_m + 0.06, least + 0.06)
-    for top in np.arange(min(wanted, HIGHEST_M), least, -0.01):
+    least = max(start_m[2], goal_m[2] + 0.06)
+    wanted = max(_top(start_m, goal_m, obstacles_m) + below_m + 0.06, goal_m[2] + 0.12, least)
+    for top in np.arange(max(min(wanted, HIGHEST_M), least), least - 1e-6, -0.01):
         route = _arch(start_m, goal_m, float(top))
         if in_view(camera, route):
             return route

@@ -68,7 +68,7 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
 def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: float) -> F64:
     """(N, 2) places of points that the fingers could touch, relative to the thing's middle, the thing left out."""
     relative = points_m[:, :2].astype(np.float64) - centre
-    near = (np.abs(relative).max(axis=1) < 0.12) & (points_m[:, 2] > top_m - 0.032)
+    near = (np.abs(relative).max(axis=1) < 0.12) & (points_m[:, 2] > top_m - 0.032) & (points_m[:, 2] < top_m + 0.06)
     relative = relative[near]
     axes = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     outside = (np.abs(relative @ axes.T) > size / 2 + 0.008).any(axis=1)

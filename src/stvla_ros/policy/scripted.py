@@ -22,6 +22,7 @@ from stvla_ros.policy.grasp import Grasp, find_grasp
 from stvla_ros.types import F32, F64, Keypose, Observation
 
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
+_UP = np.array([0.0, 0.0, 1.0])
 _HOME_YAW_RAD = finger_yaw(tcp_pose(HOME_Q_RAD))
 
 
@@ -109,12 +110,12 @@ class ScriptedPolicy:
             return self._up(scene, gripper_open=False)
         if _last_contact_at(scene.history, goal, 0.03) is not None:
             return self._clear(scene, gripper_open=False)
-        above = goal + [0.0, 0.0, self._config.hover_m]
+        above = goal + self._config.hover_m * _UP
         ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, 0.01)
         if not ready:
             return _keypose(above, scene.yaw_rad, gripper_open=False)
         depth = self._config.fingertip_m - self._config.press_depth_m
-        return _keypose(goal + [0.0, 0.0, depth], scene.yaw_rad, gripper_open=False, may_collide=True)
+        return _keypose(goal + depth * _UP, scene.yaw_rad, gripper_open=False, may_collide=True)
 
     def _carry(self, scene: _Scene) -> Keypose | None:
         if scene.holding:
@@ -131,7 +132,7 @@ class ScriptedPolicy:
     def _pick(self, scene: _Scene, grasp: Grasp) -> Keypose:
         low = grasp.xyz_m.copy()
         low[2] = max(grasp.xyz_m[2] - self._config.grip_depth_m, self._config.lowest_m)
-        above = low + [0.0, 0.0, self._config.hover_m]
+        above = low + self._config.hover_m * _UP
         turned = abs(wrap(scene.yaw_rad - grasp.yaw_rad, np.pi)) < 0.09
         if _at(scene, above, 0.008) and turned and not may_hold(scene.observation.robot):
             return _keypose(low, scene.yaw_rad, gripper_open=False, may_collide=True)
