@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from math import sqrt
 from statistics import median
 
-from rich import box
 from rich.table import Table
 
 from stvla_ros.evaluate.episode import EpisodeRecord
@@ -111,7 +110,7 @@ def table(reports: Sequence[TaskReport], title: str) -> Table:
         title=title, title_justify="left", caption="\n".join(failures), caption_justify="left", box=box.SIMPLE
     )
     result.add_column("task", no_wrap=True)
-    for name in ("success", "% (95 %)", "key-\nposes", "episode\ns", "plan\nms", "predict\nms", "motion\nplan ms"):
+    for name in ("success", "%  (95 %)", "key-\nposes", "episode\ns", "plan\nms", "predict\nms", "motion\nplan ms"):
         result.add_column(name, justify="right", no_wrap=True)
     if idle:
         result.add_column("idle\n%", justify="right", no_wrap=True)

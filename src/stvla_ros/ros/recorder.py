@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from functools import partial
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -88,9 +89,7 @@ class _Views:
     def __init__(self, node: Node) -> None:
         self._messages: dict[str, Image] = {}
         for view, topic in TOPICS.items():
-            node.create_subscription(
-                Image, topic, lambda m, v=view: self._messages.update({v: m}), qos.IMAGE_BEST_EFFORT
-            )
+            node.create_subscription(Image, topic, partial(self._messages.__setitem__, view), qos.IMAGE_BEST_EFFORT)
 
     def __contains__(self, view: str) -> bool:
         return view in self._messages
