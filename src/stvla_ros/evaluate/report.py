@@ -107,7 +107,12 @@ def table(reports: Sequence[TaskReport], title: str) -> Table:
     idle = any(r.idle_share is not None for r in reports)
     failures = [f"{r.task}: {_failures(r)}" for r in reports if r.successes < r.episodes]
     result = Table(
-        title=title, title_justify="left", caption="\n".join(failures), caption_justify="left", box=box.SIMPLE
+        title=title,
+        title_justify="left",
+        caption="\n".join(failures),
+        caption_justify="left",
+        box=None,
+        padding=(0, 2, 0, 0),
     )
     result.add_column("task", no_wrap=True)
     for name in ("success", "%  (95 %)", "key-\nposes", "episode\ns", "plan\nms", "predict\nms", "motion\nplan ms"):
