@@ -102,7 +102,7 @@ def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: wanted node names at the top level, got {type(content).__name__}.")
     for node, section in content.items():

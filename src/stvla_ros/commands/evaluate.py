@@ -6,6 +6,7 @@ import os
 import shlex
 import time
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -56,14 +57,14 @@ def run(arguments: Namespace) -> int:
     evaluation = Evaluation(folder, tasks, seeds, settings, _command(arguments))
     jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
     console = Console()
+    done, left = evaluation.prepare()
+    counts = Counter(record.success for record in done)
     with _bar(console) as bar:
-        line = bar.add_task("", total=len(tasks) * len(seeds), good=0, bad=0)
-        bar.advance(line, len(tasks) * len(seeds) - len(evaluation.prepare()[1]))
-        counts = {"good": 0, "bad": 0}
+        line = bar.add_task("", total=len(done) + len(left), completed=len(done), good=counts[True], bad=counts[False])
 
         def tell(record: EpisodeRecord) -> None:
-            counts["good" if record.success else "bad"] += 1
-            bar.update(line, advance=1, good=counts["good"], bad=counts["bad"])
+            counts[record.success] += 1
+            bar.update(line, advance=1, good=counts[True], bad=counts[False])
             if not record.success:
                 bar.console.print(f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stvla_ros import registry
-from stvla_ros.config import ConfigError, build, closest, read_parameters
+from stvla_ros.config import build, check_range, read_parameters
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.pipeline import LocalStages, LoopConfig
@@ -67,6 +67,7 @@ def read_settings(file: Path | None, chosen: Mapping[str, str | None] | None = N
     backends, sections = {}, {}
     for kind, (node, setting, default) in BACKEND_OF.items():
         name = (chosen or {}).get(kind) or nodes.get(node, {}).get(setting, default)
+        check_range({"choices": registry.names(kind)}, name, f"{where}: {node}.{setting}")
         section = nodes.get(node, {}).get(name, {})
         build(registry.load(kind, name).Config, section, f"{where}: {node}.{name}")
         backends[kind], sections[kind] = name, section
@@ -101,15 +102,6 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
     guide = SpatialGuide(create("segmenter"), settings.guide)
     executor = PlannedExecutor(robot, create("motion"), settings.executor)
     return LocalStages(SimCamera(cell), robot, create("planner"), guide, create("policy"), executor)
-
-
-def check_parameter_file(file: Path | None) -> Path | None:
-    """``file`` if it can be read. Raises ConfigError naming files beside it that have a similar name."""
-    if file is not None and not file.is_file():
-        siblings = [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
-        hint = closest(file.name, siblings) if siblings else ""
-        raise ConfigError(f"{file}: there is no such parameter file.{hint}")
-    return file
 
 
 def plain(settings: StackSettings) -> dict[str, Any]:
