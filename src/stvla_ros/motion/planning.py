@@ -29,7 +29,7 @@ class PlannerConfig:
     jerk_scale: float = param(0.1, "share of the joints' jerk limits", ge=0.01, le=1.0)
     line_speed_m_s: float = param(0.25, "top speed of the tool on straight motions [m/s]", ge=0.01, le=1.0)
     max_planning_s: float = param(1.0, "time for the path search of one motion [s]", ge=0.05, le=10.0)
-    check_step_rad: float = param(0.02, "spacing of collision checks along a path [rad]", ge=0.005, le=0.1)
+    check_step_rad: float = param(0.01, "spacing of collision checks along a path [rad]", ge=0.002, le=0.1)
     table: bool = param(True, "treat the table as a solid plate under the whole workspace")
     table_z_m: float = param(0.0, "height of the table in the base frame [m]", ge=-1.0, le=1.0)
     leave_contact_m: float = param(

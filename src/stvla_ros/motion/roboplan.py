@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from roboplan import core, rrt
 
+from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAND_LINK, LINKS, TCP_LINK
 from stvla_ros.description.urdf import srdf, urdf
+from stvla_ros.geometry.se3 import inverse
 from stvla_ros.motion.planning import PlannerConfig, plan_motion
 from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
 
@@ -107,9 +109,17 @@ class _RoboplanSpace:
 
     def _add_held(self, T_tcp_box: F64, size_m: F64) -> None:
         box = core.Box(*(float(s) for s in size_m))
-        self._add(
-            self._scene.addBoxGeometry, "held", TCP_LINK, box, T_tcp_box, (HAND_LINK, *FINGER_LINKS, "panda_link7")
-        )
+        touching = (HAND_LINK, *FINGER_LINKS, "panda_link7")
+        self._add(self._scene.addBoxGeometry, "held", TCP_LINK, box, _T_JOINT_TCP @ T_tcp_box, touching)
+
+
+def _tool_in_last_joint() -> F64:
+    """RoboPlan 0.7 places a geometry relative to the joint that carries the named frame, not to the frame itself."""
+    poses = link_poses(np.zeros(7))
+    return inverse(poses["panda_link7"]) @ poses[TCP_LINK]
+
+
+_T_JOINT_TCP = _tool_in_last_joint()
 
 
 def _configuration(q_rad: F64) -> Any:

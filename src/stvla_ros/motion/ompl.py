@@ -1,0 +1,128 @@
+"""Motion planning with OMPL's RRTConnect and MuJoCo as collision checker: no C++ scene of its own is needed."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import mujoco
+import numpy as np
+from ompl import base, geometric, util
+
+from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, Q_MAX_RAD, Q_MIN_RAD, TCP_LINK
+from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
+from stvla_ros.motion.boxes import merge_voxels
+from stvla_ros.motion.planning import PlannerConfig, plan_motion
+from stvla_ros.types import F64, Box, CollisionWorld, JointPath, MotionRequest
+
+MARGIN_M = 0.001
+"""Obstacles are grown by this: paths are checked at steps, and between two free steps an edge may graze."""
+
+
+class OmplPlanner:
+    """Implements :class:`stvla_ros.interfaces.MotionPlanner`. One instance serves one thread."""
+
+    Config = PlannerConfig
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self._config = config
+        self._space = MujocoSpace(config)
+
+    def plan(self, request: MotionRequest) -> JointPath:
+        return plan_motion(self._space, request, self._config)
+
+
+class MujocoSpace:
+    """The Panda's hulls among boxes in a MuJoCo model, searched with OMPL.
+
+    The model is compiled anew for every world.
+    """
+
+    def __init__(self, config: PlannerConfig) -> None:
+        self._config = config
+        self._urdf = urdf()
+        self._world: tuple[CollisionWorld, float] | None = None
+        util.setLogLevel(util.LOG_WARN)
+        _seed_once(config.seed)
+
+    def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
+        if self._world is not None and self._world[0] is world and self._world[1] == gripper_m:
+            return
+        self._world = world, gripper_m
+        self._model = self._compile(world)
+        self._data = mujoco.MjData(self._model)
+        self._data.qpos[7:9] = gripper_m / 2
+
+    def is_free(self, q_rad: F64) -> bool:
+        self._data.qpos[:7] = q_rad
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_collision(self._model, self._data)
+        return bool(self._data.ncon == 0)
+
+    def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
+        """RRTConnect, then OMPL's shortcuts within the time that is left (at most as long again)."""
+        setup = self._setup(start_rad, goal_rad)
+        if setup.getSpaceInformation().checkMotion(_state(setup, start_rad), _state(setup, goal_rad)):
+            return np.stack([start_rad, goal_rad])
+        setup.solve(seconds)
+        if not setup.haveExactSolutionPath():
+            return None
+        setup.simplifySolution(seconds)
+        path = np.array([[s[i] for i in range(7)] for s in setup.getSolutionPath().getStates()])
+        path[0], path[-1] = start_rad, goal_rad
+        return path
+
+    def _setup(self, start_rad: F64, goal_rad: F64) -> geometric.SimpleSetup:
+        space = base.RealVectorStateSpace(7)
+        bounds = base.RealVectorBounds(7)
+        for i in range(7):
+            bounds.setLow(i, float(min(Q_MIN_RAD[i], start_rad[i])))
+            bounds.setHigh(i, float(max(Q_MAX_RAD[i], start_rad[i])))
+        space.setBounds(bounds)
+        setup = geometric.SimpleSetup(space)
+        setup.setStateValidityChecker(lambda s: self.is_free(np.array([s[i] for i in range(7)])))
+        info = setup.getSpaceInformation()
+        info.setStateValidityCheckingResolution(self._config.check_step_rad / space.getMaximumExtent())
+        setup.setPlanner(geometric.RRTConnect(info))
+        setup.setStartAndGoalStates(_state(setup, start_rad), _state(setup, goal_rad))
+        setup.setup()
+        return setup
+
+    def _compile(self, world: CollisionWorld) -> mujoco.MjModel:
+        spec = mujoco.MjSpec.from_string(self._urdf)
+        if self._config.table:
+            _add_box(spec.worldbody, np.array([0.0, 0.0, self._config.table_z_m - 0.05]), np.array([4.0, 4.0, 0.1]))
+        for centre, size in zip(*merge_voxels(world.voxels_m, world.voxel_size_m), strict=True):
+            _add_box(spec.worldbody, centre, size)
+        if world.held is not None:
+            _hold(spec, world.held)
+        for a, b in (*ALLOWED_PAIRS, ("world", BASE_LINK), ("world", "panda_link1")):
+            spec.add_exclude(bodyname1=a, bodyname2=b)
+        return spec.compile()
+
+
+@cache
+def _seed_once(seed: int) -> None:
+    """OMPL's generators are seeded per process, before their first use."""
+    if _seed_once.cache_info().misses == 1:
+        util.RNG.setSeed(seed + 1)  # 0 means "by the clock" to OMPL
+
+
+def _hold(spec: mujoco.MjSpec, held: Box) -> None:
+    """Fix a box to the tool; it may touch the fingers (the hand is one body with the tool)."""
+    quat = np.zeros(4)
+    mujoco.mju_mat2Quat(quat, held.T_frame_box[:3, :3].ravel())
+    _add_box(spec.body(TCP_LINK), held.T_frame_box[:3, 3], held.size_m, quat)
+    for finger in FINGER_LINKS:
+        spec.add_exclude(bodyname1=TCP_LINK, bodyname2=finger)
+
+
+def _add_box(body: mujoco.MjsBody, centre_m: F64, size_m: F64, quat: F64 | None = None) -> None:
+    turn = np.array([1.0, 0.0, 0.0, 0.0]) if quat is None else quat
+    body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=centre_m, size=np.asarray(size_m) / 2, quat=turn, margin=MARGIN_M)
+
+
+def _state(setup: geometric.SimpleSetup, q_rad: F64) -> base.State:
+    state = setup.getStateSpace().allocState()
+    for i in range(7):
+        state[i] = float(q_rad[i])
+    return state

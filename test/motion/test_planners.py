@@ -1,0 +1,167 @@
+"""Both motion planners: what they return is re-checked by an independent model, and every failure is a real one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from motion.scenes import Judge, box, world
+from tabletop import Box as Thing
+
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.se3 import pose, tool_down
+from stvla_ros.interfaces import MotionPlanner
+from stvla_ros.registry import create, names
+from stvla_ros.types import Box, CollisionWorld, MotionRequest
+
+EMPTY = CollisionWorld(np.zeros((0, 3), np.float32), 0.01)
+PILLAR = box(0.5, 0.0, 0.18, 0.08, 0.08, 0.36)
+
+
+@pytest.fixture(scope="module", params=names("motion"))
+def planner(request: pytest.FixtureRequest) -> MotionPlanner:
+    return create("motion", request.param)  # type: ignore[no-any-return]
+
+
+def code_of(planner: MotionPlanner, request: MotionRequest) -> OutcomeCode:
+    with pytest.raises(StageError) as error:
+        planner.plan(request)
+    return error.value.code
+
+
+def side_pose(rng: np.random.Generator, side: float) -> np.ndarray:
+    return tool_down(
+        [rng.uniform(0.4, 0.6), side * rng.uniform(0.15, 0.35), rng.uniform(0.12, 0.25)], rng.uniform(-2.2, -0.9)
+    )
+
+
+def test_paths_around_a_wall_are_free(planner: MotionPlanner) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        things: list[Thing] = [PILLAR, box(rng.uniform(0.3, 0.7), rng.uniform(0.38, 0.45), 0.05, 0.08, 0.08, 0.1)]
+        obstacles, judge, q = world(things), Judge(things), HOME_Q_RAD
+        for side in (-1.0, 1.0):
+            goal = side_pose(rng, side)
+            path = planner.plan(MotionRequest(q, goal, obstacles))
+            assert judge.path_free(path.q_rad)
+            np.testing.assert_allclose(path.q_rad[0], q)
+            np.testing.assert_allclose(tcp_pose(path.q_rad[-1]), goal, atol=1e-3)
+            q = path.q_rad[-1]
+
+
+def test_a_pose_nearby_is_reached_on_the_direct_way(planner: MotionPlanner) -> None:
+    path = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.45, 0.1, 0.3], -np.pi / 2), EMPTY))
+    way = path.q_rad[-1] - path.q_rad[0]
+    off = (path.q_rad - path.q_rad[0]) - np.outer((path.q_rad - path.q_rad[0]) @ way / (way @ way), way)
+    assert np.abs(off).max() < 1e-6
+
+
+def test_straight_motion_is_straight_and_timed(planner: MotionPlanner) -> None:
+    start = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.1, 0.2], -np.pi / 2), EMPTY)).q_rad[-1]
+    path = planner.plan(MotionRequest(start, tool_down([0.5, 0.1, 0.05], -np.pi / 2), EMPTY, straight=True))
+    T = tcp_pose(path.q_rad)
+    assert np.abs(T[:, :2, 3] - [0.5, 0.1]).max() < 2e-4
+    assert (np.diff(T[:, 2, 3]) < 1e-9).all()
+    assert np.abs(T[:, :3, :3] - T[0, :3, :3]).max() < 1e-3
+    assert 0.6 < path.t_s[-1] < 3.0  # 15 cm at no more than 25 cm/s
+
+
+def test_held_object_changes_the_verdict(planner: MotionPlanner) -> None:
+    """The box reaches 13 cm below the tool: 2 cm above the obstacle it is free, 2 cm into it not."""
+    held = Box(pose(np.eye(3), [0.0, 0.0, 0.06]), np.array([0.04, 0.04, 0.14]))
+    for height, fits in ((0.25, True), (0.21, False)):
+        goal, things = tool_down([0.5, 0.1, height], -np.pi / 2), [box(0.5, 0.1, 0.05, 0.1, 0.1, 0.1)]
+        empty = world(things)
+        loaded = CollisionWorld(empty.voxels_m, empty.voxel_size_m, held)
+        assert Judge(things).path_free(planner.plan(MotionRequest(HOME_Q_RAD, goal, empty)).q_rad)
+        if fits:
+            planner.plan(MotionRequest(HOME_Q_RAD, goal, loaded))
+        else:
+            assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, loaded)) is OutcomeCode.COLLISION
+        planner.plan(MotionRequest(HOME_Q_RAD, goal, empty))  # the next motion is free of it again
+
+
+def test_held_object_must_not_touch_the_table(planner: MotionPlanner) -> None:
+    held = Box(pose(np.eye(3), [0.0, 0.0, 0.06]), np.array([0.04, 0.04, 0.14]))
+    loaded = CollisionWorld(EMPTY.voxels_m, 0.01, held)
+    planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.1, 0.14], -np.pi / 2), loaded))
+    low = MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.1, 0.12], -np.pi / 2), loaded)
+    assert code_of(planner, low) is OutcomeCode.COLLISION
+
+
+def test_path_with_held_object_is_free(planner: MotionPlanner) -> None:
+    held = Box(pose(np.eye(3), [0.0, 0.0, 0.03]), np.array([0.04, 0.04, 0.10]))
+    obstacles = CollisionWorld(world([PILLAR]).voxels_m, 0.01, held)
+    judge = Judge([PILLAR], (held.T_frame_box[:3, 3], held.size_m))
+    q = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.5, -0.25, 0.2], -np.pi / 2), obstacles)).q_rad[-1]
+    path = planner.plan(MotionRequest(q, tool_down([0.5, 0.25, 0.2], -np.pi / 2), obstacles, gripper_m=0.04))
+    assert judge.path_free(path.q_rad, gripper_m=0.04)
+
+
+def test_closed_fingers_fit_where_open_ones_do_not(planner: MotionPlanner) -> None:
+    things = [box(0.5, 0.1 + side * 0.05, 0.1, 0.06, 0.03, 0.2) for side in (-1.0, 1.0)]
+    goal = tool_down([0.5, 0.1, 0.18], -np.pi / 2)
+    assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, world(things), gripper_m=0.08)) is OutcomeCode.COLLISION
+    path = planner.plan(MotionRequest(HOME_Q_RAD, goal, world(things), gripper_m=0.0))
+    assert Judge(things).path_free(path.q_rad, gripper_m=0.0)
+
+
+def test_out_of_reach_is_no_ik(planner: MotionPlanner) -> None:
+    assert code_of(planner, MotionRequest(HOME_Q_RAD, tool_down([1.1, 0.0, 0.3], 0.0), EMPTY)) is OutcomeCode.NO_IK
+
+
+def test_not_a_pose_is_no_ik(planner: MotionPlanner) -> None:
+    for wrong in (np.full((4, 4), np.nan), np.diag([1.0, 1.0, -1.0, 1.0])):
+        assert code_of(planner, MotionRequest(HOME_Q_RAD, wrong, EMPTY)) is OutcomeCode.NO_IK
+
+
+def test_goal_inside_an_obstacle_or_the_table_is_collision(planner: MotionPlanner) -> None:
+    inside = MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.0, 0.3], -np.pi / 2), world([PILLAR]))
+    assert code_of(planner, inside) is OutcomeCode.COLLISION
+    below = MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.0, -0.02], -np.pi / 2), EMPTY)
+    assert code_of(planner, below) is OutcomeCode.COLLISION
+
+
+def test_line_through_an_obstacle_is_collision(planner: MotionPlanner) -> None:
+    start = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.5, -0.2, 0.2], -np.pi / 2), EMPTY)).q_rad[-1]
+    goal = tool_down([0.5, 0.2, 0.2], -np.pi / 2)
+    assert code_of(planner, MotionRequest(start, goal, world([PILLAR]), straight=True)) is OutcomeCode.COLLISION
+
+
+def test_line_out_of_reach_is_no_path(planner: MotionPlanner) -> None:
+    goal = tool_down([0.95, 0.0, 0.45], -np.pi / 2)
+    assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, EMPTY, straight=True)) is OutcomeCode.NO_PATH
+
+
+def test_no_way_around_is_no_path(planner: MotionPlanner) -> None:
+    """A screen through the whole workspace, with room for the shoulder only, parts start from goal."""
+    start = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.35, -0.4, 0.3], -np.pi / 2), EMPTY)).q_rad[-1]
+    screen = [box(side * 0.7, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)] + [box(0.0, 0.0, 1.0, 0.4, 0.02, 0.6)]
+    goal = tool_down([0.35, 0.4, 0.3], -np.pi / 2)
+    assert code_of(planner, MotionRequest(start, goal, world(screen, 0.02))) is OutcomeCode.NO_PATH
+
+
+def test_start_slightly_in_contact_is_left(planner: MotionPlanner) -> None:
+    """The fingertips stand 5 mm deep in a box: the first move is out of it."""
+    start = planner.plan(MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.1, 0.1], -np.pi / 2), EMPTY)).q_rad[-1]
+    things = [box(0.5, 0.1, 0.05, 0.1, 0.16, 0.1)]
+    judge = Judge(things)
+    assert not judge.free(start)
+    path = planner.plan(MotionRequest(start, tool_down([0.4, -0.2, 0.25], -np.pi / 2), world(things)))
+    touching = [not judge.free(q) for q in path.q_rad]
+    first_free = touching.index(False)
+    assert not any(touching[first_free:])
+    assert np.linalg.norm(tcp_pose(path.q_rad[first_free])[:3, 3] - tcp_pose(start)[:3, 3]) < 0.06
+
+
+def test_start_deep_in_contact_is_collision(planner: MotionPlanner) -> None:
+    cage = [box(0.3, 0.0, 0.35, 0.4, 0.5, 0.5)]
+    goal = tool_down([0.5, 0.4, 0.2], -np.pi / 2)
+    assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, world(cage))) is OutcomeCode.COLLISION
+
+
+def test_start_outside_the_joints_range_is_collision(planner: MotionPlanner) -> None:
+    q = HOME_Q_RAD.copy()
+    q[3] = Q_MAX_RAD[3] + 0.5
+    assert code_of(planner, MotionRequest(q, tool_down([0.5, 0.0, 0.3], -np.pi / 2), EMPTY)) is OutcomeCode.COLLISION
