@@ -156,6 +156,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         if not self._cleared.wait(3.0):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         keypose = _read_keypose(job.goal)
+        frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
         with self._guarded(job):
             trace = None
             if job.goal.plan_id:
@@ -163,7 +164,6 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             state = self._joints.state()
             if self._moved_by_others(state):
                 self._executor.reset()
-            frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
             try:
                 outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
             finally:

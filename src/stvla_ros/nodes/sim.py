@@ -10,7 +10,7 @@ import queue
 import sys
 import time
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Event, Thread
 
 import numpy as np
 from rclpy.node import Node
@@ -67,6 +67,8 @@ class CameraPublisher:
         self._thread = Thread(target=self._run, name="images", daemon=True)
         self._thread.start()
         self.sent = 0
+        self.stamp_ns = 0
+        """Stamp of the newest frame that was sent."""
 
     def send(self, frame: RgbdFrame) -> None:
         """Queue a frame; dropped when several wait already."""
@@ -85,7 +87,7 @@ class CameraPublisher:
             self._color.publish(convert.rgb_to_image(frame.rgb, head))
             self._depth.publish(self._depth_image(frame.depth_m, head))
             self._info.publish(convert.camera_to_info(frame.camera, head))
-            self.sent += 1
+            self.sent, self.stamp_ns = self.sent + 1, frame.stamp_ns
 
 
 class SimNode(StageNode[SimConfig]):
@@ -111,7 +113,8 @@ class SimNode(StageNode[SimConfig]):
         self.create_service(ResetScene, "~/reset_scene", self._reset_scene)
         self.create_service(ScoreTask, "~/score_task", self._score_task)
         self._time = RealTime(self._cell, self._send_joints, config.joint_rate_hz)
-        self._end, self._drawing = Event(), Lock()
+        self._joint_stamp_ns = 0
+        self._end = Event()
         self._draw_thread = Thread(target=self._draw, name="draw", daemon=True)
         self._rates = (time.monotonic(), 0)
 
@@ -134,6 +137,7 @@ class SimNode(StageNode[SimConfig]):
 
     def _send_joints(self, state: RobotState) -> None:
         self._joints.publish(state_to_msg(state))
+        self._joint_stamp_ns = state.stamp_ns
 
     def _draw(self) -> None:
         period_s, third_s = 1.0 / self.config.image_rate_hz, 1.0 / self.config.third_view_rate_hz
@@ -156,10 +160,18 @@ class SimNode(StageNode[SimConfig]):
     def _reset_scene(self, request: ResetScene.Request, response: ResetScene.Response) -> ResetScene.Response:
         try:
             response.instruction = self._cell.reset(request.task, int(request.seed), request.distractors)
+            self._wait_until_seen(self._time.stamp_ns(self._cell.time_ns))
             response.ok = True
         except StageError as error:
             response.message = error.sentence
         return response
+
+    def _wait_until_seen(self, stamp_ns: int) -> None:
+        """Return when an image and a joint state of the new scene are out, so that nobody acts on the old one."""
+        until = time.monotonic() + 2.0
+        while min(self._camera.stamp_ns, self._joint_stamp_ns) < stamp_ns and time.monotonic() < until:
+            time.sleep(0.01)
+        time.sleep(0.05)  # their way to the receivers
 
     def _score_task(self, request: ScoreTask.Request, response: ScoreTask.Response) -> ScoreTask.Response:
         try:

@@ -1,0 +1,140 @@
+"""The simulated cell and the executor as processes, and a client that gives orders and watches the joints."""
+
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import rclpy
+from domain_coordinator import domain_id
+from rclpy.node import Node
+from ros.conftest import Process, Spinner
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+from stvla_msgs.action import ExecuteKeypose
+from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.ros import convert
+from stvla_ros.ros.heartbeats import HeartbeatMonitor
+from stvla_ros.ros.remote import Remote
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.types import Keypose
+
+STILL_RAD_S = 0.01
+
+
+def keypose(x, y, z, gripper_open=True, may_collide=False):
+    """The hand pointing down."""
+    T = np.diag([1.0, -1.0, -1.0, 1.0])
+    T[:3, 3] = x, y, z
+    return Keypose(T, gripper_open, may_collide)
+
+
+FAR_LEFT, FAR_RIGHT = keypose(0.45, 0.4, 0.35), keypose(0.45, -0.4, 0.35)
+
+
+class RobotBench:
+    """Use as a context manager."""
+
+    def __enter__(self):
+        self._domain = domain_id()
+        self.domain = self._domain.__enter__()
+        rclpy.init(domain_id=self.domain)
+        self.spinner = Spinner()
+        self.node = self.spinner.add(Node("bench"))
+        self.speeds = deque(maxlen=3000)  # (time of arrival, largest joint speed)
+        self.node.create_subscription(JointState, "joint_states", self._joints, 10)
+        self.states = JointStates(self.node, JointStateConfig())
+        self.heartbeats = HeartbeatMonitor(self.node, 1.0)
+        self.remote = Remote(self.node, ExecuteKeypose, "stvla/execute_keypose")
+        self.processes = {}
+        self.pool = ThreadPoolExecutor(4)
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes.values():
+            if process.popen.poll() is None:
+                process.popen.kill()
+            process.popen.wait(10.0)
+        self.pool.shutdown(wait=True)
+        self.spinner.close()
+        rclpy.shutdown()
+        self._domain.__exit__(None, None, None)
+
+    def _joints(self, message):
+        self.speeds.append((time.monotonic(), float(np.abs(message.velocity[:7]).max())))
+
+    def start(self, name, *parameters):
+        """Start a node of the stack and wait for its heartbeat."""
+        args = ["--ros-args", *(x for p in parameters for x in ("-p", p))] if parameters else []
+        old = self.processes.get(name)
+        assert old is None or old.popen.poll() is not None
+        self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
+        until = time.monotonic() + 30.0
+        while self.heartbeats.age_s(name) > 0.5:
+            assert self.processes[name].popen.poll() is None, self.processes[name].output
+            assert time.monotonic() < until, f"no heartbeat of {name}: {self.processes[name].output}"
+            time.sleep(0.05)
+
+    def kill(self, name):
+        """kill -9."""
+        self.processes[name].popen.kill()
+        self.processes[name].popen.wait(10.0)
+
+    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0):
+        """Send a keypose and wait; returns (code, sentence)."""
+        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose), plan_id=plan_id)
+        outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
+        return OutcomeCode(outcome.code), outcome.sentence
+
+    def execute_later(self, pose, cancel=None, plan_id=""):
+        """The same in another thread; returns a future."""
+        return self.pool.submit(self.execute, pose, cancel, plan_id)
+
+    def speed(self):
+        """Largest joint speed in the newest message."""
+        return self.speeds[-1][1]
+
+    def wait_for_motion(self, call, timeout_s=10.0):
+        """Wait until the arm moves for ``call``."""
+        until = time.monotonic() + timeout_s
+        while not self.speeds or self.speed() < 0.2:
+            assert not call.done(), call.result()
+            assert time.monotonic() < until, "the arm does not move"
+            time.sleep(0.005)
+
+    def stands_still(self, for_s=1.0):
+        """No motion from now on."""
+        start = time.monotonic()
+        time.sleep(for_s)
+        heard = [speed for at, speed in self.speeds if at > start]
+        return len(heard) > 20 * for_s and max(heard) < STILL_RAD_S
+
+    def service(self, kind, name, request=None):
+        client = self.node.create_client(kind, name)
+        assert client.wait_for_service(10.0)
+        future = client.call_async(request or kind.Request())
+        until = time.monotonic() + 20.0
+        while not future.done():
+            assert time.monotonic() < until, f"no answer from {name}"
+            time.sleep(0.01)
+        self.node.destroy_client(client)
+        return future.result()
+
+    def reset(self, task="pick_place", seed=0, distractors=-1):
+        return self.service(
+            ResetScene, "/sim/reset_scene", ResetScene.Request(task=task, seed=seed, distractors=distractors)
+        )
+
+    def score(self):
+        return self.service(ScoreTask, "/sim/score_task")
+
+    def tasks(self):
+        return self.service(ListTasks, "/sim/list_tasks").tasks
+
+    def stop(self):
+        return self.service(Trigger, "/stvla/stop")
+
+    def resume(self):
+        return self.service(Trigger, "/stvla/resume")

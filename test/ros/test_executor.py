@@ -1,0 +1,116 @@
+"""The executor over real processes: it goes to a keypose, and stops for every reason there is."""
+
+import time
+
+import numpy as np
+import pytest
+from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
+from stvla_msgs.msg import Trace3d
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.ros import convert, qos
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("executor", "safety.supervisor:=''")
+        yield bench
+
+
+@pytest.fixture
+def home(bench):
+    """The arm at home with an open hand."""
+    assert bench.reset(distractors=0).ok
+    return bench
+
+
+def test_keypose_is_reached_and_the_gripper_acts_after_the_motion(home):
+    target = keypose(0.45, 0.2, 0.3, gripper_open=False)
+    call = home.execute_later(target)
+    home.wait_for_motion(call)
+    assert home.states.state().gripper_m > 0.075, "the hand keeps its old state on the way"
+    assert call.result()[0] is OutcomeCode.OK
+    state = home.states.state()
+    np.testing.assert_allclose(state.T_base_tcp, target.T_base_tcp, atol=0.01)
+    assert state.gripper_m < 0.002
+    assert np.abs(state.dq_rad_s).max() < 0.01
+
+
+@pytest.mark.parametrize("phase_s", [0.0, 0.05, 0.3, 0.7])
+def test_cancel_stops_the_arm_at_any_phase(home, phase_s):
+    cancel = CancelToken()
+    call = home.execute_later(FAR_LEFT, cancel)
+    home.wait_for_motion(call)
+    time.sleep(phase_s)
+    cancel.cancel()
+    assert call.result()[0] is OutcomeCode.CANCELED
+    assert home.stands_still()
+
+
+def test_a_new_keypose_preempts_the_old_one(home):
+    first = home.execute_later(FAR_LEFT)
+    home.wait_for_motion(first)
+    second = home.execute_later(FAR_RIGHT)
+    assert first.result()[0] is OutcomeCode.PREEMPTED
+    assert second.result()[0] is OutcomeCode.OK
+    assert home.states.state().T_base_tcp[1, 3] == pytest.approx(-0.4, abs=0.01)
+
+
+def test_operators_stop_holds_until_resume(home):
+    call = home.execute_later(FAR_LEFT)
+    home.wait_for_motion(call)
+    assert home.stop().success
+    code, sentence = call.result()
+    assert code is OutcomeCode.CANCELED
+    assert "operator" in sentence
+    assert home.stands_still()
+    code, sentence = home.execute(FAR_RIGHT)
+    assert code is OutcomeCode.CANCELED
+    assert "/stvla/resume" in sentence
+    assert home.stands_still(0.3)
+    assert home.resume().success
+    assert home.execute(FAR_RIGHT)[0] is OutcomeCode.OK
+
+
+@pytest.mark.parametrize("pose", [keypose(2.0, 0.0, 0.3), keypose(float("nan"), 0.0, 0.3)])
+def test_a_keypose_out_of_bounds_is_refused_without_motion(home, pose):
+    assert home.execute(pose)[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+    assert home.stands_still(0.2)
+
+
+def trace(plan_id, age_s):
+    message = Trace3d(plan_id=plan_id, outcome=convert.ok_msg())
+    message.header = convert.header(time.time_ns() - round(age_s * 1e9), "panda_link0")
+    return message
+
+
+def test_the_path_of_the_plan_must_be_there_and_young(home):
+    publisher = home.node.create_publisher(Trace3d, "stvla/trace", qos.LATCHED)
+    publisher.publish(trace("young", 1.0))
+    publisher.publish(trace("old", 1000.0))
+    assert home.execute(keypose(0.45, 0.1, 0.35), plan_id="young")[0] is OutcomeCode.OK
+    code, sentence = home.execute(FAR_LEFT, plan_id="old")
+    assert code is OutcomeCode.STALE_IMAGE
+    assert "plan again" in sentence
+    code, sentence = home.execute(FAR_LEFT, plan_id="never heard of")
+    assert code is OutcomeCode.SERVER_TIMEOUT
+    assert "never heard of" in sentence
+    home.node.destroy_publisher(publisher)
+
+
+def test_scene_laid_anew_while_something_was_held_is_noticed(home):
+    assert home.execute(keypose(0.45, 0.0, 0.35, gripper_open=False))[0] is OutcomeCode.OK
+    home.reset(distractors=0)
+    assert home.states.state().gripper_m > 0.075
+    assert home.execute(keypose(0.45, 0.1, 0.35, gripper_open=False))[0] is OutcomeCode.OK
+    assert home.states.state().gripper_m < 0.002, "closed again, although the last command was to close"
+
+
+def test_reset_during_motion_ends_the_keypose(home):
+    call = home.execute_later(FAR_LEFT)
+    home.wait_for_motion(call)
+    home.reset(distractors=0)
+    assert call.result()[0] is not OutcomeCode.OK
+    assert home.stands_still(0.3)

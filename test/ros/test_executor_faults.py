@@ -1,0 +1,71 @@
+"""What the executor does when something it rests on is missing or dies: each case with processes of its own."""
+
+import threading
+import time
+
+from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench
+from stvla_msgs.msg import Heartbeat
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.ros import qos
+
+
+class Supervisor:
+    """Heartbeats of a task node, as long as wanted."""
+
+    def __init__(self, bench):
+        self.alive = True
+        self._publisher = bench.node.create_publisher(Heartbeat, "stvla/heartbeat", qos.HEARTBEAT)
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def _beat(self):
+        while self.alive:
+            self._publisher.publish(Heartbeat(node="task", period_ms=100))
+            time.sleep(0.05)
+
+
+def test_without_its_supervisor_the_executor_does_not_move():
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("executor")
+        code, sentence = bench.execute(FAR_LEFT)
+        assert code is OutcomeCode.NODE_LOST
+        assert "'task'" in sentence
+        supervisor = Supervisor(bench)
+        time.sleep(0.5)
+        call = bench.execute_later(FAR_LEFT)
+        bench.wait_for_motion(call)
+        supervisor.alive = False
+        assert call.result()[0] is OutcomeCode.NODE_LOST
+        assert bench.stands_still()
+
+
+def test_without_a_camera_nothing_moves():
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("executor", "safety.supervisor:=''", "camera.color:=/nowhere/image")
+        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.STALE_IMAGE
+        assert bench.stands_still(0.3)
+
+
+def test_robot_lost_during_motion_and_a_new_executor_after_it():
+    """kill -9 of the robot's side, then of the executor: each ends typed, and what comes after finds the arm at rest."""
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("executor", "safety.supervisor:=''")
+        call = bench.execute_later(FAR_LEFT)
+        bench.wait_for_motion(call)
+        bench.kill("sim")
+        code, sentence = call.result()
+        assert code in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE), sentence
+        bench.start("sim")
+        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
+        forget = CancelToken()
+        orphan = bench.execute_later(FAR_RIGHT, forget)
+        bench.wait_for_motion(orphan)
+        bench.kill("executor")
+        bench.start("executor", "safety.supervisor:=''")
+        forget.cancel()
+        orphan.exception(timeout=10.0)
+        assert bench.stands_still(0.5)
+        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
