@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from wheels import REQUIREMENTS
+
 from stvla_ros import __version__
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -144,9 +146,14 @@ def test_every_node_can_be_started() -> None:
 
 
 def pins() -> dict[str, str]:
-    lines = [line for file in (ROOT / "requirements").glob("*.txt") for line in file.read_text().splitlines()]
+    """Name -> version of all that the environment is made of."""
+    return {name: version for file in REQUIREMENTS for name, version in pinned(file).items()}
+
+
+def pinned(file: str) -> dict[str, str]:
+    lines = (ROOT / "requirements" / file).read_text().splitlines()
     found = [line.split("==") for line in lines if line and not line.startswith("#")]
-    assert all(len(words) == 2 for words in found), "every requirement is name==version"
+    assert all(len(words) == 2 for words in found), f"{file}: every requirement is name==version"
     return {canonicalize_name(name): version for name, version in found}
 
 
@@ -171,6 +178,10 @@ def test_pins_leave_nothing_out() -> None:
         if canonicalize_name(requirement.name) not in pins()
     }
     assert missing == set()
+
+
+def test_both_kinds_of_machine_have_the_same_versions() -> None:
+    assert pinned("on_apt_ros.txt").items() <= pins().items()
 
 
 def test_ros_is_all_of_jazzy() -> None:
