@@ -13,7 +13,6 @@ from xml.etree import ElementTree
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-
 from wheels import REQUIREMENTS
 
 from stvla_ros import __version__
