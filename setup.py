@@ -4,7 +4,7 @@ from glob import glob
 
 from setuptools import find_packages, setup
 
-NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "composed")
+NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "record", "composed")
 
 setup(
     name="stvla_ros",
