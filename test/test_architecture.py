@@ -14,8 +14,9 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry")
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
-APPLICATIONS = ("data", "train", "evaluate", "console", "record", "commands", "demo", "cli")
+APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")
+COMMANDS = ("commands", "cli")
 
 ROS_MODULES = ("rclpy", "ament_index_python", "tf2_ros", "launch", "launch_ros")
 
@@ -33,6 +34,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "pipeline": CORE,
     **dict.fromkeys(APPLICATIONS, (*CORE, *STAGES, "pipeline", *APPLICATIONS)),
     **dict.fromkeys(ROS, (*CORE, *STAGES, "pipeline", *APPLICATIONS, *ROS)),
+    **dict.fromkeys(COMMANDS, (*CORE, *STAGES, "pipeline", *APPLICATIONS, "ros", *COMMANDS)),
 }
 """What each part of the package may import, besides itself."""
 
