@@ -25,6 +25,9 @@ from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import RgbdFrame
 
+LATE_S = 1.0
+"""How much later than to another node a frame may come here."""
+
 PENDING = 4
 """Incomplete frames kept while their other parts are on the way."""
 
@@ -145,11 +148,13 @@ class RgbdReceiver:
         release = cancel.on_cancel(self._wake)
         try:
             with self._arrived:
-                while not self._young(not_before_ns):
+                while not (self._young(not_before_ns) and self._placed()):
                     cancel.raise_if_set()
                     left = end - time.monotonic()
+                    if left <= 0 and self._young(not_before_ns):
+                        break  # decoding tells which transform is missing
                     if left <= 0:
-                        raise StageError(OutcomeCode.STALE_IMAGE, self._why_stale(not_before_ns))
+                        raise StageError(OutcomeCode.STALE_IMAGE, self.why_stale(not_before_ns))
                     self._arrived.wait(min(left, 0.5))
                 parts = self._frames[-1]
         finally:
@@ -157,12 +162,13 @@ class RgbdReceiver:
         return self._decode(parts)
 
     def at(self, stamp_ns: int) -> RgbdFrame:
-        """The frame with exactly this stamp.
+        """The frame with exactly this stamp; waits a moment for one that another node has got already.
 
         Raises:
-            StageError: STALE_IMAGE when it is not kept any more.
+            StageError: STALE_IMAGE when it does not come or is not kept any more.
         """
         with self._arrived:
+            self._arrived.wait_for(lambda: self.stamp_ns >= stamp_ns, LATE_S)
             parts = self._pinned.get(stamp_ns) or next((p for p in self._frames if p.stamp_ns == stamp_ns), None)
         if parts is None:
             age_s = (self._now_ns() - stamp_ns) / 1e9
@@ -183,6 +189,13 @@ class RgbdReceiver:
     def _young(self, not_before_ns: int) -> bool:
         return self.stamp_ns >= max(not_before_ns, 1) and self.age_s() <= self._config.max_age_s
 
+    def _placed(self) -> bool:
+        """The pose of the newest frame's camera is known, or somebody else has asked for it before."""
+        parts = self._frames[-1]
+        if parts.frame is not None:
+            return True
+        return self._transforms.known(self._config.base_frame, parts.messages["info"].header.frame_id)
+
     def _wake(self) -> None:
         with self._arrived:
             self._arrived.notify_all()
@@ -190,7 +203,8 @@ class RgbdReceiver:
     def _now_ns(self) -> int:
         return int(self._node.get_clock().now().nanoseconds)
 
-    def _why_stale(self, not_before_ns: int) -> str:
+    def why_stale(self, not_before_ns: int) -> str:
+        """A sentence for the operator: why there is no image young enough."""
         topics = {part: self._subscriptions[part].topic_name for part in self._subscriptions}
         silent = [topic for topic in topics.values() if not self._node.count_publishers(topic)]
         if silent:

@@ -117,6 +117,11 @@ class TransformBuffer:
             T_common_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
         return np.linalg.inv(T_common_target) @ T_common_source if up_target[0] != common else T_common_source
 
+    def known(self, target: str, source: str) -> bool:
+        """The frames are connected, whenever that may be."""
+        with self._lock:
+            return bool(set(self._ancestors(target)) & set(self._ancestors(source)))
+
     def _ancestors(self, frame: str) -> list[str]:
         """The frame and those above it, nearest first; a loop ends the list."""
         found = [frame]
