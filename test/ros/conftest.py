@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,16 @@ from rclpy.node import Node
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 
 
+DOMAINS = cycle(range(20, 40))
+"""Taken in turn, so that a test never hears the last words of the one before."""
+
+
 @pytest.fixture
-def domain(worker_id: str = "master") -> Iterator[int]:
+def domain() -> Iterator[int]:
     """A ROS domain that no other test on this machine uses now."""
     from domain_coordinator import domain_id
 
-    with domain_id() as number:
+    with domain_id(lambda: next(DOMAINS)) as number:
         yield number
 
 

@@ -7,7 +7,6 @@ costs 30-80 ms per image. Reading makes no copy where the pixel layout allows it
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +23,7 @@ from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.se3 import from_quaternion, to_quaternion
 from stvla_ros.types import F32, F64, U8, Camera, Guidance, Keypose, Outcome, RgbdFrame, Trace3d, TracePlan
 
 BASE_FRAME = "panda_link0"
@@ -45,40 +45,14 @@ def header(stamp_ns: int, frame_id: str) -> Header:
 
 
 def quaternion_to_matrix(q: Quaternion) -> F64:
-    """(3, 3) rotation of a quaternion of any length but zero.
-
-    Raises:
-        ValueError: A quaternion of length zero or with NaN.
-    """
-    xyzw = np.array([q.x, q.y, q.z, q.w])
-    norm = float(np.linalg.norm(xyzw))
-    if not norm > 1e-6:
-        raise ValueError(f"wanted a unit quaternion, got {xyzw.tolist()}")
-    x, y, z, w = xyzw / norm
-    return np.array(
-        [
-            [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
-            [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
-            [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
-        ]
-    )
+    """(3, 3) rotation. Raises ValueError for a quaternion of length zero or with NaN."""
+    return from_quaternion((q.x, q.y, q.z, q.w))
 
 
 def matrix_to_quaternion(R: npt.NDArray[np.float64]) -> Quaternion:
-    """Unit quaternion with w >= 0 of a (3, 3) rotation; stable for every angle (Shepperd's method)."""
-    trace = float(np.trace(R))
-    squares = np.array([*(2 * np.diag(R) - trace + 1), trace + 1])  # 4 x^2, 4 y^2, 4 z^2, 4 w^2
-    largest = int(np.argmax(squares))
-    products = np.array(  # row i: 4 q_i * (x, y, z, w)
-        [
-            [squares[0], R[1, 0] + R[0, 1], R[0, 2] + R[2, 0], R[2, 1] - R[1, 2]],
-            [R[1, 0] + R[0, 1], squares[1], R[2, 1] + R[1, 2], R[0, 2] - R[2, 0]],
-            [R[0, 2] + R[2, 0], R[2, 1] + R[1, 2], squares[2], R[1, 0] - R[0, 1]],
-            [R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1], squares[3]],
-        ]
-    )[largest]
-    x, y, z, w = products / np.linalg.norm(products) * math.copysign(1.0, products[3])
-    return Quaternion(x=float(x), y=float(y), z=float(z), w=float(w))
+    """Unit quaternion with w >= 0 of a (3, 3) rotation."""
+    x, y, z, w = (float(v) for v in to_quaternion(R))
+    return Quaternion(x=x, y=y, z=z, w=w)
 
 
 def pose_to_matrix(pose: Pose) -> F64:
@@ -366,10 +340,12 @@ def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> Guidanc
     )
 
 
-def failed_guidance_msg(trace: Trace3d, error: StageError, stamp_ns: int, frame_id: str) -> GuidanceMsg:
-    """Guidance of a frame that could not be cleaned: the outcome and the path, no images."""
+def failed_guidance_msg(plan_id: str, error: StageError, stamp_ns: int) -> GuidanceMsg:
+    """Guidance that could not be made: the outcome and which plan it was for, no images."""
     return GuidanceMsg(
-        header=header(stamp_ns, frame_id), trace=trace_to_msg(trace, stamp_ns), outcome=error_to_msg(error)
+        header=header(stamp_ns, ""),
+        trace=Trace3dMsg(plan_id=plan_id, outcome=error_to_msg(error)),
+        outcome=error_to_msg(error),
     )
 
 

@@ -19,6 +19,10 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 CANCEL_GRACE_S = 2.0
 """How long a canceled server may take to answer before the caller goes on without it."""
 
+GONE_S = 1.0
+"""How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
+with an endpoint of the same name comes or goes."""
+
 
 class Remote:
     """One action on another node.
@@ -79,9 +83,11 @@ class Remote:
     def _result(self, call: _Call, cancel: CancelToken, deadline_s: float) -> Any:
         end = time.monotonic() + deadline_s
         canceled_at: float | None = None
+        seen_at = time.monotonic()
         while True:
             answer = call.wait(0.1)
             now = time.monotonic()
+            seen_at = now if self.available() else seen_at
             if isinstance(answer, StageError):
                 cancel.raise_if_set()
                 raise answer
@@ -95,7 +101,7 @@ class Remote:
                 call.cancel()
                 sentence = f"No answer from '{self.name}' within {deadline_s:g} s."
                 raise StageError(OutcomeCode.SERVER_TIMEOUT, sentence)
-            elif not self.available():
+            elif now - seen_at > GONE_S:
                 raise StageError(OutcomeCode.NODE_LOST, f"The node that serves '{self.name}' went away.")
 
     def destroy(self) -> None:

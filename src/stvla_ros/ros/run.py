@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import queue
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -27,8 +29,16 @@ SUPERVISOR = "STVLA_SUPERVISOR_PID"
 CLOSE_S = 1.5
 WRONG_PARAMETERS = 2
 
+_endings: queue.SimpleQueue[int] = queue.SimpleQueue()
+"""Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""
 
-def run(*nodes: Callable[[], StageNode[object]], args: Sequence[str] | None = None) -> int:
+
+def stop(code: int = 0) -> None:
+    """End this process, from any thread or signal handler."""
+    _endings.put(code)
+
+
+def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> int:
     """Make nodes and spin them in one process until a signal comes.
 
     Args:
@@ -39,51 +49,47 @@ def run(*nodes: Callable[[], StageNode[object]], args: Sequence[str] | None = No
         The exit code of the process.
     """
     end_with_supervisor()
-    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    made: list[StageNode[object]] = []
+        signal.signal(number, lambda *_: stop())
     try:
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
-        made += [make() for make in nodes]
+        made = [make() for make in nodes]
     except (ConfigError, RCLError, ParameterException) as error:
         print(one_line(error), file=sys.stderr, flush=True)
         return WRONG_PARAMETERS
-    return _spin(made, stop)
+    return _spin(made)
 
 
-def _spin(nodes: list[StageNode[object]], stop: threading.Event) -> int:
+def _spin(nodes: list[StageNode[Any]]) -> int:
     executor = SingleThreadedExecutor()
     for node in nodes:
         executor.add_node(node)
         node.ready()
-    code = [0]
-    thread = threading.Thread(target=_spin_thread, args=(executor, stop, code), name="executor", daemon=True)
+    thread = threading.Thread(target=_spin_thread, args=(executor,), name="executor", daemon=True)
     thread.start()
-    stop.wait()  # in the main thread, so that signals are handled at once
+    code = _endings.get()  # in the main thread, so that signals are handled at once
     done = all([node.close(CLOSE_S) for node in nodes])
     executor.shutdown()
     thread.join(0.5)
     sys.stdout.flush()
     sys.stderr.flush()
     if not done or thread.is_alive():  # a library call that cannot be interrupted must not keep the process
-        os._exit(code[0])
+        os._exit(code)
     for node in nodes:
         node.destroy_node()
     rclpy.shutdown()
-    return code[0]
+    return code
 
 
-def _spin_thread(executor: Executor, stop: threading.Event, code: list[int]) -> None:
+def _spin_thread(executor: Executor) -> None:
     try:
-        while not stop.is_set() or executor.get_nodes():
+        while executor.get_nodes():
             executor.spin_once()
     except ExternalShutdownException:
-        pass
+        stop()
     except Exception:  # a defect in a callback: end the process rather than live on deaf
-        code[0] = 1
         traceback.print_exc()
-    stop.set()
+        stop(1)
 
 
 def one_line(error: Exception) -> str:

@@ -7,6 +7,7 @@ cancel, a heartbeat and a parameter request are answered while a model thinks.
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
@@ -78,6 +79,11 @@ class StageNode(Node, Generic[C]):
         self._trouble = ""
         self.health[f"{what} latency [ms]"] = f"{(time.perf_counter() - start) * 1e3:.1f}"
         return result
+
+    def _defect(self, error: Exception) -> None:
+        """Log a defect that a worker of this node survived."""
+        self._trouble = f"defect: {error!r}"
+        self.get_logger().error(f"Defect in '{self.get_name()}':\n{''.join(traceback.format_exception(error))}")
 
     def _diagnose(self) -> None:
         status = DiagnosticStatus(

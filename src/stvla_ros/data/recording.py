@@ -1,0 +1,160 @@
+"""Recordings of RGB-D frames with arm states: a folder that people can look into, exact both ways.
+
+::
+
+    recording.json   format, size, optical frame, and per frame: stamp, K, T_base_camera, joints, gripper
+    000000.png       colour
+    000000.npy       depth, float32 metres, NaN where unknown
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.types import Camera, RgbdFrame, RobotState
+
+INDEX = "recording.json"
+FORMAT = "stvla-recording-1"
+
+
+class RecordingError(ConfigError):
+    """A folder that is no recording; the message says what was found instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedFrame:
+    """What was seen and where the arm was."""
+
+    frame: RgbdFrame
+    robot: RobotState | None
+
+
+class RecordingWriter:
+    """Writes frames into a new folder.
+
+    Raises:
+        RecordingError: The folder has files already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording.")
+        self._folder = folder
+        self._entries: list[dict[str, Any]] = []
+
+    def append(self, frame: RgbdFrame, robot: RobotState | None = None) -> None:
+        """Write one frame; the index is up to date after each."""
+        number, camera = f"{len(self._entries):06d}", frame.camera
+        cv2.imwrite(str(self._folder / f"{number}.png"), frame.rgb[..., ::-1])
+        np.save(self._folder / f"{number}.npy", frame.depth_m)
+        entry: dict[str, Any] = {
+            "stamp_ns": frame.stamp_ns,
+            "K": camera.K.tolist(),
+            "T_base_camera": camera.T_base_camera.tolist(),
+        }
+        if robot is not None:
+            entry |= {
+                "q_rad": robot.q_rad.tolist(),
+                "dq_rad_s": robot.dq_rad_s.tolist(),
+                "gripper_m": robot.gripper_m,
+                "robot_stamp_ns": robot.stamp_ns,
+            }
+        self._entries.append(entry)
+        index = {
+            "format": FORMAT,
+            "width_px": camera.width_px,
+            "height_px": camera.height_px,
+            "frame_id": camera.frame_id,
+            "frames": self._entries,
+        }
+        (self._folder / INDEX).write_text(json.dumps(index, indent=1))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
+class Recording(Sequence[RecordedFrame]):
+    """Frames of a folder, read when asked for.
+
+    Raises:
+        RecordingError: The folder is missing, is no recording, or is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._index = _read_index(folder)
+        self._entries: list[dict[str, Any]] = self._index["frames"]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[RecordedFrame]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        entry, number = self._entries[i], f"{range(len(self))[i]:06d}"
+        try:
+            camera = Camera(
+                np.array(entry["K"]),
+                self._index["width_px"],
+                self._index["height_px"],
+                np.array(entry["T_base_camera"]),
+                self._index["frame_id"],
+            )
+            frame = RgbdFrame(self._color(number), self._depth(number), camera, entry["stamp_ns"])
+            return RecordedFrame(frame, _robot(entry))
+        except (KeyError, TypeError, ValueError) as error:
+            raise RecordingError(f"{self._folder}: frame {number} is damaged ({error}).") from error
+
+    def _color(self, number: str) -> Any:
+        path = self._folder / f"{number}.png"
+        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+        if bgr is None:
+            raise RecordingError(f"{path}: wanted a PNG image, found {'something else' if path.exists() else 'no file'}.")
+        return np.ascontiguousarray(bgr[..., ::-1])
+
+    def _depth(self, number: str) -> Any:
+        path = self._folder / f"{number}.npy"
+        try:
+            return np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise RecordingError(f"{path}: wanted depth as a NumPy array, found {error}.") from error
+
+
+def _read_index(folder: Path) -> dict[str, Any]:
+    path = folder / INDEX
+    if not folder.is_dir():
+        raise RecordingError(f"{folder}: wanted a folder with a recording, found {'a file' if folder.exists() else 'nothing'}.")
+    if not path.is_file():
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
+        raise RecordingError(f"{folder}: wanted a recording ({INDEX}, 000000.png, 000000.npy, ...), found {found}.")
+    try:
+        index = json.loads(path.read_text())
+    except (ValueError, OSError) as error:
+        raise RecordingError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(index, dict) or index.get("format") != FORMAT:
+        found = index.get("format") if isinstance(index, dict) else type(index).__name__
+        raise RecordingError(f"{path}: wanted format '{FORMAT}', found '{found}'.")
+    missing = {"width_px", "height_px", "frame_id", "frames"} - set(index)
+    if missing or not isinstance(index["frames"], list) or not index["frames"]:
+        raise RecordingError(f"{path}: no frames in it" if not missing else f"{path}: without {', '.join(sorted(missing))}.")
+    return index
+
+
+def _robot(entry: dict[str, Any]) -> RobotState | None:
+    if "q_rad" not in entry:
+        return None
+    q = np.array(entry["q_rad"])
+    return RobotState(q, np.array(entry["dq_rad_s"]), tcp_pose(q), entry["gripper_m"], entry["robot_stamp_ns"])

@@ -1,0 +1,114 @@
+"""A recorded camera as a node: replays a recording on the standard topics, again and again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image, JointState
+from tf2_msgs.msg import TFMessage
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import (
+    camera_to_info,
+    depth_to_image,
+    depth_to_image_mm,
+    header,
+    matrix_to_transform,
+    rgb_to_image,
+)
+from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.robot_state import state_to_msg
+from stvla_ros.ros.run import run
+from stvla_ros.ros.stage_node import StageNode
+
+MEMORY_FRAMES = 200
+"""Longer recordings are read from disk again in each round."""
+
+
+@dataclass(frozen=True)
+class CameraNodeConfig:
+    """Settings of the replay."""
+
+    path: str = param("", "folder with a recording")
+    rate_hz: float = param(15.0, "frames per second", ge=0.1, le=60.0)
+    loop: bool = param(True, "begin again after the last frame; else the last one is repeated")
+    depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
+    joint_states: bool = param(True, "publish the recorded arm states too; off beside a real robot")
+    topics: CameraConfig = param(CameraConfig(), "topic names")
+
+
+class CameraNode(StageNode[CameraNodeConfig]):
+    """Publishes colour, aligned depth, camera info, the camera's pose and joint states, stamped now."""
+
+    def __init__(self) -> None:
+        super().__init__("camera", CameraNodeConfig)
+        config = self.config
+        if not config.path:
+            raise ConfigError("camera.path: wanted the folder of a recording, got none.")
+        self._recording = Recording(Path(config.path).expanduser())
+        self._recording[0]  # fail now, not in the first round
+        self._cache: dict[int, RecordedFrame] = {}
+        topics = config.topics
+        self._color = self.create_publisher(Image, topics.color, qos.IMAGE)
+        self._depth = self.create_publisher(Image, topics.depth, qos.IMAGE)
+        self._info = self.create_publisher(CameraInfo, topics.info, qos.IMAGE)
+        self._static = self.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
+        self._joints = self.create_publisher(JointState, "joint_states", qos.EVENT) if config.joint_states else None
+        self._pose: np.ndarray | None = None
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._replay, name="replay", daemon=True)
+
+    def ready(self) -> None:
+        """Begin."""
+        super().ready()
+        self._thread.start()
+
+    def _replay(self) -> None:
+        due, i = time.monotonic(), 0
+        while not self._end.wait(max(0.0, due - time.monotonic())):
+            due = max(due + 1.0 / self.config.rate_hz, time.monotonic())
+            self._publish(self._frame(i))
+            i = (i + 1) % len(self._recording) if self.config.loop else min(i + 1, len(self._recording) - 1)
+
+    def _frame(self, i: int) -> RecordedFrame:
+        if i not in self._cache and len(self._cache) < MEMORY_FRAMES:
+            self._cache[i] = self._recording[i]
+        return self._cache[i] if i in self._cache else self._recording[i]
+
+    def _publish(self, recorded: RecordedFrame) -> None:
+        frame, stamp_ns = recorded.frame, self.now_ns()
+        if self._joints is not None and recorded.robot is not None:
+            self._joints.publish(state_to_msg(replace(recorded.robot, stamp_ns=stamp_ns)))
+        if self._pose is None or not np.array_equal(self._pose, frame.camera.T_base_camera):
+            self._pose = frame.camera.T_base_camera
+            base = self.config.topics.base_frame
+            transform = matrix_to_transform(self._pose, base, frame.camera.frame_id, stamp_ns)
+            self._static.publish(TFMessage(transforms=[transform]))
+        head = header(stamp_ns, frame.camera.frame_id)
+        to_depth = depth_to_image if self.config.depth_encoding == "32FC1" else depth_to_image_mm
+        self._info.publish(camera_to_info(frame.camera, head))
+        self._depth.publish(to_depth(frame.depth_m, head))
+        self._color.publish(rgb_to_image(frame.rgb, head))
+
+    def close(self, timeout_s: float) -> bool:
+        """End the replay."""
+        self._end.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        return super().close(timeout_s) and not self._thread.is_alive()
+
+
+def main() -> int:
+    """Entry point."""
+    return run(CameraNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,259 @@
+"""Lifter and masker as a node: each new plan is lifted once, then frames are cleaned with it.
+
+A frame is cleaned at once when a policy asks for it, and at a low rate while somebody watches.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from sensor_msgs.msg import Image
+from std_msgs.msg import Header
+from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import GuidanceRequest
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
+from visualization_msgs.msg import MarkerArray
+
+from stvla_ros import registry
+from stvla_ros.config import param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import (
+    failed_guidance_msg,
+    failed_trace_msg,
+    guidance_to_msg,
+    plan_from_msg,
+    time_to_ns,
+    trace_to_msg,
+)
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.markers import path_markers
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.run import run
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.types import Trace3d, TracePlan
+
+KEPT_PLANS = 8
+
+
+@dataclass(frozen=True)
+class GuidanceConfig(GuideConfig):
+    """Settings of the guidance node; the segmenter's own stand in a section of its name."""
+
+    segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
+    max_rate_hz: float = param(2.0, "frames cleaned per second while somebody watches and no policy waits", ge=0.1, le=30.0)
+    idle_s: float = param(60.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0)
+    frames_kept: int = param(30, "images kept so that a plan meets the one it was drawn on", ge=2, le=600)
+    camera: CameraConfig = param(CameraConfig(), "where images come from")
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A policy waits for guidance on a plan."""
+
+    plan_id: str
+    not_before_ns: int
+    until: float  # monotonic
+
+
+class GuidanceNode(StageNode[GuidanceConfig]):
+    """``stvla/plan`` in; ``stvla/trace``, ``stvla/guidance``, ``stvla/overlay`` and ``stvla/markers`` out.
+
+    The executor's thread fills the inbox; one worker lifts and cleans. An older plan never replaces a newer one, but a
+    policy that still works on the older one is served with it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("guidance", GuidanceConfig, backends={"segmenter": "segmenter"})
+        config = self.config
+        self._guide = SpatialGuide(self.parameters.create("segmenter"), config)
+        self._inbox = threading.Condition()
+        self._new_plans: list[TracePlan] = []
+        self._requests: dict[str, _Request] = {}
+        self._plans: OrderedDict[str, Trace3d | StageError] = OrderedDict()
+        self._current: TracePlan | None = None
+        self._active_until = 0.0
+        self._next_preview = 0.0
+        self._done_stamp_ns = 0
+        self._ending = False
+        self._frames = RgbdReceiver(self, config.camera, config.frames_kept, self._frame_arrived)
+        self._joints = JointStates(self, config.joint_states)
+        self._trace_out = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
+        self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)
+        self._overlay_out = self.create_publisher(Image, "stvla/overlay", qos.IMAGE)
+        self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
+        self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.EVENT)
+        self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
+        self.create_subscription(Header, "stvla/planning_on", lambda h: self._frames.pin(time_to_ns(h.stamp)), qos.EVENT)
+        self._worker = threading.Thread(target=self._work, name="guide", daemon=True)
+        self._worker.start()
+
+    # --- inbox: the executor's thread -----------------------------------------------------------------------------
+
+    def _plan_arrived(self, message: TracePlanMsg) -> None:
+        plan = plan_from_msg(message)
+        self._frames.pin(plan.image_stamp_ns)
+        with self._inbox:
+            self._new_plans.append(plan)
+            self._active_until = time.monotonic() + self.config.idle_s
+            self._inbox.notify()
+
+    def _request_arrived(self, message: GuidanceRequest) -> None:
+        not_before_ns = time_to_ns(message.not_before)
+        now = time.monotonic()
+        with self._inbox:
+            old = self._requests.get(message.plan_id)
+            if old is None or old.not_before_ns != not_before_ns:
+                until = now + self.config.camera.timeout_s
+                self._requests[message.plan_id] = _Request(message.plan_id, not_before_ns, until)
+            self._active_until = now + self.config.idle_s
+            self._inbox.notify()
+
+    def _frame_arrived(self, stamp_ns: int) -> None:
+        if self._requests or self._watched():
+            with self._inbox:
+                self._inbox.notify()
+
+    # --- the worker -----------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while not self._ending:
+            with self._inbox:
+                plans, self._new_plans = self._new_plans, []
+                request = None if plans else self._next_request()
+                preview = not plans and request is None and self._preview_due()
+                if not plans and request is None and not preview:
+                    self._inbox.wait(0.1)
+                    continue
+            for plan in plans:
+                self._take_plan(plan)
+            if request is not None:
+                self._answer(request)
+            elif preview and self._current is not None:
+                self._clean(self._current.plan_id, 0)
+
+    def _next_request(self) -> _Request | None:
+        """A request that can be answered now, or whose time is over; taken out of the inbox."""
+        now = time.monotonic()
+        for request in self._requests.values():
+            fresh = self._frames.stamp_ns >= max(1, request.not_before_ns)
+            if (fresh and request.plan_id in self._plans) or now > request.until:
+                return self._requests.pop(request.plan_id)
+        return None
+
+    def _preview_due(self) -> bool:
+        now = time.monotonic()
+        return (
+            self._current is not None
+            and now < self._active_until
+            and now >= self._next_preview
+            and self._frames.stamp_ns > self._done_stamp_ns
+            and isinstance(self._plans.get(self._current.plan_id), Trace3d)
+            and self._watched()
+        )
+
+    def _watched(self) -> bool:
+        """Somebody looks: the overlay has a subscriber, or the guidance one besides the policy."""
+        return bool(self._overlay_out.get_subscription_count()) or self._guidance_out.get_subscription_count() > 1
+
+    def _take_plan(self, plan: TracePlan) -> None:
+        """Lift a plan and tell the result, whatever it is: somebody waits for it."""
+        try:
+            self._refuse_older(plan)
+            self._current = plan
+            if plan.finished:
+                return
+            frame = self._frames.at(plan.image_stamp_ns)
+            trace = self.timed("lift", lambda: self._guide.lift(plan, frame))
+        except StageError as error:
+            self._keep(plan.plan_id, error)
+            self._trace_out.publish(failed_trace_msg(plan, error))
+            return
+        except Exception as error:  # the boundary of the node: a defect must be told too
+            self._defect(error)
+            failure = StageError(OutcomeCode.INTERNAL, "A defect while lifting the path; see the log of 'guidance'.")
+            self._keep(plan.plan_id, failure)
+            self._trace_out.publish(failed_trace_msg(plan, failure))
+            return
+        self._keep(plan.plan_id, trace)
+        self._next_preview = 0.0
+        self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns))
+        self._markers_out.publish(path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns))
+
+    def _refuse_older(self, plan: TracePlan) -> None:
+        if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
+            age_s = (self._current.image_stamp_ns - plan.image_stamp_ns) / 1e9
+            raise StageError(
+                OutcomeCode.STALE_IMAGE, f"Plan {plan.plan_id} is {age_s:.2f} s older than the one in use: not taken."
+            )
+
+    def _keep(self, plan_id: str, result: Trace3d | StageError) -> None:
+        with self._inbox:
+            self._plans[plan_id] = result
+            while len(self._plans) > KEPT_PLANS:
+                self._plans.popitem(last=False)
+
+    def _answer(self, request: _Request) -> None:
+        if request.plan_id not in self._plans:
+            sentence = f"The guidance node does not know the plan {request.plan_id}."
+            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), self.now_ns())
+        elif self._frames.stamp_ns < max(1, request.not_before_ns):
+            sentence = self._frames.why_stale(request.not_before_ns)
+            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), self.now_ns())
+        else:
+            self._clean(request.plan_id, request.not_before_ns)
+
+    def _clean(self, plan_id: str, not_before_ns: int) -> None:
+        """Clean the newest frame with a plan's path and publish it, or why it cannot be."""
+        self._next_preview = time.monotonic() + 1.0 / self.config.max_rate_hz
+        stamp_ns = max(self._frames.stamp_ns, not_before_ns)
+        self._done_stamp_ns = stamp_ns
+        try:
+            trace = self._plans[plan_id]
+            if isinstance(trace, StageError):
+                raise StageError(trace.code, trace.sentence)
+            frame = self._frames.capture()
+            robot = self._joints.at(frame.stamp_ns)
+            guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
+        except StageError as error:
+            self._fail(plan_id, error, stamp_ns)
+        except Exception as error:  # the boundary of the node: a defect must be told too
+            self._defect(error)
+            sentence = "A defect while cleaning a frame; see the log of 'guidance'."
+            self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), stamp_ns)
+        else:
+            message = guidance_to_msg(guidance)
+            self._guidance_out.publish(message)
+            if self._overlay_out.get_subscription_count():
+                self._overlay_out.publish(message.overlay)
+
+    def _fail(self, plan_id: str, error: StageError, stamp_ns: int) -> None:
+        self._guidance_out.publish(failed_guidance_msg(plan_id, error, stamp_ns))
+
+    def ages(self) -> dict[str, str]:
+        """Ages of image and arm state."""
+        return {"image age [s]": f"{self._frames.age_s():.2f}", "joint state age [s]": f"{self._joints.age_s():.2f}"}
+
+    def close(self, timeout_s: float) -> bool:
+        """End the worker."""
+        with self._inbox:
+            self._ending = True
+            self._inbox.notify()
+        self._worker.join(timeout_s)
+        return super().close(timeout_s) and not self._worker.is_alive()
+
+
+def main() -> int:
+    """Entry point."""
+    return run(GuidanceNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

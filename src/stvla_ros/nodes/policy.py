@@ -1,0 +1,123 @@
+"""The policy as a node: the next keypose from the newest guidance when asked."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from stvla_msgs.action import PredictKeypose
+from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import GuidanceRequest
+
+from stvla_ros import registry
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.interfaces import Policy
+from stvla_ros.ros import qos
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.run import run
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.types import Guidance, Observation
+
+ASK_AGAIN_S = 0.5
+KEPT_PLANS = 4
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Settings of the policy's node; the backend's own stand in a section of its name."""
+
+    backend: str = param("scripted", "what predicts the next keypose", choices=registry.names("policy"))
+    guidance_timeout_s: float = param(5.0, "how long to wait for guidance that is young enough [s]", ge=0.1, le=60.0)
+    guidance_max_age_s: float = param(1.0, "guidance of an image older than this is not used [s]", ge=0.05, le=60.0)
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+
+
+class PolicyNode(StageNode[PolicyConfig]):
+    """Serves ``stvla/predict_keypose``; asks the guidance node for a clean frame when it has none young enough."""
+
+    def __init__(self) -> None:
+        super().__init__("policy", PolicyConfig, backends={"backend": "policy"})
+        self._policy: Policy = self.parameters.create("backend")
+        self._joints = JointStates(self, self.config.joint_states)
+        self._arrived = threading.Condition()
+        self._guidance: OrderedDict[str, GuidanceMsg] = OrderedDict()
+        self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE)
+        self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
+        self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
+
+    def _receive(self, message: GuidanceMsg) -> None:
+        with self._arrived:
+            self._guidance[message.trace.plan_id] = message
+            self._guidance.move_to_end(message.trace.plan_id)
+            while len(self._guidance) > KEPT_PLANS:
+                self._guidance.popitem(last=False)
+            self._arrived.notify_all()
+
+    def _predict(self, job: Job) -> PredictKeypose.Result:
+        guidance = self._wait_for(job.goal.plan_id, time_to_ns(job.goal.not_before), job.cancel)
+        history = history_from_msg(job.goal.history)
+        robot = self._joints.at(guidance.frame.stamp_ns)
+        observation = Observation(guidance, robot, history, job.goal.instruction)
+        keypose = self.timed("predict", lambda: self._policy.predict(observation))
+        result = PredictKeypose.Result(outcome=ok_msg(), path_complete=keypose is None)
+        if keypose is not None:
+            result.keypose = keypose_to_msg(keypose)
+        return result
+
+    def _wait_for(self, plan_id: str, not_before_ns: int, cancel: CancelToken) -> Guidance:
+        """Guidance on a plan, from an image young enough.
+
+        Raises:
+            StageError: What the guidance node says; STALE_IMAGE when it says nothing in time; the reason of a cancel.
+        """
+        oldest_ns = max(not_before_ns, self.now_ns() - round(self.config.guidance_max_age_s * 1e9))
+        request = GuidanceRequest(plan_id=plan_id, not_before=ns_to_time(oldest_ns))
+        end, ask_at = time.monotonic() + self.config.guidance_timeout_s, 0.0
+        release = cancel.on_cancel(self._wake)
+        try:
+            with self._arrived:
+                while (message := self._young(plan_id, oldest_ns)) is None:
+                    cancel.raise_if_set()
+                    now = time.monotonic()
+                    if now > end:
+                        raise StageError(OutcomeCode.STALE_IMAGE, self._why(plan_id))
+                    if now >= ask_at:
+                        self._ask.publish(request)
+                        ask_at = now + ASK_AGAIN_S
+                    self._arrived.wait(min(end, ask_at) - now + 0.001)
+        finally:
+            release()
+        return guidance_from_msg(message)
+
+    def _young(self, plan_id: str, oldest_ns: int) -> GuidanceMsg | None:
+        message = self._guidance.get(plan_id)
+        return message if message is not None and time_to_ns(message.header.stamp) >= oldest_ns else None
+
+    def _wake(self) -> None:
+        with self._arrived:
+            self._arrived.notify_all()
+
+    def _why(self, plan_id: str) -> str:
+        wait = f"within {self.config.guidance_timeout_s:g} s"
+        if not self.count_publishers("stvla/guidance"):
+            return f"No guidance {wait}: the guidance node is not running."
+        return f"No guidance on plan {plan_id} from an image young enough {wait}: look at the log of 'guidance'."
+
+    def ages(self) -> dict[str, str]:
+        """Age of the arm state."""
+        return {"joint state age [s]": f"{self._joints.age_s():.2f}"}
+
+
+def main() -> int:
+    """Entry point."""
+    return run(PolicyNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,77 @@
+"""Records frames and arm states from the camera's topics: ``python -m stvla_ros.nodes.record --ros-args -p path:=...``."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.data.recording import RecordingWriter
+from stvla_ros.errors import StageError
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.run import run, stop
+from stvla_ros.ros.stage_node import StageNode
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """Settings of the recorder."""
+
+    path: str = param("", "new folder for the recording")
+    frames: int = param(30, "frames to record; the node ends after the last", ge=1, le=100000)
+    rate_hz: float = param(5.0, "frames per second", ge=0.1, le=60.0)
+    camera: CameraConfig = param(CameraConfig(), "where images come from")
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+
+
+class RecordNode(StageNode[RecordConfig]):
+    """Writes the newest frame at a fixed rate, with the arm state nearest to it when there is one."""
+
+    def __init__(self) -> None:
+        super().__init__("record", RecordConfig)
+        if not self.config.path:
+            raise ConfigError("record.path: wanted a new folder for the recording, got none.")
+        self._writer = RecordingWriter(Path(self.config.path).expanduser())
+        self._frames = RgbdReceiver(self, self.config.camera)
+        self._joints = JointStates(self, self.config.joint_states)
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._record, name="record", daemon=True)
+
+    def ready(self) -> None:
+        """Begin."""
+        super().ready()
+        self._thread.start()
+
+    def _record(self) -> None:
+        code = 0
+        while len(self._writer) < self.config.frames and not self._end.wait(1.0 / self.config.rate_hz):
+            try:
+                frame = self._frames.capture()
+                self._writer.append(frame, self._joints.at(frame.stamp_ns) if self._joints.age_s() < 1e9 else None)
+            except StageError as error:
+                self.get_logger().error(error.sentence)
+                code = 1
+                break
+        self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
+        stop(code)
+
+    def close(self, timeout_s: float) -> bool:
+        """End the recording."""
+        self._end.set()
+        deadline = time.monotonic() + timeout_s
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout_s)
+        return super().close(max(0.0, deadline - time.monotonic())) and not self._thread.is_alive()
+
+
+def main() -> int:
+    """Entry point."""
+    return run(RecordNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

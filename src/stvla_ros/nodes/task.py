@@ -1,0 +1,111 @@
+"""The task as a node: an instruction in, the ST-VLA loop over the other nodes, a typed outcome out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import dataclass
+
+from stvla_msgs.action import ExecuteTask
+
+from stvla_ros.config import param
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline import LoopConfig, Progress, check_instruction, run_task
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
+from stvla_ros.ros.run import run
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stopper import Stopper
+
+EXECUTOR = "executor"
+
+
+@dataclass(frozen=True)
+class TaskConfig(LoopConfig):
+    """Settings of the task's node; those of the loop may change between goals."""
+
+    needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
+    heartbeat_timeout_s: float = param(1.0, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
+    deadlines: Deadlines = param(Deadlines(), "longest time per stage")
+    arm_action: str = param("panda_arm_controller/follow_joint_trajectory", "the arm's controller, for stopping it")
+
+
+@dataclass(frozen=True)
+class _Active:
+    """The task being carried out."""
+
+    cancel: CancelToken
+    watch: Watch
+
+
+class TaskNode(StageNode[TaskConfig]):
+    """Serves ``stvla/execute_task``; a new goal preempts the old one.
+
+    While a task runs it listens to the heartbeats of all nodes it needs. When one is lost everything is canceled; when
+    it is the executor, the arm's controller is told to stop, for nobody else would do so.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("task", TaskConfig, live=[f for f in LoopConfig.__dataclass_fields__])
+        config = self.config
+        self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
+        self._stopper = Stopper(self, [config.arm_action])
+        self._stages = RemoteStages(self, config.deadlines, self._stopper)
+        self._lock = threading.Lock()
+        self._active: _Active | None = None
+        self.create_timer(0.05, self._watch)
+        self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
+
+    def _execute(self, job: Job) -> ExecuteTask.Result:
+        instruction = check_instruction(job.goal.instruction)
+        self._monitor.wait_for(self.config.needs, 2.0)
+        watch = self._monitor.watch(self.config.needs)
+        watch.raise_if_lost()
+        with self._lock:
+            self._active = _Active(job.cancel, watch)
+        try:
+            result = run_task(self._stages, instruction, self.config, job.cancel, lambda p: self._report(job, p))
+        finally:
+            with self._lock:
+                self._active = None
+        self.health["last outcome"] = result.outcome.code.name
+        return ExecuteTask.Result(
+            outcome=outcome_to_msg(result.outcome), keyposes=len(result.keyposes), replans=result.replans
+        )
+
+    def _report(self, job: Job, progress: Progress) -> None:
+        feedback = ExecuteTask.Feedback(
+            phase=progress.phase,
+            sub_instruction=progress.sub_instruction,
+            step=progress.step,
+            plan_id=progress.plan_id,
+            elapsed_s=progress.elapsed_s,
+        )
+        if progress.keypose is not None:
+            feedback.keypose = keypose_to_msg(progress.keypose)
+        job.feedback(feedback)
+
+    def _watch(self) -> None:
+        """End the running task when a node is lost. Runs in the executor's thread, beside the task."""
+        with self._lock:
+            active = self._active
+        if active is None or active.cancel.is_set():
+            return
+        try:
+            active.watch.raise_if_lost()
+        except StageError as error:
+            if active.watch.lost() == EXECUTOR:
+                self._stopper.cancel_all()
+            self.get_logger().error(error.sentence)
+            active.cancel.cancel(OutcomeCode.NODE_LOST, error.sentence)
+
+
+def main() -> int:
+    """Entry point."""
+    return run(TaskNode)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
