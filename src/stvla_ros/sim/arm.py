@@ -33,6 +33,9 @@ GRIPPER = "gripper"
 GRIPPER_KP = 20000.0
 GRIPPER_KD = 200.0
 
+STIFF_SOLREF, STIFF_SOLIMP = [0.004, 1.0], [0.98, 0.995, 0.0005, 0.5, 2.0]
+"""Contacts of the hand: MuJoCo's defaults let a light block sink 2 mm into the fingers."""
+
 VISUAL_GROUP, COLLISION_GROUP = 1, 3
 _HULL_ONLY = {"contype": 1, "conaffinity": 1, "group": COLLISION_GROUP}
 
@@ -109,7 +112,14 @@ def _quaternion(rpy_rad: tuple[float, float, float]) -> F64:
 
 def _dress(body: mujoco.MjsBody, link: str) -> None:
     """Give a link its hull for contacts and its coloured meshes for the eye."""
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=f"hull_{link}", rgba=[0.9, 0.9, 0.9, 1.0], **_HULL_ONLY)
+    body.add_geom(
+        type=mujoco.mjtGeom.mjGEOM_MESH,
+        meshname=f"hull_{link}",
+        priority=1,
+        solref=STIFF_SOLREF,
+        solimp=STIFF_SOLIMP,
+        **_HULL_ONLY,
+    )
     for part in visual_meshes()[link]:
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_MESH,
@@ -129,9 +139,11 @@ def _add_pad(finger: mujoco.MjsBody, side: float) -> None:
         type=mujoco.mjtGeom.mjGEOM_BOX,
         pos=[0.0, side * 0.0034, 0.0445],
         size=[0.0085, 0.0035, 0.0090],
+        priority=2,  # rubber decides the friction, whatever it touches
         friction=[1.0, 0.02, 0.001],
-        priority=1,  # rubber decides the friction, whatever it touches
         condim=4,
+        solref=STIFF_SOLREF,
+        solimp=STIFF_SOLIMP,
         **_HULL_ONLY,
     )
 

@@ -9,11 +9,12 @@ import mujoco
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
-from stvla_ros.sim.controller import ControllerConfig, Goal, TrajectoryController
+from stvla_ros.sim.controller import ControllerConfig, Goal, Tolerances, TrajectoryController
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
@@ -66,7 +67,7 @@ class Cell:
     def __init__(self, config: CellConfig | None = None) -> None:
         self.config = config or CellConfig()
         self.camera: Camera = make_camera(self.config.camera)
-        self._lock, self._sensor_lock = RLock(), RLock()
+        self._lock = RLock()
         self._renderer = Renderer()
         self._steps = 0
         self._controller = TrajectoryController(self.config.controller, HOME_Q_RAD)
@@ -115,14 +116,14 @@ class Cell:
         for _ in range(max(1, round(duration_s / self.config.timestep_s))):
             self.step()
 
-    def follow(self, path: JointPath) -> Goal:
-        """Start to follow a path; watch the returned goal.
+    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> Goal:
+        """Start to follow a path, within the configured tolerances or others; watch the returned goal.
 
         Raises:
             StageError: CONTROLLER_FAILED when the arm still moves or the path does not fit.
         """
         with self._lock:
-            return self._controller.start(path, self._now_s)
+            return self._controller.start(path, self._now_s, tolerances)
 
     def cancel(self) -> None:
         """Bring the arm to a standstill within its limits."""
@@ -165,11 +166,8 @@ class Cell:
     def state(self) -> RobotState:
         """Measured joints, tool pose and finger distance."""
         with self._lock:
-            site = self._data.site(TCP_LINK)
-            T = np.eye(4)
-            T[:3, :3], T[:3, 3] = site.xmat.reshape(3, 3), site.xpos
-            q, dq = self._data.qpos[self._arm_qpos], self._data.qvel[self._arm_dofs]
-            return RobotState(q.copy(), dq.copy(), T, self._width_m, self.time_ns)
+            q, dq = self._data.qpos[self._arm_qpos].copy(), self._data.qvel[self._arm_dofs].copy()
+            return RobotState(q, dq, tcp_pose(q), self._width_m, self.time_ns)
 
     def render(self) -> RgbdFrame:
         """One image of the tripod camera: colour and depth of the same instant.
@@ -179,10 +177,10 @@ class Cell:
         Raises:
             ConfigError: No OpenGL on this machine.
         """
-        data, stamp_ns = self._snapshot()
+        with self._lock:
+            (data, stamp_ns), sensor = self._snapshot(), self._sensor
         rgb, depth = self._renderer.rgbd(data, TRIPOD, self.camera.width_px, self.camera.height_px)
-        with self._sensor_lock:
-            rgb, depth = self._sensor(rgb, depth)
+        rgb, depth = sensor(rgb, depth, stamp_ns)
         return RgbdFrame(rgb, depth, self.camera, stamp_ns)
 
     def render_third(self) -> U8:
@@ -230,7 +228,8 @@ class Cell:
 
     @property
     def _now_s(self) -> float:
-        return self._steps * self.config.timestep_s
+        """Time since the scene was laid: a scene repeats exactly, however late it is laid."""
+        return (self._steps - self._laid_at) * self.config.timestep_s
 
     @property
     def _width_m(self) -> float:
@@ -246,6 +245,7 @@ class Cell:
         model = build_model(task.objects if task else (), config.timestep_s, config.camera, config.third)
         with self._lock:
             self._controller.drop("The scene was laid anew.")
+            self._laid_at = self._steps
             self._task, self._model, self._data = task, model, mujoco.MjData(model)
             self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
             self._arm_dofs = np.array([model.joint(n).dofadr[0] for n in ARM_JOINTS])
@@ -260,7 +260,7 @@ class Cell:
             self._grip_from_s = self._fingers_moved_s = self._now_s
             mujoco.mj_forward(model, self._data)
             self._world = World(model, self._data)
-            self._sensor = Sensor(config.sensor, seed)
+            self._sensor = Sensor(config.sensor, float(self.camera.K[0, 0]), seed)
 
     def _control(self) -> None:
         q, dq = self._controller.sample(self._now_s + self.config.timestep_s)
@@ -284,4 +284,6 @@ class Cell:
         with self._lock:
             data = mujoco.MjData(self._model)
             mujoco.mj_copyData(data, self._model, self._data)
-            return data, self.time_ns
+            stamp_ns = self.time_ns
+        mujoco.mj_fwdPosition(data.model, data)  # a step ends with new joint positions and the bodies where they were
+        return data, stamp_ns

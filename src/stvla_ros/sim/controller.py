@@ -31,6 +31,21 @@ class ControllerConfig:
     reflex_filter_s: float = param(0.02, "time constant of the contact force filter", ge=0.0, le=1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Tolerances:
+    """What one goal allows, where it differs from the configuration; ``inf`` means no limit.
+
+    Attributes:
+        path_rad: (7,) largest tracking error on the way.
+        goal_rad: (7,) largest error at the end.
+        goal_time_s: How long the arm may take to settle.
+    """
+
+    path_rad: F64
+    goal_rad: F64
+    goal_time_s: float
+
+
 class GoalStatus(Enum):
     """How a goal stands."""
 
@@ -46,6 +61,7 @@ class Goal:
 
     Attributes:
         path: What to follow.
+        tolerances: How closely.
         status: How it stands.
         code: Why it was aborted: REFLEX or CONTROLLER_FAILED; CANCELED after a cancel; OK otherwise.
         reason: The same in a sentence.
@@ -53,6 +69,7 @@ class Goal:
     """
 
     path: JointPath
+    tolerances: Tolerances
     status: GoalStatus = GoalStatus.ACTIVE
     code: OutcomeCode = OutcomeCode.OK
     reason: str = ""
@@ -64,6 +81,8 @@ class TrajectoryController:
 
     def __init__(self, config: ControllerConfig, q_rad: F64) -> None:
         self.config = config
+        path, end = np.full(7, config.path_tolerance_rad), np.full(7, config.goal_tolerance_rad)
+        self._tolerances = Tolerances(path, end, config.goal_time_s)
         self._goal: Goal | None = None
         self._start_s = 0.0
         self._offset = np.zeros(7)
@@ -86,8 +105,8 @@ class TrajectoryController:
         """A goal is active or the arm is being brought to a stop."""
         return self._goal is not None and not self._goal.at_rest
 
-    def start(self, path: JointPath, now_s: float) -> Goal:
-        """Follow a path from now on.
+    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> Goal:
+        """Follow a path from now on, within the configured tolerances or others.
 
         A small difference between its start and the present place is blended out in the first 0.2 s.
 
@@ -108,7 +127,8 @@ class TrajectoryController:
                 f"The path starts {np.abs(offset).max():.3f} rad from the arm; at most "
                 f"{self.config.start_tolerance_rad} is allowed: plan from the present joint state.",
             )
-        self._goal, self._start_s, self._offset, self._stop, self._force_n = Goal(path), now_s, offset, None, 0.0
+        goal = Goal(path, tolerances or self._tolerances)
+        self._goal, self._start_s, self._offset, self._stop, self._force_n = goal, now_s, offset, None, 0.0
         return self._goal
 
     def sample(self, now_s: float) -> tuple[F64, F64]:
@@ -137,14 +157,15 @@ class TrajectoryController:
         error = np.abs(q_rad - self._q)
         late_s = now_s - self._start_s - float(goal.path.t_s[-1])
         if self._force_n > self.config.reflex_force_n:
-            self._q, self._dq = q_rad.copy(), dq_rad_s.copy()  # stop pushing: from now on ask for what is
+            self._q, self._dq, self._ddq = q_rad.copy(), np.zeros(7), np.zeros(7)  # not a smooth stop: push no further
             self._abort(
                 OutcomeCode.REFLEX,
                 f"The arm stopped itself: contact force {self._force_n:.0f} N.",
                 now_s,
             )
-        elif error.max() > self.config.path_tolerance_rad:
-            self._abort(OutcomeCode.CONTROLLER_FAILED, f"Path tolerance violated: {_worst(error)}.", now_s)
+        elif (error > goal.tolerances.path_rad).any():
+            excess = error - goal.tolerances.path_rad
+            self._abort(OutcomeCode.CONTROLLER_FAILED, f"Path tolerance violated: {_worst(error, excess)}.", now_s)
         elif late_s >= 0.0:
             self._settle(goal, error, float(np.abs(dq_rad_s).max()), late_s, now_s)
 
@@ -167,10 +188,11 @@ class TrajectoryController:
                 )
 
     def _settle(self, goal: Goal, error: F64, speed: float, late_s: float, now_s: float) -> None:
-        if error.max() <= self.config.goal_tolerance_rad and speed < 0.02:
+        excess = error - goal.tolerances.goal_rad
+        if (excess <= 0.0).all() and speed < 0.02:
             goal.status, goal.at_rest = GoalStatus.SUCCEEDED, True
-        elif late_s > self.config.goal_time_s:
-            self._abort(OutcomeCode.CONTROLLER_FAILED, f"Goal tolerance violated: {_worst(error)}.", now_s)
+        elif late_s > goal.tolerances.goal_time_s:
+            self._abort(OutcomeCode.CONTROLLER_FAILED, f"Goal tolerance violated: {_worst(error, excess)}.", now_s)
 
     def _abort(self, code: OutcomeCode, reason: str, now_s: float) -> None:
         assert self._goal is not None
@@ -203,8 +225,8 @@ def _fade(x: float) -> tuple[float, float]:
     return 1.0 - x**3 * (10.0 - 15.0 * x + 6.0 * x * x), -30.0 * x * x * (1.0 - x) ** 2
 
 
-def _worst(error: F64) -> str:
-    joint = int(np.argmax(error))
+def _worst(error: F64, excess: F64) -> str:
+    joint = int(np.argmax(excess))
     return f"{ARM_JOINTS[joint]} is {error[joint]:.3f} rad off"
 
 

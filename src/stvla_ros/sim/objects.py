@@ -65,7 +65,7 @@ class Block:
 
     def add(self, spec: mujoco.MjSpec) -> None:
         body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, BLOCK_M / 2], quat=_about_z(self.yaw_rad))
-        body.add_freejoint()
+        body.add_freejoint(name=self.name)
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,
             size=[BLOCK_M / 2] * 3,
@@ -91,7 +91,7 @@ class Plate:
         mesh.uservert, mesh.userface = vertices.ravel(), faces.ravel()
         mesh.inertia = mujoco.mjtMeshInertia.mjMESH_INERTIA_SHELL
         body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0])
-        body.add_freejoint()
+        body.add_freejoint(name=self.name)
         body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname="dish", material="ivory", mass=0.0, **_SEEN)
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_CYLINDER,
@@ -163,6 +163,8 @@ class Button:
             limited=True,
             stiffness=[400.0, 0.0, 0.0],
             springref=0.002,  # preload
+            armature=0.2,  # soft constraints of a light part give way under a finger's push
+            solref_limit=[0.004, 1.0],
             damping=[5.0, 0.0, 0.0],
         )
         cap.add_geom(
@@ -173,7 +175,7 @@ class Button:
         stop = (BUTTON_CAP_M - BUTTON_TRAVEL_M) / 2
         cap.add_geom(
             type=cylinder, pos=[0, 0, BUTTON_CAP_M - stop], size=[BUTTON_CAP_RADIUS_M, stop, 0], mass=0.03,
-            **_COLLISION,
+            solref=[0.004, 1.0], solimp=[0.97, 0.99, 0.001, 0.5, 2.0], **_COLLISION,
         )  # fmt: skip
 
 

@@ -9,6 +9,12 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.types import F32, U8
 
+GLANCING_SLOPE = 4.0
+"""Surfaces seen more edge-on than this (76 degrees) begin to be lost."""
+
+JUMP_SLOPE = 8.0
+"""Steeper than this (83 degrees) is taken for a jump between two surfaces."""
+
 
 @dataclass(frozen=True)
 class SensorConfig:
@@ -32,52 +38,53 @@ class SensorConfig:
 
 
 class Sensor:
-    """Applies the defects; the same seed gives the same noise."""
+    """Applies the defects. The noise of an image depends on the scene's seed and the image's stamp alone."""
 
-    def __init__(self, config: SensorConfig, seed: int) -> None:
+    def __init__(self, config: SensorConfig, focal_px: float, seed: int) -> None:
         self.config = config
-        self._rng = np.random.default_rng([seed, 0x5E])
-        self._balance = self._rng.normal(1.0, config.white_balance_jitter, 3)
+        self._focal_px = focal_px
+        self._seed = seed
+        self._balance = self._random(0).normal(1.0, config.white_balance_jitter, 3)
 
-    def __call__(self, rgb: U8, depth_m: F32) -> tuple[U8, F32]:
+    def __call__(self, rgb: U8, depth_m: F32, stamp_ns: int) -> tuple[U8, F32]:
         """An image as this camera would give it; NaN depth where it measures nothing.
 
         Args:
             rgb: (H, W, 3) ideal colour.
             depth_m: (H, W) ideal depth; infinite where nothing is.
+            stamp_ns: Time of exposure, over 0.
         """
         if not self.config.enabled:
             return rgb, np.where(depth_m <= self.config.max_range_m, depth_m, np.float32(np.nan))
-        return self._colour(rgb), self._depth(rgb, depth_m)
+        random = self._random(stamp_ns)
+        return self._colour(rgb, random), self._depth(rgb, depth_m, random)
 
-    def _colour(self, rgb: U8) -> U8:
-        gain = self._balance * self._rng.normal(1.0, self.config.exposure_jitter)
-        noise = self._rng.normal(0.0, self.config.colour_noise, rgb.shape).astype(np.float32)
-        return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255).astype(np.uint8)
+    def _random(self, stamp_ns: int) -> np.random.Generator:
+        return np.random.default_rng([self._seed, stamp_ns])
 
-    def _depth(self, rgb: U8, depth_m: F32) -> F32:
+    def _colour(self, rgb: U8, random: np.random.Generator) -> U8:
+        config = self.config
+        gain = (self._balance * random.normal(1.0, config.exposure_jitter)).astype(np.float32)
+        noise = random.standard_normal(rgb.shape, dtype=np.float32) * np.float32(config.colour_noise)
+        return np.clip(rgb * gain + noise, 0, 255).astype(np.uint8)
+
+    def _depth(self, rgb: U8, depth_m: F32, random: np.random.Generator) -> F32:
         config = self.config
         near = np.where(depth_m <= config.max_range_m, depth_m, np.float32(config.max_range_m))
-        jump, tilt = _steepness(near)
-        edge = config.edge_holes * jump
+        slope = surface_slope(near, self._focal_px)
+        edge = config.edge_holes * (slope > JUMP_SLOPE)
         dark = config.dark_holes * np.clip(1.0 - rgb.max(axis=2) / 40.0, 0.0, 1.0)
-        glancing = config.glancing_holes * tilt
-        lost = self._rng.random(depth_m.shape, dtype=np.float32) < np.maximum(np.maximum(edge, dark), glancing)
-        noise = self._rng.standard_normal(depth_m.shape, dtype=np.float32)
+        glancing = config.glancing_holes * np.clip(slope / GLANCING_SLOPE - 1.0, 0.0, 1.0)
+        lost = random.random(depth_m.shape, dtype=np.float32) < np.maximum(np.maximum(edge, dark), glancing)
+        noise = random.standard_normal(depth_m.shape, dtype=np.float32)
         seen = depth_m + config.depth_noise * near**2 * noise
         if config.quantum_m > 0.0:
             seen = np.rint(seen / config.quantum_m) * np.float32(config.quantum_m)
         return np.where(lost | (depth_m > config.max_range_m), np.nan, seen).astype(np.float32)
 
 
-def _steepness(depth_m: F32) -> tuple[F32, F32]:
-    """Where depth jumps between neighbours (0 or 1), and how edge-on a surface is seen (0..1).
-
-    The depth step between neighbouring pixels over the width of a pixel at that depth is the tangent of
-    the angle between the viewing ray and the surface's normal, whatever the distance.
-    """
+def surface_slope(depth_m: F32, focal_px: float) -> F32:
+    """(H, W) tangent of the angle between viewing ray and surface normal: depth step per width of a pixel there."""
     step_v, step_u = np.gradient(depth_m)
-    step = np.hypot(step_u, step_v) / depth_m
-    jump = (step > 0.012).astype(np.float32)
-    tilt = np.clip((step - 0.006) / 0.006, 0.0, 1.0) * (1.0 - jump)
-    return jump, tilt.astype(np.float32)
+    slope: F32 = np.hypot(step_u, step_v) * np.float32(focal_px) / depth_m
+    return slope
