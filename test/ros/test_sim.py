@@ -125,6 +125,17 @@ def test_a_start_elsewhere_does_not_jump(bench):
     assert bench.stands_still(0.2)
 
 
+def test_tolerances_of_a_goal_are_kept(bench):
+    bench.reset()
+    strict = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(path_tolerance_rad=1e-5))
+    with pytest.raises(StageError) as error:
+        strict.follow(path_to(HOME_Q_RAD + 0.6 * JOINT1, 1.0), CancelToken())
+    assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+    assert "code -4" in error.value.sentence
+    assert "panda_joint1" in error.value.sentence
+    assert bench.stands_still(0.2)
+
+
 def test_a_collision_ends_with_a_reflex(bench):
     """Straight down into the table: the arm notices, stops by itself and tells why."""
     bench.reset(distractors=0)

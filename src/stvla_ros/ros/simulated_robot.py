@@ -12,6 +12,7 @@ from control_msgs.action import FollowJointTrajectory
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import MotionProgress, MotionState
+from stvla_ros.sim import controller
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.controller import Goal, GoalStatus
 from stvla_ros.types import F64, JointPath, RobotState
@@ -109,13 +110,13 @@ class SimulatedArm:
             time.sleep(0.002)
         with self._lock:
             if number == self._number:
-                self._begin(path)
+                self._begin(path, tolerances)
         return number
 
-    def _begin(self, path: JointPath) -> None:
+    def _begin(self, path: JointPath, t: Tolerances) -> None:
         self._started_ns = self._cell.time_ns
         try:
-            self._goal = self._cell.follow(path)
+            self._goal = self._cell.follow(path, controller.Tolerances(t.path_rad, t.goal_rad, t.goal_time_s))
         except StageError as error:
             self._refused = error
 
