@@ -132,7 +132,7 @@ def test_tolerances_of_a_goal_are_kept(bench):
         strict.follow(path_to(HOME_Q_RAD + 0.6 * JOINT1, 1.0), CancelToken())
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED
     assert "code -4" in error.value.sentence
-    assert "panda_joint1" in error.value.sentence
+    assert "panda_joint" in error.value.sentence
     assert bench.stands_still(0.2)
 
 
