@@ -1,0 +1,116 @@
+"""The whole stack under ``ros2 launch stvla_ros stvla.launch.py``; the nodes come from :mod:`stvla_ros.ros.graph`.
+
+Examples::
+
+    ros2 launch stvla_ros stvla.launch.py
+    ros2 launch stvla_ros stvla.launch.py robot:=real camera:=external params:=/path/to/cell.yaml
+    ros2 launch stvla_ros stvla.launch.py mode:=composed planner:=colour
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
+from launch.events.process import ProcessExited
+from launch.substitutions import EnvironmentVariable, LaunchConfiguration
+from launch_ros.actions import Node
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError
+from stvla_ros.ros import graph
+
+FROM_FILE = "as in the parameter file"
+WRONG_PARAMETERS = 2
+
+
+def generate_launch_description() -> LaunchDescription:
+    """Arguments, environment, and the nodes that they choose."""
+    profile = graph.middleware_profile()
+    environment = [
+        SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", EnvironmentVariable(name, default_value=str(profile)))
+        for name in ["FASTRTPS_DEFAULT_PROFILES_FILE"]
+        if profile is not None
+    ]
+    return LaunchDescription([*_arguments(), *environment, OpaqueFunction(function=_nodes)])
+
+
+def _arguments() -> list[DeclareLaunchArgument]:
+    backends = [
+        DeclareLaunchArgument(
+            kind,
+            default_value="",
+            choices=["", *registry.names(kind)],
+            description=f"{kind} backend; empty: {FROM_FILE}",
+        )
+        for kind in graph.BACKEND_PARAMETER
+    ]
+    return [
+        DeclareLaunchArgument("robot", default_value="sim", choices=list(graph.ROBOTS), description="which robot"),
+        DeclareLaunchArgument(
+            "camera",
+            default_value="auto",
+            choices=list(graph.CAMERAS),
+            description="auto: the simulator's, or a driver's; recorded: replay; external: a driver started elsewhere",
+        ),
+        *backends,
+        DeclareLaunchArgument(
+            "mode",
+            default_value="separate",
+            choices=list(graph.MODES),
+            description="a process per node, or planner, guidance, policy and task in one",
+        ),
+        DeclareLaunchArgument("params", default_value="", description="parameter file; empty: config/stvla.yaml"),
+    ]
+
+
+def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    """One process per entry of the shared list."""
+
+    def value(name: str) -> str:
+        return LaunchConfiguration(name).perform(context)
+
+    options = graph.GraphOptions(
+        robot=value("robot"),
+        camera=value("camera"),
+        mode=value("mode"),
+        params=Path(value("params")).expanduser() if value("params") else None,
+        backends={kind: value(kind) or None for kind in graph.BACKEND_PARAMETER},
+    )
+    try:
+        return [entity for spec in graph.processes(options) for entity in _process(options, spec)]
+    except ConfigError as error:
+        raise RuntimeError(str(error)) from error
+
+
+def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
+    """A node that is started again when it dies; wrong parameters end the launch instead.
+
+    The node gets no name: that would rename every node of a composed process.
+    """
+    node = Node(
+        package="stvla_ros",
+        executable=spec.executable,
+        ros_arguments=graph.ros_arguments(options, spec),
+        output="screen",
+        respawn=spec.respawn,
+        respawn_delay=graph.RESPAWN_DELAY_S,
+    )
+
+    def look(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
+        if event.returncode != WRONG_PARAMETERS:
+            return []
+        reason = f"{spec.name} refused its parameters"
+        return [LogInfo(msg=reason), EmitEvent(event=Shutdown(reason=reason))]
+
+    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=look))]

@@ -1,0 +1,164 @@
+"""The one list of nodes: ``stvla up`` and ``launch/stvla.launch.py`` start what stands here.
+
+Imports neither rclpy nor a stage, so that reading it costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError, check_range, closest, read_parameters
+
+ROBOTS = ("sim", "real")
+MODES = ("separate", "composed")
+CAMERAS = ("auto", "recorded", "external")
+"""auto: the simulator's with robot sim, else external; recorded: replay a recording; external: a driver started
+elsewhere, e.g. realsense-ros."""
+
+BACKEND_PARAMETER = {
+    "planner": ("planner", "backend"),
+    "segmenter": ("guidance", "segmenter"),
+    "policy": ("policy", "backend"),
+    "motion": ("executor", "motion"),
+}
+"""Kind of backend -> the node and the parameter that choose it."""
+
+BRAIN = ("planner", "guidance", "policy", "task")
+"""Nodes that mode ``composed`` puts into one process."""
+
+RESPAWN_DELAY_S = 2.0
+"""Longer than the heartbeat timeout, so that everybody notices a loss before the node is back."""
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One process.
+
+    Attributes:
+        name: What it is called in logs.
+        module: For ``python -m``.
+        executable: For ``ros2 run stvla_ros`` and launch.
+        nodes: Names of the ROS nodes in it, as parameter files and heartbeats have them.
+        respawn: Start it again when it dies.
+    """
+
+    name: str
+    module: str
+    executable: str
+    nodes: tuple[str, ...]
+    respawn: bool = True
+
+
+def _node(name: str) -> NodeSpec:
+    return NodeSpec(name, f"stvla_ros.nodes.{name}", name, (name,))
+
+
+SIM, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK = map(
+    _node, ("sim", "camera", "planner", "guidance", "policy", "executor", "task")
+)
+COMPOSED = NodeSpec("composed", "stvla_ros.nodes.composed", "composed", BRAIN)
+NODES = (SIM, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK)
+
+
+@dataclass(frozen=True)
+class GraphOptions:
+    """What to start.
+
+    Attributes:
+        robot: sim or real.
+        camera: See :data:`CAMERAS`.
+        mode: A process per node, or the brain's nodes in one.
+        params: Parameter file; None: the one that comes with the package.
+        backends: Kind -> name; None or missing: as in the parameter file.
+        overrides: Further parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``.
+    """
+
+    robot: str = "sim"
+    camera: str = "auto"
+    mode: str = "separate"
+    params: Path | None = None
+    backends: Mapping[str, str | None] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+
+
+def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
+    """The processes of a stack, in the order in which they start.
+
+    Raises:
+        ConfigError: An option has an unknown value.
+    """
+    check_range({"choices": ROBOTS}, options.robot, "robot")
+    check_range({"choices": MODES}, options.mode, "mode")
+    check_range({"choices": CAMERAS}, options.camera, "camera")
+    robot = (SIM,) if options.robot == "sim" else ()
+    camera = (CAMERA,) if options.camera == "recorded" else ()
+    brain = (PLANNER, GUIDANCE, POLICY, TASK) if options.mode == "separate" else (COMPOSED,)
+    return (*robot, *camera, EXECUTOR, *brain)
+
+
+def node_names(options: GraphOptions) -> tuple[str, ...]:
+    """Names of the ROS nodes that will send heartbeats."""
+    return tuple(name for process in processes(options) for name in process.nodes)
+
+
+def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
+    """What follows ``--ros-args`` on the command line of a process.
+
+    Raises:
+        ConfigError: The parameter file is wrong or names an unknown node; an unknown backend or node in an option.
+    """
+    file = options.params or default_parameters()
+    check_parameter_file(file)
+    chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in BACKEND_PARAMETER.items()}
+    for kind, name in options.backends.items():
+        if name is not None:
+            check_range({"choices": registry.names(kind)}, name, kind)
+    arguments = ["--params-file", str(file)]
+    for dotted, value in {**chosen, **options.overrides}.items():
+        node, _, parameter = dotted.partition(".")
+        check_range({"choices": _KNOWN}, node, f"parameter {dotted}")
+        if node in process.nodes and value is not None:
+            arguments += ["-p", f"{node}:{parameter}:={value}"]
+    if "sim" in process.nodes and options.camera in ("recorded", "external"):
+        arguments += ["-p", "sim:camera:=unused/camera"]
+    return arguments
+
+
+def check_parameter_file(file: Path) -> None:
+    """Raises ConfigError when the file is unreadable or names a node that there is not (ROS would pass over it)."""
+    for name in read_parameters(file):
+        if name.strip("*/") and name not in _KNOWN:
+            raise ConfigError(f"{file}: no node '{name}'.{closest(name, _KNOWN)}")
+
+
+_KNOWN = tuple(name for process in NODES for name in process.nodes)
+
+
+def default_parameters() -> Path:
+    """``config/stvla.yaml`` of the source tree, or of the installed package.
+
+    Raises:
+        ConfigError: Neither is there.
+    """
+    return _shared("config/stvla.yaml")
+
+
+def middleware_profile() -> Path | None:
+    """``config/fastdds.xml``, which makes room for images in shared memory; None where it is not installed."""
+    try:
+        return _shared("config/fastdds.xml")
+    except ConfigError:
+        return None
+
+
+def _shared(name: str) -> Path:
+    root = Path(__file__).resolve().parents[3]
+    candidates = [root / name]
+    candidates += [prefix / "share" / "stvla_ros" / name for prefix in Path(__file__).resolve().parents]
+    for path in candidates:
+        if path.is_file():
+            return path
+    raise ConfigError(f"{name}: not found in {root} nor in share/stvla_ros of the installation.")

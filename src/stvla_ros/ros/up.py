@@ -1,0 +1,306 @@
+"""Starts the graph without ``ros2 launch``: a process per node, prefixed logs, respawn, and no orphans.
+
+    with Stack(GraphOptions(mode="composed")) as stack:
+        stack.wait_ready(30.0)
+        ...
+
+Every node asks the kernel for SIGTERM at the supervisor's death (:func:`stvla_ros.ros.run.end_with_supervisor`).
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO
+
+from stvla_ros.config import ConfigError
+from stvla_ros.ros.graph import (
+    RESPAWN_DELAY_S,
+    GraphOptions,
+    NodeSpec,
+    middleware_profile,
+    node_names,
+    processes,
+    ros_arguments,
+)
+
+SUPERVISOR = "STVLA_SUPERVISOR_PID"
+WRONG_PARAMETERS = 2
+MAX_DELAY_S = 16.0
+STEADY_S = 30.0
+"""A node that ran for so long starts again with the shortest delay."""
+STOP_S = 2.5
+COLOURS = (36, 32, 33, 35, 34, 96, 92, 93)
+
+Say = Callable[[str, str], None]
+"""Takes a process's name and one line of its output."""
+
+
+@dataclass
+class _Child:
+    """One process and its fate."""
+
+    spec: NodeSpec
+    command: list[str]
+    log: IO[bytes] | None
+    popen: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    delay_s: float = RESPAWN_DELAY_S
+    due: float = 0.0
+    last_line: str = ""
+    rest: bytes = field(default=b"")
+
+
+class Stack:
+    """The graph's processes, supervised by a thread.
+
+    Args:
+        options: What to start.
+        logs: Folder for one log file per process; None: no files.
+        say: Where lines go; default: stdout with the process's name in front.
+        env: Further environment variables of the nodes.
+
+    Raises:
+        ConfigError: An option or the parameter file is wrong.
+    """
+
+    def __init__(
+        self,
+        options: GraphOptions | None = None,
+        logs: Path | None = None,
+        say: Say | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self.options = options or GraphOptions()
+        self.failure: str | None = None
+        """Why the stack ended by itself: a node refused its parameters."""
+        self._say = say or _printer(processes(self.options))
+        self._env = {**os.environ, **_environment(), **(env or {})}
+        if logs is not None:
+            logs.mkdir(parents=True, exist_ok=True)
+        self._children = [
+            _Child(spec, _command(self.options, spec), (logs / f"{spec.name}.log").open("ab") if logs else None)
+            for spec in processes(self.options)
+        ]
+        self._selector = selectors.DefaultSelector()
+        self._stop = threading.Event()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._supervise, name="supervisor")
+
+    def __enter__(self) -> Stack:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start all processes."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End all processes: SIGINT, and SIGKILL for those still there after 2.5 s. May be called twice."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Sleep until the stack has ended by itself or was stopped; False on timeout."""
+        return self._ended.wait(timeout_s)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Sleep until every node sends heartbeats.
+
+        Raises:
+            ConfigError: A node refused its parameters; the sentence is its own.
+            ConnectionError: Some node did not come up in time.
+        """
+        from stvla_ros.ros.client import wait_for_nodes
+
+        names = node_names(self.options)
+        missing = wait_for_nodes(names, timeout_s, lambda: self._ended.is_set())
+        if self.failure is not None:
+            raise ConfigError(self.failure)
+        if missing:
+            raise ConnectionError(f"Not up within {timeout_s:g} s: {', '.join(missing)}. Look at the log.")
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of those that run."""
+        return {c.spec.name: c.popen.pid for c in self._children if c.popen and c.popen.poll() is None}
+
+    # --- the supervisor's thread: it alone starts processes, for they are bound to its life ------------------------
+
+    def _supervise(self) -> None:
+        try:
+            for child in self._children:
+                self._start(child)
+            while not self._stop.is_set():
+                self._pump(0.1)
+                for child in self._children:
+                    self._look_after(child)
+        finally:
+            self._end()
+            self._ended.set()
+
+    def _start(self, child: _Child) -> None:
+        child.popen = subprocess.Popen(
+            child.command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=self._env,
+            process_group=0,  # Ctrl-C in the terminal is for the supervisor, which ends the nodes in order
+        )
+        child.started, child.rest = time.monotonic(), b""
+        assert child.popen.stdout is not None
+        os.set_blocking(child.popen.stdout.fileno(), False)
+        self._selector.register(child.popen.stdout, selectors.EVENT_READ, child)
+
+    def _look_after(self, child: _Child) -> None:
+        """Start a dead process again, later each time; end everything when it refused its parameters."""
+        if child.popen is None:
+            if time.monotonic() >= child.due:
+                self._start(child)
+            return
+        code = child.popen.poll()
+        if code is None:
+            return
+        self._drain(child)
+        if code == WRONG_PARAMETERS:
+            self.failure = child.last_line or f"{child.spec.name} refused its parameters."
+            self._stop.set()
+        elif child.spec.respawn:
+            steady = time.monotonic() - child.started > STEADY_S
+            child.delay_s = RESPAWN_DELAY_S if steady else child.delay_s
+            self._tell(child, f"ended with {_how(code)}; it starts again in {child.delay_s:g} s")
+            child.due, child.popen = time.monotonic() + child.delay_s, None
+            child.delay_s = min(2 * child.delay_s, MAX_DELAY_S)
+
+    def _pump(self, timeout_s: float) -> None:
+        if not self._selector.get_map():
+            time.sleep(timeout_s)
+            return
+        for key, _ in self._selector.select(timeout_s):
+            self._read(key.data)
+
+    def _read(self, child: _Child) -> bool:
+        """Take what the process has written; False at the end of its output."""
+        assert child.popen is not None and child.popen.stdout is not None
+        try:
+            chunk = os.read(child.popen.stdout.fileno(), 65536)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            return False
+        if child.log is not None:
+            child.log.write(chunk)
+            child.log.flush()
+        *lines, child.rest = (child.rest + chunk).split(b"\n")
+        for line in lines:
+            self._tell(child, line.decode(errors="replace"), logged=True)
+        return True
+
+    def _drain(self, child: _Child) -> None:
+        """The last words of a process that has ended."""
+        assert child.popen is not None and child.popen.stdout is not None
+        while self._read(child):
+            pass
+        if child.rest:
+            self._tell(child, child.rest.decode(errors="replace"), logged=True)
+        self._selector.unregister(child.popen.stdout)
+        child.popen.stdout.close()
+
+    def _tell(self, child: _Child, line: str, logged: bool = False) -> None:
+        child.last_line = line.strip() or child.last_line
+        if child.log is not None and not logged:
+            child.log.write(f"{line}\n".encode())
+            child.log.flush()
+        self._say(child.spec.name, line)
+
+    def _end(self) -> None:
+        """Executor and task first get the word, while the robot's node still lives; all are gone at the end."""
+        running = [c for c in self._children if c.popen is not None and c.popen.poll() is None]
+        for child in reversed(running):
+            assert child.popen is not None
+            child.popen.send_signal(signal.SIGINT)
+        end = time.monotonic() + STOP_S
+        while time.monotonic() < end and any(c.popen and c.popen.poll() is None for c in running):
+            self._pump(0.02)
+        for child in running:
+            assert child.popen is not None
+            if child.popen.poll() is None:
+                self._tell(child, "did not end in time: killed")
+                child.popen.kill()
+            child.popen.wait()
+        for child in self._children:
+            if child.popen is not None and child.popen.stdout is not None and not child.popen.stdout.closed:
+                self._drain(child)
+            if child.log is not None:
+                child.log.close()
+
+
+def up(options: GraphOptions, logs: Path | None = None) -> int:
+    """Start a stack and keep it until SIGINT or SIGTERM.
+
+    Returns:
+        0 after a signal. Raises ConfigError when a node refused its parameters.
+    """
+    stack = Stack(options, logs)
+    received: list[int] = []
+    previous = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with stack:
+            while not received and not stack.wait(0.1):
+                pass
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if stack.failure is not None:
+        raise ConfigError(stack.failure)
+    return 0
+
+
+def _command(options: GraphOptions, spec: NodeSpec) -> list[str]:
+    return [sys.executable, "-m", spec.module, "--ros-args", *ros_arguments(options, spec)]
+
+
+def _environment() -> dict[str, str]:
+    """What the nodes need besides the caller's environment."""
+    wanted = {
+        SUPERVISOR: str(os.getpid()),
+        "PYTHONUNBUFFERED": "1",
+        "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "OPENBLAS_NUM_THREADS": os.environ.get("OPENBLAS_NUM_THREADS", "1"),
+    }
+    profile = middleware_profile()
+    if profile is not None and "FASTRTPS_DEFAULT_PROFILES_FILE" not in os.environ:
+        wanted["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(profile)
+    return wanted
+
+
+def _printer(specs: tuple[NodeSpec, ...]) -> Say:
+    width = max(len(spec.name) for spec in specs)
+    number = {spec.name: i for i, spec in enumerate(specs)}
+    colour = sys.stdout.isatty()
+
+    def say(name: str, line: str) -> None:
+        head = f"{name:<{width}} |"
+        if colour:
+            head = f"\x1b[{COLOURS[number[name] % len(COLOURS)]}m{head}\x1b[0m"
+        print(head, line, flush=True)
+
+    return say
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
