@@ -134,8 +134,8 @@ def test_physics_rendering_and_resets_run_side_by_side(small: Cell) -> None:
         turns = [pool.submit(small.advance, 0.05) for _ in range(10)]
         resets = [pool.submit(small.reset, "pick_place", seed) for seed in range(5)]
         assert all(job.result() == 240 for job in looks)
-        for job in (*turns, *resets):
-            job.result()
+        assert [job.result() for job in turns] == [None] * len(turns)
+        assert all(job.result().startswith("Put the") for job in resets)
 
 
 def test_close_twice_is_fine_and_rendering_afterwards_is_refused() -> None:

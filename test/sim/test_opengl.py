@@ -4,6 +4,7 @@ import ctypes.util
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,7 +13,7 @@ from stvla_ros.sim import opengl
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No remembered choice, no choice in the environment."""
     opengl.choose_backend.cache_clear()
     monkeypatch.delenv("MUJOCO_GL", raising=False)

@@ -267,7 +267,7 @@ class Cell:
         self._data.ctrl[self._arm_ctrl] = q + ARM_KD_S * dq
         travel = self.config.gripper_speed_m_s * (self._now_s - self._grip_from_s)
         change = self._grip_m - self._grip_from_m
-        width = self._grip_from_m + np.clip(change, -travel, travel)
+        width = self._grip_from_m + max(-travel, min(travel, change))
         self._data.ctrl[self._grip_ctrl] = width / 2
 
     def _observe(self) -> None:

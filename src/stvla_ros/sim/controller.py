@@ -7,6 +7,7 @@ safe: the cell calls it under its lock.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
 
@@ -238,11 +239,12 @@ def interpolate(path: JointPath, t: float) -> tuple[F64, F64, F64]:
         return path.q_rad[-1], zero, zero
     if t <= times[0]:
         return path.q_rad[0], path.dq_rad_s[0], zero
-    i = int(np.searchsorted(times, t, side="right")) - 1
+    i = bisect_right(times, t) - 1
     h = times[i + 1] - times[i]
     s = (t - times[i]) / h
     q0, q1, v0, v1 = path.q_rad[i], path.q_rad[i + 1], path.dq_rad_s[i] * h, path.dq_rad_s[i + 1] * h
-    a, b = 2 * (q0 - q1) + v0 + v1, 3 * (q1 - q0) - 2 * v0 - v1
+    change = q1 - q0
+    a, b = v0 + v1 - 2 * change, 3 * change - 2 * v0 - v1
     q = ((a * s + b) * s + v0) * s + q0
     return q, ((3 * a * s + 2 * b) * s + v0) / h, (6 * a * s + 2 * b) / (h * h)
 
