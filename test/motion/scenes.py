@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import mujoco
 import numpy as np
 from tabletop import Box, Scene, front_camera
 
 from stvla_ros.description.panda import BASE_LINK
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
-from stvla_ros.types import CollisionWorld, RgbdFrame
+from stvla_ros.types import Camera, CollisionWorld, RgbdFrame
 
 
-def box(x: float, y: float, z: float, sx: float, sy: float, sz: float) -> Box:
-    """An axis-parallel box by its centre and edges."""
-    return Box((x, y, z), (sx, sy, sz), 0.0, (0.5, 0.5, 0.5))
+def box(x: float, y: float, z: float, sx: float, sy: float, sz: float, yaw: float = 0.0) -> Box:
+    """A box by its centre and edges."""
+    return Box((x, y, z), (sx, sy, sz), yaw, (0.5, 0.5, 0.5))
 
 
-def depth_image(boxes: list[Box], stamp_ns: int = 0) -> RgbdFrame:
-    """What the front camera sees of boxes on a table; the robot is not drawn."""
-    return Scene(list(boxes)).render(front_camera(320, 240), stamp_ns=stamp_ns)[0]
+def depth_image(boxes: list[Box], stamp_ns: int = 0, camera: Camera | None = None) -> RgbdFrame:
+    """What a camera (else the front camera) sees of boxes on a table; the robot is not drawn."""
+    return Scene(list(boxes)).render(camera or front_camera(320, 240), stamp_ns=stamp_ns)[0]
 
 
 def world(boxes: list[Box], size_m: float = 0.01) -> CollisionWorld:
@@ -56,7 +58,7 @@ class Judge:
         return bool(self._data.ncon == 0)
 
     def path_free(self, q_rad: np.ndarray, step_rad: float = 0.02, gripper_m: float = 0.08) -> bool:
-        for a, b in zip(q_rad[:-1], q_rad[1:], strict=True):
+        for a, b in pairwise(q_rad):
             count = max(1, int(np.ceil(np.abs(b - a).max() / step_rad)))
             if not all(self.free(a + s * (b - a), gripper_m) for s in np.linspace(0, 1, count + 1)):
                 return False

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
@@ -43,7 +45,7 @@ def test_polylines_stay_on_their_segments() -> None:
     path = timing.time_polyline(waypoints, timing.panda_limits())
     for q in path.q_rad:
         distances = []
-        for a, b in zip(waypoints[:-1], waypoints[1:], strict=True):
+        for a, b in pairwise(waypoints):
             s = np.clip((q - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
             distances.append(np.abs(a + s * (b - a) - q).max())
         assert min(distances) < 1e-9

@@ -21,7 +21,9 @@ class VoxelConfig:
 
     size_m: float = param(0.01, "edge of a voxel [m]", ge=0.004, le=0.05)
     floor_m: float = param(0.006, "points lower than this above the table are the table [m]", ge=0.0, le=0.05)
-    least_points: int = param(3, "image points that make a voxel occupied (fewer are noise)", ge=1, le=50)
+    least_share: float = param(
+        0.25, "seen share of a voxel's face that makes it occupied (less is noise)", ge=0.0, le=1.0
+    )
     stride_px: int = param(2, "every how many-th pixel is used in both directions", ge=1, le=8)
     self_margin_m: float = param(0.02, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
     column_fill: bool = param(True, "everything below a seen surface is occupied (one camera sees no back sides)")
@@ -38,15 +40,19 @@ _BETWEEN_FINGERS = Box(pose(np.eye(3), [0.0, 0.0, -0.01]), np.array([0.10, 0.08,
 """In the tool frame: what lies here when the hand is at its target is meant to be grasped."""
 
 
-def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> F32:
-    """(N, 3) points of the frame above the table, without the robot and what is between its fingers.
+def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> tuple[F32, F32]:
+    """Points of the frame above the table, without the robot and what is between its fingers.
 
     Args:
         frame: RGB-D image with the camera's pose.
         robot: State of the arm at about the image's time.
         config: Settings.
+
+    Returns:
+        (N, 3) points in the base frame, and (N,) the area in m^2 that each stands for if seen square on.
     """
-    points = cloud(frame)[:, :: config.stride_px, :: config.stride_px]
+    every = slice(None, None, config.stride_px)
+    points = cloud(frame)[:, every, every]
     table = fit_table(points)
     height = table.height(points)
     low, high = (np.array(v, dtype=np.float32)[:, None, None] for v in (LOW_M, HIGH_M))
@@ -54,18 +60,22 @@ def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) ->
     if may_hold(robot):
         keep &= ~held_pixels(points, robot)
     seen = np.ascontiguousarray(points[:, keep].T)
-    return seen[~robot_mask(seen, robot.q_rad, robot.gripper_m, config.self_margin_m)]
+    pixel = config.stride_px**2 / (frame.camera.K[0, 0] * frame.camera.K[1, 1])
+    areas = (frame.depth_m[every, every][keep] ** 2 * pixel).astype(np.float32)
+    others = ~robot_mask(seen, robot.q_rad, robot.gripper_m, config.self_margin_m)
+    return seen[others], areas[others]
 
 
-def voxelise(points_m: F32, config: VoxelConfig, floor_z_m: float = 0.0) -> F32:
+def voxelise(points_m: F32, areas_m2: F32, config: VoxelConfig, floor_z_m: float = 0.0) -> F32:
     """(V, 3) centres of occupied voxels, aligned to multiples of the edge.
 
     With column fill, every column is full from its highest occupied voxel down to ``floor_z_m``.
     """
     if not len(points_m):
         return np.empty((0, 3), dtype=np.float32)
-    index, counts = np.unique(np.floor(points_m / config.size_m).astype(np.int64), axis=0, return_counts=True)
-    index = index[counts >= config.least_points]
+    index, which = np.unique(np.floor(points_m / config.size_m).astype(np.int64), axis=0, return_inverse=True)
+    seen = np.bincount(which.reshape(-1), weights=areas_m2)
+    index = index[seen >= config.least_share * config.size_m**2]
     if config.column_fill and len(index):
         index = _filled(index, int(np.floor(floor_z_m / config.size_m)))
     return ((index + 0.5) * config.size_m).astype(np.float32)
@@ -106,8 +116,8 @@ class DepthScene:
 
     @staticmethod
     def from_frame(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> DepthScene:
-        points = obstacle_points(frame, robot, config)
-        return DepthScene(points, voxelise(points, config), config)
+        points, areas = obstacle_points(frame, robot, config)
+        return DepthScene(points, voxelise(points, areas, config), config)
 
     def world(
         self, touched: tuple[F64, ...] = (), held: Box | None = None, holding: tuple[F64, ...] = ()

@@ -1,0 +1,299 @@
+"""The executor on an arm without physics: order of events, straight contact, and one real situation per failure."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pytest
+from motion.scenes import box, depth_image
+from tabletop import Box as Thing
+from tabletop import look_at
+
+from stvla_ros.config import ConfigError, build
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.se3 import pose, tool_down
+from stvla_ros.motion.collision import VoxelConfig
+from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.motion.planning import PlannerConfig
+from stvla_ros.motion.roboplan import RoboplanPlanner
+from stvla_ros.robot.fake import FakeRobot, FakeRobotConfig
+from stvla_ros.types import F64, Camera, JointPath, Keypose, MotionRequest, Outcome, RobotState
+
+BLOCK = box(0.5, 0.1, 0.02, 0.04, 0.04, 0.04)
+ACROSS = -np.pi / 2  # the hand as at home
+
+
+@dataclass
+class Bench:
+    """An executor, its robot, and a note of what was planned and done."""
+
+    held_width_m: float = 0.0
+    real_time: bool = False
+    config: ExecutorConfig = field(default_factory=ExecutorConfig)
+    things: list[Thing] = field(default_factory=lambda: [BLOCK])
+    camera: Camera | None = None
+
+    def __post_init__(self) -> None:
+        self.robot = FakeRobot(FakeRobotConfig(real_time=self.real_time, held_width_m=self.held_width_m))
+        self.inner = RoboplanPlanner(PlannerConfig())
+        self.requests: list[MotionRequest] = []
+        self.log: list[str] = []
+        self.paths: list[JointPath] = []
+        self.executor = PlannedExecutor(self, self, self.config)
+        self.cancel = CancelToken()
+
+    def plan(self, request: MotionRequest) -> JointPath:
+        path = self.inner.plan(request)
+        self.requests.append(request)
+        return path
+
+    def state(self) -> RobotState:
+        return self.robot.state()
+
+    def follow(self, path: JointPath, cancel: CancelToken) -> None:
+        self.log.append("move")
+        self.paths.append(path)
+        self.robot.follow(path, cancel)
+
+    def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
+        self.log.append("open" if width_m > 0.04 else "close")
+        return self.robot.move_gripper(width_m, cancel)
+
+    def stop(self) -> None:
+        self.robot.stop()
+
+    def go(self, T: F64, is_open: bool = True, touch: bool = False) -> Outcome:
+        frame = depth_image(self.things, self.robot.state().stamp_ns, self.camera)
+        return self.executor.execute(Keypose(T, is_open, touch), frame, None, self.cancel)
+
+    def fails(self, T: F64, is_open: bool = True, touch: bool = False) -> StageError:
+        with pytest.raises(StageError) as error:
+            self.go(T, is_open, touch)
+        return error.value
+
+
+def over_block(height_m: float, yaw: float = ACROSS) -> F64:
+    return tool_down([0.5, 0.1, height_m], yaw)
+
+
+def xyz(path: JointPath) -> F64:
+    return tcp_pose(path.q_rad)[:, :3, 3]
+
+
+def test_moves_with_the_old_gripper_state_then_actuates() -> None:
+    bench = Bench(held_width_m=0.04)
+    outcome = bench.go(over_block(0.15))
+    assert outcome.ok
+    assert set(outcome.times_s) == {"motion_plan", "motion", "gripper"}
+    assert bench.log == ["move"]
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    assert bench.log == ["move", "move", "close"]
+    bench.go(over_block(0.2), is_open=False)
+    assert bench.log[3:] == ["move"]
+    np.testing.assert_allclose(bench.state().T_base_tcp, over_block(0.2), atol=1e-3)
+
+
+def test_contact_is_made_and_left_on_a_straight_line() -> None:
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)  # from home: to a pose above first
+    assert [r.straight for r in bench.requests] == [False, True]
+    down = xyz(bench.paths[-1])
+    assert np.abs(down[:, :2] - [0.5, 0.1]).max() < 5e-4
+    assert down[0, 2] == pytest.approx(0.12, abs=1e-3)
+    bench.requests.clear()
+    bench.go(tool_down([0.4, -0.2, 0.2], ACROSS), is_open=True, touch=False)
+    assert [r.straight for r in bench.requests] == [True, False]
+    up = xyz(bench.paths[-2])
+    assert np.abs(up[:, :2] - [0.5, 0.1]).max() < 5e-4
+    assert up[-1, 2] == pytest.approx(0.10, abs=1e-3)
+
+
+def test_from_right_above_the_way_down_is_one_line() -> None:
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.15))
+    bench.requests.clear()
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    assert [r.straight for r in bench.requests] == [True]
+
+
+def test_what_was_grasped_is_planned_with_until_it_is_released() -> None:
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    bench.things = []
+    bench.requests.clear()
+    bench.go(over_block(0.2), is_open=False)
+    held = bench.requests[-1].world.held
+    assert held is not None
+    assert held.size_m[1] == pytest.approx(0.04, abs=0.002)
+    assert bench.requests[-1].gripper_m == pytest.approx(0.04)
+    bench.go(tool_down([0.45, -0.2, 0.03], ACROSS), is_open=True, touch=True)
+    bench.go(tool_down([0.45, -0.2, 0.2], ACROSS), is_open=True)
+    assert bench.requests[-1].world.held is None
+
+
+def test_a_hand_turned_at_the_grasp_stays_turned_while_it_holds() -> None:
+    bench = Bench(held_width_m=0.04)
+    asked = over_block(0.02, ACROSS + np.pi)
+    bench.go(asked, is_open=False, touch=True)
+    half_turn = np.diag([-1.0, -1.0, 1.0, 1.0])
+    np.testing.assert_allclose(bench.state().T_base_tcp, asked @ half_turn, atol=1e-3)
+    bench.things = []
+    bench.go(over_block(0.2, ACROSS + np.pi + 0.4), is_open=False)
+    np.testing.assert_allclose(bench.state().T_base_tcp, over_block(0.2, ACROSS + 0.4), atol=1e-3)
+
+
+def test_exact_orientation_where_the_gripper_is_not_symmetric() -> None:
+    bench = Bench(config=ExecutorConfig(symmetric_gripper=False))
+    asked = over_block(0.2, ACROSS + 2.0)
+    bench.go(asked)
+    np.testing.assert_allclose(bench.state().T_base_tcp, asked, atol=1e-3)
+
+
+def test_pressing_with_a_closed_hand_is_no_grasp() -> None:
+    bench = Bench()
+    bench.go(over_block(0.15), is_open=False)  # closes in the air: nothing is expected between the fingers
+    assert bench.go(over_block(0.03), is_open=False, touch=True).ok
+    assert bench.log == ["move", "close", "move"]
+
+
+def test_grasp_of_nothing_is_told_and_opens_again() -> None:
+    bench = Bench()
+    error = bench.fails(over_block(0.02), is_open=False, touch=True)
+    assert error.code is OutcomeCode.GRASP_FAILED
+    assert bench.log[-2:] == ["close", "open"]
+    assert bench.state().gripper_m == pytest.approx(0.08)
+
+
+def test_object_lost_on_the_way_is_told() -> None:
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    bench.robot.config = replace(bench.robot.config, held_width_m=0.0)
+    bench.robot.move_gripper(0.0, CancelToken())  # it slips out
+    error = bench.fails(over_block(0.2), is_open=False)
+    assert error.code is OutcomeCode.GRASP_FAILED
+    assert "slipped" in error.sentence
+
+
+@pytest.mark.parametrize(
+    "T",
+    [
+        pose(np.eye(3), [np.nan, 0.0, 0.3]),
+        pose(np.diag([1.0, 1.0, -1.0]), [0.5, 0.0, 0.3]),
+        pose(2 * np.eye(3), [0.5, 0.0, 0.3]),
+        tool_down([0.5, 0.0, -0.2], 0.0),
+        tool_down([2.0, 0.0, 0.3], 0.0),
+    ],
+)
+def test_keypose_out_of_bounds(T: F64) -> None:
+    bench = Bench()
+    assert bench.fails(T).code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+    assert bench.log == []
+
+
+def test_no_ik_far_out_and_looking_up() -> None:
+    bench = Bench()
+    assert bench.fails(pose(np.eye(3), [0.8, 0.6, 0.1])).code is OutcomeCode.NO_IK
+    assert bench.log == []
+
+
+def test_collision_when_touch_is_not_allowed() -> None:
+    bench = Bench(held_width_m=0.04, things=[box(0.5, 0.1, 0.1, 0.1, 0.1, 0.2)])
+    assert bench.fails(over_block(0.15)).code is OutcomeCode.COLLISION
+    assert bench.log == []
+
+
+def test_neighbour_in_the_way_of_the_fingers_is_collision_even_with_touch() -> None:
+    walls = [box(0.5, 0.1 + side * 0.06, 0.06, 0.06, 0.04, 0.12) for side in (-1.0, 1.0)]
+    bench = Bench(held_width_m=0.04, things=[BLOCK, *walls])
+    assert bench.fails(over_block(0.02), is_open=False, touch=True).code is OutcomeCode.COLLISION
+    assert bench.go(over_block(0.02, 0.0), is_open=False, touch=True).ok  # across, the fingers have room
+
+
+def test_no_path_where_a_screen_parts_the_workspace() -> None:
+    """A screen through the base with room for the shoulder only is put up beside the arm, seen from its side."""
+    bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(column_fill=False)))
+    bench.go(tool_down([0.35, -0.4, 0.3], ACROSS))
+    screen = [box(side * 0.7, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)] + [box(0.0, 0.0, 1.0, 0.4, 0.02, 0.6)]
+    K = np.array([[170.0, 0, 159.5], [0, 170.0, 119.5], [0, 0, 1]])
+    bench.things, bench.camera = screen, Camera(K, 320, 240, look_at((0.2, -1.5, 1.2), (0.1, 0.0, 0.6)))
+    bench.log.clear()
+    assert bench.fails(tool_down([0.35, 0.4, 0.3], ACROSS)).code is OutcomeCode.NO_PATH
+    assert bench.log == []
+
+
+def test_old_image_is_refused() -> None:
+    bench = Bench()
+    bench.go(over_block(0.2))
+    bench.go(tool_down([0.4, -0.2, 0.2], ACROSS))
+    frame = depth_image([BLOCK], bench.robot.state().stamp_ns - 3_000_000_000)
+    with pytest.raises(StageError) as error:
+        bench.executor.execute(Keypose(over_block(0.2), True), frame, None, CancelToken())
+    assert error.value.code is OutcomeCode.STALE_IMAGE
+
+
+def test_an_arm_that_is_held_back_is_told() -> None:
+    bench = Bench()
+    bench.follow = lambda path, cancel: None  # type: ignore[method-assign]
+    assert bench.fails(over_block(0.2)).code is OutcomeCode.CONTROLLER_FAILED
+
+
+def test_cancel_before_the_start_does_nothing() -> None:
+    bench = Bench()
+    bench.cancel.cancel()
+    assert bench.fails(over_block(0.2)).code is OutcomeCode.CANCELED
+    assert bench.log == []
+
+
+def test_cancel_during_planning_keeps_the_arm_still() -> None:
+    bench = Bench()
+    inner = bench.inner.plan
+    bench.inner.plan = lambda r: (bench.cancel.cancel(OutcomeCode.PREEMPTED, "A new goal."), inner(r))[1]  # type: ignore[method-assign]
+    assert bench.fails(over_block(0.2)).code is OutcomeCode.PREEMPTED
+    assert bench.log == []
+    np.testing.assert_array_equal(bench.state().q_rad, HOME_Q_RAD)
+
+
+@pytest.mark.parametrize("after_s", [0.05, 0.3, 0.6])
+def test_cancel_during_motion_stops_at_once(after_s: float) -> None:
+    bench = Bench(real_time=True)
+    moving = threading.Event()
+    follow = bench.robot.follow
+    bench.robot.follow = lambda path, cancel: (moving.set(), follow(path, cancel))[1]  # type: ignore[method-assign]
+    canceled_at: list[float] = []
+
+    def operator() -> None:
+        assert moving.wait(20)
+        time.sleep(after_s)
+        canceled_at.append(time.monotonic())
+        bench.cancel.cancel()
+
+    thread = threading.Thread(target=operator)
+    thread.start()
+    assert bench.fails(tool_down([0.5, -0.4, 0.2], ACROSS)).code is OutcomeCode.CANCELED
+    ended = time.monotonic()
+    thread.join()
+    assert ended - canceled_at[0] < 0.5
+    where = bench.state().q_rad
+    time.sleep(0.05)
+    np.testing.assert_array_equal(bench.state().q_rad, where)
+    assert np.linalg.norm(where - HOME_Q_RAD) > 0.0
+
+
+def test_cancel_during_grasp_leaves_the_gripper_where_it_is() -> None:
+    bench = Bench(held_width_m=0.0)
+    close = bench.robot.move_gripper
+    bench.robot.move_gripper = lambda w, c: (bench.cancel.cancel(), close(w, c))[1]  # type: ignore[method-assign]
+    assert bench.fails(over_block(0.02), is_open=False, touch=True).code is OutcomeCode.CANCELED
+    assert bench.state().gripper_m == pytest.approx(0.08)
+
+
+def test_settings_out_of_range_are_refused() -> None:
+    with pytest.raises(ConfigError, match="velocity_scale: wanted 0.05 to 1.0"):
+        build(PlannerConfig, {"velocity_scale": 1.5}, "roboplan")
+    with pytest.raises(ConfigError, match="voxels.size_m"):
+        build(ExecutorConfig, {"voxels": {"size_m": 0.0}}, "executor")

@@ -1,0 +1,78 @@
+"""The whole sequence of a pick and place in the simulated cell: world from its camera, contact physics, both planners.
+
+The keyposes come from the simulator's truth, so that only motion and executor are on trial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.se3 import finger_yaw, tool_down, wrap
+from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.registry import create, names
+from stvla_ros.robot.sim import SimCamera, SimRobot
+from stvla_ros.sim.cell import Cell
+from stvla_ros.types import F64, JointPath, Keypose
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[Cell]:
+    cell = Cell()
+    yield cell
+    cell.close()
+
+
+class TrackedRobot(SimRobot):
+    """Notes where the arm ends against where its paths end."""
+
+    def __init__(self, cell: Cell) -> None:
+        super().__init__(cell)
+        self.worst_rad = 0.0
+
+    def follow(self, path: JointPath, cancel: CancelToken) -> None:
+        super().follow(path, cancel)
+        self.worst_rad = max(self.worst_rad, float(np.abs(self.state().q_rad - path.q_rad[-1]).max()))
+
+
+def block_yaw(T: F64) -> float:
+    """Direction across the block nearest to that of the hand at home."""
+    return -np.pi / 2 + wrap(finger_yaw(T) + np.pi / 2, np.pi / 2)
+
+
+def keyposes(block: F64, plate: F64) -> list[Keypose]:
+    p, g, yaw = block[:3, 3], plate[:3, 3], block_yaw(block)
+    return [
+        Keypose(tool_down(p + [0, 0, 0.12], yaw), True),
+        Keypose(tool_down(p, yaw), False, True),
+        Keypose(tool_down(p + [0, 0, 0.15], yaw), False),
+        Keypose(tool_down(g + [0, 0, 0.17], yaw), False),
+        Keypose(tool_down(g + [0, 0, 0.03], yaw), True, True),
+        Keypose(tool_down(g + [0, 0, 0.15], yaw), True),
+    ]
+
+
+@pytest.mark.parametrize(("backend", "seed"), [(name, seed) for name in names("motion") for seed in (0, 1)])
+def test_block_is_put_in_the_plate(cell: Cell, backend: str, seed: int) -> None:
+    cell.reset("pick_place", seed)
+    robot, camera = TrackedRobot(cell), SimCamera(cell)
+    executor = PlannedExecutor(robot, create("motion", backend), ExecutorConfig())
+    truth = cell.truth()
+    for keypose in keyposes(truth.T_base_object[truth.names[0]], truth.T_base_object["plate"]):
+        assert executor.execute(keypose, camera.capture(), None, CancelToken()).ok
+    assert cell.score().success
+    assert robot.worst_rad < 0.01
+
+
+def test_grasping_beside_the_block_is_grasp_failed(cell: Cell) -> None:
+    cell.reset("pick_place", 2, 0)
+    executor = PlannedExecutor(SimRobot(cell), create("motion", "roboplan"), ExecutorConfig())
+    T = cell.truth().T_base_object["plate"].copy()
+    free = tool_down([0.45, 0.0 if abs(T[1, 3]) > 0.2 else np.sign(-T[1, 3] or 1.0) * 0.3, 0.03], -np.pi / 2)
+    with pytest.raises(StageError) as error:
+        executor.execute(Keypose(free, False, True), SimCamera(cell).capture(), None, CancelToken())
+    assert error.value.code is OutcomeCode.GRASP_FAILED
+    assert cell.state().gripper_m > 0.07
