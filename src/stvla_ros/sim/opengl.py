@@ -7,7 +7,6 @@ out here with bare ctypes before anything imports it.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import os
 from functools import cache
 from typing import Any, Protocol
@@ -43,7 +42,7 @@ def choose_backend() -> str:
         return asked
     if egl_works():
         return "egl"
-    if ctypes.util.find_library("OSMesa"):
+    if osmesa_works():
         return "osmesa"
     raise ConfigError(f"Rendering needs OpenGL without a display, and neither EGL nor OSMesa works: {_INSTALL}.")
 
@@ -67,6 +66,19 @@ def egl_works() -> bool:
     egl.eglInitialize.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p]
     displays = [display(_PLATFORM_DEVICE, devices[i], None) for i in range(count.value)]
     return any(d is not None and egl.eglInitialize(d, None, None) for d in displays)
+
+
+def osmesa_works() -> bool:
+    """True when the library is there."""
+    return any(_loads(f"libOSMesa.so{version}") for version in (".8", ".6", ""))
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _extension(egl: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
