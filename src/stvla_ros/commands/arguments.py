@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, closest
 
+if TYPE_CHECKING:
+    from stvla_ros.ros.graph import GraphOptions
+
 MODES = ("separate", "composed")
-ROBOTS = ("sim",)
 MAX_SEED = 2**32 - 1
 
 
@@ -88,18 +90,24 @@ def check_tasks(names: str | None) -> tuple[str, ...]:
 
 def add_stack_arguments(parser: Parser) -> None:
     """What decides which stack runs: backends, how processes are cut, parameters."""
-    for kind in ("planner", "segmenter", "policy", "motion"):
+    for kind in registry.BACKENDS:
+        names = registry.names(kind)
         parser.add_argument(
-            f"--{kind}", choices=registry.names(kind), metavar="NAME", help=_one_of(registry.names(kind))
+            f"--{kind}", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: as in the parameter file"
         )
+    parser.add_argument("--mode", choices=MODES, default=MODES[0], help="a process per node, or the brain's in one")
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
 
 
-def add_mode_argument(parser: Parser) -> None:
-    parser.add_argument(
-        "--mode", choices=MODES, default="separate", help="a process per node, or all but robot and executor in one"
-    )
+def stack_options(arguments: argparse.Namespace, robot: str = "sim", camera: str = "auto") -> GraphOptions:
+    """The stack that :func:`add_stack_arguments` describes, checked.
 
+    Raises:
+        ConfigError: The parameter file is wrong.
+    """
+    from stvla_ros.ros.graph import GraphOptions, check_parameter_file, default_parameters
 
-def _one_of(names: Sequence[str]) -> str:
-    return f"{', '.join(names)}; default as in the parameter file"
+    backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
+    file = arguments.params or default_parameters()
+    check_parameter_file(file)
+    return GraphOptions(robot, camera, arguments.mode, file, backends)

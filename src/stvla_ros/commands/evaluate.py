@@ -15,14 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from stvla_ros.commands.arguments import (
     MAX_SEED,
     Parser,
-    add_mode_argument,
     add_stack_arguments,
     check_tasks,
     share,
+    stack_options,
     whole,
 )
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED
-from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.report import table
@@ -46,7 +45,6 @@ def add_arguments(parser: Parser) -> None:
         "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/evaluate-<time>"
     )
     add_stack_arguments(parser)
-    add_mode_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -79,14 +77,18 @@ def run(arguments: Namespace) -> int:
 def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
     """The bench, and what of it changes results."""
     from stvla_ros.evaluate.cell_bench import CellBenchSetup
-    from stvla_ros.evaluate.stack import BACKEND_OF, plain, read_settings
+    from stvla_ros.evaluate.stack import plain, read_settings
 
-    settings = read_settings(arguments.params, {kind: getattr(arguments, kind) for kind in BACKEND_OF})
+    options = stack_options(arguments)
+    settings = read_settings(options.params, options.backends)
     settings = settings.with_noise() if arguments.noise else settings
-    films = None if arguments.film == "none" else folder / "films"
     if arguments.over_ros:
-        raise ConfigError("--over-ros is not there yet.")
-    return CellBenchSetup(settings, films, arguments.film == "all"), {"over_ros": False, **plain(settings)}
+        from stvla_ros.ros.stack_bench import StackBenchSetup, with_noise
+
+        options = with_noise(options) if arguments.noise else options
+        return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
+    films = None if arguments.film == "none" else folder / "films"
+    return CellBenchSetup(settings, films, arguments.film == "all"), {"over_ros": "no", **plain(settings)}
 
 
 def _command(arguments: Namespace) -> str:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-import time
-from types import TracebackType
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
 
 from rich.console import Console
 from rich.live import Live
 from rich.markup import escape
 from rich.spinner import Spinner
 
+from stvla_ros.errors import CancelToken
+from stvla_ros.pipeline import Progress
 from stvla_ros.types import Outcome
+
+SHOWN_CHARS = 200
 
 
 class LiveProgress:
     """Shows phase, sub-instruction, step, plan and elapsed time. Reports may come from any thread."""
 
     def __init__(self, console: Console, instruction: str) -> None:
-        self._console, self._instruction = console, instruction
+        self._console = console
+        self._instruction = instruction if len(instruction) <= SHOWN_CHARS else instruction[:SHOWN_CHARS] + "…"
         self._spinner = Spinner("dots", "starting")
         self._live = Live(self._spinner, console=console, refresh_per_second=8, transient=True)
-        self._started = time.monotonic()
 
     def __enter__(self) -> LiveProgress:
         self._console.print(f"[bold]{escape(self._instruction)}[/]")
@@ -28,17 +34,20 @@ class LiveProgress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.stop()
 
     def say(self, text: str) -> None:
         """Something other than a phase, e.g. that a cancel is under way."""
         self._show(escape(text))
 
-    def report(self, phase: str, sub_instruction: str, step: int, plan_id: str, elapsed_s: float) -> None:
+    def report(self, p: Progress) -> None:
         """A change of phase."""
-        plan = f"  [dim]plan {escape(plan_id[:8])}[/]" if plan_id else ""
-        self._show(f"{elapsed_s:5.1f} s  [cyan]{escape(phase):<10}[/] {step:>2} keyposes  {escape(sub_instruction)}{plan}")
+        plan = f"  [dim]plan {escape(p.plan_id[:8])}[/]" if p.plan_id else ""
+        what = f"[cyan]{escape(p.phase):<10}[/] {p.step:>2} keyposes  {escape(p.sub_instruction)}"
+        self._show(f"{p.elapsed_s:5.1f} s  {what}{plan}")
 
     def _show(self, markup: str) -> None:
         if self._console.is_terminal:
@@ -53,3 +62,21 @@ def conclude(console: Console, outcome: Outcome) -> None:
     total_s = outcome.times_s.get("total")
     took = f" [dim]({total_s:.1f} s)[/]" if total_s is not None else ""
     console.print(f"[{colour}]{outcome.code.name}[/] {escape(outcome.sentence)}{took}", soft_wrap=True)
+
+
+@contextmanager
+def canceling(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
+    """Ctrl-C (or SIGTERM) cancels the goal, and the wait for standstill goes on; a second one gives up waiting."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if cancel.is_set():
+            raise KeyboardInterrupt
+        live.say("canceling: waiting for standstill")
+        cancel.cancel()
+
+    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

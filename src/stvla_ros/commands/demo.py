@@ -1,0 +1,70 @@
+"""``stvla demo``: start everything in simulation, carry out one task over ROS, judge it, leave a film."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
+from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
+from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.errors import CancelToken
+from stvla_ros.record.folder import make_run_folder, point_latest
+
+SEEDS = {"pick_place": 42, "stack_cube": 9, "push_buttons": 55}
+"""Scenes whose instruction speaks of something red: "Put the red block in the plate."."""
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(SEEDS)}; default pick_place")
+    parser.add_argument("--all", action="store_true", help="all tasks, one after another")
+    parser.add_argument(
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="of the scene; default: one with a red thing"
+    )
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+    )
+    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+    add_stack_arguments(parser)
+
+
+def run(arguments: Namespace) -> int:
+    """The exit code of the first task that failed."""
+    tasks = check_tasks(None if arguments.all else arguments.task)
+    codes = [_demo(arguments, task) for task in tasks]
+    return next((code for code in codes if code), 0)
+
+
+def _demo(arguments: Namespace, task: str) -> int:
+    from stvla_ros.ros.graph import processes
+    from stvla_ros.ros.recorded_run import lost, record_goal
+    from stvla_ros.ros.scene import reset_scene
+    from stvla_ros.ros.stack_bench import running_stack
+
+    console, cancel, options = Console(), CancelToken(), stack_options(arguments)
+    seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
+    folder = make_run_folder(arguments.runs)
+    with (
+        console.status(f"starting {len(processes(options))} processes") as status,
+        running_stack(options, folder / "logs"),
+    ):
+        status.update("laying the table")
+        instruction = reset_scene(task, seed)
+        status.stop()
+        live = LiveProgress(console, instruction)
+        with live, canceling(cancel, live):
+            film, title = (None if arguments.no_film else folder), f"{instruction}   {task} seed {seed}"
+            try:
+                done = record_goal(instruction, cancel, live.report, film, title, judge_s=30.0)
+            except ConnectionError as error:
+                done = lost(error)
+    parameters = {"mode": options.mode, "params": str(options.params), "backends": dict(options.backends)}
+    done.summary(instruction, task, seed, parameters).write(folder)
+    point_latest(folder)
+    conclude(console, done.result.outcome)
+    verdict = "[green]success[/]" if done.success else "[red]no success[/]"
+    console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
+    return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)

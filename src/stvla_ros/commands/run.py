@@ -1,0 +1,46 @@
+"""``stvla run "Put the red block in the plate."``: give the running stack an instruction and follow it to its end."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+
+from rich.console import Console
+
+from stvla_ros.commands.arguments import Parser
+from stvla_ros.commands.exit_codes import of_outcome
+from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.errors import CancelToken
+from stvla_ros.record.folder import make_run_folder, point_latest
+
+CONNECT_S = 5.0
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("instruction", metavar="INSTRUCTION", help="what to do, in words")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+    )
+    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+
+
+def run(arguments: Namespace) -> int:
+    from stvla_ros.ros.client import wait_for_nodes
+    from stvla_ros.ros.recorded_run import lost, record_goal
+
+    console, cancel = Console(), CancelToken()
+    if wait_for_nodes(["task"], CONNECT_S):
+        raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
+    folder = make_run_folder(arguments.runs)
+    live = LiveProgress(console, arguments.instruction)
+    with live, canceling(cancel, live):
+        film = None if arguments.no_film else folder
+        try:
+            done = record_goal(arguments.instruction, cancel, live.report, film, arguments.instruction, judge_s=1.0)
+        except ConnectionError as error:
+            done = lost(error)
+    done.summary(arguments.instruction, "", None, {}).write(folder)
+    point_latest(folder)
+    conclude(console, done.result.outcome)
+    console.print(f"[dim]{folder}[/]", soft_wrap=True)
+    return of_outcome(done.result.outcome.code)

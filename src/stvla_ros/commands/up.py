@@ -1,0 +1,37 @@
+"""``stvla up``: start the stack and keep it running until Ctrl-C."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
+from stvla_ros.config import ConfigError
+from stvla_ros.ros.graph import CAMERAS, ROBOTS
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--robot", choices=ROBOTS, default=ROBOTS[0], help=f"{' or '.join(ROBOTS)}; default {ROBOTS[0]}"
+    )
+    parser.add_argument(
+        "--camera", choices=CAMERAS, default=CAMERAS[0], help=f"{', '.join(CAMERAS)}; default {CAMERAS[0]}"
+    )
+    parser.add_argument("--task", metavar="NAME", help="scene that the simulator lays out first")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of that scene")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="also write one log file per process")
+    add_stack_arguments(parser)
+
+
+def run(arguments: Namespace) -> int:
+    from stvla_ros.ros.up import up
+
+    scene = {"sim.task": arguments.task, "sim.seed": arguments.seed}
+    chosen = {name: str(value) for name, value in scene.items() if value is not None}
+    if chosen and arguments.robot != "sim":
+        raise ConfigError("--task and --seed lay out a simulated scene; with --robot real there is none.")
+    if arguments.task is not None:
+        check_tasks(arguments.task)
+    options = stack_options(arguments, arguments.robot, arguments.camera)
+    return up(replace(options, overrides=chosen), arguments.logs)

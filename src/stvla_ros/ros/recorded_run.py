@@ -1,0 +1,118 @@
+"""One goal on a running stack, with what it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.pipeline import Progress
+from stvla_ros.record.summary import Summary, idle_share
+from stvla_ros.ros.client import GoalResult, run_goal
+from stvla_ros.ros.recorder import RecordingProcess
+from stvla_ros.ros.scene import score_task
+from stvla_ros.types import Outcome
+
+IMAGES_S = 15.0
+"""How long the recorder may take to start and to get its first image."""
+
+Tell = Callable[[Progress], None]
+
+
+@dataclass
+class Recorded:
+    """One goal: how it ended, what happened on the way, what the simulator says.
+
+    Attributes:
+        result: Outcome, keyposes, replans.
+        success: The simulator's verdict; None without a simulator.
+        detail: What it measured.
+        events: Changes of phase.
+    """
+
+    result: GoalResult
+    success: bool | None
+    detail: str
+    events: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def idle_share(self) -> float | None:
+        return idle_share(self.result.outcome, self.events)
+
+    def summary(self, instruction: str, task: str, seed: int | None, parameters: Mapping[str, Any]) -> Summary:
+        """For ``summary.json``."""
+        outcome = self.result.outcome
+        return Summary(
+            instruction=instruction,
+            outcome=outcome.code.name,
+            outcome_code=int(outcome.code),
+            sentence=outcome.sentence,
+            success=self.success,
+            success_detail=self.detail,
+            task=task,
+            seed=seed,
+            keyposes=self.result.keyposes,
+            replans=self.result.replans,
+            times_s={phase: round(seconds, 3) for phase, seconds in outcome.times_s.items()},
+            idle_share=self.idle_share,
+            events=self.events,
+            parameters=parameters,
+        )
+
+
+def record_goal(
+    instruction: str, cancel: CancelToken, tell: Tell, film: Path | None, title: str, judge_s: float
+) -> Recorded:
+    """Give the running stack an instruction and follow it to its end.
+
+    Args:
+        instruction: The operator's words.
+        cancel: Cancels the goal.
+        tell: Called at every change of phase, in another thread.
+        film: Existing folder for film and storyboard; None: neither.
+        title: Above the film.
+        judge_s: How long to look for a simulator that judges.
+
+    Raises:
+        ConnectionError: No stack is running.
+    """
+    events: list[Mapping[str, Any]] = []
+    with _filming(film, title) as camera:
+
+        def on_progress(p: Progress) -> None:
+            event = {"elapsed_s": round(p.elapsed_s, 3), "phase": p.phase, "step": p.step}
+            events.append({**event, "sub_instruction": p.sub_instruction, "plan_id": p.plan_id})
+            if camera is not None:
+                camera.report(p.phase, p.sub_instruction, p.step)
+            tell(p)
+
+        result = run_goal(instruction, on_progress, cancel)
+        success, detail = _judge(judge_s)
+        if camera is not None:
+            camera.finish(f"{result.outcome.code.name}: {result.outcome.sentence}   Judged: {detail}")
+    return Recorded(result, success, detail, tuple(events))
+
+
+def lost(error: ConnectionError) -> Recorded:
+    """The stack went away in the middle of a goal."""
+    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), 0, 0), None, "not judged")
+
+
+@contextmanager
+def _filming(folder: Path | None, title: str) -> Iterator[RecordingProcess | None]:
+    if folder is None:
+        yield None
+        return
+    with RecordingProcess(folder, title) as camera:
+        camera.wait_for_images(IMAGES_S)
+        yield camera
+
+
+def _judge(connect_s: float) -> tuple[bool | None, str]:
+    try:
+        return score_task(connect_s)
+    except ConnectionError:
+        return None, "not judged: no simulator"

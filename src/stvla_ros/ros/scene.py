@@ -1,0 +1,45 @@
+"""The simulated scene's services, for programs outside the graph."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from stvla_msgs.srv import ResetScene, ScoreTask
+
+from stvla_ros.config import ConfigError
+from stvla_ros.ros.client import client_node
+
+TIMEOUT_S = 30.0
+
+
+def reset_scene(task: str, seed: int) -> str:
+    """Lay the scene anew; the instruction that belongs to it.
+
+    Raises:
+        ConfigError: The simulator refuses.
+        ConnectionError: There is no simulator.
+    """
+    answer = _ask(ResetScene, "/sim/reset_scene", ResetScene.Request(task=task, seed=seed, distractors=-1))
+    if not answer.ok:
+        raise ConfigError(answer.message)
+    return str(answer.instruction)
+
+
+def score_task(connect_s: float = TIMEOUT_S) -> tuple[bool, str]:
+    """The simulator's verdict, and what it measured. Raises ConnectionError when there is no simulator."""
+    answer = _ask(ScoreTask, "/sim/score_task", ScoreTask.Request(), connect_s)
+    return bool(answer.success), str(answer.detail)
+
+
+def _ask(kind: Any, name: str, request: Any, connect_s: float = TIMEOUT_S) -> Any:
+    with client_node("scene_client") as node:
+        client = node.create_client(kind, name)
+        if not client.wait_for_service(connect_s):
+            raise ConnectionError(f"Nobody serves {name}: no simulator is running.")
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        if not done.wait(TIMEOUT_S):
+            raise ConnectionError(f"{name} did not answer within {TIMEOUT_S:.0f} s.")
+        return future.result()
