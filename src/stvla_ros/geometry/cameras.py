@@ -81,7 +81,12 @@ def cloud(frame: RgbdFrame) -> F32:
 
     The coordinate comes first so that ``x, y, z = cloud(frame)`` are three contiguous images.
     """
-    depth = np.where(np.isfinite(frame.depth_m) & (frame.depth_m > 0), frame.depth_m, np.float32(np.nan))
-    points = rays(frame.camera) * depth
-    points += frame.camera.T_base_camera[:3, 3, None, None].astype(np.float32)
+    return depth_cloud(frame.camera, frame.depth_m)
+
+
+def depth_cloud(camera: Camera, depth_m: F32) -> F32:
+    """:func:`cloud` of a depth image (H, W) that was changed after it was taken."""
+    depth = np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan))
+    points = rays(camera) * depth
+    points += camera.T_base_camera[:3, 3, None, None].astype(np.float32)
     return points

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -39,3 +40,25 @@ def surface_depth(depth_m: F32, px: npt.ArrayLike, radius_px: float | None = Non
     labels = connected(valid, window, EDGE_M)
     own = labels == labels[ys[nearest], xs[nearest]]
     return float(np.median(window[own]))
+
+
+def without_specks(depth_m: F32) -> F32:
+    """Depth with single missing pixels given the nearest of their neighbours' depths.
+
+    A pixel is filled when at least five of its eight neighbours are valid: holes in dark or shiny surfaces close,
+    wide ones stay.
+
+    Args:
+        depth_m: (H, W) depth, NaN or <= 0 where unknown.
+
+    Returns:
+        (H, W), NaN where still unknown.
+    """
+    valid = np.isfinite(depth_m) & (depth_m > 0)
+    if valid.all():
+        return depth_m
+    far = np.where(valid, depth_m, np.float32(np.inf))
+    neighbours = cv2.boxFilter(valid.astype(np.float32), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    nearest = cv2.erode(far, np.ones((3, 3), np.uint8))
+    fillable = ~valid & (neighbours >= 5)
+    return np.where(fillable, nearest, np.where(valid, depth_m, np.float32(np.nan))).astype(np.float32, copy=False)

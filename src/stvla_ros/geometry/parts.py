@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.components import connected, member_pixels, renumber, sizes
 from stvla_ros.geometry.tables import Table, fit_table
-from stvla_ros.types import F32, F64, I32, U8, Bool, RgbdFrame
+from stvla_ros.types import F32, F64, I32, U8, Bool
 
 SPLIT_DISTANCE = 0.28
 """Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
@@ -60,25 +60,27 @@ class Parts:
         return member_pixels(self.labels, self.count)
 
 
-def find_parts(frame: RgbdFrame, points_m: F32, exclude: Bool, table: Table, config: PartsConfig) -> Parts:
+def find_parts(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: PartsConfig) -> Parts:
     """Regions above the table that are connected in depth and of one colour.
 
     Args:
-        frame: The image.
+        rgb: (H, W, 3) image.
+        depth_m: (H, W) depth, without specks (:func:`stvla_ros.geometry.depths.without_specks`).
         points_m: (3, H, W) its cloud in the base frame.
         exclude: (H, W) pixels of no interest (the robot).
-        table: The plane to remove.
         config: Settings.
     """
+    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
     height = table.height(points_m)
     mask = standing(points_m, height, table.floor_m, config) & ~exclude
     if table.noise_m > 0.0008:
         mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
     least = max(int(config.min_area_px * mask.size / (640 * 480)), 6)
-    labels = _large(connected(mask, frame.depth_m, config.step_m + 4 * table.noise_m), least)
-    clusters = split_classes(frame.rgb, height, labels, least)
-    if clusters.any():
-        labels = _large(connected(labels > 0, frame.depth_m, config.step_m + 4 * table.noise_m, clusters), least)
+    step = config.step_m + 4 * table.noise_m
+    labels = _large(connected(mask, depth_m, step), least)
+    classes = split_classes(rgb, height, labels, least)
+    if classes.any():
+        labels = _large(connected(labels > 0, depth_m, step, classes), least)
     return Parts(labels, int(labels.max(initial=0)), height, points_m, table)
 
 
@@ -122,13 +124,14 @@ def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
 
 
 def _standing_in(colours: U8, height_m: F32, least: int) -> U8:
-    """(N,) 1 where a pixel is high above a cluster that is mostly low."""
+    """(N,) 1 where a pixel is high above a cluster that is mostly low and flat."""
     out = np.zeros(len(colours), dtype=np.uint8)
     for colour in range(int(colours.max()) + 1):
         own = colours == colour
         tall = own & (height_m > LOW_M)
         if least <= tall.sum() < 0.5 * own.sum():
-            out[tall] = 1
+            low, middle = np.quantile(height_m[own], [0.1, 0.5])
+            out[tall] = middle - low < 0.008  # else it is a side, seen without a top
     return out
 
 
@@ -169,12 +172,6 @@ def two_means(feature: F32, budget: int = 400) -> Bool | None:
 def _nearer_second(feature: F32, centres: npt.NDArray[np.floating]) -> Bool:
     axis = centres[1] - centres[0]
     return np.asarray(feature @ axis > (centres[0] + centres[1]) @ axis / 2)
-
-
-def scene_parts(frame: RgbdFrame, points_m: F32, exclude: Bool, config: PartsConfig) -> Parts:
-    """:func:`find_parts` with the table fitted to the same frame."""
-    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
-    return find_parts(frame, points_m, exclude, table, config)
 
 
 def top_rectangle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64, float]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.parts import Parts, top_rectangle
-from stvla_ros.geometry.shades import nearest_colour, robust_mean
+from stvla_ros.geometry.shades import colour_costs, robust_mean
 from stvla_ros.types import F32, F64, U8
 
 FACE_M = 0.006
@@ -33,6 +33,8 @@ class Thing:
     Attributes:
         kind: ``block``, ``plate``, ``button`` or ``thing``.
         colour: Nearest of the named colours.
+        perhaps: Other colours that it may well have, given how little is known of the light.
+        covered: Its top is not seen, only its sides, on which the light falls from nobody knows where.
         centre_m: (3,) middle of its top in the base frame.
         size_m: (2,) edges of the smallest rectangle around its top (its diameter twice where round).
         top_m: Height of its top above the table.
@@ -42,6 +44,8 @@ class Thing:
 
     kind: str
     colour: str
+    perhaps: tuple[str, ...]
+    covered: bool
     centre_m: F64
     size_m: F64
     top_m: float
@@ -81,19 +85,29 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
     top, bottom = (float(v) for v in np.quantile(height_m, [0.97, 0.03]))
     face = height_m > top - FACE_M
     xy = points_m[face, :2]
-    centre, size, _ = top_rectangle(xy)
-    flat = bool(min(size) > 0.015 and face.mean() > 0.25)  # else these are the upper rows of its sides
-    colour = nearest_colour(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
-    _, whole, _ = top_rectangle(points_m[:, :2])
+    centre, size, _ = top_rectangle(_trimmed(xy))
+    outline = _trimmed(points_m[:, :2])
+    _, whole, _ = top_rectangle(outline)
+    flat = bool(min(size) > 0.015 and (face.mean() > 0.25 or max(whole) > 0.065))  # else these are the upper rows of its sides
+    costs = colour_costs(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
+    colour = min(costs, key=costs.__getitem__)
+    slack = 0.03 if flat else 0.08
+    perhaps = tuple(c for c, cost in costs.items() if c != colour and cost < costs[colour] + slack)
     kind = "thing"
     if top < PLATE_TOP_M and max(whole) > PLATE_M and min(whole) > PLATE_M / 2:
-        kind, (centre, size) = "plate", _circle(points_m[:, :2])
+        kind, (centre, size) = "plate", _circle(outline)
     elif top - bottom > 0.018 and max(size) < BLOCK_M[1] and BLOCK_M[0] < max(size) and max(whole) < 0.065:
         kind = "block"
     elif max(whole) > 0.065 and max(size) < BLOCK_M[1] and 0.02 < top < 0.06 and 0.5 < size[0] / max(size[1], 1e-6) < 2:
         kind = "button"  # cap and base in one part: too alike in colour
     z = float(np.median(points_m[face, 2]))
-    return Thing(kind, colour, np.array([*centre, z]), size, top, bottom, points_m)
+    return Thing(kind, colour, perhaps, not flat, np.array([*centre, z]), size, top, bottom, points_m)
+
+
+def _trimmed(xy_m: F32) -> F32:
+    """The points without the hundredth that lies furthest from the middle: flying pixels at edges."""
+    away = ((xy_m - np.median(xy_m, axis=0)) ** 2).sum(axis=1)
+    return xy_m[away <= max(np.quantile(away, 0.985), np.quantile(away, 0.9) * 1.1)]
 
 
 def _circle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64]:
@@ -112,7 +126,7 @@ def _with_buttons(found: list[Thing]) -> list[Thing]:
         for j, base in enumerate(found):
             if i != j and base.kind == "thing" and _carries(base, cap):
                 bases.add(j)
-                centre, size = _circle(cap.points_m[:, :2])
+                centre, size = _circle(_trimmed(cap.points_m[:, :2]))
                 out[i] = replace(cap, kind="button", centre_m=np.array([*centre, cap.centre_m[2]]), size_m=size)
     return [thing for k, thing in enumerate(out) if k not in bases]
 

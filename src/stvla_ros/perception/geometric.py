@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.parts import PartsConfig, scene_parts
+from stvla_ros.geometry.cameras import depth_cloud
+from stvla_ros.geometry.depths import without_specks
+from stvla_ros.geometry.parts import PartsConfig, find_parts
 from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.types import RgbdFrame, RobotState, Segments
 
@@ -33,8 +34,9 @@ class GeometricSegmenter:
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame; a frame without any valid depth has none."""
-        points = cloud(frame)
+        depth = without_specks(frame.depth_m)
+        points = depth_cloud(frame.camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
-        parts = scene_parts(frame, points, arm, self._parts)
+        parts = find_parts(frame.rgb, depth, points, arm, self._parts)
         labels = np.where(arm, np.int32(-1), parts.labels)
         return Segments(labels, tuple(range(1, parts.count + 1)))

@@ -12,8 +12,9 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.parts import Parts, PartsConfig, scene_parts
+from stvla_ros.geometry.cameras import depth_cloud
+from stvla_ros.geometry.depths import without_specks
+from stvla_ros.geometry.parts import Parts, PartsConfig, find_parts
 from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.geometry.things import Thing, find_things
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
@@ -51,6 +52,10 @@ class _View:
         """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
         wanted = f"{colour} {kind}" if colour else kind
         found = [t for t in self.things if t.kind == kind and colour in (None, t.colour)]
+        if len(found) > 1:
+            found = [t for t in found if not t.covered] or found
+        if not found:
+            found = [t for t in self.things if t.kind == kind and colour in t.perhaps]
         if len(found) == 1:
             return found[0]
         what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
@@ -88,9 +93,11 @@ class ColourPlanner:
 
     def look(self, request: PlanRequest) -> _View:
         """Find the things in a request's frame."""
-        points = cloud(request.frame)
-        parts = scene_parts(request.frame, points, robot_pixels(points, request.robot), self._parts)
-        return _View(request, parts, tuple(find_things(parts, request.frame.rgb)))
+        frame = request.frame
+        depth = without_specks(frame.depth_m)
+        points = depth_cloud(frame.camera, depth)
+        parts = find_parts(frame.rgb, depth, points, robot_pixels(points, request.robot), self._parts)
+        return _View(request, parts, tuple(find_things(parts, frame.rgb)))
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")

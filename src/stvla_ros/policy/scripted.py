@@ -15,7 +15,8 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.cameras import depth_cloud
+from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
 from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.policy.grasp import Grasp, find_grasp
@@ -194,7 +195,8 @@ class ScriptedPolicy:
 
 
 def _prepare(observation: Observation) -> _Scene:
-    points = cloud(observation.guidance.frame)
+    frame = observation.guidance.frame
+    points = depth_cloud(frame.camera, without_specks(frame.depth_m))
     mask = robot_pixels(points, observation.robot).ravel()
     flat = points.reshape(3, -1)
     x, y, z = flat
