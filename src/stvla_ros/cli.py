@@ -43,11 +43,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConnectionError as error:
         print(f"stvla: {error}", file=sys.stderr)
         return UNREACHABLE
+    except ImportError as error:
+        if not _is_ros(error.name or ""):
+            raise
+        print(f"stvla: ROS 2 is not all here ({error}): `stvla doctor` says what is missing.", file=sys.stderr)
+        return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # the reader of our output has gone (`stvla backends | head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _is_ros(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top == "rclpy" or top.endswith(("_msgs", "_interfaces"))
 
 
 if __name__ == "__main__":
