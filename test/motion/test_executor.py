@@ -293,7 +293,7 @@ def test_cancel_during_grasp_leaves_the_gripper_where_it_is() -> None:
 
 
 def test_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(ConfigError, match="velocity_scale: wanted 0.05 to 1.0"):
+    with pytest.raises(ConfigError, match=r"velocity_scale: wanted 0\.05 to 1\.0"):
         build(PlannerConfig, {"velocity_scale": 1.5}, "roboplan")
-    with pytest.raises(ConfigError, match="voxels.size_m"):
+    with pytest.raises(ConfigError, match=r"voxels\.size_m"):
         build(ExecutorConfig, {"voxels": {"size_m": 0.0}}, "executor")

@@ -45,13 +45,17 @@ def block_yaw(T: F64) -> float:
 
 def keyposes(block: F64, plate: F64) -> list[Keypose]:
     p, g, yaw = block[:3, 3], plate[:3, 3], block_yaw(block)
+
+    def above(place: F64, height_m: float) -> F64:
+        return tool_down(place + np.array([0.0, 0.0, height_m]), yaw)
+
     return [
-        Keypose(tool_down(p + [0, 0, 0.12], yaw), True),
+        Keypose(above(p, 0.12), True),
         Keypose(tool_down(p, yaw), False, True),
-        Keypose(tool_down(p + [0, 0, 0.15], yaw), False),
-        Keypose(tool_down(g + [0, 0, 0.17], yaw), False),
-        Keypose(tool_down(g + [0, 0, 0.03], yaw), True, True),
-        Keypose(tool_down(g + [0, 0, 0.15], yaw), True),
+        Keypose(above(p, 0.15), False),
+        Keypose(above(g, 0.17), False),
+        Keypose(above(g, 0.03), True, True),
+        Keypose(above(g, 0.15), True),
     ]
 
 
