@@ -1,6 +1,6 @@
 # The commands of the README; CI calls them too.   PYTHON=/path/to/python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench-transport clean
+.PHONY: help setup demo test faults lint bench-transport clean
 
 BIN := .venv/bin
 
@@ -15,6 +15,9 @@ demo: setup ## a simulated Panda puts the red block in the plate, asked in words
 
 test: setup ## all tests
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: setup ## kill -9 of every node in turn while the arm moves (minutes; a part of it is in make test)
+	@$(BIN)/python -m pytest -m faults test/ros $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check

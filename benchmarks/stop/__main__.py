@@ -21,7 +21,6 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-from domain_coordinator import domain_id
 from rclpy.node import Node
 from rich.console import Console
 from rich.progress import track
@@ -104,6 +103,8 @@ class Bench:
 
     def _lay(self, task: str, seed: int) -> str:
         """Lay a scene; the words for the operator."""
+        if not self._reset.wait_for_service(10.0):
+            raise ConnectionError("No service /sim/reset_scene.")
         done = Event()
         answer = self._reset.call_async(ResetScene.Request(task=task, seed=seed, distractors=-1))
         answer.add_done_callback(lambda _: done.set())
@@ -162,7 +163,6 @@ def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[T
         stack.wait_ready(60.0)
         with client_node("stop_bench") as node:
             bench = Bench(node, how)
-            time.sleep(2.0)
             for i in track(range(trials), f"{how}, {task}"):
                 trial = None
                 while trial is None:
@@ -229,12 +229,12 @@ def main() -> None:
         "--how", choices=("cancel", "stop", "both"), default="cancel", help="action cancel, /stvla/stop"
     )
     parser.add_argument("--seed", type=int, default=0, help="of scenes and times (default 0)")
+    parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "42")), help="ROS domain")
     options = parser.parse_args()
+    os.environ["ROS_DOMAIN_ID"] = str(options.domain)
     rows, kept = {}, {}
     for how in ("cancel", "stop") if options.how == "both" else (options.how,):
-        with domain_id() as domain:
-            os.environ["ROS_DOMAIN_ID"] = str(domain)
-            trials = run(options.trials, options.task, options.horizon, how, options.seed)
+        trials = run(options.trials, options.task, options.horizon, how, options.seed)
         rows[how], kept[how] = summary(trials), [asdict(t) for t in trials]
     Console(width=140).print(table(rows))
     met = all(r["standstill_s"]["p99"] <= TARGET_S and not r["moved_again"] for r in rows.values())

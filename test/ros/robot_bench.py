@@ -1,5 +1,7 @@
-"""The simulated cell and the executor as processes, and a client that gives orders and watches the joints."""
+"""Running parts of the stack, and a client that gives orders and watches the joints."""
 
+import os
+import signal
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -11,14 +13,16 @@ from rclpy.node import Node
 from ros.conftest import Process, Spinner
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
-from stvla_msgs.action import ExecuteKeypose
+from stvla_msgs.action import ExecuteKeypose, ExecuteTask
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import convert
+from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.up import Stack
 from stvla_ros.types import Keypose
 
 STILL_RAD_S = 0.01
@@ -34,8 +38,8 @@ def keypose(x, y, z, gripper_open=True, may_collide=False):
 FAR_LEFT, FAR_RIGHT = keypose(0.45, 0.4, 0.35), keypose(0.45, -0.4, 0.35)
 
 
-class RobotBench:
-    """Use as a context manager."""
+class Bench:
+    """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
 
     def __enter__(self):
         self._domain = domain_id()
@@ -47,16 +51,10 @@ class RobotBench:
         self.node.create_subscription(JointState, "joint_states", self._joints, 10)
         self.states = JointStates(self.node, JointStateConfig())
         self.heartbeats = HeartbeatMonitor(self.node, 1.0)
-        self.remote = Remote(self.node, ExecuteKeypose, "stvla/execute_keypose")
-        self.processes = {}
         self.pool = ThreadPoolExecutor(4)
         return self
 
     def __exit__(self, *_):
-        for process in self.processes.values():
-            if process.popen.poll() is None:
-                process.popen.kill()
-            process.popen.wait(10.0)
         self.pool.shutdown(wait=True)
         self.spinner.close()
         rclpy.shutdown()
@@ -64,33 +62,6 @@ class RobotBench:
 
     def _joints(self, message):
         self.speeds.append((time.monotonic(), float(np.abs(message.velocity[:7]).max())))
-
-    def start(self, name, *parameters):
-        """Start a node of the stack and wait for its heartbeat."""
-        args = ["--ros-args", *(x for p in parameters for x in ("-p", p))] if parameters else []
-        old = self.processes.get(name)
-        assert old is None or old.popen.poll() is not None
-        self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
-        until = time.monotonic() + 30.0
-        while self.heartbeats.age_s(name) > 0.5:
-            assert self.processes[name].popen.poll() is None, self.processes[name].output
-            assert time.monotonic() < until, f"no heartbeat of {name}: {self.processes[name].output}"
-            time.sleep(0.05)
-
-    def kill(self, name):
-        """kill -9."""
-        self.processes[name].popen.kill()
-        self.processes[name].popen.wait(10.0)
-
-    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0):
-        """Send a keypose and wait; returns (code, sentence)."""
-        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose), plan_id=plan_id)
-        outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
-        return OutcomeCode(outcome.code), outcome.sentence
-
-    def execute_later(self, pose, cancel=None, plan_id=""):
-        """The same in another thread; returns a future."""
-        return self.pool.submit(self.execute, pose, cancel, plan_id)
 
     def speed(self):
         """Largest joint speed in the newest message."""
@@ -138,3 +109,98 @@ class RobotBench:
 
     def resume(self):
         return self.service(Trigger, "/stvla/resume")
+
+
+class RobotBench(Bench):
+    """The simulated cell and the executor, each started by hand, and their client."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.remote = Remote(self.node, ExecuteKeypose, "stvla/execute_keypose")
+        self.processes = {}
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes.values():
+            if process.popen.poll() is None:
+                process.popen.kill()
+            process.popen.wait(10.0)
+        super().__exit__()
+
+    def start(self, name, *parameters):
+        """Start a node of the stack and wait for its heartbeat."""
+        args = ["--ros-args", *(x for p in parameters for x in ("-p", p))] if parameters else []
+        old = self.processes.get(name)
+        assert old is None or old.popen.poll() is not None
+        self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
+        until = time.monotonic() + 30.0
+        while self.heartbeats.age_s(name) > 0.5:
+            assert self.processes[name].popen.poll() is None, self.processes[name].output
+            assert time.monotonic() < until, f"no heartbeat of {name}: {self.processes[name].output}"
+            time.sleep(0.05)
+
+    def kill(self, name):
+        """kill -9."""
+        self.processes[name].popen.kill()
+        self.processes[name].popen.wait(10.0)
+
+    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0):
+        """Send a keypose and wait; returns (code, sentence)."""
+        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose), plan_id=plan_id)
+        outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
+        return OutcomeCode(outcome.code), outcome.sentence
+
+    def execute_later(self, pose, cancel=None, plan_id=""):
+        """The same in another thread; returns a future."""
+        return self.pool.submit(self.execute, pose, cancel, plan_id)
+
+
+class StackBench(Bench):
+    """The whole stack under its supervisor, and the operator's client."""
+
+    NODES = ("sim", "executor", "planner", "guidance", "policy", "task")
+
+    def __init__(self, options=None):
+        self._options = options or GraphOptions()
+
+    def __enter__(self):
+        super().__enter__()
+        self.log = []
+        self.stack = Stack(
+            self._options,
+            say=lambda name, line: self.log.append(f"{name}: {line}"),
+            env={"ROS_DOMAIN_ID": str(self.domain)},
+        )
+        self.stack.start()
+        self.task = Remote(self.node, ExecuteTask, "stvla/execute_task")
+        self.phase = ""
+        self.wait_ready()
+        return self
+
+    def __exit__(self, *_):
+        self.stack.stop()
+        super().__exit__()
+
+    def wait_ready(self, timeout_s=60.0):
+        missing = self.heartbeats.wait_for(self.NODES, timeout_s)
+        assert not missing, (missing, self.log)
+
+    def kill(self, name):
+        """kill -9."""
+        os.kill(self.stack.pids()[name], signal.SIGKILL)
+
+    def run(self, instruction, cancel=None, timeout_s=120.0):
+        """Send a goal and wait; returns (code, sentence)."""
+        goal = ExecuteTask.Goal(instruction=instruction)
+        try:
+            outcome = self.task.call(goal, cancel or CancelToken(), timeout_s, self._progress, connect_s=10.0).outcome
+        except StageError as error:
+            return error.code, error.sentence
+        return OutcomeCode(outcome.code), outcome.sentence
+
+    def run_later(self, instruction, cancel=None):
+        """The same in another thread; returns a future."""
+        return self.pool.submit(self.run, instruction, cancel)
+
+    def _progress(self, feedback):
+        self.phase = feedback.phase

@@ -1,0 +1,89 @@
+"""kill -9 of a node while the arm moves: the arm stops, the task ends with a typed outcome, the next goal succeeds."""
+
+import time
+
+import pytest
+from ros.robot_bench import StackBench
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+
+LOST_S = 3.5
+"""From the kill to the outcome, at standstill: heartbeat timeout 1 s, then a cancel; the rest is for a loaded machine."""
+
+
+@pytest.fixture(scope="module")
+def bench():
+    with StackBench() as bench:
+        yield bench
+
+
+def moves_for_a_task(bench, cancel=None):
+    """Lay the scene anew, give its goal, wait until the arm moves."""
+    bench.wait_ready()
+    answer = bench.reset("pick_place", 1)
+    assert answer.ok, answer.message
+    call = bench.run_later(answer.instruction, cancel)
+    bench.wait_for_motion(call, 30.0)
+    return call
+
+
+def next_goal_succeeds(bench):
+    bench.wait_ready()
+    answer = bench.reset("pick_place", 2)
+    code, sentence = bench.run(answer.instruction)
+    return code is OutcomeCode.OK and bench.score().success, sentence, bench.log[-20:]
+
+
+def killed_during_motion(bench, name, codes):
+    """Returns the sentence with which the task ended."""
+    call = moves_for_a_task(bench)
+    bench.kill(name)
+    killed = time.monotonic()
+    code, sentence = call.result(timeout=20.0)
+    took_s = time.monotonic() - killed
+    assert code in codes, (sentence, bench.log[-20:])
+    assert took_s < LOST_S
+    assert bench.stands_still()
+    return sentence
+
+
+def test_policy_and_executor_killed_during_motion(bench):
+    assert "'policy'" in killed_during_motion(bench, "policy", [OutcomeCode.NODE_LOST])
+    assert "executor" in killed_during_motion(bench, "executor", [OutcomeCode.NODE_LOST])
+    ok, *why = next_goal_succeeds(bench)
+    assert ok, why
+
+
+def test_operators_stop_ends_the_task(bench):
+    call = moves_for_a_task(bench)
+    bench.stop()
+    assert call.result(timeout=10.0)[0] is OutcomeCode.CANCELED
+    assert bench.stands_still()
+    bench.resume()
+
+
+def test_a_newer_goal_preempts_the_older(bench):
+    first = moves_for_a_task(bench)
+    cancel = CancelToken()
+    second = bench.run_later("Put the purple elephant in the plate.", cancel)
+    assert first.result(timeout=10.0)[0] is OutcomeCode.PREEMPTED
+    assert second.result(timeout=20.0)[0] is OutcomeCode.GOAL_NOT_GROUNDED
+    assert bench.stands_still()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["planner", "guidance", "policy", "executor", "task"])
+def test_killed_node_comes_back(bench, name):
+    killed_during_motion(bench, name, [OutcomeCode.NODE_LOST])
+    ok, *why = next_goal_succeeds(bench)
+    assert ok, why
+
+
+@pytest.mark.faults
+def test_killed_robot_comes_back(bench):
+    call = moves_for_a_task(bench)
+    bench.kill("sim")
+    code, sentence = call.result(timeout=20.0)
+    assert code in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE), sentence
+    ok, *why = next_goal_succeeds(bench)
+    assert ok, why
