@@ -12,7 +12,7 @@ TABLE_CENTRE_XY_M = (0.27, 0.0)
 TABLE_HALF_XY_M = (0.55, 0.60)
 TABLE_HEIGHT_M = 0.72
 _TABLE_RGB = (0.82, 0.74, 0.63)  # light beech
-_FLOOR_RGB = (0.60, 0.62, 0.64)
+_FLOOR_RGB = (0.37, 0.38, 0.39)
 
 
 def add_surroundings(spec: mujoco.MjSpec) -> None:
@@ -80,7 +80,7 @@ def _add_floor(spec: mujoco.MjSpec) -> None:
         name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER
     )
     floor.rgb1, floor.rgb2, floor.width, floor.height = _FLOOR_RGB, tuple(0.97 * c for c in _FLOOR_RGB), 64, 64
-    spec.add_material(name="floor", textures=_rgb_role("floor"), texuniform=True, texrepeat=[1.0, 1.0])
+    spec.add_material(name="floor", emission=0.6, textures=_rgb_role("floor"), texuniform=True, texrepeat=[1.0, 1.0])
     spec.worldbody.add_geom(
         name="floor",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
