@@ -156,13 +156,12 @@ def pinned(file: str) -> dict[str, str]:
     return {canonicalize_name(name): version for name, version in found}
 
 
-def installed_by_pip() -> dict[str, metadata.Distribution]:
-    """ROS wheels also carry metadata of their build; pip's own have an INSTALLER."""
-    return {canonicalize_name(d.name): d for d in metadata.distributions() if d.read_text("INSTALLER")}
+def installed() -> dict[str, metadata.Distribution]:
+    return {canonicalize_name(dist.name): dist for dist in metadata.distributions()}
 
 
 def test_the_environment_is_the_pinned_one() -> None:
-    present = {name: dist.version for name, dist in installed_by_pip().items()}
+    present = {name: dist.version for name, dist in installed().items()}
     assert {name: present.get(name) for name in pins()} == pins()
 
 
@@ -170,7 +169,7 @@ def test_pins_leave_nothing_out() -> None:
     """pip resolves nothing, so all that a pinned package requires must be pinned too (one is taken for its meshes only)."""
     missing = {
         f"{name} needs {requirement.name}"
-        for name, dist in installed_by_pip().items()
+        for name, dist in installed().items()
         if name in pins() and name != "dm-robotics-panda"
         for requirement in map(Requirement, dist.requires or [])
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""})

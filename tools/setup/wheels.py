@@ -30,7 +30,7 @@ def make(root: Path, venv: Path) -> str:
         SetupError: The wheels cannot be installed.
     """
     requirements = [root / "requirements" / name for name in REQUIREMENTS]
-    key = digest(str(venv), sys.base_prefix, sys.version, files=[*requirements, Path(__file__)])
+    key = digest(str(venv), sys.base_prefix, sys.version.split()[0], files=[*requirements, Path(__file__)])
     stamp, unfinished = Stamp(venv, "wheels"), venv / "unfinished"
     if stamp.holds(key) and (venv / "bin" / "python").exists():
         return key
