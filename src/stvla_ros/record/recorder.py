@@ -67,7 +67,9 @@ class Recorder:
             rows = [*rows[:-1:2], rows[-1]]
         board = Image.fromarray(panels.sheet(self._title, rows))
         size = round(board.width * STORYBOARD_SCALE), round(board.height * STORYBOARD_SCALE)
-        board.resize(size, Image.Resampling.LANCZOS).save(self._storyboard, optimize=True)
+        part = self._storyboard.with_suffix(".part")
+        board.resize(size, Image.Resampling.LANCZOS).save(part, "PNG")
+        part.replace(self._storyboard)
 
 
 class Reporter:

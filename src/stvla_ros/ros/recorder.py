@@ -29,6 +29,8 @@ TOPICS = {
 }
 PERIOD_S = 0.125
 NICENESS = 10
+FINISH_S = 60.0
+"""At low priority on a busy machine the last frames may take a while."""
 
 
 class RecordingProcess:
@@ -70,7 +72,7 @@ class RecordingProcess:
 
     def _end(self) -> None:
         self._pipe.close()
-        self._process.join(20.0)
+        self._process.join(FINISH_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
