@@ -151,7 +151,7 @@ class RgbdReceiver:
                 while not (self._young(not_before_ns) and self._placed()):
                     cancel.raise_if_set()
                     left = end - time.monotonic()
-                    if left <= 0 and self._young(not_before_ns):
+                    if left <= 0 and self.stamp_ns and not self._placed():
                         break  # decoding tells which transform is missing
                     if left <= 0:
                         raise StageError(OutcomeCode.STALE_IMAGE, self.why_stale(not_before_ns))
@@ -192,9 +192,10 @@ class RgbdReceiver:
     def _placed(self) -> bool:
         """The pose of the newest frame's camera is known, or somebody else has asked for it before."""
         parts = self._frames[-1]
-        if parts.frame is not None:
+        info = parts.messages.get("info")
+        if parts.frame is not None or info is None:
             return True
-        return self._transforms.known(self._config.base_frame, parts.messages["info"].header.frame_id)
+        return self._transforms.known(self._config.base_frame, info.header.frame_id)
 
     def _wake(self) -> None:
         with self._arrived:

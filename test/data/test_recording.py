@@ -1,0 +1,98 @@
+"""Recordings: exact both ways, and anything else in the folder is refused in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tabletop import Scene, block, front_camera, home_robot, plate
+
+from stvla_ros.data.recording import Recording, RecordingError, RecordingWriter
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "recording"
+    writer = RecordingWriter(path)
+    camera = front_camera(64, 48)
+    for i in range(3):
+        frame, _ = Scene([block("red", 0.5, 0.1 * i), *plate(0.4, -0.2)]).render(camera, stamp_ns=1000 + i)
+        depth = frame.depth_m.copy()
+        depth[i] = np.nan
+        frame = type(frame)(frame.rgb, depth, camera, frame.stamp_ns)
+        writer.append(frame, home_robot(0.01 * i, stamp_ns=900 + i) if i else None)
+    return path
+
+
+def test_round_trip_is_exact(folder: Path) -> None:
+    recording = Recording(folder)
+    assert len(recording) == 3
+    expected, _ = Scene([block("red", 0.5, 0.2), *plate(0.4, -0.2)]).render(front_camera(64, 48))
+    last = recording[-1]
+    np.testing.assert_array_equal(last.frame.rgb, expected.rgb)
+    np.testing.assert_array_equal(last.frame.depth_m[3:], expected.depth_m[3:])
+    assert np.isnan(last.frame.depth_m[2]).all()
+    np.testing.assert_array_equal(last.frame.camera.T_base_camera, expected.camera.T_base_camera)
+    assert (last.frame.stamp_ns, last.robot.gripper_m, last.robot.stamp_ns) == (1002, 0.02, 902)
+    assert recording[0].robot is None
+    assert [r.frame.stamp_ns for r in recording[1:]] == [1001, 1002]
+
+
+def test_index_is_complete_after_each_frame(folder: Path) -> None:
+    """A recorder that is killed leaves a readable recording."""
+    (folder / "000003.png").write_bytes(b"half")
+    assert len(list(Recording(folder))) == 3
+
+
+def test_existing_folder_is_not_overwritten(folder: Path) -> None:
+    with pytest.raises(RecordingError, match="wanted an empty or new folder"):
+        RecordingWriter(folder)
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="wanted a folder with a recording, found nothing"):
+        Recording(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RecordingError, match="found a file"):
+        Recording(tmp_path / "file")
+
+
+def test_wrong_content(tmp_path: Path) -> None:
+    (tmp_path / "holiday.jpg").write_text("x")
+    with pytest.raises(RecordingError, match=r"wanted a recording \(recording.json.*found holiday.jpg"):
+        Recording(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "wanted format 'stvla-recording-1', found 'list'"),
+        ('{"format": "rosbag2"}', "found 'rosbag2'"),
+        ('{"format": "stvla-recording-1"}', "without frame_id, frames, height_px, width_px"),
+        (
+            '{"format": "stvla-recording-1", "frames": [], "frame_id": "c", "width_px": 1, "height_px": 1}',
+            "no frames in it",
+        ),
+    ],
+)
+def test_wrong_index(folder: Path, text: str, sentence: str) -> None:
+    (folder / "recording.json").write_text(text)
+    with pytest.raises(RecordingError, match=sentence):
+        Recording(folder)
+
+
+def test_damaged_frames(folder: Path) -> None:
+    (folder / "000001.png").write_bytes(b"no image")
+    with pytest.raises(RecordingError, match=r"000001.png: wanted a PNG image, found something else"):
+        Recording(folder)[1]
+    (folder / "000002.npy").write_bytes(b"no array")
+    with pytest.raises(RecordingError, match=r"000002.npy: wanted depth as a NumPy array"):
+        Recording(folder)[2]
+    index = json.loads((folder / "recording.json").read_text())
+    del index["frames"][0]["K"]
+    (folder / "recording.json").write_text(json.dumps(index))
+    with pytest.raises(RecordingError, match="frame 000000 is damaged"):
+        Recording(folder)[0]

@@ -1,0 +1,123 @@
+"""A recorded scene, the brain's nodes as processes, and callers for their actions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rclpy.node import Node
+from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
+from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+from tabletop import Scene, block, home_robot, plate
+
+from stvla_ros.data.recording import RecordingWriter
+from stvla_ros.errors import CancelToken
+from stvla_ros.ros import qos
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.convert import ok_msg
+from stvla_ros.ros.heartbeats import HeartbeatMonitor
+from stvla_ros.ros.remote import Remote
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.config import param
+from dataclasses import dataclass
+
+PICK = "Put the red block in the plate."
+
+
+def record_scene(folder: Path) -> Path:
+    """One frame of a table with a plate and three blocks, the arm at home."""
+    scene = Scene([block("red", 0.45, 0.12, 0.4), block("blue", 0.55, -0.2), block("lime", 0.38, -0.05), *plate(0.6, 0.1)])
+    frame, _ = scene.render(stamp_ns=1_700_000_000_000_000_000)
+    RecordingWriter(folder).append(frame, home_robot(stamp_ns=1_700_000_000_000_000_000))
+    return folder
+
+
+@dataclass(frozen=True)
+class Nothing:
+    """No settings."""
+
+    unused: bool = param(True, "unused")
+
+
+class PretendedExecutor(StageNode[Nothing]):
+    """Says that every keypose was reached, after a while. Counts what it was asked."""
+
+    def __init__(self, seconds: float = 0.05) -> None:
+        super().__init__("executor", Nothing)
+        self.seconds, self.asked, self.canceled = seconds, 0, 0
+        self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
+
+    def _work(self, job: Job) -> Any:
+        self.asked += 1
+        job.cancel.wait(self.seconds)
+        self.canceled += job.cancel.is_set()
+        job.cancel.raise_if_set()
+        return ExecuteKeypose.Result(outcome=ok_msg("", {"motion": self.seconds}))
+
+
+class BrainBench:
+    """Clients of a brain that runs in other processes."""
+
+    def __init__(self, ros: Any, start: Callable[..., Any]) -> None:
+        self._start = start
+        self.ros = ros
+        self.node = ros.add(Node("bench"))
+        self.monitor = HeartbeatMonitor(self.node, 1.0)
+        self._plan = Remote(self.node, PlanTrace, "stvla/plan_trace")
+        self._predict = Remote(self.node, PredictKeypose, "stvla/predict_keypose")
+        self._task = Remote(self.node, ExecuteTask, "stvla/execute_task")
+        self.traces: dict[str, Trace3dMsg] = {}
+        self.guidance: list[GuidanceMsg] = []
+        self.feedback: list[Any] = []
+        self.node.create_subscription(
+            Trace3dMsg, "stvla/trace", lambda m: self.traces.__setitem__(m.plan_id, m), qos.EVENT
+        )
+        self.node.create_subscription(GuidanceMsg, "stvla/guidance", self.guidance.append, qos.IMAGE)
+        self.processes: dict[str, Any] = {}
+
+    def start(self, *names: str, **parameters: str) -> None:
+        """Start nodes (``camera__path="x"`` sets camera.path) and wait for their heartbeats."""
+        args = ["--ros-args"]
+        for name, value in parameters.items():
+            node, _, parameter = name.partition("__")
+            args += ["-p", f"{node}:{parameter.replace('__', '.')}:={value}"]
+        for name in names:
+            self.processes[name] = self._start(f"stvla_ros.nodes.{name}", *args)
+        expected = [n for name in names for n in (("planner", "guidance", "policy", "task") if name == "composed" else (name,))]
+        missing = self.monitor.wait_for(expected, 40.0)
+        assert not missing, {name: self.processes[name].output for name in names}
+
+    def plan(self, instruction: str = PICK, cancel: CancelToken | None = None, **goal: Any) -> Any:
+        return self._plan.call(PlanTrace.Goal(instruction=instruction, **goal), cancel or CancelToken(), 20.0)
+
+    def predict(self, plan_id: str, cancel: CancelToken | None = None, **goal: Any) -> Any:
+        return self._predict.call(
+            PredictKeypose.Goal(plan_id=plan_id, instruction=PICK, **goal), cancel or CancelToken(), 20.0
+        )
+
+    def task(self, instruction: str = PICK, cancel: CancelToken | None = None) -> Any:
+        return self._task.call(
+            ExecuteTask.Goal(instruction=instruction), cancel or CancelToken(), 60.0, self.feedback.append
+        )
+
+    def until_phase(self, phase: str, task: Any, timeout_s: float = 30.0) -> None:
+        """Sleep until the running task tells a phase; its early end fails the test with its outcome."""
+        end = time.monotonic() + timeout_s
+        while not any(f.phase == phase for f in self.feedback):
+            assert not task.done(), task.result().outcome
+            assert time.monotonic() < end, [f.phase for f in self.feedback]
+            time.sleep(0.005)
+
+    def trace(self, plan_id: str) -> Trace3dMsg:
+        wait(lambda: plan_id in self.traces)
+        return self.traces[plan_id]
+
+
+def wait(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)

@@ -1,0 +1,232 @@
+"""Frames from topics: paired by stamp, newest only, refused in words; transforms at the image's stamp."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from tf2_msgs.msg import TFMessage
+
+from stvla_ros.errors import CancelToken, StageError
+from stvla_ros.geometry.se3 import pose, rotation_z
+from stvla_ros.ros import convert, qos
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.tf import TransformBuffer, TransformError
+from stvla_ros.types import Camera, RgbdFrame
+
+K = np.array([[50.0, 0, 15.5], [0, 50.0, 11.5], [0, 0, 1]])
+T = pose(rotation_z(0.3), (0.1, 0.2, 0.3))
+CONFIG = CameraConfig(timeout_s=1.5)
+
+
+def frame(value: int = 7) -> RgbdFrame:
+    camera = Camera(K, 32, 24, T)
+    rgb = np.full((24, 32, 3), value, np.uint8)
+    return RgbdFrame(rgb, np.full((24, 32), 0.5, np.float32), camera, 0)
+
+
+class Source:
+    """Publishes the parts of frames as the test says."""
+
+    def __init__(self, ros: Any, profile: Any = qos.IMAGE) -> None:
+        self.node = ros.add(Node("source"))
+        self._color = self.node.create_publisher(Image, CONFIG.color, profile)
+        self._depth = self.node.create_publisher(Image, CONFIG.depth, profile)
+        self._info = self.node.create_publisher(CameraInfo, CONFIG.info, profile)
+        self._static = self.node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
+
+    def place(self, child: str = "camera_color_optical_frame") -> None:
+        self._static.publish(TFMessage(transforms=[convert.matrix_to_transform(T, "panda_link0", child, 0)]))
+
+    def send(self, stamp_ns: int, parts: str = "cdi", value: int = 7, **changes: Any) -> None:
+        head = convert.header(stamp_ns, "camera_color_optical_frame")
+        f = frame(value)
+        info = convert.camera_to_info(f.camera, head)
+        for name, v in changes.items():
+            setattr(info, name, v)
+        messages = {
+            "c": (self._color, convert.rgb_to_image(f.rgb, head)),
+            "d": (self._depth, convert.depth_to_image_mm(f.depth_m, head)),
+            "i": (self._info, info),
+        }
+        for part in parts:
+            publisher, message = messages[part]
+            publisher.publish(message)
+
+
+@pytest.fixture
+def pair(ros: Any) -> tuple[Source, RgbdReceiver]:
+    receiver = RgbdReceiver(ros.add(Node("receiver")), CONFIG, keep=3)
+    source = Source(ros)
+    _wait(lambda: all(p.get_subscription_count() for p in (source._color, source._depth, source._info)))
+    return source, receiver
+
+
+def _wait(condition: Any, timeout_s: float = 5.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_frame_with_its_camera(pair: Any) -> None:
+    source, receiver = pair
+    source.place()
+    now = time.time_ns()
+    source.send(now)
+    got = receiver.wait(now, CancelToken())
+    assert got.stamp_ns == now and (got.rgb == 7).all() and np.allclose(got.depth_m, 0.5)
+    np.testing.assert_allclose(got.camera.T_base_camera, T, atol=1e-12)
+    assert receiver.wait(now, CancelToken()) is got, "decoded once"
+
+
+def test_parts_in_any_order_and_late_ones_dropped(pair: Any) -> None:
+    source, receiver = pair
+    source.place()
+    old, new = time.time_ns(), time.time_ns() + 1_000_000
+    source.send(old, "c", 1)
+    source.send(new, "idc", 2)
+    assert (receiver.wait(new, CancelToken()).rgb == 2).all()
+    source.send(old, "id", 1)  # would complete the older frame
+    _wait(lambda: receiver.dropped == 2)
+    assert receiver.stamp_ns == new
+
+
+def test_incomplete_frames_do_not_pile_up(pair: Any) -> None:
+    source, receiver = pair
+    for i in range(20):
+        source.send(time.time_ns(), "ci")
+        time.sleep(0.01)
+    assert len(receiver._pending) <= 4 and receiver.stamp_ns == 0
+    with pytest.raises(StageError, match="STALE_IMAGE: No camera image: no colour, depth and info with equal stamps"):
+        receiver.capture()
+
+
+def test_frames_kept_and_pinned(pair: Any) -> None:
+    source, receiver = pair
+    source.place()
+    stamps = [time.time_ns() + i for i in range(6)]
+    source.send(stamps[0], value=10)
+    _wait(lambda: receiver.stamp_ns == stamps[0])
+    receiver.pin(stamps[0])
+    for i, stamp in enumerate(stamps[1:], start=1):
+        source.send(stamp, value=10 + i)
+        _wait(lambda: receiver.stamp_ns == stamp)  # noqa: B023
+    assert (receiver.at(stamps[4]).rgb == 14).all()
+    assert (receiver.at(stamps[0]).rgb == 10).all(), "pinned"
+    with pytest.raises(StageError, match="is not kept here"):
+        receiver.at(stamps[1])
+
+
+def test_stale_and_missing(ros: Any) -> None:
+    receiver = RgbdReceiver(ros.add(Node("receiver")), CameraConfig(timeout_s=0.3))
+    with pytest.raises(StageError, match="STALE_IMAGE: No camera image: nobody publishes /camera/camera/color/image_raw"):
+        receiver.capture()
+    source = Source(ros)
+    source.place()
+    _wait(lambda: source._color.get_subscription_count() and source._info.get_subscription_count())
+    time.sleep(0.3)
+    source.send(time.time_ns() - 3_000_000_000)
+    _wait(lambda: receiver.stamp_ns > 0)
+    with pytest.raises(StageError, match=r"newest camera image is 3\.\d+ s old; at most 1 s is taken"):
+        receiver.capture()
+
+
+def test_cancel_ends_the_wait(pair: Any) -> None:
+    import threading
+
+    _, receiver = pair
+    cancel = CancelToken()
+    threading.Timer(0.2, cancel.cancel).start()
+    start = time.monotonic()
+    with pytest.raises(StageError, match="CANCELED"):
+        receiver.wait(0, cancel, 10.0)
+    assert time.monotonic() - start < 1.0
+
+
+def test_no_transform(pair: Any) -> None:
+    source, receiver = pair
+    source.place("another_frame")
+    source.send(time.time_ns())
+    with pytest.raises(StageError, match="no transform from panda_link0 to camera_color_optical_frame is known"):
+        receiver.capture()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (dict(d=[0.1, 0.0, 0.0, 0.0, 0.0]), r"wanted rectified images, but CameraInfo has distortion D = \[0.1"),
+        (dict(width=64), "wanted depth aligned to colour, got colour 32x24, depth 32x24, CameraInfo 64x24"),
+        (dict(k=np.zeros(9)), "wanted a calibrated camera"),
+    ],
+)
+def test_unusable_cameras_are_refused(pair: Any, changes: dict[str, Any], sentence: str) -> None:
+    source, receiver = pair
+    source.place()
+    source.send(time.time_ns(), **changes)
+    with pytest.raises(StageError, match=f"STALE_IMAGE: The camera's images cannot be used: {sentence}"):
+        receiver.capture()
+
+
+def test_best_effort_camera_is_heard(ros: Any) -> None:
+    receiver = RgbdReceiver(ros.add(Node("receiver")), CONFIG)
+    source = Source(ros, qos.IMAGE_BEST_EFFORT)
+    source.place()
+    end = time.monotonic() + 5.0
+    while receiver.stamp_ns == 0 and time.monotonic() < end:
+        source.send(time.time_ns())
+        time.sleep(0.05)
+    assert receiver.capture().rgb.shape == (24, 32, 3)
+
+
+# --- transforms --------------------------------------------------------------------------------------------------
+
+
+def edge(parent: str, child: str, matrix: np.ndarray, stamp_ns: int = 0) -> TFMessage:
+    return TFMessage(transforms=[convert.matrix_to_transform(matrix, parent, child, stamp_ns)])
+
+
+@pytest.fixture
+def buffer(ros: Any) -> TransformBuffer:
+    return TransformBuffer(ros.add(Node("transforms")))
+
+
+def test_chains_in_both_directions(buffer: TransformBuffer) -> None:
+    A, B = pose(rotation_z(0.5), (1, 2, 3)), pose(rotation_z(-1.0), (0, 0, 1))
+    buffer.add(edge("base", "mount", A), static=True)
+    buffer.add(edge("mount", "camera", B), static=True)
+    np.testing.assert_allclose(buffer.lookup("base", "camera", 5), A @ B, atol=1e-12)
+    np.testing.assert_allclose(buffer.lookup("camera", "base", 5), np.linalg.inv(A @ B), atol=1e-12)
+    np.testing.assert_allclose(buffer.lookup("mount", "mount", 5), np.eye(4))
+    with pytest.raises(TransformError, match="no transform from base to nowhere"):
+        buffer.lookup("base", "nowhere", 5)
+
+
+def test_interpolation_at_the_image_stamp(buffer: TransformBuffer) -> None:
+    """A camera in the hand: half way in time is half way on the arc."""
+    for stamp, angle, x in ((1000, 0.0, 0.0), (3000, 3.0, 0.2), (2000, 1.0, 0.1)):  # the last came late
+        buffer.add(edge("base", "camera", pose(rotation_z(angle), (x, 0, 0)), stamp), static=False)
+    np.testing.assert_allclose(buffer.lookup("base", "camera", 2000), pose(rotation_z(1.0), (0.1, 0, 0)), atol=1e-12)
+    np.testing.assert_allclose(buffer.lookup("base", "camera", 2500), pose(rotation_z(2.0), (0.15, 0, 0)), atol=1e-12)
+    for stamp in (900, 3100):
+        with pytest.raises(TransformError, match="not known at the image's stamp"):
+            buffer.lookup("base", "camera", stamp)
+
+
+def test_old_samples_are_forgotten(buffer: TransformBuffer) -> None:
+    for i in range(30):
+        buffer.add(edge("base", "camera", np.eye(4), i * 1_000_000_000), static=False)
+    with pytest.raises(TransformError):
+        buffer.lookup("base", "camera", 5_000_000_000)
+    buffer.lookup("base", "camera", 25_500_000_000)
+
+
+def test_loops_end(buffer: TransformBuffer) -> None:
+    buffer.add(edge("a", "b", np.eye(4)), static=True)
+    buffer.add(edge("b", "a", np.eye(4)), static=True)
+    with pytest.raises(TransformError):
+        buffer.lookup("a", "x", 0)

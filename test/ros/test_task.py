@@ -1,0 +1,168 @@
+"""The task node: bad goals, cancel in every phase, preemption, lost nodes. The executor is a pretended one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from action_msgs.srv import CancelGoal
+from rclpy.node import Node
+from ros.brain_bench import PICK, BrainBench, PretendedExecutor, record_scene, wait
+from stvla_msgs.msg import Outcome as OutcomeMsg
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline import Progress
+from stvla_ros.ros import client
+
+SLACK = {"planner__camera__max_age_s": "5.0", "guidance__camera__max_age_s": "5.0", "task__heartbeat_timeout_s": "3.0"}
+"""A loaded test machine must not look like a lost node."""
+
+
+class Controller(Node):
+    """Stands for the arm's controller: counts who asks it to cancel everything."""
+
+    def __init__(self) -> None:
+        super().__init__("controller")
+        self.stops = 0
+        name = "panda_arm_controller/follow_joint_trajectory/_action/cancel_goal"
+        self.create_service(CancelGoal, name, self._cancel)
+
+    def _cancel(self, request: CancelGoal.Request, response: CancelGoal.Response) -> CancelGoal.Response:
+        everything = not any(request.goal_info.goal_id.uuid) and not request.goal_info.stamp.sec
+        self.stops += everything
+        return response
+
+
+@pytest.fixture
+def bench(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainBench:
+    bench = BrainBench(ros, start)
+    bench.folder = record_scene(tmp_path / "recording")
+    return bench
+
+
+def test_goals_with_a_pretended_executor(bench: BrainBench) -> None:
+    executor = bench.ros.add(PretendedExecutor())
+    controller = bench.ros.add(Controller())
+    bench.start("camera", "composed", camera__path=str(bench.folder), task__max_keyposes="3", **SLACK)
+    bench.monitor.wait_for(["executor"], 5.0)
+
+    _malformed_goals_are_refused(bench)
+    _a_goal_runs_to_its_typed_end(bench, executor)
+    _cancel_in_each_phase(bench, executor)
+    _new_goal_preempts(bench, executor)
+    _client_helper(bench)
+    _lost_executor_stops_the_arm(bench, executor, controller)
+
+
+def _malformed_goals_are_refused(bench: BrainBench) -> None:
+    for words in ("", "   ", "x" * 100_000, "Put the red\x07 block", "Put the red block\nin the plate", "\x00"):
+        result = bench.task(words)
+        assert result.outcome.code == OutcomeMsg.INVALID_GOAL, (words[:40], result.outcome.sentence)
+        assert (result.keyposes, result.replans) == (0, 0)
+    for words in ("Dance!", "Put the block in the plate.", "Setze den roten Klotz auf den Teller.", "赤いブロック"):
+        result = bench.task(words)
+        assert result.outcome.code in (OutcomeMsg.GOAL_NOT_GROUNDED, OutcomeMsg.INVALID_GOAL), result.outcome.sentence
+        assert result.keyposes == 0
+
+
+def _a_goal_runs_to_its_typed_end(bench: BrainBench, executor: PretendedExecutor) -> None:
+    """Nothing moves in a recording, so three keyposes later it is told that the steps ran out: never a success."""
+    bench.feedback.clear()
+    result = bench.task()
+    assert result.outcome.code in (OutcomeMsg.STEP_LIMIT, OutcomeMsg.NO_PROGRESS), result.outcome.sentence
+    assert executor.asked >= 1
+    assert {"planning", "predicting", "moving"} <= {f.phase for f in bench.feedback}
+    assert set(result.outcome.phases) >= {"planning", "predicting", "moving", "total"}
+    moving = next(f for f in bench.feedback if f.phase == "moving")
+    assert moving.keypose.header.frame_id == "panda_link0" and moving.plan_id and "red block" in moving.sub_instruction
+
+
+def _cancel_in_each_phase(bench: BrainBench, executor: PretendedExecutor) -> None:
+    executor.seconds = 20.0
+    for phase in ("planning", "predicting", "moving"):
+        bench.feedback.clear()
+        cancel = CancelToken()
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(bench.task, PICK, cancel)
+            bench.until_phase(phase, future)
+            start = time.monotonic()
+            cancel.cancel()
+            assert future.result(10.0).outcome.code == OutcomeMsg.CANCELED, phase
+            assert time.monotonic() - start < 2.0, phase
+    assert executor.canceled == 1
+
+
+def _new_goal_preempts(bench: BrainBench, executor: PretendedExecutor) -> None:
+    bench.feedback.clear()
+    with ThreadPoolExecutor(1) as pool:
+        old = pool.submit(bench.task)
+        bench.until_phase("moving", old)
+        new = bench.task("Put the purple block in the plate.")
+        assert old.result(5.0).outcome.code == OutcomeMsg.PREEMPTED
+    assert new.outcome.code == OutcomeMsg.GOAL_NOT_GROUNDED
+    assert executor.canceled == 2
+
+
+def _client_helper(bench: BrainBench) -> None:
+    """What ``stvla run`` uses."""
+    seen: list[Progress] = []
+    cancel = CancelToken()
+
+    def follow(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.phase == "moving":
+            threading.Thread(target=cancel.cancel).start()
+
+    result = client.run_goal(PICK, follow, cancel, connect_s=10.0)
+    assert result.outcome.code is OutcomeCode.CANCELED and seen[-1].keypose is not None
+    assert client.run_goal("", connect_s=10.0).outcome.code is OutcomeCode.INVALID_GOAL
+
+
+def _lost_executor_stops_the_arm(bench: BrainBench, executor: PretendedExecutor, controller: Controller) -> None:
+    bench.feedback.clear()
+    before = controller.stops
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.task)
+        bench.until_phase("moving", future)
+        executor._heartbeat._timer.cancel()  # falls silent, as when it is killed; its action server even lives on
+        start = time.monotonic()
+        result = future.result(15.0)
+    assert result.outcome.code == OutcomeMsg.NODE_LOST and "'executor'" in result.outcome.sentence
+    assert time.monotonic() - start < 7.0
+    wait(lambda: controller.stops > before)
+    result = bench.task()
+    assert result.outcome.code == OutcomeMsg.NODE_LOST, "it is still missing"
+
+
+def test_killed_brain_node_is_a_typed_outcome(bench: BrainBench) -> None:
+    bench.ros.add(PretendedExecutor(20.0))
+    bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder), **SLACK)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.task)
+        bench.until_phase("moving", future)
+        bench.processes["policy"].popen.kill()
+        outcome = future.result(15.0).outcome
+    assert outcome.code == OutcomeMsg.NODE_LOST and "'policy'" in outcome.sentence
+
+
+def test_killed_task_node_ends_the_client(bench: BrainBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.ros.add(PretendedExecutor(20.0))
+    bench.start("camera", "composed", camera__path=str(bench.folder), **SLACK)
+    moving = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(client.run_goal, PICK, lambda p: p.phase == "moving" and moving.set(), None, 10.0)
+        assert moving.wait(20.0)
+        bench.processes["composed"].popen.kill()
+        with pytest.raises((ConnectionError, StageError)):
+            result = future.result(15.0)
+            raise StageError(result.outcome.code, result.outcome.sentence)
+
+
+def test_client_without_a_stack(ros: Any) -> None:
+    with pytest.raises(ConnectionError, match="No stack is running"):
+        client.run_goal(PICK, connect_s=0.5)
