@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.geometry.cameras import rays
-from stvla_ros.types import F32, F64, I32, Camera, RgbdFrame, RobotState
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.geometry.cameras import rays
+from stvla_ros.types import F32, F64, I32, Camera, RgbdFrame, RobotState
 
 LIGHT = np.array([0.35, 0.25, 0.9]) / np.linalg.norm([0.35, 0.25, 0.9])
 TABLE_RGB = (0.55, 0.48, 0.40)
@@ -72,7 +72,8 @@ class Scene:
         origin = camera.T_base_camera[:3, 3]
         best, ids, rgb = _ground(origin, direction, self.table, self.floor_m)
         for i, thing in enumerate(self.things, start=1):
-            t, normal = _hit_box(thing, origin, direction) if isinstance(thing, Box) else _hit_disc(thing, origin, direction)
+            hits = _hit_box if isinstance(thing, Box) else _hit_disc
+            t, normal = hits(thing, origin, direction)  # type: ignore[operator]
             hit = t < best
             best[hit], ids[hit] = t[hit], i
             rgb[hit] = np.array(thing.rgb) * (0.35 + 0.6 * np.maximum(normal[hit] @ LIGHT, 0))[:, None]
@@ -136,7 +137,11 @@ def _hit_disc(disc: Disc, origin: F64, direction: F64):  # type: ignore[no-untyp
 
 
 def plate(x: float, y: float, rgb: tuple[float, float, float] = (0.9, 0.9, 0.88)) -> list[Box | Disc]:
-    return [Disc((x, y), 0.085, 0.0, 0.012, rgb)]
+    return [Disc((x, y), 0.085, 0.0, 0.008, rgb)]
+
+
+def button(colour: str, x: float, y: float) -> list[Box | Disc]:
+    return [Disc((x, y), 0.042, 0.0, 0.025, (0.2, 0.2, 0.22)), Disc((x, y), 0.022, 0.025, 0.037, COLOURS[colour])]
 
 
 def home_robot(gripper_m: float = 0.08, q_rad: F64 | None = None, stamp_ns: int = 0) -> RobotState:

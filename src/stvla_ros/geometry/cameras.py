@@ -57,7 +57,7 @@ def back_project(camera: Camera, px: npt.ArrayLike, depth_m: npt.ArrayLike) -> F
     px = np.asarray(px, dtype=np.float64)
     homogeneous = np.concatenate([px, np.ones((*px.shape[:-1], 1))], axis=-1)
     local = homogeneous @ np.linalg.inv(camera.K).T * np.asarray(depth_m, dtype=np.float64)[..., None]
-    return local @ camera.T_base_camera[:3, :3].T + camera.T_base_camera[:3, 3]
+    return np.asarray(local @ camera.T_base_camera[:3, :3].T + camera.T_base_camera[:3, 3])
 
 
 def rays(camera: Camera) -> F32:

@@ -42,7 +42,7 @@ def distance(points: npt.ArrayLike, polyline: npt.ArrayLike) -> F64:
     """(N,) distance of (N, D) points to the nearest place on a (M, D) polyline (M = 1: to that point)."""
     p, line = np.asarray(points, dtype=np.float64), np.asarray(polyline, dtype=np.float64)
     if len(line) == 1:
-        return np.linalg.norm(p - line[0], axis=1)
+        return np.asarray(np.linalg.norm(p - line[0], axis=1))
     a, d = line[:-1], np.diff(line, axis=0)
     length2 = np.maximum(np.einsum("sd,sd->s", d, d), 1e-18)
     t = np.clip((p @ d.T - np.einsum("sd,sd->s", a, d)) / length2, 0.0, 1.0)  # (N, S) foot on each segment
@@ -50,7 +50,7 @@ def distance(points: npt.ArrayLike, polyline: npt.ArrayLike) -> F64:
     pa2 = np.einsum("nd,nd->n", p, p)[:, None] - 2 * p @ a.T + np.einsum("sd,sd->s", a, a)
     along = p @ d.T - np.einsum("sd,sd->s", a, d)
     squared = pa2 - 2 * t * along + t * t * length2
-    return np.sqrt(np.maximum(squared.min(axis=1), 0.0))
+    return np.asarray(np.sqrt(np.maximum(squared.min(axis=1), 0.0)))
 
 
 def simplify(points: npt.ArrayLike, tolerance: float = 1e-5) -> F64:

@@ -71,7 +71,7 @@ def fit_table(points_m: F32, budget: int = 6000) -> Table:
         sigma = 1.4826 * float(np.median(np.abs((flat[2] - A @ plane)[inside])))
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
         return Table()
-    return Table(*(float(v) for v in plane), noise_m=sigma)
+    return Table(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
 
 
 def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import cv2
@@ -33,7 +33,7 @@ class Thing:
     Attributes:
         kind: ``block``, ``plate``, ``button`` or ``thing``.
         colour: Nearest of the named colours.
-        perhaps: Other colours that it may well have, given how little is known of the light.
+        costs: How badly each named colour explains what is seen (:func:`stvla_ros.geometry.shades.colour_costs`).
         covered: Its top is not seen, only its sides, on which the light falls from nobody knows where.
         centre_m: (3,) middle of its top in the base frame.
         size_m: (2,) edges of the smallest rectangle around its top (its diameter twice where round).
@@ -44,7 +44,7 @@ class Thing:
 
     kind: str
     colour: str
-    perhaps: tuple[str, ...]
+    costs: Mapping[str, float]
     covered: bool
     centre_m: F64
     size_m: F64
@@ -55,6 +55,10 @@ class Thing:
     @property
     def name(self) -> str:
         return self.kind if self.kind == "plate" else f"{self.colour} {self.kind}"
+
+    def may_be(self, colour: str) -> bool:
+        """The colour explains what is seen nearly as well as the nearest one; more leeway where only sides are seen."""
+        return self.costs[colour] < self.costs[self.colour] + (0.08 if self.covered else 0.03)
 
 
 def find_things(parts: Parts, rgb: U8) -> list[Thing]:
@@ -91,8 +95,6 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
     flat = bool(min(size) > 0.015 and (face.mean() > 0.25 or max(whole) > 0.065))  # else these are the upper rows of its sides
     costs = colour_costs(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
     colour = min(costs, key=costs.__getitem__)
-    slack = 0.03 if flat else 0.08
-    perhaps = tuple(c for c, cost in costs.items() if c != colour and cost < costs[colour] + slack)
     kind = "thing"
     if top < PLATE_TOP_M and max(whole) > PLATE_M and min(whole) > PLATE_M / 2:
         kind, (centre, size) = "plate", _circle(outline)
@@ -101,13 +103,14 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
     elif max(whole) > 0.065 and max(size) < BLOCK_M[1] and 0.02 < top < 0.06 and 0.5 < size[0] / max(size[1], 1e-6) < 2:
         kind = "button"  # cap and base in one part: too alike in colour
     z = float(np.median(points_m[face, 2]))
-    return Thing(kind, colour, perhaps, not flat, np.array([*centre, z]), size, top, bottom, points_m)
+    return Thing(kind, colour, costs, not flat, np.array([*centre, z]), size, top, bottom, points_m)
 
 
 def _trimmed(xy_m: F32) -> F32:
     """The points without the hundredth that lies furthest from the middle: flying pixels at edges."""
     away = ((xy_m - np.median(xy_m, axis=0)) ** 2).sum(axis=1)
-    return xy_m[away <= max(np.quantile(away, 0.985), np.quantile(away, 0.9) * 1.1)]
+    kept: F32 = xy_m[away <= max(np.quantile(away, 0.985), np.quantile(away, 0.9) * 1.1)]
+    return kept
 
 
 def _circle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64]:

@@ -157,7 +157,8 @@ def fit_planes(A: F64, inverse_depth: F64, seed: int = 0) -> list[tuple[F64, npt
         Up to three planes (3,) with ``A @ plane`` the inverse depth, and the indices of their pixels.
     """
     rng = np.random.default_rng(seed)
-    left, planes = np.arange(len(A)), []
+    left = np.arange(len(A))
+    planes: list[tuple[F64, npt.NDArray[np.intp]]] = []
     while len(left) > 60 and len(planes) < _MAX_LAYERS:
         sub = left[rng.integers(len(left), size=min(len(left), 1500))]
         tolerance = 0.006 * inverse_depth[sub]
@@ -198,13 +199,13 @@ def _outline(on_table: Bool) -> Bool:
     """Convex hull of the largest coherent part of a plane's pixels, at a quarter of the resolution."""
     coarse = cv2.erode(on_table[::4, ::4].astype(np.uint8), np.ones((2, 2), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(coarse, connectivity=8)
-    out = np.zeros(on_table.shape, dtype=np.uint8)
+    out: U8 = np.zeros(on_table.shape, dtype=np.uint8)
     if count > 1:
         big = [i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= 0.05 * coarse.sum()]
         v, u = np.nonzero(np.isin(labels, big))
         if len(u) >= 3:
             cv2.fillConvexPoly(out, cv2.convexHull(4 * np.column_stack([u, v]).astype(np.int32)), 1)
-            out = cv2.dilate(out, np.ones((5, 5), np.uint8))
+            out = np.asarray(cv2.dilate(out, np.ones((5, 5), np.uint8)), dtype=np.uint8)
     return out.astype(bool)
 
 
@@ -274,7 +275,9 @@ def _solve(known: F32, area: Bool, boundary: Bool, behind_m: F32) -> F32:
     index[area] = np.arange(n)
     diagonal = np.full(n, 1e-6)
     right = np.full((n, 3), 1e-6) * known[boundary].mean(axis=0)
-    rows, columns, values = [], [], []
+    rows: list[npt.NDArray[np.integer]] = []
+    columns: list[npt.NDArray[np.integer]] = []
+    values: list[npt.NDArray[np.floating]] = []
     for a, b, weight in _links(area, boundary, behind_m):
         for here, there in ((a, b), (b, a)):
             i, j = index[here], index[there]

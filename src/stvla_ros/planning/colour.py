@@ -51,11 +51,9 @@ class _View:
     def one(self, kind: str, colour: str | None = None) -> Thing:
         """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
         wanted = f"{colour} {kind}" if colour else kind
-        found = [t for t in self.things if t.kind == kind and colour in (None, t.colour)]
-        if len(found) > 1:
-            found = [t for t in found if not t.covered] or found
-        if not found:
-            found = [t for t in self.things if t.kind == kind and colour in t.perhaps]
+        found = [t for t in self.things if t.kind == kind]
+        if colour is not None:
+            found = _best_coloured(found, colour)
         if len(found) == 1:
             return found[0]
         what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
@@ -173,6 +171,16 @@ class ColourPlanner:
         return TracePlan(
             request.instruction, sentence, uv, start_m, offset_m, step, finished, "colour", view.sentence(), stamp, plan_id
         )
+
+
+def _best_coloured(things: list[Thing], colour: str) -> list[Thing]:
+    """Things of a colour, else those that may be of it; only the best one where it is clearly better."""
+    exact = [t for t in things if t.colour == colour]
+    found = exact or [t for t in things if t.may_be(colour)]
+    found.sort(key=lambda t: (t.covered, t.costs[colour]))
+    if len(found) > 1 and (found[0].covered, found[0].costs[colour] + 0.03) < (found[1].covered, found[1].costs[colour]):
+        return found[:1]
+    return found
 
 
 def _press_sentence(task: Push, step: int) -> str:

@@ -1,0 +1,59 @@
+"""Projection, and the two image coordinates."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tabletop import Scene, front_camera
+
+from stvla_ros.geometry.cameras import back_project, cloud, project, px_to_uv, rays, uv_to_px
+
+UV = st.floats(0, 1000)
+
+
+@given(UV, UV, st.sampled_from([(640, 480), (256, 256), (1, 1), (1280, 720)]))
+def test_uv_and_pixels_are_inverse(u: float, v: float, size: tuple[int, int]) -> None:
+    camera = front_camera(*size)
+    np.testing.assert_allclose(px_to_uv(uv_to_px([u, v], camera), camera), [u, v], atol=1e-9)
+
+
+def test_uv_spans_the_image_from_edge_to_edge() -> None:
+    camera = front_camera(640, 480)
+    np.testing.assert_allclose(uv_to_px([[0, 0], [1000, 1000], [500, 500]], camera), [[-0.5, -0.5], [639.5, 479.5], [319.5, 239.5]])
+
+
+@given(st.floats(0.2, 0.8), st.floats(-0.4, 0.4), st.floats(0, 0.4))
+def test_projection_and_back_projection_are_inverse(x: float, y: float, z: float) -> None:
+    camera = front_camera()
+    px, depth = project(camera, [x, y, z])
+    np.testing.assert_allclose(back_project(camera, px, depth), [x, y, z], atol=1e-9)
+
+
+def test_points_behind_the_camera_have_no_image() -> None:
+    px, depth = project(front_camera(), [[2.5, 0.0, 1.5]])
+    assert depth[0] < 0
+    assert np.isnan(px).all()
+
+
+def test_cloud_of_an_empty_table_is_flat() -> None:
+    frame, _ = Scene().render()
+    x, y, z = cloud(frame)
+    on_table = (x > 0) & (x < 1) & (np.abs(y) < 0.5)
+    assert on_table.sum() > 100_000
+    assert np.abs(z[on_table]).max() < 1e-5
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0, np.inf])
+def test_cloud_has_nan_where_depth_is_not_a_positive_number(bad: float) -> None:
+    frame, _ = Scene().render()
+    depth = frame.depth_m.copy()
+    depth[10:20, 30:40] = bad
+    points = cloud(type(frame)(frame.rgb, depth, frame.camera, 0))
+    assert np.isnan(points[:, 10:20, 30:40]).all()
+    assert np.isfinite(points[:, 300, 300]).all()
+
+
+def test_rays_agree_with_back_projection() -> None:
+    camera = front_camera(64, 48)
+    point = back_project(camera, [5, 7], 1.3)
+    np.testing.assert_allclose(rays(camera)[:, 7, 5] * 1.3 + camera.T_base_camera[:3, 3], point, atol=1e-6)

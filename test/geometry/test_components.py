@@ -1,0 +1,54 @@
+"""Connected regions with cuts."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stvla_ros.geometry.components import bounding_slices, connected, member_pixels, renumber, sizes
+
+
+def flood(mask: np.ndarray, depth: np.ndarray, step: float, classes: np.ndarray) -> np.ndarray:
+    """The same by flood fill, pixel by pixel."""
+    labels, count = np.zeros(mask.shape, int), 0
+    for seed in zip(*np.nonzero(mask)):
+        if labels[seed]:
+            continue
+        count += 1
+        stack, labels[seed] = [seed], count
+        while stack:
+            y, x = stack.pop()
+            for v, u in ((y + 1, x), (y - 1, x), (y, x + 1), (y, x - 1)):
+                if not (0 <= v < mask.shape[0] and 0 <= u < mask.shape[1]) or not mask[v, u] or labels[v, u]:
+                    continue
+                if abs(depth[v, u] - depth[y, x]) <= step and classes[v, u] == classes[y, x]:
+                    labels[v, u] = count
+                    stack.append((v, u))
+    return labels
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 14))
+def test_connected_equals_flood_fill(seed: int, height: int, width: int) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((height, width)) < 0.7
+    depth = rng.integers(0, 3, (height, width)).astype(np.float32) * np.float32(0.01)
+    depth[rng.random((height, width)) < 0.1] = np.nan
+    classes = rng.integers(0, 2, (height, width))
+    ours, brute = connected(mask, depth, 0.011, classes), flood(mask, depth, 0.011, classes)
+    pairs = set(zip(ours[mask].tolist(), brute[mask].tolist()))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # the same partition
+    assert (ours[~mask] == 0).all()
+
+
+def test_nothing_to_label() -> None:
+    empty = np.zeros((5, 6), bool)
+    assert bounding_slices(empty) is None
+    assert not connected(empty, np.ones((5, 6), np.float32), 0.01).any()
+
+
+def test_renumber_and_members() -> None:
+    labels = np.array([[1, 1, 0], [2, 3, 3]], np.int32)
+    kept = renumber(labels, np.array([True, True, False, True]))
+    np.testing.assert_array_equal(kept, [[1, 1, 0], [0, 2, 2]])
+    assert sizes(kept).tolist() == [2, 2, 2]
+    assert [m.tolist() for m in member_pixels(kept, 2)] == [[0, 1], [4, 5]]

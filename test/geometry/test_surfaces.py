@@ -1,0 +1,86 @@
+"""Table plane, depth at a pixel, holes."""
+
+import numpy as np
+import pytest
+from tabletop import Scene, block, front_camera, with_holes
+
+from stvla_ros.geometry.cameras import cloud, project, rays
+from stvla_ros.geometry.depths import surface_depth, without_specks
+from stvla_ros.geometry.tables import Table, fit_table, plane_depth
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.0012, 0.003])
+def test_the_table_is_found_under_objects_and_noise(noise: float) -> None:
+    frame, _ = Scene([block(c, 0.4 + 0.06 * i, 0.1 * i - 0.2) for i, c in enumerate(("red", "blue", "white"))]).render(noise_m=noise)
+    table = fit_table(cloud(frame))
+    heights = table.height(np.array([[0.3, 0.6, 0.5], [-0.3, 0.3, 0.0], [0.0, 0.0, 0.0]], np.float32))
+    assert np.abs(heights).max() < 0.001
+    assert table.noise_m < 1.5 * noise + 1e-4
+
+
+def test_a_slightly_tilted_calibration_is_followed() -> None:
+    frame, _ = Scene().render()
+    points = cloud(frame)
+    points[2] += 0.02 * points[0] - 0.01
+    table = fit_table(points)
+    assert (table.a, table.c) == pytest.approx((0.02, -0.01), abs=1e-4)
+
+
+def test_without_points_the_calibrated_table_is_taken() -> None:
+    assert fit_table(np.full((3, 40, 40), np.nan, np.float32)).c == 0.0
+
+
+def test_plane_depth_is_affine_in_inverse_depth() -> None:
+    camera = front_camera()
+    depth = plane_depth(camera, Table(), rays(camera)).astype(np.float64)
+    frame, _ = Scene().render(camera)
+    on_table = np.isfinite(depth) & (np.abs(depth - frame.depth_m) < 1e-4)
+    assert on_table.sum() > 100_000
+    inverse = 1 / depth[200:300, 200:400]
+    assert np.abs(np.diff(inverse, 2, axis=1)).max() < 1e-6
+
+
+def test_surface_depth_never_mixes_two_sides_of_an_edge() -> None:
+    frame, ids = Scene([block("red", 0.5, 0.0)]).render()
+    for row, column in zip(*np.nonzero(ids == 1)):
+        if row % 3 or column % 3:
+            continue
+        depth = surface_depth(frame.depth_m, [column, row])
+        assert abs(depth - frame.depth_m[row, column]) < 0.016  # half a window along a slanted face
+
+
+def test_surface_depth_just_behind_the_upper_edge_is_the_table_behind() -> None:
+    frame, ids = Scene([block("red", 0.5, 0.0)]).render()
+    rows, columns = np.nonzero(ids == 1)
+    top = rows.min()
+    column = int(np.median(columns[rows == top]))
+    on, behind = (surface_depth(frame.depth_m, [column, top + offset]) for offset in (1, -2))
+    assert behind - on > 0.03
+
+
+@pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf, -np.inf])
+def test_surface_depth_without_valid_pixels(bad: float) -> None:
+    assert np.isnan(surface_depth(np.full((48, 64), bad, np.float32), [20, 20]))
+
+
+def test_surface_depth_outside_the_image_or_not_finite() -> None:
+    depth = np.ones((48, 64), np.float32)
+    assert np.isnan(surface_depth(depth, [500.0, 20.0]))
+    assert np.isnan(surface_depth(depth, [np.nan, 20.0]))
+    assert surface_depth(depth, [-0.5, 47.5]) == 1.0
+
+
+def test_specks_close_and_holes_stay() -> None:
+    depth = with_holes(np.ones((100, 100), np.float32), 0.15, 1)
+    depth[40:60, 40:60] = np.nan
+    closed = without_specks(depth)
+    assert np.isnan(closed[42:58, 42:58]).all()
+    assert np.isnan(closed[:35]).mean() < 0.02
+    np.testing.assert_array_equal(closed[np.isfinite(depth)], 1.0)
+
+
+def test_the_point_of_a_block_projects_onto_it() -> None:
+    camera = front_camera()
+    _, ids = Scene([block("red", 0.5, 0.1)]).render(camera)
+    px, _ = project(camera, [0.5, 0.1, 0.04])
+    assert ids[tuple(np.round(px[::-1]).astype(int))] == 1
