@@ -11,6 +11,7 @@ from stvla_ros.commands.arguments import Parser
 COMMANDS = {
     "up": "start the stack and keep it running until Ctrl-C",
     "run": "give the running stack an instruction",
+    "stop": "stop the arm now, and refuse motion until `stvla stop --release`",
     "demo": "start everything in simulation, carry out one task, judge it, leave a film",
     "evaluate": "run many seeded episodes in simulation and print success rates",
     "backends": "list the backends that can be chosen",

@@ -41,7 +41,7 @@ def run(arguments: Namespace) -> int:
 def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.graph import processes
     from stvla_ros.ros.recorded_run import lost, record_goal
-    from stvla_ros.ros.scene import reset_scene
+    from stvla_ros.ros.services import reset_scene
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)

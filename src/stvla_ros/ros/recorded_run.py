@@ -13,7 +13,7 @@ from stvla_ros.pipeline import Progress
 from stvla_ros.record.summary import Summary, idle_share
 from stvla_ros.ros.client import GoalResult, run_goal
 from stvla_ros.ros.recorder import RecordingProcess
-from stvla_ros.ros.scene import score_task
+from stvla_ros.ros.services import score_task
 from stvla_ros.types import Outcome
 
 IMAGES_S = 15.0

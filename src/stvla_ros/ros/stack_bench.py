@@ -14,7 +14,7 @@ from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.ros.domain import private_domain
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.recorded_run import lost, record_goal
-from stvla_ros.ros.scene import reset_scene
+from stvla_ros.ros.services import reset_scene
 from stvla_ros.ros.up import Stack
 
 READY_S = 90.0

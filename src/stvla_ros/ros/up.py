@@ -108,7 +108,7 @@ class Stack:
         self._thread.start()
 
     def stop(self) -> None:
-        """End all processes: SIGINT, and SIGKILL for those still there after 2.5 s. May be called twice."""
+        """End all processes: SIGTERM, and SIGKILL for those still there after 2.5 s. May be called twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -231,7 +231,7 @@ class Stack:
         running = [c for c in self._children if c.popen is not None and c.popen.poll() is None]
         for child in reversed(running):
             assert child.popen is not None
-            child.popen.send_signal(signal.SIGINT)
+            child.popen.send_signal(signal.SIGTERM)  # SIGINT would interrupt one that still imports, with a traceback
         end = time.monotonic() + STOP_S
         while time.monotonic() < end and any(c.popen and c.popen.poll() is None for c in running):
             self._pump(0.02)

@@ -1,10 +1,11 @@
-"""The simulated scene's services, for programs outside the graph."""
+"""Services of a running stack, for programs outside the graph: the simulated scene, and the operator's stop."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
+from std_srvs.srv import Trigger
 from stvla_msgs.srv import ResetScene, ScoreTask
 
 from stvla_ros.config import ConfigError
@@ -14,7 +15,7 @@ TIMEOUT_S = 30.0
 
 
 def reset_scene(task: str, seed: int) -> str:
-    """Lay the scene anew; the instruction that belongs to it.
+    """Lay the simulated scene anew; the instruction that belongs to it.
 
     Raises:
         ConfigError: The simulator refuses.
@@ -32,11 +33,25 @@ def score_task(connect_s: float = TIMEOUT_S) -> tuple[bool, str]:
     return bool(answer.success), str(answer.detail)
 
 
+def stop_arm(connect_s: float) -> str:
+    """Standstill now, and no motion until :func:`release_arm`; what the executor says.
+
+    Raises:
+        ConnectionError: No executor answers.
+    """
+    return str(_ask(Trigger, "/stvla/stop", Trigger.Request(), connect_s).message)
+
+
+def release_arm(connect_s: float) -> str:
+    """Allow motion again; what the executor says. Raises ConnectionError when no executor answers."""
+    return str(_ask(Trigger, "/stvla/resume", Trigger.Request(), connect_s).message)
+
+
 def _ask(kind: Any, name: str, request: Any, connect_s: float = TIMEOUT_S) -> Any:
-    with client_node("scene_client") as node:
+    with client_node("service_client") as node:
         client = node.create_client(kind, name)
         if not client.wait_for_service(connect_s):
-            raise ConnectionError(f"Nobody serves {name}: no simulator is running.")
+            raise ConnectionError(f"Nobody serves {name}: its node is not running.")
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
