@@ -28,7 +28,7 @@ def pose_error(T_have: F64, T_want: F64) -> F64:
     return np.concatenate([T_want[..., :3, 3] - T_have[..., :3, 3], twist * scale[..., None]], axis=-1)
 
 
-def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 40) -> F64:
+def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 25) -> F64:
     """Joint positions that take the tool to a pose.
 
     Args:

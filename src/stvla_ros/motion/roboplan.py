@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -65,11 +67,22 @@ class _RoboplanSpace:
         return not self._scene.hasCollisions(self._full(q_rad))
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
-        step = self._config.check_step_rad
-        if not core.hasCollisionsAlongPath(self._scene, self._full(start_rad), self._full(goal_rad), step):
-            return np.stack([start_rad, goal_rad])
+        """Search with coarse checks, then check finely what was found; if it grazes something, search with fine checks."""
+        deadline = time.monotonic() + seconds
+        fine = self._config.check_step_rad
+        direct = np.stack([start_rad, goal_rad])
+        if self._path_free(direct, fine):
+            return direct
+        for step in (3 * fine, fine):
+            path = self._connect(start_rad, goal_rad, step, max(deadline - time.monotonic(), 0.01))
+            if path is None or self._path_free(path, fine):
+                return path
+        return None
+
+    def _connect(self, start_rad: F64, goal_rad: F64, step_rad: float, seconds: float) -> F64 | None:
+        """RRT-Connect, then shortcuts."""
         options = rrt.RRTOptions(
-            group_name=_GROUP, max_nodes=20000, max_connection_distance=1.0, collision_check_step_size=step,
+            group_name=_GROUP, max_nodes=20000, max_connection_distance=1.0, collision_check_step_size=step_rad,
             max_planning_time=seconds, rrt_connect=True,
         )  # fmt: skip
         planner = rrt.RRT(self._scene, options)
@@ -78,8 +91,12 @@ class _RoboplanSpace:
             path = planner.plan(_configuration(start_rad), _configuration(goal_rad))
         except RuntimeError:  # RoboPlan's way to say that it found nothing
             return None
-        shortcut = core.PathShortcuttingOptions(group_name=_GROUP, max_step_size=step, seed=self._config.seed)
+        shortcut = core.PathShortcuttingOptions(group_name=_GROUP, max_step_size=step_rad, seed=self._config.seed)
         return np.array(core.PathShortcutter(self._scene, shortcut).shortcut(path).positions)
+
+    def _path_free(self, path_rad: F64, step_rad: float) -> bool:
+        pairs = pairwise(self._full(q) for q in path_rad)
+        return not any(core.hasCollisionsAlongPath(self._scene, a, b, step_rad, bisection=True) for a, b in pairs)
 
     def _full(self, q_rad: F64) -> F64:
         return np.concatenate([q_rad, self._fingers_m])

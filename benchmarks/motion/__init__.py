@@ -1,0 +1,1 @@
+"""Motion planning per keypose: ours beside OMPL and mplib on the same queries."""

@@ -1,0 +1,156 @@
+"""Motion planning per keypose, inverse kinematics and timing included: ours, OMPL's RRTConnect, and mplib.
+
+Every planner gets the same queries: joints to start from, a tool pose, and the voxels of random boxes. Every timed
+path is re-checked with the simulator's hulls against the boxes themselves. Ratios are the largest of all queries, from
+differences of the samples (8 ms). The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.motion.queries import VOXEL_M, Judge, Query, make_queries, voxels
+from stvla_ros.description.hulls import cache_dir
+from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
+from stvla_ros.description.urdf import srdf, urdf
+from stvla_ros.errors import StageError
+from stvla_ros.registry import create, names
+from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
+
+FULL_SPEED = {"velocity_scale": 1.0, "acceleration_scale": 1.0, "jerk_scale": 1.0}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a planner made of one query."""
+
+    wall_s: float
+    cpu_s: float
+    path: JointPath | None
+    reason: str = ""
+
+
+def ask_ours(backend: str, queries: list[Query], worlds: list[CollisionWorld]) -> list[Answer]:
+    """One instance for all queries, as in the executor; the world changes with every query."""
+    planner = create("motion", backend, FULL_SPEED)
+    answers = []
+    for query, world in zip(queries, worlds, strict=True):
+        request = MotionRequest(query.start_rad, query.T_base_tcp, world)
+        begin, used = time.perf_counter(), time.process_time()
+        try:
+            path, reason = planner.plan(request), ""
+        except StageError as error:
+            path, reason = None, error.code.name
+        answers.append(Answer(time.perf_counter() - begin, time.process_time() - used, path, reason))
+    return answers
+
+
+def ask_mplib(python: Path, queries: list[Query], worlds: list[CollisionWorld]) -> list[Answer]:
+    """The same queries in mplib's own environment."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        meshes = str(cache_dir())  # mplib takes paths of meshes as relative to the URDF
+        (folder / "panda.urdf").write_text(urdf().replace(meshes, os.path.relpath(meshes, folder)))
+        (folder / "panda.srdf").write_text(srdf())
+        limits = {"velocity": V_MAX_RAD_S.tolist(), "acceleration": A_MAX_RAD_S2.tolist()}
+        (folder / "limits.json").write_text(json.dumps(limits))
+        arrays = {f"start{i}": q.start_rad for i, q in enumerate(queries)}
+        arrays |= {f"goal{i}": q.T_base_tcp for i, q in enumerate(queries)}
+        arrays |= {f"points{i}": w.voxels_m.astype(np.float64) for i, w in enumerate(worlds)}
+        np.savez(folder / "queries.npz", count=len(queries), voxel_m=VOXEL_M, **arrays)
+        worker = Path(__file__).with_name("mplib_worker.py")
+        subprocess.run([str(python), str(worker), name], check=True, timeout=900, stdout=subprocess.DEVNULL)
+        data = dict(np.load(folder / "answers.npz"))
+    return [Answer(*data[f"seconds{i}"].tolist(), _mplib_path(data, i)) for i in range(len(queries))]
+
+
+def _mplib_path(data: dict[str, F64], i: int) -> JointPath | None:
+    return JointPath(data[f"q{i}"], data[f"dq{i}"], data[f"t{i}"]) if f"q{i}" in data else None
+
+
+def worst_ratios(path: JointPath) -> tuple[float, float, float]:
+    """Largest velocity, acceleration and jerk over the Panda's limits, by differences of the samples."""
+    if len(path.t_s) < 3:
+        return 0.0, 0.0, 0.0
+    step = np.diff(path.t_s)[:, None]
+    a = np.diff(path.dq_rad_s, axis=0) / step
+    jerk = np.diff(a, axis=0) / ((step[1:] + step[:-1]) / 2)
+    every = ((path.dq_rad_s, V_MAX_RAD_S), (a, A_MAX_RAD_S2), (jerk, J_MAX_RAD_S3))
+    v, a_ratio, j = (float((np.abs(x) / limit).max()) for x, limit in every)
+    return v, a_ratio, j
+
+
+def figures(answers: list[Answer], judges: list[Judge]) -> dict[str, Any]:
+    """The row of one planner."""
+    paths = [(a.path, j) for a, j in zip(answers, judges, strict=True) if a.path is not None]
+    ms = 1e3 * np.array([a.wall_s for a in answers])
+    ratios = np.array([worst_ratios(path) for path, _ in paths])
+    return {
+        "queries": len(answers),
+        "solved": len(paths),
+        "free": sum(judge.path_free(path.q_rad) for path, judge in paths),
+        "unsolved": dict(Counter(a.reason for a in answers if a.reason)),
+        "median_ms": float(np.median(ms)),
+        "p95_ms": float(np.percentile(ms, 95)),
+        "cpu_median_ms": float(np.median([1e3 * a.cpu_s for a in answers])),
+        "duration_s": float(np.median([path.t_s[-1] for path, _ in paths])),
+        **{f"{name}_max": float(value) for name, value in zip("vaj", ratios.max(axis=0), strict=True)},
+    }
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    table = Table(title="motion planning per keypose, inverse kinematics and timing included")
+    for title in (
+        "planner",
+        "solved",
+        "truly free",
+        "median ms",
+        "p95 ms",
+        "CPU ms",
+        "motion s",
+        "v/lim",
+        "a/lim",
+        "j/lim",
+    ):
+        table.add_column(title, justify="left" if title == "planner" else "right")
+    for name, r in rows.items():
+        counts = f"{r['solved']:.0f}/{r['queries']:.0f}", f"{r['free']:.0f}/{r['solved']:.0f}"
+        numbers = (f"{r[k]:.2f}" for k in ("duration_s", "v_max", "a_max", "j_max"))
+        table.add_row(
+            name, *counts, f"{r['median_ms']:.1f}", f"{r['p95_ms']:.1f}", f"{r['cpu_median_ms']:.1f}", *numbers
+        )
+    Console(width=120).print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks.motion", description=__doc__)
+    parser.add_argument("--queries", type=int, default=120, help="how many (default 120)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--mplib", type=Path, help="python of an environment with mplib 0.2.1 and numpy<2")
+    arguments = parser.parse_args()
+    queries = make_queries(arguments.queries, arguments.seed)
+    judges, worlds = [Judge(q.boxes) for q in queries], [voxels(q.boxes) for q in queries]
+    rows = {name: figures(ask_ours(name, queries, worlds), judges) for name in names("motion")}
+    if arguments.mplib:
+        rows["mplib 0.2.1"] = figures(ask_mplib(arguments.mplib, queries, worlds), judges)
+    else:
+        print("mplib is left out: give --mplib VENV/bin/python of an environment with mplib==0.2.1 and 'numpy<2'.")
+    show(rows)
+    print(json.dumps({"benchmark": "motion", "seed": arguments.seed, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
