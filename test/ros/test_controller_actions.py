@@ -209,3 +209,24 @@ def test_gripper_cancel_stops_the_fingers(cell):
     assert 0.01 < width < 0.075
     time.sleep(0.2)
     assert cell.gripper.width_m() == pytest.approx(width, abs=1e-4)
+
+
+def test_the_arms_joints_may_have_other_names(cell):
+    """An FR3's joints, and fingers in messages of their own."""
+    states = JointStates(cell.client_node, JointStateConfig(topic="fr3/joint_states", prefix="fr3", max_age_s=5.0))
+    publisher = cell.node.create_publisher(JointState, "fr3/joint_states", 10)
+    arm = [f"fr3_joint{i}" for i in (7, 1, 2, 3, 4, 5, 6)]
+    fingers = ["fr3_finger_joint1", "fr3_finger_joint2"]
+    with pytest.raises(StageError, match=r"nobody publishes|No joint state"):
+        states.state()
+    until = time.monotonic() + 5.0
+    while states.age_s() > 1.0 and time.monotonic() < until:
+        stamp = cell.node.get_clock().now().to_msg()
+        for names, position in ((arm, [0.7, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), (fingers, [0.01, 0.01])):
+            message = JointState(name=names, position=position)
+            message.header.stamp = stamp
+            publisher.publish(message)
+        time.sleep(0.02)
+    time.sleep(0.1)
+    np.testing.assert_allclose(states.state().q_rad, np.arange(1, 8) / 10)
+    assert states.state().gripper_m == pytest.approx(0.02)

@@ -29,7 +29,7 @@ from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
-from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates, joint_names
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.types import RobotState, Trace3d
@@ -58,7 +58,7 @@ class ExecutorNodeConfig:
     executor: ExecutorConfig = param(ExecutorConfig(), "from keypose to motions")  # noqa: RUF009
     robot: Ros2ControlConfig = param(Ros2ControlConfig(), "the robot's controllers")  # noqa: RUF009
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joints: JointStateConfig = param(JointStateConfig(), "where joint states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "where joint states come from")  # noqa: RUF009
 
 
 class Traces:
@@ -105,10 +105,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
         config = self.config
         self._frames = RgbdReceiver(self, config.camera)
-        self._joints = JointStates(self, config.joints)
+        self._joints = JointStates(self, config.joint_states)
         self._traces = Traces(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
-        self._robot = Ros2ControlRobot(self, self._joints.state, config.robot)
+        arm_joints, _ = joint_names(config.joint_states.prefix)
+        self._robot = Ros2ControlRobot(self, self._joints.state, config.robot, arm_joints)
         self._executor = PlannedExecutor(self._robot, self.parameters.create("motion"), config.executor)
         self._lock = Lock()
         self._running: CancelToken | None = None

@@ -6,6 +6,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,16 @@ class JointStateConfig:
     """Where joint states come from."""
 
     topic: str = param("joint_states", "joint state topic with the arm's and the fingers' joints")
+    prefix: str = param("panda", "what joint names start with: panda, or fr3 for the newer arm")
     max_age_s: float = param(0.5, "a joint state older than this is stale [s]", ge=0.01, le=60.0)
+
+
+def joint_names(prefix: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the seven joints of the arm and of the two fingers."""
+    arm, fingers = (
+        [f"{prefix}{name.removeprefix('panda')}" for name in names] for names in (ARM_JOINTS, FINGER_JOINTS)
+    )
+    return tuple(arm), tuple(fingers)
 
 
 class JointStates:
@@ -38,6 +48,7 @@ class JointStates:
 
     def __init__(self, node: Node, config: JointStateConfig, keep: int = 400) -> None:
         self._node, self._config = node, config
+        self._arm_names, self._finger_names = joint_names(config.prefix)
         self._lock = threading.Lock()
         self._arm: deque[tuple[int, JointState]] = deque(maxlen=keep)
         self._fingers: deque[tuple[int, float]] = deque(maxlen=keep)
@@ -46,10 +57,10 @@ class JointStates:
     def _receive(self, message: JointState) -> None:
         stamp_ns = time_to_ns(message.header.stamp)
         with self._lock:
-            if set(FINGER_JOINTS) <= set(message.name):
-                width = sum(message.position[message.name.index(f)] for f in FINGER_JOINTS)
+            if set(self._finger_names) <= set(message.name):
+                width = sum(message.position[message.name.index(f)] for f in self._finger_names)
                 self._fingers.append((stamp_ns, width))
-            if message.name[: len(ARM_JOINTS)] == list(ARM_JOINTS) or set(ARM_JOINTS) <= set(message.name):
+            if set(self._arm_names) <= set(message.name):
                 self._arm.append((stamp_ns, message))
 
     def age_s(self) -> float:
@@ -70,21 +81,26 @@ class JointStates:
             if not self._arm:
                 raise StageError(OutcomeCode.STALE_STATE, self._why())
             found_ns, message = self._arm[_nearest(self._arm, stamp_ns)]
-            width = self._fingers[_nearest(self._fingers, found_ns)][1] if self._fingers else 0.0
+            if not self._fingers:
+                names, topic = " and ".join(self._finger_names), self._subscription.topic_name
+                raise StageError(
+                    OutcomeCode.STALE_STATE, f"No joint state with the fingers' joints {names} came on {topic}."
+                )
+            width = self._fingers[_nearest(self._fingers, found_ns)][1]
         if stamp_ns != 2**62 and abs(found_ns - stamp_ns) > self._config.max_age_s * 1e9:
             raise StageError(
                 OutcomeCode.STALE_STATE,
                 f"The joint state nearest to the image is {abs(found_ns - stamp_ns) / 1e9:.2f} s away from it; "
                 f"at most {self._config.max_age_s:g} s is taken.",
             )
-        return state_from_msg(message, width)
+        return state_from_msg(message, width, self._arm_names)
 
     def _why(self) -> str:
         topic = self._subscription.topic_name
         if not self._node.count_publishers(topic):
             return f"No joint state: nobody publishes {topic}. Start the robot or the simulator."
         if not self._arm:
-            return f"No joint state with the joints {ARM_JOINTS[0]} to {ARM_JOINTS[-1]} came on {topic}."
+            return f"No joint state with the joints {self._arm_names[0]} to {self._arm_names[-1]} came on {topic}."
         age_s = (time.time_ns() - self._arm[-1][0]) / 1e9
         return f"The newest joint state on {topic} is {age_s:.2f} s old; at most {self._config.max_age_s:g} s is taken."
 
@@ -96,9 +112,9 @@ def _nearest(row: deque[tuple[int, object]] | deque[tuple[int, float]], stamp_ns
     return i if i == 0 or row[i][0] - stamp_ns <= stamp_ns - row[i - 1][0] else i - 1
 
 
-def state_from_msg(message: JointState, gripper_m: float) -> RobotState:
+def state_from_msg(message: JointState, gripper_m: float, joints: Sequence[str] = ARM_JOINTS) -> RobotState:
     """Arm state of a message that has all arm joints in any order; missing velocities count as 0."""
-    order = [message.name.index(joint) for joint in ARM_JOINTS]
+    order = [message.name.index(joint) for joint in joints]
     q = np.array(message.position)[order]
     dq = np.array(message.velocity)[order] if len(message.velocity) == len(message.name) else np.zeros(len(order))
     return RobotState(q, dq, tcp_pose(q), gripper_m, time_to_ns(message.header.stamp))

@@ -7,7 +7,7 @@ franka_ros2, and the simulated cell.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,7 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 
 from stvla_ros.config import param
+from stvla_ros.description.panda import ARM_JOINTS
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.controller_actions import ActionCall
 from stvla_ros.ros.stopper import Stopper
@@ -36,7 +37,6 @@ class Ros2ControlConfig:
         "/panda_arm_controller/follow_joint_trajectory", "action of the arm's trajectory controller"
     )
     gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
-    joint_prefix: str = param("panda", "what joint names start with: panda, or fr3 for the newer arm")
     gripper_effort_n: float = param(40.0, "force with which the fingers close [N]", ge=1.0, le=70.0)
     path_tolerance_rad: float = param(
         0.2, "how far a joint may be from its trajectory; 0: the controller's own [rad]", ge=0.0, le=1.0
@@ -62,11 +62,18 @@ class Ros2ControlRobot:
         node: Where clients are made; must be spun by other threads.
         state: Gives the newest joint state, raises STALE_STATE when it is too old.
         config: Settings.
+        joints: Names of the arm's joints.
     """
 
-    def __init__(self, node: Node, state: Callable[[], RobotState], config: Ros2ControlConfig) -> None:
+    def __init__(
+        self,
+        node: Node,
+        state: Callable[[], RobotState],
+        config: Ros2ControlConfig,
+        joints: Sequence[str] = ARM_JOINTS,
+    ) -> None:
         self._node, self._state, self._config = node, state, config
-        self._names = [f"{config.joint_prefix}_joint{i}" for i in range(1, 8)]
+        self._names = list(joints)
         self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action)
         self._gripper = ActionClient(node, GripperCommand, config.gripper_action)
         self._stopper = Stopper(node, [config.arm_action, config.gripper_action])
