@@ -133,7 +133,7 @@ def test_failures_are_raised_by_readers() -> None:
     with pytest.raises(StageError, match="No depth near") as caught:
         convert.trace_from_msg(over_the_wire(convert.failed_trace_msg(plan(), error)))
     assert caught.value.code is OutcomeCode.LIFT_NO_DEPTH
-    failed = convert.failed_guidance_msg(trace(), StageError(OutcomeCode.MASK_EMPTY, "Nothing."), 5, "camera")
+    failed = convert.failed_guidance_msg("a1", StageError(OutcomeCode.MASK_EMPTY, "Nothing."), 5)
     with pytest.raises(StageError, match="MASK_EMPTY"):
         convert.guidance_from_msg(over_the_wire(failed))
 
