@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
     with live, canceling(cancel, live):
         film = None if arguments.no_film else folder
         try:
-            done = record_goal(arguments.instruction, cancel, live.report, film, arguments.instruction, judge_s=1.0)
+            done = record_goal(arguments.instruction, cancel, live.report, film, arguments.instruction, judge_s=3.0)
         except ConnectionError as error:
             done = lost(error)
     done.summary(arguments.instruction, "", None, {}).write(folder)
