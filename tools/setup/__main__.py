@@ -28,10 +28,10 @@ def main() -> int:
         machine.check(ROOT, fresh=not venv.exists())
         with _alone():
             machine.install_packages()
-            key = wheels.make(ROOT, venv)
+            wheels.make(ROOT, venv)
             environment = Environment(ROOT, venv)
             environment.write()
-            interfaces = overlay.build_interfaces(ROOT, venv, environment, key)
+            interfaces = overlay.build_interfaces(ROOT, venv, environment)
             overlay.build_package(ROOT, venv, environment, interfaces)
     except SetupError as error:
         print(f"set-up: {error}", file=sys.stderr)

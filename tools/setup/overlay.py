@@ -6,6 +6,7 @@ import os
 import shutil
 from pathlib import Path
 
+import wheels
 from environment import Environment
 from report import run, step
 from stamps import Stamp, digest, files_below
@@ -26,7 +27,7 @@ def absent_interfaces(overlay: Path, prefixes: str) -> list[str]:
     return [name for name in WHEEL_INTERFACES if not any((prefix / index / name).is_file() for prefix in others)]
 
 
-def build_interfaces(root: Path, venv: Path, environment: Environment, wheels: str) -> str:
+def build_interfaces(root: Path, venv: Path, environment: Environment) -> str:
     """Build stvla_msgs and what else of interfaces is absent; the key of the result is returned.
 
     Raises:
@@ -34,7 +35,7 @@ def build_interfaces(root: Path, venv: Path, environment: Environment, wheels: s
     """
     ours = absent_interfaces(environment.overlay, os.environ.get("AMENT_PREFIX_PATH", ""))
     folders = [root / "src" / "stvla_msgs", *(root / "src" / "wheel_interfaces" / name for name in ours)]
-    key = digest(wheels, files=files_below(*folders))
+    key = digest(*wheels.base(venv), files=[root / "requirements" / "ros.txt", *files_below(*folders)])
     stamp = Stamp(venv, "interfaces")
     if stamp.holds(key):
         return key

@@ -20,8 +20,13 @@ def site_packages(venv: Path) -> Path:
     return venv / "lib" / "python3.11" / "site-packages"
 
 
-def make(root: Path, venv: Path) -> str:
-    """Bring the environment to the pinned state; the key of that state is returned.
+def base(venv: Path) -> tuple[str, ...]:
+    """What an environment and all that is built in it is tied to: its place and its interpreter."""
+    return str(venv), sys.base_prefix, sys.version.split()[0]
+
+
+def make(root: Path, venv: Path) -> None:
+    """Bring the environment to the pinned state.
 
     Every wheel is pinned, so nothing is resolved. An environment that was moved, that belongs to another
     interpreter, or in which an installation was interrupted is made anew.
@@ -30,10 +35,10 @@ def make(root: Path, venv: Path) -> str:
         SetupError: The wheels cannot be installed.
     """
     requirements = [root / "requirements" / name for name in REQUIREMENTS]
-    key = digest(str(venv), sys.base_prefix, sys.version.split()[0], files=[*requirements, Path(__file__)])
+    key = digest(*base(venv), files=[*requirements, Path(__file__)])
     stamp, unfinished = Stamp(venv, "wheels"), venv / "unfinished"
     if stamp.holds(key) and (venv / "bin" / "python").exists():
-        return key
+        return
     if reason := _unusable(venv, unfinished):
         print(f"set-up: .venv is made anew: {reason}", flush=True)
         shutil.rmtree(venv)
@@ -46,7 +51,6 @@ def make(root: Path, venv: Path) -> str:
         _rewrite(venv)
         unfinished.unlink()
         stamp.set(key)
-    return key
 
 
 def _unusable(venv: Path, unfinished: Path) -> str | None:
