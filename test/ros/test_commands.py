@@ -77,15 +77,13 @@ def test_run_without_a_stack_says_so(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "words"),
+    ("command", "old", "new", "words"),
     [
-        ("mode: full", "mode: ful", ["guidance.mode", "Did you mean 'full'?"]),
-        ("tube_radius_m: 0.05", "tube_radius_m: 5.0", ["tube_radius_m", "0.005 to 0.5"]),
-        ("policy:\n", "polcy:\n", ["polcy", "Did you mean 'policy'?"]),
-        ("needs: [planner", "neds: [planner", ["neds", "Did you mean 'needs'?"]),
+        ("demo", "tube_radius_m: 0.05", "tube_radius_m: 5.0", ["tube_radius_m", "0.005 to 0.5"]),
+        ("up", "policy:\n", "polcy:\n", ["polcy", "Did you mean 'policy'?"]),
+        ("up", "needs: [planner", "neds: [planner", ["neds", "Did you mean 'needs'?"]),
     ],
 )
-@pytest.mark.parametrize("command", ["demo", "up"])
 def test_a_wrong_parameter_ends_everything_with_one_sentence(
     start: Start, params: Path, tmp_path: Path, command: str, old: str, new: str, words: list[str]
 ) -> None:
