@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabletop import Scene, front_camera
 
@@ -11,6 +11,7 @@ from stvla_ros.geometry.cameras import back_project, cloud, project, px_to_uv, r
 UV = st.floats(0, 1000)
 
 
+@settings(deadline=None)
 @given(UV, UV, st.sampled_from([(640, 480), (256, 256), (1, 1), (1280, 720)]))
 def test_uv_and_pixels_are_inverse(u: float, v: float, size: tuple[int, int]) -> None:
     camera = front_camera(*size)
@@ -19,9 +20,12 @@ def test_uv_and_pixels_are_inverse(u: float, v: float, size: tuple[int, int]) ->
 
 def test_uv_spans_the_image_from_edge_to_edge() -> None:
     camera = front_camera(640, 480)
-    np.testing.assert_allclose(uv_to_px([[0, 0], [1000, 1000], [500, 500]], camera), [[-0.5, -0.5], [639.5, 479.5], [319.5, 239.5]])
+    np.testing.assert_allclose(
+        uv_to_px([[0, 0], [1000, 1000], [500, 500]], camera), [[-0.5, -0.5], [639.5, 479.5], [319.5, 239.5]]
+    )
 
 
+@settings(deadline=None)
 @given(st.floats(0.2, 0.8), st.floats(-0.4, 0.4), st.floats(0, 0.4))
 def test_projection_and_back_projection_are_inverse(x: float, y: float, z: float) -> None:
     camera = front_camera()

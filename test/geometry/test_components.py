@@ -26,7 +26,7 @@ def flood(mask: np.ndarray, depth: np.ndarray, step: float, classes: np.ndarray)
     return labels
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 14), st.integers(1, 14))
 def test_connected_equals_flood_fill(seed: int, height: int, width: int) -> None:
     rng = np.random.default_rng(seed)

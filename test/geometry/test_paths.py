@@ -1,7 +1,9 @@
 """Polylines."""
 
+import itertools
+
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -11,6 +13,7 @@ LINES = arrays(np.float64, st.tuples(st.integers(2, 8), st.just(3)), elements=st
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-2, 2, width=32))
 
 
+@settings(deadline=None)
 @given(LINES, st.floats(0.01, 0.5))
 def test_subdivide_keeps_the_points_and_bounds_the_steps(line: np.ndarray, step: float) -> None:
     fine, where = subdivide(line, step)
@@ -19,6 +22,7 @@ def test_subdivide_keeps_the_points_and_bounds_the_steps(line: np.ndarray, step:
     np.testing.assert_allclose(arc_length(fine)[-1], arc_length(line)[-1], rtol=1e-9)
 
 
+@settings(deadline=None)
 @given(LINES, st.integers(2, 40))
 def test_resample_keeps_ends(line: np.ndarray, count: int) -> None:
     out = resample(line, count)
@@ -26,10 +30,11 @@ def test_resample_keeps_ends(line: np.ndarray, count: int) -> None:
     np.testing.assert_allclose(out[[0, -1]], line[[0, -1]], atol=1e-9)
 
 
+@settings(deadline=None)
 @given(POINTS, LINES)
 def test_distance_equals_brute_force(points: np.ndarray, line: np.ndarray) -> None:
     t = np.linspace(0, 1, 400)[:, None]
-    dense = np.concatenate([a + t * (b - a) for a, b in zip(line[:-1], line[1:])])
+    dense = np.concatenate([a + t * (b - a) for a, b in itertools.pairwise(line)])
     brute = np.linalg.norm(points[:, None] - dense[None], axis=2).min(axis=1)
     ours = distance(points, line)
     assert (ours <= brute + 1e-6).all()
@@ -40,6 +45,7 @@ def test_distance_to_a_single_point() -> None:
     np.testing.assert_allclose(distance([[0, 0, 3], [4, 0, 0]], [[0, 0, 0]]), [3, 4])
 
 
+@settings(deadline=None)
 @given(LINES)
 def test_simplify_undoes_subdivide(line: np.ndarray) -> None:
     fine, _ = subdivide(line, 0.05)

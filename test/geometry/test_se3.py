@@ -2,15 +2,26 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvla_ros.geometry.se3 import finger_yaw, from_quaternion, inverse, pose, rotation_distance, rotation_z, to_quaternion, tool_down, wrap
+from stvla_ros.geometry.se3 import (
+    finger_yaw,
+    from_quaternion,
+    inverse,
+    pose,
+    rotation_distance,
+    rotation_z,
+    to_quaternion,
+    tool_down,
+    wrap,
+)
 
 COMPONENT = st.floats(-1, 1)
 QUATERNIONS = st.tuples(COMPONENT, COMPONENT, COMPONENT, COMPONENT).filter(lambda q: np.linalg.norm(q) > 1e-3)
 
 
+@settings(deadline=None)
 @given(QUATERNIONS)
 def test_quaternions_round_trip(q: tuple[float, ...]) -> None:
     R = from_quaternion(q)
@@ -31,12 +42,14 @@ def test_bad_quaternions_are_refused(bad: list[float]) -> None:
         from_quaternion(bad)
 
 
+@settings(deadline=None)
 @given(QUATERNIONS, st.floats(-2, 2))
 def test_inverse(q: tuple[float, ...], t: float) -> None:
     T = pose(from_quaternion(q), [t, -t, 0.3])
     np.testing.assert_allclose(inverse(T) @ T, np.eye(4), atol=1e-9)
 
 
+@settings(deadline=None)
 @given(st.floats(-3, 3))
 def test_tool_down_looks_down_with_the_fingers_opening_along_yaw(yaw: float) -> None:
     T = tool_down([0.4, 0.1, 0.2], yaw)

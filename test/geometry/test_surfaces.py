@@ -11,7 +11,9 @@ from stvla_ros.geometry.tables import Table, fit_table, plane_depth
 
 @pytest.mark.parametrize("noise", [0.0, 0.0012, 0.003])
 def test_the_table_is_found_under_objects_and_noise(noise: float) -> None:
-    frame, _ = Scene([block(c, 0.4 + 0.06 * i, 0.1 * i - 0.2) for i, c in enumerate(("red", "blue", "white"))]).render(noise_m=noise)
+    frame, _ = Scene([block(c, 0.4 + 0.06 * i, 0.1 * i - 0.2) for i, c in enumerate(("red", "blue", "white"))]).render(
+        noise_m=noise
+    )
     table = fit_table(cloud(frame))
     heights = table.height(np.array([[0.3, 0.6, 0.5], [-0.3, 0.3, 0.0], [0.0, 0.0, 0.0]], np.float32))
     assert np.abs(heights).max() < 0.001

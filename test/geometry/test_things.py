@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabletop import Box, Disc, Scene, block, button, home_robot, plate
 
@@ -26,6 +26,7 @@ def things(objects: list[Box | Disc], noise_m: float = 0.0, seed: int = 0) -> li
     return find_things(parts, frame.rgb)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(COLOURS)), st.floats(0.9, 1.1))
 def test_colours_are_named_under_varying_light(name: str, gain: float) -> None:
     assert nearest_colour(np.clip(np.array(COLOURS[name]) * gain, 0, 1)) == name
@@ -52,7 +53,9 @@ def test_a_block_in_the_plate_is_still_a_block(colour: str) -> None:
     np.testing.assert_allclose(dish.centre_m[:2], [0.5, 0.05], atol=0.003)
 
 
-@pytest.mark.parametrize(("upper", "lower"), [("red", "blue"), ("white", "silver"), ("black", "white"), ("lime", "lime")])
+@pytest.mark.parametrize(
+    ("upper", "lower"), [("red", "blue"), ("white", "silver"), ("black", "white"), ("lime", "lime")]
+)
 def test_stacked_blocks_are_two(upper: str, lower: str) -> None:
     found = things([block(lower, 0.5, 0.05, 0.3), block(upper, 0.5, 0.05, 0.3, z=0.06)])
     assert [t.kind for t in found] == ["block", "block"]

@@ -12,7 +12,7 @@ from stvla_ros.geometry.components import connected, member_pixels, renumber, si
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
-SPLIT_DISTANCE = 0.28
+SPLIT_DISTANCE = 0.26
 """Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
 
 
@@ -104,8 +104,8 @@ def colour_feature(rgb: U8) -> F32:
     """
     c = rgb.astype(np.float32) / np.float32(255.0)
     mean = c.mean(axis=1, keepdims=True)
-    chroma = (c - mean) / (mean + np.float32(0.12))
-    return np.concatenate([chroma * np.float32(0.5), np.log(mean + np.float32(0.06)) * np.float32(0.22)], axis=1)
+    chroma = (c - mean) / (mean + np.float32(0.04))
+    return np.concatenate([chroma * np.float32(0.4), np.log(mean + np.float32(0.06)) * np.float32(0.15)], axis=1)
 
 
 def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
