@@ -27,6 +27,7 @@ class OddSeeds:
             os._exit(7)
         if self.refuse:
             raise ConfigError(self.refuse)
+        self._note("opened")
         try:
             yield self
         finally:

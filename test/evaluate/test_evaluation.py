@@ -72,6 +72,17 @@ def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
     assert (tmp_path / "diary").read_text().count("closed") >= 1
 
 
+def test_stopping_early_closes_the_benches(tmp_path: Path) -> None:
+    """What a bench holds (a whole stack, over ROS) must not outlive Ctrl-C."""
+    episodes = [Episode("t", seed) for seed in range(0, 5000, 2)]
+    records = run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)
+    next(records)
+    records.close()  # type: ignore[attr-defined]
+    lines = (tmp_path / "diary").read_text().splitlines()
+    assert lines.count("closed") == lines.count("opened") >= 1
+    assert len(lines) < len(episodes)
+
+
 @pytest.mark.parametrize(("refuse", "message"), [("No meshes here.", "No meshes"), ("die", "exit code 7 before")])
 def test_a_bench_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -89,7 +100,7 @@ def test_an_evaluation_is_taken_up_where_it_ended(tmp_path: Path) -> None:
     reports = evaluation(folder, range(4)).run(setup, 2, told.append)
     assert sorted((r.task, r.seed) for r in told) == [("a", 2), ("a", 3), ("b", 2), ("b", 3)]
     assert [(r.task, r.successes, r.episodes) for r in reports] == [("a", 2, 4), ("b", 2, 4)]
-    ran = [line for line in (tmp_path / "diary").read_text().splitlines() if line != "closed"]
+    ran = [line for line in (tmp_path / "diary").read_text().splitlines() if line not in ("opened", "closed")]
     assert len(ran) == len(set(ran)) == 8
 
     results = json.loads((folder / "results.json").read_text())

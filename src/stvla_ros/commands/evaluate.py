@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from stvla_ros.commands.arguments import (
     MAX_SEED,
+    MODES,
     Parser,
     add_stack_arguments,
     check_tasks,
@@ -21,10 +22,10 @@ from stvla_ros.commands.arguments import (
     stack_options,
     whole,
 )
-from stvla_ros.commands.exit_codes import NOT_CONFIRMED
+from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
-from stvla_ros.evaluate.report import table
+from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.workers import BenchSetup
 
 
@@ -55,6 +56,18 @@ def run(arguments: Namespace) -> int:
     evaluation = Evaluation(folder, tasks, seeds, settings, _command(arguments))
     jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
     console = Console()
+    try:
+        reports = _run(evaluation, setup, jobs, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
+        return INTERRUPTED
+    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{', noise' if arguments.noise else ''}"))
+    console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
+    return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
+
+
+def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console) -> list[TaskReport]:
+    """All episodes that are left, under a progress bar; failures are told as they come."""
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
     with _bar(console) as bar:
@@ -64,14 +77,10 @@ def run(arguments: Namespace) -> int:
             counts[record.success] += 1
             bar.update(line, advance=1, good=counts[True], bad=counts[False])
             if not record.success:
-                bar.console.print(f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})")
+                what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
+                bar.console.print(what, soft_wrap=True, markup=False)
 
-        reports = evaluation.run(setup, jobs, tell)
-    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{', noise' if arguments.noise else ''}"))
-    console.print(
-        f"{folder / 'results.json'}; failures with the command to rerun each: {folder / 'results.txt'}", soft_wrap=True
-    )
-    return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
+        return evaluation.run(setup, jobs, tell)
 
 
 def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
@@ -98,6 +107,8 @@ def _command(arguments: Namespace) -> str:
     for name in ("planner", "segmenter", "policy", "motion", "params"):
         if getattr(arguments, name):
             words += [f"--{name}", str(getattr(arguments, name))]
+    if arguments.mode != MODES[0]:
+        words += ["--mode", arguments.mode]
     return shlex.join(words)
 
 
