@@ -149,6 +149,11 @@ def test_frame_as_camera_messages() -> None:
     assert_same(value, convert.frame_from_msgs(*map(over_the_wire, messages), value.camera.T_base_camera))
 
 
+def test_frame_in_one_message() -> None:
+    value = frame()
+    assert_same(value, convert.frame_from_msg(over_the_wire(convert.frame_to_msg(value))))
+
+
 def test_depth_in_millimetres() -> None:
     depth = np.array([[0.0, np.nan, 0.001, 1.2345, 65.535, 70.0, -1.0, np.inf]], np.float32)
     back = convert.image_to_depth(over_the_wire(convert.depth_to_image_mm(depth, Header())))

@@ -60,7 +60,7 @@ class Source:
 
 @pytest.fixture
 def pair(ros: Any) -> tuple[Source, RgbdReceiver]:
-    receiver = RgbdReceiver(ros.add(Node("receiver")), CONFIG, keep=3)
+    receiver = RgbdReceiver(ros.add(Node("receiver")), CONFIG)
     source = Source(ros)
     _wait(lambda: all(p.get_subscription_count() for p in (source._color, source._depth, source._info)))
     return source, receiver
@@ -104,22 +104,6 @@ def test_incomplete_frames_do_not_pile_up(pair: Any) -> None:
     assert len(receiver._pending) <= 4 and receiver.stamp_ns == 0
     with pytest.raises(StageError, match="STALE_IMAGE: No camera image: no colour, depth and info with equal stamps"):
         receiver.capture()
-
-
-def test_frames_kept_and_pinned(pair: Any) -> None:
-    source, receiver = pair
-    source.place()
-    stamps = [time.time_ns() + i for i in range(6)]
-    source.send(stamps[0], value=10)
-    _wait(lambda: receiver.stamp_ns == stamps[0])
-    receiver.pin(stamps[0])
-    for i, stamp in enumerate(stamps[1:], start=1):
-        source.send(stamp, value=10 + i)
-        _wait(lambda: receiver.stamp_ns == stamp)  # noqa: B023
-    assert (receiver.at(stamps[4]).rgb == 14).all()
-    assert (receiver.at(stamps[0]).rgb == 10).all(), "pinned"
-    with pytest.raises(StageError, match="is not kept here"):
-        receiver.at(stamps[1])
 
 
 def test_stale_and_missing(ros: Any) -> None:

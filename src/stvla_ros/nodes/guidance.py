@@ -12,9 +12,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from sensor_msgs.msg import Image
-from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import GuidanceRequest
+from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 from visualization_msgs.msg import MarkerArray
@@ -27,6 +27,7 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.convert import (
     failed_guidance_msg,
     failed_trace_msg,
+    frame_from_msg,
     guidance_to_msg,
     plan_from_msg,
     time_to_ns,
@@ -37,9 +38,12 @@ from stvla_ros.ros.markers import path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.types import Trace3d, TracePlan
+from stvla_ros.types import RgbdFrame, Trace3d, TracePlan
 
 KEPT_PLANS = 8
+KEPT_IMAGES = 4
+IMAGE_WAIT_S = 2.0
+"""How much later than a plan its image may come."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,6 @@ class GuidanceConfig(GuideConfig):
     segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
     max_rate_hz: float = param(2.0, "frames cleaned per second while somebody watches and no policy waits", ge=0.1, le=30.0)
     idle_s: float = param(60.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0)
-    frames_kept: int = param(30, "images kept so that a plan meets the one it was drawn on", ge=2, le=600)
     camera: CameraConfig = param(CameraConfig(), "where images come from")
     joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
 
@@ -76,6 +79,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._guide = SpatialGuide(self.parameters.create("segmenter"), config)
         self._inbox = threading.Condition()
         self._new_plans: list[TracePlan] = []
+        self._images: OrderedDict[int, RgbdFrameMsg] = OrderedDict()
         self._requests: dict[str, _Request] = {}
         self._plans: OrderedDict[str, Trace3d | StageError] = OrderedDict()
         self._current: TracePlan | None = None
@@ -83,7 +87,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._next_preview = 0.0
         self._done_stamp_ns = 0
         self._ending = False
-        self._frames = RgbdReceiver(self, config.camera, config.frames_kept, self._frame_arrived)
+        self._frames = RgbdReceiver(self, config.camera, self._frame_arrived)
         self._joints = JointStates(self, config.joint_states)
         self._trace_out = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
         self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)
@@ -91,7 +95,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
         self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.EVENT)
         self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
-        self.create_subscription(Header, "stvla/planning_on", lambda h: self._frames.pin(time_to_ns(h.stamp)), qos.EVENT)
+        self.create_subscription(RgbdFrameMsg, "stvla/plan_image", self._image_arrived, qos.IMAGE)
         self._worker = threading.Thread(target=self._work, name="guide", daemon=True)
         self._worker.start()
 
@@ -99,10 +103,16 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _plan_arrived(self, message: TracePlanMsg) -> None:
         plan = plan_from_msg(message)
-        self._frames.pin(plan.image_stamp_ns)
         with self._inbox:
             self._new_plans.append(plan)
             self._active_until = time.monotonic() + self.config.idle_s
+            self._inbox.notify()
+
+    def _image_arrived(self, message: RgbdFrameMsg) -> None:
+        with self._inbox:
+            self._images[time_to_ns(message.header.stamp)] = message
+            while len(self._images) > KEPT_IMAGES:
+                self._images.popitem(last=False)
             self._inbox.notify()
 
     def _request_arrived(self, message: GuidanceRequest) -> None:
@@ -170,7 +180,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._current = plan
             if plan.finished:
                 return
-            frame = self._frames.at(plan.image_stamp_ns)
+            frame = self._image_of(plan)
             trace = self.timed("lift", lambda: self._guide.lift(plan, frame))
         except StageError as error:
             self._keep(plan.plan_id, error)
@@ -186,6 +196,18 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._next_preview = 0.0
         self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns))
         self._markers_out.publish(path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns))
+
+    def _image_of(self, plan: TracePlan) -> RgbdFrame:
+        """The image that a plan was drawn on. Raises StageError STALE_IMAGE."""
+        with self._inbox:
+            self._inbox.wait_for(lambda: plan.image_stamp_ns in self._images or self._ending, IMAGE_WAIT_S)
+            message = self._images.get(plan.image_stamp_ns)
+        if message is None:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The image that plan {plan.plan_id} was drawn on did not come on stvla/plan_image: plan again.",
+            )
+        return frame_from_msg(message)
 
     def _refuse_older(self, plan: TracePlan) -> None:
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:

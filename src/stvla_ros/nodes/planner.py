@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from std_msgs.msg import Header
 from stvla_msgs.action import PlanTrace
+from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
@@ -15,7 +15,7 @@ from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
+from stvla_ros.ros.convert import frame_to_msg, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
@@ -35,8 +35,8 @@ class PlannerConfig:
 class PlannerNode(StageNode[PlannerConfig]):
     """Serves ``stvla/plan_trace``; publishes each plan on ``stvla/plan``.
 
-    Before it draws, it tells the stamp of its image on ``stvla/planning_on``, so that the lifter keeps that image while
-    a slow model thinks.
+    The image that a plan is drawn on goes out on ``stvla/plan_image``: the lifter needs that very image, and may have
+    missed it, or could not keep all images while a slow model thinks.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._frames = RgbdReceiver(self, self.config.camera)
         self._joints = JointStates(self, self.config.joint_states)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
-        self._drawn_on = self.create_publisher(Header, "stvla/planning_on", qos.EVENT)
+        self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.IMAGE)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
 
     def _plan(self, job: Job) -> PlanTrace.Result:
         instruction = check_instruction(job.goal.instruction)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
-        self._drawn_on.publish(header(frame.stamp_ns, frame.camera.frame_id))
+        self._images.publish(frame_to_msg(frame))
         history = history_from_msg(job.goal.history)
         request = PlanRequest(instruction, frame, self._joints.at(frame.stamp_ns), history)
         plan = self.timed("plan", lambda: self._planner.plan(request))

@@ -19,6 +19,7 @@ from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Keypose as KeyposeMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
+from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
@@ -235,6 +236,21 @@ def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera:
     return RgbdFrame(image_to_rgb(color), image_to_depth(depth), camera, time_to_ns(color.header.stamp))
 
 
+def frame_to_msg(frame: RgbdFrame) -> RgbdFrameMsg:
+    head = header(frame.stamp_ns, frame.camera.frame_id)
+    return RgbdFrameMsg(
+        header=head,
+        rgb=rgb_to_image(frame.rgb, head),
+        depth=depth_to_image(frame.depth_m, head),
+        camera_info=camera_to_info(frame.camera, head),
+        camera_pose=matrix_to_pose(frame.camera.T_base_camera),
+    )
+
+
+def frame_from_msg(msg: RgbdFrameMsg) -> RgbdFrame:
+    return frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose))
+
+
 # --- keypose, plan, trace, guidance ------------------------------------------------------------------------------
 
 
@@ -352,13 +368,11 @@ def failed_guidance_msg(plan_id: str, error: StageError, stamp_ns: int) -> Guida
 def guidance_from_msg(msg: GuidanceMsg) -> Guidance:
     """Raises StageError with the message's outcome when it carries a failure."""
     raise_unless_ok(msg.outcome)
-    camera = info_to_camera(msg.camera_info, pose_to_matrix(msg.camera_pose))
-    frame = RgbdFrame(image_to_rgb(msg.rgb), image_to_depth(msg.depth), camera, time_to_ns(msg.header.stamp))
     return Guidance(
         trace=trace_from_msg(msg.trace),
         tube_radius_m=msg.tube_radius_m,
         kept_ids=tuple(msg.kept_ids),
         removed_ids=tuple(msg.removed_ids),
-        frame=frame,
+        frame=frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose)),
         overlay_rgb=image_to_rgb(msg.overlay),
     )

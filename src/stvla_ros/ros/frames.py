@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,9 +24,6 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import RgbdFrame
-
-LATE_S = 1.0
-"""How much later than to another node a frame may come here."""
 
 PENDING = 4
 """Incomplete frames kept while their other parts are on the way."""
@@ -60,23 +57,19 @@ class _Parts:
 
 
 class RgbdReceiver:
-    """The newest frame of a camera, and a few before it.
+    """The newest frame of a camera.
 
     Args:
         node: Its executor must spin.
         config: Topics and limits.
-        keep: How many complete frames stay available to :meth:`at`.
         on_frame: Called in the executor's thread when a frame is complete; must return at once.
     """
 
-    def __init__(
-        self, node: Node, config: CameraConfig, keep: int = 1, on_frame: Callable[[int], None] | None = None
-    ) -> None:
+    def __init__(self, node: Node, config: CameraConfig, on_frame: Callable[[int], None] | None = None) -> None:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._transforms = TransformBuffer(node)
         self._pending: OrderedDict[int, _Parts] = OrderedDict()
-        self._frames: deque[_Parts] = deque(maxlen=keep)
-        self._pinned: OrderedDict[int, _Parts] = OrderedDict()
+        self._newest: _Parts | None = None
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
@@ -112,7 +105,7 @@ class RgbdReceiver:
                 return
             for older in [s for s in self._pending if s <= stamp_ns]:
                 del self._pending[older]
-            self._frames.append(parts)
+            self._newest = parts
             self._arrived.notify_all()
         if self._on_frame:
             self._on_frame(stamp_ns)
@@ -121,13 +114,14 @@ class RgbdReceiver:
         """A camera that was restarted with an older clock starts anew, instead of being late forever."""
         if stamp_ns > self.stamp_ns - 5_000_000_000:
             return False
-        self._frames.clear()
+        self._newest = None
         return True
 
     @property
     def stamp_ns(self) -> int:
         """Stamp of the newest complete frame; 0 when there is none."""
-        return self._frames[-1].stamp_ns if self._frames else 0
+        newest = self._newest
+        return newest.stamp_ns if newest else 0
 
     def age_s(self) -> float:
         """Age of the newest frame; infinite when there is none."""
@@ -156,44 +150,19 @@ class RgbdReceiver:
                     if left <= 0:
                         raise StageError(OutcomeCode.STALE_IMAGE, self.why_stale(not_before_ns))
                     self._arrived.wait(min(left, 0.5))
-                parts = self._frames[-1]
+                parts = self._newest
         finally:
             release()
+        assert parts is not None
         return self._decode(parts)
-
-    def at(self, stamp_ns: int) -> RgbdFrame:
-        """The frame with exactly this stamp; waits a moment for one that another node has got already.
-
-        Raises:
-            StageError: STALE_IMAGE when it does not come or is not kept any more.
-        """
-        with self._arrived:
-            self._arrived.wait_for(lambda: self.stamp_ns >= stamp_ns, LATE_S)
-            parts = self._pinned.get(stamp_ns) or next((p for p in self._frames if p.stamp_ns == stamp_ns), None)
-        if parts is None:
-            age_s = (self._now_ns() - stamp_ns) / 1e9
-            raise StageError(
-                OutcomeCode.STALE_IMAGE, f"The image that the plan was drawn on ({age_s:.1f} s old) is not kept here."
-            )
-        return self._decode(parts)
-
-    def pin(self, stamp_ns: int) -> None:
-        """Keep a frame for :meth:`at` after it left the row of the newest; the last four pinned ones stay."""
-        with self._arrived:
-            parts = next((p for p in self._frames if p.stamp_ns == stamp_ns), None)
-            if parts is not None:
-                self._pinned[stamp_ns] = parts
-                while len(self._pinned) > 4:
-                    self._pinned.popitem(last=False)
 
     def _young(self, not_before_ns: int) -> bool:
         return self.stamp_ns >= max(not_before_ns, 1) and self.age_s() <= self._config.max_age_s
 
     def _placed(self) -> bool:
         """The pose of the newest frame's camera is known, or somebody else has asked for it before."""
-        parts = self._frames[-1]
-        info = parts.messages.get("info")
-        if parts.frame is not None or info is None:
+        info = self._newest.messages.get("info") if self._newest else None
+        if info is None:
             return True
         return self._transforms.known(self._config.base_frame, info.header.frame_id)
 
