@@ -62,7 +62,8 @@ def make_queries(count: int, seed: int) -> list[Query]:
     Kept are those whose start and at least one posture of whose goal are free by the judge.
     """
     rng = np.random.default_rng(seed)
-    makers, queries = (_home, _wall), []
+    makers = (_home, _wall)
+    queries: list[Query] = []
     while len(queries) < count:
         query = makers[len(queries) % 2](rng)
         if query is not None:

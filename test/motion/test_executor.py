@@ -169,6 +169,25 @@ def test_grasp_of_nothing_is_told_and_opens_again() -> None:
     assert bench.state().gripper_m == pytest.approx(0.08)
 
 
+def test_a_gripper_moved_by_others_is_noticed() -> None:
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    bench.robot.move_gripper(0.08, CancelToken())  # by hand: the object is out
+    bench.go(over_block(0.2))
+    assert bench.requests[-1].world.held is None
+    assert bench.log[-1] == "move"  # it is open already
+
+
+def test_an_executor_that_starts_with_a_full_hand_plans_with_it() -> None:
+    bench = Bench(held_width_m=0.03)
+    bench.robot.move_gripper(0.0, CancelToken())
+    bench.go(tool_down([0.4, -0.2, 0.3], ACROSS), is_open=False)
+    held = bench.requests[-1].world.held
+    assert held is not None
+    assert held.size_m[1] == pytest.approx(0.03)
+    assert "close" not in bench.log
+
+
 def test_object_lost_on_the_way_is_told() -> None:
     bench = Bench(held_width_m=0.04)
     bench.go(over_block(0.02), is_open=False, touch=True)

@@ -77,7 +77,7 @@ class PlannedExecutor:
 
     def __init__(self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig) -> None:
         self._robot, self._planner, self._config = robot, planner, config
-        self._open: bool | None = None  # last commanded state of the gripper
+        self._open: bool | None = None  # last commanded state of the gripper; None: look at the fingers
         self._held: Box | None = None
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
         self._turned = False  # the hand was turned by half a turn against the last keypose
@@ -118,6 +118,7 @@ class PlannedExecutor:
         with clock("motion_plan"):
             state = self._robot.state()
             self._check_age(frame, state)
+            self._look_at_gripper(state)
             scene = DepthScene.from_frame(frame, state, self._config.voxels)
             paths = self._plan(keypose, state, scene, cancel)
         with clock("motion"):
@@ -204,36 +205,39 @@ class PlannedExecutor:
             return []
         return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, touching)]
 
+    def _look_at_gripper(self, state: RobotState) -> None:
+        """Believe the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
+        width, most = state.gripper_m, self._config.open_width_m
+        if self._open is None or (not self._open and width > 0.95 * most) or (self._open and width < most / 2):
+            self._open, self._held = width > most / 2, None
+            if not self._open and width >= self._config.empty_width_m:  # holds something that was not seen before
+                self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
+
     def _actuate(self, keypose: Keypose, scene: DepthScene, cancel: CancelToken) -> None:
         state = self._robot.state()
         if self._held is not None and state.gripper_m < self._config.empty_width_m:
             self._let_go(cancel)
             raise StageError(OutcomeCode.GRASP_FAILED, "The object slipped out of the gripper on the way.")
-        if keypose.gripper_open == self._is_open(state):
+        if keypose.gripper_open == self._open:
             return
         if keypose.gripper_open:
             self._let_go(cancel)
             return
+        self._open = None  # unknown until the fingers stand
         width = self._robot.move_gripper(0.0, cancel)
-        self._open = False
         cancel.raise_if_set()
+        self._open = False
         if width >= self._config.empty_width_m:
             self._held = held_box(scene.points_m, state.T_base_tcp, width)
         elif keypose.may_collide:
             self._let_go(cancel)
-            raise StageError(
-                OutcomeCode.GRASP_FAILED,
-                f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers.",
-            )
+            found = f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers."
+            raise StageError(OutcomeCode.GRASP_FAILED, found)
 
     def _let_go(self, cancel: CancelToken) -> None:
-        self._held = None
+        self._held, self._open = None, None
         self._robot.move_gripper(self._config.open_width_m, cancel)
         self._open = True
-
-    def _is_open(self, state: RobotState) -> bool:
-        """The last command; before the first, a gripper at least half open counts as open."""
-        return state.gripper_m > self._config.open_width_m / 2 if self._open is None else self._open
 
     def _check_keypose(self, keypose: Keypose) -> None:
         T, c = keypose.T_base_tcp, self._config
