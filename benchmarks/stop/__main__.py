@@ -15,8 +15,6 @@ from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from tempfile import mkdtemp
 from threading import Event
 from typing import Any
 
@@ -38,6 +36,10 @@ from stvla_ros.ros.up import Stack
 
 STILL_RAD_S = 0.01
 WATCH_S = 1.0
+MESSAGES = 20
+"""Joint states without motion that it takes to call it standstill."""
+
+SILENCE_S = 20.0
 PAUSE_S = 0.15
 """Stillness of this length between two motions makes the second one a motion after the stop."""
 
@@ -139,12 +141,7 @@ class Bench:
     def _judge(self, reply: Future[str], after_s: float, phase: str, moving: bool, asked: float) -> Trial:
         code = reply.result(timeout=30.0)
         answer_s = time.monotonic() - asked
-        standstill = max(self._watch.motions(asked), default=asked)
-        while (wait := standstill + WATCH_S - time.monotonic()) > 0:
-            time.sleep(wait)
-            standstill = max(self._watch.motions(asked), default=asked)
-        if self._watch.heard(standstill) < 20 * WATCH_S:
-            raise ConnectionError("The joint states fell silent: nothing can be said about standstill.")
+        standstill = self._standstill(asked)
         if self._how == "stop":
             self._resume.call_async(Trigger.Request())
             time.sleep(0.2)
@@ -152,14 +149,23 @@ class Bench:
         again = bool(len(gaps) and gaps[1:].size and gaps[1:].max() > PAUSE_S)
         return Trial(after_s, phase, moving, standstill - asked, answer_s, code, again)
 
+    def _standstill(self, asked: float) -> float:
+        """When the last motion was seen, after a second and enough joint states without any."""
+        until = time.monotonic() + SILENCE_S
+        while time.monotonic() < until:
+            last = max(self._watch.motions(asked), default=asked)
+            if time.monotonic() > last + WATCH_S and self._watch.heard(last) >= MESSAGES:
+                return last
+            time.sleep(0.05)
+        raise ConnectionError("The arm does not come to rest, or the joint states fell silent.")
+
 
 def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[Trial]:
     """Start a stack and stop it ``trials`` times."""
     rng = np.random.default_rng(seed)
-    logs = Path(mkdtemp(prefix="stvla-stop-"))
     quiet: Callable[[str, str], None] = lambda name, line: None  # noqa: E731
     done: list[Trial] = []
-    with Stack(GraphOptions(), logs, quiet) as stack:
+    with Stack(GraphOptions(), say=quiet) as stack:
         stack.wait_ready(60.0)
         with client_node("stop_bench") as node:
             bench = Bench(node, how)
