@@ -1,0 +1,45 @@
+"""Where the fingers go."""
+
+import numpy as np
+import pytest
+from tabletop import Box, Disc, Scene, block
+
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.se3 import wrap
+from stvla_ros.policy.grasp import Grasp, find_grasp
+
+
+def grasp(objects: list[Box | Disc], yaw_now: float = 0.0, noise_m: float = 0.0) -> Grasp | None:
+    frame, _ = Scene(objects).render(noise_m=noise_m)
+    points = cloud(frame).reshape(3, -1).T
+    return find_grasp(points[np.isfinite(points[:, 2])], np.array([0.5, 0.1, 0.02]), yaw_now)
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.3, 0.8, 1.4])
+@pytest.mark.parametrize("noise", [0.0, 0.0012])
+def test_fingers_close_on_opposite_faces(yaw: float, noise: float) -> None:
+    found = grasp([block("red", 0.5, 0.1, yaw)], noise_m=noise)
+    assert found is not None
+    np.testing.assert_allclose(found.xyz_m, [0.5, 0.1, 0.04], atol=0.002 if noise == 0 else 0.005)
+    assert abs(wrap(found.yaw_rad - yaw, np.pi / 2)) < (0.06 if noise == 0 else 0.15)
+
+
+@pytest.mark.parametrize("yaw_now", [-1.5, -0.4, 0.4, 1.5])
+def test_of_equal_grips_the_one_with_less_turning(yaw_now: float) -> None:
+    found = grasp([block("red", 0.5, 0.1, 0.0)], yaw_now)
+    assert found is not None
+    assert abs(found.yaw_rad - yaw_now) < np.pi / 4 + 0.06
+
+
+@pytest.mark.parametrize(("neighbour", "opening"), [((0.5, 0.16), 0.0), ((0.56, 0.1), np.pi / 2)])
+def test_the_fingers_avoid_a_neighbour(neighbour: tuple[float, float], opening: float) -> None:
+    for yaw_now in (0.0, np.pi / 2):
+        found = grasp([block("red", 0.5, 0.1), block("blue", *neighbour)], yaw_now)
+        assert found is not None
+        assert abs(wrap(found.yaw_rad - opening, np.pi)) < 0.1
+
+
+def test_nothing_there() -> None:
+    assert grasp([]) is None
+    assert grasp([block("red", 0.5, 0.25)]) is None
+    assert find_grasp(np.zeros((0, 3), np.float32), np.array([0.5, 0.1, 0.02]), 0.0) is None
