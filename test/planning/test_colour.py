@@ -140,7 +140,11 @@ def test_the_way_up_from_the_last_button_belongs_to_it() -> None:
 @pytest.mark.parametrize(
     ("words", "objects", "part"),
     [
-        ("Put the green block in the plate.", TABLE, "I see no green block. I see a blue block, a maroon block, a plate"),
+        (
+            "Put the green block in the plate.",
+            TABLE,
+            "I see no green block. I see a blue block, a maroon block, a plate",
+        ),
         ("Stack the red block on the lime block.", TABLE, "I see no lime block"),
         (PUT, TABLE[:1], "I see no plate"),
         ("Push the red button.", TABLE, "I see no red button"),
@@ -175,7 +179,10 @@ def test_colours_and_places_over_many_scenes() -> None:
     for seed in range(12):
         rng = np.random.default_rng(seed)
         names = rng.choice(colours, 4, replace=False)
-        spots = [(0.38 + 0.08 * i + rng.uniform(-0.01, 0.01), y) for i, y in enumerate(rng.permutation([-0.25, -0.08, 0.08, 0.25]))]
+        spots = [
+            (0.38 + 0.08 * i + rng.uniform(-0.01, 0.01), y)
+            for i, y in enumerate(rng.permutation([-0.25, -0.08, 0.08, 0.25]))
+        ]
         objects = [block(c, *xy, yaw=rng.uniform(0, 3)) for c, xy in zip(names, spots, strict=True)]
         camera = front_camera(*((640, 480) if seed % 2 else (320, 240)))
         frame, _ = Scene(objects).render(camera, noise_m=0.001, seed=seed)

@@ -12,7 +12,9 @@ PLACE = st.tuples(st.floats(0.35, 0.65), st.floats(-0.3, 0.3))
 
 @settings(deadline=None)
 @given(PLACE, PLACE, st.floats(0.012, 0.2), st.floats(0.0, 0.15))
-def test_carrying_goes_up_across_and_down(a: tuple[float, float], b: tuple[float, float], z: float, tall: float) -> None:
+def test_carrying_goes_up_across_and_down(
+    a: tuple[float, float], b: tuple[float, float], z: float, tall: float
+) -> None:
     start, goal = np.array([*a, z]), np.array([*b, 0.03])
     obstacles = np.array([[*((start + goal) / 2)[:2], tall]])
     route = carry_route(start, goal, obstacles, 0.02, front_camera())

@@ -144,7 +144,7 @@ def test_keyposes_are_proper_and_in_bounds(
 
 def test_a_path_that_leads_out_of_bounds_is_refused() -> None:
     path = np.array([[0.95, 0.0, 0.04], [0.95, 0.0, 0.04]])
-    with pytest.raises(StageError, match="outside x 0.15 to 0.85") as caught:
+    with pytest.raises(StageError, match=r"outside x 0\.15 to 0\.85") as caught:
         ScriptedPolicy(ScriptedConfig()).predict(observation(path, "push the red button"))
     assert caught.value.code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
 
