@@ -8,6 +8,7 @@ before a goal was sent; 20 + n when a task ended with outcome code n of ``stvla_
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -32,6 +33,8 @@ def make_parser(command: str | None = None) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code of the process."""
+    if argv is None:  # a process of our own: SIGTERM closes what is open, as Ctrl-C does
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if not a.startswith("-")), None)
     try:
