@@ -39,12 +39,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _demo(arguments: Namespace, task: str) -> int:
+    from stvla_ros.evaluate.stack import plain, read_settings
     from stvla_ros.ros.graph import processes
     from stvla_ros.ros.recorded_run import lost, record_goal
     from stvla_ros.ros.services import reset_scene
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
+    settings = read_settings(options.params, options.backends)  # a wrong one is told before anything starts
     seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)
     with (
@@ -61,7 +63,7 @@ def _demo(arguments: Namespace, task: str) -> int:
                 done = record_goal(instruction, cancel, live.report, film, title, judge_s=30.0)
             except ConnectionError as error:
                 done = lost(error)
-    parameters = {"mode": options.mode, "params": str(options.params), "backends": dict(options.backends)}
+    parameters = {"mode": options.mode, "params": str(options.params), **plain(settings)}
     done.summary(instruction, task, seed, parameters).write(folder)
     point_latest(folder)
     conclude(console, done.result.outcome)

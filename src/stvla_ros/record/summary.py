@@ -35,7 +35,7 @@ class Summary:
         times_s: Seconds per phase; ``total`` is the whole episode.
         idle_share: Part of the time between first and last motion in which neither arm nor gripper moved.
         events: Changes of phase: elapsed seconds, phase, step, sub-instruction.
-        parameters: What differed from the shipped parameter file, and the backends.
+        parameters: Parameter file, backends and the settings of all stages.
         versions: Of the packages that matter.
     """
 
