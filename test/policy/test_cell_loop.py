@@ -1,0 +1,69 @@
+"""The whole loop in the simulated cell: words in, the simulator's verdict out. One process, no ROS."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.motion.roboplan import RoboplanPlanner
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.pipeline import LocalStages, LoopConfig, TaskResult, run_task
+from stvla_ros.planning.colour import ColourConfig, ColourPlanner
+from stvla_ros.policy.scripted import ScriptedConfig, ScriptedPolicy
+from stvla_ros.robot.sim import SimCamera, SimRobot
+from stvla_ros.sim.cell import Cell, CellConfig
+from stvla_ros.sim.sensor import SensorConfig
+
+
+def run(cell: Cell, words: str, k: int, mode: str = "full") -> TaskResult:
+    robot, camera = SimRobot(cell), SimCamera(cell)
+    executor = PlannedExecutor(robot, RoboplanPlanner(RoboplanPlanner.Config()), ExecutorConfig())
+    guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode=mode))
+    stages = LocalStages(camera, robot, ColourPlanner(ColourConfig()), guide, ScriptedPolicy(ScriptedConfig()), executor)
+    return run_task(stages, words, LoopConfig(keyposes_per_plan=k), CancelToken(), background=False)
+
+
+@pytest.fixture(scope="module")
+def cell() -> Iterator[Cell]:
+    cell = Cell(CellConfig())
+    yield cell
+    cell.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "seed", "k", "mode"),
+    [
+        ("pick_place", 0, 1, "full"),
+        ("pick_place", 6, 25, "mask_only"),
+        ("stack_cube", 13, 1, "off"),
+        ("stack_cube", 2, 25, "full"),
+        ("push_buttons", 1, 1, "full"),
+        ("push_buttons", 19, 25, "full"),
+    ],
+)
+def test_the_task_is_done_and_said_to_be_done(cell: Cell, task: str, seed: int, k: int, mode: str) -> None:
+    words = cell.reset(task, seed)
+    result = run(cell, words, k, mode)
+    score = cell.score()
+    assert (result.outcome.code, score.success) == (OutcomeCode.OK, True), (result.outcome, score)
+
+
+def test_with_an_imperfect_camera() -> None:
+    cell = Cell(CellConfig(sensor=SensorConfig(enabled=True)))
+    try:
+        result = run(cell, cell.reset("pick_place", 3), 2)
+        assert (result.outcome.code, cell.score().success) == (OutcomeCode.OK, True), result.outcome
+    finally:
+        cell.close()
+
+
+def test_an_unknown_object_moves_nothing(cell: Cell) -> None:
+    cell.reset("stack_cube", 1)
+    before = cell.state()
+    result = run(cell, "Put the red block in the plate.", 2)
+    assert result.outcome.code is OutcomeCode.GOAL_NOT_GROUNDED
+    assert "I see no plate" in result.outcome.sentence
+    assert result.keyposes == ()
+    assert cell.state().stamp_ns == before.stamp_ns
