@@ -90,15 +90,26 @@ def install_packages() -> None:
             f"Missing system libraries, and this is not Debian or Ubuntu: install what they call {' '.join(missing)}."
         )
     with step(f"system packages {' '.join(missing)}"):
-        root = _as_root(command)
-        env = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        install = [*root, "apt-get", "install", "-y", "-q", "--no-install-recommends", *missing]
-        quiet = {"env": env, "stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        subprocess.run([*root, "apt-get", "update", "-q"], **quiet, check=False)
-        if subprocess.run(install, **quiet, check=False).returncode:
+        apt = [
+            *_as_root(command),
+            "env",
+            "DEBIAN_FRONTEND=noninteractive",
+            "apt-get",
+            "-q",
+            "-o",
+            "DPkg::Lock::Timeout=120",
+        ]
+        install = [*apt, "install", "-y", "--no-install-recommends", *missing]
+        _quietly([*apt, "update"])
+        if _quietly(install):
             raise SetupError(
                 f"'{command}' failed (its words stand above): install these packages by hand, then try again."
             )
+
+
+def _quietly(command: list[str]) -> int:
+    """Run with errors shown only; the exit code."""
+    return subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, check=False).returncode
 
 
 def _as_root(command: str) -> list[str]:

@@ -70,8 +70,15 @@ def build_package(root: Path, venv: Path, environment: Environment, interfaces: 
 
 def _colcon(root: Path, venv: Path, environment: Environment, folders: list[Path], name: str, *options: str) -> None:
     log = venv / "log"
-    command = [venv / "bin" / "colcon", "--log-base", log / "colcon", "build", "--base-paths", *folders]
-    places = ["--build-base", venv / "build", "--install-base", environment.overlay, "--merge-install"]
+    command: list[str | Path] = [venv / "bin" / "colcon", "--log-base", log / "colcon"]
+    command += ["build", "--base-paths", *folders]
+    places: list[str | Path] = [
+        "--build-base",
+        venv / "build",
+        "--install-base",
+        environment.overlay,
+        "--merge-install",
+    ]
     events = ["--event-handlers", "console_direct+"]
     failure = f"colcon could not build {', '.join(folder.name for folder in folders)}."
     run([*command, *places, *events, *options], log / f"{name}.log", failure, environment.applied(os.environ), root)

@@ -91,7 +91,7 @@ def _install(venv: Path, requirements: list[Path]) -> None:
         elif line.startswith("Installing"):
             tell(f"unpacking {total} packages")
 
-    pip = [venv / "bin" / "python", "-m", "pip", "install", "--no-deps"]
+    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install", "--no-deps"]
     options = [
         "--only-binary",
         ":all:",
