@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from tabletop import Scene, block, home_robot, plate
 
+from stvla_ros.config import param
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
@@ -21,15 +23,15 @@ from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.config import param
-from dataclasses import dataclass
 
 PICK = "Put the red block in the plate."
 
 
 def record_scene(folder: Path) -> Path:
     """One frame of a table with a plate and three blocks, the arm at home."""
-    scene = Scene([block("red", 0.45, 0.12, 0.4), block("blue", 0.55, -0.2), block("lime", 0.38, -0.05), *plate(0.6, 0.1)])
+    scene = Scene(
+        [block("red", 0.45, 0.12, 0.4), block("blue", 0.55, -0.2), block("lime", 0.38, -0.05), *plate(0.6, 0.1)]
+    )
     frame, _ = scene.render(stamp_ns=1_700_000_000_000_000_000)
     RecordingWriter(folder).append(frame, home_robot(stamp_ns=1_700_000_000_000_000_000))
     return folder
@@ -73,7 +75,7 @@ class BrainBench:
         self.guidance: list[GuidanceMsg] = []
         self.feedback: list[Any] = []
         self.node.create_subscription(
-            Trace3dMsg, "stvla/trace", lambda m: self.traces.__setitem__(m.plan_id, m), qos.EVENT
+            Trace3dMsg, "stvla/trace", lambda m: self.traces.__setitem__(m.plan_id, m), qos.LATCHED
         )
         self.node.create_subscription(GuidanceMsg, "stvla/guidance", self.guidance.append, qos.IMAGE)
         self.processes: dict[str, Any] = {}
@@ -86,7 +88,9 @@ class BrainBench:
             args += ["-p", f"{node}:{parameter.replace('__', '.')}:={value}"]
         for name in names:
             self.processes[name] = self._start(f"stvla_ros.nodes.{name}", *args)
-        expected = [n for name in names for n in (("planner", "guidance", "policy", "task") if name == "composed" else (name,))]
+        expected = [
+            n for name in names for n in (("planner", "guidance", "policy", "task") if name == "composed" else (name,))
+        ]
         missing = self.monitor.wait_for(expected, 40.0)
         assert not missing, {name: self.processes[name].output for name in names}
 
@@ -116,7 +120,7 @@ class BrainBench:
         return self.traces[plan_id]
 
 
-def wait(condition: Callable[[], Any], timeout_s: float = 10.0) -> None:
+def wait(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"

@@ -102,6 +102,10 @@ class Process:
         self._reader.join(5.0)
         return code
 
+    def said(self) -> list[str]:
+        """Its lines, without the middleware's complaints about shared memory of processes that were killed."""
+        return [line for line in self.output.splitlines() if "RTPS_" not in line]
+
     def stop(self, number: int = signal.SIGINT, timeout_s: float = 15.0) -> int:
         if self.popen.poll() is None:
             self.popen.send_signal(number)

@@ -82,7 +82,7 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
         "camera",
         "composed",
         camera__path=str(bench.folder),
-        policy__guidance_timeout_s="3.0",
+        policy__guidance_timeout_s="8.0",
         planner__camera__max_age_s="3.0",
         guidance__camera__max_age_s="3.0",
     )
@@ -97,10 +97,12 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
 
     in_future = convert.ns_to_time(time.time_ns() + 60_000_000_000)
     code, sentence = refused(bench.plan(not_before=in_future))
-    assert code == OutcomeMsg.STALE_IMAGE and "before the last motion ended" in sentence
+    assert code == OutcomeMsg.STALE_IMAGE
+    assert "before the last motion ended" in sentence
 
     code, sentence = refused(bench.predict("never-heard-of"))
-    assert code == OutcomeMsg.STALE_IMAGE and "never-heard-of" in sentence
+    assert code == OutcomeMsg.STALE_IMAGE
+    assert "never-heard-of" in sentence
 
     plan = bench.plan().plan
     assert bench.trace(plan.plan_id).outcome.code == OutcomeMsg.OK
@@ -121,7 +123,8 @@ def _older_plan_never_replaces_newer(bench: BrainBench, newest: TracePlanMsg) ->
     older.header.stamp = convert.ns_to_time(convert.time_to_ns(newest.header.stamp) - 1)
     publisher.publish(older)
     refused = bench.trace("older").outcome
-    assert refused.code == OutcomeMsg.STALE_IMAGE and "older than the one in use" in refused.sentence
+    assert refused.code == OutcomeMsg.STALE_IMAGE
+    assert "older than the one in use" in refused.sentence
     assert bench.predict("older").outcome.code == OutcomeMsg.STALE_IMAGE
     assert bench.predict(newest.plan_id).outcome.code == OutcomeMsg.OK
 
@@ -165,7 +168,8 @@ def test_wrong_recording_ends_the_camera(start: Callable[..., Any], tmp_path: Pa
     (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information:")
     process = start("stvla_ros.nodes.camera", "--ros-args", "-p", f"path:={tmp_path}")
     assert process.wait() == 2
-    assert "wanted a recording (recording.json" in process.output and process.output.count("\n") == 1
+    assert "wanted a recording (recording.json" in process.output
+    assert len(process.said()) == 1
 
 
 @pytest.mark.parametrize("number", [2, 15])

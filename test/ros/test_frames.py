@@ -79,7 +79,9 @@ def test_frame_with_its_camera(pair: Any) -> None:
     now = time.time_ns()
     source.send(now)
     got = receiver.wait(now, CancelToken())
-    assert got.stamp_ns == now and (got.rgb == 7).all() and np.allclose(got.depth_m, 0.5)
+    assert got.stamp_ns == now
+    assert (got.rgb == 7).all()
+    assert np.allclose(got.depth_m, 0.5)
     np.testing.assert_allclose(got.camera.T_base_camera, T, atol=1e-12)
     assert receiver.wait(now, CancelToken()) is got, "decoded once"
 
@@ -98,17 +100,20 @@ def test_parts_in_any_order_and_late_ones_dropped(pair: Any) -> None:
 
 def test_incomplete_frames_do_not_pile_up(pair: Any) -> None:
     source, receiver = pair
-    for i in range(20):
+    for _ in range(20):
         source.send(time.time_ns(), "ci")
         time.sleep(0.01)
-    assert len(receiver._pending) <= 4 and receiver.stamp_ns == 0
+    assert len(receiver._pending) <= 4
+    assert receiver.stamp_ns == 0
     with pytest.raises(StageError, match="STALE_IMAGE: No camera image: no colour, depth and info with equal stamps"):
         receiver.capture()
 
 
 def test_stale_and_missing(ros: Any) -> None:
     receiver = RgbdReceiver(ros.add(Node("receiver")), CameraConfig(timeout_s=0.3))
-    with pytest.raises(StageError, match="STALE_IMAGE: No camera image: nobody publishes /camera/camera/color/image_raw"):
+    with pytest.raises(
+        StageError, match="STALE_IMAGE: No camera image: nobody publishes /camera/camera/color/image_raw"
+    ):
         receiver.capture()
     source = Source(ros)
     source.place()
@@ -143,9 +148,9 @@ def test_no_transform(pair: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        (dict(d=[0.1, 0.0, 0.0, 0.0, 0.0]), r"wanted rectified images, but CameraInfo has distortion D = \[0.1"),
-        (dict(width=64), "wanted depth aligned to colour, got colour 32x24, depth 32x24, CameraInfo 64x24"),
-        (dict(k=np.zeros(9)), "wanted a calibrated camera"),
+        ({"d": [0.1, 0.0, 0.0, 0.0, 0.0]}, r"wanted rectified images, but CameraInfo has distortion D = \[0.1"),
+        ({"width": 64}, "wanted depth aligned to colour, got colour 32x24, depth 32x24, CameraInfo 64x24"),
+        ({"k": np.zeros(9)}, "wanted a calibrated camera"),
     ],
 )
 def test_unusable_cameras_are_refused(pair: Any, changes: dict[str, Any], sentence: str) -> None:

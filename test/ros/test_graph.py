@@ -34,29 +34,36 @@ def test_which_processes() -> None:
     assert names(mode="composed") == ["sim", "executor", "composed"]
     assert names(robot="real") == ["executor", "planner", "guidance", "policy", "task"]
     assert names(robot="real", camera="recorded", mode="composed") == ["camera", "executor", "composed"]
-    assert graph.node_names(GraphOptions(mode="composed")) == ("sim", "executor", "planner", "guidance", "policy", "task")
+    assert graph.node_names(GraphOptions(mode="composed")) == (
+        "sim",
+        "executor",
+        "planner",
+        "guidance",
+        "policy",
+        "task",
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (dict(robot="simm"), "robot: wanted one of sim, real, got 'simm'. Did you mean 'sim'?"),
-        (dict(mode="composd"), "Did you mean 'composed'?"),
-        (dict(camera="replay"), "camera: wanted one of auto, recorded, external"),
-        (dict(backends={"planner": "color"}), "planner: wanted one of .*Did you mean 'colour'?"),
-        (dict(overrides={"plannr.backend": "x"}), "Did you mean 'planner'?"),
-        (dict(params=Path("/nowhere.yaml")), r"/nowhere.yaml: cannot be read \(No such file or directory\)"),
+        ({"robot": "simm"}, "robot: wanted one of sim, real, got 'simm'. Did you mean 'sim'?"),
+        ({"mode": "composd"}, "Did you mean 'composed'?"),
+        ({"camera": "replay"}, "camera: wanted one of auto, recorded, external"),
+        ({"backends": {"planner": "color"}}, "planner: wanted one of .*Did you mean 'colour'?"),
+        ({"overrides": {"plannr.backend": "x"}}, "Did you mean 'planner'?"),
+        ({"params": Path("/nowhere.yaml")}, r"/nowhere.yaml: cannot be read \(No such file or directory\)"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], sentence: str) -> None:
+    chosen = GraphOptions(**options)
     with pytest.raises(ConfigError, match=sentence):
-        chosen = GraphOptions(**options)
-        ros_arguments(chosen, processes(chosen)[0])
+        [ros_arguments(chosen, spec) for spec in processes(chosen)]
 
 
 def test_node_name_typo_in_the_parameter_file(parameter_file: Callable[[str], Path]) -> None:
     file = parameter_file("plannr:\n  ros__parameters:\n    backend: colour\n")
-    with pytest.raises(ConfigError, match="no node 'plannr'. Did you mean 'planner'?"):
+    with pytest.raises(ConfigError, match=r"no node 'plannr'\. Did you mean 'planner'"):
         ros_arguments(GraphOptions(params=file), graph.PLANNER)
 
 
@@ -94,13 +101,15 @@ def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "DeclareLaunchArgument"
         if isinstance(call.args[0], ast.Constant)
     }
-    assert declared == {"robot", "camera", "mode", "params"} and set(graph.BACKEND_PARAMETER) == {
+    assert declared == {"robot", "camera", "mode", "params"}
+    assert set(graph.BACKEND_PARAMETER) == {
         "planner",
         "policy",
         "segmenter",
         "motion",
     }
-    assert "graph.processes(options)" in source and "graph.ros_arguments(options, spec)" in source
+    assert "graph.processes(options)" in source
+    assert "graph.ros_arguments(options, spec)" in source
     assert not re.search(r"\bname=", source), "a name would rename every node of a composed process"
 
 
@@ -130,7 +139,10 @@ def test_supervisor_starts_respawns_and_stops(recorded: GraphOptions, tmp_path: 
 
 def test_wrong_parameters_end_the_stack(recorded: GraphOptions) -> None:
     wrong = GraphOptions("real", "recorded", "composed", overrides={"camera.path": "/nowhere"})
-    with pytest.raises(ConfigError, match="/nowhere: wanted a folder with a recording, found nothing"), Stack(wrong) as stack:
+    with (
+        pytest.raises(ConfigError, match="/nowhere: wanted a folder with a recording, found nothing"),
+        Stack(wrong) as stack,
+    ):
         stack.wait_ready(60.0)
 
 

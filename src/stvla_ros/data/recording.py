@@ -122,7 +122,9 @@ class Recording(Sequence[RecordedFrame]):
         path = self._folder / f"{number}.png"
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
         if bgr is None:
-            raise RecordingError(f"{path}: wanted a PNG image, found {'something else' if path.exists() else 'no file'}.")
+            raise RecordingError(
+                f"{path}: wanted a PNG image, found {'something else' if path.exists() else 'no file'}."
+            )
         return np.ascontiguousarray(bgr[..., ::-1])
 
     def _depth(self, number: str) -> Any:
@@ -136,7 +138,9 @@ class Recording(Sequence[RecordedFrame]):
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not folder.is_dir():
-        raise RecordingError(f"{folder}: wanted a folder with a recording, found {'a file' if folder.exists() else 'nothing'}.")
+        raise RecordingError(
+            f"{folder}: wanted a folder with a recording, found {'a file' if folder.exists() else 'nothing'}."
+        )
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise RecordingError(f"{folder}: wanted a recording ({INDEX}, 000000.png, 000000.npy, ...), found {found}.")
@@ -145,11 +149,13 @@ def _read_index(folder: Path) -> dict[str, Any]:
     except (ValueError, OSError) as error:
         raise RecordingError(f"{path}: not valid JSON ({error}).") from error
     if not isinstance(index, dict) or index.get("format") != FORMAT:
-        found = index.get("format") if isinstance(index, dict) else type(index).__name__
-        raise RecordingError(f"{path}: wanted format '{FORMAT}', found '{found}'.")
+        other = index.get("format") if isinstance(index, dict) else type(index).__name__
+        raise RecordingError(f"{path}: wanted format '{FORMAT}', found '{other}'.")
     missing = {"width_px", "height_px", "frame_id", "frames"} - set(index)
     if missing or not isinstance(index["frames"], list) or not index["frames"]:
-        raise RecordingError(f"{path}: no frames in it" if not missing else f"{path}: without {', '.join(sorted(missing))}.")
+        raise RecordingError(
+            f"{path}: no frames in it" if not missing else f"{path}: without {', '.join(sorted(missing))}."
+        )
     return index
 
 

@@ -41,7 +41,7 @@ class CameraNodeConfig:
     loop: bool = param(True, "begin again after the last frame; else the last one is repeated")
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
     joint_states: bool = param(True, "publish the recorded arm states too; off beside a real robot")
-    topics: CameraConfig = param(CameraConfig(), "topic names")
+    topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
 
 
 class CameraNode(StageNode[CameraNodeConfig]):

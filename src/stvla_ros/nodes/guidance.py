@@ -51,10 +51,14 @@ class GuidanceConfig(GuideConfig):
     """Settings of the guidance node; the segmenter's own stand in a section of its name."""
 
     segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
-    max_rate_hz: float = param(2.0, "frames cleaned per second while somebody watches and no policy waits", ge=0.1, le=30.0)
-    idle_s: float = param(60.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0)
-    camera: CameraConfig = param(CameraConfig(), "where images come from")
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+    max_rate_hz: float = param(
+        2.0, "frames cleaned per second while somebody watches and no policy waits", ge=0.1, le=30.0
+    )
+    idle_s: float = param(
+        60.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
+    )
+    camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,9 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)
         self._overlay_out = self.create_publisher(Image, "stvla/overlay", qos.IMAGE)
         self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
-        self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.EVENT)
+        self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.LATCHED)
         self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
-        self.create_subscription(RgbdFrameMsg, "stvla/plan_image", self._image_arrived, qos.IMAGE)
+        self.create_subscription(RgbdFrameMsg, "stvla/plan_image", self._image_arrived, qos.LATCHED_IMAGE)
         self._worker = threading.Thread(target=self._work, name="guide", daemon=True)
         self._worker.start()
 
@@ -103,6 +107,8 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _plan_arrived(self, message: TracePlanMsg) -> None:
         plan = plan_from_msg(message)
+        if self.now_ns() - plan.image_stamp_ns > self.config.idle_s * 1e9:
+            return  # of a task before this node was started
         with self._inbox:
             self._new_plans.append(plan)
             self._active_until = time.monotonic() + self.config.idle_s
@@ -186,7 +192,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._keep(plan.plan_id, error)
             self._trace_out.publish(failed_trace_msg(plan, error))
             return
-        except Exception as error:  # the boundary of the node: a defect must be told too
+        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
             self._defect(error)
             failure = StageError(OutcomeCode.INTERNAL, "A defect while lifting the path; see the log of 'guidance'.")
             self._keep(plan.plan_id, failure)
@@ -246,7 +252,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
         except StageError as error:
             self._fail(plan_id, error, stamp_ns)
-        except Exception as error:  # the boundary of the node: a defect must be told too
+        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
             self._defect(error)
             sentence = "A defect while cleaning a frame; see the log of 'guidance'."
             self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), stamp_ns)

@@ -28,8 +28,8 @@ class PlannerConfig:
     """Settings of the planner's node; the backend's own stand in a section of its name."""
 
     backend: str = param("colour", "what draws the path", choices=registry.names("planner"))
-    camera: CameraConfig = param(CameraConfig(), "where images come from")
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+    camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
 
 
 class PlannerNode(StageNode[PlannerConfig]):
@@ -45,7 +45,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._frames = RgbdReceiver(self, self.config.camera)
         self._joints = JointStates(self, self.config.joint_states)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
-        self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.IMAGE)
+        self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.LATCHED_IMAGE)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
 
     def _plan(self, job: Job) -> PlanTrace.Result:

@@ -33,9 +33,9 @@ class PolicyConfig:
     """Settings of the policy's node; the backend's own stand in a section of its name."""
 
     backend: str = param("scripted", "what predicts the next keypose", choices=registry.names("policy"))
-    guidance_timeout_s: float = param(5.0, "how long to wait for guidance that is young enough [s]", ge=0.1, le=60.0)
+    guidance_timeout_s: float = param(8.0, "how long to wait for guidance that is young enough [s]", ge=0.1, le=60.0)
     guidance_max_age_s: float = param(1.0, "guidance of an image older than this is not used [s]", ge=0.05, le=60.0)
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
 
 
 class PolicyNode(StageNode[PolicyConfig]):

@@ -24,8 +24,8 @@ class RecordConfig:
     path: str = param("", "new folder for the recording")
     frames: int = param(30, "frames to record; the node ends after the last", ge=1, le=100000)
     rate_hz: float = param(5.0, "frames per second", ge=0.1, le=60.0)
-    camera: CameraConfig = param(CameraConfig(), "where images come from")
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")
+    camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
 
 
 class RecordNode(StageNode[RecordConfig]):

@@ -28,7 +28,7 @@ class TaskConfig(LoopConfig):
 
     needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
     heartbeat_timeout_s: float = param(1.0, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
-    deadlines: Deadlines = param(Deadlines(), "longest time per stage")
+    deadlines: Deadlines = param(Deadlines(), "longest time per stage")  # noqa: RUF009
     arm_action: str = param("panda_arm_controller/follow_joint_trajectory", "the arm's controller, for stopping it")
 
 
@@ -48,7 +48,7 @@ class TaskNode(StageNode[TaskConfig]):
     """
 
     def __init__(self) -> None:
-        super().__init__("task", TaskConfig, live=[f for f in LoopConfig.__dataclass_fields__])
+        super().__init__("task", TaskConfig, live=list(LoopConfig.__dataclass_fields__))
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
         self._stopper = Stopper(self, [config.arm_action])

@@ -102,7 +102,7 @@ class StageServer:
             return self._work(Job(handle.request, token, handle.publish_feedback))
         except StageError as error:
             return self._type.Result(outcome=error_to_msg(error))
-        except Exception:  # the boundary of the node: whatever it is, the client gets an answer
+        except Exception:  # noqa: BLE001 - the boundary of the node: whatever it is, the client gets an answer
             self._node.get_logger().error(f"Defect in '{self._node.get_name()}':\n{traceback.format_exc()}")
             sentence = f"A defect in the node '{self._node.get_name()}'; the traceback is in its log."
             return self._type.Result(outcome=error_to_msg(StageError(OutcomeCode.INTERNAL, sentence)))

@@ -101,9 +101,7 @@ def run_goal(
             return _call(remote, instruction, on_feedback, cancel)
 
 
-def _call(
-    remote: Remote, instruction: str, on_feedback: Callable[[Progress], None], cancel: CancelToken
-) -> GoalResult:
+def _call(remote: Remote, instruction: str, on_feedback: Callable[[Progress], None], cancel: CancelToken) -> GoalResult:
     goal = ExecuteTask.Goal(instruction=instruction)
     try:
         result = remote.call(goal, cancel, DEADLINE_S, lambda message: on_feedback(progress_from_msg(message)))

@@ -8,6 +8,7 @@ costs 30-80 ms per image. Reading makes no copy where the pixel layout allows it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,11 +78,11 @@ def transform_to_matrix(transform: Transform) -> F64:
     return T
 
 
-def matrix_to_transform(T_parent_child: npt.NDArray[np.float64], parent: str, child: str, stamp_ns: int) -> TransformMsg:
+def matrix_to_transform(
+    T_parent_child: npt.NDArray[np.float64], parent: str, child: str, stamp_ns: int
+) -> TransformMsg:
     x, y, z = (float(v) for v in T_parent_child[:3, 3])
-    transform = Transform(
-        translation=Vector3(x=x, y=y, z=z), rotation=matrix_to_quaternion(T_parent_child[:3, :3])
-    )
+    transform = Transform(translation=Vector3(x=x, y=y, z=z), rotation=matrix_to_quaternion(T_parent_child[:3, :3]))
     return TransformMsg(header=header(stamp_ns, parent), child_frame_id=child, transform=transform)
 
 
@@ -149,7 +150,7 @@ def image_to_rgb(image: Image) -> U8:
     """
     if image.encoding not in ("rgb8", "bgr8"):
         raise ValueError(f"wanted a colour image in rgb8 or bgr8, got encoding '{image.encoding}'")
-    pixels = _rows(image, np.dtype(np.uint8), 3).reshape(image.height, image.width, 3)
+    pixels: U8 = _rows(image, np.dtype(np.uint8), 3).reshape(image.height, image.width, 3)
     return pixels if image.encoding == "rgb8" else np.ascontiguousarray(pixels[..., ::-1])
 
 
@@ -159,7 +160,11 @@ def image_to_depth(image: Image) -> F32:
     Raises:
         ValueError: Another encoding, or fewer bytes than the size says.
     """
-    kinds = {"16UC1": np.dtype(np.uint16), "mono16": np.dtype(np.uint16), "32FC1": np.dtype(np.float32)}
+    kinds: dict[str, np.dtype[Any]] = {
+        "16UC1": np.dtype(np.uint16),
+        "mono16": np.dtype(np.uint16),
+        "32FC1": np.dtype(np.float32),
+    }
     if image.encoding not in kinds:
         raise ValueError(f"wanted a depth image in 16UC1 (mm) or 32FC1 (m), got encoding '{image.encoding}'")
     raw = _rows(image, kinds[image.encoding], 1)
@@ -170,7 +175,7 @@ def image_to_depth(image: Image) -> F32:
     return depth
 
 
-def _rows(image: Image, dtype: np.dtype[np.generic], channels: int) -> npt.NDArray[np.generic]:
+def _rows(image: Image, dtype: np.dtype[Any], channels: int) -> npt.NDArray[Any]:
     """(H, W * channels) of an image's buffer, without the padding at the end of rows."""
     dtype = dtype.newbyteorder(">" if image.is_bigendian else "<")
     used = image.width * channels * dtype.itemsize

@@ -40,7 +40,7 @@ class CameraConfig:
     info: str = param("camera/camera/color/camera_info", "camera info topic of the colour image")
     base_frame: str = param("panda_link0", "frame of the robot's base")
     max_age_s: float = param(1.0, "an image older than this is stale [s]", ge=0.05, le=3600.0)
-    timeout_s: float = param(2.0, "how long to wait for an image that is young enough [s]", ge=0.0, le=60.0)
+    timeout_s: float = param(5.0, "how long to wait for an image that is young enough [s]", ge=0.0, le=60.0)
 
 
 @dataclass

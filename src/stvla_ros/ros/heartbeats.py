@@ -126,4 +126,6 @@ class Watch:
             what = "is not running" if age_s == float("inf") else f"was silent for {age_s:.1f} s"
             if age_s <= self._monitor.timeout_s:
                 what = "was restarted meanwhile"
-            raise StageError(OutcomeCode.NODE_LOST, f"The node '{name}' {what}. Look at its log, then send the goal again.")
+            raise StageError(
+                OutcomeCode.NODE_LOST, f"The node '{name}' {what}. Look at its log, then send the goal again."
+            )

@@ -44,7 +44,7 @@ class Parameters(Generic[C]):
     ) -> None:
         self._node, self._cls, self._backends, self._live = node, cls, dict(backends or {}), tuple(live)
         self._where = node.get_name()
-        given = {name: p.value for name, p in node.get_parameters_by_prefix("").items() if not _own(name)}
+        given = self._present()
         self.config, self.sections = self._build(nest(given))
         self._declare(given)
         node.add_on_set_parameters_callback(self._on_set)
@@ -56,6 +56,11 @@ class Parameters(Generic[C]):
     def create(self, setting: str) -> Any:
         """The backend that ``setting`` chose, made with its settings."""
         return registry.create(self._backends[setting], getattr(self.config, setting), self.settings(setting))
+
+    def _present(self) -> dict[str, Any]:
+        """Dotted name -> value of all declared parameters that are ours."""
+        parameters: Mapping[str, Any] = self._node.get_parameters_by_prefix("")  # annotated with values in rclpy
+        return {name: parameter.value for name, parameter in parameters.items() if not _own(name)}
 
     def _build(self, values: dict[str, Any]) -> tuple[C, dict[str, Mapping[str, Any]]]:
         names = {name for kind in self._backends.values() for name in registry.names(kind)}
@@ -90,9 +95,8 @@ class Parameters(Generic[C]):
             if not any(name == live or name.startswith(f"{live}.") for live in self._live):
                 reason = f"{self._where}.{name} is read once, when the node starts: change the parameter file and restart it."
                 return SetParametersResult(successful=False, reason=reason)
-        old = {name: p.value for name, p in self._node.get_parameters_by_prefix("").items() if not _own(name)}
         try:
-            self.config, self.sections = self._build(nest({**old, **changed}))
+            self.config, self.sections = self._build(nest({**self._present(), **changed}))
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)

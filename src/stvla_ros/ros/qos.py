@@ -23,6 +23,14 @@ LATCHED = QoSProfile(
 )
 """Plans, lifted paths and static transforms: a node that starts later still gets the last ones."""
 
+LATCHED_IMAGE = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""The image of the last plan: with it, a lifter that was found late can still lift that plan."""
+
 EVENT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Small messages of which none may be lost."""
 

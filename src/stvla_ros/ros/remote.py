@@ -111,9 +111,7 @@ class Remote:
 class _Call:
     """One goal on its way: sent, accepted, answered; canceled in any of these states."""
 
-    def __init__(
-        self, node: Node, client: ActionClient, goal: Any, on_feedback: Callable[[Any], None] | None
-    ) -> None:
+    def __init__(self, node: Node, client: ActionClient, goal: Any, on_feedback: Callable[[Any], None] | None) -> None:
         self._node, self._client, self._goal = node, client, goal
         self._on_feedback = on_feedback
         self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -45,7 +45,7 @@ class TraceInbox:
     def __init__(self, node: Node) -> None:
         self._arrived = threading.Condition()
         self._traces: OrderedDict[str, Trace3dMsg] = OrderedDict()
-        node.create_subscription(Trace3dMsg, "stvla/trace", self._receive, qos.EVENT)
+        node.create_subscription(Trace3dMsg, "stvla/trace", self._receive, qos.LATCHED)
 
     def _receive(self, message: Trace3dMsg) -> None:
         with self._arrived:

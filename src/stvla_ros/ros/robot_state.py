@@ -22,6 +22,10 @@ from stvla_ros.ros.convert import header, time_to_ns
 from stvla_ros.types import RobotState
 
 
+FIRST_S = 1.0
+"""How long a node that has just started waits for the first joint state."""
+
+
 @dataclass(frozen=True)
 class JointStateConfig:
     """Where joint states come from."""
@@ -49,35 +53,39 @@ class JointStates:
     def __init__(self, node: Node, config: JointStateConfig, keep: int = 400) -> None:
         self._node, self._config = node, config
         self._arm_names, self._finger_names = joint_names(config.prefix)
-        self._lock = threading.Lock()
+        self._arrived = threading.Condition()
         self._arm: deque[tuple[int, JointState]] = deque(maxlen=keep)
         self._fingers: deque[tuple[int, float]] = deque(maxlen=keep)
         self._subscription = node.create_subscription(JointState, config.topic, self._receive, qos.STATE)
 
     def _receive(self, message: JointState) -> None:
         stamp_ns = time_to_ns(message.header.stamp)
-        with self._lock:
+        with self._arrived:
             if set(self._finger_names) <= set(message.name):
                 width = sum(message.position[message.name.index(f)] for f in self._finger_names)
                 self._fingers.append((stamp_ns, width))
             if set(self._arm_names) <= set(message.name):
                 self._arm.append((stamp_ns, message))
+                self._arrived.notify_all()
 
     def age_s(self) -> float:
         """Age of the newest state; infinite when there is none."""
-        with self._lock:
+        with self._arrived:
             newest = self._arm[-1][0] if self._arm else None
         return float("inf") if newest is None else (self._node.get_clock().now().nanoseconds - newest) / 1e9
 
     def state(self) -> RobotState:
         """The newest state. Raises StageError STALE_STATE when it is older than ``max_age_s``."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._arm, FIRST_S)
         if self.age_s() > self._config.max_age_s:
             raise StageError(OutcomeCode.STALE_STATE, self._why())
         return self.at(2**62)
 
     def at(self, stamp_ns: int) -> RobotState:
         """The state nearest to a stamp. Raises StageError STALE_STATE when none is within ``max_age_s`` of it."""
-        with self._lock:
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._arm and self._fingers, FIRST_S)
             if not self._arm:
                 raise StageError(OutcomeCode.STALE_STATE, self._why())
             found_ns, message = self._arm[_nearest(self._arm, stamp_ns)]

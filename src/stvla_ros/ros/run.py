@@ -68,12 +68,12 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     thread = threading.Thread(target=_spin_thread, args=(executor,), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
-    done = all([node.close(CLOSE_S) for node in nodes])
+    closed = [node.close(CLOSE_S) for node in nodes]
     executor.shutdown()
     thread.join(0.5)
     sys.stdout.flush()
     sys.stderr.flush()
-    if not done or thread.is_alive():  # a library call that cannot be interrupted must not keep the process
+    if not all(closed) or thread.is_alive():  # a library call that cannot be interrupted must not keep the process
         os._exit(code)
     for node in nodes:
         node.destroy_node()
@@ -87,7 +87,7 @@ def _spin_thread(executor: Executor) -> None:
             executor.spin_once()
     except ExternalShutdownException:
         stop()
-    except Exception:  # a defect in a callback: end the process rather than live on deaf
+    except Exception:  # noqa: BLE001 - a defect in a callback: end the process rather than live on deaf
         traceback.print_exc()
         stop(1)
 

@@ -101,4 +101,5 @@ class StageNode(Node, Generic[C]):
     def close(self, timeout_s: float) -> bool:
         """Bring all work to an end while ROS still runs; False when some is still busy after ``timeout_s``."""
         end = time.monotonic() + timeout_s
-        return all([server.close(max(0.0, end - time.monotonic())) for server in self._servers])
+        closed = [server.close(max(0.0, end - time.monotonic())) for server in self._servers]
+        return all(closed)

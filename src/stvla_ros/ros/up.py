@@ -100,7 +100,9 @@ class Stack:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
     def start(self) -> None:
@@ -194,7 +196,8 @@ class Stack:
 
     def _read(self, child: _Child) -> bool:
         """Take what the process has written; False at the end of its output."""
-        assert child.popen is not None and child.popen.stdout is not None
+        assert child.popen is not None
+        assert child.popen.stdout is not None
         try:
             chunk = os.read(child.popen.stdout.fileno(), 65536)
         except BlockingIOError:
@@ -211,7 +214,8 @@ class Stack:
 
     def _drain(self, child: _Child) -> None:
         """The last words of a process that has ended."""
-        assert child.popen is not None and child.popen.stdout is not None
+        assert child.popen is not None
+        assert child.popen.stdout is not None
         while self._read(child):
             pass
         if child.rest:
