@@ -21,7 +21,6 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, time_to_ns
 from stvla_ros.types import RobotState
 
-
 FIRST_S = 1.0
 """How long a node that has just started waits for the first joint state."""
 
