@@ -39,7 +39,7 @@ def build_interfaces(root: Path, venv: Path, environment: Environment) -> str:
     stamp = Stamp(venv, "interfaces")
     if stamp.holds(key):
         return key
-    with step(f"ROS interfaces with colcon: {', '.join(folder.name for folder in folders)} (about 30 s)"):
+    with step(f"ROS interfaces with colcon: {', '.join(folder.name for folder in folders)}", "about a minute"):
         stamp.clear()
         for folder in (environment.overlay, venv / "build"):  # colcon leaves what a package no longer has
             shutil.rmtree(folder, ignore_errors=True)

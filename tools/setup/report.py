@@ -15,9 +15,9 @@ class SetupError(Exception):
 
 
 @contextmanager
-def step(title: str) -> Iterator[None]:
-    """Announce a step, and say how long it took."""
-    print(f"set-up: {title} ...", flush=True)
+def step(title: str, hint: str = "") -> Iterator[None]:
+    """Announce a step with a hint how long it may take, and say how long it took."""
+    print(f"set-up: {title} ...{hint and f' ({hint})'}", flush=True)
     start = time.monotonic()
     yield
     print(f"set-up: {title}: done in {time.monotonic() - start:.0f} s", flush=True)

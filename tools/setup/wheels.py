@@ -42,7 +42,7 @@ def make(root: Path, venv: Path) -> None:
     if reason := _unusable(venv, unfinished):
         print(f"set-up: .venv is made anew: {reason}", flush=True)
         shutil.rmtree(venv)
-    with step("Python environment and ROS 2 Jazzy from wheels (about 2 minutes)"):
+    with step("Python environment and ROS 2 Jazzy from wheels", "1 to 2 minutes when new"):
         stamp.clear()
         venv.mkdir(exist_ok=True)
         unfinished.touch()
