@@ -32,12 +32,6 @@ def colour_costs(rgb: npt.ArrayLike, gain: float = 1.0) -> dict[str, float]:
     return dict(zip(_NAMES, error.min(axis=1).tolist(), strict=True))
 
 
-def nearest_colour(rgb: npt.ArrayLike, gain: float = 1.0) -> str:
-    """The name with the least cost (:func:`colour_costs`)."""
-    costs = colour_costs(rgb, gain)
-    return min(costs, key=costs.__getitem__)
-
-
 def robust_mean(rgb: npt.NDArray[np.uint8]) -> F64:
     """(3,) colour in 0..1 of (N, 3) pixels: the mean around the median, so that edges and glints do not count."""
     values = rgb.astype(np.float64) / 255.0

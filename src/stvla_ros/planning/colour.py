@@ -46,7 +46,9 @@ class _View:
 
     def sentence(self) -> str:
         names = sorted(thing.name for thing in self.things if thing.kind != "thing")
-        return f"I see {', '.join(f'a {name}' for name in names)}." if names else "I see no block, plate or button."
+        if not names:
+            return "I see no block, plate or button."
+        return f"I see {', '.join(f'{_article(name)} {name}' for name in names)}."
 
     def one(self, kind: str, colour: str | None = None) -> Thing:
         """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
@@ -181,6 +183,10 @@ def _best_coloured(things: list[Thing], colour: str) -> list[Thing]:
     if len(found) > 1 and (found[0].covered, found[0].costs[colour] + 0.03) < (found[1].covered, found[1].costs[colour]):
         return found[:1]
     return found
+
+
+def _article(name: str) -> str:
+    return "an" if name[0] in "aeiou" else "a"
 
 
 def _press_sentence(task: Push, step: int) -> str:
