@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 
@@ -77,6 +78,7 @@ class PlannedExecutor:
 
     def __init__(self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig) -> None:
         self._robot, self._planner, self._config = robot, planner, config
+        self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one comes
         self._open: bool | None = None  # last commanded state of the gripper; None: look at the fingers
         self._held: Box | None = None
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
@@ -103,9 +105,10 @@ class PlannedExecutor:
         clock = _Clock()
         forget = cancel.on_cancel(self._robot.stop)
         try:
-            scene = self._move(keypose, frame, cancel, clock)
-            with clock("gripper"):
-                self._actuate(keypose, scene, cancel)
+            with self._one_at_a_time:
+                scene = self._move(keypose, frame, cancel, clock)
+                with clock("gripper"):
+                    self._actuate(keypose, scene, cancel)
         finally:
             forget()
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
@@ -134,10 +137,10 @@ class PlannedExecutor:
         """Paths of the first way that works. When none does, the failure of the first way is told."""
         failure: StageError | None = None
         for turned, way in self._ways(keypose, state):
-            cancel.raise_if_set()
             try:
-                paths = self._plan_way(way, state, scene)
+                paths = self._plan_way(way, state, scene, cancel)
             except StageError as error:
+                cancel.raise_if_set()
                 failure = failure or error
             else:
                 self._turned = turned
@@ -145,10 +148,11 @@ class PlannedExecutor:
         assert failure is not None
         raise failure
 
-    def _plan_way(self, way: list[_Leg], state: RobotState, scene: DepthScene) -> list[JointPath]:
+    def _plan_way(self, way: list[_Leg], state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
         paths: list[JointPath] = []
         here = state.T_base_tcp
         for leg in way:
+            cancel.raise_if_set()
             start = paths[-1].q_rad[-1] if paths else state.q_rad
             world = scene.world(leg.touched, self._held, (here, *leg.touched))
             request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
