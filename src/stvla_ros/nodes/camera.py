@@ -1,4 +1,4 @@
-"""A recorded camera as a node: replays a recording on the standard topics, again and again."""
+"""A recorded camera as a node: replays a recording or a rosbag2 on the standard topics, again and again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordedFrame, Recording
 from stvla_ros.ros import qos
+from stvla_ros.ros.bag import BagReplay, camera_bag, is_bag
 from stvla_ros.ros.convert import (
     camera_to_info,
     depth_to_image,
@@ -36,66 +38,35 @@ MEMORY_FRAMES = 200
 class CameraNodeConfig:
     """Settings of the replay."""
 
-    path: str = param("", "folder with a recording")
-    rate_hz: float = param(15.0, "frames per second", ge=0.1, le=60.0)
-    loop: bool = param(True, "begin again after the last frame; else the last one is repeated")
+    path: str = param("", "folder with a recording, or a rosbag2")
+    rate_hz: float = param(15.0, "frames per second of a recording; a bag keeps its own pace", ge=0.1, le=60.0)
+    loop: bool = param(True, "begin again after the last frame; else the last one of a recording is repeated")
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
     joint_states: bool = param(True, "publish the recorded arm states too; off beside a real robot")
     topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
 
 
 class CameraNode(StageNode[CameraNodeConfig]):
-    """Publishes colour, aligned depth, camera info, the camera's pose and joint states, stamped now."""
+    """Colour, aligned depth, camera info, the camera's pose and joint states, stamped now."""
 
     def __init__(self) -> None:
         super().__init__("camera", CameraNodeConfig)
         config = self.config
         if not config.path:
-            raise ConfigError("camera.path: wanted the folder of a recording, got none.")
-        self._recording = Recording(Path(config.path).expanduser())
-        self._recording[0]  # fail now, not in the first round
-        self._cache: dict[int, RecordedFrame] = {}
-        topics = config.topics
-        self._color = self.create_publisher(Image, topics.color, qos.IMAGE)
-        self._depth = self.create_publisher(Image, topics.depth, qos.IMAGE)
-        self._info = self.create_publisher(CameraInfo, topics.info, qos.IMAGE)
-        self._static = self.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
-        self._joints = self.create_publisher(JointState, "joint_states", qos.EVENT) if config.joint_states else None
-        self._pose: np.ndarray | None = None
+            raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
         self._end = threading.Event()
-        self._thread = threading.Thread(target=self._replay, name="replay", daemon=True)
+        path = Path(config.path).expanduser()
+        if is_bag(path):
+            bag = camera_bag(path, config.topics, config.joint_states)
+            replay = BagReplay(self, bag, config.loop).run
+        else:
+            replay = FrameReplay(self, Recording(path), config).run
+        self._thread = threading.Thread(target=replay, args=(self._end,), name="replay", daemon=True)
 
     def ready(self) -> None:
         """Begin."""
         super().ready()
         self._thread.start()
-
-    def _replay(self) -> None:
-        due, i = time.monotonic(), 0
-        while not self._end.wait(max(0.0, due - time.monotonic())):
-            due = max(due + 1.0 / self.config.rate_hz, time.monotonic())
-            self._publish(self._frame(i))
-            i = (i + 1) % len(self._recording) if self.config.loop else min(i + 1, len(self._recording) - 1)
-
-    def _frame(self, i: int) -> RecordedFrame:
-        if i not in self._cache and len(self._cache) < MEMORY_FRAMES:
-            self._cache[i] = self._recording[i]
-        return self._cache[i] if i in self._cache else self._recording[i]
-
-    def _publish(self, recorded: RecordedFrame) -> None:
-        frame, stamp_ns = recorded.frame, self.now_ns()
-        if self._joints is not None and recorded.robot is not None:
-            self._joints.publish(state_to_msg(replace(recorded.robot, stamp_ns=stamp_ns)))
-        if self._pose is None or not np.array_equal(self._pose, frame.camera.T_base_camera):
-            self._pose = frame.camera.T_base_camera
-            base = self.config.topics.base_frame
-            transform = matrix_to_transform(self._pose, base, frame.camera.frame_id, stamp_ns)
-            self._static.publish(TFMessage(transforms=[transform]))
-        head = header(stamp_ns, frame.camera.frame_id)
-        to_depth = depth_to_image if self.config.depth_encoding == "32FC1" else depth_to_image_mm
-        self._info.publish(camera_to_info(frame.camera, head))
-        self._depth.publish(to_depth(frame.depth_m, head))
-        self._color.publish(rgb_to_image(frame.rgb, head))
 
     def close(self, timeout_s: float) -> bool:
         """End the replay."""
@@ -103,6 +74,50 @@ class CameraNode(StageNode[CameraNodeConfig]):
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return super().close(timeout_s) and not self._thread.is_alive()
+
+
+class FrameReplay:
+    """Publishes the frames of a recording at a fixed rate, stamped now."""
+
+    def __init__(self, node: Node, recording: Recording, config: CameraNodeConfig) -> None:
+        self._node, self._recording, self._config = node, recording, config
+        recording[0]  # fail now, not in the first round
+        self._cache: dict[int, RecordedFrame] = {}
+        topics = config.topics
+        self._color = node.create_publisher(Image, topics.color, qos.IMAGE)
+        self._depth = node.create_publisher(Image, topics.depth, qos.IMAGE)
+        self._info = node.create_publisher(CameraInfo, topics.info, qos.IMAGE)
+        self._static = node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
+        self._joints = node.create_publisher(JointState, "joint_states", qos.EVENT) if config.joint_states else None
+        self._pose: np.ndarray | None = None
+
+    def run(self, end: threading.Event) -> None:
+        """Replay until ``end`` is set."""
+        due, i = time.monotonic(), 0
+        while not end.wait(max(0.0, due - time.monotonic())):
+            due = max(due + 1.0 / self._config.rate_hz, time.monotonic())
+            self._publish(self._frame(i))
+            i = (i + 1) % len(self._recording) if self._config.loop else min(i + 1, len(self._recording) - 1)
+
+    def _frame(self, i: int) -> RecordedFrame:
+        if i not in self._cache and len(self._cache) < MEMORY_FRAMES:
+            self._cache[i] = self._recording[i]
+        return self._cache[i] if i in self._cache else self._recording[i]
+
+    def _publish(self, recorded: RecordedFrame) -> None:
+        frame, stamp_ns = recorded.frame, int(self._node.get_clock().now().nanoseconds)
+        if self._joints is not None and recorded.robot is not None:
+            self._joints.publish(state_to_msg(replace(recorded.robot, stamp_ns=stamp_ns)))
+        if self._pose is None or not np.array_equal(self._pose, frame.camera.T_base_camera):
+            self._pose = frame.camera.T_base_camera
+            base = self._config.topics.base_frame
+            transform = matrix_to_transform(self._pose, base, frame.camera.frame_id, stamp_ns)
+            self._static.publish(TFMessage(transforms=[transform]))
+        head = header(stamp_ns, frame.camera.frame_id)
+        to_depth = depth_to_image if self._config.depth_encoding == "32FC1" else depth_to_image_mm
+        self._info.publish(camera_to_info(frame.camera, head))
+        self._depth.publish(to_depth(frame.depth_m, head))
+        self._color.publish(rgb_to_image(frame.rgb, head))
 
 
 def main() -> int:
