@@ -67,7 +67,8 @@ def test_a_planner_works_on_a_replayed_bag(
 
 def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> None:
     folder = write_bag(tmp_path / "bag", recorded)
-    assert is_bag(folder) and not is_bag(tmp_path / "recording")
+    assert is_bag(folder)
+    assert not is_bag(tmp_path / "recording")
     messages = list(camera_bag(folder, TOPICS, joint_states=False))
     assert {m.topic for m in messages} == {"/tf_static", *(f"/{t}" for t in (TOPICS.color, TOPICS.depth, TOPICS.info))}
     images = [m for m in messages if m.topic == f"/{TOPICS.color}"]
