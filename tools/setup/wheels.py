@@ -14,6 +14,17 @@ from stamps import Stamp, digest
 
 REQUIREMENTS = ("ros.txt", "stack.txt", "dev.txt")
 
+PIP_OPTIONS = (
+    *(
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--no-binary",
+        "empy",
+    ),  # all is pinned; empy has no wheel, it is plain Python
+    *("--no-compile", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
+)
+
 
 def site_packages(venv: Path) -> Path:
     """Where the environment's packages lie."""
@@ -79,7 +90,7 @@ def _create(venv: Path) -> None:
 
 
 def _install(venv: Path, requirements: list[Path]) -> None:
-    """Install all pins. Only empy has no wheel; it is plain Python."""
+    """Install all pins."""
     total = sum(len(re.findall(r"^\w.*==", path.read_text(), re.MULTILINE)) for path in requirements)
     seen = 0
 
@@ -91,21 +102,11 @@ def _install(venv: Path, requirements: list[Path]) -> None:
         elif line.startswith("Installing"):
             tell(f"unpacking {total} packages")
 
-    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install", "--no-deps"]
-    options = [
-        "--only-binary",
-        ":all:",
-        "--no-binary",
-        "empy",
-        "--no-input",
-        "--disable-pip-version-check",
-        "--progress-bar",
-        "off",
-    ]
+    pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install"]
     files = [word for path in requirements for word in ("-r", str(path))]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     run(
-        [*pip, *options, *files],
+        [*pip, *PIP_OPTIONS, *files],
         venv / "log" / "pip.log",
         "The wheels could not be installed: check the connection to the package index, then try again.",
         env={**env, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"},
