@@ -22,7 +22,7 @@ PIP_OPTIONS = (
         "--no-binary",
         "empy",
     ),  # all is pinned; empy has no wheel, it is plain Python
-    *("--no-compile", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
+    *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
 )
 
 
