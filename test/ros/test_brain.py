@@ -95,6 +95,12 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
     assert "purple" in sentence
     assert refused(bench.plan(""))[0] == OutcomeMsg.INVALID_GOAL
 
+    nowhere = convert.KeyposeMsg()
+    nowhere.pose.orientation.w = 0.0
+    code, sentence = refused(bench.plan(history=[nowhere]))
+    assert code == OutcomeMsg.INVALID_GOAL
+    assert "keypose without a pose" in sentence
+
     in_future = convert.ns_to_time(time.time_ns() + 60_000_000_000)
     code, sentence = refused(bench.plan(not_before=in_future))
     assert code == OutcomeMsg.STALE_IMAGE
@@ -165,7 +171,7 @@ def test_cancel_while_waiting_for_an_image(bench: BrainBench) -> None:
 
 
 def test_wrong_recording_ends_the_camera(start: Callable[..., Any], tmp_path: Path) -> None:
-    (tmp_path / "metadata.yaml").write_text("rosbag2_bagfile_information:")
+    (tmp_path / "holiday.jpg").write_text("x")
     process = start("stvla_ros.nodes.camera", "--ros-args", "-p", f"path:={tmp_path}")
     assert process.wait() == 2
     assert "wanted a recording (recording.json" in process.output

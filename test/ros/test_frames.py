@@ -214,6 +214,17 @@ def test_old_samples_are_forgotten(buffer: TransformBuffer) -> None:
     buffer.lookup("base", "camera", 25_500_000_000)
 
 
+def test_transform_without_rotation_is_passed_over(buffer: TransformBuffer) -> None:
+    broken = edge("base", "camera", np.eye(4))
+    broken.transforms[0].transform.rotation.w = 0.0
+    buffer.add(broken, static=True)
+    with pytest.raises(TransformError):
+        buffer.lookup("base", "camera", 0)
+    broken.transforms += edge("base", "lamp", np.eye(4)).transforms
+    buffer.add(broken, static=True)
+    buffer.lookup("base", "lamp", 0)
+
+
 def test_loops_end(buffer: TransformBuffer) -> None:
     buffer.add(edge("a", "b", np.eye(4)), static=True)
     buffer.add(edge("b", "a", np.eye(4)), static=True)

@@ -27,7 +27,7 @@ class TaskConfig(LoopConfig):
     """Settings of the task's node; those of the loop may change between goals."""
 
     needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
-    heartbeat_timeout_s: float = param(1.0, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
+    heartbeat_timeout_s: float = param(1.5, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
     deadlines: Deadlines = param(Deadlines(), "longest time per stage")  # noqa: RUF009
     arm_action: str = param("panda_arm_controller/follow_joint_trajectory", "the arm's controller, for stopping it")
 

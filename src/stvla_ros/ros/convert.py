@@ -277,7 +277,11 @@ def history_to_msg(history: Sequence[Keypose]) -> list[KeyposeMsg]:
 
 
 def history_from_msg(msgs: Sequence[KeyposeMsg]) -> tuple[Keypose, ...]:
-    return tuple(keypose_from_msg(msg) for msg in msgs)
+    """Raises StageError INVALID_GOAL for a pose that is none."""
+    try:
+        return tuple(keypose_from_msg(msg) for msg in msgs)
+    except ValueError as error:
+        raise StageError(OutcomeCode.INVALID_GOAL, f"The history has a keypose without a pose: {error}.") from error
 
 
 def plan_to_msg(plan: TracePlan, camera_frame: str = "camera_color_optical_frame") -> TracePlanMsg:

@@ -59,6 +59,8 @@ class JointStates:
 
     def _receive(self, message: JointState) -> None:
         stamp_ns = time_to_ns(message.header.stamp)
+        if len(message.position) != len(message.name):
+            return
         with self._arrived:
             if set(self._finger_names) <= set(message.name):
                 width = sum(message.position[message.name.index(f)] for f in self._finger_names)

@@ -6,11 +6,13 @@ between the two samples around a stamp (as tf2 does), no extrapolation.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
@@ -94,13 +96,18 @@ class TransformBuffer:
         node.create_subscription(TFMessage, "/tf", lambda m: self.add(m, False), qos.STATE)
 
     def add(self, message: TFMessage, static: bool) -> None:
+        """Take what is usable; a transform without a rotation is passed over, as tf2 does."""
+        for t in message.transforms:
+            with contextlib.suppress(ValueError):
+                matrix = transform_to_matrix(t.transform)
+                self._set(t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/"), static, t.header.stamp, matrix)
+
+    def _set(self, parent: str, child: str, static: bool, stamp: Time, T_parent_child: F64) -> None:
         with self._lock:
-            for t in message.transforms:
-                parent, child = t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/")
-                edge = self._edges.get(child)
-                if edge is None or edge.parent != parent or edge.static != static:
-                    edge = self._edges[child] = _Edge(parent, static)
-                edge.add(time_to_ns(t.header.stamp), transform_to_matrix(t.transform))
+            edge = self._edges.get(child)
+            if edge is None or edge.parent != parent or edge.static != static:
+                edge = self._edges[child] = _Edge(parent, static)
+            edge.add(time_to_ns(stamp), T_parent_child)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> F64:
         """(4, 4) ``T_target_source`` at a stamp.
