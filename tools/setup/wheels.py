@@ -14,16 +14,10 @@ from stamps import Stamp, digest
 
 REQUIREMENTS = ("ros.txt", "stack.txt", "dev.txt")
 
-PIP_OPTIONS = (
-    *(
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--no-binary",
-        "empy",
-    ),  # all is pinned; empy has no wheel, it is plain Python
-    *("--no-input", "--disable-pip-version-check", "--progress-bar", "off"),
-)
+PINNED_WHEELS = ["--no-deps", "--only-binary", ":all:", "--no-binary", "empy"]
+"""Options of pip: nothing is resolved; only empy has no wheel, it is plain Python."""
+
+QUIET = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
 
 
 def site_packages(venv: Path) -> Path:
@@ -106,7 +100,7 @@ def _install(venv: Path, requirements: list[Path]) -> None:
     files = [word for path in requirements for word in ("-r", str(path))]
     env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     run(
-        [*pip, *PIP_OPTIONS, *files],
+        [*pip, *PINNED_WHEELS, *QUIET, *files],
         venv / "log" / "pip.log",
         "The wheels could not be installed: check the connection to the package index, then try again.",
         env={**env, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"},
