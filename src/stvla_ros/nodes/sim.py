@@ -84,9 +84,9 @@ class CameraPublisher:
         while (frame := self._frames.get()) is not None:
             time.sleep(max(0.0, (frame.stamp_ns + self._latency_ns - time.time_ns()) * 1e-9))
             head = convert.header(frame.stamp_ns, frame.camera.frame_id)
+            self._info.publish(convert.camera_to_info(frame.camera, head))
             self._color.publish(convert.rgb_to_image(frame.rgb, head))
             self._depth.publish(self._depth_image(frame.depth_m, head))
-            self._info.publish(convert.camera_to_info(frame.camera, head))
             self.sent, self.stamp_ns = self.sent + 1, frame.stamp_ns
 
 
