@@ -152,6 +152,12 @@ def test_an_interrupted_installation_is_made_anew(tmp_path: Path) -> None:
     assert "interrupted" in (wheels._unusable(venv, venv / "unfinished") or "")
 
 
+def test_a_half_removed_environment_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / ".venv").mkdir()
+    assert wheels._unusable(tmp_path / ".venv", tmp_path / ".venv" / "unfinished") == "it is incomplete."
+    assert wheels._unusable(tmp_path / "none", tmp_path / "none" / "unfinished") is None
+
+
 def test_stamps_follow_contents(tmp_path: Path) -> None:
     file = tmp_path / "input"
     file.write_text("one")

@@ -65,7 +65,9 @@ def _unusable(venv: Path, unfinished: Path) -> str | None:
     if unfinished.exists():
         return "an earlier set-up was interrupted."
     config = venv / "pyvenv.cfg"
-    settings = dict(re.findall(r"^(\w+) = (.*)$", config.read_text(), re.MULTILINE)) if config.is_file() else {}
+    if not config.is_file():
+        return "it is incomplete."
+    settings = dict(re.findall(r"^(\w+) = (.*)$", config.read_text(), re.MULTILINE))
     place = settings.get("command", "").rpartition(" ")[2]
     if place != str(venv):
         return f"it was made in {place or 'another place'}, and an environment cannot be moved."
