@@ -1,8 +1,8 @@
 """Guidance per frame: milliseconds per stage on rendered scenes, beside OpenCV's Telea on the same masks.
 
-The clock is the process's CPU time, which other work on the machine does not lengthen much. The scenes are those of ``pick_place`` with its distractors; the plan is the colour planner's. All in one thread.
-What was painted out stood on the table, whose plane is z = 0, so the filled pixels' height is their error. The
-last line is JSON.
+The clock is the process's CPU time, which other work on the machine does not lengthen much. The scenes are those of
+``pick_place`` with its distractors; the plan is the colour planner's. All in one thread. What was painted out stood on
+the table, whose plane is z = 0, so the filled pixels' height is their error. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -21,7 +21,9 @@ def run(cell: Cell, words: str, k: int, mode: str = "full") -> TaskResult:
     robot, camera = SimRobot(cell), SimCamera(cell)
     executor = PlannedExecutor(robot, RoboplanPlanner(RoboplanPlanner.Config()), ExecutorConfig())
     guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode=mode))
-    stages = LocalStages(camera, robot, ColourPlanner(ColourConfig()), guide, ScriptedPolicy(ScriptedConfig()), executor)
+    stages = LocalStages(
+        camera, robot, ColourPlanner(ColourConfig()), guide, ScriptedPolicy(ScriptedConfig()), executor
+    )
     return run_task(stages, words, LoopConfig(keyposes_per_plan=k), CancelToken(), background=False)
 
 

@@ -67,7 +67,9 @@ def held_pixels(points_m: F32, robot: RobotState) -> Bool:
     x, y, z = points_m
     mask = np.zeros(x.shape, dtype=bool)
     centre = robot.T_base_tcp[:3, 3]
-    near = np.flatnonzero((np.abs(x - centre[0]) < 0.08) & (np.abs(y - centre[1]) < 0.08) & (np.abs(z - centre[2]) < 0.08))
+    near = np.flatnonzero(
+        (np.abs(x - centre[0]) < 0.08) & (np.abs(y - centre[1]) < 0.08) & (np.abs(z - centre[2]) < 0.08)
+    )
     local = T[:3, :3] @ points_m.reshape(3, -1)[:, near] + T[:3, 3:]
     inside = (np.abs(local[0]) < 0.04) & (np.abs(local[1]) < robot.gripper_m / 2 + 0.006)
     inside &= (local[2] < HELD_LOW_M) & (local[2] > -HELD_HIGH_M)

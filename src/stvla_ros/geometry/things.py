@@ -92,7 +92,9 @@ def _describe(points_m: F32, height_m: F32, rgb: U8) -> Thing:
     centre, size, _ = top_rectangle(_trimmed(xy))
     outline = _trimmed(points_m[:, :2])
     _, whole, _ = top_rectangle(outline)
-    flat = bool(min(size) > 0.015 and (face.mean() > 0.25 or max(whole) > 0.065))  # else these are the upper rows of its sides
+    flat = bool(
+        min(size) > 0.015 and (face.mean() > 0.25 or max(whole) > 0.065)
+    )  # else these are the upper rows of its sides
     costs = colour_costs(robust_mean(rgb[face] if flat else rgb), 1.0 if flat else SIDE_GAIN)
     colour = min(costs, key=costs.__getitem__)
     kind = "thing"

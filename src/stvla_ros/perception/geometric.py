@@ -18,7 +18,9 @@ from stvla_ros.types import RgbdFrame, RobotState, Segments
 class GeometricConfig:
     """Settings of the geometric segmenter."""
 
-    depth_step_m: float = param(0.012, "depth difference of neighbouring pixels at which a thing ends [m]", ge=0.002, le=0.1)
+    depth_step_m: float = param(
+        0.012, "depth difference of neighbouring pixels at which a thing ends [m]", ge=0.002, le=0.1
+    )
     min_area_px: int = param(60, "smaller regions (of a 640x480 image) are dropped", ge=1, le=10000)
     robot_margin_m: float = param(0.012, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
 

@@ -24,7 +24,9 @@ MODES = ("full", "mask_only", "off")
 class GuideConfig:
     """Settings of the guide."""
 
-    mode: str = param("full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=MODES)
+    mode: str = param(
+        "full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=MODES
+    )
     tube_radius_m: float = param(0.05, "r: instances nearer to the path than this stay [m]", ge=0.005, le=0.5)
     end_radius_m: float = param(0.10, "reach of the end rule [m]", ge=0.0, le=0.5)
     feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)

@@ -244,7 +244,9 @@ def _averaged(image: F32, mask: Bool, size: int = 5) -> F32:
 def _coarse(known: F32, area: Bool, boundary: Bool, behind_m: F32) -> F32:
     """The solution at half the resolution, spread back."""
     half = _solve_image(known[::2, ::2], area[::2, ::2], boundary[::2, ::2], behind_m[::2, ::2])
-    return np.asarray(cv2.resize(half, (area.shape[1], area.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.float32)
+    return np.asarray(
+        cv2.resize(half, (area.shape[1], area.shape[0]), interpolation=cv2.INTER_LINEAR), dtype=np.float32
+    )
 
 
 def _solve_image(known: F32, area: Bool, boundary: Bool, behind_m: F32) -> F32:

@@ -18,9 +18,13 @@ from stvla_ros.types import F64, Camera, DepthSource, RgbdFrame, Trace3d, TraceP
 class LiftConfig:
     """Settings of the lifter."""
 
-    window_px: float = param(8.0, "half size of the window for the start depth, at an image width of 640 [px]", ge=1.0, le=64.0)
+    window_px: float = param(
+        8.0, "half size of the window for the start depth, at an image width of 640 [px]", ge=1.0, le=64.0
+    )
     step_m: float = param(0.02, "largest distance between neighbouring points of the path [m]", ge=0.002, le=0.2)
-    start_tolerance_m: float = param(0.05, "a planner's start depth further off the sensor's than this is noted [m]", ge=0.0, le=1.0)
+    start_tolerance_m: float = param(
+        0.05, "a planner's start depth further off the sensor's than this is noted [m]", ge=0.0, le=1.0
+    )
     sink_m: float = param(0.05, "path points at most this far under the table are raised to it [m]", ge=0.0, le=0.5)
     x_min_m: float = param(-0.2, "workspace of the path", ge=-2.0, le=2.0)
     x_max_m: float = param(1.0, "workspace of the path", ge=-2.0, le=2.0)
@@ -68,7 +72,9 @@ def _check_finite(plan: TracePlan) -> None:
     if not (np.isfinite(plan.uv).all() and np.isfinite(plan.depth_offset_m).all()):
         raise _implausible("its waypoints or depth offsets are not finite numbers")
     if plan.uv.min() < 0 or plan.uv.max() > 1000:
-        raise _implausible(f"its waypoints span {plan.uv.min():.0f} to {plan.uv.max():.0f} where 0 to 1000 is the image")
+        raise _implausible(
+            f"its waypoints span {plan.uv.min():.0f} to {plan.uv.max():.0f} where 0 to 1000 is the image"
+        )
 
 
 def _start_depth(px: F64, frame: RgbdFrame, config: LiftConfig) -> float:
@@ -103,4 +109,6 @@ def _raise_to_table(xyz_m: F64, camera: Camera) -> F64:
 
 
 def _implausible(found: str) -> StageError:
-    return StageError(OutcomeCode.LIFT_IMPLAUSIBLE, f"The path cannot be right: {found}. Look again or check the calibration.")
+    return StageError(
+        OutcomeCode.LIFT_IMPLAUSIBLE, f"The path cannot be right: {found}. Look again or check the calibration."
+    )

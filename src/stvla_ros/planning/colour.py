@@ -29,7 +29,9 @@ class ColourConfig:
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
     drop_m: float = param(0.003, "height above its support at which a block is let go [m]", ge=0.0, le=0.03)
     clear_m: float = param(0.08, "the tool is away from a thing when this far above or beside it [m]", ge=0.02, le=0.3)
-    press_radius_m: float = param(0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1)
+    press_radius_m: float = param(
+        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +62,6 @@ class _View:
             return found[0]
         what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
         raise refused(f"I see {what}. {self.sentence()}")
-
 
     def whole(self, thing: Thing) -> Thing:
         """The thing, if enough of its top is seen to know where its middle is. Raises GOAL_NOT_GROUNDED."""
@@ -163,7 +164,9 @@ class ColourPlanner:
         return self._plan(view, sentence, step, *drawn, finished=False)
 
     def _finished(self, view: _View, sentence: str, step: int) -> TracePlan:
-        return self._plan(view, sentence, step, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS), finished=True)
+        return self._plan(
+            view, sentence, step, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS), finished=True
+        )
 
     def _plan(
         self, view: _View, sentence: str, step: int, uv: F64, start_m: float, offset_m: F64, *, finished: bool
@@ -171,7 +174,17 @@ class ColourPlanner:
         request = view.request
         stamp, plan_id = request.frame.stamp_ns, f"colour-{uuid4().hex[:12]}"
         return TracePlan(
-            request.instruction, sentence, uv, start_m, offset_m, step, finished, "colour", view.sentence(), stamp, plan_id
+            request.instruction,
+            sentence,
+            uv,
+            start_m,
+            offset_m,
+            step,
+            finished,
+            "colour",
+            view.sentence(),
+            stamp,
+            plan_id,
         )
 
 
@@ -180,7 +193,10 @@ def _best_coloured(things: list[Thing], colour: str) -> list[Thing]:
     exact = [t for t in things if t.colour == colour]
     found = exact or [t for t in things if t.may_be(colour)]
     found.sort(key=lambda t: (t.covered, t.costs[colour]))
-    if len(found) > 1 and (found[0].covered, found[0].costs[colour] + 0.03) < (found[1].covered, found[1].costs[colour]):
+    if len(found) > 1 and (found[0].covered, found[0].costs[colour] + 0.03) < (
+        found[1].covered,
+        found[1].costs[colour],
+    ):
         return found[:1]
     return found
 

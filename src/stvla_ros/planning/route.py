@@ -16,7 +16,9 @@ CORRIDOR_M = 0.10
 HIGHEST_M = 0.42
 
 
-def carry_route(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating], below_m: float, camera: Camera) -> F64:
+def carry_route(
+    start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating], below_m: float, camera: Camera
+) -> F64:
     """(8, 3) tool positions: up from the start, across above all obstacles, down to the goal.
 
     Args:
@@ -53,7 +55,9 @@ def _top(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating]) -> fl
 def _arch(start_m: F64, goal_m: F64, top_m: float) -> F64:
     over_start, over_goal = np.array([*start_m[:2], max(top_m, start_m[2])]), np.array([*goal_m[:2], top_m])
     across = [over_start + t * (over_goal - over_start) for t in (1 / 3, 2 / 3)]
-    return np.stack([start_m, (start_m + over_start) / 2, over_start, *across, over_goal, (goal_m + over_goal) / 2, goal_m])
+    return np.stack(
+        [start_m, (start_m + over_start) / 2, over_start, *across, over_goal, (goal_m + over_goal) / 2, goal_m]
+    )
 
 
 def in_view(camera: Camera, points_m: F64) -> bool:

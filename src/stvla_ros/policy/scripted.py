@@ -38,12 +38,16 @@ _HOME_YAW_RAD = finger_yaw(tcp_pose(HOME_Q_RAD))
 class ScriptedConfig:
     """Settings of the scripted policy."""
 
-    hover_m: float = param(0.10, "height above a grasp or button from which the tool goes straight down [m]", ge=0.05, le=0.3)
+    hover_m: float = param(
+        0.10, "height above a grasp or button from which the tool goes straight down [m]", ge=0.05, le=0.3
+    )
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
     lowest_m: float = param(0.012, "the tool centre point never goes lower than this [m]", ge=0.0, le=0.1)
     drop_m: float = param(0.003, "height above its support at which a thing is let go [m]", ge=0.0, le=0.03)
     press_depth_m: float = param(0.007, "how far a button's cap is pushed down [m]", ge=0.001, le=0.02)
-    fingertip_m: float = param(0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03)
+    fingertip_m: float = param(
+        0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03
+    )
     retreat_m: float = param(0.14, "height gained straight up after a contact [m]", ge=0.05, le=0.4)
     clear_x_m: float = param(0.33, "where the tool waits out of the camera's sight", ge=0.15, le=0.8)
     clear_z_m: float = param(0.45, "where the tool waits out of the camera's sight", ge=0.2, le=0.8)
