@@ -24,6 +24,18 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stage_node import StageNode
 
+SLACK = {
+    "planner__camera__max_age_s": "5.0",
+    "planner__camera__timeout_s": "8.0",
+    "planner__joint_states__max_age_s": "5.0",
+    "guidance__camera__max_age_s": "5.0",
+    "guidance__joint_states__max_age_s": "5.0",
+    "policy__joint_states__max_age_s": "5.0",
+    "policy__guidance_timeout_s": "10.0",
+    "task__heartbeat_timeout_s": "3.0",
+}
+"""A loaded test machine must not look like a dead camera or a lost node."""
+
 PICK = "Put the red block in the plate."
 
 
@@ -83,7 +95,7 @@ class BrainBench:
     def start(self, *names: str, **parameters: str) -> None:
         """Start nodes (``camera__path="x"`` sets camera.path) and wait for their heartbeats."""
         args = ["--ros-args"]
-        for name, value in parameters.items():
+        for name, value in (SLACK | parameters).items():
             node, _, parameter = name.partition("__")
             args += ["-p", f"{node}:{parameter.replace('__', '.')}:={value}"]
         for name in names:

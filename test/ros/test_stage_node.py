@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
@@ -183,6 +184,33 @@ def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
     assert monitor.missing(["server", "ghost"]) == ("ghost",)
     with pytest.raises(StageError, match="NODE_LOST: The node 'ghost' is not running"):
         watch.raise_if_lost()
+
+
+def test_diagnostics_tell_latency_and_trouble(ros: Any) -> None:
+    def work(job: Job) -> Any:
+        def think() -> Any:
+            if job.goal.instruction == "bad":
+                raise StageError(OutcomeCode.REPLY_UNPARSABLE, "No JSON in the reply.")
+            return ok(job)
+
+        return bench.server.timed("plan", think)
+
+    bench = Bench(ros, work)
+    seen: list[DiagnosticStatus] = []
+    bench.client.create_subscription(DiagnosticArray, "/diagnostics", lambda m: seen.extend(m.status), 10)
+    bench.call()
+    _until(lambda: any(v.key == "plan latency [ms]" and float(v.value) >= 0 for s in seen for v in s.values))
+    assert {s.name for s in seen} == {"stvla: server"}
+    bench.call(words="bad")
+    _until(lambda: seen[-1].level == DiagnosticStatus.WARN)
+    assert seen[-1].message == "REPLY_UNPARSABLE: No JSON in the reply."
+
+
+def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def test_closing_cancels_the_work(ros: Any) -> None:

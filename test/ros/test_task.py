@@ -19,9 +19,6 @@ from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
 from stvla_ros.ros import client
 
-SLACK = {"planner__camera__max_age_s": "5.0", "guidance__camera__max_age_s": "5.0", "task__heartbeat_timeout_s": "3.0"}
-"""A loaded test machine must not look like a lost node."""
-
 
 class Controller(Node):
     """Stands for the arm's controller: counts who asks it to cancel everything."""
@@ -48,7 +45,7 @@ def bench(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainBench:
 def test_goals_with_a_pretended_executor(bench: BrainBench) -> None:
     executor = bench.ros.add(PretendedExecutor())
     controller = bench.ros.add(Controller())
-    bench.start("camera", "composed", camera__path=str(bench.folder), task__max_keyposes="3", **SLACK)
+    bench.start("camera", "composed", camera__path=str(bench.folder), task__max_keyposes="3")
     bench.monitor.wait_for(["executor"], 5.0)
 
     _malformed_goals_are_refused(bench)
@@ -96,7 +93,7 @@ def _cancel_in_each_phase(bench: BrainBench, executor: PretendedExecutor) -> Non
             cancel.cancel()
             assert future.result(10.0).outcome.code == OutcomeMsg.CANCELED, phase
             assert time.monotonic() - start < 2.0, phase
-    assert executor.canceled == 1
+    wait(lambda: executor.canceled == 1)
 
 
 def _new_goal_preempts(bench: BrainBench, executor: PretendedExecutor) -> None:
@@ -107,7 +104,7 @@ def _new_goal_preempts(bench: BrainBench, executor: PretendedExecutor) -> None:
         new = bench.task("Put the purple block in the plate.")
         assert old.result(5.0).outcome.code == OutcomeMsg.PREEMPTED
     assert new.outcome.code == OutcomeMsg.GOAL_NOT_GROUNDED
-    assert executor.canceled == 2
+    wait(lambda: executor.canceled == 2)
 
 
 def _client_helper(bench: BrainBench) -> None:
@@ -145,7 +142,7 @@ def _lost_executor_stops_the_arm(bench: BrainBench, executor: PretendedExecutor,
 
 def test_killed_brain_node_is_a_typed_outcome(bench: BrainBench) -> None:
     bench.ros.add(PretendedExecutor(20.0))
-    bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder), **SLACK)
+    bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder))
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.task)
         bench.until_phase("moving", future)
@@ -157,7 +154,7 @@ def test_killed_brain_node_is_a_typed_outcome(bench: BrainBench) -> None:
 
 def test_killed_task_node_ends_the_client(bench: BrainBench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.ros.add(PretendedExecutor(20.0))
-    bench.start("camera", "composed", camera__path=str(bench.folder), **SLACK)
+    bench.start("camera", "composed", camera__path=str(bench.folder))
     moving = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(client.run_goal, PICK, lambda p: p.phase == "moving" and moving.set(), None, 10.0)

@@ -231,18 +231,17 @@ class GuidanceNode(StageNode[GuidanceConfig]):
     def _answer(self, request: _Request) -> None:
         if request.plan_id not in self._plans:
             sentence = f"The guidance node does not know the plan {request.plan_id}."
-            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), self.now_ns())
+            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), request.not_before_ns)
         elif self._frames.stamp_ns < max(1, request.not_before_ns):
             sentence = self._frames.why_stale(request.not_before_ns)
-            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), self.now_ns())
+            self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), request.not_before_ns)
         else:
             self._clean(request.plan_id, request.not_before_ns)
 
     def _clean(self, plan_id: str, not_before_ns: int) -> None:
         """Clean the newest frame with a plan's path and publish it, or why it cannot be."""
         self._next_preview = time.monotonic() + 1.0 / self.config.max_rate_hz
-        stamp_ns = max(self._frames.stamp_ns, not_before_ns)
-        self._done_stamp_ns = stamp_ns
+        self._done_stamp_ns = self._frames.stamp_ns
         try:
             trace = self._plans[plan_id]
             if isinstance(trace, StageError):
@@ -251,19 +250,20 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             robot = self._joints.at(frame.stamp_ns)
             guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
         except StageError as error:
-            self._fail(plan_id, error, stamp_ns)
+            self._fail(plan_id, error, not_before_ns)
         except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
             self._defect(error)
             sentence = "A defect while cleaning a frame; see the log of 'guidance'."
-            self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), stamp_ns)
+            self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), not_before_ns)
         else:
             message = guidance_to_msg(guidance)
             self._guidance_out.publish(message)
             if self._overlay_out.get_subscription_count():
                 self._overlay_out.publish(message.overlay)
 
-    def _fail(self, plan_id: str, error: StageError, stamp_ns: int) -> None:
-        self._guidance_out.publish(failed_guidance_msg(plan_id, error, stamp_ns))
+    def _fail(self, plan_id: str, error: StageError, not_before_ns: int) -> None:
+        """A failure carries the stamp that was asked for, so that it answers this request and no other."""
+        self._guidance_out.publish(failed_guidance_msg(plan_id, error, not_before_ns))
 
     def ages(self) -> dict[str, str]:
         """Ages of image and arm state."""

@@ -366,7 +366,7 @@ def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> Guidanc
 
 
 def failed_guidance_msg(plan_id: str, error: StageError, stamp_ns: int) -> GuidanceMsg:
-    """Guidance that could not be made: the outcome and which plan it was for, no images."""
+    """Guidance that could not be made: the outcome and which request it answers (plan and stamp asked for), no images."""
     return GuidanceMsg(
         header=header(stamp_ns, ""),
         trace=Trace3dMsg(plan_id=plan_id, outcome=error_to_msg(error)),
