@@ -89,7 +89,7 @@ class BrainBench:
         self.node.create_subscription(
             Trace3dMsg, "stvla/trace", lambda m: self.traces.__setitem__(m.plan_id, m), qos.LATCHED
         )
-        self.node.create_subscription(GuidanceMsg, "stvla/guidance", self.guidance.append, qos.IMAGE)
+        self.node.create_subscription(GuidanceMsg, "stvla/guidance", self.guidance.append, qos.IMAGE_BEST_EFFORT)
         self.processes: dict[str, Any] = {}
 
     def start(self, *names: str, **parameters: str) -> None:

@@ -7,17 +7,19 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pytest
 import rclpy
 from domain_coordinator import domain_id
 from rclpy.node import Node
 from ros.conftest import Process, Spinner
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
-from stvla_msgs.action import ExecuteKeypose, ExecuteTask
+from stvla_msgs.action import ExecuteKeypose
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros import convert
+from stvla_ros.ros.client import run_goal
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.remote import Remote
@@ -166,19 +168,19 @@ class StackBench(Bench):
     def __enter__(self):
         super().__enter__()
         self.log = []
+        self._environment = pytest.MonkeyPatch()
+        self._environment.setenv("ROS_DOMAIN_ID", str(self.domain))
         self.stack = Stack(
             self._options,
             say=lambda name, line: self.log.append(f"{name}: {line}"),
-            env={"ROS_DOMAIN_ID": str(self.domain)},
         )
         self.stack.start()
-        self.task = Remote(self.node, ExecuteTask, "stvla/execute_task")
-        self.phase = ""
         self.wait_ready()
         return self
 
     def __exit__(self, *_):
         self.stack.stop()
+        self._environment.undo()
         super().__exit__()
 
     def wait_ready(self, timeout_s=60.0):
@@ -189,18 +191,14 @@ class StackBench(Bench):
         """kill -9."""
         os.kill(self.stack.pids()[name], signal.SIGKILL)
 
-    def run(self, instruction, cancel=None, timeout_s=120.0):
-        """Send a goal and wait; returns (code, sentence)."""
-        goal = ExecuteTask.Goal(instruction=instruction)
+    def run(self, instruction, cancel=None):
+        """Send a goal as ``stvla run`` does and wait; returns (code, sentence). A lost task node is NODE_LOST."""
         try:
-            outcome = self.task.call(goal, cancel or CancelToken(), timeout_s, self._progress, connect_s=10.0).outcome
-        except StageError as error:
-            return error.code, error.sentence
-        return OutcomeCode(outcome.code), outcome.sentence
+            outcome = run_goal(instruction, cancel=cancel, connect_s=10.0).outcome
+        except ConnectionError as error:
+            return OutcomeCode.NODE_LOST, str(error)
+        return outcome.code, outcome.sentence
 
     def run_later(self, instruction, cancel=None):
         """The same in another thread; returns a future."""
         return self.pool.submit(self.run, instruction, cancel)
-
-    def _progress(self, feedback):
-        self.phase = feedback.phase

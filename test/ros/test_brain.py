@@ -43,7 +43,7 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
     policy = registry.create("policy", "scripted")
 
     overlays: list[Image] = []
-    bench.node.create_subscription(Image, "stvla/overlay", overlays.append, qos.IMAGE)
+    bench.node.create_subscription(Image, "stvla/overlay", overlays.append, qos.IMAGE_BEST_EFFORT)
     result = bench.plan()
     assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
     theirs = convert.plan_from_msg(result.plan)
@@ -84,6 +84,8 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
 
 def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
     bench.start("camera", "composed", camera__path=str(bench.folder), planner__camera__timeout_s="2.0")
+
+    wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)  # the planner has found the camera
 
     def refused(result: Any) -> tuple[int, str]:
         return result.outcome.code, result.outcome.sentence

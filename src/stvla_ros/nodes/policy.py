@@ -49,7 +49,7 @@ class PolicyNode(StageNode[PolicyConfig]):
         self._arrived = threading.Condition()
         self._guidance: OrderedDict[str, GuidanceMsg] = OrderedDict()
         self._failures: OrderedDict[tuple[str, int], GuidanceMsg] = OrderedDict()
-        self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE)
+        self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE_BEST_EFFORT)
         self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
         self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
 

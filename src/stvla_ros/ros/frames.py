@@ -11,9 +11,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
@@ -76,19 +76,9 @@ class RgbdReceiver:
         self.dropped = 0
         """Parts that came too late to make a frame."""
         for part, kind in (("color", Image), ("depth", Image), ("info", CameraInfo)):
-            self._subscribe(part, kind, qos.IMAGE)
-
-    def _subscribe(self, part: str, kind: type, profile: Any) -> None:
-        def fall_back(_: Any) -> None:
-            """The publisher offers best effort only."""
-            old = self._subscriptions[part]
-            self._subscribe(part, kind, qos.IMAGE_BEST_EFFORT)
-            self._node.destroy_subscription(old)
-
-        events = SubscriptionEventCallbacks(incompatible_qos=fall_back if profile is qos.IMAGE else None)
-        self._subscriptions[part] = self._node.create_subscription(
-            kind, getattr(self._config, part), lambda m: self._receive(part, m), profile, event_callbacks=events
-        )
+            self._subscriptions[part] = node.create_subscription(
+                kind, getattr(config, part), partial(self._receive, part), qos.IMAGE_BEST_EFFORT
+            )
 
     def _receive(self, part: str, message: Any) -> None:
         stamp_ns = time_to_ns(message.header.stamp)

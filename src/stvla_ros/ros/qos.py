@@ -6,11 +6,12 @@ from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
 IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.RELIABLE)
-"""Images and guidance: only the newest counts. Reliable, because with best effort one lost fragment of a
-megabyte loses the image; a late one replaces nothing and is dropped by the receiver."""
+"""Images and guidance as they are sent: every reader can hear it."""
 
 IMAGE_BEST_EFFORT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""For cameras that publish with sensor-data quality of service, which a reliable reader would never hear."""
+"""Images and guidance as they are read: only the newest counts, and every camera's driver can be heard. A reliable
+reader of images that joins while one is on its way in fragments can end in an endless loop inside Fast DDS 2.14
+(DataReader::take, after a gap in the fragments), with the process deaf for good: never read images reliably."""
 
 STATE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Joint states and TF as read: compatible with every publisher."""
