@@ -32,6 +32,7 @@ from stvla_ros.ros.graph import (
     processes,
     ros_arguments,
 )
+from stvla_ros.ros.shared_memory import remove_orphans
 
 SUPERVISOR = "STVLA_SUPERVISOR_PID"
 WRONG_PARAMETERS = 2
@@ -106,7 +107,8 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Start all processes."""
+        """Start all processes, after clearing away what killed ones left in shared memory."""
+        remove_orphans()
         self._thread.start()
 
     def stop(self) -> None:
