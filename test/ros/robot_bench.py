@@ -5,6 +5,7 @@ import signal
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import numpy as np
 import pytest
@@ -77,21 +78,28 @@ class Bench:
             assert time.monotonic() < until, "the arm does not move"
             time.sleep(0.005)
 
+    def last_motion(self):
+        """When a joint state with motion came last."""
+        return max((at for at, speed in list(self.speeds) if speed >= STILL_RAD_S), default=0.0)
+
     def stands_still(self, for_s=1.0):
         """No motion from now on."""
         start = time.monotonic()
         time.sleep(for_s)
-        heard = [speed for at, speed in self.speeds if at > start]
-        return len(heard) > 20 * for_s and max(heard) < STILL_RAD_S
+        heard = [speed for at, speed in list(self.speeds) if at > start]
+        return len(heard) > 10 * for_s and max(heard) < STILL_RAD_S
 
     def service(self, kind, name, request=None):
+        """Ask until somebody answers: for 20 s after a kill, DDS takes the dead server for alive."""
         client = self.node.create_client(kind, name)
-        assert client.wait_for_service(10.0)
-        future = client.call_async(request or kind.Request())
-        until = time.monotonic() + 20.0
-        while not future.done():
-            assert time.monotonic() < until, f"no answer from {name}"
-            time.sleep(0.01)
+        answered, future = Event(), None
+        for _ in range(8):
+            assert client.wait_for_service(10.0)
+            future = client.call_async(request or kind.Request())
+            future.add_done_callback(lambda _: answered.set())
+            if answered.wait(5.0):
+                break
+        assert future.done(), f"no answer from {name}"
         self.node.destroy_client(client)
         return future.result()
 
