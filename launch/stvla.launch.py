@@ -13,14 +13,11 @@ from pathlib import Path
 
 from launch.actions import (
     DeclareLaunchArgument,
-    EmitEvent,
-    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
 from launch.event_handlers import OnProcessExit
-from launch.events import Shutdown
 from launch.events.process import ProcessExited
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
@@ -110,7 +107,6 @@ def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDe
     def look(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
         if event.returncode != WRONG_PARAMETERS:
             return []
-        reason = f"{spec.name} refused its parameters"
-        return [LogInfo(msg=reason), EmitEvent(event=Shutdown(reason=reason))]
+        raise RuntimeError(f"{spec.name} refused its parameters")  # ends the launch with exit code 1
 
     return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=look))]

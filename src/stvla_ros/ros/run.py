@@ -6,6 +6,7 @@ Exit codes: 0 ended by a signal, 1 a defect, 2 wrong parameters (one sentence on
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import queue
 import signal
@@ -77,6 +78,9 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
         os._exit(code)
     for node in nodes:
         node.destroy_node()
+    nodes.clear()
+    del node, executor
+    gc.collect()  # while native libraries are still complete; they complain about what is left to the interpreter's end
     rclpy.shutdown()
     return code
 
