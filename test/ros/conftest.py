@@ -16,6 +16,7 @@ import pytest
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml"))
@@ -70,7 +71,7 @@ class Spinner:
 def ros(domain: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spinner]:
     """ROS in this process, in a domain of its own."""
     monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
-    rclpy.init(domain_id=domain)
+    rclpy.init(domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
     spinner = Spinner()
     yield spinner
     spinner.close()

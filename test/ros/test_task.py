@@ -93,18 +93,19 @@ def _cancel_in_each_phase(bench: BrainBench, executor: PretendedExecutor) -> Non
             cancel.cancel()
             assert future.result(10.0).outcome.code == OutcomeMsg.CANCELED, phase
             assert time.monotonic() - start < 2.0, phase
-    wait(lambda: executor.canceled == 1)
+    wait(lambda: executor.canceled >= 1)  # twice when the arm had begun to move before the second cancel came
 
 
 def _new_goal_preempts(bench: BrainBench, executor: PretendedExecutor) -> None:
     bench.feedback.clear()
+    before = executor.canceled
     with ThreadPoolExecutor(1) as pool:
         old = pool.submit(bench.task)
         bench.until_phase("moving", old)
         new = bench.task("Put the purple block in the plate.")
         assert old.result(5.0).outcome.code == OutcomeMsg.PREEMPTED
     assert new.outcome.code == OutcomeMsg.GOAL_NOT_GROUNDED
-    wait(lambda: executor.canceled == 2)
+    wait(lambda: executor.canceled == before + 1)
 
 
 def _client_helper(bench: BrainBench) -> None:
