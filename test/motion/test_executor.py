@@ -237,7 +237,8 @@ def test_no_path_where_a_screen_parts_the_workspace() -> None:
     """A screen through the base with room for the shoulder only is put up beside the arm, seen from its side."""
     bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(column_fill=False)))
     bench.go(tool_down([0.35, -0.4, 0.3], ACROSS))
-    screen = [box(side * 0.7, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)] + [box(0.0, 0.0, 1.0, 0.4, 0.02, 0.6)]
+    sides = [box(side * 0.65, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)]
+    screen = [*sides, box(0.0, 0.0, 0.925, 0.3, 0.02, 0.75)]  # a gap of 0.4 x 0.7 m would let the folded arm through
     K = np.array([[170.0, 0, 159.5], [0, 170.0, 119.5], [0, 0, 1]])
     bench.things, bench.camera = screen, Camera(K, 320, 240, look_at((0.2, -1.5, 1.2), (0.1, 0.0, 0.6)))
     bench.log.clear()
