@@ -28,7 +28,6 @@ from stvla_ros.config import ConfigError
 from stvla_ros.ros import graph
 
 FROM_FILE = "as in the parameter file"
-WRONG_PARAMETERS = 2
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -105,7 +104,7 @@ def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDe
     )
 
     def look(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
-        if event.returncode != WRONG_PARAMETERS:
+        if event.returncode != graph.WRONG_PARAMETERS:
             return []
         raise RuntimeError(f"{spec.name} refused its parameters")  # ends the launch with exit code 1
 

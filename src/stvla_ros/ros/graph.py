@@ -29,6 +29,12 @@ BACKEND_PARAMETER = {
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
 
+SUPERVISOR = "STVLA_SUPERVISOR_PID"
+"""Environment variable with the process that a node must not outlive."""
+
+WRONG_PARAMETERS = 2
+"""Exit code of a node that refused its parameters: starting it again would not help."""
+
 RESPAWN_DELAY_S = 2.0
 """Longer than the heartbeat timeout, so that everybody notices a loss before the node is back."""
 

@@ -23,12 +23,10 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.signals import SignalHandlerOptions
 
 from stvla_ros.config import ConfigError
+from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
 from stvla_ros.ros.stage_node import StageNode
 
-SUPERVISOR = "STVLA_SUPERVISOR_PID"
-"""Environment variable with the process that a node must not outlive."""
 CLOSE_S = 1.5
-WRONG_PARAMETERS = 2
 
 _endings: queue.SimpleQueue[int] = queue.SimpleQueue()
 """Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""

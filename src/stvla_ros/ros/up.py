@@ -25,6 +25,8 @@ from typing import IO
 from stvla_ros.config import ConfigError
 from stvla_ros.ros.graph import (
     RESPAWN_DELAY_S,
+    SUPERVISOR,
+    WRONG_PARAMETERS,
     GraphOptions,
     NodeSpec,
     middleware_profile,
@@ -34,8 +36,6 @@ from stvla_ros.ros.graph import (
 )
 from stvla_ros.ros.shared_memory import remove_orphans
 
-SUPERVISOR = "STVLA_SUPERVISOR_PID"
-WRONG_PARAMETERS = 2
 MAX_DELAY_S = 16.0
 STEADY_S = 30.0
 """A node that ran for so long starts again with the shortest delay."""
