@@ -2,13 +2,18 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 
 from stvla_ros.sim.camera import CameraConfig, look_at, make_camera
 from stvla_ros.sim.cell import Cell, CellConfig, Truth
-from stvla_ros.sim.objects import BLOCK_M
+from stvla_ros.sim.objects import BLOCK_M, Bottle
+from stvla_ros.sim.sensor import SensorConfig
+from stvla_ros.sim.tasks import make_task
+from stvla_ros.sim.tasks.pick_place import PickPlace
 from stvla_ros.types import F64, RgbdFrame
 
 
@@ -113,6 +118,66 @@ def test_optical_frame_looks_at_its_target_with_a_level_horizon() -> None:
     target = np.array([config.target_x_m, config.target_y_m, config.target_z_m, 1.0])
     seen = make_camera(config).K @ (np.linalg.inv(T) @ target)[:3]
     assert seen[:2] / seen[2] == pytest.approx([319.5, 239.5])
+
+
+def test_hidden_objects_leave_what_is_behind_them(cell: Cell) -> None:
+    cell.reset("stack_cube", 11)
+    whole, truth = cell.render(), cell.truth()
+    gone, rest = truth.names[0], truth.names[1:]
+    frame, labels = cell.render(hidden=[gone]), cell.truth(hidden=[gone]).labels
+    was = truth.labels == 1
+    assert not (labels == 1).any()
+    assert np.array_equal(frame.rgb[~was], whole.rgb[~was])
+    assert np.array_equal(frame.depth_m[~was], whole.depth_m[~was], equal_nan=True)
+    assert np.abs(points(frame)[was & (labels == 0)][:, 2]).max() < 0.001, "behind a block is the table"
+    assert {truth.names[i - 1] for i in np.unique(labels[labels > 0])} == set(rest)
+    assert np.array_equal(cell.render().rgb, whole.rgb), "the cell itself keeps its objects"
+
+
+def test_hiding_what_is_not_there_is_an_error(cell: Cell) -> None:
+    with pytest.raises(KeyError):
+        cell.render(hidden=["no_such_thing"])
+
+
+def test_shadows_darken_the_table_and_go_with_their_object() -> None:
+    images = {}
+    for shadows in (False, True):
+        made = Cell(CellConfig(camera=CameraConfig(width_px=320, height_px=240, shadows=shadows)))
+        made.reset("stack_cube", 11)
+        hidden = made.truth().names
+        images[shadows] = made.render().rgb.astype(int), made.render(hidden).rgb.astype(int), made.truth().labels
+        made.close()
+    table = (images[True][2] == 0) & (images[True][1] == images[False][1]).all(axis=2)  # where no shadow of the arm is
+    assert np.array_equal(
+        images[True][0][table] < images[False][0][table] - 20, images[True][0][table] < images[True][1][table] - 20
+    )
+    assert (images[False][0] - images[True][0])[table].max() > 20
+
+
+def test_noise_does_not_depend_on_what_is_hidden_and_ideal_has_none() -> None:
+    noisy = Cell(CellConfig(camera=CameraConfig(width_px=160, height_px=120), sensor=SensorConfig(enabled=True)))
+    noisy.reset("pick_place", 2)
+    truth = noisy.truth()
+    whole, without, ideal = noisy.render(), noisy.render(hidden=truth.names), noisy.render(ideal=True)
+    noisy.close()
+    far = cv2.dilate((truth.labels > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) == 0
+    assert np.array_equal(whole.rgb[far], without.rgb[far])
+    assert np.array_equal(whole.depth_m[far], without.depth_m[far], equal_nan=True)
+    table = far & (truth.labels == 0) & (ideal.depth_m < 1.5)
+    assert np.abs(points(ideal)[table][:, 2]).max() < 0.001
+    assert 0.0005 < np.nanstd((whole.depth_m - ideal.depth_m)[table]) < 0.003
+
+
+def test_a_scene_of_ones_own_is_laid_with_things_beyond_the_tasks_area(cell: Cell) -> None:
+    task = make_task("pick_place", 5)
+    assert isinstance(task, PickPlace)
+    bottle = Bottle("teal" if task.colour != "teal" else "navy", (0.4, 0.5), 0.25)
+    assert cell.lay(replace(task, objects=(*task.objects, bottle)), 5) == task.instruction
+    frame, truth = cell.render(), cell.truth()
+    mask = truth.labels == len(truth.names)
+    assert points(frame)[mask][:, 2].max() == pytest.approx(0.25, abs=0.002)
+    behind = cell.render(hidden=[bottle.name]).depth_m[mask]
+    assert np.ptp(behind) > 0.3, "the bottle stands across the table's edge on the image"
 
 
 @pytest.fixture

@@ -45,6 +45,22 @@ def test_distractors_come_on_top_of_what_is_asked_for() -> None:
     assert {len(make_task("stack_cube", s).objects) - 2 for s in range(30)} == {2, 3, 4}
 
 
+@pytest.mark.parametrize("task", TASKS)
+def test_twelve_things_fit_on_the_table_without_touching(task: str) -> None:
+    for seed in range(3):
+        objects = make_task(task, seed, 10).objects
+        assert len(objects) >= 11
+        for i, a in enumerate(objects):
+            for b in objects[:i]:
+                assert np.hypot(a.xy_m[0] - b.xy_m[0], a.xy_m[1] - b.xy_m[1]) > a.clearance_m + b.clearance_m
+
+
+def test_more_than_fits_is_refused() -> None:
+    with pytest.raises(StageError, match="do not fit") as caught:
+        place(np.random.default_rng(0), [0.15] * 3)
+    assert caught.value.code is OutcomeCode.INVALID_GOAL
+
+
 def test_words_follow_the_templates() -> None:
     task = make_task("pick_place", 1)
     block, plate = task.objects[:2]
@@ -69,7 +85,7 @@ def test_buttons_are_asked_for_in_a_spoken_order() -> None:
         ("pick_plase", 0, -1, "Did you mean 'pick_place'?"),
         ("", 0, -1, "Valid: pick_place, push_buttons, stack_cube."),
         ("pick_place", -1, -1, "seed: wanted 0 or more, got -1."),
-        ("pick_place", 0, 9, "distractors: wanted -1"),
+        ("pick_place", 0, 12, "distractors: wanted -1"),
         ("pick_place", 0, -2, "distractors: wanted -1"),
     ],
 )

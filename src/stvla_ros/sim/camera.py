@@ -27,6 +27,7 @@ class CameraConfig:
     target_x_m: float = param(0.38, "point that it looks at [m]", ge=-0.5, le=1.0)
     target_y_m: float = param(0.0, "point that it looks at [m]", ge=-1.0, le=1.0)
     target_z_m: float = param(0.23, "point that it looks at [m]", ge=-0.5, le=1.0)
+    shadows: bool = param(False, "things cast shadows in its image")
 
 
 @dataclass(frozen=True)

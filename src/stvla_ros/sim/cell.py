@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from threading import RLock
 
 import mujoco
@@ -24,6 +25,7 @@ from stvla_ros.sim.world import World
 from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState
 
 SETTLE_S = 0.1
+_OUT_OF_SIGHT_M = (0.0, 0.0, -1000.0)
 
 
 @dataclass(frozen=True)
@@ -95,13 +97,21 @@ class Cell:
             The instruction.
 
         Raises:
-            StageError: INVALID_GOAL for an unknown task (names the closest) or values out of range.
+            StageError: INVALID_GOAL for an unknown task (names the closest), values out of range, or a table
+                too small for so many objects.
         """
-        laid = make_task(task, seed, distractors)
+        return self.lay(make_task(task, seed, distractors), seed)
+
+    def lay(self, task: Task, seed: int) -> str:
+        """:meth:`reset` with a task that was made elsewhere; the seed decides the sensor's noise.
+
+        Returns:
+            The instruction.
+        """
         with self._lock:
-            self._load(laid, seed)
+            self._load(task, seed)
             self.advance(SETTLE_S)
-        return laid.instruction
+        return task.instruction
 
     def step(self) -> None:
         """One physics step with the controllers."""
@@ -169,18 +179,24 @@ class Cell:
             q, dq = self._data.qpos[self._arm_qpos].copy(), self._data.qvel[self._arm_dofs].copy()
             return RobotState(q, dq, tcp_pose(q), self._width_m, self.time_ns)
 
-    def render(self) -> RgbdFrame:
+    def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
         """One image of the tripod camera: colour and depth of the same instant.
 
         With sensor defects on, a consumer should deliver it ``config.sensor.latency_s`` after its stamp.
+        Images of the same instant have the same noise, whatever is hidden.
+
+        Args:
+            hidden: Names of objects to leave out, shadows included: the ground truth of what is behind them.
+            ideal: Without the sensor's defects even where they are on; its range still ends.
 
         Raises:
             ConfigError: No OpenGL on this machine.
+            KeyError: No object has that name.
         """
         with self._lock:
-            (data, stamp_ns), sensor = self._snapshot(), self._sensor
-        rgb, depth = self._renderer.rgbd(data, TRIPOD, self.camera.width_px, self.camera.height_px)
-        rgb, depth = sensor(rgb, depth, stamp_ns)
+            (data, stamp_ns), sensor = self._snapshot(hidden), self._ideal if ideal else self._sensor
+        size, shadows = (self.camera.width_px, self.camera.height_px), self.config.camera.shadows
+        rgb, depth = sensor(*self._renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns)
         return RgbdFrame(rgb, depth, self.camera, stamp_ns)
 
     def render_third(self) -> U8:
@@ -188,10 +204,14 @@ class Cell:
         data, _ = self._snapshot()
         return self._renderer.rgb(data, THIRD, self.config.third.width_px, self.config.third.height_px)
 
-    def truth(self) -> Truth:
-        """Ground truth: for scoring and tests only, never for the stack."""
+    def truth(self, hidden: Collection[str] = ()) -> Truth:
+        """Ground truth: for scoring and tests only, never for the stack.
+
+        Args:
+            hidden: Names of objects that the labels leave out, as in :meth:`render`.
+        """
         with self._lock:
-            (data, stamp_ns), names = self._snapshot(), tuple(o.name for o in self._objects)
+            (data, stamp_ns), names = self._snapshot(hidden), tuple(o.name for o in self._objects)
         model = data.model
         bodies = self._renderer.body_ids(data, TRIPOD, self.camera.width_px, self.camera.height_px)
         label = {BASE_LINK: -1, **{name: i for i, name in enumerate(names, 1)}}
@@ -260,7 +280,9 @@ class Cell:
             self._grip_from_s = self._fingers_moved_s = self._now_s
             mujoco.mj_forward(model, self._data)
             self._world = World(model, self._data)
-            self._sensor = Sensor(config.sensor, float(self.camera.K[0, 0]), seed)
+            focal_px = float(self.camera.K[0, 0])
+            self._sensor = Sensor(config.sensor, focal_px, seed)
+            self._ideal = Sensor(replace(config.sensor, enabled=False), focal_px, seed)
 
     def _control(self) -> None:
         q, dq = self._controller.sample(self._now_s + self.config.timestep_s)
@@ -279,11 +301,13 @@ class Cell:
         if self._task is not None:
             self._task.watch(self._world)
 
-    def _snapshot(self) -> tuple[mujoco.MjData, int]:
-        """A copy of the state that no other thread touches."""
+    def _snapshot(self, hidden: Collection[str] = ()) -> tuple[mujoco.MjData, int]:
+        """A copy of the state that no other thread touches, for drawing with some objects far below the floor."""
         with self._lock:
             data = mujoco.MjData(self._model)
             mujoco.mj_copyData(data, self._model, self._data)
             stamp_ns = self.time_ns
         mujoco.mj_fwdPosition(data.model, data)  # a step ends with new joint positions and the bodies where they were
+        roots = [data.model.body(name).id for name in hidden]
+        data.geom_xpos[np.isin(data.model.body_rootid[data.model.geom_bodyid], roots)] = _OUT_OF_SIGHT_M
         return data, stamp_ns

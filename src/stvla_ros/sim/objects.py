@@ -1,4 +1,4 @@
-"""Things that lie on the table: blocks, a plate, buttons. Each adds itself to a MuJoCo model."""
+"""Things that stand on the table: blocks, bottles, a plate, buttons. Each adds itself to a MuJoCo model."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from stvla_ros.types import F64, I32
 
 BLOCK_M = 0.04
 BLOCK_KG = 0.06
+BOTTLE_RADIUS_M = 0.032
 PLATE_RADIUS_M = 0.095
 PLATE_INNER_RADIUS_M = 0.078
 PLATE_RIM_M = 0.016
@@ -73,6 +74,32 @@ class Block:
             friction=[0.8, 0.01, 0.001],
             condim=4,
             material=paint(spec, self.colour),
+        )
+
+
+@dataclass(frozen=True)
+class Bottle:
+    """A tall upright cylinder with a neck: on the image it reaches far beyond the place where it stands."""
+
+    colour: str
+    xy_m: tuple[float, float]
+    height_m: float = 0.22
+    clearance_m: float = BOTTLE_RADIUS_M
+
+    @property
+    def name(self) -> str:
+        return f"{self.colour}_bottle"
+
+    def add(self, spec: mujoco.MjSpec) -> None:
+        neck = 0.25 * self.height_m
+        belly = (self.height_m - neck) / 2
+        cylinder = mujoco.mjtGeom.mjGEOM_CYLINDER
+        seen = {"type": cylinder, "material": paint(spec, self.colour)}
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0])
+        body.add_freejoint(name=self.name)
+        body.add_geom(pos=[0, 0, belly], size=[BOTTLE_RADIUS_M, belly, 0], mass=0.3, **seen)
+        body.add_geom(
+            pos=[0, 0, self.height_m - neck / 2], size=[BOTTLE_RADIUS_M / 2.5, neck / 2, 0], mass=0.01, **seen
         )
 
 

@@ -44,13 +44,15 @@ class Renderer:
         self._scene: mujoco.MjvScene | None = None
         self._model: mujoco.MjModel | None = None
 
-    def rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> tuple[U8, F32]:
+    def rgbd(
+        self, data: mujoco.MjData, camera: str, width_px: int, height_px: int, shadows: bool = False
+    ) -> tuple[U8, F32]:
         """(H, W, 3) colour and (H, W) depth [m] along the optical axis; infinite where nothing is.
 
         Raises:
             ConfigError: No OpenGL on this machine.
         """
-        return self._call(lambda: self._rgbd(data, camera, width_px, height_px))
+        return self._call(lambda: self._rgbd(data, camera, width_px, height_px, shadows))
 
     def rgb(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> U8:
         """(H, W, 3) colour, with shadows and smooth edges: drawn at :data:`OVERSAMPLE` times the size and averaged."""
@@ -112,9 +114,9 @@ class Renderer:
         mujoco.mjr_render(rect, scene, context)
         return context
 
-    def _rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> tuple[U8, F32]:
+    def _rgbd(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int, shadows: bool) -> tuple[U8, F32]:
         rect = mujoco.MjrRect(0, 0, width_px, height_px)
-        context = self._draw(data, camera, rect)
+        context = self._draw(data, camera, rect, shadows=shadows)
         rgb, buffer = np.empty((height_px, width_px, 3), np.uint8), np.empty((height_px, width_px), np.float32)
         mujoco.mjr_readPixels(rgb, buffer, rect, context)
         return np.ascontiguousarray(rgb[::-1]), _metres(data.model, buffer[::-1])

@@ -15,7 +15,10 @@ TASKS: dict[str, Layout] = {
     "push_buttons": push_buttons.layout,
 }
 
-__all__ = ["TASKS", "Score", "Task", "make_task"]
+MAX_DISTRACTORS = 11
+"""Twelve things on the table with the one that every task asks for."""
+
+__all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:
@@ -33,9 +36,10 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
         raise StageError(OutcomeCode.INVALID_GOAL, f"There is no task '{name}'.{closest(name, TASKS)}")
     if seed < 0:
         raise StageError(OutcomeCode.INVALID_GOAL, f"seed: wanted 0 or more, got {seed}.")
-    if not -1 <= distractors <= 8:
+    if not -1 <= distractors <= MAX_DISTRACTORS:
         raise StageError(
-            OutcomeCode.INVALID_GOAL, f"distractors: wanted -1 (the task's own number) or 0 to 8, got {distractors}."
+            OutcomeCode.INVALID_GOAL,
+            f"distractors: wanted -1 (the task's own number) or 0 to {MAX_DISTRACTORS}, got {distractors}.",
         )
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 5)) if distractors < 0 else distractors

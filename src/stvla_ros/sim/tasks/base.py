@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from stvla_ros.colours import COLOURS
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.objects import Block, SceneObject
 from stvla_ros.sim.world import World
 
@@ -16,6 +17,10 @@ X_RANGE_M = (0.34, 0.64)
 Y_RANGE_M = (-0.28, 0.28)
 FINGER_ROOM_M = 0.07
 """From the centre of what is grasped to the outside of the open fingers."""
+
+TRIES = 200
+ROOM_SHARES = (1.0, 0.7, 0.45)
+"""Things come closer when that many tries fail; the last share still keeps them apart."""
 
 SPEED_AT_REST_M_S = 0.005
 
@@ -68,20 +73,35 @@ def place(
 ) -> list[tuple[float, float]]:
     """Random places for round things so that open fingers fit between any two.
 
+    Where so many things leave no such room, they stand closer.
+
     Args:
         rng: Decides.
         radii_m: Radius of each thing, largest first for the best chance.
         room_m: Free space that one of two neighbours needs from its centre.
+
+    Raises:
+        StageError: INVALID_GOAL when the things do not even fit side by side.
     """
-    while True:
-        spots: list[tuple[float, float]] = []
-        for radius in radii_m:
-            spot = _free_spot(rng, radius, spots, radii_m, room_m)
-            if spot is None:
-                break
-            spots.append(spot)
-        else:
-            return spots
+    for share in ROOM_SHARES:
+        for _ in range(TRIES):
+            spots = _one_try(rng, radii_m, share * room_m)
+            if spots is not None:
+                return spots
+    raise StageError(
+        OutcomeCode.INVALID_GOAL,
+        f"{len(radii_m)} things with radii up to {max(radii_m) * 100:.1f} cm do not fit on the table: ask for fewer distractors.",
+    )
+
+
+def _one_try(rng: np.random.Generator, radii_m: Sequence[float], room_m: float) -> list[tuple[float, float]] | None:
+    spots: list[tuple[float, float]] = []
+    for radius in radii_m:
+        spot = _free_spot(rng, radius, spots, radii_m, room_m)
+        if spot is None:
+            return None
+        spots.append(spot)
+    return spots
 
 
 def _free_spot(
