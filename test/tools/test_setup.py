@@ -172,6 +172,34 @@ def test_stamps_follow_contents(tmp_path: Path) -> None:
     assert not stamp.holds(before)
 
 
+def checkout_with_pip(folder: Path, starts: bool) -> tuple[Path, Path]:
+    """A checkout whose environment's Python writes down what it is asked, and whose PyTorch starts or does not."""
+    (folder / "requirements").mkdir()
+    (folder / "requirements" / "learned.txt").write_text("torch==1.0\n")
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\necho "$@" >> {folder}/asked\ncase "$*" in "-c "*) exit {int(not starts)};; esac\n')
+    python.chmod(0o755)
+    return folder, folder / ".venv"
+
+
+def test_learned_packages_are_added_once_and_after_a_change(tmp_path: Path) -> None:
+    root, venv = checkout_with_pip(tmp_path, starts=True)
+    wheels.add_learned(root, venv)
+    wheels.add_learned(root, venv)
+    assert (root / "asked").read_text().count("pip install --no-deps") == 1
+    (root / "requirements" / "learned.txt").write_text("torch==2.0\n")
+    wheels.add_learned(root, venv)
+    assert (root / "asked").read_text().count("pip install --no-deps") == 2
+
+
+def test_a_pytorch_that_does_not_start_is_named_each_time(tmp_path: Path) -> None:
+    root, venv = checkout_with_pip(tmp_path, starts=False)
+    for _ in range(2):
+        with pytest.raises(SetupError, match=r"does not start.*learned\.txt"):
+            wheels.add_learned(root, venv)
+
+
 def test_a_failing_command_shows_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SetupError, match=r"It failed\. The whole output: .*log"):
         run(["sh", "-c", "echo all well; echo ERROR: no room; exit 3"], tmp_path / "log", "It failed.")

@@ -31,6 +31,7 @@ def main() -> int:
             wheels.make(ROOT, venv)
             environment = Environment(ROOT, venv)
             environment.write()
+            wheels.add_learned(ROOT, venv)
             interfaces = overlay.build_interfaces(ROOT, venv, environment)
             overlay.build_package(ROOT, venv, environment, interfaces)
     except SetupError as error:

@@ -19,6 +19,9 @@ PINNED_WHEELS = ["--no-deps", "--only-binary", ":all:", "--no-binary", "empy"]
 
 QUIET = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
 
+LEARNED = "learned.txt"
+"""What learned models run on, from an index of its own."""
+
 
 def site_packages(venv: Path) -> Path:
     """Where the environment's packages lie."""
@@ -52,9 +55,33 @@ def make(root: Path, venv: Path) -> None:
         venv.mkdir(exist_ok=True)
         unfinished.touch()
         _create(venv)
-        _install(venv, requirements)
+        _install(venv, requirements, "pip.log")
         _rewrite(venv)
         unfinished.unlink()
+        stamp.set(key)
+
+
+def add_learned(root: Path, venv: Path) -> None:
+    """Add what learned models run on. A build of PyTorch for a GPU that the user put in is kept: its version is the same.
+
+    Raises:
+        SetupError: The wheels cannot be installed, or PyTorch does not start.
+    """
+    requirements = root / "requirements" / LEARNED
+    key = digest(*base(venv), files=[requirements])
+    stamp = Stamp(venv, "learned")
+    if stamp.holds(key):
+        return
+    with step("PyTorch and transformers from wheels", "1 minute when new, 1.1 GB"):
+        stamp.clear()
+        _install(venv, [requirements], "learned.log", "--retries", "1")  # pip asks the second index for every package
+        failure = (
+            "PyTorch or transformers is installed but does not start. Where it is PyTorch's build for another CUDA, put "
+            f"the right one in its place as requirements/{LEARNED} says; else remove .venv and try again."
+        )
+        run(
+            [venv / "bin" / "python", "-c", "import torch, transformers"], venv / "log" / "torch.log", failure, _plain()
+        )
         stamp.set(key)
 
 
@@ -85,7 +112,13 @@ def _create(venv: Path) -> None:
     run([base, "-m", "venv", venv], venv / "log" / "venv.log", "The virtual environment could not be created.")
 
 
-def _install(venv: Path, requirements: list[Path]) -> None:
+def _plain() -> dict[str, str]:
+    """Variables in which the environment's Python sees its own packages only and does not start itself again."""
+    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
+    return {**kept, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
+
+
+def _install(venv: Path, requirements: list[Path], log: str, *options: str) -> None:
     """Install all pins."""
     total = sum(len(re.findall(r"^\w.*==", path.read_text(), re.MULTILINE)) for path in requirements)
     seen = 0
@@ -100,12 +133,11 @@ def _install(venv: Path, requirements: list[Path]) -> None:
 
     pip: list[str | Path] = [venv / "bin" / "python", "-m", "pip", "install"]
     files = [word for path in requirements for word in ("-r", str(path))]
-    env = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     run(
-        [*pip, *PINNED_WHEELS, *QUIET, *files],
-        venv / "log" / "pip.log",
+        [*pip, *PINNED_WHEELS, *QUIET, *options, *files],
+        venv / "log" / log,
         "The wheels could not be installed: check the connection to the package index, then try again.",
-        env={**env, "_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"},
+        env=_plain(),
         watch=watch,
     )
 
