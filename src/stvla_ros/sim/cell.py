@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from threading import RLock
 
@@ -20,6 +20,7 @@ from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState
@@ -102,16 +103,43 @@ class Cell:
         """
         return self.lay(make_task(task, seed, distractors), seed)
 
-    def lay(self, task: Task, seed: int) -> str:
-        """:meth:`reset` with a task that was made elsewhere; the seed decides the sensor's noise.
+    def lay(self, task: Task, seed: int, camera: CameraConfig | None = None) -> str:
+        """:meth:`reset` with a task that was made elsewhere.
+
+        Args:
+            task: What lies on the table.
+            seed: Decides the sensor's noise.
+            camera: Another camera from now on.
 
         Returns:
             The instruction.
         """
         with self._lock:
+            if camera is not None:
+                self.config, self.camera = replace(self.config, camera=camera), make_camera(camera)
             self._load(task, seed)
             self.advance(SETTLE_S)
         return task.instruction
+
+    def put(self, q_rad: F64, gripper_m: float, objects: Mapping[str, F64] | None = None) -> None:
+        """Put arm and fingers where they are wanted at once, at rest: another moment of the same scene.
+
+        No time goes by, nothing is checked for contact. An active motion ends as canceled.
+
+        Args:
+            q_rad: (7,) joint positions.
+            gripper_m: Distance between the fingers.
+            objects: (4, 4) ``T_base_object`` of movable objects that are to be elsewhere.
+        """
+        with self._lock:
+            self._controller.drop("The arm was put elsewhere.")
+            self._data.qpos[self._arm_qpos], self._data.qpos[self._finger_qpos] = q_rad, gripper_m / 2
+            for name, T in (objects or {}).items():
+                quat = np.zeros(4)
+                mujoco.mju_mat2Quat(quat, T[:3, :3].ravel())
+                self._data.joint(name).qpos[:] = (*T[:3, 3], *quat)
+            self._data.qvel[:] = 0.0
+            self._rest(q_rad, gripper_m)
 
     def step(self) -> None:
         """One physics step with the controllers."""
@@ -220,6 +248,12 @@ class Cell:
         world = World(model, data)
         return Truth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
 
+    def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
+        """(N, 3) points all over the visible surface of each object, for ground truth only."""
+        with self._lock:
+            (data, _), names = self._snapshot(), [o.name for o in self._objects]
+        return {name: surface_points(data, name, spacing_m) for name in names}
+
     def score(self) -> Score:
         """The task's verdict from the simulator's state.
 
@@ -275,14 +309,18 @@ class Cell:
             self._finger_dofs = np.array([model.joint(n).dofadr[0] for n in FINGER_JOINTS])
             self._data.qpos[self._arm_qpos] = HOME_Q_RAD
             self._data.qpos[self._finger_qpos] = MAX_WIDTH_M / 2
-            self._controller = TrajectoryController(config.controller, HOME_Q_RAD)
-            self._grip_m = self._grip_from_m = MAX_WIDTH_M
-            self._grip_from_s = self._fingers_moved_s = self._now_s
-            mujoco.mj_forward(model, self._data)
+            self._rest(HOME_Q_RAD, MAX_WIDTH_M)
             self._world = World(model, self._data)
             focal_px = float(self.camera.K[0, 0])
             self._sensor = Sensor(config.sensor, focal_px, seed)
             self._ideal = Sensor(replace(config.sensor, enabled=False), focal_px, seed)
+
+    def _rest(self, q_rad: F64, gripper_m: float) -> None:
+        """Hold still where the data are."""
+        self._controller = TrajectoryController(self.config.controller, q_rad)
+        self._grip_m = self._grip_from_m = gripper_m
+        self._grip_from_s = self._fingers_moved_s = self._now_s
+        mujoco.mj_forward(self._model, self._data)
 
     def _control(self) -> None:
         q, dq = self._controller.sample(self._now_s + self.config.timestep_s)
