@@ -72,16 +72,36 @@ def find_parts(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: Part
     """
     table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
     height = table.height(points_m)
-    mask = standing(points_m, height, table.floor_m, config) & ~exclude
+    labels = find_regions(depth_m, points_m, height, exclude, table, config)
+    pieces = colour_pieces(rgb, depth_m, height, labels, table, config)
+    return Parts(pieces, int(pieces.max(initial=0)), height, points_m, table)
+
+
+def find_regions(depth_m: F32, points_m: F32, height_m: F32, exclude: Bool, table: Table, config: PartsConfig) -> I32:
+    """(H, W) labels 1..n of what stands on the table and is connected in depth."""
+    mask = standing(points_m, height_m, table.floor_m, config) & ~exclude
     if table.noise_m > 0.0008:
         mask = cv2.morphologyEx(mask.astype(np.uint8), cv2.MORPH_OPEN, np.ones((2, 2), np.uint8)).astype(bool)
-    least = max(int(config.min_area_px * mask.size / (640 * 480)), 6)
-    step = config.step_m + 4 * table.noise_m
-    labels = _large(connected(mask, depth_m, step), least)
-    classes = split_classes(rgb, height, labels, least)
-    if classes.any():
-        labels = _large(connected(labels > 0, depth_m, step, classes), least)
-    return Parts(labels, int(labels.max(initial=0)), height, points_m, table)
+    return _large(connected(mask, depth_m, step_m(table, config)), least_px(mask.size, config))
+
+
+def colour_pieces(rgb: U8, depth_m: F32, height_m: F32, labels: I32, table: Table, config: PartsConfig) -> I32:
+    """(H, W) labels 1..n of regions, halved where their colour changes or where a block stands in a plate."""
+    least = least_px(labels.size, config)
+    classes = split_classes(rgb, height_m, labels, least)
+    if not classes.any():
+        return labels
+    return _large(connected(labels > 0, depth_m, step_m(table, config), classes), least)
+
+
+def least_px(image_px: int, config: PartsConfig) -> int:
+    """Smallest region in an image of this many pixels."""
+    return max(int(config.min_area_px * image_px / (640 * 480)), 6)
+
+
+def step_m(table: Table, config: PartsConfig) -> float:
+    """Depth step at which a thing ends: noise makes steps too."""
+    return config.step_m + 4 * table.noise_m
 
 
 def standing(points_m: F32, height_m: F32, floor_m: float, config: PartsConfig) -> Bool:

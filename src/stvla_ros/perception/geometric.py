@@ -1,4 +1,4 @@
-"""Instances without weights: what stands on the table, split where depth or colour changes."""
+"""Instances without weights: what stands on the table, split where depth ends or colour and shape say so."""
 
 from __future__ import annotations
 
@@ -8,10 +8,18 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.geometry.cameras import depth_cloud
-from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.parts import PartsConfig, find_parts
+from stvla_ros.geometry.components import renumber, sizes
+from stvla_ros.geometry.depths import steady, without_specks
+from stvla_ros.geometry.fragments import merge_print
+from stvla_ros.geometry.fringe import absorb_fringe
+from stvla_ros.geometry.necks import cut_necks
+from stvla_ros.geometry.parts import PartsConfig, colour_pieces, find_regions, least_px
 from stvla_ros.geometry.selfmask import robot_pixels
-from stvla_ros.types import RgbdFrame, RobotState, Segments
+from stvla_ros.geometry.tables import fit_table
+from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
+
+WORK_PX = 640 * 480
+"""Larger images are looked at in steps of two or more pixels."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class GeometricConfig:
 
 
 class GeometricSegmenter:
-    """Plane removal, height, connected components cut at depth steps, colour split, self-filter."""
+    """Plane removal, height, connected components cut at depth steps, colour split judged by shape, self-filter."""
 
     Config = GeometricConfig
 
@@ -36,9 +44,38 @@ class GeometricSegmenter:
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame; a frame without any valid depth has none."""
-        depth = without_specks(frame.depth_m)
-        points = depth_cloud(frame.camera, depth)
+        stride = max(round(np.sqrt(frame.depth_m.size / WORK_PX)), 1)
+        camera = shrunk(frame.camera, stride)
+        rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
+        depth = steady(without_specks(depth))
+        points = depth_cloud(camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
-        parts = find_parts(frame.rgb, depth, points, arm, self._parts)
-        labels = np.where(arm, np.int32(-1), parts.labels)
-        return Segments(labels, tuple(range(1, parts.count + 1)))
+        labels = np.where(arm, np.int32(-1), find_instances(np.ascontiguousarray(rgb), depth, points, arm, self._parts))
+        h, w = frame.depth_m.shape
+        labels = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w] if stride > 1 else labels
+        return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)))
+
+
+def shrunk(camera: Camera, stride: int) -> Camera:
+    """The camera of every ``stride``-th pixel."""
+    if stride == 1:
+        return camera
+    K = camera.K.copy()
+    K[:2] /= stride
+    size = -(-camera.width_px // stride), -(-camera.height_px // stride)
+    return Camera(K, *size, camera.T_base_camera, camera.frame_id)
+
+
+def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: PartsConfig) -> I32:
+    """(H, W) labels 1..n of things on the table, 0 elsewhere. Arguments as of :func:`stvla_ros.geometry.parts.find_parts`."""
+    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
+    height = table.height(points_m)
+    regions = find_regions(depth_m, points_m, height, exclude, table, config)
+    if not regions.any():
+        return regions
+    pieces = colour_pieces(rgb, depth_m, height, regions, table, config)
+    things = merge_print(regions, pieces, points_m, height, table.noise_m) if pieces is not regions else regions
+    least = least_px(things.size, config)
+    things = cut_necks(things, least)
+    things = absorb_fringe(things, rgb, depth_m, height, exclude, table)
+    return renumber(things, sizes(things) >= least)

@@ -1,0 +1,70 @@
+"""Things that touch at a narrow place: cut where the outline has a neck."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.geometry.components import member_pixels, renumber, sizes
+from stvla_ros.geometry.fragments import nearest_label, solidity
+from stvla_ros.types import F32, I32, Bool
+
+NECK = 0.62
+"""A neck is at most this share of the width of the narrower of the two parts."""
+
+SOLID_REGION = 0.9
+"""Regions that fill more of their convex hull have no neck."""
+
+SOLID_PART = 0.82
+"""Least share of its convex hull that a part fills."""
+
+LEAST_SHARE = 0.12
+"""Least part, as a share of the region."""
+
+
+def cut_necks(labels: I32, least_px: int) -> I32:
+    """Labels 1..n with regions cut in two (or more) where a narrow neck joins solid parts.
+
+    Args:
+        labels: (H, W) regions 1..n, 0 is none.
+        least_px: Least size of a part.
+    """
+    out = labels.copy()
+    count = int(labels.max(initial=0))
+    top = count
+    for label, pixels in enumerate(member_pixels(labels, count), start=1):
+        if len(pixels) < 4 * least_px:
+            continue
+        rows, columns = np.divmod(pixels, labels.shape[1])
+        window = slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
+        own = out[window] == label
+        if solidity(own) > SOLID_REGION:
+            continue
+        parts = _cut(own, max(least_px, LEAST_SHARE * len(pixels)))
+        for part in range(2, int(parts.max()) + 1):
+            top += 1
+            out[window][parts == part] = top
+    return renumber(out, sizes(out) > 0) if top > count else labels
+
+
+def _cut(own: Bool, least: float) -> I32:
+    """(h, w) parts 1..n of one region; 1 alone where it has no neck."""
+    distance = cv2.distanceTransform(np.pad(own.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    whole = own.astype(np.int32)
+    for level in np.linspace(0.25, 0.7, 7) * float(distance.max()):
+        cores = _cores(distance, float(level))
+        if cores.max() < 2:
+            continue
+        parts = np.where(own, nearest_label(cores), 0).astype(np.int32)
+        count = int(parts.max())
+        if all((parts == i).sum() >= least and solidity(parts == i) > SOLID_PART for i in range(1, count + 1)):
+            return parts
+    return whole
+
+
+def _cores(distance: F32, level: float) -> I32:
+    """Parts that stay when everything narrower than ``level`` goes, where they are clearly wider than that."""
+    _, cores = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    widest = np.zeros(int(cores.max()) + 1, dtype=np.float32)
+    np.maximum.at(widest, cores.ravel(), distance.ravel())
+    return renumber(cores.astype(np.int32), level < NECK * widest)
