@@ -37,6 +37,7 @@ class OutcomeCode(IntEnum):
     CANCELED = 20
     PREEMPTED = 21
     INTERNAL = 22  # a defect in this software
+    SCENE_CHANGED = 23  # what the path was drawn for is no longer where it was
 
 
 class StageError(Exception):

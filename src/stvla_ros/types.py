@@ -246,6 +246,25 @@ class Segments(_Value):
 
 
 @dataclass(frozen=True, eq=False)
+class Instance(_Value):
+    """One thing in the scene, as its visible points show it.
+
+    Attributes:
+        id: The same from frame to frame.
+        centre_m: (3,) middle of its bounding box in the base frame.
+        size_m: (3,) edges of its bounding box along the base frame's axes.
+    """
+
+    id: int
+    centre_m: F64
+    size_m: F64
+
+    def __post_init__(self) -> None:
+        self._freeze("centre_m", np.float64, 3)
+        self._freeze("size_m", np.float64, 3)
+
+
+@dataclass(frozen=True, eq=False)
 class Guidance(_Value):
     """What the policy gets to see (paper 3.3.2, 3.4.1).
 
@@ -256,6 +275,9 @@ class Guidance(_Value):
         removed_ids: Instances painted out.
         frame: RGB-D with the removed instances filled; carries the overlay in mode "full".
         overlay_rgb: (H, W, 3) uint8 for people: filled image with the path drawn on it, in every mode.
+        instances: Where the kept and the removed instances are, for people; those without valid depth are missing.
+        progress_m: Length of the path that the tool has gone.
+        notes: What the operator should know of this frame, one sentence each.
     """
 
     trace: Trace3d
@@ -264,6 +286,9 @@ class Guidance(_Value):
     removed_ids: tuple[int, ...]
     frame: RgbdFrame
     overlay_rgb: U8
+    instances: tuple[Instance, ...] = ()
+    progress_m: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._freeze("overlay_rgb", np.uint8, *self.frame.rgb.shape)

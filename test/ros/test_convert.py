@@ -17,7 +17,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import convert
 from stvla_ros.ros.robot_state import state_from_msg, state_to_msg
-from stvla_ros.types import Camera, Guidance, Keypose, Outcome, RgbdFrame, RobotState, Trace3d, TracePlan
+from stvla_ros.types import Camera, Guidance, Instance, Keypose, Outcome, RgbdFrame, RobotState, Trace3d, TracePlan
 
 rng = np.random.default_rng(3)
 
@@ -104,8 +104,13 @@ def test_trace() -> None:
 
 def test_guidance() -> None:
     f = frame()
-    value = Guidance(trace(), 0.0123456789, (1, 4), (), f, rng.integers(0, 256, f.rgb.shape, dtype=np.uint8))
-    assert_same(value, convert.guidance_from_msg(over_the_wire(convert.guidance_to_msg(value))))
+    overlay = rng.integers(0, 256, f.rgb.shape, dtype=np.uint8)
+    thing = Instance(4, rng.normal(size=3), rng.uniform(size=3))
+    for value in (
+        Guidance(trace(), 0.0123456789, (1, 4), (), f, overlay),
+        Guidance(trace(), 0.05, (4,), (7,), f, overlay, (thing,), 0.123, ("The camera moved.",)),
+    ):
+        assert_same(value, convert.guidance_from_msg(over_the_wire(convert.guidance_to_msg(value))))
 
 
 def test_robot_state() -> None:

@@ -1,7 +1,8 @@
-"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2)."""
+"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2) and follow the scene until the next (4D)."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +10,20 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.tables import fit_table
+from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.interfaces import Segmenter
+from stvla_ros.perception.following import PathFollower
 from stvla_ros.perception.inpaint import fill
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
-from stvla_ros.perception.tube import Relevance, relevant
-from stvla_ros.types import F32, Guidance, RgbdFrame, RobotState, Segments, Trace3d, TracePlan
+from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
+from stvla_ros.perception.tube import Relevance
+from stvla_ros.types import F32, Guidance, Instance, RgbdFrame, RobotState, Segments, Trace3d, TracePlan
 
 MODES = ("full", "mask_only", "off")
+
+_FOLLOWED = 4
+"""Plans that may be in use at once: a new one is drawn while the old one serves."""
 
 
 @dataclass(frozen=True)
@@ -27,54 +33,108 @@ class GuideConfig:
     mode: str = param(
         "full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=MODES
     )
-    tube_radius_m: float = param(0.05, "r: instances nearer to the path than this stay [m]", ge=0.005, le=0.5)
-    end_radius_m: float = param(0.10, "reach of the end rule [m]", ge=0.0, le=0.5)
-    feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
+    tube_radius_m: float = param(
+        0.05, "r (paper 3.3.2): instances nearer to the path than this stay [m]", ge=0.005, le=0.5
+    )
+    end_radius_m: float = param(0.10, "reach of the end rule (paper 3.3.2: 10 cm) [m]", ge=0.0, le=0.5)
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
     lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
+    feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
+    tracker: TrackerConfig = param(TrackerConfig(), "instance ids over time")  # noqa: RUF009
 
 
 class SpatialGuide:
-    """Lift, segment, tube, fill, overlay."""
+    """Lift; then per frame segment, track, tube, fill, overlay.
+
+    It remembers the frames before: give it those of one camera in the order of their stamps, and :meth:`reset` it
+    where that order breaks.
+    """
 
     Config = GuideConfig
 
     def __init__(self, segmenter: Segmenter, config: GuideConfig) -> None:
         self._segmenter = segmenter
         self._config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the frames seen so far."""
+        self._tracker = InstanceTracker(self._config.tracker)
+        self._followed: OrderedDict[str, PathFollower] = OrderedDict()
 
     def lift(self, plan: TracePlan, frame: RgbdFrame) -> Trace3d:
         """See :func:`stvla_ros.perception.lift.lift`. Raises LIFT_NO_DEPTH, LIFT_IMPLAUSIBLE."""
         return lift(plan, frame, self._config.lift)
 
     def guide(self, trace: Trace3d, frame: RgbdFrame, robot: RobotState) -> Guidance:
-        """Mask and fill one frame. Raises MASK_EMPTY when neither an object nor the robot is in the tube."""
+        """Mask and fill one frame.
+
+        Raises:
+            StageError: MASK_EMPTY when neither an object nor the robot is in the tube; SCENE_CHANGED when what the path
+                was drawn for has moved away.
+        """
+        follower = self._follower(trace)
+        follower.advance(robot)
         if self._config.mode == "off":
-            return self._guidance(trace, frame, Relevance((), (), True), frame)
+            return self._guidance(follower, frame, Relevance((), (), True), frame, ())
         points = cloud(frame)
-        segments = self._segmenter.segment(frame, robot)
-        relevance = relevant(trace, segments, points, self._config.tube_radius_m, self._config.end_radius_m)
+        segments = self._tracker.update(self._segmenter.segment(frame, robot), frame, points, robot)
+        relevance = follower.relevance(segments, self._tracker.instances, points)
+        table = fit_table(np.where(segments.labels == 0, points, np.float32(np.nan)))
+        notes = follower.check(frame, segments, relevance, points, table.noise_m)
         if not relevance.kept and not relevance.robot_inside:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
-        return self._guidance(trace, frame, relevance, self._cleaned(frame, points, segments, relevance))
+        cleaned = self._cleaned(frame, segments, relevance, table, points)
+        return self._guidance(follower, frame, relevance, cleaned, notes)
 
-    def _cleaned(self, frame: RgbdFrame, points_m: F32, segments: Segments, relevance: Relevance) -> RgbdFrame:
+    def _follower(self, trace: Trace3d) -> PathFollower:
+        known = self._followed.get(trace.plan_id)
+        if known is None or known.trace is not trace:
+            known = PathFollower(trace, self._config.tube_radius_m, self._config.end_radius_m)
+            self._followed[trace.plan_id] = known
+            while len(self._followed) > _FOLLOWED:
+                self._followed.popitem(last=False)
+        return known
+
+    def _cleaned(
+        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: Table, points_m: F32
+    ) -> RgbdFrame:
         if not relevance.removed:
             return frame
-        labels = segments.labels
         fate = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label + 1: robot, background, instances
         fate[[0, *(i + 1 for i in relevance.kept)]] = 1
         fate[[i + 1 for i in relevance.removed]] = 2
-        fate_px = fate[labels + 1]
-        table = fit_table(np.where(labels == 0, points_m, np.float32(np.nan)))
+        fate_px = fate[segments.labels + 1]
         filled = fill(frame, fate_px == 2, fate_px == 1, table, table.height(points_m), self._config.feather_px)
         return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns)
 
-    def _guidance(self, trace: Trace3d, frame: RgbdFrame, relevance: Relevance, cleaned: RgbdFrame) -> Guidance:
-        overlay = draw_trace(cleaned.rgb, trace, frame.camera, self._config.overlay_alpha)
-        if self._config.mode == "full":
+    def _guidance(
+        self,
+        follower: PathFollower,
+        frame: RgbdFrame,
+        relevance: Relevance,
+        cleaned: RgbdFrame,
+        notes: tuple[str, ...],
+    ) -> Guidance:
+        config, trace = self._config, follower.trace
+        overlay = draw_trace(cleaned.rgb, trace, frame.camera, config.overlay_alpha)
+        if config.mode == "full":
             cleaned = RgbdFrame(overlay, cleaned.depth_m, frame.camera, frame.stamp_ns)
-        return Guidance(trace, self._config.tube_radius_m, relevance.kept, relevance.removed, cleaned, overlay)
+        return Guidance(
+            trace,
+            config.tube_radius_m,
+            relevance.kept,
+            relevance.removed,
+            cleaned,
+            overlay,
+            self._instances(relevance),
+            follower.progress_m,
+            notes,
+        )
+
+    def _instances(self, relevance: Relevance) -> tuple[Instance, ...]:
+        decided = {*relevance.kept, *relevance.removed}
+        return tuple(i for i in self._tracker.instances if i.id in decided)
 
     def _empty(self, trace: Trace3d, segments: Segments) -> str:
         x, y, z = trace.xyz_m[0]

@@ -18,6 +18,7 @@ from geometry_msgs.msg import TransformStamped as TransformMsg
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import Instance as InstanceMsg
 from stvla_msgs.msg import Keypose as KeyposeMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
@@ -26,7 +27,7 @@ from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import from_quaternion, to_quaternion
-from stvla_ros.types import F32, F64, U8, Camera, Guidance, Keypose, Outcome, RgbdFrame, Trace3d, TracePlan
+from stvla_ros.types import F32, F64, U8, Camera, Guidance, Instance, Keypose, Outcome, RgbdFrame, Trace3d, TracePlan
 
 BASE_FRAME = "panda_link0"
 
@@ -347,6 +348,16 @@ def trace_from_msg(msg: Trace3dMsg) -> Trace3d:
     return Trace3d(xyz, source, msg.plan_id, msg.sub_instruction, tuple(msg.notes))
 
 
+def instance_to_msg(instance: Instance, kept: bool) -> InstanceMsg:
+    (x, y, z), (dx, dy, dz) = instance.centre_m.tolist(), instance.size_m.tolist()
+    return InstanceMsg(id=instance.id, kept=kept, centre=Point(x=x, y=y, z=z), size=Vector3(x=dx, y=dy, z=dz))
+
+
+def instance_from_msg(msg: InstanceMsg) -> Instance:
+    centre = np.array([msg.centre.x, msg.centre.y, msg.centre.z])
+    return Instance(msg.id, centre, np.array([msg.size.x, msg.size.y, msg.size.z]))
+
+
 def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> GuidanceMsg:
     frame = guidance.frame
     head = header(frame.stamp_ns, frame.camera.frame_id)
@@ -357,6 +368,9 @@ def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> Guidanc
         tube_radius_m=guidance.tube_radius_m,
         kept_ids=list(guidance.kept_ids),
         removed_ids=list(guidance.removed_ids),
+        instances=[instance_to_msg(i, i.id in guidance.kept_ids) for i in guidance.instances],
+        progress_m=guidance.progress_m,
+        notes=list(guidance.notes),
         rgb=rgb_to_image(frame.rgb, head),
         depth=depth_to_image(frame.depth_m, head),
         camera_info=camera_to_info(frame.camera, head),
@@ -384,4 +398,7 @@ def guidance_from_msg(msg: GuidanceMsg) -> Guidance:
         removed_ids=tuple(msg.removed_ids),
         frame=frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose)),
         overlay_rgb=image_to_rgb(msg.overlay),
+        instances=tuple(instance_from_msg(i) for i in msg.instances),
+        progress_m=msg.progress_m,
+        notes=tuple(msg.notes),
     )

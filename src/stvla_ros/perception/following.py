@@ -1,0 +1,178 @@
+"""One plan over time (4D): decisions that do not flicker, progress along the path, and whether it still fits the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import project
+from stvla_ros.geometry.paths import arc_length, distance
+from stvla_ros.perception.tracking import gap
+from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.types import F32, F64, Bool, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
+
+MOVED_M = 0.02
+"""A thing whose box is this far from where it was decided on is decided on anew."""
+
+GROWN_M = 0.015
+"""A removed thing of which this much more is seen is decided on anew: the tube may touch what was hidden."""
+
+NEAR_M = 0.10
+"""The tool goes along the path when it is this close to it; nearer than this to the start it may move what stands there."""
+
+GONE_SHARE = 0.6
+"""A thing is gone when the camera sees through so much of where it was: a shift by about half its size."""
+
+_ANCHORS = 200
+
+
+class PathFollower:
+    """Follows one plan from its first frame on.
+
+    Args:
+        trace: The lifted path.
+        radius_m: Tube radius r.
+        end_radius_m: Reach of the end rule.
+    """
+
+    def __init__(self, trace: Trace3d, radius_m: float, end_radius_m: float) -> None:
+        self.trace = trace
+        self._radii = radius_m, end_radius_m
+        self._points = trace.xyz_m[trace.source != 0].astype(np.float64)
+        self._lengths = arc_length(self._points)
+        self._decided: dict[int, tuple[bool, Instance]] = {}
+        self._ends: dict[str, F64] | None = None
+        self._first_camera: Camera | None = None
+        self._started = False
+        self.progress_m = 0.0
+        """Length of the path behind the tool."""
+
+    def relevance(self, segments: Segments, instances: Sequence[Instance], points_m: F32) -> Relevance:
+        """The tube test; as long as a thing stays where it is, so does the decision on it."""
+        now = {i.id: i for i in instances}
+        settled = self._settled(segments, now)
+        kept = tuple(i for i in segments.ids if settled.get(i))
+        if kept and len(settled) == len(segments.ids):
+            return Relevance(
+                kept, tuple(i for i in segments.ids if not settled[i]), robot_inside=False
+            )  # not looked at
+        before = {i: kept for i, (kept, _) in self._decided.items()}
+        fresh = relevant(self.trace, segments, points_m, *self._radii, before)
+        keep = {i for i in segments.ids if settled.get(i, i in fresh.kept)}
+        for i, instance in now.items():
+            if i not in settled:
+                self._decided[i] = i in keep, instance
+        removed = tuple(i for i in segments.ids if i not in keep)
+        return Relevance(tuple(sorted(keep)), removed, fresh.robot_inside)
+
+    def _settled(self, segments: Segments, now: Mapping[int, Instance]) -> dict[int, bool]:
+        """Decisions that stand: of what stays where it was, and of what has no depth just now."""
+        if not self._decided:
+            return {}
+        out = {}
+        for i in segments.ids:
+            kept, then = self._decided.get(i, (False, None))
+            if i not in now or (then is not None and _same(then, now[i], kept)):
+                out[i] = kept
+        return out
+
+    def advance(self, robot: RobotState) -> None:
+        """Move :attr:`progress_m` on to where the tool is; it never goes back."""
+        tool = robot.T_base_tcp[:3, 3]
+        self._started |= bool(np.linalg.norm(tool - self._points[0]) < NEAR_M)
+        if not self._started or len(self._points) < 2:
+            return
+        feet, lengths = self._feet(tool)
+        ahead = lengths >= self.progress_m
+        if not ahead.any() or (away := np.linalg.norm(feet - tool, axis=1))[ahead].min() > NEAR_M:
+            return
+        close = ahead & (away <= away[ahead].min() + 0.005)  # of equally near places the first: a path may come back
+        self.progress_m = float(lengths[close].min())
+
+    def _feet(self, tool: F64) -> tuple[F64, F64]:
+        """Nearest point to the tool on each segment, and its length along the path."""
+        a, d = self._points[:-1], np.diff(self._points, axis=0)
+        square = np.maximum(np.einsum("ij,ij->i", d, d), 1e-18)
+        t = np.clip(np.einsum("ij,ij->i", tool - a, d) / square, 0.0, 1.0)
+        return a + t[:, None] * d, self._lengths[:-1] + t * np.diff(self._lengths)
+
+    def check(
+        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, points_m: F32, noise_m: float
+    ) -> tuple[str, ...]:
+        """Look whether the path still fits what it was drawn for.
+
+        Returns:
+            Notes for the operator.
+
+        Raises:
+            StageError: SCENE_CHANGED when the thing at the path's start (until the tool is there) or at its end is gone.
+        """
+        if self._ends is None:
+            self._ends = self._anchors(segments, relevance, points_m)
+            self._first_camera = frame.camera
+        for end, anchors in self._ends.items():
+            if not (end == "start" and self._started) and gone(anchors, frame, max(0.006, 4 * noise_m)) > GONE_SHARE:
+                x, y, z = np.median(anchors, axis=0)
+                raise StageError(
+                    OutcomeCode.SCENE_CHANGED,
+                    f"What stood at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved away since the path was drawn: "
+                    "plan again on a fresh image.",
+                )
+        return self._camera_note(frame.camera)
+
+    def _anchors(self, segments: Segments, relevance: Relevance, points_m: F32) -> dict[str, F64]:
+        """Points of the kept things nearest to both ends of the path; of one thing only once."""
+        clouds = {i: _points_of(segments, i, points_m) for i in relevance.kept}
+        clouds = {i: points for i, points in clouds.items() if len(points)}
+        out: dict[str, F64] = {}
+        for end, at in (("start", self._points[:1]), ("end", self._points[-1:])):
+            away = {i: float(distance(points, at).min()) for i, points in clouds.items()}
+            nearest = min(away, key=away.__getitem__, default=None)
+            if nearest is not None and away[nearest] <= self._radii[1]:
+                out[end] = clouds.pop(nearest)
+        return out
+
+    def _camera_note(self, camera: Camera) -> tuple[str, ...]:
+        assert self._first_camera is not None
+        then, now = self._first_camera.T_base_camera, camera.T_base_camera
+        shift = float(np.linalg.norm(now[:3, 3] - then[:3, 3]))
+        turn = float(np.arccos(np.clip((np.trace(then[:3, :3].T @ now[:3, :3]) - 1) / 2, -1, 1)))
+        if shift < 0.003 and turn < 0.005:
+            return ()
+        return (
+            f"The camera moved {shift * 100:.1f} cm and turned {np.degrees(turn):.1f} deg since the path was drawn.",
+        )
+
+
+def _points_of(segments: Segments, instance: int, points_m: F32) -> F64:
+    """(N, 3) some of the valid points of an instance."""
+    points = points_m.reshape(3, -1)[:, np.flatnonzero(segments.labels == instance)].T
+    points = points[np.isfinite(points[:, 2])]
+    return points[:: max(len(points) // _ANCHORS, 1)].astype(np.float64)
+
+
+def gone(anchors_m: F64, frame: RgbdFrame, tolerance_m: float) -> float:
+    """Share of (N, 3) surface points through which the camera now sees something further away.
+
+    Points that are hidden, out of the image or without depth do not count; 0 when less than a fifth is left.
+    """
+    px, expected = project(frame.camera, anchors_m)
+    column, row = np.rint(np.nan_to_num(px, nan=-1.0)).astype(int).T
+    inside: Bool = (expected > 0) & (column >= 0) & (row >= 0)
+    inside &= (column < frame.camera.width_px) & (row < frame.camera.height_px)
+    measured = np.full(len(anchors_m), np.nan)
+    measured[inside] = frame.depth_m[row[inside], column[inside]]
+    with np.errstate(invalid="ignore"):
+        through = measured > expected + tolerance_m
+        there = np.abs(measured - expected) <= tolerance_m
+    known = int(through.sum() + there.sum())
+    return float(through.sum() / known) if known >= 0.2 * len(anchors_m) else 0.0
+
+
+def _same(then: Instance, now: Instance, kept: bool) -> bool:
+    """The thing is where it was decided on, as far as can be seen."""
+    boxes = [(i.centre_m - i.size_m / 2, i.centre_m + i.size_m / 2) for i in (then, now)]
+    grown = bool((now.size_m - then.size_m).max() > GROWN_M)
+    return gap(boxes[0], boxes[1]) < MOVED_M and (kept or not grown)

@@ -1,0 +1,294 @@
+"""Identity over time: a thing keeps its id from frame to frame, also when the segmenter splits or merges it for a moment.
+
+While the camera stands still, masks are matched by overlap with those of the last frame; what overlap does not
+decide, and everything after the camera moved, is matched by place and colour in the base frame. What the hand
+carries off keeps its id until the hand lets go of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from stvla_ros.config import param
+from stvla_ros.geometry.components import member_pixels
+from stvla_ros.geometry.parts import colour_feature
+from stvla_ros.types import F32, F64, I32, Camera, Instance, RgbdFrame, RobotState, Segments
+
+OWN_SHARE = 0.6
+"""A mask belongs to an older one when this share of the smaller of the two lies in the other."""
+
+COLOUR_M = 0.35
+"""Weight of a colour difference against a distance: colours of two things differ by about 0.3 (see ``SPLIT_DISTANCE``)."""
+
+COLOUR_LIMIT_M = 0.05
+"""Colours that differ by more, so weighted, are not those of one thing."""
+
+HAND_M = 0.12
+"""What vanishes or appears this close to the tool centre point was in the hand."""
+
+SAMPLE = 300
+"""Points of an instance that its place, size and colour are taken from."""
+
+
+@dataclass(frozen=True)
+class TrackerConfig:
+    """Settings of the tracker."""
+
+    reach_m: float = param(0.08, "a thing may move this far between two frames [m]", ge=0.005, le=0.5)
+    patience: int = param(5, "frames that a split or a merge must last to be believed", ge=0, le=100)
+    memory_s: float = param(10.0, "how long an id is kept for a thing out of sight [s]", ge=0.0, le=600.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What was seen of one instance.
+
+    Attributes:
+        box: Where it is; None without any valid depth.
+        colour: (4,) :func:`stvla_ros.geometry.parts.colour_feature`.
+        area_px: Pixels.
+    """
+
+    box: tuple[F64, F64] | None
+    colour: F32
+    area_px: int
+
+
+@dataclass
+class _Track:
+    """One identity."""
+
+    seen: Seen
+    stamp_ns: int
+    in_hand: bool = False
+
+
+@dataclass
+class _Doubt:
+    """For how many frames a split or merge of tracks has lasted."""
+
+    frames: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def lasting(self, found: set[tuple[int, ...]], patience: int) -> set[tuple[int, ...]]:
+        """Those of ``found`` that are believed by now; the others are counted."""
+        self.frames = {key: self.frames.get(key, 0) + 1 for key in found}
+        return {key for key, count in self.frames.items() if count > patience}
+
+
+class InstanceTracker:
+    """Gives the instances of consecutive frames stable ids; ids are never used twice."""
+
+    Config = TrackerConfig
+
+    def __init__(self, config: TrackerConfig) -> None:
+        self._config = config
+        self._tracks: dict[int, _Track] = {}
+        self._labels: I32 | None = None  # of the last frame, stable ids
+        self._camera: Camera | None = None
+        self._splits, self._merges = _Doubt(), _Doubt()
+        self._crossed: set[int] = set()  # tracks that the arm cuts in two
+        self._next = 1
+        self.instances: tuple[Instance, ...] = ()
+        """Those of the last frame that have valid depth."""
+
+    def update(self, segments: Segments, frame: RgbdFrame, points_m: F32, robot: RobotState) -> Segments:
+        """The same instances under stable ids; parts of one thing may be joined, joined things parted.
+
+        Args:
+            segments: From a segmenter.
+            frame: The image.
+            points_m: (3, H, W) its cloud in the base frame.
+            robot: Arm state at about the image's stamp.
+        """
+        labels = self._mended(segments.labels, frame.camera)
+        ids = tuple(np.unique(labels[labels > 0]).tolist())
+        seen = _look(labels, ids, frame, points_m)
+        names = self._named(labels, seen, robot, frame)
+        stable = _renamed(labels, names)
+        self._remember(stable, {names[i]: s for i, s in seen.items()}, robot, frame)
+        return Segments(stable, tuple(sorted(names.values())))
+
+    # --- splits and merges that do not last ---------------------------------------------------------------------
+
+    def _mended(self, labels: I32, camera: Camera) -> I32:
+        """Labels after short-lived splits and merges against the last frame are undone."""
+        if self._labels is None or not same_view(self._camera, camera):
+            self._labels = None
+            return labels
+        shared = _overlap(self._labels, labels)
+        old, new = _areas(shared, 0), _areas(shared, 1)
+        owned = {key: n for key, n in shared.items() if key[0] > 0 and key[1] > 0}
+        merged = _groups({(j, t) for (t, j), n in owned.items() if n >= OWN_SHARE * old[t]})
+        split = _groups({(t, j) for (t, j), n in owned.items() if n >= OWN_SHARE * new[j]})
+        out = labels.copy()
+        lasting = self._merges.lasting({tuple(ts) for ts in merged.values()}, self._config.patience)
+        for j, tracks in merged.items():
+            if tuple(tracks) not in lasting:
+                self._part(out, labels == j, tracks)
+        self._crossed = {t for t in split if t in self._crossed or shared.get((t, -1), 0) > 0.02 * old[t]}
+        lasting = self._splits.lasting({(t,) for t in split}, self._config.patience)
+        for t, parts in split.items():
+            if t in self._crossed or (t,) not in lasting:
+                out[np.isin(labels, parts[1:])] = parts[0]
+        return out
+
+    def _part(self, labels: I32, mask: npt.NDArray[np.bool_], tracks: list[int]) -> None:
+        """Give the pixels of a merged mask back to the tracks that had them; the rest goes to the first."""
+        assert self._labels is not None
+        fresh = int(labels.max()) + 1
+        for k, t in enumerate(tracks[1:]):
+            labels[mask & (self._labels == t)] = fresh + k
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def _named(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState, frame: RgbdFrame) -> dict[int, int]:
+        """Stable id per label."""
+        first = not self._tracks
+        names = self._by_overlap(labels, seen)
+        names.update(self._by_place(seen, names, robot, frame.stamp_ns))
+        for i in seen:
+            if i not in names:
+                names[i] = i if first else self._next
+                self._next = max(self._next, names[i]) + 1
+        return {i: names[i] for i in seen}
+
+    def _by_overlap(self, labels: I32, seen: Mapping[int, Seen]) -> dict[int, int]:
+        """The pairs of masks that share most, one to one; those that share less only where the colour fits."""
+        if self._labels is None:
+            return {}
+        shared = _overlap(self._labels, labels)
+        old, new = _areas(shared, 0), _areas(shared, 1)
+        pairs = [(n / (old[t] + new[j] - n), t, j) for (t, j), n in shared.items() if t > 0 and j > 0]
+        names: dict[int, int] = {}
+        for share, t, j in sorted(pairs, reverse=True):
+            if j in names or t in names.values():
+                continue
+            inside = shared[t, j] >= OWN_SHARE * min(old[t], new[j])  # more or less of it is seen than before
+            alike = _colour_m(seen[j], self._tracks[t].seen) <= COLOUR_LIMIT_M
+            if share > OWN_SHARE or (alike and (share > 0.25 or inside)):
+                names[j] = t
+        return names
+
+    def _by_place(
+        self, seen: Mapping[int, Seen], named: Mapping[int, int], robot: RobotState, now_ns: int
+    ) -> dict[int, int]:
+        """Least sum of distance and colour difference over what is left, each within reach."""
+        free = [i for i in seen if i not in named]
+        lost = [t for t in self._tracks if t not in named.values()]
+        if not free or not lost:
+            return {}
+        cost = np.array([[self._cost(seen[i], self._tracks[t], robot, now_ns) for t in lost] for i in free])
+        rows, columns = linear_sum_assignment(np.minimum(cost, 1e3))
+        return {free[r]: lost[c] for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])}
+
+    def _cost(self, seen: Seen, track: _Track, robot: RobotState, now_ns: int) -> float:
+        """Metres, colour included; infinite when it cannot be the same thing."""
+        if seen.box is None or track.seen.box is None:
+            return float("inf")
+        tool = robot.T_base_tcp[:3, 3]
+        away = gap(seen.box, track.seen.box)
+        colour = _colour_m(seen, track.seen)
+        if track.in_hand:  # let go of, wherever that is
+            away = max(_from_box(tool, seen.box) - HAND_M, 0.0)
+        reach = self._config.reach_m
+        return away + colour if away <= reach and colour <= COLOUR_LIMIT_M else float("inf")
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def _remember(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState, frame: RgbdFrame) -> None:
+        tool = robot.T_base_tcp[:3, 3]
+        for i, s in seen.items():
+            self._tracks[i] = _Track(s, frame.stamp_ns)
+        for i, track in list(self._tracks.items()):
+            if i in seen:
+                continue
+            box = track.seen.box
+            just_lost = self._labels is not None and bool((self._labels == i).any())
+            track.in_hand |= just_lost and box is not None and _from_box(tool, box) < HAND_M
+            too_old = frame.stamp_ns - track.stamp_ns > self._config.memory_s * 1e9
+            if too_old and not track.in_hand:
+                del self._tracks[i]
+        self._labels, self._camera = labels, frame.camera
+        self.instances = tuple(
+            Instance(i, (s.box[0] + s.box[1]) / 2, s.box[1] - s.box[0]) for i, s in sorted(seen.items()) if s.box
+        )
+
+
+def same_view(a: Camera | None, b: Camera) -> bool:
+    """Pixels of both show the same places: same size, intrinsics, and pose within 1 mm and 0.001 rad."""
+    return (
+        a is not None
+        and (a.width_px, a.height_px) == (b.width_px, b.height_px)
+        and bool(np.allclose(a.K, b.K, atol=0.5))
+        and bool(np.abs(a.T_base_camera - b.T_base_camera).max() < 0.001)
+    )
+
+
+def gap(a: tuple[F64, F64], b: tuple[F64, F64]) -> float:
+    """Distance between the middles of two boxes (lower corner, upper corner), less what the growth of one explains."""
+    middle = float(np.linalg.norm((a[0] + a[1]) / 2 - (b[0] + b[1]) / 2))
+    growth = float(np.linalg.norm((a[1] - a[0]) - (b[1] - b[0]))) / 2  # a part was hidden by the arm
+    return max(middle - growth, 0.0)
+
+
+def _colour_m(a: Seen, b: Seen) -> float:
+    return COLOUR_M * float(np.linalg.norm(a.colour - b.colour))
+
+
+def _from_box(point: F64, box: tuple[F64, F64]) -> float:
+    return float(np.linalg.norm(np.maximum(np.maximum(box[0] - point, point - box[1]), 0.0)))
+
+
+def _look(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: F32) -> dict[int, Seen]:
+    if not ids:
+        return {}
+    flat, colours = points_m.reshape(3, -1), frame.rgb.reshape(-1, 3)
+    members = member_pixels(labels, ids[-1])
+    return {i: _seen(members[i - 1], flat, colours) for i in ids}
+
+
+def _seen(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Seen:
+    few = pixels[:: max(len(pixels) // SAMPLE, 1)]
+    points = flat_m[:, few]
+    points = points[:, np.isfinite(points[2])]
+    box = None
+    if points.shape[1]:
+        low, high = np.quantile(points, [0.02, 0.98], axis=1)
+        box = (low.astype(np.float64), high.astype(np.float64))
+    return Seen(box, np.median(colour_feature(colours[few]), axis=0), len(pixels))
+
+
+def _overlap(a: I32, b: I32) -> dict[tuple[int, int], int]:
+    """Pixels per pair of labels, from every second row and column."""
+    a, b = a[::2, ::2].ravel() + 1, b[::2, ::2].ravel() + 1
+    width = int(b.max(initial=0)) + 1
+    counts = np.bincount(a * width + b)
+    return {(int(k) // width - 1, int(k) % width - 1): int(counts[k]) for k in np.flatnonzero(counts)}
+
+
+def _areas(shared: Mapping[tuple[int, int], int], side: int) -> dict[int, int]:
+    total: dict[int, int] = {}
+    for key, n in shared.items():
+        total[key[side]] = total.get(key[side], 0) + n
+    return total
+
+
+def _groups(pairs: set[tuple[int, int]]) -> dict[int, list[int]]:
+    """Second members per first member, where there are two or more."""
+    groups: dict[int, list[int]] = {}
+    for a, b in sorted(pairs):
+        groups.setdefault(a, []).append(b)
+    return {a: bs for a, bs in groups.items() if len(bs) > 1}
+
+
+def _renamed(labels: I32, names: Mapping[int, int]) -> I32:
+    table = np.zeros(int(labels.max(initial=0)) + 2, dtype=np.int32)
+    table[0] = -1
+    for label, name in names.items():
+        table[label + 1] = name
+    return np.asarray(table[labels + 1], dtype=np.int32)
