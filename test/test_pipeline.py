@@ -190,6 +190,26 @@ def test_a_failed_keypose_makes_the_planner_look_again(code: OutcomeCode) -> Non
     assert result.replans == 5
 
 
+def test_a_scene_that_changed_makes_the_planner_look_again() -> None:
+    """Before the second keypose something moves away; the next plan fits the scene again."""
+    fails = [StageError(OutcomeCode.SCENE_CHANGED, "Moved.")]
+
+    def on_predict(done: int, cancel: CancelToken) -> None:
+        if done == 1 and fails:
+            raise fails.pop()
+
+    table = Table(todo=3, on_predict=on_predict)
+    result = run(table, keyposes_per_plan=3)
+    assert (result.outcome.code, table.done, result.replans) == (OutcomeCode.OK, 3, 2)
+    assert table.used == ["plan-0", "plan-0", "plan-1", "plan-1", "plan-1"]
+
+
+def test_a_scene_that_never_rests_ends_the_task_with_its_code() -> None:
+    table = Table(on_predict=fail(OutcomeCode.SCENE_CHANGED))
+    result = run(table, max_failures=3)
+    assert (result.outcome.code, table.plans, table.done) == (OutcomeCode.SCENE_CHANGED, 3, 0)
+
+
 def test_the_same_failure_again_and_again_ends_the_task_with_its_code() -> None:
     table = Table(on_execute=fail(OutcomeCode.NO_IK))
     result = run(table, max_failures=3)

@@ -253,7 +253,12 @@ class _Loop:
         while not plan.finished:
             if len(self.history) >= self.config.max_keyposes:
                 raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
-            keypose = self._predict(plan)
+            try:
+                keypose = self._predict(plan)
+            except StageError as error:
+                self._forgive(error, error.code is OutcomeCode.SCENE_CHANGED)
+                plan = self._look(draw, plan)
+                continue
             if keypose is None:
                 self._count_idle()
                 plan = self._look(draw, plan)
@@ -314,10 +319,7 @@ class _Loop:
             with self._clock("moving"):
                 outcome = self.stages.execute(plan, keypose, self.cancel)
         except StageError as error:
-            self.cancel.raise_if_set()
-            self.failures += 1
-            if error.code not in RETRYABLE or self.failures >= self.config.max_failures:
-                raise
+            self._forgive(error, error.code in RETRYABLE)
             return False
         finally:
             self.fresh_ns = self.stages.now_ns()
@@ -327,6 +329,13 @@ class _Loop:
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
         return True
+
+    def _forgive(self, error: StageError, may_help: bool) -> None:
+        """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
+        self.cancel.raise_if_set()
+        self.failures += 1
+        if not may_help or self.failures >= self.config.max_failures:
+            raise error
 
     def _tell(self, phase: str, plan: TracePlan | None) -> None:
         self.cancel.raise_if_set()
