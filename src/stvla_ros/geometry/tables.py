@@ -85,3 +85,15 @@ def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:
     with np.errstate(divide="ignore", invalid="ignore"):
         depth = -above / slope
     return np.asarray(np.where(depth > 0, depth, np.nan), dtype=np.float32)
+
+
+def inverse_depth_plane(camera: Camera, table: Table) -> F64:
+    """(3,) with which the inverse depth of the table is ``plane @ (u, v, 1)`` at pixel (u, v); it is not positive where
+    the pixel's ray does not meet the table. All zeros when the camera is not above the table.
+    """
+    o = camera.T_base_camera[:3, 3]
+    above = float(o[2] - table.a * o[0] - table.b * o[1] - table.c)
+    if not above > 0:
+        return np.zeros(3)
+    M = camera.T_base_camera[:3, :3] @ np.linalg.inv(camera.K)
+    return np.asarray(-(M[2] - table.a * M[0] - table.b * M[1]) / above, dtype=np.float64)

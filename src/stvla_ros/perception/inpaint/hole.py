@@ -1,0 +1,60 @@
+"""What belongs to the hole: the mask, its fringe, and depth that is lost or flies beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stvla_ros.perception.inpaint.grid import Grid, dilated
+from stvla_ros.types import F32, U8
+
+FLYING_M = 0.02
+"""Depth beside a removed thing that is more than this above the table lies between the two: a mixed pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Hole:
+    """Masks of 0 and 255 over the window of a grid.
+
+    Attributes:
+        raw: What is painted out.
+        core: ``raw`` and its fringe.
+        depth: Pixels whose depth is replaced: ``core``, and lost or flying depth beside it.
+        limit: As far as a mask may jitter without being a different hole.
+    """
+
+    raw: U8
+    core: U8
+    depth: U8
+    limit: U8
+
+
+def find_hole(grid: Grid, remove: U8, keep: U8, depth_m: F32, height_m: F32, grow_px: int) -> Hole:
+    """The hole of a mask; all arguments cover the whole image, masks are 0 and 255."""
+    raw, open_ = remove[grid.window], cv2.bitwise_not(keep[grid.window])
+    core = dilated(raw, grow_px)
+    beside = cv2.bitwise_and(_beside(core, grow_px), open_)
+    lost = cv2.bitwise_not(cv2.inRange(depth_m[grid.window], 1e-6, 1e6))  # type: ignore[call-overload]
+    flying = cv2.inRange(height_m[grid.window], FLYING_M, 1e6)  # type: ignore[call-overload]
+    fringe = cv2.bitwise_and(_beside(core, 3 * grow_px), cv2.bitwise_and(lost, open_))
+    fringe = _reached(fringe, core, 3 * grow_px)
+    fringe |= cv2.bitwise_and(flying, beside)
+    core = np.asarray(cv2.bitwise_and(core, open_), dtype=np.uint8)
+    return Hole(raw, core, np.asarray(core | fringe, dtype=np.uint8), dilated(raw, max(grow_px - 1, 1)))
+
+
+def _beside(core: U8, reach_px: int) -> U8:
+    size = 2 * reach_px + 1
+    return np.asarray(cv2.dilate(core, np.ones((size, size), np.uint8)), dtype=np.uint8)
+
+
+def _reached(mask: U8, start: U8, steps: int) -> U8:
+    """The pixels of ``mask`` that are reached from ``start`` through ``mask`` in so many steps."""
+    front = start
+    kernel = np.ones((5, 5), np.uint8)
+    both = cv2.bitwise_or(mask, start)
+    for _ in range(-(-steps // 2)):
+        front = cv2.bitwise_and(cv2.dilate(front, kernel), both)  # type: ignore[assignment]
+    return np.asarray(cv2.bitwise_and(front, mask), dtype=np.uint8)

@@ -1,0 +1,231 @@
+"""Which layer of the background is behind each hidden pixel.
+
+Most holes lie on the table and nothing else is seen around them. Where pixels beyond the table are seen at a hole, the
+straight edges of the table are found to a fraction of a pixel between neighbours of which one shows the table and the
+other what is behind, and the table is what all edges leave: a table is convex. Where straight edges do not explain
+what is seen around the hole (a round table), the border is the level line of the membrane over both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from stvla_ros.perception.inpaint.grid import Grid, Membrane
+from stvla_ros.perception.inpaint.planes import fit_planes
+from stvla_ros.types import F32, F64, U8, Bool
+
+TABLE, LOOSE = 0, 255
+"""Labels of the table and of what no plane explains; planes have 1, 2, ..."""
+
+BELOW_M = 0.02
+"""Depth that is this much below the table's plane shows what is beyond the table."""
+
+_WALL_SHARE = 0.03
+_GAP_PX = 6
+_MAX_EDGES = 4
+_MISFIT = 0.04
+
+
+@dataclass(frozen=True, eq=False)
+class LayerMap:
+    """Attributes:
+    labels: (h, w) layer of each hidden pixel of a window.
+    planes: Inverse depth of the layers 1, 2, ... as (3,) for ``plane @ (u, v, 1)``.
+    """
+
+    labels: U8
+    planes: list[F64] = field(default_factory=list)
+
+
+def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) -> LayerMap:
+    """Assign the hidden pixels of a window to layers.
+
+    Args:
+        grid: Cells over the window.
+        hidden: (h, w) the hole; this and the other masks are 0 and 255.
+        table: (h, w) pixels that show the table.
+        beyond: (h, w) pixels that show what is behind or beside it.
+        depth_m: (h, w).
+    """
+    labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
+    at_edge = _touching(grid, hidden, beyond)
+    if not at_edge.any():
+        return LayerMap(labels)
+    off = _off_table(grid, at_edge, table, beyond)
+    v, u = np.nonzero(off)
+    if not len(u):
+        return LayerMap(labels)
+    planes, which = _planes_behind(grid, beyond, depth_m, np.column_stack([u, v]))
+    labels[v, u] = which
+    return LayerMap(labels, planes)
+
+
+def pixels_beyond(grid: Grid, height_m: F32, open_: U8, tolerance_m: float) -> U8:
+    """Open pixels (255) that show what is behind or beside the table: below it, or large and above it (a wall).
+
+    Args:
+        grid: Cells over the window.
+        height_m: (h, w) above the table.
+        open_: (h, w) pixels that are neither hidden nor kept.
+        tolerance_m: The table is seen within this height.
+    """
+    below = cv2.inRange(height_m, -1e6, -max(tolerance_m, BELOW_M)) & open_  # type: ignore[call-overload]
+    above = cv2.inRange(height_m, tolerance_m, 1e6) & open_  # type: ignore[call-overload]
+    cells = (grid.share(above) > 0.5).astype(np.uint8)
+    count, regions, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=4)
+    large = stats[:, cv2.CC_STAT_AREA] > _WALL_SHARE * cells.size
+    large[0] = False
+    if not large.any():
+        return np.asarray(below, dtype=np.uint8)
+    walls = cv2.resize(
+        large[regions].astype(np.uint8), None, fx=grid.stride, fy=grid.stride, interpolation=cv2.INTER_NEAREST
+    )
+    return np.asarray(below | (above * walls[: above.shape[0], : above.shape[1]]), dtype=np.uint8)
+
+
+def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8:
+    """The regions of the hole at which a few cells of something beyond the table are seen."""
+    cells = (grid.share(hidden) > 0).astype(np.uint8)
+    count, regions = cv2.connectedComponents(cells, connectivity=8)
+    near = cv2.dilate(regions.astype(np.uint16), np.ones((7, 7), np.uint8))
+    seen = np.bincount(near[grid.share(beyond) > 0.5], minlength=count) >= 4
+    seen[0] = False
+    if not seen.any():
+        return np.zeros_like(hidden)
+    full = cv2.resize(
+        seen[regions].astype(np.uint8), None, fx=grid.stride, fy=grid.stride, interpolation=cv2.INTER_NEAREST
+    )
+    return np.asarray(hidden * full[: hidden.shape[0], : hidden.shape[1]], dtype=np.uint8)
+
+
+def _off_table(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
+    """Hidden pixels behind which the table is not."""
+    edges = table_edges(table, beyond)
+    h, w = hidden.shape
+    u, v = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
+    inside = np.ones((h, w), dtype=bool)
+    for a, b, c in edges:
+        inside &= np.float32(a) * u + np.float32(b) * v + np.float32(c) > 0
+    ring = cv2.dilate(hidden, np.ones((25, 25), np.uint8)) > 0
+    wrong = np.count_nonzero(ring & (((table > 0) & ~inside) | ((beyond > 0) & inside)))
+    seen = np.count_nonzero(ring & ((table > 0) | (beyond > 0)))
+    if wrong > _MISFIT * max(seen, 1):
+        inside = _level_line(grid, hidden, table, beyond)
+    return np.asarray((hidden > 0) & ~inside)
+
+
+def _level_line(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
+    """Where the membrane between table (1) and beyond (0) is over a half."""
+    on, off = grid.share(table), grid.share(beyond)
+    known = on + off > 0.25
+    unknown = (grid.share(hidden) > 0) & ~known
+    cells = np.where(known, on / np.maximum(on + off, 1e-6), 1).astype(np.float32)
+    cells[unknown] = Membrane(unknown, known).solve(cells[..., None], np.ones(1))[:, 0]
+    return np.asarray(grid.spread(cells) > 0.5)
+
+
+def table_edges(table: U8, beyond: U8) -> list[F64]:
+    """Straight edges between the table and what is beyond it.
+
+    Args:
+        table: (h, w) pixels that show the table, not 0.
+        beyond: (h, w) pixels that show something else behind it, not 0.
+
+    Returns:
+        (a, b, c) with ``a u + b v + c`` the distance in pixels on the table's side; the most supported edge first.
+    """
+    points = np.concatenate([_crossings(table, beyond), _crossings(table.T, beyond.T)[:, ::-1]])
+    v, u = np.nonzero(table[::6, ::6])
+    surface = 6.0 * np.column_stack([u, v])
+    rng = np.random.default_rng(0)
+    if len(points) > 1500:
+        points = points[rng.choice(len(points), 1500, replace=False)]
+    edges: list[F64] = []
+    while len(points) >= 12 and len(surface) and len(edges) < _MAX_EDGES:
+        edge = _best_line(points, surface, rng)
+        if edge is None:
+            break
+        edges.append(edge)
+        points = points[np.abs(points @ edge[:2] + edge[2]) > 3]
+    return edges
+
+
+def _crossings(table: U8, beyond: U8) -> F64:
+    """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few lost pixels apart."""
+    on, off = table > 0, beyond > 0
+    found = []
+    free = ~(on | off)
+    between = np.ones_like(on)
+    for gap in range(1, _GAP_PX + 1):
+        n = on.shape[1] - gap
+        if n <= 0:
+            break
+        if gap > 1:
+            between = between[:, :n] & free[:, gap - 1 : gap - 1 + n]
+        for first, second in ((on, off), (off, on)):
+            v, u = np.nonzero(first[:, :n] & second[:, gap:] & between[:, :n])
+            found.append(np.column_stack([u + gap / 2, v]))
+    return np.concatenate(found) if found else np.zeros((0, 2))
+
+
+def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Generator) -> F64 | None:
+    """RANSAC for the line with most points that has the whole surface on one side."""
+    pairs = points[rng.integers(len(points), size=(120, 2))]
+    along = pairs[:, 1] - pairs[:, 0]
+    length = np.linalg.norm(along, axis=1)
+    pairs, along, length = pairs[length > 10], along[length > 10], length[length > 10]
+    if not len(pairs):
+        return None
+    normal = np.column_stack([-along[:, 1], along[:, 0]]) / length[:, None]
+    offset = -np.einsum("ij,ij->i", normal, pairs[:, 0])
+    votes = (np.abs(points @ normal.T + offset) < 1.5).sum(axis=0)
+    for k in np.argsort(-votes)[:12]:
+        if votes[k] < max(12, 0.04 * len(points)):
+            break
+        line = _refined(points, np.append(normal[k], offset[k]))
+        side = surface @ line[:2] + line[2]
+        line = line if np.median(side) > 0 else -line
+        if np.mean(side * np.sign(np.median(side)) < -1.5) < 0.01:
+            return line
+    return None
+
+
+def _refined(points: F64, line: F64) -> F64:
+    """Total least squares over the points near a line, twice."""
+    for tolerance in (1.5, 1.0):
+        near = points[np.abs(points @ line[:2] + line[2]) < tolerance]
+        if len(near) < 3:
+            return line
+        centre = near.mean(axis=0)
+        normal = np.linalg.svd(near - centre, full_matrices=False)[2][1]
+        line = np.append(normal, -normal @ centre)
+    return line
+
+
+def _planes_behind(grid: Grid, beyond: U8, depth_m: F32, px: npt.NDArray[np.intp]) -> tuple[list[F64], U8]:
+    """Planes through what is seen near some hidden pixels (N, 2), and the label of each of those pixels.
+
+    A hidden pixel belongs to the plane of the nearest visible pixel.
+    """
+    left, top = np.maximum(px.min(axis=0) - 20 * grid.stride, 0)
+    right, bottom = px.max(axis=0) + 20 * grid.stride
+    v, u = np.nonzero(beyond[top:bottom, left:right])
+    if not len(u):
+        return [], np.full(len(px), LOOSE, dtype=np.uint8)
+    pick = slice(None, None, max(len(u) // 4000, 1))
+    u, v = u[pick] + left, v[pick] + top
+    rows, columns = grid.window
+    A = np.column_stack([u + columns.start, v + rows.start, np.ones(len(u))]).astype(np.float64)
+    fits = fit_planes(A, 1.0 / depth_m[v, u].astype(np.float64))
+    labels = np.full(len(u), LOOSE, dtype=np.uint8)
+    for k, (_, inliers) in enumerate(fits, start=1):
+        labels[inliers] = k
+    nearest = (
+        cKDTree(np.column_stack([u, v])).query(px)[1] if len(np.unique(labels)) > 1 else np.zeros(len(px), np.intp)
+    )
+    return [plane for plane, _ in fits], labels[nearest]

@@ -1,0 +1,150 @@
+"""The hidden pixels of one layer: their membrane, and painting them into a frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients, normalised_blur
+from stvla_ros.types import F32, U8, Bool
+
+Indices = npt.NDArray[np.intp]
+
+_KNOWN_SHARE = 0.25
+"""A cell of which the layer is seen in this share has a value of its own."""
+
+_LOST_SHARE = 0.1
+"""A membrane serves until a cell at its boundary shows less than this, or ..."""
+
+_GAINED_SHARE = 0.6
+"""... a cell at the hole that had no value shows more than this."""
+
+_GRADIENT_CELLS = 21
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What one frame shows of a layer, over the patch's window.
+
+    Attributes:
+        rgb: (h, w, 3).
+        deviation: (h, w) of the visible pixels from the layer's plane.
+        known: (h, w) pixels that show the layer, not 0.
+    """
+
+    rgb: U8
+    deviation: F32
+    known: U8
+
+
+@dataclass(frozen=True, eq=False)
+class Pixels:
+    """Some pixels of a window.
+
+    Attributes:
+        inside: (N,) flat indices in the window.
+        full: (N,) flat indices in the image.
+        u: (N,) column in the image.
+        v: (N,) row in the image.
+    """
+
+    inside: Indices
+    full: Indices
+    u: F32
+    v: F32
+
+    @classmethod
+    def of(cls, mask: U8, grid: Grid, width_px: int) -> Pixels:
+        rows, columns = grid.window
+        inside = np.flatnonzero(mask)
+        v, u = np.divmod(inside, mask.shape[1])
+        v, u = v + rows.start, u + columns.start
+        return cls(inside, v * width_px + u, u.astype(np.float32), v.astype(np.float32))
+
+    def where(self, mask: U8) -> Bool | slice:
+        """Those on a mask over the window; a slice when it is all of them, which costs nothing to apply."""
+        chosen = mask.reshape(-1)[self.inside] > 0
+        return slice(None) if chosen.all() else chosen
+
+
+class Patch:
+    """What serves from frame to frame while the hole stays: pixels, feather, factorised membrane.
+
+    Args:
+        grid: Cells over the window.
+        colour: (h, w) pixels whose colour is replaced; this and the other mask are 0 and 255.
+        depth: (h, w) pixels whose depth is replaced.
+        width_px: Of the image.
+        feather_px: Width of the feather outside.
+        smooth_px: Edge of the square over which the deviation from the plane is averaged.
+    """
+
+    def __init__(self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int) -> None:
+        self.grid = grid
+        self.colour = Pixels.of(colour, grid, width_px)
+        self.depth = Pixels.of(depth, grid, width_px)
+        weight = feather(colour, feather_px)
+        self.soft = Pixels.of(weight, grid, width_px)
+        t = weight.reshape(-1)[self.soft.inside].astype(np.float32) / np.float32(256)
+        self.soft_weight = (t * t * (3 - 2 * t))[:, None]
+        self._hidden: Bool = grid.share(colour | depth) > 0
+        self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
+        self._membrane: Membrane | None = None
+
+    def smooth(self, view: View) -> tuple[F32, F32]:
+        """The layer continued into the hole: colour (h, w, 3) and deviation (h, w)."""
+        share = self.grid.share(view.known)
+        seen = cv2.bitwise_and(view.rgb, view.rgb, mask=view.known).astype(np.float32)
+        deviation = np.where(view.known > 0, view.deviation, np.float32(0))
+        values = np.dstack([self.grid.pooled(seen), self.grid.pooled(deviation)])
+        values /= np.maximum(share, 1e-6)[..., None]
+        values[..., 3:] = normalised_blur(values[..., 3:], share, self._smooth_cells)[0]
+        cells = self._continued(values, share)
+        return self.grid.spread(cells[..., :3]), self.grid.spread(cells[..., 3])
+
+    def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
+        """Write the colours and their feather into an image (H, W, 3)."""
+        flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
+        pick = self.colour.where(writable)
+        flat[self.colour.full[pick]] = _rounded(smooth[self.colour.inside[pick]])
+        pick = self.soft.where(view.known)
+        full, weight = self.soft.full[pick], self.soft_weight[pick]
+        flat[full] = _rounded(weight * smooth[self.soft.inside[pick]] + (1 - weight) * flat[full])
+
+    def _continued(self, values: F32, share: F32) -> F32:
+        membrane = self._membrane
+        if membrane is None or not self._serves(membrane, share):
+            self._membrane = membrane = self._new_membrane(values, share)
+        known = share >= _LOST_SHARE
+        mean = values[known].mean(axis=0) if known.any() else np.zeros(values.shape[-1])
+        cells = np.where(known[..., None], values, np.float32(0))
+        cells[membrane.unknown] = membrane.solve(values, mean)
+        valid = known | membrane.unknown
+        around = normalised_blur(cells, valid.astype(np.float32), 3)[0]
+        return np.where(valid[..., None], cells, around)
+
+    def _new_membrane(self, values: F32, share: F32) -> Membrane:
+        known = share >= _KNOWN_SHARE
+        unknown = self._hidden & ~known
+        near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        self._unused = np.flatnonzero(near & ~known)
+        return Membrane(unknown, known, along_gradients(values[..., :3], known, _GRADIENT_CELLS))
+
+    def _serves(self, membrane: Membrane, share: F32) -> bool:
+        flat = share.ravel()
+        return bool((flat[membrane.boundary] > _LOST_SHARE).all() and (flat[self._unused] < _GAINED_SHARE).all())
+
+
+def _rounded(colour: F32) -> U8:
+    return np.asarray(colour + np.float32(0.5)).astype(np.uint8)
+
+
+def feather(mask: U8, width_px: int) -> U8:
+    """Outside a mask of 0 and 255, up to 255 near it and falling to 0 beyond ``width_px``."""
+    blur = width_px // 2
+    near = cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=width_px - blur)
+    soft = cv2.boxFilter(near, -1, (2 * blur + 1, 2 * blur + 1), borderType=cv2.BORDER_REPLICATE)
+    return np.asarray(cv2.bitwise_and(soft, cv2.bitwise_not(mask)), dtype=np.uint8)

@@ -1,0 +1,85 @@
+"""A layer's surface in one frame: which pixels show it, how they deviate from its plane, and its depth elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stvla_ros.geometry.tables import Table, inverse_depth_plane
+from stvla_ros.perception.inpaint.grid import Grid
+from stvla_ros.perception.inpaint.layers import LOOSE, TABLE
+from stvla_ros.perception.inpaint.planes import TOLERANCE
+from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
+
+FAR_M = 10.0
+"""Depth where nothing says more."""
+
+
+def table_tolerance_m(table: Table) -> float:
+    """Visible pixels this close to the table's plane show the table."""
+    return max(2 * table.floor_m, 0.006)
+
+
+def valid_depth(depth_m: F32) -> U8:
+    """255 where the depth is a positive number."""
+    return np.asarray(cv2.inRange(depth_m, 1e-6, 1e6), dtype=np.uint8)  # type: ignore[call-overload]
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Attributes:
+    layer: Its label.
+    plane: (3,) with ``plane @ (u, v, 1)`` the inverse depth; None for what no plane explains.
+    above_m: Height of the camera above the table.
+    tolerance: Largest deviation of a pixel that shows it, m for the table, a share of the depth for other planes.
+    """
+
+    layer: int
+    plane: F64 | None
+    above_m: float
+    tolerance: float
+
+    @classmethod
+    def make(cls, layer: int, planes: list[F64], camera: Camera, table: Table) -> Surface:
+        o = camera.T_base_camera[:3, 3]
+        above = float(o[2] - table.a * o[0] - table.b * o[1] - table.c)
+        if layer == TABLE:
+            return cls(layer, inverse_depth_plane(camera, table), above, table_tolerance_m(table))
+        return cls(layer, None if layer == LOOSE else planes[layer - 1], above, TOLERANCE)
+
+    def seen(self, grid: Grid, frame: RgbdFrame, height_m: F32, open_: U8) -> tuple[F32, U8]:
+        """Deviation from the surface (h, w) in a window, and the open pixels that show it.
+
+        The deviation of the table is its height; of other planes 1 - z / z_plane; of what has no plane its inverse
+        depth.
+        """
+        height, depth = height_m[grid.window], frame.depth_m[grid.window]
+        if self.layer == TABLE:
+            return height, _within(height, self.tolerance) & open_
+        if self.plane is None:
+            with np.errstate(divide="ignore"):
+                loose = valid_depth(depth) & cv2.bitwise_not(_within(height, self.tolerance))
+                return np.asarray(1 / depth, dtype=np.float32), np.asarray(loose & open_, dtype=np.uint8)
+        rows, columns = grid.window
+        a, b, c = self.plane
+        u, v = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
+        inverse = (a * u).astype(np.float32) + (b * v + c).astype(np.float32)[:, None]
+        deviation = 1 - depth * inverse
+        return deviation, _within(deviation, self.tolerance) & open_
+
+    def depth(self, deviation: F32, u: F32, v: F32, far_m: float) -> F32:
+        """(N,) depth at pixels, given the deviation there; ``far_m`` where the plane is further or not met at all."""
+        if self.plane is None:
+            inverse, share = deviation, np.float32(1)
+        else:
+            a, b, c = self.plane.astype(np.float32)
+            inverse = a * u + b * v + c
+            share = 1 - deviation / np.float32(self.above_m if self.layer == TABLE else 1)
+        met = inverse * far_m > 1
+        return np.where(met, share / np.where(met, inverse, np.float32(1)), np.float32(far_m)).astype(np.float32)
+
+
+def _within(values: F32, limit: float) -> U8:
+    return np.asarray(cv2.inRange(values, -limit, limit), dtype=np.uint8)  # type: ignore[call-overload]
