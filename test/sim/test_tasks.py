@@ -85,7 +85,7 @@ def test_buttons_are_asked_for_in_a_spoken_order() -> None:
         ("pick_plase", 0, -1, "Did you mean 'pick_place'?"),
         ("", 0, -1, "Valid: pick_place, push_buttons, stack_cube."),
         ("pick_place", -1, -1, "seed: wanted 0 or more, got -1."),
-        ("pick_place", 0, 12, "distractors: wanted -1"),
+        ("pick_place", 0, 13, "distractors: wanted -1"),
         ("pick_place", 0, -2, "distractors: wanted -1"),
     ],
 )

@@ -15,8 +15,8 @@ TASKS: dict[str, Layout] = {
     "push_buttons": push_buttons.layout,
 }
 
-MAX_DISTRACTORS = 11
-"""Twelve things on the table with the one that every task asks for."""
+MAX_DISTRACTORS = 12
+"""As many fit beside what a task asks for, with less room between them."""
 
 __all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
 

@@ -1,0 +1,174 @@
+"""CPU milliseconds of the guidance per stage, for a new plan and between plans, and how they grow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from rich.progress import track
+
+from benchmarks.guidance.decisions import visible_plan
+from benchmarks.guidance.given import GivenMasks
+from benchmarks.guidance.scenes import Setup, View, make_cell, views
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.tables import fit_table
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.inpaint import FillConfig, Filler
+from stvla_ros.perception.overlay import draw_trace
+from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
+
+SIZES = ((256, 256), (640, 480), (1280, 720))
+REMOVED = (3, 6, 12)
+USUAL = 6
+STAGES = ("lift", "cloud", "tube", "table", "fill, first", "fill, again", "overlay", "Telea")
+WHOLE = ("new plan", "between plans", "geometric masks")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is timed: image size, how many objects are removed, and how many of them stand at the table's edge."""
+
+    size: tuple[int, int]
+    removed: int
+    bottles: int = 0
+
+    @property
+    def camera(self) -> CameraConfig:
+        return CameraConfig(width_px=self.size[0], height_px=self.size[1])
+
+
+@dataclass
+class Clock:
+    """CPU milliseconds per name."""
+
+    ms: dict[str, list[float]] = field(default_factory=dict)
+
+    def __call__(self, name: str, work: Callable[..., T], *given: Any) -> T:
+        start = time.process_time()
+        result = work(*given)
+        self.ms.setdefault(name, []).append(1e3 * (time.process_time() - start))
+        return result
+
+    def median(self, name: str) -> float:
+        return float(np.median(self.ms[name]))
+
+    def summary(self) -> dict[str, Any]:
+        out = {
+            name: {"median": round(self.median(name), 2), "p95": round(float(np.percentile(v, 95)), 2)}
+            for name, v in self.ms.items()
+        }
+        telea = self.median("Telea")
+        ratios = {name: round(self.median(name) / telea, 3) for name in (*WHOLE, "fill, first", "fill, again")}
+        rates = {name: round(1e3 / self.median(name), 1) for name in WHOLE}
+        return {"ms": out, "times_telea": ratios, "hz": rates}
+
+
+def measure(scenes: int = 3, frames: int = 8) -> dict[str, Any]:
+    """Figures per image size with six removed objects, per number of removed objects at 640x480, and exponents.
+
+    Args:
+        scenes: Scenes per size and number.
+        frames: Noisy images of each scene; every one is timed as the first of a new plan, and again in their order.
+    """
+    cv2.setNumThreads(1)
+    jobs = {f"{w}x{h}": Job((w, h), USUAL) for w, h in SIZES}
+    jobs |= {f"{n} removed": Job((640, 480), n) for n in REMOVED if n != USUAL}
+    jobs["one at the table's edge"] = Job((640, 480), USUAL, 1)
+    clocks = {name: _clocked(job, scenes, frames) for name, job in track(jobs.items(), "speed", transient=True)}
+    by_pixels = {w * h: clocks[f"{w}x{h}"] for w, h in SIZES}
+    by_count = {n: clocks["640x480" if n == USUAL else f"{n} removed"] for n in REMOVED}
+    return {
+        "jobs": {name: clock.summary() for name, clock in clocks.items()},
+        "exponent_pixels": {name: exponent(by_pixels, name) for name in WHOLE},
+        "exponent_objects": {name: exponent(by_count, name) for name in WHOLE},
+    }
+
+
+def exponent(clocks: dict[int, Clock], name: str) -> float:
+    """Slope of log time over log size: 1 is linear."""
+    x, y = np.log(list(clocks)), np.log([clock.median(name) for clock in clocks.values()])
+    return round(float(np.polyfit(x, y, 1)[0]), 3)
+
+
+def _clocked(job: Job, scenes: int, frames: int) -> Clock:
+    clock, cell, found = Clock(), make_cell(), 0
+    try:
+        for seed in range(1000):
+            setup = Setup(seed, "pick_place", job.removed - job.bottles, job.camera, "home", 0.0, 0.2, job.bottles)
+            view = next(views(cell, setup, (True,)))
+            plan, segments = visible_plan(view), view.true_segments()
+            if plan is None or len(_sorted(view, plan, segments).removed) != job.removed:
+                continue
+            time_view(Clock() if found == 0 else clock, view, plan, segments, frames)  # the first warms up
+            found += 1
+            if found > scenes:
+                break
+    finally:
+        cell.close()
+    return clock
+
+
+def _sorted(view: View, plan: TracePlan, segments: Segments) -> Relevance:
+    config = GuideConfig()
+    trace = SpatialGuide(GivenMasks(segments), config).lift(plan, view.frame)
+    return relevant(trace, segments, cloud(view.frame), config.tube_radius_m, config.end_radius_m)
+
+
+def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, frames: int) -> None:
+    """Time one still scene on so many noisy images."""
+    images = noisy_images(view, frames)
+    given, geometric = GivenMasks(segments), GeometricSegmenter(GeometricConfig())
+    for image in images:
+        clock("new plan", _new_plan, SpatialGuide(given, GuideConfig()), plan, image, view.robot)
+        clock("geometric masks", geometric.segment, image, view.robot)
+    guide = SpatialGuide(given, GuideConfig())
+    trace = guide.lift(plan, images[0])
+    guide.guide(trace, images[0], view.robot)
+    for image in images[1:]:
+        clock("between plans", guide.guide, trace, image, view.robot)
+    time_stages(clock, images, plan, segments)
+
+
+def _new_plan(guide: SpatialGuide, plan: TracePlan, image: RgbdFrame, robot: RobotState) -> None:
+    guide.guide(guide.lift(plan, image), image, robot)
+
+
+def noisy_images(view: View, count: int) -> list[RgbdFrame]:
+    """A still scene at different times: the same image with other noise."""
+    sensor = Sensor(SensorConfig(enabled=True), float(view.frame.camera.K[0, 0]), view.setup.index)
+    stamps = [view.frame.stamp_ns + i * 33_000_000 for i in range(count)]
+    return [RgbdFrame(*sensor(view.ideal.rgb, view.ideal.depth_m, t), view.frame.camera, t) for t in stamps]
+
+
+def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments: Segments) -> None:
+    """One stage after the other, as the guide runs them."""
+    config, going_on = GuideConfig(), Filler(FillConfig())
+    guide = SpatialGuide(GivenMasks(segments), config)
+    for i, image in enumerate(images):
+        trace = clock("lift", guide.lift, plan, image)
+        points = clock("cloud", cloud, image)
+        found = clock("tube", relevant, trace, segments, points, config.tube_radius_m, config.end_radius_m)
+        remove, keep = np.isin(segments.labels, found.removed), np.isin(segments.labels, (-1, *found.kept))
+        table = clock("table", fit_table, np.where(segments.labels == 0, points, np.float32(np.nan)))
+        hole = image, remove, keep, table, table.height(points)
+        filled = clock("fill, first", Filler(FillConfig()).fill, *hole)
+        clock("fill, again" if i else "warm-up", going_on.fill, *hole)
+        clock("overlay", draw_trace, filled.rgb, trace, image.camera)
+        clock("Telea", telea, image, filled.hidden)
+
+
+def telea(frame: RgbdFrame, hidden: Bool) -> None:
+    """Colour and depth by OpenCV, one after the other."""
+    mask = hidden.astype(np.uint8)
+    cv2.inpaint(frame.rgb, mask, 3, cv2.INPAINT_TELEA)
+    millimetres = np.nan_to_num(frame.depth_m * 1000, nan=0.0).clip(0, 65535).astype(np.uint16)
+    cv2.inpaint(millimetres, mask, 3, cv2.INPAINT_TELEA)
