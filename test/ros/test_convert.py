@@ -33,6 +33,9 @@ def assert_same(a: Any, b: Any, where: str = "") -> None:
     if dataclasses.is_dataclass(a):
         for field in dataclasses.fields(a):
             assert_same(getattr(a, field.name), getattr(b, field.name), f"{where}.{field.name}")
+    elif isinstance(a, tuple) and len(a) == len(b):
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{where}[{i}]")
     elif isinstance(a, np.ndarray) and a.shape == (4, 4):
         np.testing.assert_allclose(a, b, atol=1e-12, err_msg=where)
     elif isinstance(a, np.ndarray):

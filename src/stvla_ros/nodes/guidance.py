@@ -1,6 +1,7 @@
-"""Lifter and masker as a node: each new plan is lifted once, then frames are cleaned with it.
+"""Lifter and masker as a node: each new plan is lifted once, then every camera frame is cleaned with it.
 
-A frame is cleaned at once when a policy asks for it, and at a low rate while somebody watches.
+Only the newest frame counts: what arrives while one is being cleaned replaces what waits, so that late frames are dropped
+and never queued. A policy that waits for guidance on an older plan is served in between.
 """
 
 from __future__ import annotations
@@ -34,11 +35,12 @@ from stvla_ros.ros.convert import (
     trace_to_msg,
 )
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.markers import path_markers
+from stvla_ros.ros.markers import guidance_markers, path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.types import RgbdFrame, Trace3d, TracePlan
+from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
 
 KEPT_PLANS = 8
 KEPT_IMAGES = 4
@@ -52,10 +54,11 @@ class GuidanceConfig(GuideConfig):
 
     segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
     max_rate_hz: float = param(
-        2.0, "frames cleaned per second while somebody watches and no policy waits", ge=0.1, le=30.0
+        30.0, "frames cleaned per second at most; the camera's rate where that is lower", ge=0.1, le=120.0
     )
+    marker_rate_hz: float = param(5.0, "markers per second at most, while somebody watches", ge=0.1, le=30.0)
     idle_s: float = param(
-        60.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
+        20.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
     )
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
@@ -88,8 +91,11 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._plans: OrderedDict[str, Trace3d | StageError] = OrderedDict()
         self._current: TracePlan | None = None
         self._active_until = 0.0
-        self._next_preview = 0.0
+        self._next_frame = self._next_markers = 0.0  # monotonic
         self._done_stamp_ns = 0
+        self._arrived = self._cleaned = 0  # frames while a plan was in use
+        self._latency, self._age = Rolling(), Rolling()
+        self._notes: tuple[str, ...] = ()
         self._ending = False
         self._frames = RgbdReceiver(self, config.camera, self._frame_arrived)
         self._joints = JointStates(self, config.joint_states)
@@ -133,9 +139,9 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._inbox.notify()
 
     def _frame_arrived(self, stamp_ns: int) -> None:
-        if self._requests or self._watched():
-            with self._inbox:
-                self._inbox.notify()
+        with self._inbox:
+            self._arrived += self._in_use()
+            self._inbox.notify()
 
     # --- the worker -----------------------------------------------------------------------------------------------
 
@@ -144,15 +150,15 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             with self._inbox:
                 plans, self._new_plans = self._new_plans, []
                 request = None if plans else self._next_request()
-                preview = not plans and request is None and self._preview_due()
-                if not plans and request is None and not preview:
+                due = not plans and request is None and self._frame_due()
+                if not plans and request is None and not due:
                     self._inbox.wait(0.1)
                     continue
             for plan in plans:
                 self._take_plan(plan)
             if request is not None:
                 self._answer(request)
-            elif preview and self._current is not None:
+            elif due and self._current is not None:
                 self._clean(self._current.plan_id, 0)
 
     def _next_request(self) -> _Request | None:
@@ -164,20 +170,15 @@ class GuidanceNode(StageNode[GuidanceConfig]):
                 return self._requests.pop(request.plan_id)
         return None
 
-    def _preview_due(self) -> bool:
-        now = time.monotonic()
-        return (
-            self._current is not None
-            and now < self._active_until
-            and now >= self._next_preview
-            and self._frames.stamp_ns > self._done_stamp_ns
-            and isinstance(self._plans.get(self._current.plan_id), Trace3d)
-            and self._watched()
-        )
+    def _in_use(self) -> bool:
+        """A plan was lifted, and was asked for not long ago."""
+        current = self._current
+        lifted = current is not None and isinstance(self._plans.get(current.plan_id), Trace3d)
+        return lifted and time.monotonic() < self._active_until
 
-    def _watched(self) -> bool:
-        """Somebody looks: the overlay has a subscriber, or the guidance one besides the policy."""
-        return bool(self._overlay_out.get_subscription_count()) or self._guidance_out.get_subscription_count() > 1
+    def _frame_due(self) -> bool:
+        new = self._frames.stamp_ns > self._done_stamp_ns
+        return new and time.monotonic() >= self._next_frame and self._in_use()
 
     def _take_plan(self, plan: TracePlan) -> None:
         """Lift a plan and tell the result, whatever it is: somebody waits for it."""
@@ -199,9 +200,10 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._trace_out.publish(failed_trace_msg(plan, failure))
             return
         self._keep(plan.plan_id, trace)
-        self._next_preview = 0.0
+        self._next_frame = self._next_markers = 0.0
         self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns))
         self._markers_out.publish(path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns))
+        self._tell(trace.notes)
 
     def _image_of(self, plan: TracePlan) -> RgbdFrame:
         """The image that a plan was drawn on. Raises StageError STALE_IMAGE."""
@@ -240,8 +242,9 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _clean(self, plan_id: str, not_before_ns: int) -> None:
         """Clean the newest frame with a plan's path and publish it, or why it cannot be."""
-        self._next_preview = time.monotonic() + 1.0 / self.config.max_rate_hz
+        self._next_frame = time.monotonic() + 1.0 / self.config.max_rate_hz
         self._done_stamp_ns = self._frames.stamp_ns
+        start = time.perf_counter()
         try:
             trace = self._plans[plan_id]
             if isinstance(trace, StageError):
@@ -250,24 +253,48 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             robot = self._joints.at(frame.stamp_ns)
             guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
         except StageError as error:
-            self._fail(plan_id, error, not_before_ns)
+            self._fail(plan_id, error, max(not_before_ns, self._done_stamp_ns))
         except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
             self._defect(error)
             sentence = "A defect while cleaning a frame; see the log of 'guidance'."
-            self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), not_before_ns)
+            self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), max(not_before_ns, self._done_stamp_ns))
         else:
-            message = guidance_to_msg(guidance)
-            self._guidance_out.publish(message)
-            if self._overlay_out.get_subscription_count():
-                self._overlay_out.publish(message.overlay)
+            self._publish(guidance)
+            self._latency.add(1e3 * (time.perf_counter() - start))
+            self._age.add((self.now_ns() - frame.stamp_ns) / 1e6)
 
-    def _fail(self, plan_id: str, error: StageError, not_before_ns: int) -> None:
-        """A failure carries the stamp that was asked for, so that it answers this request and no other."""
-        self._guidance_out.publish(failed_guidance_msg(plan_id, error, not_before_ns))
+    def _publish(self, guidance: Guidance) -> None:
+        message = guidance_to_msg(guidance)
+        self._guidance_out.publish(message)
+        self._cleaned += 1
+        self._tell(guidance.notes)
+        if self._overlay_out.get_subscription_count():
+            self._overlay_out.publish(message.overlay)
+        if time.monotonic() >= self._next_markers and self._markers_out.get_subscription_count():
+            self._next_markers = time.monotonic() + 1.0 / self.config.marker_rate_hz
+            self._markers_out.publish(guidance_markers(guidance))
+
+    def _tell(self, notes: tuple[str, ...]) -> None:
+        """Log what is new."""
+        for note in notes:
+            if note not in self._notes:
+                self.get_logger().warning(note)
+        self._notes = notes
+
+    def _fail(self, plan_id: str, error: StageError, stamp_ns: int) -> None:
+        """A failure carries the stamp of its image, or where none is young enough, the one that was asked for."""
+        self._guidance_out.publish(failed_guidance_msg(plan_id, error, stamp_ns))
 
     def ages(self) -> dict[str, str]:
-        """Ages of image and arm state."""
-        return {"image age [s]": f"{self._frames.age_s():.2f}", "joint state age [s]": f"{self._joints.age_s():.2f}"}
+        """Ages of image and arm state, and how well the node keeps up with the camera."""
+        return {
+            "image age [s]": f"{self._frames.age_s():.2f}",
+            "joint state age [s]": f"{self._joints.age_s():.2f}",
+            "guidance latency p50 / p95 [ms]": str(self._latency),
+            "guidance age when sent p50 / p95 [ms]": str(self._age),
+            "frames cleaned / arrived": f"{self._cleaned} / {self._arrived}",
+            "notes": " ".join(self._notes),
+        }
 
     def close(self, timeout_s: float) -> bool:
         """End the worker."""

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any
 
 from stvla_msgs.action import PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
@@ -48,18 +47,16 @@ class PolicyNode(StageNode[PolicyConfig]):
         self._joints = JointStates(self, self.config.joint_states)
         self._arrived = threading.Condition()
         self._guidance: OrderedDict[str, GuidanceMsg] = OrderedDict()
-        self._failures: OrderedDict[tuple[str, int], GuidanceMsg] = OrderedDict()
         self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE_BEST_EFFORT)
         self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
         self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
 
     def _receive(self, message: GuidanceMsg) -> None:
-        plan_id = message.trace.plan_id
         with self._arrived:
-            if message.outcome.code == OutcomeCode.OK:
-                _keep(self._guidance, plan_id, message)
-            else:
-                _keep(self._failures, (plan_id, time_to_ns(message.header.stamp)), message)
+            self._guidance[message.trace.plan_id] = message
+            self._guidance.move_to_end(message.trace.plan_id)
+            while len(self._guidance) > KEPT_PLANS:
+                self._guidance.popitem(last=False)
             self._arrived.notify_all()
 
     def _predict(self, job: Job) -> PredictKeypose.Result:
@@ -99,11 +96,10 @@ class PolicyNode(StageNode[PolicyConfig]):
         return guidance_from_msg(message)
 
     def _answer(self, plan_id: str, oldest_ns: int) -> GuidanceMsg | None:
-        """Guidance that is young enough, or the failure of exactly this request."""
+        """The newest guidance on a plan, or why there is none, if that is young enough."""
         message = self._guidance.get(plan_id)
-        if message is not None and time_to_ns(message.header.stamp) >= oldest_ns:
-            return message
-        return self._failures.get((plan_id, oldest_ns))
+        young = message is not None and time_to_ns(message.header.stamp) >= oldest_ns
+        return message if young else None
 
     def _wake(self) -> None:
         with self._arrived:
@@ -118,14 +114,6 @@ class PolicyNode(StageNode[PolicyConfig]):
     def ages(self) -> dict[str, str]:
         """Age of the arm state."""
         return {"joint state age [s]": f"{self._joints.age_s():.2f}"}
-
-
-def _keep(messages: OrderedDict[Any, GuidanceMsg], key: Any, message: GuidanceMsg) -> None:
-    """Newest last; only a few are kept."""
-    messages[key] = message
-    messages.move_to_end(key)
-    while len(messages) > KEPT_PLANS:
-        messages.popitem(last=False)
 
 
 def main() -> int:

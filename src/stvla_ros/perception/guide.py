@@ -13,7 +13,7 @@ from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.following import PathFollower
-from stvla_ros.perception.inpaint import fill
+from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
@@ -39,7 +39,7 @@ class GuideConfig:
     end_radius_m: float = param(0.10, "reach of the end rule (paper 3.3.2: 10 cm) [m]", ge=0.0, le=0.5)
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
     lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
-    feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
+    fill: FillConfig = param(FillConfig(), "filling of what is painted out")  # noqa: RUF009
     tracker: TrackerConfig = param(TrackerConfig(), "instance ids over time")  # noqa: RUF009
 
 
@@ -60,6 +60,7 @@ class SpatialGuide:
     def reset(self) -> None:
         """Forget the frames seen so far."""
         self._tracker = InstanceTracker(self._config.tracker)
+        self._filler = Filler(self._config.fill)
         self._followed: OrderedDict[str, PathFollower] = OrderedDict()
 
     def lift(self, plan: TracePlan, frame: RgbdFrame) -> Trace3d:
@@ -105,7 +106,7 @@ class SpatialGuide:
         fate[[0, *(i + 1 for i in relevance.kept)]] = 1
         fate[[i + 1 for i in relevance.removed]] = 2
         fate_px = fate[segments.labels + 1]
-        filled = fill(frame, fate_px == 2, fate_px == 1, table, table.height(points_m), self._config.feather_px)
+        filled = self._filler.fill(frame, fate_px == 2, fate_px == 1, table, table.height(points_m))
         return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns)
 
     def _guidance(

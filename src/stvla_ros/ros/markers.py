@@ -1,4 +1,4 @@
-"""The 3D path and its tube for RViz."""
+"""The 3D path, its tube, and what it keeps and removes, for RViz."""
 
 from __future__ import annotations
 
@@ -6,29 +6,62 @@ from geometry_msgs.msg import Point, Pose, Vector3
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
+from stvla_ros.geometry.paths import arc_length
 from stvla_ros.ros.convert import BASE_FRAME, header
-from stvla_ros.types import DepthSource, Trace3d
+from stvla_ros.types import DepthSource, Guidance, Instance, Trace3d
 
 LINE_M = 0.006
+KEPT = ColorRGBA(r=0.1, g=0.8, b=0.2, a=0.35)
+REMOVED = ColorRGBA(r=0.9, g=0.2, b=0.1, a=0.35)
+DONE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.4)
 
 
-def path_markers(trace: Trace3d, tube_radius_m: float, stamp_ns: int, base_frame: str = BASE_FRAME) -> MarkerArray:
-    """A line from start (red) to goal (blue) and the balls whose union is the tube."""
-    used = trace.source != DepthSource.INVALID
-    points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in trace.xyz_m[used]]
+def path_markers(
+    trace: Trace3d, tube_radius_m: float, stamp_ns: int, progress_m: float = 0.0, base_frame: str = BASE_FRAME
+) -> MarkerArray:
+    """A line from start (red) to goal (blue), grey where the tool has been, and the balls whose union is the tube."""
+    xyz = trace.xyz_m[trace.source != DepthSource.INVALID]
+    points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in xyz]
     share = [i / max(1, len(points) - 1) for i in range(len(points))]
-    line = _marker(Marker.LINE_STRIP, 0, LINE_M, stamp_ns, base_frame)
-    line.colors = [ColorRGBA(r=1.0 - s, g=0.1, b=s, a=1.0) for s in share]
-    tube = _marker(Marker.SPHERE_LIST, 1, 2 * tube_radius_m, stamp_ns, base_frame)
+    line = _marker(Marker.LINE_STRIP, "path", 0, LINE_M, stamp_ns, base_frame)
+    ahead = arc_length(xyz) >= progress_m
+    line.colors = [
+        ColorRGBA(r=1.0 - s, g=0.1, b=s, a=1.0) if new else DONE for s, new in zip(share, ahead, strict=True)
+    ]
+    tube = _marker(Marker.SPHERE_LIST, "tube", 0, 2 * tube_radius_m, stamp_ns, base_frame)
     tube.color = ColorRGBA(r=0.2, g=0.8, b=0.4, a=0.15)
     line.points = tube.points = points
     return MarkerArray(markers=[line, tube])
 
 
-def _marker(kind: int, number: int, size_m: float, stamp_ns: int, base_frame: str) -> Marker:
+def guidance_markers(guidance: Guidance, base_frame: str = BASE_FRAME) -> MarkerArray:
+    """:func:`path_markers`, and a box with its id around each instance: green kept, red removed."""
+    stamp_ns = guidance.frame.stamp_ns
+    array = path_markers(guidance.trace, guidance.tube_radius_m, stamp_ns, guidance.progress_m, base_frame)
+    for namespace in ("instances", "ids"):
+        wipe = _marker(Marker.CUBE, namespace, 0, 0.0, stamp_ns, base_frame)
+        wipe.action = Marker.DELETEALL
+        array.markers.append(wipe)
+    for instance in guidance.instances:
+        array.markers += _instance_markers(instance, instance.id in guidance.kept_ids, stamp_ns, base_frame)
+    return array
+
+
+def _instance_markers(instance: Instance, kept: bool, stamp_ns: int, base_frame: str) -> list[Marker]:
+    (x, y, z), (dx, dy, dz) = instance.centre_m.tolist(), (instance.size_m + 0.002).tolist()
+    box = _marker(Marker.CUBE, "instances", instance.id, 1.0, stamp_ns, base_frame)
+    box.pose.position = Point(x=x, y=y, z=z)
+    box.scale, box.color = Vector3(x=dx, y=dy, z=dz), KEPT if kept else REMOVED
+    name = _marker(Marker.TEXT_VIEW_FACING, "ids", instance.id, 0.025, stamp_ns, base_frame)
+    name.pose.position = Point(x=x, y=y, z=z + dz / 2 + 0.02)
+    name.text = str(instance.id)
+    return [box, name]
+
+
+def _marker(kind: int, namespace: str, number: int, size_m: float, stamp_ns: int, base_frame: str) -> Marker:
     return Marker(
         header=header(stamp_ns, base_frame),
-        ns="stvla",
+        ns=namespace,
         id=number,
         type=kind,
         action=Marker.ADD,

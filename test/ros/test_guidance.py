@@ -1,0 +1,96 @@
+"""The guidance node at camera rate: every frame counts or is dropped, markers and diagnostics tell what it does."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from diagnostic_msgs.msg import DiagnosticArray
+from ros.brain_bench import BrainBench, record_scene, wait
+from stvla_msgs.msg import Outcome as OutcomeMsg
+from visualization_msgs.msg import Marker, MarkerArray
+
+from stvla_ros.ros import convert, qos
+from stvla_ros.ros.markers import guidance_markers
+from stvla_ros.ros.rolling import Rolling
+from stvla_ros.types import Guidance, Instance, Trace3d
+
+
+@pytest.fixture
+def bench(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainBench:
+    bench = BrainBench(ros, start)
+    bench.folder = record_scene(tmp_path / "recording")
+    return bench
+
+
+def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench) -> None:
+    """The camera is faster than the node may be: guidance stays fresh all the same."""
+    markers: list[MarkerArray] = []
+    diagnostics: list[DiagnosticArray] = []
+    bench.node.create_subscription(MarkerArray, "stvla/markers", markers.append, qos.LATCHED)
+    bench.node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, qos.EVENT)
+    bench.start(
+        "camera", "planner", "guidance",
+        camera__path=str(bench.folder), camera__rate_hz="20.0", guidance__max_rate_hz="8.0",
+    )  # fmt: skip
+    plan = bench.plan()
+    assert plan.outcome.code == OutcomeMsg.OK, plan.outcome.sentence
+    wait(lambda: bench.guidance)
+    start, first = time.monotonic(), len(bench.guidance)
+    wait(lambda: len(bench.guidance) >= first + 12)
+    rate = 12 / (time.monotonic() - start)
+    assert 1.5 < rate < 9.0
+
+    stamps = [convert.time_to_ns(m.header.stamp) for m in bench.guidance]
+    assert all(a < b for a, b in itertools.pairwise(stamps))
+    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan.plan_id}
+    guidance = convert.guidance_from_msg(bench.guidance[-1])
+    assert {i.id for i in guidance.instances} == {*guidance.kept_ids, *guidance.removed_ids}
+    assert guidance.removed_ids
+
+    def seen(key: str) -> str:
+        values = [
+            v.value for d in diagnostics for s in d.status if "guidance" in s.name for v in s.values if v.key == key
+        ]
+        return values[-1] if values else ""
+
+    wait(lambda: "/" in seen("guidance age when sent p50 / p95 [ms]"))
+    wait(lambda: int(seen("frames cleaned / arrived").split(" / ")[0]) >= 8)
+    cleaned, arrived = map(int, seen("frames cleaned / arrived").split(" / "))
+    assert cleaned < arrived
+    wait(lambda: any(len(array.markers) > 4 for array in markers))
+    kinds = {m.ns for m in next(a for a in reversed(markers) if len(a.markers) > 4).markers}
+    assert kinds == {"path", "tube", "instances", "ids"}
+
+
+def test_markers_show_what_is_kept_what_is_removed_and_what_is_done() -> None:
+    from tabletop import Scene
+
+    frame, _ = Scene().render(stamp_ns=3_000_000_007)
+    trace = Trace3d(np.array([[0.4, 0, 0], [0.4, 0, 0.2], [0.5, 0, 0.2]], np.float32), np.full(3, 2, np.uint8), "p", "")
+    things = tuple(Instance(i, np.array([0.1 * i, 0.2, 0.3]), np.array([0.04, 0.05, 0.06])) for i in (2, 5))
+    array = guidance_markers(Guidance(trace, 0.05, (2,), (5,), frame, frame.rgb, things, progress_m=0.2))
+    boxes = {m.id: m for m in array.markers if m.ns == "instances" and m.action == Marker.ADD}
+    assert boxes.keys() == {2, 5}
+    assert boxes[2].color.g > boxes[2].color.r
+    assert boxes[5].color.r > boxes[5].color.g
+    assert (boxes[5].pose.position.x, boxes[5].scale.z) == pytest.approx((0.5, 0.062))
+    wiped = next(i for i, m in enumerate(array.markers) if m.action == Marker.DELETEALL)
+    assert wiped < next(i for i, m in enumerate(array.markers) if m.ns == "instances" and m.action == Marker.ADD)
+    line = next(m for m in array.markers if m.ns == "path")
+    assert [c.r == c.g == c.b for c in line.colors] == [True, False, False]
+    tube = next(m for m in array.markers if m.ns == "tube")
+    assert (len(tube.points), tube.scale.x) == (3, pytest.approx(0.1))
+
+
+def test_rolling_figures() -> None:
+    rolling = Rolling(3)
+    assert str(rolling) == ""
+    for value in (1000.0, 1.0, 2.0, 3.0):
+        rolling.add(value)
+    assert str(rolling) == "2.0 / 2.9"
