@@ -81,7 +81,7 @@ class SpatialGuide:
         points = cloud(frame)
         segments = self._tracker.update(self._segmenter.segment(frame, robot), frame, points, robot)
         relevance = follower.relevance(segments, self._tracker.instances, points)
-        table = fit_table(np.where(segments.labels == 0, points, np.float32(np.nan)))
+        table = _table(segments, points)
         notes = follower.check(frame, segments, relevance, points, table.noise_m)
         if not relevance.kept and not relevance.robot_inside:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
@@ -143,3 +143,10 @@ class SpatialGuide:
             f"Nothing lies within {self._config.tube_radius_m * 100:.0f} cm of the path from ({x:.2f}, {y:.2f}, {z:.2f}) m; "
             f"{len(segments.ids)} instances lie elsewhere: plan again on a fresh image."
         )
+
+
+def _table(segments: Segments, points_m: F32) -> Table:
+    """The plane under what is neither thing nor robot; some 160 columns of points are plenty."""
+    step = max(segments.labels.shape[1] // 160, 1)
+    labels, points = segments.labels[::step, ::step], points_m[:, ::step, ::step]
+    return fit_table(np.where(labels == 0, points, np.float32(np.nan)))
