@@ -13,7 +13,7 @@ from stvla_ros.geometry.paths import arc_length
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.following import PathFollower, gone
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
-from stvla_ros.perception.tube import Relevance
+from stvla_ros.perception.tube import Relevance, TubeConfig
 from stvla_ros.types import Camera, RobotState, Segments, Trace3d
 
 CAMERA = front_camera(320, 240)
@@ -26,7 +26,10 @@ class Follow:
     """Tracker and follower on ray-cast frames with true masks."""
 
     def __init__(self, trace: Trace3d = TRACE, end_radius_m: float = 0.10) -> None:
-        self.tracker, self.follower = InstanceTracker(TrackerConfig()), PathFollower(trace, 0.05, end_radius_m)
+        self.tracker, self.follower = (
+            InstanceTracker(TrackerConfig()),
+            PathFollower(trace, TubeConfig(end_radius_m=end_radius_m, end_domain_m=end_radius_m)),
+        )
         self.frames = 0
 
     def __call__(
@@ -73,7 +76,7 @@ def test_a_thing_of_which_more_comes_to_light_is_decided_on_anew() -> None:
 
 
 def test_progress_goes_with_the_tool_and_never_back() -> None:
-    follower = PathFollower(TRACE, 0.05, 0.10)
+    follower = PathFollower(TRACE, TubeConfig())
     lengths = arc_length(PICK_TO_PLATE)
     follower.advance(tool_at(0.45, -0.22, 0.03))  # at the goal, before it ever was at the start
     assert follower.progress_m == 0.0
@@ -81,14 +84,14 @@ def test_progress_goes_with_the_tool_and_never_back() -> None:
         follower.advance(tool_at(*PICK_TO_PLATE[i]))
     assert follower.progress_m == pytest.approx(lengths[-1], abs=1e-4)
     for i, expected in ((3, 3), (5, 5), (2, 5)):
-        follower = follower if i != 3 else PathFollower(TRACE, 0.05, 0.10)
+        follower = follower if i != 3 else PathFollower(TRACE, TubeConfig())
         follower.advance(tool_at(*PICK_TO_PLATE[0]))
         follower.advance(tool_at(*PICK_TO_PLATE[i]))
         assert follower.progress_m == pytest.approx(lengths[expected], abs=1e-4)
 
 
 def test_progress_waits_while_the_tool_is_off_the_path() -> None:
-    follower = PathFollower(TRACE, 0.05, 0.10)
+    follower = PathFollower(TRACE, TubeConfig())
     follower.advance(tool_at(*PICK_TO_PLATE[1]))
     reached = follower.progress_m
     follower.advance(tool_at(0.2, 0.4, 0.5))

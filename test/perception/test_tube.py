@@ -56,6 +56,12 @@ def test_the_end_rule_adds_the_nearest_thing_within_reach() -> None:
     assert relevant(trace(LINE), segments, points, 0.05, 0.05).kept == ()
 
 
+def test_the_search_domain_may_reach_further_than_the_end_rules_radius() -> None:
+    segments, points = scene([np.array([[0.4, 0.45, 0.02]]), np.array([[0.4, 0.47, 0.02]])])
+    assert relevant(trace(LINE), segments, points, 0.05, 0.10).kept == ()
+    assert relevant(trace(LINE), segments, points, 0.05, 0.10, end_domain_m=0.2).kept == (1,)
+
+
 def test_the_end_rule_is_silent_where_a_kept_thing_is() -> None:
     segments, points = scene([np.array([[0.4, 0.32, 0.02]]), np.array([[0.4, 0.37, 0.02]])])
     assert relevant(trace(LINE), segments, points, 0.05, 0.10).kept == (1,)
@@ -67,6 +73,21 @@ def test_no_second_chance_at_the_start_while_the_robot_is_there() -> None:
     result = relevant(trace(LINE), Segments(labels, (1,)), points, 0.05, 0.10)
     assert result.kept == ()
     assert result.robot_inside
+
+
+def test_a_decision_of_before_turns_only_beyond_the_hysteresis() -> None:
+    def kept(gap_m: float, before: bool) -> bool:
+        segments, points = scene([np.array([[0.4 + gap_m, 0.0, 0.1]])])
+        return relevant(trace(LINE), segments, points, 0.05, 0.0, {1: before}, hysteresis_m=0.01).kept == (1,)
+
+    assert [kept(gap, True) for gap in (0.045, 0.055, 0.061)] == [True, True, False]
+    assert [kept(gap, False) for gap in (0.055, 0.045, 0.039)] == [False, False, True]
+
+
+def test_the_end_rule_stays_with_what_it_chose() -> None:
+    segments, points = scene([np.array([[0.4, 0.37, 0.02]]), np.array([[0.4, 0.372, 0.02]])])
+    assert relevant(trace(LINE), segments, points, 0.05, 0.10).kept == (1,)
+    assert relevant(trace(LINE), segments, points, 0.05, 0.10, {1: False, 2: True}).kept == (2,)
 
 
 def test_invalid_points_of_the_path_do_not_count() -> None:

@@ -10,7 +10,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project
 from stvla_ros.geometry.paths import arc_length, distance
 from stvla_ros.perception.tracking import gap
-from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
 from stvla_ros.types import F32, F64, Bool, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
 
 MOVED_M = 0.02
@@ -33,13 +33,12 @@ class PathFollower:
 
     Args:
         trace: The lifted path.
-        radius_m: Tube radius r.
-        end_radius_m: Reach of the end rule.
+        config: Settings of the tube.
     """
 
-    def __init__(self, trace: Trace3d, radius_m: float, end_radius_m: float) -> None:
+    def __init__(self, trace: Trace3d, config: TubeConfig) -> None:
         self.trace = trace
-        self._radii = radius_m, end_radius_m
+        self._config = config
         self._points = trace.xyz_m[trace.source != 0].astype(np.float64)
         self._lengths = arc_length(self._points)
         self._decided: dict[int, tuple[bool, Instance]] = {}
@@ -59,7 +58,16 @@ class PathFollower:
                 kept, tuple(i for i in segments.ids if not settled[i]), robot_inside=False
             )  # not looked at
         before = {i: kept for i, (kept, _) in self._decided.items()}
-        fresh = relevant(self.trace, segments, points_m, *self._radii, before)
+        fresh = relevant(
+            self.trace,
+            segments,
+            points_m,
+            self._config.tube_radius_m,
+            self._config.end_radius_m,
+            before,
+            self._config.hysteresis_m,
+            self._config.end_domain_m,
+        )
         keep = {i for i in segments.ids if settled.get(i, i in fresh.kept)}
         for i, instance in now.items():
             if i not in settled:
@@ -130,7 +138,7 @@ class PathFollower:
         for end, at in (("start", self._points[:1]), ("end", self._points[-1:])):
             away = {i: float(distance(points, at).min()) for i, points in clouds.items()}
             nearest = min(away, key=away.__getitem__, default=None)
-            if nearest is not None and away[nearest] <= self._radii[1]:
+            if nearest is not None and away[nearest] <= self._config.end_radius_m:
                 out[end] = clouds.pop(nearest)
         return out
 

@@ -17,7 +17,7 @@ from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
-from stvla_ros.perception.tube import Relevance
+from stvla_ros.perception.tube import Relevance, TubeConfig
 from stvla_ros.types import F32, Guidance, Instance, RgbdFrame, RobotState, Segments, Trace3d, TracePlan
 
 MODES = ("full", "mask_only", "off")
@@ -27,16 +27,12 @@ _FOLLOWED = 4
 
 
 @dataclass(frozen=True)
-class GuideConfig:
+class GuideConfig(TubeConfig):
     """Settings of the guide."""
 
     mode: str = param(
         "full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=MODES
     )
-    tube_radius_m: float = param(
-        0.05, "r (paper 3.3.2): instances nearer to the path than this stay [m]", ge=0.005, le=0.5
-    )
-    end_radius_m: float = param(0.10, "reach of the end rule (paper 3.3.2: 10 cm) [m]", ge=0.0, le=0.5)
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
     lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
     fill: FillConfig = param(FillConfig(), "filling of what is painted out")  # noqa: RUF009
@@ -91,7 +87,7 @@ class SpatialGuide:
     def _follower(self, trace: Trace3d) -> PathFollower:
         known = self._followed.get(trace.plan_id)
         if known is None or known.trace is not trace:
-            known = PathFollower(trace, self._config.tube_radius_m, self._config.end_radius_m)
+            known = PathFollower(trace, self._config)
             self._followed[trace.plan_id] = known
             while len(self._followed) > _FOLLOWED:
                 self._followed.popitem(last=False)

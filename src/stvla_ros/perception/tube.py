@@ -14,12 +14,26 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.config import param
 from stvla_ros.geometry.components import member_pixels
 from stvla_ros.geometry.paths import distance, simplify
 from stvla_ros.types import F32, F64, Segments, Trace3d
 
-HYSTERESIS_M = 0.01
-"""How much further from the tube's wall than r a decision of before must be to turn."""
+
+@dataclass(frozen=True)
+class TubeConfig:
+    """Settings of the tube (paper 3.3.2)."""
+
+    tube_radius_m: float = param(0.05, "r: instances nearer to the path than this stay [m]", ge=0.005, le=0.5)
+    end_radius_m: float = param(
+        0.10, "what is kept this close to an end of the path satisfies the end rule [m]", ge=0.0, le=0.5
+    )
+    end_domain_m: float = param(
+        0.10, "search domain of the end rule: else the nearest thing within it is kept [m]", ge=0.0, le=2.0
+    )
+    hysteresis_m: float = param(
+        0.01, "how far a thing must be beyond the tube's wall for its decision to turn [m]", ge=0.0, le=0.1
+    )
 
 
 @dataclass(frozen=True)
@@ -44,42 +58,45 @@ def relevant(
     radius_m: float,
     end_radius_m: float,
     before: Mapping[int, bool] | None = None,
+    hysteresis_m: float = 0.01,
+    end_domain_m: float | None = None,
 ) -> Relevance:
     """Sort the instances by the tube.
 
     Balls of ``radius_m`` all along the polyline, not at its points only, so that a coarse path has no gaps. Its ends
     get a second chance, since a trace may end short of the goal: when no kept instance lies within ``end_radius_m`` of an
-    end, the nearest instance that does is kept too (not at the start while the robot is there: then it holds the object).
+    end, the nearest instance of the search domain around that end is kept too (not at the start while the robot is there:
+    then it holds the object).
 
     Args:
         trace: The path P*.
         segments: Instances O_i of the frame.
         points_m: (3, H, W) cloud of the same frame in the base frame.
         radius_m: Tube radius r.
-        end_radius_m: Reach of the end rule.
-        before: Decisions of an earlier frame (True: kept), which turn only when the distance is off r by
-            :data:`HYSTERESIS_M` or more.
+        end_radius_m: What is kept within this distance of an end satisfies the end rule (paper: 10 cm).
+        before: Decisions of an earlier frame (True: kept).
+        hysteresis_m: A decision of before turns only where the distance is beyond r, or within it, by more than this.
+        end_domain_m: Radius of the search domain of the end rule; ``end_radius_m`` where None.
     """
+    domain_m = end_radius_m if end_domain_m is None else end_domain_m
     before = before or {}
+
+    def limit(radius_m: float, i: int) -> float:
+        return radius_m + hysteresis_m * {None: 0, True: 1, False: -1}[before.get(i)]
+
     line = simplify(trace.xyz_m[trace.source != 0].astype(np.float64))
     flat = points_m.reshape(3, -1)
     clouds = {i: _finite(flat[:, pixels]) for i, pixels in _members(segments).items()}
     robot = _finite(flat[:, np.flatnonzero(segments.labels.ravel() == -1)[::4]])
-    keep = {i for i, cloud in clouds.items() if least(cloud, line) <= _limit(radius_m, before.get(i))}
+    keep = {i for i, cloud in clouds.items() if least(cloud, line) <= limit(radius_m, i)}
     robot_inside = least(robot, line) <= radius_m
     at_start = least(robot, line[:1]) <= radius_m
     for end in (() if at_start else (line[:1],)) + (line[-1:],):
         to_end = {i: least(cloud, end) for i, cloud in clouds.items()}
-        within = {i: d for i, d in to_end.items() if d <= _limit(end_radius_m, before.get(i))}
-        if within and not keep & within.keys():
-            keep.add(min(within, key=lambda i: (not before.get(i, False), within[i])))
+        if not any(to_end[i] <= limit(end_radius_m, i) for i in keep):
+            near = [i for i, d in to_end.items() if d <= limit(domain_m, i)]
+            keep |= set(sorted(near, key=lambda i: (not before.get(i, False), to_end[i]))[:1])
     return Relevance(tuple(sorted(keep)), tuple(i for i in segments.ids if i not in keep), robot_inside)
-
-
-def _limit(radius_m: float, kept_before: bool | None) -> float:
-    if kept_before is None or radius_m == 0.0:
-        return radius_m
-    return radius_m + (HYSTERESIS_M if kept_before else -HYSTERESIS_M)
 
 
 def _members(segments: Segments) -> dict[int, npt.NDArray[np.intp]]:
