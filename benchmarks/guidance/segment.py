@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -196,12 +196,13 @@ def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, t
 
 def true_path(task: str, truth: Truth) -> Trace3d:
     """From the first object over the table to the second; down onto the first where it is pushed."""
-    start = truth.T_base_object[truth.names[0]][:3, 3] + [0.0, 0.0, 0.02]
+    up = np.array([0.0, 0.0, 1.0])
+    start = truth.T_base_object[truth.names[0]][:3, 3] + 0.02 * up
     if task == "push_buttons":
-        corners = np.array([start + [0.0, 0.0, 0.15], start + [0.0, 0.0, 0.015]])
+        corners = np.array([start + 0.15 * up, start + 0.015 * up])
     else:
-        end = truth.T_base_object[truth.names[1]][:3, 3] + [0.0, 0.0, 0.04]
-        corners = np.array([start, start + [0, 0, 0.15], end + [0, 0, 0.15], end])
+        end = truth.T_base_object[truth.names[1]][:3, 3] + 0.04 * up
+        corners = np.array([start, start + 0.15 * up, end + 0.15 * up, end])
     at = np.linspace(0.0, len(corners) - 1.0, 40)
     xyz = np.stack([np.interp(at, np.arange(len(corners)), corners[:, k]) for k in range(3)], axis=1)
     return Trace3d(xyz.astype(np.float32), np.ones(40, np.uint8), "truth", task)

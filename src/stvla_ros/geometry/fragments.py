@@ -15,14 +15,17 @@ the cap of a button. A merge only keeps a neighbour in sight; a wrong split pain
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import bounding_slices, member_pixels, renumber, sizes
-from stvla_ros.types import F32, I32, Bool
+from stvla_ros.geometry.components import bounding_slices, connected, renumber, sizes
+from stvla_ros.geometry.parts import pixel_classes
+from stvla_ros.types import F32, I32, U8, Bool
 
 LEAST_SHARE = 0.04
 """Smaller fragments, as a share of their region, are print."""
@@ -52,6 +55,7 @@ class Fragment:
     """A part of a region that has one colour.
 
     Attributes:
+        area_px: Its size.
         height_m: Heights above the table below which 5, 10, 50, 90 and 97 percent of it are.
         flat: It has a top face.
         compact: Share of its convex hull that it fills.
@@ -61,6 +65,7 @@ class Fragment:
         size_m: Long and short edge of the smallest rectangle around its footprint.
     """
 
+    area_px: int
     height_m: npt.NDArray[np.floating]
     flat: bool
     compact: float
@@ -74,52 +79,86 @@ class Fragment:
         return float(self.height_m[4])
 
 
-def merge_print(regions: I32, pieces: I32, points_m: F32, height_m: F32, noise_m: float) -> I32:
-    """Join the pieces of each region that are not things of their own.
+def split_colours(
+    regions: I32, rgb: U8, depth_m: F32, points_m: F32, height_m: F32, step_m: float, noise_m: float, least_px: int
+) -> I32:
+    """Regions divided where their colour changes and their shape says that things meet there.
 
     Args:
-        regions: (H, W) regions connected in depth, 0 is none.
-        pieces: (H, W) connected pieces of one colour, each within one region, 0 outside.
+        regions: (H, W) regions 1..n connected in depth, 0 is none.
+        rgb: (H, W, 3) image.
+        depth_m: (H, W) depth.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
+        step_m: Depth step at which a thing ends.
         noise_m: Standard deviation of the heights.
+        least_px: Smallest part.
 
     Returns:
-        (H, W) labels 1..n of things, 0 outside the regions.
+        (H, W) labels 1..m of things, 0 outside the regions.
     """
-    large, plain = _without_small(regions, pieces)
-    pairs = _seams(regions, large)
-    if not pairs:
-        return renumber(large, sizes(large) > 0)
-    members = member_pixels(large, int(large.max()))
-    fragments = {i: _describe(large, i, members[i - 1], points_m, height_m, plain) for i in {k for p in pairs for k in p}}
-    parent = np.arange(int(large.max()) + 1)
-    for (a, b), seam in sorted(pairs.items(), key=lambda item: -len(item[1])):
-        if not _apart(fragments[a], fragments[b], points_m.reshape(3, -1)[:, seam], noise_m):
+
+    def divide(own: Bool, window: tuple[slice, slice]) -> I32 | None:
+        area = int(own.sum())
+        if area < 2 * least_px:
+            return None
+        classes = np.zeros(own.shape, dtype=np.uint8)
+        classes[own] = pixel_classes(rgb[window][own], height_m[window][own], least_px)
+        if not classes.any():
+            return None
+        pieces = connected(own, depth_m[window], step_m, cv2.medianBlur(classes, 5))
+        return renumber(pieces, sizes(pieces) >= max(least_px, LEAST_SHARE * area))
+
+    return divided(regions, points_m, height_m, divide, lambda a, b, seam: not _apart(a, b, seam, noise_m))
+
+
+def divided(
+    regions: I32,
+    points_m: F32,
+    height_m: F32,
+    divide: Callable[[Bool, tuple[slice, slice]], I32 | None],
+    same: Callable[[Fragment, Fragment, F32], bool],
+) -> I32:
+    """Regions divided into pieces, but not between neighbours that are the same thing.
+
+    Args:
+        regions: (H, W) regions 1..n, 0 is none.
+        points_m: (3, H, W) points in the base frame.
+        height_m: (H, W) height above the table.
+        divide: Pieces 1..k of a region (0 goes to the nearest), given its mask and the window of the image that the
+            mask shows; None for one piece.
+        same: Judges two neighbours and the (3, N) points along the seam between them.
+
+    Returns:
+        (H, W) labels 1..m that fill the regions.
+    """
+    out, count = regions.copy(), int(regions.max(initial=0))
+    first_new = count + 1
+    for region, window in enumerate(find_objects(regions), start=1):
+        own = regions[window] == region
+        pieces = divide(own, window)
+        if pieces is None or pieces.max() < 2:
+            continue
+        parts = _joined(own, pieces, points_m[(slice(None), *window)], height_m[window], same)
+        for part in range(2, int(parts.max()) + 1):
+            count += 1
+            out[window][parts == part] = count
+    return renumber(out, sizes(out) > 0) if count >= first_new else regions
+
+
+def _joined(
+    own: Bool, pieces: I32, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
+) -> I32:
+    """(h, w) parts 1..n of one region."""
+    grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
+    plain = sizes(pieces)[1:] / sizes(grown)[1:]
+    known = [_describe(grown, i, points_m, height_m, float(p)) for i, p in enumerate(plain, start=1)]
+    parent = np.arange(len(known) + 1)
+    for (a, b), seam in sorted(_seams(grown).items(), key=lambda item: -len(item[1])):
+        if parent[a] != parent[b] and same(known[a - 1], known[b - 1], points_m.reshape(3, -1)[:, seam]):
             parent[parent == parent[b]] = parent[a]
-    merged = parent[large].astype(np.int32)
+    merged = parent[grown].astype(np.int32)
     return renumber(merged, sizes(merged) > 0)
-
-
-def _without_small(regions: I32, pieces: I32) -> tuple[I32, npt.NDArray[np.floating]]:
-    """Small pieces become part of the nearest large one of their region; also each piece's share of own colour."""
-    area, whole = sizes(pieces), sizes(regions)
-    region = np.zeros(len(area), dtype=np.int32)
-    region[pieces.ravel()] = regions.ravel()
-    large = area >= LEAST_SHARE * whole[region]
-    biggest = np.zeros(len(whole), dtype=np.int32)
-    order = np.argsort(area, kind="stable")
-    biggest[region[order]] = order  # the last one written is the largest
-    large[biggest] = True
-    large[0] = False
-    keep = large[pieces]
-    out = np.where(keep, pieces, 0).astype(np.int32)
-    rest = np.flatnonzero((pieces.ravel() > 0) & ~keep.ravel())
-    if len(rest):
-        near = nearest_label(out).ravel()[rest]
-        own = regions.ravel()[rest]
-        out.reshape(-1)[rest] = np.where(region[near] == own, near, biggest[own])
-    return out, area / np.maximum(np.bincount(out.ravel(), minlength=len(area)), 1)
 
 
 def nearest_label(labels: I32) -> I32:
@@ -133,41 +172,36 @@ def nearest_label(labels: I32) -> I32:
     return np.asarray(of_index[index], dtype=np.int32)
 
 
-def _seams(regions: I32, pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
-    """Flat indices of the pixels where two pieces of one region meet, by pair."""
-    index = np.arange(pieces.size).reshape(pieces.shape)
+def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
+    """Flat indices of the pixels where two pieces meet, by pair."""
+    width = pieces.shape[1]
     found = []
-    for a, b in (
-        ((slice(None), slice(1, None)), (slice(None), slice(None, -1))),
-        ((slice(1, None), slice(None)), (slice(None, -1), slice(None))),
-    ):
-        meet = (pieces[a] != pieces[b]) & (regions[a] == regions[b]) & (pieces[a] > 0) & (pieces[b] > 0)
-        first, second = pieces[a][meet], pieces[b][meet]
-        found.append(np.stack([np.minimum(first, second), np.maximum(first, second), index[a][meet]]))
+    for a, b, step in ((pieces[:, 1:], pieces[:, :-1], 1), (pieces[1:], pieces[:-1], 0)):
+        y, x = np.nonzero((a != b) & (a > 0) & (b > 0))
+        first, second = a[y, x], b[y, x]
+        at = y * width + x + 1 if step else (y + 1) * width + x
+        found.append(np.stack([np.minimum(first, second), np.maximum(first, second), at]))
     low, high, at = np.concatenate(found, axis=1)
-    key = low.astype(np.int64) * (int(pieces.max()) + 1) + high
+    key = low * (int(pieces.max()) + 1) + high
     return {(int(low[k][0]), int(high[k][0])): at[k] for k in (np.flatnonzero(key == v) for v in np.unique(key))}
 
 
-def _describe(
-    pieces: I32, label: int, pixels: npt.NDArray[np.intp], points_m: F32, height_m: F32, plain: npt.NDArray[np.floating]
-) -> Fragment:
-    rows, columns = np.divmod(pixels, pieces.shape[1])
-    window = (
-        slice(max(int(rows.min()) - 1, 0), int(rows.max()) + 2),
-        slice(max(int(columns.min()) - 1, 0), int(columns.max()) + 2),
-    )
-    own = pieces[window] == label
-    heights = height_m.ravel()[pixels]
-    quantiles = np.quantile(heights, [0.05, 0.1, 0.5, 0.9, 0.97])
-    xy = points_m[:2].reshape(2, -1)[:, pixels].T
-    (cx, cy), edges, _ = cv2.minAreaRect(np.ascontiguousarray(xy * 1000.0, dtype=np.float32))
+def _describe(pieces: I32, label: int, points_m: F32, height_m: F32, plain: float) -> Fragment:
+    whole = pieces == label
+    window = bounding_slices(whole) or (slice(0, 0), slice(0, 0))
+    own = whole[window]
+    heights = np.sort(height_m[window][own])
+    quantiles = heights[[int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]]
+    xy = points_m[(slice(0, 2), *window)][:, own].T
+    sample = np.ascontiguousarray(xy[:: max(len(xy) // 400, 1)] * 1000.0, dtype=np.float32)
+    (cx, cy), edges, _ = cv2.minAreaRect(sample)
     return Fragment(
+        len(heights),
         quantiles,
         bool((heights > quantiles[4] - FACE_M).mean() > FLAT_SHARE),
         solidity(own),
-        _outer_share(pieces[window], own),
-        float(plain[label]),
+        _outer_share(pieces, own, window),
+        plain,
         np.array([cx, cy]) / 1000.0,
         (max(edges) / 1000.0, min(edges) / 1000.0),
     )
@@ -175,25 +209,32 @@ def _describe(
 
 def solidity(mask: Bool) -> float:
     """Share of its convex hull that a mask fills."""
-    window = bounding_slices(mask)
-    if window is None:
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outline:
         return 0.0
-    points = cv2.findNonZero(mask.astype(np.uint8))
     hull = np.zeros(mask.shape, dtype=np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(points), 1)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outline)), 1)
     return float(mask.sum() / max(int(hull.sum()), 1))
 
 
-def _outer_share(pieces: I32, own: Bool) -> float:
-    ring = cv2.dilate(own.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~own
-    return float((pieces[ring] == 0).sum() / max(int(ring.sum()), 1))
+def _outer_share(pieces: I32, own: Bool, window: tuple[slice, slice]) -> float:
+    """Share of the pixels around a piece, which fills ``window`` as ``own`` says, that are none of its region."""
+    mask = np.pad(own.astype(np.uint8), 1)
+    ring = (cv2.dilate(mask, np.ones((3, 3), np.uint8)) > mask).astype(bool)
+    h, w = pieces.shape
+    (rows, columns), around = window, np.zeros(mask.shape, dtype=np.int32)
+    y, x = max(rows.start - 1, 0), max(columns.start - 1, 0)
+    seen = pieces[y : min(rows.stop + 1, h), x : min(columns.stop + 1, w)]
+    dy, dx = y - rows.start + 1, x - columns.start + 1
+    around[dy : dy + seen.shape[0], dx : dx + seen.shape[1]] = seen
+    return float((around[ring] == 0).mean())
 
 
 def _apart(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     """Two fragments are two things."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
     rise = upper.top_m - lower.top_m
-    if _is_boss(upper, lower, rise):
+    if is_boss(a, b):
         return False
     slack = 0.006 + 2 * noise_m
     level = float(np.std(seam_m[2])) < slack
@@ -203,8 +244,10 @@ def _apart(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     return stacked or (flat_below and rise > 0.012) or own_tops or _side_by_side(a, b, seam_m, noise_m)
 
 
-def _is_boss(upper: Fragment, lower: Fragment, rise: float) -> bool:
-    """A low cap in the middle of a wider base that is no plate."""
+def is_boss(a: Fragment, b: Fragment) -> bool:
+    """One is a low cap in the middle of the other, a wider base."""
+    upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
+    rise = upper.top_m - lower.top_m
     centred = np.hypot(*(upper.centre_m - lower.centre_m)) < 0.25 * lower.size_m[0]
     wider = lower.size_m[0] > 1.25 * upper.size_m[0]
     return bool(rise < BOSS_M and centred and wider)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import bounding_slices, sizes
-from stvla_ros.geometry.fragments import nearest_label
 from stvla_ros.geometry.parts import colour_feature
 from stvla_ros.geometry.tables import Table
 from stvla_ros.types import F32, I32, U8, Bool
@@ -16,6 +15,12 @@ REACH = 1 / 70
 
 LIKER = 0.5
 """A pixel on the table's height is a thing's when its colour is this much closer to it than to the table."""
+
+LIKER_BLIND = 0.8
+"""The same for a pixel without depth."""
+
+HOLLOW = 4.0
+"""Holes are filled in things that do not become larger than this many times themselves."""
 
 UNLIKE = 0.08
 """Least distance of the two colours (see :func:`stvla_ros.geometry.parts.colour_feature`)."""
@@ -32,56 +37,44 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
         exclude: (H, W) pixels that are nobody's (the robot).
         table: The table.
     """
-    out = _filled(labels, exclude)
+    out = labels.copy()
+    best = np.full(labels.shape, np.inf, dtype=np.float32)
     radius = max(round(REACH * labels.shape[1]), 2)
-    window = bounding_slices(out > 0)
-    if window is None:
-        return out
-    rows, columns = (slice(max(s.start - radius, 0), s.stop + radius) for s in window)
-    here = (rows, columns)
-    out[here] = _grown(out[here], rgb[here], depth_m[here], height_m[here], exclude[here], table, radius)
-    return out
-
-
-def _filled(labels: I32, exclude: Bool) -> I32:
-    """Holes that lie within one thing and are smaller than it belong to it."""
-    free = ((labels == 0) & ~exclude).astype(np.uint8)
-    _, holes, stats, _ = cv2.connectedComponentsWithStats(free, connectivity=4, ltype=cv2.CV_32S)
-    h, w = labels.shape
-    x, y, width, height, area = stats.T
-    inside = (x > 0) & (y > 0) & (x + width < w) & (y + height < h) & (area < sizes(labels).max(initial=0))
-    inside[0] = False
-    out = labels.copy()
-    own = sizes(labels)
-    for k in np.flatnonzero(inside):
-        around = slice(y[k] - 1, y[k] + height[k] + 1), slice(x[k] - 1, x[k] + width[k] + 1)
-        hole = holes[around] == k
-        ring = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool) & ~hole
-        owners = np.unique(labels[around][ring])
-        if len(owners) == 1 and owners[0] > 0 and area[k] < own[owners[0]]:
-            out[around][hole] = owners[0]
-    return out
-
-
-def _grown(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bool, table: Table, radius: int) -> I32:
-    thing = labels > 0
-    around = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    near = cv2.dilate(thing.astype(np.uint8), around).astype(bool) & ~thing & ~exclude
     unknown = np.isnan(depth_m)
-    ring = near & (unknown | (np.abs(height_m) < table.floor_m + 0.002))
+    free = (labels == 0) & ~exclude & (unknown | (np.abs(height_m) < table.floor_m + 0.002))
+    for label, window in enumerate(find_objects(labels), start=1):
+        here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
+        own = labels[here] == label
+        hole = _holes(own) & (labels[here] == 0) & ~exclude[here]
+        likeness = _likeness(own, free[here], (labels[here] == 0) & ~exclude[here], unknown[here], rgb[here], radius)
+        take = likeness < best[here]
+        best[here][take] = likeness[take]
+        out[here][take | hole] = label
+    return out
+
+
+def _holes(own: Bool) -> Bool:
+    """Pixels enclosed by a thing, where they are not more than a multiple of it."""
+    outline, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros(own.shape, np.uint8), outline, -1, 1, cv2.FILLED).astype(bool)
+    return filled & ~own & bool(filled.sum() < HOLLOW * own.sum())
+
+
+def _likeness(own: Bool, free: Bool, outside: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
+    """(h, w) how much nearer the colour of a pixel beside a thing is to the thing's than to the table's; inf elsewhere."""
+    out = np.full(own.shape, np.inf, dtype=np.float32)
+    around = cv2.dilate(own.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
+    ring = around & free & ~own
     if not ring.any():
-        return labels
-    feature = colour_feature(rgb.reshape(-1, 3)).reshape(*labels.shape, 4)
-    to_thing, have_thing = _distance(feature, thing, ring, radius)
-    to_table, have_table = _distance(feature, ~thing & ~near & ~exclude, ring, 2 * radius)
-    like = to_thing < np.where(unknown[ring], 0.8, LIKER) * to_table
-    like &= have_thing & have_table & (to_table > UNLIKE)
-    take = np.zeros(labels.shape, dtype=np.uint8)
-    take[ring] = like
-    take = cv2.medianBlur(take | thing.astype(np.uint8), 3).astype(bool) & ring
-    joined = _touching(take, thing)
-    out = labels.copy()
-    out[joined] = nearest_label(labels)[joined]
+        return out
+    feature = colour_feature(rgb.reshape(-1, 3)).reshape(*own.shape, 4)
+    to_thing, have_thing = _distance(feature, own, ring, radius)
+    to_table, have_table = _distance(feature, outside & ~around, ring, 2 * radius)
+    ratio = to_thing / np.maximum(to_table, 1e-6)
+    ratio[~have_thing | ~have_table | (to_table < UNLIKE)] = np.inf
+    out[ring] = np.where(ratio < np.where(unknown[ring], LIKER_BLIND, LIKER), ratio, np.inf)
+    take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
+    out[~_touching(take, own)] = np.inf
     return out
 
 
@@ -97,8 +90,7 @@ def _distance(feature: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]
 
 def _touching(take: Bool, thing: Bool) -> Bool:
     """Pixels taken that connect to a thing."""
-    _, parts = cv2.connectedComponents(take.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    beside = cv2.dilate(thing.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    _, parts = cv2.connectedComponents((take | thing).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     touched = np.zeros(int(parts.max()) + 1, dtype=bool)
-    touched[np.unique(parts[beside & take])] = True
+    touched[parts[thing]] = True
     return touched[parts] & take

@@ -21,6 +21,9 @@ SOLID_PART = 0.82
 LEAST_SHARE = 0.12
 """Least part, as a share of the region."""
 
+SMALL_PX = 96
+"""Necks are looked for in pictures of regions that are not larger than this."""
+
 
 def cut_necks(labels: I32, least_px: int) -> I32:
     """Labels 1..n with regions cut in two (or more) where a narrow neck joins solid parts.
@@ -37,14 +40,25 @@ def cut_necks(labels: I32, least_px: int) -> I32:
             continue
         rows, columns = np.divmod(pixels, labels.shape[1])
         window = slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
-        own = out[window] == label
-        if solidity(own) > SOLID_REGION:
-            continue
-        parts = _cut(own, max(least_px, LEAST_SHARE * len(pixels)))
+        parts = _parts(out[window] == label, max(least_px / len(pixels), LEAST_SHARE))
         for part in range(2, int(parts.max()) + 1):
             top += 1
             out[window][parts == part] = top
     return renumber(out, sizes(out) > 0) if top > count else labels
+
+
+def _parts(own: Bool, least_share: float) -> I32:
+    """(h, w) parts 1..n of one region, found on a smaller picture of it where it is large."""
+    h, w = own.shape
+    step = -(-max(h, w) // SMALL_PX)
+    small = own[::step, ::step]
+    if solidity(small) > SOLID_REGION:
+        return own.astype(np.int32)
+    parts = _cut(small, least_share * small.sum())
+    if parts.max() < 2 or step == 1:
+        return parts
+    spread = parts.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
+    return np.where(own, nearest_label(np.where(own, spread, 0).astype(np.int32)), 0).astype(np.int32)
 
 
 def _cut(own: Bool, least: float) -> I32:

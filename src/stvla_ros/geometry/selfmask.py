@@ -15,6 +15,9 @@ HOLDING_M = (0.004, 0.076)
 HELD_LOW_M, HELD_HIGH_M = 0.035, 0.045
 """What is held reaches at most this far below and above the tool centre point."""
 
+LARGE_PX = 200_000
+"""An image of so many pixels shows the arm's thinnest part more than ten pixels wide."""
+
 
 def may_hold(robot: RobotState) -> bool:
     """The finger distance allows that something is held."""
@@ -24,8 +27,8 @@ def may_hold(robot: RobotState) -> bool:
 def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> Bool:
     """(H, W) True where a pixel shows the arm, the hand or what is between the closed fingers.
 
-    The arm's hulls are tested at every second pixel in both directions, the answer is spread to the pixels
-    between, and the pixels along the outline are tested one by one.
+    The arm's hulls are tested at every second pixel in both directions (every fourth of large images), the answer
+    is spread to the pixels between, and the pixels along the outline are tested one by one.
 
     Args:
         points_m: (3, H, W) cloud in the base frame, NaN where unknown.
@@ -33,10 +36,11 @@ def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> B
         margin_m: Distance to the hulls that still counts as the arm (calibration, depth noise).
     """
     _, h, w = points_m.shape
-    coarse = points_m[:, ::2, ::2]
+    step = 2 if h * w < LARGE_PX else 4
+    coarse = points_m[:, ::step, ::step]
     near = _near_arm(coarse, _within_reach(coarse, robot), robot, margin_m).astype(np.uint8)
-    spread = cv2.resize(near, (coarse.shape[2] * 2, coarse.shape[1] * 2), interpolation=cv2.INTER_NEAREST)[:h, :w]
-    kernel = np.ones((5, 5), np.uint8)
+    spread = cv2.resize(near, (coarse.shape[2] * step, coarse.shape[1] * step), interpolation=cv2.INTER_NEAREST)[:h, :w]
+    kernel = np.ones((2 * step + 1, 2 * step + 1), np.uint8)
     sure = cv2.erode(spread, kernel).astype(bool)
     outline = cv2.dilate(spread, kernel).astype(bool) & ~sure & np.isfinite(points_m[2])
     mask: Bool = sure | _near_arm(points_m, outline, robot, margin_m)

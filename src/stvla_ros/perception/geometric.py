@@ -8,14 +8,15 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.geometry.cameras import depth_cloud
-from stvla_ros.geometry.components import renumber, sizes
+from stvla_ros.geometry.components import bounding_slices, renumber, sizes
+from stvla_ros.geometry.creases import cut_creases
 from stvla_ros.geometry.depths import steady, without_specks
-from stvla_ros.geometry.fragments import merge_print
+from stvla_ros.geometry.fragments import split_colours
 from stvla_ros.geometry.fringe import absorb_fringe
 from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import PartsConfig, colour_pieces, find_regions, least_px
+from stvla_ros.geometry.parts import PartsConfig, find_regions, least_px, step_m
 from stvla_ros.geometry.selfmask import robot_pixels
-from stvla_ros.geometry.tables import fit_table
+from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
 
 WORK_PX = 640 * 480
@@ -50,7 +51,11 @@ class GeometricSegmenter:
         depth = steady(without_specks(depth))
         points = depth_cloud(camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
-        labels = np.where(arm, np.int32(-1), find_instances(np.ascontiguousarray(rgb), depth, points, arm, self._parts))
+        labels = np.where(
+            arm,
+            np.int32(-1),
+            find_instances(np.ascontiguousarray(rgb), depth, points, arm, float(camera.K[0, 0]), self._parts),
+        )
         h, w = frame.depth_m.shape
         labels = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w] if stride > 1 else labels
         return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)))
@@ -66,16 +71,35 @@ def shrunk(camera: Camera, stride: int) -> Camera:
     return Camera(K, *size, camera.T_base_camera, camera.frame_id)
 
 
-def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: PartsConfig) -> I32:
+def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, focal_px: float, config: PartsConfig) -> I32:
     """(H, W) labels 1..n of things on the table, 0 elsewhere. Arguments as of :func:`stvla_ros.geometry.parts.find_parts`."""
     table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
     height = table.height(points_m)
     regions = find_regions(depth_m, points_m, height, exclude, table, config)
-    if not regions.any():
+    window = bounding_slices(regions > 0)
+    if window is None:
         return regions
-    pieces = colour_pieces(rgb, depth_m, height, regions, table, config)
-    things = merge_print(regions, pieces, points_m, height, table.noise_m) if pieces is not regions else regions
-    least = least_px(things.size, config)
-    things = cut_necks(things, least)
-    things = absorb_fringe(things, rgb, depth_m, height, exclude, table)
-    return renumber(things, sizes(things) >= least)
+    margin = regions.shape[1] // 20
+    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in window)
+    here, least = (rows, columns), least_px(regions.size, config)
+    cut = _Cut(rgb[here], depth_m[here], points_m[:, rows, columns], height[here], exclude[here])
+    regions[here] = cut.things(regions[here], table, focal_px, step_m(table, config), least)
+    return renumber(regions, sizes(regions) >= least)
+
+
+@dataclass(frozen=True, eq=False)
+class _Cut:
+    """The part of a frame that holds things; images (h, w) and points (3, h, w)."""
+
+    rgb: U8
+    depth_m: F32
+    points_m: F32
+    height_m: F32
+    exclude: Bool
+
+    def things(self, regions: I32, table: Table, focal_px: float, step_m: float, least: int) -> I32:
+        """(h, w) things of the regions."""
+        points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
+        regions = cut_creases(regions, points, height, depth, focal_px, step_m, noise, least)
+        things = split_colours(regions, self.rgb, depth, points, height, step_m, noise, least)
+        return absorb_fringe(cut_necks(things, least), self.rgb, depth, height, self.exclude, table)
