@@ -18,6 +18,7 @@ BACKENDS: dict[str, dict[str, str]] = {
     },
     "segmenter": {
         "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",
+        "sam2": "stvla_ros.perception.sam2.segmenter:Sam2Segmenter",
     },
     "policy": {
         "scripted": "stvla_ros.policy.scripted:ScriptedPolicy",

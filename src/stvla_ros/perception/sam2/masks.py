@@ -1,0 +1,129 @@
+"""What becomes of the masks that a promptable model proposes: filters, suppression of doubles, one label per pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.geometry.components import bounding_slices
+from stvla_ros.types import F32, F64, I32, Bool
+
+STABILITY_OFFSET = 1.0
+"""Logits by which the threshold is moved up and down to see how stable a mask is (SAM's automatic mask generator)."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a proposed mask must satisfy.
+
+    Attributes:
+        score: Least IoU that the model predicts for its own mask.
+        stability: Least :func:`stability`.
+        share: Largest share of the frame.
+        background: Largest share of the mask's pixels with depth that are table, wall or floor.
+    """
+
+    score: float
+    stability: float
+    share: float
+    background: float
+
+
+@dataclass(frozen=True, eq=False)
+class Surroundings:
+    """What the depth says about each pixel.
+
+    Attributes:
+        known: (h, w) it has depth.
+        standing: (h, w) it shows something above the table and inside the workspace.
+    """
+
+    known: Bool
+    standing: Bool
+
+
+def grid_points(shape: tuple[int, int], side: int) -> F64:
+    """(side * side, 2) pixels spread evenly over a frame of ``shape`` (H, W), row by row."""
+    x = (np.arange(side) + 0.5) * shape[1] / side - 0.5
+    y = (np.arange(side) + 0.5) * shape[0] / side - 0.5
+    return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+
+
+def inner_points(labels: I32, ids: Sequence[int]) -> F64:
+    """(N, 2) pixel of each instance that lies deepest inside it: also where a centroid would lie outside (a ring)."""
+    return np.array([_deepest(labels == i) for i in ids], dtype=np.float64).reshape(-1, 2)
+
+
+def _deepest(mask: Bool) -> tuple[int, int]:
+    rows, columns = bounding_slices(mask) or (slice(0, 1), slice(0, 1))
+    inside = cv2.copyMakeBorder(mask[rows, columns].astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    y, x = np.unravel_index(np.argmax(cv2.distanceTransform(inside, cv2.DIST_L2, 5)), inside.shape)
+    return int(x) - 1 + columns.start, int(y) - 1 + rows.start
+
+
+def stability(logits: F32) -> F64:
+    """(N,) overlap (IoU) of each of (N, h, w) masks with itself at a higher and a lower threshold; 0 for an empty one."""
+    high = (logits > STABILITY_OFFSET).sum(axis=(1, 2))
+    low = (logits > -STABILITY_OFFSET).sum(axis=(1, 2))
+    return np.asarray(high / np.maximum(low, 1), dtype=np.float64)
+
+
+def acceptable(logits: F32, scores: F32, around: Surroundings, limits: Limits) -> Bool:
+    """(N,) which of (N, h, w) mask logits with (N,) predicted IoU may be things.
+
+    Dropped are NaN and empty masks, those that the model or :func:`stability` doubts, those that swallow the frame,
+    and those that mostly show table or walls. A mask without any depth has no place in the scene and is dropped too.
+    """
+    finite = np.isfinite(scores) & np.isfinite(logits).all(axis=(1, 2))
+    ok = finite & (scores >= limits.score) & (stability(logits) >= limits.stability)
+    ok[ok] = stands(logits[ok] > 0, around, limits)
+    return np.asarray(ok)
+
+
+def stands(masks: Bool, around: Surroundings, limits: Limits) -> Bool:
+    """(N,) which of (N, h, w) masks are neither empty, nor the whole frame, nor background."""
+    area = masks.sum(axis=(1, 2))
+    known = (masks & around.known).sum(axis=(1, 2))
+    background = known - (masks & around.standing).sum(axis=(1, 2))
+    inside = (area > 0) & (area <= limits.share * around.known.size)
+    return np.asarray(inside & (known > 0) & (background <= limits.background * known))
+
+
+def overlaps(masks: Bool, others: Bool) -> tuple[F64, F64]:
+    """(N, M) intersections in pixels of (N, h, w) with (M, h, w) masks, and their IoU (0 where both are empty)."""
+    a = masks.reshape(len(masks), int(np.prod(masks.shape[1:]))).astype(np.float32)
+    b = others.reshape(len(others), int(np.prod(others.shape[1:]))).astype(np.float32)
+    both = (a @ b.T).astype(np.float64)
+    union = a.sum(axis=1, dtype=np.float64)[:, None] + b.sum(axis=1, dtype=np.float64)[None] - both
+    return both, both / np.maximum(union, 1)
+
+
+def suppress(masks: Bool, scores: npt.ArrayLike, iou: float) -> list[int]:
+    """Indices that stay, best first: none overlaps a better one by more than ``iou``; of equal scores the first stays."""
+    _, same = overlaps(masks, masks)
+    kept: list[int] = []
+    for i in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable"):
+        if not kept or same[i, kept].max() <= iou:
+            kept.append(int(i))
+    return kept
+
+
+def paint(shape: tuple[int, int], masks: Sequence[Bool], scores: Sequence[float], ids: Sequence[int]) -> I32:
+    """(H, W) labels, 0 where no mask is. Of overlapping masks the smaller one is seen (what stands in a plate is not the
+    plate), of two of one size the one with the higher score, then the one with the lower id."""
+    labels = np.zeros(shape, dtype=np.int32)
+    areas = [int(mask.sum()) for mask in masks]
+    for i in sorted(range(len(masks)), key=lambda i: (-areas[i], scores[i], -ids[i])):
+        labels[masks[i]] = ids[i]
+    return labels
+
+
+def without_crumbs(labels: I32, least_px: int) -> I32:
+    """Labels without those of which fewer than ``least_px`` pixels are seen; negative ones stay."""
+    ids, counts = np.unique(labels, return_counts=True)
+    crumbs = ids[(ids > 0) & (counts < least_px)]
+    return np.where(np.isin(labels, crumbs), np.int32(0), labels)

@@ -1,0 +1,122 @@
+"""The network on its device: an image is encoded once, prompts are cheap after that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stvla_ros.config import ConfigError
+from stvla_ros.perception.sam2.images import model_input, to_model
+from stvla_ros.types import F32, F64, U8
+
+PROMPTS_AT_ONCE = 64
+"""Prompts per call of the mask decoder: bounds the memory that a grid takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An encoded frame.
+
+    Attributes:
+        shape: (H, W) of the frame.
+        pixels: (1, 3, S, S) what the model saw.
+        features: Maps from fine to coarse, as the model gives them: (h * w, 1, C).
+        positions: Their positional encodings.
+    """
+
+    shape: tuple[int, int]
+    pixels: torch.Tensor
+    features: list[torch.Tensor]
+    positions: list[torch.Tensor]
+
+
+class Network:
+    """A SAM 2 model and where and how it computes.
+
+    With ``bf16`` the image encoder and the memory compute in bfloat16 with weights in float32 (autocast); prompts and
+    masks stay in float32, whose cost does not count and where bfloat16 would move a point by pixels.
+    """
+
+    def __init__(self, model: Any, device: torch.device, bf16: bool) -> None:
+        self.model = model.to(device)
+        self.device = device
+        self.size_px = int(model.config.prompt_encoder_config.image_size)
+        self._bf16 = bf16
+
+    def autocast(self) -> torch.autocast:
+        """Context in which heavy layers compute in the chosen precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
+
+    @torch.inference_mode()
+    def encode(self, rgb: U8) -> Picture:
+        """Encode a frame (H, W, 3)."""
+        pixels = torch.from_numpy(model_input(rgb, self.size_px))[None].to(self.device)
+        with self.autocast():
+            out = self.model.get_image_features(pixels, return_dict=True)
+        features = [f.float() for f in out.fpn_hidden_states]
+        positions = [p.float() for p in out.fpn_position_encoding]
+        return Picture((rgb.shape[0], rgb.shape[1]), pixels, features, positions)
+
+    def prompt(self, picture: Picture, px: F64) -> Iterator[tuple[F32, F32]]:
+        """Masks for (N, 2) pixels of the frame, each of which lies on one thing.
+
+        Yields:
+            For each point (3, h, w) mask logits of the square (the model proposes part, thing and whole), and (3,) the
+            IoU that it predicts for them.
+        """
+        points = to_model(px, picture.shape, self.size_px).astype(np.float32)
+        for start in range(0, len(points), PROMPTS_AT_ONCE):
+            yield from zip(*self._decode(picture, points[start : start + PROMPTS_AT_ONCE]), strict=True)
+
+    @torch.inference_mode()
+    def _decode(self, picture: Picture, points: F32) -> tuple[F32, F32]:
+        """(n, 3, h, w) mask logits and (n, 3) predicted IoU for (n, 2) pixels of the square."""
+        model = self.model
+        at = torch.from_numpy(points)[None, :, None].to(self.device)
+        labels = torch.ones(at.shape[:3], dtype=torch.int32, device=self.device)
+        sparse, dense = model.prompt_encoder(input_points=at, input_labels=labels, input_boxes=None, input_masks=None)
+        *fine, coarse = self._maps(picture)
+        masks, scores, *_ = model.mask_decoder(
+            image_embeddings=coarse,
+            image_positional_embeddings=model.get_image_wide_positional_embeddings(),
+            sparse_prompt_embeddings=sparse,
+            dense_prompt_embeddings=dense,
+            multimask_output=True,
+            high_resolution_features=fine,
+        )
+        return masks[0].float().cpu().numpy(), scores[0].float().cpu().numpy()
+
+    def _maps(self, picture: Picture) -> list[torch.Tensor]:
+        """(1, C, h, w) features of an image that follows no other."""
+        *fine, coarse = picture.features
+        maps = [*fine, coarse + self.model.no_memory_embedding]
+        sizes = self.model.backbone_feature_sizes
+        return [m.permute(1, 2, 0).reshape(1, -1, *size) for m, size in zip(maps, sizes, strict=True)]
+
+
+def choose_device(wanted: str, where: str) -> torch.device:
+    """The device of that name; ``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        ConfigError: Unknown, or not there.
+    """
+    if wanted == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.")
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} GPUs" if torch.version.cuda else "a build without CUDA"
+        raise ConfigError(
+            f"{where}: '{wanted}' is not there, PyTorch {torch.__version__} sees {found}: set it to auto, or install the "
+            "build for your GPU (requirements/learned.txt says how)."
+        )
+    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device

@@ -1,0 +1,108 @@
+"""Masks of one frame: where the model is asked, and which of its answers are things."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.geometry.parts import PartsConfig, standing
+from stvla_ros.geometry.tables import fit_table
+from stvla_ros.interfaces import Segmenter
+from stvla_ros.perception.sam2.images import to_frame, to_model
+from stvla_ros.perception.sam2.masks import Limits, Surroundings, acceptable, grid_points, inner_points, suppress
+from stvla_ros.perception.sam2.network import Network, Picture
+from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame, RobotState
+
+Proposal = tuple[Bool, float]
+"""(H, W) mask and the IoU that the model predicts for it; 0 where the mask is not the model's."""
+
+
+def surroundings(points_m: F32, arm: Bool) -> Surroundings:
+    """What stands on the table, from the (3, H, W) cloud and the (H, W) pixels of the arm, which does not count."""
+    table = fit_table(np.where(arm, np.float32(np.nan), points_m))
+    on_table = standing(points_m, table.height(points_m), table.floor_m, PartsConfig())
+    return Surroundings(np.isfinite(points_m[2]), on_table & ~arm)
+
+
+def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
+    """The same for (h, w) masks of the model's square."""
+    size = shape[1], shape[0]
+    known, there = (
+        cv2.resize(image.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
+        for image in (around.known, around.standing)
+    )
+    return Surroundings(known, there)
+
+
+class Proposer:
+    """Asks the model for masks.
+
+    Args:
+        network: The model.
+        limits: What a mask must satisfy.
+        double_iou: Masks that overlap more are one.
+        regions: Says where things are; None asks all over the frame.
+        grid_side: Points along each side of the frame, without regions.
+    """
+
+    def __init__(
+        self, network: Network, limits: Limits, double_iou: float, regions: Segmenter | None, grid_side: int
+    ) -> None:
+        self._network, self._limits, self._double_iou = network, limits, double_iou
+        self._regions, self._grid_side = regions, grid_side
+
+    def propose(
+        self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, taken: Bool
+    ) -> list[Proposal]:
+        """Masks of things in a frame; nothing is asked where (H, W) ``taken`` is True."""
+        if self._regions is None:
+            return self._from_grid(picture, around, taken)
+        labels = self._regions.segment(frame, robot).labels
+        return self._from_regions(labels, picture, around, taken)
+
+    def _from_grid(self, picture: Picture, around: Surroundings, taken: Bool) -> list[Proposal]:
+        """Automatic masks: of the answers to all points those that pass, the better one of two of the same thing.
+
+        Points on the bare table or a wall are left out: an answer to them would be dropped as background.
+        """
+        px = grid_points(picture.shape, self._grid_side)
+        nearest = np.rint(px).astype(int)
+        px = px[((around.standing | ~around.known) & ~taken)[nearest[:, 1], nearest[:, 0]]]
+        logits: list[F32] = []
+        scores: list[float] = []
+        for at, (answer, predicted) in zip(px, self._network.prompt(picture, px), strict=True):
+            passed = self._passing(answer, predicted, at, picture, around)
+            logits += list(answer[passed])
+            scores += predicted[passed].tolist()
+        if not logits:
+            return []
+        kept = suppress(np.stack(logits) > 0, scores, self._double_iou)
+        return [(to_frame(logits[i], picture.shape), scores[i]) for i in kept]
+
+    def _from_regions(self, labels: I32, picture: Picture, around: Surroundings, taken: Bool) -> list[Proposal]:
+        """The best mask for each region; the region itself where no answer passes, so that nothing is overlooked."""
+        ids = [int(i) for i in np.unique(labels) if i > 0]
+        px = inner_points(labels, ids)
+        free = [k for k, (x, y) in enumerate(px.astype(int)) if not taken[y, x]]
+        found: list[Proposal] = []
+        for k, (answer, predicted) in zip(free, self._network.prompt(picture, px[free]), strict=True):
+            passed = self._passing(answer, predicted, px[k], picture, around)
+            best = int(np.argmax(np.where(passed, predicted, -1)))
+            if passed[best]:
+                found.append((to_frame(answer[best], picture.shape), float(predicted[best])))
+            else:
+                found.append((labels == ids[k], 0.0))
+        if not found:
+            return []
+        masks, scores = zip(*found, strict=True)
+        return [found[i] for i in sorted(suppress(np.stack(masks), scores, self._double_iou))]
+
+    def _passing(self, logits: F32, scores: F32, at: F64, picture: Picture, around: Surroundings) -> Bool:
+        """(n,) which of (n, h, w) answers to one point hold that point and are acceptable."""
+        h, w = logits.shape[1:]
+        scale = w / self._network.size_px
+        x, y = np.clip(
+            np.rint((to_model(at, picture.shape, self._network.size_px)[0] + 0.5) * scale - 0.5), 0, (w - 1, h - 1)
+        )
+        holds = logits[:, int(y), int(x)] > 0
+        return acceptable(logits, scores, reduced(around, (h, w)), self._limits) & holds

@@ -1,0 +1,106 @@
+"""The ``sam2`` segmenter: SAM 2.1 prompted where things stand, guarded by what the depth says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.selfmask import robot_pixels
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.sam2.checkpoint import load
+from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_crumbs
+from stvla_ros.perception.sam2.memory import Memory
+from stvla_ros.perception.sam2.network import Network, Picture, choose_device
+from stvla_ros.perception.sam2.proposals import Proposer, surroundings
+from stvla_ros.types import I32, RgbdFrame, RobotState, Segments
+
+WHERE = "segmenter.sam2"
+
+
+@dataclass(frozen=True)
+class Sam2Config:
+    """Settings of the SAM 2 segmenter; thresholds are those of the authors' mask generator."""
+
+    model: str = param("", "folder of a SAM 2.1 checkpoint (config.json, model.safetensors), or an id on the hub")
+    device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
+    precision: str = param("auto", "auto: bf16 on a GPU, float32 on a CPU", choices=("auto", "bf16", "float32"))
+    prompts: str = param(
+        "geometric",
+        "geometric: a point in each thing that the geometric segmenter sees; grid: points all over the frame",
+        choices=("geometric", "grid"),
+    )
+    grid_side: int = param(32, "points of the grid along each side", ge=1, le=128)
+    min_score: float = param(0.8, "least IoU that the model predicts for its mask", ge=0.0, le=1.0)
+    min_stability: float = param(0.95, "least overlap of a mask at two thresholds", ge=0.0, le=1.0)
+    double_iou: float = param(0.7, "masks that overlap more are one", ge=0.0, le=1.0)
+    max_share: float = param(0.25, "larger masks (share of the frame) are dropped", ge=0.001, le=1.0)
+    max_background: float = param(0.5, "masks that show more table or wall are dropped (share)", ge=0.0, le=1.0)
+    min_area_px: int = param(60, "smaller instances (of a 640x480 image) are dropped", ge=1, le=10000)
+    robot_margin_m: float = param(0.012, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
+    memory: bool = param(False, "follow things with the video model's memory, so that their ids stay")
+    look_again: int = param(5, "frames after which things that appeared are looked for (memory)", ge=1, le=1000)
+    patience: int = param(60, "frames after which a thing out of sight is forgotten (memory)", ge=0, le=100000)
+
+
+class Sam2Segmenter:
+    """SAM 2.1 masks as instances.
+
+    Raises:
+        ConfigError: No weights, unusable weights, or a device that is not there; the message says what to do.
+    """
+
+    Config = Sam2Config
+
+    def __init__(self, config: Sam2Config) -> None:
+        device = choose_device(config.device, f"{WHERE}.device")
+        bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
+        if bf16 and device.type == "cuda" and not _has_bf16(device):
+            raise ConfigError(f"{WHERE}.precision: this GPU has no bfloat16: set it to float32.")
+        self._config = config
+        self._network = Network(load(config.model, config.memory, f"{WHERE}.model"), device, bf16)
+        self._limits = Limits(config.min_score, config.min_stability, config.max_share, config.max_background)
+        regions = GeometricSegmenter(GeometricConfig(robot_margin_m=config.robot_margin_m))
+        asked = regions if config.prompts == "geometric" else None
+        self._proposer = Proposer(self._network, self._limits, config.double_iou, asked, config.grid_side)
+        self._memory = self._blank()
+        self._last: tuple[int, tuple[int, ...]] | None = None
+
+    def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
+        """Instances of one frame. With memory, an older frame or one of another size than the last starts anew."""
+        points = cloud(frame)
+        arm = robot_pixels(points, robot, self._config.robot_margin_m)
+        around = surroundings(points, arm)
+        picture = self._network.encode(frame.rgb)
+        instances = self._follow if self._config.memory else self._propose
+        labels = instances(frame, robot, picture, around)
+        least = max(int(self._config.min_area_px * arm.size / (640 * 480)), 6)
+        labels = without_crumbs(np.where(arm, np.int32(-1), labels), least)
+        return Segments(labels, tuple(int(i) for i in np.unique(labels) if i > 0))
+
+    def _propose(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings) -> I32:
+        found = self._proposer.propose(frame, robot, picture, around, np.zeros(picture.shape, dtype=bool))
+        masks, scores = [mask for mask, _ in found], [score for _, score in found]
+        return paint(picture.shape, masks, scores, range(1, len(found) + 1))
+
+    def _follow(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings) -> I32:
+        if self._last is not None and (frame.stamp_ns < self._last[0] or picture.shape != self._last[1]):
+            self._memory = self._blank()
+        self._last = frame.stamp_ns, picture.shape
+        seen = self._memory.follow(picture, around)
+        if self._memory.index % self._config.look_again == 0 or not seen:
+            taken = np.logical_or.reduce([np.zeros(picture.shape, dtype=bool), *seen.values()])
+            proposals = self._proposer.propose(frame, robot, picture, around, taken)
+            seen = self._memory.add(picture, seen, proposals)
+        ids = sorted(seen)
+        return paint(picture.shape, [seen[i] for i in ids], [0.0] * len(ids), ids)
+
+    def _blank(self) -> Memory:
+        return Memory(self._network, self._limits, self._config.double_iou, self._config.patience)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device)[0] >= 8
