@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.routes import depth_at, draw_plan
-from benchmarks.guidance.scenes import View, draw_setups, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, breakdown, counts, f1_scores, margins, task_scores
 from benchmarks.guidance.truth import TrueRelevance, true_relevance
 from stvla_ros.errors import StageError
@@ -40,6 +40,7 @@ class Figures:
         refused: Outcome codes of plans that were not lifted.
         frames: How many frames were used.
         unusable: How many were not: the start is hidden or out of the picture.
+        setups: The scenes by their index.
     """
 
     verdicts: dict[str, list[Verdict]] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class Figures:
     refused: list[str] = field(default_factory=list)
     frames: int = 0
     unusable: int = 0
+    setups: dict[int, Setup] = field(default_factory=dict)
 
 
 def measure(frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True)) -> tuple[Figures, dict[str, Any]]:
@@ -58,6 +60,7 @@ def measure(frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True)
     try:
         scenes = draw_setups(-(-frames // (2 * len(noises))), seed)
         for setup in track(scenes, description="decisions", transient=True):
+            figures.setups[setup.index] = setup
             for view in views(cell, setup, noises):
                 one_view(figures, view, segmenter, config)
     finally:

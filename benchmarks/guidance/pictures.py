@@ -1,0 +1,130 @@
+"""One row of pictures per scene: what came in, the tube, what goes out in colour and depth, and the truth behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.guidance.decisions import visible_plan
+from benchmarks.guidance.scenes import Setup, View, make_cell, views
+from stvla_ros.geometry.cameras import cloud, project, uv_to_px
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.cell import Cell
+from stvla_ros.types import F32, U8, Camera, RgbdFrame, Segments, Trace3d, TracePlan
+
+COLUMNS = ("path as drawn", "tube; kept green, removed red", "guided colour", "guided depth", "truth without them")
+TILE_PX = (256, 192)
+KEPT, REMOVED, TUBE = (60, 200, 80), (230, 50, 40), (60, 120, 250)
+SCENES: dict[str, tuple[Setup, bool]] = {
+    "pick_and_place": (Setup(2, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), False),
+    "noise": (Setup(5, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), True),
+    "shadows": (Setup(8, "pick_place", 5, CameraConfig(shadows=True), "home", 0.01, 0.18), True),
+    "stack": (Setup(3, "stack_cube", 6, CameraConfig(y_m=0.35, shadows=True), "home", 0.01, 0.2), False),
+    "buttons": (Setup(7, "push_buttons", 5, CameraConfig(), "home", 0.0, 0.16), True),
+    "twelve_objects": (Setup(4, "stack_cube", 10, CameraConfig(z_m=1.1), "home", 0.02, 0.2), True),
+    "side_edge": (Setup(0, "pick_place", 3, CameraConfig(shadows=True), "home", 0.01, 0.2, bottles=2), True),
+    "far_edge": (Setup(12, "stack_cube", 3, CameraConfig(z_m=0.7, shadows=True), "home", 0.01, 0.2, bottles=3), False),
+    "above_the_start": (Setup(14, "push_buttons", 4, CameraConfig(y_m=-0.3), "above", 0.0, 0.15), True),
+    "carrying": (Setup(17, "pick_place", 6, CameraConfig(width_px=256, height_px=256), "carry", 0.02, 0.2), True),
+}  # fmt: skip
+
+
+def draw_all(folder: Path) -> list[str]:
+    """Write one JPEG per scene; returns what could not be drawn, one sentence each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    problems, cell = [], make_cell()
+    try:
+        for name, (setup, noise) in SCENES.items():
+            view = [v for v in views(cell, setup, (noise,)) if v.moment == setup.moment][-1]
+            plan = visible_plan(view)
+            if plan is None:
+                problems.append(f"{name}: the start is hidden.")
+                continue
+            row = draw_row(cell, view, plan)
+            cv2.imwrite(str(folder / f"{name}.jpg"), row[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
+    finally:
+        cell.close()
+    return problems
+
+
+def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
+    """(H, W, 3) the five columns of one scene, with their names; the cell still holds the view's scene."""
+    frame, config = view.frame, GuideConfig()
+    segmenter = GeometricSegmenter(GeometricConfig())
+    guide = SpatialGuide(segmenter, config)
+    trace = guide.lift(plan, frame)
+    segments = segmenter.segment(frame, view.robot)
+    found = relevant(trace, segments, cloud(frame), config.tube_radius_m, config.end_radius_m)
+    guidance = guide.guide(trace, frame, view.robot)
+    truth = cell.render(hidden=removed_names(view, segments, found), ideal=not view.noise)
+    near, far = np.nanpercentile(view.ideal.depth_m, [1, 99])
+    tiles = [
+        drawn_plan(frame, plan),
+        drawn_tube(frame, trace, segments, found, config.tube_radius_m),
+        guidance.frame.rgb,
+        coloured_depth(guidance.frame.depth_m, float(near), float(far)),
+        truth.rgb,
+    ]
+    return np.hstack([_tile(image, name) for image, name in zip(tiles, COLUMNS, strict=True)])
+
+
+def removed_names(view: View, segments: Segments, found: Relevance) -> list[str]:
+    """Objects most of whose visible pixels are removed."""
+    removed = np.isin(segments.labels, found.removed)
+    masks = {name: view.labels == 1 + i for i, name in enumerate(view.names)}
+    return [name for name, mine in masks.items() if mine.any() and removed[mine].mean() > 0.5]
+
+
+def drawn_plan(frame: RgbdFrame, plan: TracePlan) -> U8:
+    """The eight waypoints on the image."""
+    out, px = frame.rgb.copy(), np.rint(uv_to_px(plan.uv, frame.camera)).astype(np.int32)
+    width = frame.camera.width_px
+    cv2.polylines(out, [px.reshape(-1, 1, 2)], False, (255, 220, 0), max(width // 200, 1), cv2.LINE_AA)
+    for x, y in px.tolist():
+        cv2.circle(out, (x, y), max(width // 100, 2), (255, 120, 0), -1, cv2.LINE_AA)
+    return out
+
+
+def drawn_tube(frame: RgbdFrame, trace: Trace3d, segments: Segments, found: Relevance, radius_m: float) -> U8:
+    """Masks by their fate, and the tube's outline over them."""
+    out = frame.rgb.astype(np.float32)
+    for ids, colour in ((found.kept, KEPT), (found.removed, REMOVED)):
+        mask = np.isin(segments.labels, ids)
+        out[mask] = 0.35 * out[mask] + 0.65 * np.array(colour, np.float32)
+    image, tube = out.astype(np.uint8), np.zeros(segments.labels.shape, np.uint8)
+    for (x, y), r in zip(*_balls(frame.camera, trace, radius_m), strict=True):
+        cv2.circle(tube, (round(x), round(y)), round(r), 1, -1)
+    image[tube > 0] = (0.75 * image[tube > 0] + 0.25 * np.array(TUBE)).astype(np.uint8)
+    outline, _ = cv2.findContours(tube, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(image, outline, -1, TUBE, max(frame.camera.width_px // 320, 1), cv2.LINE_AA)
+    return image
+
+
+def _balls(camera: Camera, trace: Trace3d, radius_m: float) -> tuple[list[list[float]], list[float]]:
+    """Centres and radii on the image of balls along the path."""
+    px, depth = project(camera, trace.xyz_m)
+    return px.tolist(), (radius_m * camera.K[0, 0] / depth).tolist()
+
+
+def coloured_depth(depth_m: F32, near_m: float, far_m: float) -> U8:
+    """Near is bright, far is dark, unknown is black."""
+    shade = np.clip((far_m - np.nan_to_num(depth_m, nan=far_m)) / (far_m - near_m), 0, 1)
+    image = cv2.applyColorMap((255 * shade).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
+    image[~np.isfinite(depth_m)] = 0
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _tile(image: U8, name: str) -> U8:
+    width, height = TILE_PX
+    scale = min(width / image.shape[1], height / image.shape[0])
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    tile = np.full((height + 18, width + 4, 3), 255, np.uint8)
+    x = (width - small.shape[1]) // 2
+    tile[18 : 18 + small.shape[0], x : x + small.shape[1]] = small
+    cv2.putText(tile, name, (4, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
+    return tile
