@@ -75,7 +75,7 @@ class SpatialGuide:
         if self._config.mode == "off":
             return self._guidance(follower, frame, Relevance((), (), True), frame, ())
         points = cloud(frame)
-        segments = self._tracker.update(self._segmenter.segment(frame, robot), frame, points, robot)
+        segments = self._tracker.update(self._segments(frame, robot), frame, points, robot)
         relevance = follower.relevance(segments, self._tracker.instances, points)
         table = _table(segments, points)
         notes = follower.check(frame, segments, relevance, points, table.noise_m)
@@ -83,6 +83,13 @@ class SpatialGuide:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
         cleaned = self._cleaned(frame, segments, relevance, table, points)
         return self._guidance(follower, frame, relevance, cleaned, notes)
+
+    def _segments(self, frame: RgbdFrame, robot: RobotState) -> Segments:
+        segments = self._segmenter.segment(frame, robot)
+        if segments.labels.shape != frame.depth_m.shape:
+            name, wanted = type(self._segmenter).__name__, frame.depth_m.shape
+            raise ValueError(f"{name}: wanted labels of the frame's size {wanted}, got {segments.labels.shape}")
+        return segments
 
     def _follower(self, trace: Trace3d) -> PathFollower:
         known = self._followed.get(trace.plan_id)

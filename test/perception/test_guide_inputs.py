@@ -1,0 +1,120 @@
+"""The guide on input that no camera should send: a typed outcome or a right picture, never a crash."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from drawn_plans import PICK_TO_PLATE, plan_through
+from tabletop import Scene, block, front_camera, home_robot, plate
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.types import Guidance, RgbdFrame, RobotState, Segments, Trace3d
+
+CAMERA = front_camera(320, 240)
+SCENE = Scene([block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22), block("blue", 0.65, 0.0), block("green", 0.4, 0.28)])
+
+
+class Given:
+    """A segmenter that says what it was told."""
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self._segments = Segments(labels.astype(np.int32), tuple(np.unique(labels[labels > 0]).tolist()))
+
+    def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
+        return self._segments
+
+
+@pytest.fixture(scope="module")
+def shot() -> tuple[RgbdFrame, np.ndarray, Trace3d]:
+    frame, ids = SCENE.render(CAMERA, 0.001)
+    return frame, ids, SpatialGuide(Given(ids), GuideConfig()).lift(plan_through(PICK_TO_PLATE, frame), frame)
+
+
+def guided(labels: np.ndarray, frame: RgbdFrame, trace: Trace3d) -> Guidance:
+    return SpatialGuide(Given(labels), GuideConfig(mode="mask_only")).guide(trace, frame, home_robot())
+
+
+def with_depth(frame: RgbdFrame, where: np.ndarray | slice, value: float) -> RgbdFrame:
+    depth = frame.depth_m.copy()
+    depth[where] = value
+    return replace(frame, depth_m=depth)
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf, 65.535])
+def test_a_frame_without_any_real_depth_is_refused(shot: tuple[RgbdFrame, np.ndarray, Trace3d], value: float) -> None:
+    frame, _, trace = shot
+    blind = with_depth(frame, slice(None), value)
+    guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig())
+    with pytest.raises(StageError) as caught:
+        guide.guide(trace, blind, home_robot())
+    assert caught.value.code is OutcomeCode.MASK_EMPTY
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf, 65.535])
+def test_strewn_wrong_depth_changes_no_decision(shot: tuple[RgbdFrame, np.ndarray, Trace3d], value: float) -> None:
+    frame, ids, trace = shot
+    strewn = with_depth(frame, np.random.default_rng(1).random(ids.shape) < 0.1, value)
+    guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode="mask_only"))
+    guidance = guide.guide(trace, strewn, home_robot())
+    kept = guidance.frame.rgb[np.isin(ids, [1, 2])] == frame.rgb[np.isin(ids, [1, 2])]
+    gone = (guidance.frame.rgb[ids > 2] != frame.rgb[ids > 2]).any(axis=1)
+    assert kept.mean() > 0.99
+    assert gone.mean() > 0.95
+
+
+def test_no_instances(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    with pytest.raises(StageError, match="0 instances lie elsewhere") as caught:
+        guided(np.zeros_like(ids), frame, trace)
+    assert caught.value.code is OutcomeCode.MASK_EMPTY
+
+
+def test_two_hundred_instances(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    rows, columns = np.nonzero(ids == 0)
+    crowded = ids.copy()
+    for k, at in enumerate(np.random.default_rng(2).permutation(len(rows))[:196], start=5):
+        crowded[max(rows[at] - 1, 0) : rows[at] + 2, max(columns[at] - 1, 0) : columns[at] + 2] = k
+    present = np.unique(crowded[crowded > 0])
+    guidance = guided(crowded, frame, trace)
+    assert len(guidance.kept_ids) + len(guidance.removed_ids) == len(present) > 190
+    kept = np.isin(crowded, guidance.kept_ids)
+    np.testing.assert_array_equal(guidance.frame.rgb[kept], frame.rgb[kept])
+
+
+def test_a_mask_of_one_pixel_and_one_of_the_whole_frame(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    single = np.where(np.isin(ids, [1, 2]), ids, 0)
+    single[3, 5] = 7
+    assert guided(single, frame, trace).removed_ids == (7,)
+    everything = guided(np.ones_like(ids), frame, trace)
+    assert everything.kept_ids == (1,)
+    np.testing.assert_array_equal(everything.frame.rgb, frame.rgb)
+
+
+def test_masks_of_another_size_are_a_defect_of_the_segmenter(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    with pytest.raises(ValueError, match=r"wanted labels of the frame's size \(240, 320\), got \(120, 160\)"):
+        guided(ids[::2, ::2], frame, trace)
+
+
+def test_a_path_outside_the_image_and_one_without_length(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    behind = replace(trace, xyz_m=trace.xyz_m + np.float32([3.0, 0.0, 0.0]))
+    with pytest.raises(StageError) as caught:
+        guided(ids, frame, behind)
+    assert caught.value.code is OutcomeCode.MASK_EMPTY
+    point = replace(trace, xyz_m=np.tile(trace.xyz_m[:1], (len(trace.xyz_m), 1)))
+    assert guided(ids, frame, point).kept_ids == (1,)
+
+
+def test_another_camera_in_the_middle_of_a_plan(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    """A driver that was restarted with another resolution: ids start from places in the base frame."""
+    frame, _, trace = shot
+    guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig())
+    first = guide.guide(trace, frame, home_robot())
+    other, _ = SCENE.render(front_camera(256, 256), 0.001, stamp_ns=1)
+    second = guide.guide(trace, other, home_robot())
+    assert (second.kept_ids, second.removed_ids) == (first.kept_ids, first.removed_ids)
