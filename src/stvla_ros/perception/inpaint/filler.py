@@ -20,6 +20,7 @@ from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 _JITTER_PX = 2
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
+_SHADED_SHARE = 0.2
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class _Plan:
         colour = grid.pooled(cv2.bitwise_and(rgb, rgb, mask=surface).astype(np.float32))
         colour /= np.maximum(share, 1e-6)[..., None]
         closed = self._hole.depth | kept[grid.window]
-        cells = cast_shadows(colour, share > 0.5, grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0)
+        cells = cast_shadows(colour, share > _SHADED_SHARE, grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0)
         return _and_not(upscaled(cells, grid.stride, surface.shape), closed)
 
     def _patch(self, config: FillConfig, layer: int, colour: U8, depth: U8) -> Patch:

@@ -18,10 +18,8 @@ _LEAK = 1e-6
 """Pull towards the layer's mean colour: it decides where no visible pixel does, and nowhere else."""
 
 
-_FLAT = 1.0
-"""Squared step between cells (in grey values) under which there is no direction to follow."""
-
-_MAX_SKEW = 0.9
+_FLAT = 9.0
+"""Squared step between cells (of the sum of three colours) under which there is no direction to follow."""
 
 
 def dilated(mask: U8, radius_px: int) -> U8:
@@ -99,32 +97,27 @@ class Membrane:
         unknown: (rows, columns) cells to be solved for.
         known: (rows, columns) cells whose value is given; others take no part.
         tensor: (3, rows, columns) diffusion xx, xy, yy of each cell; the same in all directions when not given.
+
+    Attributes:
+        unknown: As given.
+        boundary: Flat indices of the known cells whose values matter.
     """
 
     def __init__(self, unknown: Bool, known: Bool, tensor: F32 | None = None) -> None:
-        index = np.full(unknown.shape, -1, dtype=np.int32)
-        n = int(np.count_nonzero(unknown))
-        index[unknown] = np.arange(n, dtype=np.int32)
-        index[known] = n + np.arange(np.count_nonzero(known), dtype=np.int32)
-        i, j, weight = _links(index, tensor)
-        i, j, weight = np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([weight, weight])
-        own = i < n
-        i, j, weight = i[own], j[own], weight[own]
-        inner = j < n
-        diagonal = _LEAK + np.bincount(i, weight, n)
-        rim = np.unique(j[~inner])  # of all known cells only those at the hole matter
-        self.unknown, self._n = unknown, n
-        self.boundary = np.flatnonzero(known.ravel())[rim - n]
-        matrix = (
-            np.concatenate([-weight[inner], diagonal]),
-            (np.concatenate([i[inner], np.arange(n)]), np.concatenate([j[inner], np.arange(n)])),
-        )
-        self._inflow = sparse.csr_matrix(
-            (weight[~inner], (i[~inner], np.searchsorted(rim, j[~inner]))), shape=(n, len(rim)), dtype=np.float64
-        )
-        A = sparse.csc_matrix(matrix, shape=(n, n))
+        cells = np.flatnonzero(unknown)
+        n = len(cells)
+        neighbours, weight = _links(cells, unknown.shape, tensor)
+        flow = weight * known.ravel()[neighbours]
+        inner = weight * unknown.ravel()[neighbours]
+        rim = np.zeros(unknown.size, dtype=bool)
+        rim[neighbours[flow > 0]] = True
+        self.unknown, self.boundary = unknown, np.flatnonzero(rim)
+        inner = np.column_stack([-inner, flow.sum(axis=1) + inner.sum(axis=1) + _LEAK])
+        A = _rows(inner, np.column_stack([neighbours, cells]), cells, unknown.size)
+        self._inflow = _rows(flow, neighbours, self.boundary, unknown.size)
+        symmetric = sparse.csc_matrix((A.data, A.indices, A.indptr), shape=(n, n))
         options = {"SymmetricMode": True}
-        self._factor = splu(A, permc_spec="MMD_AT_PLUS_A", options=options, diag_pivot_thresh=0.0) if n else None
+        self._factor = splu(symmetric, permc_spec="MMD_AT_PLUS_A", options=options, diag_pivot_thresh=0.0) if n else None
 
     def solve(self, values: F32, mean: npt.NDArray[np.floating]) -> F32:
         """(n, c) values of the unknown cells, in raster order.
@@ -139,65 +132,64 @@ class Membrane:
         return np.asarray(self._factor.solve(self._inflow @ given + _LEAK * mean), dtype=np.float32)
 
 
-_RIGHT = ((slice(None), slice(None, -1)), (slice(None), slice(1, None)))
-_DOWN = ((slice(None, -1), slice(None)), (slice(1, None), slice(None)))
-_FALLING = ((slice(None, -1), slice(None, -1)), (slice(1, None), slice(1, None)))
-_RISING = ((slice(None, -1), slice(1, None)), (slice(1, None), slice(None, -1)))
+def _rows(
+    weight: npt.NDArray[np.floating], target: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], size: int
+) -> sparse.csr_matrix:
+    """Sparse (n, len(columns)) from (n, k) weights and the cells that they belong to; zeros are left out."""
+    number = np.zeros(size, dtype=np.int32)
+    number[columns] = np.arange(len(columns), dtype=np.int32)
+    used = weight != 0
+    start = np.zeros(len(weight) + 1, dtype=np.int32)
+    np.cumsum(np.count_nonzero(used, axis=1), out=start[1:])
+    entries = (weight[used].astype(np.float64), number[target[used]], start)
+    return sparse.csr_matrix(entries, shape=(len(weight), len(columns)))
+
+
+_STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
 
 def _links(
-    index: npt.NDArray[np.int32], tensor: F32 | None
-) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.float32]]:
-    """Neighbour pairs among cells with an index, and the weight of their link, never negative.
+    cells: npt.NDArray[np.intp], shape: tuple[int, ...], tensor: F32 | None
+) -> tuple[npt.NDArray[np.intp], F32]:
+    """The (n, k) neighbours of n cells, and the weights of the links to them: never negative, 0 beyond the grid.
 
     The cross term of the tensor goes along the diagonals: with xy no larger than xx and yy this is a stencil of
     ``div(D grad u)`` that keeps the maximum principle.
     """
-    shape = index.shape
+    steps = np.array(_STEPS[:4] if tensor is None else _STEPS)
+    row, column = (a[:, None] + step for a, step in zip(np.divmod(cells, shape[1]), steps.T))
+    exists = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    neighbours = np.where(exists, row * shape[1] + column, cells[:, None])
     if tensor is None:
-        strengths = [(_RIGHT, np.ones(shape, np.float32)), (_DOWN, np.ones(shape, np.float32))]
-    else:
-        xx, xy, yy = tensor
-        skew = np.abs(xy)
-        strengths = [
-            (_RIGHT, xx - skew),
-            (_DOWN, yy - skew),
-            (_FALLING, np.maximum(xy, 0)),
-            (_RISING, np.maximum(-xy, 0)),
-        ]
-    i, j, weight = [], [], []
-    for (a, b), strength in strengths:
-        here, there = index[a], index[b]
-        both = (here >= 0) & (there >= 0)
-        i.append(here[both])
-        j.append(there[both])
-        weight.append((strength[a][both] + strength[b][both]) / 2)
-    return np.concatenate(i), np.concatenate(j), np.concatenate(weight)
+        return neighbours, exists.astype(np.float32)
+    xx, xy, yy = tensor
+    skew = np.abs(xy)
+    falling, rising = np.maximum(xy, 0), np.maximum(-xy, 0)
+    strength = np.stack([a.ravel() for a in (xx - skew, yy - skew, falling, rising)])
+    which = np.repeat(np.arange(4), 2)
+    return neighbours, np.asarray(exists * (strength[which, cells[:, None]] + strength[which, neighbours]) / 2, np.float32)
 
 
 def along_gradients(values: F32, known: Bool, size: int) -> F32:
     """(3, rows, columns) diffusion along the direction in which the known cells vary least.
 
-    The mean structure tensor of the colour gradients in a square of ``size`` cells, turned by a right angle and scaled
-    to the trace of the identity; where nothing is known or nothing varies it is the identity.
+    The mean structure tensor of the brightness in a square of ``size`` cells, turned by a right angle and scaled to the
+    trace of the identity; where nothing is known or nothing varies it is the identity.
 
     Args:
-        values: (rows, columns, c).
+        values: (rows, columns, 3) colour.
         known: (rows, columns) cells that count.
         size: Edge of the square, an odd number of cells.
     """
-    inner = (slice(None, -1), slice(None, -1))
-    dx, dy = (values[inner[0], 1:] - values[inner], values[1:, inner[1]] - values[inner])
+    grey = values[..., 0] + values[..., 1] + values[..., 2]
+    head, tail = slice(None, -1), slice(1, None)
+    dx, dy = grey[head, tail] - grey[head, head], grey[tail, head] - grey[head, head]
     valid = np.zeros(known.shape, dtype=np.float32)
-    valid[inner] = known[inner] & known[:-1, 1:] & known[1:, :-1]
+    valid[head, head] = known[head, head] & known[head, tail] & known[tail, head]
     products = np.zeros((*known.shape, 3), dtype=np.float32)
     for k, product in enumerate((dx * dx, dx * dy, dy * dy)):
-        products[..., k][inner] = product.sum(axis=2)
+        products[head, head, k] = product
     mean, _ = normalised_blur(products, valid, size)
-    xx, xy, yy = np.moveaxis(mean, -1, 0) + np.array([_FLAT, 0.0, _FLAT], np.float32)[:, None, None]
-    half = (xx + yy) / 2
-    across = np.clip(-xy / half, -_MAX_SKEW, _MAX_SKEW)
-    return np.asarray(
-        np.stack([yy / half, np.clip(across, -np.minimum(xx, yy) / half, np.minimum(xx, yy) / half), xx / half]),
-        dtype=np.float32,
-    )
+    xx, xy, yy = mean[..., 0] + np.float32(_FLAT), mean[..., 1], mean[..., 2] + np.float32(_FLAT)
+    limit = np.minimum(xx, yy)
+    return np.stack([yy, np.clip(-xy, -limit, limit), xx]) * (2 / (xx + yy))

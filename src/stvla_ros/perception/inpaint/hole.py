@@ -52,9 +52,12 @@ def _beside(core: U8, reach_px: int) -> U8:
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:
     """The pixels of ``mask`` that are reached from ``start`` through ``mask`` in so many steps."""
-    front = start
+    front, count = start, 0
     kernel = np.ones((5, 5), np.uint8)
-    both = cv2.bitwise_or(mask, start)
     for _ in range(-(-steps // 2)):
-        front = cv2.bitwise_and(cv2.dilate(front, kernel), both)  # type: ignore[assignment]
-    return np.asarray(cv2.bitwise_and(front, mask), dtype=np.uint8)
+        reached = np.asarray(cv2.bitwise_and(cv2.dilate(front, kernel), mask), dtype=np.uint8)
+        before, count = count, cv2.countNonZero(reached)
+        if count == before:
+            break
+        front = reached | start
+    return front & mask

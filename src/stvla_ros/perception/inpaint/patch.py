@@ -22,7 +22,7 @@ _LOST_SHARE = 0.1
 _GAINED_SHARE = 0.6
 """... a cell at the hole that had no value shows more than this."""
 
-_GRADIENT_CELLS = 21
+_GRADIENT_CELLS = 11
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +59,7 @@ class Pixels:
     @classmethod
     def of(cls, mask: U8, grid: Grid, width_px: int) -> Pixels:
         rows, columns = grid.window
-        inside = np.flatnonzero(mask)
+        inside = np.flatnonzero(mask > 0)
         v, u = np.divmod(inside, mask.shape[1])
         v, u = v + rows.start, u + columns.start
         return cls(inside, v * width_px + u, u.astype(np.float32), v.astype(np.float32))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.types import F32, U8, Bool
 
@@ -19,10 +20,13 @@ HUE = 0.09
 
 _SIGMAS = 3.5
 _MAX_AREA = 2.0
+_SMALL_CELLS = 80
+_BLACK = 0.15
+_BUDGET = 600
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
-    """Cells in the shadow of what was removed.
+    """Cells in the shadow of what was removed, and a rim of one cell around them.
 
     Args:
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
@@ -30,37 +34,41 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
         hole: (rows, columns) cells of removed things.
         kept: (rows, columns) cells of kept things.
     """
-    none = np.zeros_like(table)
-    if np.count_nonzero(table) < 60 or not hole.any():
-        return none
-    ratio, noise = _against_lit_table(colour, table)
-    light = ratio.mean(axis=2)
-    same_hue = table & (np.abs(ratio - light[..., None]).max(axis=2) < HUE) & (light > 0.15)
+    cells = np.flatnonzero(table)
+    dark, strong = np.zeros_like(table), np.zeros_like(table)
+    if len(cells) < 60 or not hole.any():
+        return dark
+    ratio, noise = _against_lit_table(colour.reshape(-1, 3)[cells], cells, table.shape)
+    r, g, b = ratio.T
+    light = (r + g + b) / 3
+    hue = np.maximum(np.maximum(np.abs(r - light), np.abs(g - light)), np.abs(b - light))
     depth = max(DARKER, _SIGMAS * noise)
-    dark = same_hue & (light < 1 - depth / 2) & _nearer(hole, kept)
-    return _accepted(dark, same_hue & (light < 1 - depth), hole, kept)
+    shaded = (hue < HUE) & (light > _BLACK)
+    dark.ravel()[cells[shaded & (light < 1 - depth / 2)]] = True
+    if not dark.any():
+        return dark
+    strong.ravel()[cells[shaded & (light < 1 - depth)]] = True
+    return _accepted(dark & _nearer(hole, kept), strong, hole)
 
 
-def _against_lit_table(colour: F32, table: Bool) -> tuple[F32, float]:
-    """Each cell's colour as a share of the lit table's, and the robust deviation of that share.
+def _against_lit_table(colour: F32, cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> tuple[F32, float]:
+    """Each cell's colour (N, 3) as a share of the lit table's, and the robust deviation of that share.
 
     The lit table is a quadratic function of the cell, fitted again and again to what is not darker than it.
     """
-    rows, columns = table.shape
-    y, x = np.mgrid[-1 : 1 : rows * 1j, -1 : 1 : columns * 1j].astype(np.float32)
-    basis = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    pick = np.flatnonzero(table)[:: max(np.count_nonzero(table) // 1500, 1)]
-    A, b = basis.reshape(-1, 6)[pick], colour.reshape(-1, 3)[pick]
-    lit = np.ones(len(pick), dtype=bool)
-    noise = 1.0
-    for _ in range(5):
-        model = np.linalg.lstsq(A[lit], b[lit], rcond=None)[0]
-        share = (b / np.maximum(A @ model, 1.0)).mean(axis=1) - 1
+    y, x = (2 * k / np.float32(n) - 1 for k, n in zip(np.divmod(cells.astype(np.float32), shape[1]), shape))
+    basis = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+    pick = slice(None, None, max(len(cells) // _BUDGET, 1))
+    A, b = basis[pick], colour[pick]
+    lit = np.ones(len(A), dtype=bool)
+    for _ in range(4):
+        model = np.linalg.solve(A[lit].T @ A[lit] + 1e-3 * np.eye(6), A[lit].T @ b[lit]).astype(np.float32)
+        share = (b / np.maximum(A @ model, 1)) @ np.full(3, 1 / 3, np.float32) - 1
         noise = 1.4826 * float(np.median(np.abs(share[lit])))
         lit = np.abs(share + noise / 2) < max(2 * noise, 0.02)
         if np.count_nonzero(lit) < 30:
             break
-    return np.asarray(colour / np.maximum(basis @ model, 1.0), dtype=np.float32), noise
+    return np.asarray(colour / np.maximum(basis @ model, 1), dtype=np.float32), noise
 
 
 def _nearer(hole: Bool, kept: Bool) -> Bool:
@@ -71,7 +79,7 @@ def _nearer(hole: Bool, kept: Bool) -> Bool:
     return np.asarray(to_hole < to_kept)
 
 
-def _accepted(dark: Bool, strong: Bool, hole: Bool, kept: Bool) -> Bool:
+def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
     """Dark regions that touch the hole, are dark somewhere inside, and are not large for the hole they touch."""
     _, holes, hole_stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(dark.astype(np.uint8), connectivity=8)
@@ -80,11 +88,11 @@ def _accepted(dark: Bool, strong: Bool, hole: Bool, kept: Bool) -> Bool:
     pairs = np.unique(np.column_stack([labels[dark], near[dark]]), axis=0)
     for region, object_ in pairs[pairs[:, 1] > 0]:
         touching[region] += hole_stats[object_, cv2.CC_STAT_AREA]
-    solid = np.bincount(labels[strong & dark], minlength=count) >= 2
-    good = solid & (touching > 0) & (stats[:, cv2.CC_STAT_AREA] <= _MAX_AREA * touching)
+    solid = np.bincount(labels[strong & dark], minlength=count) > 0
+    good = solid & (touching > 0) & (stats[:, cv2.CC_STAT_AREA] <= np.maximum(_MAX_AREA * touching, _SMALL_CELLS))
     good[0] = False
     grown = cv2.dilate(good[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    return np.asarray(grown & ~hole & ~kept)
+    return np.asarray(grown)
 
 
 def upscaled(cells: Bool, stride: int, shape: tuple[int, int]) -> U8:

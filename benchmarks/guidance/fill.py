@@ -1,0 +1,212 @@
+"""How well the fill shows what is behind removed objects, beside other ways to fill the same hole.
+
+The truth is the simulator's image of the same instant without the objects and their shadows. Six objects are removed
+from each scene; in the scenes ``edge`` a bottle stands so that its image straddles the table's edge. Errors are those
+of the hole, in 1/255 and millimetres; jumps those across its border, from pixel to pixel and from gradient to gradient.
+Times are CPU time in one thread. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as Rows
+
+from benchmarks.guidance.rivals import RIVALS
+from stvla_ros.colours import COLOURS
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.tables import Table, fit_table
+from stvla_ros.perception.inpaint import FillConfig, Filler
+from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.cell import Cell, CellConfig
+from stvla_ros.sim.objects import Bottle, SceneObject
+from stvla_ros.sim.sensor import SensorConfig
+from stvla_ros.sim.tasks import make_task
+from stvla_ros.sim.world import World
+from stvla_ros.types import F32, U8, Bool, RgbdFrame
+
+KINDS = ("plain", "shadow", "noise", "edge", "edge noise")
+SIZES = ((640, 480), (256, 256))
+REMOVED = 6
+EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (-0.12, 0.40), (-0.12, -0.40))
+FIGURES = ("rgb", "depth_mm", "depth_p95_mm", "jump", "gradient_jump", "ms")
+
+
+@dataclass(frozen=True)
+class Laid:
+    """A task that is only looked at."""
+
+    objects: tuple[SceneObject, ...]
+    instruction: str = "Look."
+    hold_s: float = 0.0
+
+    def watch(self, world: World) -> None:
+        """Nothing to remember."""
+
+    def problem(self, world: World) -> str:
+        """Never done."""
+        return "Nothing was asked for."
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A frame, what goes and what stays, and the truth without what goes."""
+
+    frame: RgbdFrame
+    remove: Bool
+    keep: Bool
+    rgb: U8
+    depth_m: F32
+
+    def table(self) -> tuple[Table, F32]:
+        """The table as the guide fits it, and the heights above it."""
+        points = cloud(self.frame)
+        table = fit_table(np.where(self.remove | self.keep, np.float32(np.nan), points))
+        return table, table.height(points)
+
+
+def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
+    """One case for each seed."""
+    camera = CameraConfig(width_px=size[0], height_px=size[1], shadows=kind != "plain")
+    cell = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled="noise" in kind)))
+    try:
+        for seed in seeds:
+            yield _case(cell, kind, seed)
+    finally:
+        cell.close()
+
+
+def _case(cell: Cell, kind: str, seed: int) -> Case:
+    objects = make_task("pick_place", seed, REMOVED).objects
+    gone = objects[2:]
+    if kind.startswith("edge"):
+        rng = np.random.default_rng(seed)
+        x, y = np.add(EDGE_SPOTS_M[seed % len(EDGE_SPOTS_M)], rng.uniform(-0.02, 0.02, 2))
+        gone = (Bottle(str(rng.choice(sorted(COLOURS))), (float(x), float(y))),)
+        objects = (*objects[:2], *gone)
+    cell.lay(Laid(objects), seed)
+    names = [thing.name for thing in gone]
+    frame, truth = cell.render(), cell.truth()
+    remove = np.isin(truth.labels, [1 + truth.names.index(name) for name in names])
+    keep = (truth.labels != 0) & ~remove
+    return Case(frame, remove, keep, cell.render(names).rgb, cell.render(names, ideal=True).depth_m)
+
+
+def jumps(image: npt.NDArray[np.floating], hole: Bool, kept: Bool) -> tuple[float, float]:
+    """Mean step across the border of the hole, and mean change of the gradient there; kept pixels do not count.
+
+    With o2, o1 outside and i1, i2 inside in a line, these are the sizes of i1 - o1 and (i2 - i1) - (o1 - o2).
+    """
+    value, gradient = [], []
+    for k in range(4):
+        turned, inside, shut = (np.rot90(a, k) for a in (image, hole, kept))
+        inside_, shut_ = inside.astype(bool), shut.astype(bool)
+        outside = ~inside_ & ~shut_
+        at = outside[:, :-3] & outside[:, 1:-2] & inside_[:, 2:-1] & inside_[:, 3:]
+        o2, o1, i1, i2 = (turned[:, a : turned.shape[1] - 3 + a][at] for a in range(4))
+        value.append(np.abs(i1 - o1))
+        gradient.append(np.abs((i2 - i1) - (o1 - o2)))
+    return float(np.nanmean(np.concatenate(value))), float(np.nanmean(np.concatenate(gradient)))
+
+
+def scores(case: Case, rgb: U8, depth_m: F32, hole: Bool) -> dict[str, float]:
+    """Errors in the hole and jumps across its border."""
+    error = 1e3 * np.abs(depth_m - case.depth_m)[hole & np.isfinite(case.depth_m)]
+    error = np.where(np.isfinite(error), error, 1e3 * np.nanmax(case.depth_m))  # no depth is as bad as can be
+    jump, gradient = jumps(rgb.astype(np.float64), hole, case.keep)
+    return {
+        "rgb": float(np.abs(rgb.astype(np.float64) - case.rgb)[hole].mean()),
+        "depth_mm": float(error.mean()),
+        "depth_p95_mm": float(np.percentile(error, 95)),
+        "jump": jump,
+        "gradient_jump": gradient,
+    }
+
+
+@dataclass
+class Tally:
+    """Figures per method, one entry for each case."""
+
+    values: dict[str, list[dict[str, float]]] = field(default_factory=dict)
+
+    def add(self, method: str, figures: dict[str, float]) -> None:
+        self.values.setdefault(method, []).append(figures)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Mean over the cases; the median of times."""
+        return {
+            method: {
+                name: round(float((np.median if name == "ms" else np.mean)([f[name] for f in all_])), 3)
+                for name in all_[0]
+            }
+            for method, all_ in self.values.items()
+        }
+
+
+def one_case(tally: Tally, case: Case, rivals: bool) -> None:
+    """Fill one case in all ways; the hole is that of the layered fill."""
+    table, height_m = case.table()
+    filler = Filler(FillConfig())
+    arguments = (case.frame, case.remove, case.keep, table, height_m)
+    first, again = float("inf"), float("inf")
+    for _ in range(3):
+        filler.reset()
+        start = time.process_time()
+        filled = filler.fill(*arguments)
+        middle = time.process_time()
+        filler.fill(*arguments)
+        first, again = min(first, middle - start), min(again, time.process_time() - middle)
+    hole = filled.hidden
+    tally.add("layered", {**scores(case, filled.rgb, filled.depth_m, hole), "ms": 1e3 * first, "ms_again": 1e3 * again})
+    tally.add("truth", {**scores(case, case.rgb, case.depth_m, hole), "ms": 0.0})
+    for name, rival in RIVALS.items() if rivals else ():
+        start = time.process_time()
+        rgb, depth = rival(case.frame.rgb, case.frame.depth_m, hole)
+        tally.add(name, {**scores(case, rgb, depth, hole), "ms": 1e3 * (time.process_time() - start)})
+
+
+def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
+    """Figures by kind of scene, image size and method."""
+    cv2.setNumThreads(1)
+    results: dict[str, Any] = {}
+    for kind in KINDS:
+        for size in SIZES:
+            tally = Tally()
+            name = f"{kind} {size[0]}x{size[1]}"
+            for case in track(cases(kind, size, range(seed, seed + scenes)), name, scenes, transient=True):
+                one_case(tally, case, rivals)
+            results[name] = tally.summary()
+    return results
+
+
+def show(results: dict[str, Any], console: Console) -> None:
+    """A table for each kind of scene."""
+    for name, methods in results.items():
+        table = Rows("method", *FIGURES, title=name)
+        for method, figures in methods.items():
+            table.add_row(method, *(f"{figures[f]:.2f}" for f in FIGURES))
+        console.print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.guidance.fill", description=__doc__)
+    parser.add_argument("--scenes", type=int, default=10, help="scenes per kind and image size")
+    parser.add_argument("--seed", type=int, default=0, help="of the first scene")
+    options = parser.parse_args()
+    results = measure(options.scenes, options.seed)
+    show(results, Console())
+    print(json.dumps({"benchmark": "fill", "scenes": options.scenes, "seed": options.seed, "results": results}))
+
+
+if __name__ == "__main__":
+    main()
