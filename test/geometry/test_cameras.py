@@ -6,7 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabletop import Scene, front_camera
 
-from stvla_ros.geometry.cameras import back_project, cloud, project, px_to_uv, rays, uv_to_px
+from stvla_ros.geometry.cameras import (
+    back_project,
+    calibration_fault,
+    cloud,
+    project,
+    px_to_uv,
+    rays,
+    sampled,
+    uv_to_px,
+)
+from stvla_ros.types import Camera
 
 UV = st.floats(0, 1000)
 
@@ -61,3 +71,43 @@ def test_rays_agree_with_back_projection() -> None:
     camera = front_camera(64, 48)
     point = back_project(camera, [5, 7], 1.3)
     np.testing.assert_allclose(rays(camera)[:, 7, 5] * 1.3 + camera.T_base_camera[:3, 3], point, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.permutations(range(8)), st.integers(0, 1000))
+def test_points_are_converted_one_by_one(order: list[int], seed: int) -> None:
+    camera = front_camera(640, 480)
+    uv = np.random.default_rng(seed).uniform(0, 1000, (8, 2))
+    np.testing.assert_allclose(px_to_uv(uv_to_px(uv[order], camera), camera), uv[order], atol=1e-9)
+    np.testing.assert_array_equal(uv_to_px(uv, camera)[order], uv_to_px(uv[order], camera))
+
+
+def test_sampling_takes_the_nearest_pixel_and_nothing_outside() -> None:
+    depth = np.arange(1, 13, dtype=np.float32).reshape(3, 4)
+    depth[1, 1], depth[2, 2], depth[2, 3] = 0.0, np.inf, -1.0
+    at = [
+        [0, 0],
+        [3.4, 0.4],
+        [-0.4, 2.4],
+        [1, 1],
+        [2, 2],
+        [3, 2],
+        [-0.6, 0],
+        [3.6, 0],
+        [0, 2.6],
+        [np.nan, 0],
+        [1e30, 0],
+    ]
+    np.testing.assert_array_equal(sampled(depth, at), [1, 4, 9, *[np.nan] * 8])
+
+
+def test_calibrations() -> None:
+    camera = front_camera(64, 48)
+    assert calibration_fault(camera) is None
+    for name, place, value in (("K", (0, 0), 0.0), ("K", (1, 2), np.inf), ("T_base_camera", (0, 0), 5.0)):
+        bad = np.array(getattr(camera, name))
+        bad[place] = value
+        fields = {"K": camera.K, "T_base_camera": camera.T_base_camera, name: bad}
+        assert "wanted" in str(calibration_fault(Camera(width_px=64, height_px=48, **fields)))
+    mirrored = camera.T_base_camera @ np.diag([-1.0, 1, 1, 1])
+    assert "rigid" in str(calibration_fault(Camera(camera.K, 64, 48, mirrored)))

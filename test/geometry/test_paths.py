@@ -3,11 +3,12 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from stvla_ros.geometry.paths import arc_length, distance, resample, simplify, subdivide
+from stvla_ros.geometry.paths import arc_length, distance, resample, round_corners, runs, simplify, subdivide
 
 LINES = arrays(np.float64, st.tuples(st.integers(2, 8), st.just(3)), elements=st.floats(-1, 1, width=32))
 POINTS = arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)), elements=st.floats(-2, 2, width=32))
@@ -52,3 +53,41 @@ def test_simplify_undoes_subdivide(line: np.ndarray) -> None:
     coarse = simplify(fine)
     assert len(coarse) <= len(line)
     assert distance(fine, coarse).max() < 1e-3
+
+
+@settings(deadline=None)
+@given(LINES, st.floats(0.0, 0.05))
+def test_rounding_keeps_the_ends_and_moves_little(line: np.ndarray, deviation: float) -> None:
+    smooth, where = round_corners(line, deviation)
+    np.testing.assert_array_equal(smooth[[0, -1]], line[[0, -1]])
+    assert (np.diff(where) > 0).all()
+    assert (where[0], where[-1], len(where)) == (0, len(smooth) - 1, len(line))
+    assert np.linalg.norm(smooth[where] - line, axis=1).max() <= deviation + 1e-6
+    assert distance(smooth, line).max() <= deviation + 1e-6
+
+
+def test_rounding_eases_the_turns() -> None:
+    corner = np.array([[0.0, 0.0, 0.0], [0.2, 0.0, 0.0], [0.2, 0.2, 0.0]])
+    smooth, where = round_corners(corner, 0.003)
+    legs = np.diff(smooth, axis=0)
+    legs /= np.linalg.norm(legs, axis=1, keepdims=True)
+    turns = np.degrees(np.arccos(np.einsum("ij,ij->i", legs[:-1], legs[1:])))
+    assert turns.max() < 60
+    assert np.linalg.norm(smooth[where[1]] - corner[1]) == pytest.approx(0.003)
+
+
+def test_nothing_to_round() -> None:
+    straight = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.01]])
+    for line, deviation in (
+        (straight, 0.003),
+        (straight * [1, 100], 0.0),
+        (straight[:1], 0.003),
+        (straight[:2], 0.003),
+    ):
+        np.testing.assert_array_equal(round_corners(line, deviation)[0], line)
+
+
+def test_runs_of_true() -> None:
+    assert runs(np.array([True, False, True, True, False, True])) == [(0, 1), (2, 4), (5, 6)]
+    assert runs(np.zeros(3, bool)) == []
+    assert runs(np.zeros(0, bool)) == []

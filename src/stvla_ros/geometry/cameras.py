@@ -33,6 +33,31 @@ def px_to_uv(px: npt.ArrayLike, camera: Camera) -> F64:
     return (np.asarray(px, dtype=np.float64) + 0.5) * UV_MAX / size
 
 
+def calibration_fault(camera: Camera) -> str | None:
+    """What is wrong with a camera's intrinsics or pose; None for a pinhole that can be computed with."""
+    K, T = camera.K, camera.T_base_camera
+    if not (
+        np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[[1, 2, 2, 2], [0, 0, 1, 2]] == [0, 0, 0, 1]).all()
+    ):
+        return f"wanted intrinsics with positive focal lengths and last row (0, 0, 1), got K = {K.round(3).tolist()}"
+    R = T[:3, :3]
+    rigid = np.isfinite(T).all() and np.abs(R.T @ R - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
+    if not (rigid and (T[3] == [0, 0, 0, 1]).all()):
+        return f"wanted a rigid transform from camera to base, got {T.round(3).tolist()}"
+    return None
+
+
+def sampled(depth_m: F32, px: npt.ArrayLike) -> F64:
+    """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where it is no positive number."""
+    h, w = depth_m.shape
+    px = np.asarray(px, dtype=np.float64)
+    inside = ((px > -0.5) & (px < [w - 0.5, h - 0.5])).all(axis=1)  # False for NaN
+    out = np.full(len(px), np.nan)
+    x, y = np.rint(px[inside]).astype(np.intp).T
+    out[inside] = depth_m[y.clip(0, h - 1), x.clip(0, w - 1)]
+    return np.where(np.isfinite(out) & (out > 0), out, np.nan)
+
+
 def project(camera: Camera, xyz_m: npt.ArrayLike) -> tuple[F64, F64]:
     """Image of points in the base frame.
 

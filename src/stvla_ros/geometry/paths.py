@@ -38,6 +38,53 @@ def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.i
     return np.concatenate([*pieces, points[-1:]]), np.concatenate([[0], np.cumsum(counts)])
 
 
+STRAIGHT = 0.17
+"""Corners that turn by less (10 degrees) are not rounded: |a + b| of the unit vectors along both legs."""
+
+
+def round_corners(points: npt.ArrayLike, deviation: float) -> tuple[F64, npt.NDArray[np.intp]]:
+    """Round the corners of a polyline; the ends stay.
+
+    Each corner becomes three points of a quadratic Bezier curve that has the corner as its control point and starts
+    and ends on the legs, at most a third of a leg away. Hence no point moves by more than ``deviation``.
+
+    Args:
+        points: (N, D) polyline without coincident neighbours.
+        deviation: Largest distance between a corner and the curve; 0 leaves the polyline as it is.
+
+    Returns:
+        (M, D) points and the (N,) indices of those that stand for the given points.
+    """
+    points = np.asarray(points, dtype=np.float64)
+    pieces, where = [points[:1]], [0]
+    for before, corner, after in zip(points[:-2], points[1:-1], points[2:], strict=True):
+        curve = _curve(before, corner, after, deviation)
+        where.append(sum(map(len, pieces)) + len(curve) // 2)
+        pieces.append(curve)
+    if len(points) > 1:
+        where.append(sum(map(len, pieces)))
+        pieces.append(points[-1:])
+    return np.concatenate(pieces), np.array(where, dtype=np.intp)
+
+
+def _curve(before: F64, corner: F64, after: F64, deviation: float) -> F64:
+    """One or three points for a corner."""
+    legs = np.stack([before - corner, after - corner])
+    lengths = np.linalg.norm(legs, axis=1)
+    a, b = legs / np.maximum(lengths, 1e-12)[:, None]
+    bend = float(np.linalg.norm(a + b))
+    if bend < STRAIGHT or deviation <= 0 or lengths.min() == 0:
+        return corner[None]
+    cut = min(4 * deviation / bend, lengths.min() / 3)
+    return np.stack([corner + cut * a, corner + cut / 4 * (a + b), corner + cut * b])
+
+
+def runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First index and index after the last of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
 def distance(points: npt.ArrayLike, polyline: npt.ArrayLike) -> F64:
     """(N,) distance of (N, D) points to the nearest place on a (M, D) polyline (M = 1: to that point)."""
     p, line = np.asarray(points, dtype=np.float64), np.asarray(polyline, dtype=np.float64)
