@@ -22,6 +22,9 @@ LIKER_BLIND = 0.8
 HOLLOW = 4.0
 """Holes are filled in things that do not become larger than this many times themselves."""
 
+ABOVE_M = 0.008
+"""What lies in a hollow and ends less than this above the rim is part of the hollow thing."""
+
 UNLIKE = 0.08
 """Least distance of the two colours (see :func:`stvla_ros.geometry.parts.colour_feature`)."""
 
@@ -37,19 +40,40 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
         exclude: (H, W) pixels that are nobody's (the robot).
         table: The table.
     """
+    labels = _enclosed(labels, height_m, exclude)
     out = labels.copy()
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     radius = max(round(REACH * labels.shape[1]), 2)
     unknown = np.isnan(depth_m)
     free = (labels == 0) & ~exclude & (unknown | (np.abs(height_m) < table.floor_m + 0.002))
     for label, window in enumerate(find_objects(labels), start=1):
+        if window is None:
+            continue
         here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
         own = labels[here] == label
-        hole = _holes(own) & (labels[here] == 0) & ~exclude[here]
         likeness = _likeness(own, free[here], (labels[here] == 0) & ~exclude[here], unknown[here], rgb[here], radius)
         take = likeness < best[here]
         best[here][take] = likeness[take]
-        out[here][take | hole] = label
+        out[here][take] = label
+    return out
+
+
+def _enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
+    """Holes in things filled: table seen inside a bowl or plate, and its parts that do not stand above it."""
+    out = labels.copy()
+    for label, window in enumerate(find_objects(labels), start=1):
+        own = out[window] == label
+        hole = _holes(own) & ~exclude[window]
+        if not hole.any():
+            continue
+        inside = out[window]  # a view
+        top = np.nanquantile(height_m[window][own], 0.97) + ABOVE_M
+        for other in np.unique(inside[hole]):
+            part = hole & (inside == other)
+            if other == 0 or (
+                part.sum() == (labels == other).sum() and np.nanquantile(height_m[window][part], 0.97) < top
+            ):
+                inside[part] = label
     return out
 
 
