@@ -11,7 +11,7 @@ from stvla_ros.config import param
 from stvla_ros.geometry.tables import Table
 from stvla_ros.perception.inpaint.grid import Grid, dilated
 from stvla_ros.perception.inpaint.hole import find_hole
-from stvla_ros.perception.inpaint.layers import LOOSE, pixels_beyond, split_layers
+from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.patch import Patch, View
 from stvla_ros.perception.inpaint.shade import cast_shadows, upscaled
 from stvla_ros.perception.inpaint.surfaces import FAR_M, Surface, table_tolerance_m, valid_depth
@@ -118,8 +118,7 @@ class _Plan:
         self._closed = colour | depth
         beyond = pixels_beyond(grid, height_m[grid.window], open_, table_tolerance_m(table))
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
-        present = np.unique(self._layers.labels[self._closed > 0]).tolist()
-        self._patches = {k: self._patch(config, k, colour, depth) for k in present}
+        self._patches = {k: self._patch(config, k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
 
@@ -133,10 +132,16 @@ class _Plan:
         cells = cast_shadows(colour, share > _SHADED_SHARE, grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0)
         return _and_not(upscaled(cells, grid.stride, surface.shape), closed)
 
+    def _present(self) -> list[int]:
+        labels = self._layers.labels
+        return [TABLE] if labels is None else np.unique(labels[self._closed > 0]).tolist()
+
     def _patch(self, config: FillConfig, layer: int, colour: U8, depth: U8) -> Patch:
-        own = np.where(self._layers.labels == layer, np.uint8(255), np.uint8(0))
+        if self._layers.labels is not None:
+            own = (self._layers.labels == layer) * np.uint8(255)
+            colour, depth = colour & own, depth & own
         smooth_px = 1 if layer == LOOSE else config.smooth_px
-        return Patch(self._grid, colour & own, depth & own, self._camera.width_px, config.feather_px, smooth_px)
+        return Patch(self._grid, colour, depth, self._camera.width_px, config.feather_px, smooth_px)
 
     def serves(self, camera: Camera, gone: U8, kept: U8) -> bool:
         """This hole is that of the mask, give or take its jitter, and the camera has not moved."""

@@ -22,6 +22,10 @@ _FLAT = 9.0
 """Squared step between cells (of the sum of three colours) under which there is no direction to follow."""
 
 
+_EXACT_STRIDE = 11
+"""Up to this stride 8 bits hold the number of a cell's pixels."""
+
+
 def dilated(mask: U8, radius_px: int) -> U8:
     """A mask of 0 and 255, grown by a disc."""
     if radius_px <= 0:
@@ -59,7 +63,12 @@ class Grid:
 
     def share(self, mask: U8) -> F32:
         """(rows, columns) which part of each cell a mask of 0 and 255 covers."""
-        return self.pooled((mask > 0).astype(np.float32))
+        rows, columns = self.cells
+        s = self.stride
+        if mask.shape != (rows * s, columns * s) or not 1 < s <= _EXACT_STRIDE:
+            return self.pooled((mask > 0).astype(np.float32))
+        small = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
+        return np.rint(small * np.float32(s * s / 255)) / np.float32(s * s)  # rounding to 8 bits lost nothing
 
     def pooled(self, image: F32) -> F32:
         """Mean over each cell of (h, w) or (h, w, c); beyond the image everything is 0."""

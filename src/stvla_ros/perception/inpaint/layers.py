@@ -8,6 +8,7 @@ what is seen around the hole (a round table), the border is the level line of th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import cv2
@@ -29,16 +30,17 @@ _WALL_SHARE = 0.03
 _GAP_PX = 6
 _MAX_EDGES = 4
 _MISFIT = 0.04
+_SAMPLES = 8000
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMap:
     """Attributes:
-    labels: (h, w) layer of each hidden pixel of a window.
+    labels: (h, w) layer of each hidden pixel of a window; None when all are the table's.
     planes: Inverse depth of the layers 1, 2, ... as (3,) for ``plane @ (u, v, 1)``.
     """
 
-    labels: U8
+    labels: U8 | None
     planes: list[F64] = field(default_factory=list)
 
 
@@ -52,15 +54,15 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
         beyond: (h, w) pixels that show what is behind or beside it.
         depth_m: (h, w).
     """
-    labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
     at_edge = _touching(grid, hidden, beyond)
-    if not at_edge.any():
-        return LayerMap(labels)
+    if at_edge is None:
+        return LayerMap(None)
     off = _off_table(grid, at_edge, table, beyond)
     v, u = np.nonzero(off)
     if not len(u):
-        return LayerMap(labels)
+        return LayerMap(None)
     planes, which = _planes_behind(grid, beyond, depth_m, np.column_stack([u, v]))
+    labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
     labels[v, u] = which
     return LayerMap(labels, planes)
 
@@ -76,8 +78,10 @@ def pixels_beyond(grid: Grid, height_m: F32, open_: U8, tolerance_m: float) -> U
     """
     below = cv2.inRange(height_m, -1e6, -max(tolerance_m, BELOW_M)) & open_  # type: ignore[call-overload]
     above = cv2.inRange(height_m, tolerance_m, 1e6) & open_  # type: ignore[call-overload]
+    if cv2.countNonZero(above) < _WALL_SHARE * above.size:
+        return np.asarray(below, dtype=np.uint8)
     cells = (grid.share(above) > 0.5).astype(np.uint8)
-    count, regions, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=4)
+    _, regions, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > _WALL_SHARE * cells.size
     large[0] = False
     if not large.any():
@@ -88,15 +92,17 @@ def pixels_beyond(grid: Grid, height_m: F32, open_: U8, tolerance_m: float) -> U
     return np.asarray(below | (above * walls[: above.shape[0], : above.shape[1]]), dtype=np.uint8)
 
 
-def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8:
-    """The regions of the hole at which a few cells of something beyond the table are seen."""
+def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8 | None:
+    """The regions of the hole at which a few cells of something beyond the table are seen, if any."""
+    if not cv2.countNonZero(beyond):
+        return None
     cells = (grid.share(hidden) > 0).astype(np.uint8)
     count, regions = cv2.connectedComponents(cells, connectivity=8)
     near = cv2.dilate(regions.astype(np.uint16), np.ones((7, 7), np.uint8))
     seen = np.bincount(near[grid.share(beyond) > 0.5], minlength=count) >= 4
     seen[0] = False
     if not seen.any():
-        return np.zeros_like(hidden)
+        return None
     full = cv2.resize(
         seen[regions].astype(np.uint8), None, fx=grid.stride, fy=grid.stride, interpolation=cv2.INTER_NEAREST
     )
@@ -168,7 +174,7 @@ def _crossings(table: U8, beyond: U8) -> F64:
         if gap > 1:
             between = between[:, :n] & free[:, gap - 1 : gap - 1 + n]
         for first, second in ((on, off), (off, on)):
-            v, u = np.nonzero(first[:, :n] & second[:, gap:] & between[:, :n])
+            v, u = np.divmod(np.flatnonzero(first[:, :n] & second[:, gap:] & between[:, :n]), n)
             found.append(np.column_stack([u + gap / 2, v]))
     return np.concatenate(found) if found else np.zeros((0, 2))
 
@@ -214,11 +220,11 @@ def _planes_behind(grid: Grid, beyond: U8, depth_m: F32, px: npt.NDArray[np.intp
     """
     left, top = np.maximum(px.min(axis=0) - 20 * grid.stride, 0)
     right, bottom = px.max(axis=0) + 20 * grid.stride
-    v, u = np.nonzero(beyond[top:bottom, left:right])
+    step = 1 + math.isqrt((bottom - top) * (right - left) // _SAMPLES)
+    v, u = np.nonzero(beyond[top:bottom:step, left:right:step])
     if not len(u):
         return [], np.full(len(px), LOOSE, dtype=np.uint8)
-    pick = slice(None, None, max(len(u) // 4000, 1))
-    u, v = u[pick] + left, v[pick] + top
+    u, v = u * step + left, v * step + top
     rows, columns = grid.window
     A = np.column_stack([u + columns.start, v + rows.start, np.ones(len(u))]).astype(np.float64)
     fits = fit_planes(A, 1.0 / depth_m[v, u].astype(np.float64))

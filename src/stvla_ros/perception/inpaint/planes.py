@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from stvla_ros.types import F64
 
-TOLERANCE = 0.006
-"""A pixel belongs to a plane when their inverse depths differ by less than this share."""
+TOLERANCE = 0.015
+"""A pixel belongs to a plane when their inverse depths differ by less than this share (three sigma of a stereo camera
+at 3 m)."""
 
 _MAX_PLANES = 3
 _BUDGET = 1500
