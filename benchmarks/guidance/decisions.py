@@ -153,7 +153,7 @@ def _mask_fault(mine: np.ndarray, segments: Segments) -> str:
     if (labels <= 0).mean() > 0.5:
         return "masks: taken for the robot" if (labels == -1).mean() > 0.5 else "masks: not found"
     main = np.bincount(labels[labels > 0]).argmax()
-    return "masks: merged with another" if (segments.labels == main).sum() > 1.5 * mine.sum() else "masks: split"
+    return "masks: merged with another" if (segments.labels == main).sum() > 1.5 * mine.sum() else "masks: other outline"
 
 
 def true_trace(view: View) -> Trace3d:

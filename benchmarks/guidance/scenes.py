@@ -30,7 +30,7 @@ ABOVE_M = 0.12
 """Height of the tool over the start at the moment ``above``."""
 
 FEWEST, MOST = 3, 12
-EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (-0.12, 0.40), (-0.12, -0.40))
+EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (0.10, 0.38), (0.10, -0.38), (-0.12, 0.40), (-0.12, -0.40))
 """Here a bottle stands across the side or the far edge of the table on the image."""
 
 
