@@ -16,6 +16,12 @@ SPLIT_DISTANCE = 0.26
 """Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
 
 
+NOISY_M = 0.0008
+"""Noise of the heights above which single pixels do not count."""
+
+LEAST_M = 0.0028
+"""Lowest mean height that is told from the table."""
+
 LOW_M = 0.022
 """Plates and trays end below this height; what is higher stands in them."""
 
@@ -77,12 +83,45 @@ def find_parts(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: Part
     return Parts(pieces, int(pieces.max(initial=0)), height, points_m, table)
 
 
-def find_regions(depth_m: F32, points_m: F32, height_m: F32, exclude: Bool, table: Table, config: PartsConfig) -> I32:
-    """(H, W) labels 1..n of what stands on the table and is connected in depth."""
+def find_regions(
+    depth_m: F32,
+    points_m: F32,
+    height_m: F32,
+    exclude: Bool,
+    table: Table,
+    config: PartsConfig,
+    low: Bool | None = None,
+) -> I32:
+    """(H, W) labels 1..n of what stands on the table and is connected in depth.
+
+    ``low`` are pixels that count too where they connect to others that are clearly above the table.
+    """
     mask = standing(points_m, height_m, table.floor_m, config) & ~exclude
-    if table.noise_m > 0.0008:
+    if table.noise_m > NOISY_M:
         mask = _opened(mask)
-    return _large(connected(mask, depth_m, step_m(table, config)), least_px(mask.size, config))
+    least = least_px(mask.size, config)
+    if low is None:
+        return _large(connected(mask, depth_m, step_m(table, config)), least)
+    labels = connected(mask | low, depth_m, step_m(table, config))
+    high = np.bincount(labels[mask], minlength=int(labels.max()) + 1)
+    return renumber(labels, (sizes(labels) >= least) & (high >= max(0.5 * least, 4)))
+
+
+def low_pixels(height_m: F32, table: Table, exclude: Bool) -> Bool:
+    """(H, W) pixels that are above the table on average over their surroundings, though noise hides it singly.
+
+    Only what is not clearly above the table is averaged, so that tall things do not spread.
+    """
+    flat = (np.abs(height_m) < table.floor_m) & ~exclude
+    if table.noise_m <= NOISY_M or not flat.any():
+        return np.zeros(height_m.shape, dtype=bool)
+    width = 2 * (height_m.shape[1] // 128) + 3
+    total = cv2.boxFilter(np.where(flat, height_m, np.float32(0)), -1, (width, width), normalize=False)
+    count = cv2.boxFilter(flat.astype(np.float32), -1, (width, width), normalize=False)
+    mean = total / np.maximum(count, 1)
+    seen = mean[::3, ::3][flat[::3, ::3]]
+    noise = 1.4826 * float(np.median(np.abs(seen - np.median(seen)))) if len(seen) else table.noise_m
+    return np.asarray(flat & (count > width * width / 4) & (mean > max(LEAST_M, 4 * noise)))
 
 
 def colour_pieces(rgb: U8, depth_m: F32, height_m: F32, labels: I32, table: Table, config: PartsConfig) -> I32:

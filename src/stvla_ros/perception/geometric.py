@@ -14,7 +14,7 @@ from stvla_ros.geometry.depths import steady, without_specks
 from stvla_ros.geometry.fragments import split_colours
 from stvla_ros.geometry.fringe import absorb_fringe
 from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import PartsConfig, find_regions, least_px, step_m
+from stvla_ros.geometry.parts import PartsConfig, find_regions, least_px, low_pixels, step_m
 from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
@@ -75,7 +75,8 @@ def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, focal_px
     """(H, W) labels 1..n of things on the table, 0 elsewhere. Arguments as of :func:`stvla_ros.geometry.parts.find_parts`."""
     table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
     height = table.height(points_m)
-    regions = find_regions(depth_m, points_m, height, exclude, table, config)
+    low = low_pixels(height, table, exclude)
+    regions = find_regions(depth_m, points_m, height, exclude, table, config, low)
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
