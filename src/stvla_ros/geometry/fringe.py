@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
+from stvla_ros.geometry.components import sizes
 from stvla_ros.geometry.parts import colour_feature
 from stvla_ros.geometry.tables import Table
 from stvla_ros.types import F32, I32, U8, Bool
@@ -25,6 +26,10 @@ HOLLOW = 4.0
 ABOVE_M = 0.008
 """What lies in a hollow and ends less than this above the rim is part of the hollow thing."""
 
+THIN, SLIVER, BESIDE = 1 / 180, 0.15, 0.33
+"""Of a strip: largest half width as a share of the image's width; largest share of its neighbour's area; least share
+of the pixels around it that are the neighbour's."""
+
 UNLIKE = 0.08
 """Least distance of the two colours (see :func:`stvla_ros.geometry.parts.colour_feature`)."""
 
@@ -40,7 +45,7 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
         exclude: (H, W) pixels that are nobody's (the robot).
         table: The table.
     """
-    labels = _enclosed(labels, height_m, exclude)
+    labels = _with_slivers(_enclosed(labels, height_m, exclude))
     out = labels.copy()
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     radius = max(round(REACH * labels.shape[1]), 2)
@@ -82,6 +87,27 @@ def _holes(own: Bool) -> Bool:
     outline, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     filled = cv2.drawContours(np.zeros(own.shape, np.uint8), outline, -1, 1, cv2.FILLED).astype(bool)
     return filled & ~own & bool(filled.sum() < HOLLOW * own.sum())
+
+
+def _with_slivers(labels: I32) -> I32:
+    """Thin, small strips along a much larger thing are its steep side or its smeared edge, cut off by a depth step."""
+    area = sizes(labels)
+    out = labels.copy()
+    thick = max(THIN * labels.shape[1], 1.5)
+    for label, window in enumerate(find_objects(labels), start=1):
+        if window is None or area[label] > SLIVER * area.max():
+            continue
+        here = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in window)
+        own = (labels[here] == label).astype(np.uint8)
+        if cv2.distanceTransform(np.pad(own, 1), cv2.DIST_L2, 3).max() > thick:
+            continue
+        ring = cv2.dilate(own, np.ones((5, 5), np.uint8)).astype(bool) & (own == 0)
+        near = np.bincount(np.maximum(out[here][ring], 0), minlength=1)
+        near[0] = 0
+        other = int(near.argmax())
+        if near[other] > BESIDE * ring.sum() and area[label] < SLIVER * area[other]:
+            out[here][own == 1] = other
+    return out
 
 
 def _likeness(own: Bool, free: Bool, outside: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
