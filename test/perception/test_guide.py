@@ -12,7 +12,6 @@ from stvla_ros.geometry.tables import fit_table
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.inpaint import Filled, fill, fit_planes
-from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.types import Camera, RgbdFrame
 
 TARGETS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]
@@ -131,15 +130,3 @@ def test_sequential_ransac_separates_two_planes() -> None:
         )
         < 0.01
     )
-
-
-def test_the_overlay_is_translucent_and_runs_from_near_red_to_far_blue() -> None:
-    frame, _, _ = render(0.0, front_camera())
-    trace = guide().lift(plan_through(PICK_TO_PLATE, frame), frame)
-    out = draw_trace(frame.rgb, trace, frame.camera)
-    changed = (out != frame.rgb).any(axis=2)
-    assert 200 < changed.sum() < 8000
-    delta = out[changed].astype(int) - frame.rgb[changed]
-    assert (delta[:, 0] > 20).any()
-    assert (delta[:, 2] > 20).any()
-    assert draw_trace(frame.rgb, trace, frame.camera, alpha=0.0).tolist() == frame.rgb.tolist()
