@@ -207,6 +207,13 @@ def _describe(pieces: I32, label: int, points_m: F32, height_m: F32, plain: floa
     )
 
 
+def filled(mask: Bool) -> Bool:
+    """A mask without holes, and without notches one pixel wide."""
+    closed = cv2.morphologyEx(np.pad(mask.astype(np.uint8), 2), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    outline, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(closed, outline, -1, 1, cv2.FILLED)[2:-2, 2:-2]).astype(bool)
+
+
 def solidity(mask: Bool) -> float:
     """Share of its convex hull that a mask fills."""
     outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import sizes
+from stvla_ros.geometry.fragments import filled
 from stvla_ros.geometry.parts import colour_feature
 from stvla_ros.geometry.tables import Table
 from stvla_ros.types import F32, I32, U8, Bool
@@ -84,9 +85,8 @@ def _enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
 
 def _holes(own: Bool) -> Bool:
     """Pixels enclosed by a thing, where they are not more than a multiple of it."""
-    outline, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    filled = cv2.drawContours(np.zeros(own.shape, np.uint8), outline, -1, 1, cv2.FILLED).astype(bool)
-    return filled & ~own & bool(filled.sum() < HOLLOW * own.sum())
+    whole = filled(own)
+    return whole & ~own & bool(whole.sum() < HOLLOW * own.sum())
 
 
 def _with_slivers(labels: I32) -> I32:

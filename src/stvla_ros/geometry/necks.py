@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.components import member_pixels, renumber, sizes
-from stvla_ros.geometry.fragments import nearest_label, solidity
+from stvla_ros.geometry.fragments import filled, nearest_label, solidity
 from stvla_ros.types import F32, I32, Bool
 
 NECK = 0.62
@@ -51,12 +51,12 @@ def _parts(own: Bool, least_share: float) -> I32:
     """(h, w) parts 1..n of one region, found on a smaller picture of it where it is large."""
     h, w = own.shape
     step = -(-max(h, w) // SMALL_PX)
-    small = own[::step, ::step]
+    small = filled(own[::step, ::step])
     if solidity(small) > SOLID_REGION:
         return own.astype(np.int32)
     parts = _cut(small, least_share * small.sum())
-    if parts.max() < 2 or step == 1:
-        return parts
+    if parts.max() < 2:
+        return own.astype(np.int32)
     spread = parts.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
     return np.where(own, nearest_label(np.where(own, spread, 0).astype(np.int32)), 0).astype(np.int32)
 
