@@ -121,7 +121,14 @@ class SpatialGuide:
         notes: tuple[str, ...],
     ) -> Guidance:
         config, trace = self._config, follower.trace
-        overlay = draw_trace(cleaned.rgb, trace, frame.camera, config.overlay_alpha)
+        overlay = draw_trace(
+            cleaned.rgb,
+            trace,
+            frame.camera,
+            config.overlay_alpha,
+            depth_m=cleaned.depth_m,
+            progress_m=follower.progress_m,
+        )
         if config.mode == "full":
             cleaned = RgbdFrame(overlay, cleaned.depth_m, frame.camera, frame.stamp_ns)
         return Guidance(

@@ -44,13 +44,13 @@ def strip(text: str, width_px: int, colour: tuple[int, int, int] = INK) -> U8:
     return np.asarray(image)
 
 
-def row(views: Mapping[str, U8 | None], caption: str) -> U8:
-    """The views (fitted panels) side by side under one line of text."""
-    panels = [views[name] if views.get(name) is not None else fit(None) for name in VIEWS]
-    return np.vstack([strip(caption, WIDTH_PX * len(VIEWS)), np.hstack(panels)])  # type: ignore[arg-type]
+def row(views: Mapping[str, U8 | None], caption: str, names: Sequence[str] = VIEWS) -> U8:
+    """The views (fitted panels) of these names side by side under one line of text."""
+    panels = [views[name] if views.get(name) is not None else fit(None) for name in names]
+    return np.vstack([strip(caption, WIDTH_PX * len(names)), np.hstack(panels)])  # type: ignore[arg-type]
 
 
-def sheet(title: str, rows: Sequence[U8]) -> U8:
+def sheet(title: str, rows: Sequence[U8], names: Sequence[str] = VIEWS) -> U8:
     """Rows under a title and the names of the columns."""
-    names = np.hstack([strip(name, WIDTH_PX, FAINT) for name in VIEWS])
-    return np.vstack([strip(title, WIDTH_PX * len(VIEWS)), names, *rows])
+    heads = np.hstack([strip(name, WIDTH_PX, FAINT) for name in names])
+    return np.vstack([strip(title, WIDTH_PX * len(names)), heads, *rows])
