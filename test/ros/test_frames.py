@@ -14,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, qos
-from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver, _measured
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import Camera, RgbdFrame
 
@@ -148,7 +148,10 @@ def test_no_transform(pair: Any) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"d": [0.1, 0.0, 0.0, 0.0, 0.0]}, r"wanted rectified images, but CameraInfo has distortion D = \[0.1"),
+        ({"distortion_model": "equidistant"}, "wanted the distortion model plumb_bob or rational_polynomial"),
+        ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, "wanted a distortion that can be undone"),
+        ({"d": [0.1, 0.0, 0.0]}, "wanted 4 or 5 coefficients of distortion"),
+        ({"k": [50.0, 0.0, float("nan"), 0.0, 50.0, 11.5, 0.0, 0.0, 1.0]}, "wanted intrinsics with positive focal"),
         ({"width": 64}, "wanted depth aligned to colour, got colour 32x24, depth 32x24, CameraInfo 64x24"),
         ({"k": np.zeros(9)}, "wanted a calibrated camera"),
     ],
@@ -159,6 +162,35 @@ def test_unusable_cameras_are_refused(pair: Any, changes: dict[str, Any], senten
     source.send(time.time_ns(), **changes)
     with pytest.raises(StageError, match=f"STALE_IMAGE: The camera's images cannot be used: {sentence}"):
         receiver.capture()
+
+
+def test_distortion_is_undone(pair: Any) -> None:
+    source, receiver = pair
+    source.place()
+    source.send(time.time_ns(), d=[0.9, 0.0, 0.0, 0.0, 0.0])
+    got = receiver.capture()
+    np.testing.assert_array_equal(got.camera.K, K)
+    assert np.isnan(got.depth_m[0, 0])
+    assert (got.rgb[0, 0] == 0).all()
+    assert got.depth_m[12, 16] == np.float32(0.5)
+    assert (got.rgb[12, 16] == 7).all()
+
+
+def test_what_is_no_measurement_is_unknown() -> None:
+    depth = np.full((24, 32), 0.5, np.float32)
+    bad = [0.0, -1.0, 65.535, np.inf, np.nan]
+    depth[0, :5] = bad
+    f = frame()
+    head = convert.header(1, "camera_color_optical_frame")
+    messages = (
+        convert.rgb_to_image(f.rgb, head),
+        convert.depth_to_image(depth, head),
+        convert.camera_to_info(f.camera, head),
+    )
+    got = _measured(convert.frame_from_msgs(*messages, T))
+    assert np.isnan(got.depth_m[0, :5]).all()
+    assert (got.depth_m[1:] == np.float32(0.5)).all()
+    assert _measured(f) is f
 
 
 def test_best_effort_camera_is_heard(ros: Any) -> None:

@@ -10,20 +10,26 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 from rclpy.node import Node
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.cameras import calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
+from stvla_ros.ros.rectify import Rectifier
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import RgbdFrame
+
+SATURATED_M = 65.5
+"""A 16-bit image in millimetres ends here; a camera that gives its last value has measured nothing."""
 
 PENDING = 4
 """Incomplete frames kept while their other parts are on the way."""
@@ -33,11 +39,15 @@ PENDING = 4
 class CameraConfig:
     """Where frames come from. The names are those of realsense-ros."""
 
-    color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8 or bgr8, rectified)")
+    color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8 or bgr8)")
     depth: str = param(
         "camera/camera/aligned_depth_to_color/image_raw", "depth topic aligned to colour (16UC1 mm or 32FC1 m)"
     )
     info: str = param("camera/camera/color/camera_info", "camera info topic of the colour image")
+    rectified: bool = param(
+        False,
+        "the images are rectified (image_rect): P of the camera info holds; otherwise K does and distortion is undone",
+    )
     base_frame: str = param("panda_link0", "frame of the robot's base")
     max_age_s: float = param(1.0, "an image older than this is stale [s]", ge=0.05, le=3600.0)
     timeout_s: float = param(5.0, "how long to wait for an image that is young enough [s]", ge=0.0, le=60.0)
@@ -68,6 +78,7 @@ class RgbdReceiver:
     def __init__(self, node: Node, config: CameraConfig, on_frame: Callable[[int], None] | None = None) -> None:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._transforms = TransformBuffer(node)
+        self._rectifier = Rectifier(config.rectified)
         self._pending: OrderedDict[int, _Parts] = OrderedDict()
         self._newest: _Parts | None = None
         self._arrived = threading.Condition()
@@ -186,6 +197,17 @@ class RgbdReceiver:
         color, depth, info = (parts.messages[p] for p in ("color", "depth", "info"))
         try:
             T = self._transforms.lookup(self._config.base_frame, info.header.frame_id, parts.stamp_ns)
-            return frame_from_msgs(color, depth, info, T)
+            frame = frame_from_msgs(color, depth, self._rectifier.pinhole(info), T)
+            return self._rectifier.rectify(_measured(frame), info)
         except (TransformError, ValueError) as error:
             raise StageError(OutcomeCode.STALE_IMAGE, f"The camera's images cannot be used: {error}.") from error
+
+
+def _measured(frame: RgbdFrame) -> RgbdFrame:
+    """The frame with NaN where its depth is no measurement. Raises ValueError for a camera that cannot be computed with."""
+    fault = calibration_fault(frame.camera)
+    if fault is not None:
+        raise ValueError(fault)
+    depth = frame.depth_m
+    wrong = (depth <= 0) | (depth >= SATURATED_M)
+    return replace(frame, depth_m=np.where(wrong, np.float32(np.nan), depth)) if wrong.any() else frame
