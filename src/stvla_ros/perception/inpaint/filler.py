@@ -9,15 +9,16 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.geometry.tables import Table
-from stvla_ros.perception.inpaint.grid import Grid, dilated
+from stvla_ros.perception.inpaint.grid import Grid
 from stvla_ros.perception.inpaint.hole import find_hole
-from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
+from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, LayerMap, pixels_beyond, split_layers
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated, valid_depth
 from stvla_ros.perception.inpaint.patch import Patch, View
-from stvla_ros.perception.inpaint.shade import cast_shadows, upscaled
-from stvla_ros.perception.inpaint.surfaces import FAR_M, Surface, table_tolerance_m, valid_depth
+from stvla_ros.perception.inpaint.shade import cast_shadows
+from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
-_JITTER_PX = 2
+_JITTER_PX = 3
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
@@ -30,6 +31,7 @@ class FillConfig:
     grow_px: float = param(5.0, "fringe around a mask that goes with it, in a 640 px wide image [px]", ge=0.0, le=50.0)
     feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
     shadows: bool = param(True, "shadows that removed objects cast on the table go with them")
+    grain: float = param(0.0, "share of the surroundings' noise that fills get", ge=0.0, le=2.0)
     smooth_px: int = param(20, "the table's deviation from a plane is averaged over so many pixels", ge=1, le=200)
 
 
@@ -73,14 +75,22 @@ class Filler:
             table: The table in this frame.
             height_m: (H, W) height of each pixel above the table, NaN where unknown.
         """
-        kept = _as_mask(keep)
-        gone = np.asarray(cv2.bitwise_and(_as_mask(remove), cv2.bitwise_not(kept)), dtype=np.uint8)
+        kept = as_mask(keep)
+        gone = and_not(as_mask(remove), kept)
         if not cv2.countNonZero(gone):
             self.reset()
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
-        if self._plan is None or not self._plan.serves(frame.camera, gone, kept):
+        gone, serves = self._with_jitter(frame.camera, gone, kept)
+        if self._plan is None or not serves:
             self._plan = _Plan(self._config, frame, gone, kept, table, height_m)
         return self._plan.paint(frame, kept, table, height_m)
+
+    def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
+        """The mask, united with that of the present hole where they differ by jitter only; and whether that hole serves."""
+        plan = self._plan
+        if plan is None or not plan.is_of(camera) or not plan.reached_by(gone, kept):
+            return gone, False
+        return (gone, True) if plan.covers(gone) else (and_not(plan.united(gone), kept), False)
 
 
 def fill(
@@ -92,91 +102,105 @@ def fill(
     return Filler(config or FillConfig()).fill(frame, remove, keep, table, height_m)
 
 
-def _as_mask(mask: Bool) -> U8:
-    """0 and 255."""
-    return np.ascontiguousarray(mask).view(np.uint8) * np.uint8(255)
-
-
 class _Plan:
     """A hole, the layers behind it, and their patches."""
 
     def __init__(self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: Table, height_m: F32) -> None:
-        self._camera = frame.camera
-        width = frame.camera.width_px
-        self._grow = grow = round(config.grow_px * width / 640)
-        stride = max(round(width / 160), 1)
-        while cv2.countNonZero(gone) > _MAX_CELLS * stride**2:
-            stride *= 2
-        self._grid = grid = Grid.around(gone, 3 * grow + config.feather_px + _REACH_CELLS * stride, stride)
-        self._hole = find_hole(grid, gone, kept, frame.depth_m, height_m, grow)
-        depth = self._hole.depth
-        open_ = _and_not(cv2.bitwise_not(kept[grid.window]), depth)
-        _, surface = Surface.make(0, [], frame.camera, table).seen(grid, frame, height_m, open_)
-        shadow = self._shadows(frame, surface, kept) if config.shadows else np.zeros_like(depth)
-        colour, open_, surface = self._hole.core | shadow, _and_not(open_, shadow), _and_not(surface, shadow)
-        depth = depth | _and_not(colour, valid_depth(frame.depth_m[grid.window]))
+        self._camera, self._config = frame.camera, config
+        self._grow = round(config.grow_px * frame.camera.width_px / 640)
+        stride = _stride(frame.camera, gone)
+        self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
+        self._hole = find_hole(grid, gone, kept, frame.depth_m, height_m, self._grow)
+        shadow = self._shadows(frame, kept, table, height_m)
+        colour = self._hole.core | shadow
+        depth = self._hole.depth | and_not(colour, valid_depth(frame.depth_m[grid.window]))
         self._closed = colour | depth
-        beyond = pixels_beyond(grid, height_m[grid.window], open_, table_tolerance_m(table))
-        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
-        self._patches = {k: self._patch(config, k, colour, depth) for k in self._present()}
+        self._layers = self._split(frame, kept, table, height_m)
+        self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
 
-    def _shadows(self, frame: RgbdFrame, surface: U8, kept: U8) -> U8:
-        grid = self._grid
-        rgb = frame.rgb[grid.window]
-        share = grid.share(surface)
+    def _shadows(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> U8:
+        """Pixels in the shadow of what goes."""
+        grid, closed = self._grid, self._hole.depth | kept[self._grid.window]
+        if not self._config.shadows:
+            return np.zeros_like(closed)
+        surface = Surface.make(TABLE, [], frame.camera, table).seen(grid, frame, height_m, ~closed)[1]
+        rgb, share = frame.rgb[grid.window], grid.share(surface)
         colour = grid.pooled(cv2.bitwise_and(rgb, rgb, mask=surface).astype(np.float32))
         colour /= np.maximum(share, 1e-6)[..., None]
-        closed = self._hole.depth | kept[grid.window]
-        cells = cast_shadows(colour, share > _SHADED_SHARE, grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0)
-        return _and_not(upscaled(cells, grid.stride, surface.shape), closed)
+        core, keeps = grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0
+        cells = cast_shadows(colour, share > _SHADED_SHARE, core, keeps)
+        return and_not(spread_cells(cells, grid.stride, closed.shape), closed)
+
+    def _split(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> LayerMap:
+        grid, open_ = self._grid, ~(self._closed | kept[self._grid.window])
+        beyond = pixels_beyond(grid, height_m[grid.window], open_, table_tolerance_m(table))
+        surface = Surface.make(TABLE, [], frame.camera, table).seen(grid, frame, height_m, open_)[1]
+        return split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
 
     def _present(self) -> list[int]:
         labels = self._layers.labels
-        return [TABLE] if labels is None else np.unique(labels[self._closed > 0]).tolist()
+        return [TABLE] if labels is None else [int(k) for k in np.unique(labels[self._closed > 0])]
 
-    def _patch(self, config: FillConfig, layer: int, colour: U8, depth: U8) -> Patch:
+    def _patch(self, layer: int, colour: U8, depth: U8) -> Patch:
         if self._layers.labels is not None:
-            own = (self._layers.labels == layer) * np.uint8(255)
+            own = as_mask(self._layers.labels == layer)
             colour, depth = colour & own, depth & own
-        smooth_px = 1 if layer == LOOSE else config.smooth_px
-        return Patch(self._grid, colour, depth, self._camera.width_px, config.feather_px, smooth_px)
+        smooth_px = 1 if layer == LOOSE else self._config.smooth_px
+        return Patch(self._grid, colour, depth, self._camera.width_px, self._config.feather_px, smooth_px)
 
-    def serves(self, camera: Camera, gone: U8, kept: U8) -> bool:
-        """This hole is that of the mask, give or take its jitter, and the camera has not moved."""
-        if camera is not self._camera and not _same(camera, self._camera):
-            return False
-        inside, keeps = gone[self._grid.window], kept[self._grid.window]
-        if cv2.countNonZero(inside) != cv2.countNonZero(gone) or _and_not(inside, self._hole.limit).any():
-            return False
-        reached = dilated(inside, self._grow + _JITTER_PX) | keeps
-        return not _and_not(self._hole.core, reached).any()
+    def is_of(self, camera: Camera) -> bool:
+        """The camera has not moved."""
+        return camera is self._camera or _same(camera, self._camera)
+
+    def reached_by(self, gone: U8, kept: U8) -> bool:
+        """Nothing that this hole was made for is further from a mask than its jitter."""
+        window = self._grid.window
+        reached = square_dilated(gone[window], _JITTER_PX) | kept[window]
+        return not cv2.countNonZero(and_not(self._hole.raw, reached))
+
+    def covers(self, gone: U8) -> bool:
+        """A mask lies within this hole, and a rim of it is left."""
+        inside = gone[self._grid.window]
+        return cv2.countNonZero(inside) == cv2.countNonZero(gone) and not cv2.countNonZero(
+            and_not(inside, self._hole.limit)
+        )
+
+    def united(self, gone: U8) -> U8:
+        """A mask together with that of this hole."""
+        both = gone.copy()
+        both[self._grid.window] |= self._hole.raw
+        return both
 
     def paint(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> Filled:
+        """Fill this hole in a frame."""
         grid = self._grid
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
-        writable = np.asarray(cv2.bitwise_not(kept[grid.window]), dtype=np.uint8)
-        open_ = _and_not(writable, self._closed)
+        writable = ~kept[grid.window]
+        open_ = and_not(writable, self._closed)
         for layer, patch in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             deviation, known = surface.seen(grid, frame, height_m, open_)
             if not known.any():  # nothing of the layer is seen: what is seen at all lends its colour
-                deviation, known = np.zeros_like(deviation), open_ if open_.any() else np.full_like(open_, 255)
+                deviation, known = np.zeros_like(deviation), open_
             view = View(frame.rgb[grid.window], deviation, known)
             colour, off = patch.smooth(view)
-            patch.paint(rgb, view, colour, writable)
-            pick = patch.depth.where(writable)
-            px = patch.depth
-            far = FAR_M
-            depth.reshape(-1)[px.full[pick]] = surface.depth(
-                off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick], far
-            )
+            patch.paint(rgb, view, colour, writable, self._config.grain)
+            px, pick = patch.depth, patch.depth.where(writable)
+            behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
+            if not np.isfinite(behind).all():
+                behind[~np.isfinite(behind)] = deepest(frame.depth_m[grid.window], open_)
+            depth.reshape(-1)[px.full[pick]] = behind
         return Filled(rgb, depth, self._hidden & ~(kept > 0))
 
 
-def _and_not(a: U8, b: U8) -> U8:
-    return np.asarray(cv2.bitwise_and(a, cv2.bitwise_not(b)), dtype=np.uint8)
+def _stride(camera: Camera, gone: U8) -> int:
+    """Edge of the cells, px: so that a usual image has about 160 in a row, and a large hole not too many."""
+    stride = max(round(camera.width_px / 160), 1)
+    while cv2.countNonZero(gone) > _MAX_CELLS * stride**2:
+        stride *= 2
+    return stride
 
 
 def _same(a: Camera, b: Camera) -> bool:

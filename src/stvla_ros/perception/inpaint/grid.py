@@ -26,14 +26,6 @@ _EXACT_STRIDE = 11
 """Up to this stride 8 bits hold the number of a cell's pixels."""
 
 
-def dilated(mask: U8, radius_px: int) -> U8:
-    """A mask of 0 and 255, grown by a disc."""
-    if radius_px <= 0:
-        return mask
-    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
-    return np.asarray(cv2.dilate(mask, kernel), dtype=np.uint8)
-
-
 @dataclass(frozen=True)
 class Grid:
     """Cells of ``stride`` pixels.
@@ -126,7 +118,9 @@ class Membrane:
         self._inflow = _rows(flow, neighbours, self.boundary, unknown.size)
         symmetric = sparse.csc_matrix((A.data, A.indices, A.indptr), shape=(n, n))
         options = {"SymmetricMode": True}
-        self._factor = splu(symmetric, permc_spec="MMD_AT_PLUS_A", options=options, diag_pivot_thresh=0.0) if n else None
+        self._factor = (
+            splu(symmetric, permc_spec="MMD_AT_PLUS_A", options=options, diag_pivot_thresh=0.0) if n else None
+        )
 
     def solve(self, values: F32, mean: npt.NDArray[np.floating]) -> F32:
         """(n, c) values of the unknown cells, in raster order.
@@ -157,9 +151,7 @@ def _rows(
 _STEPS = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1), (1, -1), (-1, 1))
 
 
-def _links(
-    cells: npt.NDArray[np.intp], shape: tuple[int, ...], tensor: F32 | None
-) -> tuple[npt.NDArray[np.intp], F32]:
+def _links(cells: npt.NDArray[np.intp], shape: tuple[int, ...], tensor: F32 | None) -> tuple[npt.NDArray[np.intp], F32]:
     """The (n, k) neighbours of n cells, and the weights of the links to them: never negative, 0 beyond the grid.
 
     The cross term of the tensor goes along the diagonals: with xy no larger than xx and yy this is a stencil of
@@ -176,7 +168,9 @@ def _links(
     falling, rising = np.maximum(xy, 0), np.maximum(-xy, 0)
     strength = np.stack([a.ravel() for a in (xx - skew, yy - skew, falling, rising)])
     which = np.repeat(np.arange(4), 2)
-    return neighbours, np.asarray(exists * (strength[which, cells[:, None]] + strength[which, neighbours]) / 2, np.float32)
+    return neighbours, np.asarray(
+        exists * (strength[which, cells[:, None]] + strength[which, neighbours]) / 2, np.float32
+    )
 
 
 def along_gradients(values: F32, known: Bool, size: int) -> F32:
@@ -201,4 +195,4 @@ def along_gradients(values: F32, known: Bool, size: int) -> F32:
     mean, _ = normalised_blur(products, valid, size)
     xx, xy, yy = mean[..., 0] + np.float32(_FLAT), mean[..., 1], mean[..., 2] + np.float32(_FLAT)
     limit = np.minimum(xx, yy)
-    return np.stack([yy, np.clip(-xy, -limit, limit), xx]) * (2 / (xx + yy))
+    return np.asarray(np.stack([yy, np.clip(-xy, -limit, limit), xx]) * (2 / (xx + yy)), dtype=np.float32)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stvla_ros.perception.inpaint.grid import Grid, dilated
+from stvla_ros.perception.inpaint.grid import Grid
+from stvla_ros.perception.inpaint.masks import between, dilated, square_dilated, valid_depth
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
@@ -20,8 +21,8 @@ class Hole:
 
     Attributes:
         raw: What is painted out.
-        core: ``raw`` and its fringe.
-        depth: Pixels whose depth is replaced: ``core``, and lost or flying depth beside it.
+        core: ``raw``, its fringe, and depth flying beside it.
+        depth: Pixels whose depth is replaced: ``core``, and lost depth beside it; its colour is that of the background.
         limit: As far as a mask may jitter without being a different hole.
     """
 
@@ -33,27 +34,21 @@ class Hole:
 
 def find_hole(grid: Grid, remove: U8, keep: U8, depth_m: F32, height_m: F32, grow_px: int) -> Hole:
     """The hole of a mask; all arguments cover the whole image, masks are 0 and 255."""
-    raw, open_ = remove[grid.window], cv2.bitwise_not(keep[grid.window])
+    raw, open_ = remove[grid.window], ~keep[grid.window]
     core = dilated(raw, grow_px)
-    beside = cv2.bitwise_and(_beside(core, grow_px), open_)
-    lost = cv2.bitwise_not(cv2.inRange(depth_m[grid.window], 1e-6, 1e6))  # type: ignore[call-overload]
-    flying = cv2.inRange(height_m[grid.window], FLYING_M, 1e6)  # type: ignore[call-overload]
-    fringe = cv2.bitwise_and(_beside(core, 3 * grow_px), cv2.bitwise_and(lost, open_))
-    fringe = _reached(fringe, core, 3 * grow_px)
-    fringe |= cv2.bitwise_and(flying, beside)
-    core = np.asarray(cv2.bitwise_and(core, open_), dtype=np.uint8)
-    return Hole(raw, core, np.asarray(core | fringe, dtype=np.uint8), dilated(raw, max(grow_px - 1, 1)))
-
-
-def _beside(core: U8, reach_px: int) -> U8:
-    size = 2 * reach_px + 1
-    return np.asarray(cv2.dilate(core, np.ones((size, size), np.uint8)), dtype=np.uint8)
+    flying = between(height_m[grid.window], FLYING_M, 1e6) & square_dilated(core, grow_px)
+    lost = ~valid_depth(depth_m[grid.window]) & square_dilated(core, 3 * grow_px) & open_
+    lost = _reached(lost, core, 3 * grow_px)
+    core = (core | flying) & open_
+    return Hole(raw, core, core | lost, dilated(raw, max(grow_px - 1, 1)))
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:
     """The pixels of ``mask`` that are reached from ``start`` through ``mask`` in so many steps."""
     front, count = start, 0
     kernel = np.ones((5, 5), np.uint8)
+    if not cv2.countNonZero(mask):
+        return mask
     for _ in range(-(-steps // 2)):
         reached = np.asarray(cv2.bitwise_and(cv2.dilate(front, kernel), mask), dtype=np.uint8)
         before, count = count, cv2.countNonZero(reached)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from stvla_ros.perception.inpaint.grid import Grid, Membrane
+from stvla_ros.perception.inpaint.masks import between, spread_cells, square_dilated
 from stvla_ros.perception.inpaint.planes import fit_planes
 from stvla_ros.types import F32, F64, U8, Bool
 
@@ -30,6 +31,7 @@ _WALL_SHARE = 0.03
 _GAP_PX = 6
 _MAX_EDGES = 4
 _MISFIT = 0.04
+_RING_PX = 12
 _SAMPLES = 8000
 
 
@@ -76,20 +78,17 @@ def pixels_beyond(grid: Grid, height_m: F32, open_: U8, tolerance_m: float) -> U
         open_: (h, w) pixels that are neither hidden nor kept.
         tolerance_m: The table is seen within this height.
     """
-    below = cv2.inRange(height_m, -1e6, -max(tolerance_m, BELOW_M)) & open_  # type: ignore[call-overload]
-    above = cv2.inRange(height_m, tolerance_m, 1e6) & open_  # type: ignore[call-overload]
+    below = between(height_m, -1e6, -max(tolerance_m, BELOW_M)) & open_
+    above = between(height_m, tolerance_m, 1e6) & open_
     if cv2.countNonZero(above) < _WALL_SHARE * above.size:
-        return np.asarray(below, dtype=np.uint8)
+        return below
     cells = (grid.share(above) > 0.5).astype(np.uint8)
     _, regions, stats, _ = cv2.connectedComponentsWithStats(cells, connectivity=4)
     large = stats[:, cv2.CC_STAT_AREA] > _WALL_SHARE * cells.size
     large[0] = False
     if not large.any():
-        return np.asarray(below, dtype=np.uint8)
-    walls = cv2.resize(
-        large[regions].astype(np.uint8), None, fx=grid.stride, fy=grid.stride, interpolation=cv2.INTER_NEAREST
-    )
-    return np.asarray(below | (above * walls[: above.shape[0], : above.shape[1]]), dtype=np.uint8)
+        return below
+    return below | (above & spread_cells(large[regions], grid.stride, above.shape))
 
 
 def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8 | None:
@@ -103,10 +102,7 @@ def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8 | None:
     seen[0] = False
     if not seen.any():
         return None
-    full = cv2.resize(
-        seen[regions].astype(np.uint8), None, fx=grid.stride, fy=grid.stride, interpolation=cv2.INTER_NEAREST
-    )
-    return np.asarray(hidden * full[: hidden.shape[0], : hidden.shape[1]], dtype=np.uint8)
+    return hidden & spread_cells(seen[regions], grid.stride, hidden.shape)
 
 
 def _off_table(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
@@ -115,12 +111,13 @@ def _off_table(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
     h, w = hidden.shape
     u, v = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
     inside = np.ones((h, w), dtype=bool)
-    for a, b, c in edges:
-        inside &= np.float32(a) * u + np.float32(b) * v + np.float32(c) > 0
-    ring = cv2.dilate(hidden, np.ones((25, 25), np.uint8)) > 0
-    wrong = np.count_nonzero(ring & (((table > 0) & ~inside) | ((beyond > 0) & inside)))
-    seen = np.count_nonzero(ring & ((table > 0) | (beyond > 0)))
-    if wrong > _MISFIT * max(seen, 1):
+    for line in edges:
+        a, b, c = np.float32(line[0]), np.float32(line[1]), np.float32(line[2])
+        inside &= a * u + b * v + c > 0
+    ring = square_dilated(hidden, _RING_PX) > 0
+    on, off = ring & (table > 0), ring & (beyond > 0)
+    wrong, seen = (on & ~inside) | (off & inside), on | off
+    if np.count_nonzero(wrong) > _MISFIT * np.count_nonzero(seen):
         inside = _level_line(grid, hidden, table, beyond)
     return np.asarray((hidden > 0) & ~inside)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -102,24 +103,37 @@ class Patch:
         values = np.dstack([self.grid.pooled(seen), self.grid.pooled(deviation)])
         values /= np.maximum(share, 1e-6)[..., None]
         values[..., 3:] = normalised_blur(values[..., 3:], share, self._smooth_cells)[0]
-        cells = self._continued(values, share)
+        cells = self._continued(values, share, view.rgb)
         return self.grid.spread(cells[..., :3]), self.grid.spread(cells[..., 3])
 
-    def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
-        """Write the colours and their feather into an image (H, W, 3)."""
-        flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
-        pick = self.colour.where(writable)
-        flat[self.colour.full[pick]] = _rounded(smooth[self.colour.inside[pick]])
-        pick = self.soft.where(view.known)
-        full, weight = self.soft.full[pick], self.soft_weight[pick]
-        flat[full] = _rounded(weight * smooth[self.soft.inside[pick]] + (1 - weight) * flat[full])
+    def paint(self, rgb: U8, view: View, colour: F32, writable: U8, grain: float) -> None:
+        """Write the colours and their feather into an image (H, W, 3).
 
-    def _continued(self, values: F32, share: F32) -> F32:
+        Args:
+            rgb: Written to.
+            view: The frame.
+            colour: From :meth:`smooth`.
+            writable: (h, w) pixels that are not kept.
+            grain: How much of what the feather's pixels deviate from smooth is added to the fill as noise.
+        """
+        flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
+        soft = self.soft.where(view.known & writable)
+        full, weight = self.soft.full[soft], self.soft_weight[soft]
+        around, behind = flat[full], smooth[self.soft.inside[soft]]
+        pick = self.colour.where(writable)
+        new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
+        if grain > 0 and len(around) > 1:
+            noise = grain * np.std(around - behind, axis=0, dtype=np.float32) * _pattern(rgb.shape[:2])[at, None]
+            new = np.clip(new + noise, around.min(axis=0), around.max(axis=0))
+        flat[at] = _rounded(new)
+        flat[full] = _rounded(weight * behind + (1 - weight) * around)
+
+    def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
         membrane = self._membrane
         if membrane is None or not self._serves(membrane, share):
             self._membrane = membrane = self._new_membrane(values, share)
         known = share >= _LOST_SHARE
-        mean = values[known].mean(axis=0) if known.any() else np.zeros(values.shape[-1])
+        mean = values[known].mean(axis=0) if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
         cells = np.where(known[..., None], values, np.float32(0))
         cells[membrane.unknown] = membrane.solve(values, mean)
         valid = known | membrane.unknown
@@ -140,6 +154,12 @@ class Patch:
 
 def _rounded(colour: F32) -> U8:
     return np.asarray(colour + np.float32(0.5)).astype(np.uint8)
+
+
+@lru_cache(maxsize=2)
+def _pattern(shape: tuple[int, int]) -> F32:
+    """(H * W,) noise of deviation 1, the same in every frame: grain must not flicker."""
+    return np.random.default_rng(0).standard_normal(shape[0] * shape[1], dtype=np.float32)
 
 
 def feather(mask: U8, width_px: int) -> U8:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.types import F32, U8, Bool
+from stvla_ros.types import F32, Bool
 
 DARKER = 0.07
 """A shadow takes at least this share of the light in its middle, and half as much at its rim."""
@@ -93,9 +93,3 @@ def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
     good[0] = False
     grown = cv2.dilate(good[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     return np.asarray(grown)
-
-
-def upscaled(cells: Bool, stride: int, shape: tuple[int, int]) -> U8:
-    """A mask of 0 and 255 over the pixels of a mask over cells."""
-    full = np.repeat(np.repeat(cells.astype(np.uint8) * 255, stride, axis=0), stride, axis=1)
-    return np.asarray(full[: shape[0], : shape[1]], dtype=np.uint8)

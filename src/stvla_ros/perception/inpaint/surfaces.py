@@ -4,27 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from stvla_ros.geometry.tables import Table, inverse_depth_plane
 from stvla_ros.perception.inpaint.grid import Grid
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE
+from stvla_ros.perception.inpaint.masks import between, valid_depth
 from stvla_ros.perception.inpaint.planes import TOLERANCE
 from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
 
-FAR_M = 10.0
-"""Depth where nothing says more."""
+FURTHEST_M = 20.0
+"""A plane that is met further away is taken as not met."""
+
+FAR_M = 4.0
+"""Depth where no surface is met and nothing is seen."""
 
 
 def table_tolerance_m(table: Table) -> float:
     """Visible pixels this close to the table's plane show the table."""
     return max(2 * table.floor_m, 0.006)
-
-
-def valid_depth(depth_m: F32) -> U8:
-    """255 where the depth is a positive number."""
-    return np.asarray(cv2.inRange(depth_m, 1e-6, 1e6), dtype=np.uint8)  # type: ignore[call-overload]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,29 +55,31 @@ class Surface:
         """
         height, depth = height_m[grid.window], frame.depth_m[grid.window]
         if self.layer == TABLE:
-            return height, _within(height, self.tolerance) & open_
+            return height, between(height, -self.tolerance, self.tolerance) & open_
         if self.plane is None:
             with np.errstate(divide="ignore"):
-                loose = valid_depth(depth) & cv2.bitwise_not(_within(height, self.tolerance))
-                return np.asarray(1 / depth, dtype=np.float32), np.asarray(loose & open_, dtype=np.uint8)
+                loose = valid_depth(depth) & ~between(height, -self.tolerance, self.tolerance)
+                return np.asarray(1 / depth, dtype=np.float32), loose & open_
         rows, columns = grid.window
         a, b, c = self.plane
         u, v = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
         inverse = (a * u).astype(np.float32) + (b * v + c).astype(np.float32)[:, None]
         deviation = 1 - depth * inverse
-        return deviation, _within(deviation, self.tolerance) & open_
+        return deviation, between(deviation, -self.tolerance, self.tolerance) & open_
 
-    def depth(self, deviation: F32, u: F32, v: F32, far_m: float) -> F32:
-        """(N,) depth at pixels, given the deviation there; ``far_m`` where the plane is further or not met at all."""
+    def depth(self, deviation: F32, u: F32, v: F32) -> F32:
+        """(N,) depth at pixels, given the deviation there; NaN where the surface is not met."""
         if self.plane is None:
-            inverse, share = deviation, np.float32(1)
+            inverse, share = deviation, np.ones_like(deviation)
         else:
             a, b, c = self.plane.astype(np.float32)
             inverse = a * u + b * v + c
             share = 1 - deviation / np.float32(self.above_m if self.layer == TABLE else 1)
-        met = inverse * far_m > 1
-        return np.where(met, share / np.where(met, inverse, np.float32(1)), np.float32(far_m)).astype(np.float32)
+        met = inverse > 1 / FURTHEST_M
+        return np.where(met, share / np.where(met, inverse, np.float32(1)), np.float32(np.nan)).astype(np.float32)
 
 
-def _within(values: F32, limit: float) -> U8:
-    return np.asarray(cv2.inRange(values, -limit, limit), dtype=np.uint8)  # type: ignore[call-overload]
+def deepest(depth_m: F32, open_: U8) -> float:
+    """The largest depth seen in open pixels: where no surface is met, the background is at least as far."""
+    seen = depth_m[(open_ & valid_depth(depth_m)) > 0]
+    return float(seen.max()) if len(seen) else FAR_M
