@@ -57,6 +57,8 @@ class Still:
     errors: Counter[str] = field(default_factory=Counter)
     rgb: Moments = field(default_factory=Moments)
     depth: Moments = field(default_factory=Moments)
+    frames: int = 0
+    replaced: Any = 0
 
     def turned(self) -> list[str]:
         """Objects that were kept in some frames and removed in others."""
@@ -73,6 +75,8 @@ class Still:
         for name in view.counted():
             mine = view.labels == 1 + view.names.index(name)
             self.decisions.setdefault(name, Counter())[bool(same[mine].mean() > 0.5)] += 1
+        self.frames += 1
+        self.replaced = self.replaced + ~same
         self.rgb.add(guidance.frame.rgb)
         self.depth.add(guidance.frame.depth_m)
 
@@ -121,19 +125,19 @@ def watch(view: View, frames: int, sensor_config: SensorConfig) -> Still | None:
 
 
 def noise_ratios(view: View, still: Still) -> dict[str, float]:
-    """Mean deviation over time of what is filled in, over that of the table around it."""
-    removed = [name for name, found in still.decisions.items() if found[False] > found[True]]
-    if not removed:
+    """Mean deviation over time of what is replaced always and only sometimes, over that of the table around it."""
+    share = np.asarray(still.replaced / max(still.frames, 1))
+    always, sometimes = share > 0.98, (share > 0.02) & (share <= 0.98)
+    around = table_around(view, share > 0.02)
+    if not always.any() or around.sum() < 50:
         return {}
-    filled = np.isin(view.labels, [1 + view.names.index(name) for name in removed])
-    around = table_around(view, filled)
     rgb, depth = still.rgb.deviation().mean(axis=2), still.depth.deviation()
-    if around.sum() < 50:
-        return {}
-    return {
-        "rgb": float(np.nanmean(rgb[filled]) / np.nanmean(rgb[around])),
-        "depth": float(np.nanmean(depth[filled]) / np.nanmean(depth[around])),
-    }
+    out = {"sometimes_replaced_share": float(sometimes.sum() / always.sum())}
+    for place, mask in (("filled", always), ("sometimes_filled", sometimes)):
+        if np.isfinite(depth[mask]).any():
+            out[f"rgb_{place}"] = float(np.nanmean(rgb[mask]) / np.nanmean(rgb[around]))
+            out[f"depth_{place}"] = float(np.nanmean(depth[mask]) / np.nanmean(depth[around]))
+    return out
 
 
 def table_around(view: View, filled: Bool) -> Bool:
@@ -155,7 +159,7 @@ def summary(found: list[Still], ratios: list[dict[str, float]]) -> dict[str, Any
     ids = sum(len(s.first_ids) for s in found)
     return {
         "scenes": len(found),
-        "frames": sum(next(iter(s.decisions.values())).total() for s in found if s.decisions),
+        "frames": sum(s.frames for s in found),
         "objects": instances,
         "objects_turned_percent": round(100 * len(turned) / max(instances, 1), 3),
         "turned": turned,
@@ -164,12 +168,9 @@ def summary(found: list[Still], ratios: list[dict[str, float]]) -> dict[str, Any
         "ids_new_after_first_frame": sum(len(s.late_ids) for s in found),
         "ids_missing_in_some_frame": sum(len(s.lost) for s in found),
         "refused_frames": dict(sum((s.errors for s in found), Counter())),
-        **{
-            f"{name}_noise_filled_to_table": {
-                "mean": round(float(np.mean(values)), 3),
-                "largest": round(float(np.max(values)), 3),
-            }
-            for name in ("rgb", "depth")
+        "over_table": {
+            name: {"mean": round(float(np.mean(values)), 3), "largest": round(float(np.max(values)), 3)}
+            for name in sorted({name for r in ratios for name in r})
             if (values := [r[name] for r in ratios if name in r])
         },
     }
