@@ -51,6 +51,22 @@ class Disc:
     rgb: tuple[float, float, float]
 
 
+@dataclass(frozen=True)
+class Printed(Box):
+    """A box with patches of other colours: each from a corner to the opposite one, in metres from the box's centre."""
+
+    patches: tuple[tuple[tuple[float, float, float], tuple[float, float, float], tuple[float, float, float]], ...] = ()
+
+    def paint(self, points_m: F64) -> F64:
+        """(N, 3) colours at (N, 3) points in the base frame."""
+        c, s = np.cos(self.yaw_rad), np.sin(self.yaw_rad)
+        local = (points_m - self.centre_m) @ np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]])
+        out = np.tile(np.array(self.rgb), (len(local), 1))
+        for lower, upper, rgb in self.patches:
+            out[((local >= lower) & (local <= upper)).all(axis=1)] = rgb
+        return out
+
+
 def block(colour: str, x: float, y: float, yaw: float = 0.0, z: float = 0.02, size: float = 0.04) -> Box:
     return Box((x, y, z), (size, size, size), yaw, COLOURS[colour])
 
@@ -76,7 +92,8 @@ class Scene:
             t, normal = hits(thing, origin, direction)  # type: ignore[operator]
             hit = t < best
             best[hit], ids[hit] = t[hit], i
-            rgb[hit] = np.array(thing.rgb) * (0.35 + 0.6 * np.maximum(normal[hit] @ LIGHT, 0))[:, None]
+            ink = thing.rgb if not isinstance(thing, Printed) else thing.paint(origin + t[hit, None] * direction[hit])
+            rgb[hit] = np.array(ink) * (0.35 + 0.6 * np.maximum(normal[hit] @ LIGHT, 0))[:, None]
         rng = np.random.default_rng(seed)
         shape = (camera.height_px, camera.width_px)
         depth = best.reshape(shape)

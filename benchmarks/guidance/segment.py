@@ -149,8 +149,9 @@ def score(task: str, cell: Cell, segmenter: GeometricSegmenter) -> Figures:
     frame, robot, truth = cell.render(), cell.state(), cell.truth()
     start = time.process_time()
     segments = segmenter.segment(frame, robot)
+    ms = 1e3 * (time.process_time() - start)
     figures = compare(segments.labels, truth.labels, len(truth.names))
-    figures.ms, figures.scenes = [1e3 * (time.process_time() - start)], 1
+    figures.ms, figures.scenes = [ms], 1
     _decide(figures, task, frame, segments, truth)
     return figures
 
@@ -306,8 +307,8 @@ def main() -> None:
     parser.add_argument("--speed", action="store_true", help="measure the speed too")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    sizes = [tuple(int(v) for v in size.split("x")) for size in options.sizes.split(",")]
-    result = measure(options.scenes, [(w, h) for w, h in sizes], options.views)
+    sizes = [(int(w), int(h)) for w, _, h in (size.partition("x") for size in options.sizes.split(","))]
+    result = measure(options.scenes, sizes, options.views)
     if options.frames:
         result["flicker"] = measure_flicker(options.frames)
     if options.speed:

@@ -116,3 +116,34 @@ def test_settings_out_of_range_are_refused() -> None:
         build(CellConfig, {"sensor": {"edge_holes": 2.0}}, "sim")
     with pytest.raises(ConfigError, match="Did you mean 'sensor'"):
         build(CellConfig, {"senser": {}}, "sim")
+
+
+def test_unevenness_is_shared_by_neighbours_and_stays() -> None:
+    config = replace(CLEAN, unevenness=0.003, unevenness_px=40)
+    flat = np.full((480, 640), 2.0, np.float32)
+    rgb = np.full((480, 640, 3), 128, np.uint8)
+    error, later = (Sensor(config, 600.0, 3)(rgb, flat, stamp)[1] - 2.0 for stamp in (1, 2))
+    assert error.std() == pytest.approx(0.003 * 2.0**2, rel=0.05)
+    assert np.abs(np.diff(error, axis=1)).mean() < 0.1 * error.std()
+    assert np.corrcoef(error[:, :-160].ravel(), error[:, 160:].ravel())[0, 1] < 0.4
+    assert np.array_equal(error, later)
+    assert not np.array_equal(error, Sensor(config, 600.0, 4)(rgb, flat, 1)[1] - 2.0)
+
+
+def test_near_things_grow_fat() -> None:
+    depth = np.full(SHAPE, 1.5, np.float32)
+    depth[40:80, 40:80] = 1.0
+    _, seen = apply(replace(CLEAN, fattening_px=3), depth)
+    assert (seen == 1.0).sum() == 46 * 46
+    slanted = np.linspace(1.0, 1.4, SHAPE[0], dtype=np.float32)[:, None] * np.ones(SHAPE[1], np.float32)
+    np.testing.assert_allclose(apply(replace(CLEAN, fattening_px=1), slanted)[1], slanted, atol=1e-6)
+
+
+def test_highlights_lose_depth_and_white_paper_does_not() -> None:
+    rgb = np.full((*SHAPE, 3), 120, np.uint8)
+    rgb[20:22, 20:22] = 255
+    rgb[60:, 60:] = 250
+    seen = Sensor(replace(CLEAN, highlight_holes=1.0), FOCAL, 0)(rgb, np.full(SHAPE, 1.0, np.float32), 1)[1]
+    assert np.isnan(seen[20:22, 20:22]).all()
+    assert not np.isnan(seen[80:, 80:]).any()
+    assert not np.isnan(seen[:18]).any()

@@ -106,7 +106,8 @@ def split_colours(
         classes[own] = pixel_classes(rgb[window][own], height_m[window][own], least_px)
         if not classes.any():
             return None
-        pieces = connected(own, depth_m[window], step_m, cv2.medianBlur(classes, 5))
+        smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
+        pieces = connected(own, depth_m[window], step_m, smooth)
         return renumber(pieces, sizes(pieces) >= max(least_px, LEAST_SHARE * area))
 
     return divided(regions, points_m, height_m, divide, lambda a, b, seam: not _apart(a, b, seam, noise_m))

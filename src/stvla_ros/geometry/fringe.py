@@ -143,4 +143,4 @@ def _touching(take: Bool, thing: Bool) -> Bool:
     _, parts = cv2.connectedComponents((take | thing).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     touched = np.zeros(int(parts.max()) + 1, dtype=bool)
     touched[parts[thing]] = True
-    return touched[parts] & take
+    return np.asarray(touched[parts] & take)

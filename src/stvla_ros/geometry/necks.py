@@ -63,7 +63,8 @@ def _parts(own: Bool, least_share: float) -> I32:
 
 def _cut(own: Bool, least: float) -> I32:
     """(h, w) parts 1..n of one region; 1 alone where it has no neck."""
-    distance = cv2.distanceTransform(np.pad(own.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    padded = cv2.distanceTransform(np.pad(own.astype(np.uint8), 1), cv2.DIST_L2, 5)
+    distance = np.asarray(padded[1:-1, 1:-1], dtype=np.float32)
     whole = own.astype(np.int32)
     for level in np.linspace(0.25, 0.7, 7) * float(distance.max()):
         cores = _cores(distance, float(level))
@@ -78,7 +79,8 @@ def _cut(own: Bool, least: float) -> I32:
 
 def _cores(distance: F32, level: float) -> I32:
     """Parts that stay when everything narrower than ``level`` goes, where they are clearly wider than that."""
-    _, cores = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    _, found = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    cores = np.asarray(found, dtype=np.int32)
     widest = np.zeros(int(cores.max()) + 1, dtype=np.float32)
     np.maximum.at(widest, cores.ravel(), distance.ravel())
-    return renumber(cores.astype(np.int32), level < NECK * widest)
+    return renumber(cores, level < NECK * widest)

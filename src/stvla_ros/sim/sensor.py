@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from stvla_ros.config import param
@@ -27,6 +28,16 @@ class SensorConfig:
     edge_holes: float = param(0.7, "share of pixels without depth where depth jumps", ge=0.0, le=1.0)
     dark_holes: float = param(0.25, "share of pixels without depth on black surfaces", ge=0.0, le=1.0)
     glancing_holes: float = param(0.5, "share of pixels without depth on surfaces seen edge-on", ge=0.0, le=1.0)
+    unevenness: float = param(
+        0.0,
+        "error (sigma) at 1 m that neighbouring pixels share and that stays while the scene does; grows with the"
+        " square of the distance [m]",
+        ge=0.0,
+        le=0.05,
+    )
+    unevenness_px: int = param(12, "size of the bumps of that error in an image 640 wide [px]", ge=2, le=200)
+    fattening_px: int = param(0, "near things cover this much of what is behind them [px]", ge=0, le=20)
+    highlight_holes: float = param(0.0, "share of pixels without depth on highlights", ge=0.0, le=1.0)
     latency_s: float = param(0.04, "from exposure to delivery [s]", ge=0.0, le=1.0)
     exposure_jitter: float = param(0.08, "brightness varies by this share between frames (sigma)", ge=0.0, le=0.5)
     white_balance_jitter: float = param(
@@ -62,6 +73,14 @@ class Sensor:
     def _random(self, stamp_ns: int) -> np.random.Generator:
         return np.random.default_rng([self._seed, stamp_ns])
 
+    def _bumps(self, shape: tuple[int, ...]) -> F32:
+        """(H, W) smooth field of mean square 1, always the same for a scene."""
+        size = max(self.config.unevenness_px * shape[1] / 640, 1.0)
+        coarse = [int(np.ceil(n / size)) + 3 for n in shape]
+        field = np.random.default_rng([self._seed, 0, 1]).standard_normal(coarse, dtype=np.float32)
+        fine = cv2.resize(field, None, fx=size, fy=size, interpolation=cv2.INTER_CUBIC)[: shape[0], : shape[1]]
+        return np.asarray(fine / np.sqrt(np.mean(fine**2)), dtype=np.float32)
+
     def _colour(self, rgb: U8, random: np.random.Generator) -> U8:
         config = self.config
         gain = (self._balance * random.normal(1.0, config.exposure_jitter)).astype(np.float32)
@@ -70,17 +89,40 @@ class Sensor:
 
     def _depth(self, rgb: U8, depth_m: F32, random: np.random.Generator) -> F32:
         config = self.config
+        depth_m = fattened(depth_m, config.fattening_px, self._focal_px)
         near = np.where(depth_m <= config.max_range_m, depth_m, np.float32(config.max_range_m))
         slope = surface_slope(near, self._focal_px)
         edge = config.edge_holes * (slope > JUMP_SLOPE)
         dark = config.dark_holes * np.clip(1.0 - rgb.max(axis=2) / 40.0, 0.0, 1.0)
         glancing = config.glancing_holes * np.clip(slope / GLANCING_SLOPE - 1.0, 0.0, 1.0)
-        lost = random.random(depth_m.shape, dtype=np.float32) < np.maximum(np.maximum(edge, dark), glancing)
+        holes = np.maximum.reduce([edge, dark, glancing, config.highlight_holes * highlights(rgb)])
+        lost = random.random(depth_m.shape, dtype=np.float32) < holes
         noise = random.standard_normal(depth_m.shape, dtype=np.float32)
-        seen = depth_m + config.depth_noise * near**2 * noise
+        error = config.depth_noise * noise
+        if config.unevenness > 0.0:
+            error += config.unevenness * self._bumps(depth_m.shape)
+        seen = depth_m + near**2 * error
         if config.quantum_m > 0.0:
             seen = np.rint(seen / config.quantum_m) * np.float32(config.quantum_m)
         return np.where(lost | (depth_m > config.max_range_m), np.nan, seen).astype(np.float32)
+
+
+def fattened(depth_m: F32, width_px: int, focal_px: float) -> F32:
+    """(H, W) depth as matching over a window sees it: edges of near things lie up to ``width_px`` further out."""
+    if width_px == 0:
+        return depth_m
+    window = np.ones((2 * width_px + 1, 2 * width_px + 1), np.uint8)
+    nearest = np.asarray(cv2.erode(depth_m, window), dtype=np.float32)
+    slant = np.float32(GLANCING_SLOPE * width_px / focal_px)  # a surface may recede by this share within the window
+    return np.where(nearest * (1 + slant) < depth_m, nearest, depth_m)
+
+
+def highlights(rgb: U8) -> F32:
+    """(H, W) 0..1: how much a pixel is a mirrored light, white and well brighter than what is around it."""
+    white = rgb.min(axis=2).astype(np.float32)
+    width = 2 * (rgb.shape[1] // 64) + 1
+    around = cv2.blur(white, (width, width))
+    return np.asarray(np.clip((white - 225.0) / 20.0, 0.0, 1.0) * (white - around > 25.0), dtype=np.float32)
 
 
 def surface_slope(depth_m: F32, focal_px: float) -> F32:
