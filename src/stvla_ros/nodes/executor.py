@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from threading import Condition, Event, Lock, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
-from stvla_msgs.msg import Trace3d as Trace3dMsg
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.ros import convert, qos
+from stvla_ros.ros import convert
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -32,11 +30,13 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates, joint_names
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import RobotState, Trace3d
 
 GUARD_PERIOD_S = 0.05
 FEEDBACK_PERIOD_S = 0.2
-KEPT_TRACES = 8
+TRACE_WAIT_S = 1.0
+"""How much later than its keypose a path may come."""
 
 
 @dataclass(frozen=True)
@@ -61,43 +61,6 @@ class ExecutorNodeConfig:
     joint_states: JointStateConfig = param(JointStateConfig(), "where joint states come from")  # noqa: RUF009
 
 
-class Traces:
-    """The newest lifted paths by plan."""
-
-    def __init__(self, node: Any) -> None:
-        self._messages: OrderedDict[str, Trace3dMsg] = OrderedDict()
-        self._arrived = Condition()
-        node.create_subscription(Trace3dMsg, "stvla/trace", self._receive, qos.LATCHED)
-
-    def _receive(self, message: Trace3dMsg) -> None:
-        with self._arrived:
-            self._messages[message.plan_id] = message
-            while len(self._messages) > KEPT_TRACES:
-                self._messages.popitem(last=False)
-            self._arrived.notify_all()
-
-    def get(self, plan_id: str, now_ns: int, max_age_s: float, wait_s: float = 1.0) -> Trace3d:
-        """The path lifted from a plan.
-
-        Raises:
-            StageError: SERVER_TIMEOUT when it does not come, STALE_IMAGE when it is old, or why it was not lifted.
-        """
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: plan_id in self._messages, wait_s):
-                raise StageError(
-                    OutcomeCode.SERVER_TIMEOUT,
-                    f"No lifted path of plan '{plan_id}' came: look at the log of the guidance node.",
-                )
-            message = self._messages[plan_id]
-        age_s = (now_ns - convert.time_to_ns(message.header.stamp)) * 1e-9
-        if age_s > max_age_s:
-            raise StageError(
-                OutcomeCode.STALE_IMAGE,
-                f"The path was drawn on an image {age_s:.0f} s old; at most {max_age_s:g} s are taken: plan again.",
-            )
-        return convert.trace_from_msg(message)
-
-
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
     """Serves ``stvla/execute_keypose``, and the operator's ``stvla/stop`` and ``stvla/resume``."""
 
@@ -106,7 +69,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         config = self.config
         self._frames = RgbdReceiver(self, config.camera)
         self._joints = JointStates(self, config.joint_states)
-        self._traces = Traces(self)
+        self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
         arm_joints, _ = joint_names(config.joint_states.prefix)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.robot, arm_joints)
@@ -152,8 +115,19 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         response.success, response.message = True, "Motion is allowed again."
         return response
 
+    def _trace(self, plan_id: str, cancel: CancelToken) -> Trace3d:
+        """The path of a plan. Raises StageError as :meth:`TraceInbox.wait`, and STALE_IMAGE when it is old."""
+        message = self._traces.wait(plan_id, TRACE_WAIT_S, cancel)
+        age_s = (self.now_ns() - convert.time_to_ns(message.header.stamp)) * 1e-9
+        limit_s = self.config.safety.trace_timeout_s
+        if age_s > limit_s:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The path was drawn on an image {age_s:.0f} s old; at most {limit_s:g} s are taken: plan again.",
+            )
+        return convert.trace_from_msg(message)
+
     def _work(self, job: Job) -> ExecuteKeypose.Result:
-        safety = self.config.safety
         if not self._cleared.wait(3.0):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         keypose = _read_keypose(job.goal)
@@ -161,7 +135,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         with self._guarded(job):
             trace = None
             if job.goal.plan_id:
-                trace = self._traces.get(job.goal.plan_id, self.now_ns(), safety.trace_timeout_s)
+                trace = self._trace(job.goal.plan_id, job.cancel)
             state = self._joints.state()
             if self._moved_by_others(state):
                 self._executor.reset()

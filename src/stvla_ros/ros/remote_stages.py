@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
-from stvla_msgs.msg import Trace3d as Trace3dMsg
 
 from stvla_ros.config import param
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import qos
+from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.ros.convert import (
     history_to_msg,
     keypose_from_msg,
@@ -24,9 +19,8 @@ from stvla_ros.ros.convert import (
 )
 from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stopper import Stopper
+from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
-
-KEPT_TRACES = 16
 
 
 @dataclass(frozen=True)
@@ -37,44 +31,6 @@ class Deadlines:
     lift_s: float = param(10.0, "longest time for lifting a plan [s]", ge=0.1, le=600.0)
     predict_s: float = param(15.0, "longest time for a keypose [s]", ge=0.1, le=600.0)
     execute_s: float = param(60.0, "longest time for carrying out a keypose [s]", ge=1.0, le=600.0)
-
-
-class TraceInbox:
-    """Lifted paths as they come, so that a plan that cannot be lifted fails with its own code."""
-
-    def __init__(self, node: Node) -> None:
-        self._arrived = threading.Condition()
-        self._traces: OrderedDict[str, Trace3dMsg] = OrderedDict()
-        node.create_subscription(Trace3dMsg, "stvla/trace", self._receive, qos.LATCHED)
-
-    def _receive(self, message: Trace3dMsg) -> None:
-        with self._arrived:
-            self._traces[message.plan_id] = message
-            while len(self._traces) > KEPT_TRACES:
-                self._traces.popitem(last=False)
-            self._arrived.notify_all()
-
-    def wait(self, plan_id: str, timeout_s: float, cancel: CancelToken) -> None:
-        """Return when the plan is lifted. Raises StageError: why it could not be, SERVER_TIMEOUT, or the cancel's."""
-        end = time.monotonic() + timeout_s
-        release = cancel.on_cancel(self._wake)
-        try:
-            with self._arrived:
-                while plan_id not in self._traces:
-                    cancel.raise_if_set()
-                    left = end - time.monotonic()
-                    if left <= 0:
-                        sentence = f"The guidance node did not lift the plan within {timeout_s:g} s."
-                        raise StageError(OutcomeCode.SERVER_TIMEOUT, sentence)
-                    self._arrived.wait(left)
-                message = self._traces[plan_id]
-        finally:
-            release()
-        raise_unless_ok(message.outcome)
-
-    def _wake(self) -> None:
-        with self._arrived:
-            self._arrived.notify_all()
 
 
 class RemoteStages:
