@@ -19,7 +19,7 @@ POINTS = arrays(np.float64, st.tuples(st.integers(1, 12), st.just(3)), elements=
 def test_subdivide_keeps_the_points_and_bounds_the_steps(line: np.ndarray, step: float) -> None:
     fine, where = subdivide(line, step)
     np.testing.assert_array_equal(fine[where], line)
-    assert np.linalg.norm(np.diff(fine, axis=0), axis=1).max() <= step * (1 + 1e-9)
+    assert np.linalg.norm(np.diff(fine, axis=0), axis=1).max() <= step * (1 + 1e-6)
     np.testing.assert_allclose(arc_length(fine)[-1], arc_length(line)[-1], rtol=1e-9)
 
 
@@ -91,3 +91,9 @@ def test_runs_of_true() -> None:
     assert runs(np.array([True, False, True, True, False, True])) == [(0, 1), (2, 4), (5, 6)]
     assert runs(np.zeros(3, bool)) == []
     assert runs(np.zeros(0, bool)) == []
+
+
+def test_a_whole_number_of_steps_is_not_exceeded_by_rounding() -> None:
+    for shift in np.linspace(0, 7, 20):
+        line = np.array([[0.0, 0.0, 0.1], [0.0, 0.0, 0.1 + 0.06], [0.0, 0.1, 0.16]]) + shift
+        assert len(subdivide(line, 0.02)[0]) == 3 + 5 + 1

@@ -33,7 +33,8 @@ def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.i
         (M, D) points and the (N,) indices at which the given points now stand.
     """
     points = np.asarray(points, dtype=np.float64)
-    counts = np.maximum(np.ceil(np.linalg.norm(np.diff(points, axis=0), axis=1) / step), 1).astype(np.intp)
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1) / step
+    counts = np.maximum(np.ceil(steps - 1e-6), 1).astype(np.intp)  # rounding of a whole number makes no extra point
     pieces = [a + (b - a) * np.arange(n)[:, None] / n for a, b, n in zip(points[:-1], points[1:], counts, strict=True)]
     return np.concatenate([*pieces, points[-1:]]), np.concatenate([[0], np.cumsum(counts)])
 
