@@ -10,10 +10,10 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.geometry.tables import Table
 from stvla_ros.perception.inpaint.grid import Grid
-from stvla_ros.perception.inpaint.hole import find_hole
-from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, LayerMap, pixels_beyond, split_layers
-from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated, valid_depth
-from stvla_ros.perception.inpaint.patch import Patch, View
+from stvla_ros.perception.inpaint.hole import Sight, find_hole
+from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
+from stvla_ros.perception.inpaint.patch import Cells, Patch, View
 from stvla_ros.perception.inpaint.shade import cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
@@ -110,34 +110,33 @@ class _Plan:
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
-        self._hole = find_hole(grid, gone, kept, frame.depth_m, height_m, self._grow)
-        shadow = self._shadows(frame, kept, table, height_m)
+        kept, height = kept[grid.window], height_m[grid.window]
+        sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
+        self._hole = find_hole(grid, gone[grid.window], kept, sight, height, self._grow)
+        closed = self._hole.depth | kept
+        view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
+        shadow, seen = self._shadows(view, kept)
+        shadow = and_not(shadow, closed)
         colour = self._hole.core | shadow
-        depth = self._hole.depth | and_not(colour, valid_depth(frame.depth_m[grid.window]))
+        depth = self._hole.depth | and_not(colour, sight.valid)
         self._closed = colour | depth
-        self._layers = self._split(frame, kept, table, height_m)
+        beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
+        surface = and_not(view.known, shadow)
+        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
+        self._of: RgbdFrame | None = frame
+        self._seen: Cells | None = seen
 
-    def _shadows(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> U8:
-        """Pixels in the shadow of what goes."""
-        grid, closed = self._grid, self._hole.depth | kept[self._grid.window]
+    def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
+        """Pixels in the shadow of what goes, and what is seen of the table without them."""
+        grid, seen = self._grid, Cells.of(self._grid, view)
         if not self._config.shadows:
-            return np.zeros_like(closed)
-        surface = Surface.make(TABLE, [], frame.camera, table).seen(grid, frame, height_m, ~closed)[1]
-        rgb, share = frame.rgb[grid.window], grid.share(surface)
-        colour = grid.pooled(cv2.bitwise_and(rgb, rgb, mask=surface).astype(np.float32))
-        colour /= np.maximum(share, 1e-6)[..., None]
-        core, keeps = grid.share(self._hole.core) > 0, grid.share(kept[grid.window]) > 0
-        cells = cast_shadows(colour, share > _SHADED_SHARE, core, keeps)
-        return and_not(spread_cells(cells, grid.stride, closed.shape), closed)
-
-    def _split(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> LayerMap:
-        grid, open_ = self._grid, ~(self._closed | kept[self._grid.window])
-        beyond = pixels_beyond(grid, height_m[grid.window], open_, table_tolerance_m(table))
-        surface = Surface.make(TABLE, [], frame.camera, table).seen(grid, frame, height_m, open_)[1]
-        return split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
+            return np.zeros_like(kept), seen
+        core, keeps = grid.share(self._hole.core) > 0, grid.share(kept) > 0
+        cells = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, keeps)
+        return spread_cells(cells, grid.stride, kept.shape), seen.without(cells)
 
     def _present(self) -> list[int]:
         labels = self._layers.labels
@@ -179,13 +178,14 @@ class _Plan:
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         writable = ~kept[grid.window]
         open_ = and_not(writable, self._closed)
+        seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
         for layer, patch in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             deviation, known = surface.seen(grid, frame, height_m, open_)
             if not known.any():  # nothing of the layer is seen: what is seen at all lends its colour
-                deviation, known = np.zeros_like(deviation), open_
+                deviation, known, seen = np.zeros_like(deviation), open_, None
             view = View(frame.rgb[grid.window], deviation, known)
-            colour, off = patch.smooth(view)
+            colour, off = patch.smooth(view, seen if layer == TABLE else None)
             patch.paint(rgb, view, colour, writable, self._config.grain)
             px, pick = patch.depth, patch.depth.where(writable)
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])

@@ -8,11 +8,31 @@ import cv2
 import numpy as np
 
 from stvla_ros.perception.inpaint.grid import Grid
-from stvla_ros.perception.inpaint.masks import between, dilated, square_dilated, valid_depth
+from stvla_ros.perception.inpaint.masks import and_not, between, dilated, square_dilated, valid_depth
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
 """Depth beside a removed thing that is more than this above the table lies between the two: a mixed pixel."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What the pixels of a window show, hidden or not: masks of 0 and 255.
+
+    Attributes:
+        valid: Depth is known.
+        table: The table, or something as high.
+        other: Anything else.
+    """
+
+    valid: U8
+    table: U8
+    other: U8
+
+    @classmethod
+    def of(cls, depth_m: F32, height_m: F32, tolerance_m: float) -> Sight:
+        valid, table = valid_depth(depth_m), between(height_m, -tolerance_m, tolerance_m)
+        return cls(valid, table, and_not(valid, table))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,15 +52,26 @@ class Hole:
     limit: U8
 
 
-def find_hole(grid: Grid, remove: U8, keep: U8, depth_m: F32, height_m: F32, grow_px: int) -> Hole:
-    """The hole of a mask; all arguments cover the whole image, masks are 0 and 255."""
-    raw, open_ = remove[grid.window], ~keep[grid.window]
-    core = dilated(raw, grow_px)
-    flying = between(height_m[grid.window], FLYING_M, 1e6) & square_dilated(core, grow_px)
-    lost = ~valid_depth(depth_m[grid.window]) & square_dilated(core, 3 * grow_px) & open_
+def find_hole(grid: Grid, remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> Hole:
+    """The hole of a mask.
+
+    Args:
+        grid: Cells over the window.
+        remove: (h, w) what is painted out; masks are 0 and 255 and cover the window.
+        keep: (h, w) what stays.
+        sight: What the pixels show.
+        height_m: (h, w) above the table.
+        grow_px: Width of the fringe.
+    """
+    core = dilated(remove, grow_px)
+    flying = sight.other & square_dilated(core, grow_px)
+    flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
+    lost = and_not(~sight.valid, keep)
+    if cv2.countNonZero(lost):
+        lost &= square_dilated(core, 3 * grow_px)
     lost = _reached(lost, core, 3 * grow_px)
-    core = (core | flying) & open_
-    return Hole(raw, core, core | lost, dilated(raw, max(grow_px - 1, 1)))
+    core = and_not(core | flying, keep)
+    return Hole(remove, core, core | lost, dilated(remove, max(grow_px - 1, 1)))
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:

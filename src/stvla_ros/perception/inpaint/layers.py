@@ -69,17 +69,19 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
     return LayerMap(labels, planes)
 
 
-def pixels_beyond(grid: Grid, height_m: F32, open_: U8, tolerance_m: float) -> U8:
-    """Open pixels (255) that show what is behind or beside the table: below it, or large and above it (a wall).
+def pixels_beyond(grid: Grid, height_m: F32, other: U8, tolerance_m: float) -> U8:
+    """Pixels (255) that show what is behind or beside the table: below it, or large and above it (a wall).
 
     Args:
         grid: Cells over the window.
         height_m: (h, w) above the table.
-        open_: (h, w) pixels that are neither hidden nor kept.
+        other: (h, w) visible pixels that do not show the table.
         tolerance_m: The table is seen within this height.
     """
-    below = between(height_m, -1e6, -max(tolerance_m, BELOW_M)) & open_
-    above = between(height_m, tolerance_m, 1e6) & open_
+    if not cv2.countNonZero(other):
+        return other
+    below = between(height_m, -1e6, -max(tolerance_m, BELOW_M)) & other
+    above = between(height_m, tolerance_m, 1e6) & other
     if cv2.countNonZero(above) < _WALL_SHARE * above.size:
         return below
     cells = (grid.share(above) > 0.5).astype(np.uint8)

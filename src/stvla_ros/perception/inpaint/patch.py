@@ -42,6 +42,38 @@ class View:
 
 
 @dataclass(frozen=True, eq=False)
+class Cells:
+    """A view averaged over cells.
+
+    Attributes:
+        values: (rows, columns, 4) mean colour and deviation of the pixels that show the layer.
+        share: (rows, columns) of each cell that does.
+    """
+
+    values: F32
+    share: F32
+
+    @classmethod
+    def of(cls, grid: Grid, view: View) -> Cells:
+        share = grid.share(view.known)
+        rgb = cv2.bitwise_and(view.rgb, view.rgb, mask=view.known).astype(np.float32)
+        deviation = np.where(view.known > 0, view.deviation, np.float32(0))
+        values = np.dstack([grid.pooled(rgb), grid.pooled(deviation)])
+        values /= np.maximum(share, 1e-6)[..., None]
+        return cls(values, share)
+
+    def without(self, cells: Bool) -> Cells:
+        """The same where some cells are not seen."""
+        return Cells(self.values, np.where(cells, np.float32(0), self.share))
+
+    def smoothed(self, size: int) -> F32:
+        """Values with the deviation averaged over a square of ``size`` cells."""
+        out = self.values.copy()
+        out[..., 3:] = normalised_blur(self.values[..., 3:], self.share, size)[0]
+        return out
+
+
+@dataclass(frozen=True, eq=False)
 class Pixels:
     """Some pixels of a window.
 
@@ -95,16 +127,11 @@ class Patch:
         self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
         self._membrane: Membrane | None = None
 
-    def smooth(self, view: View) -> tuple[F32, F32]:
-        """The layer continued into the hole: colour (h, w, 3) and deviation (h, w)."""
-        share = self.grid.share(view.known)
-        seen = cv2.bitwise_and(view.rgb, view.rgb, mask=view.known).astype(np.float32)
-        deviation = np.where(view.known > 0, view.deviation, np.float32(0))
-        values = np.dstack([self.grid.pooled(seen), self.grid.pooled(deviation)])
-        values /= np.maximum(share, 1e-6)[..., None]
-        values[..., 3:] = normalised_blur(values[..., 3:], share, self._smooth_cells)[0]
-        cells = self._continued(values, share, view.rgb)
-        return self.grid.spread(cells[..., :3]), self.grid.spread(cells[..., 3])
+    def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
+        """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
+        seen = cells or Cells.of(self.grid, view)
+        continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
+        return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8, grain: float) -> None:
         """Write the colours and their feather into an image (H, W, 3).

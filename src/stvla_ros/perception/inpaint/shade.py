@@ -34,41 +34,61 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
         hole: (rows, columns) cells of removed things.
         kept: (rows, columns) cells of kept things.
     """
-    cells = np.flatnonzero(table)
     dark, strong = np.zeros_like(table), np.zeros_like(table)
-    if len(cells) < 60 or not hole.any():
+    if np.count_nonzero(table) < 60 or not hole.any():
         return dark
-    ratio, noise = _against_lit_table(colour.reshape(-1, 3)[cells], cells, table.shape)
-    r, g, b = ratio.T
-    light = (r + g + b) / 3
-    hue = np.maximum(np.maximum(np.abs(r - light), np.abs(g - light)), np.abs(b - light))
+    lit, noise = _lit_table(colour, table)
     depth = max(DARKER, _SIGMAS * noise)
-    shaded = (hue < HUE) & (light > _BLACK)
-    dark.ravel()[cells[shaded & (light < 1 - depth / 2)]] = True
-    if not dark.any():
+    grey = _grey(colour)
+    model = _quadratic(lit @ np.ones(3), table.shape)
+    cells = np.flatnonzero(table & (grey < (1 - depth / 2) * model))
+    if not len(cells):
         return dark
+    basis = _basis(cells, table.shape)
+    ratio = (colour.reshape(-1, 3)[cells] / np.maximum(basis @ lit, 1)).T
+    light = grey.ravel()[cells] / np.maximum(model.ravel()[cells], 1)
+    shaded = (np.abs(ratio - light).max(axis=0) < HUE) & (light > _BLACK)
+    dark.ravel()[cells[shaded]] = True
     strong.ravel()[cells[shaded & (light < 1 - depth)]] = True
     return _accepted(dark & _nearer(hole, kept), strong, hole)
 
 
-def _against_lit_table(colour: F32, cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> tuple[F32, float]:
-    """Each cell's colour (N, 3) as a share of the lit table's, and the robust deviation of that share.
+def _grey(colour: F32) -> F32:
+    return np.asarray(colour[..., 0] + colour[..., 1] + colour[..., 2], dtype=np.float32)
 
-    The lit table is a quadratic function of the cell, fitted again and again to what is not darker than it.
+
+def _basis(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> F32:
+    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
+    row, column = np.divmod(cells, shape[1])
+    y, x = (2 * k.astype(np.float32) / n - 1 for k, n in ((row, shape[0]), (column, shape[1])))
+    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]).astype(np.float32)
+
+
+def _quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
+    """The same monomials, weighted and summed, on all cells."""
+    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
+    one, dx, dy, xx, xy, yy = model.astype(np.float32)
+    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
+
+
+def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float]:
+    """(6, 3) quadratic model of the lit table's colour, and the robust deviation from it as a share.
+
+    Fitted again and again to what is not darker than it.
     """
-    y, x = (2 * k / np.float32(n) - 1 for k, n in zip(np.divmod(cells.astype(np.float32), shape[1]), shape))
-    basis = np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-    pick = slice(None, None, max(len(cells) // _BUDGET, 1))
-    A, b = basis[pick], colour[pick]
+    cells = np.flatnonzero(table)
+    cells = cells[:: max(len(cells) // _BUDGET, 1)]
+    A, b = _basis(cells, table.shape), colour.reshape(-1, 3)[cells]
+    grey = _grey(b)
     lit = np.ones(len(A), dtype=bool)
     for _ in range(4):
-        model = np.linalg.solve(A[lit].T @ A[lit] + 1e-3 * np.eye(6), A[lit].T @ b[lit]).astype(np.float32)
-        share = (b / np.maximum(A @ model, 1)) @ np.full(3, 1 / 3, np.float32) - 1
+        model = np.linalg.solve(A[lit].T @ A[lit] + 1e-3 * np.eye(6), A[lit].T @ b[lit])
+        share = grey / np.maximum(A @ model @ np.ones(3), 1) - 1
         noise = 1.4826 * float(np.median(np.abs(share[lit])))
         lit = np.abs(share + noise / 2) < max(2 * noise, 0.02)
         if np.count_nonzero(lit) < 30:
             break
-    return np.asarray(colour / np.maximum(basis @ model, 1), dtype=np.float32), noise
+    return model, noise
 
 
 def _nearer(hole: Bool, kept: Bool) -> Bool:
