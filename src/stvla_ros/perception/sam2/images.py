@@ -23,9 +23,12 @@ def model_input(rgb: U8, size_px: int) -> F32:
     return np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
-def to_model(px: npt.ArrayLike, shape: tuple[int, int], size_px: int) -> F64:
-    """(N, 2) pixels of a frame of ``shape`` (H, W) as pixels of the square; pixel centres are whole numbers in both."""
-    scale = size_px / np.array([shape[1], shape[0]], dtype=np.float64)
+def to_model(px: npt.ArrayLike, shape: tuple[int, int], square: tuple[int, int]) -> F64:
+    """(N, 2) pixels (x, y) of a frame of ``shape`` (H, W) as pixels of the stretched image of shape ``square``.
+
+    The centres of pixels are whole numbers in both.
+    """
+    scale = np.array([square[1] / shape[1], square[0] / shape[0]])
     return (np.asarray(px, dtype=np.float64).reshape(-1, 2) + 0.5) * scale - 0.5
 
 

@@ -38,7 +38,7 @@ class Surroundings:
     """What the depth says about each pixel.
 
     Attributes:
-        known: (h, w) it has depth.
+        known: (h, w) it has depth and is not the arm.
         standing: (h, w) it shows something above the table and inside the workspace.
     """
 

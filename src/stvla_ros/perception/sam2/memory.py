@@ -100,16 +100,21 @@ class Memory:
         """(H, W) masks of what is seen again in the next frame, by id.
 
         A mask that has run off onto the table or over the frame is not seen; neither is the younger of two on one thing.
+        What is in the hand is not seen, but not lost either.
         """
         self._index += 1
+        small = reduced(around, self._network.mask_shape)
         seen: dict[int, Bool] = {}
         for key, track in self._tracks.items():
             logits, there = track.follow(picture, self._index)
-            if there and stands(logits[None] > 0, reduced(around, logits.shape), self._limits)[0]:
+            mask = logits > 0
+            if there and stands(mask[None], small, self._limits)[0]:
                 seen[key] = to_frame(logits, picture.shape)
+            hidden = there and bool(mask.any()) and not (mask & small.known).any()
+            track.lost = 0 if hidden else track.lost + 1
         seen = self._single(seen)
-        for key, track in self._tracks.items():
-            track.lost = 0 if key in seen else track.lost + 1
+        for key in seen:
+            self._tracks[key].lost = 0
         self._tracks = {key: track for key, track in self._tracks.items() if track.lost <= self._patience}
         return seen
 

@@ -45,6 +45,7 @@ class Network:
         self.model = model.to(device)
         self.device = device
         self.size_px = int(model.config.prompt_encoder_config.image_size)
+        self.mask_shape: tuple[int, int] = tuple(model.prompt_encoder.mask_input_size)
         self._bf16 = bf16
 
     def autocast(self) -> torch.autocast:
@@ -68,7 +69,7 @@ class Network:
             For each point (3, h, w) mask logits of the square (the model proposes part, thing and whole), and (3,) the
             IoU that it predicts for them.
         """
-        points = to_model(px, picture.shape, self.size_px).astype(np.float32)
+        points = to_model(px, picture.shape, (self.size_px, self.size_px)).astype(np.float32)
         for start in range(0, len(points), PROMPTS_AT_ONCE):
             yield from zip(*self._decode(picture, points[start : start + PROMPTS_AT_ONCE]), strict=True)
 

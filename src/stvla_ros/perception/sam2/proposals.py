@@ -18,10 +18,10 @@ Proposal = tuple[Bool, float]
 
 
 def surroundings(points_m: F32, arm: Bool) -> Surroundings:
-    """What stands on the table, from the (3, H, W) cloud and the (H, W) pixels of the arm, which does not count."""
+    """What stands on the table, from the (3, H, W) cloud and the (H, W) pixels of the arm, which say nothing."""
     table = fit_table(np.where(arm, np.float32(np.nan), points_m))
     on_table = standing(points_m, table.height(points_m), table.floor_m, PartsConfig())
-    return Surroundings(np.isfinite(points_m[2]), on_table & ~arm)
+    return Surroundings(np.isfinite(points_m[2]) & ~arm, on_table & ~arm)
 
 
 def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
@@ -55,23 +55,25 @@ class Proposer:
         self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, taken: Bool
     ) -> list[Proposal]:
         """Masks of things in a frame; nothing is asked where (H, W) ``taken`` is True."""
+        small = reduced(around, self._network.mask_shape)
         if self._regions is None:
-            return self._from_grid(picture, around, taken)
+            worth = (around.standing | ~around.known) & ~taken
+            return self._from_grid(picture, small, worth)
         labels = self._regions.segment(frame, robot).labels
-        return self._from_regions(labels, picture, around, taken)
+        return self._from_regions(labels, picture, small, taken)
 
-    def _from_grid(self, picture: Picture, around: Surroundings, taken: Bool) -> list[Proposal]:
+    def _from_grid(self, picture: Picture, small: Surroundings, worth: Bool) -> list[Proposal]:
         """Automatic masks: of the answers to all points those that pass, the better one of two of the same thing.
 
-        Points on the bare table or a wall are left out: an answer to them would be dropped as background.
+        ``worth`` leaves out points on the bare table or a wall, the answers to which would be dropped as background.
         """
         px = grid_points(picture.shape, self._grid_side)
         nearest = np.rint(px).astype(int)
-        px = px[((around.standing | ~around.known) & ~taken)[nearest[:, 1], nearest[:, 0]]]
+        px = px[worth[nearest[:, 1], nearest[:, 0]]]
         logits: list[F32] = []
         scores: list[float] = []
         for at, (answer, predicted) in zip(px, self._network.prompt(picture, px), strict=True):
-            passed = self._passing(answer, predicted, at, picture, around)
+            passed = self._passing(answer, predicted, at, picture, small)
             logits += list(answer[passed])
             scores += predicted[passed].tolist()
         if not logits:
@@ -79,14 +81,14 @@ class Proposer:
         kept = suppress(np.stack(logits) > 0, scores, self._double_iou)
         return [(to_frame(logits[i], picture.shape), scores[i]) for i in kept]
 
-    def _from_regions(self, labels: I32, picture: Picture, around: Surroundings, taken: Bool) -> list[Proposal]:
+    def _from_regions(self, labels: I32, picture: Picture, small: Surroundings, taken: Bool) -> list[Proposal]:
         """The best mask for each region; the region itself where no answer passes, so that nothing is overlooked."""
         ids = [int(i) for i in np.unique(labels) if i > 0]
         px = inner_points(labels, ids)
         free = [k for k, (x, y) in enumerate(px.astype(int)) if not taken[y, x]]
         found: list[Proposal] = []
         for k, (answer, predicted) in zip(free, self._network.prompt(picture, px[free]), strict=True):
-            passed = self._passing(answer, predicted, px[k], picture, around)
+            passed = self._passing(answer, predicted, px[k], picture, small)
             best = int(np.argmax(np.where(passed, predicted, -1)))
             if passed[best]:
                 found.append((to_frame(answer[best], picture.shape), float(predicted[best])))
@@ -97,12 +99,8 @@ class Proposer:
         masks, scores = zip(*found, strict=True)
         return [found[i] for i in sorted(suppress(np.stack(masks), scores, self._double_iou))]
 
-    def _passing(self, logits: F32, scores: F32, at: F64, picture: Picture, around: Surroundings) -> Bool:
-        """(n,) which of (n, h, w) answers to one point hold that point and are acceptable."""
-        h, w = logits.shape[1:]
-        scale = w / self._network.size_px
-        x, y = np.clip(
-            np.rint((to_model(at, picture.shape, self._network.size_px)[0] + 0.5) * scale - 0.5), 0, (w - 1, h - 1)
-        )
-        holds = logits[:, int(y), int(x)] > 0
-        return acceptable(logits, scores, reduced(around, (h, w)), self._limits) & holds
+    def _passing(self, logits: F32, scores: F32, at: F64, picture: Picture, small: Surroundings) -> Bool:
+        """(n,) which of (n, h, w) answers to one point of the frame hold that point and are acceptable."""
+        h, w = self._network.mask_shape
+        x, y = np.clip(np.rint(to_model(at, picture.shape, (h, w))[0]).astype(int), 0, (w - 1, h - 1))
+        return acceptable(logits, scores, small, self._limits) & (logits[:, y, x] > 0)
