@@ -44,7 +44,7 @@ def test_truth_is_the_distance_of_surfaces() -> None:
         "far": ball([0.5, 0.1, 0.0], 0.02),
         "end": ball([0.4, 0.3, 0.2], 0.01),
     }
-    truth = true_relevance(objects, WAY, 0.05, 0.10, holding=True)
+    truth = true_relevance(objects, WAY, 0.05, 0.10, 0.10, holding=True)
     assert truth.relevant == {"near", "end"}
     assert truth.distance_m["near"] == pytest.approx(0.04, abs=0.001)
     assert truth.distance_m["far"] == pytest.approx(np.hypot(0.1, 0.1) - 0.02, abs=0.002)
@@ -53,9 +53,10 @@ def test_truth_is_the_distance_of_surfaces() -> None:
 
 def test_end_rule_adds_the_nearest_at_an_end_without_anything() -> None:
     objects = {"a": ball([0.4, 0.38, 0.2], 0.01), "b": ball([0.4, 0.39, 0.2], 0.01), "c": ball([0.4, -0.09, 0.0], 0.01)}
-    assert true_relevance(objects, WAY, 0.05, 0.10, holding=True).by_end_rule == {"a"}
-    assert true_relevance(objects, WAY, 0.05, 0.10, holding=False).by_end_rule == {"a", "c"}
-    assert not true_relevance(objects, WAY, 0.05, 0.05, holding=False).relevant
+    assert true_relevance(objects, WAY, 0.05, 0.10, 0.10, holding=True).by_end_rule == {"a"}
+    assert true_relevance(objects, WAY, 0.05, 0.10, 0.10, holding=False).by_end_rule == {"a", "c"}
+    assert true_relevance(objects, WAY, 0.05, 0.05, 0.10, holding=True).relevant == {"a"}
+    assert not true_relevance(objects, WAY, 0.05, 0.05, 0.05, holding=False).relevant
 
 
 def test_route_has_eight_points_that_keep_the_corners() -> None:

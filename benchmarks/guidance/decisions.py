@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
+from benchmarks.guidance.given import sort_instances
 from benchmarks.guidance.routes import depth_at, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, breakdown, counts, f1_scores, margins, task_scores
@@ -20,7 +21,6 @@ from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig
 from stvla_ros.perception.lift import lift
-from stvla_ros.perception.tube import relevant
 from stvla_ros.types import F64, DepthSource, RgbdFrame, Segments, Trace3d, TracePlan
 
 GROUPS = ("task", "noise", "size", "moment", "shadows")
@@ -104,7 +104,8 @@ def visible_plan(view: View) -> TracePlan | None:
 
 def view_truth(view: View, config: GuideConfig) -> TrueRelevance:
     surfaces = {name: view.surfaces[name] for name in view.counted()}
-    return true_relevance(surfaces, view.route.dense(), config.tube_radius_m, config.end_radius_m, bool(view.held))
+    radii = config.tube_radius_m, config.end_radius_m, config.end_domain_m
+    return true_relevance(surfaces, view.route.dense(), *radii, holding=bool(view.held))
 
 
 def judge(view: View, truth: TrueRelevance, trace: Trace3d, segments: Segments, config: GuideConfig) -> list[Verdict]:
@@ -126,7 +127,7 @@ def judge(view: View, truth: TrueRelevance, trace: Trace3d, segments: Segments, 
 
 def removed_pixels(frame: RgbdFrame, trace: Trace3d, segments: Segments, config: GuideConfig) -> np.ndarray:
     """(H, W) True on instances that the tube drops."""
-    decided = relevant(trace, segments, cloud(frame), config.tube_radius_m, config.end_radius_m)
+    decided = sort_instances(trace, segments, cloud(frame), config)
     return np.isin(segments.labels, decided.removed)
 
 
@@ -153,7 +154,9 @@ def _mask_fault(mine: np.ndarray, segments: Segments) -> str:
     if (labels <= 0).mean() > 0.5:
         return "masks: taken for the robot" if (labels == -1).mean() > 0.5 else "masks: not found"
     main = np.bincount(labels[labels > 0]).argmax()
-    return "masks: merged with another" if (segments.labels == main).sum() > 1.5 * mine.sum() else "masks: other outline"
+    return (
+        "masks: merged with another" if (segments.labels == main).sum() > 1.5 * mine.sum() else "masks: other outline"
+    )
 
 
 def true_trace(view: View) -> Trace3d:

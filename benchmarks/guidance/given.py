@@ -1,8 +1,9 @@
-"""A segmenter that is given its answer: the simulator's masks."""
+"""Decisions on given masks: a segmenter that is told its answer, and the tube test with the guide's settings."""
 
 from __future__ import annotations
 
-from stvla_ros.types import RgbdFrame, RobotState, Segments
+from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
+from stvla_ros.types import F32, RgbdFrame, RobotState, Segments, Trace3d
 
 
 class GivenMasks:
@@ -14,3 +15,9 @@ class GivenMasks:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """The given masks, whatever the frame shows."""
         return self.segments
+
+
+def sort_instances(trace: Trace3d, segments: Segments, points_m: F32, config: TubeConfig) -> Relevance:
+    """The tube test of a single frame, as the guide makes it on the first one of a plan."""
+    radii = config.tube_radius_m, config.end_radius_m
+    return relevant(trace, segments, points_m, *radii, end_domain_m=config.end_domain_m)

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 
 from benchmarks.guidance.decisions import visible_plan
+from benchmarks.guidance.given import sort_instances
 from benchmarks.guidance.scenes import Setup, View, make_cell, views
 from stvla_ros.geometry.cameras import cloud, project, uv_to_px
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
-from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import CameraConfig
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import F32, U8, Camera, RgbdFrame, Segments, Trace3d, TracePlan
@@ -59,7 +60,7 @@ def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
     guide = SpatialGuide(segmenter, config)
     trace = guide.lift(plan, frame)
     segments = segmenter.segment(frame, view.robot)
-    found = relevant(trace, segments, cloud(frame), config.tube_radius_m, config.end_radius_m)
+    found = sort_instances(trace, segments, cloud(frame), config)
     guidance = guide.guide(trace, frame, view.robot)
     truth = cell.render(hidden=removed_names(view, segments, found), ideal=not view.noise)
     near, far = np.nanpercentile(view.ideal.depth_m, [1, 99])

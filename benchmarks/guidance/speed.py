@@ -12,7 +12,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.decisions import visible_plan
-from benchmarks.guidance.given import GivenMasks
+from benchmarks.guidance.given import GivenMasks, sort_instances
 from benchmarks.guidance.scenes import Setup, View, make_cell, views
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.tables import fit_table
@@ -20,7 +20,7 @@ from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.perception.overlay import draw_trace
-from stvla_ros.perception.tube import Relevance, relevant
+from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import CameraConfig
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
@@ -120,7 +120,7 @@ def _clocked(job: Job, scenes: int, frames: int) -> Clock:
 def _sorted(view: View, plan: TracePlan, segments: Segments) -> Relevance:
     config = GuideConfig()
     trace = SpatialGuide(GivenMasks(segments), config).lift(plan, view.frame)
-    return relevant(trace, segments, cloud(view.frame), config.tube_radius_m, config.end_radius_m)
+    return sort_instances(trace, segments, cloud(view.frame), config)
 
 
 def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, frames: int) -> None:
@@ -156,7 +156,7 @@ def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments
     for i, image in enumerate(images):
         trace = clock("lift", guide.lift, plan, image)
         points = clock("cloud", cloud, image)
-        found = clock("tube", relevant, trace, segments, points, config.tube_radius_m, config.end_radius_m)
+        found = clock("tube", sort_instances, trace, segments, points, config)
         remove, keep = np.isin(segments.labels, found.removed), np.isin(segments.labels, (-1, *found.kept))
         table = clock("table", fit_table, np.where(segments.labels == 0, points, np.float32(np.nan)))
         hole = image, remove, keep, table, table.height(points)

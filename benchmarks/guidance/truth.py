@@ -26,7 +26,7 @@ class TrueRelevance:
 
 
 def true_relevance(
-    surfaces_m: Mapping[str, F64], way_m: F64, radius_m: float, end_radius_m: float, holding: bool
+    surfaces_m: Mapping[str, F64], way_m: F64, radius_m: float, end_radius_m: float, end_domain_m: float, holding: bool
 ) -> TrueRelevance:
     """Sort the objects by the distance of their whole surface from the way.
 
@@ -34,8 +34,8 @@ def true_relevance(
         surfaces_m: (N, 3) points all over each object that counts.
         way_m: (M, 3) dense points of the tool's way.
         radius_m: Nearer ones matter.
-        end_radius_m: Where no object that matters is this near to an end of the way, the nearest one that is
-            matters too.
+        end_radius_m: Where no object that matters is this near to an end of the way, the nearest one matters too.
+        end_domain_m: But none farther from that end than this.
         holding: The robot holds an object at the start, so that the start needs none.
     """
     distance = {name: _gap(points, way_m) for name, points in surfaces_m.items()}
@@ -45,7 +45,7 @@ def true_relevance(
         to_end = {name: _gap(points, end) for name, points in surfaces_m.items()}
         if not any(to_end[name] <= end_radius_m for name in tube | added) and to_end:
             nearest = min(to_end, key=to_end.__getitem__)
-            added |= {nearest} if to_end[nearest] <= end_radius_m else set()
+            added |= {nearest} if to_end[nearest] <= end_domain_m else set()
     return TrueRelevance(frozenset(tube | added), distance, frozenset(added))
 
 
