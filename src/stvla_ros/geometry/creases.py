@@ -12,7 +12,7 @@ import numpy as np
 
 from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.geometry.fragments import Fragment, divided, is_boss
-from stvla_ros.types import F32, I32, Bool
+from stvla_ros.types import F32, I32, U8, Bool
 
 ARM_M = 0.009
 """The bend at a pixel is that of the surface this far to both sides."""
@@ -49,6 +49,7 @@ def valleys(height_m: F32, arm_px: int, least_m: float) -> Bool:
 
 def cut_creases(
     regions: I32,
+    rgb: U8,
     points_m: F32,
     height_m: F32,
     depth_m: F32,
@@ -61,6 +62,7 @@ def cut_creases(
 
     Args:
         regions: (H, W) regions connected in depth, 0 is none.
+        rgb: (H, W, 3) image.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         depth_m: (H, W) depth.
@@ -79,7 +81,7 @@ def cut_creases(
         inner = np.where(own, pieces[window], 0)
         return renumber(inner, sizes(inner) > 0)
 
-    return divided(regions, points_m, height_m, divide, lambda a, b, _: _same(a, b, least_px))
+    return divided(regions, rgb, points_m, height_m, divide, lambda a, b, _: _same(a, b, least_px))
 
 
 def _same(a: Fragment, b: Fragment, least_px: int) -> bool:

@@ -6,8 +6,9 @@ whether one does. Two neighbouring fragments of different colour stay two when
 * one stands on the other: it begins where the other ends, and the seam is level;
 * one stands in the other, which is low and flat (a block in a plate);
 * each has a top face of its own, at different heights;
-* they stand side by side: both are plain, compact and mostly bounded by the region's outline, and the seam between
-  them lies in one upright plane, as two blocks do that are pushed together.
+* they stand side by side: both are plain, compact and mostly bounded by the region's outline, neither lies between two
+  of the same colour, and the seam follows an edge of the rectangle that one of them fills when seen from above, as it
+  does between blocks that are pushed together.
 
 All else is print, a label, a handle of another colour: one thing. So is a low boss in the middle of a wider base, like
 the cap of a button. A merge only keeps a neighbour in sight; a wrong split paints out half a thing.
@@ -15,8 +16,9 @@ the cap of a button. A merge only keeps a neighbour in sight; a wrong split pain
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -24,7 +26,7 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import bounding_slices, connected, renumber, sizes
-from stvla_ros.geometry.parts import pixel_classes
+from stvla_ros.geometry.parts import colour_feature, pixel_classes, top_rectangle
 from stvla_ros.types import F32, I32, U8, Bool
 
 LEAST_SHARE = 0.04
@@ -45,9 +47,12 @@ BOSS_M = 0.017
 LOW_M = 0.022
 """Plates and trays end below this height; what is higher stands in them."""
 
-COMPACT, OUTER, PLAIN, SEAM_M, LONG = 0.85, 0.42, 0.88, 0.0035, 2.6
+COMPACT, OUTER, PLAIN, SEAM_M, LONG = 0.76, 0.34, 0.88, 0.004, 2.6
 """Of things side by side: least share of the convex hull, of the border that is outline, and of one colour; largest
-deviation of the seam; largest ratio of length to width."""
+distance of the seam from an edge; largest ratio of length to width."""
+
+ALIKE = 0.12
+"""Colours (see :func:`stvla_ros.geometry.parts.colour_feature`) that differ by less are one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +66,11 @@ class Fragment:
         compact: Share of its convex hull that it fills.
         outer: Share of its border that is the region's outline.
         plain: Share of it that has its own colour, the rest is print.
-        centre_m: (2,) middle of its footprint.
-        size_m: Long and short edge of the smallest rectangle around its footprint.
+        shade: (F,) its colour's features.
+        inlaid: It lies between two others that have one colour.
+        centre_m: (2,) middle of the smallest rectangle around its footprint.
+        edges_m: Edges of this rectangle.
+        turn_rad: Direction of the first edge.
     """
 
     area_px: int
@@ -71,8 +79,22 @@ class Fragment:
     compact: float
     outer: float
     plain: float
+    shade: npt.NDArray[np.floating]
+    inlaid: bool
     centre_m: npt.NDArray[np.floating]
-    size_m: tuple[float, float]
+    edges_m: npt.NDArray[np.floating]
+    turn_rad: float
+
+    @property
+    def size_m(self) -> tuple[float, float]:
+        """Long and short edge of the rectangle."""
+        return float(self.edges_m.max()), float(self.edges_m.min())
+
+    def edge_distance(self, xy_m: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+        """(N,) distance of (2, N) points to the nearest edge of the rectangle (its line, where within its span)."""
+        c, s = np.cos(self.turn_rad), np.sin(self.turn_rad)
+        local = np.abs(np.array([[c, s], [-s, c]]) @ (xy_m - self.centre_m[:, None]))
+        return np.asarray(np.abs(local - self.edges_m[:, None] / 2).min(axis=0))
 
     @property
     def top_m(self) -> float:
@@ -110,11 +132,12 @@ def split_colours(
         pieces = connected(own, depth_m[window], step_m, smooth)
         return renumber(pieces, sizes(pieces) >= max(least_px, LEAST_SHARE * area))
 
-    return divided(regions, points_m, height_m, divide, lambda a, b, seam: not _apart(a, b, seam, noise_m))
+    return divided(regions, rgb, points_m, height_m, divide, lambda a, b, seam: not _apart(a, b, seam, noise_m))
 
 
 def divided(
     regions: I32,
+    rgb: U8,
     points_m: F32,
     height_m: F32,
     divide: Callable[[Bool, tuple[slice, slice]], I32 | None],
@@ -124,6 +147,7 @@ def divided(
 
     Args:
         regions: (H, W) regions 1..n, 0 is none.
+        rgb: (H, W, 3) image.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         divide: Pieces 1..k of a region (0 goes to the nearest), given its mask and the window of the image that the
@@ -140,7 +164,7 @@ def divided(
         pieces = divide(own, window)
         if pieces is None or pieces.max() < 2:
             continue
-        parts = _joined(own, pieces, points_m[(slice(None), *window)], height_m[window], same)
+        parts = _joined(own, pieces, rgb[window], points_m[(slice(None), *window)], height_m[window], same)
         for part in range(2, int(parts.max()) + 1):
             count += 1
             out[window][parts == part] = count
@@ -148,18 +172,26 @@ def divided(
 
 
 def _joined(
-    own: Bool, pieces: I32, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
+    own: Bool, pieces: I32, rgb: U8, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
 ) -> I32:
     """(h, w) parts 1..n of one region."""
     grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
     plain = sizes(pieces)[1:] / sizes(grown)[1:]
-    known = [_describe(grown, i, points_m, height_m, float(p)) for i, p in enumerate(plain, start=1)]
+    known = [_describe(grown, i, rgb, points_m, height_m, float(p)) for i, p in enumerate(plain, start=1)]
+    seams = _seams(grown)
+    known = [replace(f, inlaid=_between_alike(i, seams, known)) for i, f in enumerate(known, start=1)]
     parent = np.arange(len(known) + 1)
-    for (a, b), seam in sorted(_seams(grown).items(), key=lambda item: -len(item[1])):
+    for (a, b), seam in sorted(seams.items(), key=lambda item: -len(item[1])):
         if parent[a] != parent[b] and same(known[a - 1], known[b - 1], points_m.reshape(3, -1)[:, seam]):
             parent[parent == parent[b]] = parent[a]
     merged = parent[grown].astype(np.int32)
     return renumber(merged, sizes(merged) > 0)
+
+
+def _between_alike(i: int, pairs: Iterable[tuple[int, int]], known: list[Fragment]) -> bool:
+    """Two neighbours of the i-th fragment have one colour."""
+    shades = [known[a + b - i - 1].shade for a, b in pairs if i in (a, b)]
+    return any(float(np.linalg.norm(p - q)) < ALIKE for p, q in combinations(shades, 2))
 
 
 def nearest_label(labels: I32) -> I32:
@@ -187,15 +219,15 @@ def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
     return {(int(low[k][0]), int(high[k][0])): at[k] for k in (np.flatnonzero(key == v) for v in np.unique(key))}
 
 
-def _describe(pieces: I32, label: int, points_m: F32, height_m: F32, plain: float) -> Fragment:
+def _describe(pieces: I32, label: int, rgb: U8, points_m: F32, height_m: F32, plain: float) -> Fragment:
     whole = pieces == label
     window = bounding_slices(whole) or (slice(0, 0), slice(0, 0))
     own = whole[window]
     heights = np.sort(height_m[window][own])
     quantiles = heights[[int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]]
     xy = points_m[(slice(0, 2), *window)][:, own].T
-    sample = np.ascontiguousarray(xy[:: max(len(xy) // 400, 1)] * 1000.0, dtype=np.float32)
-    (cx, cy), edges, _ = cv2.minAreaRect(sample)
+    centre, edges, turn = top_rectangle(xy[:: max(len(xy) // 400, 1)])
+    few = rgb[window][own][:: max(len(xy) // 100, 1)]
     return Fragment(
         len(heights),
         quantiles,
@@ -203,8 +235,11 @@ def _describe(pieces: I32, label: int, points_m: F32, height_m: F32, plain: floa
         solidity(own),
         _outer_share(pieces, own, window),
         plain,
-        np.array([cx, cy]) / 1000.0,
-        (max(edges) / 1000.0, min(edges) / 1000.0),
+        np.median(colour_feature(few), axis=0),
+        False,
+        centre,
+        edges,
+        turn,
     )
 
 
@@ -263,8 +298,8 @@ def is_boss(a: Fragment, b: Fragment) -> bool:
 
 def _side_by_side(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     for part in (a, b):
-        if part.compact < COMPACT or part.outer < OUTER or part.plain < PLAIN or part.size_m[0] > LONG * part.size_m[1]:
+        slender = part.size_m[0] > LONG * part.size_m[1]
+        if part.inlaid or slender or part.compact < COMPACT or part.outer < OUTER or part.plain < PLAIN:
             return False
-    xy = seam_m[:2].T - seam_m[:2].T.mean(axis=0)
-    across = np.linalg.svd(xy, full_matrices=False)[1][-1] / np.sqrt(len(xy))
-    return bool(across < SEAM_M + noise_m)
+    off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.8)) for part in (a, b))
+    return off < SEAM_M + noise_m

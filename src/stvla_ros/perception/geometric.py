@@ -101,6 +101,6 @@ class _Cut:
     def things(self, regions: I32, table: Table, focal_px: float, step_m: float, least: int) -> I32:
         """(h, w) things of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
-        regions = cut_creases(regions, points, height, depth, focal_px, step_m, noise, least)
+        regions = cut_creases(regions, self.rgb, points, height, depth, focal_px, step_m, noise, least)
         things = split_colours(regions, self.rgb, depth, points, height, step_m, noise, least)
         return absorb_fringe(cut_necks(things, least), self.rgb, depth, height, self.exclude, table)
