@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.given import sort_instances
-from benchmarks.guidance.routes import depth_at, draw_plan
+from benchmarks.guidance.routes import Route, depth_at, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, breakdown, counts, f1_scores, margins, task_scores
 from benchmarks.guidance.truth import TrueRelevance, true_relevance
@@ -25,6 +25,7 @@ from stvla_ros.types import F64, DepthSource, RgbdFrame, Segments, Trace3d, Trac
 
 GROUPS = ("task", "noise", "size", "moment", "shadows")
 LATERAL_M = 0.02
+SHORT_M = 0.04
 SAMPLES = 100
 """Points at equal shares of their length at which two paths are compared."""
 
@@ -85,11 +86,14 @@ def one_view(figures: Figures, view: View, segmenter: Segmenter, config: GuideCo
         figures.path_mm.setdefault(source, []).append(error_mm)
     truth = view_truth(view, config)
     found = {"true": view.true_segments(), "geometric": segmenter.segment(view.frame, view.robot)}
-    off = _lifted(draw_plan(_shifted(view), view.ideal), view.frame, config)
+    faulty = {"2 cm off": _shifted(view), "4 cm short": _shortened(view)}
+    traces = {name: _lifted(draw_plan(points, view.ideal), view.frame, config) for name, points in faulty.items()}
     for masks, segments in found.items():
         figures.verdicts.setdefault(masks, []).extend(judge(view, truth, trace, segments, config))
-        if off is not None:
-            figures.verdicts.setdefault(f"{masks}, 2 cm off", []).extend(judge(view, truth, off, segments, config))
+        for name, other in traces.items():
+            if other is not None:
+                verdicts = judge(view, truth, other, segments, config)
+                figures.verdicts.setdefault(f"{masks}, {name}", []).extend(verdicts)
 
 
 def visible_plan(view: View) -> TracePlan | None:
@@ -211,6 +215,13 @@ def _shifted(view: View) -> F64:
     """The way, drawn beside where it should be, in a direction that the scene decides."""
     angle = np.random.default_rng([view.setup.index, 2]).uniform(0, 2 * np.pi)
     return np.asarray(view.route.eight() + LATERAL_M * np.array([np.cos(angle), np.sin(angle), 0.0]))
+
+
+def _shortened(view: View) -> F64:
+    """The way without its last stretch: the planner stops over the goal, and the end rule must keep it."""
+    way = view.route.dense()[: -round(1000 * SHORT_M)]
+    corners = [c for c in view.route.corners_m[:-1] if np.abs(way - c).max(axis=1).min() < 1e-9]
+    return Route(np.array([*corners, way[-1]]), ()).eight()
 
 
 def summary(figures: Figures, config: GuideConfig) -> dict[str, Any]:
