@@ -16,7 +16,7 @@ from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture, choose_device
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
-from stvla_ros.types import I32, RgbdFrame, RobotState, Segments
+from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"
 
@@ -57,9 +57,7 @@ class Sam2Segmenter:
 
     def __init__(self, config: Sam2Config) -> None:
         device = choose_device(config.device, f"{WHERE}.device")
-        bf16 = config.precision == "bf16" or (config.precision == "auto" and device.type == "cuda")
-        if bf16 and device.type == "cuda" and not _has_bf16(device):
-            raise ConfigError(f"{WHERE}.precision: this GPU has no bfloat16: set it to float32.")
+        bf16 = _computes_in_bf16(config.precision, device)
         self._config = config
         self._network = Network(load(config.model, config.memory, f"{WHERE}.model"), device, bf16)
         self._limits = Limits(config.min_score, config.min_stability, config.max_share, config.max_background)
@@ -76,23 +74,23 @@ class Sam2Segmenter:
         around = surroundings(points, arm)
         picture = self._network.encode(frame.rgb)
         instances = self._follow if self._config.memory else self._propose
-        labels = instances(frame, robot, picture, around)
+        labels = instances(frame, robot, picture, around, arm)
         least = max(int(self._config.min_area_px * arm.size / (640 * 480)), 6)
         labels = without_crumbs(np.where(arm, np.int32(-1), labels), least)
         return Segments(labels, tuple(int(i) for i in np.unique(labels) if i > 0))
 
-    def _propose(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings) -> I32:
-        found = self._proposer.propose(frame, robot, picture, around, np.zeros(picture.shape, dtype=bool))
+    def _propose(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
+        found = self._proposer.propose(frame, robot, picture, around, arm)
         masks, scores = [mask for mask, _ in found], [score for _, score in found]
         return paint(picture.shape, masks, scores, range(1, len(found) + 1))
 
-    def _follow(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings) -> I32:
+    def _follow(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
         if self._last is not None and (frame.stamp_ns < self._last[0] or picture.shape != self._last[1]):
             self._memory = self._blank()
         self._last = frame.stamp_ns, picture.shape
         seen = self._memory.follow(picture, around)
         if self._memory.index % self._config.look_again == 0 or not seen:
-            taken = np.logical_or.reduce([np.zeros(picture.shape, dtype=bool), *seen.values()])
+            taken = np.logical_or.reduce([arm, *seen.values()])
             proposals = self._proposer.propose(frame, robot, picture, around, taken)
             seen = self._memory.add(picture, seen, proposals)
         ids = sorted(seen)
@@ -102,5 +100,9 @@ class Sam2Segmenter:
         return Memory(self._network, self._limits, self._config.double_iou, self._config.patience)
 
 
-def _has_bf16(device: torch.device) -> bool:
-    return torch.cuda.get_device_capability(device)[0] >= 8
+def _computes_in_bf16(precision: str, device: torch.device) -> bool:
+    """Whether to compute in bfloat16: every CPU can, GPUs from Ampere on can, ``auto`` does on such a GPU."""
+    able = device.type == "cpu" or torch.cuda.get_device_capability(device)[0] >= 8
+    if precision == "bf16" and not able:
+        raise ConfigError(f"{WHERE}.precision: {torch.cuda.get_device_name(device)} has no bfloat16: set it to auto.")
+    return precision == "bf16" or (precision == "auto" and able and device.type == "cuda")
