@@ -27,7 +27,7 @@ from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import bounding_slices, connected, renumber, sizes
 from stvla_ros.geometry.parts import colour_feature, pixel_classes, top_rectangle
-from stvla_ros.types import F32, I32, U8, Bool
+from stvla_ros.types import F32, F64, I32, U8, Bool
 
 LEAST_SHARE = 0.04
 """Smaller fragments, as a share of their region, are print."""
@@ -225,9 +225,8 @@ def _describe(pieces: I32, label: int, rgb: U8, points_m: F32, height_m: F32, pl
     own = whole[window]
     heights = np.sort(height_m[window][own])
     quantiles = heights[[int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]]
-    xy = points_m[(slice(0, 2), *window)][:, own].T
-    centre, edges, turn = top_rectangle(xy[:: max(len(xy) // 400, 1)])
-    few = rgb[window][own][:: max(len(xy) // 100, 1)]
+    centre, edges, turn = _footprint(own, points_m[(slice(0, 2), *window)])
+    few = rgb[window][own][:: max(len(heights) // 100, 1)]
     return Fragment(
         len(heights),
         quantiles,
@@ -241,6 +240,16 @@ def _describe(pieces: I32, label: int, rgb: U8, points_m: F32, height_m: F32, pl
         edges,
         turn,
     )
+
+
+def _footprint(own: Bool, xy_m: F32) -> tuple[F64, F64, float]:
+    """Smallest rectangle around a piece seen from above, without the pixels along its outline, which mix two depths."""
+    inner = cv2.erode(own.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0).astype(bool)
+    firm = inner if inner.sum() > 0.4 * own.sum() else own
+    xy = xy_m[:, firm].T
+    away = np.abs(xy - np.median(xy, axis=0)).max(axis=1)
+    xy = xy[away <= np.quantile(away, 0.99) * 1.05]
+    return top_rectangle(xy[:: max(len(xy) // 400, 1)])
 
 
 def filled(mask: Bool) -> Bool:
@@ -301,5 +310,5 @@ def _side_by_side(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
         slender = part.size_m[0] > LONG * part.size_m[1]
         if part.inlaid or slender or part.compact < COMPACT or part.outer < OUTER or part.plain < PLAIN:
             return False
-    off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.8)) for part in (a, b))
+    off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.7)) for part in (a, b))
     return off < SEAM_M + noise_m
