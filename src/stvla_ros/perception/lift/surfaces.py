@@ -11,8 +11,8 @@ can. Follow the path pixel by pixel:
 What pierces at most ``inside_m`` deep is moved towards the camera, along its own ray, to ``clear_m`` before the
 surface. What pierces deeper is refused where the surface is a wall (plane over a window of ``wall_m``) and otherwise
 left as it is with a note: whether it should pass over, beside or behind a thing nobody can say. At both ends the tool
-is meant to enter what it grasps or fills, by ``grip_m``; and the space above the start is left alone, where the hand
-that holds something is what the camera sees.
+is meant to enter what it grasps or fills, by ``grip_m``. What is entered above the start may be the robot's own hand,
+which stands there while it holds something: that is left alone unless it is a wall.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Seen:
         depth_m: (S,) depth of the path.
         surface_m: (S,) measured depth.
         allowed_m: (S,) how far behind the surface the path may be.
-        free: (S,) samples that are left alone.
+        hand: (S,) samples where the robot's hand may be what is measured.
     """
 
     index: npt.NDArray[np.intp]
@@ -69,7 +69,7 @@ class _Seen:
     depth_m: F64
     surface_m: F64
     allowed_m: F64
-    free: Bool
+    hand: Bool
 
     @property
     def behind_m(self) -> F64:
@@ -99,13 +99,12 @@ def settle(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> Settled:
     if len(seen.index) < 2:
         return unchanged
     out, moved, notes = samples_m.copy(), unchanged.moved.copy(), []
-    inside = (seen.behind_m > config.touch_m * np.maximum(1.0, seen.surface_m**2)) & ~seen.free
+    inside = seen.behind_m > config.touch_m * np.maximum(1.0, seen.surface_m**2)
     for first, last, crossing in _piercing(seen, inside):
-        excess = seen.behind_m[first:last] - np.maximum(seen.allowed_m[first:last], 0.0)
-        if excess.max() <= 0:
-            continue
-        if excess.max() > config.inside_m:
-            notes.append(_too_deep(seen, samples_m, crossing, float(excess.max()), frame, config))
+        excess = float((seen.behind_m - np.maximum(seen.allowed_m, 0.0))[first:last].max())
+        if excess > config.inside_m:
+            notes += _too_deep(seen, samples_m, crossing, excess, frame, config)
+        if not 0 < excess <= config.inside_m or seen.hand[crossing]:
             continue
         span = _widened(seen, first, last, config.clear_m)
         target = seen.surface_m[span] + seen.allowed_m[span]
@@ -114,7 +113,7 @@ def settle(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> Settled:
         eye = frame.camera.T_base_camera[:3, 3]
         out[chosen] = eye + (samples_m[chosen] - eye) * (target / seen.depth_m[span])[nearer, None]
         moved[chosen] = True
-        notes.append(_moved_sentence(samples_m[chosen], float(excess.max())))
+        notes.append(_moved_sentence(samples_m[chosen], excess))
     return Settled(out, moved, tuple(notes))
 
 
@@ -127,8 +126,8 @@ def _see(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> _Seen:
     to_end = np.minimum(along, along[-1] - along)[index]
     fade = np.clip(2.0 - to_end / max(config.end_m, 1e-9), 0.0, 1.0)
     allowed = -config.clear_m + fade * (config.grip_m + config.clear_m)
-    free = _above_start(samples_m[index], samples_m[0], config.hand_m)
-    return _Seen(index, px[index], depth[index], _median(surface[index]), allowed, free)
+    hand = _above_start(samples_m[index], samples_m[0], config.hand_m)
+    return _Seen(index, px[index], depth[index], _median(surface[index]), allowed, hand)
 
 
 def _above_start(xyz_m: F64, start_m: F64, hand_m: float) -> Bool:
@@ -159,7 +158,7 @@ def _piercing(seen: _Seen, inside: Bool) -> list[tuple[int, int, int]]:
 
 def _widened(seen: _Seen, first: int, last: int, clear_m: float) -> slice:
     """The run, and the samples beside it that are closer to the surface than they should be."""
-    close, jumps = (seen.behind_m > -clear_m) & ~seen.free, seen.jumps
+    close, jumps = (seen.behind_m > -clear_m) & ~seen.hand, seen.jumps
     while first > 0 and close[first - 1] and not jumps[first]:
         first -= 1
     while last < len(close) and close[last] and not jumps[last]:
@@ -167,16 +166,17 @@ def _widened(seen: _Seen, first: int, last: int, clear_m: float) -> slice:
     return slice(first, last)
 
 
-def _too_deep(seen: _Seen, samples_m: F64, crossing: int, excess_m: float, frame: RgbdFrame, config: LiftConfig) -> str:
-    """A note. Raises LIFT_IMPLAUSIBLE at a wall."""
+def _too_deep(
+    seen: _Seen, samples_m: F64, crossing: int, excess_m: float, frame: RgbdFrame, config: LiftConfig
+) -> list[str]:
+    """A note, if it was not the hand. Raises LIFT_IMPLAUSIBLE at a wall."""
     x, y, z = samples_m[seen.index[crossing]]
     where = f"at ({x:.2f}, {y:.2f}, {z:.2f}) m and gets {excess_m * 100:.0f} cm behind the surface measured there"
     size_px = config.wall_m * float(frame.camera.K[0, 0]) / seen.surface_m[crossing]
     if _is_wall(frame.depth_m, seen.px[crossing], size_px, config.range_m):
         raise implausible(f"it runs into a wall {where}")
-    return (
-        f"The path runs into a thing {where}: left as it was drawn, the sensor does not see how far the thing reaches."
-    )
+    sentence = f"The path runs into a thing {where}: left as it was drawn, nobody sees how far the thing reaches."
+    return [] if seen.hand[crossing] else [sentence]
 
 
 def _is_wall(depth_m: F32, px: F64, size_px: float, range_m: float) -> bool:
