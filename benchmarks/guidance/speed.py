@@ -20,6 +20,7 @@ from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.perception.overlay import draw_trace
+from stvla_ros.perception.tracking import InstanceTracker
 from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import CameraConfig
 from stvla_ros.sim.sensor import Sensor, SensorConfig
@@ -28,7 +29,7 @@ from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 SIZES = ((256, 256), (640, 480), (1280, 720))
 REMOVED = (3, 6, 12)
 USUAL = 6
-STAGES = ("lift", "cloud", "tube", "table", "fill, first", "fill, again", "overlay", "Telea")
+STAGES = ("lift", "cloud", "track", "tube", "table", "fill, first", "fill, again", "overlay", "Telea")
 WHOLE = ("new plan", "between plans", "geometric masks")
 T = TypeVar("T")
 
@@ -135,7 +136,7 @@ def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, fra
     guide.guide(trace, images[0], view.robot)
     for image in images[1:]:
         clock("between plans", guide.guide, trace, image, view.robot)
-    time_stages(clock, images, plan, segments)
+    time_stages(clock, images, plan, segments, view.robot)
 
 
 def _new_plan(guide: SpatialGuide, plan: TracePlan, image: RgbdFrame, robot: RobotState) -> None:
@@ -149,13 +150,15 @@ def noisy_images(view: View, count: int) -> list[RgbdFrame]:
     return [RgbdFrame(*sensor(view.ideal.rgb, view.ideal.depth_m, t), view.frame.camera, t) for t in stamps]
 
 
-def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments: Segments) -> None:
+def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments: Segments, robot: RobotState) -> None:
     """One stage after the other, as the guide runs them."""
     config, going_on = GuideConfig(), Filler(FillConfig())
+    tracker = InstanceTracker(config.tracker)
     guide = SpatialGuide(GivenMasks(segments), config)
     for i, image in enumerate(images):
         trace = clock("lift", guide.lift, plan, image)
         points = clock("cloud", cloud, image)
+        clock("track", tracker.update, segments, image, points, robot)
         found = clock("tube", sort_instances, trace, segments, points, config)
         remove, keep = np.isin(segments.labels, found.removed), np.isin(segments.labels, (-1, *found.kept))
         table = clock("table", fit_table, np.where(segments.labels == 0, points, np.float32(np.nan)))
