@@ -7,7 +7,7 @@ import pytest
 from drawn_plans import PICK_TO_PLATE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Scene, block, front_camera, plate
+from tabletop import Box, Scene, block, front_camera, plate, with_holes
 
 from stvla_ros.geometry.cameras import project
 from stvla_ros.geometry.paths import arc_length, distance, resample, subdivide
@@ -96,6 +96,15 @@ def test_hidden_pieces_are_thinner(size: tuple[int, int]) -> None:
 def test_a_path_in_the_thing_that_is_grasped_is_not_hidden() -> None:
     into = np.array([[0.5, 0.1, 0.02], [0.5, 0.1, 0.3]])
     np.testing.assert_array_equal(changed(into), changed(into, depth_m=FRAME.depth_m))
+
+
+def test_noise_does_not_change_the_picture() -> None:
+    """The sensor's noise decides nothing where the path is clear of the limit."""
+    still = changed(PICK_TO_PLATE, depth_m=FRAME.depth_m)
+    for seed in range(5):
+        noisy, _ = Scene([block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]).render(noise_m=0.0015, seed=seed)
+        depth = with_holes(noisy.depth_m, 0.1, seed)
+        np.testing.assert_array_equal(changed(PICK_TO_PLATE, depth_m=depth), still)
 
 
 def test_the_executed_part_is_faint() -> None:

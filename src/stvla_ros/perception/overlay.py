@@ -51,7 +51,7 @@ def draw_trace(
     depth_m: F32 | None = None,
     progress_m: float = 0.0,
     done_alpha: float = 0.15,
-    hidden_m: float = 0.03,
+    hidden_m: float = 0.04,
 ) -> U8:
     """A copy of an image with the path on it.
 
@@ -97,7 +97,7 @@ def _strokes(
     done = (stops[:-1] + stops[1:]) / 2 < progress_m
     px, _ = project(camera, ends)
     middle_px, middle = project(camera, ends.mean(axis=1))
-    hidden = np.zeros(len(px), dtype=bool) if depth_m is None else middle > sampled(depth_m, middle_px) + hidden_m
+    hidden = np.zeros(len(px), dtype=bool) if depth_m is None else middle > _median_depth(depth_m, middle_px) + hidden_m
     px, drawn = _inside_image(px, camera)
     order = np.lexsort([~hidden, ~done])
     order = order[drawn[order]]
@@ -107,6 +107,13 @@ def _strokes(
     front = depth[depth > NEAR_M]
     span = (float(front.min()), float(front.max())) if len(front) else (0.0, 0.0)
     return _Strokes(px[order], middle[order], opacity[order], thickness[order]), span
+
+
+def _median_depth(depth_m: F32, px: F64) -> F64:
+    """(S,) median depth of 3x3 pixels, so that noise does not make pieces flicker; infinite where most are unknown."""
+    around = px[:, None] + np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(9, 2)
+    depth = sampled(depth_m, around.reshape(-1, 2)).reshape(-1, 9)
+    return np.asarray(np.sort(np.where(np.isnan(depth), np.inf, depth), axis=1)[:, 4])
 
 
 def _stops(xyz_m: F64, progress_m: float) -> tuple[F64, F64]:
