@@ -9,7 +9,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.geometry.tables import Table
-from stvla_ros.perception.inpaint.grid import Grid
+from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
@@ -113,10 +113,10 @@ class _Plan:
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
         self._hole = find_hole(grid, gone[grid.window], kept, sight, height, self._grow)
-        closed = self._hole.depth | kept
+        closed = self._hole.depth | self._fringed(kept)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
         shadow, seen = self._shadows(view, kept)
-        shadow = and_not(shadow, closed)
+        shadow = and_not(shadow, self._hole.depth | kept)
         colour = self._hole.core | shadow
         depth = self._hole.depth | and_not(colour, sight.valid)
         self._closed = colour | depth
@@ -138,16 +138,26 @@ class _Plan:
         cells = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, keeps)
         return spread_cells(cells, grid.stride, kept.shape), seen.without(cells)
 
+    def _fringed(self, kept: U8) -> U8:
+        """Kept pixels and what is so close that it may be theirs: it lends its colour to nothing."""
+        return square_dilated(kept, self._grow // 2)
+
     def _present(self) -> list[int]:
         labels = self._layers.labels
         return [TABLE] if labels is None else [int(k) for k in np.unique(labels[self._closed > 0])]
 
-    def _patch(self, layer: int, colour: U8, depth: U8) -> Patch:
+    def _patch(self, layer: int, colour: U8, depth: U8) -> tuple[Patch, Slices]:
+        """The patch of a layer, and which part of the window it covers."""
+        grid, config = self._grid, self._config
+        rows, columns = (slice(0, s.stop - s.start) for s in grid.window)
+        part = (rows, columns)
         if self._layers.labels is not None:
             own = as_mask(self._layers.labels == layer)
             colour, depth = colour & own, depth & own
-        smooth_px = 1 if layer == LOOSE else self._config.smooth_px
-        return Patch(self._grid, colour, depth, self._camera.width_px, self._config.feather_px, smooth_px)
+            grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
+        smooth_px = 1 if layer == LOOSE else config.smooth_px
+        width = self._camera.width_px
+        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px), part
 
     def is_of(self, camera: Camera) -> bool:
         """The camera has not moved."""
@@ -174,25 +184,29 @@ class _Plan:
 
     def paint(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
-        grid = self._grid
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
-        writable = ~kept[grid.window]
-        open_ = and_not(writable, self._closed)
+        kept_here = kept[self._grid.window]
+        open_ = ~(self._closed | self._fringed(kept_here))
         seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
-        for layer, patch in self._patches.items():
+        for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
-            deviation, known = surface.seen(grid, frame, height_m, open_)
-            if not known.any():  # nothing of the layer is seen: what is seen at all lends its colour
-                deviation, known, seen = np.zeros_like(deviation), open_, None
-            view = View(frame.rgb[grid.window], deviation, known)
-            colour, off = patch.smooth(view, seen if layer == TABLE else None)
-            patch.paint(rgb, view, colour, writable, self._config.grain)
-            px, pick = patch.depth, patch.depth.where(writable)
+            view = _view(patch.grid, surface, frame, height_m, open_[part])
+            fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
+            colour, off = patch.smooth(view, seen if fits else None)
+            patch.paint(rgb, view, colour, ~kept_here[part], self._config.grain)
+            px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
             if not np.isfinite(behind).all():
-                behind[~np.isfinite(behind)] = deepest(frame.depth_m[grid.window], open_)
+                behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
             depth.reshape(-1)[px.full[pick]] = behind
         return Filled(rgb, depth, self._hidden & ~(kept > 0))
+
+
+def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: U8) -> View:
+    """What a frame shows of a surface; where nothing is seen of it, what is seen at all lends its colour."""
+    rgb = frame.rgb[grid.window]
+    deviation, known = surface.seen(grid, frame, height_m, open_)
+    return View(rgb, deviation, known) if known.any() else View(rgb, np.zeros_like(deviation), open_)
 
 
 def _stride(camera: Camera, gone: U8) -> int:

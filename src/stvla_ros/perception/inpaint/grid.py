@@ -47,6 +47,14 @@ class Grid:
         bottom, right = (-(-(end + pad_px) // stride) * stride for end in (y + height, x + width))
         return cls((slice(top, min(bottom, h)), slice(left, min(right, w))), stride)
 
+    def part(self, mask: U8, pad_px: int) -> tuple[Grid, Slices]:
+        """The cells around a mask over this window, and where they lie in it."""
+        inner = Grid.around(mask, pad_px, self.stride)
+        rows, columns = (
+            slice(a.start + b.start, a.start + b.stop) for a, b in zip(self.window, inner.window, strict=True)
+        )
+        return Grid((rows, columns), self.stride), inner.window
+
     @property
     def cells(self) -> tuple[int, int]:
         """Rows and columns of cells."""

@@ -16,7 +16,7 @@ DARKER = 0.07
 """A shadow takes at least this share of the light in its middle, and half as much at its rim."""
 
 HUE = 0.09
-"""The three colours may lose light differently by this much (sky light is bluer than the lamp)."""
+"""The three colours may lose light differently by this share of the brightness (sky light is bluer than the lamp)."""
 
 _SIGMAS = 3.5
 _MAX_AREA = 2.0
@@ -45,9 +45,9 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
     if not len(cells):
         return dark
     basis = _basis(cells, table.shape)
-    ratio = (colour.reshape(-1, 3)[cells] / np.maximum(basis @ lit, 1)).T
     light = grey.ravel()[cells] / np.maximum(model.ravel()[cells], 1)
-    shaded = (np.abs(ratio - light).max(axis=0) < HUE) & (light > _BLACK)
+    tint = np.abs(colour.reshape(-1, 3)[cells] - light[:, None] * (basis @ lit)).max(axis=1)
+    shaded = (tint < HUE * model.ravel()[cells] / 3) & (light > _BLACK)
     dark.ravel()[cells[shaded]] = True
     strong.ravel()[cells[shaded & (light < 1 - depth)]] = True
     return _accepted(dark & _nearer(hole, kept), strong, hole)
