@@ -63,7 +63,7 @@ def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
     found = sort_instances(trace, segments, cloud(frame), config)
     guidance = guide.guide(trace, frame, view.robot)
     truth = cell.render(hidden=removed_names(view, segments, found), ideal=not view.noise)
-    near, far = np.nanpercentile(view.ideal.depth_m, [1, 99])
+    near, far = np.nanpercentile(view.ideal.depth_m[cloud(view.ideal)[2] > -0.05], [1, 99])  # the floor is dark
     tiles = [
         drawn_plan(frame, plan),
         drawn_tube(frame, trace, segments, found, config.tube_radius_m),
