@@ -35,8 +35,11 @@ def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.i
     points = np.asarray(points, dtype=np.float64)
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1) / step
     counts = np.maximum(np.ceil(steps - 1e-6), 1).astype(np.intp)  # rounding of a whole number makes no extra point
-    pieces = [a + (b - a) * np.arange(n)[:, None] / n for a, b, n in zip(points[:-1], points[1:], counts, strict=True)]
-    return np.concatenate([*pieces, points[-1:]]), np.concatenate([[0], np.cumsum(counts)])
+    where = np.concatenate([[0], np.cumsum(counts)])
+    leg = np.repeat(np.arange(len(counts)), counts)
+    t = (np.arange(where[-1]) - where[leg]) / counts[leg]
+    between = points[leg] + t[:, None] * (points[leg + 1] - points[leg])
+    return np.concatenate([between, points[-1:]]), where
 
 
 STRAIGHT = 0.17
