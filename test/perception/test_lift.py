@@ -105,12 +105,13 @@ def test_coincident_neighbours_are_one_point() -> None:
 WALL = Box((0.5, 0.0, 0.17), (0.06, 0.5, 0.34), 0.0, (0.6, 0.6, 0.62))
 POST = Box((0.55, 0.0, 0.1), (0.06, 0.10, 0.2), 0.0, (0.1, 0.6, 0.6))
 START = block("red", 0.7, -0.3)
+SMALL = front_camera(320, 240)
 FACE = 0.53  # x of the wall's face towards the camera
 
 
 def lifted(points: np.ndarray, *things: Box, noise_m: float = 0.0, config: LiftConfig = CONFIG) -> Trace3d:
-    exact, _ = Scene(list(things)).render()
-    frame, _ = Scene(list(things)).render(noise_m=noise_m)
+    exact, _ = Scene(list(things)).render(SMALL)
+    frame, _ = Scene(list(things)).render(SMALL, noise_m=noise_m)
     return lift(drawn(points, frame, exact), frame, config)
 
 
@@ -137,8 +138,7 @@ def test_a_path_a_little_inside_a_wall_is_moved_in_front_of_it(noise: float) -> 
     assert trace.xyz_m[:, 0].min() > FACE - 0.006
     assert "inside a surface and moved in front of it" in trace.notes[0]
     assert (trace.source == DepthSource.SENSOR).sum() > 10
-    frame, _ = Scene([WALL, START]).render()
-    want, got = (project(frame.camera, p)[0] for p in (inside, trace.xyz_m))
+    want, got = (project(SMALL, p)[0] for p in (inside, trace.xyz_m))
     assert distance(want, got).max() < 4.0, "points move along their rays: the drawing stays, but for rounded corners"
 
 
@@ -184,6 +184,21 @@ def test_the_hand_above_the_start_is_no_obstacle() -> None:
     trace = lifted(carry, hand)
     assert trace.notes == ()
     assert distance(trace.xyz_m, carry).max() < 0.004
+
+
+def test_a_wall_close_to_the_start_is_one_all_the_same() -> None:
+    close = block("red", 0.6, 0.0)
+    through = way((0.6, 0.0, 0.03), (0.6, 0.0, 0.12), (0.3, 0.0, 0.14))
+    assert "it runs into a wall at (" in refused(through, WALL, close)
+
+
+def test_holes_in_a_surface_do_not_hide_that_a_path_runs_into_it() -> None:
+    exact, _ = Scene([WALL, START]).render(SMALL)
+    through = way((0.7, -0.3, 0.03), (0.7, -0.2, 0.15), (0.62, -0.1, 0.15), (0.3, 0.1, 0.15))
+    for seed in range(3):
+        frame = replace(exact, depth_m=with_holes(exact.depth_m, 0.4, seed))
+        with pytest.raises(StageError, match="runs into a wall"):
+            lift(drawn(through, frame, exact), frame, CONFIG)
 
 
 def test_one_wrong_number_is_interpolated() -> None:

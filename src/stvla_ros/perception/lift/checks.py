@@ -66,8 +66,8 @@ def find_spike(offset_m: F64, spike_m: float) -> int | None:
     return i if left.max() <= spike_m else None
 
 
-def check_workspace(xyz_m: F64, config: LiftConfig) -> None:
-    """Raises LIFT_IMPLAUSIBLE for a waypoint out of the workspace."""
+def check_workspace(xyz_m: F64, config: LiftConfig, what: str = "waypoint") -> None:
+    """Raises LIFT_IMPLAUSIBLE for a point out of the workspace."""
     lower = np.array([config.x_min_m, -config.y_max_m, -config.sink_m])
     upper = np.array([config.x_max_m, config.y_max_m, config.z_max_m])
     outside = np.maximum(lower - xyz_m, xyz_m - upper).max(axis=1)
@@ -75,7 +75,7 @@ def check_workspace(xyz_m: F64, config: LiftConfig) -> None:
     if outside[i] > 0:
         x, y, z = xyz_m[i]
         raise implausible(
-            f"waypoint {i + 1} of {len(xyz_m)} lies at ({x:.2f}, {y:.2f}, {z:.2f}) m, {outside[i]:.2f} m outside the workspace"
+            f"{what} {i + 1} of {len(xyz_m)} lies at ({x:.2f}, {y:.2f}, {z:.2f}) m, {outside[i]:.2f} m outside the workspace"
         )
 
 

@@ -16,7 +16,7 @@ class LiftConfig:
     )
     snap_px: float = param(
         3.0,
-        "a start on the table this close beside a raised surface belongs to that surface, at an image width of 640 [px]",
+        "a start on the table this close beside a raised thing belongs to the thing, at an image width of 640; 0: never [px]",
         ge=0.0,
         le=32.0,
     )
@@ -43,7 +43,7 @@ class LiftConfig:
     )
     touch_m: float = param(
         0.01,
-        "a path nearer to a surface's far side than this touches it; grows with the square of depth over 1 m [m]",
+        "a point further behind the measured depth is behind the surface, less is noise; beyond 1 m it grows as noise does [m]",
         ge=0.001,
         le=0.1,
     )

@@ -22,6 +22,9 @@ from stvla_ros.types import F64, U8, DepthSource, RgbdFrame, Trace3d, TracePlan
 SAME_M = 1e-4
 """Neighbouring waypoints that are closer are one place."""
 
+FINEST_M = 0.0005
+"""Paths are compared with the sensor at steps of a pixel, but not finer."""
+
 
 def lift(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> Trace3d:
     """Lift a plan on the frame that it was drawn on.
@@ -45,7 +48,7 @@ def lift(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> Trace3d:
         return _trace(xyz[[0, -1]], source[[0, -1]], plan, notes)
     xyz, source = _smoothed(xyz[distinct], source[distinct], config.round_m)
     xyz, source, repairs = _in_front(xyz, source, frame, config)
-    check_workspace(xyz, config)
+    check_workspace(xyz, config, "repaired point")
     points, where = subdivide(xyz, config.step_m)
     return _trace(points, _spread(source, where, len(points)), plan, [*notes, *repairs])
 
@@ -89,7 +92,7 @@ def _smoothed(xyz_m: F64, source: U8, round_m: float) -> tuple[F64, U8]:
 
 def _in_front(xyz_m: F64, source: U8, frame: RgbdFrame, config: LiftConfig) -> tuple[F64, U8, tuple[str, ...]]:
     """The path moved out of surfaces; where it was moved it has a point every half step."""
-    pixel_m = max(float(_pixel_m(frame, xyz_m)), 0.0005)
+    pixel_m = max(_pixel_m(frame, xyz_m), FINEST_M)
     samples, where = subdivide(xyz_m, pixel_m)
     settled = settle(samples, frame, config)
     kept = np.zeros(len(samples), dtype=bool)
