@@ -104,11 +104,16 @@ def distance(points: npt.ArrayLike, polyline: npt.ArrayLike) -> F64:
     return np.asarray(np.sqrt(np.maximum(squared.min(axis=1), 0.0)))
 
 
-def simplify(points: npt.ArrayLike, tolerance: float = 1e-5) -> F64:
-    """The polyline without points that lie on the segment between their neighbours (within ``tolerance``)."""
+def simplify(points: npt.ArrayLike, tolerance: float = 1e-6) -> F64:
+    """The polyline without points that lie (within ``tolerance``) on the segment between their two neighbours."""
     points = np.asarray(points, dtype=np.float64)
-    kept = [0]
-    for i in range(1, len(points) - 1):
-        if distance(points[kept[-1] + 1 : i + 1], points[[kept[-1], i + 1]]).max() > tolerance:
-            kept.append(i)
-    return points[[*kept, len(points) - 1]] if len(points) > 1 else points
+    moved = np.linalg.norm(np.diff(points, axis=0), axis=1) > tolerance
+    points = points[np.concatenate([[True], moved])]  # of two equal neighbours each would excuse the other
+    if len(points) < 3:
+        return points
+    before, here, after = points[:-2], points[1:-1], points[2:]
+    chord = after - before
+    square = np.maximum(np.einsum("nd,nd->n", chord, chord), 1e-18)
+    t = np.clip(np.einsum("nd,nd->n", here - before, chord) / square, 0.0, 1.0)
+    off = np.linalg.norm(here - before - t[:, None] * chord, axis=1)
+    return points[np.concatenate([[True], off > tolerance, [True]])]

@@ -67,7 +67,8 @@ def fit_table(points_m: F32, budget: int = 6000) -> Table:
         inside = np.abs(residual) < max(3 * sigma, 0.003)
         if inside.sum() < 100:
             break
-        plane = np.linalg.lstsq(A[inside], flat[2][inside], rcond=None)[0]
+        X, y = A[inside], flat[2][inside]
+        plane = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]  # normal equations: a tenth of the time
         sigma = 1.4826 * float(np.median(np.abs((flat[2] - A @ plane)[inside])))
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
         return Table()

@@ -54,9 +54,7 @@ class PathFollower:
         settled = self._settled(segments, now)
         kept = tuple(i for i in segments.ids if settled.get(i))
         if kept and len(settled) == len(segments.ids):
-            return Relevance(
-                kept, tuple(i for i in segments.ids if not settled[i]), robot_inside=False
-            )  # not looked at
+            return Relevance(kept, tuple(i for i in segments.ids if not settled[i]))
         before = {i: kept for i, (kept, _) in self._decided.items()}
         fresh = relevant(
             self.trace,
@@ -73,7 +71,7 @@ class PathFollower:
             if i not in settled:
                 self._decided[i] = i in keep, instance
         removed = tuple(i for i in segments.ids if i not in keep)
-        return Relevance(tuple(sorted(keep)), removed, fresh.robot_inside)
+        return Relevance(tuple(sorted(keep)), removed, fresh.empty and not keep)
 
     def _settled(self, segments: Segments, now: Mapping[int, Instance]) -> dict[int, bool]:
         """Decisions that stand: of what stays where it was, and of what has no depth just now."""

@@ -73,13 +73,13 @@ class SpatialGuide:
         follower = self._follower(trace)
         follower.advance(robot)
         if self._config.mode == "off":
-            return self._guidance(follower, frame, Relevance((), (), True), frame, ())
+            return self._guidance(follower, frame, Relevance((), ()), frame, ())
         points = cloud(frame)
         segments = self._tracker.update(self._segments(frame, robot), frame, points, robot)
         relevance = follower.relevance(segments, self._tracker.instances, points)
         table = _table(segments, points)
         notes = follower.check(frame, segments, relevance, points, table.noise_m)
-        if not relevance.kept and not relevance.robot_inside:
+        if relevance.empty:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
         cleaned = self._cleaned(frame, segments, relevance, table, points)
         return self._guidance(follower, frame, relevance, cleaned, notes)
@@ -156,7 +156,7 @@ class SpatialGuide:
 
 
 def _table(segments: Segments, points_m: F32) -> Table:
-    """The plane under what is neither thing nor robot; some 160 columns of points are plenty."""
-    step = max(segments.labels.shape[1] // 160, 1)
+    """The plane under what is neither thing nor robot; some 80 columns of points are plenty."""
+    step = max(segments.labels.shape[1] // 80, 1)
     labels, points = segments.labels[::step, ::step], points_m[:, ::step, ::step]
     return fit_table(np.where(labels == 0, points, np.float32(np.nan)))

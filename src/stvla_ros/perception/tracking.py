@@ -255,12 +255,10 @@ def _look(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: F32) ->
 def _seen(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Seen:
     few = pixels[:: max(len(pixels) // SAMPLE, 1)]
     points = flat_m[:, few]
-    points = points[:, np.isfinite(points[2])]
-    box = None
-    if points.shape[1]:
-        low, high = np.quantile(points, [0.02, 0.98], axis=1)
-        box = (low.astype(np.float64), high.astype(np.float64))
-    return Seen(box, np.median(colour_feature(colours[few]), axis=0), len(pixels))
+    points = np.sort(points[:, np.isfinite(points[2])], axis=1).astype(np.float64)
+    last = points.shape[1] - 1
+    box = (points[:, round(0.02 * last)], points[:, round(0.98 * last)]) if last >= 0 else None
+    return Seen(box, np.sort(colour_feature(colours[few]), axis=0)[len(few) // 2], len(pixels))
 
 
 def _overlap(a: I32, b: I32) -> dict[tuple[int, int], int]:
@@ -287,6 +285,8 @@ def _groups(pairs: set[tuple[int, int]]) -> dict[int, list[int]]:
 
 
 def _renamed(labels: I32, names: Mapping[int, int]) -> I32:
+    if all(label == name for label, name in names.items()):
+        return labels
     table = np.zeros(int(labels.max(initial=0)) + 2, dtype=np.int32)
     table[0] = -1
     for label, name in names.items():

@@ -43,12 +43,12 @@ class Relevance:
     Attributes:
         kept: Instance ids that stay, ascending.
         removed: The others, ascending.
-        robot_inside: Pixels of the robot (or what it holds) lie in the tube.
+        empty: Neither an instance nor the robot (or what it holds) is in the tube.
     """
 
     kept: tuple[int, ...]
     removed: tuple[int, ...]
-    robot_inside: bool
+    empty: bool = False
 
 
 def relevant(
@@ -87,16 +87,18 @@ def relevant(
     line = simplify(trace.xyz_m[trace.source != 0].astype(np.float64))
     flat = points_m.reshape(3, -1)
     clouds = {i: _finite(flat[:, pixels]) for i, pixels in _members(segments).items()}
+    keep = {i for i, cloud in clouds.items() if least(cloud, line, limit(radius_m, i)) <= limit(radius_m, i)}
     robot = _finite(flat[:, np.flatnonzero(segments.labels.ravel() == -1)[::4]])
-    keep = {i for i, cloud in clouds.items() if least(cloud, line) <= limit(radius_m, i)}
-    robot_inside = least(robot, line) <= radius_m
-    at_start = least(robot, line[:1]) <= radius_m
-    for end in (() if at_start else (line[:1],)) + (line[-1:],):
+    for end, free in ((line[:1], True), (line[-1:], False)):
+        if any(least(clouds[i], end) <= limit(end_radius_m, i) for i in keep):
+            continue
+        if free and least(robot, end, radius_m) <= radius_m:
+            continue
         to_end = {i: least(cloud, end) for i, cloud in clouds.items()}
-        if not any(to_end[i] <= limit(end_radius_m, i) for i in keep):
-            near = [i for i, d in to_end.items() if d <= limit(domain_m, i)]
-            keep |= set(sorted(near, key=lambda i: (not before.get(i, False), to_end[i]))[:1])
-    return Relevance(tuple(sorted(keep)), tuple(i for i in segments.ids if i not in keep), robot_inside)
+        near = [i for i, d in to_end.items() if d <= limit(domain_m, i)]
+        keep |= set(sorted(near, key=lambda i: (not before.get(i, False), to_end[i]))[:1])
+    removed = tuple(i for i in segments.ids if i not in keep)
+    return Relevance(tuple(sorted(keep)), removed, not keep and least(robot, line, radius_m) > radius_m)
 
 
 def _members(segments: Segments) -> dict[int, npt.NDArray[np.intp]]:
@@ -109,12 +111,16 @@ def _finite(points_m: F32) -> F32:
     return points_m[:, np.isfinite(points_m[2])].T
 
 
-def least(points_m: F32, line: F64) -> float:
-    """Least distance of (N, 3) points to a (M, 3) polyline; inf for no points."""
+def least(points_m: F32, line: F64, within_m: float = float("inf")) -> float:
+    """Least distance of (N, 3) points to a (M, 3) polyline; inf for no points, and when it is surely over ``within_m``."""
     if not len(points_m):
         return float("inf")
-    low, high = line.min(axis=0), line.max(axis=0)
-    gap = np.linalg.norm(np.maximum(np.maximum(low - points_m, points_m - high), 0.0), axis=1)  # to the line's box
-    sample = distance(points_m[:: max(len(points_m) // 64, 1)], line).min()
-    near = points_m[gap <= sample]  # only these can be nearer than the best of the sample
-    return float(min(sample, distance(near, line).min())) if len(near) else float(sample)
+    low, high = line.min(axis=0).astype(np.float32), line.max(axis=0).astype(np.float32)
+    beside = np.maximum(np.maximum(low - points_m.max(axis=0), points_m.min(axis=0) - high), 0.0)
+    if float(beside @ beside) > within_m * within_m:
+        return float("inf")
+    sample = float(distance(points_m[:: max(len(points_m) // 64, 1)], line).min())
+    bound = min(sample, within_m)
+    outside = np.maximum(np.maximum(low - points_m, points_m - high), 0.0)
+    near = points_m[np.einsum("ij,ij->i", outside, outside) <= bound * bound]  # only these can be nearer than that
+    return min(sample, float(distance(near, line).min())) if len(near) else sample
