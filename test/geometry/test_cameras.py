@@ -99,6 +99,7 @@ def test_sampling_takes_the_nearest_pixel_and_nothing_outside() -> None:
         [1e30, 0],
     ]
     np.testing.assert_array_equal(sampled(depth, at), [1, 4, 9, *[np.nan] * 8])
+    np.testing.assert_array_equal(sampled(depth, [[-0.5, -0.5], [3.5, 0.5]]), [1, 4])
 
 
 def test_calibrations() -> None:

@@ -231,6 +231,16 @@ def test_a_path_a_little_under_the_table_is_raised_to_it() -> None:
     assert trace.notes == ("2 waypoints up to 30 mm under the table were raised to it.",)
 
 
+def test_a_camera_under_the_table_is_refused() -> None:
+    frame, _ = SCENE.render(SMALL)
+    plan = drawn(PICK_TO_PLATE, frame)
+    T = frame.camera.T_base_camera.copy()
+    T[2, 3] -= 0.72
+    sunk = replace(frame, camera=replace(frame.camera, T_base_camera=T))
+    with pytest.raises(StageError, match="under the table, and so does the camera"):
+        lift(plan, sunk, LiftConfig(sink_m=2.0))
+
+
 # --- bad input ---------------------------------------------------------------------------------------------------
 
 CENTRE = np.full((8, 2), 500.0)

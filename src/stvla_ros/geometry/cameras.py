@@ -51,7 +51,7 @@ def sampled(depth_m: F32, px: npt.ArrayLike) -> F64:
     """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where it is no positive number."""
     h, w = depth_m.shape
     px = np.asarray(px, dtype=np.float64)
-    inside = ((px > -0.5) & (px < [w - 0.5, h - 0.5])).all(axis=1)  # False for NaN
+    inside = ((px >= -0.5) & (px <= [w - 0.5, h - 0.5])).all(axis=1)  # False for NaN
     out = np.full(len(px), np.nan)
     x, y = np.rint(px[inside]).astype(np.intp).T
     out[inside] = depth_m[y.clip(0, h - 1), x.clip(0, w - 1)]

@@ -88,7 +88,12 @@ def check_jumps(xyz_m: F64, jump_m: float) -> None:
 
 
 def raised_to_table(xyz_m: F64, camera: Camera) -> F64:
-    """Points under z = 0 moved towards the camera until they lie on it, so that their pixel stays."""
+    """Points under z = 0 moved towards the camera until they lie on it, so that their pixel stays.
+
+    Raises LIFT_IMPLAUSIBLE when the camera itself is under the table.
+    """
     eye = camera.T_base_camera[:3, 3]
-    t = np.where(xyz_m[:, 2] < 0, eye[2] / np.maximum(eye[2] - xyz_m[:, 2], 1e-9), 1.0)
+    if eye[2] <= 0:
+        raise implausible(f"it lies under the table, and so does the camera ({eye[2]:.2f} m)")
+    t = np.where(xyz_m[:, 2] < 0, eye[2] / (eye[2] - np.minimum(xyz_m[:, 2], 0.0)), 1.0)
     return np.asarray(eye + t[:, None] * (xyz_m - eye), dtype=np.float64)
