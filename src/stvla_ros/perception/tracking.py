@@ -254,8 +254,8 @@ def _look(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: F32) ->
 
 def _seen(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Seen:
     few = pixels[:: max(len(pixels) // SAMPLE, 1)]
-    points = flat_m[:, few]
-    points = np.sort(points[:, np.isfinite(points[2])], axis=1).astype(np.float64)
+    some = flat_m[:, few]
+    points: F64 = np.sort(some[:, np.isfinite(some[2])], axis=1).astype(np.float64)
     last = points.shape[1] - 1
     box = (points[:, round(0.02 * last)], points[:, round(0.98 * last)]) if last >= 0 else None
     return Seen(box, np.sort(colour_feature(colours[few]), axis=0)[len(few) // 2], len(pixels))
