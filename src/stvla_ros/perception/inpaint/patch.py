@@ -160,7 +160,8 @@ class Patch:
         if membrane is None or not self._serves(membrane, share):
             self._membrane = membrane = self._new_membrane(values, share)
         known = share >= _LOST_SHARE
-        mean = values[known].mean(axis=0) if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
+        weight = known.ravel().astype(np.float32)
+        mean = weight @ values.reshape(-1, 4) / weight.sum() if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
         cells = np.where(known[..., None], values, np.float32(0))
         cells[membrane.unknown] = membrane.solve(values, mean)
         valid = known | membrane.unknown

@@ -10,19 +10,22 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.perception.inpaint.grid import normalised_blur
 from stvla_ros.types import F32, Bool
 
 DARKER = 0.07
 """A shadow takes at least this share of the light in its middle, and half as much at its rim."""
 
-HUE = 0.09
+HUE = 0.16
 """The three colours may lose light differently by this share of the brightness (sky light is bluer than the lamp)."""
 
 _SIGMAS = 3.5
 _MAX_AREA = 2.0
 _SMALL_CELLS = 80
 _BLACK = 0.15
-_BUDGET = 600
+_BUDGET = 400
+_ROUNDS = 4
+_NEAR_CELLS = 31
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
@@ -37,17 +40,16 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
     dark, strong = np.zeros_like(table), np.zeros_like(table)
     if np.count_nonzero(table) < 60 or not hole.any():
         return dark
-    lit, noise = _lit_table(colour, table)
+    lit, log_light, noise = _light(colour, table)
     depth = max(DARKER, _SIGMAS * noise)
-    grey = _grey(colour)
-    model = _quadratic(lit @ np.ones(3), table.shape)
-    cells = np.flatnonzero(table & (grey < (1 - depth / 2) * model))
+    cells = np.flatnonzero(table & (log_light < np.log(1 - depth / 2)))
     if not len(cells):
         return dark
-    basis = _basis(cells, table.shape)
-    light = grey.ravel()[cells] / np.maximum(model.ravel()[cells], 1)
-    tint = np.abs(colour.reshape(-1, 3)[cells] - light[:, None] * (basis @ lit)).max(axis=1)
-    shaded = (tint < HUE * model.ravel()[cells] / 3) & (light > _BLACK)
+    light = np.exp(log_light.ravel()[cells])
+    expected = np.exp(_basis(cells, table.shape) @ lit)
+    scale = light * expected[:, 3] / np.maximum(_grey(colour).ravel()[cells], 1)
+    tint = np.abs(colour.reshape(-1, 3)[cells] * scale[:, None] - light[:, None] * expected[:, :3]).max(axis=1)
+    shaded = (tint < HUE * expected[:, 3] / 3) & (light > _BLACK)
     dark.ravel()[cells[shaded]] = True
     strong.ravel()[cells[shaded & (light < 1 - depth)]] = True
     return _accepted(dark & _nearer(hole, kept), strong, hole)
@@ -71,21 +73,39 @@ def _quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
     return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
 
 
-def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float]:
-    """(6, 3) quadratic model of the lit table's colour, and the robust deviation from it as a share.
+def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32, float]:
+    """The light on the table.
 
-    Fitted again and again to what is not darker than it.
+    Returns:
+        (6, 4) quadratic model of the logarithms of the lit table's colour and brightness; (rows, columns) logarithm of
+        each cell's light as a share of that of the lit cells near it; and its robust deviation on lit cells.
+    """
+    model, noise = _lit_table(colour, table)
+    brighter = np.log(np.maximum(_grey(colour), 1)) - _quadratic(model[:, 3], table.shape)
+    light = brighter
+    for _ in range(2):
+        lit = table & (light > -max(1.5 * noise, 0.02)) & (light < max(4 * noise, 0.1))
+        light = brighter - normalised_blur(brighter[..., None], lit.astype(np.float32), _NEAR_CELLS)[0][..., 0]
+        some = light[lit][:: max(np.count_nonzero(lit) // _BUDGET, 1)]
+        noise = 1.4826 * float(np.median(np.abs(some))) if len(some) else noise
+    return model, np.asarray(light, dtype=np.float32), noise
+
+
+def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float]:
+    """(6, 4) quadratic model of the logarithms of the lit table's colour and brightness, and the robust deviation.
+
+    Light multiplies, so its logarithm is modelled. Fitted again and again to what is not much darker than the model.
     """
     cells = np.flatnonzero(table)
     cells = cells[:: max(len(cells) // _BUDGET, 1)]
     A, b = _basis(cells, table.shape), colour.reshape(-1, 3)[cells]
-    grey = _grey(b)
+    b = np.log(np.maximum(np.column_stack([b, _grey(b)]), 1))
     lit = np.ones(len(A), dtype=bool)
-    for _ in range(4):
+    for _ in range(_ROUNDS):
         model = np.linalg.solve(A[lit].T @ A[lit] + 1e-3 * np.eye(6), A[lit].T @ b[lit])
-        share = grey / np.maximum(A @ model @ np.ones(3), 1) - 1
-        noise = 1.4826 * float(np.median(np.abs(share[lit])))
-        lit = np.abs(share + noise / 2) < max(2 * noise, 0.02)
+        brighter = b[:, 3] - A @ model[:, 3]
+        noise = 1.4826 * float(np.median(np.abs(brighter[lit])))
+        lit = (brighter > -max(1.5 * noise, 0.02)) & (brighter < max(4 * noise, 0.1))
         if np.count_nonzero(lit) < 30:
             break
     return model, noise
@@ -111,5 +131,8 @@ def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
     solid = np.bincount(labels[strong & dark], minlength=count) > 0
     good = solid & (touching > 0) & (stats[:, cv2.CC_STAT_AREA] <= np.maximum(_MAX_AREA * touching, _SMALL_CELLS))
     good[0] = False
-    grown = cv2.dilate(good[labels].astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    return np.asarray(grown)
+    if not good.any():
+        return np.zeros_like(dark)
+    found = good[labels].astype(np.uint8)
+    rim, wide = (cv2.dilate(found, np.ones((k, k), np.uint8)) > 0 for k in (3, 7))
+    return np.asarray(rim | (wide & hole))  # also what cells of the hole show between object and shadow
