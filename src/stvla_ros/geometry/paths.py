@@ -108,7 +108,7 @@ def simplify(points: npt.ArrayLike, tolerance: float = 1e-6) -> F64:
     """The polyline without points that lie (within ``tolerance``) on the segment between their two neighbours."""
     given: F64 = np.asarray(points, dtype=np.float64)
     moved = np.linalg.norm(np.diff(given, axis=0), axis=1) > tolerance
-    line = given[np.concatenate([[True], moved])]  # of two equal neighbours each would excuse the other
+    line: F64 = given[np.concatenate([[True], moved])]  # of two equal neighbours each would excuse the other
     if len(line) < 3:
         return line
     before, here, after = line[:-2], line[1:-1], line[2:]
@@ -116,4 +116,5 @@ def simplify(points: npt.ArrayLike, tolerance: float = 1e-6) -> F64:
     square = np.maximum(np.einsum("nd,nd->n", chord, chord), 1e-18)
     t = np.clip(np.einsum("nd,nd->n", here - before, chord) / square, 0.0, 1.0)
     off = np.linalg.norm(here - before - t[:, None] * chord, axis=1)
-    return line[np.concatenate([[True], off > tolerance, [True]])]
+    corners: F64 = line[np.concatenate([[True], off > tolerance, [True]])]
+    return corners
