@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -37,6 +37,9 @@ from stvla_ros.types import F32, U8, Bool, RgbdFrame
 
 KINDS = ("plain", "shadow", "noise", "edge", "edge noise")
 SIZES = ((640, 480), (256, 256))
+LARGE = (1280, 720)
+OBJECTS = (1, 6, 11)
+TIMES = ("new plan", "again", "telea rgb", "removed_px")
 REMOVED = 6
 EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (-0.12, 0.40), (-0.12, -0.40))
 FIGURES = ("rgb", "depth_mm", "depth_p95_mm", "jump", "gradient_jump", "ms")
@@ -86,8 +89,8 @@ def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
         cell.close()
 
 
-def _case(cell: Cell, kind: str, seed: int) -> Case:
-    objects = make_task("pick_place", seed, REMOVED).objects
+def _case(cell: Cell, kind: str, seed: int, removed: int = REMOVED) -> Case:
+    objects = make_task("pick_place", seed, removed).objects
     gone = objects[2:]
     if kind.startswith("edge"):
         rng = np.random.default_rng(seed)
@@ -175,10 +178,90 @@ def one_case(tally: Tally, case: Case, rivals: bool) -> None:
         tally.add(name, {**scores(case, rgb, depth, hole), "ms": 1e3 * (time.process_time() - start)})
 
 
+def cost(scenes: int, seed: int) -> dict[str, dict[str, float]]:
+    """Median CPU ms by image size and number of removed objects: of a new plan, of the frames after it, of Telea."""
+    results = {}
+    for size in (*SIZES[::-1], LARGE):
+        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True)))
+        for removed in OBJECTS:
+            tally = Tally()
+            for k in track(range(seed, seed + scenes), f"cost {size[0]}x{size[1]}", transient=True):
+                tally.add("ms", times(_case(cell, "shadow", k, removed)))
+            results[f"{size[0]}x{size[1]}, {removed} removed"] = {
+                name: round(float(np.median([t[name] for t in tally.values["ms"]])), 3) for name in TIMES
+            }
+        cell.close()
+    return results
+
+
+def times(case: Case) -> dict[str, float]:
+    """CPU ms of one case, the best of five."""
+    arguments = (case.frame, case.remove, case.keep, *case.table())
+    filler, hole = Filler(FillConfig()), np.uint8(255) * case.remove
+    best = dict.fromkeys(TIMES, float("inf"))
+    for _ in range(5):
+        filler.reset()
+        for name, work in (
+            ("new plan", lambda: filler.fill(*arguments)),
+            ("again", lambda: filler.fill(*arguments)),
+            ("telea rgb", lambda: cv2.inpaint(case.frame.rgb, hole, 3, cv2.INPAINT_TELEA)),
+        ):
+            start = time.process_time()
+            work()
+            best[name] = min(best[name], 1e3 * (time.process_time() - start))
+    return {**best, "removed_px": float(case.remove.sum())}
+
+
+def steadiness(frames: int, seed: int) -> dict[str, dict[str, float]]:
+    """Mean standard deviation over the frames of a still scene, noisy and with masks that jitter by a pixel.
+
+    Brightness does not vary between the frames here: it would hide the noise of single pixels.
+    """
+    results = {}
+    for size in SIZES:
+        sensor = SensorConfig(enabled=True, exposure_jitter=0.0)
+        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True), sensor=sensor))
+        case, rng, filler = _case(cell, "noise", seed), np.random.default_rng(seed), Filler(FillConfig())
+        filled, given, holes = [], [], []
+        for _ in track(range(frames), f"steadiness {size[0]}x{size[1]}", transient=True):
+            cell.advance(0.04)
+            now = replace(case, frame=cell.render(), remove=jittered(case.remove, rng) & ~case.keep)
+            out = filler.fill(now.frame, now.remove, now.keep, *now.table())
+            filled.append((out.rgb, out.depth_m))
+            given.append((now.frame.rgb, now.frame.depth_m))
+            holes.append(out.hidden)
+        cell.close()
+        hole = np.logical_or.reduce(holes)
+        around = cv2.dilate(hole.astype(np.uint8), np.ones((31, 31), np.uint8)).astype(bool) & ~hole & ~case.keep
+        results[f"{size[0]}x{size[1]}"] = {
+            "filled_rgb": _deviation([rgb for rgb, _ in filled], hole),
+            "unmasked_rgb": _deviation([rgb for rgb, _ in given], around),
+            "filled_depth_mm": 1e3 * _deviation([depth for _, depth in filled], hole),
+            "unmasked_depth_mm": 1e3 * _deviation([depth for _, depth in given], around),
+            "hole_px_that_come_and_go": int((hole & ~np.logical_and.reduce(holes)).sum()),
+            "hole_px": int(hole.sum()),
+        }
+    return results
+
+
+def _deviation(images: list[npt.NDArray[Any]], where: Bool) -> float:
+    return round(float(np.nanmean(np.nanstd([image[where].astype(np.float32) for image in images], axis=0))), 6)
+
+
+def jittered(mask: Bool, rng: np.random.Generator) -> Bool:
+    """A mask moved, grown or shrunk by up to a pixel."""
+    kind = rng.integers(4)
+    if kind < 2:
+        change = cv2.erode if kind else cv2.dilate
+        return np.asarray(change(mask.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    return np.roll(mask, rng.integers(-1, 2, 2), (0, 1))
+
+
 def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
-    """Figures by kind of scene, image size and method."""
+    """Figures by kind of scene, image size and method; what it costs; how steady it is."""
     cv2.setNumThreads(1)
     results: dict[str, Any] = {}
+    cost_, steady = cost(scenes, seed), steadiness(40, seed)
     for kind in KINDS:
         for size in SIZES:
             tally = Tally()
@@ -186,16 +269,17 @@ def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, A
             for case in track(cases(kind, size, range(seed, seed + scenes)), name, scenes, transient=True):
                 one_case(tally, case, rivals)
             results[name] = tally.summary()
-    return results
+    return {"quality": results, "cost_ms": cost_, "steadiness": steady}
 
 
 def show(results: dict[str, Any], console: Console) -> None:
-    """A table for each kind of scene."""
-    for name, methods in results.items():
+    """A table for each kind of scene, and the rest."""
+    for name, methods in results["quality"].items():
         table = Rows("method", *FIGURES, title=name)
         for method, figures in methods.items():
             table.add_row(method, *(f"{figures[f]:.2f}" for f in FIGURES))
         console.print(table)
+    console.print("CPU ms:", results["cost_ms"], "steadiness:", results["steadiness"])
 
 
 def main() -> None:
@@ -205,7 +289,7 @@ def main() -> None:
     options = parser.parse_args()
     results = measure(options.scenes, options.seed)
     show(results, Console())
-    print(json.dumps({"benchmark": "fill", "scenes": options.scenes, "seed": options.seed, "results": results}))
+    print(json.dumps({"benchmark": "fill", "scenes": options.scenes, "seed": options.seed, **results}))
 
 
 if __name__ == "__main__":
