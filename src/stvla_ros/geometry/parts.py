@@ -102,7 +102,7 @@ def find_regions(
     least = least_px(mask.size, config)
     if low is None:
         return _large(connected(mask, depth_m, step_m(table, config)), least)
-    labels = connected(mask | low, depth_m, step_m(table, config))
+    labels = connected(mask | low, depth_m, step_m(table, config, depth_m))
     high = np.bincount(labels[mask], minlength=int(labels.max()) + 1)
     return renumber(labels, (sizes(labels) >= least) & (high >= max(0.5 * least, 4)))
 
@@ -139,9 +139,14 @@ def least_px(image_px: int, config: PartsConfig) -> int:
     return max(int(config.min_area_px * image_px / (640 * 480)), 6)
 
 
-def step_m(table: Table, config: PartsConfig) -> float:
-    """Depth step at which a thing ends: noise makes steps too."""
-    return config.step_m + 4 * table.noise_m
+def step_m(table: Table, config: PartsConfig, depth_m: F32 | None = None) -> float:
+    """Depth step at which a thing ends: noise makes steps too, and so do level surfaces in the rows of a coarse image."""
+    step = config.step_m + 4 * table.noise_m
+    if depth_m is None or len(depth_m) < 2:
+        return step
+    recede = np.abs(np.diff(depth_m[:, ::4], axis=0))
+    recede = recede[np.isfinite(recede)]
+    return max(step, 2 * float(np.median(recede))) if len(recede) else step
 
 
 def _opened(mask: Bool) -> Bool:

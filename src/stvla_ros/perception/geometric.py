@@ -84,7 +84,7 @@ def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, focal_px
     rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in window)
     here, least = (rows, columns), least_px(regions.size, config)
     cut = _Cut(rgb[here], depth_m[here], points_m[:, rows, columns], height[here], exclude[here])
-    regions[here] = cut.things(regions[here], table, focal_px, step_m(table, config), least)
+    regions[here] = cut.things(regions[here], table, focal_px, step_m(table, config, depth_m), least)
     return renumber(regions, sizes(regions) >= least)
 
 
