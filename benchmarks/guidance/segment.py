@@ -288,7 +288,7 @@ def _clock(frame: RgbdFrame, robot: RobotState, repeat: int) -> float:
 
 def _clock_telea(frame: RgbdFrame, repeat: int) -> float:
     mask = np.zeros(frame.depth_m.shape, np.uint8)
-    h, w = mask.shape
+    h, w = frame.depth_m.shape
     mask[h // 3 : h // 3 + h // 5, w // 3 : w // 3 + w // 4] = 1
     times = []
     for _ in range(repeat):

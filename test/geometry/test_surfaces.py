@@ -5,7 +5,8 @@ import pytest
 from tabletop import Scene, block, front_camera, with_holes
 
 from stvla_ros.geometry.cameras import cloud, project, rays
-from stvla_ros.geometry.depths import surface_depth, without_specks
+from stvla_ros.geometry.depths import steady, surface_depth, without_specks
+from stvla_ros.geometry.parts import PartsConfig, find_regions
 from stvla_ros.geometry.tables import Table, fit_table, plane_depth
 
 
@@ -86,3 +87,27 @@ def test_the_point_of_a_block_projects_onto_it() -> None:
     _, ids = Scene([block("red", 0.5, 0.1)]).render(camera)
     px, _ = project(camera, [0.5, 0.1, 0.04])
     assert ids[tuple(np.round(px[::-1]).astype(int))] == 1
+
+
+def test_steady_depth_has_less_noise_and_the_same_edges() -> None:
+    depth = np.full((120, 640), 1.0, np.float32)
+    depth[:, 300:] = 1.2
+    noisy = depth + np.random.default_rng(0).normal(0, 0.002, depth.shape).astype(np.float32)
+    noisy[50:60, 100:110] = np.nan
+    calm = steady(noisy)
+    assert np.nanstd(calm[:, :280] - 1.0) < 0.0008
+    assert (np.abs(calm - depth)[:, 295:305] < 0.005).all()
+    np.testing.assert_array_equal(np.isnan(calm), np.isnan(noisy))
+    assert steady(depth) is depth
+    nothing = np.full((8, 9), np.nan, np.float32)
+    assert np.isnan(steady(nothing)).all()
+
+
+def test_the_opening_of_a_noisy_mask_does_not_move_it() -> None:
+    frame, ids = Scene([block("red", 0.5, 0.1, 0.3)]).render(noise_m=0.0012)
+    points = cloud(frame)
+    table = fit_table(points)
+    nobody = np.zeros(ids.shape, bool)
+    labels = find_regions(frame.depth_m, points, table.height(points), nobody, table, PartsConfig())
+    found, true = (np.nonzero(mask)[1].mean() for mask in (labels == 1, ids == 1))
+    assert abs(found - true) < 0.4

@@ -12,7 +12,7 @@ from stvla_ros.types import F32, I32, Bool
 NECK = 0.62
 """A neck is at most this share of the width of the narrower of the two parts."""
 
-SOLID_REGION = 0.9
+SOLID_REGION = 0.92
 """Regions that fill more of their convex hull have no neck."""
 
 SOLID_PART = 0.82
