@@ -234,6 +234,7 @@ def summary(figures: Figures, config: GuideConfig) -> dict[str, Any]:
             "f1_beyond_mm_from_tube": margins(verdicts, radius),
             "by": breakdown(verdicts, GROUPS),
             "causes": counts(v.cause for v in verdicts if not v.right),
+            "wrong_things": counts(v.object.split("_")[-1] for v in verdicts if not v.right),
         }
         for kind, verdicts in figures.verdicts.items()
     }
