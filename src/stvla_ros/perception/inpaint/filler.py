@@ -19,6 +19,7 @@ from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolera
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
+_MIN_STRIDE = 3
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
@@ -118,7 +119,7 @@ class _Plan:
         shadow, seen = self._shadows(view, kept)
         shadow = and_not(shadow, self._hole.depth | kept)
         colour = self._hole.core | shadow
-        depth = self._hole.depth | and_not(colour, sight.valid)
+        depth = self._hole.depth | shadow
         self._closed = colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(view.known, shadow)
@@ -211,7 +212,7 @@ def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: 
 
 def _stride(camera: Camera, gone: U8) -> int:
     """Edge of the cells, px: so that a usual image has about 160 in a row, and a large hole not too many."""
-    stride = max(round(camera.width_px / 160), 1)
+    stride = max(round(camera.width_px / 160), _MIN_STRIDE)
     while cv2.countNonZero(gone) > _MAX_CELLS * stride**2:
         stride *= 2
     return stride

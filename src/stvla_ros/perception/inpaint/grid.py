@@ -22,7 +22,7 @@ _FLAT = 9.0
 """Squared step between cells (of the sum of three colours) under which there is no direction to follow."""
 
 
-_EXACT_STRIDE = 11
+_EXACT_STRIDE = 15
 """Up to this stride 8 bits hold the number of a cell's pixels."""
 
 
