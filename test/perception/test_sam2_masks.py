@@ -101,6 +101,11 @@ def test_a_mask_of_the_table_is_dropped() -> None:
     assert stands(masks, around, LIMITS).tolist() == wanted == [True, True, False, False, False, False]
 
 
+def test_a_crumb_is_dropped() -> None:
+    masks = np.stack([blob(area) > 0 for area in (5, 6, 7)])
+    assert stands(masks, OPEN, Limits(0, 0, 1.0, 1.0, least=0.01)).tolist() == [False, True, True]
+
+
 @pytest.mark.parametrize(("shape", "side"), [((480, 640), 4), ((7, 5), 3), ((20, 20), 1)])
 def test_the_grid_is_even(shape: tuple[int, int], side: int) -> None:
     points = grid_points(shape, side)

@@ -12,9 +12,10 @@ import torch
 from stvla_ros.perception.sam2.masks import Limits, Surroundings
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Picture
+from stvla_ros.perception.sam2.proposals import claimed
 
 SIDE = 64
-LIMITS = Limits(score=0.5, stability=0.5, share=0.3, background=0.5)
+LIMITS = Limits(score=0.5, stability=0.5, share=0.3, background=0.5, least=0.002)
 PICTURE = Picture((SIDE, SIDE), torch.zeros(1, 3, SIDE, SIDE), [torch.zeros(1)], [torch.zeros(1)])
 
 
@@ -100,9 +101,11 @@ def test_a_forgotten_id_is_never_given_again() -> None:
     assert sorted(made.add(PICTURE, {}, [(square(40, 40), 0.9)])) == [3]
 
 
-@pytest.mark.parametrize("drifted", [np.ones((SIDE, SIDE), bool), square(20, 40), np.zeros((SIDE, SIDE), bool)])
+@pytest.mark.parametrize(
+    "drifted", [np.ones((SIDE, SIDE), bool), square(20, 40), square(9, 9, 2), np.zeros((SIDE, SIDE), bool)]
+)
 def test_a_mask_that_drifts_off_is_not_shown(drifted: np.ndarray) -> None:
-    """Over the whole frame, onto the table, or to nothing."""
+    """Over the whole frame, onto the table, to a crumb, or to nothing."""
     made = memory(patience=1, a=lambda k: drifted)
     assert ids(made, 3, scene(table=square(20, 40))) == [[2], [2], [2]]
     assert sorted(made._tracks) == [2]
@@ -120,15 +123,24 @@ def test_what_the_hand_holds_is_not_lost() -> None:
     assert ids(made, 1) == [[1, 2]]
 
 
-def test_only_what_is_not_covered_is_new() -> None:
-    """A proposal that followed things cover by 70 % is one of them; its id is not used up."""
+def test_only_what_is_new_gets_an_id() -> None:
+    """What overlaps a thing by half is that thing; a part of one is new when the model says so. No id is used up."""
     made = memory()
     seen = made.follow(PICTURE, scene())
-    proposals = [(square(5, 5), 0.9), (square(7, 6), 0.9), (square(6, 5, 14), 0.9), (square(20, 50), 0.9)]
-    new = made.add(PICTURE, seen, proposals)
-    assert sorted(new) == [1, 2, 3, 4]
-    assert (new[3] == square(6, 5, 14)).all()
+    known = [(square(5, 5), 0.9), (square(7, 6), 0.9), (square(5, 5, 5), 0.0)]
+    assert sorted(made.add(PICTURE, seen, known)) == [1, 2]
+    new = made.add(PICTURE, seen, [(square(6, 6, 5), 0.9), (square(20, 50), 0.0), (square(10, 5), 0.0)])
+    assert sorted(new) == [1, 2, 3, 4, 5]
+    assert (new[3] == square(6, 6, 5)).all()
     assert (new[4] == square(20, 50)).all()
+
+
+def test_a_region_belongs_to_the_mask_that_lies_mostly_in_it() -> None:
+    labels = (np.where(square(5, 5), 1, 0) + np.where(square(15, 5), 2, 0) - square(40, 40)).astype(np.int32)
+    spilled = square(5, 5) | square(15, 5, 4)
+    assert claimed(labels, [spilled]) == {1}
+    assert claimed(labels, [spilled, square(16, 5)]) == {1, 2}
+    assert claimed(labels, [square(40, 40), square(50, 5), np.zeros_like(spilled)]) == set()
 
 
 def test_a_mask_that_the_model_cannot_see_is_not_followed() -> None:

@@ -25,12 +25,14 @@ class Limits:
         stability: Least :func:`stability`.
         share: Largest share of the frame.
         background: Largest share of the mask's pixels with depth that are table, wall or floor.
+        least: Smallest share of the frame.
     """
 
     score: float
     stability: float
     share: float
     background: float
+    least: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +87,12 @@ def acceptable(logits: F32, scores: F32, around: Surroundings, limits: Limits) -
 
 
 def stands(masks: Bool, around: Surroundings, limits: Limits) -> Bool:
-    """(N,) which of (N, h, w) masks are neither empty, nor the whole frame, nor background."""
+    """(N,) which of (N, h, w) masks are neither empty nor a crumb, nor the whole frame, nor background."""
     area = masks.sum(axis=(1, 2))
     known = (masks & around.known).sum(axis=(1, 2))
     background = known - (masks & around.standing).sum(axis=(1, 2))
-    inside = (area > 0) & (area <= limits.share * around.known.size)
+    size = around.known.size
+    inside = (area > 0) & (area >= limits.least * size) & (area <= limits.share * size)
     return np.asarray(inside & (known > 0) & (background <= limits.background * known))
 
 

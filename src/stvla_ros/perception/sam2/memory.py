@@ -7,13 +7,16 @@ import torch
 from transformers import Sam2VideoInferenceSession
 
 from stvla_ros.perception.sam2.images import shrink, to_frame
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, stands, suppress
+from stvla_ros.perception.sam2.masks import Limits, Surroundings, overlaps, stands, suppress
 from stvla_ros.perception.sam2.network import Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposal, reduced
 from stvla_ros.types import F32, Bool
 
+KNOWN_IOU = 0.5
+"""A proposal that overlaps one thing that is followed by this much is that thing."""
+
 KNOWN_SHARE = 0.7
-"""A proposal of which things that are followed cover this share is nothing new."""
+"""A proposal that is not the model's is nothing new when followed things cover this share of it."""
 
 FORGOTTEN = ("pred_masks", "high_res_masks")
 """What the model keeps of every frame, but does not read again."""
@@ -127,12 +130,9 @@ class Memory:
 
     def add(self, picture: Picture, seen: dict[int, Bool], proposals: list[Proposal]) -> dict[int, Bool]:
         """``seen`` and what is new among the proposals, which is followed from this frame on."""
-        covered = np.zeros(picture.shape, dtype=bool)
-        for mask in seen.values():
-            covered |= mask
         new = dict(seen)
-        for mask, _ in proposals:
-            if (mask & covered).sum() >= KNOWN_SHARE * mask.sum():
+        for mask, score in proposals:
+            if _known(mask, score, list(seen.values())):
                 continue
             track = Track(self._network)
             if track.start(picture, self._index, mask):
@@ -140,3 +140,18 @@ class Memory:
                 self._tracks[self._newest] = track
                 new[self._newest] = mask
         return new
+
+
+def _known(mask: Bool, score: float, seen: list[Bool]) -> bool:
+    """Whether a proposal is one of the things that are followed, or nothing.
+
+    The model may see one thing within the mask of another (that spilled onto it, or was of both when they touched);
+    where it does not, what is covered is not taken apart.
+    """
+    if not mask.any():
+        return True
+    if not seen:
+        return False
+    _, iou = overlaps(mask[None], np.stack(seen))
+    covered = (mask & np.logical_or.reduce(seen)).sum() / mask.sum()
+    return bool(iou.max() >= KNOWN_IOU or (score == 0 and covered >= KNOWN_SHARE))

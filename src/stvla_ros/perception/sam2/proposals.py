@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 
@@ -34,6 +36,16 @@ def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
     return Surroundings(known, there)
 
 
+def claimed(labels: I32, seen: Collection[Bool]) -> set[int]:
+    """Regions that are known: for each mask the one in which most of it lies. What a mask merely spills onto is not."""
+    regions: set[int] = set()
+    for mask in seen:
+        counts = np.bincount(np.maximum(labels[mask], 0), minlength=2)[1:]
+        if counts.any():
+            regions.add(int(counts.argmax()) + 1)
+    return regions
+
+
 class Proposer:
     """Asks the model for masks.
 
@@ -52,15 +64,21 @@ class Proposer:
         self._regions, self._grid_side = regions, grid_side
 
     def propose(
-        self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, taken: Bool
+        self,
+        frame: RgbdFrame,
+        robot: RobotState,
+        picture: Picture,
+        around: Surroundings,
+        arm: Bool,
+        seen: Collection[Bool] = (),
     ) -> list[Proposal]:
-        """Masks of things in a frame; nothing is asked where (H, W) ``taken`` is True."""
+        """Masks of things in a frame, other than the (H, W) pixels of the arm and the masks of what is known already."""
         small = reduced(around, self._network.mask_shape)
         if self._regions is None:
-            worth = (around.standing | ~around.known) & ~taken
-            return self._from_grid(picture, small, worth)
+            taken = np.logical_or.reduce([arm, *seen])
+            return self._from_grid(picture, small, (around.standing | ~around.known) & ~taken)
         labels = self._regions.segment(frame, robot).labels
-        return self._from_regions(labels, picture, small, taken)
+        return self._from_regions(labels, picture, small, claimed(labels, seen))
 
     def _from_grid(self, picture: Picture, small: Surroundings, worth: Bool) -> list[Proposal]:
         """Automatic masks: of the answers to all points those that pass, the better one of two of the same thing.
@@ -81,19 +99,18 @@ class Proposer:
         kept = suppress(np.stack(logits) > 0, scores, self._double_iou)
         return [(to_frame(logits[i], picture.shape), scores[i]) for i in kept]
 
-    def _from_regions(self, labels: I32, picture: Picture, small: Surroundings, taken: Bool) -> list[Proposal]:
+    def _from_regions(self, labels: I32, picture: Picture, small: Surroundings, known: set[int]) -> list[Proposal]:
         """The best mask for each region; the region itself where no answer passes, so that nothing is overlooked."""
-        ids = [int(i) for i in np.unique(labels) if i > 0]
+        ids = [int(i) for i in np.unique(labels) if i > 0 and i not in known]
         px = inner_points(labels, ids)
-        free = [k for k, (x, y) in enumerate(px.astype(int)) if not taken[y, x]]
         found: list[Proposal] = []
-        for k, (answer, predicted) in zip(free, self._network.prompt(picture, px[free]), strict=True):
-            passed = self._passing(answer, predicted, px[k], picture, small)
+        for key, at, (answer, predicted) in zip(ids, px, self._network.prompt(picture, px), strict=True):
+            passed = self._passing(answer, predicted, at, picture, small)
             best = int(np.argmax(np.where(passed, predicted, -1)))
             if passed[best]:
                 found.append((to_frame(answer[best], picture.shape), float(predicted[best])))
             else:
-                found.append((labels == ids[k], 0.0))
+                found.append((labels == key, 0.0))
         if not found:
             return []
         masks, scores = zip(*found, strict=True)

@@ -20,6 +20,8 @@ from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"
 
+VGA_PX = 640 * 480
+
 
 @dataclass(frozen=True)
 class Sam2Config:
@@ -47,7 +49,7 @@ class Sam2Config:
 
 
 class Sam2Segmenter:
-    """SAM 2.1 masks as instances.
+    """SAM 2.1 masks: asked where things stand, checked against the depth; needs weights (docs/segmenters.md).
 
     Raises:
         ConfigError: No weights, unusable weights, or a device that is not there; the message says what to do.
@@ -60,7 +62,9 @@ class Sam2Segmenter:
         bf16 = _computes_in_bf16(config.precision, device)
         self._config = config
         self._network = Network(load(config.model, config.memory, f"{WHERE}.model"), device, bf16)
-        self._limits = Limits(config.min_score, config.min_stability, config.max_share, config.max_background)
+        self._limits = Limits(
+            config.min_score, config.min_stability, config.max_share, config.max_background, config.min_area_px / VGA_PX
+        )
         regions = GeometricSegmenter(GeometricConfig(robot_margin_m=config.robot_margin_m))
         asked = regions if config.prompts == "geometric" else None
         self._proposer = Proposer(self._network, self._limits, config.double_iou, asked, config.grid_side)
@@ -75,7 +79,7 @@ class Sam2Segmenter:
         picture = self._network.encode(frame.rgb)
         instances = self._follow if self._config.memory else self._propose
         labels = instances(frame, robot, picture, around, arm)
-        least = max(int(self._config.min_area_px * arm.size / (640 * 480)), 6)
+        least = max(int(self._limits.least * arm.size), 6)
         labels = without_crumbs(np.where(arm, np.int32(-1), labels), least)
         return Segments(labels, tuple(int(i) for i in np.unique(labels) if i > 0))
 
@@ -90,8 +94,7 @@ class Sam2Segmenter:
         self._last = frame.stamp_ns, picture.shape
         seen = self._memory.follow(picture, around)
         if self._memory.index % self._config.look_again == 0 or not seen:
-            taken = np.logical_or.reduce([arm, *seen.values()])
-            proposals = self._proposer.propose(frame, robot, picture, around, taken)
+            proposals = self._proposer.propose(frame, robot, picture, around, arm, seen.values())
             seen = self._memory.add(picture, seen, proposals)
         ids = sorted(seen)
         return paint(picture.shape, [seen[i] for i in ids], [0.0] * len(ids), ids)
