@@ -41,6 +41,7 @@ LARGE = (1280, 720)
 OBJECTS = (1, 6, 11)
 TIMES = ("new plan", "again", "telea rgb", "removed_px")
 REMOVED = 6
+# a bottle that hides the side or (the last two) the far edge of the table; a square image does not show the sides
 EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (-0.12, 0.40), (-0.12, -0.40))
 FIGURES = ("rgb", "depth_mm", "depth_p95_mm", "jump", "gradient_jump", "ms")
 
@@ -94,7 +95,8 @@ def _case(cell: Cell, kind: str, seed: int, removed: int = REMOVED) -> Case:
     gone = objects[2:]
     if kind.startswith("edge"):
         rng = np.random.default_rng(seed)
-        x, y = np.add(EDGE_SPOTS_M[seed % len(EDGE_SPOTS_M)], rng.uniform(-0.02, 0.02, 2))
+        spots = EDGE_SPOTS_M if cell.camera.width_px > cell.camera.height_px else EDGE_SPOTS_M[2:]
+        x, y = np.add(spots[seed % len(spots)], rng.uniform(-0.02, 0.02, 2))
         gone = (Bottle(str(rng.choice(sorted(COLOURS))), (float(x), float(y))),)
         objects = (*objects[:2], *gone)
     cell.lay(Laid(objects), seed)
