@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tabletop import Box, Disc, Scene, block, front_camera, look_at, plate
 
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays
 from stvla_ros.geometry.tables import Table, fit_table, inverse_depth_plane, plane_depth
 from stvla_ros.perception.inpaint import FillConfig, Filled, Filler, fill, fit_planes
@@ -424,6 +425,14 @@ def test_images_of_any_size(size: tuple[int, int]) -> None:
     remove = np.zeros((size[1], size[0]), bool)
     remove[:, size[0] // 3 : size[0] // 3 + 5] = True
     valid_outcome(frame, remove, np.zeros_like(remove))
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    frame, ids, _ = render(0.0, front_camera(128, 96))
+    _, remove, keep, table, height = arguments(frame, ids == 3, ids == 1)
+    with pytest.raises(StageError, match=r"image's \(96, 128\) pixels, got \(48, 64\)") as caught:
+        fill(frame, remove[::2, ::2], keep, table, height)
+    assert caught.value.code is OutcomeCode.INTERNAL
 
 
 def test_above_the_horizon_the_hole_is_as_deep_as_what_is_seen() -> None:

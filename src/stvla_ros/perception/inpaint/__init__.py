@@ -10,13 +10,17 @@ goes on along its own direction. Solved on square cells whose boundary values ar
 forgets the sensor's noise; a feather outside the hole takes the image over to it, so that value and gradient go on
 across the border. As every link is positive the maximum principle holds: a fill lies within the colours around it.
 
-=============  =====================================================================================
-:mod:`.hole`   what belongs to the hole: the mask, its fringe, depth lost or flying beside it
-:mod:`.shade`  the shadows that removed objects cast on the table
-:mod:`.layers` which layer is behind each hidden pixel: straight edges of the table, planes behind it
-:mod:`.grid`   cells, and the membrane over them
-:mod:`.filler` all of it for one frame, and what is kept for the next
-=============  =====================================================================================
+================  ==================================================================================
+:mod:`.filler`    all of it for one frame, and what is kept for the next
+:mod:`.hole`      what belongs to the hole: the mask, its fringe, depth lost or flying beside it
+:mod:`.shade`     the shadows that removed objects cast on the table
+:mod:`.layers`    which layer is behind each hidden pixel: straight edges of the table, planes behind it
+:mod:`.planes`    planes in inverse depth, by RANSAC
+:mod:`.surfaces`  a layer in one frame: which pixels show it, and its depth elsewhere
+:mod:`.patch`     the hidden pixels of one layer, and painting them
+:mod:`.grid`      cells, and the membrane over them
+:mod:`.masks`     masks as OpenCV takes them
+================  ==================================================================================
 """
 
 from stvla_ros.perception.inpaint.filler import FillConfig, Filled, Filler, fill

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import param
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.tables import Table
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
@@ -75,7 +76,11 @@ class Filler:
             keep: (H, W) pixels that must stay bit for bit (kept objects, the robot); they win over ``remove``.
             table: The table in this frame.
             height_m: (H, W) height of each pixel above the table, NaN where unknown.
+
+        Raises:
+            StageError: INTERNAL when masks or heights are not of the image's size.
         """
+        _check_sizes(frame, remove, keep, height_m)
         kept = as_mask(keep)
         gone = and_not(as_mask(remove), kept)
         if not cv2.countNonZero(gone):
@@ -95,11 +100,9 @@ class Filler:
 
 
 def fill(
-    frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32, config: FillConfig | int | None = None
+    frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32, config: FillConfig | None = None
 ) -> Filled:
-    """:meth:`Filler.fill` of a single frame; an integer stands for a feather of that width."""
-    if isinstance(config, int):
-        config = FillConfig(feather_px=config)
+    """:meth:`Filler.fill` of a single frame."""
     return Filler(config or FillConfig()).fill(frame, remove, keep, table, height_m)
 
 
@@ -201,6 +204,16 @@ class _Plan:
                 behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
             depth.reshape(-1)[px.full[pick]] = behind
         return Filled(rgb, depth, self._hidden & ~(kept > 0))
+
+
+def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:
+    for image in images:
+        if image.shape != frame.depth_m.shape:
+            raise StageError(
+                OutcomeCode.INTERNAL,
+                f"The fill wanted masks and heights of the image's {frame.depth_m.shape} pixels, got {image.shape}: "
+                "segment the frame that is to be filled.",
+            )
 
 
 def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: U8) -> View:
