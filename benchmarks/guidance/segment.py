@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 .venv/bin/python -m benchmarks.guidance.segment --scenes 12
 
-Rendered scenes of all tasks with 3 to 10 objects, seen by cameras that differ from scene to scene, with the sensor's
+Rendered scenes of all tasks with 3 to 13 objects, seen by cameras that differ from scene to scene, with the sensor's
 defects off and on. A true instance counts when at least 60 of its pixels (of a 640x480 image) are seen. The clock is
 CPU time. The last line is JSON.
 """
@@ -124,7 +124,7 @@ def _one_cell(setting: Setting, scenes: int) -> Iterator[tuple[str, Figures]]:
     try:
         for task, index in product(TASKS, range(scenes)):
             seed = 1000 * setting.view + 10 * index + TASKS.index(task)
-            cell.reset(task, seed, distractors=2 + index % 6)
+            cell.reset(task, seed, distractors=1 + 3 * (index % 4))
             if index % 3 == 2:
                 _reach(cell, seed)
             yield task, score(task, cell, segmenter)
