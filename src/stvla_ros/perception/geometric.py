@@ -31,6 +31,8 @@ class GeometricConfig:
         0.012, "depth difference of neighbouring pixels at which a thing ends [m]", ge=0.002, le=0.1
     )
     min_area_px: int = param(60, "smaller regions (of a 640x480 image) are dropped", ge=1, le=10000)
+    reach_m: float = param(1.3, "things are looked for this far from the base along x and y [m]", ge=0.3, le=5.0)
+    high_m: float = param(0.9, "things are looked for up to this height above the table [m]", ge=0.1, le=3.0)
     robot_margin_m: float = param(0.012, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
 
 
@@ -41,7 +43,10 @@ class GeometricSegmenter:
 
     def __init__(self, config: GeometricConfig) -> None:
         self._config = config
-        self._parts = PartsConfig(step_m=config.depth_step_m, min_area_px=config.min_area_px)
+        reach, high = config.reach_m, config.high_m
+        self._parts = PartsConfig(
+            config.depth_step_m, config.min_area_px, lower_m=(-reach, -reach, 0.0), upper_m=(reach, reach, high)
+        )
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame; a frame without any valid depth has none."""
