@@ -120,7 +120,7 @@ class _Plan:
         closed = self._hole.depth | self._fringed(kept)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
         shadow, seen = self._shadows(view, kept)
-        shadow = and_not(shadow, self._hole.depth | kept)
+        shadow = and_not(shadow, closed)  # and never the rim of what is kept
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth
