@@ -3,7 +3,7 @@
 import numpy as np
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.geometry.depths import surface_depth
+from stvla_ros.geometry.starts import start_depth
 from stvla_ros.types import RgbdFrame, TracePlan
 
 PICK_TO_PLATE = np.array(
@@ -22,7 +22,7 @@ PICK_TO_PLATE = np.array(
 
 def plan_through(points_m: np.ndarray, frame: RgbdFrame) -> TracePlan:
     px, depth = project(frame.camera, points_m)
-    start = surface_depth(frame.depth_m, px[0])
+    start = start_depth(frame, px[0])
     offset = depth - (start if np.isfinite(start) else depth[0])
     return make_plan(px_to_uv(px, frame.camera), offset)
 

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.geometry.depths import surface_depth
 from stvla_ros.geometry.paths import distance
+from stvla_ros.geometry.starts import start_depth
 from stvla_ros.types import F64, WAYPOINTS, Camera, RgbdFrame
 
 CORRIDOR_M = 0.10
@@ -78,7 +78,7 @@ def draw(route_m: F64, frame: RgbdFrame) -> tuple[F64, float, F64] | None:
     uv = px_to_uv(px, frame.camera)
     if not (np.isfinite(uv).all() and (uv[0] >= 0).all() and (uv[0] <= 1000).all()):
         return None
-    start = surface_depth(frame.depth_m, px[0])
+    start = start_depth(frame, px[0])
     if not np.isfinite(start):
         return None
     return np.clip(uv, 0, 1000), start, depth - start
