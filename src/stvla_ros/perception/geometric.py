@@ -22,6 +22,9 @@ from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, S
 WORK_PX = 640 * 480
 """Larger images are looked at in steps of two or more pixels."""
 
+NEAREST_M = 0.05
+"""No depth camera measures less; smaller values mean nothing."""
+
 
 @dataclass(frozen=True)
 class GeometricConfig:
@@ -53,7 +56,7 @@ class GeometricSegmenter:
         stride = max(round(np.sqrt(frame.depth_m.size / WORK_PX)), 1)
         camera = shrunk(frame.camera, stride)
         rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
-        depth = steady(without_specks(depth))
+        depth = steady(without_specks(np.where(depth > NEAREST_M, depth, np.float32(np.nan))))
         points = depth_cloud(camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
         labels = np.where(
