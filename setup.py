@@ -15,7 +15,7 @@ setup(
     maintainer_email="maintainers@stvla.dev",
     python_requires=">=3.11",
     install_requires=["setuptools"],
-    extras_require={"learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"]},  # pinned in requirements/
+    extras_require={"learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"]},
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
     package_data={"": ["py.typed"]},
