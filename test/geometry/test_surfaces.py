@@ -1,11 +1,11 @@
-"""Table plane, depth at a pixel, holes."""
+"""Table plane, holes, noise."""
 
 import numpy as np
 import pytest
 from tabletop import Scene, block, front_camera, with_holes
 
 from stvla_ros.geometry.cameras import cloud, project, rays
-from stvla_ros.geometry.depths import steady, surface_depth, without_specks
+from stvla_ros.geometry.depths import steady, without_specks
 from stvla_ros.geometry.parts import PartsConfig, find_regions
 from stvla_ros.geometry.tables import Table, fit_table, plane_depth
 
@@ -41,36 +41,6 @@ def test_plane_depth_is_affine_in_inverse_depth() -> None:
     assert on_table.sum() > 100_000
     inverse = 1 / depth[200:300, 200:400]
     assert np.abs(np.diff(inverse, 2, axis=1)).max() < 1e-6
-
-
-def test_surface_depth_never_mixes_two_sides_of_an_edge() -> None:
-    frame, ids = Scene([block("red", 0.5, 0.0)]).render()
-    for row, column in zip(*np.nonzero(ids == 1)):
-        if row % 3 or column % 3:
-            continue
-        depth = surface_depth(frame.depth_m, [column, row])
-        assert abs(depth - frame.depth_m[row, column]) < 0.016  # half a window along a slanted face
-
-
-def test_surface_depth_just_behind_the_upper_edge_is_the_table_behind() -> None:
-    frame, ids = Scene([block("red", 0.5, 0.0)]).render()
-    rows, columns = np.nonzero(ids == 1)
-    top = rows.min()
-    column = int(np.median(columns[rows == top]))
-    on, behind = (surface_depth(frame.depth_m, [column, top + offset]) for offset in (1, -2))
-    assert behind - on > 0.03
-
-
-@pytest.mark.parametrize("bad", [np.nan, 0.0, np.inf, -np.inf])
-def test_surface_depth_without_valid_pixels(bad: float) -> None:
-    assert np.isnan(surface_depth(np.full((48, 64), bad, np.float32), [20, 20]))
-
-
-def test_surface_depth_outside_the_image_or_not_finite() -> None:
-    depth = np.ones((48, 64), np.float32)
-    assert np.isnan(surface_depth(depth, [500.0, 20.0]))
-    assert np.isnan(surface_depth(depth, [np.nan, 20.0]))
-    assert surface_depth(depth, [-0.5, 47.5]) == 1.0
 
 
 def test_specks_close_and_holes_stay() -> None:
