@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 
 from benchmarks.guidance.decisions import Figures, visible_plan
-from benchmarks.guidance.pictures import KEPT, REMOVED, drawn_plan
+from benchmarks.guidance.pictures import drawn_plan
 from benchmarks.guidance.scenes import View, make_cell, views
 from benchmarks.guidance.scores import Verdict
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.record.guidance_view import KEPT, REMOVED
 from stvla_ros.types import I32, U8
 
 COUNT = 24

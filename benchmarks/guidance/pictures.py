@@ -10,17 +10,17 @@ import numpy as np
 from benchmarks.guidance.decisions import visible_plan
 from benchmarks.guidance.given import sort_instances
 from benchmarks.guidance.scenes import Setup, View, make_cell, views
-from stvla_ros.geometry.cameras import cloud, project, uv_to_px
+from stvla_ros.geometry.cameras import cloud, uv_to_px
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.tube import Relevance
+from stvla_ros.record.guidance_view import KEPT, REMOVED, TUBE, coloured_depth, tube_pixels
 from stvla_ros.sim.camera import CameraConfig
 from stvla_ros.sim.cell import Cell
-from stvla_ros.types import F32, U8, Camera, RgbdFrame, Segments, Trace3d, TracePlan
+from stvla_ros.types import U8, RgbdFrame, Segments, Trace3d, TracePlan
 
 COLUMNS = ("path as drawn", "tube; kept green, removed red", "guided colour", "guided depth", "truth without them")
 TILE_PX = (256, 192)
-KEPT, REMOVED, TUBE = (60, 200, 80), (230, 50, 40), (60, 120, 250)
 SCENES: dict[str, tuple[Setup, bool]] = {
     "pick_and_place": (Setup(2, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), False),
     "noise": (Setup(5, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), True),
@@ -97,27 +97,11 @@ def drawn_tube(frame: RgbdFrame, trace: Trace3d, segments: Segments, found: Rele
     for ids, colour in ((found.kept, KEPT), (found.removed, REMOVED)):
         mask = np.isin(segments.labels, ids)
         out[mask] = 0.35 * out[mask] + 0.65 * np.array(colour, np.float32)
-    image, tube = out.astype(np.uint8), np.zeros(segments.labels.shape, np.uint8)
-    for (x, y), r in zip(*_balls(frame.camera, trace, radius_m), strict=True):
-        cv2.circle(tube, (round(x), round(y)), round(r), 1, -1)
-    image[tube > 0] = (0.75 * image[tube > 0] + 0.25 * np.array(TUBE)).astype(np.uint8)
-    outline, _ = cv2.findContours(tube, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    image, tube = out.astype(np.uint8), tube_pixels(frame.camera, trace, radius_m)
+    image[tube] = (0.75 * image[tube] + 0.25 * np.array(TUBE)).astype(np.uint8)
+    outline, _ = cv2.findContours(tube.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(image, outline, -1, TUBE, max(frame.camera.width_px // 320, 1), cv2.LINE_AA)
     return image
-
-
-def _balls(camera: Camera, trace: Trace3d, radius_m: float) -> tuple[list[list[float]], list[float]]:
-    """Centres and radii on the image of balls along the path."""
-    px, depth = project(camera, trace.xyz_m)
-    return px.tolist(), (radius_m * camera.K[0, 0] / depth).tolist()
-
-
-def coloured_depth(depth_m: F32, near_m: float, far_m: float) -> U8:
-    """Near is bright, far is dark, unknown is black."""
-    shade = np.clip((far_m - np.nan_to_num(depth_m, nan=far_m)) / (far_m - near_m), 0, 1)
-    image = cv2.applyColorMap((255 * shade).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
-    image[~np.isfinite(depth_m)] = 0
-    return np.asarray(image, dtype=np.uint8)
 
 
 def _tile(image: U8, name: str) -> U8:

@@ -7,21 +7,26 @@ import pytest
 from drawn_plans import PICK_TO_PLATE, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Scene, block, front_camera, plate
+from tabletop import Box, Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
 from stvla_ros.geometry.paths import distance, resample
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.geometry.starts import start_depth
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
-from stvla_ros.types import RgbdFrame, TracePlan
+from stvla_ros.types import RgbdFrame, RobotState, Segments, TracePlan
 
 ANYWHERE = LiftConfig(x_min_m=-20.0, x_max_m=20.0, y_max_m=20.0, z_max_m=20.0)
 THINGS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]
 WALL = Box((0.5, 0.0, 0.17), (0.06, 0.5, 0.34), 0.0, (0.6, 0.6, 0.62))
 FRAME, _ = Scene(list(THINGS)).render(front_camera(320, 240), noise_m=0.001)
 WALLED, _ = Scene([WALL, block("red", 0.7, -0.3)]).render(front_camera(320, 240), noise_m=0.001)
+CROWD, CROWD_IDS = Scene([*THINGS, block("blue", 0.65, 0.0), block("green", 0.4, 0.28)]).render(
+    front_camera(320, 240), noise_m=0.001
+)
+ANYWHERE_MASKED = GuideConfig(mode="mask_only", lift=ANYWHERE)
 EXAMPLES = settings(deadline=None, max_examples=15)
 YAW, SHIFT = st.floats(-np.pi, np.pi), st.floats(-0.5, 0.5)
 
@@ -57,6 +62,26 @@ def test_a_motion_in_the_plane_of_the_table_moves_the_path_along(yaw: float, x: 
     np.testing.assert_allclose(there.xyz_m, at(G, here.xyz_m), atol=2e-6)
     np.testing.assert_array_equal(there.source, here.source)
     assert len(there.notes) == len(here.notes) == (kind != "plain")
+
+
+class TrueMasks:
+    """A segmenter that knows what the ray caster drew."""
+
+    def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
+        return Segments(CROWD_IDS, tuple(range(1, int(CROWD_IDS.max()) + 1)))
+
+
+@settings(deadline=None, max_examples=8)
+@given(YAW, SHIFT, SHIFT)
+def test_the_guide_decides_and_fills_alike_wherever_the_scene_stands(yaw: float, x: float, y: float) -> None:
+    G = pose(rotation_z(yaw), (x, y, 0.0))
+    here, there = (
+        guide.guide(guide.lift(drawn(PICK_TO_PLATE, CROWD), frame), frame, home_robot())
+        for guide, frame in ((SpatialGuide(TrueMasks(), ANYWHERE_MASKED), f) for f in (CROWD, moved(CROWD, G)))
+    )
+    assert (there.kept_ids, there.removed_ids) == (here.kept_ids, here.removed_ids) == ((1, 2), (3, 4))
+    assert np.abs(there.frame.rgb.astype(int) - here.frame.rgb).max() <= 1
+    np.testing.assert_allclose(there.frame.depth_m, here.frame.depth_m, atol=2e-5)
 
 
 def rotation(q: tuple[float, float, float, float]) -> np.ndarray:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.cameras import project
-from stvla_ros.types import F32, F64, U8, Camera, Guidance, Instance, RgbdFrame
+from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Instance, RgbdFrame, Trace3d
 
 VIEWS = ("camera", "tube; kept green, removed red", "guided colour", "guided depth")
 KEPT, REMOVED, TUBE = (60, 200, 80), (230, 50, 40), (60, 120, 250)
@@ -36,20 +36,19 @@ def decided(frame: RgbdFrame, guidance: Guidance) -> U8:
     image = frame.rgb.copy()
     changed = (guidance.frame.depth_m != frame.depth_m) & ~(np.isnan(guidance.frame.depth_m) & np.isnan(frame.depth_m))
     _tint(image, changed, REMOVED, 0.5)
-    _tint(image, tube_pixels(frame.camera, guidance), TUBE, 0.25)
+    _tint(image, tube_pixels(frame.camera, guidance.trace, guidance.tube_radius_m), TUBE, 0.25)
     for instance in guidance.instances:
         _draw_box(image, frame.camera, instance, KEPT if instance.id in guidance.kept_ids else REMOVED)
     return image
 
 
-def tube_pixels(camera: Camera, guidance: Guidance) -> np.ndarray:
-    """(H, W) bool: the image of the tube's balls."""
-    px, depth = project(camera, guidance.trace.xyz_m[guidance.trace.source != 0])
+def tube_pixels(camera: Camera, trace: Trace3d, radius_m: float) -> Bool:
+    """(H, W) the image of the tube's balls."""
+    px, depth = project(camera, trace.xyz_m[trace.source != 0])
     out = np.zeros((camera.height_px, camera.width_px), np.uint8)
     for (x, y), z in zip(px.tolist(), depth.tolist(), strict=True):
         if z > 0.05 and max(abs(x), abs(y)) < 1e4:
-            radius = guidance.tube_radius_m * camera.K[0, 0] / z
-            cv2.circle(out, (round(x), round(y)), round(radius), 1, -1)
+            cv2.circle(out, (round(x), round(y)), round(radius_m * camera.K[0, 0] / z), 1, -1)
     return out.astype(bool)
 
 
@@ -61,7 +60,7 @@ def coloured_depth(depth_m: F32, near_m: float, far_m: float) -> U8:
     return np.asarray(image, dtype=np.uint8)
 
 
-def _tint(image: U8, where: np.ndarray, colour: tuple[int, int, int], share: float) -> None:
+def _tint(image: U8, where: Bool, colour: tuple[int, int, int], share: float) -> None:
     image[where] = ((1 - share) * image[where] + share * np.array(colour)).astype(np.uint8)
 
 
