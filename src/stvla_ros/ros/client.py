@@ -78,7 +78,7 @@ def run_goal(
     instruction: str,
     on_feedback: Callable[[Progress], None] = lambda _: None,
     cancel: CancelToken | None = None,
-    connect_s: float = 5.0,
+    connect_s: float = 20.0,
 ) -> GoalResult:
     """Give the running stack an instruction and wait for the outcome.
 
