@@ -104,9 +104,25 @@ def test_what_the_path_was_drawn_for_is_missed(where: str) -> None:
     follow(RED, *PLATE, BLUE)
     moved = [replace(RED, centre_m=(0.5, 0.16, 0.02))] if where == "start" else [RED]
     moved += plate(0.45, -0.08) if where == "end" else PLATE
-    with pytest.raises(StageError, match=f"What stood at the path's {where}") as caught:
+    with pytest.raises(StageError, match=f"What stands at the path's {where}") as caught:
         follow(*moved, BLUE)
     assert caught.value.code is OutcomeCode.SCENE_CHANGED
+
+
+@pytest.mark.parametrize("where", ["start", "end", "neither"])
+def test_a_move_between_drawing_and_the_first_frame_is_noticed(where: str) -> None:
+    """A planner that thinks for seconds draws on an old image."""
+    moved = replace(RED, centre_m=(0.5, 0.15, 0.02)) if where == "start" else RED
+    goal = plate(0.45, -0.13) if where == "end" else PLATE
+    follow = Follow()
+    follow.follower = PathFollower(TRACE, TubeConfig(), Scene([RED, *PLATE, BLUE]).render(CAMERA, 0.0015, 99)[0])
+    if where == "neither":
+        assert follow(RED, *PLATE, replace(BLUE, centre_m=(0.7, 0.2, 0.02)))[1] == ()
+        return
+    for _ in range(2):
+        with pytest.raises(StageError, match=f"What stands at the path's {where}") as caught:
+            follow(moved, *goal, BLUE)
+        assert caught.value.code is OutcomeCode.SCENE_CHANGED
 
 
 def test_other_things_may_move_and_noise_is_no_move() -> None:

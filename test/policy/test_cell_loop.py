@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.interfaces import Planner
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.motion.roboplan import RoboplanPlanner
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
@@ -15,15 +16,15 @@ from stvla_ros.policy.scripted import ScriptedConfig, ScriptedPolicy
 from stvla_ros.robot.sim import SimCamera, SimRobot
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.sensor import SensorConfig
+from stvla_ros.types import PlanRequest, TracePlan
 
 
-def run(cell: Cell, words: str, k: int, mode: str = "full") -> TaskResult:
+def run(cell: Cell, words: str, k: int, mode: str = "full", planner: Planner | None = None) -> TaskResult:
     robot, camera = SimRobot(cell), SimCamera(cell)
     executor = PlannedExecutor(robot, RoboplanPlanner(RoboplanPlanner.Config()), ExecutorConfig())
     guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode=mode))
-    stages = LocalStages(
-        camera, robot, ColourPlanner(ColourConfig()), guide, ScriptedPolicy(ScriptedConfig()), executor
-    )
+    planner = planner or ColourPlanner(ColourConfig())
+    stages = LocalStages(camera, robot, planner, guide, ScriptedPolicy(ScriptedConfig()), executor)
     return run_task(stages, words, LoopConfig(keyposes_per_plan=k), CancelToken(), background=False)
 
 
@@ -50,6 +51,32 @@ def test_the_task_is_done_and_said_to_be_done(cell: Cell, task: str, seed: int, 
     result = run(cell, words, k, mode)
     score = cell.score()
     assert (result.outcome.code, score.success) == (OutcomeCode.OK, True), (result.outcome, score)
+
+
+class Restless(ColourPlanner):
+    """Somebody shifts the block while the first plan is being made."""
+
+    def __init__(self, cell: Cell, block: str, shift_m: tuple[float, float]) -> None:
+        super().__init__(ColourConfig())
+        self._cell, self._block, self._shift = cell, block, shift_m
+        self.plans = 0
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        plan = super().plan(request)
+        self.plans += 1
+        if self.plans == 1:
+            T = self._cell.truth().T_base_object[self._block].copy()
+            T[:2, 3] += self._shift
+            self._cell.put(request.robot.q_rad, request.robot.gripper_m, {self._block: T})
+        return plan
+
+
+def test_a_block_that_is_shifted_after_the_plan_is_still_put_away(cell: Cell) -> None:
+    words = cell.reset("pick_place", 0, 0)
+    planner = Restless(cell, f"{words.split()[2]}_block", (0.05, 0.0))
+    result = run(cell, words, 25, planner=planner)
+    assert (result.outcome.code, cell.score().success) == (OutcomeCode.OK, True), result.outcome
+    assert planner.plans >= 3, "drawn, drawn again because the block had moved, and looked at the end"
 
 
 def test_with_an_imperfect_camera() -> None:

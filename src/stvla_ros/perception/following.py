@@ -34,15 +34,18 @@ class PathFollower:
     Args:
         trace: The lifted path.
         config: Settings of the tube.
+        drawn_on: The image that the path was drawn on, where it is at hand: what moved since is then noticed too.
     """
 
-    def __init__(self, trace: Trace3d, config: TubeConfig) -> None:
+    def __init__(self, trace: Trace3d, config: TubeConfig, drawn_on: RgbdFrame | None = None) -> None:
         self.trace = trace
+        self._drawn_on = drawn_on
         self._config = config
         self._points = trace.xyz_m[trace.source != 0].astype(np.float64)
         self._lengths = arc_length(self._points)
         self._decided: dict[int, tuple[bool, Instance]] = {}
         self._ends: dict[str, F64] | None = None
+        self._came: set[str] = set()  # ends at which something stands that was not there when the path was drawn
         self._first_camera: Camera | None = None
         self._started = False
         self.progress_m = 0.0
@@ -113,20 +116,27 @@ class PathFollower:
             Notes for the operator.
 
         Raises:
-            StageError: SCENE_CHANGED when the thing at the path's start (until the tool is there) or at its end is gone.
+            StageError: SCENE_CHANGED when the thing at the path's start (until the tool is there) or at its end has moved.
         """
+        tolerance_m = max(0.006, 4 * noise_m)
         if self._ends is None:
             self._ends = self._anchors(segments, relevance, points_m)
             self._first_camera = frame.camera
+            self._came = {e for e, points in self._ends.items() if self._new(points, tolerance_m)}
         for end, anchors in self._ends.items():
-            if not (end == "start" and self._started) and gone(anchors, frame, max(0.006, 4 * noise_m)) > GONE_SHARE:
+            watched = end == "end" or not self._started
+            if watched and (end in self._came or gone(anchors, frame, tolerance_m) > GONE_SHARE):
                 x, y, z = np.median(anchors, axis=0)
                 raise StageError(
                     OutcomeCode.SCENE_CHANGED,
-                    f"What stood at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved away since the path was drawn: "
+                    f"What stands at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved since the path was drawn: "
                     "plan again on a fresh image.",
                 )
         return self._camera_note(frame.camera)
+
+    def _new(self, anchors_m: F64, tolerance_m: float) -> bool:
+        """The path was drawn on an image in which these points were not there yet."""
+        return self._drawn_on is not None and gone(anchors_m, self._drawn_on, tolerance_m) > GONE_SHARE
 
     def _anchors(self, segments: Segments, relevance: Relevance, points_m: F32) -> dict[str, F64]:
         """Points of the kept things nearest to both ends of the path; of one thing only once."""

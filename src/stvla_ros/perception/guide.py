@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -58,10 +59,14 @@ class SpatialGuide:
         self._tracker = InstanceTracker(self._config.tracker)
         self._filler = Filler(self._config.fill)
         self._followed: OrderedDict[str, PathFollower] = OrderedDict()
+        self._drawn_on: OrderedDict[str, RgbdFrame] = OrderedDict()  # by plan, until its first frame is guided
 
     def lift(self, plan: TracePlan, frame: RgbdFrame) -> Trace3d:
         """See :func:`stvla_ros.perception.lift.lift`. Raises LIFT_NO_DEPTH, LIFT_IMPLAUSIBLE."""
-        return lift(plan, frame, self._config.lift)
+        trace = lift(plan, frame, self._config.lift)
+        self._drawn_on[plan.plan_id] = frame
+        _keep_newest(self._drawn_on)
+        return trace
 
     def guide(self, trace: Trace3d, frame: RgbdFrame, robot: RobotState) -> Guidance:
         """Mask and fill one frame.
@@ -94,10 +99,9 @@ class SpatialGuide:
     def _follower(self, trace: Trace3d) -> PathFollower:
         known = self._followed.get(trace.plan_id)
         if known is None or known.trace is not trace:
-            known = PathFollower(trace, self._config)
+            known = PathFollower(trace, self._config, self._drawn_on.pop(trace.plan_id, None))
             self._followed[trace.plan_id] = known
-            while len(self._followed) > _FOLLOWED:
-                self._followed.popitem(last=False)
+            _keep_newest(self._followed)
         return known
 
     def _cleaned(
@@ -153,6 +157,11 @@ class SpatialGuide:
             f"Nothing lies within {self._config.tube_radius_m * 100:.0f} cm of the path from ({x:.2f}, {y:.2f}, {z:.2f}) m; "
             f"{len(segments.ids)} instances lie elsewhere: plan again on a fresh image."
         )
+
+
+def _keep_newest(plans: OrderedDict[str, Any]) -> None:
+    while len(plans) > _FOLLOWED:
+        plans.popitem(last=False)
 
 
 def _table(segments: Segments, points_m: F32) -> Table:
