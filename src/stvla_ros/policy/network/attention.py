@@ -1,0 +1,166 @@
+"""Attention with rotary positions, and the post-norm layers and stacks made of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvla_ros.policy.network.rotary import Rotary, rotate
+
+
+class AdaLN(nn.Module):
+    """Scale and shift of tokens by a condition; the identity before training (DiT, arXiv 2212.09748)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.modulation = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
+        nn.init.zeros_(self.modulation[1].weight)
+        nn.init.zeros_(self.modulation[1].bias)
+
+    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
+        """``tokens`` (B, N, width) under ``condition`` (B, width)."""
+        scale, shift = self.modulation(condition).unsqueeze(1).chunk(2, -1)
+        return tokens * (1 + scale) + shift
+
+
+class Attention(nn.Module):
+    """Multi-head attention; queries and keys are rotated before they are split into heads.
+
+    Rotation comes first because a head may have an odd number of channels, so that a pair lies in two heads.
+    """
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, queries: Tensor, memory: Tensor, at: Rotary | None, memory_at: Rotary | None) -> Tensor:
+        """Attend from ``queries`` (m B, N, width) to ``memory`` (B, M, width), without a mask.
+
+        With m > 1, m consecutive rows of ``queries`` share one row of ``memory``, which is projected only once.
+        """
+        width = queries.shape[-1]
+        if queries is memory:
+            query, key, value = functional.linear(queries, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        else:
+            query = functional.linear(queries, self.in_proj_weight[:width], self.in_proj_bias[:width])
+            key, value = functional.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, -1)
+        if at is not None and memory_at is not None:
+            query, key = rotate(query, at), rotate(key, memory_at)
+        query = query.reshape(len(memory), -1, width)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
+        return self.out_proj(attended.transpose(1, 2).reshape(queries.shape))
+
+
+class AttentionLayer(nn.Module):
+    """Attention, then the residual and a layer norm. The residual is not modulated."""
+
+    def __init__(self, width: int, heads: int, dropout: float, conditioned: bool, modulate_memory: bool) -> None:
+        super().__init__()
+        self.modulate_memory = modulate_memory
+        self.adaln = AdaLN(width) if conditioned else None
+        self.attention = Attention(width, heads, dropout)
+        self.dropout = nn.Dropout(dropout)
+        self.norm_q = nn.LayerNorm(width)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        memory: Tensor | None,
+        at: Rotary | None = None,
+        memory_at: Rotary | None = None,
+        condition: Tensor | None = None,
+        query_offset: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens after attention to ``memory``, or to themselves where it is None; see :class:`AttentionStack`."""
+        queries = tokens if query_offset is None else tokens + query_offset
+        if self.adaln is not None:
+            queries = self.adaln(queries, condition)
+        if memory is None:
+            memory, memory_at = (queries if self.modulate_memory else tokens), at
+        return self.norm_q(tokens + self.dropout(self.attention(queries, memory, at, memory_at)))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers, the residual and a layer norm. The residual is the modulated input."""
+
+    def __init__(self, width: int, hidden: int, dropout: float, conditioned: bool) -> None:
+        super().__init__()
+        layers = (nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, width))
+        self.ffn = nn.Sequential(*layers, nn.Dropout(dropout))
+        self.norm = nn.LayerNorm(width)
+        for layer in (self.ffn[0], self.ffn[3]):
+            nn.init.xavier_uniform_(layer.weight)
+        self.adaln = AdaLN(width) if conditioned else None
+
+    def forward(self, tokens: Tensor, condition: Tensor | None = None) -> Tensor:
+        if self.adaln is not None:
+            tokens = self.adaln(tokens, condition)
+        return self.norm(tokens + self.ffn(tokens))
+
+
+class AttentionStack(nn.Module):
+    """Layers of attention, each with a feed-forward layer behind it."""
+
+    def __init__(
+        self,
+        layers: int,
+        width: int,
+        heads: int,
+        *,
+        hidden: int,
+        dropout: float,
+        conditioned: bool = False,
+        modulate_memory: bool = False,
+        feed_forward: bool = True,
+    ) -> None:
+        """Make the layers.
+
+        Args:
+            layers: Number of layers.
+            width: Channels of tokens, conditions and memory.
+            heads: Attention heads.
+            hidden: Channels inside the feed-forward layers.
+            dropout: Of attention weights and of what is added to the residual.
+            conditioned: Whether tokens are modulated by a condition.
+            modulate_memory: In self-attention, whether keys and values are modulated too.
+            feed_forward: Whether there are feed-forward layers.
+        """
+        super().__init__()
+        kinds = (conditioned, modulate_memory)
+        self.attn_layers = nn.ModuleList(AttentionLayer(width, heads, dropout, *kinds) for _ in range(layers))
+        count = layers if feed_forward else 0
+        self.ffw_layers = nn.ModuleList(FeedForward(width, hidden, dropout, conditioned) for _ in range(count))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        memory: Tensor | None,
+        at: Rotary | None = None,
+        memory_at: Rotary | None = None,
+        condition: Tensor | None = None,
+        query_offset: Tensor | None = None,
+    ) -> Tensor:
+        """Tokens (m B, N, width) after all layers.
+
+        Args:
+            tokens: (m B, N, width).
+            memory: What is attended to (B, M, width); None for self-attention.
+            at: Rotary positions of the tokens.
+            memory_at: Rotary positions of the memory; unused in self-attention.
+            condition: (m B, width), for a stack made with ``conditioned``.
+            query_offset: Added to the queries only, (1 or m B, N, width).
+        """
+        for index, layer in enumerate(self.attn_layers):
+            tokens = layer(tokens, memory, at, memory_at, condition, query_offset)
+            if len(self.ffw_layers) > 0:
+                tokens = self.ffw_layers[index](tokens, condition)
+        return tokens

@@ -1,0 +1,113 @@
+"""Images, cloud, instruction and history to tokens; runs once per observation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvla_ros.policy.network.attention import AttentionStack
+from stvla_ros.policy.network.clip_resnet import ClipResnet
+from stvla_ros.policy.network.config import NetworkConfig
+from stvla_ros.policy.network.nano_visual import NanoVisual
+from stvla_ros.policy.network.pyramid import FeaturePyramid
+from stvla_ros.policy.network.rotary import Rotary, rotary_table, take
+from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words
+from stvla_ros.policy.network.values import SceneContext
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+"""Mean of red, green and blue that CLIP was trained with (its model card)."""
+
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+"""Their standard deviations."""
+
+
+class Normalize(nn.Module):
+    """RGB 0..1 to zero mean and unit deviation over CLIP's training images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(CLIP_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(CLIP_STD).view(1, 3, 1, 1))
+
+    def forward(self, rgb: Tensor) -> Tensor:
+        return (rgb - self.mean) / self.std
+
+
+class SceneEncoder(nn.Module):
+    """Tokens of a scene: what is seen and where, what is wanted, and where the grippers were."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.text_encoder = _text_encoder(config)
+        channels = CLIP_CHANNELS if self.text_encoder is None else self.text_encoder.channels
+        self.instruction_encoder = nn.Linear(channels, width)
+        self.normalize = Normalize()
+        self.feature_pyramid: FeaturePyramid | None = None
+        if config.visual == "clip_rn50":
+            self.backbone: nn.Module = ClipResnet(config.backbone_batch_statistics)
+            self.feature_pyramid = FeaturePyramid(ClipResnet.CHANNELS, width)
+        else:
+            self.backbone = NanoVisual(width, config.visual_stride)
+        self.vl_attention = AttentionStack(
+            config.vision_text_layers, width, config.heads, hidden=4 * width, dropout=config.dropout
+        )
+        self.curr_gripper_embed = nn.Embedding(config.history * config.hands, width)
+        self.gripper_context_head = AttentionStack(
+            config.history_layers, width, config.heads, hidden=width, dropout=config.rotary_dropout
+        )
+
+    def forward(self, rgb: Tensor, xyz: Tensor, text: Tensor, history_xyz: Tensor) -> SceneContext:
+        """Tokens of B scenes.
+
+        Args:
+            rgb: (B, cameras, 3, H, W), 0..1.
+            xyz: (B, cameras, 3, H, W), in the coordinates of the rotary encoding, like ``history_xyz``.
+            text: (B, n) ids or (B, n, 512) features.
+            history_xyz: (B, history * hands, 3), oldest first, hands within.
+        """
+        words = self.instruction_encoder(text if self.text_encoder is None else self.text_encoder(text))
+        image = self.vl_attention(self._image_tokens(rgb), words)
+        image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
+        at = rotary_table(image_xyz, self.config.width)
+        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        return SceneContext(
+            image=image,
+            image_xyz=image_xyz,
+            image_rotary=at,
+            sampled=take(image, kept),
+            sampled_xyz=take(image_xyz, kept),
+            sampled_rotary=at.take(kept),
+            text=words,
+            history=self._history(history_xyz, image, at),
+        )
+
+    def _image_tokens(self, rgb: Tensor) -> Tensor:
+        maps = self.backbone(self.normalize(rgb.flatten(0, 1)))
+        return _tokens(maps if self.feature_pyramid is None else self.feature_pyramid(maps), len(rgb))
+
+    def _history(self, xyz: Tensor, image: Tensor, image_at: Rotary) -> Tensor:
+        queries = self.curr_gripper_embed.weight.expand(len(xyz), -1, -1)
+        return self.gripper_context_head(queries, image, rotary_table(xyz, self.config.width), image_at)
+
+
+def _text_encoder(config: NetworkConfig) -> ClipText | Words | None:
+    if config.text == "clip":
+        return ClipText()
+    if config.text == "words":
+        return Words(config.vocabulary, config.width, config.heads, config.dropout)
+    return None
+
+
+def _shrunk(xyz: Tensor, stride: int) -> Tensor:
+    """One position per token: bilinear sampling amounts to the mean of the middle 2 x 2 pixels of its square."""
+    height, width = xyz.shape[-2:]
+    return functional.interpolate(xyz, (height // stride, width // stride), mode="bilinear", align_corners=False)
+
+
+def _tokens(maps: Tensor, batch: int) -> Tensor:
+    """(B * cameras, C, h, w) to (B, cameras * h * w, C)."""
+    return maps.unflatten(0, (batch, -1)).permute(0, 1, 3, 4, 2).flatten(1, 3)

@@ -1,0 +1,49 @@
+"""Instruction encoders; all give features (B, n, channels) for token ids (B, n)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+CLIP_CHANNELS = 512
+"""Channels of CLIP's text features."""
+
+LONGEST_INSTRUCTION = 77
+"""Tokens that an instruction may have, as in CLIP."""
+
+
+class ClipText(nn.Module):
+    """The text tower of CLIP ViT-B/32 (arXiv 2103.00020), frozen and, until a checkpoint is loaded, random.
+
+    Padding is attended to like any token, as in the published networks: pad no more than training did.
+    """
+
+    channels = CLIP_CHANNELS
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import CLIPTextConfig, CLIPTextModel  # slow to import, and not needed for other encoders
+
+        self.model = CLIPTextModel(CLIPTextConfig())
+        self.requires_grad_(False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.model(ids).last_hidden_state
+
+
+class Words(nn.Module):
+    """Word and position embeddings and one transformer layer, trained with the rest of the network.
+
+    Padding is a word like any other: give it an id of its own and pad all instructions to the same length.
+    """
+
+    def __init__(self, vocabulary: int, channels: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.word = nn.Embedding(vocabulary, channels)
+        self.position = nn.Embedding(LONGEST_INSTRUCTION, channels)
+        self.layer = nn.TransformerEncoderLayer(channels, heads, 2 * channels, dropout, batch_first=True)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        places = torch.arange(ids.shape[1], device=ids.device)
+        return self.layer(self.word(ids) + self.position(places))
