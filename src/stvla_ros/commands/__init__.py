@@ -14,6 +14,7 @@ COMMANDS = {
     "stop": "stop the arm now, and refuse motion until `stvla stop --release`",
     "demo": "start everything in simulation, carry out one task, judge it, leave a film",
     "evaluate": "run many seeded episodes in simulation and print success rates",
+    "collect": "collect successful episodes in simulation, for training",
     "guide": "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
     "backends": "list the backends that can be chosen",
     "doctor": "check this machine's set-up and say what is missing",

@@ -1,0 +1,97 @@
+"""``stvla collect``: successful episodes in simulation, for training."""
+
+from __future__ import annotations
+
+import os
+from argparse import Namespace
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from stvla_ros import registry
+from stvla_ros.commands.arguments import MAX_SEED, Parser, check_tasks, whole
+from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
+from stvla_ros.data.collect import Collection
+from stvla_ros.data.collect_bench import CollectBenchSetup
+from stvla_ros.data.splits import SPLITS
+from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.stack import plain, read_settings
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to collect; default: all")
+    parser.add_argument("--episodes", type=whole(1, 100_000), default=100, metavar="N", help="per task; default 100")
+    parser.add_argument("--split", choices=tuple(SPLITS), default="train", help="scenes by colours and seeds")
+    parser.add_argument("--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="begin so far into the split")
+    parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
+    parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
+    )
+    for kind in registry.BACKENDS:
+        names = registry.names(kind)
+        parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+
+
+def run(arguments: Namespace) -> int:
+    settings = read_settings(arguments.params, {kind: getattr(arguments, kind) for kind in registry.BACKENDS})
+    settings = settings.with_noise() if arguments.noise else settings
+    tasks = check_tasks(arguments.tasks)
+    collection = Collection(
+        arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, plain(settings)
+    )
+    setup = CollectBenchSetup(settings, collection.episodes_folder)
+    console = Console()
+    try:
+        content = _run(collection, setup, arguments.jobs or os.cpu_count() or 1, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command goes on from here.")
+        return INTERRUPTED
+    console.print(_table(content, f"{arguments.output}: split {arguments.split}"))
+    enough = all(task["episodes"] == arguments.episodes for task in content["tasks"].values())
+    return 0 if enough else NOT_CONFIRMED
+
+
+def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: Console) -> dict[str, Any]:
+    """All episodes that are missing, under a progress bar; rejected ones are told as they come."""
+    counts = Counter(record.success for record in collection.prepare())
+    with _bar(console) as bar:
+        total = collection.episodes * len(collection.tasks)
+        line = bar.add_task("", total=total, completed=counts[True], bad=counts[False])
+
+        def tell(record: EpisodeRecord) -> None:
+            counts[record.success] += 1
+            bar.update(line, completed=counts[True], bad=counts[False])
+            if not record.success:
+                what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
+                bar.console.print(what, soft_wrap=True, markup=False)
+
+        return collection.run(setup, jobs, tell)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("collected, [red]{task.fields[bad]} rejected[/]"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )
+
+
+def _table(content: dict[str, Any], title: str) -> Table:
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    for name in ("task", "episodes", "rejected", "steps", "colours", "seeds"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task, of in content["tasks"].items():
+        seeds = f"{of['seeds'][0]}–{of['seeds'][-1]}" if of["seeds"] else "–"
+        counts = (of["episodes"], len(of["rejected"]), of["steps"], len(of["colours"]))
+        table.add_row(task, *map(str, counts), seeds)
+    return table

@@ -1,0 +1,153 @@
+"""A dataset: successful episodes of a split's scenes. Can be taken up again.
+
+::
+
+    settings.json            all that changes an episode; a folder never mixes two of them
+    episodes/<task>-<seed>/  see episode.py
+    records/<task>-<seed>.json   how each episode went, those that were rejected too
+    dataset.json             counts, seeds, colours, reasons of rejection, versions
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from stvla_ros.config import ConfigError
+from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
+from stvla_ros.evaluate.episode import Episode as Scene
+from stvla_ros.evaluate.episode import EpisodeRecord, read_record
+from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.record.summary import versions
+
+FORMAT = "stvla-dataset-1"
+
+TRIES = 4
+"""Collecting ends when this many scenes per wanted episode were tried."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What to collect and where it is kept.
+
+    Attributes:
+        folder: Output; made if missing.
+        tasks: Task names.
+        episodes: Successful episodes wanted per task.
+        split: One of :data:`stvla_ros.data.splits.SPLITS`.
+        first: How far into the split's range of seeds to begin.
+        settings: Everything that changes an episode.
+    """
+
+    folder: Path
+    tasks: tuple[str, ...]
+    episodes: int
+    split: str
+    first: int
+    settings: Mapping[str, Any]
+
+    @property
+    def episodes_folder(self) -> Path:
+        return self.folder / "episodes"
+
+    @property
+    def records_folder(self) -> Path:
+        return self.folder / "records"
+
+    def prepare(self) -> list[EpisodeRecord]:
+        """Make or check the folder.
+
+        Returns:
+            The records of the scenes that were tried before, as far as this collection asks for them.
+
+        Raises:
+            ConfigError: The folder holds episodes of other settings, or a damaged record.
+        """
+        for folder in (self.episodes_folder, self.records_folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        wanted, path = json.loads(json.dumps({**self.settings, "split": self.split})), self.folder / "settings.json"
+        found = _read_json(path) if path.exists() else wanted
+        if found != wanted:
+            differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            raise ConfigError(
+                f"{self.folder}: holds episodes collected with other settings ({', '.join(differing)}): "
+                "choose another --output or delete it."
+            )
+        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        return list(chain.from_iterable(self._tried(task) for task in self.tasks))
+
+    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
+        """Collect what is missing; every episode and record is on disk before ``tell`` sees it.
+
+        Returns:
+            The content of ``dataset.json``.
+
+        Raises:
+            ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.
+        """
+        records = self.prepare()
+        while scenes := [scene for task in self.tasks for scene in self._missing(task, records)]:
+            for record in run_episodes(setup, scenes, jobs):
+                record.write(self.records_folder)
+                records.append(record)
+                tell(record)
+        content = self._summary(records)
+        (self.folder / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        return content
+
+    def _scenes(self, task: str) -> Iterator[Scene]:
+        return (Scene(task, seed) for seed in islice(seeds_of(task, self.split, self.first), TRIES * self.episodes))
+
+    def _tried(self, task: str) -> Iterator[EpisodeRecord]:
+        """Records in the order of the scenes, until enough of them are successes."""
+        good = 0
+        for scene in self._scenes(task):
+            path = self.records_folder / scene.file_name
+            record = read_record(path) if path.exists() else None
+            if record is None or (record.success and not (self.episodes_folder / path.stem).is_dir()):
+                continue
+            yield record
+            good += record.success
+            if good == self.episodes:
+                return
+
+    def _missing(self, task: str, records: list[EpisodeRecord]) -> list[Scene]:
+        """The next scenes, as many as successes are missing."""
+        tried = {Scene(r.task, r.seed) for r in records}
+        good = sum(record.success for record in records if record.task == task)
+        return list(islice((s for s in self._scenes(task) if s not in tried), self.episodes - good))
+
+    def _summary(self, records: list[EpisodeRecord]) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "split": self.split,
+            "seed_range": [SPLITS[self.split].seeds.start, SPLITS[self.split].seeds.stop],
+            "tasks": {task: _task_summary([r for r in records if r.task == task]) for task in self.tasks},
+            "settings": dict(self.settings),
+            "versions": versions(),
+        }
+
+
+def _task_summary(records: list[EpisodeRecord]) -> dict[str, Any]:
+    good = sorted((r for r in records if r.success), key=lambda r: r.seed)
+    bad = sorted((r for r in records if not r.success), key=lambda r: r.seed)
+    return {
+        "episodes": len(good),
+        "steps": sum(r.keyposes for r in good),
+        "seeds": [r.seed for r in good],
+        "colours": dict(Counter(c for r in good for c in named_colours(r.instruction)).most_common()),
+        "rejected": [{"seed": r.seed, "outcome": r.outcome, "sentence": r.sentence, "detail": r.detail} for r in bad],
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: not valid JSON ({error}): delete it and the episodes beside it.") from error
+    return content if isinstance(content, dict) else {}

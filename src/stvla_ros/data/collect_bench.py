@@ -1,0 +1,109 @@
+"""Episodes of the evaluation's bench, written down as they happen."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from stvla_ros.data.episode import EpisodeWriter, Verdict
+from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.evaluate.cell_bench import CellBench, CellBenchSetup
+from stvla_ros.evaluate.episode import Episode as Scene
+from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.film import FilmedCell
+from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.pipeline import LocalStages, Progress
+from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan
+
+
+class SeenCell(FilmedCell):
+    """A cell that remembers the newest image that somebody asked for."""
+
+    newest: RgbdFrame | None = None
+
+    def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
+        self.newest = super().render(hidden, ideal)
+        return self.newest
+
+
+class WrittenStages(LocalStages):
+    """The same stages; what they look at and what they execute is written down."""
+
+    def __init__(self, stages: LocalStages, cell: SeenCell, writer: EpisodeWriter) -> None:
+        vars(self).update(vars(stages))
+        self._cell, self._writer = cell, writer
+
+    def plan(
+        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> TracePlan:
+        plan = super().plan(instruction, history, not_before_ns, cancel)
+        assert self._cell.newest is not None
+        self._writer.add_plan(plan, self._cell.newest)
+        return plan
+
+    def predict(
+        self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+    ) -> Keypose | None:
+        self._cell.newest, robot = None, self._cell.state()
+        try:
+            return super().predict(plan, history, not_before_ns, cancel)
+        finally:
+            if self._cell.newest is not None:
+                self._writer.add_look(plan, self._cell.newest, robot)
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        outcome = super().execute(plan, keypose, cancel)
+        self._writer.add_keypose(keypose, self.now_ns())
+        return outcome
+
+
+@dataclass(frozen=True)
+class CollectBenchSetup:
+    """Makes a :class:`CollectBench` in a worker process.
+
+    Attributes:
+        settings: Of all stages and the cell.
+        folder: Gets a folder per successful episode.
+    """
+
+    settings: StackSettings
+    folder: Path
+
+    @contextmanager
+    def open(self) -> Iterator[CollectBench]:
+        """Raises ConfigError when the cell or a backend cannot be made."""
+        cell = SeenCell(self.settings.cell)
+        try:
+            yield CollectBench(self, cell)
+        finally:
+            cell.close()
+
+
+class CollectBench(CellBench):
+    """Leaves the folder of an episode that the simulator judged successful, and nothing of any other."""
+
+    def __init__(self, setup: CollectBenchSetup, cell: SeenCell) -> None:
+        super().__init__(CellBenchSetup(setup.settings), cell)
+        self._folder, self._seen = setup.folder, cell
+
+    def _carry_out(
+        self, episode: Scene, instruction: str, stages: LocalStages, report: Callable[[Progress], None]
+    ) -> EpisodeRecord:
+        final = self._folder / Path(episode.file_name).stem
+        part = final.with_name(f"{final.name}.part")
+        for left in (part, final):
+            shutil.rmtree(left, ignore_errors=True)
+        writer = EpisodeWriter(part)
+        try:
+            written = WrittenStages(stages, self._seen, writer)
+            record = super()._carry_out(episode, instruction, written, report)
+            if record.success and record.keyposes:
+                verdict = Verdict(OutcomeCode[record.outcome], record.sentence, record.judged, record.detail)
+                writer.close(episode.task, episode.seed, instruction, verdict)
+                part.rename(final)
+            return record
+        finally:
+            shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,219 @@
+"""Episodes: what the policy saw at each step, the plan it followed, and the keypose that was executed.
+
+A folder::
+
+    recording.json, 000000.png, 000000.npz, ...   frames that were guided, with the arm's state (recording.py)
+    plans/                                        frames that the plans were drawn on, the same way
+    episode.json                                  plans, keyposes, words, outcome (episode_index.py)
+
+All of it is exact: guidance run again on an episode gives the policy's input bit for bit (replay.py).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, Look, Verdict, read_index
+from stvla_ros.data.recording import Recording, RecordingWriter
+from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
+
+__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "Glance", "Verdict", "find_episodes"]
+
+PLANS = "plans"
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeStep:
+    """One executed keypose and what it was predicted from.
+
+    Attributes:
+        frame: What the camera saw, before guidance.
+        robot: The arm at about that time.
+        plan: The path in use.
+        plan_frame: The frame that it was drawn on.
+        keypose: What was executed.
+        history: Executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamps say when each was done.
+    """
+
+    frame: RgbdFrame
+    robot: RobotState
+    plan: TracePlan
+    plan_frame: RgbdFrame
+    keypose: Keypose
+    history: tuple[Keypose, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """One guided frame, whether or not a keypose came of it.
+
+    Attributes:
+        frame: What the camera saw, before guidance.
+        robot: The arm at about that time.
+        plan: Index of the plan in use.
+        step: Index of the step that came of it; None: no keypose was executed.
+    """
+
+    frame: RgbdFrame
+    robot: RobotState
+    plan: int
+    step: int | None
+
+
+class Episode(Sequence[EpisodeStep]):
+    """The steps of an episode, read when asked for.
+
+    Attributes:
+        folder: Where it is.
+        task: Name of the task; empty for a demonstration on a robot.
+        seed: Of the scene; 0 for a demonstration on a robot.
+        instruction: The operator's words.
+        outcome: How it ended.
+        plans: All paths that were drawn, the last one "finished" where the planner said so.
+        keyposes: All that were executed.
+
+    Raises:
+        RecordingError: The folder is no episode, or damaged (its subclass EpisodeError).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        index = read_index(folder)
+        self.folder, self.task, self.seed = folder, index.task, index.seed
+        self.instruction, self.outcome, self.plans = index.instruction, index.outcome, index.plans
+        self._looks = index.looks
+        self._frames, self._drawings = Recording(folder), Recording(folder / PLANS)
+        for name, frames, wanted in (("", self._frames, len(self._looks)), (PLANS, self._drawings, len(self.plans))):
+            if len(frames) != wanted:
+                raise EpisodeError(f"{folder / name}: wanted {wanted} frames as in {INDEX}, found {len(frames)}.")
+        self._glances = range(len(self._looks))
+        self._steps = self._executed()
+
+    @property
+    def keyposes(self) -> tuple[Keypose, ...]:
+        return tuple(self._keypose(look) for look in self._steps)
+
+    @property
+    def start_pose(self) -> F64:
+        """(4, 4) ``T_base_tcp`` when the first keypose was predicted."""
+        return self._robot(self._steps[0]).T_base_tcp
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        i = range(len(self))[i]
+        look = self._steps[i]
+        number = self._looks[look].plan
+        return EpisodeStep(
+            self._frames[look].frame,
+            self._robot(look),
+            self.plan(number),
+            self.plan_frame(number),
+            self._keypose(look),
+            self.history(i),
+        )
+
+    def plan(self, number: int) -> TracePlan:
+        """A plan by its index, with the words of this episode (a part may have its own)."""
+        return replace(self.plans[number], instruction=self.instruction)
+
+    def plan_frame(self, number: int) -> RgbdFrame:
+        """The frame that a plan was drawn on."""
+        frame: RgbdFrame = self._drawings[number].frame
+        return frame
+
+    def history(self, i: int) -> tuple[Keypose, ...]:
+        """Keyposes executed before step ``i``, as the policy saw them."""
+        before = [self._looks[look] for look in self._steps[max(i - HISTORY, 0) : i]]
+        return tuple(replace(look.keypose, stamp_ns=look.done_ns) for look in before if look.keypose)
+
+    def glances(self) -> Iterator[Glance]:
+        """Every frame that was guided, in order: guidance remembers, so a replay needs them all."""
+        step = {look: i for i, look in enumerate(self._steps)}
+        for look in self._glances:
+            yield Glance(self._frames[look].frame, self._robot(look), self._looks[look].plan, step.get(look))
+
+    def part(self, first: int, last: int, instruction: str | None = None) -> Episode:
+        """Steps ``first`` to ``last - 1`` as an episode of its own: history starts anew, the files are shared.
+
+        Raises:
+            ValueError: Not within the episode, or empty.
+        """
+        if not 0 <= first < last <= len(self):
+            raise ValueError(f"part: wanted 0 <= first < last <= {len(self)}, got {first} and {last}")
+        part = copy.copy(self)
+        part.instruction = instruction or self.instruction
+        before = self._steps[first - 1] + 1 if first else self._glances.start
+        part._glances = range(before, self._steps[last - 1] + 1)
+        part._steps = self._steps[first:last]
+        return part
+
+    def _executed(self) -> tuple[int, ...]:
+        steps = tuple(i for i in self._glances if self._looks[i].keypose is not None)
+        if not steps:
+            raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
+        return steps
+
+    def _robot(self, look: int) -> RobotState:
+        robot = self._frames.robot(look)
+        if robot is None:
+            raise EpisodeError(f"{self.folder}: frame {look:06d} is without the state of the arm.")
+        return robot
+
+    def _keypose(self, look: int) -> Keypose:
+        keypose = self._looks[look].keypose
+        assert keypose is not None
+        return keypose
+
+
+class EpisodeWriter:
+    """Writes an episode as it happens; nobody takes the folder for an episode before :meth:`close`.
+
+    Raises:
+        RecordingError: The folder has files already.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._frames = RecordingWriter(folder, compress=True)
+        self._drawings = RecordingWriter(folder / PLANS, compress=True)
+        self._plans: list[TracePlan] = []
+        self._looks: list[Look] = []
+
+    def add_plan(self, plan: TracePlan, frame: RgbdFrame) -> None:
+        """A path was drawn on ``frame``."""
+        self._drawings.append(frame)
+        self._plans.append(plan)
+
+    def add_look(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
+        """``frame`` was guided with ``plan``, which :meth:`add_plan` knows."""
+        number = next(i for i, known in enumerate(self._plans) if known.plan_id == plan.plan_id)
+        self._frames.append(frame, robot)
+        self._looks.append(Look(number))
+
+    def add_keypose(self, keypose: Keypose, done_ns: int) -> None:
+        """The keypose predicted from the last look was executed."""
+        self._looks[-1] = replace(self._looks[-1], keypose=keypose, done_ns=done_ns)
+
+    def close(self, task: str, seed: int, instruction: str, outcome: Verdict) -> None:
+        """Write the index: now it is an episode."""
+        EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._looks)).write(self._folder)
+
+
+def find_episodes(folder: Path) -> list[Episode]:
+    """All episodes in a dataset's folder, or directly in ``folder``, by name.
+
+    Raises:
+        RecordingError: There is none, or one is damaged.
+    """
+    found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
+    episodes = [Episode(path) for path in found if path.suffix != ".part"]
+    if not episodes:
+        raise EpisodeError(f"{folder}: wanted a folder with episodes (*/{INDEX}), found none: see stvla collect.")
+    return episodes

@@ -1,0 +1,153 @@
+"""``episode.json``: all of an episode but its images.
+
+::
+
+    format, task, seed, instruction
+    outcome   code, sentence, judged (the simulator's verdict, null on a robot), detail
+    plans     the drawn paths; frame i of the recording in plans/ is what plan i was drawn on
+    looks     per frame of the recording beside this file: the plan in use and the keypose that was executed,
+              null where nothing was (path complete, scene changed, motion failed)
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.data.recording import RecordingError
+from stvla_ros.errors import OutcomeCode
+from stvla_ros.types import Keypose, TracePlan
+
+INDEX = "episode.json"
+FORMAT = "stvla-episode-1"
+
+
+class EpisodeError(RecordingError):
+    """A folder that is no episode; the message says what was found instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """One prediction of the policy.
+
+    Attributes:
+        plan: Index of the plan in use.
+        keypose: What was executed, as it was predicted; None when nothing was.
+        done_ns: When its motion ended.
+    """
+
+    plan: int
+    keypose: Keypose | None = None
+    done_ns: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How an episode ended.
+
+    Attributes:
+        code: The stack's outcome.
+        sentence: The stack's sentence.
+        judged: The simulator's verdict; None where nobody judged.
+        detail: What the simulator measured.
+    """
+
+    code: OutcomeCode
+    sentence: str
+    judged: bool | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeIndex:
+    """The content of ``episode.json``; see the module."""
+
+    task: str
+    seed: int
+    instruction: str
+    outcome: Verdict
+    plans: tuple[TracePlan, ...]
+    looks: tuple[Look, ...]
+
+    def write(self, folder: Path) -> None:
+        """Write the file; a reader never sees half of it."""
+        content = {
+            "format": FORMAT,
+            "task": self.task,
+            "seed": self.seed,
+            "instruction": self.instruction,
+            "outcome": {**vars(self.outcome), "code": self.outcome.code.name},
+            "plans": [_from_plan(plan) for plan in self.plans],
+            "looks": [_from_look(look) for look in self.looks],
+        }
+        part = folder / f"{INDEX}.part"
+        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        part.replace(folder / INDEX)
+
+
+def read_index(folder: Path) -> EpisodeIndex:
+    """Read ``episode.json``.
+
+    Raises:
+        EpisodeError: It is missing, of another format, or damaged.
+    """
+    path = folder / INDEX
+    if not path.is_file():
+        found = "no such file in it" if folder.is_dir() else "no such folder"
+        raise EpisodeError(f"{folder}: wanted an episode ({INDEX}), found {found}.")
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EpisodeError(f"{path}: not valid JSON ({error}).") from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        other = content.get("format") if isinstance(content, dict) else type(content).__name__
+        raise EpisodeError(f"{path}: wanted format '{FORMAT}', found '{other}'.")
+    try:
+        return _index(content)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise EpisodeError(f"{path}: damaged ({error!r}): collect the episode again.") from error
+
+
+def _index(content: Mapping[str, Any]) -> EpisodeIndex:
+    plans = tuple(_plan(entry) for entry in content["plans"])
+    looks = tuple(_look(entry) for entry in content["looks"])
+    beyond = [look.plan for look in looks if not 0 <= look.plan < len(plans)]
+    if beyond:
+        raise ValueError(f"looks name plan {beyond[0]} of {len(plans)}")
+    outcome = dict(content["outcome"])
+    verdict = Verdict(OutcomeCode[outcome.pop("code")], **outcome)
+    words = (str(content["task"]), int(content["seed"]), str(content["instruction"]))
+    return EpisodeIndex(*words, verdict, plans, looks)
+
+
+def _from_plan(plan: TracePlan) -> dict[str, Any]:
+    entry = {**vars(plan), "uv": plan.uv.tolist(), "depth_offset_m": plan.depth_offset_m.tolist()}
+    return {**entry, "start_depth_m": None if math.isnan(plan.start_depth_m) else float(plan.start_depth_m)}
+
+
+def _plan(entry: Mapping[str, Any]) -> TracePlan:
+    values = {f.name: entry[f.name] for f in fields(TracePlan)}
+    start = math.nan if entry["start_depth_m"] is None else float(entry["start_depth_m"])
+    return TracePlan(**{**values, "start_depth_m": start})
+
+
+def _from_look(look: Look) -> dict[str, Any]:
+    entry: dict[str, Any] = {"plan": look.plan, "keypose": None}
+    if look.keypose is not None:
+        keypose = {**vars(look.keypose), "T_base_tcp": look.keypose.T_base_tcp.tolist()}
+        entry["keypose"] = {**keypose, "done_ns": look.done_ns}
+    return entry
+
+
+def _look(entry: Mapping[str, Any]) -> Look:
+    values = entry["keypose"]
+    if values is None:
+        return Look(int(entry["plan"]))
+    flags = (bool(values["gripper_open"]), bool(values["may_collide"]), int(values["stamp_ns"]))
+    return Look(int(entry["plan"]), Keypose(np.array(values["T_base_tcp"]), *flags), int(values["done_ns"]))

@@ -1,0 +1,37 @@
+"""Guidance run again on an episode: exactly what the policy was given, bit for bit where the settings are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from stvla_ros.data.episode import Episode, EpisodeStep
+from stvla_ros.errors import StageError
+from stvla_ros.interfaces import Guide
+from stvla_ros.types import Observation, Trace3d
+
+
+def observations(episode: Episode, guide: Guide) -> Iterator[tuple[EpisodeStep, Observation]]:
+    """Each step with what a policy would see before it.
+
+    The guide remembers frames, so all that were guided go through it in order, also those that no keypose came of.
+
+    Args:
+        episode: A whole one; in a part of one, the guide has not seen the frames before.
+        guide: A new one for each episode.
+
+    Raises:
+        StageError: With these settings a plan cannot be lifted, or the frame of a step cannot be guided.
+    """
+    traces: dict[int, Trace3d] = {}
+    for glance in episode.glances():
+        for number in range(max(traces, default=glance.plan - 1) + 1, glance.plan + 1):
+            traces[number] = guide.lift(episode.plan(number), episode.plan_frame(number))
+        try:
+            guidance = guide.guide(traces[glance.plan], glance.frame, glance.robot)
+        except StageError:
+            if glance.step is not None:
+                raise
+            continue
+        if glance.step is not None:
+            history = episode.history(glance.step)
+            yield episode[glance.step], Observation(guidance, glance.robot, history, episode.instruction)

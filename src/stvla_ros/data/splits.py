@@ -1,0 +1,83 @@
+"""Which scenes are for training and which for testing: by the colours that the words name, and by seed.
+
+As in the paper (appendix D), 15 of the 20 colours are seen in training and 5 are not. Ours are chosen so that every
+unseen colour has seen neighbours of its hue (navy: blue; cyan: teal, azure; orange: red, yellow; purple: violet,
+magenta) and one is without hue (silver: gray, white). Only what the words name counts: distractors have any colour.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from stvla_ros.colours import COLOURS
+from stvla_ros.config import ConfigError, closest
+from stvla_ros.sim.tasks import make_task
+
+UNSEEN = ("cyan", "navy", "orange", "purple", "silver")
+SEEN = tuple(colour for colour in COLOURS if colour not in UNSEEN)
+
+_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Scenes by seed and colours.
+
+    Attributes:
+        seeds: Where its seeds are; the ranges of training, validation and test never meet.
+        unseen: Scenes whose words name an unseen colour; False: those whose words name none.
+    """
+
+    seeds: range
+    unseen: bool
+
+
+SPLITS = {
+    "seen": Split(range(100_000), False),
+    "unseen": Split(range(100_000), True),
+    "val": Split(range(100_000, 200_000), False),
+    "train": Split(range(200_000, 1_000_000), False),
+}
+"""``seen`` and ``unseen`` are for tests; ``stvla evaluate`` counts its seeds from 0 too, so it never runs a training scene."""
+
+
+def named_colours(words: str) -> tuple[str, ...]:
+    """The colours that a sentence names, in its order."""
+    return tuple(word.lower() for word in _COLOUR.findall(words))
+
+
+def is_unseen(words: str) -> bool:
+    """The sentence names a colour that training does not name."""
+    return any(colour in UNSEEN for colour in named_colours(words))
+
+
+def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
+    """The seeds of a split, ascending. Lays scenes out without physics or images, a millisecond each.
+
+    Args:
+        task: Name of the task.
+        split: One of :data:`SPLITS`.
+        first: How far into the split's range to begin.
+
+    Raises:
+        ConfigError: Unknown split.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split: '{split}' is not known.{closest(split, SPLITS)}")
+    chosen = SPLITS[split]
+    return (seed for seed in chosen.seeds[first:] if is_unseen(make_task(task, seed).instruction) == chosen.unseen)
+
+
+def first_seeds(task: str, split: str, count: int, first: int = 0) -> tuple[int, ...]:
+    """The first ``count`` seeds of :func:`seeds_of`.
+
+    Raises:
+        ConfigError: Unknown split, or the split has fewer.
+    """
+    seeds = tuple(islice(seeds_of(task, split, first), count))
+    if len(seeds) < count:
+        raise ConfigError(f"split {split} of {task} from {first} on: wanted {count} scenes, found {len(seeds)}.")
+    return seeds

@@ -1,0 +1,99 @@
+"""An episode of the real loop in the real cell: guidance run again gives the policy's input bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import numpy as np
+import pytest
+
+from stvla_ros import registry
+from stvla_ros.data.collect_bench import SeenCell, WrittenStages
+from stvla_ros.data.episode import Episode, EpisodeWriter, Verdict
+from stvla_ros.data.replay import observations
+from stvla_ros.errors import CancelToken
+from stvla_ros.evaluate.stack import StackSettings, build_stages
+from stvla_ros.perception.guide import SpatialGuide
+from stvla_ros.pipeline import LoopConfig, TaskResult, run_task
+from stvla_ros.types import Camera, Guidance, Keypose, Observation, RgbdFrame, RobotState, Trace3d
+
+SETTINGS = StackSettings(loop=LoopConfig(keyposes_per_plan=2)).with_noise()
+
+
+class Listening:
+    """A policy that keeps what it was given and what it said."""
+
+    def __init__(self, policy: object) -> None:
+        self._policy = policy
+        self.heard: list[tuple[Observation, Keypose | None]] = []
+
+    def predict(self, observation: Observation) -> Keypose | None:
+        keypose = self._policy.predict(observation)  # type: ignore[attr-defined]
+        self.heard.append((observation, keypose))
+        return keypose
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Episode, Listening, TaskResult]:
+    folder = tmp_path_factory.mktemp("data") / "episode"
+    cell = SeenCell(SETTINGS.cell)
+    try:
+        instruction = cell.reset("push_buttons", 5)
+        stages = build_stages(SETTINGS, cell)
+        policy = Listening(stages._policy)
+        stages._policy = policy
+        writer = EpisodeWriter(folder)
+        written = WrittenStages(stages, cell, writer)
+        result = run_task(written, instruction, SETTINGS.loop, CancelToken(), background=False)
+        writer.close("push_buttons", 5, instruction, Verdict(result.outcome.code, result.outcome.sentence))
+    finally:
+        cell.close()
+    return Episode(folder), policy, result
+
+
+def assert_equal(a: object, b: object, where: str) -> None:
+    """All fields of two values, bit for bit."""
+    for f in fields(a):  # type: ignore[arg-type]
+        x, y, name = getattr(a, f.name), getattr(b, f.name), f"{where}.{f.name}"
+        if isinstance(x, (RgbdFrame, Camera, Guidance, Trace3d, RobotState, Keypose)):
+            assert_equal(x, y, name)
+        elif isinstance(x, np.ndarray):
+            assert x.dtype == y.dtype, name
+            assert x.tobytes() == y.tobytes(), name
+        elif isinstance(x, tuple) and x and hasattr(x[0], "__dataclass_fields__"):
+            assert len(x) == len(y), name
+            for i, (p, q) in enumerate(zip(x, y, strict=True)):
+                assert_equal(p, q, f"{name}[{i}]")
+        else:
+            assert x == y, name
+
+
+def test_the_policy_input_is_reproduced_bit_for_bit(run: tuple[Episode, Listening, TaskResult]) -> None:
+    episode, policy, result = run
+    assert result.outcome.ok, result.outcome
+    segmenter = registry.create("segmenter", "geometric")
+    seen = list(observations(episode, SpatialGuide(segmenter, SETTINGS.guide)))
+    heard = [(o, k) for o, k in policy.heard if k is not None]
+    assert len(seen) == len(heard) == len(result.keyposes) >= 3
+    for i, ((step, observation), (was, keypose)) in enumerate(zip(seen, heard, strict=True)):
+        assert_equal(was, observation, f"observation {i}")
+        assert_equal(keypose, step.keypose, f"keypose {i}")
+
+
+def test_every_guided_frame_is_there(run: tuple[Episode, Listening, TaskResult]) -> None:
+    episode, policy, _ = run
+    glances = list(episode.glances())
+    assert len(glances) == len(policy.heard)
+    assert [g.step is not None for g in glances] == [k is not None for _, k in policy.heard]
+
+
+def test_executed_keyposes_and_history(run: tuple[Episode, Listening, TaskResult]) -> None:
+    episode, _, result = run
+    done = [replace(k, stamp_ns=0) for k in result.keyposes]
+    for i, (was, found) in enumerate(zip(done, episode.keyposes, strict=True)):
+        assert_equal(was, replace(found, stamp_ns=0), f"keypose {i}")
+    last = episode[-1]
+    for was, found in zip(result.keyposes[-1 - len(last.history) : -1], last.history, strict=True):
+        assert_equal(was, found, "history")
+    assert episode[0].history == ()
+    np.testing.assert_array_equal(episode.start_pose, episode[0].robot.T_base_tcp)
