@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from stvla_ros.data.episode import Episode, EpisodeStep
+from stvla_ros.data.episode import Episode
 from stvla_ros.errors import StageError
 from stvla_ros.interfaces import Guide
 from stvla_ros.types import Observation, Trace3d
 
 
-def observations(episode: Episode, guide: Guide) -> Iterator[tuple[EpisodeStep, Observation]]:
-    """Each step with what a policy would see before it.
+def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
+    """What the policy saw before each step: as many values as the episode has steps.
 
     The guide remembers frames, so all that were guided go through it in order, also those that no keypose came of.
 
     Args:
         episode: A whole one; in a part of one, the guide has not seen the frames before.
-        guide: A new one for each episode.
+        guide: A new one for each episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
 
     Raises:
         StageError: With these settings a plan cannot be lifted, or the frame of a step cannot be guided.
@@ -34,4 +34,4 @@ def observations(episode: Episode, guide: Guide) -> Iterator[tuple[EpisodeStep, 
             continue
         if glance.step is not None:
             history = episode.history(glance.step)
-            yield episode[glance.step], Observation(guidance, glance.robot, history, episode.instruction)
+            yield Observation(guidance, glance.robot, history, episode.instruction)
