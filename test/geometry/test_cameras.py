@@ -57,8 +57,8 @@ def test_cloud_of_an_empty_table_is_flat() -> None:
     assert np.abs(z[on_table]).max() < 1e-5
 
 
-@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0, np.inf])
-def test_cloud_has_nan_where_depth_is_not_a_positive_number(bad: float) -> None:
+@pytest.mark.parametrize("bad", [np.nan, 0.0, -1.0, np.inf, 65.535])
+def test_cloud_has_nan_where_depth_is_no_measurement(bad: float) -> None:
     frame, _ = Scene().render()
     depth = frame.depth_m.copy()
     depth[10:20, 30:40] = bad

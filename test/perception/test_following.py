@@ -160,3 +160,11 @@ def test_hidden_points_do_not_tell_that_a_thing_is_gone() -> None:
     screened = Scene([block("black", 0.7, 0.1, size=0.3)]).render(CAMERA)[0]
     assert gone(points, screened, 0.006) == 0.0
     assert gone(points + np.array([0, 5.0, 0]), frame, 0.006) == 0.0
+
+
+@pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf, 65.535])
+def test_where_nothing_is_measured_nothing_is_gone(value: float) -> None:
+    frame, ids = Scene([RED]).render(CAMERA)
+    points = cloud(frame).reshape(3, -1).T[ids.ravel() == 1].astype(np.float64)
+    depth = np.where(ids == 1, np.float32(value), frame.depth_m)
+    assert gone(points, replace(frame, depth_m=depth), 0.006) == 0.0

@@ -64,6 +64,27 @@ def test_strewn_wrong_depth_changes_no_decision(shot: tuple[RgbdFrame, np.ndarra
     assert gone.mean() > 0.95
 
 
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf, 65.535])
+def test_wide_holes_are_holes_whatever_the_camera_writes_there(
+    shot: tuple[RgbdFrame, np.ndarray, Trace3d], value: float
+) -> None:
+    """Else a saturated patch looks like the floor beyond the table, and what is removed beside it is filled with that."""
+    frame, ids, trace = shot
+    holes = np.zeros(ids.shape, dtype=bool)
+    for v, u in np.argwhere(ids > 2)[::60]:
+        holes[v - 4 : v + 5, u + 8 : u + 30] = True
+    holes &= ids != 1
+    unknown, other = (with_depth(frame, holes, v) for v in (np.nan, value))
+    first, second = (
+        SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode="mask_only")).guide(trace, f, home_robot())
+        for f in (unknown, other)
+    )
+    assert (second.kept_ids, second.removed_ids) == (first.kept_ids, first.removed_ids)
+    np.testing.assert_array_equal(second.frame.rgb, first.frame.rgb)
+    known = np.isfinite(first.frame.depth_m)
+    np.testing.assert_array_equal(second.frame.depth_m[known], first.frame.depth_m[known])
+
+
 def test_no_instances(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
     frame, ids, trace = shot
     with pytest.raises(StageError, match="0 instances lie elsewhere") as caught:

@@ -20,6 +20,9 @@ from stvla_ros.types import F32, F64, Camera, RgbdFrame
 
 UV_MAX = 1000.0
 
+SATURATED_M = 65.5
+"""Greater depths are no measurement: a 16-bit image in millimetres ends here."""
+
 
 def uv_to_px(uv: npt.ArrayLike, camera: Camera) -> F64:
     """(..., 2) pixel coordinates of (..., 2) trace coordinates in 0..1000."""
@@ -48,14 +51,14 @@ def calibration_fault(camera: Camera) -> str | None:
 
 
 def sampled(depth_m: F32, px: npt.ArrayLike) -> F64:
-    """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where it is no positive number."""
+    """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where it is no measurement."""
     h, w = depth_m.shape
     px = np.asarray(px, dtype=np.float64)
     inside = ((px >= -0.5) & (px <= [w - 0.5, h - 0.5])).all(axis=1)  # False for NaN
     out = np.full(len(px), np.nan)
     x, y = np.rint(px[inside]).astype(np.intp).T
     out[inside] = depth_m[y.clip(0, h - 1), x.clip(0, w - 1)]
-    return np.where(np.isfinite(out) & (out > 0), out, np.nan)
+    return np.where((out > 0) & (out < SATURATED_M), out, np.nan)
 
 
 def project(camera: Camera, xyz_m: npt.ArrayLike) -> tuple[F64, F64]:
@@ -102,7 +105,8 @@ def _rays(matrix: bytes, width_px: int, height_px: int) -> F32:
 
 
 def cloud(frame: RgbdFrame) -> F32:
-    """(3, H, W) float32 point of each pixel in the base frame; NaN where the depth is not a positive number.
+    """(3, H, W) float32 point of each pixel in the base frame; NaN where the depth is not a positive number
+    or saturated.
 
     The coordinate comes first so that ``x, y, z = cloud(frame)`` are three contiguous images.
     """
@@ -111,7 +115,7 @@ def cloud(frame: RgbdFrame) -> F32:
 
 def depth_cloud(camera: Camera, depth_m: F32) -> F32:
     """:func:`cloud` of a depth image (H, W) that was changed after it was taken."""
-    depth = np.where(np.isfinite(depth_m) & (depth_m > 0), depth_m, np.float32(np.nan))
+    depth = np.where((depth_m > 0) & (depth_m < SATURATED_M), depth_m, np.float32(np.nan))
     points = rays(camera) * depth
     points += camera.T_base_camera[:3, 3, None, None].astype(np.float32)
     return points

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import project
+from stvla_ros.geometry.cameras import project, sampled
 from stvla_ros.geometry.paths import arc_length, distance
 from stvla_ros.perception.tracking import gap
 from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
-from stvla_ros.types import F32, F64, Bool, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
+from stvla_ros.types import F32, F64, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
 
 MOVED_M = 0.02
 """A thing whose box is this far from where it was decided on is decided on anew."""
@@ -175,14 +175,9 @@ def gone(anchors_m: F64, frame: RgbdFrame, tolerance_m: float) -> float:
     Points that are hidden, out of the image or without depth do not count; 0 when less than a fifth is left.
     """
     px, expected = project(frame.camera, anchors_m)
-    column, row = np.rint(np.nan_to_num(px, nan=-1.0)).astype(int).T
-    inside: Bool = (expected > 0) & (column >= 0) & (row >= 0)
-    inside &= (column < frame.camera.width_px) & (row < frame.camera.height_px)
-    measured = np.full(len(anchors_m), np.nan)
-    measured[inside] = frame.depth_m[row[inside], column[inside]]
-    with np.errstate(invalid="ignore"):
-        through = measured > expected + tolerance_m
-        there = np.abs(measured - expected) <= tolerance_m
+    measured = sampled(frame.depth_m, px)
+    through = measured > expected + tolerance_m
+    there = np.abs(measured - expected) <= tolerance_m
     known = int(through.sum() + there.sum())
     return float(through.sum() / known) if known >= 0.2 * len(anchors_m) else 0.0
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.geometry.cameras import depth_cloud
+from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
 from stvla_ros.geometry.components import bounding_slices, renumber, sizes
 from stvla_ros.geometry.creases import cut_creases
 from stvla_ros.geometry.depths import steady, without_specks
@@ -56,7 +56,8 @@ class GeometricSegmenter:
         stride = max(round(np.sqrt(frame.depth_m.size / WORK_PX)), 1)
         camera = shrunk(frame.camera, stride)
         rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
-        depth = steady(without_specks(np.where(depth > NEAREST_M, depth, np.float32(np.nan))))
+        measured = (depth > NEAREST_M) & (depth < SATURATED_M)
+        depth = steady(without_specks(np.where(measured, depth, np.float32(np.nan))))
         points = depth_cloud(camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
         labels = np.where(

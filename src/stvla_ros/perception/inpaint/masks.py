@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from stvla_ros.geometry.cameras import SATURATED_M
 from stvla_ros.types import F32, U8, Bool
 
 
@@ -24,8 +25,8 @@ def between(values: F32, low: float, high: float) -> U8:
 
 
 def valid_depth(depth_m: F32) -> U8:
-    """255 where the depth is a positive number."""
-    return between(depth_m, 1e-6, 1e6)
+    """255 where the depth is a measurement: positive and not saturated."""
+    return between(depth_m, 1e-6, SATURATED_M)
 
 
 def dilated(mask: U8, radius_px: int) -> U8:
