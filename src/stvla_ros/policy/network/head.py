@@ -66,7 +66,8 @@ class PredictionHead(nn.Module):
         _, length, hands, _ = tokens.shape
         if self.hand_embed is not None:
             tokens = tokens + self.hand_embed.weight
-        place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat_interleave(hands, 0)[None]
+        # with two hands and length > 1 the places do not follow the order of the tokens: so it is in the published code
+        place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat(hands, 1)[None]
         return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place) + place
 
 

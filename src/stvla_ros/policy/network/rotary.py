@@ -50,7 +50,7 @@ def rotary_table(xyz: Tensor, width: int) -> Rotary:
 
 def rotate(tokens: Tensor, table: Rotary) -> Tensor:
     """Turn each pair of adjacent channels of ``tokens`` (B, N, width) by its angle."""
-    swapped = tokens.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    swapped = torch.stack((tokens[..., 1::2], tokens[..., ::2]), -1).flatten(-2)
     return tokens * table.cos + swapped * table.sin
 
 
