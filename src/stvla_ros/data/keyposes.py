@@ -41,10 +41,11 @@ def keypose_frames(gripper_open: npt.ArrayLike, dq_rad_s: npt.ArrayLike) -> list
     Raises:
         ValueError: Other shapes.
     """
-    flags, speeds = np.asarray(gripper_open, dtype=bool), np.abs(np.asarray(dq_rad_s, dtype=np.float64))
+    flags: Bool = np.asarray(gripper_open, dtype=bool)
+    speeds: F64 = np.abs(np.asarray(dq_rad_s, dtype=np.float64))
     if flags.ndim != 1 or speeds.ndim != 2 or len(speeds) != len(flags):
         raise ValueError(f"keyposes: wanted (N,) flags and (N, J) velocities, got {flags.shape} and {speeds.shape}")
-    still = (speeds <= STILL_RAD_S).all(axis=1)
+    still: Bool = np.max(speeds, axis=1, initial=0.0) <= STILL_RAD_S
     last, pause, found = len(flags) - 1, 0, []
     for i in range(len(flags)):
         stopped = pause <= 0 and i < last - 1 and bool(still[i]) and _same(flags, i)

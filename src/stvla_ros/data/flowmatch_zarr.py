@@ -1,0 +1,173 @@
+"""Data sets of 3D FlowMatch Actor (MIT licence): a zarr group, version 2, with one chunk per keypose.
+
+::
+
+    rgb             (N, ncam, 3, H, W) uint8
+    pcd             (N, ncam, 3, H, W) float16, metres (PerAct), or instead of it (Peract2, Hiveformer)
+    depth           (N, ncam, H, W) float16, metres
+    extrinsics      (N, ncam, 4, 4) float16, camera to world
+    intrinsics      (N, ncam, 3, 3) float16; RLBench's focal lengths are negative
+    proprioception  (N, 3, nhand, 8) float32: two keyposes ago, one ago, now
+    action          (N, 1, nhand, 8) float32
+    task_id, variation   (N,) uint8
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.data.blosc_frame import HEADER_BYTES, check_frame
+from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
+from stvla_ros.types import F32
+
+ALWAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "rgb": ("uint8", (None, None, 3, None, None)),
+    "proprioception": ("float32", (None, 3, None, 8)),
+    "action": ("float32", (None, 1, None, 8)),
+    "task_id": ("uint8", (None,)),
+    "variation": ("uint8", (None,)),
+}
+POINTS: dict[str, tuple[str, tuple[int | None, ...]]] = {"pcd": ("float16", (None, None, 3, None, None))}
+DEPTHS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "depth": ("float16", (None, None, None, None)),
+    "extrinsics": ("float16", (None, None, 4, 4)),
+    "intrinsics": ("float16", (None, None, 3, 3)),
+}
+MAY_BE_ZERO = ("task_id", "variation")
+"""Arrays of which a writer may leave out a chunk of zeros; elsewhere a chunk that is not there is lost."""
+
+
+class FlowmatchZarr(Sequence[KeyposeSample]):
+    """Samples of a group, read when asked for.
+
+    Args:
+        folder: The group.
+        tasks: Names by ``task_id``; without them a task is called by its number.
+
+    Raises:
+        DatasetError: No such group, arrays missing, of other shapes or incomplete.
+    """
+
+    def __init__(self, folder: Path, tasks: Sequence[str] = ()) -> None:
+        self._folder, self._tasks = folder, tuple(tasks)
+        arrays = _open(folder)
+        names = set(arrays)
+        wanted = ALWAYS | (POINTS if "pcd" in names else DEPTHS)
+        if missing := sorted(set(wanted) - names):
+            raise DatasetError(
+                f"{folder}: wanted arrays {', '.join(missing)}, found {', '.join(sorted(names)) or 'none'}."
+            )
+        self._arrays = {name: arrays[name] for name in wanted}
+        for name, (dtype, shape) in wanted.items():
+            self._check(name, dtype, shape)
+        self._check_sizes()
+
+    def __len__(self) -> int:
+        return int(self._arrays["action"].shape[0])
+
+    def __getitem__(self, i: Any) -> Any:
+        if isinstance(i, slice):
+            return [self[k] for k in range(*i.indices(len(self)))]
+        k = range(len(self))[i]
+        read = {name: self._read(name, k) for name in self._arrays}
+        rows = {name: read[name] for name in ("proprioception", "action")}
+        for name, values in rows.items():
+            check_poses(values, f"{self._folder}: {name} {k}")
+        if "intrinsics" in read and not np.linalg.det(read["intrinsics"].astype(np.float64)).all():
+            raise DatasetError(f"{self._folder}: intrinsics {k}: wanted matrices with an inverse.")
+        rgb = np.ascontiguousarray(np.moveaxis(read["rgb"], 1, -1))
+        number = int(read["task_id"])
+        task = self._tasks[number] if number < len(self._tasks) else str(number)
+        return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, int(read["variation"]))
+
+    def _read(self, name: str, k: int) -> Any:
+        try:
+            self._check_chunks(name, k)
+            return np.asarray(self._arrays[name][k])
+        except Exception as error:  # each codec has errors of its own
+            raise DatasetError(f"{self._folder}: {name} {k} is damaged ({type(error).__name__}: {error}).") from error
+
+    def _check_chunks(self, name: str, k: int) -> None:
+        """Blosc frames are complete. Raises ValueError."""
+        array = self._arrays[name]
+        if getattr(array.metadata.compressor, "codec_id", "") != "blosc":
+            return
+        counts = [-(-n // size) for n, size in zip(array.shape, array.chunks, strict=True)][1:]
+        for rest in np.ndindex(*counts):
+            path = self._folder / name / array.metadata.encode_chunk_key((k // array.chunks[0], *rest))
+            if path.is_file():
+                with path.open("rb") as file:
+                    size = math.prod(array.chunks) * array.dtype.itemsize
+                    check_frame(file.read(HEADER_BYTES), path.stat().st_size, size)
+
+    def _check(self, name: str, dtype: str, shape: tuple[int | None, ...]) -> None:
+        array = self._arrays[name]
+        fits = len(array.shape) == len(shape) and all(w in (None, n) for w, n in zip(shape, array.shape, strict=False))
+        if not fits or array.dtype != np.dtype(dtype):
+            raise DatasetError(
+                f"{self._folder}: {name}: wanted {dtype} {shape}, found {array.dtype} {tuple(array.shape)}."
+            )
+        if name not in MAY_BE_ZERO and array.nchunks_initialized != array.nchunks:
+            found = f"{array.nchunks_initialized} of {array.nchunks} chunks"
+            raise DatasetError(f"{self._folder}: {name}: found {found}: copy the data set again.")
+
+    def _check_sizes(self) -> None:
+        """All arrays have as many samples; hands, cameras and pixels agree."""
+        shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
+        n, cameras, _, height, width = shapes["rgb"]
+        hands = shapes["action"][2]
+        wanted: dict[str, tuple[int, ...]] = {
+            "pcd": shapes["rgb"],
+            "depth": (n, cameras, height, width),
+            "proprioception": (n, 3, hands),
+            "extrinsics": (n, cameras),
+            "intrinsics": (n, cameras),
+        }
+        for name, shape in shapes.items():
+            full = wanted.get(name, (n,))
+            if shape[: len(full)] != full:
+                raise DatasetError(f"{self._folder}: {name}: wanted {full} as rgb and action have it, found {shape}.")
+
+
+def _open(folder: Path) -> dict[str, Any]:
+    """All arrays of the group by name."""
+    try:
+        import zarr
+    except ModuleNotFoundError as error:
+        raise DatasetError(
+            f"{folder}: reading zarr needs the Python package '{error.name}': install it first."
+        ) from error
+    try:
+        return dict(zarr.open_group(str(folder), mode="r", zarr_format=2).arrays())
+    except Exception as error:  # missing, damaged, version 3, an array: zarr has an error for each
+        raise DatasetError(f"{folder}: wanted a zarr group of version 2 ({type(error).__name__}: {error}).") from error
+
+
+def _xyz_m(read: dict[str, Any]) -> F32:
+    """(ncam, H, W, 3) points in the world."""
+    if "pcd" in read:
+        return np.ascontiguousarray(np.moveaxis(read["pcd"], 1, -1).astype(np.float32))
+    return unproject(*(read[name].astype(np.float64) for name in ("depth", "extrinsics", "intrinsics")))
+
+
+def unproject(depth_m: Any, T_world_camera: Any, K: Any) -> F32:
+    """Points of depth images in double precision (3D FlowMatch Actor's own code rounds to bfloat16, millimetres off).
+
+    Args:
+        depth_m: (ncam, H, W) along the optical axis.
+        T_world_camera: (ncam, 4, 4).
+        K: (ncam, 3, 3); any sign of the focal lengths.
+
+    Returns:
+        (ncam, H, W, 3) float32.
+    """
+    _, height, width = depth_m.shape
+    v, u = np.mgrid[:height, :width].astype(np.float64)
+    rays = np.einsum("cij,jhw->chwi", np.linalg.inv(K), np.stack([u, v, np.ones_like(u)]))
+    points = np.einsum("cij,chwj->chwi", T_world_camera[:, :3, :3], rays * depth_m[..., None])
+    return (points + T_world_camera[:, None, None, :3, 3]).astype(np.float32)

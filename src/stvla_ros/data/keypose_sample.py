@@ -1,0 +1,90 @@
+"""One training sample of the published keypose data sets, and the sentences that go with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.types import F32, HISTORY, U8, frozen
+
+
+class DatasetError(ConfigError):
+    """A file that is not of the format it should be; the message says what was found instead."""
+
+
+@dataclass(frozen=True, eq=False)
+class KeyposeSample:
+    """One keypose and what it is to be predicted from, in the frame of the data set (RLBench: its world, table near z = 0.75 m).
+
+    Attributes:
+        rgb: (ncam, H, W, 3) uint8.
+        xyz_m: (ncam, H, W, 3) float32, where each pixel's point is.
+        proprio: (3, nhand, 8) float32, tool poses two keyposes ago, one ago and now: xyz, quaternion xyzw, 1 for open.
+        action: (nhand, 8) float32, the next keypose, the same way.
+        task: Name.
+        variation: Number of the task's variation.
+    """
+
+    rgb: U8
+    xyz_m: F32
+    proprio: F32
+    action: F32
+    task: str
+    variation: int
+
+    def __post_init__(self) -> None:
+        hands = self.action.shape[0]
+        checks: dict[str, tuple[Any, tuple[int | None, ...]]] = {
+            "rgb": (np.uint8, (None, None, None, 3)),
+            "xyz_m": (np.float32, self.rgb.shape),
+            "proprio": (np.float32, (HISTORY, hands, 8)),
+            "action": (np.float32, (hands, 8)),
+        }
+        for name, (dtype, shape) in checks.items():
+            object.__setattr__(self, name, frozen(getattr(self, name), dtype, shape, f"KeyposeSample.{name}"))
+
+
+def check_poses(rows: F32, where: str) -> None:
+    """Finite numbers and quaternions of length 1, in (..., 8) rows.
+
+    Raises:
+        DatasetError: With ``where``.
+    """
+    if not np.isfinite(rows).all():
+        raise DatasetError(f"{where}: wanted finite poses, found NaN or infinity.")
+    length = np.linalg.norm(rows[..., 3:7].astype(np.float64), axis=-1)
+    if rows.size and np.abs(length - 1.0).max() > 0.01:
+        raise DatasetError(
+            f"{where}: wanted quaternions of length 1, found {length.flat[np.abs(length - 1).argmax()]:.3g}."
+        )
+
+
+Sentences = Mapping[str, Mapping[int, tuple[str, ...]]]
+"""Task -> variation -> ways to say it."""
+
+
+def read_sentences(path: Path) -> Sentences:
+    """Instructions as 3D FlowMatch Actor keeps them: JSON ``{task: {"variation": [sentences]}}``.
+
+    Raises:
+        DatasetError: The file is missing or of another form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(t): {int(v): _sentences(s) for v, s in by.items()} for t, by in content.items()}
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}).") from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(f'{path}: wanted JSON of {{task: {{"variation": [sentences]}}}}, found {error}.') from error
+
+
+def _sentences(found: Any) -> tuple[str, ...]:
+    if not isinstance(found, list) or not found or not all(isinstance(s, str) and s.strip() for s in found):
+        raise ValueError(f"{str(found)[:60]!r} in place of sentences")
+    return tuple(found)

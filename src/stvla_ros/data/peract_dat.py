@@ -1,0 +1,110 @@
+"""Episodes of PerAct's demonstrations as 3D Diffuser Actor packs them (MIT licence, its README links the files).
+
+``<split>/<task>+<variation>/ep<k>.dat`` is Blosc around a pickled list: frame numbers; an (K, ncam, 2, 3, H, W) float32
+array with colour in -1..1 and points in metres; K next keyposes (1, 8); pixels of the gripper; K present poses (1, 8);
+dense trajectories. Poses are xyz, quaternion xyzw, 1 for open. The pickle is read without running anything in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.data.blosc_frame import MAX_BYTES, unpack
+from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
+from stvla_ros.data.safe_pickle import PickleError, array_of, loads
+from stvla_ros.types import F32
+
+_FOLDER = re.compile(r"(?P<task>.+)\+(?P<variation>\d+)")
+
+
+def read_dat(path: Path) -> list[KeyposeSample]:
+    """All keyposes of one ``.dat`` file.
+
+    Raises:
+        DatasetError: The file is missing, truncated, too large, names what arrays do not need, or has other shapes.
+    """
+    folder = _FOLDER.fullmatch(path.parent.name)
+    if folder is None:
+        raise DatasetError(f"{path}: wanted a folder named <task>+<variation>, found '{path.parent.name}'.")
+    data = _read(path)
+    try:
+        content = loads(unpack(data))
+        images, actions, poses = _parts(content)
+    except ModuleNotFoundError as error:
+        raise DatasetError(f"{path}: reading it needs the Python package '{error.name}': install it first.") from error
+    except (PickleError, ValueError, TypeError, IndexError) as error:
+        raise DatasetError(f"{path}: not an episode of 3D Diffuser Actor: {error}.") from error
+    for name, rows in (("action", actions), ("pose", poses)):
+        check_poses(rows, f"{path}: {name}")
+    rgb, xyz_m = _rgb(images[:, :, 0], path), np.moveaxis(images[:, :, 1], 2, -1)
+    task, variation = folder["task"], int(folder["variation"])
+    return [
+        KeyposeSample(rgb[k], xyz_m[k], _history(poses, k), actions[k], task, variation) for k in range(len(images))
+    ]
+
+
+def read_features(path: Path) -> Mapping[str, Mapping[int, F32]]:
+    """Sentences as 3D Diffuser Actor keeps them: task -> variation -> (n, 53, 512) float32, ready features of CLIP.
+
+    Raises:
+        DatasetError: The file is missing, damaged, or of another form.
+    """
+    data = _read(path)
+    try:
+        content = loads(data)
+        return {str(t): {int(v): _feature(f) for v, f in by.items()} for t, by in content.items()}
+    except (PickleError, ValueError, TypeError, AttributeError) as error:
+        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {error}.") from error
+
+
+def _feature(found: Any) -> F32:
+    array = array_of(found)
+    if array.dtype != np.float32 or array.ndim != 3:
+        raise ValueError(f"features of shape {array.shape} and dtype {array.dtype}")
+    return array
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise DatasetError(f"{path}: wanted at most {MAX_BYTES} bytes, found {size}.")
+        return path.read_bytes()
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read ({error.strerror}).") from error
+
+
+def _parts(content: Any) -> tuple[F32, F32, F32]:
+    """(K, ncam, 2, 3, H, W) images, (K, 1, 8) next keyposes, (K, 1, 8) present poses."""
+    if not isinstance(content, list) or len(content) < 5:
+        raise ValueError(f"wanted a list of 6 parts, found {type(content).__name__}")
+    images = array_of(content[1])
+    if images.ndim != 6 or images.shape[2:4] != (2, 3) or images.dtype != np.float32:
+        raise ValueError(f"wanted (K, ncam, 2, 3, H, W) float32 images, found {images.shape} {images.dtype}")
+    return images, _poses(content[2], len(images), "keyposes"), _poses(content[4], len(images), "poses")
+
+
+def _poses(found: Any, count: int, name: str) -> F32:
+    if not isinstance(found, Sequence) or len(found) != count:
+        raise ValueError(f"wanted {count} {name} as there are images, found {len(found)}")
+    arrays = [array_of(row) for row in found]
+    wrong = next((a.shape for a in arrays if a.shape != (1, 8)), None)
+    if wrong is not None:
+        raise ValueError(f"wanted {name} of shape (1, 8), found {wrong}")
+    return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, 1, 8), np.float32)
+
+
+def _rgb(colour: F32, path: Path) -> Any:
+    """(K, ncam, H, W, 3) uint8 of (K, ncam, 3, H, W) in -1..1: exactly the bytes that were packed."""
+    if colour.size and not (np.abs(colour) <= 1.001).all():
+        raise DatasetError(f"{path}: wanted colours from -1 to 1, found {np.abs(colour).max():.3g}.")
+    return np.moveaxis(np.clip(np.rint((colour + 1.0) * 127.5), 0, 255).astype(np.uint8), 2, -1)
+
+
+def _history(poses: F32, k: int) -> F32:
+    """(3, 1, 8): two keyposes ago, one ago, now; before the first, the first."""
+    return poses[[max(k - 2, 0), max(k - 1, 0), k]]
