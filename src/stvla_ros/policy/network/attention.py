@@ -8,9 +8,11 @@ from torch.nn import functional
 
 from stvla_ros.policy.network.rotary import Rotary, rotate
 
-
 VECTOR = 16
-"""Channels per head are filled up with zeros to a multiple of this; 15 of them take 1.6 times as long as 16."""
+"""In training, channels per head are filled up with zeros to a multiple of this: 15 take 1.6 times as long as 16.
+
+Without gradients they are not, since the last bit decides which of two equally rare tokens is kept.
+"""
 
 
 class AdaLN(nn.Module):
@@ -58,18 +60,15 @@ class Attention(nn.Module):
         if at is not None and memory_at is not None:
             query, key = rotate(query, at), rotate(key, memory_at)
         query = query.reshape(len(memory), -1, width)
-        attended = _attend(*(self._split(part) for part in (query, key, value)), self.dropout if self.training else 0.0)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        attended = _attend(query, key, value, self.dropout if self.training else 0.0)
         return self.out_proj(attended.transpose(1, 2).reshape(queries.shape))
-
-    def _split(self, tokens: Tensor) -> Tensor:
-        """(B, N, width) to (B, heads, N, width / heads)."""
-        return tokens.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Softmax attention of (B, heads, N, channels), scaled by the root of the channels."""
     channels = query.shape[-1]
-    filling = (0, -channels % VECTOR)
+    filling = (0, -channels % VECTOR if query.requires_grad else 0)
     query, key, value = (functional.pad(part, filling) for part in (query, key, value))
     attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=channels**-0.5)
     return attended[..., :channels]

@@ -1,0 +1,126 @@
+"""Attention and feed-forward layers, repacked from the plain ones for inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stvla_ros.policy.network.attention import Attention, FeedForward
+from stvla_ros.policy.network.fast.heads import HeadLayout, Projection, attend, stacked, turn
+
+
+class Affine(NamedTuple):
+    """Scale and shift (G, S or 1, N or 1, width)."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        return torch.addcmul(self.shift, tokens, self.scale)
+
+
+def affine(norms: Sequence[nn.LayerNorm], dtype: torch.dtype) -> Affine:
+    """Scale and shift of G layer norms."""
+    scale, shift = (torch.stack([getattr(n, name).detach() for n in norms]) for name in ("weight", "bias"))
+    return Affine(scale[:, None, None].to(dtype), shift[:, None, None].to(dtype))
+
+
+def normed(tokens: Tensor, then: Affine) -> Tensor:
+    """Layer norm; ``then`` is its own scale and shift, or these followed by a modulation, which is one affine map too."""
+    return then(functional.layer_norm(tokens, tokens.shape[-1:]))
+
+
+class FastFeedForward:
+    """G feed-forward layers side by side, without their adaptive modulation, which the caller has applied."""
+
+    def __init__(self, layers: Sequence[FeedForward], dtype: torch.dtype) -> None:
+        self.first = stacked([_parts(layer.ffn[0]) for layer in layers], dtype)
+        self.second = stacked([_parts(layer.ffn[3]) for layer in layers], dtype)
+        self.norm = affine([layer.norm for layer in layers], dtype)
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """(G, S, N, width) of the same."""
+        return normed(self.second(self.first(tokens).relu_()).add_(tokens), self.norm)
+
+
+class FastAttention:
+    """G attention layers side by side, with padded heads, up to the residual."""
+
+    def __init__(self, layers: Sequence[Attention], layout: HeadLayout, dtype: torch.dtype, rotary: bool) -> None:
+        """Repack weights.
+
+        Args:
+            layers: G plain layers.
+            layout: Where their channels go.
+            dtype: Of the copies.
+            rotary: Whether queries and keys are rotated; if not, partners are not needed.
+        """
+        self.layout = layout
+        turned = layout.filled if rotary else layout.own
+        packed = [_packed(layer, layout, turned) for layer in layers]
+        self.all = stacked([_joined(parts) for parts in packed], dtype)
+        self.query = stacked([parts[0] for parts in packed], dtype)
+        self.memory = stacked([_joined(parts[1:]) for parts in packed], dtype)
+        self.out = stacked([_out(layer, layout) for layer in layers], dtype)
+        self.own = layout.own.to(dtype) if rotary and layout.cut else None
+
+    def keys_values(self, memory: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous: to be read often."""
+        keys, values = self.memory(memory).chunk(2, -1)
+        return tuple(self.layout.split(part).contiguous() for part in (self._keys(keys, turns), values))
+
+    def cross(self, queries: Tensor, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> Tensor:
+        """What queries (G, S, N, width) see of a memory given as keys and values of :meth:`keys_values`."""
+        query = self.query(queries)
+        return self.out(attend(self.layout, query if turns is None else turn(query, turns), keys, values))
+
+    def within(self, queries: Tensor, memory: Tensor, turns: Tensor) -> Tensor:
+        """What the first N of M tokens see of all M: queries (G, S, N, width), memory (G, S, M, width).
+
+        With one and the same tensor for both, queries, keys and values come from one matrix product.
+
+        Args:
+            queries: Tokens that ask.
+            memory: Tokens that are seen.
+            turns: Rotary positions of the memory (S, M, 1, P/2).
+        """
+        if queries is memory:
+            both, value = self.all(queries).tensor_split((2 * self.layout.padded,), -1)
+            query, key = turn(both, turns).chunk(2, -1)
+            key = key if self.own is None else key.mul_(self.own)
+        else:
+            query = turn(self.query(queries), turns[:, : queries.shape[2]])
+            key, value = self.memory(memory).chunk(2, -1)
+            key = self._keys(key, turns)
+        return self.out(attend(self.layout, query, self.layout.split(key), self.layout.split(value)))
+
+    def _keys(self, keys: Tensor, turns: Tensor | None) -> Tensor:
+        """Keys turned, and zero where a partner stands, so that partners add nothing to the scores."""
+        if turns is None:
+            return keys
+        keys = turn(keys, turns)
+        return keys if self.own is None else keys.mul_(self.own)
+
+
+def _parts(layer: nn.Linear) -> tuple[Tensor, Tensor]:
+    return layer.weight.detach(), layer.bias.detach()
+
+
+def _packed(layer: Attention, layout: HeadLayout, turned: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Weight and bias of queries, keys and values, with padded rows."""
+    weights, biases = layer.in_proj_weight.detach().chunk(3), layer.in_proj_bias.detach().chunk(3)
+    places = (turned, turned, layout.own)
+    return [(layout.rows(w, p), layout.rows(b, p)) for w, b, p in zip(weights, biases, places)]
+
+
+def _joined(parts: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([weight for weight, _ in parts]), torch.cat([bias for _, bias in parts])
+
+
+def _out(layer: Attention, layout: HeadLayout) -> tuple[Tensor, Tensor]:
+    weight, bias = _parts(layer.out_proj)
+    return layout.rows(weight.T, layout.own).T, bias
