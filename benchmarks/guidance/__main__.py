@@ -29,8 +29,8 @@ def main() -> None:
     run: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "decisions": _decisions,
         "fill": lambda o: fill.measure(o.fill_scenes, o.seed),
-        "segment": lambda o: segment.measure(o.segment_scenes),
-        "speed": lambda o: speed.measure(o.speed_scenes),
+        "segment": lambda o: segment.measure(o.segment_scenes, o.seed),
+        "speed": lambda o: speed.measure(o.speed_scenes, o.seed),
         "flicker": lambda o: flicker.measure(o.flicker_scenes, o.flicker_frames, o.seed + 1),
         "pictures": _pictures,
     }
