@@ -108,7 +108,7 @@ class InstanceTracker:
         labels = self._mended(segments.labels, frame.camera)
         ids = tuple(np.unique(labels[labels > 0]).tolist())
         seen = _look(labels, ids, frame, points_m)
-        names = self._named(labels, seen, robot, frame)
+        names = self._named(labels, seen, robot)
         stable = _renamed(labels, names)
         self._remember(stable, {names[i]: s for i, s in seen.items()}, robot, frame)
         return Segments(stable, tuple(sorted(names.values())))
@@ -146,11 +146,11 @@ class InstanceTracker:
 
     # --- names ----------------------------------------------------------------------------------------------------
 
-    def _named(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState, frame: RgbdFrame) -> dict[int, int]:
+    def _named(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState) -> dict[int, int]:
         """Stable id per label."""
         first = not self._tracks
         names = self._by_overlap(labels, seen)
-        names.update(self._by_place(seen, names, robot, frame.stamp_ns))
+        names.update(self._by_place(seen, names, robot))
         for i in seen:
             if i not in names:
                 names[i] = i if first else self._next
@@ -174,19 +174,17 @@ class InstanceTracker:
                 names[j] = t
         return names
 
-    def _by_place(
-        self, seen: Mapping[int, Seen], named: Mapping[int, int], robot: RobotState, now_ns: int
-    ) -> dict[int, int]:
+    def _by_place(self, seen: Mapping[int, Seen], named: Mapping[int, int], robot: RobotState) -> dict[int, int]:
         """Least sum of distance and colour difference over what is left, each within reach."""
         free = [i for i in seen if i not in named]
         lost = [t for t in self._tracks if t not in named.values()]
         if not free or not lost:
             return {}
-        cost = np.array([[self._cost(seen[i], self._tracks[t], robot, now_ns) for t in lost] for i in free])
+        cost = np.array([[self._cost(seen[i], self._tracks[t], robot) for t in lost] for i in free])
         rows, columns = linear_sum_assignment(np.minimum(cost, 1e3))
         return {free[r]: lost[c] for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])}
 
-    def _cost(self, seen: Seen, track: _Track, robot: RobotState, now_ns: int) -> float:
+    def _cost(self, seen: Seen, track: _Track, robot: RobotState) -> float:
         """Metres, colour included; infinite when it cannot be the same thing."""
         if seen.box is None or track.seen.box is None:
             return float("inf")

@@ -116,7 +116,7 @@ class _Plan:
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        self._hole = find_hole(grid, gone[grid.window], kept, sight, height, self._grow)
+        self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow)
         closed = self._hole.depth | self._fringed(kept)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
         shadow, seen = self._shadows(view, kept)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stvla_ros.perception.inpaint.grid import Grid
 from stvla_ros.perception.inpaint.masks import and_not, between, dilated, square_dilated, valid_depth
 from stvla_ros.types import F32, U8
 
@@ -52,12 +51,11 @@ class Hole:
     limit: U8
 
 
-def find_hole(grid: Grid, remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> Hole:
+def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> Hole:
     """The hole of a mask.
 
     Args:
-        grid: Cells over the window.
-        remove: (h, w) what is painted out; masks are 0 and 255 and cover the window.
+        remove: (h, w) what is painted out; masks are 0 and 255 and cover the grid's window.
         keep: (h, w) what stays.
         sight: What the pixels show.
         height_m: (h, w) above the table.
