@@ -92,7 +92,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 def test_the_rim_is_taken_by_colour_and_the_table_is_not() -> None:
     labels, rgb, depth, height = scene()
-    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE)
+    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
     assert (out[57:59, 102:138] == 1).all()
     red = rgb[..., 0] == 200
     assert not out[~red].any()
@@ -102,17 +102,17 @@ def test_the_rim_is_not_taken_from_the_robot_nor_on_a_table_of_its_colour() -> N
     labels, rgb, depth, height = scene()
     arm = np.zeros(depth.shape, bool)
     arm[56:] = True
-    assert not absorb_fringe(labels, rgb, depth, height, arm, TABLE)[56:].any()
+    assert not absorb_fringe(labels, rgb, depth, height, arm, TABLE, depth.shape[1])[56:].any()
     same = np.full_like(rgb, 150)
     nobody = np.zeros(depth.shape, bool)
-    np.testing.assert_array_equal(absorb_fringe(labels, same, depth, height, nobody, TABLE), labels)
+    np.testing.assert_array_equal(absorb_fringe(labels, same, depth, height, nobody, TABLE, depth.shape[1]), labels)
 
 
 def test_holes_go_to_the_thing_around_them() -> None:
     labels, rgb, depth, height = scene()
     labels[30:40, 110:125] = 0
     depth[30:40, 110:125] = np.nan
-    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE)
+    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
     assert (out[20:56, 100:140] == 1).all()
 
 

@@ -56,6 +56,17 @@ def test_holes_in_the_depth_do_not_break_things_apart() -> None:
     assert len(segments.ids) <= 9
 
 
+@pytest.mark.parametrize("noise", [0.0, 0.0012])
+def test_a_thing_that_tapers_off_is_one_to_its_end(noise: float) -> None:
+    """The tip is no higher than the table's noise; its colour tells whose it is."""
+    tip = Box((0.5, 0.045, 0.001), (0.014, 0.05, 0.002), 0.0, COLOURS["blue"])
+    frame, ids = Scene([block("blue", 0.5, 0.0), tip]).render(noise_m=noise)
+    labels = segment(frame).labels
+    assert labels.max() == 1
+    assert (labels[ids == 2] == 1).mean() > 0.9
+    assert (labels[ids == 0] == 1).sum() < 0.1 * (ids > 0).sum()
+
+
 def test_table_and_floor_are_background() -> None:
     frame, ids = SCENE.render()
     assert (segment(frame).labels[ids == 0] > 0).mean() < 0.001

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import cv2
 import numpy as np
 from scipy.ndimage import find_objects
@@ -14,6 +16,10 @@ from stvla_ros.types import F32, I32, U8, Bool
 
 REACH = 1 / 70
 """Width of the rim looked at, as a share of the image's width."""
+
+LOOKS = 3
+"""So often a rim is looked at whose end is out of reach: where a thing tapers off, as a banana does, its depth sinks
+into the table's long before it ends."""
 
 LIKER = 0.5
 """A pixel on the table's height is a thing's when its colour is this much closer to it than to the table."""
@@ -35,7 +41,7 @@ UNLIKE = 0.08
 """Least distance of the two colours (see :func:`stvla_ros.geometry.parts.colour_feature`)."""
 
 
-def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bool, table: Table) -> I32:
+def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bool, table: Table, width_px: int) -> I32:
     """Labels with enclosed holes filled, and with the pixels around each thing that look like it.
 
     Args:
@@ -45,15 +51,28 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
         height_m: (H, W) height above the table, NaN where unknown.
         exclude: (H, W) pixels that are nobody's (the robot).
         table: The table.
+        width_px: Of the whole image, of which this may be a part.
     """
-    labels = _with_slivers(_enclosed(labels, height_m, exclude))
-    out = labels.copy()
+    labels = _with_slivers(_enclosed(labels, height_m, exclude), width_px)
+    radius = max(round(REACH * width_px), 2)
+    low, unknown = np.abs(height_m) < table.floor_m + 0.002, np.isnan(depth_m)
+    cut_off = list(range(1, int(labels.max(initial=0)) + 1))
+    for _ in range(LOOKS):
+        labels, cut_off = _grown(labels, cut_off, rgb, low, unknown, exclude, radius)
+        if not cut_off:
+            break
+    return labels
+
+
+def _grown(
+    labels: I32, which: Collection[int], rgb: U8, low: Bool, unknown: Bool, exclude: Bool, radius: int
+) -> tuple[I32, list[int]]:
+    """Labels with some of the things grown over their rims, and those of them whose rim goes on beyond the reach."""
+    out, cut_off = labels.copy(), []
     best = np.full(labels.shape, np.inf, dtype=np.float32)
-    radius = max(round(REACH * labels.shape[1]), 2)
-    unknown = np.isnan(depth_m)
-    free = (labels == 0) & ~exclude & (unknown | (np.abs(height_m) < table.floor_m + 0.002))
+    free = (labels == 0) & ~exclude & (unknown | low)
     for label, window in enumerate(find_objects(labels), start=1):
-        if window is None:
+        if window is None or label not in which:
             continue
         here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
         own = labels[here] == label
@@ -61,7 +80,9 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
         take = likeness < best[here]
         best[here][take] = likeness[take]
         out[here][take] = label
-    return out
+        if (take & ~_square(own, radius - 1)).any():
+            cut_off.append(label)
+    return out, cut_off
 
 
 def _enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
@@ -89,11 +110,11 @@ def _holes(own: Bool) -> Bool:
     return whole & ~own & bool(whole.sum() < HOLLOW * own.sum())
 
 
-def _with_slivers(labels: I32) -> I32:
+def _with_slivers(labels: I32, width_px: int) -> I32:
     """Thin, small strips along a much larger thing are its steep side or its smeared edge, cut off by a depth step."""
     area = sizes(labels)
     out = labels.copy()
-    thick = max(THIN * labels.shape[1], 1.5)
+    thick = max(THIN * width_px, 1.5)
     for label, window in enumerate(find_objects(labels), start=1):
         if window is None or area[label] > SLIVER * area.max():
             continue
@@ -113,7 +134,7 @@ def _with_slivers(labels: I32) -> I32:
 def _likeness(own: Bool, free: Bool, outside: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
     """(h, w) how much nearer the colour of a pixel beside a thing is to the thing's than to the table's; inf elsewhere."""
     out = np.full(own.shape, np.inf, dtype=np.float32)
-    around = cv2.dilate(own.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
+    around = _square(own, radius)
     ring = around & free & ~own
     if not ring.any():
         return out
@@ -126,6 +147,11 @@ def _likeness(own: Bool, free: Bool, outside: Bool, unknown: Bool, rgb: U8, radi
     take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
     out[~_touching(take, own)] = np.inf
     return out
+
+
+def _square(mask: Bool, radius: int) -> Bool:
+    """A mask grown by a square."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
 
 
 def _distance(feature: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:

@@ -92,7 +92,7 @@ def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, focal_px
     margin = regions.shape[1] // 20
     rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in window)
     here, least = (rows, columns), least_px(regions.size, config)
-    cut = _Cut(rgb[here], depth_m[here], points_m[:, rows, columns], height[here], exclude[here])
+    cut = _Cut(rgb[here], depth_m[here], points_m[:, rows, columns], height[here], exclude[here], regions.shape[1])
     regions[here] = cut.things(regions[here], table, focal_px, step_m(table, config, depth_m), least)
     return renumber(regions, sizes(regions) >= least)
 
@@ -106,10 +106,11 @@ class _Cut:
     points_m: F32
     height_m: F32
     exclude: Bool
+    width_px: int  # of the whole frame
 
     def things(self, regions: I32, table: Table, focal_px: float, step_m: float, least: int) -> I32:
         """(h, w) things of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
         regions = cut_creases(regions, self.rgb, points, height, depth, focal_px, step_m, noise, least)
         things = split_colours(regions, self.rgb, depth, points, height, step_m, noise, least)
-        return absorb_fringe(cut_necks(things, least), self.rgb, depth, height, self.exclude, table)
+        return absorb_fringe(cut_necks(things, least), self.rgb, depth, height, self.exclude, table, self.width_px)
