@@ -7,6 +7,7 @@ import shlex
 import time
 from argparse import Namespace
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -23,7 +24,8 @@ from stvla_ros.commands.arguments import (
     whole,
 )
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
-from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.data.splits import SPLITS, first_seeds
+from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.workers import BenchSetup
@@ -33,6 +35,12 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to run; default: all")
     parser.add_argument("--episodes", type=whole(1, 10_000), default=50, metavar="N", help="per task; default 50")
     parser.add_argument("--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="seed of the first episode")
+    parser.add_argument(
+        "--split",
+        metavar="NAME",
+        choices=tuple(SPLITS),
+        help=f"only scenes of a split: {', '.join(SPLITS)}; --seed0 then counts from its first seed",
+    )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
     parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
     parser.add_argument(
@@ -51,9 +59,9 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     tasks = check_tasks(arguments.tasks)
     folder = arguments.output or Path("runs") / time.strftime("evaluate-%Y%m%d-%H%M%S")
-    seeds = range(arguments.seed0, arguments.seed0 + arguments.episodes)
     setup, settings = _setup(arguments, folder)
-    evaluation = Evaluation(folder, tasks, seeds, settings, _command(arguments))
+    evaluation = _evaluation(arguments, folder, tasks, settings)
+    seeds = evaluation.seeds
     jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
     console = Console()
     try:
@@ -61,9 +69,39 @@ def run(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
         return INTERRUPTED
-    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{', noise' if arguments.noise else ''}"))
+    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
     return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
+
+
+def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], settings: dict[str, object]) -> Evaluation:
+    """All seeds from the first on, or those of a split."""
+    rerun, episodes = _command(arguments), arguments.episodes
+    if arguments.split is None:
+        return Evaluation(folder, tasks, range(arguments.seed0, arguments.seed0 + episodes), settings, rerun)
+    chosen = [
+        Episode(task, seed) for task in tasks for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
+    ]
+    seeds = range(min(e.seed for e in chosen), max(e.seed for e in chosen) + 1)
+    return SplitEvaluation(folder, tasks, seeds, settings, rerun, frozenset(chosen))
+
+
+@dataclass(frozen=True)
+class SplitEvaluation(Evaluation):
+    """Of some of the scenes between the first seed and the last, others for each task."""
+
+    chosen: frozenset[Episode]
+
+    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
+        """See :meth:`Evaluation.prepare`."""
+        done, left = super().prepare()
+        mine = [record for record in done if Episode(record.task, record.seed) in self.chosen]
+        return mine, [episode for episode in left if episode in self.chosen]
+
+
+def _remarks(arguments: Namespace) -> str:
+    split = f", split {arguments.split}" if arguments.split else ""
+    return split + (", noise" if arguments.noise else "")
 
 
 def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console) -> list[TaskReport]:

@@ -123,6 +123,10 @@ class Episode(Sequence[EpisodeStep]):
         """A plan by its index, with the words of this episode (a part may have its own)."""
         return replace(self.plans[number], instruction=self.instruction)
 
+    def plan_of(self, i: int) -> TracePlan:
+        """The plan of step ``i``, without reading images."""
+        return self.plan(self._looks[self._steps[i]].plan)
+
     def plan_frame(self, number: int) -> RgbdFrame:
         """The frame that a plan was drawn on."""
         frame: RgbdFrame = self._drawings[number].frame
