@@ -67,13 +67,13 @@ def rows(inputs: NetworkInput, chosen: slice) -> NetworkInput:
 def test_samples_are_poses_and_depend_on_the_noise_alone(config: NetworkConfig) -> None:
     network, inputs = build(config), observe(config)
     noise = Noise.draw(config, 3, torch.Generator().manual_seed(2), length=2)
-    found = network.sample(inputs, noise)
+    found = network.predict(inputs, noise)
     assert found.shape == (3, 2, config.hands, 8)
     torch.testing.assert_close(found[..., 3:7].norm(dim=-1), torch.ones(3, 2, config.hands))
     assert ((found[..., 7] > 0) & (found[..., 7] < 1)).all()
-    assert torch.equal(found, network.sample(inputs, noise))
+    assert torch.equal(found, network.predict(inputs, noise))
     other = Noise.draw(config, 3, torch.Generator().manual_seed(3), length=2)
-    assert not torch.allclose(found, network.sample(inputs, other), atol=1e-3)
+    assert not torch.allclose(found, network.predict(inputs, other), atol=1e-3)
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
@@ -81,8 +81,8 @@ def test_rows_of_a_batch_are_independent(config: NetworkConfig) -> None:
     network, inputs = build(config), observe(config)
     noise = Noise.draw(config, 3, torch.Generator().manual_seed(2))
     alone = Noise(noise.start[1:2], noise.steps[:, 1:2])
-    batched = network.sample(inputs, noise)[1:2]
-    torch.testing.assert_close(network.sample(rows(inputs, slice(1, 2)), alone), batched, atol=1e-4, rtol=0)
+    batched = network.predict(inputs, noise)[1:2]
+    torch.testing.assert_close(network.predict(rows(inputs, slice(1, 2)), alone), batched, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)

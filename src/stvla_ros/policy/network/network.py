@@ -73,7 +73,7 @@ class KeyposeNetwork(nn.Module):
         xyz = xyz if self.config.rotary == "normalised" else self.unnormalise(xyz)
         return self.prediction_head(context, self.traj_encoder(x), xyz, times)
 
-    def sample(self, inputs: NetworkInput, noise: Noise | None = None) -> Tensor:
+    def predict(self, inputs: NetworkInput, noise: Noise | None = None) -> Tensor:
         """Keyposes (B, L, hands, 8) for B observations: xyz in metres, quaternion xyzw, probability of open.
 
         Args:
@@ -81,11 +81,11 @@ class KeyposeNetwork(nn.Module):
             noise: All randomness there is; drawn for L = 1 if not given.
         """
         with torch.no_grad():
-            return self.sample_in(self.encode(inputs), noise)
+            return self.sample(self.encode(inputs), noise)
 
     @torch.no_grad()
-    def sample_in(self, context: SceneContext, noise: Noise | None = None) -> Tensor:
-        """As :meth:`sample`, for encoded scenes; with noise for m B samples, m consecutive ones are of one scene."""
+    def sample(self, context: SceneContext, noise: Noise | None = None) -> Tensor:
+        """As :meth:`predict`, for encoded scenes; with noise for m B samples, m consecutive ones are of one scene."""
         device = context.image.device
         noise = Noise.draw(self.config, len(context.image), device=device) if noise is None else noise
         x, predicted = noise.start, noise.start
