@@ -1,0 +1,1 @@
+"""Policy checkpoints: our own files, and those that others released."""

@@ -1,0 +1,121 @@
+"""Weights that training starts from: CLIP's, or those of another policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.names import flavour, renamed
+from stvla_ros.policy.checkpoint.policy_file import BOUNDS
+from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
+from stvla_ros.policy.network.network import KeyposeNetwork
+
+CLIP_PREFIXES = {"visual.": "encoder.backbone.", "text_model.": "encoder.text_encoder.model."}
+"""Prefixes in files of CLIP -> ours: RN50's image network as OpenAI and open_clip name it, ViT-B/32's text tower as
+transformers does."""
+
+PARTS = ("encoder.backbone.", "encoder.text_encoder.model.")
+"""Parts that are of no use half loaded where training does not change them."""
+
+COUNTER = ".num_batches_tracked"
+"""Left out by some; nothing depends on it."""
+
+HOW_TO_GET = (
+    "CLIP RN50 as safetensors: hf download timm/resnet50_clip.openai open_clip_model.safetensors --local-dir DIR."
+)
+
+
+def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
+    """Set those weights of a network that a file has.
+
+    Args:
+        network: Is changed, unless an error is raised.
+        path: safetensors, or a dictionary of tensors of ``torch.save``: CLIP RN50 (``visual.*``), CLIP ViT-B/32's text
+            tower as transformers saves it (``text_model.*``), or a policy, released or ours. Of a policy, weights
+            of the same name and shape are taken, but never its workspace bounds.
+
+    Returns:
+        Names that were set, sorted. A frozen part is among them completely or not at all, and at least one is.
+
+    Raises:
+        ConfigError: Nothing can be read, none of it belongs to the network, or a frozen part is there in part or in
+            another shape; the message names the first weight.
+    """
+    found = _ours(_read(path), str(path))
+    wanted = network.state_dict()
+    wanted.pop(BOUNDS)
+    chosen = {n: w for n, w in found.items() if n in wanted and w.shape == wanted[n].shape}
+    parts = _frozen(network)
+    present = [part for part in parts if _is_complete(part, wanted, found, str(path))]
+    if parts and not present:
+        raise ConfigError(
+            f"{path}: has no weights of {' or '.join(part.rstrip('.') for part in parts)}, but '{min(found)}' and "
+            f"{len(found) - 1} more. {HOW_TO_GET}"
+        )
+    if not chosen:
+        raise ConfigError(f"{path}: none of its {len(found)} weights belongs to this network.")
+    network.load_state_dict(chosen, strict=False)
+    return tuple(sorted(chosen))
+
+
+def _frozen(network: KeyposeNetwork) -> list[str]:
+    """Those parts that the network has and does not train."""
+    trained = dict.fromkeys(PARTS, False)
+    has = set()
+    for name, parameter in network.named_parameters():
+        for part in PARTS:
+            if name.startswith(part):
+                has.add(part)
+                trained[part] |= parameter.requires_grad
+    return [part for part in PARTS if part in has and not trained[part]]
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if path.suffix != ".safetensors":
+        content = read_torch_file(path)
+        inner = next((content[key] for key in ("weight", "state_dict") if key in content), content)
+        return tensors(inner, str(path))
+    if not path.is_file():
+        raise ConfigError(f"{path}: wanted a checkpoint, found {'a folder' if path.is_dir() else 'nothing'}.")
+    try:
+        return tensors(load_file(path), str(path))
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path}: not a safetensors file, or damaged ({error}).") from error
+
+
+def _ours(weights: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
+    """Weights of a file of CLIP or of a policy under our names."""
+    if not any(name.startswith(tuple(CLIP_PREFIXES)) for name in weights):
+        return renamed(weights, flavour(weights, where), where)[0]
+    ours = {}
+    for name, weight in weights.items():
+        prefix = next((p for p in CLIP_PREFIXES if name.startswith(p)), None)
+        if prefix is not None:
+            ours[CLIP_PREFIXES[prefix] + name.removeprefix(prefix)] = weight
+    return ours
+
+
+def _is_complete(part: str, wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str) -> bool:
+    """Whether all of a part is there; False if none of it is."""
+    names = [name for name in wanted if name.startswith(part)]
+    needed = [name for name in names if not name.endswith(COUNTER)]
+    if not any(name in found for name in needed):
+        return False
+    lacking = [name for name in needed if name not in found]
+    if lacking:
+        raise ConfigError(
+            f"{where}: {len(lacking)} of {len(needed)} weights of {part.rstrip('.')} are missing, the first is "
+            f"'{min(lacking)}': it is another network, or part of one. {HOW_TO_GET}"
+        )
+    for name in names:
+        if name in found and found[name].shape != wanted[name].shape:
+            raise ConfigError(
+                f"{where}: '{name}' has shape {tuple(found[name].shape)}, wanted {tuple(wanted[name].shape)}: "
+                f"it is another network. {HOW_TO_GET}"
+            )
+    return True

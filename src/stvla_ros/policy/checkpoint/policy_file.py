@@ -1,0 +1,181 @@
+"""Our own checkpoints: one safetensors file that says all that is needed to run it, loaded strictly."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.literal_quaternion import LiteralQuaternionNetwork
+from stvla_ros.policy.network.config import NetworkConfig
+from stvla_ros.policy.network.network import KeyposeNetwork
+from stvla_ros.policy.words import Vocabulary
+
+FORMAT = "stvla-policy-1"
+BOUNDS = "workspace_normalizer"
+GUIDANCE = ("full", "mask_only", "off")
+QUATERNIONS = ("xyzw", "wxyz_literal")
+FRAMES = ("base", "rlbench")
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyFile:
+    """A trained network and how to use it.
+
+    Attributes:
+        network: Its architecture, with sampler and number of steps.
+        weights: Name -> tensor; the workspace bounds (2, 3) in metres are among them.
+        vocabulary: Words that it knows; empty where it has a text model of its own.
+        guidance: What its training images were: ``full``, ``mask_only`` or ``off``.
+        tokenizer: Id or folder of the text model's tokenizer; empty for words of our own.
+        trained: For people: experiment, steps, data, measured figures.
+        cameras: Names of its cameras in the order of training; empty for the one there is.
+        quaternion: ``xyzw``, or ``wxyz_literal`` for weights whose training took xyzw for wxyz; the network that
+            :meth:`build` gives has true xyzw quaternions either way.
+        frame: What its positions refer to: ``base`` of the robot, or ``rlbench``, that simulator's world frame.
+    """
+
+    network: NetworkConfig
+    weights: Mapping[str, torch.Tensor]
+    vocabulary: Vocabulary = field(default_factory=lambda: Vocabulary(()))
+    guidance: str = "full"
+    tokenizer: str = ""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    cameras: tuple[str, ...] = ()
+    quaternion: str = "xyzw"
+    frame: str = "base"
+
+    def __post_init__(self) -> None:
+        for name, valid in (("guidance", GUIDANCE), ("quaternion", QUATERNIONS), ("frame", FRAMES)):
+            value = getattr(self, name)
+            if value not in valid:
+                raise ConfigError(f"policy checkpoint: {name} is {value!r}; wanted one of {', '.join(valid)}.")
+        if self.cameras and len(self.cameras) != self.network.cameras:
+            raise ConfigError(
+                f"policy checkpoint: names cameras {', '.join(self.cameras)} for a network of {self.network.cameras}."
+            )
+
+    @property
+    def bounds_m(self) -> np.ndarray:
+        """(2, 3) least and largest tool position, metres in ``frame``."""
+        return self.weights[BOUNDS].double().cpu().numpy()
+
+    def save(self, path: Path) -> None:
+        """Write the file; a reader never sees half of it."""
+        header = {
+            "network": asdict(self.network),
+            "vocabulary": list(self.vocabulary.words),
+            "guidance": self.guidance,
+            "tokenizer": self.tokenizer,
+            "cameras": list(self.cameras),
+            "quaternion": self.quaternion,
+            "frame": self.frame,
+            "trained": dict(self.trained),
+        }
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(path.name + ".part")
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.weights.items()}
+        save_file(tensors, part, {"format": FORMAT, "header": json.dumps(header)})
+        part.replace(path)
+
+    def build(self) -> KeyposeNetwork:
+        """The network with these weights, in eval mode on the CPU.
+
+        Raises:
+            ConfigError: A weight is missing, unknown or of another shape, or the bounds are none; the message names it.
+        """
+        if BOUNDS not in self.weights:
+            raise ConfigError(f"policy checkpoint: '{BOUNDS}' is missing: without workspace bounds it cannot be run.")
+        kind = LiteralQuaternionNetwork if self.quaternion == "wxyz_literal" else KeyposeNetwork
+        try:
+            network = kind(self.network, self.bounds_m)
+        except ValueError as error:
+            raise ConfigError(f"policy checkpoint: '{BOUNDS}': {error}") from error
+        check_weights(network.state_dict(), self.weights, "policy checkpoint")
+        network.load_state_dict(dict(self.weights))
+        return network.eval()
+
+
+def weightless(network: NetworkConfig) -> dict[str, torch.Tensor]:
+    """Name -> tensor of the right shape and no memory, for all weights of a network."""
+    with torch.device("meta"):
+        return KeyposeNetwork(network, ((0, 0, 0), (1, 1, 1))).state_dict()
+
+
+def check_weights(
+    wanted: Mapping[str, torch.Tensor],
+    found: Mapping[str, torch.Tensor],
+    where: str,
+    theirs: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Names and shapes must be the same.
+
+    Args:
+        wanted: What the network has.
+        found: What the file has.
+        where: The file, for messages.
+        theirs: Name of a weight -> its name in the file, where that is another one.
+
+    Raises:
+        ConfigError: Names the first that is missing, the first unknown, or one of another shape, and how many there are.
+    """
+    odd = {"missing": wanted.keys() - found.keys(), "unknown": found.keys() - wanted.keys()}
+    if any(odd.values()):
+        parts = [
+            f"{len(names)} of {len(wanted)} weights {what}, the first is '{theirs.get(min(names), min(names))}'"
+            for what, names in odd.items()
+            if names
+        ]
+        raise ConfigError(f"{where}: {'; '.join(parts)}: weights and architecture do not belong together.")
+    for name, tensor in wanted.items():
+        if tensor.shape != found[name].shape:
+            raise ConfigError(
+                f"{where}: '{theirs.get(name, name)}' has shape {tuple(found[name].shape)}, wanted {tuple(tensor.shape)}: "
+                "weights and architecture do not belong together."
+            )
+
+
+def is_policy_file(path: Path) -> bool:
+    """Whether a file is one of ours, by its name and header."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == FORMAT
+    except (SafetensorError, OSError):
+        return False
+
+
+def read_policy_file(path: Path) -> PolicyFile:
+    """Read one of our own checkpoints.
+
+    Raises:
+        ConfigError: Missing, damaged, or not of this format.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: wanted a policy checkpoint, found {'a folder' if path.is_dir() else 'nothing'}.")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path}: not a safetensors file, or damaged ({error}).") from error
+    if metadata.get("format") != FORMAT:
+        raise ConfigError(f"{path}: wanted format '{FORMAT}', found '{metadata.get('format')}'.")
+    try:
+        header = json.loads(metadata["header"])
+        header["network"] = NetworkConfig(**header["network"])
+        header["vocabulary"] = Vocabulary(tuple(header["vocabulary"]))
+        header["cameras"] = tuple(header.get("cameras", ()))
+        return PolicyFile(weights=weights, **header)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: its header is damaged ({error}).") from error

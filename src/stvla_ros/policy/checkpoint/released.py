@@ -1,0 +1,222 @@
+"""Published weights of 3D Diffuser Actor and 3D FlowMatch Actor, read strictly.
+
+What can be seen from names and shapes is inferred: the code, width, layers, history. What cannot must be given
+(:class:`Reading`). Every weight in the file is used or on a list of those known to be unused; nothing is ignored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.bounds import check_bounds, with_margin
+from stvla_ros.policy.checkpoint.names import DIFFUSER, flavour, is_unused, renamed
+from stvla_ros.policy.checkpoint.policy_file import BOUNDS, PolicyFile, check_weights, weightless
+from stvla_ros.policy.checkpoint.reading import PRESETS, Reading, completed, preset
+from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
+from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
+from stvla_ros.policy.network.encoder import CLIP_MEAN, CLIP_STD
+
+TEXT_MODEL = "openai/clip-vit-base-patch32"
+"""Tokenizer of both codes, and text model of 3D Diffuser Actor."""
+
+LAYERS = {
+    "vision_text_layers": ("encoder.vl_attention",),
+    "history_layers": ("encoder.gripper_context_head",),
+    "cross_layers": ("prediction_head.cross_attn",),
+    "shared_layers": ("prediction_head.self_attn",),
+    "branch_layers": ("prediction_head.rotation_self_attn", "prediction_head.position_self_attn"),
+}
+"""Field of :class:`NetworkConfig` -> modules with that many layers."""
+
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """A released file, its weights under our names.
+
+    Attributes:
+        path: The file.
+        code: Which code it comes from, ``3D Diffuser Actor`` or ``3D FlowMatch Actor``.
+        weights: Our name -> tensor, the unused ones included.
+        theirs: Our name -> the file's.
+        iterations: Training steps, as the file says; 0 if it does not.
+        average: Whether these are the moving averages of the weights.
+    """
+
+    path: Path
+    code: str
+    weights: Mapping[str, torch.Tensor]
+    theirs: Mapping[str, str]
+    iterations: int = 0
+    average: bool = False
+
+
+def open_released(path: Path, *, average: bool = False) -> Released:
+    """Read names and tensors.
+
+    Args:
+        path: A file of ``torch.save``: ``{weight, [ema_weight, optimizer, iter, best_loss]}``.
+        average: Take the moving average of the weights, where the training kept one. The published evaluations take
+            the weights themselves.
+
+    Raises:
+        ConfigError: Not such a file, or not of these codes.
+    """
+    content = read_torch_file(path)
+    if "weight" not in content:
+        raise ConfigError(f"{path}: wanted a training checkpoint with 'weight', found {sorted(map(str, content))[:5]}.")
+    weights = tensors(content["weight"], f"{path}: weight")
+    if average:
+        weights = _averaged(weights, content, path)
+    code = flavour(weights, str(path))
+    ours, theirs = renamed(weights, code, str(path))
+    steps = content.get("iter")
+    return Released(path, code, ours, theirs, steps if isinstance(steps, int) else 0, average)
+
+
+def _averaged(weights: dict[str, torch.Tensor], content: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
+    """Averaged parameters, and the buffers of the weights: 3D FlowMatch Actor's average never updates buffers."""
+    if content.get("ema_weight") is None:
+        raise ConfigError(f"{path}: has no moving average of its weights (ema_weight); leave --ema out.")
+    averaged = tensors(content["ema_weight"], f"{path}: ema_weight")
+    buffers = {name: value for name, value in weights.items() if re.search(r"\.(running_|num_batches)", name)}
+    return averaged | buffers
+
+
+def reading_as(released: Released, name: str | None, given: Reading) -> Reading:
+    """What is given, over what is known of the published file ``name``, if any.
+
+    Raises:
+        ConfigError: No such published file, or it is of another code.
+    """
+    if name is None:
+        return given
+    published = preset(name)
+    if published.code != released.code:
+        valid = [other for other, p in PRESETS.items() if p.code == released.code]
+        raise ConfigError(
+            f"{released.path}: a file of {released.code}, but '{name}' is one of {published.code}; "
+            f"wanted --as {' or '.join(valid)}."
+        )
+    return given.over(published.reading)
+
+
+def read_released(path: Path, reading: Reading, *, average: bool = False) -> PolicyFile:
+    """A released file as one of ours.
+
+    Args:
+        path: The file.
+        reading: All that the file does not say.
+        average: As for :func:`open_released`.
+
+    Raises:
+        ConfigError: The file is not what it should be, a weight is missing, unknown, not finite or of another shape, or
+            something that the file does not say was not given; the message names it and says what to do.
+    """
+    return as_policy_file(open_released(path, average=average), reading)
+
+
+def as_policy_file(released: Released, reading: Reading) -> PolicyFile:
+    """As :func:`read_released`, for an opened file."""
+    where = str(released.path)
+    reading = completed(reading, released.code, where)
+    network = inferred(released, reading)
+    weights = used_weights(released, network)
+    if released.code == DIFFUSER:
+        bounds = with_margin(check_bounds(reading.bounds_m, where), reading.buffer_m or 0.0, where)
+        weights |= {BOUNDS: torch.tensor(bounds, dtype=torch.float32), **_normalize()}
+    check_weights(weightless(network), weights, where, released.theirs)
+    _check_values(weights, where)
+    if not weights[BOUNDS].is_meta:
+        check_bounds(weights[BOUNDS].tolist(), f"{where}: '{BOUNDS}'")
+    return PolicyFile(
+        network=network,
+        weights=weights,
+        guidance="off",
+        tokenizer=TEXT_MODEL,
+        cameras=reading.cameras or (),
+        quaternion=reading.quaternion or "xyzw",
+        frame=reading.frame or "base",
+        trained={
+            "source": released.path.name,
+            "code": released.code,
+            "steps": released.iterations,
+            "moving_average": released.average,
+        },
+    )
+
+
+def used_weights(released: Released, network: NetworkConfig) -> dict[str, torch.Tensor]:
+    """Weights without those known to be unused, as float32."""
+    used = {n: w for n, w in released.weights.items() if not is_unused(n, released.code, network.hands)}
+    return {name: w.float() if w.is_floating_point() else w for name, w in used.items()}
+
+
+def inferred(released: Released, reading: Reading) -> NetworkConfig:
+    """Architecture from names and shapes, and from a complete reading.
+
+    Raises:
+        ConfigError: They do not make a network that exists here.
+    """
+    where, weights = str(released.path), released.weights
+    width, numbers = _shape(released, "traj_encoder.weight")
+    rows, _ = _shape(released, "encoder.curr_gripper_embed.weight")
+    rotation, _ = _shape(released, "prediction_head.rotation_predictor.2.weight")
+    if (numbers, rotation) != (9, 6):
+        raise ConfigError(
+            f"{where}: poses of {numbers} numbers with rotations of {rotation}; wanted 9 and 6, position and rotation."
+        )
+    hands = reading.hands or 1
+    if rows % hands:
+        raise ConfigError(f"{where}: {rows} past poses do not divide among {hands} hands; look at --hands.")
+    base = DIFFUSER_ACTOR if released.code == DIFFUSER else FLOWMATCH_ACTOR
+    given = {name: getattr(reading, name) for name in ("heads", "image_px", "subsample_factor", "denoiser", "steps")}
+    layers: dict[str, Any] = {name: _layers(weights, modules, where) for name, modules in LAYERS.items()}
+    try:
+        return replace(
+            base, width=width, hands=hands, history=rows // hands, cameras=len(reading.cameras or ()), **given, **layers
+        )
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from error
+
+
+def _shape(released: Released, name: str) -> tuple[int, int]:
+    weight = released.weights.get(name)
+    if weight is None:
+        raise ConfigError(f"{released.path}: '{name}' is missing.")
+    if weight.ndim != 2:
+        raise ConfigError(
+            f"{released.path}: '{released.theirs[name]}' has shape {tuple(weight.shape)}, wanted a matrix."
+        )
+    return int(weight.shape[0]), int(weight.shape[1])
+
+
+def _layers(weights: Mapping[str, torch.Tensor], modules: tuple[str, ...], where: str) -> int:
+    """How many layers modules have: the highest index and one."""
+    counts = {}
+    for module in modules:
+        found = [re.match(re.escape(module) + r"\.attn_layers\.(\d+)\.", name) for name in weights]
+        counts[module] = max((int(match[1]) + 1 for match in found if match), default=0)
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ConfigError(f"{where}: layers {counts}; wanted one or more, and as many of each.")
+    return next(iter(counts.values()))
+
+
+def _normalize() -> dict[str, torch.Tensor]:
+    """The image normalisation, which 3D Diffuser Actor has in its code."""
+    values = {"mean": CLIP_MEAN, "std": CLIP_STD}
+    return {f"encoder.normalize.{name}": torch.tensor(value).view(1, 3, 1, 1) for name, value in values.items()}
+
+
+def _check_values(weights: Mapping[str, torch.Tensor], where: str) -> None:
+    for name, weight in weights.items():
+        if not weight.is_meta and weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise ConfigError(
+                f"{where}: '{name}' has values that are not finite: the file is damaged, or its training failed."
+            )
