@@ -72,13 +72,18 @@ def test_other_shapes_are_refused(flags: list[bool], speeds: np.ndarray) -> None
         keypose_frames(flags, speeds)
 
 
-def record(folder: Path, widths_m: list[float], moving: list[bool], with_robot: bool = True) -> Recording:
+def record(
+    folder: Path, widths_m: list[float], moving: list[bool], heights_m: list[float] | None = None, blind: bool = False
+) -> Recording:
+    """The wrist and elbow give the tool its height, well enough."""
     writer = RecordingWriter(folder)
     frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(64, 48))
     for i, (width, moves) in enumerate(zip(widths_m, moving, strict=True)):
-        q = HOME_Q_RAD + 0.01 * i
+        q = HOME_Q_RAD + 0.001 * i
+        if heights_m is not None:
+            q = HOME_Q_RAD + heights_m[i] * np.array([0, -1.5, 0, 0, 0, 0, 0])
         robot = RobotState(q, np.full(7, 0.5 if moves else 0.0), tcp_pose(q), width, 10 * i)
-        writer.append(frame, robot if with_robot else None)
+        writer.append(frame, None if blind else robot)
     return Recording(folder)
 
 
@@ -88,12 +93,33 @@ def test_a_demonstration_is_cut(tmp_path: Path) -> None:
     steps = cut(recording)
     assert [(s.frame, s.done_ns) for s in steps] == [(0, 30), (3, 60), (6, 110)]
     assert [s.keypose.gripper_open for s in steps] == [True, False, False]
-    assert [s.keypose.may_collide for s in steps] == [False, True, False]
-    np.testing.assert_array_equal(steps[1].keypose.T_base_tcp, tcp_pose(HOME_Q_RAD + 0.06))
+    np.testing.assert_array_equal(steps[1].keypose.T_base_tcp, tcp_pose(HOME_Q_RAD + 0.006))
+
+
+@pytest.mark.parametrize(
+    ("heights_m", "closed_from", "expected"),
+    [
+        ((0.3, 0.1, 0.3, 0.3), None, [True, False, False]),  # a press
+        ((0.3, 0.1, 0.1, 0.3), 2, [True, True, False]),  # a grasp: arrives, closes, lifts
+        ((0.3, 0.3, 0.2, 0.1), 3, [False, False, True]),  # the end, gripper acts: let go
+        ((0.3, 0.3, 0.2, 0.1), None, [False, False, False]),  # the end, nothing happens
+        ((0.1, 0.1, 0.3, 0.3), 1, [False, False, False]),  # began below
+        ((0.3, 0.31, 0.3, 0.3), 1, [False, False, False]),  # closes in the air
+    ],
+)
+def test_where_the_tool_touched(
+    tmp_path: Path, heights_m: tuple[float, ...], closed_from: int | None, expected: list[bool]
+) -> None:
+    """Eight frames per height, the first of them moving."""
+    heights = [h for h in heights_m for _ in range(8)]
+    widths = [0.08 if closed_from is None or i < 8 * closed_from + 4 else 0.0 for i in range(len(heights))]
+    steps = cut(record(tmp_path / "demo", widths, [i % 8 != 2 for i in range(len(heights))], heights))
+    touched = {round(s.done_ns / 10) // 8 for s in steps if s.keypose.may_collide}
+    assert [i in touched for i in (1, 2, 3)] == expected
 
 
 def test_what_is_no_demonstration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two frames"):
         cut(record(tmp_path / "one", [0.08], [True]))
     with pytest.raises(ConfigError, match="frame 0 is without the arm's state"):
-        cut(record(tmp_path / "blind", [0.08, 0.08], [True, True], with_robot=False))
+        cut(record(tmp_path / "blind", [0.08, 0.08], [True, True], blind=True))

@@ -1,4 +1,4 @@
-"""``stvla collect``: successful episodes in simulation, for training."""
+"""``stvla collect``: successful episodes in simulation, or a demonstration recorded on a robot, for training."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ from rich.table import Table
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, check_tasks, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
+from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_bench import CollectBenchSetup
+from stvla_ros.data.demonstration import write_demonstration
 from stvla_ros.data.splits import SPLITS
+from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
-from stvla_ros.evaluate.stack import plain, read_settings
+from stvla_ros.evaluate.stack import StackSettings, plain, read_settings
+from stvla_ros.pipeline import check_instruction
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,6 +36,9 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
     )
+    demonstration = parser.add_argument_group("instead of simulation, a demonstration that was recorded on a robot")
+    demonstration.add_argument("--from", dest="source", type=Path, metavar="RECORDING", help="folder of the recording")
+    demonstration.add_argument("--instruction", metavar="WORDS", help="what was demonstrated")
     for kind in registry.BACKENDS:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
@@ -40,6 +47,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     settings = read_settings(arguments.params, {kind: getattr(arguments, kind) for kind in registry.BACKENDS})
+    if arguments.source is not None or arguments.instruction is not None:
+        return _demonstration(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings
     tasks = check_tasks(arguments.tasks)
     collection = Collection(
@@ -55,6 +64,26 @@ def run(arguments: Namespace) -> int:
     console.print(_table(content, f"{arguments.output}: split {arguments.split}"))
     enough = all(task["episodes"] == arguments.episodes for task in content["tasks"].values())
     return 0 if enough else NOT_CONFIRMED
+
+
+def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
+    if arguments.source is None or arguments.instruction is None:
+        raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
+    words, folder = _words(arguments.instruction), arguments.output / "episodes" / arguments.source.resolve().name
+    if (arguments.source / "metadata.yaml").exists() or arguments.source.suffix in (".mcap", ".db3"):
+        raise ConfigError(
+            f"{arguments.source}: a bag: play it and record its topics with stvla_ros.nodes.record first."
+        )
+    episode = write_demonstration(arguments.source, words, settings, folder)
+    Console().print(f"{folder}: {len(episode)} keyposes, {len(episode.plans)} plans.", soft_wrap=True, markup=False)
+    return 0
+
+
+def _words(instruction: str) -> str:
+    try:
+        return check_instruction(instruction)
+    except StageError as error:
+        raise ConfigError(error.sentence) from error
 
 
 def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: Console) -> dict[str, Any]:

@@ -22,6 +22,9 @@ PAUSE_FRAMES = 4
 OPEN_M = 0.9 * MAX_WIDTH_M
 """A gripper is open above 90 % of its width (RLBench)."""
 
+DIP_M = 0.02
+"""Where the tool went down and up again by this much, it touched something."""
+
 
 def keypose_frames(gripper_open: npt.ArrayLike, dq_rad_s: npt.ArrayLike) -> list[int]:
     """Frames that are keyposes, by the rule of PerAct (arXiv 2209.05451, appendix): the gripper changed, the arm
@@ -69,7 +72,8 @@ class Cut:
 
     Attributes:
         frame: Where the policy would have looked: the keypose before, or the beginning.
-        keypose: Where the demonstration was next; ``may_collide`` where the gripper acted there.
+        keypose: Where the demonstration was next; ``may_collide`` where the tool went down before and up after, or at
+            the end down and the gripper acted: a demonstration does not say where it touched something.
         done_ns: When it was there.
     """
 
@@ -93,7 +97,8 @@ def cut(recording: Recording, open_m: float = OPEN_M) -> list[Cut]:
     frames = keypose_frames(flags, np.stack([robot.dq_rad_s for robot in robots]))
     if not frames:
         raise ConfigError("demonstration: wanted at least two frames, found one: record all of the motion.")
-    return [_step(robots, flags, before, frame) for before, frame in zip([0, *frames], frames, strict=False)]
+    height_m = [robots[i].T_base_tcp[2, 3] for i in [0, *frames]]
+    return [_step(robots, flags, [0, *frames], i + 1, height_m) for i in range(len(frames))]
 
 
 def _robots(recording: Recording) -> Iterator[RobotState]:
@@ -104,7 +109,17 @@ def _robots(recording: Recording) -> Iterator[RobotState]:
         yield robot
 
 
-def _step(robots: Sequence[RobotState], flags: Bool, before: int, frame: int) -> Cut:
-    robot, acted = robots[frame], bool(flags[frame] != flags[frame - 1])
-    pose: F64 = robot.T_base_tcp
-    return Cut(before, Keypose(pose, bool(flags[frame]), acted, robots[before].stamp_ns), robot.stamp_ns)
+def _step(robots: Sequence[RobotState], flags: Bool, moments: Sequence[int], i: int, height_m: Sequence[float]) -> Cut:
+    """The step that ends at frame ``moments[i]``; ``height_m`` of the tool at all moments."""
+    looked, frame = moments[i - 1], moments[i]
+    acted = bool(flags[frame] != flags[frame - 1])
+    came_down = _higher(height_m[i::-1]) is True
+    goes_up = _higher(height_m[i:])
+    touched = came_down and (acted if goes_up is None else goes_up)
+    keypose = Keypose(robots[frame].T_base_tcp, bool(flags[frame]), touched, robots[looked].stamp_ns)
+    return Cut(looked, keypose, robots[frame].stamp_ns)
+
+
+def _higher(height_m: Sequence[float]) -> bool | None:
+    """Whether the first other height is above the one at the beginning; None when there is no other."""
+    return next((bool(h > height_m[0]) for h in height_m if abs(h - height_m[0]) > DIP_M), None)

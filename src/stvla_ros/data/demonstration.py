@@ -1,0 +1,100 @@
+"""A demonstration that was recorded on a robot becomes an episode: cut into keyposes, with plans drawn afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError
+from stvla_ros.data.episode import Episode, EpisodeWriter, Verdict
+from stvla_ros.data.keyposes import Cut, cut
+from stvla_ros.data.recording import Recording
+from stvla_ros.data.replay import observations
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.interfaces import Planner
+from stvla_ros.perception.guide import SpatialGuide
+from stvla_ros.types import Keypose, PlanRequest, RgbdFrame, RobotState, TracePlan
+
+
+def write_demonstration(source: Path, instruction: str, settings: StackSettings, folder: Path) -> Episode:
+    """Cut a dense recording, plan on its frames as the loop would have, and check that guidance accepts all of it.
+
+    Args:
+        source: Folder of a recording with the arm's state in every frame.
+        instruction: What was demonstrated.
+        settings: Planner, segmenter and guide; the loop says after how many keyposes a new plan is drawn.
+        folder: The new episode; it appears when it is complete.
+
+    Raises:
+        ConfigError: The recording is none or cannot be cut, the folder exists, or planner or guide refuse a frame.
+    """
+    if folder.exists():
+        raise ConfigError(f"{folder}: exists: delete it, or choose another --output.")
+    recording = Recording(source)
+    try:
+        steps = cut(recording)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        _write(recording, steps, instruction, settings, part)
+        _check(Episode(part), settings)
+        part.rename(folder)
+    except StageError as error:
+        raise ConfigError(f"{source}: not an episode of '{instruction}': {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Episode(folder)
+
+
+def _write(recording: Recording, steps: list[Cut], instruction: str, settings: StackSettings, part: Path) -> None:
+    planner = registry.create("planner", settings.backends["planner"], settings.sections.get("planner", {}))
+    writer = EpisodeWriter(part)
+    drawing = _Drawing(planner, instruction, settings.loop.keyposes_per_plan, writer)
+    for step in steps:
+        recorded = recording[step.frame]
+        plan = drawing.plan(recorded.frame, recorded.robot)
+        writer.add_look(plan, recorded.frame, recorded.robot)
+        writer.add_keypose(step.keypose, step.done_ns)
+        drawing.history.append(replace(step.keypose, stamp_ns=step.done_ns))
+    writer.close("", 0, instruction, Verdict(OutcomeCode.OK, f"Demonstrated in {len(steps)} keyposes."))
+
+
+@dataclass
+class _Drawing:
+    """The plan in use, drawn anew as often as in the loop."""
+
+    planner: Planner
+    instruction: str
+    keyposes_per_plan: int
+    writer: EpisodeWriter
+    history: list[Keypose] = field(default_factory=list)
+    newest: TracePlan | None = None
+
+    def plan(self, frame: RgbdFrame, robot: RobotState) -> TracePlan:
+        """A new plan if one is due; the old one where the planner sees nothing to draw (it is hidden, or done)."""
+        if self.newest is not None and len(self.history) % self.keyposes_per_plan:
+            return self.newest
+        try:
+            plan = self.planner.plan(PlanRequest(self.instruction, frame, robot, tuple(self.history)))
+        except StageError:
+            if self.newest is None:
+                raise
+            return self.newest
+        if not plan.finished:
+            self.writer.add_plan(plan, frame)
+            self.newest = plan
+        if self.newest is None:
+            raise StageError(OutcomeCode.NO_PROGRESS, "The planner sees the task done at the beginning.")
+        return self.newest
+
+
+def _check(episode: Episode, settings: StackSettings) -> None:
+    """Raises StageError where guidance would refuse a step."""
+    segmenter = registry.create("segmenter", settings.backends["segmenter"], settings.sections.get("segmenter", {}))
+    for _ in observations(episode, SpatialGuide(segmenter, settings.guide)):
+        pass
