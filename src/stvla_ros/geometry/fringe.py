@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
 import cv2
 import numpy as np
 from scipy.ndimage import find_objects
@@ -56,33 +54,35 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
     labels = _with_slivers(_enclosed(labels, height_m, exclude), width_px)
     radius = max(round(REACH * width_px), 2)
     low, unknown = np.abs(height_m) < table.floor_m + 0.002, np.isnan(depth_m)
-    cut_off = list(range(1, int(labels.max(initial=0)) + 1))
+    fronts = labels
     for _ in range(LOOKS):
-        labels, cut_off = _grown(labels, cut_off, rgb, low, unknown, exclude, radius)
-        if not cut_off:
+        labels, fronts = _grown(labels, fronts, rgb, low, unknown, exclude, radius)
+        if not fronts.any():
             break
     return labels
 
 
-def _grown(
-    labels: I32, which: Collection[int], rgb: U8, low: Bool, unknown: Bool, exclude: Bool, radius: int
-) -> tuple[I32, list[int]]:
-    """Labels with some of the things grown over their rims, and those of them whose rim goes on beyond the reach."""
-    out, cut_off = labels.copy(), []
+def _grown(labels: I32, fronts: I32, rgb: U8, low: Bool, unknown: Bool, exclude: Bool, radius: int) -> tuple[I32, I32]:
+    """Labels grown over the rims around ``fronts`` (labelled alike), and new fronts where a rim goes on beyond the reach."""
+    out, further = labels.copy(), np.zeros_like(labels)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
-    free = (labels == 0) & ~exclude & (unknown | low)
-    for label, window in enumerate(find_objects(labels), start=1):
-        if window is None or label not in which:
+    nobody = (labels == 0) & ~exclude
+    free = nobody & (unknown | low)
+    for label, window in enumerate(find_objects(fronts), start=1):
+        if window is None:
             continue
         here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
-        own = labels[here] == label
-        likeness = _likeness(own, free[here], (labels[here] == 0) & ~exclude[here], unknown[here], rgb[here], radius)
+        own, front = labels[here] == label, fronts[here] == label
+        ring = _square(front, radius) & free[here] & ~own
+        if not ring.any():
+            continue
+        table = nobody[here] & ~_square(own, radius)
+        likeness = _likeness(own, ring, table, unknown[here], rgb[here], radius)
         take = likeness < best[here]
         best[here][take] = likeness[take]
         out[here][take] = label
-        if (take & ~_square(own, radius - 1)).any():
-            cut_off.append(label)
-    return out, cut_off
+        further[here][take & ~_square(front, radius - 1)] = label
+    return out, further
 
 
 def _enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
@@ -131,16 +131,12 @@ def _with_slivers(labels: I32, width_px: int) -> I32:
     return out
 
 
-def _likeness(own: Bool, free: Bool, outside: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
-    """(h, w) how much nearer the colour of a pixel beside a thing is to the thing's than to the table's; inf elsewhere."""
+def _likeness(own: Bool, ring: Bool, table: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
+    """(h, w) how much nearer the colour of a pixel on a thing's rim is to the thing's than to the table's; inf elsewhere."""
     out = np.full(own.shape, np.inf, dtype=np.float32)
-    around = _square(own, radius)
-    ring = around & free & ~own
-    if not ring.any():
-        return out
     feature = colour_feature(rgb.reshape(-1, 3)).reshape(*own.shape, 4)
     to_thing, have_thing = _distance(feature, own, ring, radius)
-    to_table, have_table = _distance(feature, outside & ~around, ring, 2 * radius)
+    to_table, have_table = _distance(feature, table, ring, 2 * radius)
     ratio = to_thing / np.maximum(to_table, 1e-6)
     ratio[~have_thing | ~have_table | (to_table < UNLIKE)] = np.inf
     out[ring] = np.where(ratio < np.where(unknown[ring], LIKER_BLIND, LIKER), ratio, np.inf)
