@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import bounding_slices, connected, renumber, sizes
+from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.geometry.parts import colour_feature, pixel_classes, top_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
@@ -177,7 +177,11 @@ def _joined(
     """(h, w) parts 1..n of one region."""
     grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
     plain = sizes(pieces)[1:] / sizes(grown)[1:]
-    known = [_describe(grown, i, rgb, points_m, height_m, float(p)) for i, p in enumerate(plain, start=1)]
+    windows = find_objects(grown)
+    known = [
+        _describe(grown, i, window, rgb, points_m, height_m, float(p))
+        for i, (window, p) in enumerate(zip(windows, plain, strict=True), start=1)
+    ]
     seams = _seams(grown)
     known = [replace(f, inlaid=_between_alike(i, seams, known)) for i, f in enumerate(known, start=1)]
     parent = np.arange(len(known) + 1)
@@ -219,12 +223,13 @@ def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
     return {(int(low[k][0]), int(high[k][0])): at[k] for k in (np.flatnonzero(key == v) for v in np.unique(key))}
 
 
-def _describe(pieces: I32, label: int, rgb: U8, points_m: F32, height_m: F32, plain: float) -> Fragment:
-    whole = pieces == label
-    window = bounding_slices(whole) or (slice(0, 0), slice(0, 0))
-    own = whole[window]
-    heights = np.sort(height_m[window][own])
-    quantiles = heights[[int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]]
+def _describe(
+    pieces: I32, label: int, window: tuple[slice, slice], rgb: U8, points_m: F32, height_m: F32, plain: float
+) -> Fragment:
+    own = pieces[window] == label
+    heights = height_m[window][own]
+    at = [int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]
+    quantiles = np.partition(heights, at)[at]
     centre, edges, turn = _footprint(own, points_m[(slice(0, 2), *window)])
     few = rgb[window][own][:: max(len(heights) // 100, 1)]
     return Fragment(
