@@ -26,6 +26,15 @@ ALIGNMENT = 8
 """Channels of a padded head are a multiple of this: 8 floats fill an AVX register, and GPU kernels ask for no more."""
 
 
+class Frequencies(NamedTuple):
+    """Of the pairs of channels at all places (P/2,)."""
+
+    axis: Tensor
+    """0, 1 or 2: turned by x, y or z."""
+    speed: Tensor
+    """Radians per unit of the position."""
+
+
 class HeadLayout:
     """Which channel of a token stands in which place of the padded heads.
 
@@ -58,31 +67,26 @@ class HeadLayout:
         chosen = matrix[self.source]
         return chosen * where.view(-1, *[1] * (chosen.ndim - 1))
 
-    def frequencies(self) -> Tensor:
-        """(3, P/2): how fast the pair at each place turns with x, y and z; see :func:`turns`.
-
-        Each column has one entry that is not 0, so that ``xyz @ frequencies`` is exactly the angle of the plain path.
-        """
+    def frequencies(self) -> Frequencies:
+        """How fast the pair at each place turns, and with what; padding does not turn."""
         third = self.width // 3
         channel = self.source[::2]
-        pair = (channel % third).float()
-        speed = torch.exp(pair * (-math.log(LONGEST) / third)) * self.filled[::2]
-        axis = functional.one_hot(channel // third, 3).to(speed.dtype)
-        return (axis * speed[:, None]).T.contiguous()
+        speed = torch.exp((channel % third).float() * (-math.log(LONGEST) / third))
+        return Frequencies(channel // third, speed * self.filled[::2])
 
     def split(self, tokens: Tensor) -> Tensor:
         """Tokens (..., N, P) as heads (..., heads, N, P/heads), a view."""
         return tokens.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
-def turns(xyz: Tensor, frequencies: Tensor) -> Tensor:
-    """Rotary positions (..., P/2), complex64, of points (..., 3)."""
-    angles = xyz @ frequencies
-    return torch.polar(torch.ones_like(angles), angles)
+def turns(xyz: Tensor, frequencies: Frequencies) -> Tensor:
+    """Rotary positions (..., 1, P/2), complex64, of points (..., 3); the same for queries and keys."""
+    angles = xyz[..., frequencies.axis] * frequencies.speed
+    return torch.polar(torch.ones_like(angles), angles).unsqueeze(-2)
 
 
 def turn(tokens: Tensor, by: Tensor) -> Tensor:
-    """Turn queries or keys (..., k P) by ``by`` (..., 1 or k, P/2): a rotation of a pair is a complex product.
+    """Turn queries or keys (..., k P) by ``by`` (..., 1, P/2): a rotation of a pair is a complex product.
 
     Works in place on float32. There are no complex numbers of half precision, so others are turned in float32.
     """
@@ -111,15 +115,14 @@ def stacked(layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Projecti
 
 
 def attend(layout: HeadLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What padded queries (..., N, P) see: (..., N, P).
+    """What padded queries (G, m S, N, P) see; of the same shape.
 
     Args:
         layout: Of the heads.
-        query: (..., N, P).
-        key: (..., heads, M, P/heads), with the same leading dimensions.
+        query: (G, m S, N, P); m consecutive samples share keys and values.
+        key: (G, S, heads, M, P/heads).
         value: As the keys.
     """
-    batch = query.shape[:-2]
-    heads = layout.split(query).flatten(0, -4)
-    seen = functional.scaled_dot_product_attention(heads, key.flatten(0, -4), value.flatten(0, -4), scale=layout.scale)
-    return seen.transpose(1, 2).flatten(-2).unflatten(0, batch)
+    heads = layout.split(query.reshape(key.shape[0] * key.shape[1], -1, layout.padded))
+    seen = functional.scaled_dot_product_attention(heads, key.flatten(0, 1), value.flatten(0, 1), scale=layout.scale)
+    return seen.transpose(1, 2).reshape(query.shape)

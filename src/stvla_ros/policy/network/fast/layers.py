@@ -71,7 +71,8 @@ class FastAttention:
     def keys_values(self, memory: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous: to be read often."""
         keys, values = self.memory(memory).chunk(2, -1)
-        return tuple(self.layout.split(part).contiguous() for part in (self._keys(keys, turns), values))
+        split = self.layout.split
+        return split(self._keys(keys, turns)).contiguous(), split(values).contiguous()
 
     def cross(self, queries: Tensor, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> Tensor:
         """What queries (G, S, N, width) see of a memory given as keys and values of :meth:`keys_values`."""

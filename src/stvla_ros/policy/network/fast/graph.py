@@ -1,0 +1,98 @@
+"""Functions of tensors recorded once as CUDA graphs and replayed.
+
+A denoising step is some hundred small kernels; on a GPU their launches take longer than their work. A graph launches all
+kernels of all steps at once. It always reads and writes the same memory, so arguments are copied in and results out.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+WARM_UPS = 3
+"""Runs before the recording, in which libraries choose kernels and allocate workspaces (PyTorch's advice)."""
+
+CAPACITY = 8
+"""Recordings kept, one per combination of shapes; instructions of different length are different shapes."""
+
+Tensors = tuple[Tensor, ...]
+Function = Callable[..., Tensors]
+Replay = Callable[[], None]
+
+
+def capture_cuda(work: Callable[[], Tensors]) -> tuple[Replay, Tensors]:
+    """Record ``work``, which takes nothing and must not wait for the GPU; how to run it again, and where its results lie.
+
+    Raises:
+        RuntimeError: It does something that cannot be recorded.
+    """
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UPS):
+            work()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        results = work()
+    return graph.replay, results
+
+
+class Recording:
+    """One function for one combination of shapes, with memory of its own for arguments and results."""
+
+    def __init__(self, function: Function, arguments: Sequence[Tensor], capture: Callable) -> None:
+        self.arguments = [argument.clone(memory_format=torch.contiguous_format) for argument in arguments]
+        self.replay, self.results = capture(lambda: function(*self.arguments))
+
+    def __call__(self, arguments: Sequence[Tensor]) -> Tensors:
+        for place, argument in zip(self.arguments, arguments):
+            place.copy_(argument)
+        self.replay()
+        return tuple(result.clone() for result in self.results)
+
+
+class Recorded:
+    """Calls a function by replaying recordings of it, and directly where it cannot be recorded.
+
+    Attributes:
+        refused: Why recording failed, once it has; then every call is direct. None otherwise.
+    """
+
+    def __init__(self, function: Function, capture: Callable = capture_cuda, capacity: int = CAPACITY) -> None:
+        """Record nothing yet.
+
+        Args:
+            function: From tensors to a tuple of tensors. It must do the same operations for the same shapes.
+            capture: Records work, as :func:`capture_cuda` does.
+            capacity: Number of recordings kept, the latest used ones.
+        """
+        self.function, self.capture, self.capacity = function, capture, capacity
+        self.refused: str | None = None
+        self._recordings: OrderedDict[tuple, Recording] = OrderedDict()
+
+    def __call__(self, *arguments: Tensor) -> Tensors:
+        recording = None if self.refused is not None else self._recording(arguments)
+        return self.function(*arguments) if recording is None else recording(arguments)
+
+    def __len__(self) -> int:
+        return len(self._recordings)
+
+    def _recording(self, arguments: Tensors) -> Recording | None:
+        key = tuple((argument.shape, argument.dtype, argument.device) for argument in arguments)
+        if key not in self._recordings:
+            try:
+                self._recordings[key] = Recording(self.function, arguments, self.capture)
+            except RuntimeError as error:
+                self.refused = str(error).partition("\n")[0]
+                warnings.warn(f"No CUDA graph, calls are direct and slower: {self.refused}", stacklevel=4)
+                self._recordings.clear()
+                return None
+        self._recordings.move_to_end(key)
+        while len(self._recordings) > self.capacity:
+            self._recordings.popitem(last=False)
+        return self._recordings[key]

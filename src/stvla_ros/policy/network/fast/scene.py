@@ -1,0 +1,132 @@
+"""What the fast path keeps of a scene, and the encoder that makes it; runs once per observation."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from stvla_ros.policy.network.attention import AttentionStack
+from stvla_ros.policy.network.encoder import SceneEncoder
+from stvla_ros.policy.network.fast.heads import HeadLayout, turns
+from stvla_ros.policy.network.fast.layers import FastAttention, FastFeedForward, affine, normed
+from stvla_ros.policy.network.fast.vision import fast_vision
+from stvla_ros.policy.network.rotary import take
+from stvla_ros.policy.network.subsample import farthest, rarest
+
+
+class SceneTokens(NamedTuple):
+    """The fast counterpart of :class:`~stvla_ros.policy.network.values.SceneContext`."""
+
+    image: Tensor
+    """(B, N, width)."""
+    image_turns: Tensor
+    """Rotary positions (B, N, 1, P/2) of the image tokens, see :func:`~.heads.turns`."""
+    sampled: Tensor
+    """(B, M, width)."""
+    sampled_turns: Tensor
+    """(B, M, 1, P/2)."""
+    text: Tensor
+    """(B, n, width)."""
+    history: Tensor
+    """(B, history * hands, width)."""
+
+
+class FastScene(NamedTuple):
+    """All that the denoising steps need of B scenes; nothing in it is computed twice. Only tensors."""
+
+    text_keys: Tensor
+    """Of the keypose tokens' attention to the instruction, (1, B, heads, n, P/heads)."""
+    text_values: Tensor
+    """As the keys."""
+    cross_keys: Tensor
+    """Of the attention to all image tokens, turned, (layers, B, heads, N, P/heads)."""
+    cross_values: Tensor
+    """As the keys."""
+    sampled: Tensor
+    """(B, M, width)."""
+    sampled_turns: Tensor
+    """(B, M, 1, P/2)."""
+    scale: Tensor
+    """Of every modulation at every step, (steps, modulations, B, 1, width)."""
+    shift: Tensor
+    """As the scales."""
+
+    def repeated(self, times: int) -> FastScene:
+        """For ``times`` consecutive samples of every scene; keys and values of the scenes are shared by them."""
+        if times == 1:
+            return self
+        return self._replace(
+            sampled=self.sampled.repeat_interleave(times, 0),
+            sampled_turns=self.sampled_turns.repeat_interleave(times, 0),
+            scale=self.scale.repeat_interleave(times, 2),
+            shift=self.shift.repeat_interleave(times, 2),
+        )
+
+
+class CrossLayers:
+    """Layers by which tokens attend to a fixed memory, without a condition."""
+
+    def __init__(self, stack: AttentionStack, layout: HeadLayout, rotary: bool) -> None:
+        single = torch.float32
+        attentions = [layer.attention for layer in stack.attn_layers]
+        self.attentions = [FastAttention([attention], layout, single, rotary) for attention in attentions]
+        self.norms = [affine([layer.norm_q], single) for layer in stack.attn_layers]
+        self.feed_forwards = [FastFeedForward([layer], single) for layer in stack.ffw_layers]
+
+    def __call__(
+        self, tokens: Tensor, memory: Tensor, at: Tensor | None = None, memory_at: Tensor | None = None
+    ) -> Tensor:
+        """Tokens (B, N, width) that have seen a memory (B, M, width), both with rotary positions or neither."""
+        tokens, memory = tokens[None], memory[None]
+        for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards):
+            keys, values = attention.keys_values(memory, memory_at)
+            tokens = feed_forward(normed(tokens + attention.cross(tokens, keys, values, at), norm))
+        return tokens[0]
+
+
+class FastEncoder:
+    """Tokens of scenes, like the plain encoder's; the text encoder is shared with it, other weights are copies."""
+
+    def __init__(self, encoder: SceneEncoder, layout: HeadLayout) -> None:
+        self.config = encoder.config
+        self.frequencies = layout.frequencies()
+        self.text_encoder = encoder.text_encoder
+        self.instruction = encoder.instruction_encoder.weight.detach(), encoder.instruction_encoder.bias.detach()
+        self.mean, self.std = (stats.view(3).clone() for stats in (encoder.normalize.mean, encoder.normalize.std))
+        self.vision = fast_vision(encoder)
+        self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
+        self.grippers = encoder.curr_gripper_embed.weight.detach().clone()
+        self.to_image = CrossLayers(encoder.gripper_context_head, layout, rotary=True)
+
+    def words(self, text: Tensor) -> Tensor:
+        """(B, n, width) of ids (B, n), or of features (B, n, 512)."""
+        features = text if self.text_encoder is None else self.text_encoder(text)
+        return functional.linear(features, *self.instruction)
+
+    def __call__(self, rgb: Tensor, token_xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
+        """Tokens of B scenes.
+
+        Args:
+            rgb: (B, cameras, 3, H, W), 0..1.
+            token_xyz: Positions of the image tokens (B, N, 3), see :func:`token_positions`.
+            words: (B, n, width).
+            history_xyz: (B, history * hands, 3).
+        """
+        pixels = (rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std
+        image = self.to_text(self.vision(pixels).reshape(len(rgb), -1, self.config.width), words)
+        at = turns(token_xyz, self.frequencies)
+        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        queries = self.grippers.expand(len(rgb), -1, -1)
+        history = self.to_image(queries, image, turns(history_xyz, self.frequencies), at)
+        sampled_at = at.gather(1, kept[:, :, None, None].expand(-1, -1, *at.shape[2:]))
+        return SceneTokens(image, at, take(image, kept), sampled_at, words, history)
+
+
+def token_positions(xyz: Tensor, stride: int) -> Tensor:
+    """(B, N, 3) of (B, cameras, 3, H, W): the mean of the middle four pixels of every token's square."""
+    size = xyz.shape[-2] // stride, xyz.shape[-1] // stride
+    middle = functional.interpolate(xyz.flatten(0, 1), size, mode="bilinear", align_corners=False)
+    return middle.permute(0, 2, 3, 1).reshape(len(xyz), -1, 3)
