@@ -139,3 +139,37 @@ def test_another_camera_in_the_middle_of_a_plan(shot: tuple[RgbdFrame, np.ndarra
     other, _ = SCENE.render(front_camera(256, 256), 0.001, stamp_ns=1)
     second = guide.guide(trace, other, home_robot())
     assert (second.kept_ids, second.removed_ids) == (first.kept_ids, first.removed_ids)
+
+
+@pytest.mark.parametrize("mode", ["full", "mask_only", "off"])
+@pytest.mark.parametrize(
+    ("field", "place", "value"),
+    [
+        ("T_base_camera", (0, 3), np.nan),
+        ("T_base_camera", (2, 3), np.inf),
+        ("T_base_camera", (0, 0), 3.0),
+        ("K", (0, 0), 0.0),
+        ("K", (1, 1), -300.0),
+        ("K", (0, 2), np.nan),
+    ],
+)
+def test_a_camera_that_is_none_is_refused(
+    shot: tuple[RgbdFrame, np.ndarray, Trace3d], field: str, place: tuple[int, int], value: float, mode: str
+) -> None:
+    frame, ids, trace = shot
+    numbers = getattr(frame.camera, field).copy()
+    numbers[place] = value
+    broken = replace(frame, camera=replace(frame.camera, **{field: numbers}))
+    with pytest.raises(StageError, match=r"The camera's images cannot be used: wanted") as caught:
+        SpatialGuide(Given(ids), GuideConfig(mode=mode)).guide(trace, broken, home_robot())
+    assert caught.value.code is OutcomeCode.STALE_IMAGE
+
+
+def test_points_that_are_none(shot: tuple[RgbdFrame, np.ndarray, Trace3d]) -> None:
+    frame, ids, trace = shot
+    holed = trace.xyz_m.copy()
+    holed[len(holed) // 2] = np.nan
+    assert guided(ids, frame, replace(trace, xyz_m=holed)).kept_ids == guided(ids, frame, trace).kept_ids
+    with pytest.raises(StageError, match="has no valid point") as caught:
+        guided(ids, frame, replace(trace, source=np.zeros_like(trace.source)))
+    assert caught.value.code is OutcomeCode.MASK_EMPTY

@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.types import F64
+from stvla_ros.types import F64, Trace3d
+
+
+def valid_points(trace: Trace3d) -> F64:
+    """(N, 3) points of a path without those that are INVALID or not finite."""
+    valid = (trace.source != 0) & np.isfinite(trace.xyz_m).all(axis=1)
+    return np.asarray(trace.xyz_m[valid], dtype=np.float64)
 
 
 def arc_length(points: npt.ArrayLike) -> F64:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, sampled
-from stvla_ros.geometry.paths import arc_length, distance
+from stvla_ros.geometry.paths import arc_length, distance, valid_points
 from stvla_ros.perception.tracking import gap
 from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
 from stvla_ros.types import F32, F64, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
@@ -35,13 +35,20 @@ class PathFollower:
         trace: The lifted path.
         config: Settings of the tube.
         drawn_on: The image that the path was drawn on, where it is at hand: what moved since is then noticed too.
+
+    Raises:
+        StageError: MASK_EMPTY for a path without any valid point.
     """
 
     def __init__(self, trace: Trace3d, config: TubeConfig, drawn_on: RgbdFrame | None = None) -> None:
         self.trace = trace
         self._drawn_on = drawn_on
         self._config = config
-        self._points = trace.xyz_m[trace.source != 0].astype(np.float64)
+        self._points = valid_points(trace)
+        if not len(self._points):
+            raise StageError(
+                OutcomeCode.MASK_EMPTY, f"The path of plan {trace.plan_id} has no valid point: plan again."
+            )
         self._lengths = arc_length(self._points)
         self._decided: dict[int, tuple[bool, Instance]] = {}
         self._ends: dict[str, F64] | None = None

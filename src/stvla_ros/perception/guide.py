@@ -10,7 +10,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.cameras import calibration_fault, cloud
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.following import PathFollower
@@ -72,9 +72,13 @@ class SpatialGuide:
         """Mask and fill one frame.
 
         Raises:
-            StageError: MASK_EMPTY when neither an object nor the robot is in the tube; SCENE_CHANGED when what the path
-                was drawn for has moved away.
+            StageError: MASK_EMPTY when neither an object nor the robot is in the tube, or the path has no valid point;
+                SCENE_CHANGED when what the path was drawn for has moved away; STALE_IMAGE for a camera whose numbers are
+                none.
         """
+        fault = calibration_fault(frame.camera)
+        if fault is not None:
+            raise StageError(OutcomeCode.STALE_IMAGE, f"The camera's images cannot be used: {fault}.")
         follower = self._follower(trace)
         follower.advance(robot)
         if self._config.mode == "off":

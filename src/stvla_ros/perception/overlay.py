@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import calibration_fault, project, sampled
-from stvla_ros.geometry.paths import arc_length, subdivide
+from stvla_ros.geometry.paths import arc_length, subdivide, valid_points
 from stvla_ros.types import F32, F64, U8, Bool, Camera, Trace3d
 
 SEGMENTS = 64
@@ -80,7 +80,7 @@ def draw_trace(
     if fault is not None:
         raise ValueError(fault)
     out = rgb.copy()
-    xyz = trace.xyz_m[(trace.source != 0) & np.isfinite(trace.xyz_m).all(axis=1)].astype(np.float64)
+    xyz = valid_points(trace)
     if len(xyz):
         strokes, span = _strokes(xyz, camera, alpha, alpha * done_alpha, depth_m, progress_m, hidden_m)
         _blend(out, strokes, _colours(strokes.depth_m, span))

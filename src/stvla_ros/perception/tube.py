@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from stvla_ros.config import param
 from stvla_ros.geometry.components import member_pixels
-from stvla_ros.geometry.paths import distance, simplify
+from stvla_ros.geometry.paths import distance, simplify, valid_points
 from stvla_ros.types import F32, F64, Segments, Trace3d
 
 
@@ -84,7 +84,7 @@ def relevant(
     def limit(radius_m: float, i: int) -> float:
         return radius_m + hysteresis_m * {None: 0, True: 1, False: -1}[before.get(i)]
 
-    line = simplify(trace.xyz_m[trace.source != 0].astype(np.float64))
+    line = simplify(valid_points(trace))
     flat = points_m.reshape(3, -1)
     clouds = {i: _finite(flat[:, pixels]) for i, pixels in _members(segments).items()}
     keep = {i for i, cloud in clouds.items() if least(cloud, line, limit(radius_m, i)) <= limit(radius_m, i)}
