@@ -21,7 +21,7 @@ UNKNOWN = "[yellow]not in the file[/]"
 
 
 def add_arguments(parser: Parser) -> None:
-    from stvla_ros.policy.checkpoint.policy_file import FRAMES, QUATERNIONS
+    from stvla_ros.policy.checkpoint.policy_file import FRAMES
     from stvla_ros.policy.checkpoint.reading import PRESETS
     from stvla_ros.policy.network.config import CHOICES
 
@@ -44,9 +44,7 @@ def add_arguments(parser: Parser) -> None:
     option("--denoiser", choices=CHOICES["denoiser"], metavar="NAME", help="flow or ddpm")
     option("--steps", type=whole(1, 10**5), metavar="N", help="denoising steps, for ddpm those of training")
     option("--hands", type=whole(1, 2), metavar="N", help="1 or 2")
-    option(
-        "--quaternion", choices=QUATERNIONS, metavar="ORDER", help="xyzw; wxyz_literal if quaternion_format was wxyz"
-    )
+    option("--quaternion", metavar="ORDER", help="xyzw; wxyz_literal if quaternion_format was wxyz on xyzw data")
     option("--frame", choices=FRAMES, metavar="NAME", help="what positions refer to: base or rlbench")
     option("--bounds", type=Path, metavar="FILE", help="workspace bounds, {task: [[min], [max]]}; wants --task")
     option("--task", metavar="NAME", help="the task of the training, if it was one; else all")

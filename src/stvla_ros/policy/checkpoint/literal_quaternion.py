@@ -12,6 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
+from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
+from stvla_ros.policy.network.fast.scene import FastScene
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import Noise, SceneContext
 
@@ -40,3 +42,10 @@ class LiteralQuaternionNetwork(KeyposeNetwork):
 
     def loss(self, context: SceneContext, target: Tensor, **how: Any) -> dict[str, Tensor]:
         return super().loss(context, written_literally(target), **how)
+
+
+class FastLiteralQuaternionNetwork(FastKeyposeNetwork):
+    """The same for inference: made of a :class:`LiteralQuaternionNetwork`, whose own reading it would not see."""
+
+    def sample(self, scene: FastScene, noise: Noise | None = None) -> Tensor:
+        return read_literally(super().sample(scene, noise))

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from stvla_ros.config import ConfigError
-from stvla_ros.policy.checkpoint.literal_quaternion import LiteralQuaternionNetwork
+from stvla_ros.policy.checkpoint.literal_quaternion import FastLiteralQuaternionNetwork, LiteralQuaternionNetwork
 from stvla_ros.policy.network.config import NetworkConfig
+from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
 
@@ -103,6 +104,19 @@ class PolicyFile:
         check_weights(network.state_dict(), self.weights, "policy checkpoint")
         network.load_state_dict(dict(self.weights))
         return network.eval()
+
+    def build_fast(self, device: torch.device | str = "cpu", **how: Any) -> FastKeyposeNetwork:
+        """The same for inference, on a device.
+
+        Args:
+            device: Where to.
+            how: ``steps``, ``dtype`` and ``graphs`` of :class:`FastKeyposeNetwork`.
+
+        Raises:
+            ConfigError: As for :meth:`build`.
+        """
+        literal = self.quaternion == "wxyz_literal"
+        return (FastLiteralQuaternionNetwork if literal else FastKeyposeNetwork)(self.build().to(device), **how)
 
 
 def weightless(network: NetworkConfig) -> dict[str, torch.Tensor]:

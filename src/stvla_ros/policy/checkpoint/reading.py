@@ -182,4 +182,4 @@ def _check_choices(reading: Reading, where: str) -> None:
     for name, valid in choices.items():
         value = getattr(reading, name)
         if value is not None and value not in valid:
-            raise ConfigError(f"{where}: --{name}: '{value}' is not known.{closest(value, valid)}")
+            raise ConfigError(f"{where}: {name} '{value}' is not known; wanted {HOW[name]}.")
