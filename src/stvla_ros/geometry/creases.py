@@ -12,6 +12,7 @@ import numpy as np
 
 from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.geometry.fragments import Fragment, divided, is_boss
+from stvla_ros.geometry.parts import LOW_M
 from stvla_ros.types import F32, I32, U8, Bool
 
 ARM_M = 0.009
@@ -19,9 +20,6 @@ ARM_M = 0.009
 
 BEND_M = 0.004
 """Least height of the chord over the surface in a valley."""
-
-LOW_M = 0.022
-"""Plates end below this height: their rim and floor are one thing."""
 
 SMALL_SHARE = 0.05
 """Smaller pieces, as a share of their neighbour, are parts of it."""
@@ -89,7 +87,7 @@ def _same(a: Fragment, b: Fragment, least_px: int) -> bool:
     smaller, larger = (a, b) if a.area_px < b.area_px else (b, a)
     if smaller.area_px < max(SMALL_SHARE * larger.area_px, 3 * least_px):
         return True
-    plate = a.top_m < LOW_M and b.top_m < LOW_M
+    plate = a.top_m < LOW_M and b.top_m < LOW_M  # its rim and its floor
     lower = a if a.top_m < b.top_m else b
     inside = lower.outer < 0.1  # the bottom of a bowl
     return plate or inside or is_boss(a, b)

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import connected, renumber, sizes
-from stvla_ros.geometry.parts import colour_feature, pixel_classes, top_rectangle
+from stvla_ros.geometry.parts import LOW_M, colour_feature, pixel_classes, top_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
 LEAST_SHARE = 0.04
@@ -43,9 +43,6 @@ RISE_M = 0.010
 
 BOSS_M = 0.017
 """A cap rises at most this far above its base."""
-
-LOW_M = 0.022
-"""Plates and trays end below this height; what is higher stands in them."""
 
 COMPACT, OUTER, PLAIN, SEAM_M, LONG = 0.76, 0.34, 0.88, 0.004, 2.6
 """Of things side by side: least share of the convex hull, of the border that is outline, and of one colour; largest

@@ -16,14 +16,12 @@ from stvla_ros.geometry.fringe import absorb_fringe
 from stvla_ros.geometry.necks import cut_necks
 from stvla_ros.geometry.parts import PartsConfig, find_regions, least_px, low_pixels, step_m
 from stvla_ros.geometry.selfmask import robot_pixels
+from stvla_ros.geometry.starts import usable
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
 
 WORK_PX = 640 * 480
 """Larger images are looked at in steps of two or more pixels."""
-
-NEAREST_M = 0.05
-"""No depth camera measures less; smaller values mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +54,7 @@ class GeometricSegmenter:
         stride = max(round(np.sqrt(frame.depth_m.size / WORK_PX)), 1)
         camera = shrunk(frame.camera, stride)
         rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
-        measured = (depth > NEAREST_M) & (depth < SATURATED_M)
-        depth = steady(without_specks(np.where(measured, depth, np.float32(np.nan))))
+        depth = steady(without_specks(np.where(usable(depth, SATURATED_M), depth, np.float32(np.nan))))
         points = depth_cloud(camera, depth)
         arm = robot_pixels(points, robot, self._config.robot_margin_m)
         labels = np.where(
