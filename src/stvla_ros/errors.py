@@ -38,6 +38,7 @@ class OutcomeCode(IntEnum):
     PREEMPTED = 21
     INTERNAL = 22  # a defect in this software
     SCENE_CHANGED = 23  # what the path was drawn for is no longer where it was
+    NO_DEPTH = 24  # too little of the policy's view has depth
 
 
 class StageError(Exception):

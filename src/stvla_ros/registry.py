@@ -22,6 +22,8 @@ BACKENDS: dict[str, dict[str, str]] = {
     },
     "policy": {
         "scripted": "stvla_ros.policy.scripted:ScriptedPolicy",
+        "3dda": "stvla_ros.policy.learned:DiffuserActorPolicy",
+        "3dfa": "stvla_ros.policy.learned:FlowmatchActorPolicy",
     },
     "motion": {
         "roboplan": "stvla_ros.motion.roboplan:RoboplanPlanner",

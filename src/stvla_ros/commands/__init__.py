@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "run many seeded episodes in simulation and print success rates",
     "collect": "collect successful episodes in simulation, for training",
     "guide": "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
+    "train": "train a policy on collected episodes: a named experiment, resumable, with curves",
     "policy": "inspect a policy checkpoint, or convert a released one",
     "backends": "list the backends that can be chosen",
     "doctor": "check this machine's set-up and say what is missing",

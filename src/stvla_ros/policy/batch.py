@@ -1,0 +1,42 @@
+"""Policy inputs as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from stvla_ros.policy.network.network import NetworkInput
+from stvla_ros.policy.observation import PolicyInput
+
+
+def to_network(inputs: Sequence[PolicyInput], text: torch.Tensor, device: torch.device | str = "cpu") -> NetworkInput:
+    """A batch of one camera and one hand.
+
+    Args:
+        inputs: B observations of one size.
+        text: (B, n) token ids or (B, n, 512) features.
+        device: Where to.
+    """
+    rgb = np.stack([i.rgb for i in inputs])[:, None]
+    xyz = np.stack([i.xyz_m for i in inputs])[:, None]
+    history = np.stack([i.history for i in inputs])[:, :, None]
+    return as_input(torch.from_numpy(rgb), torch.from_numpy(xyz), text, torch.from_numpy(history), device)
+
+
+def as_input(
+    rgb: torch.Tensor, xyz_m: torch.Tensor, text: torch.Tensor, history: torch.Tensor, device: torch.device | str = "cpu"
+) -> NetworkInput:
+    """Arrays as the network takes them.
+
+    Args:
+        rgb: (B, C, 3, H, W) uint8.
+        xyz_m: (B, C, 3, H, W) float32, metres.
+        text: (B, n) token ids or (B, n, 512) features.
+        history: (B, 3, hands, 8) float32.
+        device: Where to.
+    """
+    return NetworkInput(
+        rgb.to(device, torch.float32) / 255.0, xyz_m.to(device), text.to(device), history.to(device, torch.float32)
+    )

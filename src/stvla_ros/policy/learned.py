@@ -1,0 +1,140 @@
+"""The ``3dda`` and ``3dfa`` policies: a keypose network on the guided frame (paper 3.4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.se3 import from_quaternion, pose
+from stvla_ros.policy.batch import to_network
+from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
+from stvla_ros.policy.contact import touches
+from stvla_ros.policy.network.network import Noise
+from stvla_ros.policy.observation import policy_input
+from stvla_ros.types import F64, Keypose, Observation
+
+HOW_TO_GET = "`stvla train` makes one; `stvla policy convert` makes one of a file that others released."
+
+
+@dataclass(frozen=True)
+class KeyposePolicyConfig:
+    """Settings of the learned policies."""
+
+    checkpoint: str = param("", "policy checkpoint (.safetensors) of `stvla train` or `stvla policy convert`")
+    device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
+    threads: int = param(1, "CPU threads of the network: more slow down the nodes beside it", ge=1, le=256)
+    tokenizer: str = param("", "folder or hub id of CLIP's tokenizer, for checkpoints with CLIP's text tower")
+    seed: int = param(0, "of the sampler's noise; with it and the image's stamp a prediction repeats exactly", ge=0)
+
+
+class KeyposePolicy:
+    """Encodes the guided frame, samples a keypose, and lets none pass that is not finite or outside of its workspace.
+
+    It remembers where the tool was when the task began (the first prediction without history), as the networks'
+    history begins there.
+    """
+
+    Config = KeyposePolicyConfig
+    denoiser = ""
+
+    def __init__(self, config: KeyposePolicyConfig) -> None:
+        self._config = config
+        self._file = _checkpoint(config.checkpoint, self.denoiser)
+        self._device = choose_device(config.device)
+        self._network = self._file.build().to(self._device)
+        self._bounds_m = self._file.bounds_m
+        self._start: F64 | None = None
+
+    def predict(self, observation: Observation) -> Keypose:
+        """See :class:`stvla_ros.interfaces.Policy`.
+
+        Raises:
+            StageError: INVALID_GOAL without words, NO_DEPTH without depth, KEYPOSE_OUT_OF_BOUNDS when the network's
+                answer is not finite or leaves the workspace that it was trained in.
+        """
+        if not observation.history:
+            self._start = observation.robot.T_base_tcp
+        xyz_m, quaternion, p_open = self._sample(observation)
+        self._check(xyz_m, quaternion, p_open)
+        T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
+        return Keypose(T, gripper_open, touches(observation, T, gripper_open))
+
+    def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
+        """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""
+        view = policy_input(observation, self._start, self._file.network.image_px)
+        text = torch.tensor([self._file.vocabulary.encode(view.instruction)])
+        generator = torch.Generator().manual_seed(self._config.seed + observation.guidance.frame.stamp_ns)
+        noise = Noise.draw(self._file.network, 1, generator)
+        noise = Noise(noise.start.to(self._device), noise.steps.to(self._device))
+        torch.set_num_threads(self._config.threads)
+        with torch.inference_mode():
+            context = self._network.encode(to_network([view], text, self._device))
+            row = self._network.sample(context, noise)[0, 0, 0].double().cpu().numpy()
+        return row[:3], row[3:7], float(row[7])
+
+    def _check(self, xyz_m: F64, quaternion: F64, p_open: float) -> None:
+        low, high = self._bounds_m
+        finite = np.isfinite([*xyz_m, *quaternion, p_open]).all() and np.linalg.norm(quaternion) > 1e-3
+        if not finite:
+            raise StageError(
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, "The policy's keypose is not finite: its weights or its input are broken."
+            )
+        if (xyz_m < low).any() or (xyz_m > high).any():
+            found, a, b = (", ".join(f"{x:.2f}" for x in v) for v in (xyz_m, low, high))
+            raise StageError(
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+                f"The policy's keypose at ({found}) m is outside ({a}) to ({b}) m, where it was trained: plan again.",
+            )
+
+
+class DiffuserActorPolicy(KeyposePolicy):
+    """3D Diffuser Actor: the keypose by denoising diffusion, 100 steps; needs a checkpoint (docs/policies.md)."""
+
+    denoiser = "ddpm"
+
+
+class FlowmatchActorPolicy(KeyposePolicy):
+    """3D FlowMatch Actor: the keypose by rectified flow, 5 steps; needs a checkpoint (docs/policies.md)."""
+
+    denoiser = "flow"
+
+
+BACKEND = {"ddpm": "3dda", "flow": "3dfa"}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is the first GPU, or the CPU.
+
+    Raises:
+        ConfigError: It is not there.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"device: '{name}' cannot be used here ({str(error).splitlines()[0]}).") from error
+    return device
+
+
+def _checkpoint(name: str, denoiser: str) -> PolicyFile:
+    where = f"policy.{BACKEND[denoiser]}.checkpoint"
+    if not name.strip():
+        raise ConfigError(f"{where}: wanted a policy checkpoint, got nothing. {HOW_TO_GET}")
+    file = read_policy_file(Path(name).expanduser())
+    if file.network.denoiser != denoiser:
+        raise ConfigError(
+            f"{where}: {name} is of a network with denoiser '{file.network.denoiser}': "
+            f"use the policy '{BACKEND[file.network.denoiser]}' for it."
+        )
+    if file.network.cameras != 1 or file.network.hands != 1:
+        raise ConfigError(
+            f"{where}: {name} wants {file.network.cameras} cameras and {file.network.hands} hands; this stack has one of each."
+        )
+    return file

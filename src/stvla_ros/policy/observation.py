@@ -1,0 +1,101 @@
+"""What a keypose network gets to see, from what the policy is given: one code path for training and for the robot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.se3 import to_quaternion
+from stvla_ros.geometry.views import square_view, without_holes
+from stvla_ros.types import F32, F64, HISTORY, U8, Keypose, Observation, RgbdFrame, RobotState, frozen
+
+MAX_INVALID = 0.6
+"""A view of which a larger share has no depth is refused."""
+
+OPEN_M = 0.04
+"""A gripper whose fingers are farther apart counts as open, as long as nothing was asked of it."""
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyInput:
+    """One observation of one camera and one hand, as arrays.
+
+    Attributes:
+        rgb: (3, S, S) uint8.
+        xyz_m: (3, S, S) float32 point of each pixel in the base frame; finite everywhere.
+        history: (3, 8) float32, oldest first and the present pose last: xyz in metres, quaternion xyzw, 1 for open.
+        instruction: The operator's words.
+    """
+
+    rgb: U8
+    xyz_m: F32
+    history: F32
+    instruction: str
+
+    def __post_init__(self) -> None:
+        size = self.rgb.shape[-1]
+        object.__setattr__(self, "rgb", frozen(self.rgb, np.uint8, (3, size, size), "PolicyInput.rgb"))
+        object.__setattr__(self, "xyz_m", frozen(self.xyz_m, np.float32, (3, size, size), "PolicyInput.xyz_m"))
+        object.__setattr__(self, "history", frozen(self.history, np.float32, (HISTORY, 8), "PolicyInput.history"))
+
+
+def policy_input(observation: Observation, start: F64 | None, size_px: int) -> PolicyInput:
+    """The network's view of an observation.
+
+    Args:
+        observation: Guided frame, arm state, executed keyposes, words.
+        start: (4, 4) tool pose when the task began; None when nobody saw it.
+        size_px: Edge of the square image.
+
+    Raises:
+        StageError: INVALID_GOAL without words; NO_DEPTH when most of the view has no depth.
+    """
+    words = observation.instruction.strip()
+    if not words:
+        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: the policy needs words to act on.")
+    view = _view(observation.guidance.frame, size_px)
+    rows = history_rows(observation.history, observation.robot, start)
+    return PolicyInput(np.ascontiguousarray(view.rgb.transpose(2, 0, 1)), cloud(view), rows, words)
+
+
+def _view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
+    """The square view, every pixel with a depth: one bad pixel would spoil all that attends to it."""
+    view = square_view(frame, size_px)
+    invalid = 1.0 - np.mean(np.isfinite(view.depth_m) & (view.depth_m > 0))
+    if invalid > MAX_INVALID:
+        raise StageError(
+            OutcomeCode.NO_DEPTH,
+            f"{100 * invalid:.0f} % of the policy's view has no depth, at most {100 * MAX_INVALID:.0f} % may: "
+            "look at the depth camera.",
+        )
+    return RgbdFrame(view.rgb, without_holes(view.depth_m), view.camera, view.stamp_ns)
+
+
+def history_rows(history: tuple[Keypose, ...], robot: RobotState, start: F64 | None) -> F32:
+    """One row per executed keypose and the start, as RLBench's policies have it; the newest is where the tool is now.
+
+    The oldest row is repeated where there are fewer than three.
+
+    Args:
+        history: Executed keyposes, oldest first.
+        robot: Present state.
+        start: (4, 4) tool pose when the task began.
+
+    Returns:
+        (3, 8) float32: xyz in metres, quaternion xyzw, 1 for open.
+    """
+    is_open = history[-1].gripper_open if history else robot.gripper_m > OPEN_M
+    rows = [pose_row(k.T_base_tcp, k.gripper_open) for k in history[-HISTORY:-1]]
+    if history and len(history) < HISTORY and start is not None:
+        rows.insert(0, pose_row(start, True))
+    rows.append(pose_row(robot.T_base_tcp, is_open))
+    rows = [rows[0]] * (HISTORY - len(rows)) + rows
+    return np.stack(rows)
+
+
+def pose_row(T_base_tcp: F64, gripper_open: bool) -> F32:
+    """(8,) float32: xyz in metres, quaternion xyzw, 1 for open."""
+    return np.array([*T_base_tcp[:3, 3], *to_quaternion(T_base_tcp[:3, :3]), float(gripper_open)], np.float32)

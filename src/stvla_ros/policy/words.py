@@ -1,0 +1,42 @@
+"""Instructions as numbers, for networks that learn their own words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+UNKNOWN = 0
+"""Id of every word that was not in the training data."""
+
+_WORD = re.compile(r"[a-z0-9]+")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words of the training data; id 0 stands for all others.
+
+    Attributes:
+        words: Sorted; the i-th has id i + 1.
+    """
+
+    words: tuple[str, ...]
+
+    @classmethod
+    def of(cls, instructions: Iterable[str]) -> Vocabulary:
+        """The vocabulary of some instructions."""
+        return cls(tuple(sorted({word for text in instructions for word in split(text)})))
+
+    def __len__(self) -> int:
+        """How many ids there are, the unknown one included."""
+        return len(self.words) + 1
+
+    def encode(self, instruction: str) -> list[int]:
+        """One id per word; never padded, since the networks attend to every token."""
+        ids = {word: i + 1 for i, word in enumerate(self.words)}
+        return [ids.get(word, UNKNOWN) for word in split(instruction)] or [UNKNOWN]
+
+
+def split(instruction: str) -> list[str]:
+    """Words in lower case, without punctuation."""
+    return _WORD.findall(instruction.lower())

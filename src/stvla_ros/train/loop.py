@@ -1,0 +1,271 @@
+"""The training loop of the keypose policies, all of it in this file: batch, loss, step, validate, save, go on."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.batch import as_input
+from stvla_ros.policy.checkpoint.policy_file import PolicyFile
+from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
+from stvla_ros.train.augment import augment
+from stvla_ros.train.curves import Curves
+from stvla_ros.train.experiments import Experiment
+from stvla_ros.train.samples import Samples, by_length
+
+LOG_EVERY = 20
+VALIDATE_ON = 256
+"""Validation looks at this many samples at most."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a progress bar shows."""
+
+    step: int
+    loss: float
+    samples_per_s: float
+    validation: Mapping[str, float] | None = None
+
+
+class Batches:
+    """Draws batches of one instruction length; the step's number decides, so a resumed run draws the same ones.
+
+    Args:
+        samples: From which to draw.
+        encode: Token ids of an instruction.
+    """
+
+    def __init__(self, samples: Samples, encode: Callable[[str], list[int]]) -> None:
+        self._samples = samples
+        tokens = {text: encode(text) for text in dict.fromkeys(samples.instructions)}
+        self._tokens = [tokens[text] for text in samples.instructions]
+        self._groups = list(by_length(map(len, self._tokens)).values())
+        self._shares = np.array([len(group) for group in self._groups]) / len(samples)
+
+    def draw(self, size: int, generator: torch.Generator) -> tuple[NetworkInput, Tensor]:
+        """A random batch; samples come with replacement."""
+        seed = int(torch.randint(2**62, (), generator=generator))
+        rng = np.random.default_rng(seed)
+        group = self._groups[rng.choice(len(self._groups), p=self._shares)]
+        return self.take(rng.choice(group, size))
+
+    def everything(self, size: int, at_most: int) -> Iterator[tuple[NetworkInput, Tensor]]:
+        """Evenly chosen samples in batches of at most ``size``, always the same ones."""
+        for group in self._groups:
+            count = max(1, math.ceil(at_most * len(group) / len(self._samples)))
+            chosen = np.array(group)[np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
+            yield from (self.take(part) for part in np.array_split(chosen, math.ceil(len(chosen) / size)))
+
+    def take(self, indices: np.ndarray) -> tuple[NetworkInput, Tensor]:
+        """Samples of one instruction length as network input and (B, 1, 1, 8) target."""
+        s = self._samples
+        text = torch.tensor([self._tokens[i] for i in indices])
+        arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.target))
+        rgb, xyz, history, target = arrays
+        return as_input(rgb[:, None], xyz[:, None], text, history[:, :, None]), target[:, None, None]
+
+
+class Average:
+    """Exponential moving average of a network's parameters; its decay grows to 0.9999 as 3D FlowMatch Actor's does."""
+
+    def __init__(self, network: KeyposeNetwork, weights: Mapping[str, Tensor] | None = None) -> None:
+        self.weights = {n: p.detach().clone() for n, p in (weights or network.state_dict()).items()}
+
+    def update(self, network: KeyposeNetwork, step: int) -> None:
+        decay = min(1.0 - (1.0 + step) ** (-2 / 3), 0.9999)
+        for name, value in network.state_dict().items():
+            mine = self.weights[name]
+            if mine.is_floating_point():
+                mine.lerp_(value.detach(), 1.0 - decay)
+            else:
+                mine.copy_(value)
+
+
+def learning_rate(experiment: Experiment, step: int, steps: int) -> float:
+    """Rate at a step: linear warm-up, then constant, or along a cosine to a hundredth."""
+    warm = min(1.0, (step + 1) / experiment.warmup) if experiment.warmup else 1.0
+    if not experiment.cosine:
+        return experiment.lr * warm
+    done = min(max(step - experiment.warmup, 0) / max(steps - experiment.warmup, 1), 1.0)
+    return experiment.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def make_optimizer(network: KeyposeNetwork, experiment: Experiment) -> torch.optim.AdamW:
+    """AdamW on what is trained; norms and biases do not decay."""
+    trained = [p for p in network.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.dim() > 1], "weight_decay": experiment.weight_decay},
+        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=experiment.lr, betas=experiment.betas)
+
+
+class Run:
+    """One training run in one folder: ``last.safetensors``, ``best.safetensors``, ``state.pt``, ``curves.csv``, ``.png``.
+
+    Args:
+        experiment: What to do.
+        start: The network to begin with, and what is saved beside its weights.
+        train: Samples to learn from.
+        val: Samples to judge by; never learned from.
+        folder: Where results go.
+        steps: Optimiser steps in all.
+        device: Where to compute.
+        seed: Of batches, noise and augmentation.
+
+    Raises:
+        ConfigError: The folder holds a run of another experiment.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        start: PolicyFile,
+        encode: Callable[[str], list[int]],
+        train: Samples,
+        val: Samples,
+        folder: Path,
+        steps: int,
+        device: torch.device,
+        seed: int = 0,
+    ) -> None:
+        self.experiment, self.start, self.folder, self.steps = experiment, start, folder, steps
+        self.device, self.seed, self.step, self.best = device, seed, 0, -1.0
+        self._train, self._val = Batches(train, encode), Batches(val, encode)
+        self.network = start.build().to(device).train()
+        self.optimizer = make_optimizer(self.network, experiment)
+        self.average = Average(self.network) if experiment.ema else None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+        self.curves = Curves(folder, self.step)
+
+    def run(self, tell: Callable[[Moment], None] = lambda _: None) -> None:
+        """Train to the end. Interrupted, it loses what came after the last validation; start it again to go on."""
+        since, seen, losses = time.monotonic(), 0, []
+        while self.step < self.steps:
+            losses.append(self._advance())
+            seen += self.experiment.batch
+            due = self.step % self.experiment.validate_every == 0 or self.step == self.steps
+            if self.step % LOG_EVERY == 0 or due:
+                speed = seen / (time.monotonic() - since)
+                mean = {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
+                rate = learning_rate(self.experiment, self.step - 1, self.steps)
+                self.curves.add(self.step, "train", mean | {"samples_per_s": speed, "lr": rate})
+                figures = self._conclude() if due else None
+                tell(Moment(self.step, mean["total"], speed, figures))
+                since, seen, losses = time.monotonic(), 0, []
+
+    def _advance(self) -> dict[str, float]:
+        """One optimiser step; the losses."""
+        e, step = self.experiment, self.step
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+        torch.manual_seed(self.seed * 1_000_003 + step)  # dropout
+        inputs, target = self._train.draw(e.batch, generator)
+        inputs, target = augment(inputs, target, e.augment, generator)
+        inputs, target = _to(inputs, self.device), target.to(self.device)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(e, step, self.steps)
+        with self._precision():
+            losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=generator)
+        if not torch.isfinite(losses["total"]):
+            raise ConfigError(f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate.")
+        self.optimizer.zero_grad(set_to_none=True)
+        losses["total"].backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), e.clip_norm)
+        self.optimizer.step()
+        self.step = step + 1
+        if self.average:
+            self.average.update(self.network, self.step)
+        return {name: value.item() for name, value in losses.items()}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.experiment.bf16 and self.device.type == "cuda":
+            return torch.autocast("cuda", torch.bfloat16)
+        return nullcontext()
+
+    def _conclude(self) -> dict[str, float]:
+        """Validate, save, draw."""
+        result = self._result()
+        figures = validate(result.build().to(self.device), self._val, self.experiment.batch, self.device)
+        self.curves.add(self.step, "val", figures)
+        self._save(result, figures)
+        self.curves.draw(self.folder / "curves.png")
+        return figures
+
+    def _result(self) -> PolicyFile:
+        weights = self.average.weights if self.average else self.network.state_dict()
+        trained = dict(self.start.trained) | {"experiment": self.experiment.name, "step": self.step}
+        return replace(self.start, weights=weights, trained=trained)
+
+    def _save(self, result: PolicyFile, figures: Mapping[str, float]) -> None:
+        result.save(self.folder / "last.safetensors")
+        if figures["within_1cm"] > self.best:
+            self.best = figures["within_1cm"]
+            result.save(self.folder / "best.safetensors")
+        state = {
+            "experiment": repr(self.experiment),
+            "seed": self.seed,
+            "step": self.step,
+            "best": self.best,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": self.average.weights if self.average else None,
+        }
+        part = self.folder / "state.part"
+        torch.save(state, part)
+        part.replace(self.folder / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        if state["experiment"] != repr(self.experiment) or state["seed"] != self.seed:
+            raise ConfigError(
+                f"{self.folder}: holds a run with other settings: choose another --output, or delete {path.name} to begin anew."
+            )
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.best = state["step"], state["best"]
+        if self.average:
+            self.average = Average(self.network, state["average"])
+
+
+@torch.no_grad()
+def validate(network: KeyposeNetwork, batches: Batches, size: int, device: torch.device) -> dict[str, float]:
+    """Losses, and how far sampled keyposes are from those of the demonstrations; the same noise every time.
+
+    Returns:
+        ``total``, ``position``, ``rotation``, ``open`` (losses), ``within_1cm`` (share of positions), ``median_mm``.
+    """
+    generator = torch.Generator().manual_seed(0)
+    losses, errors, weights = [], [], []
+    for inputs, target in batches.everything(size, VALIDATE_ON):
+        context = network.encode(_to(inputs, device))
+        losses.append(network.loss(context, target.to(device), generator=generator))
+        sampled = network.sample(context, _noise(network, len(target), generator, device)).cpu()
+        errors.append((sampled[..., :3] - target[..., :3]).norm(dim=-1).flatten())
+        weights.append(len(target))
+    error = torch.cat(errors)
+    mean = {n: float(sum(w * x[n] for w, x in zip(weights, losses, strict=True)) / sum(weights)) for n in losses[0]}
+    return mean | {"within_1cm": float((error < 0.01).float().mean()), "median_mm": float(1e3 * error.median())}
+
+
+def _noise(network: KeyposeNetwork, count: int, generator: torch.Generator, device: torch.device) -> Noise:
+    noise = Noise.draw(network.config, count, generator)
+    return Noise(noise.start.to(device), noise.steps.to(device))
+
+
+def _to(inputs: NetworkInput, device: torch.device) -> NetworkInput:
+    return NetworkInput(*(getattr(inputs, name).to(device) for name in ("rgb", "xyz_m", "text", "history")))

@@ -1,0 +1,173 @@
+"""Training samples: what the policy would have seen at every step of the episodes, and the keypose that followed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from stvla_ros import registry
+from stvla_ros.config import ConfigError
+from stvla_ros.data.episode import Episode
+from stvla_ros.data.replay import observations
+from stvla_ros.errors import StageError
+from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.perception.guide import SpatialGuide
+from stvla_ros.policy.observation import PolicyInput, policy_input, pose_row
+from stvla_ros.types import F32, U8
+
+REST = "rest"
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """N steps of one camera and one hand; images are of S x S pixels.
+
+    Attributes:
+        rgb: (N, 3, S, S) uint8.
+        xyz_m: (N, 3, S, S) float32, base frame.
+        history: (N, 3, 8) float32: xyz, quaternion xyzw, 1 for open.
+        target: (N, 8) float32, the same of the keypose that was executed.
+        instructions: N sentences.
+        tasks: N names.
+    """
+
+    rgb: U8
+    xyz_m: F32
+    history: F32
+    target: F32
+    instructions: tuple[str, ...]
+    tasks: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def bounds_m(self, margin_m: float) -> F32:
+        """(2, 3) least and largest target position, widened by ``margin_m``: the network's workspace."""
+        xyz = self.target[:, :3]
+        return np.stack([xyz.min(0) - margin_m, xyz.max(0) + margin_m])
+
+
+def episode_inputs(episode: Episode, settings: StackSettings, size_px: int) -> Iterator[PolicyInput]:
+    """What the policy saw at every step of an episode, rebuilt by the functions that run on the robot.
+
+    Raises:
+        StageError: The episode cannot be guided with these settings, or not looked at.
+    """
+    segmenter = registry.create("segmenter", settings.backends["segmenter"], settings.sections.get("segmenter", {}))
+    for observation in observations(episode, SpatialGuide(segmenter, settings.guide)):
+        yield policy_input(observation, episode.start_pose, size_px)
+
+
+def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samples:
+    """All steps of one episode.
+
+    Raises:
+        ConfigError: See :func:`episode_inputs`.
+    """
+    episode = Episode(folder)
+    try:
+        inputs = list(episode_inputs(episode, settings, size_px))
+    except StageError as error:
+        raise ConfigError(f"{folder}: cannot be guided with these settings: {error.sentence}") from error
+    targets = [pose_row(k.T_base_tcp, k.gripper_open) for k in episode.keyposes]
+    return Samples(
+        np.stack([i.rgb for i in inputs]),
+        np.stack([i.xyz_m for i in inputs]),
+        np.stack([i.history for i in inputs]),
+        np.stack(targets),
+        tuple(i.instruction for i in inputs),
+        (episode.task,) * len(inputs),
+    )
+
+
+def join(parts: Sequence[Samples]) -> Samples:
+    """Several sets as one."""
+    arrays = [np.concatenate([getattr(p, name) for p in parts]) for name in ("rgb", "xyz_m", "history", "target")]
+    instructions = tuple(text for p in parts for text in p.instructions)
+    return Samples(*arrays, instructions, tuple(task for p in parts for task in p.tasks))
+
+
+def load_samples(
+    episodes: Sequence[Episode],
+    settings: StackSettings,
+    size_px: int,
+    cache: Path,
+    jobs: int,
+    tell: Callable[[int], None] = lambda _: None,
+) -> Samples:
+    """Samples of all episodes; each is guided once and kept in ``cache``, so that the next run starts at once.
+
+    Args:
+        episodes: Where from.
+        settings: Of guidance and segmenter: the same as on the robot.
+        size_px: Edge of the images.
+        cache: Folder for the results, by episode and settings.
+        jobs: Processes.
+        tell: Called with 1 after every episode.
+
+    Raises:
+        ConfigError: An episode is damaged, or cannot be guided with these settings.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    key = _key(settings, size_px)
+    files = [cache / f"{episode.folder.name}-{key}.npz" for episode in episodes]
+    missing = [(e.folder, f) for e, f in zip(episodes, files, strict=True) if not f.exists()]
+    for _ in range(len(files) - len(missing)):
+        tell(1)
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        work = [pool.submit(_fill, folder, settings, size_px, file) for folder, file in missing]
+        for future in work:
+            future.result()
+            tell(1)
+    return join([_read(file) for file in files])
+
+
+def _key(settings: StackSettings, size_px: int) -> str:
+    """Changes with everything that changes samples."""
+    what = [
+        asdict(settings.guide),
+        settings.backends["segmenter"],
+        dict(settings.sections.get("segmenter", {})),
+        size_px,
+    ]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _fill(folder: Path, settings: StackSettings, size_px: int, file: Path) -> None:
+    samples = episode_samples(folder, settings, size_px)
+    part = file.with_suffix(".part")
+    with part.open("wb") as out:
+        np.savez_compressed(
+            out,
+            rgb=samples.rgb,
+            xyz_m=samples.xyz_m,
+            history=samples.history,
+            target=samples.target,
+            rest=np.array(json.dumps([samples.instructions, samples.tasks])),
+        )
+    part.replace(file)
+
+
+def _read(file: Path) -> Samples:
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            instructions, tasks = json.loads(str(content[REST]))
+            arrays = [content[name] for name in ("rgb", "xyz_m", "history", "target")]
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise ConfigError(f"{file}: cached samples are damaged ({error}): delete the file.") from error
+    return Samples(*arrays, tuple(instructions), tuple(tasks))
+
+
+def by_length(lengths: Iterable[int]) -> dict[int, list[int]]:
+    """Samples by the number of words: a batch has one length, for networks attend to every token and none is padded."""
+    groups: dict[int, list[int]] = {}
+    for i, length in enumerate(lengths):
+        groups.setdefault(length, []).append(i)
+    return groups

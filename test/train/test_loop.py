@@ -1,0 +1,162 @@
+"""The training loop: it learns, it goes on where it was, and what it saves is what it had."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
+from stvla_ros.policy.network.network import KeyposeNetwork, Noise
+from stvla_ros.policy.words import Vocabulary
+from stvla_ros.train.experiments import EXPERIMENTS, NANO, Experiment, experiment
+from stvla_ros.train.loop import Batches, Moment, Run, learning_rate, make_optimizer
+from stvla_ros.train.samples import Samples, load_samples
+
+SIZE_PX = 64
+TINY = replace(
+    NANO, image_px=SIZE_PX, width=24, heads=2, shared_layers=1, branch_layers=1, history_layers=1, subsample_factor=2
+)
+QUICK = Experiment("quick", TINY, batch=8, draws=2, lr=2e-3, weight_decay=0.0, validate_every=10, ema=True)
+
+
+@pytest.fixture(scope="session")
+def samples(recorded: tuple[Any, ...], tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return load_samples([r.episode for r in recorded], StackSettings(), SIZE_PX, tmp_path_factory.mktemp("cache"), 1)
+
+
+def start(e: Experiment, samples: Samples) -> tuple[PolicyFile, Vocabulary]:
+    words = Vocabulary.of(samples.instructions)
+    network = replace(e.network, vocabulary=len(words))
+    torch.manual_seed(0)
+    weights = KeyposeNetwork(network, samples.bounds_m(0.04)).state_dict()
+    return PolicyFile(network, weights, words), words
+
+
+def run(e: Experiment, samples: Samples, folder: Path, steps: int, seed: int = 0) -> tuple[Run, list[Moment]]:
+    file, words = start(e, samples)
+    made = Run(e, file, words.encode, samples, samples, folder, steps, torch.device("cpu"), seed)
+    told: list[Moment] = []
+    made.run(told.append)
+    return made, told
+
+
+def test_twenty_steps_lower_the_loss(samples: Samples, tmp_path: Path) -> None:
+    quick = replace(QUICK, ema=False)
+    made, told = run(quick, samples, tmp_path, 20)
+    rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
+    val = [float(row["total"]) for row in rows if row["split"] == "val"]
+    untrained = replace(quick, lr=0.0)
+    run(untrained, samples, tmp_path / "untrained", 10)
+    before = list(csv.DictReader((tmp_path / "untrained" / "curves.csv").open()))
+    first = next(float(row["total"]) for row in before if row["split"] == "val")
+    assert first > val[0] > val[1]  # the same samples and noise each time
+    assert made.step == told[-1].step == 20
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+
+
+def test_what_is_saved_gives_the_same_answer(samples: Samples, tmp_path: Path) -> None:
+    made, _ = run(replace(QUICK, ema=False), samples, tmp_path, 10)
+    file = read_policy_file(tmp_path / "last.safetensors")
+    assert file.trained["step"] == 10
+    network = file.build()
+    inputs, _ = Batches(samples, file.vocabulary.encode).take(np.arange(4))
+    noise = Noise.draw(network.config, 4, torch.Generator().manual_seed(0))
+    assert torch.equal(network.predict(inputs, noise), made.network.eval().predict(inputs, noise))
+    np.testing.assert_allclose(file.bounds_m, samples.bounds_m(0.04), atol=1e-6)
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_been(samples: Samples, tmp_path: Path) -> None:
+    whole, _ = run(QUICK, samples, tmp_path / "whole", 20)
+
+    class StopError(Exception):
+        pass
+
+    def stop(moment: Moment) -> None:
+        if moment.step == 10:
+            raise StopError
+
+    file, words = start(QUICK, samples)
+    arguments = (QUICK, file, words.encode, samples, samples, tmp_path / "parts", 20, torch.device("cpu"))
+    with pytest.raises(StopError):
+        Run(*arguments).run(stop)
+    resumed = Run(*arguments)
+    assert resumed.step == 10
+    resumed.run()
+    for name, value in whole.network.state_dict().items():
+        assert torch.equal(value, resumed.network.state_dict()[name]), name
+    rows = list(csv.DictReader((tmp_path / "parts" / "curves.csv").open()))
+    assert [row["step"] for row in rows if row["split"] == "val"] == ["10", "20"]
+
+
+def test_a_folder_never_mixes_two_runs(samples: Samples, tmp_path: Path) -> None:
+    run(QUICK, samples, tmp_path, 10)
+    with pytest.raises(ConfigError, match="other settings"):
+        run(replace(QUICK, lr=1e-3), samples, tmp_path, 20)
+    with pytest.raises(ConfigError, match="other settings"):
+        run(QUICK, samples, tmp_path, 20, seed=1)
+
+
+def test_a_loss_that_is_no_number_ends_the_run(samples: Samples, tmp_path: Path) -> None:
+    broken = replace(samples, target=np.full_like(samples.target, np.nan))
+    file, words = start(QUICK, samples)
+    with pytest.raises(ConfigError, match="loss is nan at step 0"):
+        Run(QUICK, file, words.encode, broken, samples, tmp_path, 10, torch.device("cpu")).run()
+
+
+def test_learning_rates() -> None:
+    e = replace(QUICK, lr=1.0, warmup=10, cosine=True)
+    rates = [learning_rate(e, step, 100) for step in range(101)]
+    assert rates[:10] == pytest.approx([(i + 1) / 10 for i in range(10)])
+    assert rates[10] == pytest.approx(1.0)
+    assert rates[55] == pytest.approx(0.505, abs=1e-6)
+    assert rates[100] == pytest.approx(0.01)
+    assert learning_rate(replace(QUICK, lr=1.0), 12345, 100) == 1.0
+
+
+def test_norms_and_biases_do_not_decay(samples: Samples) -> None:
+    file, _ = start(QUICK, samples)
+    decays, free = make_optimizer(file.build(), replace(QUICK, weight_decay=0.1)).param_groups
+    assert decays["weight_decay"] == 0.1
+    assert free["weight_decay"] == 0.0
+    assert all(p.dim() > 1 for p in decays["params"])
+    assert all(p.dim() <= 1 for p in free["params"])
+
+
+def test_batches_have_one_length_of_words() -> None:
+    texts = ("put it down", "push", "put it down", "push") * 4
+    n = len(texts)
+    samples = Samples(
+        np.zeros((n, 3, 16, 16), np.uint8), np.zeros((n, 3, 16, 16), np.float32), np.zeros((n, 3, 8), np.float32),
+        np.arange(n * 8, dtype=np.float32).reshape(n, 8), texts, ("",) * n,
+    )  # fmt: skip
+    batches = Batches(samples, Vocabulary.of(texts).encode)
+    seen = set()
+    for step in range(30):
+        inputs, target = batches.draw(6, torch.Generator().manual_seed(step))
+        rows = (target[:, 0, 0, 0] / 8).int().tolist()
+        assert {len(texts[i].split()) for i in rows} == {inputs.text.shape[1]}
+        seen |= set(rows)
+    assert seen == set(range(n))
+    assert sum(len(target) for _, target in batches.everything(3, 10_000)) == n
+
+
+def test_the_table_has_the_papers_values() -> None:
+    """Table 8: batch 64, constant rate, 300,000 steps, FPS factor 4, 2 and 4 layers, prediction length 1."""
+    for name, denoiser, steps in (("3dda", "ddpm", 100), ("3dfa", "flow", 5)):
+        e = experiment(name)
+        assert (e.batch, e.steps, e.cosine, e.lr, e.clip_norm) == (64, 300_000, False, 1e-4, 10.0)
+        n = e.network
+        assert (n.denoiser, n.steps, n.subsample_factor, n.vision_text_layers) == (denoiser, steps, 4, 2)
+        assert (n.shared_layers, n.image_px, n.cameras, n.width, n.heads, n.history) == (4, 256, 1, 120, 8, 3)
+        assert EXPERIMENTS[f"{name}-baseline"] == replace(e, name=f"{name}-baseline", guidance="off")
+
+
+def test_an_unknown_experiment_names_the_closest() -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'nano-3dfa'"):
+        experiment("nano-3dfaa")
