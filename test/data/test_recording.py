@@ -96,3 +96,26 @@ def test_damaged_frames(folder: Path) -> None:
     (folder / "recording.json").write_text(json.dumps(index))
     with pytest.raises(RecordingError, match="frame 000000 is damaged"):
         Recording(folder)[0]
+
+
+def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "small", compress=True)
+    for recorded in Recording(folder):
+        writer.append(recorded.frame, recorded.robot)
+    small = Recording(tmp_path / "small")
+    for a, b in zip(small, Recording(folder), strict=True):
+        assert a.frame.depth_m.dtype == np.float32
+        assert a.frame.depth_m.tobytes() == b.frame.depth_m.tobytes()
+    file = tmp_path / "small" / "000001.npz"
+    assert file.stat().st_size < (folder / "000001.npy").stat().st_size / 2
+    assert small.robot(0) is None
+    assert small.robot(-1).stamp_ns == 902
+
+    whole = file.read_bytes()
+    for damaged in (whole[:-30], whole[:100], b"", b"no archive"):
+        file.write_bytes(damaged)
+        with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
+            small[1]
+    np.savez(file, other=np.zeros(3))
+    with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
+        small[1]
