@@ -22,32 +22,39 @@ CAPACITY = 8
 Tensors = tuple[Tensor, ...]
 Function = Callable[..., Tensors]
 Replay = Callable[[], None]
+Capture = Callable[[Callable[[], Tensors], torch.device], tuple[Replay, Tensors]]
 
 
-def capture_cuda(work: Callable[[], Tensors]) -> tuple[Replay, Tensors]:
+def capture_cuda(work: Callable[[], Tensors], device: torch.device) -> tuple[Replay, Tensors]:
     """Record ``work``, which takes nothing and must not wait for the GPU; how to run it again, and where its results lie.
 
     Raises:
         RuntimeError: It does something that cannot be recorded.
     """
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UPS):
-            work()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        results = work()
-    return graph.replay, results
+    with torch.cuda.device(device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UPS):
+                work()
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # what other threads do is no error
+            results = work()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay, results
 
 
 class Recording:
     """One function for one combination of shapes, with memory of its own for arguments and results."""
 
-    def __init__(self, function: Function, arguments: Sequence[Tensor], capture: Callable) -> None:
+    def __init__(self, function: Function, arguments: Sequence[Tensor], capture: Capture) -> None:
         self.arguments = [argument.clone(memory_format=torch.contiguous_format) for argument in arguments]
-        self.replay, self.results = capture(lambda: function(*self.arguments))
+        self.replay, self.results = capture(lambda: function(*self.arguments), arguments[0].device)
 
     def __call__(self, arguments: Sequence[Tensor]) -> Tensors:
         for place, argument in zip(self.arguments, arguments):
@@ -63,7 +70,7 @@ class Recorded:
         refused: Why recording failed, once it has; then every call is direct. None otherwise.
     """
 
-    def __init__(self, function: Function, capture: Callable = capture_cuda, capacity: int = CAPACITY) -> None:
+    def __init__(self, function: Function, capture: Capture = capture_cuda, capacity: int = CAPACITY) -> None:
         """Record nothing yet.
 
         Args:

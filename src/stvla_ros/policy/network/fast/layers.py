@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvla_ros.policy.network.attention import Attention, FeedForward
-from stvla_ros.policy.network.fast.heads import HeadLayout, Projection, attend, stacked, turn
+from stvla_ros.policy.network.attention import Attention, AttentionStack, FeedForward
+from stvla_ros.policy.network.fast.heads import HeadLayout, attend, stacked, turn
 
 
 class Affine(NamedTuple):
@@ -105,6 +105,27 @@ class FastAttention:
             return keys
         keys = turn(keys, turns)
         return keys if self.own is None else keys.mul_(self.own)
+
+
+class CrossLayers:
+    """Layers by which tokens attend to a fixed memory, without a condition."""
+
+    def __init__(self, stack: AttentionStack, layout: HeadLayout, rotary: bool) -> None:
+        single = torch.float32
+        attentions = [layer.attention for layer in stack.attn_layers]
+        self.attentions = [FastAttention([attention], layout, single, rotary) for attention in attentions]
+        self.norms = [affine([layer.norm_q], single) for layer in stack.attn_layers]
+        self.feed_forwards = [FastFeedForward([layer], single) for layer in stack.ffw_layers]
+
+    def __call__(
+        self, tokens: Tensor, memory: Tensor, at: Tensor | None = None, memory_at: Tensor | None = None
+    ) -> Tensor:
+        """Tokens (B, N, width) that have seen a memory (B, M, width), both with rotary positions or neither."""
+        tokens, memory = tokens[None], memory[None]
+        for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards):
+            keys, values = attention.keys_values(memory, memory_at)
+            tokens = feed_forward(normed(tokens + attention.cross(tokens, keys, values, at), norm))
+        return tokens[0]
 
 
 def _parts(layer: nn.Linear) -> tuple[Tensor, Tensor]:

@@ -20,15 +20,15 @@ class Modulations:
     scale ``w (1 + s)`` and shift ``b (1 + s) + t``, so that the modulation behind a norm costs nothing in a step.
     """
 
-    def __init__(self, pairs: Sequence[tuple[AdaLN, nn.LayerNorm | None]], groups: Sequence[int]) -> None:
+    def __init__(self, pairs: Sequence[tuple[AdaLN | None, nn.LayerNorm | None]], groups: Sequence[int]) -> None:
         """Stack weights.
 
         Args:
             pairs: Modulations and the norms in front of them.
             groups: How many of them are used side by side, in the same order.
         """
-        width = pairs[0][0].modulation[1].in_features
-        linears = [adaln.modulation[1] for adaln, _ in pairs]
+        linears = [adaln.modulation[1] for adaln, _ in pairs if adaln is not None]
+        width = linears[0].in_features
         self.weight = torch.cat([linear.weight.detach() for linear in linears])
         self.bias = torch.cat([linear.bias.detach() for linear in linears])
         one, zero = torch.ones_like(self.bias[:width]), torch.zeros_like(self.bias[:width])
@@ -48,4 +48,3 @@ class Modulations:
     def at(self, scale: Tensor, shift: Tensor) -> Iterator[Affine]:
         """One after the other, those (modulations, S, 1, width) of one step, grouped."""
         return map(Affine, scale.split(self.groups), shift.split(self.groups))
-

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stvla_ros.policy.network.attention import AttentionStack
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.fast.heads import HeadLayout, turns
-from stvla_ros.policy.network.fast.layers import FastAttention, FastFeedForward, affine, normed
-from stvla_ros.policy.network.fast.vision import fast_vision
+from stvla_ros.policy.network.fast.layers import CrossLayers
+from stvla_ros.policy.network.fast.vision import FoldedImages, PlainImages
 from stvla_ros.policy.network.rotary import take
 from stvla_ros.policy.network.subsample import farthest, rarest
 
@@ -66,45 +65,21 @@ class FastScene(NamedTuple):
         )
 
 
-class CrossLayers:
-    """Layers by which tokens attend to a fixed memory, without a condition."""
-
-    def __init__(self, stack: AttentionStack, layout: HeadLayout, rotary: bool) -> None:
-        single = torch.float32
-        attentions = [layer.attention for layer in stack.attn_layers]
-        self.attentions = [FastAttention([attention], layout, single, rotary) for attention in attentions]
-        self.norms = [affine([layer.norm_q], single) for layer in stack.attn_layers]
-        self.feed_forwards = [FastFeedForward([layer], single) for layer in stack.ffw_layers]
-
-    def __call__(
-        self, tokens: Tensor, memory: Tensor, at: Tensor | None = None, memory_at: Tensor | None = None
-    ) -> Tensor:
-        """Tokens (B, N, width) that have seen a memory (B, M, width), both with rotary positions or neither."""
-        tokens, memory = tokens[None], memory[None]
-        for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards):
-            keys, values = attention.keys_values(memory, memory_at)
-            tokens = feed_forward(normed(tokens + attention.cross(tokens, keys, values, at), norm))
-        return tokens[0]
-
-
 class FastEncoder:
     """Tokens of scenes, like the plain encoder's; the text encoder is shared with it, other weights are copies."""
 
-    def __init__(self, encoder: SceneEncoder, layout: HeadLayout) -> None:
+    def __init__(self, encoder: SceneEncoder, layout: HeadLayout, folded: bool) -> None:
         self.config = encoder.config
         self.frequencies = layout.frequencies()
         self.text_encoder = encoder.text_encoder
-        self.instruction = encoder.instruction_encoder.weight.detach(), encoder.instruction_encoder.bias.detach()
-        self.mean, self.std = (stats.view(3).clone() for stats in (encoder.normalize.mean, encoder.normalize.std))
-        self.vision = fast_vision(encoder)
-        self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
+        self.instruction = copy.deepcopy(encoder.instruction_encoder).requires_grad_(False)
+        self.images = FoldedImages(encoder, layout) if folded else PlainImages(encoder)
         self.grippers = encoder.curr_gripper_embed.weight.detach().clone()
         self.to_image = CrossLayers(encoder.gripper_context_head, layout, rotary=True)
 
     def words(self, text: Tensor) -> Tensor:
         """(B, n, width) of ids (B, n), or of features (B, n, 512)."""
-        features = text if self.text_encoder is None else self.text_encoder(text)
-        return functional.linear(features, *self.instruction)
+        return self.instruction(text if self.text_encoder is None else self.text_encoder(text))
 
     def __call__(self, rgb: Tensor, token_xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
         """Tokens of B scenes.
@@ -115,8 +90,7 @@ class FastEncoder:
             words: (B, n, width).
             history_xyz: (B, history * hands, 3).
         """
-        pixels = (rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std
-        image = self.to_text(self.vision(pixels).reshape(len(rgb), -1, self.config.width), words)
+        image = self.images(rgb, words)
         at = turns(token_xyz, self.frequencies)
         kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)

@@ -29,22 +29,17 @@ class DdpmSteps:
     down by the whole stride: 10 of 100 visit 90, 80, ..., 0. The result is close to, but not, that of all steps.
     """
 
-    def __init__(self, plain: Ddpm, steps: int, device: torch.device) -> None:
+    def __init__(self, plain: Ddpm, steps: int) -> None:
         stride = len(plain.times) // steps
-        times = torch.arange(steps - 1, -1, -1) * stride
-        kept = plain.kept.cpu()[times]
-        before = torch.cat((plain.kept.cpu()[times[:-1] - stride], torch.ones_like(kept[:1])))
+        self.times = torch.arange(steps - 1, -1, -1, device=plain.kept.device) * stride
+        kept = plain.kept[self.times]
+        before = torch.cat((plain.kept[self.times[:-1] - stride], torch.ones_like(kept[:1])))
         beta = 1 - kept / before
-        tables = (
-            kept.sqrt(),
-            (1 - kept).sqrt(),
-            before.sqrt() * beta / (1 - kept),
-            (1 - beta).sqrt() * (1 - before) / (1 - kept),
-        )
+        self.signal, self.noise = kept.sqrt(), (1 - kept).sqrt()
+        self.of_clean = before.sqrt() * beta / (1 - kept)
+        self.of_noisy = (1 - beta).sqrt() * (1 - before) / (1 - kept)
         deviation = ((1 - before) / (1 - kept) * beta).clamp(min=1e-20).sqrt()
-        self.times = times
-        self.signal, self.noise, self.of_clean, self.of_noisy = (table.to(device) for table in tables)
-        self.deviation = torch.cat((deviation[:-1], torch.zeros_like(deviation[:1]))).to(device)
+        self.deviation = torch.cat((deviation[:-1], torch.zeros_like(deviation[:1])))
 
     def scaled(self, noise: Tensor) -> Tensor:
         """Noise (steps, ..., 9) times its deviation, 0 after the last step: one product instead of one per step."""
@@ -56,7 +51,7 @@ class DdpmSteps:
         return self.of_clean[index] * clean + self.of_noisy[index] * noisy + noise[index]
 
 
-def fast_steps(plain: Flow | Ddpm, steps: int, device: torch.device) -> FlowSteps | DdpmSteps:
+def fast_steps(plain: Flow | Ddpm, steps: int) -> FlowSteps | DdpmSteps:
     """The steps of a plain scheduler, ``steps`` of them.
 
     Raises:
@@ -64,4 +59,4 @@ def fast_steps(plain: Flow | Ddpm, steps: int, device: torch.device) -> FlowStep
     """
     if steps < 1 or (isinstance(plain, Ddpm) and steps > len(plain.times)):
         raise ValueError(f"steps is {steps}; this network was made for {len(plain.times)}: wanted 1 to that many.")
-    return FlowSteps(steps) if isinstance(plain, Flow) else DdpmSteps(plain, steps, device)
+    return FlowSteps(steps) if isinstance(plain, Flow) else DdpmSteps(plain, steps)

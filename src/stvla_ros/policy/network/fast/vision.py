@@ -1,4 +1,9 @@
-"""Image features with batch norm folded away and channels innermost; everything is (B, H, W, C)."""
+"""Image features: as the plain network computes them, or with batch norm folded away and channels innermost.
+
+Folding is exact up to rounding, but rounding may decide which image tokens are kept. That of "density" is fragile: a
+token's distance to itself, 0 in truth, comes out as rounding noise, is one of the eight distances that are averaged, and
+moves tokens across the border between kept and dropped. A network so trained gets the plain operations.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +17,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stvla_ros.policy.network.clip_resnet import Bottleneck, ClipResnet
 from stvla_ros.policy.network.encoder import SceneEncoder
+from stvla_ros.policy.network.fast.heads import HeadLayout
+from stvla_ros.policy.network.fast.layers import CrossLayers
 from stvla_ros.policy.network.pyramid import FIRST, FeaturePyramid
 
 Images = Callable[[Tensor], Tensor]
@@ -87,15 +94,34 @@ class FastClipResnet:
         return self.merged(found)
 
 
-def fast_vision(encoder: SceneEncoder) -> Images:
-    """Features (B, h, w, width) of normalised images (B, H, W, 3), with copied weights.
+class PlainImages:
+    """Image tokens by the plain operations, bit by bit."""
 
-    The small network has group norms, which depend on the image and cannot be folded: it stays as it is.
-    """
-    if isinstance(encoder.backbone, ClipResnet) and encoder.feature_pyramid is not None:
-        return FastClipResnet(encoder.backbone, encoder.feature_pyramid)
-    plain = copy.deepcopy(encoder.backbone).eval().requires_grad_(False)
-    return lambda image: plain(image.permute(0, 3, 1, 2).contiguous()).permute(0, 2, 3, 1)
+    def __init__(self, encoder: SceneEncoder) -> None:
+        parts = (encoder.normalize, encoder.backbone, encoder.feature_pyramid or nn.Identity(), encoder.vl_attention)
+        copies = (copy.deepcopy(part).eval().requires_grad_(False) for part in parts)
+        self.normalize, self.backbone, self.pyramid, self.to_text = copies
+
+    def __call__(self, rgb: Tensor, words: Tensor) -> Tensor:
+        """(B, N, width) of images (B, cameras, 3, H, W), 0..1, and words (B, n, width)."""
+        maps = self.pyramid(self.backbone(self.normalize(rgb.flatten(0, 1))))
+        tokens = maps.unflatten(0, (len(rgb), -1)).permute(0, 1, 3, 4, 2).flatten(1, 3)
+        return self.to_text(tokens, words)
+
+
+class FoldedImages:
+    """The same up to rounding, sooner; for CLIP's RN50."""
+
+    def __init__(self, encoder: SceneEncoder, layout: HeadLayout) -> None:
+        if not isinstance(encoder.backbone, ClipResnet) or encoder.feature_pyramid is None:
+            raise ValueError("Only visual 'clip_rn50' can be folded; the norms of 'nano' depend on the image.")
+        self.mean, self.std = (stats.view(3).clone() for stats in (encoder.normalize.mean, encoder.normalize.std))
+        self.maps = FastClipResnet(encoder.backbone, encoder.feature_pyramid)
+        self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
+
+    def __call__(self, rgb: Tensor, words: Tensor) -> Tensor:
+        maps = self.maps((rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std)
+        return self.to_text(maps.reshape(len(rgb), -1, maps.shape[-1]), words)
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
