@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stvla_ros.commands.arguments import Parser, whole
@@ -81,6 +82,7 @@ def _convert(arguments: Namespace) -> int:
     Console().print(
         f"{output}: {released.code}, {', '.join(policy.cameras)}, {n.denoiser} {n.steps}, quaternion {policy.quaternion}",
         soft_wrap=True,
+        markup=False,
     )
     return 0
 
@@ -111,7 +113,9 @@ def _inspect(arguments: Namespace) -> int:
     console = Console()
     console.print(_table(found))
     if found.needs:
-        console.print(f"To use it: stvla policy convert {found.file} OUT.safetensors {_how(found)}", soft_wrap=True)
+        console.print(
+            f"To use it: stvla policy convert {found.file} OUT.safetensors {_how(found)}", soft_wrap=True, markup=False
+        )
     return 0
 
 
@@ -124,7 +128,7 @@ def _how(found: Inspection) -> str:
 
 
 def _table(found: Inspection) -> Table:
-    table = Table(title=found.file, show_header=False, title_justify="left")
+    table = Table(title=escape(found.file), show_header=False, title_justify="left")
     for name, value in found.as_json().items():
         if name not in ("file", "needs", "presets"):
             table.add_row(name.replace("_", " "), _shown(value))
@@ -137,5 +141,5 @@ def _shown(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_shown(entry)}" for key, entry in value.items()) or "-"
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(str, value)) or "-"
-    return f"{value:,}" if isinstance(value, int) and value > 9999 else str(value) or "-"
+        return escape(", ".join(map(str, value))) or "-"
+    return f"{value:,}" if isinstance(value, int) and value > 9999 else escape(str(value)) or "-"

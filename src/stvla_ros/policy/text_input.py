@@ -14,19 +14,13 @@ from torch import Tensor
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.policy.checkpoint.clip_text import CLIP_MARKS, HOW_TO_GET, is_hub_id, read_text_model, read_tokenizer
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
-from stvla_ros.policy.network.text import CLIP_CHANNELS, LONGEST_INSTRUCTION
+from stvla_ros.policy.network.text import LONGEST_INSTRUCTION
 from stvla_ros.policy.words import Vocabulary
 
 FEATURE_TOKENS = 53
 """Tokens that 3D Diffuser Actor pads an instruction to (``model_max_length`` of its preprocessing)."""
-
-CLIP_MARKS = (49406, 49407)
-"""CLIP's ids of the start and the end of a text; the end is its padding too."""
-
-HOW_TO_GET = (
-    "With network: hf download openai/clip-vit-base-patch32 --local-dir DIR; then set 'tokenizer' to that folder."
-)
 
 
 class TextInput(Protocol):
@@ -54,6 +48,10 @@ def for_policy(policy: PolicyFile, tokenizer: str = "") -> TextInput:
         ConfigError: It is needed and not there, or not CLIP's.
     """
     if policy.network.text == "words":
+        if len(policy.vocabulary) != policy.network.vocabulary:
+            raise ConfigError(
+                f"policy checkpoint: {len(policy.vocabulary)} word ids for a network that knows {policy.network.vocabulary}."
+            )
         return WordIds(policy.vocabulary)
     source, local = _source(policy, tokenizer)
     ids = ClipIds(read_tokenizer(source, local))
@@ -110,50 +108,6 @@ class ClipFeatures:
         return self._model(ids).last_hidden_state
 
 
-def read_tokenizer(source: str, local: bool) -> Any:
-    """CLIP's tokenizer from a folder or by hub id.
-
-    Args:
-        source: Folder or id.
-        local: Nothing is downloaded.
-
-    Raises:
-        ConfigError: Not found, damaged, or not CLIP's.
-    """
-    from transformers import CLIPTokenizer
-
-    tokenizer = _read(CLIPTokenizer, source, local, "tokenizer")
-    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
-    if marks != CLIP_MARKS:
-        raise ConfigError(
-            f"tokenizer: '{source}' marks start and end of a text with {marks}, CLIP's has {CLIP_MARKS}: it is another "
-            f"tokenizer, or its files (tokenizer.json, or vocab.json and merges.txt) are missing. {HOW_TO_GET}"
-        )
-    return tokenizer
-
-
-def read_text_model(source: str, local: bool) -> Any:
-    """CLIP's text model from a folder or by hub id, in eval mode.
-
-    Raises:
-        ConfigError: Not found, incomplete, or of another width.
-    """
-    from transformers import CLIPTextModel
-
-    model, notes = _read(CLIPTextModel, source, local, "text model", output_loading_info=True, dtype=torch.float32)
-    if notes["missing_keys"]:
-        raise ConfigError(
-            f"tokenizer: the text model in '{source}' lacks {len(notes['missing_keys'])} weights, the first is "
-            f"'{min(notes['missing_keys'])}'. {HOW_TO_GET}"
-        )
-    if model.config.hidden_size != CLIP_CHANNELS:
-        raise ConfigError(
-            f"tokenizer: the text model in '{source}' has {model.config.hidden_size} channels, wanted {CLIP_CHANNELS}: "
-            f"that of CLIP ViT-B/32. {HOW_TO_GET}"
-        )
-    return model.eval()
-
-
 def _source(policy: PolicyFile, tokenizer: str) -> tuple[str, bool]:
     """Folder or id, and whether nothing may be downloaded."""
     wanted = tokenizer.strip() or policy.tokenizer
@@ -162,30 +116,11 @@ def _source(policy: PolicyFile, tokenizer: str) -> tuple[str, bool]:
     folder = Path(wanted).expanduser()
     if folder.is_dir():
         return str(folder), True
-    if not _is_hub_id(wanted):
+    if not is_hub_id(wanted):
         raise ConfigError(
             f"tokenizer: wanted the folder of CLIP ViT-B/32's tokenizer, {folder} is not one. {HOW_TO_GET}"
         )
     return wanted, not tokenizer.strip()
-
-
-def _is_hub_id(name: str) -> bool:
-    owner, slash, rest = name.partition("/")
-    looks = bool(owner and slash and rest) and "/" not in rest and owner[0] not in ".~"
-    return looks and not Path(owner).exists()  # a path with a typing error is no id
-
-
-def _read(kind: Any, source: str, local: bool, what: str, **how: Any) -> Any:
-    try:
-        return kind.from_pretrained(source, local_files_only=local, **how)
-    except Exception as error:  # missing and damaged files raise nearly anything
-        found = (
-            "is not usable"
-            if Path(source).is_dir()
-            else f"is no folder here{' nor in the download cache' if local else ''}"
-        )
-        words = " ".join(str(error).split())[:200]
-        raise ConfigError(f"tokenizer: no {what} of CLIP in '{source}': it {found} ({words}). {HOW_TO_GET}") from error
 
 
 def _check_length(tokens: int, most: int, instruction: str) -> None:

@@ -38,7 +38,9 @@ def older_pyramid(shapes: Shapes) -> Shapes:
 def two_hands(shapes: Shapes) -> Shapes:
     """... of ``3dfa_peract2``: two hands, a third vision-text layer."""
     layer = "encoder.vl_attention."
-    third = {n.replace("layers.1.", "layers.2."): s for n, s in shapes.items() if n.startswith(layer) and "layers.1." in n}
+    third = {
+        n.replace("layers.1.", "layers.2."): s for n, s in shapes.items() if n.startswith(layer) and "layers.1." in n
+    }
     rows = {"encoder.curr_gripper_embed.weight": (6, 120), "prediction_head.curr_gripper_emb.0.weight": (120, 720)}
     return {**shapes, **third, **rows}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from policy.checkpoint.released_files import constants, diffuser_actor, save
+from policy.checkpoint.released_files import constants, diffuser_actor, flowmatch_actor, older_text, save
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -30,7 +31,9 @@ def network() -> KeyposeNetwork:
 def clip() -> dict[str, Tensor]:
     """CLIP RN50 as OpenAI and open_clip name it, in half precision, with parts that are of no use here."""
     backbone = "encoder.backbone."
-    image = {n.replace(backbone, "visual."): w for n, w in constants(diffuser_actor()).items() if n.startswith(backbone)}
+    image = {
+        n.replace(backbone, "visual."): w for n, w in constants(diffuser_actor()).items() if n.startswith(backbone)
+    }
     halves = {n: w.half() if w.is_floating_point() else w for n, w in image.items() if not n.endswith("tracked")}
     return {**halves, "transformer.resblocks.0.ln_1.weight": torch.zeros(512), "logit_scale": torch.tensor(4.6)}
 
@@ -74,7 +77,7 @@ def test_another_backbone(network: KeyposeNetwork, tmp_path: Path) -> None:
 
 def test_no_backbone(network: KeyposeNetwork, tmp_path: Path) -> None:
     weights = {"text_model.final_layer_norm.weight": torch.zeros(512)}
-    with pytest.raises(ConfigError, match="has no weights of encoder.backbone, but"):
+    with pytest.raises(ConfigError, match=r"has no weights of encoder\.backbone, but"):
         initial_weights(network, as_torch(tmp_path / "text", weights))
     with pytest.raises(ConfigError, match="not a keypose policy"):
         initial_weights(network, as_torch(tmp_path / "other", {"fc.weight": torch.zeros(3)}))
@@ -95,6 +98,20 @@ def test_our_own_policy(tmp_path: Path) -> None:
     assert set(names) == first.state_dict().keys() - {"workspace_normalizer"}
     assert torch.equal(second.traj_encoder.weight, first.traj_encoder.weight)
     assert second.workspace_normalizer.tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_text_tower(tmp_path: Path) -> None:
+    """CLIP ViT-B/32 as transformers 4 saves it, with an image network that is of no use here."""
+    network = KeyposeNetwork(replace(NANO, text="clip", vocabulary=0), BOUNDS)
+    model = "encoder.text_encoder.model."
+    shapes = {n: s for n, s in older_text(flowmatch_actor()).items() if n.startswith(model)}
+    weights = {name.removeprefix(model): weight for name, weight in constants(shapes).items()}
+    names = initial_weights(
+        network, as_torch(tmp_path / "clip", weights | {"vision_model.pre_layrnorm.bias": torch.zeros(768)})
+    )
+    assert set(names) == {n for n in network.state_dict() if n.startswith(model)}
+    for name, value in network.encoder.text_encoder.model.named_parameters():
+        assert torch.equal(value, weights[f"text_model.{name.removeprefix('text_model.')}"].contiguous()), name
 
 
 @pytest.mark.parametrize("name", ["none.safetensors", "none.pt"])

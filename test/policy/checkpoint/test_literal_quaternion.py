@@ -44,7 +44,9 @@ def published(xyzw: torch.Tensor) -> torch.Tensor:
 
 
 def test_what_the_published_code_learned_is_read_back() -> None:
-    true = torch.nn.functional.normalize(torch.randn(50, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=-1)
+    true = torch.nn.functional.normalize(
+        torch.randn(50, 4, generator=torch.Generator().manual_seed(2), dtype=torch.float64), dim=-1
+    )
     network_gives = torch.cat((torch.zeros(50, 3), quaternion_from_sixd(published(true)), torch.ones(50, 1)), -1)
     found = read_literally(network_gives)[:, 3:7]
     assert (found * true).sum(-1).abs().min() > 1 - 1e-9

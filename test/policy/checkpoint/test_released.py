@@ -101,7 +101,9 @@ def test_diffuser_actor_lands_where_it_should(folder: Path) -> None:
     ours_only = {"workspace_normalizer", "encoder.normalize.mean", "encoder.normalize.std"}
     landed = [value(w) for name, w in policy.weights.items() if name not in ours_only]
     assert len(set(landed)) == len(landed) == 593  # none twice
-    assert policy.weights["encoder.normalize.mean"].flatten().tolist() == pytest.approx([0.48145466, 0.4578275, 0.40821073])
+    assert policy.weights["encoder.normalize.mean"].flatten().tolist() == pytest.approx(
+        [0.48145466, 0.4578275, 0.40821073]
+    )
 
 
 def test_what_is_inferred_and_what_a_published_file_is(folder: Path) -> None:
@@ -109,9 +111,20 @@ def test_what_is_inferred_and_what_a_published_file_is(folder: Path) -> None:
     n = policy.network
     assert (n.width, n.history, n.hands, n.heads, n.cameras, n.subsample_factor) == (120, 3, 1, 8, 1, 5)
     assert (n.vision_text_layers, n.history_layers, n.cross_layers, n.shared_layers, n.branch_layers) == (2, 3, 2, 4, 2)
-    assert (n.rotary, n.subsampler, n.modulate_kv, n.text_ffn, n.text) == ("normalised", "farthest", False, False, "features")
+    assert (n.rotary, n.subsampler, n.modulate_kv, n.text_ffn, n.text) == (
+        "normalised",
+        "farthest",
+        False,
+        False,
+        "features",
+    )
     assert (n.denoiser, n.steps) == ("ddpm", 100)
-    assert (policy.quaternion, policy.frame, policy.guidance, policy.cameras) == ("wxyz_literal", "rlbench", "off", ("front",))
+    assert (policy.quaternion, policy.frame, policy.guidance, policy.cameras) == (
+        "wxyz_literal",
+        "rlbench",
+        "off",
+        ("front",),
+    )
     assert policy.trained["steps"] == 600_000
     low, high = policy.bounds_m  # union of all tasks, 8 cm around it
     assert low == pytest.approx([-0.1501031, -0.5957904, 0.672871], abs=1e-6)
@@ -125,7 +138,9 @@ def test_flowmatch_actor_lands_where_it_should(folder: Path, variant: type) -> N
     weights = constants(shapes)
     policy = read(folder, weights, ONE_HAND)
     assert policy.weights.keys() == weightless(policy.network).keys()
-    newer = {re.sub(r"(_blocks\.\d)\.(?=[wb])", r"\1.0.", name.replace("text_model.", "")): w for name, w in weights.items()}
+    newer = {
+        re.sub(r"(_blocks\.\d)\.(?=[wb])", r"\1.0.", name.replace("text_model.", "")): w for name, w in weights.items()
+    }
     for name, weight in policy.weights.items():
         assert torch.equal(weight.flatten()[:1], newer[name].flatten()[:1]), name
     assert np.array_equal(policy.bounds_m, weights["workspace_normalizer"].double().numpy())
@@ -148,13 +163,15 @@ def test_without_the_prefix_too(folder: Path) -> None:
     assert policy.trained["steps"] == 0
     mixed = {f"module.{n}" if n.startswith("encoder") else n: w for n, w in weights.items()}
     torch.save({"weight": mixed}, folder / "mixed.pth")
-    with pytest.raises(ConfigError, match="lacks the prefix 'module.'"):
+    with pytest.raises(ConfigError, match=r"lacks the prefix 'module\.'"):
         read_released(folder / "mixed.pth", GNFACTOR)
 
 
 def test_moving_average_has_the_buffers_of_the_weights(folder: Path) -> None:
     weights = constants(flowmatch_actor())
-    averaged = {name: (weight.flatten()[:1] + 0.5).expand(weight.shape) for name, weight in weights.items() if weight.ndim}
+    averaged = {
+        name: (weight.flatten()[:1] + 0.5).expand(weight.shape) for name, weight in weights.items() if weight.ndim
+    }
     averaged["workspace_normalizer"] = weights["workspace_normalizer"]
     path = save(folder / "ema.pth", weights, ema_weight={f"module.{n}": w for n, w in averaged.items()})
     policy = read_released(path, ONE_HAND, average=True)
@@ -283,7 +300,9 @@ def test_flowmatch_actor_without_its_bounds(folder: Path) -> None:
 
 def test_a_published_name_of_the_other_code(folder: Path) -> None:
     released = open_released(save(folder / "file.pth", constants(diffuser_actor())))
-    with pytest.raises(ConfigError, match="'3dfa_peract2' is one of 3D FlowMatch Actor; wanted --as diffuser_actor_peract or"):
+    with pytest.raises(
+        ConfigError, match="'3dfa_peract2' is one of 3D FlowMatch Actor; wanted --as diffuser_actor_peract or"
+    ):
         reading_as(released, "3dfa_peract2", Reading())
     with pytest.raises(ConfigError, match="Did you mean 'diffuser_actor_peract'"):
         reading_as(released, "diffuser_actor_perac", Reading())

@@ -110,7 +110,7 @@ def test_a_path_never_leads_to_a_download(
 ) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match="wanted the folder of CLIP ViT-B/32's tokenizer, .* is not one"):
+    with pytest.raises(ConfigError, match=r"wanted the folder of CLIP ViT-B/32's tokenizer, .* is not one"):
         for_policy(policy(FLOWMATCH_ACTOR), path)
     assert offline == []
 
@@ -132,7 +132,9 @@ def test_nothing_named() -> None:
 
 def test_another_tokenizer(tmp_path: Path) -> None:
     write_tokenizer(tmp_path, first=60)
-    with pytest.raises(ConfigError, match=r"marks start and end of a text with \(60, 61\), CLIP's has \(49406, 49407\)"):
+    with pytest.raises(
+        ConfigError, match=r"marks start and end of a text with \(60, 61\), CLIP's has \(49406, 49407\)"
+    ):
         for_policy(policy(FLOWMATCH_ACTOR), str(tmp_path))
 
 
@@ -150,7 +152,9 @@ def test_a_folder_without_the_text_model(tmp_path: Path) -> None:
 
 def test_a_text_model_of_another_width(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
-    small = CLIPTextConfig(hidden_size=32, num_hidden_layers=1, intermediate_size=8, num_attention_heads=2, vocab_size=99)
+    small = CLIPTextConfig(
+        hidden_size=32, num_hidden_layers=1, intermediate_size=8, num_attention_heads=2, vocab_size=99
+    )
     CLIPTextModel(small).save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match="has 32 channels, wanted 512"):
         for_policy(policy(DIFFUSER_ACTOR), str(tmp_path))
@@ -163,6 +167,11 @@ def test_a_text_model_that_is_not_complete(clip: Path, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").symlink_to(clip / "model.safetensors")
     with pytest.raises(ConfigError, match=r"lacks 16 weights, the first is '.*layers.1.*'"):
         for_policy(policy(DIFFUSER_ACTOR), str(tmp_path))
+
+
+def test_vocabulary_of_another_network() -> None:
+    with pytest.raises(ConfigError, match="3 word ids for a network that knows 4"):
+        for_policy(policy(WORDS, vocabulary=Vocabulary(("a", "b"))))
 
 
 def test_length_of_words() -> None:

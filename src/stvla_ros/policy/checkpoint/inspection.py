@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.architecture import LAYERS, Released, inferred
 from stvla_ros.policy.checkpoint.names import DIFFUSER
 from stvla_ros.policy.checkpoint.policy_file import (
     BOUNDS,
@@ -19,7 +20,7 @@ from stvla_ros.policy.checkpoint.policy_file import (
     weightless,
 )
 from stvla_ros.policy.checkpoint.reading import HOW, IMPLIED, PRESETS, Reading, unknown
-from stvla_ros.policy.checkpoint.released import LAYERS, Released, inferred, open_released, used_weights
+from stvla_ros.policy.checkpoint.released import open_released, used_weights
 from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.network.network import KeyposeNetwork
 
@@ -146,8 +147,14 @@ def _released(released: Released) -> Inspection:
         bounds_m=_rounded(weights[BOUNDS]) if BOUNDS in weights else None,
         trained={"steps": released.iterations},
         needs=[HOW[name] for name in lacking],
-        presets=[name for name, p in PRESETS.items() if _may_be(name, released, network)],
+        presets=_published(released, network),
     )
+
+
+def _published(released: Released, network: NetworkConfig) -> list[str]:
+    """Names of the published files that a file may be; of those alike, the one that it is called."""
+    alike = [name for name in PRESETS if _may_be(name, released, network)]
+    return [name for name in alike if name == released.path.stem] or alike
 
 
 def _may_be(name: str, released: Released, network: NetworkConfig) -> bool:

@@ -8,53 +8,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.architecture import Released, inferred
 from stvla_ros.policy.checkpoint.bounds import check_bounds, with_margin
 from stvla_ros.policy.checkpoint.names import DIFFUSER, flavour, is_unused, renamed
 from stvla_ros.policy.checkpoint.policy_file import BOUNDS, PolicyFile, check_weights, weightless
 from stvla_ros.policy.checkpoint.reading import PRESETS, Reading, completed, preset
 from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
-from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
+from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.encoder import CLIP_MEAN, CLIP_STD
 
 TEXT_MODEL = "openai/clip-vit-base-patch32"
 """Tokenizer of both codes, and text model of 3D Diffuser Actor."""
-
-LAYERS = {
-    "vision_text_layers": ("encoder.vl_attention",),
-    "history_layers": ("encoder.gripper_context_head",),
-    "cross_layers": ("prediction_head.cross_attn",),
-    "shared_layers": ("prediction_head.self_attn",),
-    "branch_layers": ("prediction_head.rotation_self_attn", "prediction_head.position_self_attn"),
-}
-"""Field of :class:`NetworkConfig` -> modules with that many layers."""
-
-
-@dataclass(frozen=True, eq=False)
-class Released:
-    """A released file, its weights under our names.
-
-    Attributes:
-        path: The file.
-        code: Which code it comes from, ``3D Diffuser Actor`` or ``3D FlowMatch Actor``.
-        weights: Our name -> tensor, the unused ones included.
-        theirs: Our name -> the file's.
-        iterations: Training steps, as the file says; 0 if it does not.
-        average: Whether these are the moving averages of the weights.
-    """
-
-    path: Path
-    code: str
-    weights: Mapping[str, torch.Tensor]
-    theirs: Mapping[str, str]
-    iterations: int = 0
-    average: bool = False
 
 
 def open_released(path: Path, *, average: bool = False) -> Released:
@@ -156,56 +126,6 @@ def used_weights(released: Released, network: NetworkConfig) -> dict[str, torch.
     """Weights without those known to be unused, as float32."""
     used = {n: w for n, w in released.weights.items() if not is_unused(n, released.code, network.hands)}
     return {name: w.float() if w.is_floating_point() else w for name, w in used.items()}
-
-
-def inferred(released: Released, reading: Reading) -> NetworkConfig:
-    """Architecture from names and shapes, and from a complete reading.
-
-    Raises:
-        ConfigError: They do not make a network that exists here.
-    """
-    where, weights = str(released.path), released.weights
-    width, numbers = _shape(released, "traj_encoder.weight")
-    rows, _ = _shape(released, "encoder.curr_gripper_embed.weight")
-    rotation, _ = _shape(released, "prediction_head.rotation_predictor.2.weight")
-    if (numbers, rotation) != (9, 6):
-        raise ConfigError(
-            f"{where}: poses of {numbers} numbers with rotations of {rotation}; wanted 9 and 6, position and rotation."
-        )
-    hands = reading.hands or 1
-    if rows % hands:
-        raise ConfigError(f"{where}: {rows} past poses do not divide among {hands} hands; look at --hands.")
-    base = DIFFUSER_ACTOR if released.code == DIFFUSER else FLOWMATCH_ACTOR
-    given = {name: getattr(reading, name) for name in ("heads", "image_px", "subsample_factor", "denoiser", "steps")}
-    layers: dict[str, Any] = {name: _layers(weights, modules, where) for name, modules in LAYERS.items()}
-    try:
-        return replace(
-            base, width=width, hands=hands, history=rows // hands, cameras=len(reading.cameras or ()), **given, **layers
-        )
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from error
-
-
-def _shape(released: Released, name: str) -> tuple[int, int]:
-    weight = released.weights.get(name)
-    if weight is None:
-        raise ConfigError(f"{released.path}: '{name}' is missing.")
-    if weight.ndim != 2:
-        raise ConfigError(
-            f"{released.path}: '{released.theirs[name]}' has shape {tuple(weight.shape)}, wanted a matrix."
-        )
-    return int(weight.shape[0]), int(weight.shape[1])
-
-
-def _layers(weights: Mapping[str, torch.Tensor], modules: tuple[str, ...], where: str) -> int:
-    """How many layers modules have: the highest index and one."""
-    counts = {}
-    for module in modules:
-        found = [re.match(re.escape(module) + r"\.attn_layers\.(\d+)\.", name) for name in weights]
-        counts[module] = max((int(match[1]) + 1 for match in found if match), default=0)
-    if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise ConfigError(f"{where}: layers {counts}; wanted one or more, and as many of each.")
-    return next(iter(counts.values()))
 
 
 def _normalize() -> dict[str, torch.Tensor]:

@@ -72,7 +72,9 @@ def _refusal(path: Path, error: Exception) -> str:
         )
     with path.open("rb") as file:
         what = "a pickle that torch.save did not write" if file.read(1) == _PICKLE else "not a file of torch.save"
-    return f"{path}: {what}, or damaged ({type(error).__name__}); nothing of it was executed. Copy or download it again."
+    return (
+        f"{path}: {what}, or damaged ({type(error).__name__}); nothing of it was executed. Copy or download it again."
+    )
 
 
 def tensors(content: object, where: str) -> dict[str, torch.Tensor]:

@@ -1,0 +1,82 @@
+"""CLIP's tokenizer and text model from a folder, or from the Hugging Face hub if that was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.network.text import CLIP_CHANNELS
+
+CLIP_MARKS = (49406, 49407)
+"""CLIP's ids of the start and the end of a text; the end is its padding too."""
+
+HOW_TO_GET = (
+    "With network: hf download openai/clip-vit-base-patch32 --local-dir DIR; then set 'tokenizer' to that folder."
+)
+
+
+def read_tokenizer(source: str, local: bool) -> Any:
+    """CLIP's tokenizer from a folder or by hub id.
+
+    Args:
+        source: Folder or id.
+        local: Nothing is downloaded.
+
+    Raises:
+        ConfigError: Not found, damaged, or not CLIP's.
+    """
+    from transformers import CLIPTokenizer
+
+    tokenizer = _read(CLIPTokenizer, source, local, "tokenizer")
+    marks = (tokenizer.bos_token_id, tokenizer.eos_token_id)
+    if marks != CLIP_MARKS:
+        raise ConfigError(
+            f"tokenizer: '{source}' marks start and end of a text with {marks}, CLIP's has {CLIP_MARKS}: it is another "
+            f"tokenizer, or its files (tokenizer.json, or vocab.json and merges.txt) are missing. {HOW_TO_GET}"
+        )
+    return tokenizer
+
+
+def read_text_model(source: str, local: bool) -> Any:
+    """CLIP's text model from a folder or by hub id, in eval mode.
+
+    Raises:
+        ConfigError: Not found, incomplete, or of another width.
+    """
+    from transformers import CLIPTextModel
+
+    model, notes = _read(CLIPTextModel, source, local, "text model", output_loading_info=True, dtype=torch.float32)
+    if notes["missing_keys"]:
+        raise ConfigError(
+            f"tokenizer: the text model in '{source}' lacks {len(notes['missing_keys'])} weights, the first is "
+            f"'{min(notes['missing_keys'])}'. {HOW_TO_GET}"
+        )
+    if model.config.hidden_size != CLIP_CHANNELS:
+        raise ConfigError(
+            f"tokenizer: the text model in '{source}' has {model.config.hidden_size} channels, wanted {CLIP_CHANNELS}: "
+            f"that of CLIP ViT-B/32. {HOW_TO_GET}"
+        )
+    return model.eval()
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether this is ``owner/name`` and no path: a path with a typing error leads to no download."""
+    owner, slash, rest = name.partition("/")
+    looks = bool(owner and slash and rest) and "/" not in rest and owner[0] not in ".~"
+    return looks and not Path(owner).exists()
+
+
+def _read(kind: Any, source: str, local: bool, what: str, **how: Any) -> Any:
+    try:
+        return kind.from_pretrained(source, local_files_only=local, **how)
+    except Exception as error:  # missing and damaged files raise nearly anything
+        found = (
+            "is not usable"
+            if Path(source).is_dir()
+            else f"is no folder here{' nor in the download cache' if local else ''}"
+        )
+        words = " ".join(str(error).split())[:200]
+        raise ConfigError(f"tokenizer: no {what} of CLIP in '{source}': it {found} ({words}). {HOW_TO_GET}") from error
