@@ -6,6 +6,7 @@ ROS 2 parameter files, so the same file serves ``ros2 launch`` and the pipeline 
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
@@ -109,3 +110,30 @@ def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
         if not isinstance(section, dict) or set(section) != {"ros__parameters"}:
             raise ConfigError(f"{path}: node '{node}': wanted exactly one key 'ros__parameters'.")
     return {node.lstrip("/"): section["ros__parameters"] or {} for node, section in content.items()}
+
+
+def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Parameters of nodes with some of them replaced.
+
+    Args:
+        nodes: Node name -> its parameters, nested.
+        changes: ``node.section.parameter`` -> value as YAML text.
+
+    Raises:
+        ConfigError: A change is not YAML, or goes through a value as if it were a section.
+    """
+    import yaml
+
+    changed = copy.deepcopy({name: dict(section) for name, section in nodes.items()})
+    for dotted, text in changes.items():
+        *sections, leaf = dotted.split(".")
+        branch: Any = changed
+        for section in sections:
+            branch = branch.setdefault(section, {})
+            if not isinstance(branch, dict):
+                raise ConfigError(f"{dotted}: '{section}' is a setting, not a section.")
+        try:
+            branch[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{dotted}: '{text}' is not valid YAML: {' '.join(str(error).split())}.") from error
+    return changed

@@ -11,12 +11,14 @@ import torch
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.stack import StackSettings
-from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
-from stvla_ros.policy.network.network import KeyposeNetwork, Noise
+from stvla_ros.policy.checkpoint.policy_file import read_policy_file
+from stvla_ros.policy.network.network import Noise
+from stvla_ros.policy.text_input import WordIds, for_policy
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.experiments import EXPERIMENTS, NANO, Experiment, experiment
 from stvla_ros.train.loop import Batches, Moment, Run, learning_rate, make_optimizer
 from stvla_ros.train.samples import Samples, load_samples
+from stvla_ros.train.start import untrained
 
 SIZE_PX = 64
 TINY = replace(
@@ -30,17 +32,9 @@ def samples(recorded: tuple[Any, ...], tmp_path_factory: pytest.TempPathFactory)
     return load_samples([r.episode for r in recorded], StackSettings(), SIZE_PX, tmp_path_factory.mktemp("cache"), 1)
 
 
-def start(e: Experiment, samples: Samples) -> tuple[PolicyFile, Vocabulary]:
-    words = Vocabulary.of(samples.instructions)
-    network = replace(e.network, vocabulary=len(words))
-    torch.manual_seed(0)
-    weights = KeyposeNetwork(network, samples.bounds_m(0.04)).state_dict()
-    return PolicyFile(network, weights, words), words
-
-
 def run(e: Experiment, samples: Samples, folder: Path, steps: int, seed: int = 0) -> tuple[Run, list[Moment]]:
-    file, words = start(e, samples)
-    made = Run(e, file, words.encode, samples, samples, folder, steps, torch.device("cpu"), seed)
+    file = untrained(e, samples)
+    made = Run(e, file, for_policy(file), samples, samples, folder, steps, torch.device("cpu"), seed)
     told: list[Moment] = []
     made.run(told.append)
     return made, told
@@ -65,7 +59,7 @@ def test_what_is_saved_gives_the_same_answer(samples: Samples, tmp_path: Path) -
     file = read_policy_file(tmp_path / "last.safetensors")
     assert file.trained["step"] == 10
     network = file.build()
-    inputs, _ = Batches(samples, file.vocabulary.encode).take(np.arange(4))
+    inputs, _ = Batches(samples, for_policy(file)).take(np.arange(4))
     noise = Noise.draw(network.config, 4, torch.Generator().manual_seed(0))
     assert torch.equal(network.predict(inputs, noise), made.network.eval().predict(inputs, noise))
     np.testing.assert_allclose(file.bounds_m, samples.bounds_m(0.04), atol=1e-6)
@@ -81,8 +75,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(samples: Samples, tmp
         if moment.step == 10:
             raise StopError
 
-    file, words = start(QUICK, samples)
-    arguments = (QUICK, file, words.encode, samples, samples, tmp_path / "parts", 20, torch.device("cpu"))
+    file = untrained(QUICK, samples)
+    arguments = (QUICK, file, for_policy(file), samples, samples, tmp_path / "parts", 20, torch.device("cpu"))
     with pytest.raises(StopError):
         Run(*arguments).run(stop)
     resumed = Run(*arguments)
@@ -104,9 +98,9 @@ def test_a_folder_never_mixes_two_runs(samples: Samples, tmp_path: Path) -> None
 
 def test_a_loss_that_is_no_number_ends_the_run(samples: Samples, tmp_path: Path) -> None:
     broken = replace(samples, target=np.full_like(samples.target, np.nan))
-    file, words = start(QUICK, samples)
+    file = untrained(QUICK, samples)
     with pytest.raises(ConfigError, match="loss is nan at step 0"):
-        Run(QUICK, file, words.encode, broken, samples, tmp_path, 10, torch.device("cpu")).run()
+        Run(QUICK, file, for_policy(file), broken, samples, tmp_path, 10, torch.device("cpu")).run()
 
 
 def test_learning_rates() -> None:
@@ -120,8 +114,7 @@ def test_learning_rates() -> None:
 
 
 def test_norms_and_biases_do_not_decay(samples: Samples) -> None:
-    file, _ = start(QUICK, samples)
-    decays, free = make_optimizer(file.build(), replace(QUICK, weight_decay=0.1)).param_groups
+    decays, free = make_optimizer(untrained(QUICK, samples).build(), replace(QUICK, weight_decay=0.1)).param_groups
     assert decays["weight_decay"] == 0.1
     assert free["weight_decay"] == 0.0
     assert all(p.dim() > 1 for p in decays["params"])
@@ -135,7 +128,7 @@ def test_batches_have_one_length_of_words() -> None:
         np.zeros((n, 3, 16, 16), np.uint8), np.zeros((n, 3, 16, 16), np.float32), np.zeros((n, 3, 8), np.float32),
         np.arange(n * 8, dtype=np.float32).reshape(n, 8), texts, ("",) * n,
     )  # fmt: skip
-    batches = Batches(samples, Vocabulary.of(texts).encode)
+    batches = Batches(samples, WordIds(Vocabulary.of(texts)))
     seen = set()
     for step in range(30):
         inputs, target = batches.draw(6, torch.Generator().manual_seed(step))

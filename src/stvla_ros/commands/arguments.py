@@ -97,6 +97,28 @@ def add_stack_arguments(parser: Parser) -> None:
         )
     parser.add_argument("--mode", choices=MODES, default=MODES[0], help="a process per node, or the brain's in one")
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
+    add_override_argument(parser)
+
+
+def add_override_argument(parser: Parser) -> None:
+    """``--set``, for single parameters."""
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        type=assignment,
+        action="append",
+        default=[],
+        metavar="NODE.PARAMETER=VALUE",
+        help="in place of the parameter file's, e.g. policy.3dfa.checkpoint=best.safetensors; repeatable",
+    )
+
+
+def assignment(text: str) -> tuple[str, str]:
+    """An argument type: ``node.parameter=value``."""
+    name, equals, value = text.partition("=")
+    if not equals or "." not in name:
+        raise argparse.ArgumentTypeError(f"wanted NODE.PARAMETER=VALUE, got '{text}'")
+    return name.strip(), value
 
 
 def stack_options(arguments: argparse.Namespace, robot: str = "sim", camera: str = "auto") -> GraphOptions:
@@ -110,4 +132,4 @@ def stack_options(arguments: argparse.Namespace, robot: str = "sim", camera: str
     backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
     file = arguments.params or default_parameters()
     check_parameter_file(file)
-    return GraphOptions(robot, camera, arguments.mode, file, backends)
+    return GraphOptions(robot, camera, arguments.mode, file, backends, dict(arguments.overrides))

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, check_tasks, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
@@ -43,10 +43,16 @@ def add_arguments(parser: Parser) -> None:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_override_argument(parser)
+
+
+def _settings(arguments: Namespace) -> StackSettings:
+    backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
+    return read_settings(arguments.params, backends, dict(arguments.overrides))
 
 
 def run(arguments: Namespace) -> int:
-    settings = read_settings(arguments.params, {kind: getattr(arguments, kind) for kind in registry.BACKENDS})
+    settings = _settings(arguments)
     if arguments.source is not None or arguments.instruction is not None:
         return _demonstration(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings

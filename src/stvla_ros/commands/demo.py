@@ -46,7 +46,8 @@ def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
-    settings = read_settings(options.params, options.backends)  # a wrong one is told before anything starts
+    # a wrong setting is told before anything starts
+    settings = read_settings(options.params, options.backends, options.overrides)
     seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)
     with (

@@ -127,7 +127,7 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, ob
     from stvla_ros.evaluate.stack import plain, read_settings
 
     options = stack_options(arguments)
-    settings = read_settings(options.params, options.backends)
+    settings = read_settings(options.params, options.backends, options.overrides)
     settings = settings.with_noise() if arguments.noise else settings
     if arguments.over_ros:
         from stvla_ros.ros.stack_bench import StackBenchSetup, with_noise
@@ -145,6 +145,7 @@ def _command(arguments: Namespace) -> str:
     for name in ("planner", "segmenter", "policy", "motion", "params"):
         if getattr(arguments, name):
             words += [f"--{name}", str(getattr(arguments, name))]
+    words += [word for name, value in arguments.overrides for word in ("--set", f"{name}={value}")]
     if arguments.mode != MODES[0]:
         words += ["--mode", arguments.mode]
     return shlex.join(words)

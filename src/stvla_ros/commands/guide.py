@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import of_outcome
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame, Recording
@@ -46,10 +46,12 @@ def add_arguments(parser: Parser) -> None:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_override_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
-    settings = read_settings(arguments.params, {k: getattr(arguments, k) for k in ("planner", "segmenter")})
+    chosen = {k: getattr(arguments, k) for k in ("planner", "segmenter")}
+    settings = read_settings(arguments.params, chosen, dict(arguments.overrides))
     if arguments.recording is None:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:

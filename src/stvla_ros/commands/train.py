@@ -12,12 +12,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
-    from stvla_ros.policy.checkpoint.policy_file import PolicyFile
     from stvla_ros.train.experiments import Experiment
     from stvla_ros.train.loop import Moment
     from stvla_ros.train.samples import Samples
@@ -27,15 +26,37 @@ VALIDATION_SHARE = 0.06
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="name of an experiment; none: list them")
-    parser.add_argument("--data", type=Path, action="append", metavar="DIR", help="episodes (stvla collect); repeatable")
+    parser.add_argument(
+        "--data", type=Path, action="append", metavar="DIR", help="episodes (stvla collect); repeatable"
+    )
     parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT"
+    )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the experiment's")
-    parser.add_argument("--batch", type=whole(1, 4096), metavar="N", help="observations per step; default: the experiment's")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of batches, noise, augmentation")
-    parser.add_argument("--device", default="auto", metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N")
+    parser.add_argument(
+        "--batch", type=whole(1, 4096), metavar="N", help="observations per step; default: the experiment's"
+    )
+    parser.add_argument(
+        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of batches, noise, augmentation"
+    )
+    parser.add_argument(
+        "--device", default="auto", metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N"
+    )
+    parser.add_argument(
+        "--initial",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="weights to begin with: CLIP RN50, CLIP's text tower, or another policy; repeatable",
+    )
+    parser.add_argument(
+        "--tokenizer", default="", metavar="DIR", help="CLIP's tokenizer, for experiments with CLIP: folder or hub id"
+    )
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with the guidance's settings")
+    add_override_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
@@ -53,7 +74,9 @@ def run(arguments: Namespace) -> int:
     try:
         _train(arguments, chosen, folder, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} goes on from the last validation.", soft_wrap=True)
+        console.print(
+            f"Stopped. The same command with --output {folder} goes on from the last validation.", soft_wrap=True
+        )
         return INTERRUPTED
     console.print(f"{folder}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
     return 0
@@ -62,16 +85,18 @@ def run(arguments: Namespace) -> int:
 def _train(arguments: Namespace, chosen: Experiment, folder: Path, console: Console) -> None:
     import torch
 
-    from stvla_ros.policy.words import Vocabulary
+    from stvla_ros.policy.learned import choose_device
+    from stvla_ros.policy.text_input import for_policy
     from stvla_ros.train.loop import Run
+    from stvla_ros.train.start import untrained
 
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     train, val = _samples(arguments, chosen, folder, threads, console)
-    vocabulary = Vocabulary.of(train.instructions)
-    start = _start(chosen, vocabulary, train)
+    start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
-    run = Run(chosen, start, vocabulary.encode, train, val, folder, chosen.steps, _device(arguments.device), arguments.seed)
+    device = choose_device(arguments.device)
+    run = Run(chosen, start, for_policy(start), train, val, folder, chosen.steps, device, arguments.seed)
     with _bar(console) as bar:
         line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
 
@@ -89,23 +114,6 @@ def _train(arguments: Namespace, chosen: Experiment, folder: Path, console: Cons
         run.run(tell)
 
 
-def _start(chosen: Experiment, vocabulary: Vocabulary, train: Samples) -> PolicyFile:  # noqa: F821
-    """An untrained network with the bounds and words of the data."""
-    import torch
-
-    from stvla_ros.policy.checkpoint.policy_file import PolicyFile
-    from stvla_ros.policy.network.network import KeyposeNetwork
-    from stvla_ros.policy.words import Vocabulary
-
-    own = chosen.network.text == "words"
-    network = replace(chosen.network, vocabulary=len(vocabulary) if own else 0)
-    torch.manual_seed(0)
-    weights = KeyposeNetwork(network, train.bounds_m(chosen.bounds_margin_m)).state_dict()
-    words = vocabulary if own else Vocabulary(())
-    trained = {"samples": len(train), "tasks": sorted(set(train.tasks))}
-    return PolicyFile(network, weights, words, chosen.guidance, trained=trained)
-
-
 def _samples(
     arguments: Namespace, chosen: Experiment, folder: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
@@ -114,7 +122,7 @@ def _samples(
     from stvla_ros.evaluate.stack import read_settings
     from stvla_ros.train.samples import load_samples
 
-    settings = read_settings(arguments.params)
+    settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
     settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
     episodes = [episode for data in arguments.data for episode in find_episodes(data)]
     val = find_episodes(arguments.val) if arguments.val else episodes[:: round(1 / VALIDATION_SHARE)]
@@ -127,19 +135,6 @@ def _samples(
         line = bar.add_task("", total=len(episodes) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, folder / "samples", jobs, lambda n: bar.update(line, advance=n))
         return load_samples(episodes, *cached), load_samples(val, *cached)
-
-
-def _device(name: str):  # type: ignore[no-untyped-def]
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except RuntimeError as error:
-        raise ConfigError(f"--device: '{name}' cannot be used here ({str(error).splitlines()[0]}).") from error
-    return device
 
 
 def _experiments() -> Table:

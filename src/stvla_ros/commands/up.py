@@ -34,4 +34,4 @@ def run(arguments: Namespace) -> int:
     if arguments.task is not None:
         check_tasks(arguments.task)
     options = stack_options(arguments, arguments.robot, arguments.camera)
-    return up(replace(options, overrides=chosen), arguments.logs)
+    return up(replace(options, overrides={**options.overrides, **chosen}), arguments.logs)

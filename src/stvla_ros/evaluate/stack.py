@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stvla_ros import registry
-from stvla_ros.config import build, check_range, read_parameters
+from stvla_ros.config import build, check_range, overridden, read_parameters
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.pipeline import LocalStages, LoopConfig
@@ -52,17 +52,20 @@ class StackSettings:
         return replace(self, cell=replace(self.cell, sensor=replace(self.cell.sensor, enabled=True)))
 
 
-def read_settings(file: Path | None, chosen: Mapping[str, str | None] | None = None) -> StackSettings:
+def read_settings(
+    file: Path | None, chosen: Mapping[str, str | None] | None = None, overrides: Mapping[str, str] | None = None
+) -> StackSettings:
     """Settings from a parameter file.
 
     Args:
         file: ROS 2 parameter file; None: the defaults.
         chosen: Kind -> name of a backend that takes the place of the file's.
+        overrides: ``node.parameter`` -> value as YAML text, in place of the file's.
 
     Raises:
         ConfigError: The file or a setting in it is wrong, or a backend is unknown.
     """
-    nodes = read_parameters(file) if file else {}
+    nodes = overridden(read_parameters(file) if file else {}, overrides or {})
     where = str(file) if file else "defaults"
     backends, sections = {}, {}
     for kind, (node, setting, default) in BACKEND_OF.items():

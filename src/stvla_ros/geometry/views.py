@@ -37,7 +37,7 @@ def square_view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
     shrinks = cv2.INTER_AREA if size_px < side else cv2.INTER_LINEAR
     rgb = np.ascontiguousarray(frame.rgb[window])
     if size_px != side:
-        rgb = cv2.resize(rgb, (size_px, size_px), interpolation=shrinks)
+        rgb = np.asarray(cv2.resize(rgb, (size_px, size_px), interpolation=shrinks), np.uint8)
     nearest = ((np.arange(size_px) + 0.5) * (side / size_px)).astype(np.intp)
     depth = frame.depth_m[window][np.ix_(nearest, nearest)]
     return RgbdFrame(rgb, depth, square_camera(frame.camera, size_px), frame.stamp_ns)
@@ -59,7 +59,8 @@ def without_holes(depth_m: F32) -> F32:
     )
     of_label = np.empty(int(label.max()) + 1, np.float32)
     of_label[label[~invalid]] = depth_m[~invalid]
-    return of_label[label]
+    filled: F32 = of_label[label]
+    return filled
 
 
 def _square(camera: Camera) -> tuple[int, int, int]:

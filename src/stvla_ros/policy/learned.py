@@ -16,6 +16,7 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
 from stvla_ros.policy.contact import touches
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.observation import policy_input
+from stvla_ros.policy.text_input import for_policy
 from stvla_ros.types import F64, Keypose, Observation
 
 HOW_TO_GET = "`stvla train` makes one; `stvla policy convert` makes one of a file that others released."
@@ -47,6 +48,7 @@ class KeyposePolicy:
         self._file = _checkpoint(config.checkpoint, self.denoiser)
         self._device = choose_device(config.device)
         self._network = self._file.build().to(self._device)
+        self._text = for_policy(self._file, config.tokenizer)
         self._bounds_m = self._file.bounds_m
         self._start: F64 | None = None
 
@@ -67,7 +69,7 @@ class KeyposePolicy:
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""
         view = policy_input(observation, self._start, self._file.network.image_px)
-        text = torch.tensor([self._file.vocabulary.encode(view.instruction)])
+        text = self._text(view.instruction)
         generator = torch.Generator().manual_seed(self._config.seed + observation.guidance.frame.stamp_ns)
         noise = Noise.draw(self._file.network, 1, generator)
         noise = Noise(noise.start.to(self._device), noise.steps.to(self._device))
@@ -82,7 +84,8 @@ class KeyposePolicy:
         finite = np.isfinite([*xyz_m, *quaternion, p_open]).all() and np.linalg.norm(quaternion) > 1e-3
         if not finite:
             raise StageError(
-                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, "The policy's keypose is not finite: its weights or its input are broken."
+                OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+                "The policy's keypose is not finite: its weights or its input are broken.",
             )
         if (xyz_m < low).any() or (xyz_m > high).any():
             found, a, b = (", ".join(f"{x:.2f}" for x in v) for v in (xyz_m, low, high))

@@ -95,5 +95,3 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
         ],
         -1,
     )
-
-

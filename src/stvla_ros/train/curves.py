@@ -22,7 +22,7 @@ class Curves:
 
     def add(self, step: int, split: str, figures: Mapping[str, float]) -> None:
         """One row; fields that have no figure stay empty."""
-        row = {name: "" for name in FIELDS} | {"step": str(step), "split": split}
+        row = dict.fromkeys(FIELDS, "") | {"step": str(step), "split": split}
         row |= {name: f"{value:.6g}" for name, value in figures.items()}
         self.rows.append(row)
         with self._path.open("a", newline="") as file:

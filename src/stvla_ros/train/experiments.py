@@ -83,6 +83,8 @@ NANO = replace(
     FLOWMATCH_ACTOR,
     image_px=128,
     visual="nano",
+    visual_cloud=True,
+    rotary_scale=60.0,
     text="words",
     vocabulary=1,  # that of the data takes its place
     width=60,

@@ -18,6 +18,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.policy.batch import as_input
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
+from stvla_ros.policy.text_input import TextInput
 from stvla_ros.train.augment import augment
 from stvla_ros.train.curves import Curves
 from stvla_ros.train.experiments import Experiment
@@ -43,13 +44,13 @@ class Batches:
 
     Args:
         samples: From which to draw.
-        encode: Token ids of an instruction.
+        text: Makes tokens of an instruction.
     """
 
-    def __init__(self, samples: Samples, encode: Callable[[str], list[int]]) -> None:
+    def __init__(self, samples: Samples, text: TextInput) -> None:
         self._samples = samples
-        tokens = {text: encode(text) for text in dict.fromkeys(samples.instructions)}
-        self._tokens = [tokens[text] for text in samples.instructions]
+        tokens = {words: text(words)[0] for words in dict.fromkeys(samples.instructions)}
+        self._tokens = [tokens[words] for words in samples.instructions]
         self._groups = list(by_length(map(len, self._tokens)).values())
         self._shares = np.array([len(group) for group in self._groups]) / len(samples)
 
@@ -70,7 +71,7 @@ class Batches:
     def take(self, indices: np.ndarray) -> tuple[NetworkInput, Tensor]:
         """Samples of one instruction length as network input and (B, 1, 1, 8) target."""
         s = self._samples
-        text = torch.tensor([self._tokens[i] for i in indices])
+        text = torch.stack([self._tokens[i] for i in indices])
         arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.target))
         rgb, xyz, history, target = arrays
         return as_input(rgb[:, None], xyz[:, None], text, history[:, :, None]), target[:, None, None]
@@ -117,6 +118,7 @@ class Run:
     Args:
         experiment: What to do.
         start: The network to begin with, and what is saved beside its weights.
+        text: Makes tokens of an instruction.
         train: Samples to learn from.
         val: Samples to judge by; never learned from.
         folder: Where results go.
@@ -132,7 +134,7 @@ class Run:
         self,
         experiment: Experiment,
         start: PolicyFile,
-        encode: Callable[[str], list[int]],
+        text: TextInput,
         train: Samples,
         val: Samples,
         folder: Path,
@@ -142,7 +144,7 @@ class Run:
     ) -> None:
         self.experiment, self.start, self.folder, self.steps = experiment, start, folder, steps
         self.device, self.seed, self.step, self.best = device, seed, 0, -1.0
-        self._train, self._val = Batches(train, encode), Batches(val, encode)
+        self._train, self._val = Batches(train, text), Batches(val, text)
         self.network = start.build().to(device).train()
         self.optimizer = make_optimizer(self.network, experiment)
         self.average = Average(self.network) if experiment.ema else None
@@ -179,7 +181,9 @@ class Run:
         with self._precision():
             losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=generator)
         if not torch.isfinite(losses["total"]):
-            raise ConfigError(f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate.")
+            raise ConfigError(
+                f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate."
+            )
         self.optimizer.zero_grad(set_to_none=True)
         losses["total"].backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), e.clip_norm)

@@ -23,6 +23,7 @@ from stvla_ros.policy.observation import PolicyInput, policy_input, pose_row
 from stvla_ros.types import F32, U8
 
 REST = "rest"
+ARRAYS = ("rgb", "xyz_m", "history", "target")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,9 @@ def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samp
 
 def join(parts: Sequence[Samples]) -> Samples:
     """Several sets as one."""
-    arrays = [np.concatenate([getattr(p, name) for p in parts]) for name in ("rgb", "xyz_m", "history", "target")]
+    rgb, xyz_m, history, target = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
     instructions = tuple(text for p in parts for text in p.instructions)
-    return Samples(*arrays, instructions, tuple(task for p in parts for task in p.tasks))
+    return Samples(rgb, xyz_m, history, target, instructions, tuple(task for p in parts for task in p.tasks))
 
 
 def load_samples(
@@ -159,10 +160,10 @@ def _read(file: Path) -> Samples:
     try:
         with np.load(file, allow_pickle=False) as content:
             instructions, tasks = json.loads(str(content[REST]))
-            arrays = [content[name] for name in ("rgb", "xyz_m", "history", "target")]
+            rgb, xyz_m, history, target = (content[name] for name in ARRAYS)
     except (OSError, ValueError, KeyError, EOFError) as error:
         raise ConfigError(f"{file}: cached samples are damaged ({error}): delete the file.") from error
-    return Samples(*arrays, tuple(instructions), tuple(tasks))
+    return Samples(rgb, xyz_m, history, target, tuple(instructions), tuple(tasks))
 
 
 def by_length(lengths: Iterable[int]) -> dict[int, list[int]]:

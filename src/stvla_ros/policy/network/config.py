@@ -40,6 +40,8 @@ class NetworkConfig:
     """``clip_rn50``: CLIP's RN50, frozen, and a feature pyramid; ``nano``: a small network trained with the rest."""
     visual_stride: int = 8
     """Pixels per image token along each side; 8 for ``clip_rn50``, 4 or 8 for ``nano``."""
+    visual_cloud: bool = False
+    """Whether ``nano`` sees each pixel's position beside its colour."""
     text: str = "clip"
     """``clip``: CLIP's text tower, frozen, token ids in; ``features``: its output (B, n, 512) in; ``words``: a small
     encoder trained with the rest, word ids in."""
@@ -57,6 +59,9 @@ class NetworkConfig:
     """Further such layers for rotation and as many for position."""
     rotary: str = "metric"
     """Coordinates of the rotary encoding: metres, or normalised to -1..1 by the workspace bounds."""
+    rotary_scale: float = 1.0
+    """Highest frequency of the rotary encoding, radians per unit of its coordinates. The published networks have 1: a
+    centimetre then turns by a hundredth of a radian, and it takes them long to tell near from far."""
     subsampler: str = "density"
     """How image tokens are thinned out: ``density`` keeps the rarest features, ``farthest`` the most different."""
     subsample_factor: int = 4
@@ -101,6 +106,9 @@ class NetworkConfig:
         strides = (8,) if self.visual == "clip_rn50" else (4, 8)
         fits = self.visual_stride in strides
         _check(fits, f"visual_stride is {self.visual_stride}; visual {self.visual!r} has {strides}.")
+        fits = self.visual == "nano" or not self.visual_cloud
+        _check(fits, f"visual_cloud is {self.visual_cloud} with visual {self.visual!r}; only 'nano' takes positions.")
+        _check(self.rotary_scale > 0, f"rotary_scale is {self.rotary_scale}; wanted more than 0.")
         fits = (self.vocabulary > 0) == (self.text == "words")
         _check(fits, f"vocabulary is {self.vocabulary} with text {self.text!r}; 'words' needs one, the others none.")
         for name in ("dropout", "rotary_dropout"):

@@ -51,7 +51,7 @@ class SceneEncoder(nn.Module):
             self.backbone: nn.Module = ClipResnet(config.backbone_batch_statistics)
             self.feature_pyramid = FeaturePyramid(ClipResnet.CHANNELS, width)
         else:
-            self.backbone = NanoVisual(width, config.visual_stride)
+            self.backbone = NanoVisual(width, config.visual_stride, config.visual_cloud)
         self.vl_attention = AttentionStack(
             config.vision_text_layers, width, config.heads, hidden=4 * width, dropout=config.dropout
         )
@@ -70,9 +70,9 @@ class SceneEncoder(nn.Module):
             history_xyz: (B, history * hands, 3), oldest first, hands within.
         """
         words = self.instruction_encoder(text if self.text_encoder is None else self.text_encoder(text))
-        image = self.vl_attention(self._image_tokens(rgb), words)
+        image = self.vl_attention(self._image_tokens(rgb, xyz), words)
         image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
-        at = rotary_table(image_xyz, self.config.width)
+        at = self._rotary(image_xyz)
         kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
         return SceneContext(
             image=image,
@@ -85,13 +85,17 @@ class SceneEncoder(nn.Module):
             history=self._history(history_xyz, image, at),
         )
 
-    def _image_tokens(self, rgb: Tensor) -> Tensor:
-        maps = self.backbone(self.normalize(rgb.flatten(0, 1)))
+    def _rotary(self, xyz: Tensor) -> Rotary:
+        return rotary_table(xyz, self.config.width, self.config.rotary_scale)
+
+    def _image_tokens(self, rgb: Tensor, xyz: Tensor) -> Tensor:
+        images = self.normalize(rgb.flatten(0, 1))
+        maps = self.backbone(images, xyz.flatten(0, 1)) if self.config.visual_cloud else self.backbone(images)
         return _tokens(maps if self.feature_pyramid is None else self.feature_pyramid(maps), len(rgb))
 
     def _history(self, xyz: Tensor, image: Tensor, image_at: Rotary) -> Tensor:
         queries = self.curr_gripper_embed.weight.expand(len(xyz), -1, -1)
-        return self.gripper_context_head(queries, image, rotary_table(xyz, self.config.width), image_at)
+        return self.gripper_context_head(queries, image, self._rotary(xyz), image_at)
 
 
 def _text_encoder(config: NetworkConfig) -> ClipText | Words | None:

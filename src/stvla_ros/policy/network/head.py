@@ -47,7 +47,7 @@ class PredictionHead(nn.Module):
         count, length, hands, _ = tokens.shape
         repeats = count // len(context.image)
         tokens = self._with_text(context, tokens)
-        at = rotary_table(xyz.flatten(1, 2), self.config.width)
+        at = rotary_table(xyz.flatten(1, 2), self.config.width, self.config.rotary_scale)
         history = self.curr_gripper_emb(context.history.flatten(1))
         condition = self.time_emb(times) + history.repeat_interleave(repeats, 0)
         tokens = self.cross_attn(tokens, context.image, at, context.image_rotary, condition)

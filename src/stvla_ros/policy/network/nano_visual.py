@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 STEM, FINE, MIDDLE, COARSE = 24, 48, 64, 96
 """Channels at strides 2, 4, 8 and 16."""
+
+FAR = 1.5
+"""Largest position that is seen, in the unit of the rotary encoding: metres, or half the workspace."""
 
 
 class NanoVisual(nn.Module):
@@ -15,9 +19,10 @@ class NanoVisual(nn.Module):
     At 128 x 128 pixels and stride 4 it takes about 53 M multiplications.
     """
 
-    def __init__(self, width: int, stride: int) -> None:
+    def __init__(self, width: int, stride: int, cloud: bool = False) -> None:
+        """Make the layers; with ``cloud``, positions are seen beside colours."""
         super().__init__()
-        self.fine = nn.Sequential(_block(3, STEM, 2), _block(STEM, FINE, 2))
+        self.fine = nn.Sequential(_block(6 if cloud else 3, STEM, 2), _block(STEM, FINE, 2))
         self.detail = _block(FINE, FINE, 1) if stride == 4 else None
         self.middle = _block(FINE, MIDDLE, 2)
         self.coarse = nn.Sequential(_block(MIDDLE, COARSE, 2), _block(COARSE, COARSE, 1))
@@ -25,9 +30,12 @@ class NanoVisual(nn.Module):
         self.lateral_middle = nn.Conv2d(MIDDLE, width, 1)
         self.lateral_coarse = nn.Conv2d(COARSE, width, 1)
 
-    def forward(self, rgb: Tensor) -> Tensor:
-        """Map (B, width, H/stride, W/stride) of normalised images (B, 3, H, W)."""
-        fine = self.fine(rgb)
+    def forward(self, rgb: Tensor, xyz: Tensor | None = None) -> Tensor:
+        """Map (B, width, H/stride, W/stride) of normalised images (B, 3, H, W) and, with ``cloud``, their positions.
+
+        Positions beyond :data:`FAR` of their origin are cut off: what is behind the workspace does not matter.
+        """
+        fine = self.fine(rgb if xyz is None else torch.cat((rgb, xyz.clamp(-FAR, FAR)), 1))
         middle = self.middle(fine)
         merged = self.lateral_middle(middle) + _doubled(self.lateral_coarse(self.coarse(middle)))
         if self.lateral_fine is None or self.detail is None:

@@ -31,19 +31,20 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def rotary_table(xyz: Tensor, width: int) -> Rotary:
+def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
     """Angles from positions, a third of the channels for each of x, y and z.
 
-    Within a third of c channels, pair k turns by ``position * 10000 ** (-2 k / c)`` (RoFormer, arXiv 2104.09864, in
+    Within a third of c channels, pair k turns by ``scale * position * 10000 ** (-2 k / c)`` (RoFormer, arXiv 2104.09864, in
     three dimensions as in 3D Diffuser Actor, arXiv 2402.10885).
 
     Args:
         xyz: Positions (B, N, 3), in any unit.
         width: Channels of a token, a multiple of 6.
+        scale: Highest frequency, radians per unit of the positions.
     """
     third = width // 3
     pairs = torch.arange(0, third, 2, dtype=torch.float32, device=xyz.device)
-    angles = (xyz.unsqueeze(-1) * torch.exp(pairs * (-math.log(LONGEST) / third))).flatten(-2)
+    angles = (xyz.unsqueeze(-1) * (scale * torch.exp(pairs * (-math.log(LONGEST) / third)))).flatten(-2)
     cos, sin = angles.cos(), angles.sin()
     return Rotary(torch.stack((cos, cos), -1).flatten(-2), torch.stack((-sin, sin), -1).flatten(-2))
 
