@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_plans import PICK_TO_PLATE
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 from tabletop import Box, Scene, block, front_camera, plate, with_holes
 
 from stvla_ros.geometry.cameras import project
@@ -51,6 +52,7 @@ def test_translucent_and_from_near_red_to_far_blue(size: tuple[int, int]) -> Non
 
 
 @settings(deadline=None, max_examples=25)
+@example(1920, (640, 480), False)  # passes close by the camera
 @given(st.integers(0, 10_000), st.sampled_from([(640, 480), (256, 256), (97, 61)]), st.booleans())
 def test_nothing_outside_the_stroke_is_touched(seed: int, size: tuple[int, int], hide: bool) -> None:
     """Random paths, partly outside the image and partly behind the camera."""
@@ -61,12 +63,12 @@ def test_nothing_outside_the_stroke_is_touched(seed: int, size: tuple[int, int],
     how = {"depth_m": frame.depth_m} if hide else {}
     out = draw_trace(frame.rgb, trace(points), camera, progress_m=float(rng.uniform(0, 2)), **how)
     rows, columns = np.nonzero((out != frame.rgb).any(axis=2))
-    dense = resample(trace(points).xyz_m, 6000)
+    dense = resample(trace(points).xyz_m, 200_000)  # a step is a pixel at most, close to the camera too
     px, depth = project(camera, dense)
     seen = px[(depth > 0.015) & (np.abs(px) < 4000).all(axis=1)]
     if len(rows):
         reach = max(round(size[0] / 213), 2) / 2 + 2
-        off = np.min(np.linalg.norm(np.column_stack([columns, rows])[::23, None] - seen[None], axis=2), axis=1)
+        off, _ = cKDTree(seen).query(np.column_stack([columns, rows]))
         assert off.max() < reach + 1
 
 
