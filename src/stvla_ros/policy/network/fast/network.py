@@ -102,6 +102,11 @@ class FastKeyposeNetwork:
         """:meth:`encode`, then :meth:`sample`."""
         return self.sample(self.encode(inputs), noise)
 
+    def forget_text(self) -> None:
+        """Encode instructions anew: for measurements, or after a change of the text encoder."""
+        if isinstance(self.words, TextCache):
+            self.words.clear()
+
     @property
     def _noisy_steps(self) -> int:
         return 0 if self.config.denoiser == "flow" else self.config.steps

@@ -31,5 +31,8 @@ class TextCache:
             self._known.popitem(last=False)
         return self._known[key]
 
+    def clear(self) -> None:
+        self._known.clear()
+
     def __len__(self) -> int:
         return len(self._known)
