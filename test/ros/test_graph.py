@@ -75,6 +75,16 @@ def test_arguments_reach_their_process() -> None:
     assert ros_arguments(options, graph.COMPOSED)[2:] == ["-p", "planner:backend:=colour"]
 
 
+def test_a_name_that_begins_with_a_digit_goes_into_a_file() -> None:
+    """rcl cannot parse it on the command line."""
+    options = GraphOptions(overrides={"policy.3dfa.threads": "2"})
+    option, file = ros_arguments(options, graph.POLICY)[2:]
+    assert option == "--params-file"
+    assert read_parameters(Path(file)) == {"policy": {"3dfa.threads": 2}}
+    assert ros_arguments(options, graph.POLICY)[2:] == [option, file]
+    assert ros_arguments(options, graph.TASK)[2:] == []
+
+
 def test_every_node_can_be_started_both_ways() -> None:
     setup = (ROOT / "setup.py").read_text()
     listed = set(re.search(r"NODES = \((.*?)\)", setup, re.S).group(1).replace('"', "").replace(" ", "").split(","))

@@ -26,7 +26,11 @@ def to_network(inputs: Sequence[PolicyInput], text: torch.Tensor, device: torch.
 
 
 def as_input(
-    rgb: torch.Tensor, xyz_m: torch.Tensor, text: torch.Tensor, history: torch.Tensor, device: torch.device | str = "cpu"
+    rgb: torch.Tensor,
+    xyz_m: torch.Tensor,
+    text: torch.Tensor,
+    history: torch.Tensor,
+    device: torch.device | str = "cpu",
 ) -> NetworkInput:
     """Arrays as the network takes them.
 

@@ -5,6 +5,9 @@ Imports neither rclpy nor a stage, so that reading it costs nothing.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,10 +130,21 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
         node, _, parameter = dotted.partition(".")
         check_range({"choices": _KNOWN}, node, f"parameter {dotted}")
         if node in process.nodes and value is not None:
-            arguments += ["-p", f"{node}:{parameter}:={value}"]
+            arguments += _parameter(node, parameter, value)
     if "sim" in process.nodes and options.camera in ("recorded", "external"):
         arguments += ["-p", "sim:camera:=unused/camera"]
     return arguments
+
+
+def _parameter(node: str, parameter: str, value: str) -> list[str]:
+    """Arguments for one parameter; rcl takes no name with a part like ``3dfa`` on a command line, but in a file it does."""
+    if all(part.isidentifier() for part in parameter.split(".")):
+        return ["-p", f"{node}:{parameter}:={value}"]
+    text = f"{node}:\n  ros__parameters:\n    {parameter}: {value}\n"
+    name = f"stvla-{os.getuid()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
+    file = Path(tempfile.gettempdir()) / name
+    file.write_text(text)
+    return ["--params-file", str(file)]
 
 
 def check_parameter_file(file: Path) -> None:
