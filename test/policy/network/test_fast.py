@@ -1,6 +1,6 @@
 """The fast path gives what the plain path gives, for every variant of the network."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import pytest
@@ -45,6 +45,8 @@ VARIANTS = {
     "even heads": replace(SMALL, width=24, heads=2),
     "one head": replace(SMALL, width=18, heads=1),
     "shallow": replace(SMALL, cross_layers=1, shared_layers=1, branch_layers=1, history_layers=1, vision_text_layers=1),
+    "cloud seen": replace(SMALL, visual_cloud=True, rotary="normalised", rotary_scale=5.0),
+    "cloud seen, metres": replace(SMALL, visual_cloud=True, rotary_scale=60.0),
     "rn50": RN50,
     "rn50, folded": replace(RN50, subsampler="farthest"),
 }
@@ -98,6 +100,16 @@ def test_same_keyposes_after_all_steps(config: NetworkConfig) -> None:
         assert difference(fast.sample(fast.prepare(plain.encode(inputs)), noise), wanted) <= CLOSE
 
 
+def test_no_field_is_overlooked() -> None:
+    """A new field of the configuration needs a variant here, and then a line in this list."""
+    shape = {"image_px", "cameras", "width", "heads", "history", "hands", "subsample_factor", "steps", "vocabulary"}
+    layers = {f"{name}_layers" for name in ("vision_text", "history", "cross", "shared", "branch")}
+    kinds = {"visual", "visual_stride", "visual_cloud", "text", "rotary", "rotary_scale", "subsampler", "denoiser"}
+    switches = {"modulate_kv", "text_ffn"}
+    training = {"dropout", "rotary_dropout", "backbone_batch_statistics"}
+    assert {field.name for field in fields(NetworkConfig)} == shape | layers | kinds | switches | training
+
+
 @pytest.mark.parametrize("name", ["flow", "two hands, two cameras"])
 def test_several_samples_and_longer_sequences(name: str) -> None:
     config = VARIANTS[name]
@@ -148,10 +160,10 @@ def test_padded_heads_hold_every_channel_once_and_pairs_whole(width: int, heads:
 def test_turning_padded_heads_is_the_rotary_encoding(width: int, heads: int, dtype: torch.dtype) -> None:
     layout, tokens, xyz = HeadLayout(width, heads, torch.device("cpu")), torch.randn(2, 7, width), torch.randn(2, 7, 3)
     padded = layout.rows(tokens.movedim(-1, 0), layout.filled).movedim(0, -1).contiguous().to(dtype)
-    found = turn(padded, turns(xyz, layout.frequencies()))[..., layout.own]
+    found = turn(padded, turns(xyz, layout.frequencies(2.0)))[..., layout.own]
     assert found.dtype == dtype
     close = 1e-6 if dtype == torch.float32 else 0.05
-    assert difference(found.float(), rotate(tokens, rotary_table(xyz, width))) <= close
+    assert difference(found.float(), rotate(tokens, rotary_table(xyz, width, 2.0))) <= close
 
 
 class TestText:

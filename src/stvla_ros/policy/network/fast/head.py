@@ -59,7 +59,7 @@ class FastHead:
         self, head: PredictionHead, traj_encoder: nn.Linear, layout: HeadLayout, times: Tensor, dtype: torch.dtype
     ) -> None:
         self.layout, self.dtype = layout, dtype
-        self.frequencies = layout.frequencies()
+        self.frequencies = layout.frequencies(head.config.rotary_scale)
         self.entry = Entry(head, traj_encoder, layout, dtype)
         self.exit = Exit(head, dtype)
         branches = list(zip(_pairs(head.position_self_attn), _pairs(head.rotation_self_attn)))

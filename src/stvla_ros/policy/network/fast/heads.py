@@ -67,11 +67,11 @@ class HeadLayout:
         chosen = matrix[self.source]
         return chosen * where.view(-1, *[1] * (chosen.ndim - 1))
 
-    def frequencies(self) -> Frequencies:
-        """How fast the pair at each place turns, and with what; padding does not turn."""
+    def frequencies(self, scale: float) -> Frequencies:
+        """How fast the pair at each place turns, and with what; ``scale`` is the highest, and padding does not turn."""
         third = self.width // 3
         channel = self.source[::2]
-        speed = torch.exp((channel % third).float() * (-math.log(LONGEST) / third))
+        speed = scale * torch.exp((channel % third).float() * (-math.log(LONGEST) / third))
         return Frequencies(channel // third, speed * self.filled[::2])
 
     def split(self, tokens: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from stvla_ros.policy.network.fast.checks import check_inputs, check_noise
 from stvla_ros.policy.network.fast.graph import Recorded
 from stvla_ros.policy.network.fast.head import FastHead
 from stvla_ros.policy.network.fast.heads import HeadLayout, turns
-from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTokens, token_positions
+from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTokens
 from stvla_ros.policy.network.fast.schedule import fast_steps
 from stvla_ros.policy.network.fast.text_cache import TextCache
 from stvla_ros.policy.network.network import KeyposeNetwork
@@ -112,9 +112,9 @@ class FastKeyposeNetwork:
         return 0 if self.config.denoiser == "flow" else self.config.steps
 
     def _encode(self, rgb: Tensor, xyz_m: Tensor, history: Tensor, words: Tensor) -> FastScene:
-        xyz, grippers = token_positions(xyz_m, self.config.visual_stride), history[..., :3].flatten(1, 2)
+        xyz, grippers = xyz_m, history[..., :3].flatten(1, 2)
         if self.config.rotary == "normalised":
-            xyz, grippers = self._normalised(xyz), self._normalised(grippers)
+            xyz, grippers = self._normalised(xyz_m.movedim(2, -1)).movedim(-1, 2), self._normalised(grippers)
         return self.head.prepare(self.encoder(rgb, xyz, words, grippers))
 
     def _sample(self, *tensors: Tensor) -> tuple[Tensor]:

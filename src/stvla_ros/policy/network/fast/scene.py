@@ -70,7 +70,7 @@ class FastEncoder:
 
     def __init__(self, encoder: SceneEncoder, layout: HeadLayout, folded: bool) -> None:
         self.config = encoder.config
-        self.frequencies = layout.frequencies()
+        self.frequencies = layout.frequencies(self.config.rotary_scale)
         self.text_encoder = encoder.text_encoder
         self.instruction = copy.deepcopy(encoder.instruction_encoder).requires_grad_(False)
         self.images = FoldedImages(encoder, layout) if folded else PlainImages(encoder)
@@ -81,17 +81,17 @@ class FastEncoder:
         """(B, n, width) of ids (B, n), or of features (B, n, 512)."""
         return self.instruction(text if self.text_encoder is None else self.text_encoder(text))
 
-    def __call__(self, rgb: Tensor, token_xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
         """Tokens of B scenes.
 
         Args:
             rgb: (B, cameras, 3, H, W), 0..1.
-            token_xyz: Positions of the image tokens (B, N, 3), see :func:`token_positions`.
+            xyz: (B, cameras, 3, H, W), in the coordinates of the rotary encoding, like ``history_xyz``.
             words: (B, n, width).
             history_xyz: (B, history * hands, 3).
         """
-        image = self.images(rgb, words)
-        at = turns(token_xyz, self.frequencies)
+        image = self.images(rgb, xyz, words)
+        at = turns(token_positions(xyz, self.config.visual_stride), self.frequencies)
         kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)
         history = self.to_image(queries, image, turns(history_xyz, self.frequencies), at)

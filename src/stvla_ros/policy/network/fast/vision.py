@@ -101,10 +101,12 @@ class PlainImages:
         parts = (encoder.normalize, encoder.backbone, encoder.feature_pyramid or nn.Identity(), encoder.vl_attention)
         copies = (copy.deepcopy(part).eval().requires_grad_(False) for part in parts)
         self.normalize, self.backbone, self.pyramid, self.to_text = copies
+        self.cloud = encoder.config.visual_cloud
 
-    def __call__(self, rgb: Tensor, words: Tensor) -> Tensor:
-        """(B, N, width) of images (B, cameras, 3, H, W), 0..1, and words (B, n, width)."""
-        maps = self.pyramid(self.backbone(self.normalize(rgb.flatten(0, 1))))
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor) -> Tensor:
+        """(B, N, width) of images (B, cameras, 3, H, W), 0..1, their positions, and words (B, n, width)."""
+        images = self.normalize(rgb.flatten(0, 1))
+        maps = self.pyramid(self.backbone(images, xyz.flatten(0, 1)) if self.cloud else self.backbone(images))
         tokens = maps.unflatten(0, (len(rgb), -1)).permute(0, 1, 3, 4, 2).flatten(1, 3)
         return self.to_text(tokens, words)
 
@@ -119,7 +121,8 @@ class FoldedImages:
         self.maps = FastClipResnet(encoder.backbone, encoder.feature_pyramid)
         self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
 
-    def __call__(self, rgb: Tensor, words: Tensor) -> Tensor:
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor) -> Tensor:
+        """As :class:`PlainImages`; positions are not looked at."""
         maps = self.maps((rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std)
         return self.to_text(maps.reshape(len(rgb), -1, maps.shape[-1]), words)
 
