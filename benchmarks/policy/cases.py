@@ -9,6 +9,7 @@ import torch
 from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import NetworkInput, Noise
+from stvla_ros.train import experiments
 
 BOUNDS_M = ((-0.11, -0.56, 0.71), (0.65, 0.52, 1.51))
 """About the workspace of RLBench's tasks."""
@@ -16,7 +17,8 @@ BOUNDS_M = ((-0.11, -0.56, 0.71), (0.65, 0.52, 1.51))
 DIFFUSER, FLOWMATCH = "3d_diffuser_actor", "3d_flowmatch_actor"
 """Repositories of reference code, both of github.com/nickgkan."""
 
-NANO = NetworkConfig(image_px=128, visual="nano", visual_stride=8, text="words", vocabulary=50)
+NANO = replace(experiments.NANO, vocabulary=50)
+"""What a policy for our simulator is trained as."""
 
 
 @dataclass(frozen=True)
