@@ -100,6 +100,23 @@ def test_same_keyposes_after_all_steps(config: NetworkConfig) -> None:
         assert difference(fast.sample(fast.prepare(plain.encode(inputs)), noise), wanted) <= CLOSE
 
 
+@pytest.mark.parametrize("name", ["flow", "diffusion", "original", "kv not modulated"])
+def test_same_prediction_at_every_step(name: str) -> None:
+    """Diffusion clips, which hides differences: here each step's prediction is compared before that."""
+    config = VARIANTS[name]
+    plain, inputs, noise = build(config), observe(config), draw(config)
+    fast, x = FastKeyposeNetwork(plain), noise.start
+    with torch.no_grad():
+        context = plain.encode(inputs)
+        scene, places = fast.encode(inputs), fast.head.entry.places(1, 1)
+        for index, time in enumerate(plain.scheduler.times):
+            wanted = plain.denoise(context, x, time)
+            xyz = x[..., :3] if config.rotary == "normalised" else plain.unnormalise(x[..., :3])
+            found = fast.head.step(scene, places, x[:, 0], xyz[:, 0], index)
+            assert difference(found[:, None], wanted) <= CLOSE, index
+            x = plain.scheduler.step(index, x, wanted[..., :-1], noise.steps[index] if len(noise.steps) else None)
+
+
 def test_no_field_is_overlooked() -> None:
     """A new field of the configuration needs a variant here, and then a line in this list."""
     shape = {"image_px", "cameras", "width", "heads", "history", "hands", "subsample_factor", "steps", "vocabulary"}
