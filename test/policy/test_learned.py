@@ -13,6 +13,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.learned import FlowmatchActorPolicy, KeyposePolicyConfig
+from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.experiments import NANO
@@ -48,16 +49,16 @@ def seen() -> Observation:
 
 def answer(policy: FlowmatchActorPolicy, monkeypatch: pytest.MonkeyPatch, **change: float) -> None:
     """Put values into the network's answer."""
-    plain = KeyposeNetwork.sample
+    plain = FastKeyposeNetwork.sample
 
-    def sample(self: KeyposeNetwork, context, noise=None):  # type: ignore[no-untyped-def]
+    def sample(self: FastKeyposeNetwork, context, noise=None):  # type: ignore[no-untyped-def]
         out = plain(self, context, noise).clone()
         out[..., :3] = torch.tensor([0.5, 0.1, 0.2])
         for name, value in change.items():
             out[..., ["x", "y", "z", "qx", "qy", "qz", "qw", "open"].index(name)] = value
         return out
 
-    monkeypatch.setattr(KeyposeNetwork, "sample", sample)
+    monkeypatch.setattr(FastKeyposeNetwork, "sample", sample)
 
 
 def test_a_keypose_is_proper_and_repeats(
@@ -146,6 +147,21 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     cut = Path(flow).read_bytes()[:-100]
     (tmp_path / "cut.safetensors").write_bytes(cut)
     refused("damaged", checkpoint=str(tmp_path / "cut.safetensors"))
+
+
+def test_a_checkpoint_of_another_frame_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict()
+    PolicyFile(TINY, weights, WORDS, frame="rlbench").save(tmp_path / "world.safetensors")
+    with pytest.raises(ConfigError, match="trained in the frame 'rlbench'"):
+        registry.create("policy", "3dfa", {"checkpoint": str(tmp_path / "world.safetensors")})
+
+
+def test_more_steps_than_a_diffusion_has_are_refused(tmp_path: Path) -> None:
+    path = checkpoint(tmp_path / "ddpm.safetensors", replace(TINY, denoiser="ddpm", steps=10))
+    registry.create("policy", "3dda", {"checkpoint": str(path), "steps": 5})
+    with pytest.raises(ConfigError, match=r"policy\.3dda\.steps"):
+        registry.create("policy", "3dda", {"checkpoint": str(path), "steps": 11})
 
 
 def test_a_missing_weight_or_bound_is_named(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from stvla_ros.geometry.se3 import from_quaternion, pose
 from stvla_ros.policy.batch import to_network
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
 from stvla_ros.policy.contact import touches
+from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.observation import policy_input
 from stvla_ros.policy.text_input import for_policy
@@ -30,6 +31,10 @@ class KeyposePolicyConfig:
     device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
     threads: int = param(1, "CPU threads of the network: more slow down the nodes beside it", ge=1, le=256)
     tokenizer: str = param("", "folder or hub id of CLIP's tokenizer, for checkpoints with CLIP's text tower")
+    precision: str = param(
+        "float32", "of the denoising layers; bf16 is meant for GPUs and approximate", choices=("float32", "bf16")
+    )
+    steps: int = param(0, "denoising steps, approximate where not those of training; 0: as trained", ge=0, le=1000)
     seed: int = param(0, "of the sampler's noise; with it and the image's stamp a prediction repeats exactly", ge=0)
 
 
@@ -47,7 +52,7 @@ class KeyposePolicy:
         self._config = config
         self._file = _checkpoint(config.checkpoint, self.denoiser)
         self._device = choose_device(config.device)
-        self._network = self._file.build().to(self._device)
+        self._network = _network(self._file, config, self._device)
         self._text = for_policy(self._file, config.tokenizer)
         self._bounds_m = self._file.bounds_m
         self._start: F64 | None = None
@@ -71,7 +76,7 @@ class KeyposePolicy:
         view = policy_input(observation, self._start, self._file.network.image_px)
         text = self._text(view.instruction)
         generator = torch.Generator().manual_seed(self._config.seed + observation.guidance.frame.stamp_ns)
-        noise = Noise.draw(self._file.network, 1, generator)
+        noise = Noise.draw(self._network.config, 1, generator)
         noise = Noise(noise.start.to(self._device), noise.steps.to(self._device))
         torch.set_num_threads(self._config.threads)
         with torch.inference_mode():
@@ -126,6 +131,15 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
+def _network(file: PolicyFile, config: KeyposePolicyConfig, device: torch.device) -> FastKeyposeNetwork:
+    """The network's fast path."""
+    dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+    try:
+        return file.build_fast(device, steps=config.steps or None, dtype=dtype)
+    except ValueError as error:
+        raise ConfigError(f"policy.{BACKEND[file.network.denoiser]}.steps: {error}") from error
+
+
 def _checkpoint(name: str, denoiser: str) -> PolicyFile:
     where = f"policy.{BACKEND[denoiser]}.checkpoint"
     if not name.strip():
@@ -135,6 +149,11 @@ def _checkpoint(name: str, denoiser: str) -> PolicyFile:
         raise ConfigError(
             f"{where}: {name} is of a network with denoiser '{file.network.denoiser}': "
             f"use the policy '{BACKEND[file.network.denoiser]}' for it."
+        )
+    if file.frame != "base":
+        raise ConfigError(
+            f"{where}: {name} was trained in the frame '{file.frame}', and this stack speaks of the robot's base: "
+            "fine-tune it on episodes of this robot (`stvla train --initial`)."
         )
     if file.network.cameras != 1 or file.network.hands != 1:
         raise ConfigError(
