@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
+from stvla_ros.policy.network.checks import check_inputs
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.head import PredictionHead
@@ -51,7 +52,7 @@ class KeyposeNetwork(nn.Module):
         Raises:
             ValueError: A shape does not agree with the configuration.
         """
-        self._check(inputs)
+        check_inputs(inputs, self.config)
         xyz, history = inputs.xyz_m, inputs.history[..., :3].flatten(1, 2)
         if self.config.rotary == "normalised":
             xyz = self.normalise(xyz.movedim(2, -1)).movedim(-1, 2)
@@ -137,16 +138,6 @@ class KeyposeNetwork(nn.Module):
         """The inverse of :meth:`normalise`."""
         low, high = self.workspace_normalizer
         return (xyz + 1.0) / 2.0 * (high - low) + low
-
-    def _check(self, inputs: NetworkInput) -> None:
-        config, batch = self.config, len(inputs.rgb)
-        image = (batch, config.cameras, 3, config.image_px, config.image_px)
-        text = (batch, inputs.text.shape[1]) + ((512,) if config.text == "features" else ())
-        wanted = {"rgb": image, "xyz_m": image, "text": text, "history": (batch, config.history, config.hands, 8)}
-        for name, shape in wanted.items():
-            found = tuple(getattr(inputs, name).shape)
-            if found != shape:
-                raise ValueError(f"NetworkInput.{name} has shape {found}; this network wants {shape}.")
 
 
 def _checked_bounds(bounds_m: ArrayLike) -> Tensor:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from stvla_ros.policy.network.fast.checks import check_inputs, check_noise
+from stvla_ros.policy.network.checks import check_inputs, check_noise
 from stvla_ros.policy.network.fast.graph import Recorded
 from stvla_ros.policy.network.fast.head import FastHead
 from stvla_ros.policy.network.fast.heads import HeadLayout, turns
