@@ -39,6 +39,7 @@ class OutcomeCode(IntEnum):
     INTERNAL = 22  # a defect in this software
     SCENE_CHANGED = 23  # what the path was drawn for is no longer where it was
     NO_DEPTH = 24  # too little of the policy's view has depth
+    WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets others
 
 
 class StageError(Exception):

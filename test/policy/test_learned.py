@@ -130,6 +130,24 @@ def test_empty_words_are_a_typed_outcome(policy: FlowmatchActorPolicy, seen: Obs
     assert caught.value.code is OutcomeCode.INVALID_GOAL
 
 
+@pytest.mark.parametrize(("trained", "mode"), [("off", "full"), ("mask_only", "full"), ("full", "mask_only")])
+def test_images_unlike_those_of_the_training_are_a_typed_outcome(tmp_path: Path, trained: str, mode: str) -> None:
+    path = tmp_path / "other.safetensors"
+    PolicyFile(TINY, KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict(), WORDS, trained).save(path)
+    with pytest.raises(StageError) as caught:
+        FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path))).predict(observation(mode=mode))
+    assert caught.value.code is OutcomeCode.WRONG_GUIDANCE
+
+
+def test_a_frozen_policy_takes_masked_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trained on the camera's images, used with the mask alone (paper 4.2)."""
+    path = tmp_path / "frozen.safetensors"
+    PolicyFile(TINY, KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict(), WORDS, "off").save(path)
+    policy = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path)))
+    answer(policy, monkeypatch)
+    assert np.isfinite(policy.predict(observation(mode="mask_only")).T_base_tcp).all()
+
+
 def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     def refused(words: str, name: str = "3dfa", **settings: object) -> None:
         with pytest.raises(ConfigError, match=words):

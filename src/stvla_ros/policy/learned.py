@@ -18,7 +18,7 @@ from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.observation import policy_input
 from stvla_ros.policy.text_input import for_policy
-from stvla_ros.types import F64, Keypose, Observation
+from stvla_ros.types import F64, Guidance, Keypose, Observation
 
 HOW_TO_GET = "`stvla train` makes one; `stvla policy convert` makes one of a file that others released."
 
@@ -61,15 +61,31 @@ class KeyposePolicy:
         """See :class:`stvla_ros.interfaces.Policy`.
 
         Raises:
-            StageError: INVALID_GOAL without words, NO_DEPTH without depth, KEYPOSE_OUT_OF_BOUNDS when the network's
-                answer is not finite or leaves the workspace that it was trained in.
+            StageError: INVALID_GOAL without words, NO_DEPTH without depth, WRONG_GUIDANCE when the image has a path
+                drawn on it and those of the training had none, or the other way round, KEYPOSE_OUT_OF_BOUNDS when the
+                network's answer is not finite or leaves the workspace that it was trained in.
         """
+        self._check_guidance(observation.guidance)
         if not observation.history:
             self._start = observation.robot.T_base_tcp
         xyz_m, quaternion, p_open = self._sample(observation)
         self._check(xyz_m, quaternion, p_open)
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
         return Keypose(T, gripper_open, touches(observation, T, gripper_open))
+
+    def _check_guidance(self, guidance: Guidance) -> None:
+        drawn = np.array_equal(guidance.frame.rgb, guidance.overlay_rgb)
+        if drawn and self._file.guidance != "full":
+            raise StageError(
+                OutcomeCode.WRONG_GUIDANCE,
+                f"The policy was trained on images without a drawn path (guidance '{self._file.guidance}') and gets one: "
+                "set guidance.mode to mask_only, the paper's way to use a frozen policy.",
+            )
+        if not drawn and self._file.guidance == "full":
+            raise StageError(
+                OutcomeCode.WRONG_GUIDANCE,
+                "The policy was trained on images with the path drawn on them and gets none: set guidance.mode to full.",
+            )
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
         """Position (3,) m, quaternion xyzw (4,), probability of an open gripper."""
