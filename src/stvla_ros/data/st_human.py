@@ -1,0 +1,154 @@
+"""Conversations about images for training and testing planners: the unified JSON of the paper's table 5.
+
+One sample, as ms-swift reads it (``.json``: a list of them; ``.jsonl``: one a line)::
+
+    {"id": "place-17", "task": "trajectory",
+     "messages": [{"role": "user", "content": "<image>Instruction: 'Put the red block in the plate.'. Provide a ..."},
+                  {"role": "assistant", "content": "[(643, 367), (696, 470), ...]"}],
+     "images": ["images/place-17.png"],
+     "objects": {"traj_2d": [[643, 367], [696, 470], ...]}}
+
+The last message is the assistant's; it answers what ``task`` names, and those before it are its context. Each
+``<image>`` in a user's text stands for the next of ``images``, whose paths are relative to the file. Coordinates are
+0..1000 of the image's width and height. ``id``, ``task`` and the fields of ``objects`` beside ``traj_2d`` are ours: the
+available text of the paper does not show how the other tasks of ST-Human keep their truth.
+:mod:`stvla_ros.data.st_human_json` reads, checks and writes such files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.planning.chat import Turn
+from stvla_ros.types import U8
+
+IMAGE = "<image>"
+
+TASKS = (
+    "general",
+    "spatial",
+    "pointing",
+    "trajectory",
+    "depth",
+    "next_action",
+    "previous_action",
+    "progress",
+)
+"""What a sample asks: any question, multiple choice, a point, 8 waypoints, 8 depth offsets, decomposition (two), progress."""
+
+
+class SampleError(ConfigError):
+    """A file or a sample of it that is not of the format; the message says where, what was wanted and what was found."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn: ``user``, ``assistant``, or ``system`` at the very beginning."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The truth behind an answer; None where it does not apply.
+
+    Attributes:
+        traj_2d: 8 waypoints, x right and y down, 0..1000.
+        point_2d: A right point, 0..1000.
+        bbox_2d: x1, y1, x2, y2 around all right points, 0..1000.
+        start_depth_m: The sensor's depth at the first waypoint.
+        depth_offset_mm: 8 depths of the tool less the start depth.
+        step: Which step of the task is being done, from 1.
+        steps: How many there are.
+        finished: The task is done.
+    """
+
+    traj_2d: tuple[tuple[float, float], ...] | None = None
+    point_2d: tuple[float, float] | None = None
+    bbox_2d: tuple[float, float, float, float] | None = None
+    start_depth_m: float | None = None
+    depth_offset_mm: tuple[float, ...] | None = None
+    step: int | None = None
+    steps: int | None = None
+    finished: bool | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One conversation.
+
+    Attributes:
+        id: Unique in its file.
+        task: One of :data:`TASKS`.
+        messages: In order; see the module.
+        images: Paths relative to ``root``.
+        objects: The truth.
+        root: Folder of the file; images are below it.
+    """
+
+    id: str
+    task: str
+    messages: tuple[Message, ...]
+    images: tuple[str, ...] = ()
+    objects: Objects = field(default_factory=Objects)
+    root: Path = Path()
+
+    @property
+    def answer(self) -> str:
+        """The assistant's last words."""
+        return self.messages[-1].content
+
+    def turns(self) -> tuple[Turn, ...]:
+        """All of it as turns of a chat, images read; a system message becomes the head of the first question.
+
+        Raises:
+            SampleError: An image is missing or is none.
+        """
+        images = iter(self.images)
+        head, turns = "", []
+        for message in self.messages:
+            if message.role == "system":
+                head = message.content + "\n"
+                continue
+            here = tuple(read_image(self.root / next(images)) for _ in range(message.content.count(IMAGE)))
+            turns.append(Turn(message.role, head + message.content.replace(IMAGE, ""), here))
+            head = ""
+        return tuple(turns)
+
+    def question(self) -> tuple[Turn, ...]:
+        """All turns but the answer."""
+        return self.turns()[:-1]
+
+
+def read_image(path: Path) -> U8:
+    """(H, W, 3) RGB. Raises SampleError when it cannot be read."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
+    if image is None:
+        raise SampleError(f"{path}: wanted an image, found {'no image' if path.is_file() else 'no such file'}.")
+    return np.asarray(image, np.uint8)
+
+
+def write_image(root: Path, name: str, rgb: U8) -> str:
+    """Save an image as ``images/NAME.png`` below ``root``; the path for :attr:`Sample.images`."""
+    path = root / "images" / f"{name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return str(path.relative_to(root))
+
+
+def conversation(*words: str) -> tuple[Message, ...]:
+    """Messages of user and assistant in turn, the user's first."""
+    return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(words))
+
+
+def by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
+    """Samples by what they ask, in the order of :data:`TASKS`."""
+    groups = {task: [s for s in samples if s.task == task] for task in TASKS}
+    return {task: group for task, group in groups.items() if group}
