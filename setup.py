@@ -15,7 +15,11 @@ setup(
     maintainer_email="maintainers@stvla.dev",
     python_requires=">=3.11",
     install_requires=["setuptools"],
-    extras_require={"learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"]},
+    extras_require={
+        "learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"],
+        "sft": ["peft>=0.21", "accelerate>=1.15"],
+        "parquet": ["pyarrow>=20"],
+    },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
     package_data={"": ["py.typed"]},
