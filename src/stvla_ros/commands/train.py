@@ -141,6 +141,7 @@ def _experiments() -> Table:
     from stvla_ros.train.experiments import EXPERIMENTS
 
     table = Table("experiment", "denoiser", "images", "visual, text", "guidance", "steps", "batch", "lr")
+    table.columns[0].no_wrap = True
     for e in EXPERIMENTS.values():
         n = e.network
         table.add_row(
