@@ -140,14 +140,14 @@ def _samples(
 def _experiments() -> Table:
     from stvla_ros.train.experiments import EXPERIMENTS
 
-    table = Table("experiment", "denoiser", "images", "visual, text", "guidance", "steps", "batch", "lr")
+    table = Table("experiment", "denoiser", "px", "encoders", "images", "steps", "batch", box=None)
     table.columns[0].no_wrap = True
     for e in EXPERIMENTS.values():
         n = e.network
+        encoders = f"{n.visual}, {n.text}"
         table.add_row(
-            e.name, f"{n.denoiser} {n.steps}", f"{n.image_px} px", f"{n.visual}, {n.text}", e.guidance, str(e.steps),
-            str(e.batch), f"{e.lr:g}",
-        )  # fmt: skip
+            e.name, f"{n.denoiser} {n.steps}", str(n.image_px), encoders, e.guidance, str(e.steps), str(e.batch)
+        )
     return table
 
 
