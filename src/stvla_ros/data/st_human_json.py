@@ -47,7 +47,7 @@ def _entries(path: Path) -> Iterator[Any]:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".jsonl":
-            yield from (json.loads(line) for line in text.splitlines() if line.strip())
+            yield from (json.loads(line) for line in text.split("\n") if line.strip())
             return
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
