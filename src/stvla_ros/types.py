@@ -154,12 +154,14 @@ class PlanRequest:
         frame: The image to draw on.
         robot: Arm state at about the image's stamp.
         history: All keyposes executed in this task so far, oldest first.
+        feedback: Why the last path did not serve, one sentence; empty when nothing was wrong with it.
     """
 
     instruction: str
     frame: RgbdFrame
     robot: RobotState
     history: tuple[Keypose, ...] = ()
+    feedback: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,6 +180,7 @@ class TracePlan(_Value):
         raw_reply: The model's text, for the log.
         image_stamp_ns: Stamp of the image that the path was drawn on.
         plan_id: Unique id.
+        step_total: How many steps the whole task has; None: the planner does not say.
     """
 
     instruction: str
@@ -191,6 +194,7 @@ class TracePlan(_Value):
     raw_reply: str
     image_stamp_ns: int
     plan_id: str
+    step_total: int | None = None
 
     def __post_init__(self) -> None:
         self._freeze("uv", np.float64, WAYPOINTS, 2)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ def _from_plan(plan: TracePlan) -> dict[str, Any]:
 
 
 def _plan(entry: Mapping[str, Any]) -> TracePlan:
-    values = {f.name: entry[f.name] for f in fields(TracePlan)}
+    # of an older version: without the fields that were added since
+    values = {f.name: entry[f.name] for f in fields(TracePlan) if f.name in entry or f.default is MISSING}
     start = math.nan if entry["start_depth_m"] is None else float(entry["start_depth_m"])
     return TracePlan(**{**values, "start_depth_m": start})
 
