@@ -171,15 +171,16 @@ class Run:
     def _advance(self) -> dict[str, float]:
         """One optimiser step; the losses."""
         e, step = self.experiment, self.step
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + step)
-        torch.manual_seed(self.seed * 1_000_003 + step)  # dropout
+        number = self.seed * 1_000_003 + step
+        generator, noise = torch.Generator().manual_seed(number), torch.Generator(self.device).manual_seed(number)
+        torch.manual_seed(number)  # dropout
         inputs, target = self._train.draw(e.batch, generator)
         inputs, target = augment(inputs, target, e.augment, generator)
         inputs, target = _to(inputs, self.device), target.to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(e, step, self.steps)
         with self._precision():
-            losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=generator)
+            losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=noise)
         if not torch.isfinite(losses["total"]):
             raise ConfigError(
                 f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate."
@@ -253,22 +254,18 @@ def validate(network: KeyposeNetwork, batches: Batches, size: int, device: torch
     Returns:
         ``total``, ``position``, ``rotation``, ``open`` (losses), ``within_1cm`` (share of positions), ``median_mm``.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     losses, errors, weights = [], [], []
     for inputs, target in batches.everything(size, VALIDATE_ON):
         context = network.encode(_to(inputs, device))
         losses.append(network.loss(context, target.to(device), generator=generator))
-        sampled = network.sample(context, _noise(network, len(target), generator, device)).cpu()
+        noise = Noise.draw(network.config, len(target), generator, device=device)
+        sampled = network.sample(context, noise).cpu()
         errors.append((sampled[..., :3] - target[..., :3]).norm(dim=-1).flatten())
         weights.append(len(target))
     error = torch.cat(errors)
     mean = {n: float(sum(w * x[n] for w, x in zip(weights, losses, strict=True)) / sum(weights)) for n in losses[0]}
     return mean | {"within_1cm": float((error < 0.01).float().mean()), "median_mm": float(1e3 * error.median())}
-
-
-def _noise(network: KeyposeNetwork, count: int, generator: torch.Generator, device: torch.device) -> Noise:
-    noise = Noise.draw(network.config, count, generator)
-    return Noise(noise.start.to(device), noise.steps.to(device))
 
 
 def _to(inputs: NetworkInput, device: torch.device) -> NetworkInput:
