@@ -1,0 +1,133 @@
+"""What the small planners can be asked, and the ways to say it that they are trained on.
+
+The wording below is training data and vocabulary at once: a word that stands in none of it is unknown, and an
+instruction with an unknown word is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.colours import COLOURS
+
+PALETTE = tuple(COLOURS)
+ACTIONS = ("point", "place", "stack", "push")
+KINDS = ("block", "plate", "button", "bottle")
+MAX_STEPS = 3
+MAX_WORDS = 40
+
+_NOUNS = {
+    "block": ("block", "block", "cube", "brick"),
+    "plate": ("plate", "plate", "dish"),
+    "button": ("button", "button", "switch"),
+    "bottle": ("bottle",),
+}
+_POINT = (
+    "{a}", "the {a}", "point to the {a}", "point at the {a}", "where is the {a}", "find the {a}", "locate the {a}",
+    "show me the {a}", "the {a} on the table",
+)  # fmt: skip
+_PLACE = (
+    "put the {a} in the {b}", "put the {a} on the {b}", "put {a} into {b}", "place the {a} in the {b}",
+    "place the {a} on the {b}", "place the {a} onto the {b}", "set the {a} down on the {b}", "move the {a} to the {b}",
+    "move the {a} onto the {b}", "drop the {a} in the {b}", "drop the {a} into the {b}", "lay the {a} on the {b}",
+    "bring the {a} to the {b}", "pick up the {a} and put it in the {b}", "pick up the {a} and place it on the {b}",
+    "pick the {a} up and drop it in the {b}", "take the {a} and put it on the {b}", "grab the {a} and put it in the {b}",
+    "lift the {a} and set it on the {b}", "get the {a} into the {b}", "the {a} belongs in the {b}",
+    "i want the {a} in the {b}", "carry the {a} over to the {b}", "transfer the {a} to the {b}",
+)  # fmt: skip
+_STACK = (
+    "stack the {a} on the {b}", "stack the {a} on top of the {b}", "stack {a} on {b}", "put the {a} on the {b}",
+    "put the {a} on top of the {b}", "place the {a} on the {b}", "place the {a} on top of the {b}",
+    "place the {a} onto the {b}", "set the {a} on the {b}", "lay the {a} on top of the {b}", "move the {a} onto the {b}",
+    "pick up the {a} and stack it on the {b}", "pick up the {a} and put it on top of the {b}",
+    "take the {a} and put it on the {b}", "grab the {a} and place it on the {b}", "lift the {a} onto the {b}",
+    "build a tower with the {a} on the {b}", "i want the {a} on the {b}",
+)  # fmt: skip
+_PUSH = ("push", "push", "press", "hit", "tap")
+_JOINTS = (", then {p} ", " and then {p} ", " then {p} ", ", then ", " and then ", " then ", " and ", ", and after that {p} ")
+_BEFORE = ("", "", "", "please ", "now ", "can you ", "could you ", "robot ")
+_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+
+
+@dataclass(frozen=True)
+class Name:
+    """A kind of thing and its colour ("" for a plate)."""
+
+    kind: str
+    colour: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.kind}".strip()
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What is asked: of ``point`` one thing, of ``place`` and ``stack`` what goes where, of ``push`` buttons in order."""
+
+    action: str
+    names: tuple[Name, ...]
+
+    @property
+    def steps(self) -> int:
+        return len(self.names) if self.action == "push" else 1
+
+    def ends(self, step: int) -> tuple[Name, Name]:
+        """What a step starts at and ends at."""
+        return (self.names[step], self.names[step]) if self.action in ("push", "point") else (self.names[0], self.names[1])
+
+    def sentence(self, step: int) -> str:
+        """One plain sentence for a step, the words that policies know."""
+        start, end = self.ends(step)
+        return {
+            "point": f"point to the {start}",
+            "place": f"pick up the {start} and put it in the {end}",
+            "stack": f"pick up the {start} and stack it on the {end}",
+            "push": f"push the {start}",
+        }[self.action]
+
+
+def split(text: str) -> list[str]:
+    """Words in lower case, without punctuation; letters of any script stay, so that they are unknown and not lost."""
+    return _WORD.findall(text.lower().replace("grey", "gray"))
+
+
+def say(goal: Goal, rng: np.random.Generator) -> str:
+    """One of the many ways to ask for a goal."""
+    nouns = [_spoken(name, rng) for name in goal.names]
+    before = str(rng.choice(_BEFORE)) if goal.action != "point" else ""
+    if goal.action == "push":
+        return before + _say_push(nouns, rng)
+    forms = {"point": _POINT, "place": _PLACE, "stack": _STACK}[goal.action]
+    return before + str(rng.choice(forms)).format(a=nouns[0], b=nouns[-1])
+
+
+def _spoken(name: Name, rng: np.random.Generator) -> str:
+    return f"{name.colour} {rng.choice(_NOUNS[name.kind])}".strip()
+
+
+def _say_push(nouns: Sequence[str], rng: np.random.Generator) -> str:
+    verb = str(rng.choice(_PUSH))
+    if len(nouns) == 2 and rng.random() < 0.15:
+        return f"{verb} the {nouns[1]} after the {nouns[0]}"
+    first = "first " if len(nouns) > 1 and rng.random() < 0.15 else ""
+    text = f"{first}{verb} the {nouns[0]}"
+    for noun in nouns[1:]:
+        joint = str(rng.choice(_JOINTS)).format(p=verb)
+        text += f"{joint}the {_short(noun, rng)}"
+    return text
+
+
+def _short(noun: str, rng: np.random.Generator) -> str:
+    return noun if rng.random() < 0.8 else f"{noun.split()[0]} one"
+
+
+def vocabulary() -> tuple[str, ...]:
+    """Every word of the wordings above, sorted."""
+    forms = [*_POINT, *_PLACE, *_STACK, *_PUSH, *_JOINTS, *_BEFORE, "after first one", *PALETTE]
+    nouns = [noun for kind in _NOUNS.values() for noun in kind]
+    text = " ".join([*forms, *nouns]).replace("{a}", " ").replace("{b}", " ").replace("{p}", " ")
+    return tuple(sorted(set(split(text))))

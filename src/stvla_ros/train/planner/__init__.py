@@ -1,0 +1,1 @@
+"""Data and training of the project's own small planners."""

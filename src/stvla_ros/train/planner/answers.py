@@ -1,0 +1,90 @@
+"""True answers of a scene: where things are on the image, and the tool's way of every step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.geometry.cameras import project, px_to_uv
+from stvla_ros.planning.heatmap.route import carry, press
+from stvla_ros.planning.heatmap.words import MAX_STEPS
+from stvla_ros.planning.route import draw
+from stvla_ros.sim.objects import BLOCK_M
+from stvla_ros.train.planner.layouts import Layout
+from stvla_ros.train.planner.stage import Shot
+from stvla_ros.train.planner.things import Thing
+from stvla_ros.types import F64, I32, WAYPOINTS, RgbdFrame
+
+LEAST_PX = 10
+"""Of a 256x256 image: what shows less is not asked for."""
+
+_ABOVE_POINT_M = 0.012
+"""A depth image that shows something nearer than this at a thing's point hides the point."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """N things, S = MAX_STEPS steps.
+
+    Attributes:
+        uv: (N, 2) of each thing's point, 0..1000; NaN outside the image.
+        visible_px: (N,) pixels that show it; 0 where its point itself is hidden.
+        path_uv: (S, 8, 2) of the tool's way of each step; NaN where there is none.
+        start_depth_m: (S,) sensor depth at the first waypoint.
+        offset_m: (S, 8) of the tool's depth from it.
+    """
+
+    uv: F64
+    visible_px: I32
+    path_uv: F64
+    start_depth_m: F64
+    offset_m: F64
+
+
+def answers(layout: Layout, shot: Shot) -> Answers:
+    """All of a scene's true answers."""
+    points = np.array([t.point_m for t in layout.things])
+    px, depth = project(shot.camera, points)
+    uv = px_to_uv(px, shot.camera)
+    uv[(uv < 0).any(axis=1) | (uv > 1000).any(axis=1)] = np.nan
+    counts = np.array([(shot.labels == i).sum() for i in range(1, len(points) + 1)], np.int32)
+    counts[~_shown(shot, px, depth)] = 0
+    counts[np.isnan(uv).any(axis=1)] = 0
+    paths, starts, offsets = _ways(layout, shot)
+    return Answers(uv, counts, paths, starts, offsets)
+
+
+def _shown(shot: Shot, px: F64, depth_m: F64) -> np.ndarray:
+    """(N,) the point itself is seen."""
+    size = np.array(shot.rgb.shape[1::-1]) - 1
+    x, y = np.clip(np.nan_to_num(np.rint(px)), 0, size).astype(int).T
+    return np.nan_to_num(shot.depth_m[y, x], nan=10.0) > depth_m - _ABOVE_POINT_M
+
+
+def _ways(layout: Layout, shot: Shot) -> tuple[F64, F64, F64]:
+    paths = np.full((MAX_STEPS, WAYPOINTS, 2), np.nan)
+    starts, offsets = np.full(MAX_STEPS, np.nan), np.full((MAX_STEPS, WAYPOINTS), np.nan)
+    frame = RgbdFrame(shot.rgb, shot.depth_m, shot.camera, 0)
+    for step in range(layout.goal.steps if layout.moment != "done" else 0):
+        drawn = draw(_way(layout, step, shot), frame)
+        if drawn is not None:
+            paths[step], starts[step], offsets[step] = drawn
+    return paths, starts, offsets
+
+
+def _way(layout: Layout, step: int, shot: Shot) -> F64:
+    if layout.goal.action == "push":
+        return press(layout.things[step].point_m)
+    block, goal = layout.things[:2]
+    held = layout.moment == "held"
+    start = layout.tool_m if held else block.point_m
+    standing = np.concatenate([corners(t) for t in layout.things if not (held and t is block)])
+    return carry(start, goal.point_m, standing, shot.camera, held=held)
+
+
+def corners(thing: Thing) -> F64:
+    """(5, 3) highest points of a thing."""
+    half = {"block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02}[thing.kind]
+    around = half * np.array([(0, 0, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)])
+    return np.asarray(thing.point_m + around, np.float64)

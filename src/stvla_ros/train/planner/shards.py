@@ -1,0 +1,171 @@
+"""Rendered scenes on disk: compact, resumable, and read back as arrays.
+
+::
+
+    scenes.json            split, scenes per shard, format
+    <split>-00012.npz      scenes 12 * PER_SHARD and on
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
+from stvla_ros.train.planner.answers import Answers, answers
+from stvla_ros.train.planner.layouts import MAX_THINGS, MOMENTS, Layout, make_layout
+from stvla_ros.train.planner.stage import IMAGE_PX, Shot, Stage
+from stvla_ros.types import F32, U8
+
+FORMAT = "stvla-scenes-1"
+PER_SHARD = 100
+LABEL_STEP = 4
+"""Labels are kept at every fourth pixel."""
+
+
+def render(folder: Path, split: str, count: int) -> Iterator[int]:
+    """Render the first ``count`` scenes of a split, shard by shard; shards that are there stay.
+
+    Yields:
+        How many scenes are on disk, after every scene or shard.
+
+    Raises:
+        ConfigError: The folder holds another format, or there is no OpenGL on this machine.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _check(folder)
+    stage, done = Stage(), 0
+    try:
+        for shard in range(-(-count // PER_SHARD)):
+            path = folder / f"{split}-{shard:05d}.npz"
+            if not path.exists():
+                for done in _fill(stage, path, split, shard):
+                    yield done
+            done = (shard + 1) * PER_SHARD
+            yield done
+    finally:
+        stage.close()
+
+
+def _check(folder: Path) -> None:
+    path = folder / "scenes.json"
+    wanted = {"format": FORMAT, "per_shard": PER_SHARD, "image_px": IMAGE_PX}
+    if path.exists() and json.loads(path.read_text()) != wanted:
+        raise ConfigError(f"{folder}: holds scenes of another format: choose another --output or delete it.")
+    path.write_text(json.dumps(wanted) + "\n")
+
+
+def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
+    rows: list[dict[str, Any]] = []
+    for i in range(shard * PER_SHARD, (shard + 1) * PER_SHARD):
+        layout = make_layout(split, i)
+        shot = stage.shoot(layout.things, layout.look)
+        rows.append(_row(layout, shot, answers(layout, shot)))
+        yield i + 1
+    images = {name: [row.pop(name) for row in rows] for name in ("rgb", "depth")}
+    arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    for name, files in images.items():
+        arrays[name] = np.concatenate(files)
+        arrays[f"{name}_end"] = np.cumsum([len(f) for f in files])
+    part = path.with_suffix(".part.npz")
+    np.savez(part, **arrays)
+    part.replace(path)
+
+
+def _row(layout: Layout, shot: Shot, truth: Answers) -> dict[str, Any]:
+    n = len(layout.things)
+    millimetres = np.nan_to_num(shot.depth_m * 1000).round().astype(np.uint16)
+    level = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    offset = LABEL_STEP // 2
+    return {
+        "rgb": cv2.imencode(".png", shot.rgb[..., ::-1], level)[1],
+        "depth": cv2.imencode(".png", millimetres, level)[1],
+        "labels": shot.labels[offset::LABEL_STEP, offset::LABEL_STEP].astype(np.int8),
+        "seed": np.int64(layout.seed),
+        "K": shot.camera.K,
+        "T_base_camera": shot.camera.T_base_camera,
+        "tool_m": layout.tool_m,
+        "action": np.int8(ACTIONS.index(layout.goal.action)),
+        "named": np.int8(len(layout.goal.names)),
+        "moment": np.int8(MOMENTS.index(layout.moment)),
+        "kind": _padded(np.array([KINDS.index(t.kind) for t in layout.things], np.int8), -1),
+        "colour": _padded(np.array([PALETTE.index(t.colour) if t.colour else -1 for t in layout.things], np.int8), -1),
+        "uv": _padded(truth.uv.astype(np.float32), np.nan),
+        "visible_px": _padded(truth.visible_px, 0),
+        "point_m": _padded(np.array([t.point_m for t in layout.things], np.float32), np.nan),
+        "count": np.int8(n),
+        "path_uv": truth.path_uv.astype(np.float32),
+        "start_depth_m": truth.start_depth_m.astype(np.float32),
+        "offset_m": truth.offset_m.astype(np.float32),
+    }
+
+
+def _padded(values: np.ndarray, fill: float) -> np.ndarray:
+    out = np.full((MAX_THINGS, *values.shape[1:]), fill, values.dtype)
+    out[: len(values)] = values
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Scenes:
+    """Rendered scenes in memory; images stay compressed until they are asked for.
+
+    Attributes:
+        arrays: As written by :func:`render`, concatenated over the shards.
+    """
+
+    arrays: dict[str, np.ndarray]
+    images: dict[str, list[np.ndarray]]
+
+    def __len__(self) -> int:
+        return len(self.arrays["seed"])
+
+    def rgb(self, index: int) -> U8:
+        """(256, 256, 3)."""
+        return np.asarray(cv2.imdecode(self.images["rgb"][index], cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+
+    def depth_m(self, index: int) -> F32:
+        """(256, 256), NaN where unknown, in steps of a millimetre."""
+        raw = cv2.imdecode(self.images["depth"][index], cv2.IMREAD_UNCHANGED).astype(np.float32)
+        return np.where(raw > 0, raw / 1000, np.float32(np.nan))
+
+    def goal(self, index: int) -> Goal:
+        """What is asked in a scene."""
+        named = int(self.arrays["named"][index])
+        return Goal(ACTIONS[self.arrays["action"][index]], tuple(self.name(index, i) for i in range(named)))
+
+    def name(self, index: int, thing: int) -> Name:
+        """What a thing of a scene is called."""
+        colour = int(self.arrays["colour"][index, thing])
+        return Name(KINDS[self.arrays["kind"][index, thing]], PALETTE[colour] if colour >= 0 else "")
+
+
+def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
+    """The scenes of a split that are on disk.
+
+    Raises:
+        ConfigError: None are there.
+    """
+    files = sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].npz"))
+    files = files if at_most is None else files[: -(-at_most // PER_SHARD)]
+    if not files:
+        raise ConfigError(f"{folder}: no scenes of the split '{split}': `stvla scenes --split {split} --output {folder}`.")
+    parts = [dict(np.load(file)) for file in files]
+    images = {name: [png for part in parts for png in _cut(part, name)] for name in ("rgb", "depth")}
+    return Scenes({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, images)
+
+
+def _cut(part: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
+    return np.split(part.pop(name), part.pop(f"{name}_end")[:-1])
+
+
+def steps_of(scenes: Scenes, index: int) -> int:
+    """Steps of a scene's goal that have a way."""
+    return int(np.isfinite(scenes.arrays["path_uv"][index, :MAX_STEPS, 0, 0]).sum())

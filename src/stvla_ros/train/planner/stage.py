@@ -1,0 +1,187 @@
+"""Renders many scenes of the simulated cell from one model: things are moved, never compiled anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import mujoco
+import numpy as np
+
+from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD
+from stvla_ros.sim.camera import TRIPOD, CameraConfig, ThirdViewConfig, look_at, make_camera
+from stvla_ros.sim.rendering import Renderer
+from stvla_ros.sim.scene import build_model
+from stvla_ros.train.planner.things import Thing, everything
+from stvla_ros.types import F32, F64, I32, U8, Camera
+
+IMAGE_PX = 256
+"""Width and height of what the small planners see; images of other shapes are stretched to it, as 0..1000 does."""
+
+LARGEST_PX = (640, 480)
+CLOTHS = 6
+_FLIP = np.diag([1.0, -1.0, -1.0])
+_AWAY_M = (0.0, 0.0, -50.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Look:
+    """All of a scene's appearance besides its things.
+
+    Attributes:
+        camera: Where from, and the size that is rendered before it is brought to :data:`IMAGE_PX`.
+        light_dir: (3,) of the ceiling light.
+        light: Its strength, and that of the ambient light and of the light at the camera.
+        tint: (3,) factors of the table's colour.
+        cloth: Which of the :data:`CLOTHS` textures covers the table; 0 is the cell's own.
+        q_rad: (7,) the arm's joints.
+        gripper_m: Distance between the fingers.
+    """
+
+    camera: CameraConfig
+    light_dir: F64
+    light: tuple[float, float, float]
+    tint: F64
+    cloth: int
+    q_rad: F64
+    gripper_m: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """One rendered scene at :data:`IMAGE_PX`.
+
+    Attributes:
+        rgb: (256, 256, 3).
+        depth_m: (256, 256), NaN beyond the sensor's range.
+        labels: (256, 256) -1 the robot, 0 surroundings, i the i-th thing, from 1.
+        camera: Intrinsics of the image as it is here.
+    """
+
+    rgb: U8
+    depth_m: F32
+    labels: I32
+    camera: Camera
+
+
+class _Cloths:
+    """Textures for the table that the cell itself has not; a scene object so that it can join the model."""
+
+    name, xy_m, clearance_m = "cloths", (0.0, 0.0), 0.0
+
+    def add(self, spec: mujoco.MjSpec) -> None:
+        rng = np.random.default_rng(11)
+        for i in range(1, CLOTHS):
+            coarse = rng.uniform(0.55, 1.0, (2 ** (i + 1), 2 ** (i + 1), 1)) * rng.uniform(0.6, 1.0, 3)
+            mode = cv2.INTER_NEAREST if i % 2 else cv2.INTER_CUBIC
+            image = cv2.resize(coarse.astype(np.float32), (256, 256), interpolation=mode)
+            texture = spec.add_texture(name=f"cloth_{i}", type=mujoco.mjtTexture.mjTEXTURE_2D)
+            texture.height = texture.width = 256
+            texture.nchannel = 3
+            texture.data = (255 * np.clip(image, 0, 1)).astype(np.uint8).tobytes()
+
+
+class Stage:
+    """One model with every thing in every colour."""
+
+    def __init__(self) -> None:
+        things = everything()
+        largest = CameraConfig(width_px=LARGEST_PX[0], height_px=LARGEST_PX[1])
+        self._model = build_model([*things, _Cloths()], 0.002, largest, ThirdViewConfig(width_px=64, height_px=48))
+        self._data = mujoco.MjData(self._model)
+        self._renderer = Renderer()
+        m = self._model
+        self._names = [t.name for t in things]
+        self._arm = np.array([m.joint(n).qposadr[0] for n in ARM_JOINTS])
+        self._fingers = np.array([m.joint(n).qposadr[0] for n in FINGER_JOINTS])
+        beech = m.material("beech")
+        self._cloths = [int(beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB]), *self._cloth_ids()]
+        for name in self._names:
+            self._move(name, _AWAY_M, 0.0)
+
+    def _cloth_ids(self) -> list[int]:
+        return [self._model.texture(f"cloth_{i}").id for i in range(1, CLOTHS)]
+
+    def shoot(self, things: Sequence[Thing], look: Look) -> Shot:
+        """One image.
+
+        Raises:
+            ConfigError: No OpenGL on this machine.
+        """
+        for thing in things:
+            self._move(thing.name, thing.xyz_m, thing.yaw_rad)
+        self._dress(look)
+        mujoco.mj_kinematics(self._model, self._data)
+        mujoco.mj_camlight(self._model, self._data)
+        size = look.camera.width_px, look.camera.height_px
+        rgb, depth = self._renderer.rgbd(self._data, TRIPOD, *size, look.camera.shadows)
+        bodies = self._renderer.body_ids(self._data, TRIPOD, IMAGE_PX, IMAGE_PX) if size[0] == size[1] else None
+        if bodies is None:
+            bodies = _squared(self._renderer.body_ids(self._data, TRIPOD, *size))
+        for thing in things:
+            self._move(thing.name, _AWAY_M, 0.0)
+        area = cv2.INTER_AREA if min(size) > IMAGE_PX else cv2.INTER_LINEAR
+        small = rgb if size == (IMAGE_PX, IMAGE_PX) else cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=area)
+        depth = np.where(depth <= 4.0, depth, np.float32(np.nan))
+        return Shot(
+            np.asarray(small, np.uint8),
+            _squared(depth),
+            self._labels(bodies, things),
+            squared(make_camera(look.camera)),
+        )
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self._renderer.close()
+
+    def _move(self, name: str, xyz_m: Sequence[float], yaw_rad: float) -> None:
+        quat = [np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)]
+        body = self._model.body(name)
+        if name.endswith("_button"):
+            body.pos[:], body.quat[:] = xyz_m, quat
+        else:
+            address = self._model.jnt_qposadr[body.jntadr[0]]
+            self._data.qpos[address : address + 7] = [*xyz_m, *quat]
+
+    def _dress(self, look: Look) -> None:
+        m, T = self._model, look_at(look.camera)
+        camera, light = m.camera(TRIPOD), m.light("ceiling")
+        camera.pos[:], camera.fovy[:] = T[:3, 3], look.camera.fov_y_deg
+        quat = np.zeros(4)
+        mujoco.mju_mat2Quat(quat, (T[:3, :3] @ _FLIP).ravel())
+        camera.quat[:] = quat
+        light.dir[:] = look.light_dir / np.linalg.norm(look.light_dir)
+        light.diffuse[:] = look.light[0]
+        m.vis.headlight.ambient[:], m.vis.headlight.diffuse[:] = look.light[1], look.light[2]
+        beech = m.material("beech")
+        beech.rgba[:3] = look.tint
+        beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB] = self._cloths[look.cloth]
+        self._data.qpos[self._arm], self._data.qpos[self._fingers] = look.q_rad, look.gripper_m / 2
+
+    def _labels(self, bodies: I32, things: Sequence[Thing]) -> I32:
+        m = self._model
+        label = np.zeros(m.nbody + 1, np.int32)  # the last is for -1, where nothing is
+        names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(things, 1)}
+        for name, value in names.items():
+            label[:-1][m.body_rootid == m.body(name).id] = value
+        return label[bodies]
+
+
+def squared(camera: Camera) -> Camera:
+    """The camera of an image that was stretched to :data:`IMAGE_PX` by itself."""
+    K = camera.K.copy()
+    for row, size in enumerate((camera.width_px, camera.height_px)):
+        scale = IMAGE_PX / size
+        K[row, row] *= scale
+        K[row, 2] = (K[row, 2] + 0.5) * scale - 0.5
+    return Camera(K, IMAGE_PX, IMAGE_PX, camera.T_base_camera)
+
+
+def _squared(image: np.ndarray) -> np.ndarray:
+    if image.shape == (IMAGE_PX, IMAGE_PX):
+        return image
+    return cv2.resize(image, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_NEAREST)
+
+
+HOME = HOME_Q_RAD

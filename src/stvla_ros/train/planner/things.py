@@ -1,0 +1,75 @@
+"""What stands in a scene of the planners' training data, and the one point that each thing is named by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.colours import COLOURS
+from stvla_ros.sim.objects import (
+    BLOCK_M,
+    BOTTLE_RADIUS_M,
+    BUTTON_BASE_M,
+    BUTTON_CAP_M,
+    BUTTON_RADIUS_M,
+    PLATE_BASE_M,
+    PLATE_RADIUS_M,
+    Block,
+    Bottle,
+    Button,
+    Plate,
+    SceneObject,
+)
+from stvla_ros.types import F64
+
+KINDS = ("block", "plate", "button", "bottle")
+PALETTE = tuple(COLOURS)
+BOTTLE_M = 0.2
+
+RADII_M = {"block": 0.7072 * BLOCK_M, "plate": PLATE_RADIUS_M, "button": BUTTON_RADIUS_M, "bottle": BOTTLE_RADIUS_M}
+"""Room that a thing fills around its centre."""
+
+_POINT_M = {
+    "block": BLOCK_M,
+    "plate": PLATE_BASE_M,
+    "button": BUTTON_BASE_M + BUTTON_CAP_M,
+    "bottle": BOTTLE_M,
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One thing.
+
+    Attributes:
+        kind: One of :data:`KINDS`.
+        colour: One of the 20 named ones; "" for the plate.
+        xyz_m: Where its foot is, in the base frame.
+        yaw_rad: Its turn about the vertical.
+    """
+
+    kind: str
+    colour: str
+    xyz_m: tuple[float, float, float]
+    yaw_rad: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """As the simulator's bodies are called."""
+        return f"{self.colour}_{self.kind}" if self.colour else self.kind
+
+    @property
+    def point_m(self) -> F64:
+        """(3,) the middle of what a hand reaches for from above, on its surface: top of a block, cap of a button,
+        floor of a plate, top of a bottle."""
+        return np.array(self.xyz_m) + [0.0, 0.0, _POINT_M[self.kind]]
+
+
+def everything() -> list[SceneObject]:
+    """Each kind in each colour, once, in the order of ``KINDS`` and colours."""
+    nowhere = (0.0, 0.0)
+    blocks: list[SceneObject] = [Block(c, nowhere, 0.0) for c in PALETTE]
+    buttons = [Button(c, nowhere) for c in PALETTE]
+    bottles = [Bottle(c, nowhere, BOTTLE_M) for c in PALETTE]
+    return [*blocks, Plate(nowhere), *buttons, *bottles]
