@@ -1,0 +1,135 @@
+"""What a planner's model is asked (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt).
+
+The sentences are the protocol: training data, our own small models and evaluation use these functions too. A model
+that was trained on them needs no more; to another one :func:`explained` says the form of the answer.
+
+The image belongs to the first turn of a conversation. The turn of :func:`depth_prompt` adds the colourised depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stvla_ros.planning.depth_image import colourised_depth as colourised_depth
+from stvla_ros.types import F64, WAYPOINTS
+
+MAX_OFFSET_MM = 1500
+"""No tool path on a table reaches further behind or before its start."""
+
+
+def trace_prompt(task: str) -> str:
+    """First stage: the path on the image (paper, appendix F, word by word)."""
+    return f"Instruction: '{task}'. Provide a sequence of exactly {WAYPOINTS} points denoting the trajectory."
+
+
+def depth_prompt(start_depth_m: float) -> str:
+    """Second stage: the depth of every waypoint, from the depth that the sensor has at the first one."""
+    return (
+        f"Start depth: {round(start_depth_m * 1000)} mm. The last image shows the depth. "
+        f"Provide exactly {WAYPOINTS} relative depth offsets in millimetres."
+    )
+
+
+def pointing_prompt(name: str) -> str:
+    """One thing, named: one point."""
+    return f"Point to the {name}. Provide exactly 1 point."
+
+
+def next_action_prompt(task: str, done: Sequence[str]) -> str:
+    """Which action comes next; ``done`` are the sentences of the actions that are over, first to last."""
+    return f"Instruction: '{task}'. Done: {listed(done)}. What is the next action?"
+
+
+def previous_action_prompt(task: str) -> str:
+    """Which action led to the image."""
+    return f"Instruction: '{task}'. What was the previous action?"
+
+
+def progress_prompt(task: str, steps_done: Sequence[str]) -> str:
+    """Which step of how many is under way, and whether the task is finished.
+
+    Args:
+        task: The operator's words.
+        steps_done: What was done for each action asked for so far (:func:`stvla_ros.planning.progress.described`).
+    """
+    return f"Instruction: '{task}'. Executed: {listed(steps_done)}. Which step is it, and is the task finished?"
+
+
+def spatial_prompt(task: str) -> str:
+    """Makes a model look before it draws (ST4VLA, unified spatial prompt)."""
+    words = task.rstrip(".")
+    return f"Your task is to {words[:1].lower()}{words[1:]}. Figure out how to execute it, then locate the key object needed."
+
+
+def remaining_prompt(tool_uv: F64 | None, done: Sequence[str]) -> str:
+    """Follows :func:`trace_prompt` in the middle of a task: only the rest of the path is wanted.
+
+    Args:
+        tool_uv: (2,) image of the tool centre point in 0..1000; None when the camera does not see it.
+        done: What was done for the action so far.
+    """
+    where = "" if tool_uv is None else f"The tool is at ({round(tool_uv[0])}, {round(tool_uv[1])}). "
+    return f"{where}Executed: {listed(done)}. Draw the remaining path."
+
+
+def listed(sentences: Sequence[str]) -> str:
+    """``1. pick up the cup; 2. pour``, or ``nothing``."""
+    return "; ".join(f"{k}. {s.rstrip('.')}" for k, s in enumerate(sentences, 1)) or "nothing"
+
+
+FORMS = {
+    "points": "Answer with the points only, as [(x, y), ...], {range}.",
+    "offsets": (
+        "A positive offset is farther from the camera than the start, a negative one nearer; the first is 0 unless the "
+        "gripper should be above the start. Answer with the integers only, as [0, -50, ...]."
+    ),
+    "action": "Answer with one short imperative sentence only.",
+    "progress": "Answer with 'step K of N, finished: yes' or 'step K of N, finished: no' only.",
+}
+"""How answers look, for models that were not trained on this protocol."""
+
+RANGES = {
+    "norm1000": "integers from 0 to 1000, x from left to right and y from top to bottom of the whole image",
+    "norm1": "fractions from 0 to 1, x from left to right and y from top to bottom of the whole image",
+    "pixel": "in pixels, x from left to right and y from top to bottom",
+}
+
+
+def explained(prompt: str, kind: str, convention: str = "norm1000") -> str:
+    """A prompt with the form of its answer; ``kind`` is a key of :data:`FORMS`, ``convention`` one of :data:`RANGES`."""
+    return f"{prompt} {FORMS[kind].format(range=RANGES[convention])}"
+
+
+def points_schema(count: int = WAYPOINTS, convention: str = "norm1000") -> Mapping[str, Any]:
+    """JSON schema of ``{"points": [[x, y], ...]}`` for servers that hold answers to one."""
+    top = {"norm1000": 1000, "norm1": 1}.get(convention)
+    number = {"type": "integer" if convention == "norm1000" else "number", "minimum": 0}
+    number |= {} if top is None else {"maximum": top}
+    return _only("points", _array(_array(number, 2), count))
+
+
+def _array(items: Mapping[str, Any], count: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": count, "maxItems": count}
+
+
+def _object(properties: Mapping[str, Any]) -> dict[str, Any]:
+    required = list(properties)
+    return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+
+
+def _only(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    return _object({name: value})
+
+
+OFFSETS_SCHEMA = _only(
+    "offsets_mm", _array({"type": "integer", "minimum": -MAX_OFFSET_MM, "maximum": MAX_OFFSET_MM}, WAYPOINTS)
+)
+ACTION_SCHEMA = _only("action", {"type": "string", "minLength": 4, "maxLength": 200})
+PROGRESS_SCHEMA = _object(
+    {
+        "step": {"type": "integer", "minimum": 1, "maximum": 50},
+        "total": {"type": ["integer", "null"], "minimum": 1, "maximum": 50},
+        "finished": {"type": "boolean"},
+    }
+)
