@@ -94,7 +94,7 @@ def numbers(items: tuple[str, ...]) -> tuple[float, ...] | None:
 
 
 def runs(text: str) -> list[list[Group]]:
-    """Groups that follow each other like the items of one list: between them no words but names of points."""
+    """Groups that follow each other like the items of one list: no words between them but names of points, no new bracket."""
     found: list[list[Group]] = []
     for group in groups(text):
         if found and _joined(text[found[-1][-1].end : group.start]):
@@ -105,7 +105,9 @@ def runs(text: str) -> list[list[Group]]:
 
 
 def _joined(gap: str) -> bool:
-    return len(gap) <= MAX_GAP and not _LETTER.search(_GAP_WORDS.sub(" ", gap))
+    if len(gap) > MAX_GAP or _LETTER.search(words := _GAP_WORDS.sub(" ", gap)):
+        return False
+    return sum(map(words.count, "[(")) <= sum(map(words.count, "])"))
 
 
 def goes_on(text: str, group: Group) -> bool:

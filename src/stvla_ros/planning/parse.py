@@ -16,6 +16,7 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.answer import answer_of, goes_on, groups, runs
+from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.prompt import MAX_OFFSET_MM
 from stvla_ros.types import F64, WAYPOINTS
 
@@ -41,33 +42,6 @@ class Progress:
     step: int
     total: int | None
     finished: bool
-
-
-@dataclass(frozen=True)
-class Coordinates:
-    """What the numbers of a model's points mean.
-
-    Attributes:
-        convention: ``norm1000`` (0..1000 of width and height), ``norm1`` (0..1) or ``pixel``.
-        size_px: Width and height of the image that the model saw; for ``pixel``.
-    """
-
-    convention: str = "norm1000"
-    size_px: tuple[int, int] = (1000, 1000)
-
-    def top(self) -> F64:
-        """(2,) largest x and y that are taken."""
-        if self.convention == "pixel":
-            return np.array(self.size_px, dtype=np.float64)
-        return np.full(2, 1.0 if self.convention == "norm1" else 1000.0)
-
-    def to_uv(self, points: F64) -> F64:
-        """(..., 2) in 0..1000."""
-        half = 0.5 if self.convention == "pixel" else 0.0  # the centre of the top-left pixel is (0, 0)
-        return np.minimum((points + half) / self.top() * 1000, 1000.0)
-
-
-NORM1000 = Coordinates()
 
 
 class ReplyError(StageError):

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from stvla_ros.planning.parse import Progress
 from stvla_ros.types import Keypose, PlanRequest
 
 
@@ -65,10 +66,9 @@ class Horizon:
 
     def follow(self, request: PlanRequest) -> None:
         """Must be told of every request, before anything else is asked."""
-        seen = len(request.history)
-        if not seen or seen < self._keyposes or request.instruction != self._instruction:
+        self._keyposes = len(request.history)
+        if not self._keyposes or request.instruction != self._instruction:
             self._instruction, self._asked = request.instruction, ()
-        self._keyposes = seen
 
     def ask(self, step: int, action: str) -> None:
         """The next path is for this action. The same words for the same step are no new action."""
@@ -77,6 +77,19 @@ class Horizon:
             kept = tuple(asked for asked in self._asked if asked.step < step)
             begun = next((a.begun for a in self._asked if a.step == step), self._keyposes)
             self._asked = (*kept, Asked(step, action, begun))
+
+    def bounded(self, progress: Progress) -> Progress:
+        """What of a model's word the executed keyposes allow.
+
+        Nothing executed: the first step, not finished. Else at most the step after the last one that was asked for, and that one
+        itself as long as nothing was executed for it. Going back is always allowed: things fall.
+        """
+        if not self._keyposes:
+            return replace(progress, step=1, finished=False)
+        limit = self._keyposes + 1
+        if self._asked:
+            limit = self._asked[-1].step + (self._keyposes > self._asked[-1].begun)
+        return replace(progress, step=min(progress.step, limit))
 
     @property
     def steps(self) -> tuple[Asked, ...]:
@@ -87,11 +100,12 @@ class Horizon:
         return tuple(asked.action for asked in self._asked if asked.step < step)
 
     def executed(self, history: Sequence[Keypose]) -> tuple[str, ...]:
-        """One line per action asked for: its sentence and what was executed for it."""
+        """One line per action asked for: its sentence and what was executed for it. Works with an older history too."""
         ends = [*(asked.begun for asked in self._asked[1:]), len(history)]
         return tuple(self._line(asked, history, end) for asked, end in zip(self._asked, ends, strict=True))
 
     @staticmethod
     def _line(asked: Asked, history: Sequence[Keypose], end: int) -> str:
-        was_open = history[asked.begun - 1].gripper_open if asked.begun else True
-        return described(asked.action, end - asked.begun, events(history[asked.begun : end], was_open))
+        own = history[asked.begun : end]
+        before = history[: asked.begun]
+        return described(asked.action, len(own), events(own, before[-1].gripper_open if before else True))

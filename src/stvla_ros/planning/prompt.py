@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.depth_image import colourised_depth as colourised_depth
 from stvla_ros.types import F64, WAYPOINTS
 
@@ -62,15 +63,27 @@ def spatial_prompt(task: str) -> str:
     return f"Your task is to {words[:1].lower()}{words[1:]}. Figure out how to execute it, then locate the key object needed."
 
 
-def remaining_prompt(tool_uv: F64 | None, done: Sequence[str]) -> str:
+def remaining_prompt(tool_uv: F64 | None, done: Sequence[str], coordinates: Coordinates = NORM1000) -> str:
     """Follows :func:`trace_prompt` in the middle of a task: only the rest of the path is wanted.
 
     Args:
         tool_uv: (2,) image of the tool centre point in 0..1000; None when the camera does not see it.
-        done: What was done for the action so far.
+        done: What was executed so far (:func:`stvla_ros.planning.progress.described`).
+        coordinates: How the model writes points.
     """
-    where = "" if tool_uv is None else f"The tool is at ({round(tool_uv[0])}, {round(tool_uv[1])}). "
+    where = "" if tool_uv is None else f"The tool is at {coordinates.written(tool_uv)}. "
     return f"{where}Executed: {listed(done)}. Draw the remaining path."
+
+
+def refusal(sentence: str) -> str:
+    """Follows :func:`trace_prompt` after a path that could not be used: says why (one line, at most 400 characters)."""
+    return f"The last path was refused: {one_line(sentence, 400).rstrip('.')}. Draw another one."
+
+
+def one_line(text: str, most: int) -> str:
+    """Printable words of a text, cut."""
+    words = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * most]).split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."
 
 
 def listed(sentences: Sequence[str]) -> str:

@@ -1,0 +1,110 @@
+"""One growing conversation with a model: ask, read, ask again with what was wrong.
+
+Turns are only ever added, so that each call begins with all that the last one computed (key-value caches stay valid).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.planning.chat import ChatModel, Turn
+from stvla_ros.planning.parse import MAX_BYTES, ReplyError
+from stvla_ros.planning.prompt import one_line, refusal
+from stvla_ros.types import U8
+
+T = TypeVar("T")
+
+NO_ANSWER = "(no answer)"
+"""Stands in the conversation for a reply that did not arrive as text: roles must alternate."""
+
+LOGGED_CHARS = 4000
+"""Of each reply."""
+
+
+def corrections(error: StageError) -> Turn:
+    """What a model is told about an answer that could not be used."""
+    if isinstance(error, ReplyError):
+        return Turn("user", f"Not usable: {one_line(error.problem, 300)} Answer once more, in the form asked for.")
+    if error.code is OutcomeCode.REPLY_UNPARSABLE:
+        return Turn("user", f"Not usable: {one_line(error.sentence, 300)} Answer once more, in the form asked for.")
+    return Turn("user", refusal(error.sentence))
+
+
+class Conversation:
+    """The turns of one plan.
+
+    Args:
+        model: Who answers.
+        image: (H, W, 3) RGB that all questions are about; goes with the first one.
+        retries: How often a question is repeated after an answer that could not be used.
+        deadline: ``time.monotonic()`` at which no further question is asked and no answer is taken any more.
+    """
+
+    def __init__(self, model: ChatModel, image: U8, retries: int, deadline: float) -> None:
+        self._model, self._retries, self._deadline = model, retries, deadline
+        self._images: tuple[U8, ...] = (image,)
+        self._turns: list[Turn] = []
+        self._log: list[str] = []
+
+    @property
+    def log(self) -> str:
+        """All replies, one per line or more, each after the name of its question."""
+        return "\n".join(self._log)
+
+    def ask(
+        self,
+        name: str,
+        question: str,
+        read: Callable[[str], T],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        image: U8 | None = None,
+    ) -> T:
+        """The answer to one question, as ``read`` understands it.
+
+        Args:
+            name: Of the question, for the log.
+            question: Its text.
+            read: Makes a value of a reply; what it cannot, it raises as StageError, and the model is told.
+            max_tokens: Of each reply.
+            schema: For a model that can be held to one.
+            image: A further image that goes with the question.
+
+        Raises:
+            StageError: What ``read`` raised last; SERVER_TIMEOUT past the deadline; what the model raises, at once, but
+                REPLY_UNPARSABLE, after which it is asked again too.
+        """
+        turn = Turn("user", question, self._images if image is None else (*self._images, image))
+        self._images = ()
+        for left in reversed(range(self._retries + 1)):
+            self._turns.append(turn)
+            text = None
+            try:
+                text = self._reply(name, max_tokens, schema)
+                return read(text)
+            except StageError as error:
+                if not left or (text is None and error.code is not OutcomeCode.REPLY_UNPARSABLE):
+                    raise
+                turn = corrections(error)
+            if text is None:
+                self._turns.append(Turn("assistant", NO_ANSWER))
+        raise AssertionError("the last attempt returns or raises")
+
+    def _reply(self, name: str, max_tokens: int, schema: Mapping[str, Any] | None) -> str:
+        self._check_deadline()
+        text = self._model.reply(tuple(self._turns), max_tokens, schema)
+        self._log.append(f"{name}: {text[:LOGGED_CHARS]}")
+        self._turns.append(Turn("assistant", text.strip()[:MAX_BYTES] or NO_ANSWER))
+        self._check_deadline()
+        return text
+
+    def _check_deadline(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise StageError(
+                OutcomeCode.SERVER_TIMEOUT,
+                f"{self._model.name} did not give all answers of a plan in time ({len(self._log)} so far): "
+                "raise deadline_s, or ask a faster model.",
+            )

@@ -1,0 +1,213 @@
+"""The planner behind which any vision-language model works: the paper's two stages as one conversation (3.3.1).
+
+Per plan: which step, finished or not; the next action; the path of that action on the image; then, with the depth that the
+sensor has where the path starts and the colourised depth image, the depth of every waypoint relative to it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
+from stvla_ros.geometry.starts import start_depth
+from stvla_ros.planning import prompt
+from stvla_ros.planning.chat import ChatModel
+from stvla_ros.planning.conversation import Conversation
+from stvla_ros.planning.coordinates import CONVENTIONS, Coordinates
+from stvla_ros.planning.depth_image import colourised_depth
+from stvla_ros.planning.parse import (
+    Progress,
+    ReplyError,
+    parse_action,
+    parse_offsets,
+    parse_points,
+    parse_progress,
+)
+from stvla_ros.planning.progress import Horizon, described, events
+from stvla_ros.planning.sense import may_stay, path_fault
+from stvla_ros.types import F64, U8, WAYPOINTS, PlanRequest, TracePlan
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class DialogueConfig:
+    """How a model is talked to."""
+
+    horizon: str = param(
+        "long",
+        "long: asked for progress and next action before each path; single: for progress only; off: never finished",
+        choices=("long", "single", "off"),
+    )
+    spatial_first: bool = param(False, "let the model find the key object in its own words first (ST4VLA)")
+    remaining_path: bool = param(True, "in the middle of a task, say where the tool is and what was executed")
+    explain_form: bool = param(True, "say how answers look; off for models that were trained on this protocol")
+    constrain: bool = param(True, "hold answers to a JSON schema where the model can be held to one")
+    coordinates: str = param("norm1000", "what the model's points mean", choices=CONVENTIONS)
+    retries: int = param(2, "times a question is repeated after an answer that cannot be used", ge=0, le=10)
+    max_tokens: int = param(512, "of each answer", ge=16, le=16384)
+    deadline_s: float = param(60.0, "for all answers of one plan [s]", ge=0.1, le=3600.0)
+
+
+class DialoguePlanner:
+    """Two stages, one growing conversation per plan, one memory per task. Plans are made one at a time.
+
+    The deadline is looked at before and after each answer; how long a single answer may take is the model's own limit.
+    """
+
+    Config = DialogueConfig
+
+    def __init__(self, model: ChatModel, config: DialogueConfig) -> None:
+        self._model, self._config = model, config
+        self._horizon = Horizon()
+        self._busy = Lock()
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        """See :class:`stvla_ros.interfaces.Planner`.
+
+        Raises:
+            StageError: REPLY_UNPARSABLE after the last retry; GOAL_NOT_GROUNDED when the model does not know what is named, or
+                starts its path where the sensor has no depth; SERVER_TIMEOUT past the deadline.
+        """
+        deadline = time.monotonic() + self._config.deadline_s
+        with self._alone():
+            self._horizon.follow(request)
+            talk = Conversation(self._model, request.frame.rgb, self._config.retries, deadline)
+            return _Planning(request, self._config, talk, self._horizon, self._model.name).plan()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(timeout=self._config.deadline_s):
+            raise StageError(
+                OutcomeCode.SERVER_TIMEOUT,
+                f"{self._model.name} was still at work on an older plan after {self._config.deadline_s:g} s: ask later.",
+            )
+        try:
+            yield
+        finally:
+            self._busy.release()
+
+
+@dataclass(frozen=True, eq=False)
+class _Planning:
+    """One plan."""
+
+    request: PlanRequest
+    config: DialogueConfig
+    talk: Conversation
+    horizon: Horizon
+    model: str
+
+    def plan(self) -> TracePlan:
+        task = self.request.instruction
+        if self.config.spatial_first:
+            self.talk.ask("thoughts", prompt.spatial_prompt(task), str, self.config.max_tokens)
+        progress = self._progress()
+        if progress.finished:
+            last = self.horizon.steps[-1].action if self.horizon.steps else task
+            return self._trace(progress, last, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS))
+        action = self._action(progress)
+        self.horizon.ask(progress.step, action)
+        uv, start_m = self._path(action)
+        return self._trace(progress, action, uv, start_m, self._offsets(start_m))
+
+    def _progress(self) -> Progress:
+        single = self.config.horizon == "single"
+        if self.config.horizon == "off" or (single and not self.request.history):
+            return Progress(1, None, finished=False)
+        question = prompt.progress_prompt(self.request.instruction, self._executed())
+        reply = self._ask("progress", question, parse_progress, prompt.PROGRESS_SCHEMA)
+        return self.horizon.bounded(Progress(1, 1, reply.finished) if single else reply)
+
+    def _action(self, progress: Progress) -> str:
+        if self.config.horizon != "long":
+            return self.request.instruction
+        question = prompt.next_action_prompt(self.request.instruction, self.horizon.done(progress.step))
+        return self._ask("action", question, parse_action, prompt.ACTION_SCHEMA)
+
+    def _path(self, action: str) -> tuple[F64, float]:
+        """(8, 2) path in 0..1000 and the sensor's depth at its start, m."""
+        parts = [prompt.trace_prompt(action)]
+        if self.config.remaining_path and self.request.history:
+            parts.append(prompt.remaining_prompt(self._tool_uv(), self._executed()[-1:], self._coordinates))
+        if self.request.feedback:
+            parts.append(prompt.refusal(self.request.feedback))
+        schema = prompt.points_schema(convention=self.config.coordinates)
+        return self._ask("points", " ".join(parts), lambda text: self._checked_path(text, action), schema)
+
+    def _checked_path(self, text: str, action: str) -> tuple[F64, float]:
+        uv = parse_points(text, coordinates=self._coordinates)
+        fault = path_fault(uv, still_ok=may_stay(action))
+        if fault:
+            raise ReplyError(fault, text)
+        frame = self.request.frame
+        start_m = start_depth(frame, uv_to_px(uv[0], frame.camera))
+        if not np.isfinite(start_m):
+            raise StageError(
+                OutcomeCode.GOAL_NOT_GROUNDED,
+                f"The path to '{action}' starts at {self._coordinates.written(uv[0])}, where the camera has no depth: "
+                "it must start on a surface that is seen.",
+            )
+        return uv, start_m
+
+    def _offsets(self, start_m: float) -> F64:
+        """(8,) depth of each waypoint minus the start's, m."""
+        depth = colourised_depth(self.request.frame)
+        return self._ask("offsets", prompt.depth_prompt(start_m), parse_offsets, prompt.OFFSETS_SCHEMA, depth)
+
+    def _ask(
+        self,
+        kind: str,
+        question: str,
+        read: Callable[[str], T],
+        schema: Mapping[str, Any],
+        image: U8 | None = None,
+    ) -> T:
+        if self.config.explain_form:
+            question = prompt.explained(question, kind, self.config.coordinates)
+        held = schema if self.config.constrain else None
+        return self.talk.ask(kind, question, read, self.config.max_tokens, held, image)
+
+    def _executed(self) -> tuple[str, ...]:
+        """What was executed for each action asked for; for the whole task where this planner has no memory of it."""
+        history = self.request.history
+        known = self.horizon.executed(history)
+        if known or not history:
+            return known
+        return (described(self.request.instruction, len(history), events(history)),)
+
+    def _tool_uv(self) -> F64 | None:
+        px, _ = project(self.request.frame.camera, self.request.robot.T_base_tcp[:3, 3])
+        uv = px_to_uv(px, self.request.frame.camera)
+        return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
+
+    @property
+    def _coordinates(self) -> Coordinates:
+        camera = self.request.frame.camera
+        return Coordinates(self.config.coordinates, (camera.width_px, camera.height_px))
+
+    def _trace(self, progress: Progress, action: str, uv: F64, start_m: float, offset_m: F64) -> TracePlan:
+        return TracePlan(
+            instruction=self.request.instruction,
+            sub_instruction=action,
+            uv=uv,
+            start_depth_m=start_m,
+            depth_offset_m=offset_m,
+            step_index=progress.step - 1,
+            finished=progress.finished,
+            planner=self.model,
+            raw_reply=self.talk.log,
+            image_stamp_ns=self.request.frame.stamp_ns,
+            plan_id=f"dialogue-{uuid4().hex[:12]}",
+            step_total=progress.total,
+        )
