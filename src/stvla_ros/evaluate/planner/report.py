@@ -1,0 +1,126 @@
+"""Figures of all answers to a table and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from rich.table import Table
+
+from stvla_ros.errors import StageError
+from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.evaluate.planner.run import Reply
+from stvla_ros.evaluate.planner.scoring import Judge
+
+PERCENT = ("rate", "accuracy", "f1", "rouge_l", "bert_score", "answered")
+"""Figures whose names end so are shares, shown in percent."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One answer with its figures.
+
+    Attributes:
+        question: What was asked.
+        reply: What was answered.
+        figures: Name -> value; of an answer that cannot be read what it counts as.
+        readable: It could be read.
+    """
+
+    question: Question
+    reply: Reply
+    figures: Mapping[str, float]
+    readable: bool
+
+
+@dataclass(frozen=True)
+class GroupReport:
+    """One row of the table.
+
+    Attributes:
+        group: Its name.
+        asked: Questions.
+        unreadable: Answers that could not be read, refusals and answers too late included. They count as wrong in rates
+            and are left out of errors (distances).
+        figures: Name -> mean over the questions; ``hit_rate_pooled`` is over all points of all answers instead.
+        seconds: Median time of an answer.
+    """
+
+    group: str
+    asked: int
+    unreadable: int
+    figures: dict[str, float]
+    seconds: float
+
+
+def scored(questions: Sequence[Question], replies: Mapping[str, Reply], judge: Judge) -> list[Scored]:
+    """Figures of all questions that have a reply."""
+    return [_score(q, replies[q.id], judge) for q in questions if q.id in replies]
+
+
+def _score(question: Question, reply: Reply, judge: Judge) -> Scored:
+    try:
+        if reply.code == "OK":
+            return Scored(question, reply, judge.figures(question.truth, reply.text, reply.size_px), True)
+    except StageError:
+        pass
+    return Scored(question, reply, judge.worst(question.truth), False)
+
+
+def report(results: Sequence[Scored]) -> list[GroupReport]:
+    """Rows by group, in the order in which they first appear."""
+    groups = dict.fromkeys(result.question.group for result in results)
+    return [_row(group, [r for r in results if r.question.group == group]) for group in groups]
+
+
+def _row(group: str, results: Sequence[Scored]) -> GroupReport:
+    figures = mean_figures(results)
+    points = sum(r.figures.get("points", 0.0) for r in results)
+    if points:
+        figures["hit_rate_pooled"] = sum(r.figures.get("hits", 0.0) for r in results) / points
+        figures["any_hit_rate_pooled"] = sum(r.figures.get("any_hits", 0.0) for r in results) / points
+    unreadable = sum(not r.readable for r in results)
+    return GroupReport(group, len(results), unreadable, figures, float(np.median([r.reply.seconds for r in results])))
+
+
+def mean_figures(results: Sequence[Scored]) -> dict[str, float]:
+    """Mean of every figure over the answers that have it; counts of points are no figures."""
+    names = dict.fromkeys(name for r in results for name in r.figures if name not in ("hits", "points", "any_hits"))
+    return {name: float(np.mean([r.figures[name] for r in results if name in r.figures])) for name in names}
+
+
+def to_json(rows: Sequence[GroupReport], results: Sequence[Scored]) -> dict[str, object]:
+    """Plain values for a file: rows, and every answer with its figures."""
+    answers = [
+        {
+            "id": r.question.id,
+            "group": r.question.group,
+            "reply": r.reply.text,
+            "code": r.reply.code,
+            "readable": r.readable,
+            "figures": dict(r.figures),
+            "seconds": r.reply.seconds,
+        }
+        for r in results
+    ]
+    return {"groups": [asdict(row) for row in rows], "answers": answers}
+
+
+def table(rows: Sequence[GroupReport], title: str) -> Table:
+    """The figures for people: one line per group and figure, so that it fits 80 columns whatever was asked."""
+    result = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
+    result.add_column("group", no_wrap=True)
+    for name in ("asked", "unreadable", "figure", "value", "median s"):
+        result.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
+    for row in rows:
+        head = [row.group, str(row.asked), str(row.unreadable)]
+        for name, value in row.figures.items() or {"none": float("nan")}.items():
+            result.add_row(*head, name, shown(name, value), f"{row.seconds:.2f}" if head[0] else "")
+            head = ["", "", ""]
+    return result
+
+
+def shown(name: str, value: float) -> str:
+    """A figure as text: shares in percent."""
+    return f"{100 * value:.1f} %" if name.removesuffix("_pooled").endswith(PERCENT) else f"{value:.2f}"

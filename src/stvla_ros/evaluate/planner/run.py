@@ -1,0 +1,121 @@
+"""A test of a planner: every question asked once, replies kept, figures made from them. Can be taken up again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from stvla_ros.config import ConfigError
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.planning.chat import ChatModel, Turn
+
+PATIENCE = 5
+"""So many questions in a row without an answer in time, and the model is taken for gone."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What came of one question.
+
+    Attributes:
+        id: Of the question.
+        text: The model's words; of a failed one, what was wrong.
+        code: ``OK``, or why there is no answer.
+        seconds: From question to answer.
+        size_px: Width and height of the first image.
+    """
+
+    id: str
+    text: str
+    code: str
+    seconds: float
+    size_px: tuple[int, int]
+
+
+class Replies:
+    """``replies.jsonl`` in a folder that belongs to one model, data set and way of asking.
+
+    Raises:
+        ConfigError: The folder holds replies to something else, or a line in it is damaged.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_settings(folder, settings)
+        self._path = folder / "replies.jsonl"
+        self.known = {reply.id: reply for reply in self._read()}
+
+    def keep(self, reply: Reply) -> None:
+        """Append; one that came too late is not kept, so that it is asked again."""
+        self.known[reply.id] = reply
+        if reply.code != OutcomeCode.SERVER_TIMEOUT.name:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(reply), ensure_ascii=False) + "\n")
+
+    def _read(self) -> list[Reply]:
+        if not self._path.exists():
+            return []
+        whole, newline, torn = self._path.read_text(encoding="utf-8").rpartition("\n")
+        if torn:  # the run ended in the middle of a line
+            self._path.write_text(whole + newline, encoding="utf-8")
+        try:
+            entries = [json.loads(line) for line in whole.split("\n") if line]
+            return [Reply(**{**entry, "size_px": tuple(entry["size_px"])}) for entry in entries]
+        except (ValueError, TypeError, KeyError) as error:
+            raise ConfigError(f"{self._path}: damaged ({error}): delete it, or choose another --output.") from error
+
+
+def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    wanted, path = json.loads(json.dumps(settings)), folder / "settings.json"
+    if path.exists() and (found := json.loads(path.read_text())) != wanted:
+        differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+        raise ConfigError(
+            f"{folder}: holds replies got with other settings ({', '.join(differing)}): choose another --output or delete it."
+        )
+    path.write_text(json.dumps(wanted, indent=2) + "\n")
+
+
+def ask_all(
+    model: ChatModel,
+    questions: Sequence[Question],
+    replies: Replies,
+    max_tokens: int,
+    tell: Callable[[Reply], None] = lambda _: None,
+) -> None:
+    """Ask what has no reply yet; every reply is on disk before ``tell`` sees it.
+
+    Raises:
+        ConnectionError: The model does not answer any more.
+        ConfigError: An image is missing or damaged.
+    """
+    late = 0
+    for question in questions:
+        if question.id in replies.known:
+            continue
+        reply = ask(model, question, max_tokens)
+        late = late + 1 if reply.code == OutcomeCode.SERVER_TIMEOUT.name else 0
+        if late == PATIENCE:
+            raise ConnectionError(f"{model.name}: {PATIENCE} questions in a row were not answered: {reply.text}")
+        replies.keep(reply)
+        tell(reply)
+
+
+def ask(model: ChatModel, question: Question, max_tokens: int) -> Reply:
+    """One question; failures of the model are replies too."""
+    turns = question.ask()
+    begun = time.monotonic()
+    try:
+        text, code = model.reply(turns, max_tokens), "OK"
+    except StageError as error:
+        text, code = error.sentence, error.code.name
+    return Reply(question.id, text, code, round(time.monotonic() - begun, 4), _size(turns))
+
+
+def _size(turns: Sequence[Turn]) -> tuple[int, int]:
+    image = next((image for turn in turns for image in turn.images), None)
+    return (1000, 1000) if image is None else (image.shape[1], image.shape[0])
