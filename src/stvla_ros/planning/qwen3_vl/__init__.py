@@ -1,0 +1,1 @@
+"""Qwen3-VL on this machine: any size of it, or a small model of the same architecture."""

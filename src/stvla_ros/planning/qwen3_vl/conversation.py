@@ -1,0 +1,140 @@
+"""From turns to tokens, positions and image patches."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor
+from stvla_ros.types import U8
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """One image as the vision tower takes it.
+
+    Attributes:
+        digest: Tells images apart.
+        pixels: (N, D) float32.
+        grid: (1, 3) patches in time, height and width.
+        tokens: How many tokens of the conversation it is.
+    """
+
+    digest: str
+    pixels: torch.Tensor
+    grid: torch.Tensor
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an image's tokens are: ``start`` to ``end``, the latter not counted."""
+
+    start: int
+    end: int
+    digest: str
+
+
+@dataclass(frozen=True, eq=False)
+class Conversation:
+    """What the network gets.
+
+    Attributes:
+        ids: All tokens.
+        images: In their order.
+        places: Of the images.
+    """
+
+    ids: tuple[int, ...]
+    images: tuple[Patches, ...]
+    places: tuple[Place, ...]
+
+    def common(self, other: Conversation | None, known: int) -> int:
+        """How many of the first tokens are those of another conversation, images included.
+
+        Args:
+            other: The last conversation, with its answer.
+            known: How many of its tokens may be counted.
+
+        Returns:
+            At least one token less than there are: something must be left to compute. Never in the midst of an image.
+        """
+        if other is None:
+            return 0
+        limit = min(known, len(other.ids), len(self.ids) - 1)
+        same = next((i for i in range(limit) if self.ids[i] != other.ids[i]), limit)
+        for mine, theirs in zip(self.places, (*other.places, *[None] * len(self.places)), strict=False):
+            if mine.start < same and (mine != theirs or mine.end > same):
+                return mine.start
+        return same
+
+    def followed_by(self, answer: Sequence[int]) -> Conversation:
+        """The same with the tokens of an answer."""
+        return Conversation((*self.ids, *answer), self.images, self.places)
+
+
+class Composer:
+    """Makes conversations; the patches of the last one's images are kept."""
+
+    def __init__(self, processor: ImageOnlyQwen3VLProcessor) -> None:
+        self._processor = processor
+        self._patches: dict[str, Patches] = {}
+        special = {str(t) for t in processor.tokenizer.all_special_tokens} | {
+            str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special
+        }
+        self._special = re.compile("|".join(re.escape(t) for t in sorted(special, key=len, reverse=True) if len(t) > 1))
+        self._image_id = int(processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+
+    def compose(self, turns: Sequence[Turn]) -> Conversation:
+        """Tokens and patches of turns, up to where the answer begins."""
+        images = tuple(self._image(rgb) for turn in turns for rgb in turn.images)
+        self._patches = {image.digest: image for image in images}
+        ids = tuple(self._tokens(self._text(turns), images))
+        return Conversation(ids, images, _places(ids, self._image_id, images))
+
+    def _text(self, turns: Sequence[Turn]) -> str:
+        messages = [
+            {
+                "role": turn.role,
+                "content": [*({"type": "image"} for _ in turn.images), {"type": "text", "text": self.harmless(turn.text)}],
+            }
+            for turn in turns
+        ]
+        return str(self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+    def harmless(self, text: str) -> str:
+        """A text in which nothing reads as one of the tokens that structure a conversation."""
+        return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
+
+    def _tokens(self, text: str, images: Sequence[Patches]) -> list[int]:
+        first, *rest = text.split(IMAGE_TOKEN)
+        if len(rest) != len(images):
+            raise ValueError(f"the chat template names {len(rest)} images, the conversation has {len(images)}")
+        whole = first + "".join(IMAGE_TOKEN * i.tokens + piece for i, piece in zip(images, rest, strict=True))
+        return list(self._processor.tokenizer(whole, add_special_tokens=False)["input_ids"])
+
+    def _image(self, rgb: U8) -> Patches:
+        digest = hashlib.sha256(f"{rgb.shape}".encode() + np.ascontiguousarray(rgb).tobytes()).hexdigest()
+        if digest in self._patches:
+            return self._patches[digest]
+        images = self._processor.image_processor
+        made: Any = images(images=[rgb], return_tensors="pt", input_data_format="channels_last")
+        grid = made["image_grid_thw"]
+        return Patches(digest, made["pixel_values"], grid, int(grid.prod()) // images.merge_size**2)
+
+
+def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[Place, ...]:
+    """Each image's run of placeholder tokens; two images are always apart by other tokens."""
+    places, start = [], 0
+    for image in images:
+        start = ids.index(image_id, start)
+        places.append(Place(start, start + image.tokens, image.digest))
+        start += image.tokens
+    return tuple(places)

@@ -1,0 +1,162 @@
+"""Greedy answers token by token, from what is left of a conversation after what is known of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
+from stvla_ros.planning.qwen3_vl.conversation import Conversation
+
+
+@dataclass
+class Timing:
+    """Where the time of an answer went.
+
+    Attributes:
+        preprocess_s: Images to patches, words to tokens.
+        prefill_s: Until the first token was known.
+        decode_s: All further ones.
+        prompt_tokens: Of the conversation.
+        reused_tokens: Of these, the ones known from the last conversation.
+        reply_tokens: Computed, the one that ends the answer included.
+    """
+
+    preprocess_s: float = 0.0
+    prefill_s: float = 0.0
+    decode_s: float = 0.0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    reply_tokens: int = 0
+
+
+class Deadline:
+    """When an answer must be there."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self._end = seconds, time.monotonic() + seconds
+
+    @property
+    def left_s(self) -> float:
+        return self._end - time.monotonic()
+
+    def check(self) -> None:
+        """Raises StageError SERVER_TIMEOUT when it is over."""
+        if self.left_s <= 0.0:
+            raise StageError(
+                OutcomeCode.SERVER_TIMEOUT,
+                f"The model gave no answer within {self.seconds:g} s: take a smaller one or a GPU, lower max_pixels, or raise "
+                "reply_deadline_s.",
+            )
+
+
+class Generator:
+    """A network with its memory of the last conversation: keys and values of every token that it has seen."""
+
+    def __init__(self, checkpoint: Checkpoint, reuse: bool) -> None:
+        self._model, self._stops, self._reuse = checkpoint.model, checkpoint.stops, reuse
+        self._device = checkpoint.model.device
+        self._cache: DynamicCache | None = None
+        self._known: Conversation | None = None
+        self._deadline: Deadline | None = None
+        core = checkpoint.model.model
+        for layer in (*core.visual.blocks, *core.language_model.layers):
+            layer.register_forward_pre_hook(self._look_at_the_clock)
+
+    @property
+    def longest(self) -> int:
+        """Tokens that conversation and answer may have together."""
+        return int(self._model.config.text_config.max_position_embeddings)
+
+    @torch.inference_mode()
+    def answer(self, asked: Conversation, max_tokens: int, deadline: Deadline, timing: Timing) -> tuple[list[int], bool]:
+        """The most likely tokens one after another, and whether the model ended them itself.
+
+        Raises:
+            StageError: SERVER_TIMEOUT; looked for before every layer, so that a large image is no reason to be late.
+        """
+        start = time.monotonic()
+        with self._until(deadline):
+            cache, known = self._memory(asked)
+            timing.prompt_tokens, timing.reused_tokens = len(asked.ids), known
+            positions = self._positions(asked)
+            token = int(self._prefill(asked, known, positions, cache).argmax())
+            timing.prefill_s = time.monotonic() - start
+            answer: list[int] = []
+            place = int(positions.max()) + 1
+            while token not in self._stops and len(answer) < max_tokens:
+                answer.append(token)
+                if len(answer) < max_tokens:
+                    token = int(self._step(token, place, cache).argmax())
+                    place += 1
+            timing.decode_s = time.monotonic() - start - timing.prefill_s
+            timing.reply_tokens = len(answer) + (token in self._stops)
+        self._cache, self._known = cache, asked.followed_by(answer)
+        return answer, token in self._stops
+
+    @contextmanager
+    def _until(self, deadline: Deadline) -> Iterator[None]:
+        """Work that leaves no memory behind unless it comes to its end."""
+        self._deadline = deadline
+        try:
+            yield
+        except BaseException:
+            self._cache = self._known = None
+            raise
+        finally:
+            self._deadline = None
+
+    def _look_at_the_clock(self, module: Any, inputs: Any) -> None:
+        if self._deadline is not None:
+            self._deadline.check()
+
+    def _memory(self, asked: Conversation) -> tuple[DynamicCache, int]:
+        """Keys and values of the first tokens of a conversation, and how many those are."""
+        cache, self._cache = self._cache, None
+        if not self._reuse or cache is None:
+            return DynamicCache(config=self._model.config.get_text_config()), 0
+        length = int(cache.get_seq_length())
+        known = asked.common(self._known, length)
+        if known == 0:
+            return DynamicCache(config=self._model.config.get_text_config()), 0
+        cache.crop(known - length)
+        return cache, known
+
+    def _positions(self, asked: Conversation) -> torch.Tensor:
+        """(3, 1, T) positions in time, height and width."""
+        ids = torch.tensor([asked.ids])
+        kinds = torch.zeros_like(ids, dtype=torch.int32)
+        for place in asked.places:
+            kinds[0, place.start : place.end] = 1
+        grids = torch.cat([image.grid for image in asked.images]) if asked.images else None
+        positions, _ = self._model.model.get_rope_index(ids, kinds, grids)
+        return positions.to(self._device)
+
+    def _prefill(self, asked: Conversation, known: int, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+        """(V,) scores of the first token of the answer."""
+        new = [i for i, place in zip(asked.images, asked.places, strict=True) if place.start >= known]
+        images = {}
+        if new:
+            images["pixel_values"] = torch.cat([image.pixels for image in new]).to(self._device, self._model.dtype)
+            images["image_grid_thw"] = torch.cat([image.grid for image in new]).to(self._device)
+        ids = torch.tensor([asked.ids[known:]], device=self._device)
+        return self._forward(ids, positions[..., known:], cache, images)
+
+    def _step(self, token: int, place: int, cache: DynamicCache) -> torch.Tensor:
+        ids = torch.tensor([[token]], device=self._device)
+        return self._forward(ids, torch.full((3, 1, 1), place, device=self._device), cache, {})
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, images: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        out = self._model(
+            input_ids=ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1, **images
+        )
+        return torch.as_tensor(out.logits[0, -1])

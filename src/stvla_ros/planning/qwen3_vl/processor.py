@@ -1,0 +1,127 @@
+"""Qwen3-VL's processor for images alone.
+
+The library's own one wants a video processor, and that wants torchvision. ``AutoProcessor`` gives, without a word, a
+bare tokenizer in its place; it is never used here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+
+from stvla_ros.config import ConfigError
+
+IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
+
+TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
+"""Where a conversation's template may stand, in the order in which they are looked at."""
+
+
+class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
+    """Qwen3-VL's processor without videos; made, called, saved and loaded as the library's own one."""
+
+    def __init__(
+        self,
+        image_processor: Any = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        **more: Any,
+    ) -> None:
+        more.pop("video_processor", None)
+        super().__init__(image_processor, tokenizer, None, chat_template=chat_template, **more)
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        """What it is made of."""
+        return ["image_processor", "tokenizer"]
+
+    @property
+    def tokens_per_side_px(self) -> int:
+        """Pixels along one side of what becomes one token."""
+        return int(self.image_processor.patch_size * self.image_processor.merge_size)
+
+
+def read_processor(folder: Path, where: str, min_pixels: int = 0, max_pixels: int = 0) -> ImageOnlyQwen3VLProcessor:
+    """The processor of a checkpoint's folder, as this project saves it or as it lies on the hub.
+
+    Args:
+        folder: With tokenizer, ``preprocessor_config.json`` (or ``processor_config.json``) and a chat template.
+        where: For messages.
+        min_pixels: Smaller images are enlarged; 0: as the checkpoint says.
+        max_pixels: Larger images are reduced; 0: as the checkpoint says.
+
+    Raises:
+        ConfigError: A file is missing or damaged, or the tokenizer lacks the tokens for images.
+    """
+    images, tokenizer = _image_processor(folder, where), _tokenizer(folder, where)
+    template = read_template(folder, where)
+    size = images.size
+    low, high = min_pixels or int(size["shortest_edge"]), max_pixels or int(size["longest_edge"])
+    if low > high:
+        raise ConfigError(f"{where}: images of {low} to {high} pixels are wanted: min_pixels is above max_pixels.")
+    images.size = {"shortest_edge": low, "longest_edge": high}
+    return ImageOnlyQwen3VLProcessor(images, tokenizer, template)
+
+
+def read_template(folder: Path, where: str) -> str:
+    """The chat template, from its own file or from the tokenizer's.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for name in TEMPLATES:
+        file = folder / name
+        if not file.is_file():
+            continue
+        content = file.read_text(encoding="utf-8")
+        found = content if file.suffix == ".jinja" else _json(content, file, where).get("chat_template")
+        if isinstance(found, str) and found.strip():
+            return found
+    raise ConfigError(
+        f"{where}: {folder} has no chat template (looked for {', '.join(TEMPLATES)}): copy it from the checkpoint's "
+        "repository."
+    )
+
+
+def _image_processor(folder: Path, where: str) -> Any:
+    if not any((folder / name).is_file() for name in ("preprocessor_config.json", "processor_config.json")):
+        raise ConfigError(
+            f"{where}: {folder} lacks preprocessor_config.json: copy it from the checkpoint's repository."
+        )
+    try:
+        return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ConfigError(f"{where}: {folder}: preprocessor_config.json is of no use ({_words(error)}).") from error
+
+
+def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ConfigError(f"{where}: {folder} lacks tokenizer.json: copy it from the checkpoint's repository.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception for a damaged file
+        raise ConfigError(f"{where}: {folder}: the tokenizer cannot be read ({_words(error)}).") from error
+    known = tokenizer.get_vocab()
+    lacking = [token for token in (IMAGE_TOKEN, VISION_START, VISION_END) if token not in known]
+    if lacking:
+        raise ConfigError(
+            f"{where}: {folder}: the tokenizer has no token {lacking[0]}: it is not one of a Qwen3-VL model."
+        )
+    return tokenizer
+
+
+def _json(content: str, file: Path, where: str) -> dict[str, Any]:
+    try:
+        found = json.loads(content)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {file} is not JSON ({error}): download it again.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
