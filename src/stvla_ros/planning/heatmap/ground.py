@@ -1,0 +1,166 @@
+"""Where in an image the things are that a text names, as the heatmap network sees it, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.planning.heatmap.network import NO_COLOUR, Asked, positions
+from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, split
+from stvla_ros.types import F64, U8
+
+WEIGHTS = Path(__file__).with_name("weights.safetensors")
+IMAGE_PX = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A step of a goal on an image.
+
+    Attributes:
+        uv: (2, 2) of what it starts at and ends at, 0..1000.
+        sure: (2,) share of the heatmap around there.
+        words_sure: Lowest probability among what the words were taken to mean.
+    """
+
+    uv: F64
+    sure: F64
+    words_sure: float
+
+
+def small(rgb: U8) -> torch.Tensor:
+    """(1, 3, 256, 256) values 0..1 of an (H, W, 3) image, stretched to a square."""
+    if rgb.shape[:2] != (IMAGE_PX, IMAGE_PX):
+        mode = cv2.INTER_AREA if min(rgb.shape[:2]) > IMAGE_PX else cv2.INTER_LINEAR
+        rgb = np.asarray(cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=mode), np.uint8)
+    return torch.from_numpy(np.ascontiguousarray(rgb)).permute(2, 0, 1)[None].float() / 255
+
+
+def refused(sentence: str) -> StageError:
+    return StageError(OutcomeCode.GOAL_NOT_GROUNDED, sentence)
+
+
+class Finder:
+    """A grounder in use: text to goal, goal and image to places. Deterministic.
+
+    Args:
+        grounder: Network and words.
+        least: Answers that are less sure are refused, 0..1.
+    """
+
+    def __init__(self, grounder: Grounder, least: float) -> None:
+        self._grounder, self._least = grounder, least
+
+    @classmethod
+    def of_file(cls, path: Path, least: float) -> Finder:
+        """Raises ConfigError for a missing or damaged file."""
+        return cls(load(path), least)
+
+    def goal(self, text: str) -> Goal:
+        """What a text asks for.
+
+        Raises:
+            StageError: GOAL_NOT_GROUNDED for an unknown word, a text that is too long, or one without a clear meaning.
+        """
+        tokens = self._tokens(text)
+        (action, names, steps), sure = self._meaning(tokens, 0)
+        if action == "push":
+            rest = [self._meaning(tokens, step) for step in range(1, steps)]
+            goal = Goal(action, (names[0], *(meaning[1][0] for meaning, _ in rest)))
+            sure = min([sure, *(certain for _, certain in rest)])
+        else:
+            goal = Goal(action, names[:1] if action == "point" else names)
+        self._check(goal, text, sure)
+        return goal
+
+    @torch.inference_mode()
+    def see(self, rgb: U8) -> torch.Tensor:
+        """Features of an (H, W, 3) image, for any number of texts."""
+        return self._grounder.network.features(small(rgb))
+
+    @torch.inference_mode()
+    def find(self, seen: torch.Tensor, text: str, step: int = 0) -> Found:
+        """Places of a step's start and end, whatever their certainty.
+
+        Args:
+            seen: Of :meth:`see`.
+            text: The words of the whole goal.
+            step: Of the goal, from 0.
+
+        Raises:
+            StageError: GOAL_NOT_GROUNDED for an unknown word.
+        """
+        asked = self._ask(self._tokens(text), step)
+        heat = self._grounder.network.heat(seen, asked, torch.zeros(1, dtype=torch.long))
+        uv, sure = positions(heat[0])
+        return Found(uv.double().numpy(), sure.double().numpy(), _surest(asked))
+
+    def locate(self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)) -> F64:
+        """(2, 2) places of a step's start and end, 0..1000.
+
+        Args:
+            seen: Of :meth:`see`.
+            text: The words of the whole goal.
+            goal: What they mean.
+            step: Of the goal, from 0.
+            needed: Which of the two must be found.
+
+        Raises:
+            StageError: GOAL_NOT_GROUNDED when one that is needed is not in the image, or not clearly.
+        """
+        found = self.find(seen, text, step)
+        for name, sure, must in zip(goal.ends(step), found.sure, needed, strict=True):
+            if must and sure < self._least:
+                raise refused(
+                    f"I do not see the {name} clearly (certainty {sure:.2f}, wanted {self._least:.2f}): move the camera or "
+                    "the things, or ask for another one."
+                )
+        return found.uv
+
+    def _tokens(self, text: str) -> torch.Tensor:
+        numbers = self._grounder.numbers(text)
+        unknown = [w for w, n in zip(split(text), numbers, strict=True) if n == UNKNOWN]
+        if unknown:
+            raise refused(
+                f"The word '{unknown[0][:40]}' is unknown to the heatmap planner, which knows {len(self._grounder.words)} words: "
+                "say it as in 'put the red block in the plate', or use another planner."
+            )
+        if not 0 < len(numbers) <= MAX_WORDS:
+            raise refused(f"Wanted 1 to {MAX_WORDS} words, got {len(numbers)}.")
+        return padded([numbers])
+
+    @torch.inference_mode()
+    def _ask(self, tokens: torch.Tensor, step: int) -> Asked:
+        asked: Asked = self._grounder.network.words(tokens, torch.tensor([step]))
+        return asked
+
+    def _meaning(self, tokens: torch.Tensor, step: int) -> tuple[tuple[str, tuple[Name, Name], int], float]:
+        asked = self._ask(tokens, step)
+        kinds = [KINDS[int(i)] for i in asked.kind[0].argmax(-1)]
+        colours = [int(i) for i in asked.colour[0].argmax(-1)]
+        names = [Name(k, PALETTE[c] if c != NO_COLOUR else "") for k, c in zip(kinds, colours, strict=True)]
+        action = ACTIONS[int(asked.action[0].argmax())]
+        return (action, (names[0], names[1]), int(asked.steps[0].argmax()) + 1), _surest(asked)
+
+    def _check(self, goal: Goal, text: str, sure: float) -> None:
+        said = set(split(text))
+        colours_said = {n.colour for n in goal.names if n.colour} <= said and all(
+            c in {n.colour for n in goal.names} for c in PALETTE if c in said
+        )
+        whole = all(bool(n.colour) != (n.kind == "plate") for n in goal.names)
+        if sure < self._least or not colours_said or not whole:
+            raise refused(
+                f"'{text.strip()[:80]}' is not clear to the heatmap planner: say it as in 'put the red block in the plate', "
+                "'stack the red block on the blue block', 'push the red button, then push the blue button'."
+            )
+
+
+def _surest(asked: Asked) -> float:
+    parts = (asked.action, asked.steps, asked.kind, asked.colour)
+    return min(float(p.float().softmax(-1).amax(-1).min()) for p in parts)

@@ -1,0 +1,89 @@
+"""Weights of the heatmap network on disk: half precision safetensors, with its words and how it was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from stvla_ros.config import ConfigError
+from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
+from stvla_ros.planning.heatmap.words import MAX_WORDS, split
+
+FORMAT = "stvla-heatmap-1"
+UNKNOWN = -1
+_FIRST = 1
+"""Number of the first word; 0 is padding."""
+
+
+@dataclass(frozen=True, eq=False)
+class Grounder:
+    """A network and its words.
+
+    Attributes:
+        network: In evaluation mode.
+        words: The i-th has the number i + 1.
+        trained: What is known of the training.
+    """
+
+    network: HeatmapNetwork
+    words: tuple[str, ...]
+    trained: Mapping[str, Any]
+
+    def numbers(self, text: str) -> list[int]:
+        """One number per word; :data:`UNKNOWN` for words that training had not."""
+        return numbers(self.words, text)
+
+
+def numbers(words: tuple[str, ...], text: str) -> list[int]:
+    """One number per word of a text, from 1; :data:`UNKNOWN` for a word that is not in ``words``."""
+    known = {word: i + _FIRST for i, word in enumerate(words)}
+    return [known.get(word, UNKNOWN) for word in split(text)]
+
+
+def padded(texts: list[list[int]]) -> Tensor:
+    """(T, L) numbers, filled up with 0; longer texts are cut to ``MAX_WORDS``."""
+    length = min(max(map(len, texts)), MAX_WORDS)
+    return torch.tensor([(t + [0] * length)[:length] for t in texts])
+
+
+def save(path: Path, weights: Mapping[str, Tensor], words: tuple[str, ...], trained: Mapping[str, Any]) -> None:
+    """Write weights in half precision."""
+    content = {"format": FORMAT, "words": json.dumps(words), "trained": json.dumps(dict(trained))}
+    halves = {n: (w.half() if w.is_floating_point() else w).contiguous() for n, w in weights.items()}
+    part = path.with_suffix(".part")
+    save_file(halves, part, metadata=content)
+    part.replace(path)
+
+
+def load(path: Path) -> Grounder:
+    """Read weights; every tensor must be there, of the right shape and finite, and none besides.
+
+    Raises:
+        ConfigError: The file is missing, damaged, or no file of this network.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            content = file.metadata() or {}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{path}: wanted weights of the heatmap planner, cannot be read ({error}).") from error
+    if content.get("format") != FORMAT:
+        raise ConfigError(f"{path}: wanted a file of format {FORMAT}, got '{content.get('format', 'no format')}'.")
+    words = tuple(json.loads(content["words"]))
+    network = HeatmapNetwork(NetworkConfig(len(words) + _FIRST))
+    bad = [name for name, w in weights.items() if not torch.isfinite(w.float()).all()]
+    if bad:
+        raise ConfigError(f"{path}: {bad[0]} holds values that are no numbers: take another file.")
+    try:
+        network.load_state_dict({n: w.float() if w.is_floating_point() else w for n, w in weights.items()})
+    except RuntimeError as error:
+        raise ConfigError(f"{path}: does not fit the network: {' '.join(str(error).split())[:300]}") from error
+    return Grounder(network.eval().to(memory_format=torch.channels_last), words, json.loads(content["trained"]))

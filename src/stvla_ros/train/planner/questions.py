@@ -1,0 +1,106 @@
+"""Questions about rendered scenes with their true answers, worded anew every time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.data.splits import SEEN
+from stvla_ros.planning.heatmap.words import KINDS, MAX_STEPS, PALETTE, Goal, Name, say
+from stvla_ros.train.planner.answers import LEAST_PX
+from stvla_ros.train.planner.shards import Scenes
+
+POINTS = 3
+"""Things per scene that are pointed at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """One text about one scene.
+
+    Attributes:
+        scene: Index of the scene.
+        text: The words.
+        goal: What they mean.
+        step: Which step is asked for.
+        uv: (2, 2) where its start and its end are, 0..1000; NaN: not in the image.
+        counts: (2,) whether that answer is certain; a thing that is there but hidden has none.
+    """
+
+    scene: int
+    text: str
+    goal: Goal
+    step: int
+    uv: np.ndarray
+    counts: np.ndarray
+
+
+def questions(scenes: Scenes, index: int, rng: np.random.Generator) -> list[Question]:
+    """Pointing at things that are there and at one that is not, and the scene's task or another one.
+
+    Pointing names all colours; tasks that are made up here name only those of training (:mod:`stvla_ros.data.splits`).
+    """
+    count = int(scenes.arrays["count"][index])
+    names = [scenes.name(index, i) for i in range(count)]
+    there = {name: i for i, name in enumerate(names)}
+    shown = [n for n in names if scenes.arrays["visible_px"][index, there[n]] >= LEAST_PX]
+    chosen = [shown[i] for i in rng.permutation(len(shown))[:POINTS]]
+    goals = [Goal("point", (name,)) for name in [*chosen, absent(names, rng)]]
+    goals.append(scenes.goal(index) if rng.random() < 0.7 else _another(rng, shown))
+    goals.append(scenes.goal(index) if rng.random() < 0.3 else _another(rng, shown))
+    return [_asked(scenes, index, goal, there, rng) for goal in goals]
+
+
+def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> Question:
+    """A step of the scene's own task."""
+    there = {scenes.name(index, i): i for i in range(int(scenes.arrays["count"][index]))}
+    return _ask(scenes, index, scenes.goal(index), step, there, rng)
+
+
+def absent(names: list[Name], rng: np.random.Generator) -> Name:
+    """Something that is not among the names, often of the same kind or colour as one that is."""
+    while True:
+        near = names[rng.integers(len(names))]
+        kind = near.kind if rng.random() < 0.5 else str(rng.choice(["block", "button", "bottle", "plate"]))
+        colour = near.colour if near.colour and rng.random() < 0.4 else str(rng.choice(PALETTE))
+        name = Name(kind, "" if kind == "plate" else colour)
+        if name not in names:
+            return name
+
+
+def _another(rng: np.random.Generator, shown: list[Name]) -> Goal:
+    """A task of training colours about things that are mostly in the scene."""
+    action = str(rng.choice(["place", "stack", "push"]))
+    kind = "button" if action == "push" else "block"
+    real = [n for n in shown if n.kind == kind and n.colour in SEEN]
+    count = {"place": 1, "stack": 2, "push": int(rng.integers(1, MAX_STEPS + 1))}[action]
+    chosen = [real[i] for i in rng.permutation(len(real))[:count]]
+    while len(chosen) < count:
+        name = Name(kind, str(rng.choice(SEEN)))
+        chosen += [name] if name not in chosen else []
+    chosen = [chosen[i] for i in rng.permutation(count)]
+    return Goal(action, (*chosen, Name("plate", "")) if action == "place" else tuple(chosen))
+
+
+def _asked(
+    scenes: Scenes, index: int, goal: Goal, there: dict[Name, int], rng: np.random.Generator
+) -> Question:
+    return _ask(scenes, index, goal, int(rng.integers(goal.steps)), there, rng)
+
+
+def _ask(
+    scenes: Scenes, index: int, goal: Goal, step: int, there: dict[Name, int], rng: np.random.Generator
+) -> Question:
+    uv, counts = np.full((2, 2), np.nan), np.ones(2, bool)
+    for i, name in enumerate(goal.ends(step)):
+        if name in there:
+            uv[i] = scenes.arrays["uv"][index, there[name]]
+            counts[i] = scenes.arrays["visible_px"][index, there[name]] >= LEAST_PX
+    return Question(index, say(goal, rng), goal, step, uv, counts)
+
+
+def slots(goal: Goal, step: int) -> tuple[list[int], list[int]]:
+    """(2,) kinds and (2,) colours of a step's ends as class numbers; the last colour is none."""
+    ends = goal.ends(step)
+    return [KINDS.index(n.kind) for n in ends], [PALETTE.index(n.colour) if n.colour else len(PALETTE) for n in ends]
