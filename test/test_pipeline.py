@@ -43,12 +43,19 @@ class Table:
     used: list[str] = field(default_factory=list)  # plan id of each prediction
     not_before: list[int] = field(default_factory=list)
     histories: list[int] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)  # feedback of each plan call
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def plan(
-        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+        self,
+        instruction: str,
+        history: tuple[Keypose, ...],
+        not_before_ns: int,
+        cancel: CancelToken,
+        feedback: str = "",
     ) -> TracePlan:
         with self.lock:
+            self.told.append(feedback)
             number, self.plans = self.plans, self.plans + 1
             finished, now = self.done >= self.todo, self.clock
             self.calls.append("plan")

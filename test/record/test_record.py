@@ -127,7 +127,7 @@ def test_idle_share_counts_between_first_and_last_motion() -> None:
 
 def test_the_summary_has_its_fields(tmp_path: Path) -> None:
     times = {"planning": 1.0, "total": 13.0}
-    Summary("Push.", "OK", 0, "Done.", True, "all down", "push_buttons", 3, 4, 2, times, 0.2, EVENTS).write(tmp_path)
+    Summary("Push.", "OK", 0, "Done.", True, "all down", "push_buttons", 3, 4, 2, times, 0.2, {}, EVENTS).write(tmp_path)
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["schema"] == SCHEMA
     assert found["success"] is True

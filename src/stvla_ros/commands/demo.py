@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.commands.live import LiveProgress, canceling, conclude, conclude_state
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
@@ -68,6 +68,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     done.summary(instruction, task, seed, parameters).write(folder)
     point_latest(folder)
     conclude(console, done.result.outcome)
+    conclude_state(console, done.result.state)
     verdict = "[green]success[/]" if done.success else "[red]no success[/]"
     console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)

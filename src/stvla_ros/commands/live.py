@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.spinner import Spinner
 
 from stvla_ros.errors import CancelToken
-from stvla_ros.pipeline import Progress
+from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.types import Outcome
 
 SHOWN_CHARS = 200
@@ -46,7 +46,8 @@ class LiveProgress:
     def report(self, p: Progress) -> None:
         """A change of phase."""
         plan = f"  [dim]plan {escape(p.plan_id[:8])}[/]" if p.plan_id else ""
-        what = f"[cyan]{escape(p.phase):<10}[/] {p.step:>2} keyposes  {escape(p.sub_instruction)}"
+        task = f"[bold]{p.state.step}[/]: " if p.plan_id else ""
+        what = f"[cyan]{escape(p.phase):<10}[/] {p.step:>2} keyposes  {task}{escape(p.sub_instruction)}"
         self._show(f"{p.elapsed_s:5.1f} s  {what}{plan}")
 
     def _show(self, markup: str) -> None:
@@ -62,6 +63,19 @@ def conclude(console: Console, outcome: Outcome) -> None:
     total_s = outcome.times_s.get("total")
     took = f" [dim]({total_s:.1f} s)[/]" if total_s is not None else ""
     console.print(f"[{colour}]{outcome.code.name}[/] {escape(outcome.sentence)}{took}", soft_wrap=True)
+
+
+def conclude_state(console: Console, state: TaskState) -> None:
+    """What was done on the way, and how the planner fared."""
+    if not state.plan_id:
+        return
+    total = f" of {state.step_total}" if state.step_total else ""
+    said = "; ".join(state.sub_instructions)
+    console.print(f"[dim]{len(state.sub_instructions)}{total} steps: {escape(said)}[/]", soft_wrap=True)
+    p50, p95 = state.plan_latency_s or (float("nan"), float("nan"))
+    odd = [f"{n} {what}" for n, what in ((state.failed_plans, "failed"), (state.stale_plans, "came too late")) if n]
+    plans = ", ".join([f"{state.replans} plans after the first", *odd])
+    console.print(f"[dim]{plans}; planner p50 {p50:.2f} s, p95 {p95:.2f} s[/]", soft_wrap=True)
 
 
 @contextmanager

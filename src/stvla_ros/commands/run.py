@@ -9,7 +9,7 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.commands.live import LiveProgress, canceling, conclude, conclude_state
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
@@ -42,5 +42,6 @@ def run(arguments: Namespace) -> int:
     done.summary(arguments.instruction, "", None, {}).write(folder)
     point_latest(folder)
     conclude(console, done.result.outcome)
+    conclude_state(console, done.result.state)
     console.print(f"[dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code)

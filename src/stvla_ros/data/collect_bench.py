@@ -37,9 +37,14 @@ class WrittenStages(LocalStages):
         self._cell, self._writer = cell, writer
 
     def plan(
-        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+        self,
+        instruction: str,
+        history: tuple[Keypose, ...],
+        not_before_ns: int,
+        cancel: CancelToken,
+        feedback: str = "",
     ) -> TracePlan:
-        plan = super().plan(instruction, history, not_before_ns, cancel)
+        plan = super().plan(instruction, history, not_before_ns, cancel, feedback)
         assert self._cell.newest is not None
         self._writer.add_plan(plan, self._cell.newest)
         return plan

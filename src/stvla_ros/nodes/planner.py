@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from stvla_msgs.action import PlanTrace
@@ -11,6 +14,7 @@ from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
 from stvla_ros.config import param
+from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
 from stvla_ros.ros import qos
@@ -18,9 +22,10 @@ from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import frame_to_msg, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.types import PlanRequest
+from stvla_ros.types import PlanRequest, TracePlan
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,17 @@ class PlannerNode(StageNode[PlannerConfig]):
 
     The image that a plan is drawn on goes out on ``stvla/plan_image``: the lifter needs that very image, and may have
     missed it, or could not keep all images while a slow model thinks.
+
+    A cancel is answered at once. A model cannot always be interrupted: what it still thinks up is thrown away, and the
+    next goal's image is taken when it is done, so that a model never works on two at a time or on an old image.
     """
 
     def __init__(self) -> None:
         super().__init__("planner", PlannerConfig, backends={"backend": "planner"})
         self._planner: Planner = self.parameters.create("backend")
+        self._thinking: Future[TracePlan] | None = None
+        self._latency = Rolling()
+        self._abandoned = 0
         self._frames = RgbdReceiver(self, self.config.camera)
         self._joints = JointStates(self, self.config.joint_states)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
@@ -50,19 +61,60 @@ class PlannerNode(StageNode[PlannerConfig]):
 
     def _plan(self, job: Job) -> PlanTrace.Result:
         instruction = check_instruction(job.goal.instruction)
+        history = history_from_msg(job.goal.history)
+        if self._thinking is not None:
+            _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
         self._images.publish(frame_to_msg(frame))
-        history = history_from_msg(job.goal.history)
-        request = PlanRequest(instruction, frame, self._joints.at(frame.stamp_ns), history)
-        plan = self.timed("plan", lambda: self._planner.plan(request))
-        job.cancel.raise_if_set()
+        request = PlanRequest(instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback)
+        plan = self._think(request, job.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)
         return PlanTrace.Result(outcome=ok_msg(), plan=message)
 
+    def _think(self, request: PlanRequest, cancel: CancelToken) -> TracePlan:
+        """The planner's answer. Raises its StageError, or at once the cancel's reason."""
+        start = time.perf_counter()
+        self._thinking = future = Future[TracePlan]()
+        threading.Thread(target=self._answer, args=(request, future), name="think", daemon=True).start()
+        try:
+            _wait(future, cancel)
+        finally:
+            self._abandoned += not future.done()
+        plan = future.result()
+        self._latency.add(1e3 * (time.perf_counter() - start))
+        return plan
+
+    def _answer(self, request: PlanRequest, future: Future[TracePlan]) -> None:
+        try:
+            future.set_result(self.timed("plan", lambda: self._planner.plan(request)))
+        except Exception as error:  # noqa: BLE001 - handed on: result() raises it where the goal is worked on
+            future.set_exception(error)
+
     def ages(self) -> dict[str, str]:
-        """Ages of image and arm state."""
-        return {"image age [s]": f"{self._frames.age_s():.2f}", "joint state age [s]": f"{self._joints.age_s():.2f}"}
+        """Ages of image and arm state, and how long the planner thinks."""
+        return {
+            "image age [s]": f"{self._frames.age_s():.2f}",
+            "joint state age [s]": f"{self._joints.age_s():.2f}",
+            "plan latency p50 / p95 [ms]": str(self._latency),
+            "plans abandoned": str(self._abandoned),
+        }
+
+    def close(self, timeout_s: float) -> bool:
+        """End the action; False when a model still thinks."""
+        return super().close(timeout_s) and (self._thinking is None or self._thinking.done())
+
+
+def _wait(future: Future[TracePlan], cancel: CancelToken) -> None:
+    """Sleep until the future is done. Raises the cancel's reason."""
+    woken = threading.Event()
+    release = cancel.on_cancel(woken.set)
+    try:
+        future.add_done_callback(lambda _: woken.set())
+        woken.wait()
+    finally:
+        release()
+    cancel.raise_if_set()
 
 
 def main() -> int:

@@ -7,10 +7,12 @@ import threading
 from dataclasses import dataclass
 
 from stvla_msgs.action import ExecuteTask
+from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.pipeline import LoopConfig, Progress, check_instruction, run_task
+from stvla_ros.pipeline import LoopConfig, Progress, TaskState, check_instruction, run_task
+from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
@@ -41,7 +43,7 @@ class _Active:
 
 
 class TaskNode(StageNode[TaskConfig]):
-    """Serves ``stvla/execute_task``; a new goal preempts the old one.
+    """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` says where the task stands.
 
     While a task runs it listens to the heartbeats of all nodes it needs. When one is lost everything is canceled; when
     it is the executor, the arm's controller is told to stop, for nobody else would do so.
@@ -55,6 +57,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._stages = RemoteStages(self, config.deadlines, self._stopper)
         self._lock = threading.Lock()
         self._active: _Active | None = None
+        self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self.create_timer(0.05, self._watch)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
@@ -72,8 +75,16 @@ class TaskNode(StageNode[TaskConfig]):
                 self._active = None
         self.health["last outcome"] = result.outcome.code.name
         return ExecuteTask.Result(
-            outcome=outcome_to_msg(result.outcome), keyposes=len(result.keyposes), replans=result.replans
+            outcome=outcome_to_msg(result.outcome),
+            keyposes=len(result.keyposes),
+            replans=result.replans,
+            state=self._publish(result.state, task_state.IDLE),
         )
+
+    def _publish(self, state: TaskState, phase: str) -> TaskStateMsg:
+        message = task_state.state_to_msg(state, phase, self.now_ns())
+        self._state.publish(message)
+        return message
 
     def _report(self, job: Job, progress: Progress) -> None:
         feedback = ExecuteTask.Feedback(
@@ -82,6 +93,7 @@ class TaskNode(StageNode[TaskConfig]):
             step=progress.step,
             plan_id=progress.plan_id,
             elapsed_s=progress.elapsed_s,
+            state=self._publish(progress.state, progress.phase),
         )
         if progress.keypose is not None:
             feedback.keypose = keypose_to_msg(progress.keypose)

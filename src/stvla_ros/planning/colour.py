@@ -107,7 +107,7 @@ class ColourPlanner:
         block = view.one("block", task.colour)
         if self._rests_on(block, goal):
             if self._away(view, block.centre_m):
-                return self._finished(view, task.sentence, 0)
+                return self._finished(view, task.sentence, 1)
         else:
             view.whole(goal)
         view.whole(block)
@@ -153,23 +153,37 @@ class ColourPlanner:
         step = pressed_in_order(centres, history, self._config.press_radius_m)
         if step == len(centres):
             if self._away(view, centres[-1]):
-                return self._finished(view, _press_sentence(task, step - 1), step - 1)
+                return self._finished(view, _press_sentence(task, step - 1), step)
             step -= 1  # the way up from the last button is still part of it
-        return self._path(view, _press_sentence(task, step), press_route(centres[step]), step)
+        return self._path(view, _press_sentence(task, step), press_route(centres[step]), step, len(centres))
 
-    def _path(self, view: _View, sentence: str, route_m: F64, step: int = 0) -> TracePlan:
+    def _path(self, view: _View, sentence: str, route_m: F64, step: int = 0, total: int = 1) -> TracePlan:
         drawn = draw(route_m, view.request.frame)
         if drawn is None:
             raise refused(f"There is no depth where the path to '{sentence}' would start. {view.sentence()}")
-        return self._plan(view, sentence, step, *drawn, finished=False)
+        return self._plan(view, sentence, (step, total), *drawn, finished=False)
 
-    def _finished(self, view: _View, sentence: str, step: int) -> TracePlan:
+    def _finished(self, view: _View, sentence: str, total: int) -> TracePlan:
         return self._plan(
-            view, sentence, step, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS), finished=True
+            view,
+            sentence,
+            (total - 1, total),
+            np.zeros((WAYPOINTS, 2)),
+            float("nan"),
+            np.zeros(WAYPOINTS),
+            finished=True,
         )
 
     def _plan(
-        self, view: _View, sentence: str, step: int, uv: F64, start_m: float, offset_m: F64, *, finished: bool
+        self,
+        view: _View,
+        sentence: str,
+        step: tuple[int, int],
+        uv: F64,
+        start_m: float,
+        offset_m: F64,
+        *,
+        finished: bool,
     ) -> TracePlan:
         request = view.request
         stamp, plan_id = request.frame.stamp_ns, f"colour-{uuid4().hex[:12]}"
@@ -179,12 +193,13 @@ class ColourPlanner:
             uv,
             start_m,
             offset_m,
-            step,
+            step[0],
             finished,
             "colour",
             view.sentence(),
             stamp,
             plan_id,
+            step[1],
         )
 
 

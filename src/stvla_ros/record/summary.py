@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros import __version__
+from stvla_ros.pipeline import TaskState
 from stvla_ros.types import Outcome
 
 SCHEMA = 1
@@ -34,7 +35,8 @@ class Summary:
         replans: Plans accepted after the first.
         times_s: Seconds per phase; ``total`` is the whole episode.
         idle_share: Part of the time between first and last motion in which neither arm nor gripper moved.
-        events: Changes of phase: elapsed seconds, phase, step, sub-instruction.
+        state: Where the task stood at its end, see :func:`state_summary`.
+        events: Changes of phase: elapsed seconds, phase, keyposes, step of the task, sub-instruction.
         parameters: Parameter file, backends and the settings of all stages.
         versions: Of the packages that matter.
     """
@@ -51,6 +53,7 @@ class Summary:
     replans: int
     times_s: Mapping[str, float]
     idle_share: float | None
+    state: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=lambda: versions())
@@ -61,6 +64,17 @@ class Summary:
         path = directory / "summary.json"
         path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
         return path
+
+
+def state_summary(state: TaskState) -> dict[str, Any]:
+    """Steps, sub-instructions and plans of a task, with p50 and p95 of the planner's latency."""
+    p50, p95 = state.plan_latency_s or (None, None)
+    return {
+        **asdict(state),
+        "plan_times_s": [round(t, 4) for t in state.plan_times_s],
+        "plan_p50_s": p50,
+        "plan_p95_s": p95,
+    }
 
 
 def versions() -> dict[str, str]:

@@ -16,10 +16,11 @@ from rclpy.signals import SignalHandlerOptions
 from stvla_msgs.action import ExecuteTask
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.pipeline import Progress
+from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.remote import Remote
+from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
 
 TASK = "task"
@@ -33,6 +34,7 @@ class GoalResult:
     outcome: Outcome
     keyposes: int
     replans: int
+    state: TaskState
 
 
 @contextmanager
@@ -108,8 +110,9 @@ def _call(remote: Remote, instruction: str, on_feedback: Callable[[Progress], No
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
-        return GoalResult(Outcome(error.code, error.sentence), 0, 0)
-    return GoalResult(outcome_from_msg(result.outcome), int(result.keyposes), int(result.replans))
+        return GoalResult(Outcome(error.code, error.sentence), 0, 0, TaskState(instruction))
+    state = state_from_msg(result.state)
+    return GoalResult(outcome_from_msg(result.outcome), int(result.keyposes), int(result.replans), state)
 
 
 @contextmanager
@@ -151,4 +154,5 @@ def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
         message.plan_id,
         keypose_from_msg(message.keypose) if predicted else None,
         message.elapsed_s,
+        state_from_msg(message.state),
     )

@@ -296,6 +296,7 @@ def plan_to_msg(plan: TracePlan, camera_frame: str = "camera_color_optical_frame
         start_depth_m=float(plan.start_depth_m),
         depth_offset_m=plan.depth_offset_m.copy(),
         step_index=plan.step_index,
+        step_total=plan.step_total or 0,
         finished=plan.finished,
         planner=plan.planner,
         raw_reply=plan.raw_reply,
@@ -315,6 +316,7 @@ def plan_from_msg(msg: TracePlanMsg) -> TracePlan:
         raw_reply=msg.raw_reply,
         image_stamp_ns=time_to_ns(msg.header.stamp),
         plan_id=msg.plan_id,
+        step_total=int(msg.step_total) or None,
     )
 
 

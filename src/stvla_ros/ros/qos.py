@@ -32,6 +32,14 @@ LATCHED_IMAGE = QoSProfile(
 )
 """The image of the last plan: with it, a lifter that was found late can still lift that plan."""
 
+LATCHED_NEWEST = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=1,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""Where a task stands: only the present state means anything."""
+
 EVENT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Small messages of which none may be lost."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.errors import CancelToken, OutcomeCode
-from stvla_ros.pipeline import Progress
-from stvla_ros.record.summary import Summary, idle_share
+from stvla_ros.pipeline import Progress, TaskState
+from stvla_ros.record.summary import Summary, idle_share, state_summary
 from stvla_ros.ros.client import GoalResult, run_goal
 from stvla_ros.ros.recorder import RecordingProcess
 from stvla_ros.ros.services import score_task
@@ -58,6 +58,7 @@ class Recorded:
             replans=self.result.replans,
             times_s={phase: round(seconds, 3) for phase, seconds in outcome.times_s.items()},
             idle_share=self.idle_share,
+            state=state_summary(self.result.state),
             events=self.events,
             parameters=parameters,
         )
@@ -84,7 +85,8 @@ def record_goal(
 
         def on_progress(p: Progress) -> None:
             event = {"elapsed_s": round(p.elapsed_s, 3), "phase": p.phase, "step": p.step}
-            events.append({**event, "sub_instruction": p.sub_instruction, "plan_id": p.plan_id})
+            task = {"task_step": p.state.step_index, "task_steps": p.state.step_total}
+            events.append({**event, **task, "sub_instruction": p.sub_instruction, "plan_id": p.plan_id})
             if camera is not None:
                 camera.report(p.phase, p.sub_instruction, p.step)
             tell(p)
@@ -98,7 +100,7 @@ def record_goal(
 
 def lost(error: ConnectionError) -> Recorded:
     """The stack went away in the middle of a goal."""
-    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), 0, 0), None, "not judged")
+    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), 0, 0, TaskState("")), None, "not judged")
 
 
 @contextmanager

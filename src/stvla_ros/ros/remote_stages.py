@@ -50,11 +50,19 @@ class RemoteStages:
         self._traces = TraceInbox(node)
 
     def plan(
-        self, instruction: str, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
+        self,
+        instruction: str,
+        history: tuple[Keypose, ...],
+        not_before_ns: int,
+        cancel: CancelToken,
+        feedback: str = "",
     ) -> TracePlan:
         """Draw a path and wait until it is lifted."""
         goal = PlanTrace.Goal(
-            instruction=instruction, history=history_to_msg(history), not_before=ns_to_time(not_before_ns)
+            instruction=instruction,
+            history=history_to_msg(history),
+            not_before=ns_to_time(not_before_ns),
+            feedback=feedback,
         )
         result = self._planner.call(goal, cancel, self._deadlines.plan_s)
         raise_unless_ok(result.outcome)

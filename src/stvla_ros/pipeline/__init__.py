@@ -1,0 +1,33 @@
+"""The ST-VLA loop (paper Alg. 1): look, draw, lift, mask, predict, move; look again every k keyposes.
+
+:func:`run_task` is the only place where the loop stands. It knows three verbs (:class:`Stages`). In one
+process they are direct calls (:class:`LocalStages`); over ROS the task node gives it the same verbs as
+action clients. Nothing here imports ROS.
+"""
+
+from stvla_ros.pipeline.loop import REFUSED, RETRYABLE, run_task
+from stvla_ros.pipeline.stages import LocalStages, Stages
+from stvla_ros.pipeline.values import (
+    MAX_INSTRUCTION_CHARS,
+    LoopConfig,
+    Progress,
+    TaskResult,
+    TaskState,
+    check_instruction,
+    percentiles,
+)
+
+__all__ = [
+    "MAX_INSTRUCTION_CHARS",
+    "REFUSED",
+    "RETRYABLE",
+    "LocalStages",
+    "LoopConfig",
+    "Progress",
+    "Stages",
+    "TaskResult",
+    "TaskState",
+    "check_instruction",
+    "percentiles",
+    "run_task",
+]

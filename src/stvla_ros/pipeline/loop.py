@@ -1,0 +1,338 @@
+"""The loop itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline.replanner import Background, Inline, PlanCall, Replanner
+from stvla_ros.pipeline.stages import Stages
+from stvla_ros.pipeline.values import LoopConfig, Progress, TaskResult, TaskState, check_instruction
+from stvla_ros.types import HISTORY, Keypose, Outcome, TracePlan
+
+RETRYABLE = frozenset(
+    {
+        OutcomeCode.NO_IK,
+        OutcomeCode.NO_PATH,
+        OutcomeCode.COLLISION,
+        OutcomeCode.GRASP_FAILED,
+        OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+    }
+)
+"""Failures of one keypose after which looking again may help. All others end the task."""
+
+REFUSED = frozenset(
+    {
+        OutcomeCode.LIFT_NO_DEPTH,
+        OutcomeCode.LIFT_IMPLAUSIBLE,
+        OutcomeCode.MASK_EMPTY,
+        OutcomeCode.SCENE_CHANGED,
+    }
+)
+"""Guidance refuses the plan: the planner is told why and looks again."""
+
+BROKEN = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
+"""Failures of a look that end the task at once: no plan is held over a stack that is not whole."""
+
+
+def run_task(
+    stages: Stages,
+    instruction: str,
+    config: LoopConfig,
+    cancel: CancelToken,
+    report: Callable[[Progress], None] = lambda _: None,
+    background: bool = True,
+) -> TaskResult:
+    """Carry out one instruction.
+
+    Args:
+        stages: Where the work is done.
+        instruction: The operator's words.
+        config: Settings.
+        cancel: Ends the task at any point with its own code.
+        report: Called at every change of phase.
+        background: Replan beside motion (a robot); False replans between keyposes, so that runs repeat exactly.
+
+    Returns:
+        The typed result; failures are returned, not raised.
+    """
+    replanner: Replanner = Background(cancel) if background else Inline(cancel)
+    loop = _Loop(stages, instruction, config, cancel, report, replanner)
+    try:
+        loop.run(check_instruction(instruction))
+        outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
+    except StageError as error:
+        outcome = _ended(error, cancel)
+    finally:
+        replanner.drop()
+    times = {**loop.times_s, "total": time.monotonic() - loop.started}
+    return TaskResult(replace(outcome, times_s=times), tuple(loop.history), loop.state())
+
+
+def _ended(error: StageError, cancel: CancelToken) -> Outcome:
+    """A stage that was interrupted knows only that it was canceled; the token knows why."""
+    try:
+        if error.code is OutcomeCode.CANCELED:
+            cancel.raise_if_set()
+    except StageError as reason:
+        error = reason
+    return Outcome(error.code, error.sentence)
+
+
+@dataclass
+class _Loop:
+    """The state of one task."""
+
+    stages: Stages
+    instruction: str
+    config: LoopConfig
+    cancel: CancelToken
+    report: Callable[[Progress], None]
+    replanner: Replanner
+    history: list[Keypose] = field(default_factory=list)
+    times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
+    plan_times_s: list[float] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)  # sub-instructions so far
+    plan: TracePlan | None = None  # in use
+    replans: int = 0
+    stale: int = 0  # plans that were older than the one in use
+    failed_plans: int = 0
+    failures: int = 0  # keyposes or refused plans in a row
+    fruitless: int = 0  # looks in a row that failed while nothing else could be done
+    failing: StageError | None = None  # the newest failure since replanning began to fail
+    failing_since: float = 0.0  # when that was
+    idle_plans: int = 0  # plans in a row on which the policy found nothing to do
+    on_plan: int = 0  # keyposes executed on the current plan
+    fresh_ns: int = 0  # images older than this show the scene before the last motion
+    feedback: str = ""  # why the last path did not serve, for the next look
+    reason: str = ""  # the same of the look that gave the plan in use
+    started: float = field(default_factory=time.monotonic)
+    last: Keypose | None = None
+
+    def run(self, instruction: str) -> None:
+        self.instruction = instruction
+        plan = self._look()
+        while not plan.finished:
+            if len(self.history) >= self.config.max_keyposes:
+                raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
+            try:
+                keypose = self._predict(plan)
+            except StageError as error:
+                self._forgive(error, error.code in REFUSED and self.config.replan)
+                plan = self._look()
+                continue
+            if keypose is None:
+                plan = self._at_the_end_of(plan)
+            elif not self._move(plan, keypose):
+                plan = self._look(serves=plan)
+            else:
+                plan = self._beside(plan)
+
+    # --- plans -----------------------------------------------------------------------------------------------------
+
+    def _draw(self) -> PlanCall:
+        """A look of the planner at the scene as it is now, for any thread."""
+        history, fresh_ns, feedback = tuple(self.history), self.fresh_ns, self.feedback
+
+        def draw(cancel: CancelToken) -> TracePlan:
+            start = time.monotonic()
+            plan = self.stages.plan(self.instruction, history, fresh_ns, cancel, feedback)
+            self.plan_times_s.append(time.monotonic() - start)
+            return plan
+
+        return draw
+
+    def _look(self, serves: TracePlan | None = None) -> TracePlan:
+        """Plan now and wait for it; while that fails, go on with the old plan or ask again, for a bounded time.
+
+        Args:
+            serves: The plan in use where it may still give keyposes.
+        """
+        self.replanner.drop()
+        if serves is not None and not self.config.replan:
+            return serves
+        while True:
+            self._tell("planning")
+            try:
+                with self._clock("planning"):
+                    plan = self._draw()(self.cancel)
+            except StageError as error:
+                self._survive(error)
+                if serves is not None:
+                    return serves
+            else:
+                return self._accept(plan)
+
+    def _survive(self, error: StageError) -> None:
+        """A look failed while the loop waited for it. Returns when another one may help, else raises."""
+        if error.code in REFUSED:
+            self.failed_plans += 1
+            self._forgive(error, may_help=True)
+            return
+        if self.plan is None:
+            raise error
+        self._hold(error)
+        self.fruitless += 1
+        if self.replanner.beside:
+            self.cancel.wait(self.config.retry_s)
+            self.cancel.raise_if_set()
+        elif self.fruitless >= self.config.max_failures:
+            raise error  # nothing changes while a simulated cell stands still
+
+    def _beside(self, old: TracePlan) -> TracePlan:
+        """After a keypose: have the next plan drawn, and use one that is there."""
+        if not self.config.replan:
+            return old
+        if not self.replanner.pending and self.on_plan >= self.config.keyposes_per_plan:
+            self.replanner.start(self._draw())
+        plan = self._take(old) if self.replanner.ready() else old
+        if self.failing is not None:
+            self._end_if_held_too_long(self.failing)
+        return plan
+
+    def _take(self, old: TracePlan) -> TracePlan:
+        """The plan drawn beside the motion if it is newer; else the old one, for a bounded time."""
+        try:
+            plan = self.replanner.take()
+        except StageError as error:
+            self._hold(error)
+            return old
+        self.failing = None
+        if plan.image_stamp_ns <= old.image_stamp_ns:
+            self.stale += 1
+            return old
+        return self._accept(plan)
+
+    def _at_the_end_of(self, old: TracePlan) -> TracePlan:
+        """The path is complete: the plan under way, where there is one, or a new look."""
+        if not self.config.replan:
+            return self._verdict()
+        self._count_idle()
+        if self.replanner.pending:
+            self._tell("planning")
+            with self._clock("planning"):
+                plan = self._take(old)
+            if plan is not old:
+                return plan
+        return self._look()
+
+    def _verdict(self) -> TracePlan:
+        """Without replanning the planner still says whether the task is finished; a path that it draws is not used."""
+        self._tell("planning")
+        with self._clock("planning"):
+            plan = self._draw()(self.cancel)
+        if not plan.finished:
+            raise StageError(
+                OutcomeCode.NO_PROGRESS, "The first plan's path is complete, the task is not, and replanning is off."
+            )
+        return self._accept(plan)
+
+    def _hold(self, error: StageError) -> None:
+        """Replanning failed: the plan in use is held for a bounded time, then the task ends with this failure."""
+        self.cancel.raise_if_set()
+        self.failed_plans += 1
+        if error.code in REFUSED:
+            self.feedback = error.sentence
+        if self.failing is None:
+            self.failing_since = time.monotonic()
+        self.failing = error
+        if error.code in BROKEN:
+            raise error
+        self._end_if_held_too_long(error)
+
+    def _end_if_held_too_long(self, error: StageError) -> None:
+        if time.monotonic() - self.failing_since >= self.config.plan_hold_s:
+            raise error
+
+    def _accept(self, plan: TracePlan) -> TracePlan:
+        self.replans += self.plan is not None
+        self.plan, self.on_plan, self.fruitless, self.failing = plan, 0, 0, None
+        self.reason, self.feedback = self.feedback, ""
+        if not plan.finished and plan.sub_instruction != (self.said or [""])[-1]:
+            self.said.append(plan.sub_instruction)
+        return plan
+
+    def _count_idle(self) -> None:
+        """Several plans in a row without anything to do on them: planner and policy disagree."""
+        self.idle_plans = 0 if self.on_plan else self.idle_plans + 1
+        if self.idle_plans >= self.config.max_failures:
+            raise StageError(
+                OutcomeCode.NO_PROGRESS,
+                "The policy sees nothing left to do, but the planner does not see the task finished.",
+            )
+
+    # --- keyposes --------------------------------------------------------------------------------------------------
+
+    def _predict(self, plan: TracePlan) -> Keypose | None:
+        self._tell("predicting")
+        with self._clock("predicting"):
+            return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
+
+    def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
+        """Execute one keypose. False when it failed and looking again may help."""
+        self.last = keypose
+        self._tell("moving")
+        try:
+            with self._clock("moving"):
+                outcome = self.stages.execute(plan, keypose, self.cancel)
+        except StageError as error:
+            self._forgive(error, error.code in RETRYABLE)
+            return False
+        finally:
+            self.fresh_ns = self.stages.now_ns()
+        for part, seconds in outcome.times_s.items():
+            self.times_s[part] = self.times_s.get(part, 0.0) + seconds
+        self.failures = 0
+        self.on_plan += 1
+        self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
+        return True
+
+    def _forgive(self, error: StageError, may_help: bool) -> None:
+        """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
+        self.cancel.raise_if_set()
+        self.failures += 1
+        if not may_help or self.failures >= self.config.max_failures:
+            raise error
+        self.feedback = error.sentence
+
+    # --- what is told ----------------------------------------------------------------------------------------------
+
+    def state(self) -> TaskState:
+        """Where the task stands."""
+        plan, late = self.plan, self.replanner.late
+        state = TaskState(
+            self.instruction,
+            sub_instructions=tuple(self.said),
+            keyposes=len(self.history),
+            replans=self.replans,
+            stale_plans=self.stale + late,
+            failed_plans=self.failed_plans,
+            feedback=self.feedback or self.reason,
+            plan_times_s=tuple(self.plan_times_s),
+        )
+        if plan is None:
+            return state
+        return replace(
+            state,
+            sub_instruction=plan.sub_instruction,
+            step_index=plan.step_index,
+            step_total=plan.step_total,
+            finished=plan.finished,
+            plan_id=plan.plan_id,
+        )
+
+    def _tell(self, phase: str) -> None:
+        self.cancel.raise_if_set()
+        state, elapsed_s = self.state(), time.monotonic() - self.started
+        self.report(Progress(phase, state.sub_instruction, state.keyposes, state.plan_id, self.last, elapsed_s, state))
+
+    @contextmanager
+    def _clock(self, phase: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.times_s[phase] += time.monotonic() - start

@@ -1,0 +1,138 @@
+"""What goes into the loop and comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.types import Keypose, Outcome
+
+MAX_INSTRUCTION_CHARS = 1000
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Settings of the loop."""
+
+    replan: bool = param(
+        True, "look again: every k keyposes, at the end of a path, after failures; false: the first plan serves alone"
+    )
+    keyposes_per_plan: int = param(2, "k: keyposes executed before the planner looks again", ge=1, le=25)
+    max_keyposes: int = param(25, "keyposes after which the task ends with STEP_LIMIT", ge=1, le=200)
+    max_failures: int = param(
+        3, "failed keyposes, or plans that guidance refuses, in a row after which the task ends", ge=1, le=10
+    )
+    plan_hold_s: float = param(30.0, "how long the last valid plan serves while replanning fails [s]", ge=0.0, le=600.0)
+    retry_s: float = param(1.0, "pause between two looks while nothing else can be done [s]", ge=0.0, le=60.0)
+
+
+@dataclass(frozen=True)
+class TaskState:
+    """Where a task stands; the long-horizon part is the planner's view of it.
+
+    Attributes:
+        instruction: The operator's words.
+        sub_instruction: What the present path does.
+        step_index: Which step of the task it is, from 0.
+        step_total: How many steps there are; None: the planner does not say.
+        finished: The planner sees the task done.
+        sub_instructions: All so far, oldest first, without repeats in a row; the last one is the present one.
+        plan_id: Of the plan in use.
+        keyposes: Executed.
+        replans: Plans accepted after the first.
+        stale_plans: Came too late (a newer one is in use, or they were no longer wanted) and were dropped.
+        failed_plans: Looks of the planner that gave no plan, or one that guidance refused.
+        feedback: Why the planner was last asked to look again; empty: as a matter of course.
+        plan_times_s: From the request to the lifted path, per plan that came.
+    """
+
+    instruction: str
+    sub_instruction: str = ""
+    step_index: int = 0
+    step_total: int | None = None
+    finished: bool = False
+    sub_instructions: tuple[str, ...] = ()
+    plan_id: str = ""
+    keyposes: int = 0
+    replans: int = 0
+    stale_plans: int = 0
+    failed_plans: int = 0
+    feedback: str = ""
+    plan_times_s: tuple[float, ...] = ()
+
+    @property
+    def plan_latency_s(self) -> tuple[float, float] | None:
+        """p50 and p95 of :attr:`plan_times_s`."""
+        return percentiles(self.plan_times_s)
+
+    @property
+    def step(self) -> str:
+        """``step 2 of 3``, or ``step 2`` where the total is not known."""
+        return f"step {self.step_index + 1}" + (f" of {self.step_total}" if self.step_total else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What the operator sees while a task runs."""
+
+    phase: str  # planning, predicting, moving
+    sub_instruction: str
+    step: int  # keyposes executed
+    plan_id: str
+    keypose: Keypose | None
+    elapsed_s: float
+    state: TaskState
+
+
+@dataclass(frozen=True, eq=False)
+class TaskResult:
+    """How a task ended.
+
+    ``outcome.times_s`` has the seconds per phase (planning, predicting, moving), the executor's own parts of
+    ``moving`` (motion planning, motion, gripper) and the ``total``. ``planning`` is the time in which the loop waited
+    for the planner; how long the planner took is in ``state.plan_times_s``.
+    """
+
+    outcome: Outcome
+    keyposes: tuple[Keypose, ...]
+    state: TaskState
+
+    @property
+    def replans(self) -> int:
+        """Plans accepted after the first."""
+        return self.state.replans
+
+
+def percentiles(seconds: Sequence[float]) -> tuple[float, float] | None:
+    """Median and 95th percentile (linear between ranks); None for no values."""
+    if not seconds:
+        return None
+    p50, p95 = np.percentile(np.asarray(seconds), [50, 95])
+    return float(p50), float(p95)
+
+
+def check_instruction(text: str) -> str:
+    """The instruction without surrounding blanks.
+
+    Raises:
+        StageError: INVALID_GOAL when it is empty, longer than 1000 characters, or has control characters.
+    """
+    words = text.strip()
+    if not words:
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, "The instruction is empty: say what to do, e.g. 'Put the red block in the plate.'"
+        )
+    if len(words) > MAX_INSTRUCTION_CHARS:
+        raise StageError(
+            OutcomeCode.INVALID_GOAL,
+            f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are taken.",
+        )
+    if not words.isprintable():
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, "The instruction has control characters: send one line of plain text."
+        )
+    return words

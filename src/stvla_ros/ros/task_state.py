@@ -1,0 +1,56 @@
+"""Where a task stands, as a message: feedback, result, and the latched topic ``stvla/task_state``."""
+
+from __future__ import annotations
+
+import math
+
+from stvla_msgs.msg import TaskState as TaskStateMsg
+
+from stvla_ros.pipeline import TaskState
+from stvla_ros.ros.convert import header
+
+TOPIC = "stvla/task_state"
+IDLE = "idle"
+
+
+def state_to_msg(state: TaskState, phase: str, stamp_ns: int) -> TaskStateMsg:
+    """Exact, but for an unknown total, which is 0, and unknown percentiles, which are NaN."""
+    p50, p95 = state.plan_latency_s or (math.nan, math.nan)
+    return TaskStateMsg(
+        header=header(stamp_ns, ""),
+        instruction=state.instruction,
+        phase=phase,
+        sub_instruction=state.sub_instruction,
+        step_index=state.step_index,
+        step_total=state.step_total or 0,
+        finished=state.finished,
+        sub_instructions=list(state.sub_instructions),
+        plan_id=state.plan_id,
+        keyposes=state.keyposes,
+        replans=state.replans,
+        stale_plans=state.stale_plans,
+        failed_plans=state.failed_plans,
+        feedback=state.feedback,
+        plan_times_s=list(state.plan_times_s),
+        plan_p50_s=p50,
+        plan_p95_s=p95,
+    )
+
+
+def state_from_msg(msg: TaskStateMsg) -> TaskState:
+    """The pipeline's own value."""
+    return TaskState(
+        msg.instruction,
+        msg.sub_instruction,
+        int(msg.step_index),
+        int(msg.step_total) or None,
+        msg.finished,
+        tuple(msg.sub_instructions),
+        msg.plan_id,
+        int(msg.keyposes),
+        int(msg.replans),
+        int(msg.stale_plans),
+        int(msg.failed_plans),
+        msg.feedback,
+        tuple(float(t) for t in msg.plan_times_s),
+    )
