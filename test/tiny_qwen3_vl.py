@@ -14,7 +14,15 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor
 
-SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+SPECIAL = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n"
@@ -49,7 +57,10 @@ def word_tokenizer() -> PreTrainedTokenizerFast:
 
 def tiny_config(tokenizer: PreTrainedTokenizerFast, **text: Any) -> Qwen3VLConfig:
     """Two layers of language, two of vision with one deepstack, patches of 16 pixels merged two by two."""
-    ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad", "vision_start", "vision_end")}
+    ids = {
+        name: tokenizer.convert_tokens_to_ids(f"<|{name}|>")
+        for name in ("image_pad", "video_pad", "vision_start", "vision_end")
+    }
     language = {
         "vocab_size": len(tokenizer), "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
         "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 2048,
@@ -67,7 +78,9 @@ def tiny_config(tokenizer: PreTrainedTokenizerFast, **text: Any) -> Qwen3VLConfi
     )  # fmt: skip
 
 
-def save_tiny(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0, brevity: float = 1.6, **text: Any) -> Path:
+def save_tiny(
+    folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, seed: int = 0, brevity: float = 1.6, **text: Any
+) -> Path:
     """A checkpoint as :class:`ImageOnlyQwen3VLProcessor` and the library save it."""
     tokenizer = tokenizer or byte_tokenizer()
     torch.manual_seed(seed)
@@ -80,7 +93,11 @@ def save_tiny(folder: Path, tokenizer: PreTrainedTokenizerFast | None = None, se
     model.generation_config = GenerationConfig(eos_token_id=[stop, tokenizer.convert_tokens_to_ids("<|endoftext|>")])
     model.save_pretrained(folder)
     images = Qwen2VLImageProcessorPil(
-        patch_size=16, merge_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3, size={"shortest_edge": 1024, "longest_edge": 1 << 20}
+        patch_size=16,
+        merge_size=2,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+        size={"shortest_edge": 1024, "longest_edge": 1 << 20},
     )
     ImageOnlyQwen3VLProcessor(images, tokenizer, TEMPLATE).save_pretrained(folder)
     return folder
@@ -113,7 +130,13 @@ def save_tiny_moe(folder: Path) -> Path:
     tokenizer = byte_tokenizer()
     save_tiny(folder, tokenizer)
     plain = tiny_config(tokenizer).to_dict()
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "decoder_sparse_step": 1, "mlp_only_layers": []}
+    experts = {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+    }
     for section in (plain, plain["text_config"], plain["vision_config"]):
         section.pop("model_type", None)
     plain["text_config"] |= experts

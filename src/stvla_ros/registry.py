@@ -15,6 +15,8 @@ from stvla_ros.config import ConfigError, build, closest
 BACKENDS: dict[str, dict[str, str]] = {
     "planner": {
         "colour": "stvla_ros.planning.colour:ColourPlanner",
+        "qwen3_vl": "stvla_ros.planning.qwen3_vl.planner:Qwen3VlPlanner",
+        "openai": "stvla_ros.planning.openai.planner:OpenAiPlanner",
     },
     "segmenter": {
         "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",

@@ -130,7 +130,9 @@ def test_a_bad_checkpoint_is_refused_in_one_sentence(tiny: Path, tmp_path: Path,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(("model", "message"), [("", "got nothing"), ("/nowhere/x", "is not one"), ("a b", "is not one")])
+@pytest.mark.parametrize(
+    ("model", "message"), [("", "got nothing"), ("/nowhere/x", "is not one"), ("a b", "is not one")]
+)
 def test_no_checkpoint_is_told_how_to_get_one(model: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"{message}.*hf download Qwen/Qwen3-VL-4B-Instruct"):
         load(model, CPU, "planner.qwen3_vl")
@@ -154,7 +156,7 @@ def test_a_repository_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPat
         raise OSError("no network")
 
     monkeypatch.setattr(folders, "snapshot_download", download)
-    with pytest.raises(ConfigError, match="nor is it in the download cache.*hf download"):
+    with pytest.raises(ConfigError, match=r"nor is it in the download cache.*hf download"):
         load("Qwen/Qwen3-VL-4B-Instruct", CPU, "x")
 
 
@@ -168,7 +170,9 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(
         load(str(tiny), CPU, "x")
 
 
-@pytest.mark.parametrize(("device", "words"), [("gpu", "wanted auto, cpu"), ("cuda:99", "is not there"), ("mps", "wanted")])
+@pytest.mark.parametrize(
+    ("device", "words"), [("gpu", "wanted auto, cpu"), ("cuda:99", "is not there"), ("mps", "wanted")]
+)
 def test_a_device_that_is_not_there_is_refused(device: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"x\.device: .*{words}"):
         choose_placement(device, "auto", "x")

@@ -73,7 +73,9 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
     _check_together(network.config, processor, place)
     stops = _stops(network, processor)
     if not stops:
-        raise ConfigError(f"{place}: {folder} names no token that ends an answer (eos_token_id of generation_config.json).")
+        raise ConfigError(
+            f"{place}: {folder} names no token that ends an answer (eos_token_id of generation_config.json)."
+        )
     return Checkpoint(network, processor, stops, folder.resolve().name if Path(model).expanduser().is_dir() else model)
 
 
@@ -100,7 +102,9 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
     except SafetensorError as error:
         raise ConfigError(f"{where}: the weights are damaged ({error}): download them again.") from error
     except torch.OutOfMemoryError as error:
-        raise ConfigError(f"{where}: {placement.device} has too little memory for {folder}: take a smaller one.") from error
+        raise ConfigError(
+            f"{where}: {placement.device} has too little memory for {folder}: take a smaller one."
+        ) from error
     except OSError as error:
         raise ConfigError(f"{where}: a file is missing or cannot be read: {_words(error)}. {HOW_TO_GET}") from error
     except (StrictDataclassError, ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:

@@ -103,7 +103,10 @@ class Composer:
         messages = [
             {
                 "role": turn.role,
-                "content": [*({"type": "image"} for _ in turn.images), {"type": "text", "text": self.harmless(turn.text)}],
+                "content": [
+                    *({"type": "image"} for _ in turn.images),
+                    {"type": "text", "text": self.harmless(turn.text)},
+                ],
             }
             for turn in turns
         ]

@@ -76,7 +76,9 @@ class Generator:
         return int(self._model.config.text_config.max_position_embeddings)
 
     @torch.inference_mode()
-    def answer(self, asked: Conversation, max_tokens: int, deadline: Deadline, timing: Timing) -> tuple[list[int], bool]:
+    def answer(
+        self, asked: Conversation, max_tokens: int, deadline: Deadline, timing: Timing
+    ) -> tuple[list[int], bool]:
         """The most likely tokens one after another, and whether the model ended them itself.
 
         Raises:

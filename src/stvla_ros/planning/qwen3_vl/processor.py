@@ -104,7 +104,7 @@ def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
         raise ConfigError(f"{where}: {folder} lacks tokenizer.json: copy it from the checkpoint's repository.")
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # noqa: BLE001 - the Rust library raises bare Exception for a damaged file
+    except Exception as error:  # the Rust library raises bare Exception for a damaged file
         raise ConfigError(f"{where}: {folder}: the tokenizer cannot be read ({_words(error)}).") from error
     known = tokenizer.get_vocab()
     lacking = [token for token in (IMAGE_TOKEN, VISION_START, VISION_END) if token not in known]

@@ -1,0 +1,113 @@
+"""Where the server is and how to talk to it: settings, checked once."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from stvla_ros.config import ConfigError, param
+
+HERE = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    """Settings of a server with OpenAI's API."""
+
+    base_url: str = param("http://127.0.0.1:8000/v1", "address up to and with the version: http(s)://HOST[:PORT]/v1")
+    model: str = param("", "name of the model at the server, e.g. Qwen/Qwen3-VL-8B-Instruct")
+    token_variable: str = param("", "NAME of the environment variable with the server's token; empty: none is sent")
+    plain_token: bool = param(False, "send the token to another machine even without TLS (http://)")
+    ca_file: str = param("", "PEM file with the authority that signed the server's certificate; empty: the system's")
+    reply_deadline_s: float = param(30.0, "an answer must be there, whole, after so long [s]", ge=0.1, le=3600.0)
+    max_reply_bytes: int = param(1_000_000, "longer answers of the server are refused", ge=1000, le=100_000_000)
+    image_format: str = param("png", "how images are sent; jpeg is smaller and inexact", choices=("png", "jpeg"))
+    structured: bool = param(True, "hold answers to a JSON schema (response_format); off where a server refuses that")
+    temperature: float = param(0.0, "of sampling; negative: not sent, for models that take none", ge=-1.0, le=2.0)
+    token_limit: str = param(
+        "max_tokens", "name of the answer's limit", choices=("max_tokens", "max_completion_tokens")
+    )
+
+
+@dataclass(frozen=True)
+class Address:
+    """What is needed to reach a server.
+
+    Attributes:
+        url: Of the chat completions.
+        host: For messages.
+        token: Empty: none. Never shown.
+        tls: Verifies certificate and host name; None without TLS.
+    """
+
+    url: str
+    host: str
+    token: str
+    tls: ssl.SSLContext | None
+
+    def __repr__(self) -> str:
+        return f"Address({self.url})"
+
+    def without_token(self, text: str) -> str:
+        """A text that may be shown: servers quote what they were sent."""
+        return text.replace(self.token, "***") if self.token else text
+
+
+def address(config: ServerConfig, where: str) -> Address:
+    """Check the settings.
+
+    Raises:
+        ConfigError: The URL is none, the model has no name, the variable is not set, the token would travel in the clear, or
+            the CA file is of no use.
+    """
+    url = _url(config.base_url, f"{where}.base_url")
+    if not config.model.strip():
+        raise ConfigError(
+            f"{where}.model: wanted the model's name at {url.netloc}, got nothing (its /v1/models lists them)."
+        )
+    token = _token(config.token_variable, f"{where}.token_variable")
+    if token and url.scheme == "http" and url.hostname not in HERE and not config.plain_token:
+        raise ConfigError(
+            f"{where}.base_url: the token would go to {url.hostname} unencrypted: use https, or set plain_token to true in a "
+            "network that you trust."
+        )
+    tls = _tls(config.ca_file, f"{where}.ca_file") if url.scheme == "https" else None
+    return Address(f"{config.base_url.rstrip('/')}/chat/completions", url.netloc, token, tls)
+
+
+def _url(text: str, where: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        port_ok = url.port is None or url.port > 0
+    except ValueError:
+        url, port_ok = urlsplit(""), False
+    if url.scheme not in ("http", "https") or not url.hostname or not port_ok or url.query or url.fragment:
+        raise ConfigError(f"{where}: wanted http(s)://HOST[:PORT]/v1, got '{text}'.")
+    if url.username is not None:
+        raise ConfigError(f"{where}: no user or password in the address, please: use token_variable.")
+    return url
+
+
+def _token(variable: str, where: str) -> str:
+    if not variable:
+        return ""
+    token = os.environ.get(variable, "").strip()
+    if not token:
+        raise ConfigError(f"{where}: the environment variable {variable} is not set: export {variable}=... first.")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError(
+            f"{where}: what {variable} holds is no token: it has blanks or characters that are not ASCII."
+        )
+    return token
+
+
+def _tls(ca_file: str, where: str) -> ssl.SSLContext:
+    if ca_file and not Path(ca_file).expanduser().is_file():
+        raise ConfigError(f"{where}: there is no file {ca_file}.")
+    try:
+        return ssl.create_default_context(cafile=str(Path(ca_file).expanduser()) if ca_file else None)
+    except ssl.SSLError as error:
+        raise ConfigError(f"{where}: {ca_file} holds no certificate in PEM form ({error.reason}).") from error
