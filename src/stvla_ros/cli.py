@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code of the process."""
     if argv is None:  # a process of our own: SIGTERM closes what is open, as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = joined(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if not a.startswith("-")), None)
     try:
         parsed = make_parser(command).parse_checked(arguments)
@@ -56,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (`stvla backends | head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def joined(words: Sequence[str]) -> list[str]:
+    """``evaluate planner ...`` as ``evaluate-planner ...``: two words may name a command."""
+    both = "-".join(words[:2])
+    return [both, *words[2:]] if len(words) > 1 and both in COMMANDS else list(words)
 
 
 def _is_ros(module: str) -> bool:

@@ -14,9 +14,11 @@ COMMANDS = {
     "stop": "stop the arm now, and refuse motion until `stvla stop --release`",
     "demo": "start everything in simulation, carry out one task, judge it, leave a film",
     "evaluate": "run many seeded episodes in simulation and print success rates",
+    "evaluate-planner": "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
     "collect": "collect successful episodes in simulation, for training",
     "guide": "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
     "train": "train a policy on collected episodes: a named experiment, resumable, with curves",
+    "sft": "fine-tune a Qwen3-VL planner with LoRA: a named experiment, resumable, with curves",
     "policy": "inspect a policy checkpoint, or convert a released one",
     "backends": "list the backends that can be chosen",
     "doctor": "check this machine's set-up and say what is missing",
@@ -36,4 +38,4 @@ class Command(Protocol):
 
 def load(name: str) -> Command:
     """The module of a subcommand."""
-    return cast(Command, import_module(f"{__name__}.{name}"))
+    return cast(Command, import_module(f"{__name__}.{name.replace('-', '_')}"))

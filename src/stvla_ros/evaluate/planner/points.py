@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from stvla_ros.planning.answer import answer_of, runs
-from stvla_ros.planning.parse import MAX_BYTES, Coordinates, ReplyError
+from stvla_ros.planning.answer import answer_of, groups
+from stvla_ros.planning.coordinates import Coordinates
+from stvla_ros.planning.parse import MAX_BYTES, ReplyError
 from stvla_ros.types import F64
 
 MAX_POINTS = 256
@@ -26,7 +27,7 @@ def any_points(text: str, coordinates: Coordinates, least: int = 1) -> F64:
     """
     if len(text) > MAX_BYTES:
         raise ReplyError(f"Wanted a reply of at most {MAX_BYTES} characters, found {len(text)}.", text)
-    found = [g.numbers for run in runs(answer_of(text)) for g in run if g.numbers is not None and len(g.numbers) == 2]
+    found = [g.numbers for g in groups(answer_of(text)) if g.numbers is not None and len(g.numbers) == 2]
     if not least <= len(found) <= MAX_POINTS:
         raise ReplyError(f"Wanted {least} to {MAX_POINTS} points, found {len(found)}.", text)
     points = np.array(found, np.float64)

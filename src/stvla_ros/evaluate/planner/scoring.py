@@ -12,7 +12,8 @@ from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_erro
 from stvla_ros.evaluate.planner.points import any_points
 from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Steps, Truth, Words
 from stvla_ros.evaluate.planner.texts import rouge_l, token_f1
-from stvla_ros.planning.parse import Coordinates, parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.coordinates import Coordinates
+from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.types import F64
 
 

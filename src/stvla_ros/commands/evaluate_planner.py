@@ -1,0 +1,180 @@
+"""``stvla evaluate planner``: a planner's model is asked questions with known answers; figures as table and JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stvla_ros import registry
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
+from stvla_ros.commands.exit_codes import INTERRUPTED
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.planner.datasets import COMPAT, DATASETS
+from stvla_ros.planning.coordinates import CONVENTIONS
+
+if TYPE_CHECKING:
+    from stvla_ros.evaluate.planner.question import Question
+    from stvla_ros.evaluate.planner.report import Scored
+    from stvla_ros.evaluate.planner.run import Replies
+    from stvla_ros.evaluate.planner.scoring import Judge
+    from stvla_ros.planning.chat import ChatModel
+
+
+def positive(text: str) -> float:
+    """An argument type: a number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.0 < value < float("inf"):
+        raise ArgumentTypeError(f"wanted a number above 0, got '{text}'")
+    return value
+
+
+def add_arguments(parser: Parser) -> None:
+    names = registry.names("planner")
+    parser.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the file's")
+    parser.add_argument("--dataset", choices=tuple(DATASETS), metavar="NAME", help=f"one of {', '.join(DATASETS)}")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where the test set's files are")
+    parser.add_argument("--limit", type=whole(1, 10**7), metavar="N", help="so many questions, drawn by --seed")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of --limit's draw")
+    parser.add_argument(
+        "--max-tokens", type=whole(8, 16384), default=512, metavar="N", help="of an answer; default 512"
+    )
+    parser.add_argument(
+        "--coordinates", choices=CONVENTIONS, default=CONVENTIONS[0], metavar="NAME", help=", ".join(CONVENTIONS)
+    )
+    parser.add_argument(
+        "--compat",
+        choices=COMPAT,
+        default=COMPAT[0],
+        metavar="NAME",
+        help=f"how the set is summed up: {', '.join(COMPAT)}",
+    )
+    parser.add_argument(
+        "--spot-radius", type=positive, default=30.0, metavar="N", help="success of pointing, thousandths; default 30"
+    )
+    parser.add_argument(
+        "--depth-ratio",
+        type=positive,
+        default=0.05,
+        metavar="N",
+        help="a depth is right within this part; default 0.05",
+    )
+    parser.add_argument(
+        "--encoder", type=Path, metavar="DIR", help="for BERTScore; default: words only (token F1, ROUGE-L)"
+    )
+    parser.add_argument("--encoder-layer", type=int, default=-1, metavar="N", help="its layer; 17 for roberta-large")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is taken up again")
+    parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file with the planner's settings")
+    add_override_argument(parser)
+
+
+def run(arguments: Namespace) -> int:
+    if arguments.dataset is None or arguments.data is None:
+        raise ConfigError(
+            "stvla evaluate planner: wanted --dataset NAME and --data DIR: docs/planner_evaluation.md has all."
+        )
+    folder = arguments.output or Path("runs") / time.strftime(f"{arguments.dataset}-%Y%m%d-%H%M%S")
+    console = Console()
+    try:
+        _evaluate(arguments, folder, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
+        return INTERRUPTED
+    console.print(f"{folder}/results.json, results.txt, replies.jsonl", soft_wrap=True)
+    return 0
+
+
+def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
+    from stvla_ros.evaluate.planner.asking import Asking
+    from stvla_ros.evaluate.planner.datasets import read
+    from stvla_ros.evaluate.planner.model import chat_model
+    from stvla_ros.evaluate.planner.report import scored
+    from stvla_ros.evaluate.planner.run import Replies
+    from stvla_ros.evaluate.stack import read_settings
+
+    judge = _judge(arguments)  # a missing encoder is told before hours of questions
+    questions = _chosen(read(arguments.dataset, arguments.data, Asking(arguments.coordinates)), arguments)
+    settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides))
+    asked = {
+        "planner": settings.backends["planner"],
+        "settings": dict(settings.sections.get("planner", {})),
+        "dataset": arguments.dataset,
+        "data": str(arguments.data.resolve()),
+        "coordinates": arguments.coordinates,
+        "max_tokens": arguments.max_tokens,
+    }
+    replies = Replies(folder, asked)
+    model = chat_model(settings)
+    _ask(model, questions, replies, arguments.max_tokens, console)
+    _conclude(arguments, folder, {**asked, "model": model.name}, scored(questions, replies.known, judge), console)
+
+
+def _judge(arguments: Namespace) -> Judge:
+    from stvla_ros.evaluate.planner.scoring import Judge
+    from stvla_ros.evaluate.planner.texts import BertScore
+
+    similar = BertScore(arguments.encoder, arguments.encoder_layer) if arguments.encoder else None
+    exact = arguments.dataset == "st-human"
+    return Judge(arguments.coordinates, arguments.spot_radius, arguments.depth_ratio, similar, strict_paths=exact)
+
+
+def _chosen(questions: Sequence[Question], arguments: Namespace) -> list[Question]:
+    """All of them, or ``--limit`` drawn evenly at random, in their order."""
+    import random
+
+    if arguments.limit is None or arguments.limit >= len(questions):
+        return list(questions)
+    return [questions[i] for i in sorted(random.Random(arguments.seed).sample(range(len(questions)), arguments.limit))]
+
+
+def _ask(model: ChatModel, questions: Sequence[Question], replies: Replies, max_tokens: int, console: Console) -> None:
+    from stvla_ros.evaluate.planner.run import ask_all
+
+    known = sum(q.id in replies.known for q in questions)
+    with _bar(console) as bar:
+        line = bar.add_task("", total=len(questions), completed=known)
+        ask_all(model, questions, replies, max_tokens, lambda _: bar.update(line, advance=1))
+
+
+def _conclude(
+    arguments: Namespace, folder: Path, asked: Mapping[str, Any], results: Sequence[Scored], console: Console
+) -> None:
+    from stvla_ros.evaluate.planner.datasets import summary
+    from stvla_ros.evaluate.planner.report import report, shown, table, to_json
+    from stvla_ros.record.summary import versions
+
+    rows, total = report(results), dict(summary(arguments.dataset, results, arguments.compat))
+    counted = {
+        "compat": arguments.compat,
+        "spot_radius": arguments.spot_radius,
+        "depth_ratio": arguments.depth_ratio,
+        "encoder": str(arguments.encoder or ""),
+        "encoder_layer": arguments.encoder_layer,
+    }
+    content = {"settings": {**asked, **counted}, "versions": versions(), "summary": total, **to_json(rows, results)}
+    (folder / "results.json").write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    lines = [f"{arguments.dataset} ({arguments.compat}) {name}: {shown(name, value)}" for name, value in total.items()]
+    for target in (console, Console(file=(folder / "results.txt").open("w"), width=110)):
+        target.print(table(rows, f"{asked['model']} on {arguments.dataset}, {len(results)} questions"))
+        for line in lines:
+            target.print(line, soft_wrap=True, markup=False)
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    )

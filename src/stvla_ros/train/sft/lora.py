@@ -1,0 +1,63 @@
+"""LoRA in the language model's linear layers; everything else stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peft import LoraConfig, PeftModel, get_peft_model
+
+from stvla_ros.config import ConfigError
+from stvla_ros.planning.qwen3_vl.folder import read_json
+from stvla_ros.train.sft.experiments import SftExperiment
+
+FROZEN = r".*visual.*"
+"""Vision tower and aligner (the tower's merger layers): the paper freezes both."""
+
+
+def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) -> Any:
+    """The model with a new LoRA adapter, or with one of an earlier stage to go on with.
+
+    Raises:
+        ConfigError: The earlier adapter is of another shape, or not one of this model.
+    """
+    wanted = LoraConfig(
+        r=experiment.rank,
+        lora_alpha=experiment.alpha,
+        lora_dropout=experiment.dropout,
+        target_modules="all-linear",
+        exclude_modules=FROZEN,
+        task_type="CAUSAL_LM",
+    )
+    if adapter is None:
+        return checked(get_peft_model(model, wanted))
+    found = read_json(adapter / "adapter_config.json", "sft --adapter")
+    if (found.get("r"), found.get("lora_alpha")) != (experiment.rank, experiment.alpha):
+        raise ConfigError(
+            f"{adapter}: wanted rank {experiment.rank} and alpha {experiment.alpha} as in {experiment.name}, found "
+            f"{found.get('r')} and {found.get('lora_alpha')}: merge it into the model first, or take its experiment."
+        )
+    try:
+        return checked(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ConfigError(f"{adapter}: does not fit the model ({' '.join(str(error).split())[:300]}).") from error
+
+
+def checked(model: Any) -> Any:
+    """The model itself, once it is certain that LoRA's weights are trained and nothing else.
+
+    Raises:
+        ConfigError: Something else is trained, or something of the vision tower, or nothing.
+    """
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    wrong = [name for name in trained if "lora_" not in name or ".visual." in name]
+    if wrong or not trained:
+        found = wrong[0] if wrong else "nothing"
+        raise ConfigError(f"LoRA: wanted adapters of the language model to be trained and no more, found {found}.")
+    return model
+
+
+def count(model: Any) -> tuple[int, int]:
+    """Numbers that are trained, and all."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
