@@ -31,8 +31,20 @@ def test_wilson_without_trials_knows_nothing_and_refuses_nonsense() -> None:
 
 
 def make_record(seed: int, outcome: str = "OK", judged: bool = True) -> EpisodeRecord:
-    times = {"planning": 0.1 * (seed + 1), "motion_plan": 0.02}
-    return EpisodeRecord("stack_cube", seed, "Stack.", outcome, ".", judged, "-", keyposes=2, replans=1, times_s=times)
+    times, plans = {"planning": 0.1 * (seed + 1), "motion_plan": 0.02}, [0.1 * (seed + 1), 0.3]
+    return EpisodeRecord(
+        "stack_cube",
+        seed,
+        "Stack.",
+        outcome,
+        ".",
+        judged,
+        "-",
+        keyposes=2,
+        replans=1,
+        times_s=times,
+        plan_times_s=plans,
+    )
 
 
 def test_success_needs_both_the_simulators_word_and_the_stacks() -> None:
@@ -40,7 +52,8 @@ def test_success_needs_both_the_simulators_word_and_the_stacks() -> None:
     found = report("stack_cube", records)
     assert (found.successes, found.episodes) == (1, 3)
     assert found.outcomes == {"OK": 1, "OK (judged failed)": 1, "STEP_LIMIT": 1}
-    assert found.plan_s == pytest.approx(0.1)
+    assert found.plan_p50_s == pytest.approx(0.3)
+    assert found.plan_p95_s == pytest.approx(0.3)
     assert found.motion_plan_s == pytest.approx(0.01)
     assert found.predict_s is None
 

@@ -24,11 +24,14 @@ from stvla_ros.commands.arguments import (
     whole,
 )
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
+from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
+from stvla_ros.evaluate.mover import DISTURBANCES
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.workers import BenchSetup
+from stvla_ros.sim.disturbance import MOVABLE
 
 
 def add_arguments(parser: Parser) -> None:
@@ -42,6 +45,12 @@ def add_arguments(parser: Parser) -> None:
         help=f"only scenes of a split: {', '.join(SPLITS)}; --seed0 then counts from its first seed",
     )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
+    parser.add_argument(
+        "--disturb",
+        choices=DISTURBANCES,
+        default=DISTURBANCES[0],
+        help="move: in the middle of each episode, what is carried or where it goes is put elsewhere",
+    )
     parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
     parser.add_argument(
         "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores (over ROS: 1)"
@@ -57,7 +66,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    tasks = check_tasks(arguments.tasks)
+    tasks = _tasks(arguments)
     folder = arguments.output or Path("runs") / time.strftime("evaluate-%Y%m%d-%H%M%S")
     setup, settings = _setup(arguments, folder)
     evaluation = _evaluation(arguments, folder, tasks, settings)
@@ -72,6 +81,19 @@ def run(arguments: Namespace) -> int:
     console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
     return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
+
+
+def _tasks(arguments: Namespace) -> tuple[str, ...]:
+    """The tasks to run. Raises ConfigError when they cannot be disturbed as asked."""
+    if arguments.disturb == "none":
+        return check_tasks(arguments.tasks)
+    tasks = MOVABLE if arguments.tasks is None else check_tasks(arguments.tasks)
+    fixed = [task for task in tasks if task not in MOVABLE]
+    if fixed:
+        raise ConfigError(f"--disturb move: nothing in {fixed[0]} can be moved. Valid: {', '.join(MOVABLE)}.")
+    if arguments.over_ros:
+        raise ConfigError("--disturb move works in one process only: leave --over-ros out.")
+    return tasks
 
 
 def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], settings: dict[str, object]) -> Evaluation:
@@ -101,7 +123,8 @@ class SplitEvaluation(Evaluation):
 
 def _remarks(arguments: Namespace) -> str:
     split = f", split {arguments.split}" if arguments.split else ""
-    return split + (", noise" if arguments.noise else "")
+    disturbed = f", disturb {arguments.disturb}" if arguments.disturb != "none" else ""
+    return split + (", noise" if arguments.noise else "") + disturbed
 
 
 def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console) -> list[TaskReport]:
@@ -135,7 +158,9 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, ob
         options = with_noise(options) if arguments.noise else options
         return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
     films = None if arguments.film == "none" else folder / "films"
-    return CellBenchSetup(settings, films, arguments.film == "all"), {"over_ros": "no", **plain(settings)}
+    disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}
+    setup = CellBenchSetup(settings, films, arguments.film == "all", arguments.disturb)
+    return setup, {"over_ros": "no", **disturb, **plain(settings)}
 
 
 def _command(arguments: Namespace) -> str:
@@ -145,6 +170,7 @@ def _command(arguments: Namespace) -> str:
     for name in ("planner", "segmenter", "policy", "motion", "params"):
         if getattr(arguments, name):
             words += [f"--{name}", str(getattr(arguments, name))]
+    words += ["--disturb", arguments.disturb] if arguments.disturb != "none" else []
     words += [word for name, value in arguments.overrides for word in ("--set", f"{name}={value}")]
     if arguments.mode != MODES[0]:
         words += ["--mode", arguments.mode]

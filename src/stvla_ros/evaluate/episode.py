@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class EpisodeRecord:
         replans: Plans after the first.
         robot_s: Seconds of the robot's clock (the simulator's, or real ones over ROS).
         times_s: Wall seconds per phase.
+        plan_times_s: Wall seconds of each look of the planner, lifting included; of looks that gave a plan.
+        disturbance: What was done to the scene meanwhile, one sentence; empty: nothing.
         idle_share: See :func:`stvla_ros.record.summary.idle_share`; None without a live robot.
     """
 
@@ -54,6 +56,8 @@ class EpisodeRecord:
     robot_s: float = 0.0
     times_s: dict[str, float] | None = None
     idle_share: float | None = None
+    plan_times_s: list[float] = field(default_factory=list)
+    disturbance: str = ""
 
     @property
     def success(self) -> bool:
@@ -74,14 +78,15 @@ def defect(episode: Episode, sentence: str) -> EpisodeRecord:
 
 
 def read_record(path: Path) -> EpisodeRecord:
-    """A record from its file.
+    """A record from its file; one of an older version lacks what is known since.
 
     Raises:
         ConfigError: The file is not such a record.
     """
     try:
         content: dict[str, Any] = json.loads(path.read_text())
-        return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord)})
+        since = {"plan_times_s", "disturbance"} - set(content)
+        return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord) if f.name not in since})
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: not the record of an episode ({error!r}): delete it to run the episode anew."

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.mover import Mover
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.record.recorder import Recorder, Reporter
 from stvla_ros.sim.cell import Cell
@@ -14,12 +15,15 @@ PERIOD_NS = 125_000_000
 
 
 class FilmedCell(Cell):
-    """A cell that shows itself to a film while its time goes on."""
+    """A cell that shows itself to a film while its time goes on, and in which somebody may move things meanwhile."""
 
     film: Film | None = None
+    mover: Mover | None = None
 
     def advance(self, duration_s: float) -> None:
         super().advance(duration_s)
+        if self.mover is not None:
+            self.mover.look()
         if self.film is not None:
             self.film.look()
 

@@ -96,6 +96,7 @@ class StackBench:
             robot_s=outcome.times_s.get("total", 0.0),
             times_s={phase: round(seconds, 4) for phase, seconds in outcome.times_s.items()},
             idle_share=run.idle_share,
+            plan_times_s=[round(s, 4) for s in run.result.state.plan_times_s],
         )
 
 

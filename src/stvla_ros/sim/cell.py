@@ -141,6 +141,28 @@ class Cell:
             self._data.qvel[:] = 0.0
             self._rest(q_rad, gripper_m)
 
+    def can_move(self, name: str) -> bool:
+        """The object stands free on the table. Raises KeyError for an unknown one."""
+        return bool(self._model.body(name).dofnum[0] == 6)
+
+    def robot_touches(self, name: str) -> bool:
+        """Any link is in contact with the object."""
+        with self._lock:
+            return self._world.robot_touches(name)
+
+    def place(self, name: str) -> tuple[float, float]:
+        """Where an object stands, x and y in the base frame, m."""
+        with self._lock:
+            x, y, _ = self._world.position(name)
+        return float(x), float(y)
+
+    def move_object(self, name: str, xy_m: tuple[float, float]) -> None:
+        """Put a movable object elsewhere at once, at rest, as high and turned as it stands. The robot goes on."""
+        with self._lock:
+            joint = self._data.joint(name)
+            joint.qpos[:2], joint.qvel[:] = xy_m, 0.0
+            mujoco.mj_forward(self._model, self._data)
+
     def step(self) -> None:
         """One physics step with the controllers."""
         with self._lock:
@@ -167,6 +189,11 @@ class Cell:
         """Bring the arm to a standstill within its limits."""
         with self._lock:
             self._controller.cancel(self._now_s)
+
+    @property
+    def task(self) -> Task | None:
+        """What is laid out, for those who lay it."""
+        return self._task
 
     @property
     def moving(self) -> bool:
