@@ -17,6 +17,7 @@ BACKENDS: dict[str, dict[str, str]] = {
         "colour": "stvla_ros.planning.colour:ColourPlanner",
         "qwen3_vl": "stvla_ros.planning.qwen3_vl.planner:Qwen3VlPlanner",
         "openai": "stvla_ros.planning.openai.planner:OpenAiPlanner",
+        "oracle": "stvla_ros.evaluate.oracle:OraclePlanner",
     },
     "segmenter": {
         "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",

@@ -6,10 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from stvla_ros import registry
 from stvla_ros.config import build, check_range, overridden, read_parameters
+from stvla_ros.evaluate import oracle
+from stvla_ros.interfaces import Planner
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.pipeline import LocalStages, LoopConfig
@@ -104,7 +106,15 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
     robot = SimRobot(cell)
     guide = SpatialGuide(create("segmenter"), settings.guide)
     executor = PlannedExecutor(robot, create("motion"), settings.executor)
-    return LocalStages(SimCamera(cell), robot, create("planner"), guide, create("policy"), executor)
+    return LocalStages(SimCamera(cell), robot, _planner(settings, cell), guide, create("policy"), executor)
+
+
+def _planner(settings: StackSettings, cell: Cell) -> Planner:
+    """The planner's backend; the oracle alone is given the cell."""
+    name, section = settings.backends["planner"], settings.sections.get("planner", {})
+    if name != oracle.NAME:
+        return cast(Planner, registry.create("planner", name, section))
+    return oracle.OraclePlanner(build(oracle.OracleConfig, section, f"planner.{name}"), cell)
 
 
 def plain(settings: StackSettings) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""The ``oracle`` planner: paths from the simulator's state, to measure everything behind the planner. No perception in it.
+
+It is no stage of the stack and works only in the process that holds the simulated cell (``stvla evaluate``); over ROS there is
+no way to it. What it plans is marked: its name is ``oracle`` in plans, reports and settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from uuid import uuid4
+
+import numpy as np
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.planning.colour import pressed_in_order
+from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.sim.cell import Cell
+from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M
+from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
+
+NAME = "oracle"
+
+ONLY_IN_SIMULATION = (
+    "planner 'oracle' reads the simulator's state, so it works only where the simulated cell is in the same process: "
+    "`stvla evaluate --planner oracle` without --over-ros. Choose another planner here."
+)
+
+HELD_M = 0.035
+"""A block whose centre is this close to the tool centre point, between closed fingers, is held."""
+
+
+@dataclass(frozen=True)
+class OracleConfig:
+    """Settings of the oracle; as those of the colour planner."""
+
+    grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
+    drop_m: float = param(0.003, "height above its support at which a block is let go [m]", ge=0.0, le=0.03)
+    press_radius_m: float = param(
+        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+    )
+
+
+class OraclePlanner:
+    """ORACLE, simulation only: true poses and the true verdict instead of an image; bounds what a planner can reach.
+
+    Raises:
+        ConfigError: There is no simulated cell in this process.
+    """
+
+    Config = OracleConfig
+
+    def __init__(self, config: OracleConfig, cell: Cell | None = None) -> None:
+        if cell is None:
+            raise ConfigError(ONLY_IN_SIMULATION)
+        self._config, self._cell = config, cell
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for words that name nothing in the cell."""
+        try:
+            task = parse(request.instruction)
+        except UnclearError as error:
+            raise _refused(f"Not understood: {str(error).rstrip('.')}.") from error
+        poses = self._cell.truth().T_base_object
+        if isinstance(task, Carry):
+            return self._carry(task, request, poses)
+        return self._push(task, request, poses)
+
+    def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        moved, goal = f"{task.colour}_block", f"{task.onto}_block" if task.onto else "plate"
+        centre, support = _position(poses, moved), _position(poses, goal)
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, task.sentence, 0, None)
+        grip_m = self._config.grip_depth_m
+        held = _holds(request, centre)
+        start = request.robot.T_base_tcp[:3, 3] if held else centre + [0.0, 0.0, BLOCK_M / 2 - grip_m]
+        rest_m = PLATE_BASE_M if goal == "plate" else BLOCK_M / 2
+        end = support + [0.0, 0.0, rest_m + BLOCK_M - grip_m + self._config.drop_m]
+        others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
+        route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
+        return self._drawn(request, task.sentence, 0, route)
+
+    def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        top_m = np.array([0.0, 0.0, BUTTON_BASE_M + BUTTON_CAP_M])
+        caps = [_position(poses, f"{colour}_button") + top_m for colour in task.colours]
+        last = len(caps) - 1
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, f"push the {task.colours[last]} button", last, None)
+        step = min(pressed_in_order(caps, request.history, self._config.press_radius_m), last)
+        return self._drawn(request, f"push the {task.colours[step]} button", step, press_route(caps[step]))
+
+    def _drawn(self, request: PlanRequest, sentence: str, step: int, route_m: F64 | None) -> TracePlan:
+        """The route on the request's image; None: nothing is left to do."""
+        drawn = (np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS)) if route_m is None else None
+        drawn = drawn or draw(np.asarray(route_m), request.frame)
+        if drawn is None:
+            raise _refused(f"The camera sees no depth where the path to '{sentence}' would start.")
+        uv, start_m, offset_m = drawn
+        return TracePlan(
+            instruction=request.instruction,
+            sub_instruction=sentence,
+            uv=uv,
+            start_depth_m=start_m,
+            depth_offset_m=offset_m,
+            step_index=step,
+            finished=route_m is None,
+            planner=NAME,
+            raw_reply="ORACLE: from the simulator's state, not from the image.",
+            image_stamp_ns=request.frame.stamp_ns,
+            plan_id=f"{NAME}-{uuid4().hex[:12]}",
+        )
+
+
+def _position(poses: Mapping[str, F64], name: str) -> F64:
+    if name not in poses:
+        there = ", ".join(sorted(n.replace("_", " ") for n in poses))
+        raise _refused(f"There is no {name.replace('_', ' ')} in the cell, only: {there}.")
+    return np.array(poses[name][:3, 3])
+
+
+def _holds(request: PlanRequest, centre_m: F64) -> bool:
+    near = float(np.linalg.norm(request.robot.T_base_tcp[:3, 3] - centre_m)) < HELD_M
+    closed = bool(request.history) and not request.history[-1].gripper_open
+    return near and closed
+
+
+def _refused(sentence: str) -> StageError:
+    return StageError(OutcomeCode.GOAL_NOT_GROUNDED, sentence)
