@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 _NUMBER = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?(?:\s{0,3}(?:mm|px))?", re.ASCII)
@@ -93,10 +93,10 @@ def numbers(items: tuple[str, ...]) -> tuple[float, ...] | None:
     return tuple(values) if values and all(abs(v) < 1e12 for v in values) else None
 
 
-def runs(text: str) -> list[list[Group]]:
+def runs(candidates: Sequence[Group], text: str) -> list[list[Group]]:
     """Groups that follow each other like the items of one list: no words between them but names of points, no new bracket."""
     found: list[list[Group]] = []
-    for group in groups(text):
+    for group in candidates:
         if found and _joined(text[found[-1][-1].end : group.start]):
             found[-1].append(group)
         else:

@@ -10,18 +10,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.answer import answer_of, goes_on, groups, runs
+from stvla_ros.planning.answer import Group, answer_of, goes_on, groups, runs
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.prompt import MAX_OFFSET_MM
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_BYTES = 65536
 """Longer replies are refused unread."""
+
+MAX_GROUPS = 500
+"""More brackets with numbers in them are no answer."""
 
 MAX_STEPS = 50
 """More steps are no plan."""
@@ -53,6 +57,7 @@ class ReplyError(StageError):
     """
 
     def __init__(self, problem: str, text: str) -> None:
+        problem = "".join(c if c.isprintable() else " " for c in problem)
         shown = repr(text[:500]) + ("..." if len(text) > 500 else "")
         super().__init__(OutcomeCode.REPLY_UNPARSABLE, f"{problem} The reply was: {shown}")
         self.problem = problem
@@ -122,8 +127,15 @@ def _parsed(text: str, read: Callable[[str], T]) -> T:
         raise ReplyError(str(problem), text) from None
 
 
+def _groups(answer: str) -> list[Group]:
+    found = list(islice(groups(answer), MAX_GROUPS + 1))
+    if len(found) > MAX_GROUPS:
+        raise _ProblemError(f"Wanted one list, found more than {MAX_GROUPS} brackets with numbers.")
+    return found
+
+
 def _points(answer: str, count: int, coordinates: Coordinates) -> F64:
-    lists = [run for run in runs(answer) if len(run) > 1 or count == 1]
+    lists = [run for run in runs(_groups(answer), answer) if len(run) > 1 or count == 1]
     if not lists:
         raise _ProblemError(f"Wanted a list of {count} points (x, y), found none.")
     run = lists[-1]
@@ -149,7 +161,7 @@ def _check_range(points: F64, coordinates: Coordinates) -> None:
 
 
 def _offsets(answer: str, count: int) -> F64:
-    lists = [g for g in groups(answer) if len(g.items) > 1]
+    lists = [g for g in _groups(answer) if len(g.items) > 1]
     if not lists:
         raise _ProblemError(f"Wanted a list of {count} depth offsets in millimetres, found none.")
     group = lists[-1]
@@ -183,7 +195,7 @@ def _action(answer: str) -> str:
     least, most = ACTION_CHARS
     if not least <= len(words) <= most:
         raise _ProblemError(f"Wanted a sentence of {least} to {most} characters, found {len(words)}.")
-    plain = words.isprintable() and not set("[]{}<>|\\") & set(words)
+    plain = words.isprintable() and not set("[]{}<>|:\\") & set(words)
     if not plain or len([w for w in words.split() if any(c.isalpha() for c in w)]) < 2:
         raise _ProblemError("Wanted a plain sentence such as 'pick up the red block'.")
     if _SENTENCE_END.search(words):

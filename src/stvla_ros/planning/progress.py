@@ -102,7 +102,7 @@ class Horizon:
     def executed(self, history: Sequence[Keypose]) -> tuple[str, ...]:
         """One line per action asked for: its sentence and what was executed for it. Works with an older history too."""
         ends = [*(asked.begun for asked in self._asked[1:]), len(history)]
-        return tuple(self._line(asked, history, end) for asked, end in zip(self._asked, ends, strict=True))
+        return tuple(self._line(asked, history, end) for asked, end in zip(self._asked, ends))
 
     @staticmethod
     def _line(asked: Asked, history: Sequence[Keypose], end: int) -> str:

@@ -40,10 +40,10 @@ def path_fault(uv: F64, still_ok: bool = False) -> str | None:
     if wide < STILL:
         return None if still_ok else "All points lie on one spot, which is no path."
     legs = np.hypot(*np.diff(uv, axis=0).T)
+    if legs.sum() > TO_AND_FRO * wide and legs.sum() > SPIKE:
+        return f"The path runs to and fro: it is {legs.sum() / wide:.1f} times as long as it is wide."
     for k in range(1, len(uv) - 1):
         between = float(np.hypot(*(uv[k + 1] - uv[k - 1])))
         if min(legs[k - 1], legs[k]) > max(SPIKE, 2 * between):
             return f"Point {k + 1} jumps away from both its neighbours."
-    if legs.sum() > TO_AND_FRO * wide and legs.sum() > SPIKE:
-        return f"The path runs to and fro: it is {legs.sum() / wide:.1f} times as long as it is wide."
     return None

@@ -1,0 +1,74 @@
+"""What is remembered of a long task, and what of a model's word is believed."""
+
+from dataclasses import replace
+
+import numpy as np
+from tabletop import Scene, home_robot
+
+from stvla_ros.planning.parse import Progress
+from stvla_ros.planning.progress import Horizon, described, events
+from stvla_ros.types import Keypose, PlanRequest
+
+FRAME = Scene().render()[0]
+ABOVE, SHUT = Keypose(np.eye(4), True), Keypose(np.eye(4), False)
+GRASP, PRESS, RELEASE = Keypose(np.eye(4), False, True), Keypose(np.eye(4), False, True), Keypose(np.eye(4), True, True)
+
+
+def request(*history: Keypose, words: str = "Push all buttons.") -> PlanRequest:
+    return PlanRequest(words, FRAME, home_robot(), history)
+
+
+def test_events() -> None:
+    assert events([ABOVE, GRASP, SHUT, RELEASE, ABOVE]) == ("close", "open")
+    assert events([SHUT, PRESS, SHUT, PRESS]) == ("close", "touch", "touch")
+    assert events([PRESS], was_open=False) == ("touch",)
+    assert described("push it.", 2, ("close", "touch")) == "push it (close, touch)"
+    assert described("push it", 2, ()) == "push it (move)"
+    assert described("push it", 0, ()) == "push it (not begun)"
+
+
+def test_each_action_has_what_was_executed_for_it() -> None:
+    horizon, history = Horizon(), (SHUT, PRESS, SHUT)
+    horizon.follow(request())
+    horizon.ask(1, "push the red button")
+    horizon.follow(request(*history))
+    horizon.ask(2, "push the blue button")
+    assert horizon.executed(history) == ("push the red button (close, touch)", "push the blue button (not begun)")
+    assert horizon.executed((*history, PRESS))[1] == "push the blue button (touch)"
+    assert (
+        horizon.executed(history[:2])[0] == "push the red button (close, touch)"
+    )  # a plan asked for before, come late
+    assert (horizon.done(1), horizon.done(2)) == ((), ("push the red button",))
+
+
+def test_same_step_in_other_words_is_one_action() -> None:
+    horizon = Horizon()
+    horizon.follow(request())
+    horizon.ask(1, "push the red button")
+    horizon.follow(request(SHUT))
+    horizon.ask(1, "press the red button")
+    assert horizon.executed((SHUT, PRESS)) == ("press the red button (close, touch)",)
+
+
+def test_a_new_task_begins_anew() -> None:
+    horizon = Horizon()
+    for new in (request(), request(SHUT, words="Other words.")):
+        horizon.follow(request(SHUT))
+        horizon.ask(1, "push the red button")
+        horizon.follow(new)
+        assert horizon.steps == ()
+
+
+def test_words_are_bounded_by_deeds() -> None:
+    horizon = Horizon()
+    horizon.follow(request())
+    assert horizon.bounded(Progress(3, 3, True)) == Progress(1, 3, False)
+    horizon.ask(1, "push the red button")
+    horizon.follow(request(SHUT))
+    assert horizon.bounded(Progress(3, 3, False)) == Progress(2, 3, False)
+    horizon.ask(2, "push the blue button")
+    assert horizon.bounded(Progress(3, 3, False)).step == 2  # nothing was executed for it
+    assert horizon.bounded(Progress(1, 3, False)).step == 1
+    assert horizon.bounded(Progress(3, 3, True)).finished
+    horizon.follow(replace(request(SHUT, SHUT), instruction="Taken over."))
+    assert horizon.bounded(Progress(9, None, False)).step == 3
