@@ -6,13 +6,23 @@ import itertools
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.pipeline import RETRYABLE, LoopConfig, Progress, TaskResult, check_instruction, run_task
+from stvla_ros.pipeline import (
+    REFUSED,
+    RETRYABLE,
+    LoopConfig,
+    Progress,
+    TaskResult,
+    TaskState,
+    check_instruction,
+    percentiles,
+    run_task,
+)
 from stvla_ros.types import WAYPOINTS, Keypose, Outcome, TracePlan
 
 INSTRUCTION = "Put the red block in the plate."
@@ -244,19 +254,273 @@ def test_the_old_plan_serves_while_replanning_fails() -> None:
             raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
 
     table = Table(todo=4, on_plan=on_plan)
-    assert run(table, keyposes_per_plan=1, plan_hold_s=60.0).outcome.ok
+    result = run(table, keyposes_per_plan=1, plan_hold_s=60.0)
+    assert result.outcome.ok
     assert table.used == ["plan-0"] * 4
+    assert (result.state.failed_plans, result.replans) == (3, 1)
 
 
-def test_the_old_plan_does_not_serve_for_ever() -> None:
+def away(number: int, cancel: CancelToken) -> None:
+    if number:
+        raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_the_old_plan_does_not_serve_for_ever(background: bool) -> None:
+    table = Table(todo=50, on_plan=away, on_execute=lambda done, cancel: time.sleep(0.05))
+    result = run(table, background, keyposes_per_plan=1, plan_hold_s=0.3)
+    assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
+    assert 4 <= table.done < 20
+
+
+def test_holding_counts_from_the_first_failure_not_from_the_last_plan() -> None:
+    """A plan that has served for long is not given up at the first trouble."""
+    table = Table(todo=8, on_execute=lambda done, cancel: time.sleep(0.05))
+    table.on_plan = lambda number, cancel: away(number, cancel) if table.done < 7 else None
+    result = run(table, keyposes_per_plan=6, plan_hold_s=0.25)
+    assert result.outcome.ok, result.outcome
+    assert result.state.failed_plans == 1
+
+
+def test_a_plan_that_came_ends_the_count_of_holding() -> None:
+    """Every other look fails, for longer than a plan is held: that is not "while replanning fails"."""
+
     def on_plan(number: int, cancel: CancelToken) -> None:
-        if number:
+        if number % 2:
             raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
 
-    table = Table(todo=50, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.05))
-    result = run(table, keyposes_per_plan=1, plan_hold_s=0.3)
+    table = Table(todo=10, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.03))
+    assert run(table, keyposes_per_plan=1, plan_hold_s=0.1).outcome.ok
+
+
+def test_a_replan_that_hangs_does_not_stretch_the_holding() -> None:
+    """The first replan fails, the second one never ends: the first one's failure ends the task in time."""
+
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number >= 2:
+            cancel.wait(SOON_S)
+        away(number, cancel)
+
+    table = Table(todo=100, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.05))
+    started = time.monotonic()
+    result = run(table, background=True, keyposes_per_plan=1, plan_hold_s=0.3, max_keyposes=100)
     assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
-    assert 2 <= table.done < 20
+    assert 0.3 <= time.monotonic() - started < SOON_S / 2
+
+
+def test_after_a_failed_keypose_the_old_plan_serves_while_the_planner_is_away() -> None:
+    fails = [StageError(OutcomeCode.NO_PATH, "On purpose.")]
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        if done == 1 and fails:
+            raise fails.pop()
+
+    table = Table(todo=3, on_execute=on_execute)
+    table.on_plan = lambda number, cancel: away(number, cancel) if table.done < 3 else None
+    result = run(table, keyposes_per_plan=3, plan_hold_s=60.0)
+    assert result.outcome.ok, result.outcome
+    assert table.used == ["plan-0"] * 4
+    assert table.told[:2] == ["", "On purpose."]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_after_a_failed_keypose_too_the_planners_failure_ends_the_task_in_the_end(background: bool) -> None:
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        time.sleep(0.05)
+        raise StageError(OutcomeCode.NO_PATH, "On purpose.")
+
+    table = Table(todo=3, on_plan=away, on_execute=on_execute)
+    result = run(table, background, plan_hold_s=0.0)
+    assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.SERVER_TIMEOUT, 1)
+
+
+def test_a_keypose_that_fails_again_and_again_on_a_held_plan_ends_with_its_own_code() -> None:
+    table = Table(todo=3, on_plan=away, on_execute=fail(OutcomeCode.NO_PATH))
+    result = run(table, plan_hold_s=60.0, max_failures=3)
+    assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.NO_PATH, 3)
+
+
+def test_at_the_end_of_a_path_the_loop_waits_for_a_planner_that_comes_back() -> None:
+    """Nothing is left to do on the old path, so the loop asks again, with pauses, until the plan is there."""
+
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number in (1, 2):
+            raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
+
+    table = Table(todo=4, per_plan=2, on_plan=on_plan)
+    started = time.monotonic()
+    result = run(table, background=True, keyposes_per_plan=25, retry_s=0.1, plan_hold_s=60.0)
+    assert result.outcome.ok
+    assert time.monotonic() - started >= 0.2
+    assert table.used == ["plan-0"] * 3 + ["plan-3"] * 3
+
+
+@pytest.mark.parametrize(("background", "looks"), [(True, None), (False, 3)])
+def test_at_the_end_of_a_path_the_loop_does_not_wait_for_ever(background: bool, looks: int | None) -> None:
+    """On a robot until the old plan was held for long enough; in a cell that stands still, a few looks."""
+    table = Table(todo=4, per_plan=2, on_plan=away)
+    hold_s = 0.35 if background else 60.0
+    result = run(table, background, keyposes_per_plan=25, retry_s=0.1, plan_hold_s=hold_s, max_failures=3)
+    assert (result.outcome.code, table.done) == (OutcomeCode.SERVER_TIMEOUT, 2)
+    assert result.state.failed_plans == (looks or pytest.approx(4, abs=1))
+
+
+@pytest.mark.parametrize("code", [OutcomeCode.NODE_LOST, OutcomeCode.INTERNAL])
+def test_no_plan_is_held_over_a_stack_that_is_not_whole(code: OutcomeCode) -> None:
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number:
+            raise StageError(code, "On purpose.")
+
+    result = run(Table(todo=9, on_plan=on_plan), keyposes_per_plan=1, plan_hold_s=60.0)
+    assert (result.outcome.code, len(result.keyposes)) == (code, 1)
+
+
+# --- guidance refuses plans --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("code", sorted(REFUSED))
+@pytest.mark.parametrize("hook", ["on_plan", "on_predict"])
+def test_the_planner_is_told_why_guidance_refused_its_plan(code: OutcomeCode, hook: str) -> None:
+    """At the first plan and in the middle; afterwards it is not told again."""
+    refusals = iter([True, False, False, False, True, False])
+
+    def sometimes(number: int, cancel: CancelToken) -> None:
+        if next(refusals, False):
+            raise StageError(code, "The path enters the table: stay above it.")
+
+    table = Table(todo=5, **{hook: sometimes})
+    result = run(table, keyposes_per_plan=1 if hook == "on_plan" else 5)
+    assert result.outcome.ok, result.outcome
+    assert [f for f in table.told if f] == ["The path enters the table: stay above it."] * 2
+    assert table.told[:2] == ["", "The path enters the table: stay above it."]
+    assert table.told[-1] == ""
+
+
+@pytest.mark.parametrize("code", sorted(REFUSED))
+@pytest.mark.parametrize("failures", [1, 4])
+def test_refused_plans_end_the_task_after_a_few_looks(code: OutcomeCode, failures: int) -> None:
+    table = Table(on_plan=fail(code))
+    result = run(table, max_failures=failures)
+    assert (result.outcome.code, table.plans, table.done) == (code, failures, 0)
+    assert result.state.failed_plans == failures
+
+
+def test_a_refused_replan_is_held_over_and_the_next_one_knows_why() -> None:
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number == 1:
+            raise StageError(OutcomeCode.LIFT_IMPLAUSIBLE, "Too low.")
+
+    table = Table(todo=4, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.05))
+    result = run(table, background=True, keyposes_per_plan=1)
+    assert result.outcome.ok
+    assert table.told[:3] == ["", "", "Too low."]
+    assert result.state.failed_plans == 1
+
+
+# --- slow planners, late plans -----------------------------------------------------------------------------------
+
+
+def idle_s(planner_s: float, keyposes: int, motion_s: float) -> tuple[float, TaskResult]:
+    """Time between first and last motion in which nothing moves, with a planner that takes so long."""
+    moves: list[tuple[float, float]] = []
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        start = time.monotonic()
+        time.sleep(motion_s)
+        moves.append((start, time.monotonic()))
+
+    table = Table(todo=keyposes, on_plan=lambda number, cancel: cancel.wait(planner_s) and None, on_execute=on_execute)
+    result = run(table, background=True, keyposes_per_plan=2)
+    assert result.outcome.ok, result.outcome
+    return moves[-1][1] - moves[0][0] - sum(end - start for start, end in moves), result
+
+
+def test_motion_never_waits_for_a_slow_planner() -> None:
+    """Twenty motions of 0.2 s: idle time with a planner that takes 3 s equals that of one that takes none."""
+    fast, quick = idle_s(0.0, 20, 0.2)
+    slow, result = idle_s(3.0, 20, 0.2)
+    assert slow < fast + 0.25, (slow, fast)
+    assert quick.replans == 10
+    assert result.replans >= 1
+    assert quick.state.plan_latency_s is not None
+    assert quick.state.plan_latency_s[1] < 0.5
+    assert result.state.plan_latency_s == pytest.approx((3.0, 3.0), abs=0.3)
+
+
+def test_a_complete_path_waits_for_the_plan_that_is_under_way() -> None:
+    """The replan was begun before the path was complete: it is not thrown away and begun anew."""
+    table = Table(todo=4, per_plan=2, on_plan=lambda number, cancel: cancel.wait(0.3) and None)
+    result = run(table, background=True, keyposes_per_plan=1)
+    assert result.outcome.ok
+    assert table.used[:5] == ["plan-0"] * 3 + ["plan-1"] * 2
+    assert result.state.stale_plans == 0
+
+
+def test_plans_that_come_late_are_dropped_and_counted() -> None:
+    """Three replans are dropped under way by failed keyposes and answer long after: none of them is ever used."""
+    late = threading.Event()
+    answered: list[int] = []
+
+    def on_plan(number: int, cancel: CancelToken) -> None:
+        if number in (1, 3, 5):
+            assert late.wait(SOON_S)  # deaf to its cancel, like a model that thinks
+            answered.append(number)
+
+    fails = {1: True, 2: True, 3: True}
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        if fails.pop(done, False):
+            raise StageError(OutcomeCode.NO_PATH, "On purpose.")
+        if done == 5:
+            late.set()
+            time.sleep(0.3)
+
+    table = Table(todo=7, on_plan=on_plan, on_execute=on_execute)
+    result = run(table, background=True, keyposes_per_plan=1)
+    assert result.outcome.ok, result.outcome
+    assert sorted(answered) == [1, 3, 5]
+    assert not {"plan-1", "plan-3", "plan-5"} & set(table.used)
+    assert result.state.stale_plans == 3
+
+
+def test_several_plans_older_than_the_one_in_use_are_dropped_and_counted() -> None:
+    table = Table(todo=5, stamp=lambda number, now: 10 if number == 0 else number if number < 4 else 20 + number)
+    result = run(table, keyposes_per_plan=1)
+    assert table.used[:4] == ["plan-0"] * 4
+    assert result.outcome.ok
+    assert result.state.stale_plans == 3
+
+
+# --- replanning off ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_without_replanning_the_first_plan_serves_to_its_end(background: bool) -> None:
+    """The planner is asked once more, whether the task is finished."""
+    table = Table(todo=6)
+    result = run(table, background, replan=False, keyposes_per_plan=1)
+    assert result.outcome.ok
+    assert set(table.used) == {"plan-0"}
+    assert table.calls.count("plan") == 2
+
+
+def test_without_replanning_an_unfinished_task_is_no_success() -> None:
+    table = Table(todo=6, per_plan=3)
+    result = run(table, replan=False)
+    assert (result.outcome.code, table.done, set(table.used)) == (OutcomeCode.NO_PROGRESS, 3, {"plan-0"})
+    assert "replanning is off" in result.outcome.sentence
+
+
+def test_without_replanning_a_changed_scene_ends_the_task_and_a_failed_keypose_is_tried_again() -> None:
+    table = Table(on_predict=lambda done, cancel: fail(OutcomeCode.SCENE_CHANGED)(0, cancel) if done else None)
+    assert run(table, replan=False).outcome.code is OutcomeCode.SCENE_CHANGED
+    assert table.calls.count("plan") == 1
+    table = Table(on_execute=fail(OutcomeCode.GRASP_FAILED))
+    assert run(table, replan=False, max_failures=3).outcome.code is OutcomeCode.GRASP_FAILED
+    assert (table.calls.count("plan"), table.calls.count("execute")) == (1, 3)
+
+
+# --- cancel ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("background", [False, True])
@@ -350,3 +614,34 @@ def test_times_are_per_phase_and_include_the_executors_parts() -> None:
     assert times["gripper"] == pytest.approx(1.0)
     assert times["moving"] >= 0.04
     assert times["total"] >= times["planning"] + times["predicting"] + times["moving"]
+
+
+def test_the_state_tells_steps_and_what_was_done() -> None:
+    """Three sub-instructions over six keyposes, as a planner for long tasks gives them."""
+    told: list[Progress] = []
+
+    class Steps(Table):
+        def plan(self, *args: object) -> TracePlan:
+            plan = super().plan(*args)  # type: ignore[arg-type]
+            step = min(self.done // 2, 2)
+            return replace(plan, sub_instruction=f"step {'abc'[step]}", step_index=step, step_total=3)
+
+    result = run_task(
+        Steps(todo=6), INSTRUCTION, LoopConfig(keyposes_per_plan=1), CancelToken(), told.append, background=False
+    )
+    assert result.outcome.ok
+    state = result.state
+    assert state.sub_instructions == ("step a", "step b", "step c")
+    assert (state.step_index, state.step_total, state.finished, state.keyposes) == (2, 3, True, 6)
+    assert (state.instruction, state.step) == (INSTRUCTION, "step 3 of 3")
+    assert told[0].state == TaskState(INSTRUCTION)
+    moving = [p.state for p in told if p.phase == "moving"]
+    assert [s.step_index for s in moving] == [0, 0, 1, 1, 2, 2]
+    assert [len(s.sub_instructions) for s in moving] == [1, 1, 2, 2, 3, 3]
+    assert not any(s.finished for s in moving)
+
+
+def test_percentiles_by_hand() -> None:
+    assert percentiles(()) is None
+    assert percentiles((2.0,)) == (2.0, 2.0)
+    assert percentiles(tuple(float(n) for n in range(21))) == (10.0, 19.0)
