@@ -106,11 +106,11 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
     robot = SimRobot(cell)
     guide = SpatialGuide(create("segmenter"), settings.guide)
     executor = PlannedExecutor(robot, create("motion"), settings.executor)
-    return LocalStages(SimCamera(cell), robot, _planner(settings, cell), guide, create("policy"), executor)
+    return LocalStages(SimCamera(cell), robot, make_planner(settings, cell), guide, create("policy"), executor)
 
 
-def _planner(settings: StackSettings, cell: Cell) -> Planner:
-    """The planner's backend; the oracle alone is given the cell."""
+def make_planner(settings: StackSettings, cell: Cell) -> Planner:
+    """The backend of the planner; the oracle alone is given the cell. Raises ConfigError when it cannot be made."""
     name, section = settings.backends["planner"], settings.sections.get("planner", {})
     if name != oracle.NAME:
         return cast(Planner, registry.create("planner", name, section))
