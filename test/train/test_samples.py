@@ -1,5 +1,6 @@
 """Training sees what the robot's policy sees: the same function, the same bits."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from stvla_ros.config import ConfigError
+from stvla_ros.data.episode import Episode
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.train.samples import by_length, episode_inputs, load_samples
 
@@ -36,7 +38,7 @@ def test_samples_are_cached_by_settings(recorded: tuple[Any, ...], tmp_path: Pat
     episodes, settings = [r.episode for r in recorded], StackSettings()
     told: list[int] = []
     first = load_samples(episodes, settings, SIZE_PX, tmp_path, 1, told.append)
-    assert len(told) == 2
+    assert sum(told) == 2
     files = sorted(tmp_path.iterdir())
     again = load_samples(episodes, settings, SIZE_PX, tmp_path, 1)
     assert sorted(tmp_path.iterdir()) == files
@@ -47,6 +49,35 @@ def test_samples_are_cached_by_settings(recorded: tuple[Any, ...], tmp_path: Pat
     files[0].write_bytes(b"not an array")
     with pytest.raises(ConfigError, match="damaged"):
         load_samples(episodes, settings, SIZE_PX, tmp_path, 1)
+
+
+def test_episodes_of_one_name_are_not_taken_for_each_other(recorded: tuple[Any, ...], tmp_path: Path) -> None:
+    """Two data sets may hold the same scene, with noise and without."""
+    places = [tmp_path / name / "pick_place-3" for name in ("a", "b")]
+    for place, one in zip(places, recorded, strict=True):
+        shutil.copytree(one.episode.folder, place)
+    cache = tmp_path / "cache"
+    both = load_samples([Episode(place) for place in places], StackSettings(), SIZE_PX, cache, 1)
+    assert len(list(cache.iterdir())) == 2
+    assert len(both) == sum(len(r.episode) for r in recorded)
+    first, second = (both.rgb[i] for i in (0, len(recorded[0].episode)))
+    np.testing.assert_array_equal(first, recorded[0].seen[0].rgb)
+    np.testing.assert_array_equal(second, recorded[1].seen[0].rgb)
+    shutil.rmtree(places[0])
+    shutil.copytree(places[1], places[0])  # another episode in its place
+    other = load_samples([Episode(places[0])], StackSettings(), SIZE_PX, cache, 1)
+    np.testing.assert_array_equal(other.rgb[0], recorded[1].seen[0].rgb)
+
+
+def test_fingerprints_tell_samples_apart(recorded: tuple[Any, ...], tmp_path: Path) -> None:
+    samples = load_samples([recorded[0].episode], StackSettings(), SIZE_PX, tmp_path, 1)
+    changed = [replace(samples, instructions=("Something else.", *samples.instructions[1:]))]
+    for name in ("rgb", "xyz_m", "history", "target"):
+        values = getattr(samples, name).copy()
+        values.flat[7] += 1
+        changed.append(replace(samples, **{name: values}))
+    assert len({one.fingerprint() for one in (samples, *changed)}) == 6
+    assert replace(samples).fingerprint() == samples.fingerprint()
 
 
 def test_bounds_hold_all_targets(recorded: tuple[Any, ...], tmp_path: Path) -> None:

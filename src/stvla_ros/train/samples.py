@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -48,6 +51,12 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.target)
+
+    def fingerprint(self) -> str:
+        """Changes with every pixel, pose and word: by it a run that is taken up again knows its data."""
+        words = json.dumps([self.instructions, self.tasks]).encode()
+        parts = [np.ascontiguousarray(getattr(self, name)) for name in ARRAYS]
+        return "-".join(f"{zlib.crc32(part):08x}" for part in (*parts, words))
 
     def bounds_m(self, margin_m: float) -> F32:
         """(2, 3) least and largest target position, widened by ``margin_m``: the network's workspace."""
@@ -109,36 +118,51 @@ def load_samples(
         episodes: Where from.
         settings: Of guidance and segmenter: the same as on the robot.
         size_px: Edge of the images.
-        cache: Folder for the results, by episode and settings.
+        cache: Folder for the results, by episode and settings; whoever changes the code of guidance deletes it.
         jobs: Processes.
         tell: Called with 1 after every episode.
 
     Raises:
-        ConfigError: An episode is damaged, or cannot be guided with these settings.
+        ConfigError: An episode is damaged, or cannot be guided with these settings, or a process died.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    key = _key(settings, size_px)
-    files = [cache / f"{episode.folder.name}-{key}.npz" for episode in episodes]
-    missing = [(e.folder, f) for e, f in zip(episodes, files, strict=True) if not f.exists()]
-    for _ in range(len(files) - len(missing)):
-        tell(1)
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
-        work = [pool.submit(_fill, folder, settings, size_px, file) for folder, file in missing]
-        for future in work:
-            future.result()
-            tell(1)
+    files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px)}.npz" for e in episodes]
+    missing = {file: e.folder for e, file in zip(episodes, files, strict=True) if not file.exists()}
+    tell(len(files) - len(missing))
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
+        work = [pool.submit(_fill, folder, settings, size_px, file) for file, folder in missing.items()]
+        try:
+            for future in as_completed(work):
+                future.result()
+                tell(1)
+        except BrokenProcessPool as error:
+            raise ConfigError(
+                "guiding the episodes: a process died, for want of memory? Try fewer --threads."
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: what has not begun never does
     return join([_read(file) for file in files])
 
 
-def _key(settings: StackSettings, size_px: int) -> str:
-    """Changes with everything that changes samples."""
+def _leave_interrupts_to_the_parent() -> None:
+    """In a worker process: Ctrl-C reaches all of them, and the parent ends the work."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _key(folder: Path, settings: StackSettings, size_px: int) -> str:
+    """Changes with the episode, not with its place, and with all settings that change its samples."""
     what = [
         asdict(settings.guide),
         settings.backends["segmenter"],
         dict(settings.sections.get("segmenter", {})),
         size_px,
     ]
-    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
+        if file.suffix == ".json":
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def _fill(folder: Path, settings: StackSettings, size_px: int, file: Path) -> None:
