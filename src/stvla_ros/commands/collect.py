@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
@@ -34,7 +34,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
     parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
+        "--output", type=folder, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
     )
     demonstration = parser.add_argument_group("instead of simulation, a demonstration that was recorded on a robot")
     demonstration.add_argument("--from", dest="source", type=Path, metavar="RECORDING", help="folder of the recording")
