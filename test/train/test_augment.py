@@ -49,7 +49,7 @@ def test_scaling_moves_whole_pixels_of_both_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [Augmentation(shift_m=0.1), Augmentation(turn_rad=0.5), Augmentation(0.1, 0.1, 0.5)][:2]
+    "how", [Augmentation(shift_m=0.1), Augmentation(turn_rad=0.5), Augmentation(shift_m=0.1, turn_rad=0.5)]
 )
 def test_moving_is_rigid(how: Augmentation) -> None:
     """What lies where as seen from the target's own frame stays the same."""

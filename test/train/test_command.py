@@ -24,6 +24,7 @@ def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[s
         (["nano-3dfa"], "wanted --data"),
         (["nano-3dfa", "--data", "/nowhere"], "wanted a folder with episodes"),
         (["nano-3dfa", "--data", "/nowhere", "--steps", "0"], "wanted 1 to"),
+        (["nano-3dfa", "--data", "/nowhere", "--output", "/dev/null/run"], "/dev/null is none"),
     ],
 )
 def test_wrong_use_is_told_in_one_sentence(
@@ -42,6 +43,11 @@ def test_it_trains_and_goes_on(recorded: tuple[Any, ...], tmp_path: Path, capsys
     file = read_policy_file(tmp_path / "best.safetensors")
     assert (file.guidance, file.trained["step"], file.network.denoiser) == ("full", 2, "flow")
     assert "block" in file.vocabulary.words
+    capsys.readouterr()
+    assert main([*command, "--steps", "2"]) == 0  # there is nothing left to do
+    assert "step 2:" not in capsys.readouterr().out
+    assert main([*command, "--steps", "4"]) == USAGE
+    assert "holds a run with other settings (experiment)" in " ".join(capsys.readouterr().err.split())
     assert {"curves.csv", "curves.png", "last.safetensors", "state.pt"} <= {p.name for p in tmp_path.iterdir()}
     assert main(["policy", "inspect", str(tmp_path / "best.safetensors")]) == 0
     assert "nano-3dfa" in capsys.readouterr().out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
+    from stvla_ros.data.episode import Episode
     from stvla_ros.train.experiments import Experiment
     from stvla_ros.train.loop import Moment
     from stvla_ros.train.samples import Samples
@@ -31,7 +33,7 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT"
+        "--output", type=folder, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT"
     )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the experiment's")
     parser.add_argument(
@@ -70,19 +72,19 @@ def run(arguments: Namespace) -> int:
     chosen = replace(chosen, steps=arguments.steps or chosen.steps, batch=arguments.batch or chosen.batch)
     if not arguments.data:
         raise ConfigError("stvla train: wanted --data with a folder of episodes: `stvla collect` makes one.")
-    folder = arguments.output or Path("runs") / chosen.name
+    output = arguments.output or Path("runs") / chosen.name
     try:
-        _train(arguments, chosen, folder, console)
+        _train(arguments, chosen, output, console)
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. The same command with --output {folder} goes on from the last validation.", soft_wrap=True
+            f"Stopped. The same command with --output {output} goes on from the last validation.", soft_wrap=True
         )
         return INTERRUPTED
-    console.print(f"{folder}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
+    console.print(f"{output}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
     return 0
 
 
-def _train(arguments: Namespace, chosen: Experiment, folder: Path, console: Console) -> None:
+def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Console) -> None:
     import torch
 
     from stvla_ros.policy.learned import choose_device
@@ -92,11 +94,12 @@ def _train(arguments: Namespace, chosen: Experiment, folder: Path, console: Cons
 
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
-    train, val = _samples(arguments, chosen, folder, threads, console)
+    device = choose_device(arguments.device)
+    train, val = _samples(arguments, chosen, output, threads, console)
     start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
-    device = choose_device(arguments.device)
-    run = Run(chosen, start, for_policy(start), train, val, folder, chosen.steps, device, arguments.seed)
+    text = for_policy(start, arguments.tokenizer)
+    run = Run(chosen, start, text, train, val, output, device, arguments.seed)
     with _bar(console) as bar:
         line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
 
@@ -115,26 +118,36 @@ def _train(arguments: Namespace, chosen: Experiment, folder: Path, console: Cons
 
 
 def _samples(
-    arguments: Namespace, chosen: Experiment, folder: Path, jobs: int, console: Console
+    arguments: Namespace, chosen: Experiment, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
     """Training and validation samples, made from the episodes where they are not in the cache yet."""
-    from stvla_ros.data.episode import find_episodes
     from stvla_ros.evaluate.stack import read_settings
     from stvla_ros.train.samples import load_samples
 
     settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
     settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
-    episodes = [episode for data in arguments.data for episode in find_episodes(data)]
-    val = find_episodes(arguments.val) if arguments.val else episodes[:: round(1 / VALIDATION_SHARE)]
-    if not arguments.val:
-        held_out = {id(episode) for episode in val}
-        episodes = [episode for episode in episodes if id(episode) not in held_out]
-    if not episodes:
-        raise ConfigError("stvla train: wanted more than one episode, or --val: one is kept for validation.")
+    train, val = _split(arguments.data, arguments.val)
     with _bar(console) as bar:
-        line = bar.add_task("", total=len(episodes) + len(val), figures="episodes guided")
-        cached = (settings, chosen.network.image_px, folder / "samples", jobs, lambda n: bar.update(line, advance=n))
-        return load_samples(episodes, *cached), load_samples(val, *cached)
+        line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
+        cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
+        return load_samples(train, *cached), load_samples(val, *cached)
+
+
+def _split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
+    """Episodes to train and to validate on; none is in both, however often its folder is named."""
+    from stvla_ros.data.episode import find_episodes
+
+    found = {episode.folder.resolve(): episode for place in data for episode in find_episodes(place)}
+    if validation is None:
+        held_out = {place: found[place] for place in list(found)[:: round(1 / VALIDATION_SHARE)]}
+    else:
+        held_out = {episode.folder.resolve(): episode for episode in find_episodes(validation)}
+    train = [episode for place, episode in found.items() if place not in held_out]
+    if not train:
+        raise ConfigError(
+            "stvla train: no episode is left to train on: wanted more than those of --val, or more than one without it."
+        )
+    return train, list(held_out.values())
 
 
 def _experiments() -> Table:

@@ -42,5 +42,5 @@ def as_input(
         device: Where to.
     """
     return NetworkInput(
-        rgb.to(device, torch.float32) / 255.0, xyz_m.to(device), text.to(device), history.to(device, torch.float32)
+        rgb.to(device).float() / 255.0, xyz_m.to(device), text.to(device), history.to(device, torch.float32)
     )

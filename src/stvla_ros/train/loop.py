@@ -45,10 +45,11 @@ class Batches:
     Args:
         samples: From which to draw.
         text: Makes tokens of an instruction.
+        device: Where batches are wanted.
     """
 
-    def __init__(self, samples: Samples, text: TextInput) -> None:
-        self._samples = samples
+    def __init__(self, samples: Samples, text: TextInput, device: torch.device | str = "cpu") -> None:
+        self._samples, self._device = samples, device
         tokens = {words: text(words)[0] for words in dict.fromkeys(samples.instructions)}
         self._tokens = [tokens[words] for words in samples.instructions]
         self._groups = list(by_length(map(len, self._tokens)).values())
@@ -74,16 +75,18 @@ class Batches:
         text = torch.stack([self._tokens[i] for i in indices])
         arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.target))
         rgb, xyz, history, target = arrays
-        return as_input(rgb[:, None], xyz[:, None], text, history[:, :, None]), target[:, None, None]
+        inputs = as_input(rgb[:, None], xyz[:, None], text, history[:, :, None], self._device)
+        return inputs, target[:, None, None].to(self._device)
 
 
 class Average:
     """Exponential moving average of a network's parameters; its decay grows to 0.9999 as 3D FlowMatch Actor's does."""
 
-    def __init__(self, network: KeyposeNetwork, weights: Mapping[str, Tensor] | None = None) -> None:
-        self.weights = {n: p.detach().clone() for n, p in (weights or network.state_dict()).items()}
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self.weights = {name: value.detach().clone() for name, value in weights.items()}
 
     def update(self, network: KeyposeNetwork, step: int) -> None:
+        """Take in the network's weights after ``step`` steps."""
         decay = min(1.0 - (1.0 + step) ** (-2 / 3), 0.9999)
         for name, value in network.state_dict().items():
             mine = self.weights[name]
@@ -93,12 +96,12 @@ class Average:
                 mine.copy_(value)
 
 
-def learning_rate(experiment: Experiment, step: int, steps: int) -> float:
+def learning_rate(experiment: Experiment, step: int) -> float:
     """Rate at a step: linear warm-up, then constant, or along a cosine to a hundredth."""
     warm = min(1.0, (step + 1) / experiment.warmup) if experiment.warmup else 1.0
     if not experiment.cosine:
         return experiment.lr * warm
-    done = min(max(step - experiment.warmup, 0) / max(steps - experiment.warmup, 1), 1.0)
+    done = min(max(step - experiment.warmup, 0) / max(experiment.steps - experiment.warmup, 1), 1.0)
     return experiment.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
@@ -122,12 +125,11 @@ class Run:
         train: Samples to learn from.
         val: Samples to judge by; never learned from.
         folder: Where results go.
-        steps: Optimiser steps in all.
         device: Where to compute.
         seed: Of batches, noise and augmentation.
 
     Raises:
-        ConfigError: The folder holds a run of another experiment.
+        ConfigError: The folder holds a run of another experiment or of other data, or its state is damaged.
     """
 
     def __init__(
@@ -138,31 +140,35 @@ class Run:
         train: Samples,
         val: Samples,
         folder: Path,
-        steps: int,
         device: torch.device,
         seed: int = 0,
     ) -> None:
-        self.experiment, self.start, self.folder, self.steps = experiment, start, folder, steps
+        self.experiment, self.start, self.folder = experiment, start, folder
         self.device, self.seed, self.step, self.best = device, seed, 0, -1.0
-        self._train, self._val = Batches(train, text), Batches(val, text)
+        self._train, self._val = Batches(train, text, device), Batches(val, text, device)
+        self._origin = {
+            "experiment": repr(experiment),
+            "seed": seed,
+            "data": f"{train.fingerprint()} {val.fingerprint()}",
+        }
         self.network = start.build().to(device).train()
         self.optimizer = make_optimizer(self.network, experiment)
-        self.average = Average(self.network) if experiment.ema else None
+        self.average = Average(self.network.state_dict()) if experiment.ema else None
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         self.curves = Curves(folder, self.step)
 
     def run(self, tell: Callable[[Moment], None] = lambda _: None) -> None:
         """Train to the end. Interrupted, it loses what came after the last validation; start it again to go on."""
-        since, seen, losses = time.monotonic(), 0, []
-        while self.step < self.steps:
+        since, seen, losses, steps = time.monotonic(), 0, [], self.experiment.steps
+        while self.step < steps:
             losses.append(self._advance())
             seen += self.experiment.batch
-            due = self.step % self.experiment.validate_every == 0 or self.step == self.steps
+            due = self.step % self.experiment.validate_every == 0 or self.step == steps
             if self.step % LOG_EVERY == 0 or due:
                 speed = seen / (time.monotonic() - since)
                 mean = {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
-                rate = learning_rate(self.experiment, self.step - 1, self.steps)
+                rate = learning_rate(self.experiment, self.step - 1)
                 self.curves.add(self.step, "train", mean | {"samples_per_s": speed, "lr": rate})
                 figures = self._conclude() if due else None
                 tell(Moment(self.step, mean["total"], speed, figures))
@@ -171,14 +177,14 @@ class Run:
     def _advance(self) -> dict[str, float]:
         """One optimiser step; the losses."""
         e, step = self.experiment, self.step
-        number = self.seed * 1_000_003 + step
-        generator, noise = torch.Generator().manual_seed(number), torch.Generator(self.device).manual_seed(number)
-        torch.manual_seed(number)  # dropout
+        seeds = np.random.SeedSequence((self.seed, step)).generate_state(3, np.uint64)
+        of_batch, of_noise, of_dropout = (int(seed) for seed in seeds)  # equal ones would tie noise to augmentation
+        generator, noise = torch.Generator().manual_seed(of_batch), torch.Generator(self.device).manual_seed(of_noise)
+        torch.manual_seed(of_dropout)
         inputs, target = self._train.draw(e.batch, generator)
         inputs, target = augment(inputs, target, e.augment, generator)
-        inputs, target = _to(inputs, self.device), target.to(self.device)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(e, step, self.steps)
+            group["lr"] = learning_rate(e, step)
         with self._precision():
             losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=noise)
         if not torch.isfinite(losses["total"]):
@@ -219,8 +225,7 @@ class Run:
             self.best = figures["within_1cm"]
             result.save(self.folder / "best.safetensors")
         state = {
-            "experiment": repr(self.experiment),
-            "seed": self.seed,
+            **self._origin,
             "step": self.step,
             "best": self.best,
             "network": self.network.state_dict(),
@@ -235,16 +240,21 @@ class Run:
         path = self.folder / "state.pt"
         if not path.exists():
             return
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        if state["experiment"] != repr(self.experiment) or state["seed"] != self.seed:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)  # AdamW wants its counters there
+        except Exception as error:  # damaged files raise nearly anything
+            raise ConfigError(f"{path}: damaged ({type(error).__name__}): delete it to begin anew.") from error
+        other = [name for name, value in self._origin.items() if state.get(name) != value]
+        if other:
             raise ConfigError(
-                f"{self.folder}: holds a run with other settings: choose another --output, or delete {path.name} to begin anew."
+                f"{self.folder}: holds a run with other settings ({', '.join(other)}): choose another --output, or "
+                f"delete {path.name} to begin anew."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.best = state["step"], state["best"]
         if self.average:
-            self.average = Average(self.network, state["average"])
+            self.average = Average({name: value.to(self.device) for name, value in state["average"].items()})
 
 
 @torch.no_grad()
@@ -257,16 +267,12 @@ def validate(network: KeyposeNetwork, batches: Batches, size: int, device: torch
     generator = torch.Generator(device).manual_seed(0)
     losses, errors, weights = [], [], []
     for inputs, target in batches.everything(size, VALIDATE_ON):
-        context = network.encode(_to(inputs, device))
-        losses.append(network.loss(context, target.to(device), generator=generator))
+        context = network.encode(inputs)
+        losses.append(network.loss(context, target, generator=generator))
         noise = Noise.draw(network.config, len(target), generator, device=device)
-        sampled = network.sample(context, noise).cpu()
-        errors.append((sampled[..., :3] - target[..., :3]).norm(dim=-1).flatten())
+        sampled = network.sample(context, noise)
+        errors.append((sampled[..., :3] - target[..., :3]).norm(dim=-1).flatten().cpu())
         weights.append(len(target))
     error = torch.cat(errors)
     mean = {n: float(sum(w * x[n] for w, x in zip(weights, losses, strict=True)) / sum(weights)) for n in losses[0]}
     return mean | {"within_1cm": float((error < 0.01).float().mean()), "median_mm": float(1e3 * error.median())}
-
-
-def _to(inputs: NetworkInput, device: torch.device) -> NetworkInput:
-    return NetworkInput(*(getattr(inputs, name).to(device) for name in ("rgb", "xyz_m", "text", "history")))

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import torch
 
-from stvla_ros.policy.checkpoint.initial import initial_weights
-from stvla_ros.policy.checkpoint.policy_file import PolicyFile
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.initial import HOW_TO_GET, frozen_parts, initial_weights
+from stvla_ros.policy.checkpoint.policy_file import PolicyFile, is_policy_file, read_policy_file
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.experiments import Experiment
 from stvla_ros.train.samples import Samples
+
+WORDS = "encoder.text_encoder.word.weight"
+"""One row per word of a policy with words of its own; the first is for unknown ones."""
 
 
 def untrained(
@@ -29,14 +33,39 @@ def untrained(
         seed: Of the random weights.
 
     Raises:
-        ConfigError: A file has no weights for this network.
+        ConfigError: A file has no weights for this network, or no file has those of a part that is not trained.
     """
     own = experiment.network.text == "words"
     vocabulary = Vocabulary.of(samples.instructions) if own else Vocabulary(())
     network = replace(experiment.network, vocabulary=len(vocabulary) if own else 0)
     torch.manual_seed(seed)
     made = KeyposeNetwork(network, samples.bounds_m(experiment.bounds_margin_m))
+    given: set[str] = set()
     for path in initial:
-        initial_weights(made, path)
+        rows = made.state_dict()[WORDS].clone() if own else None
+        given.update(initial_weights(made, path))
+        if rows is not None:
+            made.load_state_dict({WORDS: _word_rows(rows, vocabulary, path)}, strict=False)
+    for part in frozen_parts(made):
+        if not any(name.startswith(part) for name in given):
+            raise ConfigError(
+                f"{experiment.name}: '{part.rstrip('.')}' is not trained and would stay random: give its weights with "
+                f"--initial. {HOW_TO_GET}"
+            )
     trained = {"samples": len(samples), "tasks": sorted(set(samples.tasks))}
     return PolicyFile(network, made.state_dict(), vocabulary, experiment.guidance, tokenizer, trained)
+
+
+def _word_rows(rows: torch.Tensor, vocabulary: Vocabulary, path: Path) -> torch.Tensor:
+    """Embeddings of words: of those that another policy knows its own, by name; the others as they are."""
+    if not is_policy_file(path):
+        return rows
+    other = read_policy_file(path)
+    theirs = other.weights.get(WORDS)
+    if other.network.text != "words" or theirs is None or theirs.shape[1] != rows.shape[1]:
+        return rows
+    rows[0] = theirs[0]
+    for i, word in enumerate(vocabulary.words):
+        if word in other.vocabulary.words:
+            rows[i + 1] = theirs[other.vocabulary.words.index(word) + 1]
+    return rows

@@ -50,7 +50,7 @@ def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
     wanted = network.state_dict()
     wanted.pop(BOUNDS)
     chosen = {n: w for n, w in found.items() if n in wanted and w.shape == wanted[n].shape}
-    parts = _frozen(network)
+    parts = frozen_parts(network)
     present = [part for part in parts if _is_complete(part, wanted, found, str(path))]
     if parts and not present:
         raise ConfigError(
@@ -63,8 +63,8 @@ def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
     return tuple(sorted(chosen))
 
 
-def _frozen(network: KeyposeNetwork) -> list[str]:
-    """Those parts that the network has and does not train."""
+def frozen_parts(network: KeyposeNetwork) -> list[str]:
+    """Prefixes of CLIP's parts that the network has and does not train."""
     trained = dict.fromkeys(PARTS, False)
     has = set()
     for name, parameter in network.named_parameters():
