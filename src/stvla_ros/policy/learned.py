@@ -35,7 +35,9 @@ class KeyposePolicyConfig:
         "float32", "of the denoising layers; bf16 is meant for GPUs and approximate", choices=("float32", "bf16")
     )
     steps: int = param(0, "denoising steps, approximate where not those of training; 0: as trained", ge=0, le=1000)
-    seed: int = param(0, "of the sampler's noise; with it and the image's stamp a prediction repeats exactly", ge=0)
+    seed: int = param(
+        0, "of the sampler's noise; with it and the image's stamp a prediction repeats exactly", ge=0, le=2**31 - 1
+    )
 
 
 class KeyposePolicy:
