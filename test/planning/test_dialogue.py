@@ -196,6 +196,24 @@ def test_what_the_model_itself_refuses_is_not_repeated(code: OutcomeCode) -> Non
     assert len(model.asked) == 2
 
 
+@pytest.mark.parametrize(
+    "text", ["unknown", "Unknown.", '{"action": "unknown"}', "<think>hm</think> <answer>unknown</answer>"]
+)
+@pytest.mark.parametrize("good", [[], [STEP], [STEP, ACTION]], ids=["progress", "action", "path"])
+def test_unknown_is_an_answer_that_grounds_nothing(good: list[str | StageError], text: str) -> None:
+    model = Scripted([*good, text])
+    error = failure(model)
+    assert error.code is OutcomeCode.GOAL_NOT_GROUNDED
+    assert "Instruction: 'P" in error.sentence or ACTION in error.sentence
+    assert len(model.asked) == len(good) + 1
+
+
+def test_unknown_as_an_answer_to_a_correction_leaves_the_first_fault() -> None:
+    error = failure(Scripted([STEP, ACTION, "[(1, 2), (3, 4)]", "unknown"]))
+    assert error.code is OutcomeCode.REPLY_UNPARSABLE
+    assert "found 2" in error.sentence
+
+
 def test_a_path_without_sense_is_told_to_the_model() -> None:
     zigzag = plain([(100, 500), (900, 500)] * 4)
     model = Scripted([STEP, ACTION, zigzag, PATH, OFFSETS])
@@ -336,6 +354,9 @@ def test_why_the_last_path_was_refused_is_told() -> None:
     assert "The last path was refused: The path leaves the workspace: waypoint 3 lies at x = 1.4 m. zz" in told
     assert len(told) < 1200
     assert told.isprintable()
+    silent = Scripted([STEP, ACTION, PATH, OFFSETS])
+    planner(silent, tell_refusals=False).plan(replace(request(), feedback=why))
+    assert "refused" not in silent.questions[2]
 
 
 @pytest.mark.parametrize("code", [OutcomeCode.LIFT_IMPLAUSIBLE, OutcomeCode.LIFT_NO_DEPTH, OutcomeCode.MASK_EMPTY])

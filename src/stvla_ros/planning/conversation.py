@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.chat import ChatModel, Turn
-from stvla_ros.planning.parse import MAX_BYTES, ReplyError
+from stvla_ros.planning.parse import MAX_BYTES, ReplyError, is_unknown
 from stvla_ros.planning.prompt import one_line, refusal
 from stvla_ros.types import U8
 
@@ -31,6 +31,12 @@ def corrections(error: StageError) -> Turn:
     if error.code is OutcomeCode.REPLY_UNPARSABLE:
         return Turn("user", f"Not usable: {one_line(error.sentence, 300)} Answer once more, in the form asked for.")
     return Turn("user", refusal(error.sentence))
+
+
+def _may_mend(error: StageError, text: str | None) -> bool:
+    """Asking again may help: the answer could not be used. It does not where the model itself failed or knows nothing."""
+    unusable = error.code is OutcomeCode.REPLY_UNPARSABLE
+    return unusable if text is None else unusable or not is_unknown(text)
 
 
 class Conversation:
@@ -74,21 +80,23 @@ class Conversation:
             image: A further image that goes with the question.
 
         Raises:
-            StageError: What ``read`` raised last; SERVER_TIMEOUT past the deadline; what the model raises, at once, but
-                REPLY_UNPARSABLE, after which it is asked again too.
+            StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT past the
+                deadline; what the model raises, at once, but REPLY_UNPARSABLE, after which it is asked again too.
         """
         turn = Turn("user", question, self._images if image is None else (*self._images, image))
-        self._images = ()
+        self._images, wrong = (), None
         for left in reversed(range(self._retries + 1)):
             self._turns.append(turn)
             text = None
             try:
                 text = self._reply(name, max_tokens, schema)
+                if is_unknown(text):
+                    raise wrong or self._unknown(question)
                 return read(text)
             except StageError as error:
-                if not left or (text is None and error.code is not OutcomeCode.REPLY_UNPARSABLE):
+                if not left or error is wrong or not _may_mend(error, text):
                     raise
-                turn = corrections(error)
+                wrong, turn = error, corrections(error)
             if text is None:
                 self._turns.append(Turn("assistant", NO_ANSWER))
         raise AssertionError("the last attempt returns or raises")
@@ -100,6 +108,13 @@ class Conversation:
         self._turns.append(Turn("assistant", text.strip()[:MAX_BYTES] or NO_ANSWER))
         self._check_deadline()
         return text
+
+    def _unknown(self, question: str) -> StageError:
+        asked = one_line(question, 160)
+        return StageError(
+            OutcomeCode.GOAL_NOT_GROUNDED,
+            f'{self._model.name} does not know or see what is named. It was asked: "{asked}" Use other words, or look.',
+        )
 
     def _check_deadline(self) -> None:
         if time.monotonic() > self._deadline:

@@ -51,6 +51,7 @@ class DialogueConfig:
     )
     spatial_first: bool = param(False, "let the model find the key object in its own words first (ST4VLA)")
     remaining_path: bool = param(True, "in the middle of a task, say where the tool is and what was executed")
+    tell_refusals: bool = param(True, "say why the last path could not be used, where it could not")
     explain_form: bool = param(True, "say how answers look; off for models that were trained on this protocol")
     constrain: bool = param(True, "hold answers to a JSON schema where the model can be held to one")
     coordinates: str = param("norm1000", "what the model's points mean", choices=CONVENTIONS)
@@ -76,7 +77,7 @@ class DialoguePlanner:
         """See :class:`stvla_ros.interfaces.Planner`.
 
         Raises:
-            StageError: REPLY_UNPARSABLE after the last retry; GOAL_NOT_GROUNDED when the model does not know what is named, or
+            StageError: REPLY_UNPARSABLE after the last retry; GOAL_NOT_GROUNDED when the model answers "unknown", or
                 starts its path where the sensor has no depth; SERVER_TIMEOUT past the deadline.
         """
         deadline = time.monotonic() + self._config.deadline_s
@@ -140,7 +141,7 @@ class _Planning:
         parts = [prompt.trace_prompt(action)]
         if self.config.remaining_path and self.request.history:
             parts.append(prompt.remaining_prompt(self._tool_uv(), self._executed()[-1:], self._coordinates))
-        if self.request.feedback:
+        if self.config.tell_refusals and self.request.feedback:
             parts.append(prompt.refusal(self.request.feedback))
         schema = prompt.points_schema(convention=self.config.coordinates)
         return self._ask("points", " ".join(parts), lambda text: self._checked_path(text, action), schema)

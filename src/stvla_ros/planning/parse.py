@@ -18,7 +18,7 @@ import numpy as np
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.answer import Group, answer_of, goes_on, groups, runs
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
-from stvla_ros.planning.prompt import MAX_OFFSET_MM
+from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_BYTES = 65536
@@ -113,6 +113,14 @@ def parse_progress(text: str) -> Progress:
         ReplyError: REPLY_UNPARSABLE: a part is missing, said twice differently, out of range, or "finished" before the last step.
     """
     return _parsed(text, _progress)
+
+
+_UNKNOWN = re.compile(rf"\W{{0,20}}(?:\w{{1,20}}\W{{1,20}})?{UNKNOWN}\W{{0,20}}", re.I)
+
+
+def is_unknown(text: str) -> bool:
+    """The model says that it does not know or see what is named: ``unknown``, ``{"action": "unknown"}``."""
+    return len(text) <= MAX_BYTES and bool(_UNKNOWN.fullmatch(answer_of(text)))
 
 
 T = TypeVar("T")

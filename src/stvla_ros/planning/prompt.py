@@ -91,13 +91,18 @@ def listed(sentences: Sequence[str]) -> str:
     return "; ".join(f"{k}. {s.rstrip('.')}" for k, s in enumerate(sentences, 1)) or "nothing"
 
 
+UNKNOWN = "unknown"
+"""The answer of a model that does not know, or does not see, what is named; to any question."""
+
+_OR_UNKNOWN = f"If the image does not show what is named, answer '{UNKNOWN}'."
+
 FORMS = {
-    "points": "Answer with the points only, as [(x, y), ...], {range}.",
+    "points": f"Answer with the points only, as [(x, y), ...], {{range}}. {_OR_UNKNOWN}",
     "offsets": (
         "A positive offset is farther from the camera than the start, a negative one nearer; the first is 0 unless the "
         "gripper should be above the start. Answer with the integers only, as [0, -50, ...]."
     ),
-    "action": "Answer with one short imperative sentence only.",
+    "action": f"Answer with one short imperative sentence only. {_OR_UNKNOWN}",
     "progress": "Answer with 'step K of N, finished: yes' or 'step K of N, finished: no' only.",
 }
 """How answers look, for models that were not trained on this protocol."""
