@@ -54,9 +54,9 @@ class Samples:
 
     def fingerprint(self) -> str:
         """Changes with every pixel, pose and word: by it a run that is taken up again knows its data."""
-        words = json.dumps([self.instructions, self.tasks]).encode()
-        parts = [np.ascontiguousarray(getattr(self, name)) for name in ARRAYS]
-        return "-".join(f"{zlib.crc32(part):08x}" for part in (*parts, words))
+        sums = [zlib.crc32(np.ascontiguousarray(getattr(self, name))) for name in ARRAYS]
+        sums.append(zlib.crc32(json.dumps([self.instructions, self.tasks]).encode()))
+        return "-".join(f"{one:08x}" for one in sums)
 
     def bounds_m(self, margin_m: float) -> F32:
         """(2, 3) least and largest target position, widened by ``margin_m``: the network's workspace."""
