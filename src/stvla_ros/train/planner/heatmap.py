@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.config import ConfigError
-from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, local_mean
+from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, NetworkConfig, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, numbers, padded, save
 from stvla_ros.planning.heatmap.words import ACTIONS, vocabulary
 from stvla_ros.train.planner.pilot_curves import PilotCurves
-from stvla_ros.train.planner.questions import Question, questions, slots
+from stvla_ros.train.planner.questions import Question, drill, questions, slots
 from stvla_ros.train.planner.shards import Scenes
 from stvla_ros.train.planner.validation import validate
 
@@ -41,6 +41,7 @@ class HeatmapExperiment:
         clip_norm: Largest norm of the gradient.
         validate_every: Scenes between validations, each of which leaves a checkpoint.
         bf16: The trunk computes in bfloat16.
+        drill: Texts without an image per step, to learn the words from.
     """
 
     scenes: int = 60_000
@@ -51,6 +52,7 @@ class HeatmapExperiment:
     clip_norm: float = 2.0
     validate_every: int = 2400
     bf16: bool = True
+    drill: int = 192
 
     @property
     def steps(self) -> int:
@@ -75,14 +77,26 @@ class Batch:
     colour: Tensor  # (T, 2)
 
 
+@dataclass(frozen=True, eq=False)
+class Drill:
+    """T texts without images."""
+
+    words: Tensor  # (T, L)
+    step: Tensor  # (T,)
+    action: Tensor  # (T,)
+    steps: Tensor  # (T,)
+    kind: Tensor  # (T, 2)
+    colour: Tensor  # (T, 2)
+
+
 def make_batch(scenes: Scenes, chosen: np.ndarray, words: tuple[str, ...], rng: np.random.Generator) -> Batch:
     """Scenes with new wordings, half of them mirrored, brightness and colour balance changed a little."""
     asked: list[tuple[int, Question]] = []
     images, labels, colours = [], [], []
     for place, index in enumerate(chosen):
         mirrored = rng.random() < 0.5
-        rgb, kinds, colour = scenes.rgb(index), *_cells(scenes, index)
-        images.append(_lit(rgb[:, ::-1] if mirrored else rgb, rng))
+        rgb, kinds, colour = scenes.rgb(index), *cells_of(scenes, index)
+        images.append(lit(rgb[:, ::-1] if mirrored else rgb, rng))
         labels.append(kinds[:, ::-1] if mirrored else kinds)
         colours.append(colour[:, ::-1] if mirrored else colour)
         for question in questions(scenes, index, rng):
@@ -92,13 +106,14 @@ def make_batch(scenes: Scenes, chosen: np.ndarray, words: tuple[str, ...], rng: 
     return _batch(np.stack(images), np.stack(labels), np.stack(colours), asked, words)
 
 
-def _lit(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def lit(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Values 0..1 of an image in a little more or less light, of another tint, with noise."""
     gain = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
     noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 4))
     return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255)
 
 
-def _cells(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray]:
+def cells_of(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray]:
     """(64, 64) what each cell shows: kind + 2, and colour or -1."""
     label = scenes.arrays["labels"][index].astype(int)
     kind = np.concatenate([[0, 1], scenes.arrays["kind"][index] + 2])
@@ -127,6 +142,31 @@ def _batch(
     )
 
 
+def make_drill(count: int, words: tuple[str, ...], rng: np.random.Generator) -> Drill:
+    """Texts of tasks, a few of pointing."""
+    texts = drill(count, rng)
+    meant = [slots(goal, step) for _, goal, step in texts]
+    return Drill(
+        padded([numbers(words, text) for text, _, _ in texts]),
+        torch.tensor([step for _, _, step in texts]),
+        torch.tensor([ACTIONS.index(goal.action) for _, goal, _ in texts]),
+        torch.tensor([goal.steps - 1 for _, goal, _ in texts]),
+        torch.tensor([kind for kind, _ in meant]),
+        torch.tensor([colour for _, colour in meant]),
+    )
+
+
+def meaning_loss(asked: Asked, wanted: Batch | Drill) -> Tensor:
+    """Cross entropy of what the words mean."""
+    cross = functional.cross_entropy
+    return (
+        cross(asked.action, wanted.action)
+        + cross(asked.steps, wanted.steps)
+        + cross(asked.kind.flatten(0, 1), wanted.kind.flatten())
+        + cross(asked.colour.flatten(0, 1), wanted.colour.flatten())
+    )
+
+
 def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tensor]:
     """``total`` and its parts."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -136,12 +176,7 @@ def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tenso
     heat = network.heat(features, asked, batch.image)
     place, offset = _heat_losses(heat, batch)
     cross = functional.cross_entropy
-    meaning = (
-        cross(asked.action, batch.action)
-        + cross(asked.steps, batch.steps)
-        + cross(asked.kind.flatten(0, 1), batch.kind.flatten())
-        + cross(asked.colour.flatten(0, 1), batch.colour.flatten())
-    )
+    meaning = meaning_loss(asked, batch)
     dense = cross(network.cell_kind(features), batch.labels, _rare())
     dense = dense + cross(network.cell_colour(features), batch.colours, ignore_index=-1)
     return {"total": place + 0.02 * offset + 0.5 * meaning + 0.5 * dense, "heat": place, "meaning": meaning, "dense": dense}
@@ -242,6 +277,8 @@ class HeatmapRun:
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         loss = losses(self.network.train(), batch, self.experiment.bf16)["total"]
+        texts = make_drill(self.experiment.drill, self.words, rng)
+        loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
         if not torch.isfinite(loss):
             raise ConfigError(f"training: the loss is {loss.item()} at step {self.step}: lower the learning rate.")
         self.optimizer.zero_grad(set_to_none=True)

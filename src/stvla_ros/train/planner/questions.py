@@ -62,11 +62,16 @@ def absent(names: list[Name], rng: np.random.Generator) -> Name:
     """Something that is not among the names, often of the same kind or colour as one that is."""
     while True:
         near = names[rng.integers(len(names))]
-        kind = near.kind if rng.random() < 0.5 else str(rng.choice(["block", "button", "bottle", "plate"]))
+        kind = near.kind if rng.random() < 0.5 else str(rng.choice(KINDS))
         colour = near.colour if near.colour and rng.random() < 0.4 else str(rng.choice(PALETTE))
         name = Name(kind, "" if kind == "plate" else colour)
         if name not in names:
             return name
+
+
+def _anything(rng: np.random.Generator) -> Name:
+    kind = str(rng.choice(KINDS))
+    return Name(kind, "" if kind == "plate" else str(rng.choice(PALETTE)))
 
 
 def _another(rng: np.random.Generator, shown: list[Name]) -> Goal:
@@ -81,6 +86,12 @@ def _another(rng: np.random.Generator, shown: list[Name]) -> Goal:
         chosen += [name] if name not in chosen else []
     chosen = [chosen[i] for i in rng.permutation(count)]
     return Goal(action, (*chosen, Name("plate", "")) if action == "place" else tuple(chosen))
+
+
+def drill(count: int, rng: np.random.Generator) -> list[tuple[str, Goal, int]]:
+    """Texts without images, what they mean, and one of their steps: words alone are cheap to learn from."""
+    goals = [_another(rng, []) if rng.random() < 0.85 else Goal("point", (_anything(rng),)) for _ in range(count)]
+    return [(say(goal, rng), goal, int(rng.integers(goal.steps))) for goal in goals]
 
 
 def _asked(

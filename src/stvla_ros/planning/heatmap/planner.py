@@ -1,0 +1,163 @@
+"""The embedded planner: things by heatmap, paths by geometry. No GPU, no server, a fraction of a second on one core.
+
+The network grounds what the words name; whether a block is held, rests where it should, or a button was pressed is
+read from the depth image, the arm's state and the executed keyposes. Free-air points (hover, lift) have no image of
+their own: they are built in 3D from the surface points, in the same way as the ways that the models are trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from stvla_ros.config import ConfigError, param
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.selfmask import may_hold, robot_pixels
+from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
+from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
+from stvla_ros.planning.heatmap.words import Goal
+from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
+from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
+
+ON_PLATE_M = 0.075
+"""A block this close beside the middle of a plate lies in it."""
+
+ON_BLOCK_M = 0.03
+STACKED_M = (0.025, 0.06)
+"""Height of a block's top over that of the block that it stands on."""
+
+IN_PLATE_M = 0.075
+"""... and over the table, where it lies in a plate."""
+
+
+@dataclass(frozen=True)
+class HeatmapConfig:
+    """Settings of the heatmap planner."""
+
+    weights: str = param("", "file of `stvla train-planner heatmap`; empty: the one that comes with the package")
+    least_sure: float = param(0.5, "what the network is less sure of is refused, 0 to 1", ge=0.0, le=1.0)
+    clear_m: float = param(0.08, "the tool is away from a thing when this far above or beside it [m]", ge=0.02, le=0.3)
+    press_radius_m: float = param(
+        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+    )
+
+
+class HeatmapPlanner:
+    """A Planner over a :class:`Finder`. Without state: the executed keyposes say what was done."""
+
+    Config = HeatmapConfig
+
+    def __init__(self, config: HeatmapConfig) -> None:
+        path = Path(config.weights) if config.weights else WEIGHTS
+        if not config.weights and not path.exists():
+            raise ConfigError(
+                "planner.heatmap.weights: no weights come with this version: `stvla train-planner heatmap` makes some, "
+                "then name the file here."
+            )
+        self._config, self._finder = config, Finder.of_file(path, config.least_sure)
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
+        goal = self._finder.goal(request.instruction)
+        if goal.action == "point":
+            raise refused(
+                f"'{request.instruction.strip()[:80]}' names a thing but no action: say what to do with the {goal.names[0]}."
+            )
+        looking = _Looking(request, goal, self._finder, self._config)
+        return looking.push() if goal.action == "push" else looking.carry()
+
+
+class _Looking:
+    """One plan."""
+
+    def __init__(self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig) -> None:
+        self._request, self._goal, self._finder, self._config = request, goal, finder, config
+        self._seen = finder.see(request.frame.rgb)
+
+    @property
+    def _frame(self) -> RgbdFrame:
+        return self._request.frame
+
+    @property
+    def _tool_m(self) -> F64:
+        return self._request.robot.T_base_tcp[:3, 3]
+
+    def push(self) -> TracePlan:
+        """Up and down on the first button that was not pressed yet."""
+        caps = [self._points(step, (True, False))[0] for step in range(self._goal.steps)]
+        step = pressed_in_order(caps, self._request, self._config.press_radius_m)
+        if step == len(caps):
+            if self._away(caps[-1]):
+                return self._plan(step - 1, None)
+            step -= 1  # the way up from the last button is still part of it
+        return self._plan(step, draw_press(self._frame, caps[step]))
+
+    def carry(self) -> TracePlan:
+        """From the block, or from the hand that holds it, to where it should be."""
+        held = self._holds()
+        start, end = self._points(0, (not held, True))
+        if held:
+            return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._standing(), held=True))
+        if self._rests(start, end) and self._away(start):
+            return self._plan(0, None)
+        return self._plan(0, draw_carry(self._frame, start, end, self._standing(), held=False))
+
+    def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
+        uv = self._finder.locate(self._seen, self._request.instruction, self._goal, step, needed)
+        points = []
+        for at, name, must in zip(uv, self._goal.ends(step), needed, strict=True):
+            point = surface_point(self._frame, at) if must else np.full(3, np.nan)
+            if point is None:
+                raise refused(f"The camera has no depth at the {name}: move the camera.")
+            points.append(point)
+        return points[0], points[1]
+
+    def _standing(self) -> F32:
+        return standing(self._frame, robot_pixels(cloud(self._frame), self._request.robot))
+
+    def _holds(self) -> bool:
+        history = self._request.history
+        return may_hold(self._request.robot) and (not history or not history[-1].gripper_open)
+
+    def _rests(self, block_m: F64, goal_m: F64) -> bool:
+        beside = float(np.hypot(*(block_m - goal_m)[:2]))
+        if self._goal.action == "place":
+            return beside < ON_PLATE_M and block_m[2] < IN_PLATE_M
+        return beside < ON_BLOCK_M and STACKED_M[0] < block_m[2] - goal_m[2] < STACKED_M[1]
+
+    def _away(self, place_m: F64) -> bool:
+        gap, clear = self._tool_m - place_m, self._config.clear_m
+        return bool(gap[2] > clear or np.hypot(gap[0], gap[1]) > 1.5 * clear) and not self._holds()
+
+    def _plan(self, step: int, drawn: tuple[F64, float, F64] | None) -> TracePlan:
+        """A plan of a drawn path; finished for None."""
+        finished = drawn is None
+        uv, start, offset = drawn or (np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS))
+        said = [write_progress(step + 1, self._goal.steps, finished), self._goal.sentence(step)]
+        said += [] if finished else [write_points(uv), write_offsets(offset)]
+        return TracePlan(
+            instruction=self._request.instruction,
+            sub_instruction=self._goal.sentence(step),
+            uv=uv,
+            start_depth_m=start,
+            depth_offset_m=offset,
+            step_index=step,
+            finished=finished,
+            planner="heatmap",
+            raw_reply="\n".join(said),
+            image_stamp_ns=self._frame.stamp_ns,
+            plan_id=f"heatmap-{uuid4().hex[:12]}",
+            step_total=self._goal.steps,
+        )
+
+
+def pressed_in_order(caps_m: list[F64], request: PlanRequest, radius_m: float) -> int:
+    """How many of the buttons the executed keyposes pressed, in the wanted order."""
+    step = 0
+    for keypose in request.history:
+        if step < len(caps_m) and keypose.may_collide and not keypose.gripper_open:
+            step += bool(np.hypot(*(keypose.T_base_tcp[:2, 3] - caps_m[step][:2])) < radius_m)
+    return step

@@ -1,0 +1,119 @@
+"""How well a nano checkpoint does on rendered scenes that it never saw, asked through the backend that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from stvla_ros.errors import StageError
+from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
+from stvla_ros.train.planner.dialogues import Exchange, pointing, task
+from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.types import U8
+
+MOST_TOKENS = 80
+
+
+def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -> dict[str, float]:
+    """Figures on the first scenes; the same wordings every time.
+
+    Args:
+        checkpoint: Folder of the model.
+        scenes: Never trained on.
+        paths: Ask for paths, depths and progress too.
+        at_most: Scenes.
+
+    Returns:
+        ``point_median`` [1/1000], ``point_15``, ``point_30``, ``malformed`` (share of answers); with ``paths`` also
+        ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``paths`` (share read), ``depth_mad_cm``, ``step_accuracy``.
+    """
+    model = Qwen3VlChat(LocalModelConfig(model=str(checkpoint), device="cpu"), "validation")
+    asked = _Asked(model)
+    for index in range(min(at_most, len(scenes))):
+        rng, rgb = np.random.default_rng([7, index]), scenes.rgb(index)
+        for talk in pointing(scenes, index, rng)[:2]:
+            asked.point(rgb, talk[0])
+        for talk in task(scenes, index, rng, depth=True) if paths else []:
+            asked.task(rgb, scenes, index, talk)
+    return dict(asked.figures(paths))
+
+
+class _Asked:
+    """Asks and keeps the errors."""
+
+    def __init__(self, model: Qwen3VlChat) -> None:
+        self._model = model
+        self.points: list[float] = []
+        self.paths: list[float] = []
+        self.depths: list[float] = []
+        self.steps: list[bool] = []
+        self.answers = self.malformed = 0
+
+    def point(self, rgb: U8, exchange: Exchange) -> None:
+        """A pointing question."""
+        if exchange.kind != "points":
+            return
+        reply = self._reply([Turn("user", exchange.question, (rgb,))])
+        found = _read(lambda: parse_points(reply, 1))
+        self._count(found is not None)
+        if found is not None:
+            self.points.append(float(np.hypot(*(found - parse_points(exchange.answer, 1))[0])))
+
+    def task(self, rgb: U8, scenes: Scenes, index: int, talk: list[Exchange]) -> None:
+        """A path with its depth, or progress."""
+        from stvla_ros.train.planner.nano import depth_image
+
+        first = talk[0]
+        turns = [Turn("user", first.question, (rgb,))]
+        if first.answer.startswith("step"):
+            reply = self._reply(turns)
+            self.steps.append(_read(lambda: parse_progress(reply)) == parse_progress(first.answer))
+        if first.kind != "points":
+            return
+        reply = self._reply(turns)
+        path = _read(lambda: parse_points(reply))
+        self._count(path is not None)
+        if path is None:
+            return
+        self.paths.append(float(np.sqrt(((path - parse_points(first.answer)) ** 2).sum(-1).mean())))
+        if len(talk) > 1:
+            turns += [Turn("assistant", reply), Turn("user", talk[1].question, (depth_image(scenes, index),))]
+            again = self._reply(turns)
+            depth = _read(lambda: parse_offsets(again))
+            self._count(depth is not None)
+            self.depths += [] if depth is None else [float(np.abs(depth - parse_offsets(talk[1].answer)).mean())]
+
+    def figures(self, paths: bool) -> Iterator[tuple[str, float]]:
+        """See :func:`validate`."""
+        far = np.array(self.points or [np.nan])
+        yield "point_median", float(np.median(far))
+        yield "point_15", float((far < 15).mean())
+        yield "point_30", float((far < 30).mean())
+        yield "malformed", self.malformed / max(self.answers, 1)
+        if paths:
+            rmse = np.array(self.paths or [np.nan])
+            yield "path_rmse_median", float(np.median(rmse))
+            yield "path_rmse_mean", float(np.mean(rmse))
+            yield "depth_mad_cm", 100 * float(np.mean(self.depths)) if self.depths else float("nan")
+            yield "step_accuracy", float(np.mean(self.steps)) if self.steps else float("nan")
+
+    def _count(self, ok: bool) -> None:
+        self.answers += 1
+        self.malformed += not ok
+
+    def _reply(self, turns: list[Turn]) -> str:
+        try:
+            return self._model.reply(turns, MOST_TOKENS)
+        except StageError:
+            return ""
+
+
+def _read(parse: object) -> object:
+    try:
+        return parse()  # type: ignore[operator]
+    except StageError:
+        return None
