@@ -52,3 +52,4 @@ def test_renumber_and_members() -> None:
     np.testing.assert_array_equal(kept, [[1, 1, 0], [0, 2, 2]])
     assert sizes(kept).tolist() == [2, 2, 2]
     assert [m.tolist() for m in member_pixels(kept, 2)] == [[0, 1], [4, 5]]
+    assert renumber(kept, np.array([False, True, True])) is kept

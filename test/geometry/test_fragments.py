@@ -7,7 +7,7 @@ from stvla_ros.geometry.creases import valleys
 from stvla_ros.geometry.fragments import filled, nearest_label, solidity
 from stvla_ros.geometry.fringe import absorb_fringe
 from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import low_pixels
+from stvla_ros.geometry.parts import colour_feature, low_pixels
 from stvla_ros.geometry.tables import Table
 
 
@@ -90,9 +90,20 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return labels, rgb, depth, height
 
 
+def test_colour_features_are_the_same_for_an_image_and_its_pixels() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
+    feature = colour_feature(rgb)
+    assert feature.shape == (7, 9, 4)
+    np.testing.assert_array_equal(feature.reshape(-1, 4), colour_feature(rgb.reshape(-1, 3)))
+    c = rgb / 255.0
+    mean = c.mean(axis=2, keepdims=True)
+    np.testing.assert_allclose(feature[..., :3], 0.4 * (c - mean) / (mean + 0.04), atol=1e-5)
+    np.testing.assert_allclose(feature[..., 3:], 0.15 * np.log(mean + 0.06), atol=1e-5)
+
+
 def test_the_rim_is_taken_by_colour_and_the_table_is_not() -> None:
     labels, rgb, depth, height = scene()
-    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
+    out = absorb_fringe(labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
     assert (out[57:59, 102:138] == 1).all()
     red = rgb[..., 0] == 200
     assert not out[~red].any()
@@ -102,17 +113,19 @@ def test_the_rim_is_not_taken_from_the_robot_nor_on_a_table_of_its_colour() -> N
     labels, rgb, depth, height = scene()
     arm = np.zeros(depth.shape, bool)
     arm[56:] = True
-    assert not absorb_fringe(labels, rgb, depth, height, arm, TABLE, depth.shape[1])[56:].any()
+    assert not absorb_fringe(labels, colour_feature(rgb), depth, height, arm, TABLE, depth.shape[1])[56:].any()
     same = np.full_like(rgb, 150)
     nobody = np.zeros(depth.shape, bool)
-    np.testing.assert_array_equal(absorb_fringe(labels, same, depth, height, nobody, TABLE, depth.shape[1]), labels)
+    np.testing.assert_array_equal(
+        absorb_fringe(labels, colour_feature(same), depth, height, nobody, TABLE, depth.shape[1]), labels
+    )
 
 
 def test_holes_go_to_the_thing_around_them() -> None:
     labels, rgb, depth, height = scene()
     labels[30:40, 110:125] = 0
     depth[30:40, 110:125] = np.nan
-    out = absorb_fringe(labels, rgb, depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
+    out = absorb_fringe(labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
     assert (out[20:56, 100:140] == 1).all()
 
 

@@ -33,6 +33,17 @@ def test_without_points_the_calibrated_table_is_taken() -> None:
     assert fit_table(np.full((3, 40, 40), np.nan, np.float32)).c == 0.0
 
 
+def test_pixels_that_are_left_out_do_not_move_the_table() -> None:
+    frame, _ = Scene().render()
+    points = cloud(frame)
+    left_out = np.zeros(frame.depth_m.shape, bool)
+    left_out[:, ::2] = True
+    without = fit_table(np.where(left_out, np.float32(np.nan), points))
+    points[2, left_out] += 0.02
+    table = fit_table(points, left_out)
+    assert (table.a, table.b, table.c, table.noise_m) == (without.a, without.b, without.c, without.noise_m)
+
+
 def test_plane_depth_is_affine_in_inverse_depth() -> None:
     camera = front_camera()
     depth = plane_depth(camera, Table(), rays(camera)).astype(np.float64)

@@ -61,6 +61,8 @@ def sizes(labels: I32) -> npt.NDArray[np.int64]:
 
 def renumber(labels: I32, keep: Bool) -> I32:
     """Labels whose ``keep[label]`` is True, renumbered 1..n in order; all others become 0. ``keep[0]`` is ignored."""
+    if keep[1:].all():
+        return labels
     table = np.zeros(len(keep), dtype=np.int32)
     chosen = np.flatnonzero(keep)
     chosen = chosen[chosen > 0]

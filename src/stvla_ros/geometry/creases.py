@@ -13,7 +13,7 @@ import numpy as np
 from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.geometry.fragments import Fragment, divided, is_boss
 from stvla_ros.geometry.parts import LOW_M
-from stvla_ros.types import F32, I32, U8, Bool
+from stvla_ros.types import F32, I32, Bool
 
 ARM_M = 0.009
 """The bend at a pixel is that of the surface this far to both sides."""
@@ -47,7 +47,7 @@ def valleys(height_m: F32, arm_px: int, least_m: float) -> Bool:
 
 def cut_creases(
     regions: I32,
-    rgb: U8,
+    colours: F32,
     points_m: F32,
     height_m: F32,
     depth_m: F32,
@@ -60,7 +60,7 @@ def cut_creases(
 
     Args:
         regions: (H, W) regions connected in depth, 0 is none.
-        rgb: (H, W, 3) image.
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.geometry.parts.colour_feature`).
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         depth_m: (H, W) depth.
@@ -70,6 +70,8 @@ def cut_creases(
         least_px: Smallest part.
     """
     standing = regions > 0
+    if not standing.any():
+        return regions
     arm_px = int(np.clip(round(focal_px * ARM_M / float(np.median(depth_m[standing]))), 2, 12))
     firm = standing & ~valleys(height_m, arm_px, BEND_M + noise_m)
     pieces = connected(firm, depth_m, step_m, regions)
@@ -79,7 +81,7 @@ def cut_creases(
         inner = np.where(own, pieces[window], 0)
         return renumber(inner, sizes(inner) > 0)
 
-    return divided(regions, rgb, points_m, height_m, divide, lambda a, b, _: _same(a, b, least_px))
+    return divided(regions, colours, points_m, height_m, divide, lambda a, b, _: _same(a, b, least_px))
 
 
 def _same(a: Fragment, b: Fragment, least_px: int) -> bool:

@@ -8,9 +8,8 @@ from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import sizes
 from stvla_ros.geometry.fragments import filled
-from stvla_ros.geometry.parts import colour_feature
 from stvla_ros.geometry.tables import Table
-from stvla_ros.types import F32, I32, U8, Bool
+from stvla_ros.types import F32, I32, Bool
 
 REACH = 1 / 70
 """Width of the rim looked at, as a share of the image's width."""
@@ -39,12 +38,14 @@ UNLIKE = 0.08
 """Least distance of the two colours (see :func:`stvla_ros.geometry.parts.colour_feature`)."""
 
 
-def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bool, table: Table, width_px: int) -> I32:
+def absorb_fringe(
+    labels: I32, colours: F32, depth_m: F32, height_m: F32, exclude: Bool, table: Table, width_px: int
+) -> I32:
     """Labels with enclosed holes filled, and with the pixels around each thing that look like it.
 
     Args:
         labels: (H, W) things 1..n, 0 is none.
-        rgb: (H, W, 3) image.
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.geometry.parts.colour_feature`).
         depth_m: (H, W) depth, NaN where unknown.
         height_m: (H, W) height above the table, NaN where unknown.
         exclude: (H, W) pixels that are nobody's (the robot).
@@ -56,13 +57,15 @@ def absorb_fringe(labels: I32, rgb: U8, depth_m: F32, height_m: F32, exclude: Bo
     low, unknown = np.abs(height_m) < table.floor_m + 0.002, np.isnan(depth_m)
     fronts = labels
     for _ in range(LOOKS):
-        labels, fronts = _grown(labels, fronts, rgb, low, unknown, exclude, radius)
+        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
         if not fronts.any():
             break
     return labels
 
 
-def _grown(labels: I32, fronts: I32, rgb: U8, low: Bool, unknown: Bool, exclude: Bool, radius: int) -> tuple[I32, I32]:
+def _grown(
+    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, radius: int
+) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (labelled alike), and new fronts where a rim goes on beyond the reach."""
     out, further = labels.copy(), np.zeros_like(labels)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
@@ -77,7 +80,7 @@ def _grown(labels: I32, fronts: I32, rgb: U8, low: Bool, unknown: Bool, exclude:
         if not ring.any():
             continue
         table = nobody[here] & ~_square(own, radius)
-        likeness = _likeness(own, ring, table, unknown[here], rgb[here], radius)
+        likeness = _likeness(own, ring, table, unknown[here], colours[here], radius)
         take = likeness < best[here]
         best[here][take] = likeness[take]
         out[here][take] = label
@@ -87,27 +90,28 @@ def _grown(labels: I32, fronts: I32, rgb: U8, low: Bool, unknown: Bool, exclude:
 
 def _enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
     """Holes in things filled: table seen inside a bowl or plate, and its parts that do not stand above it."""
-    out = labels.copy()
+    out, area = labels.copy(), sizes(labels)
     for label, window in enumerate(find_objects(labels), start=1):
-        own = out[window] == label
+        inside, height = out[window], height_m[window]  # views
+        own = inside == label
         hole = _holes(own) & ~exclude[window]
-        if not hole.any():
-            continue
-        inside = out[window]  # a view
-        top = np.nanquantile(height_m[window][own], 0.97) + ABOVE_M
-        for other in np.unique(inside[hole]):
+        for other in np.flatnonzero(sizes(inside[hole])):
             part = hole & (inside == other)
             if other == 0 or (
-                part.sum() == (labels == other).sum() and np.nanquantile(height_m[window][part], 0.97) < top
+                np.count_nonzero(part) == area[other] and _top(height[part]) < _top(height[own]) + ABOVE_M
             ):
                 inside[part] = label
     return out
 
 
+def _top(height_m: F32) -> float:
+    return float(np.nanquantile(height_m, 0.97))
+
+
 def _holes(own: Bool) -> Bool:
     """Pixels enclosed by a thing, where they are not more than a multiple of it."""
     whole = filled(own)
-    return whole & ~own & bool(whole.sum() < HOLLOW * own.sum())
+    return whole & ~own & bool(np.count_nonzero(whole) < HOLLOW * np.count_nonzero(own))
 
 
 def _with_slivers(labels: I32, width_px: int) -> I32:
@@ -120,7 +124,8 @@ def _with_slivers(labels: I32, width_px: int) -> I32:
             continue
         here = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in window)
         own = (labels[here] == label).astype(np.uint8)
-        if cv2.distanceTransform(np.pad(own, 1), cv2.DIST_L2, 3).max() > thick:
+        wide = cv2.copyMakeBorder(own, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        if cv2.distanceTransform(wide, cv2.DIST_L2, 3).max() > thick:
             continue
         ring = cv2.dilate(own, np.ones((5, 5), np.uint8)).astype(bool) & (own == 0)
         near = np.bincount(np.maximum(out[here][ring], 0), minlength=1)
@@ -131,12 +136,11 @@ def _with_slivers(labels: I32, width_px: int) -> I32:
     return out
 
 
-def _likeness(own: Bool, ring: Bool, table: Bool, unknown: Bool, rgb: U8, radius: int) -> F32:
+def _likeness(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int) -> F32:
     """(h, w) how much nearer the colour of a pixel on a thing's rim is to the thing's than to the table's; inf elsewhere."""
     out = np.full(own.shape, np.inf, dtype=np.float32)
-    feature = colour_feature(rgb.reshape(-1, 3)).reshape(*own.shape, 4)
-    to_thing, have_thing = _distance(feature, own, ring, radius)
-    to_table, have_table = _distance(feature, table, ring, 2 * radius)
+    to_thing, have_thing = _distance(colours, own, ring, radius)
+    to_table, have_table = _distance(colours, table, ring, 2 * radius)
     ratio = to_thing / np.maximum(to_table, 1e-6)
     ratio[~have_thing | ~have_table | (to_table < UNLIKE)] = np.inf
     out[ring] = np.where(ratio < np.where(unknown[ring], LIKER_BLIND, LIKER), ratio, np.inf)
@@ -150,19 +154,20 @@ def _square(mask: Bool, radius: int) -> Bool:
     return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
 
 
-def _distance(feature: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
-    """Distance of the features ``at`` some pixels to the mean of those ``of`` others around them."""
-    size = (2 * radius + 1, 2 * radius + 1)
-    weight = of.astype(np.float32)
-    total = cv2.boxFilter(feature * weight[..., None], -1, size, normalize=False)[at]
-    count = cv2.boxFilter(weight, -1, size, normalize=False)[at]
-    mean = total / np.maximum(count, 1)[:, None]
-    return np.linalg.norm(feature[at] - mean, axis=1), count > 2
+def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
+    """Distance of the colours ``at`` some pixels to the mean of those ``of`` others around them."""
+    size, weight = (2 * radius + 1, 2 * radius + 1), of.astype(np.uint8)
+    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False)[at]
+    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)[at]
+    off = colours[at] - total / np.maximum(count, 1)[:, None]
+    return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
 
 
 def _touching(take: Bool, thing: Bool) -> Bool:
     """Pixels taken that connect to a thing."""
-    _, parts = cv2.connectedComponents((take | thing).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
-    touched = np.zeros(int(parts.max()) + 1, dtype=bool)
+    count, parts = cv2.connectedComponents((take | thing).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    touched = np.zeros(count, dtype=bool)
     touched[parts[thing]] = True
-    return np.asarray(touched[parts] & take)
+    touching = np.zeros_like(take)
+    touching[take] = touched[parts[take]]
+    return touching

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import member_pixels, renumber, sizes
+from stvla_ros.geometry.components import renumber, sizes
 from stvla_ros.geometry.fragments import filled, nearest_label, solidity
 from stvla_ros.types import F32, I32, Bool
 
@@ -35,12 +36,11 @@ def cut_necks(labels: I32, least_px: int) -> I32:
     out = labels.copy()
     count = int(labels.max(initial=0))
     top = count
-    for label, pixels in enumerate(member_pixels(labels, count), start=1):
-        if len(pixels) < 4 * least_px:
+    area = sizes(labels)
+    for label, window in enumerate(find_objects(labels), start=1):
+        if area[label] < 4 * least_px:
             continue
-        rows, columns = np.divmod(pixels, labels.shape[1])
-        window = slice(int(rows.min()), int(rows.max()) + 1), slice(int(columns.min()), int(columns.max()) + 1)
-        parts = _parts(out[window] == label, max(least_px / len(pixels), LEAST_SHARE))
+        parts = _parts(out[window] == label, max(least_px / area[label], LEAST_SHARE))
         for part in range(2, int(parts.max()) + 1):
             top += 1
             out[window][parts == part] = top
@@ -54,7 +54,7 @@ def _parts(own: Bool, least_share: float) -> I32:
     small = filled(own[::step, ::step])
     if solidity(small) > SOLID_REGION:
         return own.astype(np.int32)
-    parts = _cut(small, least_share * small.sum())
+    parts = _cut(small, least_share * np.count_nonzero(small))
     if parts.max() < 2:
         return own.astype(np.int32)
     spread = parts.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
@@ -63,7 +63,8 @@ def _parts(own: Bool, least_share: float) -> I32:
 
 def _cut(own: Bool, least: float) -> I32:
     """(h, w) parts 1..n of one region; 1 alone where it has no neck."""
-    padded = cv2.distanceTransform(np.pad(own.astype(np.uint8), 1), cv2.DIST_L2, 5)
+    wide = cv2.copyMakeBorder(own.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.distanceTransform(wide, cv2.DIST_L2, 5)
     distance = np.asarray(padded[1:-1, 1:-1], dtype=np.float32)
     whole = own.astype(np.int32)
     for level in np.linspace(0.25, 0.7, 7) * float(distance.max()):
@@ -72,15 +73,19 @@ def _cut(own: Bool, least: float) -> I32:
             continue
         parts = np.where(own, nearest_label(cores), 0).astype(np.int32)
         count = int(parts.max())
-        if all((parts == i).sum() >= least and solidity(parts == i) > SOLID_PART for i in range(1, count + 1)):
+        if all(
+            np.count_nonzero(parts == i) >= least and solidity(parts == i) > SOLID_PART for i in range(1, count + 1)
+        ):
             return parts
     return whole
 
 
 def _cores(distance: F32, level: float) -> I32:
     """Parts that stay when everything narrower than ``level`` goes, where they are clearly wider than that."""
-    _, found = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    count, found = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     cores = np.asarray(found, dtype=np.int32)
-    widest = np.zeros(int(cores.max()) + 1, dtype=np.float32)
+    if count < 3:
+        return cores
+    widest = np.zeros(count, dtype=np.float32)
     np.maximum.at(widest, cores.ravel(), distance.ravel())
     return renumber(cores, level < NECK * widest)

@@ -22,6 +22,9 @@ NOISY_M = 0.0008
 LEAST_M = 0.0028
 """Lowest mean height that is told from the table."""
 
+LEAST_PX = 6
+"""No region is smaller, however coarse the image."""
+
 LOW_M = 0.022
 """Plates and trays end below this height; what is higher stands in them."""
 
@@ -76,7 +79,7 @@ def find_parts(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, config: Part
         exclude: (H, W) pixels of no interest (the robot).
         config: Settings.
     """
-    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
+    table = fit_table(points_m, exclude)
     height = table.height(points_m)
     labels = find_regions(depth_m, points_m, height, exclude, table, config)
     pieces = colour_pieces(rgb, depth_m, height, labels, table, config)
@@ -136,7 +139,7 @@ def colour_pieces(rgb: U8, depth_m: F32, height_m: F32, labels: I32, table: Tabl
 
 def least_px(image_px: int, config: PartsConfig) -> int:
     """Smallest region in an image of this many pixels."""
-    return max(int(config.min_area_px * image_px / (640 * 480)), 6)
+    return max(int(config.min_area_px * image_px / (640 * 480)), LEAST_PX)
 
 
 def step_m(table: Table, config: PartsConfig, depth_m: F32 | None = None) -> float:
@@ -169,15 +172,18 @@ def _large(labels: I32, least: int) -> I32:
 
 
 def colour_feature(rgb: U8) -> F32:
-    """(N, 4) features of (N, 3) colours whose Euclidean distance follows what things are made of, not how lit.
+    """(..., 4) features of (..., 3) colours whose Euclidean distance follows what things are made of, not how lit.
 
     Three are the chroma relative to the brightness (constant over the faces of a matt body), one is the
     logarithm of the brightness at a small weight: white and black differ by more than two faces of one body.
     """
-    c = rgb.astype(np.float32) / np.float32(255.0)
-    mean = c.mean(axis=1, keepdims=True)
-    chroma = (c - mean) / (mean + np.float32(0.04))
-    return np.concatenate([chroma * np.float32(0.4), np.log(mean + np.float32(0.06)) * np.float32(0.15)], axis=1)
+    channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
+    mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
+    out = np.empty((*mean.shape, 4), dtype=np.float32)
+    for i, channel in enumerate(channels):
+        out[..., i] = (channel - mean) / (mean + np.float32(0.04)) * np.float32(0.4)
+    out[..., 3] = np.log(mean + np.float32(0.06)) * np.float32(0.15)
+    return out
 
 
 def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
@@ -190,13 +196,13 @@ def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
     flat_rgb, flat_height, flat = rgb.reshape(-1, 3), height_m.ravel(), classes.reshape(-1)
     for pixels in member_pixels(labels, int(labels.max(initial=0))):
         if len(pixels) >= 2 * least:
-            flat[pixels] = pixel_classes(flat_rgb[pixels], flat_height[pixels], least)
+            flat[pixels] = pixel_classes(colour_feature(flat_rgb[pixels]), flat_height[pixels], least)
     return np.asarray(cv2.medianBlur(classes, 5) if classes.any() else classes, dtype=np.uint8) * (labels > 0)
 
 
-def pixel_classes(rgb: U8, height_m: F32, least: int) -> U8:
-    """(N,) class below 16 of the pixels of one region, given their (N, 3) colours and (N,) heights."""
-    colours = _halve(colour_feature(rgb), least, depth=3)
+def pixel_classes(feature: F32, height_m: F32, least: int) -> U8:
+    """(N,) class below 16 of the pixels of one region, given their (N, 4) colour features and (N,) heights."""
+    colours = _halve(feature, least, depth=3)
     return np.asarray(colours + 8 * _standing_in(colours, height_m, least), dtype=np.uint8)  # at most 8 colours
 
 
@@ -218,9 +224,12 @@ def _halve(feature: F32, least: int, depth: int) -> U8:
     if depth == 0 or len(feature) < 2 * least:
         return out
     second = two_means(feature)
-    if second is None or min(second.sum(), (~second).sum()) < least:
+    if second is None:
         return out
-    if second.sum() > len(second) / 2:
+    count = int(np.count_nonzero(second))
+    if min(count, len(second) - count) < least:
+        return out
+    if count > len(second) / 2:
         second = ~second
     first_part, second_part = _halve(feature[~second], least, depth - 1), _halve(feature[second], least, depth - 1)
     out[~second] = first_part
@@ -231,17 +240,18 @@ def _halve(feature: F32, least: int, depth: int) -> U8:
 def two_means(feature: F32, budget: int = 400) -> Bool | None:
     """(N,) membership of the second of two clusters, or None when the features are one cluster."""
     sample = feature[:: max(len(feature) // budget, 1)]
+    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them are so far apart
+        return None
     away = ((sample - _middle(sample)) ** 2).sum(axis=1)
     far = sample[np.argmax(away)]
     centres = np.stack([sample[np.argmax(((sample - far) ** 2).sum(axis=1))], far])
     for _ in range(8):
         second = _nearer_second(sample, centres)
-        if second.all() or not second.any():
+        if not 0 < np.count_nonzero(second) < len(sample):
             return None
-        new = np.stack([_middle(sample[~second]), _middle(sample[second])])
-        moved = float(np.abs(new - centres).max())
-        centres = new
-        if moved < 1e-4:
+        before = centres.copy()
+        centres[0], centres[1] = _middle(sample[~second]), _middle(sample[second])
+        if np.abs(centres - before).max() < 1e-4:
             break
     if np.linalg.norm(centres[0] - centres[1]) < SPLIT_DISTANCE:
         return None

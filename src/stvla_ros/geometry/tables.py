@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.types import F32, F64, Camera
+from stvla_ros.types import F32, F64, Bool, Camera
 
 SEARCH_M = 0.05
 """The table is looked for this far around z = 0 of the base frame (calibration error of a real cell)."""
@@ -40,19 +40,23 @@ class Table:
         return float(np.clip(4.0 * self.noise_m, 0.0035, 0.012))
 
 
-def fit_table(points_m: F32, budget: int = 6000) -> Table:
+def fit_table(points_m: F32, exclude: Bool | None = None, budget: int = 6000) -> Table:
     """Fit the table by iterated least squares around the most frequent height.
 
     Args:
         points_m: (3, H, W) points in the base frame, NaN where unknown.
+        exclude: (H, W) pixels that do not count.
         budget: Points that are used, taken evenly over the image.
 
     Returns:
         The plane; ``z = 0`` when fewer than 200 points lie near it (the calibrated table is then all there is).
     """
     flat = points_m.reshape(3, -1)
-    flat = flat[:, :: max(flat.shape[1] // (4 * budget), 1)]
+    every = slice(None, None, max(flat.shape[1] // (4 * budget), 1))
+    flat = flat[:, every]
     near = np.abs(flat[2]) < SEARCH_M
+    if exclude is not None:
+        near &= ~exclude.ravel()[every]
     flat = flat[:, near]
     flat = flat[:, :: max(flat.shape[1] // budget, 1)].astype(np.float64)
     if flat.shape[1] < 200:

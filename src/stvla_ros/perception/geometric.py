@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from stvla_ros.config import param
@@ -14,7 +15,7 @@ from stvla_ros.geometry.depths import steady, without_specks
 from stvla_ros.geometry.fragments import split_colours
 from stvla_ros.geometry.fringe import absorb_fringe
 from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import PartsConfig, find_regions, least_px, low_pixels, step_m
+from stvla_ros.geometry.parts import LEAST_PX, PartsConfig, colour_feature, find_regions, least_px, low_pixels, step_m
 from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.geometry.starts import usable
 from stvla_ros.geometry.tables import Table, fit_table
@@ -22,6 +23,12 @@ from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, S
 
 WORK_PX = 640 * 480
 """Larger images are looked at in steps of two or more pixels."""
+
+CROWDED_PX = 30_000
+"""Where more pixels stand above the table, things are told apart in steps of two or more pixels, which bounds the time."""
+
+FINE_M = 0.002
+"""Such steps are no longer than this on the things: creases are bends over centimetres."""
 
 
 @dataclass(frozen=True)
@@ -79,35 +86,67 @@ def shrunk(camera: Camera, stride: int) -> Camera:
 
 def find_instances(rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, focal_px: float, config: PartsConfig) -> I32:
     """(H, W) labels 1..n of things on the table, 0 elsewhere. Arguments as of :func:`stvla_ros.geometry.parts.find_parts`."""
-    table = fit_table(np.where(exclude, np.float32(np.nan), points_m))
+    table = fit_table(points_m, exclude)
     height = table.height(points_m)
     low = low_pixels(height, table, exclude)
     regions = find_regions(depth_m, points_m, height, exclude, table, config, low)
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
-    margin = regions.shape[1] // 20
-    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in window)
-    here, least = (rows, columns), least_px(regions.size, config)
-    cut = _Cut(rgb[here], depth_m[here], points_m[:, rows, columns], height[here], exclude[here], regions.shape[1])
-    regions[here] = cut.things(regions[here], table, focal_px, step_m(table, config, depth_m), least)
+    margin, least = regions.shape[1] // 20, least_px(regions.size, config)
+    here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
+    stride = crowd_stride(regions, depth_m, focal_px)
+    some = tuple(slice(s.start, s.stop, stride) for s in here)
+    cut = _Cut(
+        colour_feature(rgb[some]),
+        points_m[:, *some],
+        depth_m[some],
+        height[some],
+        exclude[some],
+        regions.shape[1] // stride,
+        focal_px / stride,
+    )
+    step = step_m(table, config, depth_m[::stride, ::stride])
+    things = cut.things(regions[some].copy(), table, step, max(least // stride**2, LEAST_PX))
+    regions[here] = spread(things, regions[here], stride)
     return renumber(regions, sizes(regions) >= least)
+
+
+def crowd_stride(regions: I32, depth_m: F32, focal_px: float) -> int:
+    """Pixels from one that is looked at to the next when things are told apart."""
+    wanted = round(np.sqrt(np.count_nonzero(regions) / CROWDED_PX))
+    if wanted < 2:
+        return 1
+    distance = float(np.median(depth_m[regions > 0][::16]))
+    return max(min(wanted, int(FINE_M * focal_px / distance)), 1)
+
+
+def spread(things: I32, regions: I32, stride: int) -> I32:
+    """(h, w) things that were found in every ``stride``-th pixel of some regions, in all pixels."""
+    if stride == 1:
+        return things
+    h, w = regions.shape
+    out = things.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
+    width = 2 * stride - 1  # pixels of a region that lie before the first that was looked at
+    near = cv2.dilate(out.astype(np.uint16), np.ones((width, width), np.uint8))
+    return np.where((regions > 0) & (out == 0), near, out).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
 class _Cut:
-    """The part of a frame that holds things; images (h, w) and points (3, h, w)."""
+    """The part of a frame that holds things; images (h, w), features of colours (h, w, 4) and points (3, h, w)."""
 
-    rgb: U8
-    depth_m: F32
+    colours: F32
     points_m: F32
+    depth_m: F32
     height_m: F32
     exclude: Bool
     width_px: int  # of the whole frame
+    focal_px: float
 
-    def things(self, regions: I32, table: Table, focal_px: float, step_m: float, least: int) -> I32:
+    def things(self, regions: I32, table: Table, step_m: float, least: int) -> I32:
         """(h, w) things of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
-        regions = cut_creases(regions, self.rgb, points, height, depth, focal_px, step_m, noise, least)
-        things = split_colours(regions, self.rgb, depth, points, height, step_m, noise, least)
-        return absorb_fringe(cut_necks(things, least), self.rgb, depth, height, self.exclude, table, self.width_px)
+        regions = cut_creases(regions, self.colours, points, height, depth, self.focal_px, step_m, noise, least)
+        things = split_colours(regions, self.colours, depth, points, height, step_m, noise, least)
+        return absorb_fringe(cut_necks(things, least), self.colours, depth, height, self.exclude, table, self.width_px)
