@@ -54,7 +54,7 @@ class Samples:
 
     def fingerprint(self) -> str:
         """Changes with every pixel, pose and word: by it a run that is taken up again knows its data."""
-        sums = [zlib.crc32(np.ascontiguousarray(getattr(self, name))) for name in ARRAYS]
+        sums = [zlib.crc32(np.ascontiguousarray(getattr(self, name)).data) for name in ARRAYS]
         sums.append(zlib.crc32(json.dumps([self.instructions, self.tasks]).encode()))
         return "-".join(f"{one:08x}" for one in sums)
 
