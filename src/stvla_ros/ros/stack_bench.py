@@ -24,15 +24,21 @@ LAST_LINES = 12
 
 
 @contextmanager
-def running_stack(options: GraphOptions, logs: Path | None) -> Iterator[Stack]:
-    """A stack that is up, in a private domain; gone afterwards.
+def running_stack(
+    options: GraphOptions,
+    logs: Path | None,
+    env: Mapping[str, str] | None = None,
+    programs: Mapping[str, str] | None = None,
+) -> Iterator[Stack]:
+    """A stack that is up, in a private domain; gone afterwards. ``env`` and ``programs`` are those of :class:`Stack`.
 
     Raises:
         ConfigError: A node refused its parameters.
         ConnectionError: A node did not come up; the last lines of the log are part of the message.
     """
     lines: deque[str] = deque(maxlen=LAST_LINES)
-    with private_domain(), Stack(options, logs, lambda name, line: lines.append(f"{name}: {line}")) as stack:
+    say = lambda name, line: lines.append(f"{name}: {line}")  # noqa: E731
+    with private_domain(), Stack(options, logs, say, env, programs) as stack:
         try:
             stack.wait_ready(READY_S)
         except ConnectionError as error:

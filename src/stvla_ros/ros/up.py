@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -69,6 +69,7 @@ class Stack:
         logs: Folder for one log file per process; None: no files.
         say: Where lines go; default: stdout with the process's name in front.
         env: Further environment variables of the nodes.
+        programs: Name of a process -> module that takes the place of the node's own.
 
     Raises:
         ConfigError: An option or the parameter file is wrong.
@@ -80,6 +81,7 @@ class Stack:
         logs: Path | None = None,
         say: Say | None = None,
         env: Mapping[str, str] | None = None,
+        programs: Mapping[str, str] | None = None,
     ) -> None:
         self.options = options or GraphOptions()
         self.failure: str | None = None
@@ -90,7 +92,7 @@ class Stack:
             logs.mkdir(parents=True, exist_ok=True)
         self._children = [
             _Child(spec, _command(self.options, spec), (logs / f"{spec.name}.log").open("ab") if logs else None)
-            for spec in processes(self.options)
+            for spec in (_replaced(spec, programs or {}) for spec in processes(self.options))
         ]
         self._selector = selectors.DefaultSelector()
         self._stop = threading.Event()
@@ -273,6 +275,10 @@ def up(options: GraphOptions, logs: Path | None = None) -> int:
     if stack.failure is not None:
         raise ConfigError(stack.failure)
     return 0
+
+
+def _replaced(spec: NodeSpec, programs: Mapping[str, str]) -> NodeSpec:
+    return replace(spec, module=programs.get(spec.name, spec.module))
 
 
 def _command(options: GraphOptions, spec: NodeSpec) -> list[str]:

@@ -1,0 +1,187 @@
+"""The planner's node with a planner that thinks for long: cancel, feedback, and a motion that does not wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+from ros.brain_bench import PICK, SLACK, BrainBench, PretendedExecutor, record_scene, wait
+from ros.conftest import Spinner
+from stvla_msgs.msg import Outcome as OutcomeMsg
+from stvla_msgs.msg import TaskState as TaskStateMsg
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.nodes.planner import PlannerNode
+from stvla_ros.planning.colour import ColourConfig, ColourPlanner
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import time_to_ns
+from stvla_ros.types import PlanRequest, TracePlan
+
+
+class Thinker(ColourPlanner):
+    """Thinks for ``seconds``, deaf meanwhile, and writes down what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(ColourConfig())
+        self.seconds = 0.0
+        self.fails: list[StageError] = []
+        self.asked: list[PlanRequest] = []
+        self.at_work = 0
+        self.most_at_work = 0
+        self.thinking = threading.Event()
+
+    def plan(self, request: PlanRequest) -> TracePlan:
+        self.asked.append(request)
+        self.at_work += 1
+        self.most_at_work = max(self.most_at_work, self.at_work)
+        self.thinking.set()
+        try:
+            time.sleep(self.seconds)
+            if self.fails:
+                raise self.fails.pop()
+            return super().plan(request)
+        finally:
+            self.at_work -= 1
+
+
+@pytest.fixture
+def ros(domain: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spinner]:
+    """As everywhere, but with time for a loaded machine in the parameters of nodes in this process."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    args = ["--ros-args"]
+    for name, value in SLACK.items():
+        node, _, parameter = name.partition("__")
+        args += ["-p", f"{node}:{parameter.replace('__', '.')}:={value}"]
+    rclpy.init(args=args, domain_id=domain, signal_handler_options=SignalHandlerOptions.NO)
+    spinner = Spinner()
+    yield spinner
+    spinner.close()
+    rclpy.shutdown()
+
+
+@pytest.fixture
+def thinker() -> Thinker:
+    return Thinker()
+
+
+@pytest.fixture
+def bench(ros: Any, start: Callable[..., Any], tmp_path: Path, thinker: Thinker) -> BrainBench:
+    bench = BrainBench(ros, start)
+    bench.folder = record_scene(tmp_path / "recording")
+    node = PlannerNode()
+    node._planner = thinker
+    ros.add(node)
+    return bench
+
+
+def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinker: Thinker) -> None:
+    bench.start("camera", camera__path=str(bench.folder))
+    wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
+    published: list[Any] = []
+    bench.node.create_subscription(type(bench.plan().plan), "stvla/plan", published.append, qos.LATCHED)
+    wait(lambda: published)
+    before, thinker.seconds = len(published), 2.0
+    for attempt in range(2):  # the second one waits for a planner that still thinks of the first
+        cancel = CancelToken()
+        thinker.thinking.clear()
+        with ThreadPoolExecutor(1) as pool:
+            future = pool.submit(bench.plan, PICK, cancel)
+            if attempt == 0:
+                assert thinker.thinking.wait(10.0)
+            else:
+                time.sleep(0.3)
+            start = time.monotonic()
+            cancel.cancel()
+            assert future.result(5.0).outcome.code == OutcomeMsg.CANCELED
+            assert time.monotonic() - start < 0.8
+    done = len(thinker.asked)
+    asked_ns, thinker.seconds = time.time_ns(), 0.0
+    result = bench.plan()
+    assert result.outcome.code == OutcomeMsg.OK
+    assert thinker.most_at_work == 1, "a model must not be asked two things at a time"
+    assert len(thinker.asked) == done + 1
+    assert time_to_ns(result.plan.header.stamp) > asked_ns, "the image is taken when the planner can look at it"
+    wait(lambda: len(published) > before)
+    assert len(published) == before + 1, "what was thought up after the cancel must not be published"
+
+
+def test_feedback_reaches_the_planner_and_guidances_refusal_becomes_feedback(
+    bench: BrainBench, thinker: Thinker
+) -> None:
+    bench.start("camera", "guidance", "policy", "task", camera__path=str(bench.folder), task__max_keyposes="3")
+    bench.ros.add(PretendedExecutor())
+    bench.monitor.wait_for(["executor"], 5.0)
+    wait(lambda: bench.plan(feedback="Too low.").outcome.code == OutcomeMsg.OK)
+    assert thinker.asked[-1].feedback == "Too low."
+
+    thinker.asked.clear()
+    thinker.fails.append(StageError(OutcomeCode.LIFT_IMPLAUSIBLE, "The path leaves the workspace."))
+    states: list[TaskStateMsg] = []
+    bench.node.create_subscription(TaskStateMsg, "stvla/task_state", states.append, qos.LATCHED)
+    result = bench.task()
+    assert result.outcome.code in (OutcomeMsg.STEP_LIMIT, OutcomeMsg.NO_PROGRESS), result.outcome.sentence
+    assert [r.feedback for r in thinker.asked[:2]] == ["", "The path leaves the workspace."]
+    assert result.state.failed_plans == 1
+    _state_is_published(bench, result, states)
+
+
+def _state_is_published(bench: BrainBench, result: Any, states: list[TaskStateMsg]) -> None:
+    """In the feedback, in the result, and latched for who comes later."""
+    moving = next(f.state for f in bench.feedback if f.phase == "moving")
+    assert moving.instruction == PICK
+    assert (moving.step_index, moving.step_total, moving.finished) == (0, 1, False)
+    assert list(moving.sub_instructions) == ["pick up the red block and put it in the plate"]
+    assert moving.plan_p50_s > 0.0
+    assert moving.feedback == "The path leaves the workspace."
+    wait(lambda: states and states[-1].phase == "idle")
+    assert {"planning", "predicting", "moving", "idle"} <= {s.phase for s in states}
+    late: list[TaskStateMsg] = []
+    bench.node.create_subscription(TaskStateMsg, "stvla/task_state", late.append, qos.LATCHED)
+    wait(lambda: late)
+    assert late == [result.state]
+    assert (result.state.keyposes, result.state.replans) == (result.keyposes, result.replans)
+
+
+def test_motion_does_not_wait_for_a_planner_that_takes_three_seconds(bench: BrainBench, thinker: Thinker) -> None:
+    """The same goal with a fast and with a slow planner: the pauses between motions are as long."""
+    keyposes = 8
+    bench.start(
+        "camera", "guidance", "policy", "task", camera__path=str(bench.folder), task__max_keyposes=str(keyposes)
+    )
+    executor = bench.ros.add(TimedExecutor(0.8))
+    bench.monitor.wait_for(["executor"], 5.0)
+    wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
+    idle, results = {}, {}
+    for seconds in (0.0, 3.0):
+        thinker.seconds, executor.motions = seconds, []
+        results[seconds] = bench.task()
+        assert results[seconds].outcome.code == OutcomeMsg.STEP_LIMIT, results[seconds].outcome.sentence
+        pauses = [b[0] - a[1] for a, b in zip(executor.motions, executor.motions[1:], strict=False)]
+        idle[seconds] = sum(pauses)
+    assert len(pauses) == keyposes - 1
+    assert idle[3.0] < idle[0.0] + 2.0, idle
+    assert results[3.0].replans >= 1
+    assert results[3.0].state.plan_p50_s > 3.0
+    assert results[0.0].state.plan_p95_s < 3.0
+
+
+class TimedExecutor(PretendedExecutor):
+    """Writes down when motions began and ended."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(seconds)
+        self.motions: list[tuple[float, float]] = []
+
+    def _work(self, job: Any) -> Any:
+        start = time.monotonic()
+        try:
+            return super()._work(job)
+        finally:
+            self.motions.append((start, time.monotonic()))
