@@ -82,6 +82,13 @@ def test_a_collection_is_taken_up_again(tmp_path: Path, ran: list[Scene]) -> Non
     assert len(ran) == 8
 
 
+def test_the_summary_tells_of_all_that_is_in_the_folder(tmp_path: Path, ran: list[Scene]) -> None:
+    run(collection(tmp_path, 3), lambda seed: True)
+    run(collection(tmp_path, 2, ("stack_cube",)), lambda seed: True)
+    content = run(collection(tmp_path, 1), lambda seed: True)
+    assert {task: found["episodes"] for task, found in content["tasks"].items()} == {"pick_place": 3, "stack_cube": 2}
+
+
 def test_it_ends_when_nothing_succeeds(tmp_path: Path, ran: list[Scene]) -> None:
     content = run(collection(tmp_path, 2, ("pick_place", "stack_cube")), lambda seed: False)
     assert content["tasks"]["stack_cube"]["episodes"] == 0

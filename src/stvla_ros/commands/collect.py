@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
         console.print("Stopped. The same command goes on from here.")
         return INTERRUPTED
     console.print(_table(content, f"{arguments.output}: split {arguments.split}"))
-    enough = all(task["episodes"] == arguments.episodes for task in content["tasks"].values())
+    enough = all(content["tasks"][task]["episodes"] >= arguments.episodes for task in tasks)
     return 0 if enough else NOT_CONFIRMED
 
 

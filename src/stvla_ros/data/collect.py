@@ -96,7 +96,7 @@ class Collection:
                 record.write(self.records_folder)
                 records.append(record)
                 tell(record)
-        content = self._summary(records)
+        content = self._summary()
         (self.folder / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         return content
 
@@ -122,12 +122,21 @@ class Collection:
         good = sum(record.success for record in records if record.task == task)
         return list(islice((s for s in self._scenes(task) if s not in tried), self.episodes - good))
 
-    def _summary(self, records: list[EpisodeRecord]) -> dict[str, Any]:
+    def _summary(self) -> dict[str, Any]:
+        """Of all that is in the folder, also from other calls: training takes all of it."""
+        records = [
+            record
+            for path in sorted(self.records_folder.glob("*.json"))
+            if not (record := read_record(path)).success or (self.episodes_folder / path.stem).is_dir()
+        ]
         return {
             "format": FORMAT,
             "split": self.split,
             "seed_range": [SPLITS[self.split].seeds.start, SPLITS[self.split].seeds.stop],
-            "tasks": {task: _task_summary([r for r in records if r.task == task]) for task in self.tasks},
+            "tasks": {
+                task: _task_summary([r for r in records if r.task == task])
+                for task in dict.fromkeys((*self.tasks, *(r.task for r in records)))
+            },
             "settings": dict(self.settings),
             "versions": versions(),
         }
