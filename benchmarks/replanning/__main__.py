@@ -40,11 +40,11 @@ def disturbed(console: Console, episodes: int, jobs: int) -> dict[str, Any]:
         done = list(track(records, name, len(todo), console=console, transient=True))
         reports = [report(task, [r for r in done if r.task == task]) for task in MOVABLE]
         console.print(table(reports, f"{name}, seeds 0–{episodes - 1}"))
-        result["on" if replan else "off"] = {"tasks": [asdict(r) for r in reports], "moved": _by_thing(done)}
+        result["on" if replan else "off"] = {"tasks": [asdict(r) for r in reports], "moved": by_thing(done)}
     return result
 
 
-def _by_thing(records: list[EpisodeRecord]) -> dict[str, str]:
+def by_thing(records: list[EpisodeRecord]) -> dict[str, str]:
     """Successes of episodes by what happened to the scene."""
     kinds: dict[str, list[bool]] = {}
     for record in records:

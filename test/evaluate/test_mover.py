@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from benchmarks.replanning.__main__ import by_thing
 from stvla_ros.evaluate.cell_bench import CellBenchSetup
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.stack import StackSettings
@@ -39,3 +40,17 @@ def test_without_a_disturbance_the_first_plan_is_enough() -> None:
     assert record.success, record
     assert record.disturbance == ""
     assert len(record.plan_times_s) == pytest.approx(2), "the first plan, and whether the task is finished"
+
+
+def test_the_benchmark_counts_by_what_was_moved() -> None:
+    def record(said: str, outcome: str) -> EpisodeRecord:
+        words = "Put the red block in the plate."
+        return EpisodeRecord("pick_place", 0, words, outcome, "", True, "", disturbance=said)
+
+    records = [
+        record("The red block was moved by 20 cm.", "OK"),
+        record("The red block was moved by 30 cm.", "NO_PATH"),
+        record("The plate was moved by 13 cm.", "OK"),
+        record("The plate stayed: the robot touched it.", "OK"),
+    ]
+    assert by_thing(records) == {"carried": "1/2", "goal": "1/1", "nothing": "1/1"}

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.pipeline import TaskState
 from stvla_ros.record import panels
 from stvla_ros.record.folder import make_run_folder, point_latest
 from stvla_ros.record.recorder import MAX_ROWS, STORYBOARD_SCALE, Recorder
-from stvla_ros.record.summary import SCHEMA, Summary, idle_share
+from stvla_ros.record.summary import SCHEMA, Summary, idle_share, state_summary
 from stvla_ros.record.video import VideoWriter
 from stvla_ros.types import U8, Outcome
 
@@ -127,7 +128,9 @@ def test_idle_share_counts_between_first_and_last_motion() -> None:
 
 def test_the_summary_has_its_fields(tmp_path: Path) -> None:
     times = {"planning": 1.0, "total": 13.0}
-    Summary("Push.", "OK", 0, "Done.", True, "all down", "push_buttons", 3, 4, 2, times, 0.2, {}, EVENTS).write(tmp_path)
+    Summary("Push.", "OK", 0, "Done.", True, "all down", "push_buttons", 3, 4, 2, times, 0.2, {}, EVENTS).write(
+        tmp_path
+    )
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["schema"] == SCHEMA
     assert found["success"] is True
@@ -135,6 +138,14 @@ def test_the_summary_has_its_fields(tmp_path: Path) -> None:
     assert found["times_s"] == times
     assert len(found["events"]) == len(EVENTS)
     assert {"stvla", "python", "numpy"} <= set(found["versions"])
+
+
+def test_the_state_in_a_summary_has_the_planners_latency() -> None:
+    state = TaskState("Push.", "push it", 1, 2, True, ("look", "push it"), plan_times_s=(1.0, 2.0, 3.0))
+    found = json.loads(json.dumps(state_summary(state)))
+    assert (found["plan_p50_s"], found["plan_p95_s"]) == (2.0, pytest.approx(2.9))
+    assert (found["step_index"], found["step_total"], found["sub_instructions"]) == (1, 2, ["look", "push it"])
+    assert state_summary(TaskState("Push."))["plan_p50_s"] is None
 
 
 def test_folders_never_collide_and_latest_moves(tmp_path: Path) -> None:

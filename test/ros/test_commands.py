@@ -114,6 +114,12 @@ def test_demo_puts_the_red_block_in_the_plate(start: Start, params: Path, tmp_pa
     assert summary["keyposes"] >= 3
     assert summary["times_s"]["total"] > summary["times_s"]["motion"] > 1.0
     assert 0.0 < summary["idle_share"] < 1.0
+    state = summary["state"]
+    assert (state["finished"], state["step_index"], state["step_total"]) == (True, 0, 1)
+    assert len(state["sub_instructions"]) == 1
+    assert "red block" in state["sub_instructions"][0]
+    assert len(state["plan_times_s"]) >= summary["replans"] + 1
+    assert 0.0 < state["plan_p50_s"] <= state["plan_p95_s"]
     assert [event["phase"] for event in summary["events"]][:3] == ["planning", "predicting", "moving"]
 
     with av.open(str(runs / "latest" / "run.mp4")) as film:

@@ -15,7 +15,8 @@ from std_msgs.msg import Header
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros import convert
+from stvla_ros.pipeline import TaskState
+from stvla_ros.ros import convert, task_state
 from stvla_ros.ros.robot_state import state_from_msg, state_to_msg
 from stvla_ros.types import Camera, Guidance, Instance, Keypose, Outcome, RgbdFrame, RobotState, Trace3d, TracePlan
 
@@ -96,8 +97,18 @@ def test_keypose() -> None:
 
 
 def test_plan() -> None:
-    for value in (plan(), plan(start_depth_m=0.734, finished=True, sub_instruction="", raw_reply="")):
+    for value in (plan(), plan(start_depth_m=0.734, finished=True, sub_instruction="", raw_reply="", step_total=3)):
         assert_same(value, convert.plan_from_msg(over_the_wire(convert.plan_to_msg(value))))
+
+
+def test_task_state() -> None:
+    told = TaskState("Push both.", "push one", 1, 2, False, ("a", "b"), "p", 4, 3, 2, 1, "Too low.", (0.5, 1.5))
+    for value in (told, TaskState("Push.")):
+        message = over_the_wire(task_state.state_to_msg(value, "moving", 7_000_000_001))
+        assert task_state.state_from_msg(message) == value
+        assert (message.phase, convert.time_to_ns(message.header.stamp)) == ("moving", 7_000_000_001)
+    assert np.isnan(message.plan_p50_s)
+    assert task_state.state_to_msg(told, "idle", 0).plan_p50_s == 1.0
 
 
 def test_trace() -> None:
