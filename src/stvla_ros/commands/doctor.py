@@ -1,26 +1,46 @@
-"""``stvla doctor``: one line per thing that this machine needs, ok or missing, and what to do."""
+"""``stvla doctor``: one line per thing that this machine needs, ok or missing, and what to do.
+
+``stvla doctor planner`` asks a planner where things are in a known image, and says how its answers are off.
+"""
 
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import Namespace, _ArgumentGroup
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from rich.console import Console
 
-from stvla_ros.commands.arguments import Parser
+from stvla_ros import registry
+from stvla_ros.commands import doctor_planner
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.config import ConfigError
 
 PACKAGES = ("numpy", "scipy", "cv2", "yaml", "rich", "PIL", "av")
+WHAT = ("machine", "planner")
 SETUP = "run `make setup`"
 
 
 def add_arguments(parser: Parser) -> None:
-    """It takes none."""
+    parser.add_argument(
+        "what", nargs="?", choices=WHAT, default=WHAT[0], metavar="WHAT", help="machine (default) or planner"
+    )
+    group: _ArgumentGroup = parser.add_argument_group("planner: does it point at what is there?")
+    names = registry.names("planner")
+    group.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: as in --params")
+    group.add_argument("--seed", type=whole(0, MAX_SEED), default=7, metavar="N", help="of the scene; default 7")
+    group.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    group.add_argument(
+        "--output", type=Path, default=doctor_planner.PICTURE, metavar="FILE", help=f"default {doctor_planner.PICTURE}"
+    )
+    add_override_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
+    if arguments.what == "planner":
+        return doctor_planner.run(arguments)
     results = [check() for check in CHECKS]
     console = Console(highlight=False, soft_wrap=True)
     for name, good, detail in results:

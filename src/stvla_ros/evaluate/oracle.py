@@ -75,16 +75,15 @@ class OraclePlanner:
             return self._drawn(request, task.sentence, 0, None)
         grip_m = self._config.grip_depth_m
         held = _holds(request, centre)
-        start = request.robot.T_base_tcp[:3, 3] if held else centre + [0.0, 0.0, BLOCK_M / 2 - grip_m]
+        start = request.robot.T_base_tcp[:3, 3] if held else centre + _up(BLOCK_M / 2 - grip_m)
         rest_m = PLATE_BASE_M if goal == "plate" else BLOCK_M / 2
-        end = support + [0.0, 0.0, rest_m + BLOCK_M - grip_m + self._config.drop_m]
+        end = support + _up(rest_m + BLOCK_M - grip_m + self._config.drop_m)
         others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
         route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
         return self._drawn(request, task.sentence, 0, route)
 
     def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
-        top_m = np.array([0.0, 0.0, BUTTON_BASE_M + BUTTON_CAP_M])
-        caps = [_position(poses, f"{colour}_button") + top_m for colour in task.colours]
+        caps = [_position(poses, f"{colour}_button") + _up(BUTTON_BASE_M + BUTTON_CAP_M) for colour in task.colours]
         last = len(caps) - 1
         if self._cell.score().success and request.instruction == self._cell.instruction:
             return self._drawn(request, f"push the {task.colours[last]} button", last, None)
@@ -118,6 +117,10 @@ def _position(poses: Mapping[str, F64], name: str) -> F64:
         there = ", ".join(sorted(n.replace("_", " ") for n in poses))
         raise _refused(f"There is no {name.replace('_', ' ')} in the cell, only: {there}.")
     return np.array(poses[name][:3, 3])
+
+
+def _up(height_m: float) -> F64:
+    return np.array([0.0, 0.0, height_m])
 
 
 def _holds(request: PlanRequest, centre_m: F64) -> bool:

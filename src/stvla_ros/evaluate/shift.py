@@ -1,0 +1,126 @@
+"""What wrong answers of a pointing model have in common: another convention, swapped axes, a scale, an offset, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from stvla_ros.types import F64
+
+GOOD = 0.75
+"""Share of the things that must be hit."""
+
+CLOSE = 20.0
+"""Median distance, in thousandths of the image, up to which answers count as explained."""
+
+LEAST = 3
+"""Answers below which no pattern is looked for."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the answers mean.
+
+    Attributes:
+        good: The planner points at things.
+        pattern: One or two words for machines: ``right``, ``pixel``, ``norm1``, ``norm1000``, ``percent``, ``swapped``,
+            ``mirrored``, ``scale``, ``offset``, ``scatter``, ``silent``.
+        sentence: For people: what is wrong and what to do.
+        median_off: Median distance in thousandths of the image, as the numbers were read; NaN without answers.
+    """
+
+    good: bool
+    pattern: str
+    sentence: str
+    median_off: float
+
+
+def judge(expected_uv: F64, numbers: F64, hits: Sequence[bool], convention: str, size_px: tuple[int, int]) -> Verdict:
+    """Compare answers with the truth.
+
+    Args:
+        expected_uv: (N, 2) where the things are, 0..1000.
+        numbers: (N, 2) the answers as they came.
+        hits: For every question (those without an answer too), whether the thing was hit.
+        convention: What the numbers are set to mean.
+        size_px: Width and height of the image.
+    """
+    asked, hit = len(hits), sum(hits)
+    if len(numbers) == 0:
+        return Verdict(False, "silent", f"None of {asked} questions got a usable answer.", float("nan"))
+    read = conventions(size_px)
+    off = _off(read[convention](numbers), expected_uv)
+    if hit >= GOOD * asked:
+        return Verdict(
+            True, "right", f"{hit} of {asked} things were pointed at; {off:.0f}/1000 off in the median.", off
+        )
+    pattern, sentence = _explain(expected_uv, numbers, convention, read)
+    return Verdict(False, pattern, f"{hit} of {asked} things were hit. {sentence}", off)
+
+
+Reading = Callable[[F64], F64]
+
+
+def conventions(size_px: tuple[int, int]) -> dict[str, Reading]:
+    """How numbers of each convention become 0..1000, given the image's width and height; nothing is clipped."""
+    size = np.array(size_px, dtype=np.float64)
+    return {
+        "norm1000": lambda n: n,
+        "norm1": lambda n: n * 1000,
+        "pixel": lambda n: (n + 0.5) / size * 1000,
+        "percent": lambda n: n * 10,
+    }
+
+
+def _explain(expected: F64, numbers: F64, convention: str, read: dict[str, Reading]) -> tuple[str, str]:
+    if len(numbers) < LEAST:
+        return "scatter", "Too few answers to see what they have in common."
+    named = {name: reading(numbers) for name, reading in read.items() if name != convention}
+    seen = read[convention](numbers)
+    named |= {"swapped": seen[:, ::-1], "mirrored": np.array([1000.0, 0.0]) + np.array([-1.0, 1.0]) * seen}
+    best = min(named, key=lambda name: _off(named[name], expected))
+    scale, offset, rest = _fit(expected, seen)
+    if _off(named[best], expected) <= CLOSE:
+        return best, _NAMED.get(best, _OTHER_CONVENTION).format(name=best)
+    if rest > CLOSE:
+        return (
+            "scatter",
+            "The answers have nothing to do with where things are: this model does not ground, or does not see the image.",
+        )
+    if np.abs(scale - 1).max() < 0.03:
+        return (
+            "offset",
+            f"All answers are off by ({offset[0]:+.0f}, {offset[1]:+.0f})/1000: the server shifts coordinates.",
+        )
+    return "scale", (
+        f"The answers are the truth times ({scale[0]:.3f}, {scale[1]:.3f}) plus ({offset[0]:+.0f}, {offset[1]:+.0f})/1000: "
+        "another convention of coordinates, or the server resizes or crops the image."
+    )
+
+
+_OTHER_CONVENTION = "The numbers mean something else: set 'coordinates' of the planner to {name}."
+_NAMED = {
+    "swapped": "The axes are swapped: the model answers (y, x).",
+    "mirrored": "Left and right are mirrored: the image reaches the model flipped.",
+    "percent": "The answers are percentages: no setting reads them, ask the model for 0 to 1000.",
+}
+
+
+def _off(uv: F64, expected: F64) -> float:
+    return float(np.median(np.linalg.norm(uv - expected, axis=1)))
+
+
+def _fit(expected: F64, seen: F64) -> tuple[F64, F64, float]:
+    """Scale and offset per axis that make the answers of the truth, from medians of slopes between pairs (Theil, Sen), and
+    the median distance that is left."""
+    i, j = np.triu_indices(len(expected), 1)
+    scale = np.ones(2)
+    for axis in range(2):
+        step = expected[j, axis] - expected[i, axis]
+        apart = np.abs(step) > 30  # of things beside each other the slope is noise
+        if apart.any():
+            scale[axis] = np.median((seen[j, axis] - seen[i, axis])[apart] / step[apart])
+    offset = np.median(seen - scale * expected, axis=0)
+    return scale, offset, _off(scale * expected + offset, seen)
