@@ -15,6 +15,7 @@ from stvla_ros.config import ConfigError, build, closest
 BACKENDS: dict[str, dict[str, str]] = {
     "planner": {
         "colour": "stvla_ros.planning.colour:ColourPlanner",
+        "heatmap": "stvla_ros.planning.heatmap.planner:HeatmapPlanner",
         "qwen3_vl": "stvla_ros.planning.qwen3_vl.planner:Qwen3VlPlanner",
         "openai": "stvla_ros.planning.openai.planner:OpenAiPlanner",
         "oracle": "stvla_ros.evaluate.oracle:OraclePlanner",

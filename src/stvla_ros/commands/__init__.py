@@ -18,6 +18,8 @@ COMMANDS = {
     "collect": "collect successful episodes in simulation, for training",
     "guide": "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
     "train": "train a policy on collected episodes: a named experiment, resumable, with curves",
+    "scenes": "render simulated scenes with true answers, for training and testing small planners",
+    "train-planner": "train a small planner of our own on such scenes: heatmap or nano, resumable, with curves",
     "sft": "fine-tune a Qwen3-VL planner with LoRA: a named experiment, resumable, with curves",
     "policy": "inspect a policy checkpoint, or convert a released one",
     "backends": "list the backends that can be chosen",

@@ -101,7 +101,9 @@ class Finder:
         uv, sure = positions(heat[0])
         return Found(uv.double().numpy(), sure.double().numpy(), _surest(asked))
 
-    def locate(self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)) -> F64:
+    def locate(
+        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+    ) -> F64:
         """(2, 2) places of a step's start and end, 0..1000.
 
         Args:

@@ -146,7 +146,12 @@ class _Words(nn.Module):
             x = layer(x, seen)
         x = self.norm(x[:, :2])
         return Asked(
-            self.query(x), self.absent(x)[..., 0], self.action(x[:, 0]), self.steps(x[:, 0]), self.kind(x), self.colour(x)
+            self.query(x),
+            self.absent(x)[..., 0],
+            self.action(x[:, 0]),
+            self.steps(x[:, 0]),
+            self.kind(x),
+            self.colour(x),
         )
 
 

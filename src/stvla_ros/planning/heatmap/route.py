@@ -21,9 +21,7 @@ DROP_M = 0.003
 """A block is let go this high above its support."""
 
 
-def carry(
-    start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating], camera: Camera, *, held: bool
-) -> F64:
+def carry(start_m: F64, goal_m: F64, obstacles_m: npt.NDArray[np.floating], camera: Camera, *, held: bool) -> F64:
     """(8, 3) tool positions of taking a block and setting it down.
 
     Args:
@@ -33,8 +31,8 @@ def carry(
         camera: In whose view the way should stay.
         held: The block is between the fingers already.
     """
-    start = start_m if held else start_m - [0.0, 0.0, min(GRIP_M, max(start_m[2] - 0.012, 0.0))]
-    end = goal_m + [0.0, 0.0, REACH_M + DROP_M]
+    start = start_m if held else np.subtract(start_m, (0.0, 0.0, min(GRIP_M, max(start_m[2] - 0.012, 0.0))))
+    end = np.add(goal_m, (0.0, 0.0, REACH_M + DROP_M))
     return carry_route(np.asarray(start, np.float64), np.asarray(end, np.float64), obstacles_m, REACH_M, camera)
 
 

@@ -48,7 +48,16 @@ _STACK = (
     "build a tower with the {a} on the {b}", "i want the {a} on the {b}",
 )  # fmt: skip
 _PUSH = ("push", "push", "press", "hit", "tap")
-_JOINTS = (", then {p} ", " and then {p} ", " then {p} ", ", then ", " and then ", " then ", " and ", ", and after that {p} ")
+_JOINTS = (
+    ", then {p} ",
+    " and then {p} ",
+    " then {p} ",
+    ", then ",
+    " and then ",
+    " then ",
+    " and ",
+    ", and after that {p} ",
+)
 _BEFORE = ("", "", "", "please ", "now ", "can you ", "could you ", "robot ")
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
@@ -77,7 +86,9 @@ class Goal:
 
     def ends(self, step: int) -> tuple[Name, Name]:
         """What a step starts at and ends at."""
-        return (self.names[step], self.names[step]) if self.action in ("push", "point") else (self.names[0], self.names[1])
+        return (
+            (self.names[step], self.names[step]) if self.action in ("push", "point") else (self.names[0], self.names[1])
+        )
 
     def sentence(self, step: int) -> str:
         """One plain sentence for a step, the words that policies know."""

@@ -36,7 +36,10 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
     }  # fmt: skip
     renamed = {"image_pad_token_id": "image_token_id", "video_pad_token_id": "video_token_id"}
     return Qwen3VLConfig(
-        text_config=text, vision_config=vision, tie_word_embeddings=True, **{renamed.get(n, n): i for n, i in ids.items()}
+        text_config=text,
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **{renamed.get(n, n): i for n, i in ids.items()},
     )
 
 

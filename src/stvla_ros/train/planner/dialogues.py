@@ -8,7 +8,7 @@ import numpy as np
 
 from stvla_ros.planning.heatmap.words import Goal, say
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
-from stvla_ros.planning.nano.tokens import UNKNOWN, UNKNOWN_ANSWER
+from stvla_ros.planning.nano.tokens import UNKNOWN_ANSWER
 from stvla_ros.planning.progress import described
 from stvla_ros.planning.prompt import depth_prompt, next_action_prompt, pointing_prompt, progress_prompt, trace_prompt
 from stvla_ros.train.planner.answers import LEAST_PX
@@ -17,6 +17,8 @@ from stvla_ros.train.planner.shards import Scenes, steps_of
 
 POINTS = 4
 UNKNOWN_SHARE = 0.06
+NONSENSE = "gromble"
+"""A word that the tokenizer has not: all such words are one token."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,7 @@ def _point(scenes: Scenes, index: int, thing: int, rng: np.random.Generator) -> 
     name = scenes.name(index, thing)
     spoken = str(name) if rng.random() < 0.5 else _spoken(Goal("point", (name,)), rng)
     if rng.random() < UNKNOWN_SHARE:
-        first, *rest = spoken.split()
-        return Exchange(pointing_prompt(" ".join([UNKNOWN, *rest]) if rest else UNKNOWN), UNKNOWN_ANSWER, "words")
+        return Exchange(pointing_prompt(" ".join([NONSENSE, *spoken.split()[1:]])), UNKNOWN_ANSWER, "words")
     return Exchange(pointing_prompt(spoken), write_points(scenes.arrays["uv"][index, thing][None]), "points")
 
 
@@ -92,9 +93,7 @@ def _progress(goal: Goal, words: str, done: bool, step: int, rng: np.random.Gene
     return [Exchange(progress_prompt(words, lines), write_progress(step + 1, goal.steps, finished), "words")]
 
 
-def _path(
-    scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator, depth: bool
-) -> list[Exchange]:
+def _path(scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator, depth: bool) -> list[Exchange]:
     """The path of one step, asked in its own sentence or in other words; then its depth."""
     single = Goal(goal.action, goal.names if goal.action != "push" else (goal.names[step],))
     asked = goal.sentence(step) if rng.random() < 0.5 else say(single, rng)

@@ -91,9 +91,7 @@ def _things(rng: np.random.Generator, goal: Goal) -> tuple[Thing, ...]:
         except StageError:
             names.pop()
     at = dict(zip(order, spots, strict=True))
-    return tuple(
-        Thing(n.kind, n.colour, (*at[i], 0.0), float(rng.uniform(-np.pi, np.pi))) for i, n in enumerate(names)
-    )
+    return tuple(Thing(n.kind, n.colour, (*at[i], 0.0), float(rng.uniform(-np.pi, np.pi))) for i, n in enumerate(names))
 
 
 def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
@@ -115,7 +113,7 @@ def _moved(rng: np.random.Generator, layout: Layout) -> tuple[Thing, ...]:
         block = replace(block, xyz_m=(x, y, z), yaw_rad=float(np.arctan2(R[1, 0], R[0, 0])))
     elif layout.moment == "done":
         reach, height = (0.025, PLATE_BASE_M) if others[0].kind == "plate" else (0.007, BLOCK_M)
-        x, y, _ = np.array(others[0].xyz_m) + [*rng.uniform(-reach, reach, 2), 0.0]
+        x, y = np.add(others[0].xyz_m[:2], rng.uniform(-reach, reach, 2))
         block = replace(block, xyz_m=(float(x), float(y), height))
     return (block, *others)
 
@@ -123,7 +121,8 @@ def _moved(rng: np.random.Generator, layout: Layout) -> tuple[Thing, ...]:
 @lru_cache(maxsize=1)
 def arms() -> F64:
     """(N, 7) joints with the tool pointing down at places above the table."""
-    rng, found = np.random.default_rng(3), []
+    rng = np.random.default_rng(3)
+    found: list[F64] = []
     while len(found) < _ARMS:
         tool = [rng.uniform(*X_RANGE_M), rng.uniform(*Y_RANGE_M), rng.uniform(0.1, 0.4)]
         turned = rotation_z(rng.uniform(-1.2, 1.2)) @ tcp_pose(HOME_Q_RAD)[:3, :3]

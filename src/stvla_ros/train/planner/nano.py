@@ -12,30 +12,21 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from stvla_ros.config import ConfigError
-from stvla_ros.planning.depth_image import colourised_depth
-from stvla_ros.planning.nano.architecture import CELL_PX, MERGE, network, save
+from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import PAD, tokenizer
-from stvla_ros.train.planner.dialogues import pointing, task
-from stvla_ros.train.planner.heatmap import Moment, cells_of, lit
-from stvla_ros.train.planner.nano_loss import SUBCELLS, Showing, looking_loss, number_loss, watched
+from stvla_ros.train.planner.nano_batch import Batch, Batches
+from stvla_ros.train.planner.nano_loss import Showing, looking_loss, number_loss, watched
 from stvla_ros.train.planner.nano_validation import validate
-from stvla_ros.train.planner.packing import Packed, Packer, Row, pack
-from stvla_ros.train.planner.pilot_curves import PilotCurves
+from stvla_ros.train.planner.packing import Packed, Packer
+from stvla_ros.train.planner.pilot_curves import Moment, PilotCurves
 from stvla_ros.train.planner.shards import Scenes
-from stvla_ros.types import U8, Camera, RgbdFrame
 
 LOG_EVERY = 10
-DEPTH_SHARE = 0.5
-"""Of the paths whose depth is asked for too: it costs a second image."""
-
-WIDE_PX = (192, 288)
-"""Height and width of a 4:3 image as the processor makes it."""
 
 
 @dataclass(frozen=True)
@@ -79,77 +70,6 @@ class NanoExperiment:
         done = (step - begin) / max(end - begin, 1)
         warm = min(1.0, (step - begin + 1) / self.warmup)
         return self.lr * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
-
-
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """Packed rows, and what the parts of their first images show."""
-
-    packed: Packed
-    kind: Tensor  # (N, 16)
-    colour: Tensor  # (N, 16)
-
-
-class Batches:
-    """Draws batches; the step's number decides."""
-
-    def __init__(self, packer: Packer, pad: int) -> None:
-        self._packer, self._pad = packer, pad
-
-    def draw(self, scenes: Scenes, size: int, pointing_only: bool, rng: np.random.Generator) -> Batch:
-        """Random scenes with new wordings, brightness and colour balance changed a little."""
-        rows, kinds, colours = [], [], []
-        while len(rows) < size:
-            index = int(rng.integers(len(scenes)))
-            row = self._row(scenes, index, pointing_only, rng)
-            if row is None:
-                continue
-            rows.append(row)
-            shown = cells_of(scenes, index)
-            kinds.append(_by_token(shown[0], row.images[0]))
-            colours.append(_by_token(shown[1], row.images[0]))
-        return Batch(pack(rows, self._pad), torch.cat(kinds), torch.cat(colours))
-
-    def _row(self, scenes: Scenes, index: int, pointing_only: bool, rng: np.random.Generator) -> Row | None:
-        shape = shape_of(scenes, index)
-        image = (255 * lit(scenes.rgb(index), rng)).astype(np.uint8)
-        talks = pointing(scenes, index, rng)
-        depth = None
-        if not pointing_only:
-            wanted = rng.random() < DEPTH_SHARE
-            talks = [*talks[:2], *task(scenes, index, rng, wanted)]
-            depth = resized(depth_image(scenes, index), shape) if wanted else None
-        return self._packer.row(resized(image, shape), talks, depth) if talks else None
-
-
-def shape_of(scenes: Scenes, index: int) -> tuple[int, int]:
-    """Height and width that the processor gives an image of this scene's camera: square, or 4:3."""
-    K = scenes.arrays["K"][index]
-    size = scenes.rgb(index).shape[:2]
-    return WIDE_PX if K[1, 1] > 1.1 * K[0, 0] else (size[0], size[1])
-
-
-def resized(image: U8, shape: tuple[int, int]) -> U8:
-    """An (H, W, 3) image of another shape."""
-    if image.shape[:2] == shape:
-        return image
-    return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
-def depth_image(scenes: Scenes, index: int) -> U8:
-    """(256, 256, 3) colourised depth."""
-    a, rgb = scenes.arrays, scenes.rgb(index)
-    camera = Camera(a["K"][index], rgb.shape[1], rgb.shape[0], a["T_base_camera"][index])
-    return colourised_depth(RgbdFrame(rgb, scenes.depth_m(index), camera, 0))
-
-
-def _by_token(cells: np.ndarray, image: U8) -> Tensor:
-    """(N, 16) what each image token shows, of (64, 64) cells."""
-    down, across = (n // CELL_PX * SUBCELLS for n in image.shape[:2])
-    y, x = ((np.arange(n) + 0.5) * 64 / n for n in (down, across))
-    picked = cells[y.astype(int)[:, None], x.astype(int)[None]].astype(np.int64)
-    parts = picked.reshape(down // SUBCELLS, SUBCELLS, across // SUBCELLS, SUBCELLS).transpose(0, 2, 1, 3)
-    return torch.from_numpy(np.ascontiguousarray(parts.reshape(-1, SUBCELLS * SUBCELLS)))
 
 
 class NanoRun:

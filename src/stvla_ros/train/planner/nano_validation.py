@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from stvla_ros.train.planner.shards import Scenes
 from stvla_ros.types import U8
 
 MOST_TOKENS = 80
+
+T = TypeVar("T")
 
 
 def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -> dict[str, float]:
@@ -65,8 +68,6 @@ class _Asked:
 
     def task(self, rgb: U8, scenes: Scenes, index: int, talk: list[Exchange]) -> None:
         """A path with its depth, or progress."""
-        from stvla_ros.train.planner.nano import depth_image
-
         first = talk[0]
         turns = [Turn("user", first.question, (rgb,))]
         if first.answer.startswith("step"):
@@ -81,7 +82,7 @@ class _Asked:
             return
         self.paths.append(float(np.sqrt(((path - parse_points(first.answer)) ** 2).sum(-1).mean())))
         if len(talk) > 1:
-            turns += [Turn("assistant", reply), Turn("user", talk[1].question, (depth_image(scenes, index),))]
+            turns += [Turn("assistant", reply), Turn("user", talk[1].question, (scenes.depth_image(index),))]
             again = self._reply(turns)
             depth = _read(lambda: parse_offsets(again))
             self._count(depth is not None)
@@ -112,8 +113,9 @@ class _Asked:
             return ""
 
 
-def _read(parse: object) -> object:
+def _read(parse: Callable[[], T]) -> T | None:
+    """What a reply says; None where it cannot be read."""
     try:
-        return parse()  # type: ignore[operator]
+        return parse()
     except StageError:
         return None

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 FIELDS = (
     "scenes", "split", "loss", "scenes_per_s", "point_median", "point_15", "point_30", "absent", "meaning",
     "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "step_accuracy", "malformed",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a progress bar shows."""
+
+    scenes: int
+    loss: float
+    scenes_per_s: float
+    validation: Mapping[str, float] | None = None
 
 
 class PilotCurves:

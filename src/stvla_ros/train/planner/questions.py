@@ -94,9 +94,7 @@ def drill(count: int, rng: np.random.Generator) -> list[tuple[str, Goal, int]]:
     return [(say(goal, rng), goal, int(rng.integers(goal.steps))) for goal in goals]
 
 
-def _asked(
-    scenes: Scenes, index: int, goal: Goal, there: dict[Name, int], rng: np.random.Generator
-) -> Question:
+def _asked(scenes: Scenes, index: int, goal: Goal, there: dict[Name, int], rng: np.random.Generator) -> Question:
     return _ask(scenes, index, goal, int(rng.integers(goal.steps)), there, rng)
 
 

@@ -18,11 +18,12 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
 from stvla_ros.train.planner.answers import Answers, answers
 from stvla_ros.train.planner.layouts import MAX_THINGS, MOMENTS, Layout, make_layout
 from stvla_ros.train.planner.stage import IMAGE_PX, Shot, Stage
-from stvla_ros.types import F32, U8
+from stvla_ros.types import F32, U8, Camera, RgbdFrame
 
 FORMAT = "stvla-scenes-1"
 PER_SHARD = 100
@@ -75,7 +76,7 @@ def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
         arrays[name] = np.concatenate(files)
         arrays[f"{name}_end"] = np.cumsum([len(f) for f in files])
     part = path.with_suffix(".part.npz")
-    np.savez(part, **arrays)
+    np.savez(part, allow_pickle=False, **arrays)
     part.replace(path)
 
 
@@ -129,12 +130,22 @@ class Scenes:
 
     def rgb(self, index: int) -> U8:
         """(256, 256, 3)."""
-        return np.asarray(cv2.imdecode(self.images["rgb"][index], cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+        return np.asarray(_decoded(self.images["rgb"][index], cv2.IMREAD_COLOR_RGB), np.uint8)
 
     def depth_m(self, index: int) -> F32:
         """(256, 256), NaN where unknown, in steps of a millimetre."""
-        raw = cv2.imdecode(self.images["depth"][index], cv2.IMREAD_UNCHANGED).astype(np.float32)
+        raw = _decoded(self.images["depth"][index], cv2.IMREAD_UNCHANGED).astype(np.float32)
         return np.where(raw > 0, raw / 1000, np.float32(np.nan))
+
+    def frame(self, index: int) -> RgbdFrame:
+        """Colour and depth with their camera."""
+        rgb = self.rgb(index)
+        camera = Camera(self.arrays["K"][index], rgb.shape[1], rgb.shape[0], self.arrays["T_base_camera"][index])
+        return RgbdFrame(rgb, self.depth_m(index), camera, 0)
+
+    def depth_image(self, index: int) -> U8:
+        """(256, 256, 3) colourised depth."""
+        return colourised_depth(self.frame(index))
 
     def goal(self, index: int) -> Goal:
         """What is asked in a scene."""
@@ -147,6 +158,13 @@ class Scenes:
         return Name(KINDS[self.arrays["kind"][index, thing]], PALETTE[colour] if colour >= 0 else "")
 
 
+def _decoded(png: np.ndarray, how: int) -> np.ndarray:
+    image = cv2.imdecode(png, how)
+    if image is None:
+        raise ConfigError("scenes: an image in a shard cannot be read: delete the shard and render it again.")
+    return image
+
+
 def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
     """The scenes of a split that are on disk.
 
@@ -156,7 +174,9 @@ def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
     files = sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].npz"))
     files = files if at_most is None else files[: -(-at_most // PER_SHARD)]
     if not files:
-        raise ConfigError(f"{folder}: no scenes of the split '{split}': `stvla scenes --split {split} --output {folder}`.")
+        raise ConfigError(
+            f"{folder}: no scenes of the split '{split}': `stvla scenes --split {split} --output {folder}`."
+        )
     parts = [dict(np.load(file)) for file in files]
     images = {name: [png for part in parts for png in _cut(part, name)] for name in ("rgb", "depth")}
     return Scenes({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, images)

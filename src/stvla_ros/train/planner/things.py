@@ -63,7 +63,7 @@ class Thing:
     def point_m(self) -> F64:
         """(3,) the middle of what a hand reaches for from above, on its surface: top of a block, cap of a button,
         floor of a plate, top of a bottle."""
-        return np.array(self.xyz_m) + [0.0, 0.0, _POINT_M[self.kind]]
+        return np.add(self.xyz_m, (0.0, 0.0, _POINT_M[self.kind]))
 
 
 def everything() -> list[SceneObject]:

@@ -14,7 +14,7 @@ from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.questions import Question, questions, task_question
 from stvla_ros.train.planner.shards import Scenes, steps_of
-from stvla_ros.types import F64, Camera, RgbdFrame
+from stvla_ros.types import F64, RgbdFrame
 
 SURE = 0.3
 """A heatmap that is less sure says "not in the image"."""
@@ -71,7 +71,7 @@ def path_errors(
     a = scenes.arrays
     if MOMENTS[a["moment"][index]] == "held":  # the planner starts at the tool then; the network has no part in that
         return
-    frame = _frame(scenes, index)
+    frame = scenes.frame(index)
     for step in range(steps_of(scenes, index)):
         question = task_question(scenes, index, step, rng)
         if not (question.counts.all() and np.isfinite(a["path_uv"][index, step]).all()):
@@ -86,9 +86,7 @@ def path_errors(
         yield float(np.sqrt(((uv - true) ** 2).sum(-1).mean())), float(np.abs(depth).mean())
 
 
-def _draw(
-    finder: Finder, seen: Tensor, frame: RgbdFrame, question: Question
-) -> tuple[F64, float, F64] | None:
+def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: Question) -> tuple[F64, float, F64] | None:
     found = finder.find(seen, question.text, question.step)
     start, end = (surface_point(frame, uv) for uv in found.uv)
     if start is None or end is None:
@@ -96,9 +94,3 @@ def _draw(
     if question.goal.action == "push":
         return draw_press(frame, start)
     return draw_carry(frame, start, end, standing(frame), held=False)
-
-
-def _frame(scenes: Scenes, index: int) -> RgbdFrame:
-    a, rgb = scenes.arrays, scenes.rgb(index)
-    camera = Camera(a["K"][index], rgb.shape[1], rgb.shape[0], a["T_base_camera"][index])
-    return RgbdFrame(rgb, scenes.depth_m(index), camera, 0)

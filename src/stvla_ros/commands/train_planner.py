@@ -1,0 +1,95 @@
+"""``stvla train-planner``: train one of the project's own small planners on rendered scenes."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
+from stvla_ros.commands.exit_codes import INTERRUPTED
+
+if TYPE_CHECKING:
+    from stvla_ros.train.planner.heatmap import HeatmapRun
+    from stvla_ros.train.planner.nano import NanoRun
+    from stvla_ros.train.planner.pilot_curves import Moment
+    from stvla_ros.train.planner.shards import Scenes
+
+MODELS = ("heatmap", "nano")
+JUDGES = ("val", "seen", "unseen")
+"""Splits that are measured where the folder has them."""
+
+
+def add_arguments(parser: Parser) -> None:
+    parser.add_argument("model", choices=MODELS, metavar="heatmap|nano", help="which small planner (docs/planners.md)")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="scenes (stvla scenes): train and val")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="taken up again; default runs/planner-MODEL")
+    parser.add_argument("--scenes", type=whole(16, 10**8), metavar="N", help="to be seen; default: the model's recipe")
+    parser.add_argument(
+        "--pointing", type=whole(0, 10**8), metavar="N", help="nano: of those, first, with pointing questions only"
+    )
+    parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="CPU threads; default 1")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of weights and batches")
+
+
+def run(arguments: Namespace) -> int:
+    import torch
+
+    torch.set_num_threads(arguments.threads)
+    console = Console()
+    folder: Path = arguments.output or Path("runs") / f"planner-{arguments.model}"
+    training = _run(arguments, folder)
+    try:
+        _follow(training.run(), training.experiment.scenes, console)
+    except KeyboardInterrupt:
+        console.print(f"Stopped. The same command with --output {folder} goes on from the last validation.")
+        return INTERRUPTED
+    console.print(f"{folder}: weights, curves.png, curves.csv", soft_wrap=True, markup=False)
+    return 0
+
+
+def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
+    from dataclasses import replace
+
+    from stvla_ros.train.planner.shards import load
+
+    def train() -> Scenes:
+        return load(arguments.data, "train")
+
+    val = _judges(arguments.data)
+    if arguments.model == "heatmap":
+        from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
+
+        plain = HeatmapExperiment()
+        return HeatmapRun(replace(plain, scenes=arguments.scenes or plain.scenes), train, val, folder, arguments.seed)
+    from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
+
+    recipe = NanoExperiment()
+    pointing = recipe.pointing if arguments.pointing is None else arguments.pointing
+    return NanoRun(
+        replace(recipe, scenes=arguments.scenes or recipe.scenes, pointing=pointing), train, val, folder, arguments.seed
+    )
+
+
+def _judges(data: Path) -> Mapping[str, Scenes]:
+    """Scenes to be judged by; ``val`` must be there, its figures are saved with the weights."""
+    from stvla_ros.train.planner.shards import load
+
+    there = [split for split in reversed(JUDGES) if split == "val" or any(data.glob(f"{split}-*.npz"))]
+    return {split: load(data, split, 100) for split in there}
+
+
+def _follow(moments: Iterator[Moment], total: int, console: Console) -> None:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
+    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+        line = bar.add_task("", total=total, figures="")
+        for moment in moments:
+            text = f"loss {moment.loss:.3f}  {moment.scenes_per_s:.1f} scenes/s"
+            bar.update(line, completed=moment.scenes, figures=text)
+            if moment.validation:
+                figures = ", ".join(f"{name} {value:.3g}" for name, value in moment.validation.items())
+                bar.console.print(f"{moment.scenes} scenes: {figures}", soft_wrap=True, markup=False)

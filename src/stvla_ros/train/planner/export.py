@@ -1,0 +1,78 @@
+"""Rendered scenes as conversations in the format of ST-Human, for supervised fine-tuning and for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from stvla_ros.data.st_human import IMAGE, Objects, Sample, conversation, write_image
+from stvla_ros.data.st_human_json import write_samples
+from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
+from stvla_ros.train.planner.dialogues import Exchange, pointing, task
+from stvla_ros.train.planner.nano_batch import resized, shape_of
+from stvla_ros.train.planner.shards import Scenes
+
+
+def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = lambda _: None) -> int:
+    """Write all scenes' conversations, images beside the file.
+
+    Returns:
+        How many conversations there are.
+
+    Raises:
+        SampleError: A conversation does not fit the format.
+    """
+    cv2.setNumThreads(1)
+    samples: list[Sample] = []
+    for index in range(len(scenes)):
+        samples += _samples(scenes, index, path.parent, np.random.default_rng([seed, index]))
+        tell(index + 1)
+    write_samples(path, samples)
+    return len(samples)
+
+
+def _samples(scenes: Scenes, index: int, root: Path, rng: np.random.Generator) -> Iterator[Sample]:
+    name = f"scene-{int(scenes.arrays['seed'][index])}"
+    shape = shape_of(scenes, index)
+    rgb = write_image(root, name, resized(scenes.rgb(index), shape))
+    talks = [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True)]
+    for number, talk in enumerate(talks):
+        if talk[0].answer == "unknown":
+            continue
+        yield _sample(f"{name}-{number}", (rgb,), talk[:1], root)
+        if len(talk) > 1:
+            depth = write_image(root, f"{name}-depth", resized(scenes.depth_image(index), shape))
+            yield _sample(
+                f"{name}-{number}-depth", (rgb, depth), talk, root, float(scenes.arrays["start_depth_m"][index, 0])
+            )
+
+
+def _sample(
+    id_: str, images: tuple[str, ...], talk: list[Exchange], root: Path, start_depth_m: float | None = None
+) -> Sample:
+    words: list[str] = []
+    for k, exchange in enumerate(talk):
+        words += [f"{IMAGE if not k or exchange.with_depth else ''}{exchange.question}", exchange.answer]
+    kind, objects = _truth(talk[-1])
+    if start_depth_m is not None:
+        objects = Objects(start_depth_m=start_depth_m, depth_offset_mm=objects.depth_offset_mm)
+    return Sample(id_, kind, conversation(*words), images, objects, root)
+
+
+def _truth(exchange: Exchange) -> tuple[str, Objects]:
+    """What a conversation asks, and the truth of its last answer."""
+    answer = exchange.answer
+    if exchange.question.startswith("Point"):
+        x, y = parse_points(answer, 1)[0]
+        return "pointing", Objects(point_2d=(float(x), float(y)))
+    if exchange.kind == "points":
+        return "trajectory", Objects(traj_2d=tuple((float(x), float(y)) for x, y in parse_points(answer)))
+    if exchange.kind == "offsets":
+        return "depth", Objects(depth_offset_mm=tuple(float(round(1000 * d)) for d in parse_offsets(answer)))
+    if answer.startswith("step"):
+        progress = parse_progress(answer)
+        return "progress", Objects(step=progress.step, steps=progress.total, finished=progress.finished)
+    return "next_action", Objects()

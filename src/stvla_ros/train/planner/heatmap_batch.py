@@ -1,0 +1,111 @@
+"""Batches for the query-heatmap network: scenes with new wordings, and texts alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stvla_ros.planning.heatmap.weights_file import numbers, padded
+from stvla_ros.planning.heatmap.words import ACTIONS
+from stvla_ros.train.planner.questions import Question, drill, questions, slots
+from stvla_ros.train.planner.shards import Scenes
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """B scenes and T questions about them."""
+
+    rgb: Tensor  # (B, 3, 256, 256), 0..1
+    labels: Tensor  # (B, 64, 64) kind + 2 of each cell: 0 the robot, 1 surroundings
+    colours: Tensor  # (B, 64, 64), -1: none
+    words: Tensor  # (T, L)
+    step: Tensor  # (T,)
+    image: Tensor  # (T,)
+    uv: Tensor  # (T, 2, 2), NaN: not there
+    counts: Tensor  # (T, 2)
+    action: Tensor  # (T,)
+    steps: Tensor  # (T,)
+    kind: Tensor  # (T, 2)
+    colour: Tensor  # (T, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Drill:
+    """T texts without images."""
+
+    words: Tensor  # (T, L)
+    step: Tensor  # (T,)
+    action: Tensor  # (T,)
+    steps: Tensor  # (T,)
+    kind: Tensor  # (T, 2)
+    colour: Tensor  # (T, 2)
+
+
+def make_batch(scenes: Scenes, chosen: np.ndarray, words: tuple[str, ...], rng: np.random.Generator) -> Batch:
+    """Scenes with new wordings, half of them mirrored, brightness and colour balance changed a little."""
+    asked: list[tuple[int, Question]] = []
+    images, labels, colours = [], [], []
+    for place, index in enumerate(chosen):
+        mirrored = rng.random() < 0.5
+        rgb, kinds, colour = scenes.rgb(index), *cells_of(scenes, index)
+        images.append(lit(rgb[:, ::-1] if mirrored else rgb, rng))
+        labels.append(kinds[:, ::-1] if mirrored else kinds)
+        colours.append(colour[:, ::-1] if mirrored else colour)
+        for question in questions(scenes, index, rng):
+            if mirrored:
+                question.uv[:, 0] = 1000 - question.uv[:, 0]
+            asked.append((place, question))
+    return _batch(np.stack(images), np.stack(labels), np.stack(colours), asked, words)
+
+
+def lit(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Values 0..1 of an image in a little more or less light, of another tint, with noise."""
+    gain = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
+    noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 4))
+    return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255)
+
+
+def cells_of(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """(64, 64) what each cell shows: kind + 2, and colour or -1."""
+    label = scenes.arrays["labels"][index].astype(int)
+    kind = np.concatenate([[0, 1], scenes.arrays["kind"][index] + 2])
+    colour = np.concatenate([[-1, -1], scenes.arrays["colour"][index]])
+    return kind[label + 1], colour[label + 1]
+
+
+def _batch(
+    rgb: np.ndarray, labels: np.ndarray, colours: np.ndarray, asked: list[tuple[int, Question]], words: tuple[str, ...]
+) -> Batch:
+    only = [question for _, question in asked]
+    meant = [slots(q.goal, q.step) for q in only]
+    return Batch(
+        torch.from_numpy(rgb).permute(0, 3, 1, 2),
+        torch.from_numpy(labels.copy()),
+        torch.from_numpy(colours.copy()).long(),
+        padded([numbers(words, q.text) for q in only]),
+        torch.tensor([q.step for q in only]),
+        torch.tensor([place for place, _ in asked]),
+        torch.tensor(np.stack([q.uv for q in only]), dtype=torch.float32),
+        torch.tensor(np.stack([q.counts for q in only])),
+        torch.tensor([ACTIONS.index(q.goal.action) for q in only]),
+        torch.tensor([q.goal.steps - 1 for q in only]),
+        torch.tensor([kind for kind, _ in meant]),
+        torch.tensor([colour for _, colour in meant]),
+    )
+
+
+def make_drill(count: int, words: tuple[str, ...], rng: np.random.Generator) -> Drill:
+    """Texts of tasks, a few of pointing."""
+    texts = drill(count, rng)
+    meant = [slots(goal, step) for _, goal, step in texts]
+    return Drill(
+        padded([numbers(words, text) for text, _, _ in texts]),
+        torch.tensor([step for _, _, step in texts]),
+        torch.tensor([ACTIONS.index(goal.action) for _, goal, _ in texts]),
+        torch.tensor([goal.steps - 1 for _, goal, _ in texts]),
+        torch.tensor([kind for kind, _ in meant]),
+        torch.tensor([colour for _, colour in meant]),
+    )
