@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from stvla_ros import registry
+from stvla_ros.cli import main
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.evaluate.oracle import OracleConfig, OraclePlanner
+from stvla_ros.evaluate.oracle import OracleConfig, OraclePlanner, mark
 from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.geometry.cameras import back_project, uv_to_px
 from stvla_ros.geometry.se3 import tool_down
@@ -102,3 +105,13 @@ def test_an_episode_succeeds_with_it(cell: Cell) -> None:
     result = run_task(build_stages(settings, cell), words, settings.loop, CancelToken(), background=False)
     assert result.outcome.ok, result.outcome
     assert cell.score().success
+
+
+def test_reports_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", "--tasks", "pick_place", "--episodes", "1", "--jobs", "1", "--output", str(tmp_path / "out")]
+    assert main([*words, "--planner", "oracle", "--set", "task.max_keyposes=1"]) == 0
+    assert "planner ORACLE" in " ".join(capsys.readouterr().out.split())
+    assert "planner ORACLE" in " ".join((tmp_path / "out" / "results.txt").read_text().split())
+    settings = json.loads((tmp_path / "out" / "results.json").read_text())["settings"]
+    assert settings["backends"]["planner"] == "oracle"
+    assert mark({"backends": {"planner": "colour"}}) == ""

@@ -29,6 +29,7 @@ from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.mover import DISTURBANCES
+from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.workers import BenchSetup
 from stvla_ros.sim.disturbance import MOVABLE
@@ -78,7 +79,7 @@ def run(arguments: Namespace) -> int:
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
         return INTERRUPTED
-    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}"))
+    console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}{mark(settings)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
     return 0 if all(r.rate >= arguments.at_least for r in reports) else NOT_CONFIRMED
 

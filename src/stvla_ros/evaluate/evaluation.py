@@ -12,6 +12,7 @@ from rich.console import Console
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
 from stvla_ros.record.summary import versions
@@ -102,7 +103,7 @@ class Evaluation:
         (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         with (self.folder / "results.txt").open("w") as file:
             console = Console(file=file, width=110)
-            console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}"))
+            console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}{mark(self.settings)}"))
             for f in failures:
                 file.write(
                     f"{f['task']} {f['seed']}: {f['outcome']}: {f['sentence']} ({f['detail']})\n    {f['rerun']}\n"

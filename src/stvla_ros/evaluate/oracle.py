@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -110,6 +111,12 @@ class OraclePlanner:
             image_stamp_ns=request.frame.stamp_ns,
             plan_id=f"{NAME}-{uuid4().hex[:12]}",
         )
+
+
+def mark(settings: Mapping[str, Any]) -> str:
+    """What every report of an evaluation with these settings must say; empty unless the oracle planned."""
+    chosen = settings.get("backends", {})
+    return ", planner ORACLE (sees the simulator's state)" if chosen.get("planner") == NAME else ""
 
 
 def _position(poses: Mapping[str, F64], name: str) -> F64:
