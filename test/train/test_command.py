@@ -7,6 +7,8 @@ import pytest
 
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import USAGE
+from stvla_ros.commands.train import split as split_episodes
+from stvla_ros.config import ConfigError
 from stvla_ros.policy.checkpoint.policy_file import read_policy_file
 from stvla_ros.train.experiments import EXPERIMENTS
 
@@ -51,3 +53,11 @@ def test_it_trains_and_goes_on(recorded: tuple[Any, ...], tmp_path: Path, capsys
     assert {"curves.csv", "curves.png", "last.safetensors", "state.pt"} <= {p.name for p in tmp_path.iterdir()}
     assert main(["policy", "inspect", str(tmp_path / "best.safetensors")]) == 0
     assert "nano-3dfa" in capsys.readouterr().out
+
+
+def test_no_episode_is_both_learned_from_and_judged_by(recorded: tuple[Any, ...]) -> None:
+    folder = recorded[0].episode.folder.parent
+    train, val = split_episodes([folder, folder], None)
+    assert sorted(e.folder.name for e in (*train, *val)) == ["3", "4"]
+    with pytest.raises(ConfigError, match="no episode is left to train on"):
+        split_episodes([folder], folder)

@@ -126,15 +126,23 @@ def _samples(
 
     settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
     settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
-    train, val = _split(arguments.data, arguments.val)
+    train, val = split(arguments.data, arguments.val)
     with _bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
         return load_samples(train, *cached), load_samples(val, *cached)
 
 
-def _split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
-    """Episodes to train and to validate on; none is in both, however often its folder is named."""
+def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
+    """Episodes to train and to validate on; none is in both, however often its folder is named.
+
+    Args:
+        data: Folders with episodes.
+        validation: Folder with those to validate on; None: a share of ``data``.
+
+    Raises:
+        ConfigError: None is left to train on.
+    """
     from stvla_ros.data.episode import find_episodes
 
     found = {episode.folder.resolve(): episode for place in data for episode in find_episodes(place)}
