@@ -14,13 +14,12 @@ from stvla_ros.sim.objects import BLOCK_M
 from stvla_ros.train.planner.layouts import Layout
 from stvla_ros.train.planner.stage import Shot
 from stvla_ros.train.planner.things import Thing
-from stvla_ros.types import F64, I32, WAYPOINTS, RgbdFrame
+from stvla_ros.types import F64, I32, WAYPOINTS, Bool, RgbdFrame
 
 LEAST_PX = 10
 """Of a 256x256 image: what shows less is not asked for."""
 
-_ABOVE_POINT_M = 0.012
-"""A depth image that shows something nearer than this at a thing's point hides the point."""
+_BESIDE = ((0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx))
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,21 +44,23 @@ class Answers:
 def answers(layout: Layout, shot: Shot) -> Answers:
     """All of a scene's true answers."""
     points = np.array([t.point_m for t in layout.things])
-    px, depth = project(shot.camera, points)
+    px, _ = project(shot.camera, points)
     uv = px_to_uv(px, shot.camera)
     uv[(uv < 0).any(axis=1) | (uv > 1000).any(axis=1)] = np.nan
     counts = np.array([(shot.labels == i).sum() for i in range(1, len(points) + 1)], np.int32)
-    counts[~_shown(shot, px, depth)] = 0
+    counts[~_shown(shot, px)] = 0
     counts[np.isnan(uv).any(axis=1)] = 0
     paths, starts, offsets = _ways(layout, shot)
     return Answers(uv, counts, paths, starts, offsets)
 
 
-def _shown(shot: Shot, px: F64, depth_m: F64) -> np.ndarray:
-    """(N,) the point itself is seen."""
+def _shown(shot: Shot, px: F64) -> Bool:
+    """(N,) the pixel that a thing's point falls into shows that thing, or one beside it does where it is as thin as a neck."""
     size = np.array(shot.rgb.shape[1::-1]) - 1
     x, y = np.clip(np.nan_to_num(np.rint(px)), 0, size).astype(int).T
-    return np.nan_to_num(shot.depth_m[y, x], nan=10.0) > depth_m - _ABOVE_POINT_M
+    own = np.arange(1, len(px) + 1)
+    near = [shot.labels[np.clip(y + dy, 0, size[1]), np.clip(x + dx, 0, size[0])] for dy, dx in _BESIDE]
+    return np.asarray((near[0] == own) | (np.array([n == own for n in near]).sum(0) >= 3))
 
 
 def _ways(layout: Layout, shot: Shot) -> tuple[F64, F64, F64]:

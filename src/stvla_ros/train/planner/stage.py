@@ -110,7 +110,7 @@ class Stage:
             ConfigError: No OpenGL on this machine.
         """
         for thing in things:
-            self._move(thing.name, thing.xyz_m, thing.yaw_rad)
+            self._move(thing.name, thing.origin_m, thing.yaw_rad)
         self._dress(look)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)

@@ -60,6 +60,12 @@ class Thing:
         return f"{self.colour}_{self.kind}" if self.colour else self.kind
 
     @property
+    def origin_m(self) -> tuple[float, float, float]:
+        """Where the simulator has its body's origin: in the middle of a block, at the foot of all else."""
+        x, y, z = self.xyz_m
+        return x, y, z + (BLOCK_M / 2 if self.kind == "block" else 0.0)
+
+    @property
     def point_m(self) -> F64:
         """(3,) the middle of what a hand reaches for from above, on its surface: top of a block, cap of a button,
         floor of a plate, top of a bottle."""

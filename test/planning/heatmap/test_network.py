@@ -1,0 +1,117 @@
+"""Heatmaps to positions, refusals, and files of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from stvla_ros.config import ConfigError
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.planning.heatmap.ground import Finder
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, positions
+from stvla_ros.planning.heatmap.weights_file import Grounder, load, padded, save
+from stvla_ros.planning.heatmap.words import vocabulary
+
+WORDS = vocabulary()
+
+
+@pytest.fixture(scope="module")
+def grounder() -> Grounder:
+    torch.manual_seed(0)
+    network = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)).eval()
+    return Grounder(network.to(memory_format=torch.channels_last), WORDS, {})
+
+
+@pytest.mark.parametrize("uv", [(500.0, 500.0), (123.4, 876.5), (17.0, 30.0), (985.0, 970.0)])
+def test_a_bump_is_found_between_the_cells(uv: tuple[float, float]) -> None:
+    cells = torch.tensor(uv) * CELLS / 1000 - 0.5
+    line = torch.arange(CELLS)
+    v, u = -((line - cells[1]) ** 2) / 1.3, -((line - cells[0]) ** 2) / 1.3
+    heat = torch.cat([(v[:, None] + u[None]).flatten(), torch.tensor([-30.0])])
+    found, sure = positions(heat)
+    assert np.allclose(found, uv, atol=3.0)
+    assert sure > 0.9
+
+
+def test_nothing_there_takes_the_certainty() -> None:
+    heat = torch.zeros(CELLS * CELLS + 1)
+    heat[1000], heat[-1] = 12.0, 20.0
+    assert positions(heat)[1] < 0.01
+    heat[-1] = -20.0
+    assert positions(heat)[1] > 0.9
+
+
+def test_images_and_texts_of_a_batch_do_not_mix(grounder: Grounder) -> None:
+    torch.manual_seed(1)
+    images = torch.rand(2, 3, 256, 256)
+    texts = padded([grounder.numbers(t) for t in ("red block", "push the red button, then the blue one", "the plate")])
+    network, step = grounder.network, torch.tensor([0, 1, 0])
+    with torch.no_grad():
+        together = network.heat(network.features(images), network.words(texts, step), torch.tensor([0, 1, 1]))
+        for i, image in enumerate((0, 1, 1)):
+            alone = padded([[int(n) for n in texts[i] if n]])
+            features = network.features(images[image : image + 1])
+            single = network.heat(features, network.words(alone, step[i : i + 1]), torch.tensor([0]))
+            assert torch.allclose(together[i], single[0], atol=2e-3)
+
+
+def test_an_unknown_word_is_refused_by_name(grounder: Grounder) -> None:
+    with pytest.raises(StageError, match="'zebra'") as error:
+        Finder(grounder, 0.0).goal("put the zebra in the plate")
+    assert error.value.code is OutcomeCode.GOAL_NOT_GROUNDED
+
+
+@pytest.mark.parametrize("text", ["", "...", " ".join(["red"] * 41)])
+def test_too_few_and_too_many_words_are_refused(grounder: Grounder, text: str) -> None:
+    with pytest.raises(StageError) as error:
+        Finder(grounder, 0.0).goal(text)
+    assert error.value.code is OutcomeCode.GOAL_NOT_GROUNDED
+
+
+def test_an_untrained_network_is_not_sure_of_anything(grounder: Grounder) -> None:
+    with pytest.raises(StageError, match="not clear"):
+        Finder(grounder, 0.5).goal("put the red block in the plate")
+
+
+def test_weights_come_back_in_half_precision(grounder: Grounder, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save(path, grounder.network.state_dict(), WORDS, {"scenes": 3})
+    assert path.stat().st_size < 3_000_000
+    again = load(path)
+    assert (again.words, again.trained) == (WORDS, {"scenes": 3})
+    image = torch.rand(1, 3, 256, 256)
+    with torch.no_grad():
+        ours, theirs = grounder.network.features(image), again.network.features(image)
+    assert torch.allclose(ours, theirs, atol=0.02)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "lacking", "surplus", "infinite", "other"])
+def test_damaged_weights_are_refused(grounder: Grounder, tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "w.safetensors"
+    save(path, grounder.network.state_dict(), WORDS, {})
+    weights = load_file(path)
+    content = {"format": "stvla-heatmap-1", "words": '["red"]' if damage == "other" else _words(), "trained": "{}"}
+    if damage == "missing":
+        path.unlink()
+    elif damage == "short":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif damage == "lacking":
+        weights.pop("words.query.weight")
+    elif damage == "surplus":
+        weights["more"] = torch.zeros(1)
+    elif damage == "infinite":
+        weights["words.query.weight"][0, 0] = torch.inf
+    if damage not in ("missing", "short"):
+        save_file(weights, path, content)
+    with pytest.raises(ConfigError, match=r"w\.safetensors"):
+        load(path)
+
+
+def _words() -> str:
+    import json
+
+    return json.dumps(WORDS)

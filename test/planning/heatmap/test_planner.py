@@ -1,0 +1,158 @@
+"""From grounded places to plans, with a finder that knows where the things are: geometry, order, finished, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import torch
+
+from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
+from stvla_ros.geometry.se3 import pose
+from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.heatmap.chat import HeatmapChat
+from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner
+from stvla_ros.planning.heatmap.words import Goal, Name
+from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.prompt import next_action_prompt, pointing_prompt, trace_prompt
+from stvla_ros.sim.cell import Cell
+from stvla_ros.types import F64, U8, Keypose, PlanRequest
+
+HEIGHT_M = {"block": 0.02, "plate": 0.005, "button": 0.037}
+
+
+@dataclass
+class Knowing:
+    """Stands for the network: exact places, from the simulator."""
+
+    cell: Cell
+    meaning: Goal
+
+    def goal(self, text: str) -> Goal:
+        return self.meaning
+
+    def see(self, rgb: U8) -> torch.Tensor:
+        return torch.zeros(1)
+
+    def locate(
+        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+    ) -> F64:
+        return px_to_uv(project(self.cell.camera, [self.point_m(name) for name in goal.ends(step)])[0], self.cell.camera)
+
+    def point_m(self, name: Name) -> F64:
+        body = str(name).replace(" ", "_")
+        return self.cell.truth().T_base_object[body][:3, 3] + [0.0, 0.0, HEIGHT_M[name.kind]]
+
+
+@pytest.fixture(scope="module")
+def cell() -> Cell:
+    return Cell()
+
+
+def goal_of(cell: Cell) -> Goal:
+    words = cell.instruction.lower().replace(".", "").replace(",", "").split()
+    colours = [words[i + 1] for i, w in enumerate(words) if w == "the" and words[i + 1] != "plate"]
+    if words[0] == "push":
+        return Goal("push", tuple(Name("button", c) for c in colours))
+    blocks = tuple(Name("block", c) for c in colours)
+    return Goal("place", (*blocks, Name("plate", ""))) if words[0] == "put" else Goal("stack", blocks)
+
+
+def planner(knowing: Knowing) -> HeatmapPlanner:
+    made = HeatmapPlanner.__new__(HeatmapPlanner)
+    made._config, made._finder = HeatmapConfig(), knowing  # type: ignore[assignment]
+    return made
+
+
+def request(cell: Cell, *history: Keypose) -> PlanRequest:
+    return PlanRequest(cell.instruction, cell.render(), cell.state(), history)
+
+
+def tool_way(plan: object, cell: Cell) -> F64:
+    """(8, 3) what the plan says in the base frame."""
+    uv, depth = plan.uv, plan.start_depth_m + plan.depth_offset_m  # type: ignore[attr-defined]
+    return np.asarray(back_project(cell.camera, uv_to_px(uv, cell.camera), depth))
+
+
+@pytest.mark.parametrize(("task", "seed"), [("pick_place", 3), ("stack_cube", 5)])
+def test_carrying_goes_up_across_and_down_to_the_goal(cell: Cell, task: str, seed: int) -> None:
+    cell.reset(task, seed)
+    goal = goal_of(cell)
+    knowing = Knowing(cell, goal)
+    plan = planner(knowing).plan(request(cell))
+    way, (block, target) = tool_way(plan, cell), (knowing.point_m(n) for n in goal.names)
+    assert np.linalg.norm(way[0] - (block - [0, 0, 0.02])) < 0.012
+    assert np.hypot(*(way[-1] - target)[:2]) < 0.012
+    assert 0.015 < way[-1][2] - target[2] < 0.035
+    assert way[3][2] > max(block[2], target[2]) + 0.05
+    assert (plan.finished, plan.step_index, plan.step_total) == (False, 0, 1)
+    progress, action, points, offsets = plan.raw_reply.split("\n")
+    assert (parse_progress(progress).step, parse_action(action)) == (1, plan.sub_instruction)
+    assert np.abs(parse_points(points) - plan.uv).max() <= 0.5
+    assert np.abs(parse_offsets(offsets) - plan.depth_offset_m).max() <= 0.0005
+
+
+def test_buttons_are_pressed_in_order_and_then_it_is_finished(cell: Cell) -> None:
+    seed = next(s for s in range(50) if cell.reset("push_buttons", s).count("button") == 2)
+    cell.reset("push_buttons", seed)
+    goal = goal_of(cell)
+    knowing, history = Knowing(cell, goal), []
+    for step, name in enumerate(goal.names):
+        plan = planner(knowing).plan(request(cell, *history))
+        assert (plan.step_index, plan.step_total, plan.sub_instruction) == (step, 2, f"push the {name}")
+        way, cap = tool_way(plan, cell), knowing.point_m(name)
+        assert np.linalg.norm(way[[0, -1]] - cap, axis=1).max() < 0.012
+        assert way[:, 2].max() > cap[2] + 0.08
+        history.append(Keypose(pose(np.eye(3), cap), gripper_open=False, may_collide=True))
+    done = planner(knowing).plan(request(cell, *history))
+    assert done.finished
+    assert parse_progress(done.raw_reply.split("\n")[0]).finished
+
+
+def test_a_held_block_is_carried_on_from_the_tool(cell: Cell) -> None:
+    cell.reset("pick_place", 3)
+    asked = request(cell)
+    tool = asked.robot.T_base_tcp[:3, 3]
+    held = replace(asked, robot=replace(asked.robot, gripper_m=0.04))
+    plan = planner(Knowing(cell, goal_of(cell))).plan(held)
+    px, _ = project(cell.camera, tool)
+    assert np.hypot(*(plan.uv[0] - px_to_uv(px, cell.camera))) < 5
+
+
+def test_a_block_in_the_plate_is_finished_once_the_tool_is_away(cell: Cell) -> None:
+    cell.reset("pick_place", 3)
+    goal = goal_of(cell)
+    plate = cell.truth().T_base_object["plate"][:3, 3]
+    block = str(goal.names[0]).replace(" ", "_")
+    state = cell.state()
+    cell.put(state.q_rad, 0.08, {block: pose(np.eye(3), plate + [0.01, 0.0, 0.026])})
+    asked = request(cell)
+    assert planner(Knowing(cell, goal)).plan(asked).finished
+    near = replace(asked.robot, T_base_tcp=pose(asked.robot.T_base_tcp[:3, :3], plate + [0.01, 0.0, 0.05]))
+    assert not planner(Knowing(cell, goal)).plan(replace(asked, robot=near)).finished
+
+
+def test_a_name_alone_is_no_task(cell: Cell) -> None:
+    cell.reset("pick_place", 3)
+    with pytest.raises(StageError, match="no action") as error:
+        planner(Knowing(cell, Goal("point", (Name("plate", ""),)))).plan(request(cell))
+    assert error.value.code is OutcomeCode.GOAL_NOT_GROUNDED
+
+
+def test_the_chat_answers_in_the_protocol_and_refuses_paths(cell: Cell) -> None:
+    cell.reset("push_buttons", 0)
+    goal = goal_of(cell)
+    image = cell.render().rgb
+    pointing = HeatmapChat(Knowing(cell, Goal("point", goal.names[:1])))  # type: ignore[arg-type]
+    found = parse_points(pointing.reply([Turn("user", pointing_prompt(str(goal.names[0])), (image,))], 64), 1)
+    wanted = Knowing(cell, goal).locate(torch.zeros(1), "", goal)[0]
+    assert np.abs(found[0] - wanted).max() <= 0.5
+    several = Goal("push", (*goal.names, Name("button", "red"))[:2])
+    chat = HeatmapChat(Knowing(cell, several))  # type: ignore[arg-type]
+    asked = next_action_prompt("push them", [several.sentence(0)])
+    assert chat.reply([Turn("user", asked, (image,))], 64) == several.sentence(1)
+    with pytest.raises(StageError) as error:
+        chat.reply([Turn("user", trace_prompt("push it"), (image,))], 64)
+    assert error.value.code is OutcomeCode.REPLY_UNPARSABLE

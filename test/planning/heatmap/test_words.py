@@ -1,0 +1,65 @@
+"""The wordings that small planners know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stvla_ros.planning.heatmap.weights_file import UNKNOWN, numbers
+from stvla_ros.planning.heatmap.words import MAX_WORDS, Goal, Name, say, split, vocabulary
+from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+
+RED, BLUE = Name("block", "red"), Name("block", "blue")
+BUTTONS = tuple(Name("button", colour) for colour in ("teal", "rose", "gray"))
+GOALS = (
+    Goal("point", (Name("bottle", "lime"),)),
+    Goal("place", (RED, Name("plate", ""))),
+    Goal("stack", (RED, BLUE)),
+    *(Goal("push", BUTTONS[:n]) for n in (1, 2, 3)),
+)
+
+
+@pytest.mark.parametrize("goal", GOALS, ids=lambda goal: f"{goal.action}-{goal.steps}")
+def test_every_wording_is_known_short_enough_and_names_all_things(goal: Goal) -> None:
+    words, rng = vocabulary(), np.random.default_rng(0)
+    texts = {say(goal, rng) for _ in range(300)}
+    assert len(texts) >= (8 if goal.action == "point" else 20)
+    for text in texts:
+        assert UNKNOWN not in numbers(words, text), text
+        assert len(split(text)) <= MAX_WORDS
+        assert {name.colour for name in goal.names if name.colour} <= set(split(text))
+
+
+def test_wordings_mean_what_the_template_parser_says_where_it_knows_them() -> None:
+    """The two understandings of the same words were written apart from each other."""
+    rng, agreed = np.random.default_rng(1), 0
+    for goal in GOALS[1:]:
+        for _ in range(200):
+            try:
+                task = parse(say(goal, rng))
+            except UnclearError:
+                continue
+            agreed += 1
+            if isinstance(task, Carry):
+                assert (task.colour, task.onto) == ("red", None if goal.action == "place" else "blue")
+            else:
+                assert isinstance(task, Push)
+                assert task.colours == tuple(name.colour for name in goal.names)
+    assert agreed > 300
+
+
+def test_order_turns_around_with_after() -> None:
+    texts = {say(GOALS[4], np.random.default_rng(i)) for i in range(300)}
+    turned = [t for t in texts if " after the teal" in t]
+    assert turned
+    assert all(t.index("rose") < t.index("teal") for t in turned)
+
+
+def test_sentences_are_those_that_policies_know() -> None:
+    assert Goal("place", (RED, Name("plate", ""))).sentence(0) == "pick up the red block and put it in the plate"
+    assert Goal("push", BUTTONS).sentence(2) == "push the gray button"
+
+
+def test_words_of_other_scripts_stay_unknown() -> None:
+    assert numbers(vocabulary(), "put the красный block")[2] == UNKNOWN
+    assert numbers(vocabulary(), "the grey cube") == numbers(vocabulary(), "the gray cube")
