@@ -120,7 +120,8 @@ def _run(ready: SftRun, console: Console) -> None:
 def _experiments() -> Table:
     from stvla_ros.train.sft.experiments import EXPERIMENTS
 
-    table = Table("experiment", "rank", "alpha", "lr", "batch", "epochs", "tokens", "per image", "bf16")
+    columns = ("experiment", "rank", "alpha", "lr", "batch", "epochs", "tokens", "per image", "bf16")
+    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
     for e in EXPERIMENTS.values():
         cells = (
             e.rank,

@@ -111,16 +111,18 @@ def table(rows: Sequence[GroupReport], title: str) -> Table:
     """The figures for people: one line per group and figure, so that it fits 80 columns whatever was asked."""
     result = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     result.add_column("group", no_wrap=True)
-    for name in ("asked", "unreadable", "figure", "value", "median s"):
+    for name in ("asked", "unread", "figure", "value", "median s"):
         result.add_column(name, justify="left" if name == "figure" else "right", no_wrap=True)
     for row in rows:
         head = [row.group, str(row.asked), str(row.unreadable)]
-        for name, value in row.figures.items() or {"none": float("nan")}.items():
+        for name, value in row.figures.items() or {"": float("nan")}.items():
             result.add_row(*head, name, shown(name, value), f"{row.seconds:.2f}" if head[0] else "")
             head = ["", "", ""]
     return result
 
 
 def shown(name: str, value: float) -> str:
-    """A figure as text: shares in percent."""
+    """A figure as text: shares in percent, a dash where there is none."""
+    if value != value:
+        return "–"
     return f"{100 * value:.1f} %" if name.removesuffix("_pooled").endswith(PERCENT) else f"{value:.2f}"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,8 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
         task_type="CAUSAL_LM",
     )
     if adapter is None:
-        return checked(get_peft_model(model, wanted))
+        with _without_forecasts():
+            return checked(get_peft_model(model, wanted))
     found = read_json(adapter / "adapter_config.json", "sft --adapter")
     if (found.get("r"), found.get("lora_alpha")) != (experiment.rank, experiment.alpha):
         raise ConfigError(
@@ -38,9 +42,18 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
             f"{found.get('r')} and {found.get('lora_alpha')}: merge it into the model first, or take its experiment."
         )
     try:
-        return checked(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
+        with _without_forecasts():
+            return checked(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"{adapter}: does not fit the model ({' '.join(str(error).split())[:300]}).") from error
+
+
+@contextmanager
+def _without_forecasts() -> Iterator[None]:
+    """peft 0.21 reads an attribute that transformers 6 will not have; nothing that a user can mend."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        yield
 
 
 def checked(model: Any) -> Any:

@@ -1,0 +1,249 @@
+"""Published formats, made here as they are published: three samples each, read, asked, counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from stvla_ros.config import ConfigError
+from stvla_ros.evaluate.planner.asking import Asking
+from stvla_ros.evaluate.planner.datasets import DATASETS, read, summary
+from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.evaluate.planner.report import Scored, report, scored
+from stvla_ros.evaluate.planner.run import Reply
+from stvla_ros.evaluate.planner.scoring import Judge
+from stvla_ros.types import U8
+
+
+def picture(k: int) -> U8:
+    return np.full((30, 40, 3), 10 * k, np.uint8)
+
+
+def png(image: U8) -> dict[str, Any]:
+    """A cell as the datasets library stores images."""
+    return {"bytes": cv2.imencode(".png", image)[1].tobytes(), "path": "x.png"}
+
+
+def parquet(path: Path, rows: Sequence[Mapping[str, Any]], per_group: int = 2) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(list(rows)), path, row_group_size=per_group)
+
+
+def answered(questions: Sequence[Question], texts: Sequence[str]) -> list[Scored]:
+    size = [next(i.shape for t in q.ask() for i in t.images)[1::-1] for q in questions]
+    replies = {q.id: Reply(q.id, text, "OK", 0.1, s) for q, text, s in zip(questions, texts, size, strict=True)}
+    return scored(questions, replies, Judge())
+
+
+def first(question: Question) -> int:
+    return int(question.ask()[0].images[0].max())
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_roborefit(tmp_path: Path, own: bool) -> None:
+    folder = tmp_path / "final_dataset" / "testA"
+    (folder / "image").mkdir(parents=True)
+    entries = []
+    for k in (1, 2, 3):
+        cv2.imwrite(str(folder / "image" / f"{k}.png"), picture(k))
+        box, name = [4, 3, 20, 15], f"final_dataset\\testA\\image\\{k}.png"
+        full = {"num": k, "text": f"cup {k}", "bbox": box, "rgb_path": name, "mask_path": "m", "scene": "s"}
+        picked = {"id": k, "problem": f"cup {k}", "image": f"image/{k}.png", "instruction": "?", "bbox": box}
+        entries.append(full if own else picked)
+    name = "refindoor_testA_with_scene.json" if own else "roborefit_test.json"
+    (folder / name).write_text(json.dumps(entries))
+    questions = read("roborefit", tmp_path if own else folder, Asking())
+    assert [first(q) for q in questions] == [10, 20, 30]
+    assert "cup 2" in questions[1].ask()[0].text
+    results = answered(questions, ["[(100, 100)]", "[(500, 500), (501, 500)]", "no idea"])
+    assert summary("roborefit", results, "strict") == {"hit_rate": pytest.approx((1 + 1 / 2 + 0) / 3)}
+    (row,) = report(results)
+    assert (row.asked, row.unreadable) == (3, 1)
+    assert row.figures["hit_rate_pooled"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_where2place_and_its_three_ways_of_counting(tmp_path: Path, form: str) -> None:
+    mask = np.zeros((30, 40), np.uint8)
+    mask[:, 20:], mask[:, 30:] = 51, 255
+    rows = [{"question_id": k, "question": f"free space {k}", "question_type": "?"} for k in (1, 2, 3)]
+    if form == "jsonl":
+        lines = [
+            {"question_id": r["question_id"], "image": f"{k:02d}.png", "text": r["question"]}
+            for k, r in enumerate(rows)
+        ]
+        (tmp_path / "point_questions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir()
+            for k in range(3):
+                cv2.imwrite(str(tmp_path / name / f"{k:02d}.png"), picture(k + 1) if name == "images" else mask)
+    else:
+        gray = png(np.repeat(mask[..., None], 3, axis=2))
+        parquet(
+            tmp_path / "data" / "test-0.parquet",
+            [r | {"image": png(picture(k + 1)), "mask": gray} for k, r in enumerate(rows)],
+        )
+    questions = read("where2place", tmp_path, Asking())
+    assert [first(q) for q in questions] == [10, 20, 30]
+    results = answered(questions, ["[(800, 500)]", "[(600, 500), (800, 500), (100, 100)]", "[]"])
+    assert summary("where2place", results, "strict") == {"hit_rate": pytest.approx((1 + 1 / 3 + 0) / 3)}
+    assert summary("where2place", results, "embodied-r1") == {"hit_rate_pooled": pytest.approx(3 / 4)}
+    assert summary("where2place", results, "robopoint") == {"hit_rate": pytest.approx((1 + (0.2 + 1) / 3) / 3)}
+
+
+def vabench(path: Path, kind: str, answer: object) -> None:
+    rows = [
+        {"id": str(k), "problem": f"<image>Put it {k}.", "images": [png(picture(k))], "answer": f"<type>{kind}</type>{json.dumps(answer)}"}
+        for k in (1, 2, 3)
+    ]  # fmt: skip
+    parquet(path / "test.parquet", rows)
+
+
+def test_vabench_point(tmp_path: Path) -> None:
+    vabench(tmp_path, "fsd_free_point", {"bbox": [0, 0, 20, 30]})
+    questions = read("vabench-p", tmp_path, Asking())
+    assert [first(q) for q in questions] == [10, 20, 30]
+    assert questions[0].ask()[0].text.startswith("Put it 1.")
+    results = answered(questions, ["[(500, 500)]", "[(501, 500)]", "[(0, 0), (900, 0), (100, 0)]"])
+    assert summary("vabench-p", results, "strict") == {"hit_rate": pytest.approx((1 + 0 + 2 / 3) / 3)}
+    assert summary("vabench-p", results, "embodied-r1") == {"hit_rate_pooled": pytest.approx(3 / 5)}
+    with pytest.raises(ConfigError, match="is it the other part of VABench"):
+        read("vabench-v", tmp_path, Asking())
+
+
+def test_vabench_trace(tmp_path: Path) -> None:
+    vabench(tmp_path, "fsd_visual_trace", {"trajectory": [[0, 0], [20, 15]]})
+    questions = read("vabench-v", tmp_path, Asking())
+    results = answered(questions, ["[(0, 0), (500, 500)]", "[(30, 40), (530, 540)]", "[(1, 1)]"])
+    assert summary("vabench-v", results, "strict") == {
+        "rmse": pytest.approx(0.999 * 50 / 2), "mae": pytest.approx(0.999 * 35 / 2),
+    }  # fmt: skip
+    assert report(results)[0].unreadable == 1
+
+
+def lettered(k: int, **more: object) -> dict[str, object]:
+    return {
+        "idx": f"q{k}", "question": "Which?", "choices": ["left", "right"], "answer": "(A)",
+        "prompt": f"Which {k}? Select from (A) left (B) right",
+    } | more  # fmt: skip
+
+
+def test_cvbench_means_as_its_authors_do(tmp_path: Path) -> None:
+    sources = (
+        ("2D", "Count", "ADE20K"),
+        ("2D", "Count", "COCO"),
+        ("2D", "Relation", "COCO"),
+        ("3D", "Depth", "Omni3D"),
+    )
+    rows = [
+        lettered(k, type=t, task=task, source=s, image=png(picture(k + 1))) for k, (t, task, s) in enumerate(sources)
+    ]
+    parquet(tmp_path / "test_2d.parquet", rows[:3])
+    parquet(tmp_path / "test_3d.parquet", rows[3:])
+    questions = read("cvbench", tmp_path, Asking())
+    assert [first(q) for q in questions] == [10, 20, 30, 40]
+    results = answered(questions, ["(A)", "left", "Answer: B", "I say right"])
+    found = summary("cvbench", results, "strict")
+    assert found == {"accuracy_2d": (1 + 1 / 2) / 2, "accuracy_3d": 0.0, "accuracy": 0.375}
+    assert summary("cvbench", results, "embodied-r1") == {"accuracy": 3 / 4}
+    assert [row.group for row in report(results)] == ["2D Count", "2D Relation", "3D Depth"]
+
+
+def test_blink_with_several_images_and_its_selection(tmp_path: Path) -> None:
+    for task, count in (("Relative_Depth", 2), ("Jigsaw", 1)):
+        rows = [
+            lettered(
+                f"{task}{k}", sub_task=task, **{f"image_{i}": png(picture(i)) if i <= 2 else None for i in (1, 2, 3, 4)}
+            )  # type: ignore[arg-type]
+            for k in range(count)
+        ]
+        parquet(tmp_path / task / "val-00000-of-00001.parquet", rows)
+        parquet(tmp_path / task / "test-00000-of-00001.parquet", [{**r, "answer": "hidden"} for r in rows])
+    questions = read("blink", tmp_path, Asking())
+    assert [len(q.ask()[0].images) for q in questions] == [2, 2, 2]
+    results = answered(questions, ["(B)", "(A)", "(B)"])  # Jigsaw, then Relative_Depth twice
+    assert [q.group for q in questions] == ["Jigsaw", "Relative_Depth", "Relative_Depth"]
+    assert summary("blink", results, "strict") == {"accuracy": (0 + 1 / 2) / 2}
+    assert summary("blink", results, "embodied-r1") == {"accuracy": 1 / 2}
+
+
+def test_sat_shuffles_the_same_way_every_time(tmp_path: Path) -> None:
+    rows = [
+        {"image_bytes": [png(picture(k)), png(picture(9))], "question": f"Which way {k}?", "answers": ["turn left", "turn right"],
+         "question_type": "action", "correct_answer": "turn left"}
+        for k in (1, 2, 3)
+    ]  # fmt: skip
+    parquet(tmp_path / "SAT_test.parquet", rows)
+    questions = read("sat", tmp_path, Asking())
+    texts = [q.ask()[0].text for q in questions]
+    assert texts == [q.ask()[0].text for q in read("sat", tmp_path, Asking())]
+    assert len(questions[2].ask()[0].images) == 2
+    assert all("turn left" in text and "turn right" in text for text in texts)
+    results = answered(questions, ["Turn left.", "turn right", "turn left, not turn right"])
+    assert summary("sat", results, "strict") == {"accuracy": 1 / 3}
+    assert summary("sat", results, "embodied-r1") == {"accuracy": 1 / 3}  # "Turn left." is not "turn left"
+
+
+def test_crpe_in_circles(tmp_path: Path) -> None:
+    for name in ("coco", "abnormal"):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "1.jpg"), picture(5))
+    directly = "\nAnswer with the option's letter from the given choices directly."
+    lines = [
+        {"question_id": k, "image": f"{'coco' if k % 2 else 'abnormal'}/1.jpg", "text": f"Who {k}?\nA. man\nB. dog{directly}",
+         "category": "subject" if k < 8 else "object", "correct_option": "ABCD"[k % 4]}
+        for k in range(12)
+    ]  # fmt: skip
+    (tmp_path / "crpe_relation.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    questions = read("crpe", tmp_path, Asking())
+    assert directly not in questions[0].ask()[0].text
+    replies = [f"({'ABCD'[k % 4]})" for k in range(12)]
+    replies[6] = "(A)"  # one rotation of the second circle of subjects
+    results = answered(questions, replies)
+    found = summary("crpe", results, "strict")
+    assert found["subject_circular_accuracy"] == 1 / 2
+    assert found["circular_accuracy"] == (1 / 2 + 1) / 2
+    assert summary("crpe", results, "embodied-r1") == {"accuracy": pytest.approx(11 / 12)}
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_nothing_there(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        read(name, tmp_path / "missing", Asking())
+    with pytest.raises(ConfigError, match=r"found n(one|either)"):
+        read(name, tmp_path, Asking())
+
+
+@pytest.mark.parametrize("name", ["vabench-p", "cvbench", "sat", "blink"])
+def test_parquet_that_is_none_and_columns_that_are_missing(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "x" / "val-test.parquet"
+    parquet(file, [{"other": 1}])
+    with pytest.raises(ConfigError, match="row 0: wanted"):
+        read(name, tmp_path, Asking())
+    file.write_bytes(b"PAR1 no")
+    with pytest.raises(ConfigError, match="cannot be read as parquet"):
+        read(name, tmp_path, Asking())
+
+
+def test_without_pyarrow_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parquet(tmp_path / "SAT_test.parquet", [{"question": "?"}])
+    monkeypatch.setitem(__import__("sys").modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match="needs the Python package 'pyarrow'"):
+        read("sat", tmp_path, Asking())
+
+
+def test_an_unknown_set_and_ids_twice(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="Did you mean 'blink'"):
+        read("blinc", tmp_path, Asking())
+    for task in ("a", "b"):
+        parquet(tmp_path / task / "val-0.parquet", [lettered(1, sub_task="Jigsaw", image_1=png(picture(1)))])
+    with pytest.raises(ConfigError, match="same id"):
+        read("blink", tmp_path, Asking())
