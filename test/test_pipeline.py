@@ -270,7 +270,7 @@ def test_the_old_plan_does_not_serve_for_ever(background: bool) -> None:
     table = Table(todo=50, on_plan=away, on_execute=lambda done, cancel: time.sleep(0.05))
     result = run(table, background, keyposes_per_plan=1, plan_hold_s=0.3)
     assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
-    assert 4 <= table.done < 20
+    assert 2 <= table.done < 20
 
 
 def test_holding_counts_from_the_first_failure_not_from_the_last_plan() -> None:
@@ -332,6 +332,24 @@ def test_after_a_failed_keypose_too_the_planners_failure_ends_the_task_in_the_en
     table = Table(todo=3, on_plan=away, on_execute=on_execute)
     result = run(table, background, plan_hold_s=0.0)
     assert (result.outcome.code, table.calls.count("execute")) == (OutcomeCode.SERVER_TIMEOUT, 1)
+
+
+def test_a_plan_that_serves_is_held_without_pauses_however_often_looking_fails() -> None:
+    """Every second motion fails, and the planner is away: each time the next motion begins at once."""
+    tries = itertools.count()
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        if next(tries) % 2 == 0:
+            raise StageError(OutcomeCode.NO_PATH, "On purpose.")
+
+    for background in (False, True):
+        table = Table(todo=6, on_execute=on_execute)
+        table.on_plan = lambda number, cancel, table=table: away(number, cancel) if table.done < 6 else None
+        started = time.monotonic()
+        result = run(table, background, keyposes_per_plan=25, retry_s=5.0, plan_hold_s=60.0, max_failures=3)
+        assert result.outcome.ok, result.outcome
+        assert result.state.failed_plans >= 6
+        assert time.monotonic() - started < SOON_S
 
 
 def test_a_keypose_that_fails_again_and_again_on_a_held_plan_ends_with_its_own_code() -> None:
@@ -439,12 +457,12 @@ def test_motion_never_waits_for_a_slow_planner() -> None:
     """Twenty motions of 0.2 s: idle time with a planner that takes 3 s equals that of one that takes none."""
     fast, quick = idle_s(0.0, 20, 0.2)
     slow, result = idle_s(3.0, 20, 0.2)
-    assert slow < fast + 0.25, (slow, fast)
+    assert slow < fast + 0.6, (slow, fast)
     assert quick.replans == 10
     assert result.replans >= 1
     assert quick.state.plan_latency_s is not None
     assert quick.state.plan_latency_s[1] < 0.5
-    assert result.state.plan_latency_s == pytest.approx((3.0, 3.0), abs=0.3)
+    assert result.state.plan_latency_s == pytest.approx((3.0, 3.0), abs=0.6)
 
 
 def test_a_complete_path_waits_for_the_plan_that_is_under_way() -> None:
@@ -473,7 +491,7 @@ def test_plans_that_come_late_are_dropped_and_counted() -> None:
             raise StageError(OutcomeCode.NO_PATH, "On purpose.")
         if done == 5:
             late.set()
-            time.sleep(0.3)
+            time.sleep(0.6)
 
     table = Table(todo=7, on_plan=on_plan, on_execute=on_execute)
     result = run(table, background=True, keyposes_per_plan=1)

@@ -163,18 +163,24 @@ class _Loop:
                 self._survive(error)
                 if serves is not None:
                     return serves
+                self._pause(error)
             else:
                 return self._accept(plan)
 
     def _survive(self, error: StageError) -> None:
-        """A look failed while the loop waited for it. Returns when another one may help, else raises."""
+        """A look failed while the loop waited for it. Returns when the task may go on, else raises."""
         if error.code in REFUSED:
             self.failed_plans += 1
             self._forgive(error, may_help=True)
-            return
-        if self.plan is None:
+        elif self.plan is None:
             raise error
-        self._hold(error)
+        else:
+            self._hold(error)
+
+    def _pause(self, error: StageError) -> None:
+        """Nothing can be done but look again: wait a little, where that may change something."""
+        if error.code in REFUSED:
+            return  # the planner knows more now
         self.fruitless += 1
         if self.replanner.beside:
             self.cancel.wait(self.config.retry_s)
