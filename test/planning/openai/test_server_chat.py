@@ -26,7 +26,8 @@ from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.openai.chat import ServerChat
 from stvla_ros.planning.openai.server import ServerConfig
 
-DEADLINE_S = 0.5
+DEADLINE_S = 1.0
+SLACK_S = 2.0  # of a machine with other work
 TOKEN = "sk-0123456789abcdef"
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 ASKED = [Turn("user", "Where is it?", (IMAGE,))]
@@ -38,7 +39,7 @@ def chat(server: Server, **settings: object) -> ServerChat:
     return ServerChat(ServerConfig(**settings), "planner.openai")  # type: ignore[arg-type]
 
 
-def refusal(model: ServerChat, within_s: float = DEADLINE_S + 0.4) -> StageError:
+def refusal(model: ServerChat, within_s: float = DEADLINE_S + SLACK_S) -> StageError:
     """What a question ends in, in time."""
     start = time.monotonic()
     with pytest.raises(StageError) as error:
@@ -148,7 +149,7 @@ def test_deadline_is_for_the_whole_answer(behaviour: Behaviour) -> None:
     with Server([behaviour, says("ok")]) as server:
         model = chat(server)
         error = refusal(model)
-        assert (error.code, "no whole answer within 0.5 s" in error.sentence) == (TIMEOUT, True)
+        assert (error.code, "no whole answer within 1 s" in error.sentence) == (TIMEOUT, True)
         assert model.reply(ASKED, 8) == "ok", "the next question is not the worse for it"
 
 
@@ -266,7 +267,7 @@ HOSTILE = {
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE.keys())
 def test_hostile_answers_are_unparsable(body: bytes) -> None:
     with Server([lambda exchange: exchange.send(body)]) as server:
-        assert refusal(chat(server, reply_deadline_s=2.0), 2.4).code is UNPARSABLE
+        assert refusal(chat(server, reply_deadline_s=10.0), 10.0).code is UNPARSABLE
 
 
 def test_truncated_answers_say_so() -> None:
@@ -295,8 +296,8 @@ def pours(exchange: Exchange) -> None:
 @pytest.mark.parametrize("behaviour", [announces_much, streams_much])
 def test_oversized_answers_are_not_read_to_their_end(behaviour: Behaviour) -> None:
     with Server([behaviour, says("ok")]) as server:
-        model = chat(server, max_reply_bytes=100_000, reply_deadline_s=3.0)
-        error = refusal(model, 3.0)
+        model = chat(server, max_reply_bytes=100_000, reply_deadline_s=10.0)
+        error = refusal(model, 10.0)
         assert (error.code, "longer than 100000 bytes" in error.sentence) == (UNPARSABLE, True)
         assert model.reply(ASKED, 8) == "ok"
 
@@ -346,10 +347,10 @@ def test_certificates_are_verified(certificate: tuple[Path, Path]) -> None:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(file, key)
     with Server([says("ok")], tls) as server:
-        error = refusal(chat(server, reply_deadline_s=3.0))
+        error = refusal(chat(server, reply_deadline_s=10.0), 10.0)
         assert (error.code, "CERTIFICATE_VERIFY_FAILED" in error.sentence) == (TIMEOUT, True), error
         assert server.asked == []
-        assert chat(server, ca_file=str(file), reply_deadline_s=3.0).reply(ASKED, 8) == "ok"
+        assert chat(server, ca_file=str(file), reply_deadline_s=10.0).reply(ASKED, 8) == "ok"
         by_name = chat(server, ca_file=str(file), base_url=server.url.replace("127.0.0.1", "localhost"))
         assert "CERTIFICATE_VERIFY_FAILED" in refusal(by_name).sentence, "another host's certificate"
 
