@@ -39,7 +39,9 @@ class Knowing:
     def locate(
         self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
     ) -> F64:
-        return px_to_uv(project(self.cell.camera, [self.point_m(name) for name in goal.ends(step)])[0], self.cell.camera)
+        return px_to_uv(
+            project(self.cell.camera, [self.point_m(name) for name in goal.ends(step)])[0], self.cell.camera
+        )
 
     def point_m(self, name: Name) -> F64:
         body = str(name).replace(" ", "_")
@@ -127,10 +129,10 @@ def test_a_block_in_the_plate_is_finished_once_the_tool_is_away(cell: Cell) -> N
     plate = cell.truth().T_base_object["plate"][:3, 3]
     block = str(goal.names[0]).replace(" ", "_")
     state = cell.state()
-    cell.put(state.q_rad, 0.08, {block: pose(np.eye(3), plate + [0.01, 0.0, 0.026])})
+    cell.put(state.q_rad, 0.08, {block: pose(np.eye(3), np.add(plate, (0.01, 0.0, 0.026)))})
     asked = request(cell)
     assert planner(Knowing(cell, goal)).plan(asked).finished
-    near = replace(asked.robot, T_base_tcp=pose(asked.robot.T_base_tcp[:3, :3], plate + [0.01, 0.0, 0.05]))
+    near = replace(asked.robot, T_base_tcp=pose(asked.robot.T_base_tcp[:3, :3], np.add(plate, (0.01, 0.0, 0.05))))
     assert not planner(Knowing(cell, goal)).plan(replace(asked, robot=near)).finished
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -45,20 +46,14 @@ def _samples(scenes: Scenes, index: int, root: Path, rng: np.random.Generator) -
         yield _sample(f"{name}-{number}", (rgb,), talk[:1], root)
         if len(talk) > 1:
             depth = write_image(root, f"{name}-depth", resized(scenes.depth_image(index), shape))
-            yield _sample(
-                f"{name}-{number}-depth", (rgb, depth), talk, root, float(scenes.arrays["start_depth_m"][index, 0])
-            )
+            yield _sample(f"{name}-{number}-depth", (rgb, depth), talk, root)
 
 
-def _sample(
-    id_: str, images: tuple[str, ...], talk: list[Exchange], root: Path, start_depth_m: float | None = None
-) -> Sample:
+def _sample(id_: str, images: tuple[str, ...], talk: list[Exchange], root: Path) -> Sample:
     words: list[str] = []
     for k, exchange in enumerate(talk):
         words += [f"{IMAGE if not k or exchange.with_depth else ''}{exchange.question}", exchange.answer]
     kind, objects = _truth(talk[-1])
-    if start_depth_m is not None:
-        objects = Objects(start_depth_m=start_depth_m, depth_offset_mm=objects.depth_offset_mm)
     return Sample(id_, kind, conversation(*words), images, objects, root)
 
 
@@ -71,7 +66,9 @@ def _truth(exchange: Exchange) -> tuple[str, Objects]:
     if exchange.kind == "points":
         return "trajectory", Objects(traj_2d=tuple((float(x), float(y)) for x, y in parse_points(answer)))
     if exchange.kind == "offsets":
-        return "depth", Objects(depth_offset_mm=tuple(float(round(1000 * d)) for d in parse_offsets(answer)))
+        said = re.search(r"Start depth: (\d+) mm", exchange.question)
+        millimetres = tuple(float(round(1000 * d)) for d in parse_offsets(answer))
+        return "depth", Objects(start_depth_m=int(said[1]) / 1000 if said else None, depth_offset_mm=millimetres)
     if answer.startswith("step"):
         progress = parse_progress(answer)
         return "progress", Objects(step=progress.step, steps=progress.total, finished=progress.finished)

@@ -1,0 +1,157 @@
+"""The nano Qwen3-VL: packing is exact, tokens are single, losses are what they say, a checkpoint is served by `qwen3_vl`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stvla_ros.planning.nano.architecture import network, processor
+from stvla_ros.planning.nano.tokens import NUMBERS, PAD, TEMPLATE, UNKNOWN, tokenizer
+from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
+from stvla_ros.train.planner.dialogues import Exchange, pointing, task
+from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
+from stvla_ros.train.planner.nano_batch import Batches, resized, shape_of
+from stvla_ros.train.planner.nano_loss import number_loss
+from stvla_ros.train.planner.packing import COORDINATE, Packer, pack, patches
+from stvla_ros.train.planner.shards import Scenes
+
+TOKENS = tokenizer()
+PAD_ID = int(TOKENS.convert_tokens_to_ids(PAD))
+IMAGE_ID = int(TOKENS.convert_tokens_to_ids("<|image_pad|>"))
+
+
+def talks(scenes: Scenes, index: int) -> list[list[Exchange]]:
+    rng = np.random.default_rng(index)
+    return [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True)]
+
+
+def with_a_path(scenes: Scenes) -> int:
+    return next(i for i in range(len(scenes)) if any(len(talk) > 1 for talk in talks(scenes, i)))
+
+
+def test_a_number_is_one_token_with_its_own_value_as_id() -> None:
+    for n in (0, 7, 643, 1000, NUMBERS - 1):
+        assert TOKENS(str(n), add_special_tokens=False)["input_ids"] == [n]
+    assert len(TOKENS("[(643, 367), (0, 1000)]", add_special_tokens=False)["input_ids"]) == 9
+
+
+def test_protocol_texts_have_no_unknown_word_and_come_back(scenes: Scenes) -> None:
+    unknown = TOKENS.convert_tokens_to_ids(UNKNOWN)
+    seen = 0
+    for index in range(len(scenes)):
+        for exchange in (e for talk in talks(scenes, index) for e in talk if e.answer != "unknown"):
+            for text in (exchange.question, exchange.answer):
+                ids = TOKENS(text, add_special_tokens=False)["input_ids"]
+                assert unknown not in ids, text
+                assert TOKENS.decode(ids, skip_special_tokens=True) == text.lower()
+                seen += 1
+    assert seen > 80
+
+
+def test_answers_are_read_by_the_protocols_own_parsers(scenes: Scenes) -> None:
+    kinds = set()
+    for index in range(len(scenes)):
+        for exchange in (e for talk in talks(scenes, index) for e in talk if e.answer != "unknown"):
+            if exchange.question.startswith("Point"):
+                parse_points(exchange.answer, 1)
+            elif exchange.kind == "points":
+                parse_points(exchange.answer)
+            elif exchange.kind == "offsets":
+                parse_offsets(exchange.answer)
+            elif exchange.answer.startswith("step"):
+                parse_progress(exchange.answer)
+            else:
+                parse_action(exchange.answer)
+            kinds.add((exchange.kind, exchange.answer[:4] == "step"))
+    assert len(kinds) == 4
+
+
+@pytest.mark.parametrize("shape", [(256, 256), (192, 288)])
+def test_a_packed_conversation_is_computed_as_if_alone(scenes: Scenes, shape: tuple[int, int]) -> None:
+    model, packer = network(TOKENS).eval(), Packer(TOKENS)
+    index = with_a_path(scenes)
+    image, depth = (resized(i, shape) for i in (scenes.rgb(index), scenes.depth_image(index)))
+    row = packer.row(image, talks(scenes, index), depth)
+    packed = pack([row], PAD_ID)
+    together = hidden(model, packed)
+    for number, talk in enumerate(talks(scenes, index), 1):
+        alone = packer.row(image, [talk], depth)
+        single = pack([alone], PAD_ID)
+        kinds = (single.ids == IMAGE_ID).int()
+        positions, _ = model.model.get_rope_index(single.ids, kinds, single.grid)
+        assert torch.equal(positions, single.positions)
+        with torch.no_grad():
+            library = model.model(
+                input_ids=single.ids, pixel_values=single.pixels, image_grid_thw=single.grid, mm_token_type_ids=kinds
+            ).last_hidden_state[0]
+        mine = together[0][torch.tensor(row.segment) == number]
+        assert torch.allclose(mine, library[torch.tensor(alone.segment) == 1], atol=2e-5)
+
+
+def hidden(model: torch.nn.Module, p: object) -> torch.Tensor:
+    with torch.no_grad():
+        seen = model.model.visual(p.pixels, grid_thw=p.grid)  # type: ignore[attr-defined, operator, union-attr]
+        image = p.ids == IMAGE_ID  # type: ignore[attr-defined]
+        language = model.model.language_model  # type: ignore[union-attr]
+        embedded = language.embed_tokens(p.ids).masked_scatter(image[..., None], seen.pooler_output)  # type: ignore
+        return language(  # type: ignore[operator, return-value, union-attr]
+            inputs_embeds=embedded, position_ids=p.positions, attention_mask=p.mask, visual_pos_masks=image,  # type: ignore
+            deepstack_visual_embeds=seen.deepstack_features, use_cache=False,
+        ).last_hidden_state  # fmt: skip
+
+
+def test_tokens_and_patches_are_those_of_the_backends_processor(scenes: Scenes) -> None:
+    made = processor(TOKENS)
+    made.chat_template = TEMPLATE
+    image = scenes.rgb(0)
+    theirs = made.image_processor(images=[image], return_tensors="pt", input_data_format="channels_last")
+    assert torch.equal(theirs["pixel_values"], patches(image))
+    talk = talks(scenes, 0)[0]
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": talk[0].question}]},
+        {"role": "assistant", "content": [{"type": "text", "text": talk[0].answer}]},
+    ]
+    text = made.apply_chat_template(messages, tokenize=False).replace("<|image_pad|>", "<|image_pad|>" * 64)
+    row = Packer(TOKENS).row(image, [talk])
+    assert TOKENS(text.rstrip("\n"), add_special_tokens=False)["input_ids"] == row.ids
+
+
+def test_a_number_nearby_costs_less_than_one_far_away(scenes: Scenes) -> None:
+    row = Packer(TOKENS).row(scenes.rgb(0), [[Exchange("Point to the plate.", "[(500, 400)]", "points")]])
+    batch = pack([row], PAD_ID)
+    assert batch.kind.tolist().count(COORDINATE) == 2
+    assert batch.uv[batch.kind == COORDINATE].tolist() == [[500, 400]] * 2
+
+    def cost(shift: int) -> float:
+        logits = torch.zeros(len(batch.target), len(TOKENS))
+        said = batch.target + shift * (batch.kind == COORDINATE)
+        logits[torch.arange(len(said)), said] = 9.0
+        return float(number_loss(logits, batch))
+
+    assert cost(0) < cost(6) < cost(200)
+
+
+def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp_path: Path) -> None:
+    experiment = NanoExperiment(scenes=8, pointing=4, batch=4, warmup=1, validate_every=8, bf16=False)
+    run = NanoRun(experiment, lambda: scenes, {}, tmp_path)
+    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
+    before = {name: float(value.detach()) for name, value in run.losses(batch).items()}
+    moments = list(run.run())
+    after = {name: float(value.detach()) for name, value in run.losses(batch).items()}
+    assert all(after[name] < before[name] for name in ("total", "numbers", "showing"))
+    assert moments[-1].scenes == 8
+    assert sum(f.stat().st_size for f in run.checkpoint.iterdir()) < 16e6
+    model = Qwen3VlChat(LocalModelConfig(model=str(run.checkpoint), device="cpu"), "test")
+    assert model.name == "model"
+    again = NanoRun(experiment, lambda: scenes, {}, tmp_path)
+    assert again.step == 2
+    assert torch.equal(again.network.lm_head.weight, run.network.lm_head.weight)
+
+
+def test_wide_cameras_give_wide_images(scenes: Scenes) -> None:
+    shapes = {shape_of(scenes, i) for i in range(len(scenes))}
+    assert shapes == {(256, 256), (192, 288)}
