@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,9 +58,16 @@ class Deadline:
 
 
 class Generator:
-    """A network with its memory of the last conversation: keys and values of every token that it has seen."""
+    """A network with its memory of the last conversation: keys and values of every token that it has seen.
 
-    def __init__(self, checkpoint: Checkpoint, reuse: bool) -> None:
+    Args:
+        checkpoint: The network and the tokens that end an answer.
+        reuse: Keep that memory.
+        clock: What :class:`Timing` is read from, s.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, reuse: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._model, self._stops, self._reuse = checkpoint.model, checkpoint.stops, reuse
         self._device = checkpoint.model.device
         self._cache: DynamicCache | None = None
@@ -84,13 +91,13 @@ class Generator:
         Raises:
             StageError: SERVER_TIMEOUT; looked for before every layer, so that a large image is no reason to be late.
         """
-        start = time.monotonic()
+        start = self._clock()
         with self._until(deadline):
             cache, known = self._memory(asked)
             timing.prompt_tokens, timing.reused_tokens = len(asked.ids), known
             positions = self._positions(asked)
             token = int(self._prefill(asked, known, positions, cache).argmax())
-            timing.prefill_s = time.monotonic() - start
+            timing.prefill_s = self._clock() - start
             answer: list[int] = []
             place = int(positions.max()) + 1
             while token not in self._stops and len(answer) < max_tokens:
@@ -98,7 +105,7 @@ class Generator:
                 if len(answer) < max_tokens:
                     token = int(self._step(token, place, cache).argmax())
                     place += 1
-            timing.decode_s = time.monotonic() - start - timing.prefill_s
+            timing.decode_s = self._clock() - start - timing.prefill_s
             timing.reply_tokens = len(answer) + (token in self._stops)
         self._cache, self._known = cache, asked.followed_by(answer)
         return answer, token in self._stops
