@@ -116,6 +116,22 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(place: Path, tmp_pat
     assert losses[0] == losses[1]
 
 
+def test_passes_of_a_step_add_up_to_one_batch(place: Path, tmp_path: Path) -> None:
+    """Samples of different lengths count by their tokens, however a step is divided."""
+    many = [
+        Sample(f"m{k}", "general", conversation("Say it. " * (1 + k), "yes " * (1 + 7 * k)), (), Objects())
+        for k in range(12)
+    ]
+    write_samples(place / "many.json", many)
+    settings = ("--steps", "1", "--data", str(place / "many.json"))
+    assert sft(place, tmp_path / "a", *settings, "--batch", "4", "--accumulate", "1") == 0
+    assert sft(place, tmp_path / "b", *settings, "--batch", "1", "--accumulate", "4") == 0
+    one, other = figures(tmp_path / "a"), figures(tmp_path / "b")
+    for name in ("loss", "gradient_norm"):
+        assert one[1, "train", name] == pytest.approx(other[1, "train", name], rel=1e-4)
+    assert one[1, "train", "gradient_norm"] > 0
+
+
 def test_a_second_stage_goes_on_with_the_firsts_adapter(place: Path, trained: Path, tmp_path: Path) -> None:
     start = figures(trained)[24, "val", "loss"]
     assert sft(place, tmp_path / "two", "--steps", "1", "--lr", "1e-6", "--adapter", str(trained / "adapter")) == 0

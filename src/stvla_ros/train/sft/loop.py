@@ -100,7 +100,7 @@ class SftRun:
         self._accelerator, self.experiment, self.folder, self.steps = accelerator, experiment, folder, steps
         self._train, self._val, self._asked, self._seed, self._workers = train, val, asked, seed, workers
         self._identity = json.loads(json.dumps({**asdict(experiment), **identity, "steps": steps, "seed": seed}))
-        self.step, self.best = 0, math.inf
+        self.step, self.best, self._norm = 0, math.inf, 0.0
         self._chat = LiveChat(checkpoint)
         self._model, self._optimizer = accelerator.prepare(model, _optimizer(model, experiment))
         folder.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ class SftRun:
             if due or self.step % LOG_EVERY == 0:
                 mean, speed = sum(losses) / len(losses), seen / (time.monotonic() - since)
                 rate = learning_rate(e, self.step - 1, self.steps)
-                self._note("train", {"loss": mean, "lr": rate, "tokens_per_s": speed})
+                self._note("train", {"loss": mean, "lr": rate, "gradient_norm": self._norm, "tokens_per_s": speed})
                 tell(Moment(self.step, mean, speed, self._conclude() if due else None))
                 since, seen, losses = time.monotonic(), 0, []
 
@@ -165,7 +165,8 @@ class SftRun:
                 # accelerate divides by the passes of a step, and processes average their gradients: both undone here
                 a.backward(part * len(batches) * a.num_processes)
                 if a.sync_gradients:
-                    a.clip_grad_norm_(self._model.parameters(), self.experiment.clip_norm)
+                    norm = a.clip_grad_norm_(self._model.parameters(), self.experiment.clip_norm)
+                    self._norm = float(norm or 0.0)  # DeepSpeed may not know it yet
                 self._optimizer.step()
                 self._optimizer.zero_grad()
                 loss += part.detach()

@@ -78,6 +78,7 @@ def accelerator(experiment: SftExperiment) -> Accelerator:
     """Processes as torchrun or accelerate started them; validation on one of them may take its time."""
     bf16 = experiment.bf16 and torch.cuda.is_available()
     made = Accelerator(
+        cpu=not torch.cuda.is_available(),  # without it, processes on CPUs would not find each other
         gradient_accumulation_steps=experiment.accumulate,
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
