@@ -16,6 +16,7 @@ import numpy as np
 from stvla_ros.config import ConfigError, param
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.selfmask import may_hold, robot_pixels
+from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
 from stvla_ros.planning.heatmap.words import Goal
@@ -58,6 +59,7 @@ class HeatmapPlanner:
                 "then name the file here."
             )
         self._config, self._finder = config, Finder.of_file(path, config.least_sure)
+        self.model = HeatmapChat(self._finder)
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
