@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +131,21 @@ def test_passes_of_a_step_add_up_to_one_batch(place: Path, tmp_path: Path) -> No
     for name in ("loss", "gradient_norm"):
         assert one[1, "train", name] == pytest.approx(other[1, "train", name], rel=1e-4)
     assert one[1, "train", "gradient_norm"] > 0
+
+
+def test_recomputed_activations_change_nothing(place: Path, tmp_path: Path) -> None:
+    """The paper's experiment, with activations computed again in the backward pass, on the tiny model."""
+    from stvla_ros.train.sft.start import accelerator, prepare
+
+    norms = []
+    for recomputed in (True, False):
+        chosen = replace(experiment("st-human"), batch=2, dropout=0.0, checkpointing=recomputed)
+        files = SftFiles(
+            str(place / "model"), (place / "train.jsonl",), place / "val.json", None, tmp_path / str(recomputed)
+        )
+        prepare(accelerator(chosen), chosen, files, steps=1, seed=0, workers=0).run()
+        norms.append(figures(tmp_path / str(recomputed))[1, "train", "gradient_norm"])
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5)
 
 
 def test_a_second_stage_goes_on_with_the_firsts_adapter(place: Path, trained: Path, tmp_path: Path) -> None:

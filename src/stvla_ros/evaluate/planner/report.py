@@ -80,6 +80,10 @@ def _row(group: str, results: Sequence[Scored]) -> GroupReport:
     if points:
         figures["hit_rate_pooled"] = sum(r.figures.get("hits", 0.0) for r in results) / points
         figures["any_hit_rate_pooled"] = sum(r.figures.get("any_hits", 0.0) for r in results) / points
+    if "distance" in figures:
+        figures["median_distance"] = float(
+            np.median([r.figures["distance"] for r in results if "distance" in r.figures])
+        )
     unreadable = sum(not r.readable for r in results)
     return GroupReport(group, len(results), unreadable, figures, float(np.median([r.reply.seconds for r in results])))
 

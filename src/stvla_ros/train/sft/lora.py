@@ -50,9 +50,9 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
 
 @contextmanager
 def _without_forecasts() -> Iterator[None]:
-    """peft 0.21 reads an attribute that transformers 6 will not have; nothing that a user can mend."""
+    """Names that peft 0.21 uses and transformers 6 will not have: nothing that a user can mend."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, message=".*is_gradient_checkpointing.*")
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpointing.*")
         yield
 
 
@@ -68,6 +68,13 @@ def checked(model: Any) -> Any:
         found = wrong[0] if wrong else "nothing"
         raise ConfigError(f"LoRA: wanted adapters of the language model to be trained and no more, found {found}.")
     return model
+
+
+def recompute(model: Any) -> None:
+    """Activations are computed again in the backward pass, in place of being kept."""
+    with _without_forecasts():
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.enable_input_require_grads()
 
 
 def count(model: Any) -> tuple[int, int]:

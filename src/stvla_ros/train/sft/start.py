@@ -21,7 +21,7 @@ from stvla_ros.train.sft.batches import Packs, token_counts
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.loop import SftRun
-from stvla_ros.train.sft.lora import adapted
+from stvla_ros.train.sft.lora import adapted, recompute
 
 VALIDATION_SHARE = 0.02
 MOST_VALIDATED = 512
@@ -122,8 +122,7 @@ def prepare(
     torch.manual_seed(seed)
     model = adapted(checkpoint.model, experiment, files.adapter)
     if experiment.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-        model.enable_input_require_grads()
+        recompute(model)
     total = steps or len(packs) // experiment.accumulate
     identity = _identity(files, world, len(train))
     return SftRun(
