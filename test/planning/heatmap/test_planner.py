@@ -136,6 +136,19 @@ def test_a_block_in_the_plate_is_finished_once_the_tool_is_away(cell: Cell) -> N
     assert not planner(Knowing(cell, goal)).plan(replace(asked, robot=near)).finished
 
 
+def test_a_stacked_block_is_finished_though_it_hides_the_other(cell: Cell) -> None:
+    cell.reset("stack_cube", 5)
+    goal = goal_of(cell)
+    upper, lower = (str(name).replace(" ", "_") for name in goal.names)
+    knowing, state = Knowing(cell, goal), cell.state()
+    assert not planner(knowing).plan(request(cell)).finished
+    under = cell.truth().T_base_object[lower][:3, 3]
+    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
+    assert planner(knowing).plan(request(cell)).finished
+    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.0, 0.08, 0.04)))})
+    assert not planner(knowing).plan(request(cell)).finished
+
+
 def test_a_name_alone_is_no_task(cell: Cell) -> None:
     cell.reset("pick_place", 3)
     with pytest.raises(StageError, match="no action") as error:

@@ -14,7 +14,7 @@ from uuid import uuid4
 import numpy as np
 
 from stvla_ros.config import ConfigError, param
-from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.cameras import cloud, project, px_to_uv
 from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.planning.heatmap.chat import HeatmapChat
 from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
@@ -23,15 +23,15 @@ from stvla_ros.planning.heatmap.words import Goal
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
 
-ON_PLATE_M = 0.075
-"""A block this close beside the middle of a plate lies in it."""
+ON_PLATE_M, IN_PLATE_M = 0.075, 0.075
+"""A block lies in a plate when the middle of its top is this close beside the plate's and no higher over the table."""
 
-ON_BLOCK_M = 0.03
-STACKED_M = (0.025, 0.06)
-"""Height of a block's top over that of the block that it stands on."""
+BLOCK_M = 0.04
+STACKED_M = (0.065, 0.095)
+"""Height over the table of the top of a block that stands on another one."""
 
-IN_PLATE_M = 0.075
-"""... and over the table, where it lies in a plate."""
+UNDER = 25.0
+"""A block is seen this close to where one under the other would be [1/1000]."""
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,12 @@ class _Looking:
     def carry(self) -> TracePlan:
         """From the block, or from the hand that holds it, to where it should be."""
         held = self._holds()
+        if not held and self._goal.action == "stack" and self._stands():
+            return self._plan(0, None)
         start, end = self._points(0, (not held, True))
         if held:
             return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._standing(), held=True))
-        if self._rests(start, end) and self._away(start):
+        if self._goal.action == "place" and _lies_in(start, end) and self._away(start):
             return self._plan(0, None)
         return self._plan(0, draw_carry(self._frame, start, end, self._standing(), held=False))
 
@@ -124,11 +126,16 @@ class _Looking:
         history = self._request.history
         return may_hold(self._request.robot) and (not history or not history[-1].gripper_open)
 
-    def _rests(self, block_m: F64, goal_m: F64) -> bool:
-        beside = float(np.hypot(*(block_m - goal_m)[:2]))
-        if self._goal.action == "place":
-            return beside < ON_PLATE_M and block_m[2] < IN_PLATE_M
-        return beside < ON_BLOCK_M and STACKED_M[0] < block_m[2] - goal_m[2] < STACKED_M[1]
+    def _stands(self) -> bool:
+        """The block stands on the other one, whose top it hides: its own top is high enough, and the network sees the
+        other one right under it; the tool is away."""
+        uv = self._finder.locate(self._seen, self._request.instruction, self._goal)
+        top = surface_point(self._frame, uv[0])
+        if top is None or not STACKED_M[0] < top[2] < STACKED_M[1]:
+            return False
+        px, _ = project(self._frame.camera, top - np.array([0.0, 0.0, BLOCK_M]))
+        under = px_to_uv(px, self._frame.camera)
+        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top)
 
     def _away(self, place_m: F64) -> bool:
         gap, clear = self._tool_m - place_m, self._config.clear_m
@@ -154,6 +161,10 @@ class _Looking:
             plan_id=f"heatmap-{uuid4().hex[:12]}",
             step_total=self._goal.steps,
         )
+
+
+def _lies_in(block_m: F64, plate_m: F64) -> bool:
+    return bool(np.hypot(*(block_m - plate_m)[:2]) < ON_PLATE_M and block_m[2] < IN_PLATE_M)
 
 
 def pressed_in_order(caps_m: list[F64], request: PlanRequest, radius_m: float) -> int:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.data.splits import SEEN
-from stvla_ros.planning.heatmap.words import KINDS, MAX_STEPS, PALETTE, Goal, Name, say
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name, say
 from stvla_ros.train.planner.answers import LEAST_PX
+from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.shards import Scenes
 
+LEAST_CELLS = 2
 POINTS = 3
 """Things per scene that are pointed at."""
 
@@ -44,12 +46,22 @@ def questions(scenes: Scenes, index: int, rng: np.random.Generator) -> list[Ques
     count = int(scenes.arrays["count"][index])
     names = [scenes.name(index, i) for i in range(count)]
     there = {name: i for i, name in enumerate(names)}
-    shown = [n for n in names if scenes.arrays["visible_px"][index, there[n]] >= LEAST_PX]
+    shown = [n for n in names if is_shown(scenes, index, there[n])]
     chosen = [shown[i] for i in rng.permutation(len(shown))[:POINTS]]
     goals = [Goal("point", (name,)) for name in [*chosen, absent(names, rng)]]
     goals.append(scenes.goal(index) if rng.random() < 0.7 else _another(rng, shown))
     goals.append(scenes.goal(index) if rng.random() < 0.3 else _another(rng, shown))
     return [_asked(scenes, index, goal, there, rng) for goal in goals]
+
+
+def is_shown(scenes: Scenes, index: int, thing: int) -> bool:
+    """A thing can be asked for: its point is seen, or it is the block under the one that was stacked on it."""
+    a = scenes.arrays
+    if a["visible_px"][index, thing] >= LEAST_PX:
+        return True
+    stacked = ACTIONS[a["action"][index]] == "stack" and MOMENTS[a["moment"][index]] == "done"
+    inside = bool(np.isfinite(a["uv"][index, thing]).all())
+    return stacked and thing == 1 and inside and int((a["labels"][index] == thing + 1).sum()) >= LEAST_CELLS
 
 
 def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> Question:
@@ -105,7 +117,7 @@ def _ask(
     for i, name in enumerate(goal.ends(step)):
         if name in there:
             uv[i] = scenes.arrays["uv"][index, there[name]]
-            counts[i] = scenes.arrays["visible_px"][index, there[name]] >= LEAST_PX
+            counts[i] = is_shown(scenes, index, there[name])
     return Question(index, say(goal, rng), goal, step, uv, counts)
 
 
