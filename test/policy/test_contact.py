@@ -4,7 +4,7 @@ import numpy as np
 from policy.seen import observation
 
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.policy.contact import touches
+from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.types import Keypose
 
 HOLDING = (Keypose(tool_down((0.5, 0.1, 0.02), 0.0), gripper_open=False, may_collide=True),)
@@ -31,3 +31,26 @@ def test_letting_go_touches_wherever_it_happens() -> None:
 def test_an_open_hand_in_free_air_touches_nothing() -> None:
     opened = (Keypose(pose(0.45, -0.22, 0.05), gripper_open=True, may_collide=True),)
     assert not touches(observation(opened), pose(0.45, -0.22, 0.2), True)
+
+
+GOAL, AWAY = (0.45, -0.22), (0.5, 0.1)
+
+
+def keypose(xy: tuple[float, float], z: float, is_open: bool, touching: bool) -> Keypose:
+    return Keypose(pose(*xy, z), is_open, touching)
+
+
+def test_what_was_done_at_the_end_is_not_done_again() -> None:
+    release, up = keypose(GOAL, 0.04, True, True), keypose(GOAL, 0.18, True, False)
+    again = keypose(GOAL, 0.03, False, True)
+    assert done_there(observation((release, up)), again)
+    assert not done_there(observation((release,)), again)  # has not moved off: a correction
+    assert not done_there(observation((release, up)), keypose(GOAL, 0.3, True, False))  # out of sight
+    assert not done_there(observation((release, up)), keypose(AWAY, 0.02, False, True))  # another thing
+    assert not done_there(observation(()), again)
+
+
+def test_what_was_done_at_the_start_does_not_end_the_path() -> None:
+    grasp, lift = keypose(AWAY, 0.02, False, True), keypose(AWAY, 0.2, False, False)
+    assert not done_there(observation((grasp, lift)), keypose(GOAL, 0.04, True, True))
+    assert not done_there(observation((grasp, lift)), keypose(AWAY, 0.02, False, True))

@@ -7,13 +7,16 @@ import numpy as np
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.selfmask import robot_pixels
-from stvla_ros.types import F64, Observation
+from stvla_ros.types import F64, Keypose, Observation
 
 NEAR_M = 0.025
 """Something seen this close to the tool centre point will be touched."""
 
 ENOUGH_PX = 6
 """Fewer pixels are noise."""
+
+SAME_PLACE_M = 0.05
+"""Contacts this close beside each other are at one place."""
 
 
 def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bool:
@@ -32,3 +35,22 @@ def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bo
     gap = points - T_base_tcp[:3, 3, None, None].astype(np.float32)
     near = np.einsum("chw,chw->hw", gap, gap) < NEAR_M**2
     return int(np.count_nonzero(near & seen)) >= ENOUGH_PX
+
+
+def done_there(observation: Observation, keypose: Keypose) -> bool:
+    """A keypose would touch again where the path ends, after the tool touched there and has moved off.
+
+    Args:
+        observation: From which it was predicted.
+        keypose: The prediction.
+    """
+    contacts = [k for k in observation.history if k.may_collide]
+    if not keypose.may_collide or not contacts or observation.history[-1].may_collide:
+        return False
+    end = observation.guidance.trace.xyz_m[-1]
+    return all(_beside(k.T_base_tcp, end) < SAME_PLACE_M for k in (contacts[-1], keypose))
+
+
+def _beside(T_base_tcp: F64, place_m: np.ndarray) -> float:
+    """Horizontal distance of a tool pose from a place, metres."""
+    return float(np.hypot(*(T_base_tcp[:2, 3] - place_m[:2])))

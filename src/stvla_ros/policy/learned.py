@@ -13,7 +13,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import from_quaternion, pose
 from stvla_ros.policy.batch import to_network
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
-from stvla_ros.policy.contact import touches
+from stvla_ros.policy.contact import done_there, touches
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.observation import policy_input
@@ -59,8 +59,11 @@ class KeyposePolicy:
         self._bounds_m = self._file.bounds_m
         self._start: F64 | None = None
 
-    def predict(self, observation: Observation) -> Keypose:
+    def predict(self, observation: Observation) -> Keypose | None:
         """See :class:`stvla_ros.interfaces.Policy`.
+
+        The networks never say that a path is complete. It is when they want to touch again what was done at its end:
+        while a planner looks whether the task is finished, they would go on.
 
         Raises:
             StageError: INVALID_GOAL without words, NO_DEPTH without depth, WRONG_GUIDANCE when the image has a path
@@ -73,7 +76,8 @@ class KeyposePolicy:
         xyz_m, quaternion, p_open = self._sample(observation)
         self._check(xyz_m, quaternion, p_open)
         T, gripper_open = pose(from_quaternion(quaternion), xyz_m), p_open >= 0.5
-        return Keypose(T, gripper_open, touches(observation, T, gripper_open))
+        keypose = Keypose(T, gripper_open, touches(observation, T, gripper_open))
+        return None if done_there(observation, keypose) else keypose
 
     def _check_guidance(self, guidance: Guidance) -> None:
         drawn = np.array_equal(guidance.frame.rgb, guidance.overlay_rgb)
