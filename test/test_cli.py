@@ -30,7 +30,7 @@ def test_help_lists_every_command_and_the_exit_codes(capsys: pytest.CaptureFixtu
         main(["--help"])
     text = capsys.readouterr().out
     assert exit_.value.code == 0
-    assert all(re.search(rf"^ +{name} ", text, re.MULTILINE) for name in COMMANDS)
+    assert all(re.search(rf"^ +{name}\s", text, re.MULTILINE) for name in COMMANDS)
     assert "20 + n" in text
 
 

@@ -88,6 +88,7 @@ def test_checkpoints_are_kept_and_old_ones_go(trained: Path) -> None:
     assert (trained / "best" / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.filterwarnings("ignore:.*gradient_checkpointing.*:FutureWarning")
 def test_the_adapter_is_served_and_answers_as_the_model_in_training_did(place: Path, trained: Path) -> None:
     from peft import PeftModel
 
