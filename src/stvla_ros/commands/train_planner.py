@@ -32,6 +32,11 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--pointing", type=whole(0, 10**8), metavar="N", help="nano: of those, first, with pointing questions only"
     )
+    parser.add_argument(
+        "--all-colours",
+        action="store_true",
+        help="heatmap: tasks name all 20 colours; then the split unseen measures nothing",
+    )
     parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="CPU threads; default 1")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of weights and batches")
 
@@ -64,8 +69,9 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
     if arguments.model == "heatmap":
         from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
 
-        plain = HeatmapExperiment()
-        return HeatmapRun(replace(plain, scenes=arguments.scenes or plain.scenes), train, val, folder, arguments.seed)
+        plain = HeatmapExperiment(all_colours=arguments.all_colours)
+        plain = replace(plain, scenes=arguments.scenes or plain.scenes)
+        return HeatmapRun(plain, train, val, folder, arguments.seed)
     from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
 
     recipe = NanoExperiment()

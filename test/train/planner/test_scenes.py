@@ -11,7 +11,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, UNSEEN
 from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.planning.heatmap.drawing import surface_point
-from stvla_ros.planning.heatmap.words import Goal, Name
+from stvla_ros.planning.heatmap.words import PALETTE, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
 from stvla_ros.train.planner import shards
 from stvla_ros.train.planner.answers import LEAST_PX
@@ -119,3 +119,5 @@ def test_drills_name_no_unseen_colour_in_tasks() -> None:
     assert len(tasks) > 250
     assert not any(name.colour in UNSEEN for goal in tasks for name in goal.names)
     assert any(goal == Goal("point", (Name("plate", ""),)) for _, goal, _ in texts)
+    every = drill(400, np.random.default_rng(0), PALETTE)
+    assert {n.colour for _, goal, _ in every if goal.action == "push" for n in goal.names} == set(PALETTE)

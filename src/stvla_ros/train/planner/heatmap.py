@@ -13,9 +13,10 @@ import numpy as np
 import torch
 
 from stvla_ros.config import ConfigError
+from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
-from stvla_ros.planning.heatmap.words import vocabulary
+from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
 from stvla_ros.train.planner.heatmap_batch import make_batch, make_drill
 from stvla_ros.train.planner.heatmap_loss import losses, meaning_loss
 from stvla_ros.train.planner.pilot_curves import Moment, PilotCurves
@@ -39,6 +40,8 @@ class HeatmapExperiment:
         validate_every: Scenes between validations, each of which leaves a checkpoint.
         bf16: The trunk computes in bfloat16.
         drill: Texts without an image per step, to learn the words from.
+        all_colours: Made-up tasks name all colours: for weights that are to be used; the split ``unseen`` then measures
+            nothing any more.
     """
 
     scenes: int = 60_000
@@ -49,7 +52,8 @@ class HeatmapExperiment:
     clip_norm: float = 2.0
     validate_every: int = 2400
     bf16: bool = True
-    drill: int = 192
+    drill: int = 384
+    all_colours: bool = False
 
     @property
     def steps(self) -> int:
@@ -114,11 +118,12 @@ class HeatmapRun:
     def _advance(self) -> float:
         rng = np.random.default_rng([self.seed, self.step])
         chosen = rng.choice(len(self._train), self.experiment.batch)
-        batch = make_batch(self._train, chosen, self.words, rng)
+        colours = PALETTE if self.experiment.all_colours else SEEN
+        batch = make_batch(self._train, chosen, self.words, rng, colours)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate()
         loss = losses(self.network.train(), batch, self.experiment.bf16)["total"]
-        texts = make_drill(self.experiment.drill, self.words, rng)
+        texts = make_drill(self.experiment.drill, self.words, rng, colours)
         loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
         if not torch.isfinite(loss):
             raise ConfigError(f"training: the loss is {loss.item()} at step {self.step}: lower the learning rate.")

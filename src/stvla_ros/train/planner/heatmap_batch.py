@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
 from stvla_ros.planning.heatmap.words import ACTIONS
 from stvla_ros.train.planner.questions import Question, drill, questions, slots
@@ -44,8 +46,22 @@ class Drill:
     colour: Tensor  # (T, 2)
 
 
-def make_batch(scenes: Scenes, chosen: np.ndarray, words: tuple[str, ...], rng: np.random.Generator) -> Batch:
-    """Scenes with new wordings, half of them mirrored, brightness and colour balance changed a little."""
+def make_batch(
+    scenes: Scenes,
+    chosen: np.ndarray,
+    words: tuple[str, ...],
+    rng: np.random.Generator,
+    colours: Sequence[str] = SEEN,
+) -> Batch:
+    """Scenes with new wordings, half of them mirrored, brightness and colour balance changed a little.
+
+    Args:
+        scenes: All there are.
+        chosen: Indices of those in the batch.
+        words: The vocabulary.
+        rng: Decides.
+        colours: That made-up tasks name.
+    """
     asked: list[tuple[int, Question]] = []
     images, labels, colours = [], [], []
     for place, index in enumerate(chosen):
@@ -54,7 +70,7 @@ def make_batch(scenes: Scenes, chosen: np.ndarray, words: tuple[str, ...], rng: 
         images.append(lit(rgb[:, ::-1] if mirrored else rgb, rng))
         labels.append(kinds[:, ::-1] if mirrored else kinds)
         colours.append(colour[:, ::-1] if mirrored else colour)
-        for question in questions(scenes, index, rng):
+        for question in questions(scenes, index, rng, colours):
             if mirrored:
                 question.uv[:, 0] = 1000 - question.uv[:, 0]
             asked.append((place, question))
@@ -97,9 +113,9 @@ def _batch(
     )
 
 
-def make_drill(count: int, words: tuple[str, ...], rng: np.random.Generator) -> Drill:
+def make_drill(count: int, words: tuple[str, ...], rng: np.random.Generator, colours: Sequence[str] = SEEN) -> Drill:
     """Texts of tasks, a few of pointing."""
-    texts = drill(count, rng)
+    texts = drill(count, rng, colours)
     meant = [slots(goal, step) for _, goal, step in texts]
     return Drill(
         padded([numbers(words, text) for text, _, _ in texts]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,10 +39,11 @@ class Question:
     counts: np.ndarray
 
 
-def questions(scenes: Scenes, index: int, rng: np.random.Generator) -> list[Question]:
+def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[Question]:
     """Pointing at things that are there and at one that is not, and the scene's task or another one.
 
-    Pointing names all colours; tasks that are made up here name only those of training (:mod:`stvla_ros.data.splits`).
+    Pointing names all colours; tasks that are made up here name only ``colours``, by default those of training
+    (:mod:`stvla_ros.data.splits`).
     """
     count = int(scenes.arrays["count"][index])
     names = [scenes.name(index, i) for i in range(count)]
@@ -49,8 +51,8 @@ def questions(scenes: Scenes, index: int, rng: np.random.Generator) -> list[Ques
     shown = [n for n in names if is_shown(scenes, index, there[n])]
     chosen = [shown[i] for i in rng.permutation(len(shown))[:POINTS]]
     goals = [Goal("point", (name,)) for name in [*chosen, absent(names, rng)]]
-    goals.append(scenes.goal(index) if rng.random() < 0.7 else _another(rng, shown))
-    goals.append(scenes.goal(index) if rng.random() < 0.3 else _another(rng, shown))
+    goals.append(scenes.goal(index) if rng.random() < 0.7 else _another(rng, shown, colours))
+    goals.append(scenes.goal(index) if rng.random() < 0.3 else _another(rng, shown, colours))
     return [_asked(scenes, index, goal, there, rng) for goal in goals]
 
 
@@ -86,23 +88,25 @@ def _anything(rng: np.random.Generator) -> Name:
     return Name(kind, "" if kind == "plate" else str(rng.choice(PALETTE)))
 
 
-def _another(rng: np.random.Generator, shown: list[Name]) -> Goal:
-    """A task of training colours about things that are mostly in the scene."""
+def _another(rng: np.random.Generator, shown: list[Name], colours: Sequence[str]) -> Goal:
+    """A task of some colours about things that are mostly in the scene."""
     action = str(rng.choice(["place", "stack", "push"]))
     kind = "button" if action == "push" else "block"
-    real = [n for n in shown if n.kind == kind and n.colour in SEEN]
+    real = [n for n in shown if n.kind == kind and n.colour in colours]
     count = {"place": 1, "stack": 2, "push": int(rng.integers(1, MAX_STEPS + 1))}[action]
     chosen = [real[i] for i in rng.permutation(len(real))[:count]]
     while len(chosen) < count:
-        name = Name(kind, str(rng.choice(SEEN)))
+        name = Name(kind, str(rng.choice(colours)))
         chosen += [name] if name not in chosen else []
     chosen = [chosen[i] for i in rng.permutation(count)]
     return Goal(action, (*chosen, Name("plate", "")) if action == "place" else tuple(chosen))
 
 
-def drill(count: int, rng: np.random.Generator) -> list[tuple[str, Goal, int]]:
+def drill(count: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[tuple[str, Goal, int]]:
     """Texts without images, what they mean, and one of their steps: words alone are cheap to learn from."""
-    goals = [_another(rng, []) if rng.random() < 0.85 else Goal("point", (_anything(rng),)) for _ in range(count)]
+    goals = [
+        _another(rng, [], colours) if rng.random() < 0.85 else Goal("point", (_anything(rng),)) for _ in range(count)
+    ]
     return [(say(goal, rng), goal, int(rng.integers(goal.steps))) for goal in goals]
 
 
