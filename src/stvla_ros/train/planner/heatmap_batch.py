@@ -63,18 +63,18 @@ def make_batch(
         colours: That made-up tasks name.
     """
     asked: list[tuple[int, Question]] = []
-    images, labels, colours = [], [], []
+    images, kinds, paints = [], [], []
     for place, index in enumerate(chosen):
         mirrored = rng.random() < 0.5
-        rgb, kinds, colour = scenes.rgb(index), *cells_of(scenes, index)
+        rgb, kind, paint = scenes.rgb(index), *cells_of(scenes, index)
         images.append(lit(rgb[:, ::-1] if mirrored else rgb, rng))
-        labels.append(kinds[:, ::-1] if mirrored else kinds)
-        colours.append(colour[:, ::-1] if mirrored else colour)
+        kinds.append(kind[:, ::-1] if mirrored else kind)
+        paints.append(paint[:, ::-1] if mirrored else paint)
         for question in questions(scenes, index, rng, colours):
             if mirrored:
                 question.uv[:, 0] = 1000 - question.uv[:, 0]
             asked.append((place, question))
-    return _batch(np.stack(images), np.stack(labels), np.stack(colours), asked, words)
+    return _batch(np.stack(images), np.stack(kinds), np.stack(paints), asked, words)
 
 
 def lit(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
