@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -77,14 +78,20 @@ def _key(sample: Sample) -> tuple[str, ...]:
 def accelerator(experiment: SftExperiment) -> Accelerator:
     """Processes as torchrun or accelerate started them; validation on one of them may take its time."""
     bf16 = experiment.bf16 and torch.cuda.is_available()
+    deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"  # set by accelerate's launcher
     made = Accelerator(
-        cpu=not torch.cuda.is_available(),  # without it, processes on CPUs would not find each other
+        cpu=not torch.cuda.is_available() and not deepspeed,  # else processes on CPUs would not find each other
         gradient_accumulation_steps=experiment.accumulate,
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
     )
     if made.distributed_type == DistributedType.DEEPSPEED:
-        made.state.deepspeed_plugin.deepspeed_config["train_micro_batch_size_per_gpu"] = experiment.batch
+        sizes = {
+            "train_micro_batch_size_per_gpu": experiment.batch,
+            "gradient_accumulation_steps": experiment.accumulate,
+        }
+        sizes["train_batch_size"] = experiment.batch * experiment.accumulate * made.num_processes
+        made.state.deepspeed_plugin.deepspeed_config |= sizes | {"gradient_clipping": experiment.clip_norm}
     return made
 
 
