@@ -1,4 +1,4 @@
-"""``stvla evaluate-planner`` (or ``stvla evaluate planner``): a planner's model is asked questions with known answers; figures as table and JSON."""
+"""``stvla evaluate-planner`` (or ``stvla evaluate planner``): questions with known answers for a planner's model."""
 
 from __future__ import annotations
 
