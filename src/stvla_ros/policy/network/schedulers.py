@@ -56,17 +56,8 @@ class Ddpm(nn.Module):
         super().__init__()
         self.times = list(range(steps - 1, -1, -1))
         """Times of the denoising steps, falling to 0."""
-        betas = torch.stack([scaled_linear_betas(steps)] * POSITION + [cosine_betas(steps)] * ROTATION, -1)
-        kept = torch.cumprod(1 - betas, 0)
-        before = torch.cat((torch.ones_like(kept[:1]), kept[:-1]))
-        beta = 1 - kept / before
-        self._table("kept", kept)
-        self._table("of_clean", before.sqrt() * beta / (1 - kept))
-        self._table("of_noisy", (1 - beta).sqrt() * (1 - before) / (1 - kept))
-        self._table("deviation", ((1 - before) / (1 - kept) * beta).clamp(min=1e-20).sqrt())
-
-    def _table(self, name: str, values: Tensor) -> None:
-        self.register_buffer(name, values, persistent=False)
+        for name, values in _tables(steps).items():
+            self.register_buffer(name, values, persistent=False)
 
     def draw_times(self, count: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         """Times (count,) to train at, uniform."""
@@ -96,6 +87,21 @@ class Ddpm(nn.Module):
         if noise is None:
             raise ValueError(f"Diffusion step {index} needs noise of shape {tuple(noisy.shape)}; got none.")
         return mean + self.deviation[time] * noise
+
+
+def _tables(steps: int) -> dict[str, Tensor]:
+    """Factors (steps, 9) of each step; always real numbers, also of a network that is made without memory."""
+    with torch.device("cpu"):
+        betas = torch.stack([scaled_linear_betas(steps)] * POSITION + [cosine_betas(steps)] * ROTATION, -1)
+        kept = torch.cumprod(1 - betas, 0)
+        before = torch.cat((torch.ones_like(kept[:1]), kept[:-1]))
+    beta = 1 - kept / before
+    return {
+        "kept": kept,
+        "of_clean": before.sqrt() * beta / (1 - kept),
+        "of_noisy": (1 - beta).sqrt() * (1 - before) / (1 - kept),
+        "deviation": ((1 - before) / (1 - kept) * beta).clamp(min=1e-20).sqrt(),
+    }
 
 
 def scaled_linear_betas(steps: int) -> Tensor:
