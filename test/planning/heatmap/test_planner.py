@@ -13,7 +13,7 @@ from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.chat import HeatmapChat
-from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner
+from stvla_ros.planning.heatmap.planner import HeatmapConfig, HeatmapPlanner, _Memory
 from stvla_ros.planning.heatmap.words import Goal, Name
 from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.prompt import next_action_prompt, pointing_prompt, trace_prompt
@@ -65,6 +65,7 @@ def goal_of(cell: Cell) -> Goal:
 def planner(knowing: Knowing) -> HeatmapPlanner:
     made = HeatmapPlanner.__new__(HeatmapPlanner)
     made._config, made._finder = HeatmapConfig(), knowing  # type: ignore[assignment]
+    made._memory = _Memory()
     return made
 
 
@@ -147,6 +148,35 @@ def test_a_stacked_block_is_finished_though_it_hides_the_other(cell: Cell) -> No
     assert planner(knowing).plan(request(cell)).finished
     cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.0, 0.08, 0.04)))})
     assert not planner(knowing).plan(request(cell)).finished
+
+
+class Blind(Knowing):
+    """Does not see the lower block once it is hidden."""
+
+    hidden = False
+
+    def locate(
+        self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
+    ) -> F64:
+        if self.hidden and needed[1]:
+            raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "It is hidden.")
+        return super().locate(seen, text, goal, step, needed)
+
+
+def test_where_the_hidden_block_was_is_remembered_within_a_task(cell: Cell) -> None:
+    cell.reset("stack_cube", 5)
+    goal = goal_of(cell)
+    knowing = Blind(cell, goal)
+    made, state = planner(knowing), cell.state()
+    assert not made.plan(request(cell)).finished
+    upper, lower = (str(name).replace(" ", "_") for name in goal.names)
+    under = cell.truth().T_base_object[lower][:3, 3]
+    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
+    knowing.hidden = True
+    released = Keypose(pose(np.eye(3), under), gripper_open=True, may_collide=True)
+    assert made.plan(request(cell, released)).finished
+    with pytest.raises(StageError, match="hidden"):  # a new task begins without memory
+        made.plan(request(cell))
 
 
 def test_a_name_alone_is_no_task(cell: Cell) -> None:

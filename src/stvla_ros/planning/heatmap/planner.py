@@ -30,8 +30,11 @@ BLOCK_M = 0.04
 STACKED_M = (0.065, 0.095)
 """Height over the table of the top of a block that stands on another one."""
 
-UNDER = 25.0
-"""A block is seen this close to where one under the other would be [1/1000]."""
+UNDER = 45.0
+"""A block is seen this close to where one under the other would be [1/1000]: about its own size."""
+
+ON_BLOCK_M = 0.03
+"""A block on another one has its middle this close beside that one's."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,23 @@ class HeatmapConfig:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Memory:
+    """Where the goal was seen last in a task: the block that is set down on it hides it."""
+
+    instruction: str = ""
+    keyposes: int = 0
+    goal_m: F64 | None = None
+
+    def of(self, request: PlanRequest) -> F64 | None:
+        """The place, if the request goes on with the same task."""
+        same = self.instruction == request.instruction and self.keyposes <= len(request.history)
+        return self.goal_m if same and request.history else None
+
+
 class HeatmapPlanner:
-    """A Planner over a :class:`Finder`. Without state: the executed keyposes say what was done."""
+    """A Planner over a :class:`Finder`. The executed keyposes say what was done; of a task's earlier images it remembers
+    only where the goal of a stack was."""
 
     Config = HeatmapConfig
 
@@ -60,6 +78,7 @@ class HeatmapPlanner:
             )
         self._config, self._finder = config, Finder.of_file(path, config.least_sure)
         self.model = HeatmapChat(self._finder)
+        self._memory = _Memory()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -68,14 +87,19 @@ class HeatmapPlanner:
             raise refused(
                 f"'{request.instruction.strip()[:80]}' names a thing but no action: say what to do with the {goal.names[0]}."
             )
-        looking = _Looking(request, goal, self._finder, self._config)
-        return looking.push() if goal.action == "push" else looking.carry()
+        looking = _Looking(request, goal, self._finder, self._config, self._memory.of(request))
+        plan = looking.push() if goal.action == "push" else looking.carry()
+        self._memory = _Memory(request.instruction, len(request.history), looking.goal_m)
+        return plan
 
 
 class _Looking:
     """One plan."""
 
-    def __init__(self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig) -> None:
+    def __init__(
+        self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig, goal_m: F64 | None
+    ) -> None:
+        self.goal_m = goal_m
         self._request, self._goal, self._finder, self._config = request, goal, finder, config
         self._seen = finder.see(request.frame.rgb)
 
@@ -100,9 +124,14 @@ class _Looking:
     def carry(self) -> TracePlan:
         """From the block, or from the hand that holds it, to where it should be."""
         held = self._holds()
-        if not held and self._goal.action == "stack" and self._stands():
-            return self._plan(0, None)
+        if not held and self._goal.action == "stack":
+            top, _ = self._points(0, (True, False))
+            if self._stands(top):
+                if self._away(top) or self.goal_m is None:
+                    return self._plan(0, None)
+                return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._standing(), held=False))
         start, end = self._points(0, (not held, True))
+        self.goal_m = end
         if held:
             return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._standing(), held=True))
         if self._goal.action == "place" and _lies_in(start, end) and self._away(start):
@@ -126,16 +155,17 @@ class _Looking:
         history = self._request.history
         return may_hold(self._request.robot) and (not history or not history[-1].gripper_open)
 
-    def _stands(self) -> bool:
-        """The block stands on the other one, whose top it hides: its own top is high enough, and the network sees the
-        other one right under it; the tool is away."""
-        uv = self._finder.locate(self._seen, self._request.instruction, self._goal)
-        top = surface_point(self._frame, uv[0])
-        if top is None or not STACKED_M[0] < top[2] < STACKED_M[1]:
+    def _stands(self, top_m: F64) -> bool:
+        """The block stands on the other one, whose top it hides: it is high enough, and under it is where the other one was
+        seen last; in a new task, the network sees the other one right under it, and the tool is away."""
+        if not STACKED_M[0] < top_m[2] < STACKED_M[1]:
             return False
-        px, _ = project(self._frame.camera, top - np.array([0.0, 0.0, BLOCK_M]))
+        if self.goal_m is not None:
+            return bool(np.hypot(*(top_m - self.goal_m)[:2]) < ON_BLOCK_M)
+        uv = self._finder.locate(self._seen, self._request.instruction, self._goal)
+        px, _ = project(self._frame.camera, top_m - np.array([0.0, 0.0, BLOCK_M]))
         under = px_to_uv(px, self._frame.camera)
-        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top)
+        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top_m)
 
     def _away(self, place_m: F64) -> bool:
         gap, clear = self._tool_m - place_m, self._config.clear_m
