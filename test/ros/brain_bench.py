@@ -61,13 +61,14 @@ class PretendedExecutor(StageNode[Nothing]):
 
     def __init__(self, seconds: float = 0.05) -> None:
         super().__init__("executor", Nothing)
-        self.seconds, self.asked, self.canceled = seconds, 0, 0
+        self.seconds, self.asked, self.canceled, self.ended = seconds, 0, 0, 0
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
 
     def _work(self, job: Job) -> Any:
         self.asked += 1
         job.cancel.wait(self.seconds)
         self.canceled += job.cancel.is_set()
+        self.ended += 1
         job.cancel.raise_if_set()
         return ExecuteKeypose.Result(outcome=ok_msg("", {"motion": self.seconds}))
 

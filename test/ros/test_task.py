@@ -98,10 +98,12 @@ def _cancel_in_each_phase(bench: BrainBench, executor: PretendedExecutor) -> Non
 
 def _new_goal_preempts(bench: BrainBench, executor: PretendedExecutor) -> None:
     bench.feedback.clear()
-    before = executor.canceled
+    wait(lambda: executor.ended == executor.asked)
+    asked, before = executor.asked, executor.canceled
     with ThreadPoolExecutor(1) as pool:
         old = pool.submit(bench.task)
         bench.until_phase("moving", old)
+        wait(lambda: executor.asked == asked + 1)  # a keypose that has not begun is not canceled but never sent
         new = bench.task("Put the purple block in the plate.")
         assert old.result(5.0).outcome.code == OutcomeMsg.PREEMPTED
     assert new.outcome.code == OutcomeMsg.GOAL_NOT_GROUNDED
