@@ -26,6 +26,8 @@ from stvla_ros.types import Guidance, Observation
 
 ASK_AGAIN_S = 0.5
 KEPT_PLANS = 4
+CLOCKS_DIFFER_NS = 1_000_000_000
+"""A camera's clock may be this much ahead."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,14 @@ class PolicyNode(StageNode[PolicyConfig]):
         return guidance_from_msg(message)
 
     def _answer(self, plan_id: str, oldest_ns: int) -> GuidanceMsg | None:
-        """The newest guidance on a plan, or why there is none, if that is young enough."""
+        """The newest guidance on a plan, or why there is none, if that is young enough.
+
+        What has a stamp of the future says why another request, for an image of then, failed.
+        """
         message = self._guidance.get(plan_id)
-        young = message is not None and time_to_ns(message.header.stamp) >= oldest_ns
-        return message if young else None
+        newest_ns = max(self.now_ns() + CLOCKS_DIFFER_NS, oldest_ns)
+        fits = message is not None and oldest_ns <= time_to_ns(message.header.stamp) <= newest_ns
+        return message if fits else None
 
     def _wake(self) -> None:
         with self._arrived:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from stvla_ros.train.curves import CurveLog
 
 FIELDS = (
     "scenes", "split", "loss", "scenes_per_s", "point_median", "point_15", "point_30", "absent", "meaning",
@@ -23,27 +24,11 @@ class Moment:
     validation: Mapping[str, float] | None = None
 
 
-class PilotCurves:
-    """Appends rows to ``curves.csv``; what an interrupted run wrote beyond its last checkpoint is dropped."""
+class PilotCurves(CurveLog):
+    """Those of a small planner's run."""
 
     def __init__(self, folder: Path, scenes: int) -> None:
-        self._path = folder / "curves.csv"
-        self.rows: list[dict[str, str]] = []
-        if self._path.exists():
-            with self._path.open(newline="") as file:
-                self.rows = [row for row in csv.DictReader(file) if int(row["scenes"]) <= scenes]
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(self.rows)
-
-    def add(self, scenes: int, split: str, figures: Mapping[str, float]) -> None:
-        """One row; fields that have no figure stay empty."""
-        row = dict.fromkeys(FIELDS, "") | {"scenes": str(scenes), "split": split}
-        row |= {name: f"{value:.6g}" for name, value in figures.items()}
-        self.rows.append(row)
-        with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
+        super().__init__(folder, FIELDS, scenes)
 
     def draw(self, path: Path) -> None:
         """Loss, pointing error, path error over the scenes seen, as PNG."""
@@ -55,8 +40,8 @@ class PilotCurves:
         panels = zip(figure.subplots(1, 3), ("loss", "point_median", "path_rmse_median"), (None, 15, 30), strict=True)
         for axes, name, target in panels:
             for split in dict.fromkeys(row["split"] for row in self.rows):
-                if any(self._series(split, name)):
-                    axes.plot(*self._series(split, name), "-" if split == "train" else "o-", label=split, markersize=3)
+                if any(self.series(split, name)):
+                    axes.plot(*self.series(split, name), "-" if split == "train" else "o-", label=split, markersize=3)
             if target is not None:
                 axes.axhline(target, color="gray", linestyle=":", label=f"target {target}")
             title = {"loss": "loss", "point_median": "pointing error, median [1/1000]"}
@@ -64,7 +49,3 @@ class PilotCurves:
             axes.grid(alpha=0.3)
             axes.legend()
         figure.savefig(path)
-
-    def _series(self, split: str, name: str) -> tuple[list[int], list[float]]:
-        rows = [row for row in self.rows if row["split"] == split and row[name]]
-        return [int(row["scenes"]) for row in rows], [float(row[name]) for row in rows]
