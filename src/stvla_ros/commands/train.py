@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
+from stvla_ros.commands.progress import figures_bar
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Cons
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
     run = Run(chosen, start, text, train, val, output, device, arguments.seed)
-    with _bar(console) as bar:
+    with figures_bar(console) as bar:
         line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
 
         def tell(moment: Moment) -> None:
@@ -127,7 +127,7 @@ def _samples(
     settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
     settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
     train, val = split(arguments.data, arguments.val)
-    with _bar(console) as bar:
+    with figures_bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
         return load_samples(train, *cached), load_samples(val, *cached)
@@ -170,15 +170,3 @@ def _experiments() -> Table:
             e.name, f"{n.denoiser} {n.steps}", str(n.image_px), encoders, e.guidance, str(e.steps), str(e.batch)
         )
     return table
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )

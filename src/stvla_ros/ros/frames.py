@@ -21,15 +21,12 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.geometry.cameras import calibration_fault
+from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
 from stvla_ros.ros.rectify import Rectifier
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import RgbdFrame
-
-SATURATED_M = 65.5
-"""A 16-bit image in millimetres ends here; a camera that gives its last value has measured nothing."""
 
 PENDING = 4
 """Incomplete frames kept while their other parts are on the way."""

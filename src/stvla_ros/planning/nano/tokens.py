@@ -12,6 +12,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from stvla_ros.planning.heatmap.words import Goal, Name, vocabulary
+from stvla_ros.planning.prompt import UNKNOWN as UNKNOWN_ANSWER
 from stvla_ros.planning.prompt import (
     depth_prompt,
     next_action_prompt,
@@ -28,7 +29,6 @@ NUMBERS = 2048
 
 UNKNOWN, STOP, PAD = "<|unknown|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL = (PAD, "<|im_start|>", STOP, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-UNKNOWN_ANSWER = "unknown"
 
 _SIGNS = ("[(", "), (", ")]", ", ", " ", "\n", *"()[]'\".,:;?!-/")
 _PIECES = r"\[\(|\), \(|\)\]|, | ?[a-z]+|[0-9]+|\s|[^\sa-z0-9]"
