@@ -1,7 +1,8 @@
-"""``stvla train-planner``: train one of the project's own small planners on rendered scenes."""
+"""``stvla train-planner``: train one of the project's own small planners on rendered scenes, nano also under ``torchrun``."""
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,7 +46,7 @@ def run(arguments: Namespace) -> int:
     import torch
 
     torch.set_num_threads(arguments.threads)
-    console = Console()
+    console = Console(quiet=os.environ.get("RANK", "0") != "0")  # set by torchrun
     folder: Path = arguments.output or Path("runs") / f"planner-{arguments.model}"
     training = _run(arguments, folder)
     try:
@@ -67,8 +68,11 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
 
     val = _judges(arguments.data)
     if arguments.model == "heatmap":
+        from stvla_ros.config import ConfigError
         from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
 
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            raise ConfigError("heatmap: trains in one process; torchrun started several. Only nano shares a run.")
         plain = HeatmapExperiment(all_colours=arguments.all_colours)
         plain = replace(plain, scenes=arguments.scenes or plain.scenes)
         return HeatmapRun(plain, train, val, folder, arguments.seed)

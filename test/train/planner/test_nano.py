@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, 
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.train.planner.dialogues import Exchange, pointing, task
 from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
+from stvla_ros.train.planner.nano_attention import LOOKING_LAYERS, attend, looking_loss
 from stvla_ros.train.planner.nano_batch import Batches, resized, shape_of
 from stvla_ros.train.planner.nano_loss import number_loss
 from stvla_ros.train.planner.packing import COORDINATE, Packer, pack, patches
@@ -121,10 +124,11 @@ def test_tokens_and_patches_are_those_of_the_backends_processor(scenes: Scenes) 
 
 
 def test_a_number_nearby_costs_less_than_one_far_away(scenes: Scenes) -> None:
-    row = Packer(TOKENS).row(scenes.rgb(0), [[Exchange("Point to the plate.", "[(500, 400)]", "points")]])
+    row = Packer(TOKENS).row(scenes.rgb(0), [[Exchange("Point to the plate.", "[(500, 400)]", "points", ends=(3, 3))]])
     batch = pack([row], PAD_ID)
-    assert batch.kind.tolist().count(COORDINATE) == 2
-    assert batch.uv[batch.kind == COORDINATE].tolist() == [[500, 400]] * 2
+    assert batch.target[batch.kind == COORDINATE].tolist() == [500, 400]
+    assert batch.ends[batch.kind == COORDINATE].tolist() == [[3, 3]] * 2
+    assert (batch.ends[batch.kind != COORDINATE] == -1).all()
 
     def cost(shift: int) -> float:
         logits = torch.zeros(len(batch.target), len(TOKENS))
@@ -135,6 +139,58 @@ def test_a_number_nearby_costs_less_than_one_far_away(scenes: Scenes) -> None:
     assert cost(0) < cost(6) < cost(200)
 
 
+def test_near_numbers_and_near_patches_begin_alike() -> None:
+    made = network(TOKENS)
+    numbers, patches = made.lm_head.weight[:NUMBERS].detach(), made.model.visual.pos_embed.weight.detach()
+
+    def alike(a: torch.Tensor, b: torch.Tensor) -> float:
+        return float(torch.cosine_similarity(a, b, dim=0))
+
+    assert alike(numbers[400], numbers[402]) > alike(numbers[400], numbers[430]) + 0.2
+    assert alike(patches[50], patches[51]) > alike(patches[50], patches[55]) + 0.2
+    assert alike(patches[50], patches[66]) > alike(patches[50], patches[130]) + 0.2
+
+
+@pytest.mark.parametrize("masked", [True, False])
+def test_attention_in_training_is_that_of_the_library(masked: bool) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(3, 2, 4, 9, 8)
+    mask = torch.ones(9, 9, dtype=torch.bool).tril()[None, None] if masked else None
+    mine, _ = attend(torch.nn.Module(), q, k, v, mask, scaling=8**-0.5)
+    theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v, mask)
+    assert torch.allclose(mine, theirs.transpose(1, 2), atol=1e-6)
+
+
+def test_looking_at_the_thing_costs_less_than_looking_beside_it(scenes: Scenes) -> None:
+    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 2, True, np.random.default_rng(0))
+    made = network(TOKENS)
+    p, parts = batch.packed, batch.thing.split(batch.packed.cells.prod(-1).tolist())
+
+    def cost(shift: int) -> float:
+        looks = torch.zeros(len(p.ids), p.ids.shape[1], p.ids.shape[1])
+        for row, before, thing in zip(p.row.tolist(), p.before.tolist(), p.ends[:, 0].tolist(), strict=True):
+            shows = (parts[row] == thing).any(-1) & (thing >= 0)
+            begin = int(p.first_image[row, 0])
+            looks[row, before, begin : begin + len(shows)] = 9.0 * shows.roll(shift)
+        for layer in LOOKING_LAYERS:
+            made.model.language_model.layers[layer].self_attn.looks = looks
+        return float(looking_loss(made, p, batch.thing))
+
+    assert cost(0) < 3 < cost(27)
+
+
+def test_a_token_is_told_where_the_thing_is_that_it_shows(scenes: Scenes) -> None:
+    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
+    shows = (batch.thing >= 0).any(-1)
+    assert batch.uv[~shows].isnan().all()
+    assert 0.7 < torch.isfinite(batch.uv[shows]).all(-1).float().mean() <= 1
+    first = batch.uv[: int(batch.packed.cells[0].prod())].reshape(*batch.packed.cells[0].tolist(), 2)
+    y, x = torch.isfinite(first).all(-1).nonzero().T
+    down, across = batch.packed.cells[0].tolist()
+    centres = torch.stack([(x + 0.5) / across, (y + 0.5) / down], -1) * 1000
+    assert (first[y, x] - centres).abs().mean() < 120  # a token is 125 wide, a plate three of them
+
+
 def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp_path: Path) -> None:
     experiment = NanoExperiment(scenes=8, pointing=4, batch=4, warmup=1, validate_every=8, bf16=False)
     run = NanoRun(experiment, lambda: scenes, {}, tmp_path)
@@ -142,7 +198,7 @@ def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp
     before = {name: float(value.detach()) for name, value in run.losses(batch).items()}
     moments = list(run.run())
     after = {name: float(value.detach()) for name, value in run.losses(batch).items()}
-    assert all(after[name] < before[name] for name in ("total", "numbers", "showing"))
+    assert all(after[name] < before[name] for name in ("total", "numbers", "showing", "placing"))
     assert moments[-1].scenes == 8
     assert sum(f.stat().st_size for f in run.checkpoint.iterdir()) < 16e6
     model = Qwen3VlChat(LocalModelConfig(model=str(run.checkpoint), device="cpu"), "test")
@@ -155,3 +211,21 @@ def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp
 def test_wide_cameras_give_wide_images(scenes: Scenes) -> None:
     shapes = {shape_of(scenes, i) for i in range(len(scenes))}
     assert shapes == {(256, 256), (192, 288)}
+
+
+def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -> None:
+    script = tmp_path / "part.py"
+    script.write_text(
+        "import torch\n"
+        "from stvla_ros.train.planner.shared import Shared\n"
+        "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
+        "shared = Shared([used, unused])\n"
+        "(used * (shared.rank + 1)).sum().backward()\n"
+        "shared.average_gradients()\n"
+        "print(shared.rank, shared.count, used.grad.unique().tolist(), unused.grad.tolist())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert sorted(done.stdout.splitlines()) == ["0 2 [1.5] [0.0, 0.0]", "1 2 [1.5] [0.0, 0.0]"]

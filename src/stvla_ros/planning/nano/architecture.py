@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from stvla_ros.planning.nano.tokens import PAD, STOP, TEMPLATE
+from stvla_ros.planning.nano.tokens import NUMBERS, PAD, STOP, TEMPLATE
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor
 
 IMAGE_PX = 256
@@ -17,6 +18,9 @@ CELL_PX = PATCH_PX * MERGE
 """Side of what becomes one token."""
 
 WIDTH = 192
+
+NUMBER_CODE, PATCH_CODE = 0.05, 0.3
+"""Amplitudes: of the order of a token's random part, and of what a patch's pixels add."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
@@ -44,9 +48,25 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 
 
 def network(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """With random weights."""
+    """With random weights, but for two codes that would take thousands of scenes to find: near numbers and near patches begin alike."""
     torch.manual_seed(seed)
-    return Qwen3VLForConditionalGeneration(config(tokenizer))
+    made = Qwen3VLForConditionalGeneration(config(tokenizer))
+    numbers, patches = made.model.language_model.embed_tokens.weight, made.model.visual.pos_embed.weight
+    side = int(len(patches) ** 0.5)
+    half, quarter = WIDTH // 2, WIDTH // 4
+    line = _waves(torch.arange(side) + 0.5, side / 2, quarter)
+    with torch.no_grad():
+        numbers[:NUMBERS, :half] = NUMBER_CODE * _waves(torch.arange(NUMBERS), 1000, half)
+        patches[:, :quarter] = PATCH_CODE * line.repeat_interleave(side, 0)
+        patches[:, quarter:half] = PATCH_CODE * line.repeat(side, 1)
+    return made
+
+
+def _waves(at: torch.Tensor, length: float, width: int) -> torch.Tensor:
+    """(N, width) sines and cosines of (N,) places, from half a period in ``length`` up in octaves to 64, or to one in two places."""
+    octaves = min(7.0, math.log2(length))
+    angle = 2 * math.pi / length * 0.5 * 2 ** torch.linspace(0, octaves, width // 2) * at[:, None]
+    return torch.cat([angle.cos(), angle.sin()], -1)
 
 
 def processor(tokenizer: PreTrainedTokenizerFast) -> ImageOnlyQwen3VLProcessor:

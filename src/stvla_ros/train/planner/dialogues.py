@@ -30,12 +30,14 @@ class Exchange:
         answer: As the model shall write it.
         kind: ``points``, ``offsets``, ``words``.
         with_depth: The colourised depth goes with the question.
+        ends: Indices of the scene's things where the answer's way begins and ends, twice the same for a point; -1: none.
     """
 
     question: str
     answer: str
     kind: str
     with_depth: bool = False
+    ends: tuple[int, int] = (-1, -1)
 
 
 def pointing(scenes: Scenes, index: int, rng: np.random.Generator) -> list[list[Exchange]]:
@@ -51,7 +53,8 @@ def _point(scenes: Scenes, index: int, thing: int, rng: np.random.Generator) -> 
     spoken = str(name) if rng.random() < 0.5 else _spoken(Goal("point", (name,)), rng)
     if rng.random() < UNKNOWN_SHARE:
         return Exchange(pointing_prompt(" ".join([NONSENSE, *spoken.split()[1:]])), UNKNOWN_ANSWER, "words")
-    return Exchange(pointing_prompt(spoken), write_points(scenes.arrays["uv"][index, thing][None]), "points")
+    answer = write_points(scenes.arrays["uv"][index, thing][None])
+    return Exchange(pointing_prompt(spoken), answer, "points", ends=(thing, thing))
 
 
 def _spoken(goal: Goal, rng: np.random.Generator) -> str:
@@ -98,7 +101,8 @@ def _path(scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Gene
     single = Goal(goal.action, goal.names if goal.action != "push" else (goal.names[step],))
     asked = goal.sentence(step) if rng.random() < 0.5 else say(single, rng)
     a = scenes.arrays
-    talk = [Exchange(trace_prompt(asked), write_points(a["path_uv"][index, step]), "points")]
+    ends = (step, step) if goal.action == "push" else (0, 1)
+    talk = [Exchange(trace_prompt(asked), write_points(a["path_uv"][index, step]), "points", ends=ends)]
     if depth:
         question = depth_prompt(float(a["start_depth_m"][index, step]))
         talk.append(Exchange(question, write_offsets(a["offset_m"][index, step]), "offsets", with_depth=True))

@@ -7,6 +7,7 @@ ground: 4 of the 16 numbers of a path name things, and the easy rest hides that 
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,17 +15,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
-from stvla_ros.planning.nano.tokens import PAD, tokenizer
+from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
+from stvla_ros.train.planner.nano_attention import looking_loss, use
 from stvla_ros.train.planner.nano_batch import Batch, Batches
-from stvla_ros.train.planner.nano_loss import Showing, looking_loss, number_loss, watched
+from stvla_ros.train.planner.nano_loss import Showing, number_loss
 from stvla_ros.train.planner.nano_validation import validate
 from stvla_ros.train.planner.packing import Packed, Packer
 from stvla_ros.train.planner.pilot_curves import Moment, PilotCurves
 from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.planner.shared import Shared
 
 LOG_EVERY = 10
 
@@ -37,12 +41,13 @@ class NanoExperiment:
         scenes: To be seen in all.
         pointing: So many of them with pointing questions only, first.
         batch: Scenes per step.
-        lr: Highest learning rate of AdamW; falls along a cosine within each of the two parts.
+        lr: Highest learning rate; falls along a cosine within each of the two parts.
         weight_decay: Of weight matrices.
         warmup: Steps of rising learning rate, in each part.
         clip_norm: Largest norm of the gradient.
         looking: Weight of the attention's loss.
         showing: Weight of the loss of what image tokens show.
+        placing: Weight of the loss of where the thing is that they show.
         validate_every: Scenes between validations, each of which leaves a checkpoint.
         bf16: Forward pass in bfloat16.
     """
@@ -50,12 +55,13 @@ class NanoExperiment:
     scenes: int = 160_000
     pointing: int = 70_000
     batch: int = 16
-    lr: float = 1.5e-3
+    lr: float = 3e-3
     weight_decay: float = 0.02
     warmup: int = 80
     clip_norm: float = 1.0
     looking: float = 0.5
     showing: float = 0.5
+    placing: float = 1.0
     validate_every: int = 2400
     bf16: bool = True
 
@@ -74,6 +80,8 @@ class NanoExperiment:
 
 class NanoRun:
     """One run in one folder: a checkpoint in ``model/``, ``state.pt``, ``curves.csv`` and ``.png``.
+
+    Started by ``torchrun``, the processes share every batch; the first one validates and writes.
 
     Args:
         experiment: What to do.
@@ -99,14 +107,14 @@ class NanoRun:
         self.tokenizer = tokenizer()
         self._batches = Batches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
         self.network = network(self.tokenizer, seed)
+        use(self.network)
         self.showing = Showing()
-        parameters = [*self.network.parameters(), *self.showing.parameters()]
-        decays, rest = [p for p in parameters if p.dim() > 1], [p for p in parameters if p.dim() <= 1]
-        groups = [{"params": decays, "weight_decay": experiment.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=experiment.lr, betas=(0.9, 0.98))
+        self.optimizers = _optimizers(self.network, self.showing, experiment)
+        self._shared = Shared([*self.network.parameters(), *self.showing.parameters()])
+        self.is_first = self._shared.rank == 0
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        self.curves = PilotCurves(folder, self.step * experiment.batch)
+        self.curves = PilotCurves(folder, self.step * experiment.batch) if self.is_first else None
 
     @property
     def checkpoint(self) -> Path:
@@ -122,8 +130,10 @@ class NanoRun:
             due = self.step * e.batch % e.validate_every < e.batch or self.step == e.steps
             if self.step % LOG_EVERY == 0 or due:
                 speed, loss = seen / (time.monotonic() - since), total * e.batch / seen
-                self.curves.add(self.step * e.batch, "train", {"loss": loss, "scenes_per_s": speed})
-                figures = self._conclude() if due else None
+                if self.curves:
+                    self.curves.add(self.step * e.batch, "train", {"loss": loss, "scenes_per_s": speed})
+                figures = self._conclude(self.curves) if due and self.curves else None
+                self._train = self._more() if due else self._train
                 yield Moment(self.step * e.batch, loss, speed, figures)
                 since, seen, total = time.monotonic(), 0, 0.0
 
@@ -136,55 +146,59 @@ class NanoRun:
             image = p.ids == self.network.config.image_token_id
             embedded = model.language_model.embed_tokens(p.ids)
             embedded = embedded.masked_scatter(image[..., None], tokens.to(embedded.dtype))
-            with watched(model.language_model.layers) as attended:
-                hidden = model.language_model(
-                    inputs_embeds=embedded, position_ids=p.positions, attention_mask=p.mask, visual_pos_masks=image,
-                    deepstack_visual_embeds=seen.deepstack_features, use_cache=False,
-                ).last_hidden_state  # fmt: skip
+            hidden = model.language_model(
+                inputs_embeds=embedded, position_ids=p.positions, attention_mask=p.mask, visual_pos_masks=image,
+                deepstack_visual_embeds=seen.deepstack_features, use_cache=False,
+            ).last_hidden_state  # fmt: skip
             logits = self.network.lm_head(hidden[p.row, p.before])
-            looking = looking_loss(attended, p)
-            showing = self.showing.loss(_first_images(tokens, p), batch.kind, batch.colour)
-        numbers = number_loss(logits, p)
-        total = numbers + self.experiment.looking * looking + self.experiment.showing * showing
-        return {"total": total, "numbers": numbers, "looking": looking, "showing": showing}
+            shown = _first_images(tokens, p)
+            showing = self.showing.loss(shown, batch.kind, batch.colour)
+            placing = self.showing.pointing_loss(shown, batch.uv, self.network.lm_head.weight[:NUMBERS])
+        parts = {"numbers": number_loss(logits, p), "looking": looking_loss(self.network, p, batch.thing)}
+        parts |= {"showing": showing, "placing": placing}
+        e = self.experiment
+        weights = {"numbers": 1.0, "looking": e.looking, "showing": e.showing, "placing": e.placing}
+        return {"total": torch.stack([weights[name] * part for name, part in parts.items()]).sum(), **parts}
 
     def _advance(self) -> float:
-        rng = np.random.default_rng([self.seed, self.step])
+        rng = np.random.default_rng([self.seed, self.step, self._shared.rank])
         pointing_only = self.step * self.experiment.batch < self.experiment.pointing
-        batch = self._batches.draw(self._train, self.experiment.batch, pointing_only, rng)
-        for group in self.optimizer.param_groups:
+        batch = self._batches.draw(self._train, self.experiment.batch // self._shared.count, pointing_only, rng)
+        for group in (g for o in self.optimizers for g in o.param_groups):
             group["lr"] = self.experiment.rate(self.step)
         self.network.train()
         loss = self.losses(batch)["total"]
         if not torch.isfinite(loss):
             raise ConfigError(f"training: the loss is {loss.item()} at step {self.step}: lower the learning rate.")
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        self._shared.average_gradients()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.experiment.clip_norm)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         self.step += 1
         return loss.item()
 
-    def _conclude(self) -> dict[str, float]:
+    def _conclude(self, curves: PilotCurves) -> dict[str, float]:
         save(self.network, self.tokenizer, self.checkpoint)
         figures: dict[str, float] = {}
         paths = self.step * self.experiment.batch > self.experiment.pointing
         for name, scenes in self._val.items():
             figures = validate(self.checkpoint, scenes, paths)
-            self.curves.add(self.step * self.experiment.batch, name, figures)
+            curves.add(self.step * self.experiment.batch, name, figures)
         state = {
             "experiment": repr(self.experiment),
             "seed": self.seed,
             "step": self.step,
             "network": self.network.state_dict(),
             "showing": self.showing.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         part = self.folder / "state.part"
         torch.save(state, part)
         part.replace(self.folder / "state.pt")
-        self.curves.draw(self.folder / "curves.png")
-        self._train = self._more()
+        curves.draw(self.folder / "curves.png")
         return figures
 
     def _resume(self) -> None:
@@ -196,8 +210,22 @@ class NanoRun:
             raise ConfigError(f"{self.folder}: holds a run with other settings: choose another --output, or delete it.")
         self.network.load_state_dict(state["network"])
         self.showing.load_state_dict(state["showing"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         self.step = state["step"]
+
+
+def _optimizers(network: nn.Module, showing: nn.Module, experiment: NanoExperiment) -> tuple[Optimizer, Optimizer]:
+    """Muon for the matrices of both towers, which needs two thirds of the scenes that AdamW does; AdamW for the rest."""
+    named = [*network.named_parameters(), *showing.named_parameters()]
+    inner = [p for name, p in named if p.dim() == 2 and re.search(r"blocks|layers|merger", name)]
+    outer = [p for _, p in named if all(p is not other for other in inner)]
+    groups = [
+        {"params": [p for p in outer if p.dim() > 1], "weight_decay": experiment.weight_decay},
+        {"params": [p for p in outer if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    muon = torch.optim.Muon(inner, weight_decay=experiment.weight_decay, adjust_lr_fn="match_rms_adamw")
+    return muon, torch.optim.AdamW(groups, betas=(0.9, 0.98))
 
 
 def _first_images(tokens: Tensor, packed: Packed) -> Tensor:

@@ -17,7 +17,7 @@ from stvla_ros.train.planner.packing import Packed, Packer, Row, pack
 from stvla_ros.train.planner.shards import Scenes
 from stvla_ros.types import U8
 
-DEPTH_SHARE = 0.5
+DEPTH_SHARE = 0.35
 """Of the paths whose depth is asked for too: it costs a second image."""
 
 WIDE_PX = (192, 288)
@@ -26,11 +26,13 @@ WIDE_PX = (192, 288)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Packed rows, and what the parts of their first images show."""
+    """Packed rows, and what the N tokens of their first images show, in 16 parts each."""
 
     packed: Packed
-    kind: Tensor  # (N, 16)
-    colour: Tensor  # (N, 16)
+    kind: Tensor  # (N, 16) class
+    colour: Tensor  # (N, 16), -1: none
+    thing: Tensor  # (N, 16) which of the scene's, negative: none
+    uv: Tensor  # (N, 2) where the thing is that a token mostly shows, 0..1000; NaN: none
 
 
 class Batches:
@@ -42,17 +44,15 @@ class Batches:
     def draw(self, scenes: Scenes, size: int, pointing_only: bool, rng: np.random.Generator) -> Batch:
         """Random scenes with new wordings, brightness and colour balance changed a little."""
         rows: list[Row] = []
-        kinds, colours = [], []
+        shows: list[tuple[Tensor, ...]] = []
         while len(rows) < size:
             index = int(rng.integers(len(scenes)))
             row = self._row(scenes, index, pointing_only, rng)
             if row is None:
                 continue
             rows.append(row)
-            shown = cells_of(scenes, index)
-            kinds.append(_by_token(shown[0], row.images[0]))
-            colours.append(_by_token(shown[1], row.images[0]))
-        return Batch(pack(rows, self._pad), torch.cat(kinds), torch.cat(colours))
+            shows.append(_shown(scenes, index, row.images[0]))
+        return Batch(pack(rows, self._pad), *(torch.cat(parts) for parts in zip(*shows, strict=True)))
 
     def _row(self, scenes: Scenes, index: int, pointing_only: bool, rng: np.random.Generator) -> Row | None:
         shape = shape_of(scenes, index)
@@ -78,6 +78,15 @@ def resized(image: U8, shape: tuple[int, int]) -> U8:
     if image.shape[:2] == shape:
         return image
     return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Kind, colour, thing and uv of :class:`Batch` for one image."""
+    kind, colour = (_by_token(cells, image) for cells in cells_of(scenes, index))
+    thing = _by_token(scenes.arrays["labels"][index], image) - 1
+    uv = torch.from_numpy(scenes.arrays["uv"][index])
+    shows = (thing[..., None] == torch.arange(len(uv))).sum(1)
+    return kind, colour, thing, torch.where(shows.any(-1, keepdim=True), uv[shows.argmax(-1)], torch.nan)
 
 
 def _by_token(cells: np.ndarray, image: U8) -> Tensor:

@@ -34,7 +34,7 @@ class Row:
         segment: 0 the image's part, k the k-th conversation.
         images: Its images in order: the scene's, then depth images.
         image_at: Place of the scene's first token.
-        targets: (place, id, kind, u, v) of each answer token; u and v in 0..1000 where it belongs to a point, else NaN.
+        targets: (place, id, kind, begin, end) of each answer token; the last two as in :attr:`Exchange.ends`.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -42,7 +42,7 @@ class Row:
     segment: list[int] = field(default_factory=list)
     images: list[U8] = field(default_factory=list)
     image_at: int = 0
-    targets: list[tuple[int, int, int, float, float]] = field(default_factory=list)
+    targets: list[tuple[int, int, int, int, int]] = field(default_factory=list)
 
 
 class Packer:
@@ -87,16 +87,10 @@ class Packer:
     def _answer(self, row: Row, at: int, segment: int, exchange: Exchange) -> int:
         start = len(row.ids)
         end = self._text(row, at, segment, f"{exchange.answer}<|im_end|>")
-        numbers = [i for i in range(start, len(row.ids)) if row.ids[i] < NUMBERS]
-        points = {i: k for k, i in enumerate(numbers)} if exchange.kind == "points" else {}
+        named = {"points": COORDINATE, "offsets": OFFSET}.get(exchange.kind, PLAIN)
         for i in range(start, len(row.ids)):
-            kind, u, v = PLAIN, float("nan"), float("nan")
-            if i in points:
-                first = points[i] // 2 * 2
-                kind, u, v = COORDINATE, float(row.ids[numbers[first]]), float(row.ids[numbers[first + 1]])
-            elif row.ids[i] < NUMBERS and exchange.kind == "offsets":
-                kind = OFFSET
-            row.targets.append((i, row.ids[i], kind, u, v))
+            kind = named if row.ids[i] < NUMBERS else PLAIN
+            row.targets.append((i, row.ids[i], kind, *(exchange.ends if kind == COORDINATE else (-1, -1))))
         return end
 
 
@@ -115,7 +109,7 @@ class Packed:
         before: (M,) the place of the token before it,
         target: (M,) its id,
         kind: (M,) what it is,
-        uv: (M, 2) the point it belongs to, NaN for none.
+        ends: (M, 2) things where the way begins and ends that it is part of, -1 for none.
         first_image: (B, 2) where each row's first image begins and ends.
         cells: (B, 2) tokens of that image down and across.
     """
@@ -130,7 +124,7 @@ class Packed:
     before: Tensor
     target: Tensor
     kind: Tensor
-    uv: Tensor
+    ends: Tensor
     first_image: Tensor
     cells: Tensor
 
@@ -147,14 +141,14 @@ def pack(rows: Sequence[Row], pad: int) -> Packed:
     own = (segment[:, :, None] == segment[:, None, :]) | (segment[:, None, :] == 0)
     mask = (own & torch.ones(length, length, dtype=torch.bool).tril())[:, None]
     targets = [(b, *target) for b, row in enumerate(rows) for target in row.targets]
-    which, place, target, kind, u, v = (torch.tensor(column) for column in zip(*targets, strict=True))
+    which, place, target, kind, begins, ends = (torch.tensor(column) for column in zip(*targets, strict=True))
     images = [image for row in rows for image in row.images]
     cells = torch.tensor([[row.images[0].shape[0] // CELL_PX, row.images[0].shape[1] // CELL_PX] for row in rows])
     begin = torch.tensor([row.image_at for row in rows])
     return Packed(
         ids, positions, mask, torch.cat([patches(image) for image in images]), torch.tensor([_grid(i) for i in images]),
         torch.tensor([b for b, row in enumerate(rows) for _ in row.images]),
-        which, place - 1, target, kind, torch.stack([u, v], -1), torch.stack([begin, begin + cells.prod(-1)], -1), cells,
+        which, place - 1, target, kind, torch.stack([begins, ends], -1), torch.stack([begin, begin + cells.prod(-1)], -1), cells,
     )  # fmt: skip
 
 
