@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.errors import OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -155,6 +155,7 @@ class PlanRequest:
         robot: Arm state at about the image's stamp.
         history: All keyposes executed in this task so far, oldest first.
         feedback: Why the last path did not serve, one sentence; empty when nothing was wrong with it.
+        cancel: Set when nobody waits for the plan any more; a planner that takes long ends soon after.
     """
 
     instruction: str
@@ -162,6 +163,7 @@ class PlanRequest:
     robot: RobotState
     history: tuple[Keypose, ...] = ()
     feedback: str = ""
+    cancel: CancelToken = field(default_factory=CancelToken)
 
 
 @dataclass(frozen=True, eq=False)

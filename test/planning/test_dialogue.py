@@ -14,7 +14,7 @@ from planning.replies import broken, mutated, plain
 from tabletop import Scene, block, button, home_robot, plate
 
 from stvla_ros.config import build
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import uv_to_px
 from stvla_ros.geometry.starts import start_depth
 from stvla_ros.interfaces import Planner
@@ -44,10 +44,18 @@ class Scripted:
     takes_s: float = 0.0
     asked: list[tuple[Turn, ...]] = field(default_factory=list)
     schemas: list[Mapping[str, Any] | None] = field(default_factory=list)
+    cancels: list[CancelToken | None] = field(default_factory=list)
     name: str = "scripted"
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         assert max_tokens > 0
+        self.cancels.append(cancel)
         self.asked.append(tuple(turns))
         self.schemas.append(schema)
         time.sleep(self.takes_s)
@@ -244,6 +252,15 @@ def test_a_start_without_depth_is_told_and_then_refused() -> None:
     error = failure(Scripted([STEP, ACTION, PATH, PATH, PATH]), ask)
     assert error.code is OutcomeCode.GOAL_NOT_GROUNDED
     assert f"({UV[0, 0]:.0f}, {UV[0, 1]:.0f})" in error.sentence
+
+
+def test_a_plan_that_nobody_waits_for_asks_no_further() -> None:
+    model, cancel = Scripted([STEP, ACTION]), CancelToken()
+    asked = PlanRequest(PUT, FRAME, home_robot(), cancel=cancel)
+    model.takes_s = 0.05
+    threading.Timer(0.01, cancel.cancel).start()
+    assert failure(model, asked).code is OutcomeCode.CANCELED
+    assert model.cancels == [cancel], "the model can end early, and the second question is not asked"
 
 
 def test_the_deadline_is_for_the_whole_plan() -> None:

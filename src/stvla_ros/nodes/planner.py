@@ -43,8 +43,8 @@ class PlannerNode(StageNode[PlannerConfig]):
     The image that a plan is drawn on goes out on ``stvla/plan_image``: the lifter needs that very image, and may have
     missed it, or could not keep all images while a slow model thinks.
 
-    A cancel is answered at once. A model cannot always be interrupted: what it still thinks up is thrown away, and the
-    next goal's image is taken when it is done, so that a model never works on two at a time or on an old image.
+    A cancel is answered at once. A planner that cannot be interrupted goes on thinking: what it thinks up is thrown away,
+    and the next goal's image is taken when it is done, so that it never works on two at a time or on an old image.
     """
 
     def __init__(self) -> None:
@@ -66,7 +66,9 @@ class PlannerNode(StageNode[PlannerConfig]):
             _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
         self._images.publish(frame_to_msg(frame))
-        request = PlanRequest(instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback)
+        request = PlanRequest(
+            instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback, job.cancel
+        )
         plan = self._think(request, job.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)

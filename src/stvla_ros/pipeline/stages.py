@@ -78,7 +78,7 @@ class LocalStages:
         feedback: str = "",
     ) -> TracePlan:
         frame = self._camera.capture()
-        plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history, feedback))
+        plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history, feedback, cancel))
         cancel.raise_if_set()  # nobody waits for it any more: it must not push out a path that is in use
         if not plan.finished:
             trace = self._guide.lift(plan, frame)

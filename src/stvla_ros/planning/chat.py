@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from stvla_ros.errors import CancelToken
 from stvla_ros.types import U8
 
 
@@ -32,7 +33,13 @@ class ChatModel(Protocol):
         """For logs and plans, e.g. the model's id."""
         ...
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         """The model's answer to a conversation that ends with a user's turn.
 
         A conversation that begins with the turns of the last one may reuse what was computed for them.
@@ -41,9 +48,11 @@ class ChatModel(Protocol):
             turns: In order; the last is the user's.
             max_tokens: Of the answer.
             schema: JSON schema that the answer should obey; a model that cannot be held to one ignores it.
+            cancel: Once set, the answer is given up soon and its reason raised.
 
         Raises:
             StageError: SERVER_TIMEOUT (no answer in time), REPLY_UNPARSABLE (an answer that is no text, is too long
-                or was cut off), GOAL_NOT_GROUNDED (the model says that it does not know what is named).
+                or was cut off), GOAL_NOT_GROUNDED (the model says that it does not know what is named), or the
+                reason of ``cancel``.
         """
         ...

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import ChatModel, Turn
 from stvla_ros.planning.parse import MAX_BYTES, ReplyError, is_unknown
 from stvla_ros.planning.prompt import one_line, refusal
@@ -47,10 +47,11 @@ class Conversation:
         image: (H, W, 3) RGB that all questions are about; goes with the first one.
         retries: How often a question is repeated after an answer that could not be used.
         deadline: ``time.monotonic()`` at which no further question is asked and no answer is taken any more.
+        cancel: Ends it, in the midst of an answer where the model can.
     """
 
-    def __init__(self, model: ChatModel, image: U8, retries: int, deadline: float) -> None:
-        self._model, self._retries, self._deadline = model, retries, deadline
+    def __init__(self, model: ChatModel, image: U8, retries: int, deadline: float, cancel: CancelToken) -> None:
+        self._model, self._retries, self._deadline, self._cancel = model, retries, deadline, cancel
         self._images: tuple[U8, ...] = (image,)
         self._turns: list[Turn] = []
         self._log: list[str] = []
@@ -81,7 +82,7 @@ class Conversation:
 
         Raises:
             StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT past the
-                deadline; what the model raises, at once, but REPLY_UNPARSABLE, after which it is asked again too.
+                deadline; the reason of a cancel; what the model raises, at once, but REPLY_UNPARSABLE, after which it is asked again too.
         """
         turn = Turn("user", question, self._images if image is None else (*self._images, image))
         self._images, wrong = (), None
@@ -103,7 +104,7 @@ class Conversation:
 
     def _reply(self, name: str, max_tokens: int, schema: Mapping[str, Any] | None) -> str:
         self._check_deadline()
-        text = self._model.reply(tuple(self._turns), max_tokens, schema)
+        text = self._model.reply(tuple(self._turns), max_tokens, schema, self._cancel)
         self._log.append(f"{name}: {text[:LOGGED_CHARS]}")
         self._turns.append(Turn("assistant", text.strip()[:MAX_BYTES] or NO_ANSWER))
         self._check_deadline()
@@ -117,6 +118,7 @@ class Conversation:
         )
 
     def _check_deadline(self) -> None:
+        self._cancel.raise_if_set()
         if time.monotonic() > self._deadline:
             raise StageError(
                 OutcomeCode.SERVER_TIMEOUT,

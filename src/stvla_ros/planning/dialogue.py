@@ -63,7 +63,8 @@ class DialogueConfig:
 class DialoguePlanner:
     """Two stages, one growing conversation per plan, one memory per task. Plans are made one at a time.
 
-    The deadline is looked at before and after each answer; how long a single answer may take is the model's own limit.
+    The deadline is looked at before and after each answer; how long a single answer may take is the model's own limit. A
+    cancel ends an answer in its midst.
     """
 
     Config = DialogueConfig
@@ -78,12 +79,12 @@ class DialoguePlanner:
 
         Raises:
             StageError: REPLY_UNPARSABLE after the last retry; GOAL_NOT_GROUNDED when the model answers "unknown", or
-                starts its path where the sensor has no depth; SERVER_TIMEOUT past the deadline.
+                starts its path where the sensor has no depth; SERVER_TIMEOUT past the deadline; the reason of a cancel.
         """
         deadline = time.monotonic() + self._config.deadline_s
         with self._alone():
             self._horizon.follow(request)
-            talk = Conversation(self._model, request.frame.rgb, self._config.retries, deadline)
+            talk = Conversation(self._model, request.frame.rgb, self._config.retries, deadline, request.cancel)
             return _Planning(request, self._config, talk, self._horizon, self._model.name).plan()
 
     @contextmanager

@@ -17,7 +17,7 @@ from stvla_ros.cli import joined, main
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.st_human import Objects, Sample, conversation, write_image
 from stvla_ros.data.st_human_json import write_samples
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.planner.run import PATIENCE, Replies
 from stvla_ros.planning.chat import Turn
 
@@ -40,7 +40,13 @@ class KnowingModel:
     def __init__(self, answers: Mapping[str, str]) -> None:
         self._answers = answers
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         KnowingModel.asked.append(turns)
         answer = self._answers.get(turns[-1].text, "I do not know.")
         if answer == "late":

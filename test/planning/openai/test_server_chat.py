@@ -11,6 +11,7 @@ import shutil
 import socket
 import ssl
 import struct
+import threading
 import time
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from planning.openai.http_server import Behaviour, Exchange, Server, completion,
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.openai.chat import ServerChat
 from stvla_ros.planning.openai.server import ServerConfig
@@ -151,6 +152,29 @@ def test_deadline_is_for_the_whole_answer(behaviour: Behaviour) -> None:
         error = refusal(model)
         assert (error.code, "no whole answer within 1 s" in error.sentence) == (TIMEOUT, True)
         assert model.reply(ASKED, 8) == "ok", "the next question is not the worse for it"
+
+
+def test_a_cancel_closes_the_connection_at_once() -> None:
+    closed = threading.Event()
+
+    def thinks(exchange: Exchange) -> None:
+        cancel.cancel()
+        exchange.pipe.settimeout(5)
+        if exchange.pipe.recv(1) == b"":
+            closed.set()
+
+    with Server([thinks, says("ok")]) as server:
+        model, cancel = chat(server, reply_deadline_s=30.0), CancelToken()
+        start = time.monotonic()
+        with pytest.raises(StageError, match="Canceled by the operator") as error:
+            model.reply(ASKED, 64, cancel=cancel)
+        assert error.value.code is OutcomeCode.CANCELED
+        assert time.monotonic() - start < SLACK_S
+        assert closed.wait(SLACK_S), "the server knows that nobody waits"
+        assert model.reply(ASKED, 8) == "ok"
+        with pytest.raises(StageError, match="CANCELED"):
+            model.reply(ASKED, 64, cancel=cancel)
+        assert len(server.asked) == 2, "nothing is asked for a goal that was canceled before"
 
 
 def test_server_that_never_reads() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from tiny_qwen3_vl import like_the_hub, save_tiny, word_tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
@@ -226,6 +226,24 @@ def test_deadline_ends_an_answer_and_the_next_is_whole(folder: Path) -> None:
     hook.remove()
     assert answer(model, turns, 20) == wanted
     assert model.timing.reused_tokens == 0, "what was interrupted is not built upon"
+
+
+def test_a_cancel_ends_an_answer_and_the_next_is_whole(folder: Path) -> None:
+    turns = [Turn("user", "Where is it?", (picture(0),))]
+    wanted = answer(chat(folder), turns, 20)
+    model, cancel, begun = chat(folder), CancelToken(), []
+
+    def third_token(*_: object) -> None:
+        begun.append(0)
+        if len(begun) == 3:
+            cancel.cancel()
+
+    hook = model._generator._model.model.language_model.norm.register_forward_hook(third_token)
+    with pytest.raises(StageError) as error:
+        model.reply(turns, TOKENS, cancel=cancel)
+    assert (error.value.code, len(begun)) == (OutcomeCode.CANCELED, 3)
+    hook.remove()
+    assert answer(model, turns, 20) == wanted
 
 
 def test_deadline_holds_within_a_forward_pass(folder: Path) -> None:

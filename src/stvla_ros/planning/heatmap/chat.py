@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.ground import Finder, refused
 from stvla_ros.planning.heatmap.words import MAX_STEPS
@@ -29,7 +29,13 @@ class HeatmapChat:
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
         Raises:

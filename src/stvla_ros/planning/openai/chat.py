@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.openai.messages import answer, excerpt, question
 from stvla_ros.planning.openai.server import Address, ServerConfig, address
@@ -19,6 +19,8 @@ IDLE_S = 300.0
 """A connection without a question for so long is closed."""
 
 BUSY = (429, 503)
+
+T = TypeVar("T")
 
 
 class ServerChat:
@@ -44,18 +46,25 @@ class ServerChat:
         """Of the model at the server."""
         return self._config.model
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
         Raises:
             StageError: SERVER_TIMEOUT when there is no answer: too late, no connection, or a status that is an error (the
-                sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or no completion.
+                sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or no completion;
+                the reason of ``cancel``: the connection is closed, at which servers stop thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
             raise self._no_answer(f"was busy with another question for {self._config.reply_deadline_s:g} s.")
         try:
             body = json.dumps(question(self._config, turns, max_tokens, schema)).encode()
-            status, content = self._call(body)
+            status, content = self._call(body, cancel or CancelToken())
         finally:
             self._lock.release()
         try:
@@ -74,17 +83,34 @@ class ServerChat:
                 self._runner.close()
             self._runner = self._client = None
 
-    def _call(self, body: bytes) -> tuple[int, bytes]:
+    def _call(self, body: bytes, cancel: CancelToken) -> tuple[int, bytes]:
         """Status and content of one exchange."""
+        cancel.raise_if_set()
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            return self._runner.run(self._exchange(body))
+            return self._runner.run(self._unless(cancel, self._exchange(body)))
+        except asyncio.CancelledError:
+            cancel.raise_if_set()
+            raise
         except TimeoutError:
             wanted = self._config.reply_deadline_s
             raise self._no_answer(f"gave no whole answer within {wanted:g} s (reply_deadline_s).") from None
         except httpx2.HTTPError as error:
             raise self._no_answer(self._lost(error)) from error
+
+    async def _unless(self, cancel: CancelToken, exchange: Coroutine[Any, Any, T]) -> T:
+        task = asyncio.ensure_future(exchange)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.call_soon_threadsafe(task.cancel)
+
+        release = cancel.on_cancel(stop)
+        try:
+            return await task
+        finally:
+            release()
 
     async def _exchange(self, body: bytes) -> tuple[int, bytes]:
         async with asyncio.timeout(self._config.reply_deadline_s):

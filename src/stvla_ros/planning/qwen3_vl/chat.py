@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from stvla_ros.config import param
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.adapter import merged
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
@@ -66,14 +66,21 @@ class Qwen3VlChat:
         """Of the checkpoint's folder or repository."""
         return self._name
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`; the schema is not enforced here.
 
         Raises:
             StageError: SERVER_TIMEOUT after ``reply_deadline_s`` or when memory runs out; REPLY_UNPARSABLE when the
-                answer has not ended after ``max_tokens``, or conversation and answer are longer than the model can take.
+                answer has not ended after ``max_tokens``, or conversation and answer are longer than the model can take;
+                the reason of ``cancel``, before the network's next layer.
         """
-        deadline = Deadline(self._config.reply_deadline_s)
+        deadline = Deadline(self._config.reply_deadline_s, cancel)
         with self._alone(deadline), _enough_memory():
             self.timing = Timing()
             start = time.monotonic()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.planning.qwen3_vl.conversation import Conversation
 
@@ -38,17 +38,20 @@ class Timing:
 
 
 class Deadline:
-    """When an answer must be there."""
+    """When an answer must be there, or is not wanted any more."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, cancel: CancelToken | None = None) -> None:
         self.seconds, self._end = seconds, time.monotonic() + seconds
+        self._cancel = cancel
 
     @property
     def left_s(self) -> float:
         return self._end - time.monotonic()
 
     def check(self) -> None:
-        """Raises StageError SERVER_TIMEOUT when it is over."""
+        """Raises StageError: SERVER_TIMEOUT when it is over, or the reason of the cancel."""
+        if self._cancel is not None:
+            self._cancel.raise_if_set()
         if self.left_s <= 0.0:
             raise StageError(
                 OutcomeCode.SERVER_TIMEOUT,
@@ -89,7 +92,8 @@ class Generator:
         """The most likely tokens one after another, and whether the model ended them itself.
 
         Raises:
-            StageError: SERVER_TIMEOUT; looked for before every layer, so that a large image is no reason to be late.
+            StageError: SERVER_TIMEOUT or a cancel's reason; looked for before every layer, so that a large image is no
+                reason to be late.
         """
         start = self._clock()
         with self._until(deadline):

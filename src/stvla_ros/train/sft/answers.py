@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from stvla_ros.data.st_human import Sample
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.planner.datasets.st_human import question
 from stvla_ros.evaluate.planner.report import report, scored
 from stvla_ros.evaluate.planner.run import ask
@@ -32,10 +32,16 @@ class LiveChat:
         self._composer = Composer(checkpoint.processor)
         self._generator = Generator(checkpoint, reuse=False)
 
-    def reply(self, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None = None) -> str:
+    def reply(
+        self,
+        turns: Sequence[Turn],
+        max_tokens: int,
+        schema: Mapping[str, Any] | None = None,
+        cancel: CancelToken | None = None,
+    ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`. Raises StageError REPLY_UNPARSABLE when the answer does not end."""
         tokens, ended = self._generator.answer(
-            self._composer.compose(turns), max_tokens, Deadline(PATIENCE_S), Timing()
+            self._composer.compose(turns), max_tokens, Deadline(PATIENCE_S, cancel), Timing()
         )
         if not ended:
             raise StageError(OutcomeCode.REPLY_UNPARSABLE, f"The answer did not end within {max_tokens} tokens.")
