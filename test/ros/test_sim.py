@@ -149,7 +149,7 @@ def test_a_collision_ends_with_a_reflex(bench):
 
 def test_a_newer_trajectory_replaces_the_running_one(bench):
     bench.reset()
-    q = HOME_Q_RAD + 0.6 * JOINT1
+    q = HOME_Q_RAD + 0.1 * JOINT1  # slow: the next path begins where the arm was a moment ago
     first = bench.pool.submit(bench.robot.follow, path_to(q, 4.0), CancelToken())
     time.sleep(0.4)
     bench.robot.follow(path_to(HOME_Q_RAD + 0.01, 0.5), CancelToken())

@@ -22,6 +22,7 @@ from stvla_ros.policy.text_input import TextInput
 from stvla_ros.train.augment import augment
 from stvla_ros.train.curves import Curves
 from stvla_ros.train.experiments import Experiment
+from stvla_ros.train.groups import decaying
 from stvla_ros.train.samples import Samples, by_length
 
 LOG_EVERY = 20
@@ -107,11 +108,7 @@ def learning_rate(experiment: Experiment, step: int) -> float:
 
 def make_optimizer(network: KeyposeNetwork, experiment: Experiment) -> torch.optim.AdamW:
     """AdamW on what is trained; norms and biases do not decay."""
-    trained = [p for p in network.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": experiment.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
+    groups = decaying(network.parameters(), experiment.weight_decay)
     return torch.optim.AdamW(groups, lr=experiment.lr, betas=experiment.betas)
 
 

@@ -219,9 +219,9 @@ def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -
         "import torch\n"
         "from stvla_ros.train.planner.shared import Shared\n"
         "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
-        "shared = Shared([used, unused])\n"
+        "shared = Shared()\n"
         "(used * (shared.rank + 1)).sum().backward()\n"
-        "shared.average_gradients()\n"
+        "shared.average_gradients([used, unused])\n"
         "print(shared.rank, shared.count, used.grad.unique().tolist(), unused.grad.tolist())\n"
     )
     done = subprocess.run(

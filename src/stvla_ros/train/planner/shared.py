@@ -13,31 +13,23 @@ from torch.nn import Parameter
 class Shared:
     """The processes of a run; alone without ``torchrun``.
 
-    Args:
-        parameters: What they train together, begun alike in all of them.
-
     Attributes:
         rank: Which process this is; the first one writes.
         count: How many there are.
     """
 
-    def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._parameters = parameters
+    def __init__(self) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
             distributed.init_process_group("gloo")
         together = distributed.is_initialized()
         self.rank = distributed.get_rank() if together else 0
         self.count = distributed.get_world_size() if together else 1
 
-    def average_gradients(self) -> None:
-        """Every process goes on with the mean; one that has none for a parameter counts as zero."""
+    def average_gradients(self, parameters: Sequence[Parameter]) -> None:
+        """Every process goes on with the mean, in the same order of parameters; one that has none counts as zero."""
         if self.count == 1:
             return
-        flat = torch.cat(
-            [torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in self._parameters]
-        )
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
         distributed.all_reduce(flat)
-        for p, mean in zip(
-            self._parameters, flat.div_(self.count).split([p.numel() for p in self._parameters]), strict=True
-        ):
+        for p, mean in zip(parameters, flat.div_(self.count).split([p.numel() for p in parameters]), strict=True):
             p.grad = mean.view_as(p)
