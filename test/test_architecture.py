@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
-CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry")
+CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet")
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")
@@ -29,6 +29,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "interfaces": ("errors", "types"),
     "config": ("errors",),
     "registry": ("config", "errors"),
+    "quiet": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

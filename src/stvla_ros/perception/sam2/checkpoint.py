@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
-from transformers.utils import logging
 
 from stvla_ros.config import ConfigError
+from stvla_ros.quiet import quietly
 
 KINDS = ("sam2", "sam2_video")
 """``model_type`` of checkpoints for images only, and of the published ones, which serve images and video."""
@@ -103,7 +101,7 @@ def _check_kind(kind: str, memory: bool, where: str) -> None:
 def _read(source: str, memory: bool, local: bool, where: str) -> Any:
     cls = Sam2VideoModel if memory else Sam2Model
     try:
-        with _quietly():  # the published checkpoints are of the video model, and serve both
+        with quietly():  # the published checkpoints are of the video model, and serve both
             model, notes = cls.from_pretrained(
                 source,
                 local_files_only=local,
@@ -139,17 +137,3 @@ def _check_sizes(config: Any, where: str) -> None:
             f"{where}: config.json says prompt_encoder_config.image_size {prompts.image_size}, which does not go with "
             f"vision_config.backbone_feature_sizes {list(coarse)}: the file was changed, download it again. {HOW_TO_GET}"
         )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the library's progress bars and warnings: what matters of them is checked afterwards."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

@@ -11,8 +11,8 @@ from peft import PeftConfig, PeftModel, get_peft_model_state_dict
 from safetensors import SafetensorError, safe_open
 
 from stvla_ros.config import ConfigError
-from stvla_ros.planning.qwen3_vl.checkpoint import quietly
 from stvla_ros.planning.qwen3_vl.folder import find, read_json, weight_files
+from stvla_ros.quiet import quietly
 
 HOW_TO_GET = "`stvla sft` makes one; leave 'adapter' empty for the model alone."
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +10,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
-from transformers.utils import logging
 
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.qwen3_vl.folder import find, read_json, weight_files
 from stvla_ros.planning.qwen3_vl.placing import Placement, check_room
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
+from stvla_ros.quiet import quietly
 
 CLASSES = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration}
 """``model_type`` of the dense models (2B to 32B) and of those with experts."""
@@ -166,20 +164,6 @@ def _stops(model: Any, processor: ImageOnlyQwen3VLProcessor) -> frozenset[int]:
     named = model.generation_config.eos_token_id if model.generation_config is not None else None
     found = named if isinstance(named, (list, tuple)) else [named]
     return frozenset(int(token) for token in (*found, processor.tokenizer.eos_token_id) if token is not None)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without the library's progress bars and warnings: what matters of them is checked afterwards."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _words(error: BaseException) -> str:
