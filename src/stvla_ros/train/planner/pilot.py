@@ -57,19 +57,19 @@ class PilotRun(ABC):
         seed: int,
         writes: bool = True,
     ) -> None:
-        self._plan, self._more, self._val, self._train = experiment, train, val, train()
+        self._recipe, self._more, self._val, self._train = experiment, train, val, train()
         self.folder, self.seed, self.step, self._writes = folder, seed, 0, writes
 
     def run(self) -> Iterator[Moment]:
         """Train to the end; interrupted, it loses what came after the last validation."""
-        plan, since, seen, total = self._plan, time.monotonic(), 0, 0.0
-        while self.step < plan.steps:
+        recipe, since, seen, total = self._recipe, time.monotonic(), 0, 0.0
+        while self.step < recipe.steps:
             total += self._advance()
             self.step += 1
-            seen += plan.batch
-            due = self.scenes_seen % plan.validate_every < plan.batch or self.step == plan.steps
+            seen += recipe.batch
+            due = self.scenes_seen % recipe.validate_every < recipe.batch or self.step == recipe.steps
             if self.step % LOG_EVERY == 0 or due:
-                speed, loss = seen / (time.monotonic() - since), total * plan.batch / seen
+                speed, loss = seen / (time.monotonic() - since), total * recipe.batch / seen
                 self._note("train", {"loss": loss, "scenes_per_s": speed})
                 yield Moment(self.scenes_seen, loss, speed, self._conclude() if due else None)
                 since, seen, total = time.monotonic(), 0, 0.0
@@ -77,7 +77,7 @@ class PilotRun(ABC):
     @property
     def scenes_seen(self) -> int:
         """So far, repeated ones counted again."""
-        return self.step * self._plan.batch
+        return self.step * self._recipe.batch
 
     @abstractmethod
     def _advance(self) -> float:
@@ -120,7 +120,7 @@ class PilotRun(ABC):
                 group["lr"] = lr
         loss.backward()
         between()
-        nn.utils.clip_grad_norm_(network.parameters(), self._plan.clip_norm)
+        nn.utils.clip_grad_norm_(network.parameters(), self._recipe.clip_norm)
         for optimizer in optimizers:
             optimizer.step()
         return loss.item()
@@ -139,7 +139,7 @@ class PilotRun(ABC):
         path = self.folder / "state.pt"
         if path.exists():
             state = torch.load(path, weights_only=True)
-            if state["experiment"] != repr(self._plan) or state["seed"] != self.seed:
+            if state["experiment"] != repr(self._recipe) or state["seed"] != self.seed:
                 raise ConfigError(
                     f"{self.folder}: holds a run with other settings: choose another --output, or delete it."
                 )
@@ -158,7 +158,7 @@ class PilotRun(ABC):
                 figures = self._judge(scenes)
                 self._note(name, figures)
             self._write(figures)
-            state = {"experiment": repr(self._plan), "seed": self.seed, "step": self.step, **self._state()}
+            state = {"experiment": repr(self._recipe), "seed": self.seed, "step": self.step, **self._state()}
             part = self.folder / "state.part"
             torch.save(state, part)
             part.replace(self.folder / "state.pt")
