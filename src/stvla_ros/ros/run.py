@@ -64,10 +64,12 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     for node in nodes:
         executor.add_node(node)
         node.ready()
-    thread = threading.Thread(target=_spin_thread, args=(executor,), name="executor", daemon=True)
+    ending = threading.Event()
+    thread = threading.Thread(target=_spin_thread, args=(executor, ending), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
     closed = [node.close(CLOSE_S) for node in nodes]
+    ending.set()
     executor.shutdown()
     thread.join(0.5)
     sys.stdout.flush()
@@ -83,13 +85,15 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     return code
 
 
-def _spin_thread(executor: Executor) -> None:
+def _spin_thread(executor: Executor, ending: threading.Event) -> None:
     try:
         while executor.get_nodes():
             executor.spin_once()
     except ExternalShutdownException:
         stop()
     except Exception:  # noqa: BLE001 - a defect in a callback: end the process rather than live on deaf
+        if ending.is_set():
+            return  # handles may vanish under a wait that a shutdown interrupts
         traceback.print_exc()
         stop(1)
 

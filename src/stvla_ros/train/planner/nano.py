@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
 from stvla_ros.train.groups import decaying
@@ -50,9 +51,9 @@ class NanoExperiment:
         bf16: Forward pass in bfloat16.
     """
 
-    scenes: int = 160_000
-    pointing: int = 70_000
-    batch: int = 16
+    scenes: int = 60_000
+    pointing: int = 24_000
+    batch: int = 24
     lr: float = 3e-3
     weight_decay: float = 0.02
     warmup: int = 80
@@ -91,6 +92,10 @@ class NanoRun(PilotRun):
         seed: int = 0,
     ) -> None:
         self._shared = Shared()
+        if experiment.batch % self._shared.count:
+            raise ConfigError(
+                f"{self._shared.count} processes cannot share batches of {experiment.batch} scenes evenly: start fewer."
+            )
         super().__init__(experiment, train, val, folder, seed, writes=self._shared.rank == 0)
         self.experiment = experiment
         self.tokenizer = tokenizer()
