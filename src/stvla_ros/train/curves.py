@@ -20,7 +20,8 @@ class CurveLog:
 
     def __init__(self, folder: Path, fields: Sequence[str], done: int) -> None:
         self._path, self._fields = folder / "curves.csv", tuple(fields)
-        self.rows = [row for row in _read(self._path) if int(row[fields[0]]) <= done]
+        empty = dict.fromkeys(self._fields, "")
+        self.rows = [empty | row for row in _read(self._path) if int(row[fields[0]]) <= done]
         with self._path.open("w", newline="") as file:
             writer = csv.DictWriter(file, self._fields)
             writer.writeheader()

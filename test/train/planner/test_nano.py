@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from stvla_ros.planning.heatmap.words import PALETTE
 from stvla_ros.planning.nano.architecture import network, processor
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, TEMPLATE, UNKNOWN, tokenizer
 from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.planner.dialogues import Exchange, pointing, task
+from stvla_ros.train.planner.dialogues import Exchange, further_paths, pointing, task
+from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
 from stvla_ros.train.planner.nano_attention import LOOKING_LAYERS, attend, looking_loss
 from stvla_ros.train.planner.nano_batch import Batches, resized, shape_of
@@ -33,7 +35,9 @@ def talks(scenes: Scenes, index: int) -> list[list[Exchange]]:
 
 
 def with_a_path(scenes: Scenes) -> int:
-    return next(i for i in range(len(scenes)) if any(len(talk) > 1 for talk in talks(scenes, i)))
+    return next(
+        i for i in range(len(scenes)) if any(talk[-1].with_depth and len(talk) > 2 for talk in talks(scenes, i))
+    )
 
 
 def test_a_number_is_one_token_with_its_own_value_as_id() -> None:
@@ -71,6 +75,25 @@ def test_answers_are_read_by_the_protocols_own_parsers(scenes: Scenes) -> None:
                 parse_action(exchange.answer)
             kinds.add((exchange.kind, exchange.answer[:4] == "step"))
     assert len(kinds) == 4
+
+
+def test_further_paths_are_as_true_as_the_scenes_own(scenes: Scenes) -> None:
+    compared = 0
+    for index in range(len(scenes)):
+        goal, own = scenes.goal(index), scenes.arrays["path_uv"][index, 0]
+        found = further_paths(scenes, index, np.random.default_rng(index), 40, PALETTE)
+        assert bool(found) <= (MOMENTS[scenes.arrays["moment"][index]] == "before")
+        for talk in found:
+            path = parse_points(talk[0].answer)
+            names = [scenes.name(index, i) for i in talk[0].ends]
+            assert all(name.colour in talk[0].question for name in names if name.colour), talk[0].question
+            action = {("block", "plate"): "place", ("block", "block"): "stack"}.get(
+                tuple(n.kind for n in names), "push"
+            )
+            if (action, *names)[: 1 + len(goal.names)] == (goal.action, *goal.names):
+                assert np.abs(path - own).max() < 2
+                compared += 1
+    assert compared > 0
 
 
 @pytest.mark.parametrize("shape", [(256, 256), (192, 288)])

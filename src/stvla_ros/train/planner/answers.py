@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,7 @@ from stvla_ros.planning.route import draw
 from stvla_ros.sim.objects import BLOCK_M
 from stvla_ros.train.planner.layouts import Layout
 from stvla_ros.train.planner.stage import Shot
-from stvla_ros.train.planner.things import Thing
-from stvla_ros.types import F64, I32, WAYPOINTS, Bool, RgbdFrame
+from stvla_ros.types import F64, I32, WAYPOINTS, Bool, Camera, RgbdFrame
 
 LEAST_PX = 10
 """Of a 256x256 image: what shows less is not asked for."""
@@ -75,17 +75,37 @@ def _ways(layout: Layout, shot: Shot) -> tuple[F64, F64, F64]:
 
 
 def _way(layout: Layout, step: int, shot: Shot) -> F64:
-    if layout.goal.action == "push":
-        return press(layout.things[step].point_m)
-    block, goal = layout.things[:2]
-    held = layout.moment == "held"
-    start = layout.tool_m if held else block.point_m
-    standing = np.concatenate([corners(t) for t in layout.things if not (held and t is block)])
-    return carry(start, goal.point_m, standing, shot.camera, held=held)
+    kinds, points = [t.kind for t in layout.things], np.array([t.point_m for t in layout.things])
+    ends = (step, step) if layout.goal.action == "push" else (0, 1)
+    tool = layout.tool_m if layout.moment == "held" else None
+    return way(layout.goal.action, kinds, points, ends, shot.camera, tool)
 
 
-def corners(thing: Thing) -> F64:
+def way(
+    action: str, kinds: Sequence[str], points_m: F64, ends: tuple[int, int], camera: Camera, tool_m: F64 | None = None
+) -> F64:
+    """(8, 3) tool positions of one step of a task.
+
+    Args:
+        action: One of :data:`stvla_ros.planning.heatmap.words.ACTIONS`.
+        kinds: Of all N things in the scene.
+        points_m: (N, 3) theirs.
+        ends: Things where the step begins and ends.
+        camera: In whose view it should stay.
+        tool_m: Where the tool is, if it holds the first thing already.
+    """
+    first, last = ends
+    if action == "push":
+        return press(points_m[first])
+    held = tool_m is not None
+    standing = [i for i in range(len(kinds)) if not (held and i == first)]
+    obstacles = np.concatenate([_corners(kinds[i], points_m[i]) for i in standing])
+    start = points_m[first] if tool_m is None else tool_m
+    return carry(start, points_m[last], obstacles, camera, held=held)
+
+
+def _corners(kind: str, point_m: F64) -> F64:
     """(5, 3) highest points of a thing."""
-    half = {"block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02}[thing.kind]
+    half = {"block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02}[kind]
     around = half * np.array([(0, 0, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)])
-    return np.asarray(thing.point_m + around, np.float64)
+    return np.asarray(point_m + around, np.float64)

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.planning.heatmap.words import Goal, say
+from stvla_ros.data.splits import SEEN
+from stvla_ros.geometry.cameras import project, px_to_uv
+from stvla_ros.planning.heatmap.words import KINDS, Goal, say
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
 from stvla_ros.planning.nano.tokens import UNKNOWN_ANSWER
 from stvla_ros.planning.progress import described
-from stvla_ros.planning.prompt import depth_prompt, next_action_prompt, pointing_prompt, progress_prompt, trace_prompt
-from stvla_ros.train.planner.answers import LEAST_PX
+from stvla_ros.planning.prompt import (
+    depth_prompt,
+    next_action_prompt,
+    pointing_prompt,
+    progress_prompt,
+    remaining_prompt,
+    trace_prompt,
+)
+from stvla_ros.planning.route import draw
+from stvla_ros.train.planner.answers import LEAST_PX, way
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.shards import Scenes, steps_of
+from stvla_ros.types import F64
 
 POINTS = 4
 UNKNOWN_SHARE = 0.06
+TOGETHER_SHARE = 0.7
+"""Of a scene's questions about its task that are asked in one conversation."""
+
 NONSENSE = "gromble"
 """A word that the tokenizer has not: all such words are one token."""
 
@@ -65,45 +80,103 @@ def _spoken(goal: Goal, rng: np.random.Generator) -> str:
             return text
 
 
-def task(scenes: Scenes, index: int, rng: np.random.Generator, depth: bool) -> list[list[Exchange]]:
-    """Path (and depth), next action and progress of the scene's own task."""
+def task(
+    scenes: Scenes, index: int, rng: np.random.Generator, depth: bool, together: float = TOGETHER_SHARE
+) -> list[list[Exchange]]:
+    """Progress, next action, path (and depth) of the scene's own task.
+
+    Args:
+        scenes: All there are.
+        index: Which one.
+        rng: Chooses words, step and what was executed.
+        depth: Ask for the path's depth too.
+        together: How often it is one conversation, as the planner leads it (:mod:`stvla_ros.planning.dialogue`), and not one for each.
+    """
     goal, a = scenes.goal(index), scenes.arrays
-    done = MOMENTS[a["moment"][index]] == "done"
     words = f"{say(goal, rng)}."
     words = words[:1].upper() + words[1:]
     step = int(rng.integers(goal.steps))
-    past = [goal.sentence(k) for k in range(step)]
-    talks = [_progress(goal, words, done, step, rng)]
-    if not done:
-        talks.append([Exchange(next_action_prompt(words, past), goal.sentence(step), "words")])
-    if step < steps_of(scenes, index) and np.isfinite(a["path_uv"][index, step]).all():
-        talks.append(_path(scenes, index, goal, step, rng, depth))
-    return talks
+    progress, lines = _progress(goal, words, MOMENTS[a["moment"][index]], step, rng)
+    parts = [[progress]]
+    if not progress.answer.endswith("yes"):
+        past = [goal.sentence(k) for k in range(step)]
+        parts.append([Exchange(next_action_prompt(words, past), goal.sentence(step), "words")])
+        if step < steps_of(scenes, index) and np.isfinite(a["path_uv"][index, step]).all():
+            parts.append(_path(scenes, index, goal, step, rng, depth, lines))
+    return [[exchange for part in parts for exchange in part]] if rng.random() < together else parts
 
 
-def _progress(goal: Goal, words: str, done: bool, step: int, rng: np.random.Generator) -> list[Exchange]:
-    """As the planner asks: what was executed for each action so far (:mod:`stvla_ros.planning.progress`)."""
+def _progress(goal: Goal, words: str, moment: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
+    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`)."""
     touched = {"push": ("touch",), "place": ("close", "open"), "stack": ("close", "open")}[goal.action]
     lines = [described(goal.sentence(k), 2, touched) for k in range(step)]
-    finished = done
+    finished, happened = moment == "done", touched
     if goal.action == "push":
         finished = step == goal.steps - 1 and rng.random() < 0.4
         happened = touched if finished else ()
-    else:
-        happened = touched if done else ("close",) if rng.random() < 0.3 else ()
+    elif not finished:
+        happened = ("close",) if moment == "held" or rng.random() < 0.1 else ()
     if finished or step or happened or rng.random() < 0.5:
         lines.append(described(goal.sentence(step), 2 if happened else int(rng.integers(2)), happened))
-    return [Exchange(progress_prompt(words, lines), write_progress(step + 1, goal.steps, finished), "words")]
+    return Exchange(progress_prompt(words, lines), write_progress(step + 1, goal.steps, finished), "words"), lines
 
 
-def _path(scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator, depth: bool) -> list[Exchange]:
-    """The path of one step, asked in its own sentence or in other words; then its depth."""
+def _path(
+    scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator, depth: bool, lines: Sequence[str]
+) -> list[Exchange]:
+    """The path of one step, asked in its own sentence or in other words, with what was executed or without; then its depth."""
     single = Goal(goal.action, goal.names if goal.action != "push" else (goal.names[step],))
-    asked = goal.sentence(step) if rng.random() < 0.5 else say(single, rng)
+    question = trace_prompt(goal.sentence(step) if rng.random() < 0.7 else say(single, rng))
+    if lines and rng.random() < 0.7:
+        question = f"{question} {remaining_prompt(_tool_uv(scenes, index), lines[-1:])}"
     a = scenes.arrays
     ends = (step, step) if goal.action == "push" else (0, 1)
-    talk = [Exchange(trace_prompt(asked), write_points(a["path_uv"][index, step]), "points", ends=ends)]
+    talk = [Exchange(question, write_points(a["path_uv"][index, step]), "points", ends=ends)]
     if depth:
         question = depth_prompt(float(a["start_depth_m"][index, step]))
         talk.append(Exchange(question, write_offsets(a["offset_m"][index, step]), "offsets", with_depth=True))
     return talk
+
+
+def _tool_uv(scenes: Scenes, index: int) -> F64 | None:
+    camera = scenes.frame(index).camera
+    px, _ = project(camera, scenes.arrays["tool_m"][index].astype(np.float64))
+    uv = px_to_uv(px, camera)
+    return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
+
+
+def further_paths(
+    scenes: Scenes, index: int, rng: np.random.Generator, most: int, colours: Sequence[str] = SEEN
+) -> list[list[Exchange]]:
+    """Paths of other tasks that the things of a scene allow, while nothing is held or done: the ways are as true as the scene's own.
+
+    Args:
+        scenes: All there are.
+        index: Which one.
+        rng: Chooses.
+        most: So many.
+        colours: That tasks may name (:mod:`stvla_ros.data.splits`).
+    """
+    a = scenes.arrays
+    if MOMENTS[a["moment"][index]] != "before":
+        return []
+    names = [scenes.name(index, i) for i in range(int(a["count"][index]))]
+    of: dict[str, list[int]] = {kind: [] for kind in KINDS}
+    for i, name in enumerate(names):
+        if a["visible_px"][index, i] >= LEAST_PX and (not name.colour or name.colour in colours):
+            of[name.kind].append(i)
+    tasks = {
+        "place": [(i, j) for i in of["block"] for j in of["plate"]],
+        "stack": [(i, j) for i in of["block"] for j in of["block"] if i != j],
+        "push": [(i, i) for i in of["button"]],
+    }
+    frame, points = scenes.frame(index), a["point_m"][index].astype(np.float64)
+    talks = []
+    for action in [action for action, ends in tasks.items() if ends for _ in range(most)]:
+        ends = tasks[action][rng.integers(len(tasks[action]))]
+        drawn = draw(way(action, [n.kind for n in names], points, ends, frame.camera), frame)
+        if drawn is not None:
+            goal = Goal(action, (names[ends[0]],) if action == "push" else (names[ends[0]], names[ends[1]]))
+            asked = goal.sentence(0) if rng.random() < 0.5 else say(goal, rng)
+            talks.append([Exchange(trace_prompt(asked), write_points(drawn[0]), "points", ends=ends)])
+    return [talks[i] for i in rng.permutation(len(talks))[:most]]

@@ -39,7 +39,7 @@ def _samples(scenes: Scenes, index: int, root: Path, rng: np.random.Generator) -
     name = f"scene-{int(scenes.arrays['seed'][index])}"
     shape = shape_of(scenes, index)
     rgb = write_image(root, name, resized(scenes.rgb(index), shape))
-    talks = [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True)]
+    talks = [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True, together=0.0)]
     for number, talk in enumerate(talks):
         if talk[0].answer == "unknown":
             continue

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor
 
 from stvla_ros.planning.nano.architecture import CELL_PX
-from stvla_ros.train.planner.dialogues import pointing, task
+from stvla_ros.train.planner.dialogues import further_paths, pointing, task
 from stvla_ros.train.planner.heatmap_batch import cells_of, lit
 from stvla_ros.train.planner.nano_loss import SUBCELLS
 from stvla_ros.train.planner.packing import Packed, Packer, Row, pack
 from stvla_ros.train.planner.shards import Scenes
 from stvla_ros.types import U8
 
-DEPTH_SHARE = 0.35
+DEPTH_SHARE = 0.7
 """Of the paths whose depth is asked for too: it costs a second image."""
+
+FURTHER_PATHS = 1
+"""Of other tasks in the same scene: a path costs little beside its image."""
 
 WIDE_PX = (192, 288)
 """Height and width of a 4:3 image as the processor makes it."""
@@ -61,7 +64,7 @@ class Batches:
         depth = None
         if not pointing_only:
             wanted = rng.random() < DEPTH_SHARE
-            talks = [*talks[:2], *task(scenes, index, rng, wanted)]
+            talks = [*talks[:2], *task(scenes, index, rng, wanted), *further_paths(scenes, index, rng, FURTHER_PATHS)]
             depth = resized(scenes.depth_image(index), shape) if wanted else None
         return self._packer.row(resized(image, shape), talks, depth) if talks else None
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from stvla_ros.errors import StageError
 from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.conversation import NO_ANSWER
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.train.planner.dialogues import Exchange, pointing, task
@@ -32,7 +33,8 @@ def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -
 
     Returns:
         ``point_median`` [1/1000], ``point_15``, ``point_30``, ``malformed`` (share of answers); with ``paths`` also
-        ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``paths`` (share read), ``depth_mad_cm``, ``step_accuracy``.
+        ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``paths`` (share read), ``depth_mad_cm``,
+        ``step_accuracy``, ``action_accuracy`` (share of answers word by word).
     """
     model = Qwen3VlChat(LocalModelConfig(model=str(checkpoint), device="cpu"), "validation")
     asked = _Asked(model)
@@ -54,6 +56,7 @@ class _Asked:
         self.paths: list[float] = []
         self.depths: list[float] = []
         self.steps: list[bool] = []
+        self.actions: list[bool] = []
         self.answers = self.malformed = 0
 
     def point(self, rgb: U8, exchange: Exchange) -> None:
@@ -67,26 +70,34 @@ class _Asked:
             self.points.append(float(np.hypot(*(found - parse_points(exchange.answer, 1))[0])))
 
     def task(self, rgb: U8, scenes: Scenes, index: int, talk: list[Exchange]) -> None:
-        """A path with its depth, or progress."""
-        first = talk[0]
-        turns = [Turn("user", first.question, (rgb,))]
-        if first.answer.startswith("step"):
+        """A conversation with the model's own answers in it, until one cannot be read; questions name the true action."""
+        turns: list[Turn] = []
+        for exchange in talk:
+            images = (rgb,) if not turns else (scenes.depth_image(index),) if exchange.with_depth else ()
+            turns.append(Turn("user", exchange.question, images))
             reply = self._reply(turns)
-            self.steps.append(_read(lambda: parse_progress(reply)) == parse_progress(first.answer))
-        if first.kind != "points":
-            return
-        reply = self._reply(turns)
-        path = _read(lambda: parse_points(reply))
-        self._count(path is not None)
-        if path is None:
-            return
-        self.paths.append(float(np.sqrt(((path - parse_points(first.answer)) ** 2).sum(-1).mean())))
-        if len(talk) > 1:
-            turns += [Turn("assistant", reply), Turn("user", talk[1].question, (scenes.depth_image(index),))]
-            again = self._reply(turns)
-            depth = _read(lambda: parse_offsets(again))
+            turns.append(Turn("assistant", reply or NO_ANSWER))
+            if not self._scored(exchange, reply):
+                return
+
+    def _scored(self, exchange: Exchange, reply: str) -> bool:
+        """The answer can be read."""
+        if exchange.kind == "points":
+            path = _read(lambda: parse_points(reply))
+            self._count(path is not None)
+            if path is not None:
+                self.paths.append(float(np.sqrt(((path - parse_points(exchange.answer)) ** 2).sum(-1).mean())))
+            return path is not None
+        if exchange.kind == "offsets":
+            depth = _read(lambda: parse_offsets(reply))
             self._count(depth is not None)
-            self.depths += [] if depth is None else [float(np.abs(depth - parse_offsets(talk[1].answer)).mean())]
+            self.depths += [] if depth is None else [float(np.abs(depth - parse_offsets(exchange.answer)).mean())]
+            return depth is not None
+        if exchange.answer.startswith("step"):
+            self.steps.append(_read(lambda: parse_progress(reply)) == parse_progress(exchange.answer))
+            return self.steps[-1]
+        self.actions.append(reply == exchange.answer)
+        return self.actions[-1]
 
     def figures(self, paths: bool) -> Iterator[tuple[str, float]]:
         """See :func:`validate`."""
@@ -101,6 +112,7 @@ class _Asked:
             yield "path_rmse_mean", float(np.mean(rmse))
             yield "depth_mad_cm", 100 * float(np.mean(self.depths)) if self.depths else float("nan")
             yield "step_accuracy", float(np.mean(self.steps)) if self.steps else float("nan")
+            yield "action_accuracy", float(np.mean(self.actions)) if self.actions else float("nan")
 
     def _count(self, ok: bool) -> None:
         self.answers += 1
