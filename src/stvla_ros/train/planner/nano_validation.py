@@ -34,7 +34,7 @@ def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -
     Returns:
         ``point_median`` [1/1000], ``point_15``, ``point_30``, ``malformed`` (share of answers); with ``paths`` also
         ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``paths`` (share read), ``depth_mad_cm``,
-        ``step_accuracy``, ``action_accuracy`` (share of answers word by word).
+        ``depth_median_cm`` (over paths, of the mean within one), ``step_accuracy``, ``action_accuracy`` (share of answers word by word).
     """
     model = Qwen3VlChat(LocalModelConfig(model=str(checkpoint), device="cpu"), "validation")
     asked = _Asked(model)
@@ -110,7 +110,9 @@ class _Asked:
             rmse = np.array(self.paths or [np.nan])
             yield "path_rmse_median", float(np.median(rmse))
             yield "path_rmse_mean", float(np.mean(rmse))
-            yield "depth_mad_cm", 100 * float(np.mean(self.depths)) if self.depths else float("nan")
+            away = 100 * np.array(self.depths or [np.nan])
+            yield "depth_mad_cm", float(np.mean(away))
+            yield "depth_median_cm", float(np.median(away))
             yield "step_accuracy", float(np.mean(self.steps)) if self.steps else float("nan")
             yield "action_accuracy", float(np.mean(self.actions)) if self.actions else float("nan")
 

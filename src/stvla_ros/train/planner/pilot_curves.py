@@ -10,7 +10,7 @@ from stvla_ros.train.curves import CurveLog
 
 FIELDS = (
     "scenes", "split", "loss", "scenes_per_s", "point_median", "point_15", "point_30", "absent", "meaning",
-    "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "step_accuracy", "action_accuracy", "malformed",
+    "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "depth_median_cm", "step_accuracy", "action_accuracy", "malformed",
 )  # fmt: skip
 
 
