@@ -239,16 +239,15 @@ def test_wide_cameras_give_wide_images(scenes: Scenes) -> None:
 def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -> None:
     script = tmp_path / "part.py"
     script.write_text(
-        "import torch\n"
+        "import sys, pathlib, torch\n"
         "from stvla_ros.train.planner.shared import Shared\n"
         "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
         "shared = Shared()\n"
         "(used * (shared.rank + 1)).sum().backward()\n"
         "shared.average_gradients([used, unused])\n"
-        "print(shared.rank, shared.count, used.grad.unique().tolist(), unused.grad.tolist())\n"
+        "said = f'{shared.count} {used.grad.unique().tolist()} {unused.grad.tolist()}'\n"
+        "pathlib.Path(sys.argv[1], f'rank{shared.rank}').write_text(said)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script)],
-        capture_output=True, text=True, timeout=120, check=True,
-    )  # fmt: skip
-    assert sorted(done.stdout.splitlines()) == ["0 2 [1.5] [0.0, 0.0]", "1 2 [1.5] [0.0, 0.0]"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", str(script), str(tmp_path)]
+    subprocess.run(command, capture_output=True, timeout=120, check=True)
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["2 [1.5] [0.0, 0.0]"] * 2
