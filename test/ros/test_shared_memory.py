@@ -1,4 +1,4 @@
-"""Shared memory of killed processes is cleared away, that of living ones is not."""
+"""Processes memory of killed processes is cleared away, that of living ones is not."""
 
 import fcntl
 import os

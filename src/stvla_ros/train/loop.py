@@ -22,7 +22,7 @@ from stvla_ros.policy.text_input import TextInput
 from stvla_ros.train.augment import augment
 from stvla_ros.train.curves import Curves
 from stvla_ros.train.experiments import Experiment
-from stvla_ros.train.groups import decaying
+from stvla_ros.train.parameter_groups import decaying
 from stvla_ros.train.samples import Samples, by_length
 
 LOG_EVERY = 20

@@ -240,9 +240,9 @@ def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -
     script = tmp_path / "part.py"
     script.write_text(
         "import sys, pathlib, torch\n"
-        "from stvla_ros.train.planner.shared import Shared\n"
+        "from stvla_ros.train.planner.processes import Processes\n"
         "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
-        "shared = Shared()\n"
+        "shared = Processes()\n"
         "(used * (shared.rank + 1)).sum().backward()\n"
         "shared.average_gradients([used, unused])\n"
         "said = f'{shared.count} {used.grad.unique().tolist()} {unused.grad.tolist()}'\n"

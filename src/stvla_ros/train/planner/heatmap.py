@@ -14,7 +14,7 @@ from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
-from stvla_ros.train.groups import decaying
+from stvla_ros.train.parameter_groups import decaying
 from stvla_ros.train.planner.heatmap_batch import make_batch, make_drill
 from stvla_ros.train.planner.heatmap_loss import losses, meaning_loss
 from stvla_ros.train.planner.pilot import PilotRun

@@ -21,15 +21,15 @@ from torch.optim import Optimizer
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
-from stvla_ros.train.groups import decaying
+from stvla_ros.train.parameter_groups import decaying
 from stvla_ros.train.planner.nano_attention import looking_loss, use
 from stvla_ros.train.planner.nano_batch import Batch, Batches
 from stvla_ros.train.planner.nano_loss import Showing, number_loss
 from stvla_ros.train.planner.nano_validation import validate
 from stvla_ros.train.planner.packing import Packed, Packer
 from stvla_ros.train.planner.pilot import PilotRun
+from stvla_ros.train.planner.processes import Processes
 from stvla_ros.train.planner.shards import Scenes
-from stvla_ros.train.planner.shared import Shared
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,12 @@ class NanoRun(PilotRun):
         folder: Path,
         seed: int = 0,
     ) -> None:
-        self._shared = Shared()
-        if experiment.batch % self._shared.count:
+        self._processes = Processes()
+        if experiment.batch % self._processes.count:
             raise ConfigError(
-                f"{self._shared.count} processes cannot share batches of {experiment.batch} scenes evenly: start fewer."
+                f"{self._processes.count} processes cannot share batches of {experiment.batch} scenes evenly: start fewer."
             )
-        super().__init__(experiment, train, val, folder, seed, writes=self._shared.rank == 0)
+        super().__init__(experiment, train, val, folder, seed, writes=self._processes.rank == 0)
         self.experiment = experiment
         self.tokenizer = tokenizer()
         self._batches = Batches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
@@ -136,12 +136,12 @@ class NanoRun(PilotRun):
 
     def _advance(self) -> float:
         e = self.experiment
-        size, pointing_only = e.batch // self._shared.count, self.scenes_seen < e.pointing
-        batch = self._batches.draw(self._train, size, pointing_only, self._rng(self._shared.rank))
+        size, pointing_only = e.batch // self._processes.count, self.scenes_seen < e.pointing
+        batch = self._batches.draw(self._train, size, pointing_only, self._rng(self._processes.rank))
         self.network.train()
         loss = self.losses(batch)["total"]
         everything = [*self.network.parameters(), *self.showing.parameters()]
-        average = partial(self._shared.average_gradients, everything)
+        average = partial(self._processes.average_gradients, everything)
         return self._descend(loss, self.network, self.optimizers, e.rate(self.step), average)
 
     def _judge(self, scenes: Scenes) -> dict[str, float]:

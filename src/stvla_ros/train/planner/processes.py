@@ -10,7 +10,7 @@ from torch import distributed
 from torch.nn import Parameter
 
 
-class Shared:
+class Processes:
     """The processes of a run; alone without ``torchrun``.
 
     Attributes:
