@@ -1,4 +1,4 @@
-"""Processes memory of killed processes is cleared away, that of living ones is not."""
+"""Shared memory of killed processes is cleared away, that of living ones is not."""
 
 import fcntl
 import os

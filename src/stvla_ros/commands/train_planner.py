@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
+from stvla_ros.commands.progress import figures_bar
+from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.train.planner.heatmap import HeatmapRun
@@ -68,7 +69,6 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
 
     val = _judges(arguments.data)
     if arguments.model == "heatmap":
-        from stvla_ros.config import ConfigError
         from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
 
         if os.environ.get("WORLD_SIZE", "1") != "1":
@@ -94,8 +94,7 @@ def _judges(data: Path) -> Mapping[str, Scenes]:
 
 
 def _follow(moments: Iterator[Moment], total: int, console: Console) -> None:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"))
-    with Progress(*columns, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console) as bar:
+    with figures_bar(console) as bar:
         line = bar.add_task("", total=total, figures="")
         for moment in moments:
             text = f"loss {moment.loss:.3f}  {moment.scenes_per_s:.1f} scenes/s"

@@ -80,6 +80,13 @@ def project(camera: Camera, xyz_m: npt.ArrayLike) -> tuple[F64, F64]:
     return px[..., :2], depth
 
 
+def uv_in_view(camera: Camera, xyz_m: npt.ArrayLike) -> F64 | None:
+    """(2,) where a point (3,) of the base frame is on the image, in 0..1000; None outside of it."""
+    px, _ = project(camera, xyz_m)
+    uv = px_to_uv(px, camera)
+    return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
+
+
 def back_project(camera: Camera, px: npt.ArrayLike, depth_m: npt.ArrayLike) -> F64:
     """(..., 3) points in the base frame at (..., 2) pixels and (...) depths along the optical axis."""
     px = np.asarray(px, dtype=np.float64)

@@ -18,7 +18,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
+from stvla_ros.geometry.cameras import uv_in_view, uv_to_px
 from stvla_ros.geometry.starts import start_depth
 from stvla_ros.planning import prompt
 from stvla_ros.planning.chat import ChatModel
@@ -141,7 +141,8 @@ class _Planning:
         """(8, 2) path in 0..1000 and the sensor's depth at its start, m."""
         parts = [prompt.trace_prompt(action)]
         if self.config.remaining_path and self.request.history:
-            parts.append(prompt.remaining_prompt(self._tool_uv(), self._executed()[-1:], self._coordinates))
+            tool_uv = uv_in_view(self.request.frame.camera, self.request.robot.T_base_tcp[:3, 3])
+            parts.append(prompt.remaining_prompt(tool_uv, self._executed()[-1:], self._coordinates))
         if self.config.tell_refusals and self.request.feedback:
             parts.append(prompt.refusal(self.request.feedback))
         schema = prompt.points_schema(convention=self.config.coordinates)
@@ -187,11 +188,6 @@ class _Planning:
         if known or not history:
             return known
         return (described(self.request.instruction, len(history), events(history)),)
-
-    def _tool_uv(self) -> F64 | None:
-        px, _ = project(self.request.frame.camera, self.request.robot.T_base_tcp[:3, 3])
-        uv = px_to_uv(px, self.request.frame.camera)
-        return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
 
     @property
     def _coordinates(self) -> Coordinates:

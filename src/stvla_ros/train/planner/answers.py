@@ -76,9 +76,14 @@ def _ways(layout: Layout, shot: Shot) -> tuple[F64, F64, F64]:
 
 def _way(layout: Layout, step: int, shot: Shot) -> F64:
     kinds, points = [t.kind for t in layout.things], np.array([t.point_m for t in layout.things])
-    ends = (step, step) if layout.goal.action == "push" else (0, 1)
+    ends = ends_of(layout.goal.action, step)
     tool = layout.tool_m if layout.moment == "held" else None
     return way(layout.goal.action, kinds, points, ends, shot.camera, tool)
+
+
+def ends_of(action: str, step: int) -> tuple[int, int]:
+    """Indices of a scene's things where a step of its own task begins and ends: what a task names stands first."""
+    return (step, step) if action == "push" else (0, 1)
 
 
 def way(

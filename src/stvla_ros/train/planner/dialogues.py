@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.data.splits import SEEN
-from stvla_ros.geometry.cameras import project, px_to_uv
+from stvla_ros.geometry.cameras import uv_in_view
 from stvla_ros.planning.heatmap.words import KINDS, Goal, say
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
 from stvla_ros.planning.nano.tokens import UNKNOWN_ANSWER
@@ -22,10 +22,9 @@ from stvla_ros.planning.prompt import (
     trace_prompt,
 )
 from stvla_ros.planning.route import draw
-from stvla_ros.train.planner.answers import LEAST_PX, way
+from stvla_ros.train.planner.answers import LEAST_PX, ends_of, way
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.shards import Scenes, steps_of
-from stvla_ros.types import F64
 
 POINTS = 4
 UNKNOWN_SHARE = 0.06
@@ -127,22 +126,16 @@ def _path(
     """The path of one step, asked in its own sentence or in other words, with what was executed or without; then its depth."""
     single = Goal(goal.action, goal.names if goal.action != "push" else (goal.names[step],))
     question = trace_prompt(goal.sentence(step) if rng.random() < 0.7 else say(single, rng))
-    if lines and rng.random() < 0.7:
-        question = f"{question} {remaining_prompt(_tool_uv(scenes, index), lines[-1:])}"
     a = scenes.arrays
-    ends = (step, step) if goal.action == "push" else (0, 1)
-    talk = [Exchange(question, write_points(a["path_uv"][index, step]), "points", ends=ends)]
+    if lines and rng.random() < 0.7:
+        tool_uv = uv_in_view(scenes.camera(index), a["tool_m"][index])
+        question = f"{question} {remaining_prompt(tool_uv, lines[-1:])}"
+    path = write_points(a["path_uv"][index, step])
+    talk = [Exchange(question, path, "points", ends=ends_of(goal.action, step))]
     if depth:
         question = depth_prompt(float(a["start_depth_m"][index, step]))
         talk.append(Exchange(question, write_offsets(a["offset_m"][index, step]), "offsets", with_depth=True))
     return talk
-
-
-def _tool_uv(scenes: Scenes, index: int) -> F64 | None:
-    camera = scenes.frame(index).camera
-    px, _ = project(camera, scenes.arrays["tool_m"][index].astype(np.float64))
-    uv = px_to_uv(px, camera)
-    return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
 
 
 def further_paths(
@@ -171,12 +164,14 @@ def further_paths(
         "push": [(i, i) for i in of["button"]],
     }
     frame, points = scenes.frame(index), a["point_m"][index].astype(np.float64)
-    talks = []
-    for action in [action for action, ends in tasks.items() if ends for _ in range(most)]:
+    talks: list[list[Exchange]] = []
+    for action in rng.permutation([action for action, ends in tasks.items() if ends for _ in range(most)]).tolist():
+        if len(talks) == most:
+            break
         ends = tasks[action][rng.integers(len(tasks[action]))]
         drawn = draw(way(action, [n.kind for n in names], points, ends, frame.camera), frame)
         if drawn is not None:
             goal = Goal(action, (names[ends[0]],) if action == "push" else (names[ends[0]], names[ends[1]]))
             asked = goal.sentence(0) if rng.random() < 0.5 else say(goal, rng)
             talks.append([Exchange(trace_prompt(asked), write_points(drawn[0]), "points", ends=ends)])
-    return [talks[i] for i in rng.permutation(len(talks))[:most]]
+    return talks

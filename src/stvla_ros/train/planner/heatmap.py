@@ -103,12 +103,12 @@ class HeatmapRun(PilotRun):
             mine.lerp_(value.detach(), 1 - decay) if mine.is_floating_point() else mine.copy_(value)
         return lost
 
-    def _judge(self, scenes: Scenes) -> dict[str, float]:
-        return validate(self.grounder(), scenes)
-
-    def _write(self, figures: Mapping[str, float]) -> None:
-        trained = {"experiment": asdict(self.experiment), "scenes_seen": self.scenes_seen, "figures": dict(figures)}
+    def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
+        found = {name: validate(self.grounder(), scenes) for name, scenes in val.items()}
+        last = next(reversed(found.values()), {})
+        trained = {"experiment": asdict(self.experiment), "scenes_seen": self.scenes_seen, "figures": last}
         save(self.folder / "last.safetensors", self.average, self.words, trained)
+        return found
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -144,12 +144,10 @@ class NanoRun(PilotRun):
         average = partial(self._processes.average_gradients, everything)
         return self._descend(loss, self.network, self.optimizers, e.rate(self.step), average)
 
-    def _judge(self, scenes: Scenes) -> dict[str, float]:
-        self._write({})  # the backend reads a folder
-        return validate(self.checkpoint, scenes, self.scenes_seen > self.experiment.pointing)
-
-    def _write(self, figures: Mapping[str, float]) -> None:
+    def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
         save(self.network, self.tokenizer, self.checkpoint)
+        paths = self.scenes_seen > self.experiment.pointing
+        return {name: validate(self.checkpoint, scenes, paths) for name, scenes in val.items()}
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -71,9 +71,8 @@ class Batches:
 
 def shape_of(scenes: Scenes, index: int) -> tuple[int, int]:
     """Height and width that the processor gives an image of this scene's camera: square, or 4:3."""
-    K = scenes.arrays["K"][index]
-    size = scenes.rgb(index).shape[:2]
-    return WIDE_PX if K[1, 1] > 1.1 * K[0, 0] else (size[0], size[1])
+    camera = scenes.camera(index)
+    return WIDE_PX if camera.K[1, 1] > 1.1 * camera.K[0, 0] else (camera.height_px, camera.width_px)
 
 
 def resized(image: U8, shape: tuple[int, int]) -> U8:

@@ -84,12 +84,8 @@ class PilotRun(ABC):
         """One step of the optimizers; its loss."""
 
     @abstractmethod
-    def _judge(self, scenes: Scenes) -> dict[str, float]:
-        """Figures of the present weights."""
-
-    @abstractmethod
-    def _write(self, figures: Mapping[str, float]) -> None:
-        """Leave the weights as planners read them; ``figures`` may go with them."""
+    def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
+        """Leave the present weights as planners read them; their figures on each split, in order."""
 
     @abstractmethod
     def _state(self) -> dict[str, Any]:
@@ -154,10 +150,8 @@ class PilotRun(ABC):
     def _conclude(self) -> dict[str, float]:
         figures: dict[str, float] = {}
         if self.curves:
-            for name, scenes in self._val.items():
-                figures = self._judge(scenes)
+            for name, figures in self._leave(self._val).items():
                 self._note(name, figures)
-            self._write(figures)
             state = {"experiment": repr(self._recipe), "seed": self.seed, "step": self.step, **self._state()}
             part = self.folder / "state.part"
             torch.save(state, part)

@@ -139,9 +139,11 @@ class Scenes:
 
     def frame(self, index: int) -> RgbdFrame:
         """Colour and depth with their camera."""
-        rgb = self.rgb(index)
-        camera = Camera(self.arrays["K"][index], rgb.shape[1], rgb.shape[0], self.arrays["T_base_camera"][index])
-        return RgbdFrame(rgb, self.depth_m(index), camera, 0)
+        return RgbdFrame(self.rgb(index), self.depth_m(index), self.camera(index), 0)
+
+    def camera(self, index: int) -> Camera:
+        """Of the image, which is not read for it."""
+        return Camera(self.arrays["K"][index], IMAGE_PX, IMAGE_PX, self.arrays["T_base_camera"][index])
 
     def depth_image(self, index: int) -> U8:
         """(256, 256, 3) colourised depth."""
