@@ -13,7 +13,7 @@ from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.record.summary import Summary, idle_share, state_summary
 from stvla_ros.ros.client import GoalResult, run_goal
 from stvla_ros.ros.recorder import RecordingProcess
-from stvla_ros.ros.services import score_task
+from stvla_ros.ros.services import judge
 from stvla_ros.types import Outcome
 
 IMAGES_S = 15.0
@@ -75,13 +75,13 @@ def record_goal(
         tell: Called at every change of phase, in another thread.
         film: Existing folder for film and storyboard; None: neither.
         title: Above the film.
-        judge_s: How long to look for a simulator that judges.
+        judge_s: How much longer to look for a simulator that judges, after the goal.
 
     Raises:
         ConnectionError: No stack is running.
     """
     events: list[Mapping[str, Any]] = []
-    with _filming(film, title) as camera:
+    with judge() as verdict, _filming(film, title) as camera:
 
         def on_progress(p: Progress) -> None:
             event = {"elapsed_s": round(p.elapsed_s, 3), "phase": p.phase, "step": p.step}
@@ -92,7 +92,7 @@ def record_goal(
             tell(p)
 
         result = run_goal(instruction, on_progress, cancel)
-        success, detail = _judge(judge_s)
+        success, detail = _judged(verdict, judge_s)
         if camera is not None:
             camera.finish(f"{result.outcome.code.name}: {result.outcome.sentence}   Judged: {detail}")
     return Recorded(result, success, detail, tuple(events))
@@ -113,8 +113,8 @@ def _filming(folder: Path | None, title: str) -> Iterator[RecordingProcess | Non
         yield camera
 
 
-def _judge(connect_s: float) -> tuple[bool | None, str]:
+def _judged(verdict: Callable[[float], tuple[bool, str]], connect_s: float) -> tuple[bool | None, str]:
     try:
-        return score_task(connect_s)
+        return verdict(connect_s)
     except ConnectionError:
         return None, "not judged: no simulator"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from rclpy.client import Client
 from std_srvs.srv import Trigger
 from stvla_msgs.srv import ResetScene, ScoreTask
 
@@ -27,10 +30,21 @@ def reset_scene(task: str, seed: int) -> str:
     return str(answer.instruction)
 
 
-def score_task(connect_s: float = TIMEOUT_S) -> tuple[bool, str]:
-    """The simulator's verdict, and what it measured. Raises ConnectionError when there is no simulator."""
-    answer = _ask(ScoreTask, "/sim/score_task", ScoreTask.Request(), connect_s)
-    return bool(answer.success), str(answer.detail)
+@contextmanager
+def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
+    """Looks for a simulator from now on; what is given then asks for its verdict, and what it measured.
+
+    Whoever judges at the end of a goal should begin before it: processes find each other by announcements that may be lost, and the
+    next one comes after 3 s (Fast DDS). The argument says how much longer to look [s]; ConnectionError without a simulator.
+    """
+    with client_node("judge") as node:
+        client = node.create_client(ScoreTask, "/sim/score_task")
+
+        def verdict(connect_s: float) -> tuple[bool, str]:
+            answer = _call(client, ScoreTask.Request(), connect_s)
+            return bool(answer.success), str(answer.detail)
+
+        yield verdict
 
 
 def stop_arm(connect_s: float) -> str:
@@ -49,12 +63,15 @@ def release_arm(connect_s: float) -> str:
 
 def _ask(kind: Any, name: str, request: Any, connect_s: float = TIMEOUT_S) -> Any:
     with client_node("service_client") as node:
-        client = node.create_client(kind, name)
-        if not client.wait_for_service(connect_s):
-            raise ConnectionError(f"Nobody serves {name}: its node is not running.")
-        done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        if not done.wait(TIMEOUT_S):
-            raise ConnectionError(f"{name} did not answer within {TIMEOUT_S:.0f} s.")
-        return future.result()
+        return _call(node.create_client(kind, name), request, connect_s)
+
+
+def _call(client: Client, request: Any, connect_s: float) -> Any:
+    if not client.wait_for_service(connect_s):
+        raise ConnectionError(f"Nobody serves {client.srv_name}: its node is not running.")
+    done = threading.Event()
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: done.set())
+    if not done.wait(TIMEOUT_S):
+        raise ConnectionError(f"{client.srv_name} did not answer within {TIMEOUT_S:.0f} s.")
+    return future.result()
