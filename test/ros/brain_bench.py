@@ -57,11 +57,12 @@ class Nothing:
 
 
 class PretendedExecutor(StageNode[Nothing]):
-    """Says that every keypose was reached, after a while. Counts what it was asked."""
+    """Says that every keypose was reached, after a while. Counts what it was asked. A cancel may be answered late."""
 
-    def __init__(self, seconds: float = 0.05) -> None:
+    def __init__(self, seconds: float = 0.05, cancel_s: float = 0.0) -> None:
         super().__init__("executor", Nothing)
         self.seconds, self.asked, self.canceled, self.ended = seconds, 0, 0, 0
+        self._cancel_s = cancel_s
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
 
     def _work(self, job: Job) -> Any:
@@ -69,6 +70,8 @@ class PretendedExecutor(StageNode[Nothing]):
         job.cancel.wait(self.seconds)
         self.canceled += job.cancel.is_set()
         self.ended += 1
+        if job.cancel.is_set():
+            time.sleep(self._cancel_s)
         job.cancel.raise_if_set()
         return ExecuteKeypose.Result(outcome=ok_msg("", {"motion": self.seconds}))
 

@@ -42,7 +42,7 @@ def killed_during_motion(bench, name, codes):
     code, sentence = call.result(timeout=20.0)
     assert code in codes, (sentence, bench.log[-20:])
     assert bench.stands_still()
-    assert bench.last_motion() - killed < LOST_S
+    assert bench.last_motion() - killed < LOST_S, (sentence, bench.log[-20:])
     return sentence
 
 

@@ -143,6 +143,19 @@ def _lost_executor_stops_the_arm(bench: BrainBench, executor: PretendedExecutor,
     assert result.outcome.code == OutcomeMsg.NODE_LOST, "it is still missing"
 
 
+def test_arm_is_told_to_stop_again_and_again_when_the_executor_is_not_the_only_one_lost(bench: BrainBench) -> None:
+    executor = bench.ros.add(PretendedExecutor(20.0, cancel_s=3.0))
+    controller = bench.ros.add(Controller())
+    bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder))
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(bench.task)
+        bench.until_phase("moving", future)
+        bench.processes["policy"].popen.kill()
+        executor._heartbeat._timer.cancel()
+        assert future.result(15.0).outcome.code == OutcomeMsg.NODE_LOST
+    assert controller.stops > 10, "one for every look until the executor's grace is over"
+
+
 def test_killed_brain_node_is_a_typed_outcome(bench: BrainBench) -> None:
     bench.ros.add(PretendedExecutor(20.0))
     bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder))

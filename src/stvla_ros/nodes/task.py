@@ -100,16 +100,22 @@ class TaskNode(StageNode[TaskConfig]):
         job.feedback(feedback)
 
     def _watch(self) -> None:
-        """End the running task when a node is lost. Runs in the executor's thread, beside the task."""
+        """End the running task when a node is lost. Runs in the executor's thread, beside the task.
+
+        For a lost executor the arm is told to stop at every look until the task has ended, whichever node was lost
+        first: a single request can get lost, and the answer of a controller that stands still already is harmless.
+        """
         with self._lock:
             active = self._active
-        if active is None or active.cancel.is_set():
+        if active is None:
+            return
+        if EXECUTOR in active.watch.lost():
+            self._stopper.cancel_all()
+        if active.cancel.is_set():
             return
         try:
             active.watch.raise_if_lost()
         except StageError as error:
-            if active.watch.lost() == EXECUTOR:
-                self._stopper.cancel_all()
             self.get_logger().error(error.sentence)
             active.cancel.cancel(OutcomeCode.NODE_LOST, error.sentence)
 

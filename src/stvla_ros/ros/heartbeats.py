@@ -111,17 +111,19 @@ class Watch:
     def __init__(self, monitor: HeartbeatMonitor, started_ns: dict[str, int], names: tuple[str, ...]) -> None:
         self._monitor, self._started_ns, self._names = monitor, started_ns, names
 
-    def lost(self) -> str | None:
-        """The first node that fell silent or was restarted."""
-        for name in self._names:
-            restarted = self._monitor.started_ns(name) != self._started_ns.get(name)
-            if restarted or self._monitor.age_s(name) > self._monitor.timeout_s:
-                return name
-        return None
+    def lost(self) -> tuple[str, ...]:
+        """The nodes that fell silent or were restarted."""
+        return tuple(
+            name
+            for name in self._names
+            if self._monitor.started_ns(name) != self._started_ns.get(name)
+            or self._monitor.age_s(name) > self._monitor.timeout_s
+        )
 
     def raise_if_lost(self) -> None:
-        """Raises StageError NODE_LOST."""
-        if name := self.lost():
+        """Raises StageError NODE_LOST, which tells of the first."""
+        if lost := self.lost():
+            name = lost[0]
             age_s = self._monitor.age_s(name)
             what = "is not running" if age_s == float("inf") else f"was silent for {age_s:.1f} s"
             if age_s <= self._monitor.timeout_s:
