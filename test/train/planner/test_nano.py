@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tabletop import home_robot
 
 from stvla_ros.planning.heatmap.words import PALETTE
+from stvla_ros.planning.heatmap.written import write_progress
 from stvla_ros.planning.nano.architecture import network, processor
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, TEMPLATE, UNKNOWN, tokenizer
 from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.progress import Horizon
+from stvla_ros.planning.prompt import progress_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.planner.dialogues import Exchange, further_paths, pointing, task
+from stvla_ros.train.planner import dialogues
+from stvla_ros.train.planner.dialogues import Exchange, further_paths, path_is_seen, pointing, task
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
 from stvla_ros.train.planner.nano_attention import LOOKING_LAYERS, attend, looking_loss
@@ -23,6 +28,7 @@ from stvla_ros.train.planner.nano_batch import Batches, resized, shape_of
 from stvla_ros.train.planner.nano_loss import number_loss
 from stvla_ros.train.planner.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.types import Keypose, PlanRequest
 
 TOKENS = tokenizer()
 PAD_ID = int(TOKENS.convert_tokens_to_ids(PAD))
@@ -75,6 +81,44 @@ def test_answers_are_read_by_the_protocols_own_parsers(scenes: Scenes) -> None:
                 parse_action(exchange.answer)
             kinds.add((exchange.kind, exchange.answer[:4] == "step"))
     assert len(kinds) == 4
+
+
+def test_what_a_planner_asks_while_buttons_are_pressed_is_learned(
+    scenes: Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = next(i for i in range(len(scenes)) if scenes.goal(i).action == "push" and scenes.goal(i).steps > 1)
+    goal = scenes.goal(index)
+    monkeypatch.setattr(dialogues, "say", lambda goal, rng: "push them")
+    learned = {
+        exchange.question: exchange.answer
+        for seed in range(400)
+        for talk in task(scenes, index, np.random.default_rng(seed), depth=False)
+        for exchange in talk
+    }
+    horizon, frame = Horizon(), scenes.frame(index)
+    hover, press = Keypose(np.eye(4), False), Keypose(np.eye(4), False, may_collide=True)
+    history: tuple[Keypose, ...] = ()
+    for step in range(goal.steps):
+        for executed in (history, (*history, hover)) if step == 0 else (history,):
+            horizon.follow(PlanRequest("Push them.", frame, home_robot(), executed))
+            question = progress_prompt("Push them.", horizon.executed(executed))
+            assert learned[question] == write_progress(step + 1, goal.steps, False)
+            horizon.ask(step + 1, goal.sentence(step))
+        history += (hover, press)
+    assert learned[progress_prompt("Push them.", horizon.executed(history))].endswith("finished: yes")
+
+
+def test_a_path_is_asked_for_only_where_both_ends_are_seen(scenes: Scenes) -> None:
+    a = {**scenes.arrays, "visible_px": scenes.arrays["visible_px"].copy()}
+    hidden = Scenes(a, scenes.images)
+    asked = 0
+    for index in range(len(scenes)):
+        goal = scenes.goal(index)
+        a["visible_px"][index] = 0
+        for step in range(goal.steps):
+            asked += path_is_seen(scenes, index, step)
+            assert not path_is_seen(hidden, index, step)
+    assert asked > 5
 
 
 def test_further_paths_are_as_true_as_the_scenes_own(scenes: Scenes) -> None:

@@ -24,12 +24,15 @@ from stvla_ros.planning.prompt import (
 from stvla_ros.planning.route import draw
 from stvla_ros.train.planner.answers import LEAST_PX, ends_of, way
 from stvla_ros.train.planner.layouts import MOMENTS
-from stvla_ros.train.planner.shards import Scenes, steps_of
+from stvla_ros.train.planner.shards import Scenes
 
 POINTS = 4
 UNKNOWN_SHARE = 0.06
 TOGETHER_SHARE = 0.7
 """Of a scene's questions about its task that are asked in one conversation."""
+
+NEAR_M = 0.05
+"""The tool's point is this close behind the surface that is seen of what it holds."""
 
 NONSENSE = "gromble"
 """A word that the tokenizer has not: all such words are one token."""
@@ -100,24 +103,46 @@ def task(
     if not progress.answer.endswith("yes"):
         past = [goal.sentence(k) for k in range(step)]
         parts.append([Exchange(next_action_prompt(words, past), goal.sentence(step), "words")])
-        if step < steps_of(scenes, index) and np.isfinite(a["path_uv"][index, step]).all():
+        if path_is_seen(scenes, index, step):
             parts.append(_path(scenes, index, goal, step, rng, depth, lines))
     return [[exchange for part in parts for exchange in part]] if rng.random() < together else parts
 
 
 def _progress(goal: Goal, words: str, moment: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
-    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`)."""
-    touched = {"push": ("touch",), "place": ("close", "open"), "stack": ("close", "open")}[goal.action]
-    lines = [described(goal.sentence(k), 2, touched) for k in range(step)]
-    finished, happened = moment == "done", touched
+    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`).
+
+    The lines are those of the path's question, by when the action was asked for.
+    """
+    past = [described(goal.sentence(k), 2, _events(goal, k)) for k in range(step)]
+    finished, happened = moment == "done", _events(goal, step)
     if goal.action == "push":
         finished = step == goal.steps - 1 and rng.random() < 0.4
-        happened = touched if finished else ()
-    elif not finished:
-        happened = ("close",) if moment == "held" or rng.random() < 0.1 else ()
-    if finished or step or happened or rng.random() < 0.5:
-        lines.append(described(goal.sentence(step), 2 if happened else int(rng.integers(2)), happened))
-    return Exchange(progress_prompt(words, lines), write_progress(step + 1, goal.steps, finished), "words"), lines
+    if not finished:
+        happened = happened[:1] if moment == "held" or (happened[0] == "close" and rng.random() < 0.1) else ()
+    keyposes = 2 if happened else int(rng.integers(2))
+    present = [described(goal.sentence(step), keyposes, happened)] if happened or rng.random() < 0.5 else []
+    question = progress_prompt(words, past + present)
+    if step and not present:
+        present = [described(goal.sentence(step), 0, ())]
+    return Exchange(question, write_progress(step + 1, goal.steps, finished), "words"), past + present
+
+
+def _events(goal: Goal, step: int) -> tuple[str, ...]:
+    """What the hand does in a step, as :func:`stvla_ros.planning.progress.events` tells: it presses with closed fingers."""
+    if goal.action == "push":
+        return ("touch",) if step else ("close", "touch")
+    return ("close", "open")
+
+
+def path_is_seen(scenes: Scenes, index: int, step: int) -> bool:
+    """The step has a path whose ends can be seen: none that starts behind what stands before it, or ends there."""
+    a, action = scenes.arrays, scenes.goal(index).action
+    first, last = ends_of(action, step)
+    held = MOMENTS[a["moment"][index]] == "held"
+    drawn = bool(np.isfinite(a["path_uv"][index, step]).all())
+    # the fingers hide the middle of a held block's top, where its point is: the depth tells whether it is seen
+    start_seen = abs(a["offset_m"][index, step, 0]) < NEAR_M if held else a["visible_px"][index, first] >= LEAST_PX
+    return drawn and bool(start_seen and a["visible_px"][index, last] >= LEAST_PX)
 
 
 def _path(

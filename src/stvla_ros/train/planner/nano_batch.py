@@ -20,7 +20,7 @@ from stvla_ros.types import U8
 DEPTH_SHARE = 0.7
 """Of the paths whose depth is asked for too: it costs a second image."""
 
-FURTHER_PATHS = 1
+FURTHER_PATHS = 2
 """Of other tasks in the same scene: a path costs little beside its image."""
 
 WIDE_PX = (192, 288)
