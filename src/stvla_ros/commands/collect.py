@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_bench import CollectBenchSetup
@@ -95,7 +95,7 @@ def _words(instruction: str) -> str:
 def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: Console) -> dict[str, Any]:
     """All episodes that are missing, under a progress bar; rejected ones are told as they come."""
     counts = Counter(record.success for record in collection.prepare())
-    with _bar(console) as bar:
+    with count_bar(console, "collected, [red]{task.fields[bad]} rejected[/]") as bar:
         total = collection.episodes * len(collection.tasks)
         line = bar.add_task("", total=total, completed=counts[True], bad=counts[False])
 
@@ -107,18 +107,6 @@ def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: C
                 bar.console.print(what, soft_wrap=True, markup=False)
 
         return collection.run(setup, jobs, tell)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("collected, [red]{task.fields[bad]} rejected[/]"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )
 
 
 def _table(content: dict[str, Any], title: str) -> Table:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stvla_ros.commands.arguments import (
     MAX_SEED,
@@ -24,6 +23,7 @@ from stvla_ros.commands.arguments import (
     whole,
 )
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
@@ -132,7 +132,7 @@ def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console)
     """All episodes that are left, under a progress bar; failures are told as they come."""
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
-    with _bar(console) as bar:
+    with count_bar(console, "[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]") as bar:
         line = bar.add_task("", total=len(done) + len(left), completed=len(done), good=counts[True], bad=counts[False])
 
         def tell(record: EpisodeRecord) -> None:
@@ -176,15 +176,3 @@ def _command(arguments: Namespace) -> str:
     if arguments.mode != MODES[0]:
         words += ["--mode", arguments.mode]
     return shlex.join(words)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.datasets import COMPAT, DATASETS
 from stvla_ros.planning.coordinates import CONVENTIONS
@@ -140,7 +140,7 @@ def _ask(model: ChatModel, questions: Sequence[Question], replies: Replies, max_
     from stvla_ros.evaluate.planner.run import ask_all
 
     known = sum(q.id in replies.known for q in questions)
-    with _bar(console) as bar:
+    with count_bar(console, "questions") as bar:
         line = bar.add_task("", total=len(questions), completed=known)
         ask_all(model, questions, replies, max_tokens, lambda _: bar.update(line, advance=1))
 
@@ -167,14 +167,3 @@ def _conclude(
         target.print(table(rows, f"{asked['model']} on {arguments.dataset}, {len(results)} questions"))
         for line in lines:
             target.print(line, soft_wrap=True, markup=False)
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    )

@@ -1,4 +1,4 @@
-"""The progress bar of long work that tells figures as it goes."""
+"""The progress bar of long work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-def figures_bar(console: Console) -> Progress:
-    """Bar, count, the task's field ``figures``, time gone and time left."""
+def count_bar(console: Console, said: str = "{task.fields[figures]}") -> Progress:
+    """Bar, count, what is said beside it (fields of the task may stand in it), time gone and time left."""
     return Progress(
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("{task.fields[figures]}"),
+        TextColumn(said),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),

@@ -7,10 +7,10 @@ from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from stvla_ros.commands.arguments import Parser, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
+from stvla_ros.commands.progress import count_bar
 
 SPLIT_NAMES = ("train", "val", "seen", "unseen")
 
@@ -36,7 +36,7 @@ def run(arguments: Namespace) -> int:
 
     console = Console()
     try:
-        with _bar(console) as bar:
+        with count_bar(console, "scenes") as bar:
             line = bar.add_task("", total=arguments.count)
             for done in render(arguments.output, arguments.split, arguments.count):
                 bar.update(line, completed=min(done, arguments.count))
@@ -54,12 +54,7 @@ def _export(arguments: Namespace, console: Console) -> None:
     from stvla_ros.train.planner.shards import load
 
     scenes = load(arguments.output, arguments.split, arguments.count)
-    with _bar(console) as bar:
+    with count_bar(console, "scenes") as bar:
         line = bar.add_task("", total=len(scenes))
         written = export(scenes, arguments.st_human, arguments.seed, lambda n: bar.update(line, completed=n))
     console.print(f"{arguments.st_human}: {written} conversations", soft_wrap=True, markup=False)
-
-
-def _bar(console: Console) -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("scenes"), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console)

@@ -14,7 +14,7 @@ from rich.table import Table
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.evaluate_planner import positive
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import figures_bar
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _prepared(
 ) -> SftRun:
     from stvla_ros.train.sft.start import prepare
 
-    with figures_bar(console) as bar:
+    with count_bar(console) as bar:
         line = bar.add_task("", total=None, figures="samples measured")
 
         def tell(done: int, total: int) -> None:
@@ -104,7 +104,7 @@ def _prepared(
 
 
 def _run(ready: SftRun, console: Console) -> None:
-    with figures_bar(console) as bar:
+    with count_bar(console) as bar:
         line = bar.add_task("", total=ready.steps, completed=ready.step, figures="")
 
         def tell(moment: Moment) -> None:

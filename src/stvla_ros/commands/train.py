@@ -14,7 +14,7 @@ from rich.table import Table
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import figures_bar
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Cons
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
     run = Run(chosen, start, text, train, val, output, device, arguments.seed)
-    with figures_bar(console) as bar:
+    with count_bar(console) as bar:
         line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
 
         def tell(moment: Moment) -> None:
@@ -127,7 +127,7 @@ def _samples(
     settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
     settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
     train, val = split(arguments.data, arguments.val)
-    with figures_bar(console) as bar:
+    with count_bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
         return load_samples(train, *cached), load_samples(val, *cached)

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import figures_bar
+from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _judges(data: Path) -> Mapping[str, Scenes]:
 
 
 def _follow(moments: Iterator[Moment], total: int, console: Console) -> None:
-    with figures_bar(console) as bar:
+    with count_bar(console) as bar:
         line = bar.add_task("", total=total, figures="")
         for moment in moments:
             text = f"loss {moment.loss:.3f}  {moment.scenes_per_s:.1f} scenes/s"
