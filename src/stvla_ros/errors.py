@@ -40,6 +40,7 @@ class OutcomeCode(IntEnum):
     SCENE_CHANGED = 23  # what the path was drawn for is no longer where it was
     NO_DEPTH = 24  # too little of the policy's view has depth
     WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets others
+    SERVER_ERROR = 26  # a model gave no answer for another reason than time: not reached, refused, failed
 
 
 class StageError(Exception):

@@ -40,7 +40,7 @@ class Planner(Protocol):
     def plan(self, request: PlanRequest) -> TracePlan:
         """A path for the next step, or a plan with ``finished`` set.
 
-        Raises StageError GOAL_NOT_GROUNDED, REPLY_UNPARSABLE or SERVER_TIMEOUT.
+        Raises StageError GOAL_NOT_GROUNDED, REPLY_UNPARSABLE, SERVER_TIMEOUT or SERVER_ERROR.
         """
         ...
 

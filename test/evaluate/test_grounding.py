@@ -149,7 +149,7 @@ def test_a_server_that_answers_in_pixels_is_found_out_and_the_setting_mends_it(
 def test_no_server_is_an_exit_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Server([lambda exchange: exchange.send("{}", "500 Oh no")]) as server:
         code = doctor(server, tmp_path / "seen.png")
-    assert code == exit_codes.of_outcome(OutcomeCode.SERVER_TIMEOUT)
+    assert code == exit_codes.of_outcome(OutcomeCode.SERVER_ERROR)
     assert "status 500" in capsys.readouterr().out
 
 

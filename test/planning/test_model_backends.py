@@ -78,7 +78,7 @@ def test_openai_plans_over_one_connection() -> None:
     [
         (says("I would rather talk."), 20.0, OutcomeCode.REPLY_UNPARSABLE),
         (says("[(1, 2), (3, 4)", "length"), 20.0, OutcomeCode.REPLY_UNPARSABLE),
-        (lambda exchange: exchange.send("{}", "500 Oh no"), 20.0, OutcomeCode.SERVER_TIMEOUT),
+        (lambda exchange: exchange.send("{}", "500 Oh no"), 20.0, OutcomeCode.SERVER_ERROR),
         (lambda exchange: exchange.over.wait(5.0), 0.4, OutcomeCode.SERVER_TIMEOUT),
     ],
     ids=["words", "cut", "500", "silence"],

@@ -90,7 +90,7 @@ def _cancel_in_each_phase(bench: BrainBench, executor: PretendedExecutor) -> Non
             future = pool.submit(bench.task, PICK, cancel)
             bench.until_phase(phase, future)
             if phase == "moving":  # a keypose that has not begun is not canceled but never sent
-                wait(lambda: executor.asked > asked)
+                wait(lambda asked=asked: executor.asked > asked)
             start = time.monotonic()
             cancel.cancel()
             assert future.result(10.0).outcome.code == OutcomeMsg.CANCELED, phase

@@ -17,7 +17,7 @@ from stvla_ros.evaluate.shift import Reading, Verdict, conventions, judge
 from stvla_ros.geometry.cameras import px_to_uv, uv_to_px
 from stvla_ros.interfaces import Planner
 from stvla_ros.planning.answer import answer_of, groups
-from stvla_ros.planning.chat import ChatModel, Turn
+from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 from stvla_ros.planning.parse import MAX_BYTES
 from stvla_ros.planning.prompt import explained, pointing_prompt
 from stvla_ros.sim.cell import Cell
@@ -108,7 +108,7 @@ def look(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int =
         seed: Of the scene.
 
     Raises:
-        StageError: SERVER_TIMEOUT: there is no answer to judge.
+        StageError: One of UNANSWERED: there is nothing to judge.
     """
     words = cell.reset("pick_place", seed, DISTRACTORS)
     frame, targets = cell.render(ideal=True), _targets(cell)
@@ -169,7 +169,7 @@ def _ask(ask: Callable[[Target], tuple[F64, str]], target: Target, read: Reading
     try:
         numbers, said = ask(target)
     except StageError as error:
-        if error.code is OutcomeCode.SERVER_TIMEOUT:
+        if error.code in UNANSWERED:
             raise
         return Answer(target, None, None, False, f"{error.code.name}: {error.sentence}")
     uv = read(numbers)
@@ -190,7 +190,7 @@ def _path(
     try:
         uv = planner.plan(PlanRequest(words, frame, cell.state())).uv
     except StageError as error:
-        if error.code is OutcomeCode.SERVER_TIMEOUT:
+        if error.code in UNANSWERED:
             raise
         return None, f"no path: {error.code.name}: {error.sentence}", False
     px = uv_to_px(uv, frame.camera)

@@ -6,8 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stvla_ros.errors import CancelToken
+from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.types import U8
+
+UNANSWERED = (OutcomeCode.SERVER_TIMEOUT, OutcomeCode.SERVER_ERROR)
+"""Outcomes of a question that says nothing of the model: it may be asked again another time."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +54,7 @@ class ChatModel(Protocol):
             cancel: Once set, the answer is given up soon and its reason raised.
 
         Raises:
-            StageError: SERVER_TIMEOUT (no answer in time), REPLY_UNPARSABLE (an answer that is no text, is too long
+            StageError: one of :data:`UNANSWERED`, REPLY_UNPARSABLE (an answer that is no text, is too long
                 or was cut off), GOAL_NOT_GROUNDED (the model says that it does not know what is named), or the
                 reason of ``cancel``.
         """

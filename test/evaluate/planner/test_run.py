@@ -50,7 +50,7 @@ class KnowingModel:
         KnowingModel.asked.append(turns)
         answer = self._answers.get(turns[-1].text, "I do not know.")
         if answer == "late":
-            raise StageError(OutcomeCode.SERVER_TIMEOUT, "Nothing came within 3 s.")
+            raise StageError(OutcomeCode.SERVER_ERROR, "The connection broke off.")
         return answer
 
 
@@ -180,7 +180,7 @@ def test_answers_too_late_are_asked_again_and_many_end_the_run(
     assert groups(out)["next_action"]["figures"] == {"token_f1": 0.0, "rouge_l": 0.0}
     assert '"next"' not in (out / "replies.jsonl").read_text()
     assert evaluate(data, tmp_path / "dead", dict.fromkeys(ANSWERS, "late")) == 3
-    assert f"{PATIENCE} questions in a row were not answered: Nothing came" in capsys.readouterr().err
+    assert f"{PATIENCE} questions in a row were not answered: The connection broke off" in capsys.readouterr().err
 
 
 def test_limit_draws_the_same_questions(data: Path, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ SLACK_S = 2.0  # of a machine with other work
 TOKEN = "sk-0123456789abcdef"
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 ASKED = [Turn("user", "Where is it?", (IMAGE,))]
-TIMEOUT, UNPARSABLE = OutcomeCode.SERVER_TIMEOUT, OutcomeCode.REPLY_UNPARSABLE
+TIMEOUT, ERROR = OutcomeCode.SERVER_TIMEOUT, OutcomeCode.SERVER_ERROR
+UNPARSABLE = OutcomeCode.REPLY_UNPARSABLE
 
 
 def chat(server: Server, **settings: object) -> ServerChat:
@@ -212,7 +213,7 @@ def huge_head(exchange: Exchange) -> None:
 def test_broken_connections_end_at_once(behaviour: Behaviour) -> None:
     with Server([behaviour]) as server:
         error = refusal(chat(server))
-        assert (error.code, "broke the connection off" in error.sentence) == (TIMEOUT, True), error
+        assert (error.code, "broke the connection off" in error.sentence) == (ERROR, True), error
         assert len(server.asked) == 2, "tried once more, not for ever"
 
 
@@ -221,7 +222,7 @@ def test_no_server() -> None:
         port = taken.getsockname()[1]
     model = ServerChat(ServerConfig(f"http://127.0.0.1:{port}/v1", "qwen"), "planner.openai")
     error = refusal(model)
-    assert error.code is TIMEOUT
+    assert error.code is ERROR
     assert "cannot be reached" in error.sentence
     assert "planner.openai.base_url" in error.sentence
 
@@ -246,7 +247,7 @@ def status(line: str, body: str = '{"error": {"message": "told so"}}', headers: 
 def test_errors_say_what_to_do(line: str, words: str) -> None:
     with Server([status(line)]) as server:
         error = refusal(chat(server))
-    assert error.code is TIMEOUT
+    assert error.code is ERROR
     assert re.search(words, error.sentence), error.sentence
 
 
@@ -372,7 +373,7 @@ def test_certificates_are_verified(certificate: tuple[Path, Path]) -> None:
     tls.load_cert_chain(file, key)
     with Server([says("ok")], tls) as server:
         error = refusal(chat(server, reply_deadline_s=10.0), 10.0)
-        assert (error.code, "CERTIFICATE_VERIFY_FAILED" in error.sentence) == (TIMEOUT, True), error
+        assert (error.code, "CERTIFICATE_VERIFY_FAILED" in error.sentence) == (ERROR, True), error
         assert server.asked == []
         assert chat(server, ca_file=str(file), reply_deadline_s=10.0).reply(ASKED, 8) == "ok"
         by_name = chat(server, ca_file=str(file), base_url=server.url.replace("127.0.0.1", "localhost"))

@@ -286,7 +286,7 @@ def test_memory_that_runs_out_is_an_outcome(folder: Path) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     model._generator._model.register_forward_pre_hook(exhausted)
-    with pytest.raises(StageError, match=r"ran out of memory.*max_pixels"):
+    with pytest.raises(StageError, match=r"SERVER_ERROR: The device ran out of memory.*max_pixels"):
         model.reply([Turn("user", "Where?", (picture(0),))], 5)
 
 

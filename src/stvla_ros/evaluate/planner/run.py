@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.config import ConfigError
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import StageError
 from stvla_ros.evaluate.planner.question import Question
-from stvla_ros.planning.chat import ChatModel, Turn
+from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 
 PATIENCE = 5
-"""So many questions in a row without an answer in time, and the model is taken for gone."""
+"""So many questions in a row without an answer, and the model is taken for gone."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Reply:
     seconds: float
     size_px: tuple[int, int]
 
+    @property
+    def unanswered(self) -> bool:
+        """No word of the model, for a reason that may pass."""
+        return self.code in (code.name for code in UNANSWERED)
+
 
 class Replies:
     """``replies.jsonl`` in a folder that belongs to one model, data set and way of asking.
@@ -51,9 +56,9 @@ class Replies:
         self.known = {reply.id: reply for reply in self._read()}
 
     def keep(self, reply: Reply) -> None:
-        """Append; one that came too late is not kept, so that it is asked again."""
+        """Append; an unanswered question is not kept, so that it is asked again."""
         self.known[reply.id] = reply
-        if reply.code != OutcomeCode.SERVER_TIMEOUT.name:
+        if not reply.unanswered:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(reply), ensure_ascii=False) + "\n")
 
@@ -93,13 +98,13 @@ def ask_all(
         ConnectionError: The model does not answer any more.
         ConfigError: An image is missing or damaged.
     """
-    late = 0
+    unanswered = 0
     for question in questions:
         if question.id in replies.known:
             continue
         reply = ask(model, question, max_tokens)
-        late = late + 1 if reply.code == OutcomeCode.SERVER_TIMEOUT.name else 0
-        if late == PATIENCE:
+        unanswered = unanswered + 1 if reply.unanswered else 0
+        if unanswered == PATIENCE:
             raise ConnectionError(f"{model.name}: {PATIENCE} questions in a row were not answered: {reply.text}")
         replies.keep(reply)
         tell(reply)

@@ -56,12 +56,12 @@ class ServerChat:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
         Raises:
-            StageError: SERVER_TIMEOUT when there is no answer: too late, no connection, or a status that is an error (the
-                sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or no completion;
+            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, or a status that is an
+                error (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or no completion;
                 the reason of ``cancel``: the connection is closed, at which servers stop thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
-            raise self._no_answer(f"was busy with another question for {self._config.reply_deadline_s:g} s.")
+            raise self._too_late(f"was busy with another question for {self._config.reply_deadline_s:g} s.")
         try:
             body = json.dumps(question(self._config, turns, max_tokens, schema)).encode()
             status, content = self._call(body, cancel or CancelToken())
@@ -69,7 +69,7 @@ class ServerChat:
             self._lock.release()
         try:
             if status != 200:
-                raise self._no_answer(self._meaning(status, content))
+                raise self._failed(self._meaning(status, content))
             return answer(content, self._address.host)
         except StageError as error:
             raise StageError(error.code, self._address.without_token(error.sentence)) from None
@@ -95,9 +95,9 @@ class ServerChat:
             raise
         except TimeoutError:
             wanted = self._config.reply_deadline_s
-            raise self._no_answer(f"gave no whole answer within {wanted:g} s (reply_deadline_s).") from None
+            raise self._too_late(f"gave no whole answer within {wanted:g} s (reply_deadline_s).") from None
         except httpx2.HTTPError as error:
-            raise self._no_answer(self._lost(error)) from error
+            raise self._failed(self._lost(error)) from error
 
     async def _unless(self, cancel: CancelToken, exchange: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(exchange)
@@ -151,9 +151,15 @@ class ServerChat:
     def _refused(self, what: str) -> StageError:
         return StageError(OutcomeCode.REPLY_UNPARSABLE, f"{self._address.host} sent an answer that is {what}.")
 
-    def _no_answer(self, what: str) -> StageError:
+    def _too_late(self, what: str) -> StageError:
+        return self._no_answer(OutcomeCode.SERVER_TIMEOUT, what)
+
+    def _failed(self, what: str) -> StageError:
+        return self._no_answer(OutcomeCode.SERVER_ERROR, what)
+
+    def _no_answer(self, code: OutcomeCode, what: str) -> StageError:
         sentence = f"{self._address.host} ({self._config.model}) {what}"
-        return StageError(OutcomeCode.SERVER_TIMEOUT, self._address.without_token(sentence))
+        return StageError(code, self._address.without_token(sentence))
 
     def _meaning(self, status: int, content: bytes) -> str:
         """What a status says, and what to do."""

@@ -76,7 +76,7 @@ class Qwen3VlChat:
         """See :class:`stvla_ros.planning.chat.ChatModel`; the schema is not enforced here.
 
         Raises:
-            StageError: SERVER_TIMEOUT after ``reply_deadline_s`` or when memory runs out; REPLY_UNPARSABLE when the
+            StageError: SERVER_TIMEOUT after ``reply_deadline_s``; SERVER_ERROR when memory runs out; REPLY_UNPARSABLE when the
                 answer has not ended after ``max_tokens``, or conversation and answer are longer than the model can take;
                 the reason of ``cancel``, before the network's next layer.
         """
@@ -122,5 +122,5 @@ def _enough_memory() -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         raise StageError(
-            OutcomeCode.SERVER_TIMEOUT, "The device ran out of memory while answering: lower max_pixels."
+            OutcomeCode.SERVER_ERROR, "The device ran out of memory while answering: lower max_pixels."
         ) from error
