@@ -82,6 +82,15 @@ class Bench:
         """When a joint state with motion came last."""
         return max((at for at, speed in list(self.speeds) if speed >= STILL_RAD_S), default=0.0)
 
+    def held_up_s(self, since):
+        """Longest time without a joint state from then on, once they come again."""
+        until = time.monotonic() + 10.0
+        while time.monotonic() - self.speeds[-1][0] > 0.1:
+            assert time.monotonic() < until, "no joint states any more"
+            time.sleep(0.05)
+        heard = [since, *(at for at, _ in list(self.speeds) if at > since)]
+        return float(np.diff(heard).max(initial=0.0))
+
     def stands_still(self, for_s=1.0):
         """No motion from now on."""
         start = time.monotonic()

@@ -8,7 +8,11 @@ from ros.robot_bench import StackBench
 from stvla_ros.errors import CancelToken, OutcomeCode
 
 LOST_S = 2.5
-"""From the kill to standstill: heartbeat timeout 1 s, then a cancel; the rest is for a loaded machine."""
+"""From the kill to standstill: heartbeat timeout 1.5 s, then a cancel; the rest is for a loaded machine."""
+
+HELD_UP_S = 0.4
+"""A process killed inside the middleware's shared memory holds up those that write to it, the robot too, for seconds: rare,
+seen as a gap in the joint states, and ended as stale data."""
 
 
 @pytest.fixture(scope="module")
@@ -34,21 +38,22 @@ def next_goal_succeeds(bench):
     return code is OutcomeCode.OK and bench.score().success, sentence, bench.log[-20:]
 
 
-def killed_during_motion(bench, name, codes):
-    """Returns the sentence with which the task ended."""
+def killed_during_motion(bench, name):
     call = moves_for_a_task(bench)
     bench.kill(name)
     killed = time.monotonic()
     code, sentence = call.result(timeout=20.0)
-    assert code in codes, (sentence, bench.log[-20:])
+    held_up_s = bench.held_up_s(killed)
+    if held_up_s < HELD_UP_S or code not in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE):
+        assert code is OutcomeCode.NODE_LOST, (sentence, bench.log[-20:])
+        assert name in sentence
     assert bench.stands_still()
-    assert bench.last_motion() - killed < LOST_S, (sentence, bench.log[-20:])
-    return sentence
+    assert bench.last_motion() - killed < LOST_S + held_up_s, (sentence, bench.log[-20:])
 
 
 def test_policy_and_executor_killed_during_motion(bench):
-    assert "'policy'" in killed_during_motion(bench, "policy", [OutcomeCode.NODE_LOST])
-    assert "executor" in killed_during_motion(bench, "executor", [OutcomeCode.NODE_LOST])
+    killed_during_motion(bench, "policy")
+    killed_during_motion(bench, "executor")
     ok, *why = next_goal_succeeds(bench)
     assert ok, why
 
@@ -73,7 +78,7 @@ def test_a_newer_goal_preempts_the_older(bench):
 @pytest.mark.faults
 @pytest.mark.parametrize("name", ["planner", "guidance", "policy", "executor", "task"])
 def test_killed_node_comes_back(bench, name):
-    killed_during_motion(bench, name, [OutcomeCode.NODE_LOST])
+    killed_during_motion(bench, name)
     ok, *why = next_goal_succeeds(bench)
     assert ok, why
 
