@@ -61,7 +61,9 @@ class ServerChat:
                 the reason of ``cancel``: the connection is closed, at which servers stop thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
-            raise self._too_late(f"was busy with another question for {self._config.reply_deadline_s:g} s.")
+            raise self._no_answer(
+                OutcomeCode.SERVER_TIMEOUT, f"was busy with another question for {self._config.reply_deadline_s:g} s."
+            )
         try:
             body = json.dumps(question(self._config, turns, max_tokens, schema)).encode()
             status, content = self._call(body, cancel or CancelToken())
@@ -69,7 +71,7 @@ class ServerChat:
             self._lock.release()
         try:
             if status != 200:
-                raise self._failed(self._meaning(status, content))
+                raise self._no_answer(OutcomeCode.SERVER_ERROR, self._meaning(status, content))
             return answer(content, self._address.host)
         except StageError as error:
             raise StageError(error.code, self._address.without_token(error.sentence)) from None
@@ -95,9 +97,11 @@ class ServerChat:
             raise
         except TimeoutError:
             wanted = self._config.reply_deadline_s
-            raise self._too_late(f"gave no whole answer within {wanted:g} s (reply_deadline_s).") from None
+            raise self._no_answer(
+                OutcomeCode.SERVER_TIMEOUT, f"gave no whole answer within {wanted:g} s (reply_deadline_s)."
+            ) from None
         except httpx2.HTTPError as error:
-            raise self._failed(self._lost(error)) from error
+            raise self._no_answer(OutcomeCode.SERVER_ERROR, self._lost(error)) from error
 
     async def _unless(self, cancel: CancelToken, exchange: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(exchange)
@@ -150,12 +154,6 @@ class ServerChat:
 
     def _refused(self, what: str) -> StageError:
         return StageError(OutcomeCode.REPLY_UNPARSABLE, f"{self._address.host} sent an answer that is {what}.")
-
-    def _too_late(self, what: str) -> StageError:
-        return self._no_answer(OutcomeCode.SERVER_TIMEOUT, what)
-
-    def _failed(self, what: str) -> StageError:
-        return self._no_answer(OutcomeCode.SERVER_ERROR, what)
 
     def _no_answer(self, code: OutcomeCode, what: str) -> StageError:
         sentence = f"{self._address.host} ({self._config.model}) {what}"
