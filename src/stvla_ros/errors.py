@@ -41,6 +41,7 @@ class OutcomeCode(IntEnum):
     NO_DEPTH = 24  # too little of the policy's view has depth
     WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets others
     SERVER_ERROR = 26  # a model gave no answer for another reason than time: not reached, refused, failed
+    CANCEL_UNCONFIRMED = 27  # canceled, but nobody has confirmed that the arm stands still
 
 
 class StageError(Exception):
