@@ -29,9 +29,9 @@ from stvla_msgs.action import ExecuteTask
 from stvla_msgs.srv import ResetScene
 
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.graph import GraphOptions
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.up import Stack
 
 STILL_RAD_S = 0.01
@@ -98,7 +98,7 @@ class Bench:
     def __init__(self, node: Node, how: str) -> None:
         self._how = how
         self._watch = JointWatch(node)
-        self._remote = Remote(node, ExecuteTask, "/stvla/execute_task")
+        self._remote = ActionCaller(node, ExecuteTask, "/stvla/execute_task")
         self._reset = node.create_client(ResetScene, "/sim/reset_scene")
         self._stop, self._resume = (node.create_client(Trigger, f"/stvla/{name}") for name in ("stop", "resume"))
         self._pool = ThreadPoolExecutor(1)

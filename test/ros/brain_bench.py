@@ -19,9 +19,9 @@ from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stage_node import StageNode
 
 SLACK = {
@@ -84,9 +84,9 @@ class BrainBench:
         self.ros = ros
         self.node = ros.add(Node("bench"))
         self.monitor = HeartbeatMonitor(self.node, 1.0)
-        self._plan = Remote(self.node, PlanTrace, "stvla/plan_trace")
-        self._predict = Remote(self.node, PredictKeypose, "stvla/predict_keypose")
-        self._task = Remote(self.node, ExecuteTask, "stvla/execute_task")
+        self._plan = ActionCaller(self.node, PlanTrace, "stvla/plan_trace")
+        self._predict = ActionCaller(self.node, PredictKeypose, "stvla/predict_keypose")
+        self._task = ActionCaller(self.node, ExecuteTask, "stvla/execute_task")
         self.traces: dict[str, Trace3dMsg] = {}
         self.guidance: list[GuidanceMsg] = []
         self.feedback: list[Any] = []

@@ -20,10 +20,10 @@ from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros import convert
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.client import run_goal
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.up import Stack
 from stvla_ros.types import Keypose
@@ -135,7 +135,7 @@ class RobotBench(Bench):
 
     def __enter__(self):
         super().__enter__()
-        self.remote = Remote(self.node, ExecuteKeypose, "stvla/execute_keypose")
+        self.remote = ActionCaller(self.node, ExecuteKeypose, "stvla/execute_keypose")
         self.processes = {}
         return self
 

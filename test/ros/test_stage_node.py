@@ -18,8 +18,8 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stage_node import StageNode
 
 
@@ -44,7 +44,7 @@ class Bench:
     def __init__(self, ros: Any, work: Callable[[Job], Any], preempt: bool = False) -> None:
         self.server = ros.add(Server(work, preempt))
         self.client = ros.add(Node("client"))
-        self.remote = Remote(self.client, PlanTrace, "stvla/plan_trace")
+        self.remote = ActionCaller(self.client, PlanTrace, "stvla/plan_trace")
 
     def call(self, cancel: CancelToken | None = None, deadline_s: float = 10.0, words: str = "x") -> Any:
         return self.remote.call(PlanTrace.Goal(instruction=words), cancel or CancelToken(), deadline_s)
@@ -135,7 +135,7 @@ def test_deadline(ros: Any) -> None:
 
 def test_no_server(ros: Any) -> None:
     client = ros.add(Node("client"))
-    remote = Remote(client, PlanTrace, "stvla/nobody")
+    remote = ActionCaller(client, PlanTrace, "stvla/nobody")
     with pytest.raises(StageError, match="NODE_LOST: Nobody serves the action 'stvla/nobody'"):
         remote.call(PlanTrace.Goal(), CancelToken(), 5.0, connect_s=0.3)
 
@@ -182,7 +182,7 @@ def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
             time.sleep(0.01)
     assert oldest < 1.0
     assert monitor.missing(["server", "ghost"]) == ("ghost",)
-    with pytest.raises(StageError, match="NODE_LOST: The node 'ghost' is not running"):
+    with pytest.raises(StageError, match="NODE_LOST: The node 'ghost' was never heard"):
         watch.raise_if_lost()
 
 

@@ -22,7 +22,7 @@ from stvla_msgs.action import ExecuteKeypose
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.ros import convert
+from stvla_ros.ros import convert, qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -35,8 +35,11 @@ from stvla_ros.types import RobotState, Trace3d
 
 GUARD_PERIOD_S = 0.05
 FEEDBACK_PERIOD_S = 0.2
-TRACE_WAIT_S = 1.0
-"""How much later than its keypose a path may come."""
+TRACE_WAIT_S = qos.DISCOVERY_S
+"""How much later than its keypose a path may come: an executor that was restarted has to find the guidance node first."""
+
+CLEAR_S = qos.DISCOVERY_S + 2.0
+"""How long a goal waits for an executor that has just started: it finds the controllers and brings the arm to rest."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return convert.trace_from_msg(message)
 
     def _work(self, job: Job) -> ExecuteKeypose.Result:
-        if not self._cleared.wait(3.0):
+        if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         keypose = _read_keypose(job.goal)
         frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
@@ -155,7 +158,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
     @contextmanager
     def _guarded(self, job: Job) -> Iterator[None]:
         """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop."""
-        watch = self._heartbeats.watch(filter(None, [self.config.safety.supervisor]))
+        supervisors = [name for name in [self.config.safety.supervisor] if name]
+        self._heartbeats.wait_for(supervisors, give_up=job.cancel.is_set)
+        watch = self._heartbeats.watch(supervisors)
         self._check(watch)
         with self._lock:
             if self._stopped:

@@ -63,7 +63,7 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _execute(self, job: Job) -> ExecuteTask.Result:
         instruction = check_instruction(job.goal.instruction)
-        self._monitor.wait_for(self.config.needs, 2.0)
+        self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
         watch.raise_if_lost()
         with self._lock:

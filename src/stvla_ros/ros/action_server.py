@@ -1,23 +1,22 @@
-"""An action server whose work runs in a thread of its own.
-
-rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
-load. Here the executor's thread only takes requests; the work gets a :class:`CancelToken`.
-"""
+"""An action server whose work runs in a thread of its own, with a :class:`CancelToken`."""
 
 from __future__ import annotations
 
 import queue
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rclpy.action import CancelResponse
-from rclpy.action.server import ActionServer, ServerGoalHandle
+from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.actions import DeferredServer
 from stvla_ros.ros.convert import error_to_msg
 
 
@@ -60,7 +59,7 @@ class StageServer:
         self._active: dict[bytes, CancelToken] = {}
         self._queue: queue.SimpleQueue[ServerGoalHandle | None] = queue.SimpleQueue()
         self._closed = False
-        self._server = _DeferredServer(node, action_type, name, self._accept, self._cancel)
+        self._server = DeferredServer(node, action_type, name, self._accept, cancel_callback=self._cancel)
         self._thread = threading.Thread(target=self._serve, name=f"work {name}", daemon=True)
         self._thread.start()
 
@@ -94,7 +93,7 @@ class StageServer:
             result = self._run(handle, self._active[key])
             with self._lock:
                 del self._active[key]
-            self._server.finish(handle, result)
+            self._server.finish(handle, partial(_terminate, result=result))
 
     def _run(self, handle: ServerGoalHandle, token: CancelToken) -> Any:
         try:
@@ -108,7 +107,11 @@ class StageServer:
             return self._type.Result(outcome=error_to_msg(StageError(OutcomeCode.INTERNAL, sentence)))
 
     def close(self, timeout_s: float) -> bool:
-        """Cancel everything and wait for the worker; False when it is still busy after ``timeout_s``."""
+        """Cancel everything, wait for the worker and until its answers are sent; False when that takes longer.
+
+        The executor must still spin.
+        """
+        until = time.monotonic() + timeout_s
         with self._lock:
             self._closed = True
             tokens = list(self._active.values())
@@ -116,33 +119,11 @@ class StageServer:
             token.cancel(OutcomeCode.CANCELED, f"The node '{self._node.get_name()}' is ending.")
         self._queue.put(None)
         self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return not self._thread.is_alive() and self._server.flush(max(0.0, until - time.monotonic()))
 
 
-class _DeferredServer(ActionServer):
-    """rclpy's server, with the result set when the worker is done."""
-
-    def __init__(
-        self,
-        node: Node,
-        action_type: Any,
-        name: str,
-        accept: Callable[[ServerGoalHandle], None],
-        cancel: Callable[[ServerGoalHandle], CancelResponse],
-    ) -> None:
-        self._accept = accept
-        super().__init__(node, action_type, name, execute_callback=_terminate, cancel_callback=cancel)
-
-    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
-        """Called in the executor's thread when a goal has become EXECUTING."""
-        self._accept(goal_handle)
-
-    def finish(self, handle: ServerGoalHandle, result: Any) -> None:
-        """Called in the worker's thread: the executor's thread sets the state and answers."""
-        super().notify_execute(handle, lambda h: _terminate(h, result))
-
-
-def _terminate(handle: ServerGoalHandle, result: Any = None) -> Any:
+def _terminate(handle: ServerGoalHandle, result: Any) -> Any:
+    """Set the goal's state by the outcome of its result."""
     if result.outcome.code == OutcomeCode.OK:
         handle.succeed()
     elif handle.is_cancel_requested:

@@ -17,9 +17,9 @@ from stvla_msgs.action import ExecuteTask
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
 
@@ -68,12 +68,8 @@ def wait_for_nodes(
     names: Iterable[str], timeout_s: float, give_up: Callable[[], bool] = lambda: False
 ) -> tuple[str, ...]:
     """Sleep until all nodes send heartbeats; the names of those that do not."""
-    wanted, end = tuple(names), time.monotonic() + timeout_s
     with client_node() as node:
-        monitor = HeartbeatMonitor(node, timeout_s=1.0)
-        while (missing := monitor.missing(wanted)) and time.monotonic() < end and not give_up():
-            time.sleep(0.05)
-    return missing
+        return HeartbeatMonitor(node, timeout_s=1.0).wait_for(names, timeout_s, give_up)
 
 
 def run_goal(
@@ -95,7 +91,7 @@ def run_goal(
     """
     cancel = cancel or CancelToken()
     with client_node() as node:
-        remote = Remote(node, ExecuteTask, "stvla/execute_task")
+        remote = ActionCaller(node, ExecuteTask, "stvla/execute_task", moves_robot=True)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
         if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
             raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
@@ -103,7 +99,9 @@ def run_goal(
             return _call(remote, instruction, on_feedback, cancel)
 
 
-def _call(remote: Remote, instruction: str, on_feedback: Callable[[Progress], None], cancel: CancelToken) -> GoalResult:
+def _call(
+    remote: ActionCaller, instruction: str, on_feedback: Callable[[Progress], None], cancel: CancelToken
+) -> GoalResult:
     goal = ExecuteTask.Goal(instruction=instruction)
     try:
         result = remote.call(goal, cancel, DEADLINE_S, lambda message: on_feedback(progress_from_msg(message)))
@@ -137,7 +135,7 @@ def _watching(monitor: HeartbeatMonitor, cancel: CancelToken) -> Iterator[None]:
         thread.join()
 
 
-def _served(remote: Remote, timeout_s: float) -> bool:
+def _served(remote: ActionCaller, timeout_s: float) -> bool:
     end = time.monotonic() + timeout_s
     while not remote.available() and time.monotonic() < end:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Both ends of the actions of a robot's controllers, whose results carry no outcome of ours.
+"""The server's end of the actions of a robot's controllers, whose results carry no outcome of ours.
 
 As everywhere in the stack, the node's executor thread only carries messages; the work is done, and waited for, in
 other threads.
@@ -8,75 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from threading import Event, Thread
+from threading import Thread
 from typing import Any, TypeAlias
 
-from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
-from rclpy.task import Future
-
-
-class ActionCall:
-    """A goal on its way to a server: sent at once, canceled at any moment, also before it is accepted.
-
-    Attributes:
-        accepted: None until the server has answered.
-        status: A constant of ``action_msgs/msg/GoalStatus``; set when done.
-        result: The action's result; None when the goal was rejected.
-    """
-
-    def __init__(self, node: Node, client: ActionClient, goal: Any) -> None:
-        self._node, self._client, self._goal = node, client, goal
-        self._done, self._canceled = Event(), Event()
-        self._handle: Any = None
-        self.accepted: bool | None = None
-        self.status = GoalStatus.STATUS_UNKNOWN
-        self.result: Any = None
-        self._post(self._send)
-
-    def cancel(self) -> None:
-        """Ask the server to cancel; returns at once."""
-        self._canceled.set()
-        self._post(self._cancel)
-
-    def wait(self, timeout_s: float) -> bool:
-        """Wait for the end of the goal; False when the time passed first."""
-        return self._done.wait(timeout_s)
-
-    def _post(self, work: Callable[[], None]) -> None:
-        """Run in the executor's thread: rclpy's client would lose an answer that comes while another thread sends."""
-        if self._node.executor is not None:
-            self._node.executor.create_task(work)
-
-    def _send(self) -> None:
-        if self._canceled.is_set():
-            self.accepted, self.status = True, GoalStatus.STATUS_CANCELED
-            self.result = self._client._action_type.Result()
-            self._done.set()
-            return
-        self._client.send_goal_async(self._goal).add_done_callback(self._answered)
-
-    def _answered(self, future: Future) -> None:
-        handle = future.result()
-        self.accepted = handle.accepted
-        if not handle.accepted:
-            self._done.set()
-            return
-        self._handle = handle
-        handle.get_result_async().add_done_callback(self._ended)
-        if self._canceled.is_set():
-            self._cancel()
-
-    def _cancel(self) -> None:
-        if self._handle is not None and not self._done.is_set():
-            self._handle.cancel_goal_async()
-
-    def _ended(self, future: Future) -> None:
-        answer = future.result()
-        self.status, self.result = answer.status, answer.result
-        self._done.set()
 
 
 class End(Enum):

@@ -13,6 +13,7 @@ from stvla_msgs.msg import Heartbeat
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, ns_to_time, time_to_ns
+from stvla_ros.ros.qos import DISCOVERY_S
 
 TOPIC = "stvla/heartbeat"
 PERIOD_S = 0.1
@@ -60,7 +61,6 @@ class HeartbeatMonitor:
         self._on_beat = on_beat
         self._lock = threading.Lock()
         self._heard: dict[str, _Heard] = {}
-        self._listening_since = time.monotonic()
         node.create_subscription(Heartbeat, TOPIC, self._receive, qos.HEARTBEAT)
 
     def _receive(self, message: Heartbeat) -> None:
@@ -85,10 +85,15 @@ class HeartbeatMonitor:
         """Those of ``names`` that are silent."""
         return tuple(name for name in names if self.age_s(name) > self.timeout_s)
 
-    def wait_for(self, names: Iterable[str], timeout_s: float) -> tuple[str, ...]:
-        """Sleep until all are alive or the time is over; the ones still missing."""
+    def wait_for(
+        self, names: Iterable[str], timeout_s: float = DISCOVERY_S, give_up: Callable[[], bool] = lambda: False
+    ) -> tuple[str, ...]:
+        """Sleep until all are alive, the time is over, or it is no use any more; the ones still missing.
+
+        Whoever has just started may not have been found yet, so by default this waits for as long as that takes.
+        """
         end, wanted = time.monotonic() + timeout_s, tuple(names)
-        while (missing := self.missing(wanted)) and time.monotonic() < end:
+        while (missing := self.missing(wanted)) and time.monotonic() < end and not give_up():
             time.sleep(0.02)
         return missing
 
@@ -125,7 +130,7 @@ class Watch:
         if lost := self.lost():
             name = lost[0]
             age_s = self._monitor.age_s(name)
-            what = "is not running" if age_s == float("inf") else f"was silent for {age_s:.1f} s"
+            what = "was never heard" if age_s == float("inf") else f"was silent for {age_s:.1f} s"
             if age_s <= self._monitor.timeout_s:
                 what = "was restarted meanwhile"
             raise StageError(

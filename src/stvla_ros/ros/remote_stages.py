@@ -9,6 +9,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, StageError
+from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import (
     history_to_msg,
     keypose_from_msg,
@@ -17,7 +18,6 @@ from stvla_ros.ros.convert import (
     plan_from_msg,
     raise_unless_ok,
 )
-from stvla_ros.ros.remote import Remote
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
@@ -44,9 +44,9 @@ class RemoteStages:
 
     def __init__(self, node: Node, deadlines: Deadlines, stopper: Stopper) -> None:
         self._node, self._deadlines, self._stopper = node, deadlines, stopper
-        self._planner = Remote(node, PlanTrace, "stvla/plan_trace")
-        self._policy = Remote(node, PredictKeypose, "stvla/predict_keypose")
-        self._executor = Remote(node, ExecuteKeypose, "stvla/execute_keypose")
+        self._planner = ActionCaller(node, PlanTrace, "stvla/plan_trace")
+        self._policy = ActionCaller(node, PredictKeypose, "stvla/predict_keypose")
+        self._executor = ActionCaller(node, ExecuteKeypose, "stvla/execute_keypose", moves_robot=True)
         self._traces = TraceInbox(node)
 
     def plan(

@@ -20,7 +20,7 @@ from rclpy.node import Node
 from stvla_ros.config import param
 from stvla_ros.description.panda import ARM_JOINTS
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.controller_actions import ActionCall
+from stvla_ros.ros.actions import SentGoal
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.types import JointPath, RobotState
@@ -160,11 +160,9 @@ class Ros2ControlRobot:
                 f"No action server {name}: start the robot's controllers or the simulated cell.",
             )
 
-    def _run(
-        self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str
-    ) -> ActionCall:
+    def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str) -> SentGoal:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
-        call = ActionCall(self._node, client, goal)
+        call = SentGoal(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
         self.activity = activity
         try:
@@ -178,7 +176,7 @@ class Ros2ControlRobot:
             forget()
         return call
 
-    def _watch(self, call: ActionCall, limit_s: float, cancel: CancelToken, part: str) -> None:
+    def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str) -> None:
         started, canceled_s = time.monotonic(), float("inf")
         while not call.wait(POLL_S):
             self._state()
@@ -222,7 +220,7 @@ class Ros2ControlRobot:
         return state
 
 
-def _check_arm(call: ActionCall) -> None:
+def _check_arm(call: SentGoal) -> None:
     if not call.accepted:
         raise _failed("The arm's controller rejected the trajectory: its log has the reason.")
     text = call.result.error_string

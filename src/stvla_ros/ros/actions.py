@@ -1,0 +1,294 @@
+"""Actions between processes: a call that is answered or fails typed, and a server whose work runs elsewhere.
+
+Both sides keep rclpy in the executor's thread, which only carries messages; the work, and the waiting for it, happen in
+other threads.
+
+What the middleware may lose is asked for again. Two processes find each other endpoint by endpoint: a server may have
+found the client's request writer and not yet its response reader. It then waits 100 ms, drops the answer, and rclpy drops
+the goal ("Failed to send goal response"). So a goal that nobody has accepted in time is sent again under a new goal id,
+and a result, or the answer to a cancel, is asked for until it comes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from action_msgs.msg import GoalStatus
+from rclpy.action import ActionClient, ActionServer
+from rclpy.action.server import ServerGoalHandle
+from rclpy.node import Node
+from rclpy.task import Future, Task
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.qos import DISCOVERY_S
+
+ACCEPT_S = 1.0
+"""A goal that is not accepted for so long is sent again. Accepting takes an executor's thread a few milliseconds."""
+
+ASK_AGAIN_S = 1.0
+"""How often a result, and the answer to a cancel, are asked for again."""
+
+CANCEL_GRACE_S = 2.0
+"""How long a canceled server may take to answer before the caller goes on without it."""
+
+GONE_S = 1.0
+"""How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
+with an endpoint of the same name comes or goes."""
+
+
+class SentGoal:
+    """A goal on its way: sent at once, canceled at any moment, also before it is accepted.
+
+    Args:
+        node: Its executor must spin.
+        client: Of the action.
+        goal: Goal message.
+        on_feedback: Called with Feedback messages in the executor's thread.
+        resend: Send the goal again while nobody accepts it. The newest one counts, and older ones that are accepted
+            late are canceled. Only for servers to which a goal that comes twice does no harm.
+
+    Attributes:
+        accepted: None until the server has answered.
+        status: A constant of ``action_msgs/msg/GoalStatus``; set when done.
+        result: The action's Result message; None when the goal was rejected.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        client: ActionClient,
+        goal: Any,
+        on_feedback: Callable[[Any], None] | None = None,
+        resend: bool = False,
+    ) -> None:
+        self._node, self._client, self._goal, self._resend = node, client, goal, resend
+        self._forward = None if on_feedback is None else lambda message: on_feedback(message.feedback)
+        self._done, self._canceled = threading.Event(), threading.Event()
+        self._handle: Any = None
+        self._sent = 0
+        self._again_at = time.monotonic() + ACCEPT_S
+        self.accepted: bool | None = None
+        self.status = GoalStatus.STATUS_UNKNOWN
+        self.result: Any = None
+        self._post(self._send)
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for the end of the goal; False when the time passed first. Call it again and again: it also asks again."""
+        done = self._done.wait(timeout_s)
+        if not done and time.monotonic() >= self._again_at:
+            self._again_at = time.monotonic() + ASK_AGAIN_S
+            self._post(self._ask_again)
+        return done
+
+    def cancel(self) -> None:
+        """Ask the server to cancel, now or as soon as it has accepted; returns at once. Any thread."""
+        self._canceled.set()
+        self._post(self._cancel)
+
+    def _post(self, work: Callable[[], None]) -> None:
+        """Run in the executor's thread: rclpy's client would lose an answer that comes while another thread sends."""
+        executor = self._node.executor
+        if executor is not None:
+            executor.create_task(work)
+
+    def _send(self) -> None:
+        if self._canceled.is_set():
+            self.accepted, self.status = True, GoalStatus.STATUS_CANCELED
+            self._done.set()
+            return
+        self._sent += 1
+        future = self._client.send_goal_async(self._goal, feedback_callback=self._forward)
+        future.add_done_callback(partial(self._answered, self._sent))
+
+    def _ask_again(self) -> None:
+        if self._done.is_set():
+            return
+        if self._handle is not None:
+            self._ask_result()
+            if self._canceled.is_set():
+                self._cancel()
+        elif self._resend:
+            self._send()
+
+    def _answered(self, number: int, future: Future) -> None:
+        handle = future.result()
+        if number != self._sent:  # a newer one has been sent
+            if handle.accepted:
+                handle.cancel_goal_async()
+            return
+        self.accepted = handle.accepted
+        if not handle.accepted:
+            self._done.set()
+            return
+        self._handle = handle
+        self._ask_result()
+        if self._canceled.is_set():
+            self._cancel()
+
+    def _ask_result(self) -> None:
+        self._handle.get_result_async().add_done_callback(partial(self._ended, self._handle))
+
+    def _cancel(self) -> None:
+        if self._handle is not None and not self._done.is_set():
+            self._handle.cancel_goal_async()
+
+    def _ended(self, handle: Any, future: Future) -> None:
+        if handle is self._handle and not self._done.is_set():
+            answer = future.result()
+            self.status, self.result = answer.status, answer.result
+            self._done.set()
+
+
+class ActionCaller:
+    """One action of another node of the stack, called from worker threads: with a deadline, cancelable, never hanging.
+
+    Args:
+        node: Its executor must spin.
+        action_type: The action.
+        name: Its name.
+        moves_robot: The arm may move while a goal is carried out, so that a cancel which nobody confirms is told as such.
+    """
+
+    def __init__(self, node: Node, action_type: Any, name: str, moves_robot: bool = False) -> None:
+        self._node, self.name, self._moves_robot = node, name, moves_robot
+        self._client = ActionClient(node, action_type, name)
+
+    def available(self) -> bool:
+        """A server is there."""
+        return bool(self._client.server_is_ready())
+
+    def call(
+        self,
+        goal: Any,
+        cancel: CancelToken,
+        deadline_s: float,
+        on_feedback: Callable[[Any], None] | None = None,
+        connect_s: float = DISCOVERY_S,
+        grace_s: float = CANCEL_GRACE_S,
+    ) -> Any:
+        """Send a goal and wait for its result.
+
+        Args:
+            goal: Goal message.
+            cancel: Cancels the goal at the server, at once.
+            deadline_s: Longest time for the answer.
+            on_feedback: Called with Feedback messages in the executor's thread.
+            connect_s: Longest time for the server to appear.
+            grace_s: How long the server may take to answer a cancel.
+
+        Returns:
+            The Result message.
+
+        Raises:
+            StageError: The cancel's reason when it came before the goal was sent, or when a server that does not move the
+                robot has not answered it within ``grace_s``, or CANCEL_UNCONFIRMED for one that does; SERVER_TIMEOUT
+                at the deadline; NODE_LOST when the server is not there, went away, was restarted, or refused.
+        """
+        self._wait_for_server(cancel, connect_s)
+        sent = SentGoal(self._node, self._client, goal, on_feedback, resend=True)
+        release = cancel.on_cancel(sent.cancel)
+        try:
+            self._watch(sent, cancel, deadline_s, grace_s)
+        finally:
+            release()
+        return self._result(sent, cancel)
+
+    def _wait_for_server(self, cancel: CancelToken, connect_s: float) -> None:
+        end = time.monotonic() + connect_s
+        while not self.available():
+            cancel.raise_if_set()
+            if time.monotonic() > end:
+                raise StageError(
+                    OutcomeCode.NODE_LOST,
+                    f"Nobody was found within {connect_s:g} s who serves the action '{self.name}': start its node.",
+                )
+            cancel.wait(0.02)
+        cancel.raise_if_set()
+
+    def _watch(self, sent: SentGoal, cancel: CancelToken, deadline_s: float, grace_s: float) -> None:
+        """Return when the goal has ended. Raises StageError as :meth:`call`."""
+        end = time.monotonic() + deadline_s
+        canceled_at: float | None = None
+        seen_at = time.monotonic()
+        while not sent.wait(0.1):
+            now = time.monotonic()
+            seen_at = now if self.available() else seen_at
+            if cancel.is_set():
+                canceled_at = canceled_at or now
+                if now - canceled_at > grace_s:
+                    raise self._unconfirmed(cancel, grace_s)
+            elif now > end:
+                sent.cancel()
+                raise StageError(OutcomeCode.SERVER_TIMEOUT, self._late(sent, deadline_s))
+            elif now - seen_at > GONE_S:
+                raise StageError(OutcomeCode.NODE_LOST, f"The node that serves '{self.name}' went away.")
+
+    def _unconfirmed(self, cancel: CancelToken, grace_s: float) -> StageError:
+        if not self._moves_robot:
+            cancel.raise_if_set()
+        return StageError(
+            OutcomeCode.CANCEL_UNCONFIRMED,
+            f"Canceled, but '{self.name}' has not confirmed within {grace_s:g} s that the arm stands still: "
+            "look at the arm, and keep the emergency stop within reach.",
+        )
+
+    def _late(self, sent: SentGoal, deadline_s: float) -> str:
+        if sent.accepted is None:
+            return f"'{self.name}' did not accept a goal within {deadline_s:g} s: look at the log of the node that serves it."
+        return f"No answer from '{self.name}' within {deadline_s:g} s."
+
+    def _result(self, sent: SentGoal, cancel: CancelToken) -> Any:
+        if not sent.accepted:
+            raise StageError(OutcomeCode.NODE_LOST, f"The server of '{self.name}' refused the goal.")
+        if sent.result is None:
+            cancel.raise_if_set()  # before it was sent
+        if sent.status == GoalStatus.STATUS_UNKNOWN:
+            sentence = f"The node that serves '{self.name}' was restarted and does not know the goal."
+            raise StageError(OutcomeCode.NODE_LOST, sentence)
+        return sent.result
+
+    def destroy(self) -> None:
+        self._client.destroy()
+
+
+class DeferredServer(ActionServer):
+    """rclpy's server for work in another thread: told of a goal that begins, and told its end from any thread.
+
+    rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
+    load.
+
+    Args:
+        begin: Called in the executor's thread with each accepted goal; must return at once.
+        kwargs: Further arguments of rclpy's server, e.g. ``cancel_callback``.
+    """
+
+    def __init__(
+        self, node: Node, action_type: Any, name: str, begin: Callable[[ServerGoalHandle], None], **kwargs: Any
+    ) -> None:
+        self._begin = begin
+        self._ending: list[Task] = []
+        super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
+
+    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
+        """Called in the executor's thread when a goal has become EXECUTING."""
+        self._begin(goal_handle)
+
+    def finish(self, handle: ServerGoalHandle, end: Callable[[ServerGoalHandle], Any]) -> None:
+        """The work is done: ``end`` sets the goal's state and returns the Result message, in the executor's thread."""
+        executor = self._node.executor
+        if executor is not None:
+            self._ending = [task for task in self._ending if not task.done()]
+            self._ending.append(executor.create_task(self._execute_goal, end, handle))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the executor's thread has sent all answers; False when it did not in time."""
+        until = time.monotonic() + timeout_s
+        while any(not task.done() for task in self._ending):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
