@@ -7,7 +7,7 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 
 DISCOVERY_S = 4.0
 """How long two processes may take to find each other. An announcement that is lost is repeated after
-``leaseAnnouncement`` of ``config/fastdds.xml`` (1 s; 3 s with Fast DDS's own settings), and the endpoints follow."""
+``leaseAnnouncement`` of ``config/fastdds.xml`` (0.75 s; 3 s with Fast DDS's own settings), and the endpoints follow."""
 
 IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.RELIABLE)
 """Images and guidance as they are sent: every reader can hear it."""

@@ -24,6 +24,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from stvla_ros.config import ConfigError
 from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
+from stvla_ros.ros.shared_memory import remove_orphans
 from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
@@ -48,6 +49,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
         The exit code of the process.
     """
     end_with_supervisor()
+    remove_orphans()  # of the process that this one replaces, after a kill: /dev/shm is small in a container
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop())
     try:
