@@ -3,11 +3,19 @@
 import fcntl
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
+from xml.etree import ElementTree
 
-import rclpy.utilities  # noqa: F401 - this folder needs ROS
+import rclpy
+from stvla_msgs.msg import Heartbeat
 
-from stvla_ros.ros.shared_memory import DIRECTORY, remove_orphans
+from stvla_ros.ros import qos
+from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.graph import middleware_profile
+from stvla_ros.ros.shared_memory import DIRECTORY, listened_ports, lost_ports, remove_orphans
 
 
 def segment(directory, name):
@@ -46,6 +54,56 @@ def test_a_killed_node_leaves_nothing(start, ros):
     process.popen.wait(10.0)
     remove_orphans(older_than_s=0.5)
     assert not new & {p.name for p in DIRECTORY.iterdir()}
+
+
+def test_a_node_whose_port_is_gone_still_speaks_and_ends_to_be_started_again(start, ros):
+    """What Fast DDS does to a living process now and then: no image would reach it any more, but all else does."""
+    heard = []
+    node = ros.add(rclpy.create_node("listener"))
+    node.create_subscription(Heartbeat, "stvla/heartbeat", lambda m: heard.append(time.monotonic()), qos.HEARTBEAT)
+    process = start("stvla_ros.nodes.policy")
+    folder, until = Path(f"/proc/{process.popen.pid}"), time.monotonic() + 20.0
+    while not heard:
+        assert time.monotonic() < until, process.output
+        time.sleep(0.02)
+    ports = listened_ports(process=folder)
+    assert ports
+    assert lost_ports(process=folder) == []
+    for port in ports:
+        (DIRECTORY / port).unlink()
+    gone = time.monotonic()
+    assert lost_ports(process=folder) == sorted(ports)
+    assert process.wait(20.0) == 0
+    assert "The middleware lost fastrtps_port" in process.output
+    assert heard[-1] > gone
+
+
+def test_a_client_has_no_shared_memory(domain):
+    program = (
+        "from stvla_ros.ros.client import client_node\n"
+        "from stvla_ros.ros.shared_memory import listened_ports\n"
+        "with client_node():\n"
+        "    print(listened_ports())\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert answer.stdout.strip() == "set()", answer.stdout + answer.stderr
+
+
+def test_dds_profile_sends_small_traffic_over_udp_alone() -> None:
+    """What rides on shared memory can get lost for good beside processes that come and go: images only."""
+    name = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
+    readers = ElementTree.parse(middleware_profile()).getroot().findall(f".//{name}data_reader")
+    default = [r for r in readers if r.get("is_default_profile") == "true"]
+    assert [[kind.tag for kind in locator] for locator in default[0].iter(f"{name}locator")] == [[f"{name}udpv4"]]
+    others = [str(r.get("profile_name")) for r in readers if r is not default[0]]
+    assert all("image" in topic or topic in ("/stvla/guidance", "/stvla/overlay") for topic in others)
+    assert {CameraConfig().color, CameraConfig().depth} <= {topic.removeprefix("/") for topic in others}
 
 
 def mine(pid):

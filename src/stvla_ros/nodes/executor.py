@@ -29,6 +29,7 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates, joint_names
 from stvla_ros.ros.run import run
+from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import RobotState, Trace3d
@@ -71,6 +72,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
         config = self.config
         self._frames = RgbdReceiver(self, config.camera)
+        end_without_port(self)
         self._joints = JointStates(self, config.joint_states)
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)

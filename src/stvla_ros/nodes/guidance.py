@@ -39,6 +39,7 @@ from stvla_ros.ros.markers import guidance_markers, path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
+from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
 
@@ -98,6 +99,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._notes: tuple[str, ...] = ()
         self._ending = False
         self._frames = RgbdReceiver(self, config.camera, self._frame_arrived)
+        end_without_port(self)
         self._joints = JointStates(self, config.joint_states)
         self._trace_out = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
         self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)

@@ -24,6 +24,7 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
+from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.types import PlanRequest, TracePlan
 
@@ -54,6 +55,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._latency = Rolling()
         self._abandoned = 0
         self._frames = RgbdReceiver(self, self.config.camera)
+        end_without_port(self)
         self._joints = JointStates(self, self.config.joint_states)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
         self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.LATCHED_IMAGE)

@@ -21,6 +21,7 @@ from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
+from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.types import Guidance, Observation
 
@@ -50,6 +51,7 @@ class PolicyNode(StageNode[PolicyConfig]):
         self._arrived = threading.Condition()
         self._guidance: OrderedDict[str, GuidanceMsg] = OrderedDict()
         self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE_BEST_EFFORT)
+        end_without_port(self)
         self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
         self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
 

@@ -21,6 +21,7 @@ from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.task_state import state_from_msg
+from stvla_ros.ros.udp_only import udp_only
 from stvla_ros.types import Outcome
 
 TASK = "task"
@@ -41,8 +42,11 @@ class GoalResult:
 def client_node(name: str = "stvla_client") -> Iterator[Node]:
     """A node that spins in a thread, in a ROS context of its own (usable beside anything else in the process)."""
     context = Context()
-    rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-    node = Node(name, context=context, use_global_arguments=False, start_parameter_services=False, enable_rosout=False)
+    with udp_only():
+        rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
+        node = Node(
+            name, context=context, use_global_arguments=False, start_parameter_services=False, enable_rosout=False
+        )
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
     thread = threading.Thread(target=_spin, args=(executor,), name=name, daemon=True)

@@ -168,8 +168,17 @@ def default_parameters() -> Path:
 
 def middleware_profile() -> Path | None:
     """``config/fastdds.xml``, which makes room for images in shared memory; None where it is not installed."""
+    return _profile("config/fastdds.xml")
+
+
+def client_profile() -> Path | None:
+    """``config/fastdds_client.xml``, for clients on the stack's machine; None where it is not installed."""
+    return _profile("config/fastdds_client.xml")
+
+
+def _profile(name: str) -> Path | None:
     try:
-        return _shared("config/fastdds.xml")
+        return _shared(name)
     except ConfigError:
         return None
 

@@ -1,18 +1,30 @@
-"""Clears away the shared memory of processes that were killed.
+"""The middleware's shared memory: what killed processes leave there, and a port that was taken from under a process.
 
-Fast DDS gives each participant a segment in ``/dev/shm`` (32 MB with our profile) and removes it when the participant
-ends. After ``kill -9`` it stays until the machine is restarted. The owner holds a lock on the file beside it.
+Fast DDS gives each participant a segment in ``/dev/shm`` for what it sends (32 MB with our profile), and a port on which
+it is told of what others send: a small segment ``fastrtps_portN``. The owner of either holds a lock on a file beside it,
+by which others see that it lives. Both files stay after ``kill -9``.
+
+When a participant ends while another one starts, Fast DDS 2.14 can take the port of a living process for a dead one's
+and remove it (docs/decisions/0008-transports.md). The owner is not told, and what is sent to it from then on is lost.
 """
 
 from __future__ import annotations
 
 import fcntl
+import os
 import re
+import signal
 import time
 from pathlib import Path
 
+from rclpy.node import Node
+
 DIRECTORY = Path("/dev/shm")
 _LOCK = re.compile(r"(fastrtps_[0-9a-f]{16})_el")
+_PORT_LOCK = re.compile(r"fastrtps_port[0-9]+_el$")
+
+CHECK_S = 2.0
+"""How often a node that reads images looks whether its port is still there."""
 
 
 def remove_orphans(directory: Path = DIRECTORY, older_than_s: float = 10.0) -> int:
@@ -51,3 +63,68 @@ def _remove(segment: Path, lock: Path) -> int:
     except OSError:  # in use, gone meanwhile, or another user's
         return 0
     return size
+
+
+def end_without_port(node: Node) -> None:
+    """Watch the ports of this process, and end it when one is gone, so that its supervisor starts it again.
+
+    For nodes that read images, which come through shared memory: they would never hear one again.
+    """
+    before: set[str] = set()
+
+    def look() -> None:
+        nonlocal before
+        now = set(lost_ports())
+        if gone := before & now:  # twice: a port may be in the midst of being made anew
+            names = ", ".join(sorted(gone))
+            node.get_logger().fatal(
+                f"The middleware lost {names}, where images come in: the node ends, to be started again."
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+        before = now
+
+    node.create_timer(CHECK_S, look)
+
+
+def lost_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) -> list[str]:
+    """Ports that a process listens on whose segment is not the one that others find under that name.
+
+    Args:
+        directory: Where the segments are.
+        process: Its folder in /proc.
+    """
+    own = listened_ports(directory, process)
+    return [
+        name
+        for name, inode in _mapped_ports(process / "maps", directory)
+        if name in own and _inode(directory / name) != inode
+    ]
+
+
+def listened_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) -> set[str]:
+    """Ports that a process listens on: it holds their lock open, perhaps one whose file was removed."""
+    files = (_target(link) for link in (process / "fd").iterdir())
+    return {file.name.removesuffix("_el") for file in files if file.parent == directory and _PORT_LOCK.match(file.name)}
+
+
+def _mapped_ports(maps: Path, directory: Path) -> set[tuple[str, int]]:
+    """Name and inode of the ports in the process's memory, also of those that were removed."""
+    rows = (
+        line.split(maxsplit=5) for line in maps.read_text(errors="replace").splitlines() if "/fastrtps_port" in line
+    )
+    paths = ((Path(row[5].removesuffix(" (deleted)")), int(row[4])) for row in rows)
+    return {(path.name, inode) for path, inode in paths if path.parent == directory}
+
+
+def _target(link: Path) -> Path:
+    try:
+        return Path(os.readlink(link).removesuffix(" (deleted)"))
+    except OSError:  # closed meanwhile
+        return Path()
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
