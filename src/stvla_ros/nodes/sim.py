@@ -36,8 +36,11 @@ from stvla_ros.sim.pictures import Moment
 from stvla_ros.sim.tasks import TASKS
 from stvla_ros.types import RobotState
 
-SEEN_S = 5.0
-"""Within this time an image of a new scene is sent, also by a camera that has just started."""
+SEEN_S = 4.0
+"""Within this time an image of a new scene is sent, also by a camera that was started again."""
+
+FIRST_IMAGE_S = 20.0
+"""How long the heartbeat waits for the first image."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,16 @@ class SimNode(StageNode[SimConfig]):
         self._rates = (time.monotonic(), 0)
 
     def ready(self) -> None:
-        """Start time, images and the heartbeat."""
+        """Start time and images; the heartbeat begins with the first image."""
         self._time.start()
         self._camera.start()
-        super().ready()
+        self._late = time.monotonic() + FIRST_IMAGE_S
+        self._starting = self.create_timer(0.02, self._begin)
+
+    def _begin(self) -> None:
+        if self._camera.sent or time.monotonic() > self._late:
+            self.destroy_timer(self._starting)
+            super().ready()
 
     def _camera_config(self) -> SimulatedCameraConfig:
         config, topics = self.config, camera_topics(self.config.camera)
