@@ -13,7 +13,7 @@ from threading import Event, Lock, Thread
 from typing import Any, TypeAlias
 
 from action_msgs.msg import GoalStatus
-from rclpy._rclpy_pybind11 import InvalidHandle
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.action import ActionClient, ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
@@ -123,7 +123,7 @@ class ControllerGoal:
         over = Event()
 
         def tell() -> None:
-            with suppress(InvalidHandle):  # the node has ended
+            with suppress(InvalidHandle, RCLError):  # the node has ended
                 while not over.wait(period_s):
                     self._handle.publish_feedback(feedback())
 
