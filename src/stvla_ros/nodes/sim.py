@@ -6,6 +6,7 @@ and cancels act in it. Images are drawn and sent by a process of its own (:mod:`
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -89,6 +90,8 @@ class SimNode(StageNode[SimConfig]):
 
     def ready(self) -> None:
         """Start time and images; the heartbeat begins with the first image."""
+        gc.collect()
+        gc.freeze()  # what is here to stay: a search through it holds all threads up for tens of milliseconds
         self._time.start()
         self._camera.start()
         self._late = time.monotonic() + FIRST_IMAGE_S
@@ -191,6 +194,7 @@ class SimNode(StageNode[SimConfig]):
 
     def close(self, timeout_s: float) -> bool:
         """End the threads and the camera's process."""
+        gc.unfreeze()
         done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
         return super().close(timeout_s) and all(done)
