@@ -98,6 +98,17 @@ def test_a_camera_that_dies_is_started_again_and_the_log_says_so(bench):
     assert bench.held_up_s(since) < 1.0, "joint states went on"
 
 
+def test_only_the_robot_has_a_raised_priority(bench):
+    images_come(bench)
+    robot, camera, here = (
+        os.getpriority(os.PRIO_PROCESS, pid)
+        for pid in (bench.processes["sim"].popen.pid, camera_pid(bench.processes["sim"]), 0)
+    )
+    permitted = os.geteuid() == 0
+    assert robot == here - 10 if permitted else robot <= here
+    assert camera == here
+
+
 def test_a_scene_is_laid_when_an_image_of_it_is_out(bench):
     cell = Cell()
     for seed in range(4):

@@ -7,6 +7,7 @@ and cancels act in it. Images are drawn and sent by a process of its own (:mod:`
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -44,6 +45,13 @@ FIRST_IMAGE_S = 20.0
 """How long the heartbeat waits for the first image."""
 
 
+NICER = 10
+"""Taken from the process's niceness where that is permitted (root, or a limit in limits.conf)."""
+
+SWITCH_S = 0.001
+"""After this long a Python thread that computes lets physics in."""
+
+
 @dataclass(frozen=True)
 class SimConfig:
     """Settings of the simulated cell's node."""
@@ -65,6 +73,7 @@ class SimNode(StageNode[SimConfig]):
     """Publishes camera, joint states and transforms; serves the robot's two actions and the scene's services."""
 
     def __init__(self) -> None:
+        self._raised = _raise_priority()  # before there are threads: they inherit it
         super().__init__("sim", SimConfig)
         config = self.config
         self._cell = Cell(config.cell)
@@ -112,6 +121,7 @@ class SimNode(StageNode[SimConfig]):
             third_view_rate_hz=config.third_view_rate_hz,
             millimetres=config.depth_encoding == "16UC1",
             latency_s=config.cell.sensor.latency_s if config.cell.sensor.enabled else 0.0,
+            lower_priority=self._raised,
         )
 
     def _look(self) -> tuple[Moment, int]:
@@ -198,6 +208,17 @@ class SimNode(StageNode[SimConfig]):
         done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
         return super().close(timeout_s) and all(done)
+
+
+def _raise_priority() -> int:
+    """A controller goes before all that computes, as it does on a robot. By how much the niceness was lowered; 0 where not
+    permitted."""
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        os.nice(-NICER)
+    except PermissionError:
+        return 0
+    return NICER
 
 
 def main() -> int:
