@@ -15,8 +15,8 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from stvla_ros.nodes.sim import CameraPublisher
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.simulated_camera import CameraPublisher, camera_topics
 from stvla_ros.types import Camera, RgbdFrame
 
 WIDTH_PX, HEIGHT_PX = 640, 480
@@ -37,7 +37,7 @@ def scene() -> tuple[np.ndarray, np.ndarray, Camera]:
 def publish(frames: int, rate_hz: float) -> dict[str, Any]:
     """Send frames as the simulated camera does; each carries the time at which the value was handed over."""
     node = Node("bench_camera")
-    camera = CameraPublisher(node, PREFIX, millimetres=True, latency_s=0.0)
+    camera = CameraPublisher(node, camera_topics(PREFIX), millimetres=True, latency_s=0.0)
     rgb, depth_m, intrinsics = scene()
     wait_for_reader(node)
     start = time.monotonic()

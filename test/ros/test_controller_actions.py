@@ -1,11 +1,13 @@
 """The robot's two actions from both ends, over real ROS in one process: semantics of ros2_control and franka_gripper."""
 
 import time
-from threading import Thread
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
 from control_msgs.action import FollowJointTrajectory
+from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from ros.kinematic_arm import KinematicArm, KinematicGripper
 from sensor_msgs.msg import JointState
@@ -105,6 +107,79 @@ def test_cancel_on_the_way_stops_the_arm_and_carries_the_reason(cell):
     assert 0.005 < np.abs(q - HOME_Q_RAD).max() < 0.25
     time.sleep(0.3)
     np.testing.assert_array_equal(cell.robot.state().q_rad, q)
+
+
+def wait(condition, timeout_s=20.0):
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_a_cancel_stops_the_arm_in_its_callback_whatever_the_goals_own_thread_does(cell, monkeypatch):
+    gate, polled, progress = Event(), Event(), cell.arm.progress
+
+    def starved(motion):
+        polled.set()
+        gate.wait(60.0)
+        return progress(motion)
+
+    monkeypatch.setattr(cell.arm, "progress", starved)
+    cancel = CancelToken()
+    thread, ended = follow_in_thread(cell, path_of(30.0), cancel)
+    assert polled.wait(20.0)
+    wait(lambda: np.abs(cell.arm.state()[1]).max() > 0.0)
+    cancel.cancel()
+    wait(lambda: np.abs(cell.arm.state()[1]).max() == 0.0)
+    assert not gate.is_set()
+    assert np.abs(cell.arm.q_rad() - HOME_Q_RAD).max() < 0.29, "not at the end of its path"
+    gate.set()
+    thread.join(20.0)
+    assert ended[0].code is OutcomeCode.CANCELED
+
+
+def test_a_cancel_stops_the_fingers_in_its_callback_too(cell, monkeypatch):
+    gate, stopped, width_m = Event(), Event(), cell.gripper.width_m
+    here = []  # the goal's own thread
+
+    def starved():
+        if current_thread() in here:
+            gate.wait(60.0)
+        return width_m()
+
+    def move(width, force_n):
+        if here:
+            stopped.set()
+        else:
+            here.append(current_thread())
+
+    monkeypatch.setattr(cell.gripper, "width_m", starved)
+    monkeypatch.setattr(cell.gripper, "move", move)
+    cancel = CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(cell.robot.move_gripper, 0.0, cancel)
+        wait(lambda: here)
+        cancel.cancel()
+        halted = stopped.wait(20.0)
+        gate.set()
+        assert halted
+        assert call.exception(timeout=20.0).code is OutcomeCode.CANCELED
+
+
+def test_feedback_that_is_stuck_does_not_hold_up_the_end_of_a_goal(cell, monkeypatch):
+    gate, stuck = Event(), Event()
+
+    def publish(handle, feedback):
+        stuck.set()
+        gate.wait(60.0)
+
+    monkeypatch.setattr(ServerGoalHandle, "publish_feedback", publish)
+    cell.robot.follow(path_of(0.5), CancelToken())
+    assert stuck.is_set()
+    stuck.clear()
+    assert cell.robot.move_gripper(0.0, CancelToken()) == pytest.approx(0.0, abs=0.003)
+    assert stuck.is_set()
+    gate.set()
 
 
 def test_canceled_before_it_began_does_not_move(cell):

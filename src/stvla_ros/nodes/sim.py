@@ -1,37 +1,55 @@
 """The simulated cell as a ROS node: what a Panda behind ros2_control and a RealSense camera offer.
 
-Physics keeps pace with the clock in one thread, images are drawn in a second and sent in a third; the executor's
-thread answers requests.
+Physics keeps pace with the clock in one thread, joint states are sent in a second; the executor's thread takes requests,
+and cancels act in it. Images are drawn and sent by a process of its own (:mod:`stvla_ros.ros.simulated_camera`).
 """
 
 from __future__ import annotations
 
-import queue
+import gc
+import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Lock, Thread
+from typing import Any
 
 import numpy as np
-from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import param
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK
-from stvla_ros.errors import StageError
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import convert, qos
+from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.robot_state import state_to_msg
-from stvla_ros.ros.run import run
+from stvla_ros.ros.run import run, stop
+from stvla_ros.ros.simulated_camera import CameraTopics, SimulatedCamera, SimulatedCameraConfig, camera_topics
 from stvla_ros.ros.simulated_robot import RealTime, SimulatedArm, SimulatedGripper
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
+from stvla_ros.sim.pictures import Moment
 from stvla_ros.sim.tasks import TASKS
-from stvla_ros.types import RgbdFrame, RobotState
+from stvla_ros.types import RobotState
+
+SEEN_S = 4.0
+"""Within this time an image of a new scene is sent, also by a camera that was started again."""
+
+FIRST_IMAGE_S = 20.0
+"""How long the heartbeat waits for the first image."""
+
+
+NICER = 10
+"""Taken from the process's niceness where that is permitted (root, or a limit in limits.conf)."""
+
+SWITCH_S = 0.001
+"""After this long a Python thread that computes lets physics in."""
 
 
 @dataclass(frozen=True)
@@ -51,57 +69,21 @@ class SimConfig:
     cell: CellConfig = param(CellConfig(), "physics, camera and its defects")  # noqa: RUF009
 
 
-class CameraPublisher:
-    """Sends frames as realsense-ros does: colour, aligned depth and camera info with equal stamps.
-
-    The sending thread is not the drawing one, and waits until a frame's latency has passed.
-    """
-
-    def __init__(self, node: Node, prefix: str, millimetres: bool, latency_s: float) -> None:
-        self._color = node.create_publisher(Image, f"{prefix}/color/image_raw", qos.IMAGE)
-        self._depth = node.create_publisher(Image, f"{prefix}/aligned_depth_to_color/image_raw", qos.IMAGE)
-        self._info = node.create_publisher(CameraInfo, f"{prefix}/color/camera_info", qos.IMAGE)
-        self._depth_image = convert.depth_to_image_mm if millimetres else convert.depth_to_image
-        self._latency_ns = round(latency_s * 1e9)
-        self._frames: queue.Queue[RgbdFrame | None] = queue.Queue(maxsize=4)
-        self._thread = Thread(target=self._run, name="images", daemon=True)
-        self._thread.start()
-        self.sent = 0
-        self.stamp_ns = 0
-        """Stamp of the newest frame that was sent."""
-
-    def send(self, frame: RgbdFrame) -> None:
-        """Queue a frame; dropped when several wait already."""
-        if not self._frames.full():
-            self._frames.put(frame)
-
-    def close(self) -> None:
-        """End the thread."""
-        self._frames.put(None)
-        self._thread.join(1.0)
-
-    def _run(self) -> None:
-        while (frame := self._frames.get()) is not None:
-            time.sleep(max(0.0, (frame.stamp_ns + self._latency_ns - time.time_ns()) * 1e-9))
-            head = convert.header(frame.stamp_ns, frame.camera.frame_id)
-            self._info.publish(convert.camera_to_info(frame.camera, head))
-            self._color.publish(convert.rgb_to_image(frame.rgb, head))
-            self._depth.publish(self._depth_image(frame.depth_m, head))
-            self.sent, self.stamp_ns = self.sent + 1, frame.stamp_ns
-
-
 class SimNode(StageNode[SimConfig]):
     """Publishes camera, joint states and transforms; serves the robot's two actions and the scene's services."""
 
     def __init__(self) -> None:
+        self._raised = _raise_priority()  # before there are threads: they inherit it
         super().__init__("sim", SimConfig)
         config = self.config
         self._cell = Cell(config.cell)
         self._cell.reset(config.task, config.seed, config.distractors)
         self._joints = self.create_publisher(JointState, "joint_states", qos.EVENT)
-        latency_s = config.cell.sensor.latency_s if config.cell.sensor.enabled else 0.0
-        self._camera = CameraPublisher(self, config.camera, config.depth_encoding == "16UC1", latency_s)
-        self._third = self.create_publisher(Image, "~/third_view/image_raw", qos.IMAGE)
+        self._joint_stamp_ns = 0
+        self._time = RealTime(self._cell, self._send_joints, config.joint_rate_hz)
+        self._camera = SimulatedCamera(
+            self._camera_config(), self._look, self.get_logger().error, lambda: stop(WRONG_PARAMETERS)
+        )
         self._send_transforms()
         limits = config.cell.controller
         tolerances = Tolerances(
@@ -109,20 +91,57 @@ class SimNode(StageNode[SimConfig]):
         )
         self._arm = TrajectoryServer(self, config.arm_action, ARM_JOINTS, SimulatedArm(self._cell), tolerances)
         self._gripper = GripperServer(self, config.gripper_action, SimulatedGripper(self._cell))
+        self._laying = Lock()
         self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
-        self.create_service(ResetScene, "~/reset_scene", self._reset_scene)
-        self.create_service(ScoreTask, "~/score_task", self._score_task)
-        self._time = RealTime(self._cell, self._send_joints, config.joint_rate_hz)
-        self._joint_stamp_ns = 0
-        self._end = Event()
-        self._draw_thread = Thread(target=self._draw, name="draw", daemon=True)
+        self._serve(ResetScene, "~/reset_scene", self._reset_scene)
+        self._serve(ScoreTask, "~/score_task", self._score_task)
         self._rates = (time.monotonic(), 0)
 
     def ready(self) -> None:
-        """Start time, images and the heartbeat."""
+        """Start time and images; the heartbeat begins with the first image."""
+        gc.collect()
+        gc.freeze()  # what is here to stay: a search through it holds all threads up for tens of milliseconds
         self._time.start()
-        self._draw_thread.start()
-        super().ready()
+        self._camera.start()
+        self._late = time.monotonic() + FIRST_IMAGE_S
+        self._starting = self.create_timer(0.02, self._begin)
+
+    def _begin(self) -> None:
+        if self._camera.sent or time.monotonic() > self._late:
+            self.destroy_timer(self._starting)
+            super().ready()
+
+    def _camera_config(self) -> SimulatedCameraConfig:
+        config, topics = self.config, camera_topics(self.config.camera)
+        name = self.resolve_topic_name
+        return SimulatedCameraConfig(
+            topics=CameraTopics(name(topics.color), name(topics.depth), name(topics.info)),
+            third_view=name("~/third_view/image_raw"),
+            rate_hz=config.image_rate_hz,
+            third_view_rate_hz=config.third_view_rate_hz,
+            millimetres=config.depth_encoding == "16UC1",
+            latency_s=config.cell.sensor.latency_s if config.cell.sensor.enabled else 0.0,
+            lower_priority=self._raised,
+        )
+
+    def _look(self) -> tuple[Moment, int]:
+        moment = self._cell.moment()
+        return moment, self._time.stamp_ns(moment.stamp_ns)
+
+    def _serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
+        """Offer a service that takes its time: in threads of its own, so that cancels and the heartbeat go on."""
+        service: Any = self.create_service(kind, name, lambda request, response: (request, response))  # type: ignore
+        send = service.send_response
+
+        def work(request: Any, response: Any, header: Any) -> None:
+            with self._laying:
+                answer(request, response)
+            send(response, header)
+
+        def send_later(asked: tuple[Any, Any], header: Any) -> None:
+            Thread(target=work, args=(*asked, header), name=name, daemon=True).start()
+
+        service.send_response = send_later
 
     def _send_transforms(self) -> None:
         self._static = self.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
@@ -139,47 +158,40 @@ class SimNode(StageNode[SimConfig]):
         self._joints.publish(state_to_msg(state))
         self._joint_stamp_ns = state.stamp_ns
 
-    def _draw(self) -> None:
-        period_s, third_s = 1.0 / self.config.image_rate_hz, 1.0 / self.config.third_view_rate_hz
-        due = third_due = time.monotonic()
-        while not self._end.wait(max(0.0, due - time.monotonic())):
-            due = max(due + period_s, time.monotonic())
-            frame = self._cell.render()
-            stamp_ns = self._time.stamp_ns(frame.stamp_ns)
-            self._camera.send(RgbdFrame(frame.rgb, frame.depth_m, frame.camera, stamp_ns))
-            if self._third.get_subscription_count() and time.monotonic() >= third_due:
-                third_due = max(third_due + third_s, time.monotonic())
-                self._third.publish(
-                    convert.rgb_to_image(self._cell.render_third(), convert.header(stamp_ns, "third_view"))
-                )
-
     def _list_tasks(self, request: ListTasks.Request, response: ListTasks.Response) -> ListTasks.Response:
         response.tasks = list(TASKS)
         return response
 
-    def _reset_scene(self, request: ResetScene.Request, response: ResetScene.Response) -> ResetScene.Response:
+    def _reset_scene(self, request: ResetScene.Request, response: ResetScene.Response) -> None:
         try:
             response.instruction = self._cell.reset(request.task, int(request.seed), request.distractors)
-            self._wait_until_seen(self._time.stamp_ns(self._cell.time_ns))
+            self._wait_until_seen(time.time_ns())
             response.ok = True
         except StageError as error:
             response.message = error.sentence
-        return response
 
-    def _wait_until_seen(self, stamp_ns: int) -> None:
-        """Return when an image and a joint state of the new scene are out, so that nobody acts on the old one."""
-        until = time.monotonic() + 2.0
-        while min(self._camera.stamp_ns, self._joint_stamp_ns) < stamp_ns and time.monotonic() < until:
+    def _wait_until_seen(self, since_ns: int) -> None:
+        """Return when an image and a joint state of the new scene are out, so that nobody acts on the old one.
+
+        Raises:
+            StageError: STALE_IMAGE when none came.
+        """
+        until = time.monotonic() + SEEN_S
+        while min(self._camera.stamp_ns, self._joint_stamp_ns) < since_ns:
+            if time.monotonic() > until:
+                raise StageError(
+                    OutcomeCode.STALE_IMAGE,
+                    f"The scene is laid, but no image of it was sent within {SEEN_S:g} s: look at the simulator's log.",
+                )
             time.sleep(0.01)
         time.sleep(0.05)  # their way to the receivers
 
-    def _score_task(self, request: ScoreTask.Request, response: ScoreTask.Response) -> ScoreTask.Response:
+    def _score_task(self, request: ScoreTask.Request, response: ScoreTask.Response) -> None:
         try:
             score = self._cell.score()
             response.success, response.detail = score.success, score.detail
         except StageError as error:
             response.detail = error.sentence
-        return response
 
     def ages(self) -> dict[str, str]:
         """Real-time factor and image rate since the last diagnostics."""
@@ -191,14 +203,22 @@ class SimNode(StageNode[SimConfig]):
         }
 
     def close(self, timeout_s: float) -> bool:
-        """End the threads and free the renderer."""
-        self._end.set()
-        done = self._time.close(timeout_s)
-        if self._draw_thread.is_alive():
-            self._draw_thread.join(timeout_s)
-        self._camera.close()
+        """End the threads and the camera's process."""
+        gc.unfreeze()
+        done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
-        return super().close(timeout_s) and done and not self._draw_thread.is_alive()
+        return super().close(timeout_s) and all(done)
+
+
+def _raise_priority() -> int:
+    """A controller goes before all that computes, as it does on a robot. By how much the niceness was lowered; 0 where not
+    permitted."""
+    sys.setswitchinterval(SWITCH_S)
+    try:
+        os.nice(-NICER)
+    except PermissionError:
+        return 0
+    return NICER
 
 
 def main() -> int:

@@ -6,14 +6,18 @@ other threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
-from threading import Thread
+from threading import Event, Lock, Thread
 from typing import Any, TypeAlias
 
-from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
+from rclpy.action import CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+
+from stvla_ros.ros.actions import DeferredServer
 
 
 class End(Enum):
@@ -24,11 +28,58 @@ class End(Enum):
     ABORTED = "abort"
 
 
-Work: TypeAlias = Callable[[ServerGoalHandle], tuple[End, Any]]
-"""Carries out a goal; ``handle.is_cancel_requested`` tells of a cancel. Returns its end and the Result message."""
+class ControllerGoal:
+    """One accepted goal, as who carries it out sees it. Thread safe.
+
+    Attributes:
+        request: The action's Goal message.
+        canceled: Set as soon as a client has asked for a cancel.
+    """
+
+    def __init__(self, handle: ServerGoalHandle) -> None:
+        self.request = handle.request
+        self.canceled = Event()
+        self._handle, self._lock = handle, Lock()
+        self._act: Callable[[], None] | None = None
+
+    def on_cancel(self, act: Callable[[], None] | None) -> None:
+        """What a cancel does: called in the callback of the cancel itself, or now when there was one; None: no more."""
+        with self._lock:
+            self._act = act
+            if act is not None and self.canceled.is_set():
+                act()
+
+    def cancel(self) -> None:
+        """A client wants the goal to end."""
+        with self._lock:
+            self.canceled.set()
+            if self._act is not None:
+                self._act()
+
+    @contextmanager
+    def telling(self, period_s: float, feedback: Callable[[], Any]) -> Iterator[None]:
+        """Send feedback from a thread of its own meanwhile, so that nothing else waits for it to be sent."""
+        over = Event()
+
+        def tell() -> None:
+            with suppress(InvalidHandle, RCLError):  # the node has ended
+                while not over.wait(period_s):
+                    self._handle.publish_feedback(feedback())
+
+        thread = Thread(target=tell, name="feedback", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join(period_s)
 
 
-class ControllerServer(ActionServer):
+Work: TypeAlias = Callable[[ControllerGoal], tuple[End, Any]]
+"""Carries out a goal. Returns its end and the Result message."""
+
+
+class ControllerServer:
     """An action server that carries out each goal in a thread of its own, as controllers do.
 
     Args:
@@ -41,13 +92,9 @@ class ControllerServer(ActionServer):
 
     def __init__(self, node: Node, action_type: Any, name: str, admit: Callable[[Any], str | None], work: Work) -> None:
         self._owner, self._result, self._admit, self._work = node, action_type.Result, admit, work
-        super().__init__(
-            node,
-            action_type,
-            name,
-            execute_callback=lambda _: None,
-            goal_callback=self._decide,
-            cancel_callback=lambda _: CancelResponse.ACCEPT,
+        self._goals: dict[bytes, ControllerGoal] = {}
+        self._server = DeferredServer(
+            node, action_type, name, self._begin, goal_callback=self._decide, cancel_callback=self._cancel
         )
 
     def _decide(self, goal: Any) -> GoalResponse:
@@ -56,18 +103,28 @@ class ControllerServer(ActionServer):
             return GoalResponse.REJECT
         return GoalResponse.ACCEPT
 
-    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
-        """Called in the executor's thread when a goal has become EXECUTING."""
-        Thread(target=self._carry_out, args=(goal_handle,), daemon=True).start()
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        if (goal := self._goals.get(_id(handle))) is not None:
+            goal.cancel()
+        return CancelResponse.ACCEPT
 
-    def _carry_out(self, handle: ServerGoalHandle) -> None:
+    def _begin(self, handle: ServerGoalHandle) -> None:
+        goal = self._goals[_id(handle)] = ControllerGoal(handle)
+        Thread(target=self._carry_out, args=(handle, goal), daemon=True).start()
+
+    def _carry_out(self, handle: ServerGoalHandle, goal: ControllerGoal) -> None:
         end, result = End.ABORTED, self._result()
 
         def finish(handle: ServerGoalHandle) -> Any:
+            self._goals.pop(_id(handle), None)
             getattr(handle, end.value)()
             return result
 
         try:
-            end, result = self._work(handle)
+            end, result = self._work(goal)
         finally:  # also after a defect, whose traceback goes to the log: the client gets an answer
-            super().notify_execute(handle, finish)
+            self._server.finish(handle, finish)
+
+
+def _id(handle: ServerGoalHandle) -> bytes:
+    return bytes(handle.goal_id.uuid)

@@ -14,12 +14,11 @@ from threading import Lock
 from typing import Protocol
 
 from control_msgs.action import GripperCommand
-from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 
-from stvla_ros.ros.controller_actions import ControllerServer, End
+from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
 
-POLL_S = 0.02
+POLL_S = FEEDBACK_S = 0.02
 MAX_POSITION_M = 0.04
 REACHED_M = 0.001
 """Half openings closer than this are the same."""
@@ -65,36 +64,41 @@ class GripperServer:
         self._lock, self._newest = Lock(), 0
         self._server = ControllerServer(node, GripperCommand, action, _refusal, self._execute)
 
-    def _execute(self, handle: ServerGoalHandle) -> tuple[End, GripperCommand.Result]:
-        command = handle.request.command
+    def _execute(self, goal: ControllerGoal) -> tuple[End, GripperCommand.Result]:
+        command = goal.request.command
         with self._lock:
             self._newest += 1
             number = self._newest
             self._gripper.move(2 * command.position, command.max_effort)
-        reached, stalled = self._watch(handle, command.position, lambda: number != self._newest)
-        canceled = handle.is_cancel_requested and not (reached or stalled)
-        with self._lock:
-            if canceled and number == self._newest:
-                self._gripper.move(self._gripper.width_m(), command.max_effort)
+
+        def halt() -> None:
+            with self._lock:
+                if number == self._newest:
+                    self._gripper.move(self._gripper.width_m(), command.max_effort)
+
+        goal.on_cancel(halt)
+        with goal.telling(FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)):
+            reached, stalled = self._watch(goal, command.position, lambda: number != self._newest)
+        goal.on_cancel(None)  # what holds something goes on to press
         result = GripperCommand.Result(
             position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
         )
         if reached or stalled:
             return End.SUCCEEDED, result
-        return End.CANCELED if canceled else End.ABORTED, result
+        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
 
-    def _watch(self, handle: ServerGoalHandle, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
+    def _watch(self, goal: ControllerGoal, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
         """Wait for the end of the motion. Returns (reached, stalled); both False when it ended otherwise."""
         until = time.monotonic() + TIMEOUT_S
         rest = _Rest(self._gripper.width_m(), time.monotonic())
-        while time.monotonic() < until and not handle.is_cancel_requested and not replaced():
+        while time.monotonic() < until and not replaced():
             width = self._gripper.width_m()
             if abs(width / 2 - goal_m) < REACHED_M:
                 return True, False
             if rest.update(width):
                 return False, True
-            handle.publish_feedback(GripperCommand.Feedback(position=width / 2))
-            time.sleep(POLL_S)
+            if goal.canceled.wait(POLL_S):
+                break
         return False, False
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from threading import Event, Lock, Thread
 
 import numpy as np
@@ -25,35 +26,45 @@ Result = FollowJointTrajectory.Result
 
 
 class RealTime:
-    """Lets a cell's time pass as fast as the clock, in a thread of its own.
+    """Lets a cell's time pass as fast as the clock, in a thread of its own. Stamps never lead the clock.
 
     Args:
         cell: What passes time.
-        on_state: Called after physics, at ``rate_hz``, with the state stamped by the clock.
+        on_state: Called at ``rate_hz`` with the newest state, stamped by the clock, in a second thread: physics goes on
+            however long it takes.
         rate_hz: How often.
     """
 
     def __init__(self, cell: Cell, on_state: Callable[[RobotState], None], rate_hz: float) -> None:
         self._cell, self._on_state, self._period_ns = cell, on_state, round(1e9 / rate_hz)
-        self._end = Event()
+        self._step_s = cell.config.timestep_s
+        self._end, self._due = Event(), Event()
+        self._state: RobotState | None = None
         self._offset_ns = time.time_ns() - cell.time_ns
         self._window = (time.monotonic(), cell.time_ns)
-        self._thread = Thread(target=self._run, name="physics", daemon=True)
+        self._threads = [
+            Thread(target=self._pass_time, name="physics", daemon=True),
+            Thread(target=self._tell, name="states", daemon=True),
+        ]
 
     def start(self) -> None:
         """Begin."""
         self._offset_ns = time.time_ns() - self._cell.time_ns
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def close(self, timeout_s: float) -> bool:
-        """End; False when physics did not end in time."""
+        """End; False when a thread did not end in time."""
         self._end.set()
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        self._due.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout_s)
+        return not any(thread.is_alive() for thread in self._threads)
 
     def stamp_ns(self, simulated_ns: int) -> int:
-        """The clock's time of a simulated time."""
-        return simulated_ns + self._offset_ns
+        """The clock's time of a simulated time; now for one that has just run ahead, as happens when a scene is laid."""
+        return min(simulated_ns + self._offset_ns, time.time_ns())
 
     def factor(self) -> float:
         """Real-time factor since the last call."""
@@ -61,24 +72,35 @@ class RealTime:
         self._window = now
         return (now[1] - simulated) * 1e-9 / max(now[0] - then, 1e-9)
 
-    def _run(self) -> None:
+    def _pass_time(self) -> None:
         due_ns = 0
         while not self._end.is_set():
-            behind_s = (time.time_ns() - self.stamp_ns(self._cell.time_ns)) * 1e-9
-            if abs(behind_s) > GIVE_UP_S:  # too slow, or the clock was set
+            behind_s = (time.time_ns() - self._offset_ns - self._cell.time_ns) * 1e-9
+            if behind_s > GIVE_UP_S:  # too slow, or the clock was set
                 self._offset_ns += round((behind_s - TICK_S) * 1e9)
                 behind_s = TICK_S
-            if behind_s > self._cell.config.timestep_s:
-                self._cell.advance(min(behind_s, 2 * TICK_S))
+            elif behind_s < 0.0:  # a scene was laid, in simulated time, or the clock was set
+                self._offset_ns += round(behind_s * 1e9)
+                behind_s = 0.0
+            if steps := int(min(behind_s, 2 * TICK_S) / self._step_s):
+                self._cell.advance(steps * self._step_s)
             if self._cell.time_ns >= due_ns:
                 due_ns = max(due_ns + self._period_ns, self._cell.time_ns)
-                self._tell()
+                s = self._cell.state()
+                self._state = replace(s, stamp_ns=self.stamp_ns(s.stamp_ns))
+                self._due.set()
             if behind_s < TICK_S:
                 self._end.wait(TICK_S - behind_s)
 
     def _tell(self) -> None:
-        s = self._cell.state()
-        self._on_state(RobotState(s.q_rad, s.dq_rad_s, s.T_base_tcp, s.gripper_m, self.stamp_ns(s.stamp_ns)))
+        told_ns = 0
+        while self._due.wait() and not self._end.is_set():
+            self._due.clear()
+            state = self._state
+            assert state is not None
+            if state.stamp_ns != told_ns:
+                told_ns = state.stamp_ns
+                self._on_state(state)
 
 
 class SimulatedArm:

@@ -2,7 +2,7 @@
 
 As ``joint_trajectory_controller`` does: a goal with other joints, wrong sizes, times that do not increase or a
 moving end is rejected (the log says why) and disturbs nothing; a new goal replaces the running one, which ends
-ABORTED; cancel brings the arm to rest and holds it; a violated tolerance ends the goal ABORTED with its code.
+ABORTED; cancel brings the arm to rest, from its callback on, and holds it; a violated tolerance ends the goal ABORTED with its code.
 """
 
 from __future__ import annotations
@@ -16,11 +16,10 @@ from typing import Protocol
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory
-from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from stvla_ros.ros.controller_actions import ControllerServer, End
+from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
 from stvla_ros.ros.trajectory import (
     Tolerances,
     TrajectoryError,
@@ -115,28 +114,19 @@ class TrajectoryServer:
             return f"Trajectory rejected (code {refusal.error_code}): {refusal}"
         return None
 
-    def _execute(self, handle: ServerGoalHandle) -> tuple[End, FollowJointTrajectory.Result]:
-        path, tolerances, delay_s = self._read(handle.request)
-        if _canceled_within(handle, delay_s):
+    def _execute(self, goal: ControllerGoal) -> tuple[End, FollowJointTrajectory.Result]:
+        path, tolerances, delay_s = self._read(goal.request)
+        if goal.canceled.wait(delay_s):
             return End.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
-        progress = self._watch(handle, self._arm.start(path, tolerances))
+        motion = self._arm.start(path, tolerances)
+        goal.on_cancel(lambda: self._arm.stop(motion))
+        with goal.telling(FEEDBACK_S, lambda: self._feedback(self._arm.progress(motion))):
+            while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
+                time.sleep(POLL_S)
         result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
         if progress.state is MotionState.REACHED:
             return End.SUCCEEDED, result
-        return End.CANCELED if handle.is_cancel_requested else End.ABORTED, result
-
-    def _watch(self, handle: ServerGoalHandle, motion: int) -> MotionProgress:
-        """Follow a motion to its end; ask it to stop when the client cancels."""
-        told, stopping = 0.0, False
-        while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
-            if handle.is_cancel_requested and not stopping:
-                stopping = True
-                self._arm.stop(motion)
-            if time.monotonic() - told > FEEDBACK_S:
-                told = time.monotonic()
-                handle.publish_feedback(self._feedback(progress))
-            time.sleep(POLL_S)
-        return progress
+        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
 
     def _feedback(self, progress: MotionProgress) -> FollowJointTrajectory.Feedback:
         (q, dq), (q_is, dq_is) = progress.desired, progress.actual
@@ -153,13 +143,3 @@ class TrajectoryServer:
 def _point(q: F64, dq: F64, t_s: float) -> JointTrajectoryPoint:
     values = (array("d", np.asarray(x, np.float64).tobytes()) for x in (q, dq))
     return JointTrajectoryPoint(positions=next(values), velocities=next(values), time_from_start=duration(t_s))
-
-
-def _canceled_within(handle: ServerGoalHandle, delay_s: float) -> bool:
-    until = time.monotonic() + delay_s
-    while not handle.is_cancel_requested:
-        left = until - time.monotonic()
-        if left <= 0.0:
-            return False
-        time.sleep(min(POLL_S, left))
-    return True

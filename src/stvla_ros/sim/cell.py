@@ -17,8 +17,8 @@ from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, Goal, Tolerances, TrajectoryController
 from stvla_ros.sim.objects import SceneObject
+from stvla_ros.sim.pictures import STATE, Moment, Scene
 from stvla_ros.sim.rendering import Renderer
-from stvla_ros.sim.scene import build_model
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
@@ -74,7 +74,8 @@ class Cell:
         self._renderer = Renderer()
         self._steps = 0
         self._controller = TrajectoryController(self.config.controller, HOME_Q_RAD)
-        self._load(None, 0)
+        scene = self._scene_of(None, 0)
+        self._load(None, scene, scene.model())
 
     @property
     def time_ns(self) -> int:
@@ -114,10 +115,12 @@ class Cell:
         Returns:
             The instruction.
         """
+        scene = self._scene_of(task, seed, camera)
+        model = scene.model()  # before the lock: physics goes on meanwhile
         with self._lock:
             if camera is not None:
                 self.config, self.camera = replace(self.config, camera=camera), make_camera(camera)
-            self._load(task, seed)
+            self._load(task, scene, model)
             self.advance(SETTLE_S)
         return task.instruction
 
@@ -232,7 +235,15 @@ class Cell:
         """Measured joints, tool pose and finger distance."""
         with self._lock:
             q, dq = self._data.qpos[self._arm_qpos].copy(), self._data.qvel[self._arm_dofs].copy()
-            return RobotState(q, dq, tcp_pose(q), self._width_m, self.time_ns)
+            width_m, stamp_ns = self._width_m, self.time_ns
+        return RobotState(q, dq, tcp_pose(q), width_m, stamp_ns)
+
+    def moment(self) -> Moment:
+        """What a :class:`stvla_ros.sim.pictures.Photographer` needs to draw the present moment elsewhere."""
+        with self._lock:
+            state = np.empty(mujoco.mj_stateSize(self._model, STATE))
+            mujoco.mj_getState(self._model, self._data, state, STATE)
+            return Moment(self._scene, state, self.time_ns)
 
     def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
         """One image of the tripod camera: colour and depth of the same instant.
@@ -320,14 +331,17 @@ class Cell:
     def _objects(self) -> tuple[SceneObject, ...]:
         return self._task.objects if self._task else ()
 
-    def _load(self, task: Task | None, seed: int) -> None:
-        """Compile the scene and put everything where it starts."""
-        config = self.config
-        model = build_model(task.objects if task else (), config.timestep_s, config.camera, config.third)
+    def _scene_of(self, task: Task | None, seed: int, camera: CameraConfig | None = None) -> Scene:
+        """What the table looks like with this task, seen by another camera or the present one."""
+        config, objects = self.config, task.objects if task else ()
+        return Scene(objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed)
+
+    def _load(self, task: Task | None, scene: Scene, model: mujoco.MjModel) -> None:
+        """Put everything where it starts."""
         with self._lock:
             self._controller.drop("The scene was laid anew.")
             self._laid_at = self._steps
-            self._task, self._model, self._data = task, model, mujoco.MjData(model)
+            self._task, self._scene, self._model, self._data = task, scene, model, mujoco.MjData(model)
             self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
             self._arm_dofs = np.array([model.joint(n).dofadr[0] for n in ARM_JOINTS])
             self._arm_ctrl = np.array([model.actuator(n).id for n in ARM_JOINTS])
@@ -339,8 +353,8 @@ class Cell:
             self._rest(HOME_Q_RAD, MAX_WIDTH_M)
             self._world = World(model, self._data)
             focal_px = float(self.camera.K[0, 0])
-            self._sensor = Sensor(config.sensor, focal_px, seed)
-            self._ideal = Sensor(replace(config.sensor, enabled=False), focal_px, seed)
+            self._sensor = Sensor(scene.sensor, focal_px, scene.seed)
+            self._ideal = Sensor(replace(scene.sensor, enabled=False), focal_px, scene.seed)
 
     def _rest(self, q_rad: F64, gripper_m: float) -> None:
         """Hold still where the data are."""

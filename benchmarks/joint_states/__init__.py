@@ -1,0 +1,1 @@
+"""How old joint states are where they arrive, while tasks run."""
