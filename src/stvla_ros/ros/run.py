@@ -1,20 +1,23 @@
-"""The main function of every node: start, spin, end on SIGINT or SIGTERM within two seconds.
+"""The main function of every node: start, spin, end on SIGINT, SIGTERM or SIGHUP within two seconds, or with its supervisor.
 
-Exit codes: 0 ended by a signal, 1 a defect, 2 wrong parameters (one sentence on stderr).
+Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, 2 wrong parameters (one sentence on stderr).
+
+The process leaves by ``os._exit`` after everything was closed and flushed: the interpreter's own end would tear down
+native libraries beside threads that still run in them, and nanobind (RoboPlan, OMPL) would report its objects as leaked.
 """
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import queue
+import select
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -27,9 +30,15 @@ from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
 from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
+END_S = 2.3
+"""From the first word to end to the end of the process, whatever a library is busy with."""
 
 _endings: queue.SimpleQueue[int] = queue.SimpleQueue()
 """Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""
+
+
+class _EndedWhileLoadingError(BaseException):
+    """The word to end came before the nodes were made."""
 
 
 def stop(code: int = 0) -> None:
@@ -37,26 +46,51 @@ def stop(code: int = 0) -> None:
     _endings.put(code)
 
 
-def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> int:
-    """Make nodes and spin them in one process until a signal comes.
+def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> NoReturn:
+    """Make nodes and spin them in one process until a signal comes or the supervisor ends, then exit.
 
     Args:
         nodes: Node classes; each is called without arguments.
         args: Command line with ``--ros-args``; default ``sys.argv``.
-
-    Returns:
-        The exit code of the process.
     """
-    end_with_supervisor()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop())
+    loading, ending = True, False
+
+    def end(number: int, frame: object) -> None:
+        nonlocal loading, ending
+        stop()
+        for output in (1, 2):
+            _quiet_when_broken(output)
+        if not ending:
+            ending = True
+            signal.setitimer(signal.ITIMER_REAL, END_S)  # SIGALRM kills, also when a library never gives Python back
+        if loading:
+            loading = False  # once: a second signal must not disturb the end
+            raise _EndedWhileLoadingError
+
+    _on_signals(end)
+    code = 0
     try:
+        end_with_supervisor()
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
         made = [make() for make in nodes]
+        loading = False
+        code = _spin(made)
     except (ConfigError, RCLError, ParameterException) as error:
+        loading = False
         print(one_line(error), file=sys.stderr, flush=True)
-        return WRONG_PARAMETERS
-    return _spin(made)
+        code = WRONG_PARAMETERS
+    except _EndedWhileLoadingError:
+        pass
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _on_signals(end: Callable[[int, object], None]) -> None:
+    """SIGHUP comes when a terminal is closed; a process started with ``nohup`` ignores it and goes on doing so."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _spin(nodes: list[StageNode[Any]]) -> int:
@@ -104,10 +138,33 @@ def one_line(error: Exception) -> str:
 
 
 def end_with_supervisor() -> None:
-    """Get SIGTERM when the supervisor that started this process ends, however it ends (Linux)."""
+    """Send this process SIGTERM when its supervisor ends, however it ends; exit at once when it has ended already (Linux).
+
+    The supervisor is the process whose id stands in the environment variable :data:`SUPERVISOR`. It need not be the
+    parent: a wrapper (a debugger, a shell) may stand between. The kernel's own signal at a parent's death would not do:
+    it comes at the end of the parent's *thread*, and only from a parent.
+    """
     supervisor = os.environ.get(SUPERVISOR)
     if supervisor is None or not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(supervisor):
-        sys.exit(0)
+    try:
+        process = os.pidfd_open(int(supervisor))
+    except ProcessLookupError:
+        print(f"The process {supervisor} that started this node has ended: so does the node.", file=sys.stderr)
+        os._exit(0)
+    threading.Thread(target=_await_end, args=(process,), name="supervisor", daemon=True).start()
+
+
+def _await_end(process: int) -> None:
+    select.select([process], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _quiet_when_broken(output: int) -> None:
+    """Where whoever read the output has ended (a supervisor, a terminal), every further line would be an error."""
+    poll = select.poll()
+    poll.register(output, 0)
+    if poll.poll(0):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, output)
+        os.close(null)
