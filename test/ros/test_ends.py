@@ -55,7 +55,9 @@ time.sleep(60)
 PARENT = f"""
 import os, subprocess, sys, threading, time
 os.environ["{graph.SUPERVISOR}"] = str(os.getpid())
-start = lambda: subprocess.Popen([*sys.argv[1:], sys.executable, "-c", {CHILD!r}])
+def start():
+    subprocess.Popen([*sys.argv[1:], sys.executable, "-c", {CHILD!r}], stdin=subprocess.DEVNULL)
+    sys.stdin.readline()
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()
@@ -73,12 +75,16 @@ def parent() -> Iterator[Callable[..., tuple[subprocess.Popen[str], int]]]:
     children: list[int] = []
 
     def start(*wrapper: str) -> tuple[subprocess.Popen[str], int]:
-        process = subprocess.Popen([sys.executable, "-c", PARENT, *wrapper], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", PARENT, *wrapper], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         made.append(process)
+        assert process.stdin is not None
         assert process.stdout is not None
-        lines = [process.stdout.readline(), process.stdout.readline()]
-        assert any("thread" in line for line in lines), lines
-        children.append(next(int(line.split()[1]) for line in lines if line.startswith("child")))
+        word, pid = process.stdout.readline().split()
+        children.append(int(pid))
+        print(file=process.stdin, flush=True)
+        assert (word, process.stdout.readline()) == ("child", "the starting thread has ended\n")
         return process, children[-1]
 
     yield start
@@ -179,28 +185,33 @@ class Slow(StageNode[Config]):
     def __init__(self):
         super().__init__("slow", Config)
         print("made", flush=True)
-        time.sleep({loading})
+        {loading}
 
     def ready(self):
         super().ready()
         print("ready", flush=True)
 
     def close(self, timeout_s):
-        time.sleep({closing})
+        {closing}
         return super().close(timeout_s)
 
-sys.exit(run(Slow))
+sys.exit(run(*[Slow] * {nodes}))
 """
 
 
 @pytest.mark.parametrize(
-    ("loading", "closing", "code"),
-    [(60.0, 0.0, 0), (0.0, 60.0, -signal.SIGALRM)],
-    ids=["while it loads", "though a library holds it up"],
+    ("loading", "closing", "nodes", "code"),
+    [
+        ("time.sleep(60)", "pass", 1, 0),
+        ("pass", "time.sleep(60)", 1, -signal.SIGALRM),
+        ("pass", "time.sleep(timeout_s)", 4, 0),
+    ],
+    ids=["while it loads", "though a library holds it up", "with others in its process"],
 )
-def test_a_node_ends_soon(domain: int, loading: float, closing: float, code: int) -> None:
+def test_a_node_ends_soon(domain: int, loading: str, closing: str, nodes: int, code: int) -> None:
+    """Within END_S, at which the kernel kills it (SIGALRM)."""
     node = subprocess.Popen(
-        [sys.executable, "-c", NODE.format(loading=loading, closing=closing)],
+        [sys.executable, "-c", NODE.format(loading=loading, closing=closing, nodes=nodes)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -208,11 +219,11 @@ def test_a_node_ends_soon(domain: int, loading: float, closing: float, code: int
     )
     try:
         assert node.stdout is not None
-        word = "made" if loading else "ready"
-        assert any(line.strip() == word for line in iter(node.stdout.readline, ""))
+        for word in ["made"] if "60" in loading else ["ready"] * nodes:
+            assert any(line.strip() == word for line in iter(node.stdout.readline, "")), word
         node.terminate()
         assert node.wait(END_S + SLACK_S) == code
-        assert node.stdout.read() == ("" if loading else node.stdout.read())
+        assert node.stdout.read() == ""
     finally:
         node.kill()
         node.wait(SLACK_S)

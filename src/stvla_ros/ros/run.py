@@ -15,6 +15,7 @@ import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
@@ -102,7 +103,10 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     thread = threading.Thread(target=_spin_thread, args=(executor, ending), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
-    closed = [node.close(CLOSE_S) for node in nodes]
+    end = (
+        time.monotonic() + CLOSE_S
+    )  # for all together; the task is the last of a process, and those it calls still answer it
+    closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
     executor.shutdown()
     thread.join(0.5)
