@@ -163,9 +163,10 @@ def test_nodes_end_with_their_launcher(ros: Any, number: int) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_node_ends_at_any_signal(start: Callable[..., Process], ros: Any, number: int) -> None:
+    """The executor: without a robot one of its threads waits for one, with RoboPlan's objects in hand."""
     monitor = HeartbeatMonitor(ros.add(Node("listener")), 1.0)
-    node = start("stvla_ros.nodes.policy")
-    assert not monitor.wait_for(["policy"], 60.0), node.output
+    node = start("stvla_ros.nodes.executor")
+    assert not monitor.wait_for(["executor"], 60.0), node.output
     node.popen.send_signal(number)
     node.popen.send_signal(number)  # a second one disturbs nothing
     assert node.wait(END_S + SLACK_S) == 0, node.output

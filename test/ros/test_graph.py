@@ -19,6 +19,7 @@ from ros.brain_bench import record_scene, wait
 
 from stvla_ros.config import ConfigError, read_parameters
 from stvla_ros.ros import graph
+from stvla_ros.ros.client import wait_for_nodes
 from stvla_ros.ros.graph import GraphOptions, processes, ros_arguments
 from stvla_ros.ros.up import Stack
 
@@ -129,6 +130,16 @@ def test_where_nobody_chose_the_nodes_talk_on_this_computer_only(monkeypatch: py
     assert Stack().environment[graph.DISCOVERY_RANGE] == "LOCALHOST"
     monkeypatch.setenv(graph.DISCOVERY_RANGE, "SUBNET")
     assert Stack().environment[graph.DISCOVERY_RANGE] == "SUBNET"
+
+
+def test_a_client_that_looks_further_finds_a_stack_that_keeps_to_this_computer(
+    domain: int, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ROS from apt, where nothing sets the variable for ``stvla run`` in the other terminal."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    monkeypatch.setenv(graph.DISCOVERY_RANGE, "SUBNET")
+    node = start("stvla_ros.nodes.policy", env={graph.DISCOVERY_RANGE: "LOCALHOST"})
+    assert not wait_for_nodes(["policy"], 60.0), node.output
 
 
 def test_every_node_can_be_started_both_ways() -> None:
