@@ -197,7 +197,11 @@ def test_supervisor_starts_respawns_and_stops(recorded: GraphOptions, tmp_path: 
         wait(lambda: stack.pids().get("camera", first["camera"]) != first["camera"], 20.0)
         assert any(n == "camera" and "ended with signal SIGKILL; it starts again in 2 s" in t for n, t in lines)
         stack.wait_ready(60.0)
-        told = ["Stack ready: planner, guidance, policy, executor, ", "Lost the node 'camera'", "The node 'camera' is back"]
+        told = [
+            "Stack ready: planner, guidance, policy, executor, ",
+            "Lost the node 'camera'",
+            "The node 'camera' is back",
+        ]
         wait(lambda: all(any(sentence in t for _, t in lines) for sentence in told), 20.0)
         assert sum("Stack ready" in t for _, t in lines) == 1
         second, start = stack.pids(), time.monotonic()
