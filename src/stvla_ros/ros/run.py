@@ -3,7 +3,7 @@
 Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, 2 wrong parameters (one sentence on stderr).
 
 The process leaves by ``os._exit`` after everything was closed and flushed: the interpreter's own end would tear down
-native libraries beside threads that still run in them, and nanobind (RoboPlan, OMPL) would report its objects as leaked.
+native libraries beside threads that still use them. RoboPlan's nanobind reports their objects as leaked then, and OMPL crashes.
 """
 
 from __future__ import annotations
@@ -69,19 +69,18 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
             raise _EndedWhileLoadingError
 
     _on_signals(end)
-    code = 0
     try:
         end_with_supervisor()
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
         made = [make() for make in nodes]
         loading = False
-        code = _spin(made)
     except (ConfigError, RCLError, ParameterException) as error:
         loading = False
         print(one_line(error), file=sys.stderr, flush=True)
-        code = WRONG_PARAMETERS
+        os._exit(WRONG_PARAMETERS)
     except _EndedWhileLoadingError:
-        pass
+        os._exit(0)
+    code = _spin(made)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
@@ -103,9 +102,7 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     thread = threading.Thread(target=_spin_thread, args=(executor, ending), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
-    end = (
-        time.monotonic() + CLOSE_S
-    )  # for all together; the task is the last of a process, and those it calls still answer it
+    end = time.monotonic() + CLOSE_S  # for all together, the last first: the task, while those it calls still answer
     closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
     executor.shutdown()
