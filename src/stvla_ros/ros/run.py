@@ -31,8 +31,8 @@ from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
 from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
-END_S = 2.3
-"""From the first word to end to the end of the process, whatever a library is busy with."""
+END_S = 4.0
+"""After the first word to end the kernel kills a process that has not ended: twice what the end takes, for a busy machine."""
 
 _endings: queue.SimpleQueue[int] = queue.SimpleQueue()
 """Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""
