@@ -174,7 +174,7 @@ def test_a_node_ends_at_any_signal(start: Callable[..., Process], ros: Any, numb
 
 
 NODE = """
-import sys, time
+import signal, sys, threading, time
 from dataclasses import dataclass
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
@@ -191,6 +191,7 @@ class Slow(StageNode[Config]):
     def ready(self):
         super().ready()
         print("ready", flush=True)
+        {ready}
 
     def close(self, timeout_s):
         {closing}
@@ -212,7 +213,7 @@ sys.exit(run(*[Slow] * {nodes}))
 def test_a_node_ends_soon(domain: int, loading: str, closing: str, nodes: int, code: int) -> None:
     """Within END_S, at which the kernel kills it (SIGALRM)."""
     node = subprocess.Popen(
-        [sys.executable, "-c", NODE.format(loading=loading, closing=closing, nodes=nodes)],
+        [sys.executable, "-c", NODE.format(loading=loading, ready="pass", closing=closing, nodes=nodes)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -228,6 +229,20 @@ def test_a_node_ends_soon(domain: int, loading: str, closing: str, nodes: int, c
     finally:
         node.kill()
         node.wait(SLACK_S)
+
+
+def test_a_signal_that_the_kernel_gave_to_another_thread(domain: int) -> None:
+    """It does so when a second one comes before the first was taken; the main thread must hear of it all the same."""
+    strike = "time.sleep(1.0); signal.pthread_kill(threading.get_ident(), signal.SIGTERM); time.sleep(60)"
+    ready = f"threading.Thread(target=lambda: exec({strike!r}, globals()), daemon=True).start()"
+    node = subprocess.run(
+        [sys.executable, "-c", NODE.format(loading="pass", ready=ready, closing="pass", nodes=1)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+        timeout=30.0,
+    )
+    assert (node.returncode, node.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("module", ["executor", "task"])

@@ -8,6 +8,7 @@ native libraries beside threads that still use them. RoboPlan's nanobind reports
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import queue
@@ -34,8 +35,40 @@ CLOSE_S = 1.5
 END_S = 4.0
 """After the first word to end the kernel kills a process that has not ended: twice what the end takes, for a busy machine."""
 
-_endings: queue.SimpleQueue[int] = queue.SimpleQueue()
-"""Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""
+
+class _Endings:
+    """Exit codes asked for.
+
+    The main thread waits at a pipe into which Python's own C handler writes at every signal: the kernel may give a signal to any
+    thread (it does when two come at once), and a main thread that waits at a lock then sleeps on without its handlers.
+    """
+
+    def __init__(self) -> None:
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be interrupted by itself, as signal handlers do
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def wake_at_signals(self) -> None:
+        """To be called in the main thread, before the first signal."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+
+    def put(self, code: int) -> None:
+        """Callable from any thread and from signal handlers."""
+        self._codes.put(code)
+        with contextlib.suppress(BlockingIOError):  # full: it wakes without this byte
+            os.write(self._writer, b"\0")
+
+    def get(self) -> int:
+        """Sleep until a code is there."""
+        while self._codes.empty():
+            select.select([self._reader], [], [])
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)
+        return self._codes.get()
+
+
+_endings = _Endings()
 
 
 class _EndedWhileLoadingError(BaseException):
@@ -68,6 +101,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
             loading = False  # once: a second signal must not disturb the end
             raise _EndedWhileLoadingError
 
+    _endings.wake_at_signals()
     _on_signals(end)
     try:
         end_with_supervisor()
