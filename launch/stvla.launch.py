@@ -9,16 +9,21 @@ Examples::
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 from launch.actions import (
     DeclareLaunchArgument,
+    EmitEvent,
+    LogInfo,
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
 )
-from launch.event_handlers import OnProcessExit
-from launch.events.process import ProcessExited
+from launch.event_handlers import OnProcessExit, OnShutdown
+from launch.events import matches_action
+from launch.events.process import ProcessExited, SignalProcess
 from launch.substitutions import EnvironmentVariable, LaunchConfiguration
 from launch_ros.actions import Node
 
@@ -84,15 +89,18 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         backends={kind: value(kind) or None for kind in graph.BACKEND_PARAMETER},
     )
     try:
-        return [entity for spec in graph.processes(options) for entity in _process(options, spec)]
+        nodes = [entity for spec in graph.processes(options) for entity in _process(options, spec)]
     except ConfigError as error:
         raise RuntimeError(str(error)) from error
+    return [LogInfo(msg=graph.who_may_move(context.environment)), *nodes]
 
 
 def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
     """A node that is started again when it dies; wrong parameters end the launch instead.
 
-    The node gets no name: that would rename every node of a composed process.
+    The node gets no name: that would rename every node of a composed process. It ends with this launch: at a shutdown it is
+    told so at once (launch itself waits 5 s for a Ctrl-C that came from no terminal), and when the launch process ends
+    without one (SIGTERM, SIGKILL), it sees that itself (:func:`stvla_ros.ros.run.end_with_supervisor`).
     """
     node = Node(
         package="stvla_ros",
@@ -101,11 +109,17 @@ def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDe
         output="screen",
         respawn=spec.respawn,
         respawn_delay=graph.RESPAWN_DELAY_S,
+        additional_env={graph.SUPERVISOR: str(os.getpid())},
     )
+    end = EmitEvent(event=SignalProcess(signal_number=signal.SIGTERM, process_matcher=matches_action(node)))
 
     def look(event: ProcessExited, _: LaunchContext) -> list[LaunchDescriptionEntity]:
         if event.returncode != graph.WRONG_PARAMETERS:
             return []
         raise RuntimeError(f"{spec.name} refused its parameters")  # ends the launch with exit code 1
 
-    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=look))]
+    return [
+        node,
+        RegisterEventHandler(OnProcessExit(target_action=node, on_exit=look)),
+        RegisterEventHandler(OnShutdown(on_shutdown=[end])),
+    ]

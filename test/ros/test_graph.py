@@ -19,6 +19,7 @@ from ros.brain_bench import record_scene, wait
 
 from stvla_ros.config import ConfigError, read_parameters
 from stvla_ros.ros import graph
+from stvla_ros.ros.client import wait_for_nodes
 from stvla_ros.ros.graph import GraphOptions, processes, ros_arguments
 from stvla_ros.ros.up import Stack
 
@@ -85,6 +86,62 @@ def test_a_name_that_begins_with_a_digit_goes_into_a_file() -> None:
     assert ros_arguments(options, graph.TASK)[2:] == []
 
 
+def test_nobody_can_foretell_where_parameter_files_are() -> None:
+    """What is known beforehand, another user lays a link or a file of their own at."""
+    program = (
+        "from stvla_ros.ros import graph\n"
+        "options = graph.GraphOptions(overrides={'policy.3dfa.threads': '2'})\n"
+        "print(graph.ros_arguments(options, graph.POLICY)[-1], flush=True)\n"
+        "input()\n"
+    )
+    files = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        files.append(Path(process.stdout.readline().strip()))
+        assert files[-1].is_file()
+        assert files[-1].parent.stat().st_mode & 0o777 == 0o700
+        assert files[-1].parent.stat().st_uid == os.getuid()
+        process.communicate("\n")
+        assert not files[-1].parent.exists(), "it goes with the supervisor"
+    assert files[0] != files[1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({}, "Any program on this computer or its subnet in ROS domain 0 may move the arm; {}=LOCALHOST keeps it"),
+        ({"ROS_DOMAIN_ID": "7", "{}": "LOCALHOST"}, "Any program on this computer in ROS domain 7 may move the arm; {}=SUBNET"),
+        ({"ROS_LOCALHOST_ONLY": "1", "ROS_STATIC_PEERS": "10.0.0.2"}, "Any program on this computer in ROS domain 0 may"),
+        ({"{}": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"}, "Any program on this computer or 10.0.0.2 in ROS domain 0"),
+        ({"{}": "OFF"}, "No program can move the arm, nor do the nodes find each other: {}=OFF."),
+    ],
+)  # fmt: skip
+def test_the_operator_is_told_who_may_move_the_arm(environment: dict[str, str], sentence: str) -> None:
+    name = graph.DISCOVERY_RANGE
+    told = graph.who_may_move({key.format(name): value for key, value in environment.items()})
+    assert told.startswith(sentence.format(name))
+
+
+def test_where_nobody_chose_the_nodes_talk_on_this_computer_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(graph.DISCOVERY_RANGE, raising=False)
+    assert Stack().environment[graph.DISCOVERY_RANGE] == "LOCALHOST"
+    monkeypatch.setenv(graph.DISCOVERY_RANGE, "SUBNET")
+    assert Stack().environment[graph.DISCOVERY_RANGE] == "SUBNET"
+
+
+def test_a_client_that_looks_further_finds_a_stack_that_keeps_to_this_computer(
+    domain: int, start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with ROS from apt, where nothing sets the variable for ``stvla run`` in the other terminal."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    monkeypatch.setenv(graph.DISCOVERY_RANGE, "SUBNET")
+    node = start("stvla_ros.nodes.policy", env={graph.DISCOVERY_RANGE: "LOCALHOST"})
+    assert not wait_for_nodes(["policy"], 60.0), node.output
+
+
 def test_every_node_can_be_started_both_ways() -> None:
     setup = (ROOT / "setup.py").read_text()
     listed = set(re.search(r"NODES = \((.*?)\)", setup, re.S).group(1).replace('"', "").replace(" ", "").split(","))
@@ -140,6 +197,13 @@ def test_supervisor_starts_respawns_and_stops(recorded: GraphOptions, tmp_path: 
         wait(lambda: stack.pids().get("camera", first["camera"]) != first["camera"], 20.0)
         assert any(n == "camera" and "ended with signal SIGKILL; it starts again in 2 s" in t for n, t in lines)
         stack.wait_ready(60.0)
+        told = [
+            "Stack ready: planner, guidance, policy, executor, ",
+            "Lost the node 'camera'",
+            "The node 'camera' is back",
+        ]
+        wait(lambda: all(any(sentence in t for _, t in lines) for sentence in told), 20.0)
+        assert sum("Stack ready" in t for _, t in lines) == 1
         second, start = stack.pids(), time.monotonic()
     assert time.monotonic() - start < 4.0
     for pid in (*first.values(), *second.values()):

@@ -24,6 +24,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
@@ -76,6 +77,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._joints = JointStates(self, config.joint_states)
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
+        self._attendance = Attendance(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
+        self.create_timer(0.1, self._tell_attendance)
         arm_joints, _ = joint_names(config.joint_states.prefix)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.robot, arm_joints)
         self._executor = PlannedExecutor(self._robot, self.parameters.create("motion"), config.executor)
@@ -201,6 +204,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 OutcomeCode.STALE_IMAGE,
                 f"The newest camera image is {age_s:.1f} s old; at most {most_s:g} s are taken while the arm moves.",
             )
+
+    def _tell_attendance(self) -> None:
+        """The task node tells of all others; nobody else would tell of the task node."""
+        for sentence in self._attendance.look():
+            self.get_logger().info(sentence)
 
     def ages(self) -> dict[str, str]:
         """Ages of the inputs."""

@@ -14,7 +14,9 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import LoopConfig, Progress, TaskState, check_instruction, run_task
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
+from stvla_ros.ros.graph import CAMERA, SIM
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
@@ -59,7 +61,13 @@ class TaskNode(StageNode[TaskConfig]):
         self._active: _Active | None = None
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self.create_timer(0.05, self._watch)
+        self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
+        self.create_timer(0.1, self._tell_attendance)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
+
+    def _tell_attendance(self) -> None:
+        for sentence in self._attendance.look():
+            self.get_logger().info(sentence)
 
     def _execute(self, job: Job) -> ExecuteTask.Result:
         instruction = check_instruction(job.goal.instruction)

@@ -5,11 +5,13 @@ Imports neither rclpy nor a stage, so that reading it costs nothing.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
-import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from stvla_ros import registry
@@ -31,6 +33,8 @@ BACKEND_PARAMETER = {
 
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
+
+DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 SUPERVISOR = "STVLA_SUPERVISOR_PID"
 """Environment variable with the process that a node must not outlive."""
@@ -141,10 +145,33 @@ def _parameter(node: str, parameter: str, value: str) -> list[str]:
     if all(part.isidentifier() for part in parameter.split(".")):
         return ["-p", f"{node}:{parameter}:={value}"]
     text = f"{node}:\n  ros__parameters:\n    {parameter}: {value}\n"
-    name = f"stvla-{os.getuid()}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
-    file = Path(tempfile.gettempdir()) / name
+    file = _private_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
     file.write_text(text)
     return ["--params-file", str(file)]
+
+
+@cache
+def _private_folder() -> Path:
+    """A folder that nobody else can write to, nor lay a link into; removed when this process, the supervisor, exits."""
+    folder = tempfile.mkdtemp(prefix="stvla-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def who_may_move(environment: Mapping[str, str]) -> str:
+    """One line for the operator: whose goals the stack takes, by the ROS variables with which its nodes start."""
+    domain = environment.get("ROS_DOMAIN_ID") or "0"
+    reach, peers = environment.get(DISCOVERY_RANGE) or "SUBNET", environment.get("ROS_STATIC_PEERS", "")
+    if environment.get("ROS_LOCALHOST_ONLY") == "1":  # the older variable wins, as in rcl
+        reach, peers = "LOCALHOST", ""
+    places = {"LOCALHOST": ["this computer"], "OFF": []}.get(reach, ["this computer", "its subnet"])
+    where = " or ".join([*places, *filter(None, [peers])])
+    if not where:
+        return f"No program can move the arm, nor do the nodes find each other: {DISCOVERY_RANGE}=OFF."
+    other = (
+        ("SUBNET", "opens it to the network") if reach == "LOCALHOST" else ("LOCALHOST", "keeps it to this computer")
+    )
+    return f"Any program on {where} in ROS domain {domain} may move the arm; {DISCOVERY_RANGE}={other[0]} {other[1]}."
 
 
 def check_parameter_file(file: Path) -> None:

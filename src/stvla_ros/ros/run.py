@@ -1,20 +1,25 @@
-"""The main function of every node: start, spin, end on SIGINT or SIGTERM within two seconds.
+"""The main function of every node: start, spin, end on SIGINT, SIGTERM or SIGHUP within two seconds, or with its supervisor.
 
-Exit codes: 0 ended by a signal, 1 a defect, 2 wrong parameters (one sentence on stderr).
+Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, 2 wrong parameters (one sentence on stderr).
+
+The process leaves by ``os._exit`` after everything was closed and flushed: the interpreter's own end would tear down
+native libraries beside threads that still use them. RoboPlan's nanobind reports their objects as leaked then, and OMPL crashes.
 """
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import gc
 import os
 import queue
+import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import rclpy
 from rclpy._rclpy_pybind11 import RCLError
@@ -28,9 +33,47 @@ from stvla_ros.ros.shared_memory import remove_orphans
 from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
+END_S = 4.0
+"""After the first word to end the kernel kills a process that has not ended: twice what the end takes, for a busy machine."""
 
-_endings: queue.SimpleQueue[int] = queue.SimpleQueue()
-"""Exit codes asked for. Its ``put`` may be interrupted by itself, as happens in signal handlers; an Event's may not."""
+
+class _Endings:
+    """Exit codes asked for.
+
+    The main thread waits at a pipe into which Python's own C handler writes at every signal: the kernel may give a signal to any
+    thread (it does when two come at once), and a main thread that waits at a lock then sleeps on without its handlers.
+    """
+
+    def __init__(self) -> None:
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be interrupted by itself, as signal handlers do
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+
+    def wake_at_signals(self) -> None:
+        """To be called in the main thread, before the first signal."""
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+
+    def put(self, code: int) -> None:
+        """Callable from any thread and from signal handlers."""
+        self._codes.put(code)
+        with contextlib.suppress(BlockingIOError):  # full: it wakes without this byte
+            os.write(self._writer, b"\0")
+
+    def get(self) -> int:
+        """Sleep until a code is there."""
+        while self._codes.empty():
+            select.select([self._reader], [], [])
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._reader, 4096)
+        return self._codes.get()
+
+
+_endings = _Endings()
+
+
+class _EndedWhileLoadingError(BaseException):
+    """The word to end came before the nodes were made."""
 
 
 def stop(code: int = 0) -> None:
@@ -38,27 +81,52 @@ def stop(code: int = 0) -> None:
     _endings.put(code)
 
 
-def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> int:
-    """Make nodes and spin them in one process until a signal comes.
+def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> NoReturn:
+    """Make nodes and spin them in one process until a signal comes or the supervisor ends, then exit.
 
     Args:
         nodes: Node classes; each is called without arguments.
         args: Command line with ``--ros-args``; default ``sys.argv``.
-
-    Returns:
-        The exit code of the process.
     """
-    end_with_supervisor()
-    remove_orphans()  # of the process that this one replaces, after a kill: /dev/shm is small in a container
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop())
+    loading, ending = True, False
+
+    def end(number: int, frame: object) -> None:
+        nonlocal loading, ending
+        stop()
+        for output in (1, 2):
+            _quiet_when_broken(output)
+        if not ending:
+            ending = True
+            signal.setitimer(signal.ITIMER_REAL, END_S)  # SIGALRM kills, also when a library never gives Python back
+        if loading:
+            loading = False  # once: a second signal must not disturb the end
+            raise _EndedWhileLoadingError
+
+    _endings.wake_at_signals()
+    _on_signals(end)
     try:
+        end_with_supervisor()
+        remove_orphans()  # of the process that this one replaces, after a kill: /dev/shm is small in a container
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
         made = [make() for make in nodes]
+        loading = False
     except (ConfigError, RCLError, ParameterException) as error:
+        loading = False
         print(one_line(error), file=sys.stderr, flush=True)
-        return WRONG_PARAMETERS
-    return _spin(made)
+        os._exit(WRONG_PARAMETERS)
+    except _EndedWhileLoadingError:
+        os._exit(0)
+    code = _spin(made)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _on_signals(end: Callable[[int, object], None]) -> None:
+    """SIGHUP comes when a terminal is closed; a process started with ``nohup`` ignores it and goes on doing so."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, end)
 
 
 def _spin(nodes: list[StageNode[Any]]) -> int:
@@ -70,7 +138,8 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     thread = threading.Thread(target=_spin_thread, args=(executor, ending), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
-    closed = [node.close(CLOSE_S) for node in nodes]
+    end = time.monotonic() + CLOSE_S  # for all together, the last first: the task, while those it calls still answer
+    closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
     executor.shutdown()
     thread.join(0.5)
@@ -106,10 +175,33 @@ def one_line(error: Exception) -> str:
 
 
 def end_with_supervisor() -> None:
-    """Get SIGTERM when the supervisor that started this process ends, however it ends (Linux)."""
+    """Send this process SIGTERM when its supervisor ends, however it ends; exit at once when it has ended already (Linux).
+
+    The supervisor is the process whose id stands in the environment variable :data:`SUPERVISOR`. It need not be the
+    parent: a wrapper (a debugger, a shell) may stand between. The kernel's own signal at a parent's death would not do:
+    it comes at the end of the parent's *thread*, and only from a parent.
+    """
     supervisor = os.environ.get(SUPERVISOR)
     if supervisor is None or not sys.platform.startswith("linux"):
         return
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(supervisor):
-        sys.exit(0)
+    try:
+        process = os.pidfd_open(int(supervisor))
+    except ProcessLookupError:
+        print(f"The process {supervisor} that started this node has ended: so does the node.", file=sys.stderr)
+        os._exit(0)
+    threading.Thread(target=_await_end, args=(process,), name="supervisor", daemon=True).start()
+
+
+def _await_end(process: int) -> None:
+    select.select([process], [], [])
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _quiet_when_broken(output: int) -> None:
+    """Where whoever read the output has ended (a supervisor, a terminal), every further line would be an error."""
+    poll = select.poll()
+    poll.register(output, 0)
+    if poll.poll(0):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, output)
+        os.close(null)

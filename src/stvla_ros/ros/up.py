@@ -4,7 +4,7 @@
         stack.wait_ready(30.0)
         ...
 
-Every node asks the kernel for SIGTERM at the supervisor's death (:func:`stvla_ros.ros.run.end_with_supervisor`).
+Every node ends when the supervisor does, however that ends (:func:`stvla_ros.ros.run.end_with_supervisor`).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO
 
 from stvla_ros.config import ConfigError
 from stvla_ros.ros.graph import (
+    DISCOVERY_RANGE,
     RESPAWN_DELAY_S,
     SUPERVISOR,
     WRONG_PARAMETERS,
@@ -33,6 +34,7 @@ from stvla_ros.ros.graph import (
     node_names,
     processes,
     ros_arguments,
+    who_may_move,
 )
 from stvla_ros.ros.shared_memory import remove_orphans
 
@@ -87,7 +89,8 @@ class Stack:
         self.failure: str | None = None
         """Why the stack ended by itself: a node refused its parameters."""
         self._say = say or _printer(processes(self.options))
-        self._env = {**os.environ, **_environment(), **(env or {})}
+        self.environment: Mapping[str, str] = {**os.environ, **_environment(), **(env or {})}
+        """With which the nodes start."""
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
         self._children = [
@@ -143,7 +146,7 @@ class Stack:
         """Process ids of those that run."""
         return {c.spec.name: c.popen.pid for c in self._children if c.popen and c.popen.poll() is None}
 
-    # --- the supervisor's thread: it alone starts processes, for they are bound to its life ------------------------
+    # --- the supervisor's thread: it alone starts processes ---------------------------------------------------------
 
     def _supervise(self) -> None:
         try:
@@ -163,7 +166,7 @@ class Stack:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=self._env,
+            env=self.environment,
             process_group=0,  # Ctrl-C in the terminal is for the supervisor, which ends the nodes in order
         )
         child.started, child.rest = time.monotonic(), b""
@@ -232,7 +235,11 @@ class Stack:
         if child.log is not None and not logged:
             child.log.write(f"{line}\n".encode())
             child.log.flush()
-        self._say(child.spec.name, line)
+        try:
+            self._say(child.spec.name, line)
+        except OSError:  # the terminal was closed, or the pipe's reader has ended: nobody sees what the arm does
+            self._say = lambda *_: None
+            self._stop.set()
 
     def _end(self) -> None:
         """Executor and task first get the word, while the robot's node still lives; all are gone at the end."""
@@ -257,14 +264,19 @@ class Stack:
 
 
 def up(options: GraphOptions, logs: Path | None = None) -> int:
-    """Start a stack and keep it until SIGINT or SIGTERM.
+    """Start a stack and keep it until SIGINT, SIGTERM or SIGHUP, or until nobody takes its output any more.
+
+    Says first who may move the arm; the task node says when the stack is ready, and what of it is lost and back.
 
     Returns:
         0 after a signal. Raises ConfigError when a node refused its parameters.
     """
     stack = Stack(options, logs)
     received: list[int] = []
-    previous = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    numbers += [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) != signal.SIG_IGN)  # nohup
+    previous = {n: signal.signal(n, lambda number, _: received.append(number)) for n in numbers}
+    print(who_may_move(stack.environment), flush=True)
     try:
         with stack:
             while not received and not stack.wait(0.1):
@@ -286,8 +298,12 @@ def _command(options: GraphOptions, spec: NodeSpec) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """What the nodes need besides the caller's environment."""
+    """What the nodes need besides the caller's environment.
+
+    Where nobody chose, they talk on this computer only: what hears the stack's topics can also move the arm.
+    """
     wanted = {
+        DISCOVERY_RANGE: os.environ.get(DISCOVERY_RANGE) or "LOCALHOST",
         SUPERVISOR: str(os.getpid()),
         "PYTHONUNBUFFERED": "1",
         "RCUTILS_LOGGING_BUFFERED_STREAM": "0",
