@@ -19,7 +19,7 @@ from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.gripper_server import GripperServer
@@ -45,10 +45,9 @@ class SimConfig:
     third_view_rate_hz: float = param(8.0, "images per second of the view for people", ge=0.1, le=60.0)
     joint_rate_hz: float = param(100.0, "joint states per second", ge=10.0, le=500.0)
     depth_encoding: str = param("16UC1", "16UC1: millimetres, 32FC1: metres", choices=("16UC1", "32FC1"))
-    arm_action: str = param("/panda_arm_controller/follow_joint_trajectory", "action of the arm's controller")
-    gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
     camera: str = param("camera/camera", "prefix of the camera's topics")
     cell: CellConfig = param(CellConfig(), "physics, camera and its defects")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "names of what it offers; it always is a Panda")  # noqa: RUF009
 
 
 class CameraPublisher:
@@ -98,7 +97,7 @@ class SimNode(StageNode[SimConfig]):
         config = self.config
         self._cell = Cell(config.cell)
         self._cell.reset(config.task, config.seed, config.distractors)
-        self._joints = self.create_publisher(JointState, "joint_states", qos.EVENT)
+        self._joints = self.create_publisher(JointState, config.robot.joint_states, qos.EVENT)
         latency_s = config.cell.sensor.latency_s if config.cell.sensor.enabled else 0.0
         self._camera = CameraPublisher(self, config.camera, config.depth_encoding == "16UC1", latency_s)
         self._third = self.create_publisher(Image, "~/third_view/image_raw", qos.IMAGE)
@@ -107,8 +106,10 @@ class SimNode(StageNode[SimConfig]):
         tolerances = Tolerances(
             np.full(7, limits.path_tolerance_rad), np.full(7, limits.goal_tolerance_rad), limits.goal_time_s
         )
-        self._arm = TrajectoryServer(self, config.arm_action, ARM_JOINTS, SimulatedArm(self._cell), tolerances)
-        self._gripper = GripperServer(self, config.gripper_action, SimulatedGripper(self._cell))
+        self._arm = TrajectoryServer(
+            self, config.robot.arm_action, config.robot.arm_joints, SimulatedArm(self._cell), tolerances
+        )
+        self._gripper = GripperServer(self, config.robot.gripper_action, SimulatedGripper(self._cell))
         self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
         self.create_service(ResetScene, "~/reset_scene", self._reset_scene)
         self.create_service(ScoreTask, "~/score_task", self._score_task)
@@ -130,13 +131,15 @@ class SimNode(StageNode[SimConfig]):
         self._static.publish(
             TFMessage(
                 transforms=[
-                    convert.matrix_to_transform(camera.T_base_camera, BASE_LINK, camera.frame_id, self.now_ns())
+                    convert.matrix_to_transform(
+                        camera.T_base_camera, self.config.robot.base_frame, camera.frame_id, self.now_ns()
+                    )
                 ]
             )
         )
 
     def _send_joints(self, state: RobotState) -> None:
-        self._joints.publish(state_to_msg(state))
+        self._joints.publish(state_to_msg(state, self.config.robot))
         self._joint_stamp_ns = state.stamp_ns
 
     def _draw(self) -> None:
