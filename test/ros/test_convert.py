@@ -159,7 +159,7 @@ def test_message_has_no_other_codes() -> None:
 def test_failures_are_raised_by_readers() -> None:
     error = StageError(OutcomeCode.LIFT_NO_DEPTH, "No depth near (10, 20).")
     with pytest.raises(StageError, match="No depth near") as caught:
-        convert.trace_from_msg(over_the_wire(convert.failed_trace_msg(plan(), error)))
+        convert.trace_from_msg(over_the_wire(convert.failed_trace_msg(plan(), error, "base")))
     assert caught.value.code is OutcomeCode.LIFT_NO_DEPTH
     failed = convert.failed_guidance_msg("a1", StageError(OutcomeCode.MASK_EMPTY, "Nothing."), 5)
     with pytest.raises(StageError, match="MASK_EMPTY"):

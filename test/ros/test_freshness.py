@@ -206,7 +206,7 @@ def test_arm_and_fingers_on_two_topics(bench: Bench) -> None:
         ({"velocity": [0.0] * 2}, "A joint state with 9 names, 9 positions and 2 velocities"),
         (
             {"name": ["panda_joint1", "x"], "position": [0.0] * 2, "velocity": []},
-            "has panda_joint1 but not panda_joint2",
+            "A joint state has panda_joint1 but not panda_joint2",
         ),
     ],
 )
