@@ -18,6 +18,7 @@ import pytest
 from ros.brain_bench import record_scene, wait
 
 from stvla_ros.config import ConfigError, read_parameters
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import graph
 from stvla_ros.ros.graph import GraphOptions, processes, ros_arguments
 from stvla_ros.ros.up import Stack
@@ -146,6 +147,14 @@ def test_default_parameter_file_fits_the_nodes() -> None:
     file = graph.default_parameters()
     assert set(read_parameters(file)) == {name for spec in graph.NODES for name in spec.nodes} | {"**"}
     read_settings(file)
+
+
+def test_the_pipeline_reads_the_same_robot(parameter_file: Callable[[str], Path]) -> None:
+    from stvla_ros.evaluate.stack import read_settings
+
+    file = parameter_file("/**:\n  ros__parameters:\n    robot:\n      model: fr3\n")
+    settings = read_settings(file, overrides={"robot.open_width_m": "0.07"})
+    assert settings.robot == RobotConfig(model="fr3", open_width_m=0.07)
 
 
 def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:

@@ -136,14 +136,14 @@ class RgbdReceiver:
         if not self._unplaced:
             return
         with self._arrived:
-            placed = next((parts for parts in reversed(self._unplaced) if self._find_camera(parts) is None), None)
-            if placed is None:
+            placed = [parts for parts in self._unplaced if self._find_camera(parts) is None]
+            if not placed:
                 return
-            self._unplaced = deque((p for p in self._unplaced if p.stamp_ns > placed.stamp_ns), maxlen=UNPLACED)
-            self._newest = placed
+            newest = self._newest = placed[-1]
+            self._unplaced = deque((p for p in self._unplaced if p.stamp_ns > newest.stamp_ns), maxlen=UNPLACED)
             self._arrived.notify_all()
         if self._on_frame:
-            self._on_frame(placed.stamp_ns)
+            self._on_frame(newest.stamp_ns)
 
     def _find_camera(self, parts: _Parts) -> str | None:
         """Look up where a frame's camera was; why that is not known, or None when it is."""
