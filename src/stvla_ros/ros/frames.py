@@ -211,8 +211,18 @@ class RgbdReceiver:
     def fault(self, max_age_s: float) -> str | None:
         """Why the newest image cannot be relied on, with an age limit of one's own; None: it can."""
         newest = self._newest
-        stale = replace(self._rule, max_age_s=max_age_s).stale(newest.arrival, now(self._node)) if newest else ""
-        return None if stale is None else self._refused or stale or self.why_stale(0)
+        if newest is None:
+            return self.why_stale(0)
+        stale = replace(self._rule, max_age_s=max_age_s).stale(newest.arrival, now(self._node))
+        return stale and (self._why_not_taken() or stale)
+
+    def _why_not_taken(self) -> str | None:
+        """Why the images that come do not count, if they do not: refused, or not placed."""
+        with self._arrived:
+            if self._refused or not self._unplaced:
+                return self._refused
+            missing = self._find_camera(self._unplaced[-1])
+        return missing and f"The camera's images cannot be used: {missing}."
 
     def why_stale(self, not_before_ns: int) -> str:
         """A sentence for the operator: why there is no image young enough."""
@@ -220,12 +230,9 @@ class RgbdReceiver:
         silent = [topic for topic in topics.values() if not self._node.count_publishers(topic)]
         if silent:
             return f"No camera image: nobody publishes {', '.join(silent)}. Start the camera or set the camera topics."
-        if self._refused:
-            return self._refused
-        with self._arrived:
-            newest, waits = self._newest, self._unplaced[-1] if self._unplaced else None
-        if waits is not None and (missing := self._find_camera(waits)):
-            return f"The camera's images cannot be used: {missing}."
+        if not_taken := self._why_not_taken():
+            return not_taken
+        newest = self._newest
         if newest is None:
             return f"No camera image: no colour, depth and info with equal stamps came on {', '.join(topics.values())}."
         if self.stamp_ns < not_before_ns and self.age_s() <= self._config.max_age_s:
