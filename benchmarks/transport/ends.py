@@ -14,7 +14,10 @@ import numpy as np
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from tf2_msgs.msg import TFMessage
 
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.simulated_camera import CameraPublisher, camera_topics
 from stvla_ros.types import Camera, RgbdFrame
@@ -39,6 +42,9 @@ def publish(frames: int, rate_hz: float) -> dict[str, Any]:
     node = Node("bench_camera")
     camera = CameraPublisher(node, camera_topics(PREFIX), millimetres=True, latency_s=0.0)
     rgb, depth_m, intrinsics = scene()
+    static = node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
+    place = matrix_to_transform(intrinsics.T_base_camera, "panda_link0", intrinsics.frame_id, time.time_ns())
+    static.publish(TFMessage(transforms=[place]))
     wait_for_reader(node)
     start = time.monotonic()
     for index in range(frames):

@@ -15,6 +15,12 @@ from typing import Any, TypeVar, get_type_hints
 
 T = TypeVar("T")
 
+EVERY_NODE = "**"
+"""Name under which :func:`read_parameters` has the section ``/**``, which ROS applies to every node."""
+
+SHARED = "robot"
+"""The section that describes the robot: once in a file, under ``/**``."""
+
 
 class ConfigError(ValueError):
     """A setting is wrong; the message says where, what was wanted and what was found."""
@@ -91,10 +97,11 @@ def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
 
 
 def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a ROS 2 parameter file: node name -> its parameters.
+    """Read a ROS 2 parameter file: node name -> its parameters. Those for all nodes are under :data:`EVERY_NODE`.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, or a node lacks ``ros__parameters``.
+        ConfigError: The file is missing, is not YAML, or a node lacks ``ros__parameters``; a node has a ``robot`` section
+            of its own.
     """
     import yaml
 
@@ -109,7 +116,14 @@ def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
     for node, section in content.items():
         if not isinstance(section, dict) or set(section) != {"ros__parameters"}:
             raise ConfigError(f"{path}: node '{node}': wanted exactly one key 'ros__parameters'.")
-    return {node.lstrip("/"): section["ros__parameters"] or {} for node, section in content.items()}
+    nodes = {str(node).lstrip("/"): section["ros__parameters"] or {} for node, section in content.items()}
+    for node, section in nodes.items():
+        if node != EVERY_NODE and any(str(name).split(".")[0] == SHARED for name in section):
+            raise ConfigError(
+                f"{path}: node '{node}' has a section '{SHARED}' of its own: move it to '/{EVERY_NODE}', so that every node "
+                "means the same robot."
+            )
+    return nodes
 
 
 def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -117,7 +131,7 @@ def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str
 
     Args:
         nodes: Node name -> its parameters, nested.
-        changes: ``node.section.parameter`` -> value as YAML text.
+        changes: ``node.section.parameter`` -> value as YAML text; ``robot.parameter`` for all nodes.
 
     Raises:
         ConfigError: A change is not YAML, or goes through a value as if it were a section.
@@ -127,6 +141,8 @@ def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str
     changed = copy.deepcopy({name: dict(section) for name, section in nodes.items()})
     for dotted, text in changes.items():
         *sections, leaf = dotted.split(".")
+        if sections[:1] == [SHARED]:
+            sections.insert(0, EVERY_NODE)
         branch: Any = changed
         for section in sections:
             branch = branch.setdefault(section, {})

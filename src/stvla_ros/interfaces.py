@@ -2,7 +2,7 @@
 
 Every Protocol has at least one implementation that needs no weights, no GPU and no hardware. A
 stage that cannot do its work raises :class:`stvla_ros.errors.StageError`; nothing else is an outcome.
-Backends are made by :mod:`stvla_ros.registry` and take one config dataclass.
+Backends are made by :mod:`stvla_ros.registry` and take one config dataclass; motion planners the arm's limits as well.
 """
 
 from __future__ import annotations

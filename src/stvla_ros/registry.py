@@ -1,7 +1,8 @@
 """Backends by kind and name, imported only when one is asked for.
 
 To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
-kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here.
+kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as well:
+``__init__(self, config, arm)``.
 """
 
 from __future__ import annotations
@@ -56,11 +57,13 @@ def load(kind: str, name: str) -> Any:
         raise ConfigError(f"{kind} '{name}' needs the Python package '{error.name}': install it first.") from error
 
 
-def create(kind: str, name: str, settings: Mapping[str, Any] | None = None) -> Any:
+def create(kind: str, name: str, settings: Mapping[str, Any] | None = None, *more: Any) -> Any:
     """Make a backend from plain settings (those of the section named like the backend).
+
+    ``more`` is what backends of this kind are made with besides: for motion planners, the arm's limits.
 
     Raises:
         ConfigError: Unknown backend or setting.
     """
     cls = load(kind, name)
-    return cls(build(cls.Config, settings or {}, f"{kind}.{name}"))
+    return cls(build(cls.Config, settings or {}, f"{kind}.{name}"), *more)

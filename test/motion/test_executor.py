@@ -15,6 +15,7 @@ from tabletop import look_at
 from stvla_ros.config import ConfigError, build
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.description.robot import OPEN_WIDTH_M
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.motion.collision import VoxelConfig
@@ -166,7 +167,23 @@ def test_grasp_of_nothing_is_told_and_opens_again() -> None:
     error = bench.fails(over_block(0.02), is_open=False, touch=True)
     assert error.code is OutcomeCode.GRASP_FAILED
     assert bench.log[-2:] == ["close", "open"]
-    assert bench.state().gripper_m == pytest.approx(0.08)
+    assert bench.state().gripper_m == pytest.approx(OPEN_WIDTH_M)
+
+
+def test_a_hand_that_homing_found_a_little_narrower_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """franka_gripper aborts a width above the one that homing has found, e.g. 79.7 of the nominal 80 mm."""
+    bench = Bench()
+    move = bench.robot.move_gripper
+
+    def homed(width_m: float, cancel: CancelToken) -> float:
+        if width_m > 0.0797:
+            raise StageError(OutcomeCode.CONTROLLER_FAILED, "Commanding out of range width")
+        return move(width_m, cancel)
+
+    monkeypatch.setattr(bench.robot, "move_gripper", homed)
+    bench.go(over_block(0.2), is_open=False)
+    bench.go(over_block(0.25), is_open=True)
+    assert bench.state().gripper_m == pytest.approx(OPEN_WIDTH_M)
 
 
 def test_a_gripper_moved_by_others_is_noticed() -> None:

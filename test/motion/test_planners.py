@@ -9,6 +9,7 @@ from tabletop import Box as Thing
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD
+from stvla_ros.description.robot import FR3, PANDA
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.interfaces import MotionPlanner
@@ -159,6 +160,33 @@ def test_start_deep_in_contact_is_collision(planner: MotionPlanner) -> None:
     cage = [box(0.3, 0.0, 0.35, 0.4, 0.5, 0.5)]
     goal = tool_down([0.5, 0.4, 0.2], -np.pi / 2)
     assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, world(cage))) is OutcomeCode.COLLISION
+
+
+@pytest.mark.parametrize("backend", names("motion"))
+def test_an_fr3_is_kept_within_its_own_limits(backend: str) -> None:
+    """What a Panda may do would be too fast for it."""
+    fr3, panda = create("motion", backend, {}, FR3), create("motion", backend, {}, PANDA)
+    rng, differ, q = np.random.default_rng(3), 0, HOME_Q_RAD
+    for _ in range(8):
+        goal = tool_down(
+            [rng.uniform(0.4, 0.65), rng.uniform(-0.4, 0.4), rng.uniform(0.1, 0.4)], rng.uniform(-2.2, -0.9)
+        )
+        path = fr3.plan(MotionRequest(q, goal, EMPTY))
+        assert (path.q_rad >= FR3.q_min_rad).all()
+        assert (path.q_rad <= FR3.q_max_rad).all()
+        assert (np.abs(path.dq_rad_s) <= 0.5 * FR3.velocity + 1e-6).all()
+        other = panda.plan(MotionRequest(q, goal, EMPTY))
+        differ += bool((np.abs(other.dq_rad_s) > 0.5 * FR3.velocity + 1e-6).any())
+        q = path.q_rad[-1]
+    assert differ, "the Panda's limits would have been kept too: this test shows nothing"
+
+
+def test_a_start_that_an_fr3_cannot_have_is_collision() -> None:
+    q = HOME_Q_RAD.copy()
+    q[5] = 0.3  # a Panda's wrist reaches this, an FR3's does not
+    request = MotionRequest(q, tool_down([0.5, 0.0, 0.3], -np.pi / 2), EMPTY)
+    create("motion", "roboplan", {}, PANDA).plan(request)
+    assert code_of(create("motion", "roboplan", {}, FR3), request) is OutcomeCode.COLLISION
 
 
 def test_start_outside_the_joints_range_is_collision(planner: MotionPlanner) -> None:

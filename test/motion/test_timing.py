@@ -9,6 +9,7 @@ import pytest
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD, Q_MIN_RAD
+from stvla_ros.description.robot import PANDA
 from stvla_ros.motion import ik, timing
 from stvla_ros.types import JointPath
 
@@ -26,7 +27,7 @@ def worst_ratios(path: JointPath, limits: timing.Limits) -> tuple[float, float, 
 
 @pytest.mark.parametrize("scales", [(1.0, 1.0, 1.0), (0.5, 0.3, 0.1), (0.05, 0.05, 0.01)])
 def test_polylines_keep_the_limits_and_use_them(scales: tuple[float, float, float]) -> None:
-    rng, limits = np.random.default_rng(0), timing.panda_limits(*scales)
+    rng, limits = np.random.default_rng(0), timing.scaled_limits(PANDA, *scales)
     for _ in range(20):
         waypoints = rng.uniform(Q_MIN_RAD, Q_MAX_RAD, (4, 7))
         path = timing.time_polyline(waypoints, limits)
@@ -42,7 +43,7 @@ def test_polylines_keep_the_limits_and_use_them(scales: tuple[float, float, floa
 def test_polylines_stay_on_their_segments() -> None:
     rng = np.random.default_rng(1)
     waypoints = rng.uniform(Q_MIN_RAD, Q_MAX_RAD, (3, 7))
-    path = timing.time_polyline(waypoints, timing.panda_limits())
+    path = timing.time_polyline(waypoints, timing.scaled_limits(PANDA))
     for q in path.q_rad:
         distances = []
         for a, b in pairwise(waypoints):
@@ -53,7 +54,7 @@ def test_polylines_stay_on_their_segments() -> None:
 
 @pytest.mark.parametrize("scales", [(1.0, 1.0, 1.0), (0.5, 0.3, 0.1)])
 def test_curves_keep_the_limits(scales: tuple[float, float, float]) -> None:
-    rng, limits = np.random.default_rng(2), timing.panda_limits(*scales)
+    rng, limits = np.random.default_rng(2), timing.scaled_limits(PANDA, *scales)
     for _ in range(10):
         q = HOME_Q_RAD + rng.uniform(-0.3, 0.3, 7)
         T = tcp_pose(q)
@@ -68,7 +69,7 @@ def test_curves_keep_the_limits(scales: tuple[float, float, float]) -> None:
 def test_curves_keep_the_tool_speed() -> None:
     T = tcp_pose(HOME_Q_RAD)
     T[2, 3] -= 0.2
-    path = timing.time_curve(ik.follow_line(HOME_Q_RAD, T), timing.panda_limits(), at_least_s=0.2 / 0.1)
+    path = timing.time_curve(ik.follow_line(HOME_Q_RAD, T), timing.scaled_limits(PANDA), at_least_s=0.2 / 0.1)
     speed = np.linalg.norm(np.diff(tcp_pose(path.q_rad)[:, :3, 3], axis=0), axis=1) / np.diff(path.t_s)
     assert speed.max() == pytest.approx(0.1, rel=0.05)
 
@@ -76,8 +77,8 @@ def test_curves_keep_the_tool_speed() -> None:
 def test_a_path_of_no_length_takes_no_time() -> None:
     waypoints = np.stack([HOME_Q_RAD, HOME_Q_RAD])
     for path in (
-        timing.time_polyline(waypoints, timing.panda_limits()),
-        timing.time_curve(waypoints, timing.panda_limits()),
+        timing.time_polyline(waypoints, timing.scaled_limits(PANDA)),
+        timing.time_curve(waypoints, timing.scaled_limits(PANDA)),
     ):
         assert path.t_s.tolist() == [0.0]
         np.testing.assert_array_equal(path.q_rad[0], HOME_Q_RAD)

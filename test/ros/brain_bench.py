@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from action_msgs.srv import CancelGoal
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
@@ -56,6 +57,21 @@ class Nothing:
     unused: bool = param(True, "unused")
 
 
+class Controller(Node):
+    """Stands for the arm's controller: counts who asks it to cancel everything."""
+
+    def __init__(self, arm: str = "panda") -> None:
+        super().__init__(f"{arm}_controller")
+        self.stops = 0
+        name = f"{arm}_arm_controller/follow_joint_trajectory/_action/cancel_goal"
+        self.create_service(CancelGoal, name, self._cancel)
+
+    def _cancel(self, request: CancelGoal.Request, response: CancelGoal.Response) -> CancelGoal.Response:
+        everything = not any(request.goal_info.goal_id.uuid) and not request.goal_info.stamp.sec
+        self.stops += everything
+        return response
+
+
 class PretendedExecutor(StageNode[Nothing]):
     """Says that every keypose was reached, after a while. Counts what it was asked. A cancel may be answered late."""
 
@@ -83,6 +99,7 @@ class BrainBench:
         self._start = start
         self.ros = ros
         self.node = ros.add(Node("bench"))
+        self.controller = ros.add(Controller())
         self.monitor = HeartbeatMonitor(self.node, 1.0)
         self._plan = ActionCaller(self.node, PlanTrace, "stvla/plan_trace")
         self._predict = ActionCaller(self.node, PredictKeypose, "stvla/predict_keypose")

@@ -164,9 +164,9 @@ class RobotBench(Bench):
         self.processes[name].popen.kill()
         self.processes[name].popen.wait(10.0)
 
-    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0):
+    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0, frame="panda_link0"):
         """Send a keypose and wait; returns (code, sentence)."""
-        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose), plan_id=plan_id)
+        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose, frame), plan_id=plan_id)
         outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
         return OutcomeCode(outcome.code), outcome.sentence
 

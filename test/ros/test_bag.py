@@ -69,7 +69,7 @@ def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> N
     folder = write_bag(tmp_path / "bag", recorded)
     assert is_bag(folder)
     assert not is_bag(tmp_path / "recording")
-    messages = list(camera_bag(folder, TOPICS, joint_states=False))
+    messages = list(camera_bag(folder, TOPICS, robot=None))
     assert {m.topic for m in messages} == {"/tf_static", *(f"/{t}" for t in (TOPICS.color, TOPICS.depth, TOPICS.info))}
     images = [m for m in messages if m.topic == f"/{TOPICS.color}"]
     assert [m.after_ns for m in images] == [i * 100_000_000 for i in range(FRAMES)]

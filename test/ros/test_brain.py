@@ -60,12 +60,12 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
     for _ in range(3):
         observation = Observation(guidance, recorded.robot, tuple(history), PICK)
         keypose = policy.predict(observation)
-        answer = bench.predict(theirs.plan_id, history=convert.history_to_msg(history))
+        answer = bench.predict(theirs.plan_id, history=convert.history_to_msg(history, "panda_link0"))
         assert answer.outcome.code == OutcomeMsg.OK, answer.outcome.sentence
         assert answer.path_complete == (keypose is None)
         if keypose is None:
             break
-        got = convert.keypose_from_msg(answer.keypose)
+        got = convert.keypose_from_msg(answer.keypose, "panda_link0")
         np.testing.assert_allclose(got.T_base_tcp, keypose.T_base_tcp, atol=1e-6)
         assert (got.gripper_open, got.may_collide) == (keypose.gripper_open, keypose.may_collide)
         history.append(keypose)

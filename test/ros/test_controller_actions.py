@@ -13,6 +13,7 @@ from ros.kinematic_arm import KinematicArm, KinematicGripper
 from sensor_msgs.msg import JointState
 
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.gripper_server import GripperServer
@@ -41,9 +42,10 @@ class Cell:
         self.publisher = self.node.create_publisher(JointState, "joint_states", 10)
         self.silent = False
         self.timer = self.node.create_timer(0.01, self.publish)
-        config = Ros2ControlConfig(arm_action="/arm/follow", gripper_action="/hand/gripper", stop_timeout_s=1.0)
+        config = Ros2ControlConfig(stop_timeout_s=1.0)
+        names = RobotConfig(arm_action="/arm/follow", gripper_action="/hand/gripper")
         states = JointStates(self.client_node, JointStateConfig(max_age_s=0.3))
-        self.robot = Ros2ControlRobot(self.client_node, states.state, config)
+        self.robot = Ros2ControlRobot(self.client_node, states.state, config, names)
         self.wait_for_state()
         self.robot.clear(5.0)
 
@@ -250,8 +252,8 @@ def test_a_rejected_goal_is_typed_and_disturbs_nothing(cell):
 
 
 def test_no_controller_is_one_sentence(cell):
-    config = Ros2ControlConfig(arm_action="/nobody/follow", accept_timeout_s=0.3)
-    robot = Ros2ControlRobot(cell.client_node, cell.robot.state, config)
+    config, names = Ros2ControlConfig(accept_timeout_s=0.3), RobotConfig(arm_action="/nobody/follow")
+    robot = Ros2ControlRobot(cell.client_node, cell.robot.state, config, names)
     with pytest.raises(StageError) as error:
         robot.follow(path_of(), CancelToken())
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED
@@ -288,7 +290,9 @@ def test_gripper_cancel_stops_the_fingers(cell):
 
 def test_the_arms_joints_may_have_other_names(cell):
     """An FR3's joints, and fingers in messages of their own."""
-    states = JointStates(cell.client_node, JointStateConfig(topic="fr3/joint_states", prefix="fr3", max_age_s=5.0))
+    states = JointStates(
+        cell.client_node, JointStateConfig(max_age_s=5.0), RobotConfig(model="fr3", joint_states="fr3/joint_states")
+    )
     publisher = cell.node.create_publisher(JointState, "fr3/joint_states", 10)
     arm = [f"fr3_joint{i}" for i in (7, 1, 2, 3, 4, 5, 6)]
     fingers = ["fr3_finger_joint1", "fr3_finger_joint2"]

@@ -93,7 +93,15 @@ def trace(points: int = 17) -> Trace3d:
 def test_keypose() -> None:
     for opened, touch in ((True, False), (False, True)):
         value = Keypose(pose(), opened, touch, 12_000_000_345)
-        assert_same(value, convert.keypose_from_msg(over_the_wire(convert.keypose_to_msg(value))))
+        assert_same(value, convert.keypose_from_msg(over_the_wire(convert.keypose_to_msg(value, "base")), "base"))
+
+
+def test_a_keypose_in_another_frame_is_refused() -> None:
+    message = convert.keypose_to_msg(Keypose(np.eye(4), True), "world")
+    with pytest.raises(ValueError, match="wanted a pose in the frame fr3_link0, got one in 'world'"):
+        convert.keypose_from_msg(message, "fr3_link0")
+    with pytest.raises(StageError, match="INVALID_GOAL: The history has a keypose that cannot be used"):
+        convert.history_from_msg([message], "fr3_link0")
 
 
 def test_plan() -> None:
@@ -113,7 +121,7 @@ def test_task_state() -> None:
 
 def test_trace() -> None:
     for value in (trace(), replace(trace(1), notes=())):
-        assert_same(value, convert.trace_from_msg(over_the_wire(convert.trace_to_msg(value, 5))))
+        assert_same(value, convert.trace_from_msg(over_the_wire(convert.trace_to_msg(value, 5, "base"))))
 
 
 def test_guidance() -> None:
@@ -124,7 +132,7 @@ def test_guidance() -> None:
         Guidance(trace(), 0.0123456789, (1, 4), (), f, overlay),
         Guidance(trace(), 0.05, (4,), (7,), f, overlay, (thing,), 0.123, ("The camera moved.",)),
     ):
-        assert_same(value, convert.guidance_from_msg(over_the_wire(convert.guidance_to_msg(value))))
+        assert_same(value, convert.guidance_from_msg(over_the_wire(convert.guidance_to_msg(value, "base"))))
 
 
 def test_robot_state() -> None:
@@ -151,7 +159,7 @@ def test_message_has_no_other_codes() -> None:
 def test_failures_are_raised_by_readers() -> None:
     error = StageError(OutcomeCode.LIFT_NO_DEPTH, "No depth near (10, 20).")
     with pytest.raises(StageError, match="No depth near") as caught:
-        convert.trace_from_msg(over_the_wire(convert.failed_trace_msg(plan(), error)))
+        convert.trace_from_msg(over_the_wire(convert.failed_trace_msg(plan(), error, "base")))
     assert caught.value.code is OutcomeCode.LIFT_NO_DEPTH
     failed = convert.failed_guidance_msg("a1", StageError(OutcomeCode.MASK_EMPTY, "Nothing."), 5)
     with pytest.raises(StageError, match="MASK_EMPTY"):

@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
 from stvla_msgs.msg import Trace3d
+from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, qos
+from stvla_ros.types import Keypose
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +77,28 @@ def test_operators_stop_holds_until_resume(home):
     assert home.execute(FAR_RIGHT)[0] is OutcomeCode.OK
 
 
-@pytest.mark.parametrize("pose", [keypose(2.0, 0.0, 0.3), keypose(float("nan"), 0.0, 0.3)])
-def test_a_keypose_out_of_bounds_is_refused_without_motion(home, pose):
-    assert home.execute(pose)[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+@pytest.mark.parametrize("target", [keypose(2.0, 0.0, 0.3), keypose(float("nan"), 0.0, 0.3)])
+def test_a_keypose_out_of_bounds_is_refused_without_motion(home, target):
+    assert home.execute(target)[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
     assert home.stands_still(0.2)
+
+
+def test_a_keypose_in_another_frame_is_transformed_or_refused(home):
+    place = home.node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
+    T = pose(rotation_z(np.pi / 2), (0.1, 0.0, 0.0))
+    place.publish(TFMessage(transforms=[convert.matrix_to_transform(T, "panda_link0", "shelf", 0)]))
+    target = keypose(0.45, 0.2, 0.3)
+    there = Keypose(np.linalg.inv(T) @ target.T_base_tcp, True, False)
+    assert home.execute(there, frame="shelf")[0] is OutcomeCode.OK
+    np.testing.assert_allclose(home.states.state().T_base_tcp, target.T_base_tcp, atol=0.01)
+    code, sentence = home.execute(FAR_LEFT, frame="nowhere")
+    assert code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+    assert "no transform from panda_link0 to nowhere is known" in sentence
+    code, sentence = home.execute(FAR_LEFT, frame="")
+    assert code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+    assert "wanted a pose in the frame panda_link0, got one in ''" in sentence
+    assert home.stands_still(0.2)
+    home.node.destroy_publisher(place)
 
 
 def trace(plan_id, age_s):

@@ -40,6 +40,16 @@ def test_without_its_supervisor_the_executor_does_not_move():
         assert bench.stands_still()
 
 
+def test_a_robot_with_other_names():
+    """Joints, actions, base frame and joint states are named once, and all that was said of a Panda holds."""
+    with RobotBench() as bench:
+        names = ("robot.prefix:=my_fr3", "robot.joint_states:=my/joint_states")
+        bench.start("sim", *names)
+        bench.start("executor", "safety.supervisor:=''", *names)
+        assert bench.execute(FAR_LEFT, frame="my_fr3_link0")[0] is OutcomeCode.OK
+        assert bench.execute(FAR_LEFT, frame="panda_link0")[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+
+
 def test_without_a_camera_nothing_moves():
     with RobotBench() as bench:
         bench.start("sim")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
-from stvla_ros.ros import convert, qos
+from stvla_ros.ros import convert, frames, qos
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver, _measured
+from stvla_ros.ros.freshness import Instant
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import Camera, RgbdFrame
 
@@ -121,7 +123,9 @@ def test_stale_and_missing(ros: Any) -> None:
     time.sleep(0.3)
     source.send(time.time_ns() - 3_000_000_000)
     _wait(lambda: receiver.stamp_ns > 0)
-    with pytest.raises(StageError, match=r"newest camera image is 3\.\d+ s old; at most 1 s is taken"):
+    with pytest.raises(
+        StageError, match=r"with a stamp 3\.\d+ s old; at most 1 s is taken: the clock .* is [23]\.\d s behind"
+    ):
         receiver.capture()
 
 
@@ -204,6 +208,81 @@ def test_best_effort_camera_is_heard(ros: Any) -> None:
     assert receiver.capture().rgb.shape == (24, 32, 3)
 
 
+def test_a_camera_whose_clock_is_ahead_is_refused(pair: Any) -> None:
+    source, receiver = pair
+    source.place()
+    source.send(time.time_ns() + 30_000_000_000)
+    with pytest.raises(
+        StageError, match=r"STALE_IMAGE: The clock of the machine .*image_raw is (30\.0|29\.\d) s ahead"
+    ):
+        receiver.capture()
+    assert "ahead" in (receiver.fault(2.0) or "")
+    source.send(time.time_ns())
+    receiver.capture()
+    assert receiver.fault(60.0) is None
+
+
+def test_a_silent_camera_is_stale_whatever_its_clock_says(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, receiver = pair
+    source.place()
+    source.send(time.time_ns())
+    receiver.capture()
+    came = receiver._newest.arrival.at
+    monkeypatch.setattr(frames, "now", lambda node: Instant(came.ns - 5_000_000_000, came.monotonic_s + 1.5))
+    assert receiver.age_s() == 1.5
+    assert (
+        receiver.fault(1.0)
+        == "The newest camera image on /camera/camera/color/image_raw is 1.50 s old; at most 1 s is taken."
+    )
+
+
+def test_our_clock_set_back_does_not_deafen(pair: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, receiver = pair
+    source.place()
+    stamp_ns = time.time_ns()
+    source.send(stamp_ns)
+    receiver.capture()
+    back_ns = stamp_ns - 3_000_000_000
+    monkeypatch.setattr(frames, "now", lambda node: Instant(back_ns, time.monotonic()))
+    source.send(back_ns, value=9)
+    _wait(lambda: receiver.stamp_ns == back_ns)
+    assert (receiver.capture().rgb == 9).all()
+
+
+def test_a_moving_camera_is_waited_for(pair: Any) -> None:
+    """Transforms come later than images, as from a robot's state publisher: the frame is given out when it is placed."""
+    source, receiver = pair
+    moving = source.node.create_publisher(TFMessage, "/tf", 10)
+    _wait(moving.get_subscription_count)
+    stamp_ns = time.time_ns()
+    camera = "camera_color_optical_frame"
+
+    def place(at_ns: int, x_m: float) -> None:
+        moving.publish(
+            TFMessage(
+                transforms=[convert.matrix_to_transform(pose(np.eye(3), (x_m, 0, 0)), "panda_link0", camera, at_ns)]
+            )
+        )
+
+    place(stamp_ns - 50_000_000, 0.1)
+    source.send(stamp_ns, value=1)
+    source.send(stamp_ns + 40_000_000, value=2)
+    _wait(lambda: len(receiver._unplaced) == 2)
+    assert receiver.stamp_ns == 0
+    with pytest.raises(
+        StageError, match=r"STALE_IMAGE: The camera's images cannot be used: the transform .* is not known at"
+    ):
+        receiver.wait(0, CancelToken(), 0.1)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(receiver.wait, 0, CancelToken(), 5.0)
+        place(stamp_ns + 10_000_000, 0.7)
+        got = waiting.result()
+    assert got.stamp_ns == stamp_ns, "the newer one is still ahead of its transform"
+    assert got.camera.T_base_camera[0, 3] == pytest.approx(0.6)
+    place(stamp_ns + 50_000_000, 0.7)
+    assert (receiver.wait(stamp_ns + 1, CancelToken()).rgb == 2).all()
+
+
 # --- transforms --------------------------------------------------------------------------------------------------
 
 
@@ -236,6 +315,12 @@ def test_interpolation_at_the_image_stamp(buffer: TransformBuffer) -> None:
     for stamp in (900, 3100):
         with pytest.raises(TransformError, match="not known at the image's stamp"):
             buffer.lookup("base", "camera", stamp)
+
+
+def test_stamp_zero_is_the_newest(buffer: TransformBuffer) -> None:
+    for stamp, x in ((1000, 0.1), (3000, 0.2)):
+        buffer.add(edge("base", "camera", pose(np.eye(3), (x, 0, 0)), stamp), static=False)
+    assert buffer.lookup("base", "camera", 0)[0, 3] == 0.2
 
 
 def test_old_samples_are_forgotten(buffer: TransformBuffer) -> None:

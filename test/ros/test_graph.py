@@ -18,6 +18,7 @@ import pytest
 from ros.brain_bench import record_scene, wait
 
 from stvla_ros.config import ConfigError, read_parameters
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import graph
 from stvla_ros.ros.client import wait_for_nodes
 from stvla_ros.ros.graph import GraphOptions, processes, ros_arguments
@@ -70,20 +71,66 @@ def test_node_name_typo_in_the_parameter_file(parameter_file: Callable[[str], Pa
 
 def test_arguments_reach_their_process() -> None:
     options = GraphOptions(backends={"planner": "colour", "motion": "ompl"}, overrides={"sim.seed": "3"})
-    assert ros_arguments(options, graph.PLANNER)[2:] == ["-p", "planner:backend:=colour"]
-    assert ros_arguments(options, graph.EXECUTOR)[2:] == ["-p", "executor:motion:=ompl"]
-    assert ros_arguments(options, graph.SIM)[2:] == ["-p", "sim:seed:=3"]
-    assert ros_arguments(options, graph.COMPOSED)[2:] == ["-p", "planner:backend:=colour"]
+    robot = ["-p", "robot.kind:=sim"]
+    assert ros_arguments(options, graph.PLANNER)[2:] == [*robot, "-p", "planner:backend:=colour"]
+    assert ros_arguments(options, graph.EXECUTOR)[2:] == [*robot, "-p", "executor:motion:=ompl"]
+    assert ros_arguments(options, graph.SIM)[2:] == [*robot, "-p", "sim:seed:=3"]
+    assert ros_arguments(options, graph.COMPOSED)[2:] == [*robot, "-p", "planner:backend:=colour"]
+
+
+def test_the_robot_is_described_once_for_all_processes() -> None:
+    options = GraphOptions(robot="real", overrides={"robot.model": "fr3"})
+    for process in processes(options):
+        assert ros_arguments(options, process)[2:] == ["-p", "robot.kind:=real", "-p", "robot.model:=fr3"]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (
+            "/**:\n  ros__parameters:\n    robot:\n      model: fr4\n",
+            "robot.model: wanted one of panda, fr3, got 'fr4'",
+        ),
+        ("/**:\n  ros__parameters:\n    robot:\n      arm_acton: x\n", "robot: unknown setting 'arm_acton'"),
+        (
+            "executor:\n  ros__parameters:\n    robot:\n      arm_action: x\n",
+            "node 'executor' has a section 'robot' of its own: move it to '/\\*\\*'",
+        ),
+    ],
+)
+def test_a_wrong_robot_is_refused_before_anything_starts(
+    parameter_file: Callable[[str], Path], text: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        ros_arguments(GraphOptions(params=parameter_file(text)), graph.TASK)
+
+
+def test_deadlines_that_cross_are_refused_before_anything_starts(parameter_file: Callable[[str], Path]) -> None:
+    """The planner's own sentence must come before the task's patience ends."""
+    crossed = GraphOptions(backends={"planner": "openai"}, overrides={"task.deadlines.plan_s": "95"})
+    with pytest.raises(ConfigError, match="plan_s is 95 s, but a plan of 'openai' may take 95 s: 5 s for an image"):
+        ros_arguments(crossed, graph.TASK)
+    file = parameter_file(
+        "planner:\n  ros__parameters:\n    backend: openai\n    openai:\n      deadline_s: 200.0\n      reply_deadline_s: 7.0\n"
+    )
+    with pytest.raises(ConfigError, match="plan_s is 150 s, but a plan of 'openai' may take 212 s"):
+        ros_arguments(GraphOptions(params=file), graph.TASK)
+    ros_arguments(GraphOptions(params=file, overrides={"task.deadlines.plan_s": "213"}), graph.TASK)
+
+
+@pytest.mark.parametrize("planner", ["openai", "qwen3_vl", "colour"])
+def test_default_deadlines_do_not_cross(planner: str) -> None:
+    ros_arguments(GraphOptions(backends={"planner": planner}), graph.TASK)
 
 
 def test_a_name_that_begins_with_a_digit_goes_into_a_file() -> None:
     """rcl cannot parse it on the command line."""
     options = GraphOptions(overrides={"policy.3dfa.threads": "2"})
-    option, file = ros_arguments(options, graph.POLICY)[2:]
+    option, file = ros_arguments(options, graph.POLICY)[4:]
     assert option == "--params-file"
     assert read_parameters(Path(file)) == {"policy": {"3dfa.threads": 2}}
-    assert ros_arguments(options, graph.POLICY)[2:] == [option, file]
-    assert ros_arguments(options, graph.TASK)[2:] == []
+    assert ros_arguments(options, graph.POLICY)[4:] == [option, file]
+    assert ros_arguments(options, graph.TASK)[4:] == []
 
 
 def test_nobody_can_foretell_where_parameter_files_are() -> None:
@@ -155,8 +202,16 @@ def test_default_parameter_file_fits_the_nodes() -> None:
     from stvla_ros.evaluate.stack import read_settings
 
     file = graph.default_parameters()
-    assert set(read_parameters(file)) == {name for spec in graph.NODES for name in spec.nodes}
+    assert set(read_parameters(file)) == {name for spec in graph.NODES for name in spec.nodes} | {"**"}
     read_settings(file)
+
+
+def test_the_pipeline_reads_the_same_robot(parameter_file: Callable[[str], Path]) -> None:
+    from stvla_ros.evaluate.stack import read_settings
+
+    file = parameter_file("/**:\n  ros__parameters:\n    robot:\n      model: fr3\n")
+    settings = read_settings(file, overrides={"robot.open_width_m": "0.07"})
+    assert settings.robot == RobotConfig(model="fr3", open_width_m=0.07)
 
 
 def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:

@@ -13,6 +13,7 @@ from rcl_interfaces.msg import ParameterType
 from rclpy.parameter import Parameter
 
 from stvla_ros.config import ConfigError, param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros.params import nest
 from stvla_ros.ros.stage_node import StageNode
 
@@ -94,6 +95,29 @@ def test_wrong_overrides(make: Any, parameter: str, sentence: str) -> None:
     with pytest.raises(ConfigError) as caught:
         make(parameter)
     assert str(caught.value) == sentence
+
+
+@dataclass(frozen=True)
+class WithRobot:
+    """Settings of a node that has to do with the robot."""
+
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
+
+
+def test_the_section_for_every_node_reaches_a_node(domain: int, parameter_file: Callable[[str], Path]) -> None:
+    """ROS applies ``/**`` to every node, whatever else the file says; the command line is stronger."""
+    text = "/**:\n  ros__parameters:\n    robot:\n      model: fr3\n      open_width_m: 0.07\n"
+    file = parameter_file(text + "test_node:\n  ros__parameters: {}\nother:\n  ros__parameters:\n    rate_hz: 1.0\n")
+    rclpy.init(args=["--ros-args", "--params-file", str(file), "-p", "robot.kind:=real"], domain_id=domain)
+    node = StageNode("test_node", WithRobot)
+    try:
+        assert node.config.robot == RobotConfig(kind="real", model="fr3", open_width_m=0.07)
+        assert node.get_parameter("robot.joint_states").value == "franka/joint_states", "shown as it is used"
+        refused = node.set_parameters([Parameter("robot.arm_action", value="/x")])[0]
+        assert "read once, when the node starts" in refused.reason
+    finally:
+        node.destroy_node()
+        rclpy.try_shutdown()
 
 
 def test_setting_while_running(make: Any) -> None:

@@ -10,6 +10,7 @@ from ros.robot_bench import RobotBench
 from sensor_msgs.msg import CameraInfo, Image, JointState
 
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
@@ -23,7 +24,7 @@ JOINT1 = np.eye(7)[0]
 def bench():
     with RobotBench() as bench:
         bench.start("sim", "depth_encoding:=16UC1")
-        bench.robot = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig())
+        bench.robot = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(), RobotConfig())
         yield bench
 
 
@@ -127,7 +128,7 @@ def test_a_start_elsewhere_does_not_jump(bench):
 
 def test_tolerances_of_a_goal_are_kept(bench):
     bench.reset()
-    strict = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(path_tolerance_rad=1e-5))
+    strict = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(path_tolerance_rad=1e-5), RobotConfig())
     with pytest.raises(StageError) as error:
         strict.follow(path_to(HOME_Q_RAD + 0.6 * JOINT1, 1.0), CancelToken())
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED

@@ -10,29 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from action_msgs.srv import CancelGoal
-from rclpy.node import Node
-from ros.brain_bench import PICK, BrainBench, PretendedExecutor, record_scene, wait
+from ros.brain_bench import PICK, BrainBench, Controller, PretendedExecutor, record_scene, wait
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
 from stvla_ros.ros import client
-
-
-class Controller(Node):
-    """Stands for the arm's controller: counts who asks it to cancel everything."""
-
-    def __init__(self) -> None:
-        super().__init__("controller")
-        self.stops = 0
-        name = "panda_arm_controller/follow_joint_trajectory/_action/cancel_goal"
-        self.create_service(CancelGoal, name, self._cancel)
-
-    def _cancel(self, request: CancelGoal.Request, response: CancelGoal.Response) -> CancelGoal.Response:
-        everything = not any(request.goal_info.goal_id.uuid) and not request.goal_info.stamp.sec
-        self.stops += everything
-        return response
 
 
 @pytest.fixture
@@ -44,7 +27,7 @@ def bench(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainBench:
 
 def test_goals_with_a_pretended_executor(bench: BrainBench) -> None:
     executor = bench.ros.add(PretendedExecutor())
-    controller = bench.ros.add(Controller())
+    controller = bench.controller
     bench.start("camera", "composed", camera__path=str(bench.folder), task__max_keyposes="3")
     bench.monitor.wait_for(["executor"], 5.0)
 
@@ -147,7 +130,7 @@ def _lost_executor_stops_the_arm(bench: BrainBench, executor: PretendedExecutor,
 
 def test_arm_is_told_to_stop_again_and_again_when_the_executor_is_not_the_only_one_lost(bench: BrainBench) -> None:
     executor = bench.ros.add(PretendedExecutor(20.0, cancel_s=3.0))
-    controller = bench.ros.add(Controller())
+    controller = bench.controller
     bench.start("camera", "planner", "guidance", "policy", "task", camera__path=str(bench.folder))
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.task)
@@ -156,6 +139,21 @@ def test_arm_is_told_to_stop_again_and_again_when_the_executor_is_not_the_only_o
         executor._heartbeat._timer.cancel()
         assert future.result(15.0).outcome.code == OutcomeMsg.NODE_LOST
     assert controller.stops > 10, "one for every look until the executor's grace is over"
+
+
+def test_no_task_is_begun_while_the_arm_could_not_be_stopped(bench: BrainBench) -> None:
+    """The arm's controller has another name than the task node's: a stop for a lost executor would go nowhere."""
+    bench.ros.add(PretendedExecutor())
+    other = {"task__robot__arm_action": "/fr3_arm_controller/follow_joint_trajectory"}
+    settings = {"camera__path": str(bench.folder), "task__max_keyposes": "1"} | other
+    bench.start("camera", "planner", "guidance", "policy", "task", **settings)
+    outcome = bench.task().outcome
+    assert outcome.code == OutcomeMsg.CONTROLLER_FAILED
+    assert "/fr3_arm_controller/follow_joint_trajectory was found" in outcome.sentence
+    wait(lambda: "robot.arm_action" in bench.processes["task"].output)  # the log warns too
+    bench.ros.add(Controller("fr3"))
+    outcome = bench.task().outcome
+    assert outcome.code in (OutcomeMsg.STEP_LIMIT, OutcomeMsg.NO_PROGRESS), outcome.sentence
 
 
 def test_killed_brain_node_is_a_typed_outcome(bench: BrainBench) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from stvla_ros.description.hulls import hull_meshes, visual_meshes
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, INERTIALS, JOINTS, TCP_LINK, Joint
+from stvla_ros.description.robot import PANDA, ArmLimits
 
 ALLOWED_PAIRS: tuple[tuple[str, str], ...] = (
     *((f"panda_link{i}", f"panda_link{i + 1}") for i in range(7)),
@@ -18,7 +21,7 @@ ALLOWED_PAIRS: tuple[tuple[str, str], ...] = (
 _MUJOCO = '<mujoco><compiler discardvisual="true" fusestatic="false" strippath="false" balanceinertia="true"/></mujoco>'
 
 
-def urdf(name: str = "panda", fine_visuals: bool = False) -> str:
+def urdf(name: str = "panda", fine_visuals: bool = False, limits: ArmLimits = PANDA) -> str:
     """The Panda with hand as URDF text.
 
     Loads in MuJoCo, Pinocchio and RViz; joint and link names are Franka's. The fingers are not mimic
@@ -27,13 +30,18 @@ def urdf(name: str = "panda", fine_visuals: bool = False) -> str:
     Args:
         name: Robot name.
         fine_visuals: Show the decimated coloured meshes instead of the hulls.
+        limits: Range and velocities of the arm's joints; links and hulls stay the Panda's.
 
     Raises:
         ConfigError: The mesh package is not installed.
     """
     links = [_link(link, fine_visuals) for link in INERTIALS]
     links += [f'<link name="{link}"/>' for link in ("panda_link8", TCP_LINK)]
-    joints = [_joint(joint) for joint in JOINTS]
+    ranges = zip(
+        ARM_JOINTS, limits.q_min_rad.tolist(), limits.q_max_rad.tolist(), limits.velocity.tolist(), strict=True
+    )
+    arm = {name: {"lower": low, "upper": high, "velocity": speed} for name, low, high, speed in ranges}
+    joints = [_joint(replace(joint, **arm.get(joint.name, {}))) for joint in JOINTS]
     return "\n".join(['<?xml version="1.0"?>', f'<robot name="{name}">', _MUJOCO, *links, *joints, "</robot>"]) + "\n"
 
 

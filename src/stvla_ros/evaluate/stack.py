@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from stvla_ros import registry
-from stvla_ros.config import build, check_range, overridden, read_parameters
+from stvla_ros.config import EVERY_NODE, build, check_range, overridden, read_parameters
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.evaluate import oracle
 from stvla_ros.interfaces import Planner
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
@@ -40,6 +41,7 @@ class StackSettings:
         executor: Of the executor node.
         loop: Of the task node.
         cell: Of the simulated cell.
+        robot: Of the robot: the section that all nodes share.
     """
 
     backends: Mapping[str, str] = field(default_factory=lambda: {kind: d for kind, (_, _, d) in BACKEND_OF.items()})
@@ -48,6 +50,7 @@ class StackSettings:
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     cell: CellConfig = field(default_factory=CellConfig)
+    robot: RobotConfig = field(default_factory=RobotConfig)
 
     def with_noise(self) -> StackSettings:
         """The same with an imperfect camera."""
@@ -83,6 +86,7 @@ def read_settings(
         build(ExecutorConfig, nodes.get("executor", {}).get("executor", {}), f"{where}: executor.executor"),
         _own(LoopConfig, nodes, "task", where),
         build(CellConfig, nodes.get("sim", {}).get("cell", {}), f"{where}: sim.cell"),
+        build(RobotConfig, nodes.get(EVERY_NODE, {}).get("robot", {}), f"{where}: robot"),
     )
 
 
@@ -100,12 +104,14 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
         ConfigError: A backend cannot be made.
     """
 
-    def create(kind: str) -> Any:
-        return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}))
+    def create(kind: str, *more: Any) -> Any:
+        return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}), *more)
 
     robot = SimRobot(cell)
     guide = SpatialGuide(create("segmenter"), settings.guide)
-    executor = PlannedExecutor(robot, create("motion"), settings.executor)
+    executor = PlannedExecutor(
+        robot, create("motion", settings.robot.limits), settings.executor, settings.robot.open_width_m
+    )
     return LocalStages(SimCamera(cell), robot, make_planner(settings, cell), guide, create("policy"), executor)
 
 

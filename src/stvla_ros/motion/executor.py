@@ -17,7 +17,7 @@ from threading import Lock
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import MAX_WIDTH_M
+from stvla_ros.description.robot import OPEN_WIDTH_M
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
@@ -37,7 +37,6 @@ class ExecutorConfig:
     z_max_m: float = param(0.9, "workspace: largest z of the tool [m]", ge=-0.5, le=1.2)
     approach_m: float = param(0.1, "length of the straight way into contact [m]", ge=0.02, le=0.3)
     retreat_m: float = param(0.08, "length of the straight way out of contact [m]", ge=0.0, le=0.3)
-    open_width_m: float = param(MAX_WIDTH_M, "finger distance of an open gripper [m]", ge=0.01, le=MAX_WIDTH_M)
     empty_width_m: float = param(0.004, "a closed gripper narrower than this holds nothing [m]", ge=0.0, le=0.03)
     symmetric_gripper: bool = param(True, "an empty hand may be turned by half a turn about its axis")
     reach_tolerance_m: float = param(
@@ -76,8 +75,11 @@ class PlannedExecutor:
 
     Config = ExecutorConfig
 
-    def __init__(self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig) -> None:
+    def __init__(
+        self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig, open_width_m: float = OPEN_WIDTH_M
+    ) -> None:
         self._robot, self._planner, self._config = robot, planner, config
+        self._open_width_m = open_width_m
         self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one comes
         self._open: bool | None = None  # last commanded state of the gripper; None: look at the fingers
         self._held: Box | None = None
@@ -211,7 +213,7 @@ class PlannedExecutor:
 
     def _look_at_gripper(self, state: RobotState) -> None:
         """Believe the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
-        width, most = state.gripper_m, self._config.open_width_m
+        width, most = state.gripper_m, self._open_width_m
         if self._open is None or (not self._open and width > 0.95 * most) or (self._open and width < most / 2):
             self._open, self._held = width > most / 2, None
             if not self._open and width >= self._config.empty_width_m:  # holds something that was not seen before
@@ -240,7 +242,7 @@ class PlannedExecutor:
 
     def _let_go(self, cancel: CancelToken) -> None:
         self._held, self._open = None, None
-        self._robot.move_gripper(self._config.open_width_m, cancel)
+        self._robot.move_gripper(self._open_width_m, cancel)
         self._open = True
 
     def _check_keypose(self, keypose: Keypose) -> None:

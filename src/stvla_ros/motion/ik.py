@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
 
 from stvla_ros.description.kinematics import tcp_and_jacobian
-from stvla_ros.description.panda import Q_MAX_RAD, Q_MIN_RAD
+from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.types import F64
 
 TOLERANCE = 1e-5
@@ -28,13 +28,14 @@ def pose_error(T_have: F64, T_want: F64) -> F64:
     return np.concatenate([T_want[..., :3, 3] - T_have[..., :3, 3], twist * scale[..., None]], axis=-1)
 
 
-def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 25) -> F64:
+def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 25, arm: ArmLimits = PANDA) -> F64:
     """Joint positions that take the tool to a pose.
 
     Args:
         T_base_tcp: (4, 4) wanted pose.
         seeds_rad: (S, 7) where to start from.
         iterations: Steps of every seed.
+        arm: Range of the joints.
 
     Returns:
         (M, 7) distinct solutions within the joints' range, nearest to the first seed first; M may be 0.
@@ -45,7 +46,7 @@ def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 25) -> F64:
         error = pose_error(T, T_base_tcp)
         if np.abs(error).max() < TOLERANCE / 10:
             break
-        q = np.clip(q + _step(J, error), Q_MIN_RAD + LIMIT_MARGIN_RAD, Q_MAX_RAD - LIMIT_MARGIN_RAD)
+        q = np.clip(q + _step(J, error), arm.q_min_rad + LIMIT_MARGIN_RAD, arm.q_max_rad - LIMIT_MARGIN_RAD)
     error = np.abs(pose_error(tcp_and_jacobian(q)[0], T_base_tcp)).max(axis=1)
     return distinct(q[error < TOLERANCE], seeds_rad[0])
 
@@ -68,11 +69,11 @@ def distinct(solutions: F64, near_rad: F64) -> F64:
     return np.array(kept).reshape(-1, 7)
 
 
-def seeds(near_rad: F64, count: int, rng: np.random.Generator) -> F64:
+def seeds(near_rad: F64, count: int, rng: np.random.Generator, arm: ArmLimits = PANDA) -> F64:
     """(count, 7) the given posture, some around it, and random ones."""
     around = near_rad + rng.normal(0.0, 0.4, (count // 3, 7))
-    anywhere = rng.uniform(Q_MIN_RAD, Q_MAX_RAD, (count - 1 - len(around), 7))
-    return np.clip(np.vstack([near_rad[None], around, anywhere]), Q_MIN_RAD, Q_MAX_RAD)
+    anywhere = rng.uniform(arm.q_min_rad, arm.q_max_rad, (count - 1 - len(around), 7))
+    return np.clip(np.vstack([near_rad[None], around, anywhere]), arm.q_min_rad, arm.q_max_rad)
 
 
 def line_poses(T_from: F64, T_to: F64, step_m: float = 0.01, step_rad: float = 0.05) -> F64:
@@ -87,13 +88,14 @@ def line_poses(T_from: F64, T_to: F64, step_m: float = 0.01, step_rad: float = 0
     return T
 
 
-def follow_line(start_rad: F64, T_base_tcp: F64, max_step_rad: float = 0.2) -> F64:
+def follow_line(start_rad: F64, T_base_tcp: F64, max_step_rad: float = 0.2, arm: ArmLimits = PANDA) -> F64:
     """Joint positions along the straight tool line from where the arm stands.
 
     Args:
         start_rad: (7,) posture to start from.
         T_base_tcp: (4, 4) end of the line.
         max_step_rad: A larger jump of a joint between two poses ends the line (singularity).
+        arm: Range of the joints.
 
     Returns:
         (N, 7) evenly spaced postures from the start; the last reaches the pose only if the line can be followed
@@ -103,7 +105,7 @@ def follow_line(start_rad: F64, T_base_tcp: F64, max_step_rad: float = 0.2) -> F
     for T in line_poses(tcp_and_jacobian(start_rad)[0], T_base_tcp)[1:]:
         before, q = q, _refine(T, q)
         off = np.abs(pose_error(tcp_and_jacobian(q)[0], T)).max()
-        outside = (q < Q_MIN_RAD).any() or (q > Q_MAX_RAD).any()
+        outside = (q < arm.q_min_rad).any() or (q > arm.q_max_rad).any()
         if off > 10 * TOLERANCE or outside or np.abs(q - before).max() > max_step_rad:
             break
         path.append(q)

@@ -8,7 +8,8 @@ import mujoco
 import numpy as np
 from ompl import base, geometric, util
 
-from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, Q_MAX_RAD, Q_MIN_RAD, TCP_LINK
+from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, TCP_LINK
+from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
 from stvla_ros.motion.boxes import merge_voxels
 from stvla_ros.motion.planning import PlannerConfig, plan_motion
@@ -23,9 +24,9 @@ class OmplPlanner:
 
     Config = PlannerConfig
 
-    def __init__(self, config: PlannerConfig) -> None:
+    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
         self._config = config
-        self._space = MujocoSpace(config)
+        self._space = MujocoSpace(config, arm)
 
     def plan(self, request: MotionRequest) -> JointPath:
         return plan_motion(self._space, request, self._config)
@@ -37,8 +38,8 @@ class MujocoSpace:
     The model is compiled anew for every world.
     """
 
-    def __init__(self, config: PlannerConfig) -> None:
-        self._config = config
+    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
+        self._config, self.arm = config, arm
         self._urdf = urdf()
         self._world: tuple[CollisionWorld, float] | None = None
         util.setLogLevel(util.LOG_WARN)
@@ -75,8 +76,8 @@ class MujocoSpace:
         space = base.RealVectorStateSpace(7)
         bounds = base.RealVectorBounds(7)
         for i in range(7):
-            bounds.setLow(i, float(min(Q_MIN_RAD[i], start_rad[i])))
-            bounds.setHigh(i, float(max(Q_MAX_RAD[i], start_rad[i])))
+            bounds.setLow(i, float(min(self.arm.q_min_rad[i], start_rad[i])))
+            bounds.setHigh(i, float(max(self.arm.q_max_rad[i], start_rad[i])))
         space.setBounds(bounds)
         setup = geometric.SimpleSetup(space)
         setup.setStateValidityChecker(lambda s: self.is_free(np.array([s[i] for i in range(7)])))

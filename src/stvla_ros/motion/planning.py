@@ -14,7 +14,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import Q_MAX_RAD, Q_MIN_RAD
+from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.motion import ik, timing
 from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
@@ -42,6 +42,9 @@ class PlannerConfig:
 class ArmSpace(Protocol):
     """The arm's joint space with the obstacles of one world."""
 
+    arm: ArmLimits
+    """Range and limits of its joints."""
+
     def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
         """Replace the obstacles, what is held, and the opening of the fingers."""
         ...
@@ -62,9 +65,9 @@ def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) 
         StageError: NO_IK (out of reach), COLLISION (goal or line touches something; start cannot be freed),
             NO_PATH (nothing found in time; a line passes a singularity or the end of a joint).
     """
-    check_request(request)
+    check_request(request, space.arm)
     space.set_world(request.world, request.gripper_m)
-    limits = timing.panda_limits(config.velocity_scale, config.acceleration_scale, config.jerk_scale)
+    limits = timing.scaled_limits(space.arm, config.velocity_scale, config.acceleration_scale, config.jerk_scale)
     if request.straight:
         waypoints = _line(space, request, config)
         length_m = float(np.linalg.norm(request.T_base_tcp[:3, 3] - tcp_pose(request.start_q_rad)[:3, 3]))
@@ -72,7 +75,7 @@ def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) 
     return timing.time_polyline(_route(space, request, config), limits)
 
 
-def check_request(request: MotionRequest) -> None:
+def check_request(request: MotionRequest, arm: ArmLimits) -> None:
     """Refuse what no planner can work with.
 
     Raises:
@@ -82,7 +85,7 @@ def check_request(request: MotionRequest) -> None:
     if not np.isfinite(request.T_base_tcp).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
         raise StageError(OutcomeCode.NO_IK, "The wanted tool pose is not a rotation and a finite position.")
     q = request.start_q_rad
-    if not np.isfinite(q).all() or (q < Q_MIN_RAD - 0.02).any() or (q > Q_MAX_RAD + 0.02).any():
+    if not np.isfinite(q).all() or (q < arm.q_min_rad - 0.02).any() or (q > arm.q_max_rad + 0.02).any():
         raise StageError(
             OutcomeCode.COLLISION,
             f"The arm's joints {np.round(q, 3).tolist()} are outside their range: move the arm by hand.",
@@ -111,10 +114,10 @@ def _route(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F6
 
 def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
     """(M, 7) free postures for a tool pose, the most convenient first; M at least 1."""
-    postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng))
+    postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng, space.arm), arm=space.arm)
     if not len(postures):
         raise StageError(OutcomeCode.NO_IK, f"The arm cannot reach {_place(T)} with that orientation.")
-    free = [q for q in sorted(postures, key=lambda q: _inconvenience(q, near)) if space.is_free(q)]
+    free = [q for q in sorted(postures, key=lambda q: _inconvenience(q, near, space.arm)) if space.is_free(q)]
     if not free:
         raise StageError(
             OutcomeCode.COLLISION,
@@ -123,9 +126,9 @@ def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rn
     return np.array(free[: config.goal_postures])
 
 
-def _inconvenience(q: F64, near: F64) -> float:
+def _inconvenience(q: F64, near: F64, arm: ArmLimits) -> float:
     """Joint distance, and a price for postures close to the ends of the joints' range."""
-    room = np.minimum(q - Q_MIN_RAD, Q_MAX_RAD - q).min()
+    room = np.minimum(q - arm.q_min_rad, arm.q_max_rad - q).min()
     return float(np.linalg.norm(q - near) + 10.0 * max(0.0, 0.15 - room))
 
 
@@ -136,12 +139,12 @@ def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random
     T = tcp_pose(start)
     back = T.copy()
     back[:3, 3] -= config.leave_contact_m * T[:3, 2]
-    path = ik.follow_line(start, back)
+    path = ik.follow_line(start, back, arm=space.arm)
     for i, q in enumerate(path):
         if space.is_free(q):
             return path[: i + 1]
     for radius in np.linspace(0.02, 0.15, 60):
-        q = np.clip(start + rng.uniform(-radius, radius, 7), Q_MIN_RAD, Q_MAX_RAD)
+        q = np.clip(start + rng.uniform(-radius, radius, 7), space.arm.q_min_rad, space.arm.q_max_rad)
         if space.is_free(q):
             return np.stack([start, q])
     raise StageError(
@@ -152,7 +155,7 @@ def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random
 
 def _line(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64:
     """(N, 7) postures along the straight tool line. Contact at the start may last ``leave_contact_m``."""
-    path = ik.follow_line(request.start_q_rad, request.T_base_tcp)
+    path = ik.follow_line(request.start_q_rad, request.T_base_tcp, arm=space.arm)
     if np.abs(ik.pose_error(tcp_pose(path[-1]), request.T_base_tcp)).max() > 1e-3:
         raise StageError(
             OutcomeCode.NO_PATH,

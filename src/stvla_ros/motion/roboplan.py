@@ -11,6 +11,7 @@ from roboplan import core, rrt
 
 from stvla_ros.description.kinematics import link_poses
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAND_LINK, LINKS, TCP_LINK
+from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.geometry.se3 import inverse
 from stvla_ros.motion.planning import PlannerConfig, plan_motion
@@ -29,9 +30,9 @@ class RoboplanPlanner:
 
     Config = PlannerConfig
 
-    def __init__(self, config: PlannerConfig) -> None:
+    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
         self._config = config
-        self._space = _RoboplanSpace(config)
+        self._space = _RoboplanSpace(config, arm)
 
     def plan(self, request: MotionRequest) -> JointPath:
         return plan_motion(self._space, request, self._config)
@@ -40,11 +41,11 @@ class RoboplanPlanner:
 class _RoboplanSpace:
     """The Panda's hulls, the table, an octree of voxels and the held box in a RoboPlan scene."""
 
-    def __init__(self, config: PlannerConfig) -> None:
-        self._config = config
+    def __init__(self, config: PlannerConfig, arm: ArmLimits) -> None:
+        self._config, self.arm = config, arm
         self._world: tuple[CollisionWorld, float] | None = None
         self._fingers_m = np.zeros(2)
-        self._scene = core.Scene("panda", core.loadUrdfSceneDescriptionFromXml(urdf(), []))
+        self._scene = core.Scene("panda", core.loadUrdfSceneDescriptionFromXml(urdf(limits=arm), []))
         self._scene.importSrdf(srdf())
         self._present: set[str] = set()
         if config.table:

@@ -14,7 +14,7 @@ import numpy as np
 from ruckig import InputParameter, Result, Ruckig, Trajectory
 from scipy.interpolate import CubicSpline
 
-from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
+from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.types import F64, JointPath
 
@@ -33,9 +33,11 @@ class Limits:
     jerk: F64
 
 
-def panda_limits(velocity_scale: float = 1.0, acceleration_scale: float = 1.0, jerk_scale: float = 1.0) -> Limits:
-    """The Panda's limits times a factor each."""
-    return Limits(V_MAX_RAD_S * velocity_scale, A_MAX_RAD_S2 * acceleration_scale, J_MAX_RAD_S3 * jerk_scale)
+def scaled_limits(
+    arm: ArmLimits, velocity_scale: float = 1.0, acceleration_scale: float = 1.0, jerk_scale: float = 1.0
+) -> Limits:
+    """An arm's limits times a factor each."""
+    return Limits(arm.velocity * velocity_scale, arm.acceleration * acceleration_scale, arm.jerk * jerk_scale)
 
 
 def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:

@@ -15,6 +15,7 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
 from stvla_ros.ros.bag import BagReplay, camera_bag, is_bag
 from stvla_ros.ros.convert import (
@@ -44,6 +45,7 @@ class CameraNodeConfig:
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
     joint_states: bool = param(True, "publish the recorded arm states too; off beside a real robot")
     topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class CameraNode(StageNode[CameraNodeConfig]):
@@ -57,7 +59,7 @@ class CameraNode(StageNode[CameraNodeConfig]):
         self._end = threading.Event()
         path = Path(config.path).expanduser()
         if is_bag(path):
-            bag = camera_bag(path, config.topics, config.joint_states)
+            bag = camera_bag(path, config.topics, config.robot if config.joint_states else None)
             replay = BagReplay(self, bag, config.loop).run
         else:
             replay = FrameReplay(self, Recording(path), config).run
@@ -88,7 +90,8 @@ class FrameReplay:
         self._depth = node.create_publisher(Image, topics.depth, qos.IMAGE)
         self._info = node.create_publisher(CameraInfo, topics.info, qos.IMAGE)
         self._static = node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
-        self._joints = node.create_publisher(JointState, "joint_states", qos.EVENT) if config.joint_states else None
+        joints = {config.robot.joint_states, config.robot.gripper_joint_states} if config.joint_states else ()
+        self._joints = [node.create_publisher(JointState, topic, qos.EVENT) for topic in joints]
         self._pose: np.ndarray | None = None
 
     def run(self, end: threading.Event) -> None:
@@ -106,11 +109,13 @@ class FrameReplay:
 
     def _publish(self, recorded: RecordedFrame) -> None:
         frame, stamp_ns = recorded.frame, int(self._node.get_clock().now().nanoseconds)
-        if self._joints is not None and recorded.robot is not None:
-            self._joints.publish(state_to_msg(replace(recorded.robot, stamp_ns=stamp_ns)))
+        if recorded.robot is not None:
+            joints = state_to_msg(replace(recorded.robot, stamp_ns=stamp_ns), self._config.robot)
+            for publisher in self._joints:
+                publisher.publish(joints)
         if self._pose is None or not np.array_equal(self._pose, frame.camera.T_base_camera):
             self._pose = frame.camera.T_base_camera
-            base = self._config.topics.base_frame
+            base = self._config.robot.base_frame
             transform = matrix_to_transform(self._pose, base, frame.camera.frame_id, stamp_ns)
             self._static.publish(TFMessage(transforms=[transform]))
         head = header(stamp_ns, frame.camera.frame_id)

@@ -11,15 +11,16 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
-from typing import Any
 
 import numpy as np
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
+from stvla_msgs.msg import Keypose as KeyposeMsg
 
 from stvla_ros.config import param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.ros import convert, qos
@@ -28,15 +29,19 @@ from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
-from stvla_ros.ros.robot_state import JointStateConfig, JointStates, joint_names
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.tf import TransformError
 from stvla_ros.ros.traces import TraceInbox
-from stvla_ros.types import RobotState, Trace3d
+from stvla_ros.types import Keypose, RobotState, Trace3d
 
 GUARD_PERIOD_S = 0.05
 FEEDBACK_PERIOD_S = 0.2
+TRANSFORM_WAIT_S = 1.0
+"""How much later than its keypose the transform from the keypose's frame may come."""
+
 TRACE_WAIT_S = qos.DISCOVERY_S
 """How much later than its keypose a path may come: an executor that was restarted has to find the guidance node first."""
 
@@ -61,9 +66,10 @@ class ExecutorNodeConfig:
     motion: str = param("roboplan", "motion planner")
     safety: SafetyConfig = param(SafetyConfig(), "ages")  # noqa: RUF009
     executor: ExecutorConfig = param(ExecutorConfig(), "from keypose to motions")  # noqa: RUF009
-    robot: Ros2ControlConfig = param(Ros2ControlConfig(), "the robot's controllers")  # noqa: RUF009
+    controllers: Ros2ControlConfig = param(Ros2ControlConfig(), "how the robot's controllers are used")  # noqa: RUF009
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joint_states: JointStateConfig = param(JointStateConfig(), "where joint states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "how old joint states may be")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
@@ -71,17 +77,17 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
-        config = self.config
-        self._frames = RgbdReceiver(self, config.camera)
+        config, robot = self.config, self.config.robot
+        self._frames = RgbdReceiver(self, config.camera, base_frame=robot.base_frame)
         end_without_port(self)
-        self._joints = JointStates(self, config.joint_states)
+        self._joints = JointStates(self, config.joint_states, robot)
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
         self._attendance = Attendance(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
         self.create_timer(0.1, self._tell_attendance)
-        arm_joints, _ = joint_names(config.joint_states.prefix)
-        self._robot = Ros2ControlRobot(self, self._joints.state, config.robot, arm_joints)
-        self._executor = PlannedExecutor(self._robot, self.parameters.create("motion"), config.executor)
+        self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
+        motion = self.parameters.create("motion", robot.limits)
+        self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m)
         self._lock = Lock()
         self._running: CancelToken | None = None
         self._stopped = False
@@ -123,6 +129,23 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         response.success, response.message = True, "Motion is allowed again."
         return response
 
+    def _read_keypose(self, message: KeyposeMsg, cancel: CancelToken) -> Keypose:
+        """The keypose in the base frame; one in another frame is transformed by TF.
+
+        Raises:
+            StageError: KEYPOSE_OUT_OF_BOUNDS for a pose that is none, or in a frame that TF does not know; the reason of a
+                cancel.
+        """
+        frame, base = message.header.frame_id.lstrip("/"), self.config.robot.base_frame
+        try:
+            keypose = convert.keypose_from_msg(message, frame or base)
+            if frame == base:
+                return keypose
+            T = self._frames.transforms.wait(base, frame, keypose.stamp_ns, TRANSFORM_WAIT_S, cancel)
+        except (ValueError, TransformError) as error:
+            raise StageError(OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, f"The keypose cannot be used: {error}.") from error
+        return replace(keypose, T_base_tcp=T @ keypose.T_base_tcp)
+
     def _trace(self, plan_id: str, cancel: CancelToken) -> Trace3d:
         """The path of a plan. Raises StageError as :meth:`TraceInbox.wait`, and STALE_IMAGE when it is old."""
         message = self._traces.wait(plan_id, TRACE_WAIT_S, cancel)
@@ -138,7 +161,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
     def _work(self, job: Job) -> ExecuteKeypose.Result:
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
-        keypose = _read_keypose(job.goal)
+        keypose = self._read_keypose(job.goal.keypose, job.cancel)
         frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
         with self._guarded(job):
             trace = None
@@ -150,7 +173,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             try:
                 outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
             finally:
-                self._left = self._joints.at(2**62)
+                self._left = self._joints.newest()
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _moved_by_others(self, state: RobotState) -> bool:
@@ -198,12 +221,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Raises StageError STALE_STATE, STALE_IMAGE or NODE_LOST."""
         watch.raise_if_lost()
         self._joints.state()
-        age_s, most_s = self._frames.age_s(), self.config.safety.image_timeout_s
-        if age_s > most_s:
-            raise StageError(
-                OutcomeCode.STALE_IMAGE,
-                f"The newest camera image is {age_s:.1f} s old; at most {most_s:g} s are taken while the arm moves.",
-            )
+        if fault := self._frames.fault(self.config.safety.image_timeout_s):
+            raise StageError(OutcomeCode.STALE_IMAGE, fault)
 
     def _tell_attendance(self) -> None:
         """The task node tells of all others; nobody else would tell of the task node."""
@@ -222,13 +241,6 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._ended.set()
         self._robot.stop()
         return super().close(timeout_s)
-
-
-def _read_keypose(goal: ExecuteKeypose.Goal) -> Any:
-    try:
-        return convert.keypose_from_msg(goal.keypose)
-    except ValueError as error:
-        raise StageError(OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, f"The keypose cannot be used: {error}.") from error
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ from visualization_msgs.msg import MarkerArray
 
 from stvla_ros import registry
 from stvla_ros.config import param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.ros import qos
@@ -62,7 +63,8 @@ class GuidanceConfig(GuideConfig):
         20.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
     )
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,10 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._latency, self._age = Rolling(), Rolling()
         self._notes: tuple[str, ...] = ()
         self._ending = False
-        self._frames = RgbdReceiver(self, config.camera, self._frame_arrived)
+        self._base_frame = config.robot.base_frame
+        self._frames = RgbdReceiver(self, config.camera, self._frame_arrived, self._base_frame)
         end_without_port(self)
-        self._joints = JointStates(self, config.joint_states)
+        self._joints = JointStates(self, config.joint_states, config.robot)
         self._trace_out = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
         self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)
         self._overlay_out = self.create_publisher(Image, "stvla/overlay", qos.IMAGE)
@@ -193,18 +196,19 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             trace = self.timed("lift", lambda: self._guide.lift(plan, frame))
         except StageError as error:
             self._keep(plan.plan_id, error)
-            self._trace_out.publish(failed_trace_msg(plan, error))
+            self._trace_out.publish(failed_trace_msg(plan, error, self._base_frame))
             return
         except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
             self._defect(error)
             failure = StageError(OutcomeCode.INTERNAL, "A defect while lifting the path; see the log of 'guidance'.")
             self._keep(plan.plan_id, failure)
-            self._trace_out.publish(failed_trace_msg(plan, failure))
+            self._trace_out.publish(failed_trace_msg(plan, failure, self._base_frame))
             return
         self._keep(plan.plan_id, trace)
         self._next_frame = self._next_markers = 0.0
-        self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns))
-        self._markers_out.publish(path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns))
+        self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns, self._base_frame))
+        markers = path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns, self._base_frame)
+        self._markers_out.publish(markers)
         self._tell(trace.notes)
 
     def _image_of(self, plan: TracePlan) -> RgbdFrame:
@@ -266,7 +270,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._age.add((self.now_ns() - frame.stamp_ns) / 1e6)
 
     def _publish(self, guidance: Guidance) -> None:
-        message = guidance_to_msg(guidance)
+        message = guidance_to_msg(guidance, self._base_frame)
         self._guidance_out.publish(message)
         self._cleaned += 1
         self._tell(guidance.notes)
@@ -274,7 +278,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._overlay_out.publish(message.overlay)
         if time.monotonic() >= self._next_markers and self._markers_out.get_subscription_count():
             self._next_markers = time.monotonic() + 1.0 / self.config.marker_rate_hz
-            self._markers_out.publish(guidance_markers(guidance))
+            self._markers_out.publish(guidance_markers(guidance, self._base_frame))
 
     def _tell(self, notes: tuple[str, ...]) -> None:
         """Log what is new."""

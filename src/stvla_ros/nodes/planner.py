@@ -14,6 +14,7 @@ from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
 from stvla_ros.config import param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
@@ -35,7 +36,8 @@ class PlannerConfig:
 
     backend: str = param("colour", "what draws the path", choices=registry.names("planner"))
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class PlannerNode(StageNode[PlannerConfig]):
@@ -54,16 +56,16 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._thinking: Future[TracePlan] | None = None
         self._latency = Rolling()
         self._abandoned = 0
-        self._frames = RgbdReceiver(self, self.config.camera)
+        self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
         end_without_port(self)
-        self._joints = JointStates(self, self.config.joint_states)
+        self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
         self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.LATCHED_IMAGE)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
 
     def _plan(self, job: Job) -> PlanTrace.Result:
         instruction = check_instruction(job.goal.instruction)
-        history = history_from_msg(job.goal.history)
+        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
         if self._thinking is not None:
             _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)

@@ -14,11 +14,13 @@ from stvla_msgs.msg import GuidanceRequest
 
 from stvla_ros import registry
 from stvla_ros.config import param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.interfaces import Policy
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
+from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
@@ -27,8 +29,6 @@ from stvla_ros.types import Guidance, Observation
 
 ASK_AGAIN_S = 0.5
 KEPT_PLANS = 4
-CLOCKS_DIFFER_NS = 1_000_000_000
-"""A camera's clock may be this much ahead."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class PolicyConfig:
     backend: str = param("scripted", "what predicts the next keypose", choices=registry.names("policy"))
     guidance_timeout_s: float = param(8.0, "how long to wait for guidance that is young enough [s]", ge=0.1, le=60.0)
     guidance_max_age_s: float = param(1.0, "guidance of an image older than this is not used [s]", ge=0.05, le=60.0)
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class PolicyNode(StageNode[PolicyConfig]):
@@ -47,17 +48,19 @@ class PolicyNode(StageNode[PolicyConfig]):
     def __init__(self) -> None:
         super().__init__("policy", PolicyConfig, backends={"backend": "policy"})
         self._policy: Policy = self.parameters.create("backend")
-        self._joints = JointStates(self, self.config.joint_states)
+        self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._arrived = threading.Condition()
-        self._guidance: OrderedDict[str, GuidanceMsg] = OrderedDict()
+        self._guidance: OrderedDict[str, tuple[Arrival, GuidanceMsg]] = OrderedDict()
+        self._rule = Freshness("guidance", self.resolve_topic_name("stvla/guidance"), self.config.guidance_max_age_s)
         self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE_BEST_EFFORT)
         end_without_port(self)
         self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
         self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
 
     def _receive(self, message: GuidanceMsg) -> None:
+        arrival = Arrival(time_to_ns(message.header.stamp), now(self))
         with self._arrived:
-            self._guidance[message.trace.plan_id] = message
+            self._guidance[message.trace.plan_id] = arrival, message
             self._guidance.move_to_end(message.trace.plan_id)
             while len(self._guidance) > KEPT_PLANS:
                 self._guidance.popitem(last=False)
@@ -65,13 +68,13 @@ class PolicyNode(StageNode[PolicyConfig]):
 
     def _predict(self, job: Job) -> PredictKeypose.Result:
         guidance = self._wait_for(job.goal.plan_id, time_to_ns(job.goal.not_before), job.cancel)
-        history = history_from_msg(job.goal.history)
+        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
         robot = self._joints.at(guidance.frame.stamp_ns)
         observation = Observation(guidance, robot, history, job.goal.instruction)
         keypose = self.timed("predict", lambda: self._policy.predict(observation))
         result = PredictKeypose.Result(outcome=ok_msg(), path_complete=keypose is None)
         if keypose is not None:
-            result.keypose = keypose_to_msg(keypose)
+            result.keypose = keypose_to_msg(keypose, self.config.robot.base_frame)
         return result
 
     def _wait_for(self, plan_id: str, not_before_ns: int, cancel: CancelToken) -> Guidance:
@@ -80,34 +83,35 @@ class PolicyNode(StageNode[PolicyConfig]):
         Raises:
             StageError: What the guidance node says; STALE_IMAGE when it says nothing in time; the reason of a cancel.
         """
-        oldest_ns = max(not_before_ns, self.now_ns() - round(self.config.guidance_max_age_s * 1e9))
+        asked = now(self)
+        oldest_ns = max(not_before_ns, asked.ns - round(self.config.guidance_max_age_s * 1e9))
         request = GuidanceRequest(plan_id=plan_id, not_before=ns_to_time(oldest_ns))
         end, ask_at = time.monotonic() + self.config.guidance_timeout_s, 0.0
         release = cancel.on_cancel(self._wake)
         try:
             with self._arrived:
-                while (message := self._answer(plan_id, oldest_ns)) is None:
+                while (message := self._answer(plan_id, oldest_ns, asked)) is None:
                     cancel.raise_if_set()
-                    now = time.monotonic()
-                    if now > end:
+                    time_s = time.monotonic()
+                    if time_s > end:
                         raise StageError(OutcomeCode.STALE_IMAGE, self._why(plan_id))
-                    if now >= ask_at:
+                    if time_s >= ask_at:
                         self._ask.publish(request)
-                        ask_at = now + ASK_AGAIN_S
-                    self._arrived.wait(min(end, ask_at) - now + 0.001)
+                        ask_at = time_s + ASK_AGAIN_S
+                    self._arrived.wait(min(end, ask_at) - time_s + 0.001)
         finally:
             release()
         return guidance_from_msg(message)
 
-    def _answer(self, plan_id: str, oldest_ns: int) -> GuidanceMsg | None:
-        """The newest guidance on a plan, or why there is none, if that is young enough.
+    def _answer(self, plan_id: str, oldest_ns: int, asked: Instant) -> GuidanceMsg | None:
+        """The newest guidance on a plan, or why there is none, if that was young enough when it was asked for.
 
-        What has a stamp of the future says why another request, for an image of then, failed.
+        What has a stamp of the future says why another request, for an image of then, failed; unless this one asks for it.
         """
-        message = self._guidance.get(plan_id)
-        newest_ns = max(self.now_ns() + CLOCKS_DIFFER_NS, oldest_ns)
-        fits = message is not None and oldest_ns <= time_to_ns(message.header.stamp) <= newest_ns
-        return message if fits else None
+        arrival, message = self._guidance.get(plan_id, (None, None))
+        if arrival is None or arrival.stamp_ns < oldest_ns:
+            return None
+        return message if arrival.stamp_ns == oldest_ns or self._rule.fault(arrival, asked) is None else None
 
     def _wake(self) -> None:
         with self._arrived:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordingWriter
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -25,7 +26,8 @@ class RecordConfig:
     frames: int = param(30, "frames to record; the node ends after the last", ge=1, le=100000)
     rate_hz: float = param(5.0, "frames per second", ge=0.1, le=60.0)
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joint_states: JointStateConfig = param(JointStateConfig(), "where arm states come from")  # noqa: RUF009
+    joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class RecordNode(StageNode[RecordConfig]):
@@ -36,8 +38,8 @@ class RecordNode(StageNode[RecordConfig]):
         if not self.config.path:
             raise ConfigError("record.path: wanted a new folder for the recording, got none.")
         self._writer = RecordingWriter(Path(self.config.path).expanduser())
-        self._frames = RgbdReceiver(self, self.config.camera)
-        self._joints = JointStates(self, self.config.joint_states)
+        self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
+        self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._record, name="record", daemon=True)
 

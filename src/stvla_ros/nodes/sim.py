@@ -21,7 +21,7 @@ from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
@@ -63,10 +63,9 @@ class SimConfig:
     third_view_rate_hz: float = param(8.0, "images per second of the view for people", ge=0.1, le=60.0)
     joint_rate_hz: float = param(100.0, "joint states per second", ge=10.0, le=500.0)
     depth_encoding: str = param("16UC1", "16UC1: millimetres, 32FC1: metres", choices=("16UC1", "32FC1"))
-    arm_action: str = param("/panda_arm_controller/follow_joint_trajectory", "action of the arm's controller")
-    gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
     camera: str = param("camera/camera", "prefix of the camera's topics")
     cell: CellConfig = param(CellConfig(), "physics, camera and its defects")  # noqa: RUF009
+    robot: RobotConfig = param(RobotConfig(), "names of what it offers; it always is a Panda")  # noqa: RUF009
 
 
 class SimNode(StageNode[SimConfig]):
@@ -78,7 +77,7 @@ class SimNode(StageNode[SimConfig]):
         config = self.config
         self._cell = Cell(config.cell)
         self._cell.reset(config.task, config.seed, config.distractors)
-        self._joints = self.create_publisher(JointState, "joint_states", qos.EVENT)
+        self._joints = self.create_publisher(JointState, config.robot.joint_states, qos.EVENT)
         self._joint_stamp_ns = 0
         self._time = RealTime(self._cell, self._send_joints, config.joint_rate_hz)
         self._camera = SimulatedCamera(
@@ -89,8 +88,10 @@ class SimNode(StageNode[SimConfig]):
         tolerances = Tolerances(
             np.full(7, limits.path_tolerance_rad), np.full(7, limits.goal_tolerance_rad), limits.goal_time_s
         )
-        self._arm = TrajectoryServer(self, config.arm_action, ARM_JOINTS, SimulatedArm(self._cell), tolerances)
-        self._gripper = GripperServer(self, config.gripper_action, SimulatedGripper(self._cell))
+        self._arm = TrajectoryServer(
+            self, config.robot.arm_action, config.robot.arm_joints, SimulatedArm(self._cell), tolerances
+        )
+        self._gripper = GripperServer(self, config.robot.gripper_action, SimulatedGripper(self._cell))
         self._laying = Lock()
         self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
         self._serve(ResetScene, "~/reset_scene", self._reset_scene)
@@ -149,13 +150,15 @@ class SimNode(StageNode[SimConfig]):
         self._static.publish(
             TFMessage(
                 transforms=[
-                    convert.matrix_to_transform(camera.T_base_camera, BASE_LINK, camera.frame_id, self.now_ns())
+                    convert.matrix_to_transform(
+                        camera.T_base_camera, self.config.robot.base_frame, camera.frame_id, self.now_ns()
+                    )
                 ]
             )
         )
 
     def _send_joints(self, state: RobotState) -> None:
-        self._joints.publish(state_to_msg(state))
+        self._joints.publish(state_to_msg(state, self.config.robot))
         self._joint_stamp_ns = state.stamp_ns
 
     def _list_tasks(self, request: ListTasks.Request, response: ListTasks.Response) -> ListTasks.Response:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from dataclasses import dataclass
 
 from stvla_msgs.action import ExecuteTask
 from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.config import param
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import LoopConfig, Progress, TaskState, check_instruction, run_task
 from stvla_ros.ros import qos, task_state
@@ -25,6 +27,9 @@ from stvla_ros.ros.stopper import Stopper
 
 EXECUTOR = "executor"
 
+CONTROLLER_FOUND_S = 4.0
+"""How long the discovery of the arm's controller may take: an announcement that was lost is repeated after 3 s."""
+
 
 @dataclass(frozen=True)
 class TaskConfig(LoopConfig):
@@ -33,7 +38,7 @@ class TaskConfig(LoopConfig):
     needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
     heartbeat_timeout_s: float = param(1.5, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
     deadlines: Deadlines = param(Deadlines(), "longest time per stage")  # noqa: RUF009
-    arm_action: str = param("panda_arm_controller/follow_joint_trajectory", "the arm's controller, for stopping it")
+    robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
@@ -55,14 +60,16 @@ class TaskNode(StageNode[TaskConfig]):
         super().__init__("task", TaskConfig, live=list(LoopConfig.__dataclass_fields__))
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
-        self._stopper = Stopper(self, [config.arm_action])
-        self._stages = RemoteStages(self, config.deadlines, self._stopper)
+        self._stopper = Stopper(self, [config.robot.arm_action])
+        self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame)
         self._lock = threading.Lock()
+        self._missing: list[str] | None = None
         self._active: _Active | None = None
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self.create_timer(0.05, self._watch)
         self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
         self.create_timer(0.1, self._tell_attendance)
+        self.create_timer(CONTROLLER_FOUND_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
     def _tell_attendance(self) -> None:
@@ -74,6 +81,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
         watch.raise_if_lost()
+        self._find_controller(job.cancel)
         with self._lock:
             self._active = _Active(job.cancel, watch)
         try:
@@ -88,6 +96,27 @@ class TaskNode(StageNode[TaskConfig]):
             replans=result.replans,
             state=self._publish(result.state, task_state.IDLE),
         )
+
+    def _find_controller(self, cancel: CancelToken) -> None:
+        """Without the arm's controller no task is begun: nobody could stop the arm if the executor were lost.
+
+        Raises:
+            StageError: CONTROLLER_FAILED; the reason of a cancel.
+        """
+        end = time.monotonic() + CONTROLLER_FOUND_S
+        while missing := self._stopper.missing():
+            cancel.raise_if_set()
+            if time.monotonic() > end:
+                raise StageError(OutcomeCode.CONTROLLER_FAILED, _no_controller(missing))
+            cancel.wait(0.05)
+
+    def _look_for_controller(self) -> None:
+        """Say when the arm's controller cannot be found, once per loss."""
+        missing = self._stopper.missing()
+        if missing and missing != self._missing:
+            self.get_logger().warning(_no_controller(missing))
+        self._missing = missing
+        self.health["arm's controller"] = "not found" if missing else "found"
 
     def _publish(self, state: TaskState, phase: str) -> TaskStateMsg:
         message = task_state.state_to_msg(state, phase, self.now_ns())
@@ -104,7 +133,7 @@ class TaskNode(StageNode[TaskConfig]):
             state=self._publish(progress.state, progress.phase),
         )
         if progress.keypose is not None:
-            feedback.keypose = keypose_to_msg(progress.keypose)
+            feedback.keypose = keypose_to_msg(progress.keypose, self.config.robot.base_frame)
         job.feedback(feedback)
 
     def _watch(self) -> None:
@@ -126,6 +155,13 @@ class TaskNode(StageNode[TaskConfig]):
         except StageError as error:
             self.get_logger().error(error.sentence)
             active.cancel.cancel(OutcomeCode.NODE_LOST, error.sentence)
+
+
+def _no_controller(names: list[str]) -> str:
+    return (
+        f"No action server {' and '.join(names)} was found, so nobody could stop the arm if the executor were lost: start the "
+        "robot's controllers, or set robot.arm_action in the parameter file."
+    )
 
 
 def main() -> int:

@@ -18,6 +18,7 @@ from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 
 from stvla_ros.config import ConfigError
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.frames import CameraConfig
@@ -104,11 +105,16 @@ def message_class(kind: str) -> Any:
     return getattr(import_module(f"{package}.{room}"), name)
 
 
-def camera_bag(path: Path, topics: CameraConfig, joint_states: bool) -> Bag:
-    """A bag with a camera's topics; the camera's transform and, if wanted, joint states come along. Raises ConfigError."""
+def camera_bag(path: Path, topics: CameraConfig, robot: RobotConfig | None) -> Bag:
+    """A bag with a camera's topics; the camera's transform and a robot's joint states come along. Raises ConfigError."""
     images = {_absolute(topics.color): IMAGE, _absolute(topics.depth): IMAGE, _absolute(topics.info): INFO}
-    others = {"/tf_static": TF, "/tf": TF} | ({"/joint_states": JOINTS} if joint_states else {})
+    others = {"/tf_static": TF, "/tf": TF} | (_joint_topics(robot))
     return Bag(path, images, others)
+
+
+def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:
+    topics = (robot.joint_states, robot.gripper_joint_states) if robot else ()
+    return {_absolute(topic): JOINTS for topic in topics}
 
 
 def _absolute(topic: str) -> str:
@@ -127,7 +133,9 @@ class BagReplay:
     def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
         self._node, self._bag, self._loop = node, bag, loop
         self._publishers = {
-            topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, qos.IMAGE))
+            topic: node.create_publisher(
+                message_class(kind), topic, _PROFILES.get(topic, qos.EVENT if kind == JOINTS else qos.IMAGE)
+            )
             for topic, kind in bag.topics.items()
         }
 
@@ -151,7 +159,7 @@ class BagReplay:
         return int(self._node.get_clock().now().nanoseconds)
 
 
-_PROFILES = {"/tf_static": qos.LATCHED, "/tf": qos.EVENT, "/joint_states": qos.EVENT}
+_PROFILES = {"/tf_static": qos.LATCHED, "/tf": qos.EVENT}
 
 
 def _move_stamps(message: Any, by_ns: int) -> None:

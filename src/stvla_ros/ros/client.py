@@ -154,7 +154,7 @@ def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
         message.sub_instruction,
         int(message.step),
         message.plan_id,
-        keypose_from_msg(message.keypose) if predicted else None,
+        keypose_from_msg(message.keypose, message.keypose.header.frame_id) if predicted else None,
         message.elapsed_s,
         state_from_msg(message.state),
     )

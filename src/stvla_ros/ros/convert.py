@@ -29,9 +29,6 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import from_quaternion, to_quaternion
 from stvla_ros.types import F32, F64, U8, Camera, Guidance, Instance, Keypose, Outcome, RgbdFrame, Trace3d, TracePlan
 
-BASE_FRAME = "panda_link0"
-
-
 # --- time, header, pose ------------------------------------------------------------------------------------------
 
 
@@ -260,7 +257,7 @@ def frame_from_msg(msg: RgbdFrameMsg) -> RgbdFrame:
 # --- keypose, plan, trace, guidance ------------------------------------------------------------------------------
 
 
-def keypose_to_msg(keypose: Keypose, base_frame: str = BASE_FRAME) -> KeyposeMsg:
+def keypose_to_msg(keypose: Keypose, base_frame: str) -> KeyposeMsg:
     return KeyposeMsg(
         header=header(keypose.stamp_ns, base_frame),
         pose=matrix_to_pose(keypose.T_base_tcp),
@@ -269,20 +266,25 @@ def keypose_to_msg(keypose: Keypose, base_frame: str = BASE_FRAME) -> KeyposeMsg
     )
 
 
-def keypose_from_msg(msg: KeyposeMsg) -> Keypose:
+def keypose_from_msg(msg: KeyposeMsg, base_frame: str) -> Keypose:
+    """Raises ValueError for a pose that is none, or one in another frame than the robot's base."""
+    if msg.header.frame_id.lstrip("/") != base_frame:
+        raise ValueError(f"wanted a pose in the frame {base_frame}, got one in '{msg.header.frame_id}'")
     return Keypose(pose_to_matrix(msg.pose), msg.gripper_open, msg.may_collide, time_to_ns(msg.header.stamp))
 
 
-def history_to_msg(history: Sequence[Keypose]) -> list[KeyposeMsg]:
-    return [keypose_to_msg(keypose) for keypose in history]
+def history_to_msg(history: Sequence[Keypose], base_frame: str) -> list[KeyposeMsg]:
+    return [keypose_to_msg(keypose, base_frame) for keypose in history]
 
 
-def history_from_msg(msgs: Sequence[KeyposeMsg]) -> tuple[Keypose, ...]:
-    """Raises StageError INVALID_GOAL for a pose that is none."""
+def history_from_msg(msgs: Sequence[KeyposeMsg], base_frame: str) -> tuple[Keypose, ...]:
+    """Raises StageError INVALID_GOAL for a pose that is none, or one in another frame than the robot's base."""
     try:
-        return tuple(keypose_from_msg(msg) for msg in msgs)
+        return tuple(keypose_from_msg(msg, base_frame) for msg in msgs)
     except ValueError as error:
-        raise StageError(OutcomeCode.INVALID_GOAL, f"The history has a keypose without a pose: {error}.") from error
+        raise StageError(
+            OutcomeCode.INVALID_GOAL, f"The history has a keypose that cannot be used: {error}."
+        ) from error
 
 
 def plan_to_msg(plan: TracePlan, camera_frame: str = "camera_color_optical_frame") -> TracePlanMsg:
@@ -320,7 +322,7 @@ def plan_from_msg(msg: TracePlanMsg) -> TracePlan:
     )
 
 
-def trace_to_msg(trace: Trace3d, stamp_ns: int, base_frame: str = BASE_FRAME) -> Trace3dMsg:
+def trace_to_msg(trace: Trace3d, stamp_ns: int, base_frame: str) -> Trace3dMsg:
     """``stamp_ns`` is that of the image the path was lifted on."""
     return Trace3dMsg(
         header=header(stamp_ns, base_frame),
@@ -333,7 +335,7 @@ def trace_to_msg(trace: Trace3d, stamp_ns: int, base_frame: str = BASE_FRAME) ->
     )
 
 
-def failed_trace_msg(plan: TracePlan, error: StageError, base_frame: str = BASE_FRAME) -> Trace3dMsg:
+def failed_trace_msg(plan: TracePlan, error: StageError, base_frame: str) -> Trace3dMsg:
     return Trace3dMsg(
         header=header(plan.image_stamp_ns, base_frame),
         plan_id=plan.plan_id,
@@ -360,7 +362,7 @@ def instance_from_msg(msg: InstanceMsg) -> Instance:
     return Instance(msg.id, centre, np.array([msg.size.x, msg.size.y, msg.size.z]))
 
 
-def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> GuidanceMsg:
+def guidance_to_msg(guidance: Guidance, base_frame: str) -> GuidanceMsg:
     frame = guidance.frame
     head = header(frame.stamp_ns, frame.camera.frame_id)
     return GuidanceMsg(

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 
 from stvla_ros import registry
-from stvla_ros.config import ConfigError, check_range, closest, read_parameters
+from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range, closest, overridden, read_parameters
+from stvla_ros.description.robot import RobotConfig
 
 ROBOTS = ("sim", "real")
 MODES = ("separate", "composed")
@@ -86,7 +87,8 @@ class GraphOptions:
         mode: A process per node, or the brain's nodes in one.
         params: Parameter file; None: the one that comes with the package.
         backends: Kind -> name; None or missing: as in the parameter file.
-        overrides: Further parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``.
+        overrides: Further parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``; ``robot.parameter``
+            for all nodes.
     """
 
     robot: str = "sim"
@@ -121,7 +123,8 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     """What follows ``--ros-args`` on the command line of a process.
 
     Raises:
-        ConfigError: The parameter file is wrong or names an unknown node; an unknown backend or node in an option.
+        ConfigError: The parameter file is wrong or names an unknown node; an unknown backend or node in an option;
+            deadlines that cross.
     """
     file = options.params or default_parameters()
     check_parameter_file(file)
@@ -129,12 +132,15 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     for kind, name in options.backends.items():
         if name is not None:
             check_range({"choices": registry.names(kind)}, name, kind)
-    arguments = ["--params-file", str(file)]
+    arguments = ["--params-file", str(file), "-p", f"{SHARED}.kind:={options.robot}"]
     for dotted, value in {**chosen, **options.overrides}.items():
         node, _, parameter = dotted.partition(".")
-        check_range({"choices": _KNOWN}, node, f"parameter {dotted}")
-        if node in process.nodes and value is not None:
+        check_range({"choices": (*_KNOWN, SHARED)}, node, f"parameter {dotted}")
+        if node == SHARED and value is not None:
+            arguments += ["-p", f"{dotted}:={value}"]
+        elif node in process.nodes and value is not None:
             arguments += _parameter(node, parameter, value)
+    _check_deadlines(options, file)
     if "sim" in process.nodes and options.camera in ("recorded", "external"):
         arguments += ["-p", "sim:camera:=unused/camera"]
     return arguments
@@ -175,10 +181,37 @@ def who_may_move(environment: Mapping[str, str]) -> str:
 
 
 def check_parameter_file(file: Path) -> None:
-    """Raises ConfigError when the file is unreadable or names a node that there is not (ROS would pass over it)."""
-    for name in read_parameters(file):
+    """Raises ConfigError when the file is unreadable, names a node that there is not (ROS would pass over it), or describes
+    no possible robot."""
+    nodes = read_parameters(file)
+    for name in nodes:
         if name.strip("*/") and name not in _KNOWN:
             raise ConfigError(f"{file}: no node '{name}'.{closest(name, _KNOWN)}")
+    build(RobotConfig, nodes.get(EVERY_NODE, {}).get(SHARED, {}), f"{file}: {SHARED}")
+
+
+def _check_deadlines(options: GraphOptions, file: Path) -> None:
+    """A plan's deadline at the task node must leave the planner time for its own: else its sentence is never heard.
+
+    Raises:
+        ConfigError: It does not.
+    """
+    from stvla_ros.ros.frames import CameraConfig
+    from stvla_ros.ros.remote_stages import Deadlines
+
+    nodes = overridden(read_parameters(file), options.overrides)
+    task, planner = nodes.get("task", {}), nodes.get("planner", {})
+    name = options.backends.get("planner") or planner.get("backend", "colour")
+    config = build(registry.load("planner", name).Config, planner.get(name, {}), f"{file}: planner.{name}")
+    longest_s = getattr(config, "longest_plan_s", 0.0)
+    image_s = build(CameraConfig, planner.get("camera", {}), f"{file}: planner.camera").timeout_s
+    plan_s = build(Deadlines, task.get("deadlines", {}), f"{file}: task.deadlines").plan_s
+    if longest_s and plan_s <= longest_s + image_s:
+        raise ConfigError(
+            f"task.deadlines.plan_s is {plan_s:g} s, but a plan of '{name}' may take {longest_s + image_s:g} s: {image_s:g} s for "
+            f"an image (planner.camera.timeout_s) and {longest_s:g} s for the model (deadline_s and its last reply_deadline_s). "
+            "Raise the first or lower the others."
+        )
 
 
 _KNOWN = tuple(name for process in NODES for name in process.nodes)

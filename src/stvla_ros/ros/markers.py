@@ -7,7 +7,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from stvla_ros.geometry.paths import arc_length
-from stvla_ros.ros.convert import BASE_FRAME, header
+from stvla_ros.ros.convert import header
 from stvla_ros.types import DepthSource, Guidance, Instance, Trace3d
 
 LINE_M = 0.006
@@ -17,7 +17,7 @@ DONE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.4)
 
 
 def path_markers(
-    trace: Trace3d, tube_radius_m: float, stamp_ns: int, progress_m: float = 0.0, base_frame: str = BASE_FRAME
+    trace: Trace3d, tube_radius_m: float, stamp_ns: int, base_frame: str, progress_m: float = 0.0
 ) -> MarkerArray:
     """A line from start (red) to goal (blue), grey where the tool has been, and the balls whose union is the tube."""
     xyz = trace.xyz_m[trace.source != DepthSource.INVALID]
@@ -34,10 +34,10 @@ def path_markers(
     return MarkerArray(markers=[line, tube])
 
 
-def guidance_markers(guidance: Guidance, base_frame: str = BASE_FRAME) -> MarkerArray:
+def guidance_markers(guidance: Guidance, base_frame: str) -> MarkerArray:
     """:func:`path_markers`, and a box with its id around each instance: green kept, red removed."""
     stamp_ns = guidance.frame.stamp_ns
-    array = path_markers(guidance.trace, guidance.tube_radius_m, stamp_ns, guidance.progress_m, base_frame)
+    array = path_markers(guidance.trace, guidance.tube_radius_m, stamp_ns, base_frame, guidance.progress_m)
     for namespace in ("instances", "ids"):
         wipe = _marker(Marker.CUBE, namespace, 0, 0.0, stamp_ns, base_frame)
         wipe.action = Marker.DELETEALL

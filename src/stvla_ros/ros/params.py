@@ -53,9 +53,9 @@ class Parameters(Generic[C]):
         """Plain settings of the backend that ``setting`` chose, for :func:`stvla_ros.registry.create`."""
         return dict(self.sections.get(getattr(self.config, setting), {}))
 
-    def create(self, setting: str) -> Any:
-        """The backend that ``setting`` chose, made with its settings."""
-        return registry.create(self._backends[setting], getattr(self.config, setting), self.settings(setting))
+    def create(self, setting: str, *more: Any) -> Any:
+        """The backend that ``setting`` chose, made with its settings and ``more``, see :func:`stvla_ros.registry.create`."""
+        return registry.create(self._backends[setting], getattr(self.config, setting), self.settings(setting), *more)
 
     def _present(self) -> dict[str, Any]:
         """Dotted name -> value of all declared parameters that are ours."""

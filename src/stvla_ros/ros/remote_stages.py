@@ -27,7 +27,9 @@ from stvla_ros.types import Keypose, Outcome, TracePlan
 class Deadlines:
     """How long each stage may take."""
 
-    plan_s: float = param(60.0, "longest time for a plan [s]", ge=0.1, le=600.0)
+    plan_s: float = param(
+        150.0, "longest time for a plan; longer than the planner's own deadlines [s]", ge=0.1, le=3600.0
+    )
     lift_s: float = param(10.0, "longest time for lifting a plan [s]", ge=0.1, le=600.0)
     predict_s: float = param(15.0, "longest time for a keypose [s]", ge=0.1, le=600.0)
     execute_s: float = param(60.0, "longest time for carrying out a keypose [s]", ge=1.0, le=600.0)
@@ -40,9 +42,11 @@ class RemoteStages:
         node: Its executor must spin.
         deadlines: Per stage.
         stopper: Stops the arm when the executor cannot be asked any more.
+        base_frame: Frame of the robot's base, in which keyposes are.
     """
 
-    def __init__(self, node: Node, deadlines: Deadlines, stopper: Stopper) -> None:
+    def __init__(self, node: Node, deadlines: Deadlines, stopper: Stopper, base_frame: str) -> None:
+        self._base_frame = base_frame
         self._node, self._deadlines, self._stopper = node, deadlines, stopper
         self._planner = ActionCaller(node, PlanTrace, "stvla/plan_trace")
         self._policy = ActionCaller(node, PredictKeypose, "stvla/predict_keypose")
@@ -60,7 +64,7 @@ class RemoteStages:
         """Draw a path and wait until it is lifted."""
         goal = PlanTrace.Goal(
             instruction=instruction,
-            history=history_to_msg(history),
+            history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),
             feedback=feedback,
         )
@@ -78,16 +82,16 @@ class RemoteStages:
         goal = PredictKeypose.Goal(
             instruction=plan.instruction,
             plan_id=plan.plan_id,
-            history=history_to_msg(history),
+            history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),
         )
         result = self._policy.call(goal, cancel, self._deadlines.predict_s)
         raise_unless_ok(result.outcome)
-        return None if result.path_complete else keypose_from_msg(result.keypose)
+        return None if result.path_complete else keypose_from_msg(result.keypose, self._base_frame)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         """Move. Without an answer from the executor, the arm is stopped past it."""
-        goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose), plan_id=plan.plan_id)
+        goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose, self._base_frame), plan_id=plan.plan_id)
         try:
             result = self._executor.call(goal, cancel, self._deadlines.execute_s)
         except StageError:

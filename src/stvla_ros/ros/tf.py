@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from bisect import bisect_left, insort
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +18,7 @@ from builtin_interfaces.msg import Time
 from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
+from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import time_to_ns, transform_to_matrix
 from stvla_ros.types import F64
@@ -45,8 +48,8 @@ class _Edge:
             self.samples.pop(0)
 
     def at(self, stamp_ns: int, child: str) -> F64:
-        if self.static:
-            return self.samples[0][1]
+        if self.static or stamp_ns == 0:
+            return self.samples[-1][1]
         i = bisect_left(self.samples, stamp_ns, key=lambda s: s[0])
         if i < len(self.samples) and self.samples[i][0] == stamp_ns:
             return self.samples[i][1]
@@ -87,10 +90,16 @@ def _rotation(axis: F64, angle: float) -> F64:
 
 
 class TransformBuffer:
-    """Transforms as heard by a node. Thread safe."""
+    """Transforms as heard by a node. Thread safe.
 
-    def __init__(self, node: Node) -> None:
-        self._lock = threading.Lock()
+    Args:
+        node: Its executor must spin.
+        on_change: Called in the executor's thread after transforms have come; must return at once.
+    """
+
+    def __init__(self, node: Node, on_change: Callable[[], None] | None = None) -> None:
+        self._lock = threading.Condition()
+        self._on_change = on_change
         self._edges: dict[str, _Edge] = {}
         node.create_subscription(TFMessage, "/tf_static", lambda m: self.add(m, True), qos.LATCHED)
         node.create_subscription(TFMessage, "/tf", lambda m: self.add(m, False), qos.STATE)
@@ -101,6 +110,10 @@ class TransformBuffer:
             with contextlib.suppress(ValueError):
                 matrix = transform_to_matrix(t.transform)
                 self._set(t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/"), static, t.header.stamp, matrix)
+        with self._lock:
+            self._lock.notify_all()
+        if self._on_change:
+            self._on_change()
 
     def _set(self, parent: str, child: str, static: bool, stamp: Time, T_parent_child: F64) -> None:
         with self._lock:
@@ -110,7 +123,7 @@ class TransformBuffer:
             edge.add(time_to_ns(stamp), T_parent_child)
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> F64:
-        """(4, 4) ``T_target_source`` at a stamp.
+        """(4, 4) ``T_target_source`` at a stamp; 0: the newest that is known, as in tf2.
 
         Raises:
             TransformError: The frames are not connected, or not at that time.
@@ -124,10 +137,23 @@ class TransformBuffer:
             T_common_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
         return np.linalg.inv(T_common_target) @ T_common_source if up_target[0] != common else T_common_source
 
-    def known(self, target: str, source: str) -> bool:
-        """The frames are connected, whenever that may be."""
+    def wait(self, target: str, source: str, stamp_ns: int, timeout_s: float, cancel: CancelToken) -> F64:
+        """The same, but a transform that is still on its way is waited for, as tf2 does.
+
+        Raises:
+            TransformError: It did not come in time.
+            StageError: The reason of the cancel.
+        """
+        end = time.monotonic() + timeout_s
         with self._lock:
-            return bool(set(self._ancestors(target)) & set(self._ancestors(source)))
+            while True:
+                cancel.raise_if_set()
+                try:
+                    return self.lookup(target, source, stamp_ns)
+                except TransformError:
+                    if time.monotonic() >= end:
+                        raise
+                self._lock.wait(min(0.1, timeout_s))
 
     def _ancestors(self, frame: str) -> list[str]:
         """The frame and those above it, nearest first; a loop ends the list."""

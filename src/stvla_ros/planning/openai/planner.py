@@ -13,6 +13,11 @@ from stvla_ros.planning.openai.server import ServerConfig
 class OpenAiConfig(DialogueConfig, ServerConfig):
     """Settings of the planner with a model behind a server."""
 
+    @property
+    def longest_plan_s(self) -> float:
+        """The longest time for a plan [s]: an answer that was asked for just before the deadline is still waited for."""
+        return self.deadline_s + self.reply_deadline_s
+
 
 class OpenAiPlanner(DialoguePlanner):
     """Any model behind an OpenAI-compatible server: vLLM, SGLang, hosted ones; needs a server (docs/planners.md).

@@ -12,6 +12,11 @@ from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 class Qwen3VlConfig(DialogueConfig, LocalModelConfig):
     """Settings of the planner with a model on this machine."""
 
+    @property
+    def longest_plan_s(self) -> float:
+        """The longest time for a plan [s]: an answer that was asked for just before the deadline is still waited for."""
+        return self.deadline_s + self.reply_deadline_s
+
 
 class Qwen3VlPlanner(DialoguePlanner):
     """Qwen3-VL on this machine, of any size, with or without a LoRA adapter; needs weights (docs/planners.md).

@@ -7,7 +7,7 @@ franka_ros2, and the simulated cell.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from rclpy.action import ActionClient
 from rclpy.node import Node
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import ARM_JOINTS
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.actions import SentGoal
 from stvla_ros.ros.stopper import Stopper
@@ -31,12 +31,8 @@ POLL_S = 0.01
 
 @dataclass(frozen=True)
 class Ros2ControlConfig:
-    """Settings of the connection to the robot's controllers."""
+    """How the robot's controllers are used. Their names stand in the section ``robot``."""
 
-    arm_action: str = param(
-        "/panda_arm_controller/follow_joint_trajectory", "action of the arm's trajectory controller"
-    )
-    gripper_action: str = param("/panda_gripper/gripper_action", "action of the gripper")
     gripper_effort_n: float = param(40.0, "force with which the fingers close [N]", ge=1.0, le=70.0)
     path_tolerance_rad: float = param(
         0.2, "how far a joint may be from its trajectory; 0: the controller's own [rad]", ge=0.0, le=1.0
@@ -62,7 +58,7 @@ class Ros2ControlRobot:
         node: Where clients are made; must be spun by other threads.
         state: Gives the newest joint state, raises STALE_STATE when it is too old.
         config: Settings.
-        joints: Names of the arm's joints.
+        robot: Names of its actions and joints.
     """
 
     def __init__(
@@ -70,13 +66,14 @@ class Ros2ControlRobot:
         node: Node,
         state: Callable[[], RobotState],
         config: Ros2ControlConfig,
-        joints: Sequence[str] = ARM_JOINTS,
+        robot: RobotConfig,
     ) -> None:
         self._node, self._state, self._config = node, state, config
-        self._names = list(joints)
-        self._arm = ActionClient(node, FollowJointTrajectory, config.arm_action)
-        self._gripper = ActionClient(node, GripperCommand, config.gripper_action)
-        self._stopper = Stopper(node, [config.arm_action, config.gripper_action])
+        self._robot = robot
+        self._names = list(robot.arm_joints)
+        self._arm = ActionClient(node, FollowJointTrajectory, robot.arm_action)
+        self._gripper = ActionClient(node, GripperCommand, robot.gripper_action)
+        self._stopper = Stopper(node, [robot.arm_action, robot.gripper_action])
         self.activity = "planning"
         """What the robot does, for feedback: moving, gripper, or planning while it waits."""
 
@@ -91,7 +88,7 @@ class Ros2ControlRobot:
             StageError: The token's reason (the arm stands still then), REFLEX, CONTROLLER_FAILED, STALE_STATE.
         """
         cancel.raise_if_set()
-        self._find(self._arm, self._config.arm_action)
+        self._find(self._arm, self._robot.arm_action)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
@@ -109,7 +106,7 @@ class Ros2ControlRobot:
             StageError: The token's reason, CONTROLLER_FAILED, STALE_STATE.
         """
         cancel.raise_if_set()
-        self._find(self._gripper, self._config.gripper_action)
+        self._find(self._gripper, self._robot.gripper_action)
         goal = GripperCommand.Goal()
         goal.command.position, goal.command.max_effort = width_m / 2, self._config.gripper_effort_n
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")

@@ -1,0 +1,112 @@
+"""Which arm it is: its limits, and its names in ROS. The section ``robot`` of the parameter file, the same for every node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from stvla_ros.config import param
+from stvla_ros.description import panda
+from stvla_ros.types import F64
+
+
+@dataclass(frozen=True, eq=False)
+class ArmLimits:
+    """(7,) limits of the joints: range [rad], velocity [rad/s], acceleration [rad/s^2], jerk [rad/s^3]."""
+
+    q_min_rad: F64
+    q_max_rad: F64
+    velocity: F64
+    acceleration: F64
+    jerk: F64
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            array = np.array(getattr(self, field.name), dtype=np.float64)
+            array.flags.writeable = False
+            object.__setattr__(self, field.name, array)
+
+
+PANDA = ArmLimits(panda.Q_MIN_RAD, panda.Q_MAX_RAD, panda.V_MAX_RAD_S, panda.A_MAX_RAD_S2, panda.J_MAX_RAD_S3)
+"""Franka Emika Panda (FER). Franka Control Interface documentation, "Limits for Panda"."""
+
+FR3 = ArmLimits(
+    q_min_rad=np.array([-2.3093, -1.5133, -2.4937, -2.7478, -2.4800, 0.8521, -2.6895]),
+    q_max_rad=np.array([2.3093, 1.5133, 2.4937, -0.4461, 2.4800, 4.2094, 2.6895]),
+    velocity=np.array([2.0, 1.0, 1.5, 1.25, 3.0, 1.5, 3.0]),
+    acceleration=np.full(7, 10.0),
+    jerk=np.full(7, 5000.0),
+)
+"""Franka Research 3. Franka Control Interface documentation, "Limits for Franka Research 3".
+
+The velocity that an FR3 allows falls towards the ends of its joints' range (-2.7437 .. 2.7437, -1.7837 .. 1.7837,
+-2.9007 .. 2.9007, -3.0421 .. -0.1518, -2.8065 .. 2.8065, 0.5445 .. 4.5169, -3.0159 .. 3.0159 rad; at most 2.62, 2.62, 2.62,
+2.62, 5.26, 4.18, 5.26 rad/s). A planner with constant limits uses the documentation's rectangular set, which is the
+conservative one: a narrower range, in which these smaller velocities are allowed everywhere.
+"""
+
+LIMITS = {"panda": PANDA, "fr3": FR3}
+"""Name of a model -> its limits. Kinematics (lengths, frames) are the same for both."""
+
+OPEN_WIDTH_M = 0.078
+"""An open hand. Its driver aborts a width above the one found by homing, which may be a little below the nominal 0.08 m."""
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    """Names and facts of the robot. An empty name stands for the usual one of this kind of robot, and is filled in.
+
+    For a real robot the joint states are those of ``franka_ros2`` as they are measured. Its ``/joint_states`` goes through
+    ``joint_state_publisher``, which stamps *now* whether or not the arm has spoken: a silent arm would never be noticed.
+    """
+
+    kind: str = param(
+        "sim", "sim: the simulated cell; real: franka_ros2. Set by the launch option robot", choices=("sim", "real")
+    )
+    model: str = param("panda", "which arm: decides the joints' limits", choices=tuple(LIMITS))
+    prefix: str = param("", "what names of joints and links begin with; empty: the model")
+    base_frame: str = param("", "frame of the robot's base; empty: PREFIX_link0")
+    arm_action: str = param("", "action of the arm's controller; empty: /PREFIX_arm_controller/follow_joint_trajectory")
+    gripper_action: str = param(
+        "", "action of the gripper; empty: /PREFIX_gripper/gripper_action, real: /franka_gripper/gripper_action"
+    )
+    joint_states: str = param("", "topic with the arm's joints; empty: joint_states, real: franka/joint_states")
+    gripper_joint_states: str = param(
+        "", "topic with the fingers' joints; empty: the arm's, real: franka_gripper/joint_states"
+    )
+    open_width_m: float = param(
+        OPEN_WIDTH_M,
+        "finger distance of an open gripper, below the one that homing finds [m]",
+        ge=0.01,
+        le=panda.MAX_WIDTH_M,
+    )
+
+    def __post_init__(self) -> None:
+        real = self.kind == "real"
+        self._default("prefix", self.model)
+        self._default("base_frame", f"{self.prefix}_link0")
+        self._default("arm_action", f"/{self.prefix}_arm_controller/follow_joint_trajectory")
+        self._default("gripper_action", f"/{'franka' if real else self.prefix}_gripper/gripper_action")
+        own = "franka_gripper/joint_states" if real and not self.joint_states else ""
+        self._default("joint_states", "franka/joint_states" if real else "joint_states")
+        self._default("gripper_joint_states", own or self.joint_states)
+
+    def _default(self, name: str, value: str) -> None:
+        if not getattr(self, name):
+            object.__setattr__(self, name, value)
+
+    @property
+    def limits(self) -> ArmLimits:
+        """Limits of the model's joints."""
+        return LIMITS[self.model]
+
+    @property
+    def arm_joints(self) -> tuple[str, ...]:
+        """Names of the seven joints of the arm, base first."""
+        return tuple(f"{self.prefix}{name.removeprefix('panda')}" for name in panda.ARM_JOINTS)
+
+    @property
+    def finger_joints(self) -> tuple[str, ...]:
+        """Names of the joints of the two fingers."""
+        return tuple(f"{self.prefix}{name.removeprefix('panda')}" for name in panda.FINGER_JOINTS)

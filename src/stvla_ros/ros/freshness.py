@@ -1,0 +1,101 @@
+"""The one rule for how old an input is: joint states, images, guidance.
+
+A message has two ages. Its *stamp* tells when it was measured, by the clock of the machine that stamps it; its *arrival*
+tells when it came here, by a clock that nobody sets. The larger of the two counts. So a source that falls silent is stale
+after ``max_age_s`` whatever its clock says, and a message that was held up on its way is as old as it says.
+
+A stamp of the future is refused: nobody can tell how old such a message is, and what was measured together (an image and
+the arm's state) cannot be paired.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from rclpy.node import Node
+
+MAX_AHEAD_S = 0.1
+"""How far a stamp may be in the future. Machines under chrony on one network agree to a millisecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A moment by both clocks.
+
+    Attributes:
+        ns: By the node's clock, which stamps are compared with [ns].
+        monotonic_s: By the clock that is never set [s].
+    """
+
+    ns: int
+    monotonic_s: float
+
+
+def now(node: Node) -> Instant:
+    """This moment."""
+    return Instant(int(node.get_clock().now().nanoseconds), time.monotonic())
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message's stamp, and when it came here."""
+
+    stamp_ns: int
+    at: Instant
+
+    @property
+    def ahead_s(self) -> float:
+        """How far the stamp was in the future when the message came [s]; negative: how old it was."""
+        return (self.stamp_ns - self.at.ns) / 1e9
+
+    def silent_s(self, now: Instant) -> float:
+        """Time since the arrival [s]."""
+        return now.monotonic_s - self.at.monotonic_s
+
+    def age_s(self, now: Instant) -> float:
+        """The larger of the age by stamp and the age by arrival [s]."""
+        return max((now.ns - self.stamp_ns) / 1e9, self.silent_s(now))
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How old the messages of one source may be, and the sentence for those that are too old.
+
+    Attributes:
+        what: One message of it, e.g. ``joint state``.
+        source: The topic it comes on.
+        max_age_s: What is older is stale [s].
+        max_ahead_s: What has a stamp further in the future is refused [s].
+    """
+
+    what: str
+    source: str
+    max_age_s: float
+    max_ahead_s: float = MAX_AHEAD_S
+
+    def fault(self, arrival: Arrival, now: Instant) -> str | None:
+        """Why a message cannot be used now, for the operator; None: it can."""
+        return self.ahead(arrival) or self.stale(arrival, now)
+
+    def ahead(self, arrival: Arrival) -> str | None:
+        """The sentence for a stamp of the future, judged when the message came; None: it is none."""
+        if arrival.ahead_s <= self.max_ahead_s:
+            return None
+        return (
+            f"The clock of the machine that stamps {self.source} is {arrival.ahead_s:.1f} s ahead; "
+            f"at most {self.max_ahead_s:g} s is taken: synchronise the clocks (chrony)."
+        )
+
+    def stale(self, arrival: Arrival, now: Instant) -> str | None:
+        """The sentence for a message that is too old; None: it is young enough."""
+        age_s, silent_s = arrival.age_s(now), arrival.silent_s(now)
+        if age_s <= self.max_age_s:
+            return None
+        newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is taken"
+        if silent_s > self.max_age_s:
+            return f"{newest} is {age_s:.2f} s old; {limit}."
+        return (
+            f"{newest} came {silent_s:.2f} s ago with a stamp {age_s:.2f} s old; {limit}: the clock of the machine that "
+            f"stamps it is {-arrival.ahead_s:.1f} s behind (synchronise the clocks with chrony), or it is held up on its way."
+        )
