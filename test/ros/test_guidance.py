@@ -74,7 +74,7 @@ def test_markers_show_what_is_kept_what_is_removed_and_what_is_done() -> None:
     frame, _ = Scene().render(stamp_ns=3_000_000_007)
     trace = Trace3d(np.array([[0.4, 0, 0], [0.4, 0, 0.2], [0.5, 0, 0.2]], np.float32), np.full(3, 2, np.uint8), "p", "")
     things = tuple(Instance(i, np.array([0.1 * i, 0.2, 0.3]), np.array([0.04, 0.05, 0.06])) for i in (2, 5))
-    array = guidance_markers(Guidance(trace, 0.05, (2,), (5,), frame, frame.rgb, things, progress_m=0.2))
+    array = guidance_markers(Guidance(trace, 0.05, (2,), (5,), frame, "full", things, progress_m=0.2))
     boxes = {m.id: m for m in array.markers if m.ns == "instances" and m.action == Marker.ADD}
     assert boxes.keys() == {2, 5}
     assert boxes[2].color.g > boxes[2].color.r

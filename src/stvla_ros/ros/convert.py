@@ -21,7 +21,6 @@ from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Instance as InstanceMsg
 from stvla_msgs.msg import Keypose as KeyposeMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
-from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
@@ -242,21 +241,6 @@ def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera:
     return RgbdFrame(image_to_rgb(color), image_to_depth(depth), camera, time_to_ns(color.header.stamp))
 
 
-def frame_to_msg(frame: RgbdFrame) -> RgbdFrameMsg:
-    head = header(frame.stamp_ns, frame.camera.frame_id)
-    return RgbdFrameMsg(
-        header=head,
-        rgb=rgb_to_image(frame.rgb, head),
-        depth=depth_to_image(frame.depth_m, head),
-        camera_info=camera_to_info(frame.camera, head),
-        camera_pose=matrix_to_pose(frame.camera.T_base_camera),
-    )
-
-
-def frame_from_msg(msg: RgbdFrameMsg) -> RgbdFrame:
-    return frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose))
-
-
 # --- keypose, plan, trace, guidance ------------------------------------------------------------------------------
 
 
@@ -361,12 +345,14 @@ def instance_from_msg(msg: InstanceMsg) -> Instance:
 
 
 def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> GuidanceMsg:
+    """The message's ``overlay`` stays empty: pictures for people go out on a topic of their own."""
     frame = guidance.frame
     head = header(frame.stamp_ns, frame.camera.frame_id)
     return GuidanceMsg(
         header=head,
         trace=trace_to_msg(guidance.trace, frame.stamp_ns, base_frame),
         outcome=ok_msg(),
+        mode=guidance.mode,
         tube_radius_m=guidance.tube_radius_m,
         kept_ids=list(guidance.kept_ids),
         removed_ids=list(guidance.removed_ids),
@@ -377,7 +363,6 @@ def guidance_to_msg(guidance: Guidance, base_frame: str = BASE_FRAME) -> Guidanc
         depth=depth_to_image(frame.depth_m, head),
         camera_info=camera_to_info(frame.camera, head),
         camera_pose=matrix_to_pose(frame.camera.T_base_camera),
-        overlay=rgb_to_image(guidance.overlay_rgb, head),
     )
 
 
@@ -399,7 +384,7 @@ def guidance_from_msg(msg: GuidanceMsg) -> Guidance:
         kept_ids=tuple(msg.kept_ids),
         removed_ids=tuple(msg.removed_ids),
         frame=frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose)),
-        overlay_rgb=image_to_rgb(msg.overlay),
+        mode=msg.mode,
         instances=tuple(instance_from_msg(i) for i in msg.instances),
         progress_m=msg.progress_m,
         notes=tuple(msg.notes),
