@@ -1,14 +1,15 @@
 """RGB-D frames from camera topics: colour, aligned depth and camera info paired by equal stamps.
 
-Only the newest complete frame counts; late parts are dropped, never queued. Pixels are decoded when a stage asks for
-a frame, not before, and each frame once.
+Only the newest complete frame counts; late parts are dropped, never queued. Who must find a frame again by its stamp
+keeps the last ones, and pins the few that are needed for longer. Pixels are decoded when a stage asks for a frame, not
+before, and each frame once.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +31,9 @@ from stvla_ros.types import RgbdFrame
 
 PENDING = 4
 """Incomplete frames kept while their other parts are on the way."""
+
+PINNED = 4
+"""Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +74,24 @@ class RgbdReceiver:
         node: Its executor must spin.
         config: Topics and limits.
         on_frame: Called in the executor's thread when a frame is complete; must return at once.
+        keep_s: How much older than the newest frame those may be that :meth:`at` still finds.
     """
 
-    def __init__(self, node: Node, config: CameraConfig, on_frame: Callable[[int], None] | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        config: CameraConfig,
+        on_frame: Callable[[int], None] | None = None,
+        keep_s: float = 0.0,
+    ) -> None:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._transforms = TransformBuffer(node)
         self._rectifier = Rectifier(config.rectified)
         self._pending: OrderedDict[int, _Parts] = OrderedDict()
         self._newest: _Parts | None = None
+        self._kept: dict[int, _Parts] = {}
+        self._keep_ns = round(keep_s * 1e9)
+        self._pinned: deque[int] = deque(maxlen=PINNED)
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
@@ -104,9 +118,39 @@ class RgbdReceiver:
             for older in [s for s in self._pending if s <= stamp_ns]:
                 del self._pending[older]
             self._newest = parts
+            self._keep(parts)
             self._arrived.notify_all()
         if self._on_frame:
             self._on_frame(stamp_ns)
+
+    def _keep(self, newest: _Parts) -> None:
+        self._kept[newest.stamp_ns] = newest
+        oldest_ns = newest.stamp_ns - self._keep_ns
+        for stamp_ns in list(self._kept):
+            if not oldest_ns <= stamp_ns <= newest.stamp_ns and stamp_ns not in self._pinned:
+                del self._kept[stamp_ns]
+
+    def pin(self, stamp_ns: int) -> None:
+        """Keep the frame with this stamp, here already or still to come, until :data:`PINNED` others were pinned."""
+        with self._arrived:
+            if stamp_ns not in self._pinned:
+                self._pinned.append(stamp_ns)
+
+    def at(self, stamp_ns: int, timeout_s: float) -> RgbdFrame:
+        """The frame with exactly this stamp; waited for only while no younger one is here.
+
+        Raises:
+            StageError: STALE_IMAGE when it is not here: lost on the way, or not kept; or when it cannot be used.
+        """
+        with self._arrived:
+            self._arrived.wait_for(lambda: stamp_ns in self._kept or self.stamp_ns > stamp_ns, timeout_s)
+            parts = self._kept.get(stamp_ns)
+        if parts is None:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The image of {stamp_ns / 1e9:.3f} s did not reach '{self._node.get_name()}' whole, or came before it was started.",
+            )
+        return self._decode(parts)
 
     def _clock_went_back(self, stamp_ns: int) -> bool:
         """A camera that was restarted with an older clock starts anew, instead of being late forever."""
