@@ -45,9 +45,7 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
 
     overlays: list[Image] = []
     bench.node.create_subscription(Image, "stvla/overlay", overlays.append, qos.IMAGE_BEST_EFFORT)
-    result = bench.plan()
-    assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
-    theirs = convert.plan_from_msg(result.plan)
+    theirs = convert.plan_from_msg(bench.lifted())
     np.testing.assert_allclose(theirs.uv, plan.uv, atol=1e-9)
     np.testing.assert_allclose(theirs.depth_offset_m, plan.depth_offset_m, atol=1e-9)
     assert (theirs.sub_instruction, theirs.finished) == (plan.sub_instruction, plan.finished)
@@ -111,10 +109,7 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
     assert code == OutcomeMsg.STALE_IMAGE
     assert "never-heard-of" in sentence
 
-    result = bench.plan()
-    assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
-    plan = result.plan
-    assert bench.trace(plan.plan_id).outcome.code == OutcomeMsg.OK
+    plan = bench.lifted()
     code, sentence = refused(bench.predict(plan.plan_id, not_before=in_future))
     assert code == OutcomeMsg.STALE_IMAGE
 
@@ -142,7 +137,7 @@ def _path_off_the_table_is_typed(bench: BrainBench, plan: TracePlanMsg) -> None:
     """A plan that cannot be lifted says so on the trace topic, with the lifter's own code."""
     publisher = bench.node.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
     wait(publisher.get_subscription_count)
-    fresh = bench.plan().plan
+    fresh = bench.lifted()
     bad = convert.plan_to_msg(convert.plan_from_msg(fresh))
     bad.plan_id, bad.depth_offset_m = "bad", np.full(8, 3.0)
     publisher.publish(bad)

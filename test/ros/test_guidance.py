@@ -43,8 +43,7 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
         "camera", "planner", "guidance",
         camera__path=str(bench.folder), camera__rate_hz="20.0", guidance__max_rate_hz="8.0",
     )  # fmt: skip
-    plan = bench.plan()
-    assert plan.outcome.code == OutcomeMsg.OK, plan.outcome.sentence
+    plan = bench.lifted()
     wait(lambda: bench.guidance)
     start, first = time.monotonic(), len(bench.guidance)
     wait(lambda: len(bench.guidance) >= first + 12)
@@ -53,7 +52,7 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
 
     stamps = [convert.time_to_ns(m.header.stamp) for m in bench.guidance]
     assert all(a < b for a, b in itertools.pairwise(stamps))
-    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan.plan_id}
+    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan_id}
     guidance = convert.guidance_from_msg(bench.guidance[-1])
     assert {i.id for i in guidance.instances} == {*guidance.kept_ids, *guidance.removed_ids}
     assert guidance.removed_ids
@@ -80,8 +79,7 @@ def test_a_plan_without_its_image_is_refused_at_once_and_pictures_for_people_sho
     bench.start(
         "camera", "planner", "guidance", "policy", camera__path=str(bench.folder), guidance__mode="mask_only"
     )  # fmt: skip
-    plan = bench.plan().plan
-    assert bench.trace(plan.plan_id).outcome.code == OutcomeMsg.OK
+    plan = bench.lifted()
     _images_are_read_best_effort(bench)
 
     wait(lambda: bench.guidance and pictures)
