@@ -93,8 +93,9 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
     bench.start("camera", camera__path=str(bench.folder))
     wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
     published: list[Any] = []
-    bench.node.create_subscription(type(bench.plan().plan), "stvla/plan", published.append, qos.LATCHED)
-    wait(lambda: published)
+    last = bench.plan().plan
+    bench.node.create_subscription(TracePlanMsg, "stvla/plan", published.append, qos.LATCHED)
+    wait(lambda: last in published)
     before, thinker.seconds = len(published), 2.0
     for attempt in range(2):  # the second one waits for a planner that still thinks of the first
         cancel = CancelToken()
@@ -169,7 +170,7 @@ class LosesImages(StageNode[Nothing]):
     """Draws plans whose first ``lost`` ones the lifter answers with a code: it did not get their images."""
 
     def __init__(self, lost: int, code: int = OutcomeMsg.STALE_IMAGE) -> None:
-        super().__init__("planner", Nothing)
+        super().__init__("loses_images", Nothing)
         self.drawn, self._lost, self._code = 0, lost, code
         self._traces = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
         self.serve(PlanTrace, "stvla/plan_trace", self._work)
