@@ -137,8 +137,9 @@ def depth_to_image(depth_m: F32, head: Header) -> Image:
 def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
     """A ``16UC1`` image of (H, W) float32 metres, rounded to millimetres; unknown and above 65.535 m is 0 (REP-118)."""
     h, w = depth_m.shape
-    mm = np.nan_to_num(np.rint(depth_m * np.float32(1000.0)), nan=0.0, posinf=0.0, neginf=0.0)
-    mm[(mm < 0) | (mm > 65535)] = 0
+    mm = depth_m * np.float32(1000.0)
+    np.rint(mm, out=mm)
+    mm[~((mm >= 0) & (mm <= 65535))] = 0  # NaN too
     return Image(header=head, height=h, width=w, encoding="16UC1", step=2 * w, data=mm.astype("<u2").tobytes())
 
 
