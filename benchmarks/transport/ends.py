@@ -22,26 +22,25 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.simulated_camera import CameraPublisher, camera_topics
 from stvla_ros.types import Camera, RgbdFrame
 
-WIDTH_PX, HEIGHT_PX = 640, 480
 PREFIX = "camera/camera"
 IDLE_S = 1.5
 """The receiver ends when nothing has come for this long."""
 
 
-def scene() -> tuple[np.ndarray, np.ndarray, Camera]:
+def scene(width_px: int, height_px: int) -> tuple[np.ndarray, np.ndarray, Camera]:
     """Noise of a camera image's size and types; its contents do not matter to the transport."""
     rng = np.random.default_rng(0)
-    rgb = rng.integers(0, 256, (HEIGHT_PX, WIDTH_PX, 3), np.uint8)
-    depth_m = rng.uniform(0.3, 1.5, (HEIGHT_PX, WIDTH_PX)).astype(np.float32)
-    K = np.array([[600.0, 0.0, 319.5], [0.0, 600.0, 239.5], [0.0, 0.0, 1.0]])
-    return rgb, depth_m, Camera(K, WIDTH_PX, HEIGHT_PX, np.eye(4))
+    rgb = rng.integers(0, 256, (height_px, width_px, 3), np.uint8)
+    depth_m = rng.uniform(0.3, 1.5, (height_px, width_px)).astype(np.float32)
+    K = np.array([[600.0, 0.0, width_px / 2 - 0.5], [0.0, 600.0, height_px / 2 - 0.5], [0.0, 0.0, 1.0]])
+    return rgb, depth_m, Camera(K, width_px, height_px, np.eye(4))
 
 
-def publish(frames: int, rate_hz: float) -> dict[str, Any]:
+def publish(frames: int, rate_hz: float, width_px: int = 640, height_px: int = 480) -> dict[str, Any]:
     """Send frames as the simulated camera does; each carries the time at which the value was handed over."""
     node = Node("bench_camera")
     camera = CameraPublisher(node, camera_topics(PREFIX), millimetres=True, latency_s=0.0)
-    rgb, depth_m, intrinsics = scene()
+    rgb, depth_m, intrinsics = scene(width_px, height_px)
     static = node.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
     place = matrix_to_transform(intrinsics.T_base_camera, "panda_link0", intrinsics.frame_id, time.time_ns())
     static.publish(TFMessage(transforms=[place]))
@@ -91,9 +90,13 @@ def receive() -> dict[str, Any]:
 
 
 def main() -> None:
-    """``publish FRAMES RATE`` or ``receive``."""
+    """``publish FRAMES RATE WIDTH HEIGHT`` or ``receive``."""
     rclpy.init(args=[])
-    result = publish(int(sys.argv[2]), float(sys.argv[3])) if sys.argv[1] == "publish" else receive()
+    if sys.argv[1] == "publish":
+        frames, rate_hz, width_px, height_px = sys.argv[2:6]
+        result = publish(int(frames), float(rate_hz), int(width_px), int(height_px))
+    else:
+        result = receive()
     print(json.dumps(result), flush=True)
     rclpy.shutdown()
 

@@ -29,6 +29,10 @@ HISTORY = 3
 """Executed keyposes that a policy sees (3D Diffuser Actor, nhist)."""
 
 
+GUIDANCE_MODES = ("full", "mask_only", "off")
+"""What guidance does to an image: paints out and draws the path; paints out; leaves it as it is."""
+
+
 def frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> npt.NDArray[Any]:
     """A read-only view of ``value`` after a check of its shape; ``None`` in ``shape`` fits any length.
 
@@ -271,7 +275,7 @@ class Instance(_Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Guidance(_Value):
+class Guidance:
     """What the policy gets to see (paper 3.3.2, 3.4.1).
 
     Attributes:
@@ -279,8 +283,8 @@ class Guidance(_Value):
         tube_radius_m: Radius r of the union of balls around the path.
         kept_ids: Instances that the tube touches (or the endpoint rule adds).
         removed_ids: Instances painted out.
-        frame: RGB-D with the removed instances filled; carries the overlay in mode "full".
-        overlay_rgb: (H, W, 3) uint8 for people: filled image with the path drawn on it, in every mode.
+        frame: RGB-D with the removed instances filled; carries the path in mode "full".
+        mode: What was done to the frame, one of :data:`GUIDANCE_MODES`.
         instances: Where the kept and the removed instances are, for people; those without valid depth are missing.
         progress_m: Length of the path that the tool has gone.
         notes: What the operator should know of this frame, one sentence each.
@@ -291,13 +295,14 @@ class Guidance(_Value):
     kept_ids: tuple[int, ...]
     removed_ids: tuple[int, ...]
     frame: RgbdFrame
-    overlay_rgb: U8
+    mode: str
     instances: tuple[Instance, ...] = ()
     progress_m: float = 0.0
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self._freeze("overlay_rgb", np.uint8, *self.frame.rgb.shape)
+        if self.mode not in GUIDANCE_MODES:
+            raise ValueError(f"Guidance.mode: wanted one of {', '.join(GUIDANCE_MODES)}, got '{self.mode}'")
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from tabletop import Scene, block, front_camera, home_robot, plate
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.types import Camera, RgbdFrame
 
 TARGETS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]
@@ -51,8 +52,10 @@ def test_the_modes() -> None:
     full, mask, off = (guide(m).guide(traces, frame, home_robot()) for m in ("full", "mask_only", "off"))
     assert off.frame is frame
     assert off.removed_ids == ()
-    np.testing.assert_array_equal(full.frame.rgb, full.overlay_rgb)
-    np.testing.assert_array_equal(full.overlay_rgb, mask.overlay_rgb)
+    assert [g.mode for g in (full, mask, off)] == ["full", "mask_only", "off"]
+    assert overlay(full) is full.frame.rgb
+    np.testing.assert_array_equal(overlay(mask, GuideConfig().overlay_alpha), full.frame.rgb)
+    assert (overlay(off) != frame.rgb).any()
     np.testing.assert_array_equal(full.frame.depth_m, mask.frame.depth_m)
     assert (full.frame.rgb != mask.frame.rgb).any()
 

@@ -11,6 +11,8 @@ from policy.seen import observation, with_depth
 from stvla_ros import registry
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.learned import FlowmatchActorPolicy, KeyposePolicyConfig
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
@@ -137,6 +139,18 @@ def test_images_unlike_those_of_the_training_are_a_typed_outcome(tmp_path: Path,
     with pytest.raises(StageError) as caught:
         FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path))).predict(observation(mode=mode))
     assert caught.value.code is OutcomeCode.WRONG_GUIDANCE
+
+
+def test_a_path_outside_the_image_is_not_taken_for_a_drawn_one(tmp_path: Path) -> None:
+    """The mode is a word in the guidance: pixels cannot tell whether a path was drawn that nobody sees."""
+    path = tmp_path / "frozen.safetensors"
+    PolicyFile(TINY, KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict(), WORDS, "off").save(path)
+    policy = FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path)))
+    seen = observation(mode="off")
+    trace = seen.guidance.trace
+    elsewhere = replace(trace, xyz_m=trace.xyz_m + np.float32([0.0, 5.0, 0.0]))
+    guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode="off"))
+    policy._check_guidance(guide.guide(elsewhere, seen.guidance.frame, seen.robot))
 
 
 def test_a_frozen_policy_takes_masked_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

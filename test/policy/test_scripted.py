@@ -120,7 +120,7 @@ def test_a_grasp_that_always_fails_is_no_success() -> None:
 def observation(path_m: np.ndarray, words: str, tool_m: tuple[float, float, float] = (0.4, 0.0, 0.4)) -> Observation:
     frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(160, 120))
     trace = Trace3d(path_m.astype(np.float32), np.full(len(path_m), 2, np.uint8), "p", words)
-    guidance = Guidance(trace, 0.05, (1,), (), frame, frame.rgb)
+    guidance = Guidance(trace, 0.05, (1,), (), frame, "mask_only")
     return Observation(guidance, replace(home_robot(), T_base_tcp=tool_down(tool_m, 0.0)), (), words)
 
 
@@ -164,7 +164,7 @@ def test_the_release_height_follows_what_is_seen_not_only_the_path() -> None:
         home_robot(0.04), T_base_tcp=tool_down([0.5, 0.0, 0.255], np.pi / 2)
     )  # gripped 5 mm above its middle
     history = (Keypose(robot.T_base_tcp, False),)
-    seen = Observation(Guidance(trace, 0.05, (1,), (), frame, frame.rgb), robot, history, STACK)
+    seen = Observation(Guidance(trace, 0.05, (1,), (), frame, "mask_only"), robot, history, STACK)
     keypose = ScriptedPolicy(ScriptedConfig()).predict(seen)
     assert keypose is not None
     assert (keypose.gripper_open, keypose.may_collide) == (True, True)

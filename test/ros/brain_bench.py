@@ -12,7 +12,9 @@ from action_msgs.srv import CancelGoal
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
 from tabletop import Scene, block, home_robot, plate
 
 from stvla_ros.config import param
@@ -129,6 +131,18 @@ class BrainBench:
 
     def plan(self, instruction: str = PICK, cancel: CancelToken | None = None, **goal: Any) -> Any:
         return self._plan.call(PlanTrace.Goal(instruction=instruction, **goal), cancel or CancelToken(), 20.0)
+
+    def lifted(self) -> TracePlanMsg:
+        """A plan that was lifted; drawn anew while guidance, which finds the camera later than the planner, lacks its image."""
+        end = time.monotonic() + 30.0
+        while True:
+            result = self.plan()
+            assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
+            outcome = self.trace(result.plan.plan_id).outcome
+            if outcome.code == OutcomeMsg.OK:
+                return result.plan
+            assert outcome.code == OutcomeMsg.STALE_IMAGE, outcome.sentence
+            assert time.monotonic() < end, outcome.sentence
 
     def predict(self, plan_id: str, cancel: CancelToken | None = None, **goal: Any) -> Any:
         return self._predict.call(

@@ -18,6 +18,7 @@ from stvla_ros import registry
 from stvla_ros.data.recording import Recording
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.ros import convert, qos
 from stvla_ros.types import Keypose, Observation, PlanRequest
 
@@ -44,9 +45,7 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
 
     overlays: list[Image] = []
     bench.node.create_subscription(Image, "stvla/overlay", overlays.append, qos.IMAGE_BEST_EFFORT)
-    result = bench.plan()
-    assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
-    theirs = convert.plan_from_msg(result.plan)
+    theirs = convert.plan_from_msg(bench.lifted())
     np.testing.assert_allclose(theirs.uv, plan.uv, atol=1e-9)
     np.testing.assert_allclose(theirs.depth_offset_m, plan.depth_offset_m, atol=1e-9)
     assert (theirs.sub_instruction, theirs.finished) == (plan.sub_instruction, plan.finished)
@@ -76,9 +75,9 @@ def test_nodes_and_pipeline_give_the_same_answers(bench: BrainBench) -> None:
     assert (their_guidance.kept_ids, their_guidance.removed_ids) == (guidance.kept_ids, guidance.removed_ids)
     assert guidance.removed_ids, "something must have been painted out for this to mean anything"
     np.testing.assert_array_equal(their_guidance.frame.rgb, guidance.frame.rgb)
-    np.testing.assert_array_equal(their_guidance.overlay_rgb, guidance.overlay_rgb)
+    assert their_guidance.mode == guidance.mode
     wait(lambda: overlays)
-    np.testing.assert_array_equal(convert.image_to_rgb(overlays[-1]), guidance.overlay_rgb)
+    np.testing.assert_array_equal(convert.image_to_rgb(overlays[-1]), overlay(guidance))
     np.testing.assert_array_equal(their_guidance.frame.depth_m, guidance.frame.depth_m)
 
 
@@ -110,10 +109,7 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
     assert code == OutcomeMsg.STALE_IMAGE
     assert "never-heard-of" in sentence
 
-    result = bench.plan()
-    assert result.outcome.code == OutcomeMsg.OK, result.outcome.sentence
-    plan = result.plan
-    assert bench.trace(plan.plan_id).outcome.code == OutcomeMsg.OK
+    plan = bench.lifted()
     code, sentence = refused(bench.predict(plan.plan_id, not_before=in_future))
     assert code == OutcomeMsg.STALE_IMAGE
 
@@ -141,7 +137,7 @@ def _path_off_the_table_is_typed(bench: BrainBench, plan: TracePlanMsg) -> None:
     """A plan that cannot be lifted says so on the trace topic, with the lifter's own code."""
     publisher = bench.node.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
     wait(publisher.get_subscription_count)
-    fresh = bench.plan().plan
+    fresh = bench.lifted()
     bad = convert.plan_to_msg(convert.plan_from_msg(fresh))
     bad.plan_id, bad.depth_offset_m = "bad", np.full(8, 3.0)
     publisher.publish(bad)

@@ -149,6 +149,89 @@ def test_no_transform(pair: Any) -> None:
         receiver.capture()
 
 
+# --- frames of the past -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def keeper(ros: Any) -> tuple[Source, RgbdReceiver]:
+    """A receiver that keeps the frames of one second; its source has sent one of 10 s ago."""
+    receiver = RgbdReceiver(ros.add(Node("keeper")), CONFIG, keep_s=1.0)
+    source = Source(ros)
+    _wait(lambda: all(p.get_subscription_count() for p in (source._color, source._depth, source._info)))
+    source.place()
+    _wait(lambda: receiver._transforms.known("panda_link0", "camera_color_optical_frame"))
+    return source, receiver
+
+
+def _send_in_order(source: Source, receiver: RgbdReceiver, stamps_ns: list[int]) -> None:
+    """Frames of values 1, 2, ...; each has come before the next is sent."""
+    for value, stamp_ns in enumerate(stamps_ns, start=1):
+        source.send(stamp_ns, value=value)
+        _wait(lambda stamp_ns=stamp_ns: receiver.stamp_ns == stamp_ns)
+
+
+def test_the_last_frames_are_found_by_their_stamps_and_decoded_once(keeper: Any, monkeypatch: Any) -> None:
+    source, receiver = keeper
+    decoded: list[int] = []
+    plain = RgbdReceiver._frame
+    monkeypatch.setattr(RgbdReceiver, "_frame", lambda self, p: (decoded.append(p.stamp_ns), plain(self, p))[1])
+    now = time.time_ns()
+    stamps = [now - 2_000_000_000, now - 900_000_000, now - 500_000_000, now]
+    _send_in_order(source, receiver, stamps)
+    assert not decoded, "pixels are decoded when somebody asks for them"
+    with pytest.raises(StageError, match=r"STALE_IMAGE: The image of \d+\.\d{3} s did not reach 'keeper' whole"):
+        receiver.at(stamps[0], 0.0)
+    assert [int(receiver.at(s, 0.0).rgb[0, 0, 0]) for s in stamps[1:]] == [2, 3, 4]
+    assert receiver.at(now, 0.0) is receiver.capture()
+    assert receiver.at(stamps[1], 0.0) is receiver.at(stamps[1], 0.0)
+    assert decoded == stamps[1:]
+
+
+def test_a_pinned_frame_stays_until_four_others_were_pinned(keeper: Any) -> None:
+    source, receiver = keeper
+    now = time.time_ns()
+    here, to_come, *later = (now - (9 - i) * 1_000_000_000 for i in range(9))
+    source.send(here, value=1)
+    _wait(lambda: receiver.stamp_ns == here)
+    for stamp_ns in (here, to_come, here):  # told twice is pinned once
+        receiver.pin(stamp_ns)
+    _send_in_order(source, receiver, [to_come, *later[:-1]])
+    assert receiver.at(here, 0.0).stamp_ns == here
+    assert receiver.at(to_come, 0.0).stamp_ns == to_come
+    for stamp_ns in later[-4:-1]:
+        receiver.pin(stamp_ns)
+    source.send(later[-1])
+    _wait(lambda: receiver.stamp_ns == later[-1])
+    assert receiver.at(to_come, 0.0).stamp_ns == to_come
+    with pytest.raises(StageError, match="STALE_IMAGE"):
+        receiver.at(here, 0.0)
+    assert len(receiver._kept) <= 4 + 2, "pinned ones, and those of the last second"
+
+
+def test_a_frame_that_lost_a_part_is_not_waited_for(keeper: Any) -> None:
+    """One that is still to come is."""
+    import threading
+
+    source, receiver = keeper
+    now = time.time_ns()
+    source.send(now - 200_000_000, "ci")
+    source.send(now - 100_000_000)
+    _wait(lambda: receiver.stamp_ns == now - 100_000_000)
+    start = time.monotonic()
+    with pytest.raises(StageError, match="STALE_IMAGE"):
+        receiver.at(now - 200_000_000, 60.0)
+    assert time.monotonic() - start < 30.0
+    threading.Timer(0.3, source.send, (now,)).start()
+    assert receiver.at(now, 60.0).stamp_ns == now
+
+
+def test_frames_of_a_clock_that_went_back_are_forgotten(keeper: Any) -> None:
+    source, receiver = keeper
+    now = time.time_ns()
+    _send_in_order(source, receiver, [now, now - 20_000_000_000])
+    assert list(receiver._kept) == [now - 20_000_000_000]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

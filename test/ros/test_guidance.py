@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.qos import ReliabilityPolicy
 from ros.brain_bench import BrainBench, record_scene, wait
+from sensor_msgs.msg import Image
 from stvla_msgs.msg import Outcome as OutcomeMsg
+from stvla_msgs.msg import TracePlan
 from visualization_msgs.msg import Marker, MarkerArray
 
+from stvla_ros.perception.guide import GuideConfig
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.markers import guidance_markers
 from stvla_ros.ros.rolling import Rolling
@@ -38,8 +43,7 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
         "camera", "planner", "guidance",
         camera__path=str(bench.folder), camera__rate_hz="20.0", guidance__max_rate_hz="8.0",
     )  # fmt: skip
-    plan = bench.plan()
-    assert plan.outcome.code == OutcomeMsg.OK, plan.outcome.sentence
+    plan = bench.lifted()
     wait(lambda: bench.guidance)
     start, first = time.monotonic(), len(bench.guidance)
     wait(lambda: len(bench.guidance) >= first + 12)
@@ -48,7 +52,7 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
 
     stamps = [convert.time_to_ns(m.header.stamp) for m in bench.guidance]
     assert all(a < b for a, b in itertools.pairwise(stamps))
-    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan.plan_id}
+    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan_id}
     guidance = convert.guidance_from_msg(bench.guidance[-1])
     assert {i.id for i in guidance.instances} == {*guidance.kept_ids, *guidance.removed_ids}
     assert guidance.removed_ids
@@ -68,13 +72,54 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
     assert kinds == {"path", "tube", "instances", "ids"}
 
 
+def test_a_plan_without_its_image_is_refused_at_once_and_pictures_for_people_show_the_path(bench: BrainBench) -> None:
+    """Also: nobody reads images reliably, in any node (see qos.IMAGE_BEST_EFFORT)."""
+    pictures: list[Image] = []
+    bench.node.create_subscription(Image, "stvla/overlay", pictures.append, qos.IMAGE_BEST_EFFORT)
+    bench.start(
+        "camera", "planner", "guidance", "policy", camera__path=str(bench.folder), guidance__mode="mask_only"
+    )  # fmt: skip
+    plan = bench.lifted()
+    _images_are_read_best_effort(bench)
+
+    wait(lambda: bench.guidance and pictures)
+    by_stamp = {convert.time_to_ns(p.header.stamp): convert.image_to_rgb(p) for p in pictures}
+    wait(lambda: any(convert.time_to_ns(m.header.stamp) in by_stamp for m in bench.guidance))
+    message = next(m for m in bench.guidance if convert.time_to_ns(m.header.stamp) in by_stamp)
+    guidance = convert.guidance_from_msg(message)
+    assert guidance.mode == "mask_only"
+    picture = by_stamp[guidance.frame.stamp_ns]
+    np.testing.assert_array_equal(picture, overlay(guidance, GuideConfig().overlay_alpha))
+    assert (picture != guidance.frame.rgb).any()
+
+    plans = bench.node.create_publisher(TracePlan, "stvla/plan", qos.LATCHED)
+    wait(plans.get_subscription_count)
+    plan.plan_id = "lost"
+    plan.header.stamp = convert.ns_to_time(convert.time_to_ns(plan.header.stamp) + 1)
+    plans.publish(plan)
+    refused = bench.trace("lost").outcome
+    assert refused.code == OutcomeMsg.STALE_IMAGE
+    assert refused.sentence.startswith("Plan lost cannot be lifted, plan again: The image of ")
+    assert "did not reach 'guidance' whole" in refused.sentence
+
+
+def _images_are_read_best_effort(bench: BrainBench) -> None:
+    heard = 0
+    for topic, (kind, *_) in bench.node.get_topic_names_and_types():
+        if kind in ("sensor_msgs/msg/Image", "stvla_msgs/msg/Guidance", "stvla_msgs/msg/RgbdFrame"):
+            for reader in bench.node.get_subscriptions_info_by_topic(topic):
+                assert reader.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT, (topic, reader.node_name)
+                heard += 1
+    assert heard >= 6, "colour and depth in planner and guidance, guidance in the policy, and the overlay here"
+
+
 def test_markers_show_what_is_kept_what_is_removed_and_what_is_done() -> None:
     from tabletop import Scene
 
     frame, _ = Scene().render(stamp_ns=3_000_000_007)
     trace = Trace3d(np.array([[0.4, 0, 0], [0.4, 0, 0.2], [0.5, 0, 0.2]], np.float32), np.full(3, 2, np.uint8), "p", "")
     things = tuple(Instance(i, np.array([0.1 * i, 0.2, 0.3]), np.array([0.04, 0.05, 0.06])) for i in (2, 5))
-    array = guidance_markers(Guidance(trace, 0.05, (2,), (5,), frame, frame.rgb, things, progress_m=0.2), "my_base")
+    array = guidance_markers(Guidance(trace, 0.05, (2,), (5,), frame, "full", things, progress_m=0.2), "my_base")
     assert {m.header.frame_id for m in array.markers} == {"my_base"}
     boxes = {m.id: m for m in array.markers if m.ns == "instances" and m.action == Marker.ADD}
     assert boxes.keys() == {2, 5}

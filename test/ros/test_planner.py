@@ -11,17 +11,25 @@ from typing import Any
 
 import pytest
 import rclpy
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from ros.brain_bench import PICK, SLACK, BrainBench, PretendedExecutor, record_scene, wait
+from ros.brain_bench import PICK, SLACK, BrainBench, Nothing, PretendedExecutor, record_scene, wait
 from ros.conftest import Spinner
+from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
+from stvla_msgs.msg import Trace3d as Trace3dMsg
+from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.planner import PlannerNode
 from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.ros import qos
-from stvla_ros.ros.convert import time_to_ns
+from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.convert import ok_msg, time_to_ns
+from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
+from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stopper import Stopper
 from stvla_ros.types import PlanRequest, TracePlan
 
 
@@ -85,8 +93,9 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
     bench.start("camera", camera__path=str(bench.folder))
     wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
     published: list[Any] = []
-    bench.node.create_subscription(type(bench.plan().plan), "stvla/plan", published.append, qos.LATCHED)
-    wait(lambda: published)
+    last = bench.plan().plan
+    bench.node.create_subscription(TracePlanMsg, "stvla/plan", published.append, qos.LATCHED)
+    wait(lambda: last in published)
     before, thinker.seconds = len(published), 2.0
     for attempt in range(2):  # the second one waits for a planner that still thinks of the first
         cancel = CancelToken()
@@ -147,6 +156,50 @@ def _state_is_published(bench: BrainBench, result: Any, states: list[TaskStateMs
     wait(lambda: late)
     assert late == [result.state]
     assert (result.state.keyposes, result.state.replans) == (result.keyposes, result.replans)
+
+
+def test_a_plan_that_was_long_in_the_making_is_lifted_on_its_own_image(bench: BrainBench, thinker: Thinker) -> None:
+    """Guidance keeps all images for a moment only, but the one that a planner thinks on until the plan is there."""
+    bench.start("camera", "guidance", camera__path=str(bench.folder), guidance__keep_s="0.5", guidance__idle_s="1.0")
+    bench.lifted()
+    thinker.seconds = 4.0
+    bench.lifted()
+
+
+class LosesImages(StageNode[Nothing]):
+    """Draws plans whose first ``lost`` ones the lifter answers with a code: it did not get their images."""
+
+    def __init__(self, lost: int, code: int = OutcomeMsg.STALE_IMAGE) -> None:
+        super().__init__("loses_images", Nothing)
+        self.drawn, self._lost, self._code = 0, lost, code
+        self._traces = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
+        self.serve(PlanTrace, "stvla/plan_trace", self._work)
+
+    def _work(self, job: Job) -> PlanTrace.Result:
+        self.drawn += 1
+        code = self._code if self.drawn <= self._lost else OutcomeMsg.OK
+        outcome = OutcomeMsg(code=code, sentence=f"Image {self.drawn} did not come.")
+        self._traces.publish(Trace3dMsg(plan_id=f"plan {self.drawn}", outcome=outcome))
+        plan = TracePlanMsg(plan_id=f"plan {self.drawn}", instruction=job.goal.instruction)
+        return PlanTrace.Result(outcome=ok_msg(), plan=plan)
+
+
+@pytest.mark.parametrize(
+    ("lost", "code", "drawn"),
+    [(2, OutcomeMsg.STALE_IMAGE, 3), (9, OutcomeMsg.STALE_IMAGE, 3), (9, OutcomeMsg.LIFT_NO_DEPTH, 1)],
+)
+def test_a_plan_whose_image_the_lifter_lost_is_drawn_again(ros: Spinner, lost: int, code: int, drawn: int) -> None:
+    """The first plan of a task too; but not for ever, and other refusals are the loop's business."""
+    planner = ros.add(LosesImages(lost, code))
+    node = ros.add(Node("task_of_test"))
+    stages = RemoteStages(node, Deadlines(), Stopper(node, []))
+    if lost < drawn:
+        assert stages.plan(PICK, (), 0, CancelToken()).plan_id == f"plan {drawn}"
+    else:
+        with pytest.raises(StageError, match=f"Image {drawn} did not come") as caught:
+            stages.plan(PICK, (), 0, CancelToken())
+        assert caught.value.code == code
+    assert planner.drawn == drawn
 
 
 def test_motion_does_not_wait_for_a_planner_that_takes_three_seconds(bench: BrainBench, thinker: Thinker) -> None:

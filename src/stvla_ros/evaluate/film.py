@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.mover import Mover
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.record.recorder import Recorder, Reporter
 from stvla_ros.sim.cell import Cell
@@ -65,5 +66,5 @@ class Film:
         if not self._cell.config.sensor.enabled:  # noise is drawn per image: one more would change the episode
             self._recorder.show("camera", self._cell.render().rgb)
         if guidance is not None:
-            self._recorder.show("guidance", guidance.overlay_rgb)
+            self._recorder.show("guidance", overlay(guidance))
         self._recorder.show("third view", self._cell.render_third())

@@ -6,6 +6,7 @@ and never queued. A policy that waits for guidance on an older plan is served in
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -13,9 +14,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import GuidanceRequest
-from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 from visualization_msgs.msg import MarkerArray
@@ -25,13 +26,14 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import (
     failed_guidance_msg,
     failed_trace_msg,
-    frame_from_msg,
     guidance_to_msg,
     plan_from_msg,
+    rgb_to_image,
     time_to_ns,
     trace_to_msg,
 )
@@ -45,7 +47,6 @@ from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
 
 KEPT_PLANS = 8
-KEPT_IMAGES = 4
 IMAGE_WAIT_S = 2.0
 """How much later than a plan its image may come."""
 
@@ -61,6 +62,9 @@ class GuidanceConfig(GuideConfig):
     marker_rate_hz: float = param(5.0, "markers per second at most, while somebody watches", ge=0.1, le=30.0)
     idle_s: float = param(
         20.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
+    )
+    keep_s: float = param(
+        2.0, "images are kept for so long, to be lifted on; that of a plan being drawn for longer [s]", ge=0.0, le=60.0
     )
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
@@ -89,19 +93,20 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._guide = SpatialGuide(self.parameters.create("segmenter"), config)
         self._inbox = threading.Condition()
         self._new_plans: list[TracePlan] = []
-        self._images: OrderedDict[int, RgbdFrameMsg] = OrderedDict()
+        self._new_stamps: list[int] = []
         self._requests: dict[str, _Request] = {}
         self._plans: OrderedDict[str, Trace3d | StageError] = OrderedDict()
         self._current: TracePlan | None = None
         self._active_until = 0.0
         self._next_frame = self._next_markers = 0.0  # monotonic
         self._done_stamp_ns = 0
+        self._started_ns = self.now_ns()
         self._arrived = self._cleaned = 0  # frames while a plan was in use
         self._latency, self._age = Rolling(), Rolling()
         self._notes: tuple[str, ...] = ()
         self._ending = False
         self._base_frame = config.robot.base_frame
-        self._frames = RgbdReceiver(self, config.camera, self._frame_arrived, self._base_frame)
+        self._frames = RgbdReceiver(self, config.camera, self._frame_arrived, self._base_frame, config.keep_s)
         end_without_port(self)
         self._joints = JointStates(self, config.joint_states, config.robot)
         self._trace_out = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
@@ -110,26 +115,24 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
         self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.LATCHED)
         self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
-        self.create_subscription(RgbdFrameMsg, "stvla/plan_image", self._image_arrived, qos.LATCHED_IMAGE)
+        self.create_subscription(Header, "stvla/plan_stamp", self._stamp_arrived, qos.LATCHED)
         self._worker = threading.Thread(target=self._work, name="guide", daemon=True)
         self._worker.start()
 
     # --- inbox: the executor's thread -----------------------------------------------------------------------------
 
     def _plan_arrived(self, message: TracePlanMsg) -> None:
-        plan = plan_from_msg(message)
-        if self.now_ns() - plan.image_stamp_ns > self.config.idle_s * 1e9:
-            return  # of a task before this node was started
         with self._inbox:
-            self._new_plans.append(plan)
+            self._new_plans.append(plan_from_msg(message))
             self._active_until = time.monotonic() + self.config.idle_s
             self._inbox.notify()
 
-    def _image_arrived(self, message: RgbdFrameMsg) -> None:
+    def _stamp_arrived(self, message: Header) -> None:
+        """The planner begins to think on an image: it will be wanted when the plan comes."""
+        stamp_ns = time_to_ns(message.stamp)
+        self._frames.pin(stamp_ns)
         with self._inbox:
-            self._images[time_to_ns(message.header.stamp)] = message
-            while len(self._images) > KEPT_IMAGES:
-                self._images.popitem(last=False)
+            self._new_stamps.append(stamp_ns)
             self._inbox.notify()
 
     def _request_arrived(self, message: GuidanceRequest) -> None:
@@ -154,17 +157,25 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         while not self._ending:
             with self._inbox:
                 plans, self._new_plans = self._new_plans, []
+                stamps, self._new_stamps = self._new_stamps, []
                 request = None if plans else self._next_request()
                 due = not plans and request is None and self._frame_due()
-                if not plans and request is None and not due:
+                if not plans and not stamps and request is None and not due:
                     self._inbox.wait(0.1)
                     continue
+            for stamp_ns in stamps:
+                self._decode(stamp_ns)
             for plan in plans:
                 self._take_plan(plan)
             if request is not None:
                 self._answer(request)
             elif due and self._current is not None:
                 self._clean(self._current.plan_id, 0)
+
+    def _decode(self, stamp_ns: int) -> None:
+        """Decode an image that a plan is being drawn on, while the pose of a moving camera is still known for it."""
+        with contextlib.suppress(StageError):  # told when the plan is there
+            self._frames.at(stamp_ns, 0.0)
 
     def _next_request(self) -> _Request | None:
         """A request that can be answered now, or whose time is over; taken out of the inbox."""
@@ -213,15 +224,13 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _image_of(self, plan: TracePlan) -> RgbdFrame:
         """The image that a plan was drawn on. Raises StageError STALE_IMAGE."""
-        with self._inbox:
-            self._inbox.wait_for(lambda: plan.image_stamp_ns in self._images or self._ending, IMAGE_WAIT_S)
-            message = self._images.get(plan.image_stamp_ns)
-        if message is None:
+        before_start = plan.image_stamp_ns < self._started_ns
+        try:
+            return self._frames.at(plan.image_stamp_ns, 0.0 if before_start else IMAGE_WAIT_S)
+        except StageError as error:
             raise StageError(
-                OutcomeCode.STALE_IMAGE,
-                f"The image that plan {plan.plan_id} was drawn on did not come on stvla/plan_image: plan again.",
-            )
-        return frame_from_msg(message)
+                error.code, f"Plan {plan.plan_id} cannot be lifted, plan again: {error.sentence}"
+            ) from error
 
     def _refuse_older(self, plan: TracePlan) -> None:
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
@@ -275,10 +284,16 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._cleaned += 1
         self._tell(guidance.notes)
         if self._overlay_out.get_subscription_count():
-            self._overlay_out.publish(message.overlay)
+            self._overlay_out.publish(self._overlay(guidance, message))
         if time.monotonic() >= self._next_markers and self._markers_out.get_subscription_count():
             self._next_markers = time.monotonic() + 1.0 / self.config.marker_rate_hz
             self._markers_out.publish(guidance_markers(guidance, self._base_frame))
+
+    def _overlay(self, guidance: Guidance, message: GuidanceMsg) -> Image:
+        """The picture for people; in mode "full" that is the one which the policy gets."""
+        if guidance.mode == "full":
+            return message.rgb
+        return rgb_to_image(overlay(guidance, self.config.overlay_alpha), message.header)
 
     def _tell(self, notes: tuple[str, ...]) -> None:
         """Log what is new."""

@@ -8,8 +8,8 @@ import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from std_msgs.msg import Header
 from stvla_msgs.action import PlanTrace
-from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
@@ -20,7 +20,7 @@ from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.convert import frame_to_msg, history_from_msg, ok_msg, plan_to_msg, time_to_ns
+from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.rolling import Rolling
@@ -43,8 +43,8 @@ class PlannerConfig:
 class PlannerNode(StageNode[PlannerConfig]):
     """Serves ``stvla/plan_trace``; publishes each plan on ``stvla/plan``.
 
-    The image that a plan is drawn on goes out on ``stvla/plan_image``: the lifter needs that very image, and may have
-    missed it, or could not keep all images while a slow model thinks.
+    The stamp of the image that it is about to think on goes out on ``stvla/plan_stamp``: the lifter needs that very
+    image, and could not keep all of them while a slow model thinks.
 
     A cancel is answered at once. A planner that cannot be interrupted goes on thinking: what it thinks up is thrown away,
     and the next goal's image is taken when it is done, so that it never works on two at a time or on an old image.
@@ -60,7 +60,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         end_without_port(self)
         self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
-        self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.LATCHED_IMAGE)
+        self._stamps = self.create_publisher(Header, "stvla/plan_stamp", qos.LATCHED)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
 
     def _plan(self, job: Job) -> PlanTrace.Result:
@@ -69,7 +69,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         if self._thinking is not None:
             _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
-        self._images.publish(frame_to_msg(frame))
+        self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
         request = PlanRequest(
             instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback, job.cancel
         )

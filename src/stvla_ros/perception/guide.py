@@ -19,9 +19,17 @@ from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
 from stvla_ros.perception.tube import Relevance, TubeConfig
-from stvla_ros.types import F32, Guidance, Instance, RgbdFrame, RobotState, Segments, Trace3d, TracePlan
-
-MODES = ("full", "mask_only", "off")
+from stvla_ros.types import (
+    F32,
+    GUIDANCE_MODES,
+    Guidance,
+    Instance,
+    RgbdFrame,
+    RobotState,
+    Segments,
+    Trace3d,
+    TracePlan,
+)
 
 _FOLLOWED = 4
 """Plans that may be in use at once: a new one is drawn while the old one serves."""
@@ -32,7 +40,7 @@ class GuideConfig(TubeConfig):
     """Settings of the guide."""
 
     mode: str = param(
-        "full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=MODES
+        "full", "full: mask and path overlay; mask_only: mask; off: the camera's frame as it is", choices=GUIDANCE_MODES
     )
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
     lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
@@ -129,23 +137,23 @@ class SpatialGuide:
         notes: tuple[str, ...],
     ) -> Guidance:
         config, trace = self._config, follower.trace
-        overlay = draw_trace(
-            cleaned.rgb,
-            trace,
-            frame.camera,
-            config.overlay_alpha,
-            depth_m=cleaned.depth_m,
-            progress_m=follower.progress_m,
-        )
         if config.mode == "full":
-            cleaned = RgbdFrame(overlay, cleaned.depth_m, frame.camera, frame.stamp_ns)
+            drawn = draw_trace(
+                cleaned.rgb,
+                trace,
+                frame.camera,
+                config.overlay_alpha,
+                depth_m=cleaned.depth_m,
+                progress_m=follower.progress_m,
+            )
+            cleaned = RgbdFrame(drawn, cleaned.depth_m, frame.camera, frame.stamp_ns)
         return Guidance(
             trace,
             config.tube_radius_m,
             relevance.kept,
             relevance.removed,
             cleaned,
-            overlay,
+            config.mode,
             self._instances(relevance),
             follower.progress_m,
             notes,

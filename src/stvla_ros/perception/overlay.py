@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import calibration_fault, project, sampled
 from stvla_ros.geometry.paths import arc_length, subdivide, valid_points
-from stvla_ros.types import F32, F64, U8, Bool, Camera, Trace3d
+from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Trace3d
 
 SEGMENTS = 64
 """The path is drawn in pieces of this share of its length, or shorter ones: each has one colour."""
@@ -85,6 +85,16 @@ def draw_trace(
         strokes, span = _strokes(xyz, camera, alpha, alpha * done_alpha, depth_m, progress_m, hidden_m)
         _blend(out, strokes, _colours(strokes.depth_m, span))
     return out
+
+
+def overlay(guidance: Guidance, alpha: float = 0.6) -> U8:
+    """(H, W, 3) guided image with the path on it, for people in every mode; in mode "full" the policy's own image."""
+    frame = guidance.frame
+    if guidance.mode == "full":
+        return frame.rgb
+    return draw_trace(
+        frame.rgb, guidance.trace, frame.camera, alpha, depth_m=frame.depth_m, progress_m=guidance.progress_m
+    )
 
 
 def _strokes(

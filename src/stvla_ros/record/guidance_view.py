@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.cameras import project
+from stvla_ros.perception.overlay import overlay
 from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Instance, RgbdFrame, Trace3d
 
 VIEWS = ("camera", "tube; kept green, removed red", "guided colour", "guided depth")
@@ -25,7 +26,7 @@ def guidance_views(frame: RgbdFrame, guidance: Guidance) -> dict[str, U8]:
     pictures = (
         frame.rgb,
         decided(frame, guidance),
-        guidance.overlay_rgb,
+        overlay(guidance),
         coloured_depth(guidance.frame.depth_m, float(near), float(far)),
     )
     return dict(zip(VIEWS, pictures, strict=True))

@@ -21,7 +21,6 @@ from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Instance as InstanceMsg
 from stvla_msgs.msg import Keypose as KeyposeMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
-from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
@@ -135,8 +134,9 @@ def depth_to_image(depth_m: F32, head: Header) -> Image:
 def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
     """A ``16UC1`` image of (H, W) float32 metres, rounded to millimetres; unknown and above 65.535 m is 0 (REP-118)."""
     h, w = depth_m.shape
-    mm = np.nan_to_num(np.rint(depth_m * np.float32(1000.0)), nan=0.0, posinf=0.0, neginf=0.0)
-    mm[(mm < 0) | (mm > 65535)] = 0
+    mm = depth_m * np.float32(1000.0)
+    np.rint(mm, out=mm)
+    mm[~((mm >= 0) & (mm <= 65535))] = 0  # NaN too
     return Image(header=head, height=h, width=w, encoding="16UC1", step=2 * w, data=mm.astype("<u2").tobytes())
 
 
@@ -237,21 +237,6 @@ def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera:
         )
     camera = info_to_camera(info, T_base_camera)
     return RgbdFrame(image_to_rgb(color), image_to_depth(depth), camera, time_to_ns(color.header.stamp))
-
-
-def frame_to_msg(frame: RgbdFrame) -> RgbdFrameMsg:
-    head = header(frame.stamp_ns, frame.camera.frame_id)
-    return RgbdFrameMsg(
-        header=head,
-        rgb=rgb_to_image(frame.rgb, head),
-        depth=depth_to_image(frame.depth_m, head),
-        camera_info=camera_to_info(frame.camera, head),
-        camera_pose=matrix_to_pose(frame.camera.T_base_camera),
-    )
-
-
-def frame_from_msg(msg: RgbdFrameMsg) -> RgbdFrame:
-    return frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose))
 
 
 # --- keypose, plan, trace, guidance ------------------------------------------------------------------------------
@@ -369,6 +354,7 @@ def guidance_to_msg(guidance: Guidance, base_frame: str) -> GuidanceMsg:
         header=head,
         trace=trace_to_msg(guidance.trace, frame.stamp_ns, base_frame),
         outcome=ok_msg(),
+        mode=guidance.mode,
         tube_radius_m=guidance.tube_radius_m,
         kept_ids=list(guidance.kept_ids),
         removed_ids=list(guidance.removed_ids),
@@ -379,7 +365,6 @@ def guidance_to_msg(guidance: Guidance, base_frame: str) -> GuidanceMsg:
         depth=depth_to_image(frame.depth_m, head),
         camera_info=camera_to_info(frame.camera, head),
         camera_pose=matrix_to_pose(frame.camera.T_base_camera),
-        overlay=rgb_to_image(guidance.overlay_rgb, head),
     )
 
 
@@ -401,7 +386,7 @@ def guidance_from_msg(msg: GuidanceMsg) -> Guidance:
         kept_ids=tuple(msg.kept_ids),
         removed_ids=tuple(msg.removed_ids),
         frame=frame_from_msgs(msg.rgb, msg.depth, msg.camera_info, pose_to_matrix(msg.camera_pose)),
-        overlay_rgb=image_to_rgb(msg.overlay),
+        mode=msg.mode,
         instances=tuple(instance_from_msg(i) for i in msg.instances),
         progress_m=msg.progress_m,
         notes=tuple(msg.notes),

@@ -1,8 +1,9 @@
 """RGB-D frames from camera topics: colour, aligned depth and camera info paired by equal stamps, and placed by TF.
 
 A frame counts once the pose of its camera at its stamp is known, as with tf2's MessageFilter: behind a camera that moves,
-transforms may come later than images. Only the newest complete frame counts; late parts are dropped, never queued. Pixels
-are decoded when a stage asks for a frame, not before, and each frame once.
+transforms may come later than images. Only the newest complete frame counts; late parts are dropped, never queued. Who must
+find a frame again by its stamp keeps the last ones, and pins the few that are needed for longer. Pixels are decoded when a
+stage asks for a frame, not before, and each frame once.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ PENDING = 4
 
 UNPLACED = 16
 """Complete frames kept while the transform at their stamp is on the way: half a second at 30 Hz."""
+PINNED = 4
+"""Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class RgbdReceiver:
         config: Topics and limits.
         on_frame: Called in the executor's thread when a frame is complete and placed; must return at once.
         base_frame: Frame of the robot's base.
+        keep_s: How much older than the newest frame those may be that :meth:`at` still finds.
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class RgbdReceiver:
         config: CameraConfig,
         on_frame: Callable[[int], None] | None = None,
         base_frame: str = "panda_link0",
+        keep_s: float = 0.0,
     ) -> None:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._base_frame = base_frame
@@ -96,6 +101,9 @@ class RgbdReceiver:
         self._unplaced: deque[_Parts] = deque(maxlen=UNPLACED)
         self._newest: _Parts | None = None
         self._refused: str | None = None  # why the newest frame was not taken, if it was not
+        self._kept: dict[int, _Parts] = {}
+        self._keep_ns = round(keep_s * 1e9)
+        self._pinned: deque[int] = deque(maxlen=PINNED)
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
         self._subscriptions: dict[str, Subscription] = {}
@@ -140,6 +148,8 @@ class RgbdReceiver:
             if not placed:
                 return
             newest = self._newest = placed[-1]
+            for parts in placed:
+                self._keep(parts)
             self._unplaced = deque((p for p in self._unplaced if p.stamp_ns > newest.stamp_ns), maxlen=UNPLACED)
             self._arrived.notify_all()
         if self._on_frame:
@@ -153,6 +163,35 @@ class RgbdReceiver:
         except TransformError as error:
             return str(error)
         return None
+
+    def _keep(self, newest: _Parts) -> None:
+        self._kept[newest.stamp_ns] = newest
+        oldest_ns = newest.stamp_ns - self._keep_ns
+        for stamp_ns in list(self._kept):
+            if not oldest_ns <= stamp_ns <= newest.stamp_ns and stamp_ns not in self._pinned:
+                del self._kept[stamp_ns]
+
+    def pin(self, stamp_ns: int) -> None:
+        """Keep the frame with this stamp, here already or still to come, until :data:`PINNED` others were pinned."""
+        with self._arrived:
+            if stamp_ns not in self._pinned:
+                self._pinned.append(stamp_ns)
+
+    def at(self, stamp_ns: int, timeout_s: float) -> RgbdFrame:
+        """The frame with exactly this stamp; waited for only while no younger one is here.
+
+        Raises:
+            StageError: STALE_IMAGE when it is not here: lost on the way, or not kept; or when it cannot be used.
+        """
+        with self._arrived:
+            self._arrived.wait_for(lambda: stamp_ns in self._kept or self.stamp_ns > stamp_ns, timeout_s)
+            parts = self._kept.get(stamp_ns)
+        if parts is None:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The image of {stamp_ns / 1e9:.3f} s did not reach '{self._node.get_name()}' whole, or came before it was started.",
+            )
+        return self._decode(parts)
 
     def _clock_went_back(self, stamp_ns: int) -> bool:
         """A camera that was restarted with an older clock starts anew, instead of being late forever; so do all when our

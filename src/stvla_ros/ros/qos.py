@@ -26,15 +26,7 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-"""Plans, lifted paths and static transforms: a node that starts later still gets the last ones."""
-
-LATCHED_IMAGE = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""The image of the last plan: with it, a lifter that was found late can still lift that plan."""
+"""Plans, stamps of their images, lifted paths and static transforms: a node that starts later still gets the last ones."""
 
 LATCHED_NEWEST = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,

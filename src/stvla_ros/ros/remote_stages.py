@@ -8,7 +8,7 @@ from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
-from stvla_ros.errors import CancelToken, StageError
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import (
     history_to_msg,
@@ -21,6 +21,9 @@ from stvla_ros.ros.convert import (
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
+
+LOOKS = 3
+"""So often a plan is drawn when the lifter did not get its image, which is sent best effort."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,27 @@ class RemoteStages:
         cancel: CancelToken,
         feedback: str = "",
     ) -> TracePlan:
-        """Draw a path and wait until it is lifted."""
+        """Draw a path and wait until it is lifted; on a new image where the lifter lacks that of the path."""
         goal = PlanTrace.Goal(
             instruction=instruction,
             history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),
             feedback=feedback,
         )
-        result = self._planner.call(goal, cancel, self._deadlines.plan_s)
-        raise_unless_ok(result.outcome)
-        plan = plan_from_msg(result.plan)
-        if not plan.finished:
-            self._traces.wait(plan.plan_id, self._deadlines.lift_s, cancel)
-        return plan
+        looks = 0
+        while True:
+            result = self._planner.call(goal, cancel, self._deadlines.plan_s)
+            raise_unless_ok(result.outcome)
+            plan = plan_from_msg(result.plan)
+            looks += 1
+            try:
+                if not plan.finished:
+                    self._traces.wait(plan.plan_id, self._deadlines.lift_s, cancel)
+                return plan
+            except StageError as error:
+                if error.code is not OutcomeCode.STALE_IMAGE or looks == LOOKS:
+                    raise
+                self._node.get_logger().warning(error.sentence)
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken

@@ -20,10 +20,10 @@ from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
+from stvla_ros.types import GUIDANCE_MODES
 
 FORMAT = "stvla-policy-1"
 BOUNDS = "workspace_normalizer"
-GUIDANCE = ("full", "mask_only", "off")
 QUATERNIONS = ("xyzw", "wxyz_literal")
 FRAMES = ("base", "rlbench")
 
@@ -56,7 +56,7 @@ class PolicyFile:
     frame: str = "base"
 
     def __post_init__(self) -> None:
-        for name, valid in (("guidance", GUIDANCE), ("quaternion", QUATERNIONS), ("frame", FRAMES)):
+        for name, valid in (("guidance", GUIDANCE_MODES), ("quaternion", QUATERNIONS), ("frame", FRAMES)):
             value = getattr(self, name)
             if value not in valid:
                 raise ConfigError(f"policy checkpoint: {name} is {value!r}; wanted one of {', '.join(valid)}.")
