@@ -590,7 +590,9 @@ def test_what_goes_wrong_during_a_cancel_reaches_the_operator(code: OutcomeCode,
     assert (outcome.code, outcome.sentence) == (code, sentence)
 
 
-@pytest.mark.parametrize("code", [OutcomeCode.CANCELED, OutcomeCode.PREEMPTED, OutcomeCode.NO_PATH, OutcomeCode.GRASP_FAILED])
+@pytest.mark.parametrize(
+    "code", [OutcomeCode.CANCELED, OutcomeCode.PREEMPTED, OutcomeCode.NO_PATH, OutcomeCode.GRASP_FAILED]
+)
 @pytest.mark.parametrize("background", [False, True])
 def test_work_that_a_cancel_interrupted_carries_its_reason(background: bool, code: OutcomeCode) -> None:
     """So does a keypose that would have been tried again."""

@@ -105,7 +105,9 @@ class CancelToken:
 
         What goes wrong while a cancel is under way (CONTROLLER_FAILED: "use the emergency stop") says more than the cancel.
         """
-        return self._reason if self._reason is not None and error.code in INTERRUPTED else error
+        if self._reason is None or error.code not in INTERRUPTED:
+            return error
+        return StageError(self._reason.code, self._reason.sentence)
 
     def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` on cancel (at once if already canceled).

@@ -14,10 +14,8 @@ from rclpy.action.client import ClientGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future
 
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-
-CANCEL_GRACE_S = 2.0
-"""How long a canceled server may take to answer before the caller goes on without it."""
+from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import graces
 
 GONE_S = 1.0
 """How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
@@ -29,10 +27,17 @@ class Remote:
 
     All rclpy calls are made in the executor's thread: its client loses an answer that arrives while another thread is
     still between sending and remembering the request.
+
+    Args:
+        node: Its executor must spin.
+        action_type: The action.
+        name: Its name.
+        standstill_s: For a server that moves the arm: how long it may take to confirm a cancel by its answer, see
+            :mod:`stvla_ros.ros.graces`. None: it moves nothing.
     """
 
-    def __init__(self, node: Node, action_type: Any, name: str) -> None:
-        self._node, self.name = node, name
+    def __init__(self, node: Node, action_type: Any, name: str, standstill_s: float | None = None) -> None:
+        self._node, self.name, self._standstill_s = node, name, standstill_s
         self._client = ActionClient(node, action_type, name)
 
     def available(self) -> bool:
@@ -46,6 +51,7 @@ class Remote:
         deadline_s: float,
         on_feedback: Callable[[Any], None] | None = None,
         connect_s: float = 3.0,
+        lost: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Send a goal and wait for its result.
 
@@ -55,19 +61,21 @@ class Remote:
             deadline_s: Longest time for the answer.
             on_feedback: Called with Feedback messages in the executor's thread.
             connect_s: Longest time for the server to appear.
+            lost: The server is known to be gone: its answer to a cancel is hardly waited for.
 
         Returns:
             The Result message.
 
         Raises:
-            StageError: The reason of the cancel (after the server has answered it, or :data:`CANCEL_GRACE_S`);
-                SERVER_TIMEOUT at the deadline; NODE_LOST when the server is not there, went away, or refused.
+            StageError: The reason of the cancel; CANCEL_UNCONFIRMED when the server moves the arm and has not answered a
+                cancel in time; SERVER_TIMEOUT at the deadline; NODE_LOST when the server is not there, went away, or
+                refused.
         """
         self._wait_for_server(cancel, connect_s)
         call = _Call(self._node, self._client, goal, on_feedback)
         release = cancel.on_cancel(call.cancel)
         try:
-            return self._result(call, cancel, deadline_s)
+            return self._result(call, cancel, deadline_s, lost)
         finally:
             release()
 
@@ -80,7 +88,7 @@ class Remote:
             cancel.wait(0.02)
         cancel.raise_if_set()
 
-    def _result(self, call: _Call, cancel: CancelToken, deadline_s: float) -> Any:
+    def _result(self, call: _Call, cancel: CancelToken, deadline_s: float, lost: Callable[[], bool]) -> Any:
         end = time.monotonic() + deadline_s
         canceled_at: float | None = None
         seen_at = time.monotonic()
@@ -89,20 +97,32 @@ class Remote:
             now = time.monotonic()
             seen_at = now if self.available() else seen_at
             if isinstance(answer, StageError):
-                cancel.raise_if_set()
-                raise answer
+                raise cancel.explain(answer)
             if answer is not None:
                 return answer
             if cancel.is_set():
                 canceled_at = canceled_at or now
-                if now - canceled_at > CANCEL_GRACE_S:
-                    cancel.raise_if_set()
+                grace_s = graces.LOST_S if lost() else self._standstill_s or graces.UNMOVING_S
+                if now - canceled_at > grace_s:
+                    raise self._unconfirmed(cancel, grace_s)
             elif now > end:
                 call.cancel()
                 sentence = f"No answer from '{self.name}' within {deadline_s:g} s."
                 raise StageError(OutcomeCode.SERVER_TIMEOUT, sentence)
             elif now - seen_at > GONE_S:
                 raise StageError(OutcomeCode.NODE_LOST, f"The node that serves '{self.name}' went away.")
+
+    def _unconfirmed(self, cancel: CancelToken, grace_s: float) -> StageError:
+        """What to tell when nobody answered a cancel."""
+        reason = cancel.explain(StageError(OutcomeCode.CANCELED, "Canceled."))
+        if self._standstill_s is None:
+            return reason
+        code = OutcomeCode.CANCEL_UNCONFIRMED if reason.code in INTERRUPTED else reason.code
+        return StageError(
+            code,
+            f"{reason.sentence} '{self.name}' has not confirmed within {grace_s:g} s that the arm stands still: "
+            "look at the arm, keep the emergency stop within reach.",
+        )
 
     def destroy(self) -> None:
         self._client.destroy()
