@@ -22,7 +22,7 @@ from stvla_msgs.action import ExecuteKeypose
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.ros import convert
+from stvla_ros.ros import convert, qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -30,7 +30,7 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates, joint_names
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.ros.stop_state import DISCOVERY_S, STOPPED, StopKeeper
+from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import RobotState, Trace3d
 
@@ -171,10 +171,10 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """
         watch = self._heartbeats.watch(filter(None, [self.config.safety.supervisor]))
         self._check(watch)
-        if not self._stop_state.wait_known(DISCOVERY_S):
+        if not self._stop_state.wait_known(qos.DISCOVERY_S):
             raise StageError(
                 OutcomeCode.NODE_LOST,
-                f"The node '{self.config.safety.supervisor}' has not told a new executor within {DISCOVERY_S:g} s whether the "
+                f"The node '{self.config.safety.supervisor}' has not told a new executor within {qos.DISCOVERY_S:g} s whether the "
                 "operator has stopped the stack. Look at its log, then send the goal again.",
             )
         with self._lock:

@@ -21,7 +21,7 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.ros.stop_state import DISCOVERY_S, STOPPED, StopKeeper
+from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.stopper import Stopper
 
 EXECUTOR = "executor"
@@ -63,7 +63,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._active: _Active | None = None
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self._started = time.monotonic()
-        self._stop_state = StopKeeper(self, self._halt, self._decide_stop_state)
+        self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
         self.create_timer(0.05, self._watch)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
@@ -122,11 +122,6 @@ class TaskNode(StageNode[TaskConfig]):
         if active is not None:
             active.cancel.cancel(OutcomeCode.CANCELED, STOPPED)
 
-    def _decide_stop_state(self) -> None:
-        """An executor that knows nothing either: the whole stack is new."""
-        if not self._stop_state.state.known:
-            self._stop_state.assume_released()
-
     def _executor_lost(self) -> bool:
         with self._lock:
             active = self._active
@@ -138,8 +133,8 @@ class TaskNode(StageNode[TaskConfig]):
         For a lost executor the arm is told to stop at every look until the task has ended, whichever node was lost
         first: a single request can get lost, and the answer of a controller that stands still already is harmless.
         """
-        if time.monotonic() - self._started > DISCOVERY_S:
-            self._decide_stop_state()
+        if time.monotonic() - self._started > qos.DISCOVERY_S:
+            self._stop_state.assume_released()  # there is no executor yet that could know
         with self._lock:
             active = self._active
         if active is None:

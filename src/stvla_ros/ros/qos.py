@@ -5,6 +5,10 @@ from __future__ import annotations
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 
+DISCOVERY_S = 4.0
+"""How long two processes may take to find each other. An announcement that is lost is repeated after
+``leaseAnnouncement`` of ``config/fastdds.xml`` (1 s; 3 s with Fast DDS's own settings), and the endpoints follow."""
+
 IMAGE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=2, reliability=ReliabilityPolicy.RELIABLE)
 """Images and guidance as they are sent: every reader can hear it."""
 

@@ -33,9 +33,6 @@ NOTHING_NS = 0
 NEVER_NS = 1
 """Stamp of the word that motion is allowed because nobody has heard otherwise: every operator's word is later."""
 
-DISCOVERY_S = 4.0
-"""How long to wait for the word of a node that may not have been found yet: a lost announcement of DDS is repeated after 3 s."""
-
 STOPPED = "Stopped by the operator: `stvla stop --release` (or the service /stvla/resume) allows motion again."
 """Why a goal ends, or is refused."""
 
@@ -72,11 +69,11 @@ class StopKeeper:
     Args:
         node: Its executor must spin.
         on_stop: Called when the stop came from another node, in the executor's thread.
-        on_heard: Called with each word of another node, known or not, before it is kept; for who decides at the start.
+        decides: When this node knows nothing and hears one that knows nothing either, motion is allowed: both are new.
     """
 
-    def __init__(self, node: Node, on_stop: Callable[[], None], on_heard: Callable[[], None] = lambda: None) -> None:
-        self._on_stop, self._on_heard = on_stop, on_heard
+    def __init__(self, node: Node, on_stop: Callable[[], None], decides: bool = False) -> None:
+        self._on_stop, self._decides = on_stop, decides
         self._lock = threading.Lock()
         self._state = StopState()
         self._known = threading.Event()
@@ -105,7 +102,7 @@ class StopKeeper:
         self._publish(StopState())
 
     def assume_released(self) -> None:
-        """Nobody who could know says otherwise: motion is allowed until an operator's word is heard."""
+        """Nobody who could know says otherwise: motion is allowed until an operator's word is heard. Nothing when one was."""
         self._keep(StopState(NEVER_NS, False, "Nobody has stopped it."))
 
     def wait_known(self, timeout_s: float) -> bool:
@@ -121,7 +118,8 @@ class StopKeeper:
         state = state_from_msg(message)
         if self._keep(state) and state.stopped:
             self._on_stop()
-        self._on_heard()
+        elif self._decides and not state.known:
+            self.assume_released()
 
     def _keep(self, state: StopState) -> bool:
         """Keep and tell what is newer than what is known; False when it is not."""
