@@ -98,8 +98,9 @@ class StopKeeper:
             raise StageError(OutcomeCode.CANCELED, self._state.reason)
 
     def ask(self) -> None:
-        """Say that this node knows nothing, for one that can then say what holds."""
-        self._publish(StopState())
+        """Say that this node knows nothing, if it is so, for one that can then say what holds."""
+        if not self._state.known:
+            self._publish(self._state)
 
     def assume_released(self) -> None:
         """Nobody who could know says otherwise: motion is allowed until an operator's word is heard. Nothing when one was."""

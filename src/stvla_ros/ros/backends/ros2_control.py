@@ -101,11 +101,7 @@ class Ros2ControlRobot:
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
         call = self._run(self._arm, goal, limit_s, cancel, "moving")
         self._stand_still()
-        try:
-            _check_arm(call)
-        except StageError as error:
-            raise cancel.explain(error) from None
-        cancel.raise_if_set()
+        _end(call, cancel)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
         """Open or close; returns the width reached in metres.
@@ -225,6 +221,15 @@ class Ros2ControlRobot:
             while (state := self._state()).stamp_ns == old_ns:
                 time.sleep(POLL_S / 2)
         return state
+
+
+def _end(call: ActionCall, cancel: CancelToken) -> None:
+    """Raise what became of a trajectory; a cancel's reason for one that it interrupted, and for one that it came too late for."""
+    try:
+        _check_arm(call)
+    except StageError as error:
+        raise cancel.explain(error) from None
+    cancel.raise_if_set()
 
 
 def _check_arm(call: ActionCall) -> None:
