@@ -180,7 +180,7 @@ def test_a_rejected_goal_is_typed_and_disturbs_nothing(cell):
 @pytest.mark.parametrize("defect", [ValueError("on purpose"), SystemExit(1)])
 def test_a_defect_while_the_arm_moves_stops_it(cell, defect):
     """Whatever is raised, not only what the stack raises itself."""
-    state, moving = cell.robot.state, []
+    state, moving = cell.robot._state, []
 
     def broken():
         if moving and np.abs(state().dq_rad_s).max() > 0.05:
@@ -203,7 +203,7 @@ def test_a_defect_while_the_arm_moves_stops_it(cell, defect):
 def test_an_arm_that_does_not_stop_is_told_although_a_cancel_is_under_way(cell):
     """Not the cancel's own reason: an operator who only reads "canceled" walks up to it."""
     cancel = CancelToken()
-    states = cell.robot.state
+    states = cell.robot._state
 
     def creeping():
         state = states()
