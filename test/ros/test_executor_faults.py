@@ -119,7 +119,9 @@ def test_stop_needs_no_executor():
             hung.send_signal(signal.SIGCONT)
         assert "The arm stands still." in process.output
         assert "No answer within 5 s: executor." in process.output
-        assert far.result()[0] is not OutcomeCode.OK  # awake again, it first notices stale data, or first hears the stop
+        assert (
+            far.result()[0] is not OutcomeCode.OK
+        )  # awake again, it first notices stale data, or first hears the stop
         code, sentence = bench.execute(FAR_RIGHT)
         assert code is OutcomeCode.CANCELED, sentence
         assert "stvla stop --release" in sentence
