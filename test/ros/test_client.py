@@ -11,9 +11,10 @@ from rclpy.executors import SingleThreadedExecutor
 from ros.brain_bench import Nothing, wait
 from stvla_msgs.action import ExecuteTask
 
+from stvla_ros.commands import doctor
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
-from stvla_ros.ros import client, graces
+from stvla_ros.ros import client, graces, qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.stage_node import StageNode
@@ -95,13 +96,19 @@ def test_a_client_that_can_hear_no_more_cancels_by_another_connection(
     wait(task.canceled.is_set)
 
 
-def test_the_stop_state_of_a_stack_can_be_asked(ros: Any, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_stop_state_of_a_stack_can_be_asked(
+    ros: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qos, "DISCOVERY_S", 0.5)
     assert not client.ask_stop_state(0.5).known
+    assert doctor._stack() == ("Running stack", True, "none was heard within 0.5 s")
     task = ros.add(PretendedTask())
     task.stop_state.stop()
     state = client.ask_stop_state(10.0)
     assert state.stopped
     assert "stvla stop --release" in state.sentence()
+    monkeypatch.setattr(qos, "DISCOVERY_S", 10.0)
+    assert doctor._stack() == ("Running stack", True, state.sentence())
     for _ in range(20):  # the end of a client's thread is quiet
         with client.client_node():
             pass

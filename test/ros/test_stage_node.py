@@ -246,7 +246,7 @@ def test_a_cancel_of_what_moves_the_arm_is_confirmed_or_says_that_it_is_not(
     bench.remote = Remote(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.5, lambda: cancel.cancel(reason, "Why.")).start()
-    with pytest.raises(StageError, match="has not confirmed within 0.5 s that the arm stands still") as error:
+    with pytest.raises(StageError, match=r"has not confirmed within 0\.5 s that the arm stands still") as error:
         bench.call(cancel)
     assert error.value.code is code
     assert error.value.sentence.startswith("Why. ")
