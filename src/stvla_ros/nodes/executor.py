@@ -105,9 +105,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._ended.wait(0.5)
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stop_state.stop()
-        self._halt()
-        response.success, response.message = True, "Stopped. Nothing moves until /stvla/resume is called."
+        try:
+            self._stop_state.stop()
+        finally:
+            self._halt()
+        response.success, response.message = True, "Stopped. Nothing moves until `stvla stop --release`."
         return response
 
     def _halt(self) -> None:
@@ -206,7 +208,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             yield
         finally:
             done.set()
-            thread.join()
+            thread.join(FEEDBACK_PERIOD_S)
 
     def _check(self, watch: Watch) -> None:
         """Raises StageError STALE_STATE, STALE_IMAGE or NODE_LOST."""

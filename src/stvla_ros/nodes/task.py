@@ -109,9 +109,11 @@ class TaskNode(StageNode[TaskConfig]):
         job.feedback(feedback)
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._stop_state.stop()
-        self._halt()
-        response.success, response.message = True, "Stopped. The task node keeps the stop for the executor."
+        try:
+            self._stop_state.stop()
+        finally:
+            self._halt()
+        response.success, response.message = True, "Stopped; the stop is kept for the next executor too."
         return response
 
     def _halt(self) -> None:

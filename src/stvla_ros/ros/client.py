@@ -147,7 +147,11 @@ def run_goal(
         watch = monitor.watch([TASK])
         lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
         with followed, _watching(node, watch, cancel):
-            return _call(remote, instruction, followed.put, cancel, lost)
+            result = _call(remote, instruction, followed.put, cancel, lost)
+    if followed.error is not None:
+        followed.error.add_note(f"The task ended with {result.outcome.code.name}: {result.outcome.sentence}")
+        raise followed.error
+    return result
 
 
 class _Follower:
@@ -156,7 +160,7 @@ class _Follower:
     def __init__(self, follow: Callable[[Progress], None], cancel: CancelToken) -> None:
         self._follow, self._cancel = follow, cancel
         self._messages: queue.SimpleQueue[ExecuteTask.Feedback | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
+        self.error: BaseException | None = None  # what the function raised
         self._thread = threading.Thread(target=self._work, name="follow task", daemon=True)
 
     def put(self, message: ExecuteTask.Feedback) -> None:
@@ -169,15 +173,13 @@ class _Follower:
     def __exit__(self, *_: object) -> None:
         self._messages.put(None)
         self._thread.join(FOLLOWED_S)
-        if self._error is not None:
-            raise self._error
 
     def _work(self) -> None:
         try:
             while (message := self._messages.get()) is not None:
                 self._follow(progress_from_msg(message))
         except BaseException as error:  # noqa: BLE001 - raised in the caller's thread, when the arm stands still
-            self._error = error
+            self.error = error
             self._cancel.cancel(sentence="Canceled: the program that followed the task failed.")
 
 
