@@ -40,6 +40,11 @@ STILL_S = 0.2
 """The arm stands still when no joint moves faster in any joint state of so long a time, by velocity and by position."""
 
 STILL_MESSAGES = 5
+APART_S = 0.02
+"""Positions are compared over at least this time: over 1 ms their noise would look like motion."""
+
+SILENT_S = 0.5
+"""After so long without a joint state nothing is known."""
 
 
 @dataclass(frozen=True)
@@ -79,36 +84,50 @@ class Standstill:
 
     def __init__(self, prefix: str) -> None:
         self._names = [f"{prefix}_joint{i}" for i in range(1, 8)]
-        self._last: tuple[int, list[float]] | None = None
+        self._stamp_ns = 0
+        self._reference: tuple[int, list[float]] | None = None  # an earlier state to compare positions with
         self._heard: list[float] = []  # times of arrival since the last motion
+        self.moving = False
+        """In the newest joint state."""
 
     def receive(self, message: JointState) -> None:
-        """One joint state; those without the arm's joints are passed over."""
+        """One joint state; those without the arm's joints, and those that have come already, are passed over."""
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        if not set(self._names) <= set(message.name) or (self._last is not None and stamp_ns <= self._last[0]):
+        if not set(self._names) <= set(message.name) or stamp_ns <= self._stamp_ns:
             return
+        self._stamp_ns = stamp_ns
         order = [message.name.index(name) for name in self._names]
-        q = [message.position[i] for i in order]
-        speeds = [abs(message.velocity[i]) for i in order] if len(message.velocity) == len(message.name) else [0.0]
-        if self._last is not None:
-            seconds = (stamp_ns - self._last[0]) * 1e-9
-            speeds += [abs(now - before) / seconds for now, before in zip(q, self._last[1], strict=True)]
-        self._last = stamp_ns, q
-        if not max(speeds) < STILL_RAD_S:  # NaN moves
+        with_velocities = len(message.velocity) == len(message.name)
+        speeds = [abs(message.velocity[i]) for i in order] if with_velocities else []
+        speeds += self._speeds(stamp_ns, [message.position[i] for i in order])
+        self.moving = not all(speed < STILL_RAD_S for speed in speeds)  # NaN moves
+        if self.moving:
             self._heard.clear()
         self._heard.append(time.monotonic())
+
+    def _speeds(self, stamp_ns: int, q: list[float]) -> list[float]:
+        """Of positions against an earlier state, where one is far enough back."""
+        old_ns, old = self._reference or (stamp_ns, q)
+        seconds = (stamp_ns - old_ns) * 1e-9
+        if self._reference is not None and seconds < APART_S:
+            return []
+        self._reference = stamp_ns, q
+        return [abs(now - before) / seconds for now, before in zip(q, old, strict=True)] if seconds else []
 
     def forget(self) -> None:
         """What came until now does not count."""
         self._heard.clear()
 
     @property
+    def heard(self) -> bool:
+        """Joint states came at all."""
+        return self._stamp_ns > 0
+
+    @property
     def confirmed(self) -> bool:
-        """Joint states of the last moments show no motion."""
-        heard = self._heard
-        return (
-            len(heard) >= STILL_MESSAGES and heard[-1] - heard[0] >= STILL_S and time.monotonic() - heard[-1] < STILL_S
-        )
+        """The joint states of the last moments show no motion."""
+        at = self._heard
+        return len(at) >= STILL_MESSAGES and at[-1] - at[0] >= STILL_S and time.monotonic() - at[-1] < SILENT_S
 
 
 @dataclass
@@ -141,7 +160,7 @@ def stop_arm(names: RobotNames, timeout_s: float, say: Callable[[str], None]) ->
         timeout_s: How long to ask those who do not answer, and to look for standstill.
         say: Called at once with each thing that the operator should know.
     """
-    until = time.monotonic() + timeout_s
+    until, announced = time.monotonic() + timeout_s, False
     still, result = Standstill(names.prefix), Stopped()
     with _Node("stop") as node:
         keepers = [_Asked(node, name, Trigger, service) for name, service in KEEPERS.items()]
@@ -151,25 +170,20 @@ def stop_arm(names: RobotNames, timeout_s: float, say: Callable[[str], None]) ->
         ]
         node.ros.create_subscription(JointState, names.joint_states, still.receive, qos.STATE)
         everyone = [*keepers, *controllers]
-        while time.monotonic() < until:
+        while time.monotonic() < until and not (still.confirmed and len(result.answered) == len(everyone)):
             for asked in everyone:
                 asked.ask(again=asked in controllers and EXECUTOR not in result.answered)
             node.spin_once(0.02)
             for asked in everyone:
                 if asked.name not in result.answered and asked.answer is not None:
                     result.answered[asked.name] = getattr(asked.answer, "message", "Canceled its goals.")
-                    still.forget()
                     say(f"{asked.name}: {result.answered[asked.name]}")
-            if still.confirmed and result.answered and not result.standstill:
-                result.standstill = True
-                say("The arm stands still.")
-            elif result.standstill and not still.confirmed:
-                result.standstill = False
-                say("The arm moves again, or its joint states fell silent.")
-            if result.standstill and len(result.answered) == len(everyone):
-                break
-        result.standstill = still.confirmed
-        result.heard_joints = still._last is not None
+                    still.forget()  # what counts is how the arm stands after it
+                    until = max(until, time.monotonic() + SILENT_S)
+            if result.answered and announced != still.confirmed and (still.confirmed or still.moving):
+                announced = still.confirmed
+                say("The arm stands still." if announced else "The arm moves again.")
+        result.standstill, result.heard_joints = still.confirmed, still.heard
     result.silent = tuple(asked.name for asked in everyone if asked.name not in result.answered)
     return result
 
