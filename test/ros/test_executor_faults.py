@@ -95,6 +95,7 @@ def test_the_operators_stop_survives_the_executor():
         assert bench.resume().success
         assert bench.execute(FAR_RIGHT)[0] is OutcomeCode.OK
         assert not supervisor.stop_state.state.stopped
+        supervisor.alive = False
 
 
 def stop_command(bench):
@@ -106,8 +107,8 @@ def test_stop_needs_no_executor():
     """Hung in mid-motion, then dead: the controllers are told, the arm stands still, and the task node keeps the stop."""
     with RobotBench() as bench:
         bench.start("sim")
-        bench.start("executor")
         bench.start("task")
+        bench.start("executor")
         far = bench.execute_later(FAR_LEFT)
         bench.wait_for_motion(far)
         hung = bench.processes["executor"].popen
