@@ -69,7 +69,8 @@ class Trial:
         standstill_s: From then to the last motion; 0 when there was none.
         answer_s: From then to the task's result.
         code: The outcome.
-        moved_again: The arm moved after it had come to rest.
+        moved_again: The arm moved after it had come to rest; with ``stvla stop``, which takes effect some time after it
+            was typed, after that had ended.
         command_s: How long ``stvla stop`` took; None for other ways.
         exit_code: Of ``stvla stop``.
     """
@@ -171,8 +172,9 @@ class Bench:
         if command.returncode:
             print(f"stvla stop ended with {command.returncode}:\n{said}", file=sys.stderr)
         self._stack.wait_ready(60.0)
+        again = bool(self._watch.motions(asked + command_s))
         release_arm(30.0)
-        return replace(trial, command_s=command_s, exit_code=command.returncode)
+        return replace(trial, command_s=command_s, exit_code=command.returncode, moved_again=again)
 
     def _ask(self, cancel: CancelToken) -> None:
         if self._how == "cancel":
