@@ -565,6 +565,46 @@ def test_cancel_in_every_phase_keeps_its_reason(background: bool, hook: str, at:
     assert table.calls == before, "the loop went on after its end"
 
 
+@pytest.mark.parametrize("reason", [OutcomeCode.CANCELED, OutcomeCode.PREEMPTED, OutcomeCode.NODE_LOST])
+@pytest.mark.parametrize(
+    "code",
+    [
+        OutcomeCode.CONTROLLER_FAILED,
+        OutcomeCode.REFLEX,
+        OutcomeCode.STALE_STATE,
+        OutcomeCode.STALE_IMAGE,
+        OutcomeCode.NODE_LOST,
+        OutcomeCode.CANCEL_UNCONFIRMED,
+        OutcomeCode.INTERNAL,
+    ],
+)
+def test_what_goes_wrong_during_a_cancel_reaches_the_operator(code: OutcomeCode, reason: OutcomeCode) -> None:
+    """The reason of a cancel explains work that it interrupted; it never hides that the arm did not stop."""
+    sentence = "The arm still moves 2.0 s after its trajectory ended: use the emergency stop."
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        cancel.cancel(reason, "Why it was canceled.")
+        raise StageError(code, sentence)
+
+    outcome = run(Table(todo=5, on_execute=on_execute)).outcome
+    assert (outcome.code, outcome.sentence) == (code, sentence)
+
+
+@pytest.mark.parametrize(
+    "code", [OutcomeCode.CANCELED, OutcomeCode.PREEMPTED, OutcomeCode.NO_PATH, OutcomeCode.GRASP_FAILED]
+)
+@pytest.mark.parametrize("background", [False, True])
+def test_work_that_a_cancel_interrupted_carries_its_reason(background: bool, code: OutcomeCode) -> None:
+    """So does a keypose that would have been tried again."""
+
+    def on_execute(done: int, cancel: CancelToken) -> None:
+        cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
+        raise StageError(code, "The keypose failed.")
+
+    outcome = run(Table(todo=5, on_execute=on_execute), background).outcome
+    assert (outcome.code, outcome.sentence) == (OutcomeCode.PREEMPTED, "A newer goal took over.")
+
+
 def test_a_canceled_token_never_starts() -> None:
     cancel = CancelToken()
     cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal came.")

@@ -3,6 +3,9 @@
 The clock is the wall's. It starts when the client cancels (or the operator's stop is called) and ends with the last
 joint state in which any joint moves at 0.01 rad/s or more, as it arrives here. Then the arm is watched for another
 second: it must not move again. The last line is JSON.
+
+``cold`` is what an operator types: ``stvla stop`` in a new process, from its start (interpreter, imports, discovery) to
+standstill, while the executor is healthy, hung (SIGSTOP just before) or dead (SIGKILL just before).
 """
 
 from __future__ import annotations
@@ -10,11 +13,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
+import subprocess
+import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from threading import Event
 from typing import Any
 
@@ -32,6 +38,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.graph import GraphOptions
+from stvla_ros.ros.operator_stop import release_arm
 from stvla_ros.ros.up import Stack
 
 STILL_RAD_S = 0.01
@@ -45,6 +52,11 @@ PAUSE_S = 0.15
 
 TARGET_S = 0.5
 
+COLD = {"cold_healthy": None, "cold_hung": signal.SIGSTOP, "cold_dead": signal.SIGKILL}
+"""What befalls the executor just before ``stvla stop`` is typed."""
+
+WAYS = {"cancel": ("cancel",), "stop": ("stop",), "both": ("cancel", "stop"), "cold": tuple(COLD)}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -57,7 +69,10 @@ class Trial:
         standstill_s: From then to the last motion; 0 when there was none.
         answer_s: From then to the task's result.
         code: The outcome.
-        moved_again: The arm moved after it had come to rest.
+        moved_again: The arm moved after it had come to rest; with ``stvla stop``, which takes effect some time after it
+            was typed, after that had ended.
+        command_s: How long ``stvla stop`` took; None for other ways.
+        exit_code: Of ``stvla stop``.
     """
 
     after_s: float
@@ -67,6 +82,8 @@ class Trial:
     answer_s: float
     code: str
     moved_again: bool
+    command_s: float | None = None
+    exit_code: int | None = None
 
 
 class JointWatch:
@@ -95,8 +112,8 @@ class JointWatch:
 class Bench:
     """A running stack and the ways to stop it."""
 
-    def __init__(self, node: Node, how: str) -> None:
-        self._how = how
+    def __init__(self, node: Node, how: str, stack: Stack) -> None:
+        self._how, self._stack = how, stack
         self._watch = JointWatch(node)
         self._remote = ActionCaller(node, ExecuteTask, "/stvla/execute_task")
         self._reset = node.create_client(ResetScene, "/sim/reset_scene")
@@ -128,9 +145,36 @@ class Bench:
         time.sleep(after_s)
         if reply.done():
             return None
+        if self._how in COLD:
+            return self._cold(reply, phases, after_s)
         phase, moving, asked = phases[-1], self._watch.moving(), time.monotonic()
         self._ask(cancel)
         return self._judge(reply, after_s, phase, moving, asked)
+
+    def _cold(self, reply: Future[str], phases: list[str], after_s: float) -> Trial:
+        """Type ``stvla stop`` while the executor fares as the way says; then bring all back to work."""
+        fate, executor = COLD[self._how], self._stack.pids()["executor"]
+        phase, moving = phases[-1], self._watch.moving()
+        if fate is not None:
+            os.kill(executor, fate)
+        asked = time.monotonic()
+        command = subprocess.Popen(
+            [sys.executable, "-m", "stvla_ros.cli", "stop"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        with ThreadPoolExecutor(1) as pool:
+            ended = pool.submit(lambda: (command.communicate(timeout=60.0)[0], time.monotonic() - asked))
+            try:
+                trial = self._judge(reply, after_s, phase, moving, asked)
+                said, command_s = ended.result()
+            finally:
+                if fate is signal.SIGSTOP:
+                    os.kill(executor, signal.SIGCONT)
+        if command.returncode:
+            print(f"stvla stop ended with {command.returncode}:\n{said}", file=sys.stderr)
+        self._stack.wait_ready(60.0)
+        again = bool(self._watch.motions(asked + command_s))
+        release_arm(30.0)
+        return replace(trial, command_s=command_s, exit_code=command.returncode, moved_again=again)
 
     def _ask(self, cancel: CancelToken) -> None:
         if self._how == "cancel":
@@ -168,7 +212,7 @@ def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[T
     with Stack(GraphOptions(), say=quiet) as stack:
         stack.wait_ready(60.0)
         with client_node("stop_bench") as node:
-            bench = Bench(node, how)
+            bench = Bench(node, how, stack)
             for i in track(range(trials), f"{how}, {task}"):
                 trial = None
                 while trial is None:
@@ -189,6 +233,8 @@ def summary(trials: list[Trial]) -> dict[str, Any]:
         "moved_again": sum(t.moved_again for t in trials),
         "codes": dict(Counter(t.code for t in trials)),
         "phases": dict(Counter(t.phase for t in trials)),
+        "command_s": _percentiles([t.command_s for t in trials if t.command_s is not None]),
+        "exit_codes": dict(Counter(str(t.exit_code) for t in trials if t.exit_code is not None)),
     }
 
 
@@ -232,18 +278,21 @@ def main() -> None:
         "--horizon", type=float, default=12.0, help="latest time of a stop in the task [s] (default 12)"
     )
     parser.add_argument(
-        "--how", choices=("cancel", "stop", "both"), default="cancel", help="action cancel, /stvla/stop"
+        "--how",
+        choices=(*WAYS, *COLD),
+        default="cancel",
+        help="action cancel, /stvla/stop, or both; `stvla stop` with the executor healthy, hung and dead, or one of these",
     )
     parser.add_argument("--seed", type=int, default=0, help="of scenes and times (default 0)")
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "42")), help="ROS domain")
     options = parser.parse_args()
     os.environ["ROS_DOMAIN_ID"] = str(options.domain)
     rows, kept = {}, {}
-    for how in ("cancel", "stop") if options.how == "both" else (options.how,):
+    for how in WAYS.get(options.how, (options.how,)):
         trials = run(options.trials, options.task, options.horizon, how, options.seed)
         rows[how], kept[how] = summary(trials), [asdict(t) for t in trials]
     Console(width=140).print(table(rows))
-    met = all(r["standstill_s"]["p99"] <= TARGET_S and not r["moved_again"] for r in rows.values())
+    met = all(not r["moved_again"] and (how in COLD or r["standstill_s"]["p99"] <= TARGET_S) for how, r in rows.items())
     print(json.dumps({"benchmark": "stop", "target_p99_s": TARGET_S, "met": met, "rows": rows, "trials": kept}))
 
 

@@ -44,6 +44,10 @@ class OutcomeCode(IntEnum):
     CANCEL_UNCONFIRMED = 27  # canceled, but nobody has confirmed that the arm stands still
 
 
+INTERRUPTED = frozenset({OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})
+"""Codes that say no more than that work was interrupted; why, its cancel token knows."""
+
+
 class StageError(Exception):
     """A stage could not do its work, for a reason that an operator can read.
 
@@ -95,6 +99,15 @@ class CancelToken:
         """
         if self._reason is not None:
             raise StageError(self._reason.code, self._reason.sentence)
+
+    def explain(self, error: StageError) -> StageError:
+        """What to tell of a failure: the reason of the cancel for work that was interrupted by it, else the failure itself.
+
+        What goes wrong while a cancel is under way (CONTROLLER_FAILED: "use the emergency stop") says more than the cancel.
+        """
+        if self._reason is None or error.code not in INTERRUPTED:
+            return error
+        return StageError(self._reason.code, self._reason.sentence)
 
     def on_cancel(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` on cancel (at once if already canceled).

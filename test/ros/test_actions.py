@@ -126,11 +126,11 @@ def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.Monk
 def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
     release = threading.Event()
     bench = Bench(ros, lambda job: release.wait(30.0))
-    bench.caller = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", moves_robot=True)
+    bench.caller = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.3, cancel.cancel).start()
     with pytest.raises(StageError) as error:
-        bench.call(cancel, grace_s=0.5)
+        bench.call(cancel)
     assert error.value.code is OutcomeCode.CANCEL_UNCONFIRMED
     assert "has not confirmed within 0.5 s" in error.value.sentence
     release.set()

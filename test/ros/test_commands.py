@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -145,7 +147,8 @@ def test_ctrl_c_cancels_the_goal_and_leaves_nothing_behind(start: Start, params:
 
 
 @pytest.mark.slow
-def test_up_run_and_stop_in_two_terminals(start: Start, params: Path, tmp_path: Path) -> None:
+def test_up_run_and_stop_in_two_terminals(start: Start, params: Path, tmp_path: Path, domain: int) -> None:
+    here = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
     up = start(
         CLI, "up", "--params", str(params), "--task", "push_buttons", "--seed", "55", "--logs", str(tmp_path / "logs")
     )
@@ -153,7 +156,13 @@ def test_up_run_and_stop_in_two_terminals(start: Start, params: Path, tmp_path: 
     command = ["run", "Push the red button.", "--runs", str(tmp_path / "runs"), "--no-film"]
     stopped = start(CLI, *command)
     assert stopped.wait(60.0) == exit_codes.of_outcome(OutcomeCode.CANCELED), stopped.output
+    assert "stvla stop --release" in stopped.output
+    assert not (tmp_path / "runs").exists(), "the goal was not even sent"
     assert start(CLI, "stop", "--release").wait() == 0
+    shell = f"{shlex.join([sys.executable, '-u', '-m', CLI, *command])} | head -1; exit ${{PIPESTATUS[0]}}"
+    into_a_closed_pipe = subprocess.run(["bash", "-c", shell], env=here, timeout=120.0).returncode
+    assert into_a_closed_pipe == exit_codes.of_outcome(OutcomeCode.CANCELED)
+    assert json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())["outcome"] == "CANCELED"
     command[1] = "Put the plaid elephant in the plate."
     refused = start(CLI, *command)
     assert refused.wait(60.0) == exit_codes.of_outcome(OutcomeCode.GOAL_NOT_GROUNDED), refused.output

@@ -2,10 +2,12 @@
 
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
+from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
@@ -15,6 +17,7 @@ from sensor_msgs.msg import JointState
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.backends import ros2_control
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -249,6 +252,65 @@ def test_a_rejected_goal_is_typed_and_disturbs_nothing(cell):
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED
     thread.join(3.0)
     assert ended == [None]
+
+
+@pytest.mark.parametrize("defect", [ValueError("on purpose"), SystemExit(1)])
+def test_a_defect_while_the_arm_moves_stops_it(cell, defect):
+    """Whatever is raised, not only what the stack raises itself."""
+    state, moving = cell.robot._state, []
+
+    def broken():
+        if moving and np.abs(state().dq_rad_s).max() > 0.05:
+            raise defect
+        return state()
+
+    cell.robot._state = broken
+    moving.append(True)
+    with pytest.raises(type(defect)):
+        cell.robot.follow(path_of(5.0, 1.0), CancelToken())
+    until = time.monotonic() + 3.0
+    while np.abs(cell.arm.state()[1]).max() > 0.0 and time.monotonic() < until:
+        time.sleep(0.02)
+    q = cell.arm.state()[0]
+    assert np.abs(q - HOME_Q_RAD).max() < 0.9, "it did not end its trajectory"
+    time.sleep(0.3)
+    np.testing.assert_array_equal(cell.arm.state()[0], q)
+
+
+def test_an_arm_that_does_not_stop_is_told_although_a_cancel_is_under_way(cell):
+    """Not the cancel's own reason: an operator who only reads "canceled" walks up to it."""
+    cancel = CancelToken()
+    states = cell.robot._state
+
+    def creeping():
+        state = states()
+        return replace(state, dq_rad_s=np.full(7, 0.05))
+
+    thread, ended = follow_in_thread(cell, path_of(3.0), cancel)
+    time.sleep(0.5)
+    cell.robot._state = creeping
+    cancel.cancel()
+    thread.join(10.0)
+    assert ended[0].code is OutcomeCode.CONTROLLER_FAILED
+    assert "emergency stop" in ended[0].sentence
+
+
+@pytest.mark.parametrize("text", ["motion aborted by reflex!"])
+def test_a_reflex_during_a_cancel_is_told(text):
+    """Tried on the check of a result alone: no controller here has reflexes."""
+    call = type("Call", (), {"accepted": True, "status": GoalStatus.STATUS_ABORTED})()
+    call.result = FollowJointTrajectory.Result(error_string=text)
+    cancel = CancelToken()
+    cancel.cancel()
+    with pytest.raises(StageError) as error:
+        ros2_control._end(call, cancel)
+    assert error.value.code is OutcomeCode.REFLEX
+    call.status, call.result.error_string = GoalStatus.STATUS_CANCELED, ""
+    cancel = CancelToken()
+    cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
+    with pytest.raises(StageError) as error:
+        ros2_control._end(call, cancel)
+    assert error.value.code is OutcomeCode.PREEMPTED
 
 
 def test_no_controller_is_one_sentence(cell):

@@ -8,9 +8,11 @@ from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
 from stvla_msgs.msg import Trace3d
 from tf2_msgs.msg import TFMessage
 
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
+from stvla_ros.nodes.executor import ExecutorNode, guard
 from stvla_ros.ros import convert, qos
+from stvla_ros.ros.action_server import Job
 from stvla_ros.types import Keypose
 
 
@@ -72,6 +74,7 @@ def test_operators_stop_holds_until_resume(home):
     code, sentence = home.execute(FAR_RIGHT)
     assert code is OutcomeCode.CANCELED
     assert "/stvla/resume" in sentence
+    assert "stvla stop --release" in sentence
     assert home.stands_still(0.3)
     assert home.resume().success
     assert home.execute(FAR_RIGHT)[0] is OutcomeCode.OK
@@ -135,3 +138,60 @@ def test_reset_during_motion_ends_the_keypose(home):
     home.reset(distractors=0)
     assert call.result()[0] is not OutcomeCode.OK
     assert home.stands_still(0.3)
+
+
+# --- the guard, without the node ------------------------------------------------------------------------------------
+
+
+def guarded(check, for_s=1.0):
+    """A motion of ``for_s`` under guard: (the cancel's reason, how often the robot was stopped, defects)."""
+    cancel, stops, defects = CancelToken(), [], []
+    with guard(check, cancel, lambda: stops.append(True), defects.append):
+        cancel.wait(for_s)
+    try:
+        cancel.raise_if_set()
+    except StageError as error:
+        return error.code, len(stops), defects
+    return None, len(stops), defects
+
+
+def test_nothing_but_the_end_of_the_motion_ends_the_guard():
+    looks = []
+    assert guarded(lambda: looks.append(True), 0.5) == (None, 0, [])
+    assert len(looks) > 3
+
+    def stale():
+        raise StageError(OutcomeCode.STALE_STATE, "Old.")
+
+    assert guarded(stale, 10.0) == (OutcomeCode.STALE_STATE, 0, [])
+    for defect in (RuntimeError("rcl"), SystemExit(1), KeyError("x")):
+
+        def broken(defect=defect):
+            raise defect
+
+        assert guarded(broken, 10.0) == (OutcomeCode.INTERNAL, 1, [defect])
+
+
+def test_feedback_that_raises_does_not_touch_the_guard():
+    """The executor's own way to tell, on a node that is none."""
+    defects = []
+
+    class Stub:
+        _robot = type("Robot", (), {"activity": "moving"})
+        _defect = staticmethod(defects.append)
+
+    def feedback(message):
+        raise RuntimeError("rcl")
+
+    cancel, looks = CancelToken(), []
+    job = Job(None, cancel, feedback)
+    with guard(lambda: looks.append(True), cancel, lambda: None, defects.append), ExecutorNode._telling(Stub(), job):
+        until = time.monotonic() + 30.0
+        while not defects and time.monotonic() < until:
+            time.sleep(0.02)
+        before = len(looks)
+        while len(looks) < before + 5 and time.monotonic() < until:
+            time.sleep(0.02)
+    assert [str(defect) for defect in defects] == ["rcl"]
+    assert len(looks) >= before + 5, "it still looks"
+    assert not cancel.is_set()

@@ -1,20 +1,25 @@
 """What the executor does when something it rests on is missing or dies: each case with processes of its own."""
 
+import signal
 import threading
 import time
 
+from ros.conftest import Process
 from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench
 from stvla_msgs.msg import Heartbeat
 
+from stvla_ros.commands import exit_codes
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros import qos
+from stvla_ros.ros.stop_state import StopKeeper
 
 
 class Supervisor:
-    """Heartbeats of a task node, as long as wanted."""
+    """Heartbeats of a task node, as long as wanted, and the operator's stop, kept as it keeps it."""
 
     def __init__(self, bench):
         self.alive = True
+        self.stop_state = StopKeeper(bench.node, lambda: None, decides=True)
         self._publisher = bench.node.create_publisher(Heartbeat, "stvla/heartbeat", qos.HEARTBEAT)
         threading.Thread(target=self._beat, daemon=True).start()
 
@@ -79,3 +84,72 @@ def test_robot_lost_during_motion_and_a_new_executor_after_it():
         orphan.exception(timeout=10.0)
         assert bench.stands_still(0.5)
         assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
+
+
+def test_the_operators_stop_survives_the_executor():
+    """kill -9 of a stopped executor: the new one learns from the task node that it is stopped, and waits for that word."""
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("executor")
+        supervisor = Supervisor(bench)
+        call = bench.execute_later(FAR_LEFT)
+        bench.wait_for_motion(call)
+        assert bench.stop().success
+        assert call.result()[0] is OutcomeCode.CANCELED
+        bench.kill("executor")
+        bench.start("executor")
+        code, sentence = bench.execute(FAR_RIGHT)
+        assert code is OutcomeCode.CANCELED, sentence
+        assert "stvla stop --release" in sentence
+        assert bench.stands_still(0.3)
+        assert bench.resume().success
+        assert bench.execute(FAR_RIGHT)[0] is OutcomeCode.OK
+        assert not supervisor.stop_state.state.stopped
+        supervisor.alive = False
+
+
+def stop_command(bench):
+    """``stvla stop`` from a cold shell."""
+    return Process("stvla_ros.cli", "stop", domain=bench.domain)
+
+
+def test_stop_needs_no_executor():
+    """Hung in mid-motion, then dead: the controllers are told, the arm stands still, and the task node keeps the stop."""
+    with RobotBench() as bench:
+        bench.start("sim")
+        bench.start("task")
+        bench.start("executor")
+        far = bench.execute_later(FAR_LEFT)
+        bench.wait_for_motion(far)
+        hung = bench.processes["executor"].popen
+        hung.send_signal(signal.SIGSTOP)
+        try:
+            process = stop_command(bench)
+            assert process.wait(30.0) == 0, process.output
+        finally:
+            hung.send_signal(signal.SIGCONT)
+        assert "The arm stands still." in process.output
+        assert "No answer within 5 s: executor." in process.output
+        assert (
+            far.result()[0] is not OutcomeCode.OK
+        )  # awake again, it first notices stale data, or first hears the stop
+        code, sentence = bench.execute(FAR_RIGHT)
+        assert code is OutcomeCode.CANCELED, sentence
+        assert "stvla stop --release" in sentence
+        assert bench.stands_still(0.3)
+        bench.kill("executor")
+        process = stop_command(bench)
+        assert process.wait(30.0) == 0, process.output
+        bench.start("executor")
+        code, sentence = bench.execute(FAR_RIGHT)
+        assert code is OutcomeCode.CANCELED, sentence
+        release = Process("stvla_ros.cli", "stop", "--release", domain=bench.domain)
+        assert release.wait(30.0) == 0, release.output
+        assert bench.execute(FAR_RIGHT)[0] is OutcomeCode.OK
+
+
+def test_stop_without_a_stack_is_honest(start):
+    process = start("stvla_ros.cli", "stop")
+    assert process.wait(60.0) == exit_codes.UNREACHABLE
+    assert "Nobody answered" in process.output
+    assert "emergency stop" in process.output

@@ -17,6 +17,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import graces
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
@@ -223,3 +224,50 @@ def test_closing_cancels_the_work(ros: Any) -> None:
         assert bench.server.close(2.0)
         outcome = future.result(3.0).outcome
     assert (outcome.code, outcome.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
+
+
+def deaf(job: Job) -> Any:
+    """Takes a cancel, and answers late."""
+    job.cancel.wait(30.0)
+    time.sleep(2.0)
+    return ok(job)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (OutcomeCode.CANCELED, OutcomeCode.CANCEL_UNCONFIRMED),
+        (OutcomeCode.PREEMPTED, OutcomeCode.CANCEL_UNCONFIRMED),
+        (OutcomeCode.NODE_LOST, OutcomeCode.NODE_LOST),
+    ],
+)
+def test_a_cancel_of_what_moves_the_arm_is_confirmed_or_says_that_it_is_not(
+    ros: Any, reason: OutcomeCode, code: OutcomeCode
+) -> None:
+    bench = Bench(ros, deaf)
+    bench.remote = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    cancel = CancelToken()
+    threading.Timer(0.5, lambda: cancel.cancel(reason, "Why.")).start()
+    with pytest.raises(StageError, match=r"has not confirmed within 0\.5 s that the arm stands still") as error:
+        bench.call(cancel)
+    assert error.value.code is code
+    assert error.value.sentence.startswith("Why. ")
+
+
+def test_a_cancel_of_what_moves_nothing_says_nothing_about_the_arm(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graces, "UNMOVING_S", 0.3)
+    bench, cancel = Bench(ros, deaf), CancelToken()
+    threading.Timer(0.5, cancel.cancel).start()
+    with pytest.raises(StageError) as error:
+        bench.call(cancel)
+    assert (error.value.code, error.value.sentence) == (OutcomeCode.CANCELED, "Canceled by the operator.")
+
+
+def test_a_server_that_is_known_to_be_lost_is_hardly_waited_for(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graces, "LOST_S", 0.3)
+    bench, cancel = Bench(ros, deaf), CancelToken()
+    remote = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=30.0)
+    threading.Timer(0.5, lambda: cancel.cancel(OutcomeCode.NODE_LOST, "Silent.")).start()
+    with pytest.raises(StageError, match=r"Silent\. .* within 0.3 s") as error:
+        remote.call(PlanTrace.Goal(), cancel, 20.0, lost=lambda: True)
+    assert error.value.code is OutcomeCode.NODE_LOST

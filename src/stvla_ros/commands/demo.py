@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude, conclude_state
+from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
@@ -57,7 +57,7 @@ def _demo(arguments: Namespace, task: str) -> int:
         status.update("laying the table")
         instruction = reset_scene(task, seed)
         status.stop()
-        live = LiveProgress(console, instruction)
+        live = LiveProgress(console, instruction, lambda: cancel.cancel(sentence=UNREAD))
         with live, canceling(cancel, live):
             film, title = (None if arguments.no_film else folder), f"{instruction}   {task} seed {seed}"
             try:
@@ -67,8 +67,9 @@ def _demo(arguments: Namespace, task: str) -> int:
     parameters = {"mode": options.mode, "params": str(options.params), **plain(settings)}
     done.summary(instruction, task, seed, parameters).write(folder)
     point_latest(folder)
-    conclude(console, done.result.outcome)
-    conclude_state(console, done.result.state)
-    verdict = "[green]success[/]" if done.success else "[red]no success[/]"
-    console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
+    with readable(console):
+        conclude(console, done.result.outcome)
+        conclude_state(console, done.result.state)
+        verdict = "[green]success[/]" if done.success else "[red]no success[/]"
+        console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)

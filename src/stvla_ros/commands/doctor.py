@@ -104,6 +104,17 @@ def _motion() -> Result:
     return _imports("Motion planning", ("roboplan.core", "ruckig"), SETUP)
 
 
+def _stack() -> Result:
+    """Not a fault of the machine either way: whether a stack is heard, and whether the operator has stopped it."""
+    try:
+        from stvla_ros.ros.client import ask_stop_state
+        from stvla_ros.ros.qos import DISCOVERY_S
+    except ImportError:
+        return "Running stack", True, "not looked for without ROS 2"
+    state = ask_stop_state(DISCOVERY_S)
+    return "Running stack", True, state.sentence() if state.known else f"none was heard within {DISCOVERY_S:g} s"
+
+
 def _try(what: str, work: Callable[[], str]) -> Result:
     try:
         return what, True, work()
@@ -111,4 +122,4 @@ def _try(what: str, work: Callable[[], str]) -> Result:
         return what, False, f"{error} ({SETUP})"
 
 
-CHECKS: tuple[Callable[[], Result], ...] = (_python, _packages, _ros, _interfaces, _rendering, _meshes, _motion)
+CHECKS: tuple[Callable[[], Result], ...] = (_python, _packages, _ros, _interfaces, _rendering, _meshes, _motion, _stack)

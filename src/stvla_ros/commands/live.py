@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import signal
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
@@ -20,24 +24,32 @@ SHOWN_CHARS = 200
 
 
 class LiveProgress:
-    """Shows phase, sub-instruction, step, plan and elapsed time. Reports may come from any thread."""
+    """Shows phase, sub-instruction, step, plan and elapsed time. Reports may come from any thread.
 
-    def __init__(self, console: Console, instruction: str) -> None:
-        self._console = console
+    Args:
+        console: Where to.
+        instruction: The operator's words.
+        on_unread: Called when nothing can be shown any more: the reader of a pipe has gone, or the terminal.
+    """
+
+    def __init__(self, console: Console, instruction: str, on_unread: Callable[[], None] = lambda: None) -> None:
+        self._console, self._on_unread = console, on_unread
         self._instruction = instruction if len(instruction) <= SHOWN_CHARS else instruction[:SHOWN_CHARS] + "…"
         self._spinner = Spinner("dots", "starting")
         self._live = Live(self._spinner, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> LiveProgress:
-        self._console.print(f"[bold]{escape(self._instruction)}[/]")
-        if self._console.is_terminal:
-            self._live.start()
+        with readable(self._console, self._on_unread):
+            self._console.print(f"[bold]{escape(self._instruction)}[/]")
+            if self._console.is_terminal:
+                self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()
+        with readable(self._console, self._on_unread):
+            self._live.stop()
 
     def say(self, text: str) -> None:
         """Something other than a phase, e.g. that a cancel is under way."""
@@ -51,10 +63,27 @@ class LiveProgress:
         self._show(f"{p.elapsed_s:5.1f} s  {what}{plan}")
 
     def _show(self, markup: str) -> None:
-        if self._console.is_terminal:
-            self._spinner.update(text=markup)
-        else:
-            self._console.print(markup, soft_wrap=True)
+        with readable(self._console, self._on_unread):
+            if self._console.is_terminal:
+                self._spinner.update(text=markup)
+            else:
+                self._console.print(markup, soft_wrap=True)
+
+
+@contextmanager
+def readable(console: Console, on_unread: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """For all that is printed: what nobody can read any more (a closed pipe, a lost terminal, a full disk) does not matter.
+
+    From then on nothing is written, not at the interpreter's end either, and ``on_unread`` is called. (rich makes SystemExit of
+    a broken pipe.)
+    """
+    try:
+        yield
+    except (OSError, SystemExit):
+        console.quiet = True
+        if console.file is sys.stdout:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        on_unread()
 
 
 def conclude(console: Console, outcome: Outcome) -> None:
@@ -78,19 +107,42 @@ def conclude_state(console: Console, state: TaskState) -> None:
     console.print(f"[dim]{plans}; planner p50 {p50:.2f} s, p95 {p95:.2f} s[/]", soft_wrap=True)
 
 
+ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+UNREAD = "Canceled: nobody reads the output any more."
+
+
 @contextmanager
 def canceling(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
-    """Ctrl-C (or SIGTERM) cancels the goal, and the wait for standstill goes on; a second one gives up waiting."""
+    """Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels the goal, and the wait for standstill goes on.
+
+    A second Ctrl-C or SIGTERM gives up waiting; a closed terminal may say so several times. With ``nohup`` it is ignored.
+    The handler only leaves a note: it may interrupt the main thread amid a lock that a cancel takes.
+    """
+    notes: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may interrupt itself
+    signals: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if cancel.is_set():
+        if signals and number != signal.SIGHUP:
             raise KeyboardInterrupt
-        live.say("canceling: waiting for standstill")
-        cancel.cancel()
+        signals.append(number)
+        notes.put(number)
 
-    previous = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    def work() -> None:
+        while number := notes.get():
+            cancel.cancel(sentence=_SENTENCES.get(number, "Canceled by the operator."))
+            live.say("canceling: waiting for standstill")
+
+    thread = threading.Thread(target=work, name="cancel", daemon=True)
+    thread.start()
+    numbers = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+        notes.put(0)
+        thread.join(1.0)
+
+
+_SENTENCES: dict[int, str] = {signal.SIGHUP: "Canceled: the terminal was closed."}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 from pathlib import Path
 
@@ -9,11 +10,13 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude, conclude_state
-from stvla_ros.errors import CancelToken
+from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.record.folder import make_run_folder, point_latest
 
 CONNECT_S = 5.0
+STOP_STATE_S = 1.0
+"""For the word of a stack that is there already; the task node refuses the goal if it comes later."""
 
 
 def add_arguments(parser: Parser) -> None:
@@ -25,14 +28,17 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from stvla_ros.ros.client import wait_for_nodes
+    from stvla_ros.ros.client import ask_stop_state, wait_for_nodes
     from stvla_ros.ros.recorded_run import lost, record_goal
 
     console, cancel = Console(), CancelToken()
     if wait_for_nodes(["task"], CONNECT_S):
         raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
+    if (state := ask_stop_state(STOP_STATE_S)).stopped:
+        print(f"stvla: The goal was not sent: the stack is {state.sentence()}", file=sys.stderr)
+        return of_outcome(OutcomeCode.CANCELED)
     folder = make_run_folder(arguments.runs)
-    live = LiveProgress(console, arguments.instruction)
+    live = LiveProgress(console, arguments.instruction, lambda: cancel.cancel(sentence=UNREAD))
     with live, canceling(cancel, live):
         film = None if arguments.no_film else folder
         try:
@@ -41,7 +47,8 @@ def run(arguments: Namespace) -> int:
             done = lost(error)
     done.summary(arguments.instruction, "", None, {}).write(folder)
     point_latest(folder)
-    conclude(console, done.result.outcome)
-    conclude_state(console, done.result.state)
-    console.print(f"[dim]{folder}[/]", soft_wrap=True)
+    with readable(console):
+        conclude(console, done.result.outcome)
+        conclude_state(console, done.result.state)
+        console.print(f"[dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code)

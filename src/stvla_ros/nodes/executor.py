@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
@@ -33,6 +33,7 @@ from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.tf import TransformError
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, RobotState, Trace3d
@@ -90,7 +91,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m)
         self._lock = Lock()
         self._running: CancelToken | None = None
-        self._stopped = False
+        self._stop_state = StopKeeper(self, self._halt)
         self._ended, self._cleared = Event(), Event()
         self._trouble_at_start = "The robot's controllers have not answered yet."
         self._left: RobotState | None = None  # how the last motion left the robot
@@ -99,7 +100,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
 
     def ready(self) -> None:
-        """Cancel what an earlier executor may have left running, then take goals."""
+        """Cancel what an earlier executor may have left running, and ask whether the operator has stopped the stack."""
+        if self.config.safety.supervisor:
+            self._stop_state.ask()
+        else:  # nobody to ask, who would have kept it
+            self._stop_state.assume_released()
         Thread(target=self._clear, name="clear", daemon=True).start()
         super().ready()
 
@@ -114,18 +119,24 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._ended.wait(0.5)
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._robot.stop()
-        with self._lock:
-            self._stopped, running = True, self._running
-        if running is not None:
-            running.cancel(OutcomeCode.CANCELED, "Stopped by the operator.")
-        self.get_logger().warning("Stopped by the operator.")
-        response.success, response.message = True, "Stopped. Nothing moves until /stvla/resume is called."
+        try:
+            self._stop_state.stop()
+        finally:
+            self._halt()
+        response.success, response.message = True, "Stopped. Nothing moves until `stvla stop --release`."
         return response
 
-    def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _halt(self) -> None:
+        """The operator says stop, to this node or to another one."""
+        self._robot.stop()
         with self._lock:
-            self._stopped = False
+            running = self._running
+        if running is not None:
+            running.cancel(OutcomeCode.CANCELED, STOPPED)
+        self.get_logger().warning("Stopped by the operator.")
+
+    def _resume(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._stop_state.release()
         response.success, response.message = True, "Motion is allowed again."
         return response
 
@@ -185,37 +196,52 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 
     @contextmanager
     def _guarded(self, job: Job) -> Iterator[None]:
-        """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop."""
+        """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop.
+
+        Raises:
+            StageError: What :meth:`_check` raises; CANCELED while the operator's stop holds; NODE_LOST when nobody has told a
+                new executor whether it does.
+        """
         supervisors = [name for name in [self.config.safety.supervisor] if name]
         self._heartbeats.wait_for(supervisors, give_up=job.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)
         self._check(watch)
+        if not self._stop_state.wait_known(qos.DISCOVERY_S):
+            raise StageError(
+                OutcomeCode.NODE_LOST,
+                f"The node '{self.config.safety.supervisor}' has not told a new executor within {qos.DISCOVERY_S:g} s whether the "
+                "operator has stopped the stack. Look at its log, then send the goal again.",
+            )
         with self._lock:
-            if self._stopped:
-                raise StageError(OutcomeCode.CANCELED, "Stopped by the operator: call /stvla/resume first.")
+            self._stop_state.raise_if_stopped()
             self._running = job.cancel
-        done = Event()
-        guard = Thread(target=self._guard, args=(job, watch, done), name="guard", daemon=True)
-        guard.start()
+        try:
+            with guard(lambda: self._check(watch), job.cancel, self._robot.stop, self._defect), self._telling(job):
+                yield
+        finally:
+            with self._lock:
+                self._running = None
+
+    @contextmanager
+    def _telling(self, job: Job) -> Iterator[None]:
+        """Feedback while the robot moves, from a thread of its own: what becomes of it does not matter to the motion."""
+        started, done = time.monotonic(), Event()
+
+        def tell() -> None:
+            try:
+                while not done.wait(FEEDBACK_PERIOD_S):
+                    elapsed_s = time.monotonic() - started
+                    job.feedback(ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s))
+            except Exception as error:  # noqa: BLE001 - the middleware's, such as RCLError
+                self._defect(error)
+
+        thread = Thread(target=tell, name="feedback", daemon=True)
+        thread.start()
         try:
             yield
         finally:
             done.set()
-            guard.join()
-            with self._lock:
-                self._running = None
-
-    def _guard(self, job: Job, watch: Watch, done: Event) -> None:
-        started = told = time.monotonic()
-        while not done.wait(GUARD_PERIOD_S):
-            try:
-                self._check(watch)
-            except StageError as error:
-                job.cancel.cancel(error.code, error.sentence)
-                return
-            if time.monotonic() - told > FEEDBACK_PERIOD_S:
-                told = time.monotonic()
-                job.feedback(ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=told - started))
+            thread.join(FEEDBACK_PERIOD_S)
 
     def _check(self, watch: Watch) -> None:
         """Raises StageError STALE_STATE, STALE_IMAGE or NODE_LOST."""
@@ -241,6 +267,42 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._ended.set()
         self._robot.stop()
         return super().close(timeout_s)
+
+
+@contextmanager
+def guard(
+    check: Callable[[], None], cancel: CancelToken, stop: Callable[[], None], defect: Callable[[BaseException], None]
+) -> Iterator[None]:
+    """Look, as long as a motion lasts, at all that it rests on. Only the end of the motion ends this.
+
+    Args:
+        check: Raises StageError when the motion must not go on: the motion is canceled with it.
+        cancel: Of the motion.
+        stop: Stops the robot past everything; called too when ``check`` fails in any other way.
+        defect: Gets such a failure, for the log.
+    """
+    done = Event()
+
+    def look() -> None:
+        try:
+            while not done.wait(GUARD_PERIOD_S):
+                check()
+        except StageError as error:
+            cancel.cancel(error.code, error.sentence)
+        except BaseException as error:  # noqa: BLE001 - whatever it is: nobody looks any more, so nothing may move
+            stop()
+            cancel.cancel(
+                OutcomeCode.INTERNAL, "A defect in what guards the motion; the traceback is in the executor's log."
+            )
+            defect(error)
+
+    thread = Thread(target=look, name="guard", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteTask
 from stvla_msgs.msg import TaskState as TaskStateMsg
 
@@ -23,6 +24,7 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.stopper import Stopper
 
 EXECUTOR = "executor"
@@ -53,7 +55,8 @@ class TaskNode(StageNode[TaskConfig]):
     """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` says where the task stands.
 
     While a task runs it listens to the heartbeats of all nodes it needs. When one is lost everything is canceled; when
-    it is the executor, the arm's controller is told to stop, for nobody else would do so.
+    it is the executor, the arm's controller is told to stop, for nobody else would do so. For the same case it takes the
+    operator's stop too (``stvla/task/stop``), and keeps it for the next executor.
     """
 
     def __init__(self) -> None:
@@ -61,11 +64,14 @@ class TaskNode(StageNode[TaskConfig]):
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
         self._stopper = Stopper(self, [config.robot.arm_action])
-        self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame)
+        self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame, self._executor_lost)
         self._lock = threading.Lock()
         self._missing: list[str] | None = None
         self._active: _Active | None = None
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
+        self._started = time.monotonic()
+        self._stop_state = StopKeeper(self, self._halt, decides=True)
+        self.create_service(Trigger, "stvla/task/stop", self._stop)
         self.create_timer(0.05, self._watch)
         self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
         self.create_timer(0.1, self._tell_attendance)
@@ -78,11 +84,13 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _execute(self, job: Job) -> ExecuteTask.Result:
         instruction = check_instruction(job.goal.instruction)
+        self._stop_state.raise_if_stopped()
         self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
         watch.raise_if_lost()
         self._find_controller(job.cancel)
         with self._lock:
+            self._stop_state.raise_if_stopped()
             self._active = _Active(job.cancel, watch)
         try:
             result = run_task(self._stages, instruction, self.config, job.cancel, lambda p: self._report(job, p))
@@ -136,12 +144,35 @@ class TaskNode(StageNode[TaskConfig]):
             feedback.keypose = keypose_to_msg(progress.keypose, self.config.robot.base_frame)
         job.feedback(feedback)
 
+    def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        try:
+            self._stop_state.stop()
+        finally:
+            self._halt()
+        response.success, response.message = True, "Stopped; the stop is kept for the next executor too."
+        return response
+
+    def _halt(self) -> None:
+        """The operator says stop, to this node or to another one."""
+        self._stopper.cancel_all()
+        with self._lock:
+            active = self._active
+        if active is not None:
+            active.cancel.cancel(OutcomeCode.CANCELED, STOPPED)
+
+    def _executor_lost(self) -> bool:
+        with self._lock:
+            active = self._active
+        return active is not None and EXECUTOR in active.watch.lost()
+
     def _watch(self) -> None:
         """End the running task when a node is lost. Runs in the executor's thread, beside the task.
 
         For a lost executor the arm is told to stop at every look until the task has ended, whichever node was lost
         first: a single request can get lost, and the answer of a controller that stands still already is harmless.
         """
+        if time.monotonic() - self._started > qos.DISCOVERY_S:
+            self._stop_state.assume_released()  # there is no executor yet that could know
         with self._lock:
             active = self._active
         if active is None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline.replanner import Background, Inline, PlanCall, Replanner
 from stvla_ros.pipeline.stages import Stages
 from stvla_ros.pipeline.values import LoopConfig, Progress, TaskResult, TaskState, check_instruction
@@ -65,21 +65,12 @@ def run_task(
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
-        outcome = _ended(error, cancel)
+        ending = cancel.explain(error)  # a stage that was interrupted does not know why
+        outcome = Outcome(ending.code, ending.sentence)
     finally:
         replanner.drop()
     times = {**loop.times_s, "total": time.monotonic() - loop.started}
     return TaskResult(replace(outcome, times_s=times), tuple(loop.history), loop.state())
-
-
-def _ended(error: StageError, cancel: CancelToken) -> Outcome:
-    """A stage that was interrupted knows only that it was canceled; the token knows why."""
-    try:
-        if error.code is OutcomeCode.CANCELED:
-            cancel.raise_if_set()
-    except StageError as reason:
-        error = reason
-    return Outcome(error.code, error.sentence)
 
 
 @dataclass
@@ -238,7 +229,8 @@ class _Loop:
 
     def _hold(self, error: StageError) -> None:
         """Replanning failed: the plan in use is held for a bounded time, then the task ends with this failure."""
-        self.cancel.raise_if_set()
+        if self.cancel.is_set() and error.code in INTERRUPTED:
+            raise error  # no failure of the planner's
         self.failed_plans += 1
         if error.code in REFUSED:
             self.feedback = error.sentence
@@ -298,7 +290,6 @@ class _Loop:
 
     def _forgive(self, error: StageError, may_help: bool) -> None:
         """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
-        self.cancel.raise_if_set()
         self.failures += 1
         if not may_help or self.failures >= self.config.max_failures:
             raise error

@@ -23,7 +23,8 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 from rclpy.task import Future, Task
 
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import graces
 from stvla_ros.ros.qos import DISCOVERY_S
 
 ACCEPT_S = 1.0
@@ -31,9 +32,6 @@ ACCEPT_S = 1.0
 
 ASK_AGAIN_S = 1.0
 """How often a result, and the answer to a cancel, are asked for again."""
-
-CANCEL_GRACE_S = 2.0
-"""How long a canceled server may take to answer before the caller goes on without it."""
 
 GONE_S = 1.0
 """How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
@@ -150,11 +148,12 @@ class ActionCaller:
         node: Its executor must spin.
         action_type: The action.
         name: Its name.
-        moves_robot: The arm may move while a goal is carried out, so that a cancel which nobody confirms is told as such.
+        standstill_s: For a server that moves the arm: how long it may take to confirm a cancel by its answer, see
+            :mod:`stvla_ros.ros.graces`. None: it moves nothing.
     """
 
-    def __init__(self, node: Node, action_type: Any, name: str, moves_robot: bool = False) -> None:
-        self._node, self.name, self._moves_robot = node, name, moves_robot
+    def __init__(self, node: Node, action_type: Any, name: str, standstill_s: float | None = None) -> None:
+        self._node, self.name, self._standstill_s = node, name, standstill_s
         self._client = ActionClient(node, action_type, name)
 
     def available(self) -> bool:
@@ -168,7 +167,7 @@ class ActionCaller:
         deadline_s: float,
         on_feedback: Callable[[Any], None] | None = None,
         connect_s: float = DISCOVERY_S,
-        grace_s: float = CANCEL_GRACE_S,
+        lost: Callable[[], bool] = lambda: False,
     ) -> Any:
         """Send a goal and wait for its result.
 
@@ -178,21 +177,21 @@ class ActionCaller:
             deadline_s: Longest time for the answer.
             on_feedback: Called with Feedback messages in the executor's thread.
             connect_s: Longest time for the server to appear.
-            grace_s: How long the server may take to answer a cancel.
+            lost: The server is known to be gone: its answer to a cancel is hardly waited for.
 
         Returns:
             The Result message.
 
         Raises:
-            StageError: The cancel's reason when it came before the goal was sent, or when a server that does not move the
-                robot has not answered it within ``grace_s``, or CANCEL_UNCONFIRMED for one that does; SERVER_TIMEOUT
-                at the deadline; NODE_LOST when the server is not there, went away, was restarted, or refused.
+            StageError: The cancel's reason when it came before the goal was sent, or when a server that does not move the arm
+                has not answered it in time, or CANCEL_UNCONFIRMED for one that does; SERVER_TIMEOUT at the deadline;
+                NODE_LOST when the server is not there, went away, was restarted, or refused.
         """
         self._wait_for_server(cancel, connect_s)
         sent = SentGoal(self._node, self._client, goal, on_feedback, resend=True)
         release = cancel.on_cancel(sent.cancel)
         try:
-            self._watch(sent, cancel, deadline_s, grace_s)
+            self._watch(sent, cancel, deadline_s, lost)
         finally:
             release()
         return self._result(sent, cancel)
@@ -209,7 +208,7 @@ class ActionCaller:
             cancel.wait(0.02)
         cancel.raise_if_set()
 
-    def _watch(self, sent: SentGoal, cancel: CancelToken, deadline_s: float, grace_s: float) -> None:
+    def _watch(self, sent: SentGoal, cancel: CancelToken, deadline_s: float, lost: Callable[[], bool]) -> None:
         """Return when the goal has ended. Raises StageError as :meth:`call`."""
         end = time.monotonic() + deadline_s
         canceled_at: float | None = None
@@ -219,6 +218,7 @@ class ActionCaller:
             seen_at = now if self.available() else seen_at
             if cancel.is_set():
                 canceled_at = canceled_at or now
+                grace_s = graces.LOST_S if lost() else self._standstill_s or graces.UNMOVING_S
                 if now - canceled_at > grace_s:
                     raise self._unconfirmed(cancel, grace_s)
             elif now > end:
@@ -228,12 +228,15 @@ class ActionCaller:
                 raise StageError(OutcomeCode.NODE_LOST, f"The node that serves '{self.name}' went away.")
 
     def _unconfirmed(self, cancel: CancelToken, grace_s: float) -> StageError:
-        if not self._moves_robot:
-            cancel.raise_if_set()
+        """What to tell when nobody answered a cancel."""
+        reason = cancel.explain(StageError(OutcomeCode.CANCELED, "Canceled."))
+        if self._standstill_s is None:
+            return reason
+        code = OutcomeCode.CANCEL_UNCONFIRMED if reason.code in INTERRUPTED else reason.code
         return StageError(
-            OutcomeCode.CANCEL_UNCONFIRMED,
-            f"Canceled, but '{self.name}' has not confirmed within {grace_s:g} s that the arm stands still: "
-            "look at the arm, and keep the emergency stop within reach.",
+            code,
+            f"{reason.sentence} '{self.name}' has not confirmed within {grace_s:g} s that the arm stands still: "
+            "look at the arm, keep the emergency stop within reach.",
         )
 
     def _late(self, sent: SentGoal, deadline_s: float) -> str:
@@ -243,7 +246,8 @@ class ActionCaller:
 
     def _result(self, sent: SentGoal, cancel: CancelToken) -> Any:
         if not sent.accepted:
-            raise StageError(OutcomeCode.NODE_LOST, f"The server of '{self.name}' refused the goal.")
+            refusal = StageError(OutcomeCode.NODE_LOST, f"The server of '{self.name}' refused the goal.")
+            raise cancel.explain(refusal)
         if sent.result is None:
             cancel.raise_if_set()  # before it was sent
         if sent.status == GoalStatus.STATUS_UNKNOWN:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,18 +16,27 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from stvla_msgs.action import ExecuteTask
+from stvla_msgs.msg import StopState as StopStateMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
+from stvla_ros.ros import graces, qos, stop_state
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
-from stvla_ros.ros.heartbeats import HeartbeatMonitor
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.ros.udp_only import udp_only
 from stvla_ros.types import Outcome
 
-TASK = "task"
+TASK, TASK_ACTION = "task", "stvla/execute_task"
 DEADLINE_S = 3600.0
+
+FOLLOWED_S = 2.0
+"""How long the last feedback may take to be shown: a terminal that takes no more must not keep the outcome."""
+
+ANSWER_S = 5.0
+"""For a second connection that cancels what the first one cannot: discovery and one answer."""
 
 
 @dataclass(frozen=True)
@@ -38,34 +49,49 @@ class GoalResult:
     state: TaskState
 
 
+class ClientNode(Node):
+    """A node of a program outside the graph.
+
+    Attributes:
+        broken: What ended the thread that spins it, a defect; None while it hears.
+    """
+
+    broken: BaseException | None = None
+
+
 @contextmanager
-def client_node(name: str = "stvla_client") -> Iterator[Node]:
+def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
     """A node that spins in a thread, in a ROS context of its own (usable beside anything else in the process)."""
     context = Context()
     with udp_only():
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
-        node = Node(
+        node = ClientNode(
             name, context=context, use_global_arguments=False, start_parameter_services=False, enable_rosout=False
         )
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
-    thread = threading.Thread(target=_spin, args=(executor,), name=name, daemon=True)
+    ending = threading.Event()
+    thread = threading.Thread(target=_spin, args=(executor, node, ending), name=name, daemon=True)
     thread.start()
     try:
         yield node
     finally:
-        executor.shutdown()
+        ending.set()
+        executor.create_task(lambda: None)  # ends the wait: handles that vanish under one make it fail
         thread.join(2.0)
+        executor.shutdown()
         node.destroy_node()
         context.try_shutdown()
 
 
-def _spin(executor: SingleThreadedExecutor) -> None:
+def _spin(executor: SingleThreadedExecutor, node: ClientNode, ending: threading.Event) -> None:
     try:
-        while executor.get_nodes():
+        while not ending.is_set():
             executor.spin_once()
     except ExternalShutdownException:
         return
+    except BaseException as error:  # noqa: BLE001 - a callback's SystemExit too: the thread's end must not go unnoticed
+        node.broken = error
 
 
 def wait_for_nodes(
@@ -74,6 +100,21 @@ def wait_for_nodes(
     """Sleep until all nodes send heartbeats; the names of those that do not."""
     with client_node() as node:
         return HeartbeatMonitor(node, timeout_s=1.0).wait_for(names, timeout_s, give_up)
+
+
+def ask_stop_state(timeout_s: float) -> stop_state.StopState:
+    """Whether a running stack says that the operator has stopped it; unknown when none is heard in time."""
+    heard: queue.SimpleQueue[stop_state.StopState] = queue.SimpleQueue()
+    end, newest = time.monotonic() + timeout_s, stop_state.StopState()
+    with client_node() as node:
+        hear = lambda message: heard.put(stop_state.state_from_msg(message))  # noqa: E731
+        node.create_subscription(StopStateMsg, stop_state.TOPIC, hear, qos.LATCHED_NEWEST)
+        while not newest.known and (left_s := end - time.monotonic()) > 0.0:
+            try:
+                newest = heard.get(timeout=left_s)
+            except queue.Empty:
+                break
+    return newest
 
 
 def run_goal(
@@ -86,7 +127,8 @@ def run_goal(
 
     Args:
         instruction: The operator's words.
-        on_feedback: Called at every change of phase, from another thread.
+        on_feedback: Called at every change of phase, from a thread of its own. When it raises, nobody follows the task any
+            more: it is canceled, and this function raises the same after the stack has confirmed that.
         cancel: Cancels the task at the stack.
         connect_s: How long to wait for a stack to answer.
 
@@ -95,20 +137,60 @@ def run_goal(
     """
     cancel = cancel or CancelToken()
     with client_node() as node:
-        remote = ActionCaller(node, ExecuteTask, "stvla/execute_task", moves_robot=True)
+        remote = ActionCaller(node, ExecuteTask, TASK_ACTION, graces.TASK_S)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
         if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
             raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
-        with _watching(monitor, cancel):
-            return _call(remote, instruction, on_feedback, cancel)
+        followed = _Follower(on_feedback, cancel)
+        watch = monitor.watch([TASK])
+        lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
+        with followed, _watching(node, watch, cancel):
+            result = _call(remote, instruction, followed.put, cancel, lost)
+    if followed.error is not None:
+        followed.error.add_note(f"The task ended with {result.outcome.code.name}: {result.outcome.sentence}")
+        raise followed.error
+    return result
+
+
+class _Follower:
+    """Hands feedback to a function of the user's in a thread of its own: what that does, or how long, matters to nobody else."""
+
+    def __init__(self, follow: Callable[[Progress], None], cancel: CancelToken) -> None:
+        self._follow, self._cancel = follow, cancel
+        self._messages: queue.SimpleQueue[ExecuteTask.Feedback | None] = queue.SimpleQueue()
+        self.error: BaseException | None = None  # what the function raised
+        self._thread = threading.Thread(target=self._work, name="follow task", daemon=True)
+
+    def put(self, message: ExecuteTask.Feedback) -> None:
+        """One more, from any thread."""
+        self._messages.put(message)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._messages.put(None)
+        self._thread.join(FOLLOWED_S)
+
+    def _work(self) -> None:
+        try:
+            while (message := self._messages.get()) is not None:
+                self._follow(progress_from_msg(message))
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread, when the arm stands still
+            self.error = error
+            self._cancel.cancel(sentence="Canceled: the program that followed the task failed.")
 
 
 def _call(
-    remote: ActionCaller, instruction: str, on_feedback: Callable[[Progress], None], cancel: CancelToken
+    remote: ActionCaller,
+    instruction: str,
+    on_feedback: Callable[[ExecuteTask.Feedback], None],
+    cancel: CancelToken,
+    lost: Callable[[], bool],
 ) -> GoalResult:
     goal = ExecuteTask.Goal(instruction=instruction)
     try:
-        result = remote.call(goal, cancel, DEADLINE_S, lambda message: on_feedback(progress_from_msg(message)))
+        result = remote.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
@@ -118,13 +200,14 @@ def _call(
 
 
 @contextmanager
-def _watching(monitor: HeartbeatMonitor, cancel: CancelToken) -> Iterator[None]:
-    """Give up when the task node dies: its answer would never come."""
-    watch, done = monitor.watch([TASK]), threading.Event()
+def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[None]:
+    """Give up when the task node dies, or this client can hear no more: its answer would never come."""
+    done = threading.Event()
 
     def look() -> None:
         while not done.wait(0.1):
             try:
+                _raise_if_deaf(node)
                 watch.raise_if_lost()
             except StageError as error:
                 cancel.cancel(error.code, error.sentence)
@@ -137,6 +220,37 @@ def _watching(monitor: HeartbeatMonitor, cancel: CancelToken) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
+
+
+def _raise_if_deaf(node: ClientNode) -> None:
+    """A client whose thread has ended can neither hear nor cancel; another one cancels the task.
+
+    Raises:
+        StageError: NODE_LOST, with what the task node answered.
+    """
+    if (error := node.broken) is None:
+        return
+    told = cancel_all([TASK_ACTION], ANSWER_S)
+    answered = (
+        "The task was canceled."
+        if told
+        else "Nobody answered a request to cancel the task: `stvla stop` stops the arm."
+    )
+    traceback.print_exception(error)
+    raise StageError(OutcomeCode.NODE_LOST, f"A defect ended this client's connection to the stack. {answered}")
+
+
+def cancel_all(actions: list[str], timeout_s: float) -> bool:
+    """Cancel every goal of some action servers, by a node made for it; False when one has not answered in time."""
+    end = time.monotonic() + timeout_s
+    with client_node("stvla_cancel") as node:
+        stopper = Stopper(node, actions)
+        while not stopper.ready() and time.monotonic() < end:
+            time.sleep(0.02)
+        answers = stopper.cancel_all()
+        while not all(answer.done() for answer in answers) and time.monotonic() < end:
+            time.sleep(0.02)
+        return all(answer.done() for answer in answers)
 
 
 def _served(remote: ActionCaller, timeout_s: float) -> bool:

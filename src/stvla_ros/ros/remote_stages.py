@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rclpy.node import Node
@@ -9,6 +10,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import graces
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.convert import (
     history_to_msg,
@@ -46,14 +48,22 @@ class RemoteStages:
         deadlines: Per stage.
         stopper: Stops the arm when the executor cannot be asked any more.
         base_frame: Frame of the robot's base, in which keyposes are.
+        executor_lost: The executor is silent or was restarted: it will hardly answer.
     """
 
-    def __init__(self, node: Node, deadlines: Deadlines, stopper: Stopper, base_frame: str) -> None:
+    def __init__(
+        self,
+        node: Node,
+        deadlines: Deadlines,
+        stopper: Stopper,
+        base_frame: str,
+        executor_lost: Callable[[], bool] = lambda: False,
+    ) -> None:
         self._base_frame = base_frame
-        self._node, self._deadlines, self._stopper = node, deadlines, stopper
+        self._node, self._deadlines, self._stopper, self._executor_lost = node, deadlines, stopper, executor_lost
         self._planner = ActionCaller(node, PlanTrace, "stvla/plan_trace")
         self._policy = ActionCaller(node, PredictKeypose, "stvla/predict_keypose")
-        self._executor = ActionCaller(node, ExecuteKeypose, "stvla/execute_keypose", moves_robot=True)
+        self._executor = ActionCaller(node, ExecuteKeypose, "stvla/execute_keypose", graces.EXECUTOR_S)
         self._traces = TraceInbox(node)
 
     def plan(
@@ -101,13 +111,15 @@ class RemoteStages:
         return None if result.path_complete else keypose_from_msg(result.keypose, self._base_frame)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        """Move. Without an answer from the executor, the arm is stopped past it."""
+        """Move. Without an answer from the executor, or with one that tells of a defect, the arm is stopped past it."""
         goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose, self._base_frame), plan_id=plan.plan_id)
         try:
-            result = self._executor.call(goal, cancel, self._deadlines.execute_s)
+            result = self._executor.call(goal, cancel, self._deadlines.execute_s, lost=self._executor_lost)
         except StageError:
             self._stopper.cancel_all()
             raise
+        if result.outcome.code == OutcomeCode.INTERNAL:
+            self._stopper.cancel_all()
         return raise_unless_ok(result.outcome)
 
     def now_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""Services of a running stack, for programs outside the graph: the simulated scene, and the operator's stop."""
+"""Services of a running stack, for programs outside the graph: the simulated scene."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from rclpy.client import Client
-from std_srvs.srv import Trigger
 from stvla_msgs.srv import ResetScene, ScoreTask
 
 from stvla_ros.config import ConfigError
@@ -45,20 +44,6 @@ def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
             return bool(answer.success), str(answer.detail)
 
         yield verdict
-
-
-def stop_arm(connect_s: float) -> str:
-    """Standstill now, and no motion until :func:`release_arm`; what the executor says.
-
-    Raises:
-        ConnectionError: No executor answers.
-    """
-    return str(_ask(Trigger, "/stvla/stop", Trigger.Request(), connect_s).message)
-
-
-def release_arm(connect_s: float) -> str:
-    """Allow motion again; what the executor says. Raises ConnectionError when no executor answers."""
-    return str(_ask(Trigger, "/stvla/resume", Trigger.Request(), connect_s).message)
 
 
 def _ask(kind: Any, name: str, request: Any, connect_s: float = TIMEOUT_S) -> Any:

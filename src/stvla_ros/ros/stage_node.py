@@ -80,7 +80,7 @@ class StageNode(Node, Generic[C]):
         self.health[f"{what} latency [ms]"] = f"{(time.perf_counter() - start) * 1e3:.1f}"
         return result
 
-    def _defect(self, error: Exception) -> None:
+    def _defect(self, error: BaseException) -> None:
         """Log a defect that a worker of this node survived."""
         self._trouble = f"defect: {error!r}"
         self.get_logger().error(f"Defect in '{self.get_name()}':\n{''.join(traceback.format_exception(error))}")

@@ -20,6 +20,7 @@ from rclpy.node import Node
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import graces
 from stvla_ros.ros.actions import SentGoal
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
@@ -45,7 +46,7 @@ class Ros2ControlConfig:
         0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1
     )
     accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
-    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=10.0)
+    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=graces.STOP_MOST_S)
     gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
 
 
@@ -85,7 +86,8 @@ class Ros2ControlRobot:
         """Track a path to its end; returns at standstill.
 
         Raises:
-            StageError: The token's reason (the arm stands still then), REFLEX, CONTROLLER_FAILED, STALE_STATE.
+            StageError: The token's reason (the arm stands still then); REFLEX, CONTROLLER_FAILED, STALE_STATE, also when
+                they come during a cancel.
         """
         cancel.raise_if_set()
         self._find(self._arm, self._robot.arm_action)
@@ -96,8 +98,7 @@ class Ros2ControlRobot:
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
         call = self._run(self._arm, goal, limit_s, cancel, "moving")
         self._stand_still()
-        cancel.raise_if_set()
-        _check_arm(call)
+        _end(call, cancel)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
         """Open or close; returns the width reached in metres.
@@ -164,7 +165,7 @@ class Ros2ControlRobot:
         self.activity = activity
         try:
             self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper")
-        except StageError:
+        except BaseException:  # a defect too: nothing may leave the arm under way
             call.cancel()
             self.stop()
             raise
@@ -215,6 +216,15 @@ class Ros2ControlRobot:
             while (state := self._state()).stamp_ns == old_ns:
                 time.sleep(POLL_S / 2)
         return state
+
+
+def _end(call: SentGoal, cancel: CancelToken) -> None:
+    """Raise what became of a trajectory; a cancel's reason for one that it interrupted, and for one that it came too late for."""
+    try:
+        _check_arm(call)
+    except StageError as error:
+        raise cancel.explain(error) from None
+    cancel.raise_if_set()
 
 
 def _check_arm(call: SentGoal) -> None:

@@ -1,0 +1,250 @@
+"""The operator's stop, from a program outside the graph.
+
+Everything that can stop the arm is asked at once, whichever is found first, and again until it answers: the executor and
+the task node, which also keep the stop, and the controllers themselves. The controllers need nobody else, so the arm stops
+while the executor hangs or is dead; they are asked until the executor has answered, for until then it may send them
+another goal. Whether the arm stands still is read from the joint states.
+
+One thread, no parameters, no rosout, and few imports: it begins when the operator waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import rclpy
+from action_msgs.srv import CancelGoal
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_srvs.srv import Trigger
+
+from stvla_ros.config import read_parameters
+from stvla_ros.ros import qos
+
+EXECUTOR, TASK = "executor", "task node"
+KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
+"""Who remembers a stop, and the service that tells it."""
+
+AGAIN_S = 0.2
+"""How often one that has not answered is asked again, and the controllers while the executor may send them goals."""
+
+STILL_RAD_S = 0.01
+STILL_S = 0.2
+"""The arm stands still when no joint moves faster in any joint state of so long a time, by velocity and by position."""
+
+STILL_MESSAGES = 5
+APART_S = 0.02
+"""Positions are compared over at least this time: over 1 ms their noise would look like motion."""
+
+SILENT_S = 0.5
+"""After so long without a joint state nothing is known."""
+
+
+@dataclass(frozen=True)
+class RobotNames:
+    """Where the robot is found; the defaults are those of the nodes' settings."""
+
+    arm_action: str = "/panda_arm_controller/follow_joint_trajectory"
+    gripper_action: str = "/panda_gripper/gripper_action"
+    joint_states: str = "joint_states"
+    prefix: str = "panda"
+
+
+def robot_names(file: Path) -> RobotNames:
+    """The names in a parameter file.
+
+    Raises:
+        ConfigError: The file cannot be read.
+    """
+    nodes = read_parameters(file)
+    found: dict[str, str] = {}
+    for node in ("**", "executor"):
+        robot, joints = (nodes.get(node, {}).get(section, {}) for section in ("robot", "joint_states"))
+        named = {**robot, **{new: joints[old] for old, new in _JOINT_STATES.items() if old in joints}}
+        found |= {name: value for name, value in named.items() if name in RobotNames.__dataclass_fields__ and value}
+    return RobotNames(**found)
+
+
+_JOINT_STATES = {"topic": "joint_states", "prefix": "prefix"}
+
+
+class Standstill:
+    """Judges from joint states whether the arm stands still.
+
+    Args:
+        prefix: What the names of the arm's joints start with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._names = [f"{prefix}_joint{i}" for i in range(1, 8)]
+        self._stamp_ns = 0
+        self._reference: tuple[int, list[float]] | None = None  # an earlier state to compare positions with
+        self._heard: list[float] = []  # times of arrival since the last motion
+        self.moving = False
+        """In the newest joint state."""
+
+    def receive(self, message: JointState) -> None:
+        """One joint state; those without the arm's joints, and those that have come already, are passed over."""
+        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        if not set(self._names) <= set(message.name) or stamp_ns <= self._stamp_ns:
+            return
+        self._stamp_ns = stamp_ns
+        order = [message.name.index(name) for name in self._names]
+        with_velocities = len(message.velocity) == len(message.name)
+        speeds = [abs(message.velocity[i]) for i in order] if with_velocities else []
+        speeds += self._speeds(stamp_ns, [message.position[i] for i in order])
+        self.moving = not all(speed < STILL_RAD_S for speed in speeds)  # NaN moves
+        if self.moving:
+            self._heard.clear()
+        self._heard.append(time.monotonic())
+
+    def _speeds(self, stamp_ns: int, q: list[float]) -> list[float]:
+        """Of positions against an earlier state, where one is far enough back."""
+        old_ns, old = self._reference or (stamp_ns, q)
+        seconds = (stamp_ns - old_ns) * 1e-9
+        if self._reference is not None and seconds < APART_S:
+            return []
+        self._reference = stamp_ns, q
+        return [abs(now - before) / seconds for now, before in zip(q, old, strict=True)] if seconds else []
+
+    def forget(self) -> None:
+        """What came until now does not count."""
+        self._heard.clear()
+
+    @property
+    def heard(self) -> bool:
+        """Joint states came at all."""
+        return self._stamp_ns > 0
+
+    @property
+    def confirmed(self) -> bool:
+        """The joint states of the last moments show no motion."""
+        at = self._heard
+        return len(at) >= STILL_MESSAGES and at[-1] - at[0] >= STILL_S and time.monotonic() - at[-1] < SILENT_S
+
+
+@dataclass
+class Stopped:
+    """What came of a stop.
+
+    Attributes:
+        answered: What each of those who answered said; names are those of :data:`KEEPERS` and of the controllers.
+        silent: Who did not answer in time.
+        standstill: The arm stands still at the end.
+        heard_joints: Joint states came at all.
+    """
+
+    answered: dict[str, str] = field(default_factory=dict)
+    silent: tuple[str, ...] = ()
+    standstill: bool = False
+    heard_joints: bool = False
+
+    @property
+    def kept(self) -> bool:
+        """Somebody remembers the stop and refuses goals."""
+        return any(name in self.answered for name in KEEPERS)
+
+
+def stop_arm(names: RobotNames, timeout_s: float, say: Callable[[str], None]) -> Stopped:
+    """Standstill now, and no motion until :func:`release_arm`.
+
+    Args:
+        names: Where the robot's controllers are.
+        timeout_s: How long to ask those who do not answer, and to look for standstill.
+        say: Called at once with each thing that the operator should know.
+    """
+    until, announced = time.monotonic() + timeout_s, False
+    still, result = Standstill(names.prefix), Stopped()
+    with _Node("stop") as node:
+        keepers = [_Asked(node, name, Trigger, service) for name, service in KEEPERS.items()]
+        controllers = [
+            _Asked(node, what, CancelGoal, f"{action}/_action/cancel_goal")
+            for what, action in (("arm controller", names.arm_action), ("gripper controller", names.gripper_action))
+        ]
+        node.ros.create_subscription(JointState, names.joint_states, still.receive, qos.STATE)
+        everyone = [*keepers, *controllers]
+        while time.monotonic() < until and not (still.confirmed and len(result.answered) == len(everyone)):
+            for asked in everyone:
+                asked.ask(again=asked in controllers and EXECUTOR not in result.answered)
+            node.spin_once(0.02)
+            for asked in everyone:
+                if asked.name not in result.answered and asked.answer is not None:
+                    result.answered[asked.name] = getattr(asked.answer, "message", "Canceled its goals.")
+                    say(f"{asked.name}: {result.answered[asked.name]}")
+                    still.forget()  # what counts is how the arm stands after it
+                    until = max(until, time.monotonic() + SILENT_S)
+            if result.answered and announced != still.confirmed and (still.confirmed or still.moving):
+                announced = still.confirmed
+                say("The arm stands still." if announced else "The arm moves again.")
+        result.standstill, result.heard_joints = still.confirmed, still.heard
+    result.silent = tuple(asked.name for asked in everyone if asked.name not in result.answered)
+    return result
+
+
+def release_arm(timeout_s: float) -> str:
+    """Allow motion again; what the executor says. Raises ConnectionError when no executor answers in time."""
+    until = time.monotonic() + timeout_s
+    with _Node("release") as node:
+        asked = _Asked(node, EXECUTOR, Trigger, "/stvla/resume")
+        while asked.answer is None and time.monotonic() < until:
+            asked.ask()
+            node.spin_once(0.02)
+    if asked.answer is None:
+        raise ConnectionError(f"No executor answered within {timeout_s:g} s; nothing was released. Is a stack running?")
+    return str(asked.answer.message)
+
+
+class _Node:
+    """A node that is spun by hand. Use as a context manager."""
+
+    def __init__(self, name: str) -> None:
+        self._context = Context()
+        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+        self.ros = Node(
+            f"stvla_{name}",
+            context=self._context,
+            use_global_arguments=False,
+            start_parameter_services=False,
+            enable_rosout=False,
+        )
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.ros)
+
+    def __enter__(self) -> _Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self.ros.destroy_node()
+        self._context.try_shutdown()
+
+    def spin_once(self, timeout_s: float) -> None:
+        self._executor.spin_once(timeout_s)
+
+
+class _Asked:
+    """A service that is asked again until it answers: requests and answers may get lost while DDS finds both ends."""
+
+    def __init__(self, node: _Node, name: str, kind: Any, service: str) -> None:
+        self.name, self.answer = name, None
+        self._kind, self._client = kind, node.ros.create_client(kind, service)
+        self._asked_at = float("-inf")
+
+    def ask(self, again: bool = False) -> None:
+        """Send a request if it is time to; ``again``: although it has been answered."""
+        now = time.monotonic()
+        if (self.answer is not None and not again) or now - self._asked_at < AGAIN_S:
+            return
+        if self._client.service_is_ready():
+            self._asked_at = now
+            self._client.call_async(self._kind.Request()).add_done_callback(self._hear)
+
+    def _hear(self, future: Any) -> None:
+        self.answer = future.result()
