@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import RgbdFrame as RgbdFrameMsg
+from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
@@ -17,7 +18,7 @@ from stvla_ros.config import param
 from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
-from stvla_ros.ros import qos
+from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import frame_to_msg, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -55,9 +56,14 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._abandoned = 0
         self._frames = RgbdReceiver(self, self.config.camera)
         self._joints = JointStates(self, self.config.joint_states)
+        self._holding = ""
+        self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
         self._images = self.create_publisher(RgbdFrameMsg, "stvla/plan_image", qos.LATCHED_IMAGE)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
+
+    def _task_state(self, message: TaskStateMsg) -> None:
+        self._holding = message.holding
 
     def _plan(self, job: Job) -> PlanTrace.Result:
         instruction = check_instruction(job.goal.instruction)
@@ -66,9 +72,8 @@ class PlannerNode(StageNode[PlannerConfig]):
             _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
         self._images.publish(frame_to_msg(frame))
-        request = PlanRequest(
-            instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback, job.cancel
-        )
+        robot, feedback = self._joints.at(frame.stamp_ns), job.goal.feedback
+        request = PlanRequest(instruction, frame, robot, history, feedback, job.cancel, self._holding)
         plan = self._think(request, job.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)
