@@ -192,3 +192,20 @@ def test_colours_and_places_over_many_scenes() -> None:
             errors.append(np.linalg.norm(thing.centre_m[:2] - spots[list(names).index(thing.colour)]))
     assert np.median(errors) < 0.004
     assert max(errors) < 0.01
+
+
+HOLDING = replace(home_robot(), gripper_m=0.04)
+"""A task was ended in mid-carry: the fingers are apart, and the new task has no history."""
+
+
+def test_a_hand_that_holds_what_is_asked_for_goes_on_with_it() -> None:
+    ask = request(PUT, [*plate(0.45, -0.22)], HOLDING)
+    for held in ("", "something", "the red block"):
+        start = path(replace(ask, holding=held))[0]
+        np.testing.assert_allclose(start, HOLDING.T_base_tcp[:3, 3], atol=0.03)
+
+
+def test_a_hand_that_holds_something_else_is_not_sent_to_the_goal() -> None:
+    ask = replace(request(PUT, TABLE, HOLDING), holding="the cyan block")
+    assert refusal(ask) == "I cannot take the red block with the cyan block in the gripper."
+    assert "with something in the gripper" in refusal(request(PUSH, BUTTONS, HOLDING))
