@@ -85,6 +85,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._left: RobotState | None = None  # how the last motion left the robot
         self._holds: bool | None = None  # as last told
         self._task_phase = task_state.IDLE
+        self._fingers = Thread(target=self._watch_fingers, name="fingers", daemon=True)
         self._holds_out = self.create_publisher(Bool, task_state.HOLDS_TOPIC, qos.LATCHED_NEWEST)
         self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self.create_service(Trigger, "stvla/stop", self._stop)
@@ -95,7 +96,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
     def ready(self) -> None:
         """Cancel what an earlier executor may have left running, then take goals."""
         Thread(target=self._clear, name="clear", daemon=True).start()
-        Thread(target=self._watch_fingers, name="fingers", daemon=True).start()
+        self._fingers.start()
         super().ready()
 
     def _clear(self) -> None:
@@ -266,7 +267,10 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Stop the arm and end."""
         self._ended.set()
         self._robot.stop()
-        return super().close(timeout_s)
+        closed = super().close(timeout_s)
+        if self._fingers.is_alive():
+            self._fingers.join(timeout_s)  # it publishes: not after the node is gone
+        return closed
 
 
 def _read_keypose(goal: ExecuteKeypose.Goal) -> Any:
