@@ -15,13 +15,17 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import (
     REFUSED,
     RETRYABLE,
+    SOMETHING,
+    Hand,
     LoopConfig,
     Progress,
     TaskResult,
     TaskState,
     check_instruction,
+    object_of,
     percentiles,
     run_task,
+    with_advice,
 )
 from stvla_ros.types import WAYPOINTS, Keypose, Outcome, TracePlan
 
@@ -703,3 +707,104 @@ def test_percentiles_by_hand() -> None:
     assert percentiles(()) is None
     assert percentiles((2.0,)) == (2.0, 2.0)
     assert percentiles(tuple(float(n) for n in range(21))) == (10.0, 19.0)
+
+
+# --- what the hand holds ---------------------------------------------------------------------------------------------
+
+ABOVE, GRASP, LIFT, PLACE = (
+    Keypose(np.eye(4), True),
+    Keypose(np.eye(4), False, True),
+    Keypose(np.eye(4), False),
+    Keypose(np.eye(4), True, True),
+)
+
+
+class Carry(Table):
+    """Keyposes in a row; the sub-instruction is that of a planner."""
+
+    def __init__(
+        self, *keyposes: Keypose, words: str = "pick up the cyan block and put it in the plate", **kw: object
+    ) -> None:
+        super().__init__(todo=len(keyposes), **kw)  # type: ignore[arg-type]
+        self.keyposes, self.words = keyposes, words
+
+    def plan(self, *args: object) -> TracePlan:  # type: ignore[override]
+        return replace(super().plan(*args), sub_instruction=self.words)  # type: ignore[arg-type]
+
+    def predict(self, *args: object) -> Keypose | None:  # type: ignore[override]
+        return None if super().predict(*args) is None else self.keyposes[self.done]  # type: ignore[arg-type]
+
+
+def carried(table: Carry, hand: Hand) -> tuple[TaskResult, list[str]]:
+    told: list[Progress] = []
+    result = run_task(table, INSTRUCTION, LoopConfig(), CancelToken(), told.append, background=False, hand=hand)
+    return result, [p.state.holding for p in told if p.phase == "moving"]
+
+
+def test_the_state_says_what_the_hand_holds_from_the_grasp_to_the_release() -> None:
+    hand = Hand()
+    result, told = carried(Carry(ABOVE, GRASP, LIFT, PLACE, ABOVE), hand)
+    assert told == ["", "", "the cyan block", "the cyan block", ""]
+    assert result.state.holding == hand.holding == ""
+
+
+def test_what_is_held_outlives_the_task_that_took_it() -> None:
+    hand = Hand()
+    result, _ = carried(
+        Carry(ABOVE, GRASP, LIFT, on_execute=lambda n, c: n < 2 or fail(OutcomeCode.REFLEX)(n, c)), hand
+    )
+    assert (result.outcome.code, result.state.holding) == (OutcomeCode.REFLEX, "the cyan block")
+    result, told = carried(Carry(LIFT, PLACE, words="put it down"), hand)
+    assert told == ["the cyan block", "the cyan block"], "the new words are not those with which it was taken"
+    assert result.state.holding == ""
+
+
+def test_a_press_holds_nothing() -> None:
+    _, told = carried(Carry(LIFT, GRASP, LIFT, words="push the red button"), Hand())
+    assert told == ["", "", ""]
+
+
+def test_an_object_that_slipped_is_not_held() -> None:
+    once = iter([None, None, StageError(OutcomeCode.GRASP_FAILED, "It slipped.")])
+
+    def slip(number: int, cancel: CancelToken) -> None:
+        if error := next(once, None):
+            raise error
+
+    _, told = carried(Carry(ABOVE, GRASP, LIFT, on_execute=slip), Hand())
+    assert told == ["", "", "the cyan block", ""], "it was in the hand, and the keypose was tried again without it"
+
+
+def test_the_fingers_have_the_last_word() -> None:
+    hand = Hand()
+    hand.fingers(False)
+    hand.took("pick up the cyan block")
+    assert hand.holding == "the cyan block", "the keypose succeeded: the fingers' own word may be on its way"
+    hand.fingers(True)
+    assert hand.holding == "the cyan block"
+    hand.fingers(False)
+    assert hand.holding == "", "somebody took it out"
+    hand.fingers(True)
+    assert hand.holding == SOMETHING, "nobody said what was put in"
+    hand.let_go()
+    assert hand.holding == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "thing"),
+    [
+        ("pick up the cyan block and put it in the plate", "the cyan block"),
+        ("Grasp a red mug by its handle, then lift it.", "the red mug by its handle"),
+        ("Put the small can of soup into the basket", "the small can of soup"),
+        ("take the apple", "the apple"),
+        ("tidy up", "what was taken to 'tidy up'"),
+    ],
+)
+def test_words_of_what_is_taken(words: str, thing: str) -> None:
+    assert object_of(words) == thing
+
+
+def test_the_operator_is_told_how_to_be_rid_of_it() -> None:
+    told = with_advice("Canceled by the operator.", "the cyan block")
+    assert told == "Canceled by the operator. The cyan block is in the gripper: `stvla release` puts it down."
+    assert with_advice("Done.", "") == "Done."

@@ -33,9 +33,14 @@ def param(
     ge: float | None = None,
     le: float | None = None,
     choices: tuple[str, ...] | None = None,
+    live: bool = False,
 ) -> Any:
-    """A dataclass field with its documentation and allowed range (inclusive) or choices."""
-    metadata = {"doc": doc, "ge": ge, "le": le, "choices": choices}
+    """A dataclass field with its documentation and allowed range (inclusive) or choices.
+
+    A ``live`` setting may change while a node runs. Whoever reads it must take it from the newest settings each time; a backend is
+    given them by its method ``reconfigure(config)``.
+    """
+    metadata = {"doc": doc, "ge": ge, "le": le, "choices": choices, "live": live}
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

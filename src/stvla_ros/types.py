@@ -160,6 +160,7 @@ class PlanRequest:
         history: All keyposes executed in this task so far, oldest first.
         feedback: Why the last path did not serve, one sentence; empty when nothing was wrong with it.
         cancel: Set when nobody waits for the plan any more; a planner that takes long ends soon after.
+        holding: What the gripper holds, e.g. "the cyan block"; "something", or empty, where nobody knows.
     """
 
     instruction: str
@@ -168,6 +169,7 @@ class PlanRequest:
     history: tuple[Keypose, ...] = ()
     feedback: str = ""
     cancel: CancelToken = field(default_factory=CancelToken)
+    holding: str = ""
 
 
 @dataclass(frozen=True, eq=False)

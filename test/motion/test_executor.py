@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import pytest
@@ -12,9 +12,10 @@ from motion.scenes import box, depth_image
 from tabletop import Box as Thing
 from tabletop import look_at
 
+from stvla_ros import registry
 from stvla_ros.config import ConfigError, build
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.description.panda import HOME_Q_RAD, V_MAX_RAD_S
 from stvla_ros.description.robot import OPEN_WIDTH_M
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, tool_down
@@ -334,3 +335,39 @@ def test_settings_out_of_range_are_refused() -> None:
         build(PlannerConfig, {"velocity_scale": 1.5}, "roboplan")
     with pytest.raises(ConfigError, match=r"voxels\.size_m"):
         build(ExecutorConfig, {"voxels": {"size_m": 0.0}}, "executor")
+
+
+@pytest.mark.parametrize(
+    ("width_m", "known", "holds"),
+    [
+        (0.0, True, False),
+        (0.04, True, True),
+        (0.06, True, True),
+        (0.04, False, True),
+        (0.06, False, True),
+        (0.0, False, False),
+    ],
+)
+def test_the_fingers_tell_whether_something_is_held(width_m: float, known: bool, holds: bool) -> None:
+    """Also after a restart, where nobody knows why the fingers are apart."""
+    bench = Bench(held_width_m=width_m, things=[])
+    assert not bench.executor.holds(bench.state()), "an open hand"
+    bench.go(over_block(0.2), is_open=False)
+    executor = bench.executor if known else PlannedExecutor(bench, bench, bench.config)
+    assert executor.holds(bench.state()) is holds
+
+
+def test_live_settings_of_the_planners_act_on_the_next_motion() -> None:
+    bench = Bench(things=[])
+    bench.inner.reconfigure(replace(PlannerConfig(), velocity_scale=0.1))
+    bench.go(tool_down([0.5, -0.3, 0.3], ACROSS))
+    peak = float(np.abs(bench.paths[-1].dq_rad_s / V_MAX_RAD_S).max())
+    assert peak == pytest.approx(0.1, rel=0.02)
+
+
+def test_every_backend_with_live_settings_takes_them() -> None:
+    for kind in registry.BACKENDS:
+        for name in registry.names(kind):
+            backend = registry.load(kind, name)
+            live = [field for field in fields(backend.Config) if field.metadata.get("live")]
+            assert not live or callable(getattr(backend, "reconfigure", None)), (kind, name)

@@ -16,7 +16,7 @@ from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.registry import create, names
 from stvla_ros.robot.sim import SimCamera, SimRobot
 from stvla_ros.sim.cell import Cell
-from stvla_ros.types import F64, JointPath, Keypose
+from stvla_ros.types import F64, JointPath, Keypose, RgbdFrame
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,86 @@ def test_grasping_beside_the_block_is_grasp_failed(cell: Cell) -> None:
         executor.execute(Keypose(free, False, True), SimCamera(cell).capture(), None, CancelToken())
     assert error.value.code is OutcomeCode.GRASP_FAILED
     assert cell.state().gripper_m > 0.07
+
+
+GRASPED, LIFTED, OVER_THE_PLATE = 2, 3, 4
+"""So many of :func:`keyposes` executed."""
+
+
+def in_mid_carry(cell: Cell, seed: int, executed: int) -> PlannedExecutor:
+    cell.reset("pick_place", seed)
+    executor = PlannedExecutor(SimRobot(cell), create("motion", "roboplan"), ExecutorConfig())
+    truth = cell.truth()
+    for keypose in keyposes(truth.T_base_object[truth.names[0]], truth.T_base_object["plate"])[:executed]:
+        executor.execute(keypose, SimCamera(cell).capture(), None, CancelToken())
+    assert executor.holds(cell.state())
+    return executor
+
+
+@pytest.mark.parametrize("executed", [GRASPED, LIFTED, OVER_THE_PLATE])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_release_puts_the_block_on_the_free_table(cell: Cell, executed: int, restarted: bool) -> None:
+    """From the grasp, from right above it, and from above the plate, where the nearest free place is beside the plate."""
+    executor = in_mid_carry(cell, 1, executed)
+    if restarted:
+        executor = PlannedExecutor(SimRobot(cell), create("motion", "roboplan"), ExecutorConfig())
+        assert executor.holds(cell.state())
+    before = cell.truth()
+    held, standing = before.names[0], before.names[1:]
+    outcome = executor.release(SimCamera(cell).capture, CancelToken())
+    assert outcome.ok
+    assert "Put down at" in outcome.sentence
+    after = cell.truth()
+    T = after.T_base_object[held]
+    assert T[2, 3] == pytest.approx(0.02, abs=0.003), "it lies on the table"
+    assert np.abs(T[2, :3]).max() > 0.99, "flat"
+    others = [after.T_base_object[name][:2, 3] for name in after.names if name != held]
+    assert all(np.linalg.norm(T[:2, 3] - xy) > 0.06 for xy in others)
+    for name in standing:
+        np.testing.assert_allclose(after.T_base_object[name], before.T_base_object[name], atol=0.002)
+    assert cell.state().gripper_m > 0.075
+    assert not executor.holds(cell.state())
+    assert cell.state().T_base_tcp[2, 3] > 0.1, "the hand has gone up"
+
+
+def test_release_of_nothing_opens_the_hand(cell: Cell) -> None:
+    cell.reset("pick_place", 1)
+    robot = SimRobot(cell)
+    robot.move_gripper(0.0, CancelToken())
+    executor = PlannedExecutor(robot, create("motion", "roboplan"), ExecutorConfig())
+    assert not executor.holds(cell.state())
+    q = cell.state().q_rad
+    outcome = executor.release(SimCamera(cell).capture, CancelToken())
+    assert outcome.sentence == "Nothing was in the gripper; it is open."
+    assert cell.state().gripper_m > 0.075
+    np.testing.assert_allclose(cell.state().q_rad, q, atol=0.002)
+
+
+def test_release_without_a_free_place_moves_nothing(cell: Cell) -> None:
+    executor = in_mid_carry(cell, 1, LIFTED)
+
+    def hidden() -> RgbdFrame:
+        frame = SimCamera(cell).capture()
+        return RgbdFrame(frame.rgb, np.full_like(frame.depth_m, np.nan), frame.camera, frame.stamp_ns)
+
+    q = cell.state().q_rad
+    with pytest.raises(StageError, match="clear a part of the table, or take it out by hand") as error:
+        executor.release(hidden, CancelToken())
+    assert error.value.code is OutcomeCode.NO_PATH
+    np.testing.assert_allclose(cell.state().q_rad, q, atol=0.002)
+    assert executor.holds(cell.state())
+
+
+def test_a_canceled_release_keeps_hold(cell: Cell) -> None:
+    executor, cancel, looks = in_mid_carry(cell, 1, LIFTED), CancelToken(), []
+
+    def look() -> RgbdFrame:
+        looks.append(1)
+        if len(looks) == 2:  # the place is found, the motion is being planned
+            cancel.cancel()
+        return SimCamera(cell).capture()
+
+    with pytest.raises(StageError) as error:
+        executor.release(look, cancel)
+    assert error.value.code is OutcomeCode.CANCELED
+    assert executor.holds(cell.state())

@@ -8,6 +8,7 @@ import pytest
 from tabletop import Box, Disc, Scene, block, button, front_camera, home_robot, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.planning.colour import ColourConfig, ColourPlanner
@@ -192,3 +193,20 @@ def test_colours_and_places_over_many_scenes() -> None:
             errors.append(np.linalg.norm(thing.centre_m[:2] - spots[list(names).index(thing.colour)]))
     assert np.median(errors) < 0.004
     assert max(errors) < 0.01
+
+
+HOLDING = replace(home_robot(), gripper_m=0.04, T_base_tcp=tool_down([0.45, 0.1, 0.25], 0.0))
+"""A task was ended in mid-carry: the fingers are apart, and the new task has no history."""
+
+
+def test_a_hand_that_holds_what_is_asked_for_goes_on_with_it() -> None:
+    ask = request(PUT, [*plate(0.45, -0.22)], HOLDING)
+    px, _ = project(ask.frame.camera, HOLDING.T_base_tcp[:3, 3])
+    for held in ("", "something", "the red block"):
+        np.testing.assert_allclose(plan(replace(ask, holding=held)).uv[0], px_to_uv(px, ask.frame.camera), atol=2.0)
+
+
+def test_a_hand_that_holds_something_else_is_not_sent_to_the_goal() -> None:
+    ask = replace(request(PUT, TABLE, HOLDING), holding="the cyan block")
+    assert refusal(ask) == "I cannot take the red block with the cyan block in the gripper."
+    assert "with something in the gripper" in refusal(request(PUSH, BUTTONS, HOLDING))

@@ -110,7 +110,9 @@ def test_plan() -> None:
 
 
 def test_task_state() -> None:
-    told = TaskState("Push both.", "push one", 1, 2, False, ("a", "b"), "p", 4, 3, 2, 1, "Too low.", (0.5, 1.5))
+    told = TaskState(
+        "Push both.", "push one", 1, 2, False, ("a", "b"), "p", 4, 3, 2, 1, "Too low.", (0.5, 1.5), "the lime block"
+    )
     for value in (told, TaskState("Push.")):
         message = over_the_wire(task_state.state_to_msg(value, "moving", 7_000_000_001))
         assert task_state.state_from_msg(message) == value

@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 import pytest
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
 from stvla_msgs.msg import Trace3d
 from tf2_msgs.msg import TFMessage
@@ -138,6 +140,25 @@ def test_reset_during_motion_ends_the_keypose(home):
     home.reset(distractors=0)
     assert call.result()[0] is not OutcomeCode.OK
     assert home.stands_still(0.3)
+
+
+def test_speed_is_a_live_parameter(home):
+    """What ``ros2 param set /executor roboplan.velocity_scale 0.1`` does acts on the next motion."""
+
+    def peak(scale, pose):
+        parameter = Parameter("roboplan.velocity_scale", value=scale).to_parameter_msg()
+        answer = home.service(SetParameters, "/executor/set_parameters", SetParameters.Request(parameters=[parameter]))
+        assert answer.results[0].successful, answer.results[0].reason
+        home.speeds.clear()
+        assert home.execute(pose)[0] is OutcomeCode.OK
+        return max(speed for _, speed in list(home.speeds))
+
+    home.execute(FAR_LEFT)
+    try:
+        fast, slow = peak(0.2, FAR_RIGHT), peak(0.1, FAR_LEFT)
+    finally:
+        peak(0.5, FAR_RIGHT)
+    assert slow == pytest.approx(0.5 * fast, rel=0.1)
 
 
 # --- the guard, without the node ------------------------------------------------------------------------------------

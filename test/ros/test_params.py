@@ -22,7 +22,7 @@ from stvla_ros.ros.stage_node import StageNode
 class Inner:
     """A nested section."""
 
-    depth_m: float = param(0.5, "a depth [m]", ge=0.0, le=2.0)
+    depth_m: float = param(0.5, "a depth [m]", ge=0.0, le=2.0, live=True)
     names: tuple[str, ...] = param(("a", "b"), "some names")
 
 
@@ -31,7 +31,7 @@ class Outer:
     """Settings of a test node."""
 
     backend: str = param("geometric", "a backend")
-    rate_hz: float = param(5.0, "a rate", ge=0.1, le=100.0)
+    rate_hz: float = param(5.0, "a rate", ge=0.1, le=100.0, live=True)
     count: int = param(3, "a count", ge=1, le=9)
     on: bool = param(True, "a switch")
     nothing: tuple[str, ...] = param((), "an empty list")
@@ -43,10 +43,10 @@ def make(domain: int) -> Any:
     """A node made with command-line parameters."""
     nodes = []
 
-    def build(*parameters: str, live: tuple[str, ...] = ()) -> StageNode[Outer]:
+    def build(*parameters: str) -> StageNode[Outer]:
         args = ["--ros-args"] + [x for p in parameters for x in ("-p", p)]
         rclpy.init(args=args, domain_id=domain)
-        node = StageNode("test_node", Outer, backends={"backend": "segmenter"}, live=live)
+        node = StageNode("test_node", Outer, backends={"backend": "segmenter"})
         nodes.append(node)
         return node
 
@@ -121,7 +121,7 @@ def test_the_section_for_every_node_reaches_a_node(domain: int, parameter_file: 
 
 
 def test_setting_while_running(make: Any) -> None:
-    node = make(live=("rate_hz", "inner"))
+    node = make()
     results = node.set_parameters(
         [
             Parameter("rate_hz", value=9.0),

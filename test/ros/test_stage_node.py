@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.nodes.task import TaskNode
 from stvla_ros.ros import graces
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.actions import ActionCaller
@@ -271,3 +272,52 @@ def test_a_server_that_is_known_to_be_lost_is_hardly_waited_for(ros: Any, monkey
     with pytest.raises(StageError, match=r"Silent\. .* within 0.3 s") as error:
         remote.call(PlanTrace.Goal(), cancel, 20.0, lost=lambda: True)
     assert error.value.code is OutcomeCode.NODE_LOST
+
+
+@dataclass
+class Logger:
+    """Writes down what a node logs."""
+
+    lines: list[tuple[str, str]] = field(default_factory=list)
+
+    def __getattr__(self, level: str) -> Callable[[str], None]:
+        return lambda text: self.lines.append((level, text))
+
+
+@pytest.mark.parametrize(
+    ("code", "level"),
+    [
+        (OutcomeCode.OK, "info"),
+        (OutcomeCode.CANCELED, "info"),
+        (OutcomeCode.PREEMPTED, "info"),
+        (OutcomeCode.GOAL_NOT_GROUNDED, "warning"),
+        (OutcomeCode.GRASP_FAILED, "warning"),
+        (OutcomeCode.NODE_LOST, "error"),
+        (OutcomeCode.REFLEX, "error"),
+        (OutcomeCode.CANCEL_UNCONFIRMED, "error"),
+    ],
+)
+def test_every_end_is_logged_with_its_code_before_the_client_hears_of_it(
+    ros: Any, monkeypatch: pytest.MonkeyPatch, code: OutcomeCode, level: str
+) -> None:
+    def work(job: Job) -> Any:
+        if code is not OutcomeCode.OK:
+            raise StageError(code, "Why.")
+        return PlanTrace.Result()
+
+    server, logger = ros.add(Server(work)), Logger()
+    server.logs_success = True
+    monkeypatch.setattr(server, "get_logger", lambda: logger)
+    remote = ActionCaller(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
+    remote.call(PlanTrace.Goal(instruction="Put it there."), CancelToken(), 10.0)
+    told = "" if code is OutcomeCode.OK else "Why."
+    assert (level, f"'Put it there.': {code.name}: {told}") in logger.lines
+
+
+def test_what_went_well_is_logged_for_tasks_only(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server, logger = ros.add(Server(lambda job: PlanTrace.Result())), Logger()
+    monkeypatch.setattr(server, "get_logger", lambda: logger)
+    remote = ActionCaller(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
+    remote.call(PlanTrace.Goal(instruction="Put it there."), CancelToken(), 10.0)
+    assert logger.lines == []
+    assert TaskNode.logs_success

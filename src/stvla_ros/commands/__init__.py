@@ -12,6 +12,7 @@ COMMANDS = {
     "up": "start the stack and keep it running until Ctrl-C",
     "run": "give the running stack an instruction",
     "stop": "stop the arm now, and refuse motion until `stvla stop --release`",
+    "release": "put down what the gripper holds, at a free place on the table",
     "demo": "start everything in simulation, carry out one task, judge it, leave a film",
     "evaluate": "run many seeded episodes in simulation and print success rates",
     "evaluate-planner": "ask a planner's model questions with known answers (also `stvla evaluate planner`)",

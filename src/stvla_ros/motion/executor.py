@@ -9,7 +9,7 @@ out of contact in the next keypose.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Lock
@@ -22,6 +22,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
 from stvla_ros.motion.collision import DepthScene, VoxelConfig, held_box
+from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
 from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
 
 
@@ -42,6 +43,7 @@ class ExecutorConfig:
     reach_tolerance_m: float = param(
         0.015, "a free motion that ends further off than this failed [m]", ge=0.001, le=0.1
     )
+    release_clear_m: float = param(0.02, "free table kept around what `stvla release` puts down [m]", ge=0.0, le=0.2)
     max_frame_age_s: float = param(2.0, "an image older than this is refused [s]", ge=0.05, le=60.0)
     voxels: VoxelConfig = param(VoxelConfig(), "obstacles from depth")  # noqa: RUF009
 
@@ -83,6 +85,7 @@ class PlannedExecutor:
         self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one comes
         self._open: bool | None = None  # last commanded state of the gripper; None: look at the fingers
         self._held: Box | None = None
+        self._grasp_m: F64 | None = None  # where the tool was when the fingers closed on it
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
         self._turned = False  # the hand was turned by half a turn against the last keypose
 
@@ -118,6 +121,80 @@ class PlannedExecutor:
     def reset(self) -> None:
         """Forget what is held and touched: the scene was changed by others."""
         self._open, self._held, self._contact, self._turned = None, None, None, False
+
+    def holds(self, state: RobotState) -> bool:
+        """Whether the hand holds something, by the fingers: they closed on it, or are neither shut nor open and nobody knows why.
+
+        Args:
+            state: The robot while the gripper does not move.
+        """
+        c, width = self._config, state.gripper_m
+        apart = c.empty_width_m <= width <= _OPEN * self._open_width_m
+        return apart and (
+            self._held is not None or self._open is None or (self._open and width < self._open_width_m / 2)
+        )
+
+    def release(self, look: Callable[[], RgbdFrame], cancel: CancelToken) -> Outcome:
+        """Put what the hand holds on the nearest free place of the table, open the hand, and go up. An empty hand only opens.
+
+        Args:
+            look: Gives an image of the scene as it is now.
+            cancel: Stops the arm at once when set.
+
+        Raises:
+            StageError: NO_PATH when the table is nowhere free where the arm can go (nothing has moved), and as
+                :meth:`execute`.
+        """
+        cancel.raise_if_set()
+        clock = _Clock()
+        forget = cancel.on_cancel(self._robot.stop)
+        try:
+            with self._one_at_a_time:
+                sentence = self._put_down(look, cancel, clock)
+        finally:
+            forget()
+        return Outcome(OutcomeCode.OK, sentence, clock.times_s)
+
+    def _put_down(self, look: Callable[[], RgbdFrame], cancel: CancelToken, clock: _Clock) -> str:
+        frame, state = look(), self._robot.state()
+        self._look_at_gripper(state)
+        if self._held is None:
+            with clock("gripper"):
+                self._let_go(cancel)
+            return "Nothing was in the gripper; it is open."
+        with clock("motion_plan"):
+            places = self._places(self._held, frame, state)
+        scene, why = None, "no part of it is seen to be free"
+        for T in places:
+            try:
+                scene = self._move(Keypose(T, gripper_open=True, may_collide=True), look(), cancel, clock)
+            except StageError as error:
+                if error.code not in _NOT_PLANNED:
+                    raise
+                why = error.sentence
+            else:
+                break
+        if scene is None:
+            raise StageError(
+                OutcomeCode.NO_PATH,
+                f"What is in the gripper cannot be put down on the table ({len(places)} places tried: {why.rstrip('.')}): "
+                "clear a part of the table, or take it out by hand.",
+            )
+        with clock("gripper"):
+            self._actuate(Keypose(T, gripper_open=True, may_collide=True), scene, cancel)
+        state = self._robot.state()
+        self._move(Keypose(_backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
+        x, y = state.T_base_tcp[:2, 3]
+        return f"Put down at ({x:.2f}, {y:.2f}) m; the gripper is open."
+
+    def _places(self, held: Box, frame: RgbdFrame, state: RobotState) -> list[F64]:
+        """(4, 4) tool poses from which what is held can be let go, as keyposes give them."""
+        c = self._config
+        radius = max(float(np.hypot(*held.size_m[:2])) / 2, self._open_width_m / 2 + FINGER_M) + c.release_clear_m
+        low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
+        height = hang(held, state, frame, self._grasp_m) + DROP_M
+        poses = [tool_over(p, state, height) for p in free_places(frame, state, radius, low, high, c.voxels)]
+        return [T @ _HALF_TURN if self._turned else T for T in poses]
 
     def _move(self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock) -> DepthScene:
         with clock("motion_plan"):
@@ -214,8 +291,8 @@ class PlannedExecutor:
     def _look_at_gripper(self, state: RobotState) -> None:
         """Believe the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
         width, most = state.gripper_m, self._open_width_m
-        if self._open is None or (not self._open and width > 0.95 * most) or (self._open and width < most / 2):
-            self._open, self._held = width > most / 2, None
+        if self._open is None or (not self._open and width > _OPEN * most) or (self._open and width < most / 2):
+            self._open, self._held, self._grasp_m = width > _OPEN * most, None, None
             if not self._open and width >= self._config.empty_width_m:  # holds something that was not seen before
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
@@ -235,6 +312,7 @@ class PlannedExecutor:
         self._open = False
         if width >= self._config.empty_width_m:
             self._held = held_box(scene.points_m, state.T_base_tcp, width)
+            self._grasp_m = state.T_base_tcp[:3, 3]
         elif keypose.may_collide:
             self._let_go(cancel)
             found = f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers."
@@ -277,6 +355,12 @@ class PlannedExecutor:
                 f"The arm stopped {100 * off:.1f} cm from the keypose: something holds it.",
             )
 
+
+_OPEN = 0.95
+"""A gripper this far open is open, as a share of its open width."""
+
+_NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.COLLISION})
+"""Failures before anything has moved."""
 
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 

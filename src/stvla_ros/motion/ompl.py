@@ -28,6 +28,10 @@ class OmplPlanner:
         self._config = config
         self._space = MujocoSpace(config, arm)
 
+    def reconfigure(self, config: PlannerConfig) -> None:
+        """Take over the live settings, for the next motion."""
+        self._config = config
+
     def plan(self, request: MotionRequest) -> JointPath:
         return plan_motion(self._space, request, self._config)
 

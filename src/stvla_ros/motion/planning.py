@@ -24,10 +24,10 @@ from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
 class PlannerConfig:
     """Settings that all motion planners share."""
 
-    velocity_scale: float = param(0.5, "share of the joints' velocity limits", ge=0.05, le=1.0)
-    acceleration_scale: float = param(0.3, "share of the joints' acceleration limits", ge=0.05, le=1.0)
-    jerk_scale: float = param(0.1, "share of the joints' jerk limits", ge=0.01, le=1.0)
-    line_speed_m_s: float = param(0.25, "top speed of the tool on straight motions [m/s]", ge=0.01, le=1.0)
+    velocity_scale: float = param(0.5, "share of the joints' velocity limits", ge=0.05, le=1.0, live=True)
+    acceleration_scale: float = param(0.3, "share of the joints' acceleration limits", ge=0.05, le=1.0, live=True)
+    jerk_scale: float = param(0.1, "share of the joints' jerk limits", ge=0.01, le=1.0, live=True)
+    line_speed_m_s: float = param(0.25, "top speed of the tool on straight motions [m/s]", ge=0.01, le=1.0, live=True)
     max_planning_s: float = param(1.0, "time for the path search of one motion [s]", ge=0.05, le=10.0)
     check_step_rad: float = param(0.01, "spacing of collision checks along a path [rad]", ge=0.002, le=0.1)
     table: bool = param(True, "treat the table as a solid plate under the whole workspace")

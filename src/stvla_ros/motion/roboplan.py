@@ -34,6 +34,10 @@ class RoboplanPlanner:
         self._config = config
         self._space = _RoboplanSpace(config, arm)
 
+    def reconfigure(self, config: PlannerConfig) -> None:
+        """Take over the live settings, for the next motion."""
+        self._config = config
+
     def plan(self, request: MotionRequest) -> JointPath:
         return plan_motion(self._space, request, self._config)
 

@@ -15,15 +15,17 @@ from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
 import numpy as np
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
-from stvla_msgs.action import ExecuteKeypose
+from stvla_msgs.action import ExecuteKeypose, ReleaseObject
 from stvla_msgs.msg import Keypose as KeyposeMsg
+from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.ros import convert, qos
+from stvla_ros.ros import convert, qos, task_state
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
@@ -36,10 +38,11 @@ from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.tf import TransformError
 from stvla_ros.ros.traces import TraceInbox
-from stvla_ros.types import Keypose, RobotState, Trace3d
+from stvla_ros.types import Keypose, RgbdFrame, RobotState, Trace3d
 
 GUARD_PERIOD_S = 0.05
 FEEDBACK_PERIOD_S = 0.2
+FINGERS_PERIOD_S = 0.2
 TRANSFORM_WAIT_S = 1.0
 """How much later than its keypose the transform from the keypose's frame may come."""
 
@@ -74,7 +77,7 @@ class ExecutorNodeConfig:
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
-    """Serves ``stvla/execute_keypose``, and the operator's ``stvla/stop`` and ``stvla/resume``."""
+    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, and the operator's ``stvla/stop`` and ``stvla/resume``."""
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
@@ -95,9 +98,15 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._ended, self._cleared = Event(), Event()
         self._trouble_at_start = "The robot's controllers have not answered yet."
         self._left: RobotState | None = None  # how the last motion left the robot
+        self._holds: bool | None = None  # as last told
+        self._task_phase = task_state.IDLE
+        self._fingers = Thread(target=self._watch_fingers, name="fingers", daemon=True)
+        self._holds_out = self.create_publisher(Bool, task_state.HOLDS_TOPIC, qos.LATCHED_NEWEST)
+        self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self.create_service(Trigger, "stvla/stop", self._stop)
         self.create_service(Trigger, "stvla/resume", self._resume)
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
+        self.serve(ReleaseObject, "stvla/release_object", self._release)
 
     def ready(self) -> None:
         """Cancel what an earlier executor may have left running, and ask whether the operator has stopped the stack."""
@@ -106,6 +115,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         else:  # nobody to ask, who would have kept it
             self._stop_state.assume_released()
         Thread(target=self._clear, name="clear", daemon=True).start()
+        self._fingers.start()
         super().ready()
 
     def _clear(self) -> None:
@@ -117,6 +127,26 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._trouble_at_start = error.sentence
                 self.get_logger().warning(error.sentence)
                 self._ended.wait(0.5)
+
+    def _task_state(self, message: TaskStateMsg) -> None:
+        self._task_phase = message.phase
+
+    def _watch_fingers(self) -> None:
+        """While nothing moves, tell when what the gripper holds was taken out of it or put into it."""
+        while not self._ended.wait(FINGERS_PERIOD_S):
+            left = self._left
+            try:
+                state = self._joints.state()
+            except StageError:
+                continue  # told by whoever needs the state
+            with self._lock:
+                same = self._running is None and self._left is left
+            if same and self._executor.holds(state) != self._holds:
+                self._tell_fingers(state)
+
+    def _tell_fingers(self, state: RobotState) -> None:
+        self._holds = self._executor.holds(state)
+        self._holds_out.publish(Bool(data=self._holds))
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -184,8 +214,35 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             try:
                 outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
             finally:
-                self._left = self._joints.newest()
+                self._leave()
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
+
+    def _leave(self) -> None:
+        """Note how a motion left the robot, and tell what the gripper holds before the motion's own answer goes out."""
+        self._left = self._joints.newest()
+        self._tell_fingers(self._left)
+
+    def _release(self, job: Job) -> ReleaseObject.Result:
+        """Put down what is held. Refused while a task runs: the task would go on with a hand that it believes full."""
+        if not self._cleared.wait(CLEAR_S):
+            raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
+        if self._task_phase != task_state.IDLE:
+            raise StageError(OutcomeCode.INVALID_GOAL, "A task is running: cancel it first, then release.")
+
+        def told(feedback: ExecuteKeypose.Feedback) -> None:
+            job.feedback(ReleaseObject.Feedback(phase=feedback.phase, elapsed_s=feedback.elapsed_s))
+
+        def look() -> RgbdFrame:
+            return self._frames.wait(self.now_ns(), job.cancel)
+
+        with self._guarded(Job(job.goal, job.cancel, told)):
+            if self._moved_by_others(self._joints.state()):
+                self._executor.reset()
+            try:
+                outcome = self.timed("release", lambda: self._executor.release(look, job.cancel))
+            finally:
+                self._leave()
+        return ReleaseObject.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _moved_by_others(self, state: RobotState) -> bool:
         """The robot does not stand as the last motion left it: by hand, by another program, or a scene laid anew."""
@@ -214,6 +271,10 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             )
         with self._lock:
             self._stop_state.raise_if_stopped()
+            if self._running is not None:
+                raise StageError(
+                    OutcomeCode.INVALID_GOAL, "The arm carries out another order: wait for its end or cancel it."
+                )
             self._running = job.cancel
         try:
             with guard(lambda: self._check(watch), job.cancel, self._robot.stop, self._defect), self._telling(job):
@@ -266,7 +327,10 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Stop the arm and end."""
         self._ended.set()
         self._robot.stop()
-        return super().close(timeout_s)
+        closed = super().close(timeout_s)
+        if self._fingers.is_alive():
+            self._fingers.join(timeout_s)  # it publishes: not after the node is gone
+        return closed
 
 
 @contextmanager

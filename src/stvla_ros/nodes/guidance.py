@@ -57,9 +57,9 @@ class GuidanceConfig(GuideConfig):
 
     segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
     max_rate_hz: float = param(
-        30.0, "frames cleaned per second at most; the camera's rate where that is lower", ge=0.1, le=120.0
+        30.0, "frames cleaned per second at most; the camera's rate where that is lower", ge=0.1, le=120.0, live=True
     )
-    marker_rate_hz: float = param(5.0, "markers per second at most, while somebody watches", ge=0.1, le=30.0)
+    marker_rate_hz: float = param(5.0, "markers per second at most, while somebody watches", ge=0.1, le=30.0, live=True)
     idle_s: float = param(
         20.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
     )
@@ -104,6 +104,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._arrived = self._cleaned = 0  # frames while a plan was in use
         self._latency, self._age = Rolling(), Rolling()
         self._notes: tuple[str, ...] = ()
+        self._failed: tuple[str, OutcomeCode] | None = None  # plan and reason, while guidance on it fails
         self._ending = False
         self._base_frame = config.robot.base_frame
         self._frames = RgbdReceiver(self, config.camera, self._frame_arrived, self._base_frame, config.keep_s)
@@ -207,6 +208,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             trace = self.timed("lift", lambda: self._guide.lift(plan, frame))
         except StageError as error:
             self._keep(plan.plan_id, error)
+            self.get_logger().warning(f"Plan {plan.plan_id} refused: {error}")
             self._trace_out.publish(failed_trace_msg(plan, error, self._base_frame))
             return
         except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
@@ -281,7 +283,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
     def _publish(self, guidance: Guidance) -> None:
         message = guidance_to_msg(guidance, self._base_frame)
         self._guidance_out.publish(message)
-        self._cleaned += 1
+        self._cleaned, self._failed = self._cleaned + 1, None
         self._tell(guidance.notes)
         if self._overlay_out.get_subscription_count():
             self._overlay_out.publish(self._overlay(guidance, message))
@@ -304,6 +306,10 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _fail(self, plan_id: str, error: StageError, stamp_ns: int) -> None:
         """A failure carries the stamp of its image, or where none is young enough, the one that was asked for."""
+        failed = plan_id, error.code
+        if failed != self._failed:  # not once per frame
+            self.get_logger().warning(f"No guidance on plan {plan_id}: {error}")
+        self._failed = failed
         self._guidance_out.publish(failed_guidance_msg(plan_id, error, stamp_ns))
 
     def ages(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from std_msgs.msg import Header
 from stvla_msgs.action import PlanTrace
+from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
 from stvla_ros import registry
@@ -18,7 +19,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
-from stvla_ros.ros import qos
+from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -59,9 +60,14 @@ class PlannerNode(StageNode[PlannerConfig]):
         self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
         end_without_port(self)
         self._joints = JointStates(self, self.config.joint_states, self.config.robot)
+        self._holding = ""
+        self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
         self._stamps = self.create_publisher(Header, "stvla/plan_stamp", qos.LATCHED)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
+
+    def _task_state(self, message: TaskStateMsg) -> None:
+        self._holding = message.holding
 
     def _plan(self, job: Job) -> PlanTrace.Result:
         instruction = check_instruction(job.goal.instruction)
@@ -70,9 +76,8 @@ class PlannerNode(StageNode[PlannerConfig]):
             _wait(self._thinking, job.cancel)
         frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
         self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
-        request = PlanRequest(
-            instruction, frame, self._joints.at(frame.stamp_ns), history, job.goal.feedback, job.cancel
-        )
+        robot, feedback = self._joints.at(frame.stamp_ns), job.goal.feedback
+        request = PlanRequest(instruction, frame, robot, history, feedback, job.cancel, self._holding)
         plan = self._think(request, job.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
+from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteTask
 from stvla_msgs.msg import TaskState as TaskStateMsg
@@ -14,7 +16,16 @@ from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.pipeline import LoopConfig, Progress, TaskState, check_instruction, run_task
+from stvla_ros.pipeline import (
+    Hand,
+    LoopConfig,
+    Progress,
+    TaskResult,
+    TaskState,
+    check_instruction,
+    run_task,
+    with_advice,
+)
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.attendance import Attendance
@@ -26,6 +37,7 @@ from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.stopper import Stopper
+from stvla_ros.types import Outcome
 
 EXECUTOR = "executor"
 
@@ -60,14 +72,17 @@ class TaskNode(StageNode[TaskConfig]):
     """
 
     def __init__(self) -> None:
-        super().__init__("task", TaskConfig, live=list(LoopConfig.__dataclass_fields__))
+        super().__init__("task", TaskConfig)
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
         self._stopper = Stopper(self, [config.robot.arm_action])
         self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame, self._executor_lost)
+        self._hand = Hand()
         self._lock = threading.Lock()
         self._missing: list[str] | None = None
         self._active: _Active | None = None
+        self._idle = TaskState("")  # where the last task ended
+        self.create_subscription(Bool, task_state.HOLDS_TOPIC, self._fingers, qos.LATCHED_NEWEST)
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self._started = time.monotonic()
         self._stop_state = StopKeeper(self, self._halt, decides=True)
@@ -78,11 +93,43 @@ class TaskNode(StageNode[TaskConfig]):
         self.create_timer(CONTROLLER_FOUND_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
+    logs_success = True
+
+    def ready(self) -> None:
+        """Tell that no task runs, whatever an earlier node of this name left on the topic."""
+        super().ready()
+        self._publish(self._idle, task_state.IDLE)
+
+    def _fingers(self, message: Bool) -> None:
+        """The executor says whether the gripper holds something."""
+        self._hand.fingers(message.data)
+        with self._lock:
+            idle = self._active is None
+        if idle and self._idle.holding != self._hand.holding:
+            self._idle = replace(self._idle, holding=self._hand.holding)
+            self._publish(self._idle, task_state.IDLE)
+
     def _tell_attendance(self) -> None:
         for sentence in self._attendance.look():
             self.get_logger().info(sentence)
 
     def _execute(self, job: Job) -> ExecuteTask.Result:
+        try:
+            result = self._carry_out(job)
+        except StageError as error:  # before anything was begun
+            result = TaskResult(Outcome(error.code, error.sentence), (), TaskState(""))
+        holding = self._hand.holding
+        self._idle = replace(result.state, holding=holding)
+        outcome = replace(result.outcome, sentence=with_advice(result.outcome.sentence, holding))
+        self.health["last outcome"] = outcome.code.name
+        return ExecuteTask.Result(
+            outcome=outcome_to_msg(outcome),
+            keyposes=len(result.keyposes),
+            replans=result.replans,
+            state=self._publish(self._idle, task_state.IDLE),
+        )
+
+    def _carry_out(self, job: Job) -> TaskResult:
         instruction = check_instruction(job.goal.instruction)
         self._stop_state.raise_if_stopped()
         self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
@@ -93,17 +140,11 @@ class TaskNode(StageNode[TaskConfig]):
             self._stop_state.raise_if_stopped()
             self._active = _Active(job.cancel, watch)
         try:
-            result = run_task(self._stages, instruction, self.config, job.cancel, lambda p: self._report(job, p))
+            tell = partial(self._report, job)
+            return run_task(self._stages, instruction, self.config, job.cancel, tell, hand=self._hand)
         finally:
             with self._lock:
                 self._active = None
-        self.health["last outcome"] = result.outcome.code.name
-        return ExecuteTask.Result(
-            outcome=outcome_to_msg(result.outcome),
-            keyposes=len(result.keyposes),
-            replans=result.replans,
-            state=self._publish(result.state, task_state.IDLE),
-        )
 
     def _find_controller(self, cancel: CancelToken) -> None:
         """Without the arm's controller no task is begun: nobody could stop the arm if the executor were lost.

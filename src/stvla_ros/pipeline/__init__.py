@@ -5,6 +5,7 @@ process they are direct calls (:class:`LocalStages`); over ROS the task node giv
 action clients. Nothing here imports ROS.
 """
 
+from stvla_ros.pipeline.hand import SOMETHING, Hand, in_the_gripper, object_of, with_advice
 from stvla_ros.pipeline.loop import REFUSED, RETRYABLE, run_task
 from stvla_ros.pipeline.stages import LocalStages, Stages
 from stvla_ros.pipeline.values import (
@@ -21,6 +22,8 @@ __all__ = [
     "MAX_INSTRUCTION_CHARS",
     "REFUSED",
     "RETRYABLE",
+    "SOMETHING",
+    "Hand",
     "LocalStages",
     "LoopConfig",
     "Progress",
@@ -28,6 +31,9 @@ __all__ = [
     "TaskResult",
     "TaskState",
     "check_instruction",
+    "in_the_gripper",
+    "object_of",
     "percentiles",
     "run_task",
+    "with_advice",
 ]

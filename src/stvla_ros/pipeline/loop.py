@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
+from stvla_ros.pipeline.hand import Hand
 from stvla_ros.pipeline.replanner import Background, Inline, PlanCall, Replanner
 from stvla_ros.pipeline.stages import Stages
 from stvla_ros.pipeline.values import LoopConfig, Progress, TaskResult, TaskState, check_instruction
@@ -45,6 +46,7 @@ def run_task(
     cancel: CancelToken,
     report: Callable[[Progress], None] = lambda _: None,
     background: bool = True,
+    hand: Hand | None = None,
 ) -> TaskResult:
     """Carry out one instruction.
 
@@ -55,12 +57,14 @@ def run_task(
         cancel: Ends the task at any point with its own code.
         report: Called at every change of phase.
         background: Replan beside motion (a robot); False replans between keyposes, so that runs repeat exactly.
+        hand: What the gripper holds, from one task to the next; None: nothing at the start.
 
     Returns:
         The typed result; failures are returned, not raised.
     """
     replanner: Replanner = Background(cancel) if background else Inline(cancel)
-    loop = _Loop(stages, instruction, config, cancel, report, replanner)
+    hand = hand or Hand()
+    loop = _Loop(stages, instruction, config, cancel, report, replanner, hand)
     try:
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
@@ -83,6 +87,7 @@ class _Loop:
     cancel: CancelToken
     report: Callable[[Progress], None]
     replanner: Replanner
+    hand: Hand
     history: list[Keypose] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
     plan_times_s: list[float] = field(default_factory=list)
@@ -277,16 +282,28 @@ class _Loop:
             with self._clock("moving"):
                 outcome = self.stages.execute(plan, keypose, self.cancel)
         except StageError as error:
+            if error.code is OutcomeCode.GRASP_FAILED:
+                self.hand.let_go()
             self._forgive(error, error.code in RETRYABLE)
             return False
         finally:
             self.fresh_ns = self.stages.now_ns()
         for part, seconds in outcome.times_s.items():
             self.times_s[part] = self.times_s.get(part, 0.0) + seconds
+        self._grip(plan, keypose)
         self.failures = 0
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
         return True
+
+    def _grip(self, plan: TracePlan, keypose: Keypose) -> None:
+        """Remember what an executed keypose took or let go. An open hand that closes in contact has grasped: on nothing, the
+        executor says GRASP_FAILED; a hand that was closed before presses."""
+        was_open = self.history[-1].gripper_open if self.history else not self.hand.holding
+        if keypose.gripper_open:
+            self.hand.let_go()
+        elif keypose.may_collide and was_open:
+            self.hand.took(plan.sub_instruction)
 
     def _forgive(self, error: StageError, may_help: bool) -> None:
         """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
@@ -309,6 +326,7 @@ class _Loop:
             failed_plans=self.failed_plans,
             feedback=self.feedback or self.reason,
             plan_times_s=tuple(self.plan_times_s),
+            holding=self.hand.holding,
         )
         if plan is None:
             return state

@@ -16,18 +16,24 @@ MAX_INSTRUCTION_CHARS = 1000
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Settings of the loop."""
+    """Settings of the loop; all may change between goals."""
 
     replan: bool = param(
-        True, "look again: every k keyposes, at the end of a path, after failures; false: the first plan serves alone"
+        True,
+        "look again: every k keyposes, at the end of a path, after failures; false: the first plan serves alone",
+        live=True,
     )
-    keyposes_per_plan: int = param(2, "k: keyposes executed before the planner looks again", ge=1, le=25)
-    max_keyposes: int = param(25, "keyposes after which the task ends with STEP_LIMIT", ge=1, le=200)
+    keyposes_per_plan: int = param(2, "k: keyposes executed before the planner looks again", ge=1, le=25, live=True)
+    max_keyposes: int = param(25, "keyposes after which the task ends with STEP_LIMIT", ge=1, le=200, live=True)
     max_failures: int = param(
-        3, "failed keyposes, or plans that guidance refuses, in a row after which the task ends", ge=1, le=10
+        3, "failed keyposes, or plans that guidance refuses, in a row after which the task ends", ge=1, le=10, live=True
     )
-    plan_hold_s: float = param(30.0, "how long the last valid plan serves while replanning fails [s]", ge=0.0, le=600.0)
-    retry_s: float = param(1.0, "pause between two looks while nothing else can be done [s]", ge=0.0, le=60.0)
+    plan_hold_s: float = param(
+        30.0, "how long the last valid plan serves while replanning fails [s]", ge=0.0, le=600.0, live=True
+    )
+    retry_s: float = param(
+        1.0, "pause between two looks while nothing else can be done [s]", ge=0.0, le=60.0, live=True
+    )
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ class TaskState:
         failed_plans: Looks of the planner that gave no plan, or one that guidance refused.
         feedback: Why the planner was last asked to look again; empty: as a matter of course.
         plan_times_s: From the request to the lifted path, per plan that came.
+        holding: What the gripper holds, e.g. "the cyan block"; "something" where nobody knows what; empty: nothing.
     """
 
     instruction: str
@@ -63,6 +70,7 @@ class TaskState:
     failed_plans: int = 0
     feedback: str = ""
     plan_times_s: tuple[float, ...] = ()
+    holding: str = ""
 
     @property
     def plan_latency_s(self) -> tuple[float, float] | None:

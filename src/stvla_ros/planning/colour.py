@@ -103,6 +103,7 @@ class ColourPlanner:
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
         if self._holds(view):
+            self._check_held(task, view)
             return self._path(view, task.sentence, self._carry_from(view.tool_m, view.whole(goal), view))
         block = view.one("block", task.colour)
         if self._rests_on(block, goal):
@@ -128,6 +129,12 @@ class ColourPlanner:
         inside = np.hypot(*(goal.points_m[:, :2] - goal.centre_m[:2]).T) < 0.3 * goal.size_m[0]
         return float(np.median(goal.points_m[inside, 2])) if inside.sum() > 20 else 0.005
 
+    def _check_held(self, task: Carry, view: _View) -> None:
+        """The hand goes on with what it holds, unless that is known to be something else. Raises GOAL_NOT_GROUNDED."""
+        held, wanted = view.request.holding, f"the {task.colour} block"
+        if held not in ("", "something", wanted):
+            raise refused(f"I cannot take {wanted} with {held} in the gripper.")
+
     def _holds(self, view: _View) -> bool:
         """Something is between the fingers, by the finger distance and the last keypose."""
         history = view.request.history
@@ -148,6 +155,8 @@ class ColourPlanner:
 
     def _push(self, task: Push, view: _View) -> TracePlan:
         history = view.request.history
+        if not history and self._holds(view):
+            raise refused("I cannot push a button with something in the gripper.")
         buttons = {colour: view.one("button", colour) for colour in dict.fromkeys(task.colours)}
         centres = [buttons[colour].centre_m for colour in task.colours]
         step = pressed_in_order(centres, history, self._config.press_radius_m)

@@ -14,6 +14,7 @@ from typing import Any
 from rclpy.action import CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.actions import DeferredServer
@@ -38,6 +39,8 @@ class Job:
 Work = Callable[[Job], Any]
 """Takes a job, returns the action's Result message; raises StageError."""
 
+Ended = Callable[[Any, OutcomeMsg], None]
+
 
 class StageServer:
     """Serves one action whose Result has a field ``outcome`` (stvla_msgs/Outcome).
@@ -51,10 +54,14 @@ class StageServer:
         name: Its name.
         work: Runs in this server's thread, one goal at a time, in order of arrival.
         preempt: A new goal cancels the running one with PREEMPTED; else it waits for its turn.
+        on_end: Called in the worker's thread with every goal and its outcome, before the answer is sent.
     """
 
-    def __init__(self, node: Node, action_type: Any, name: str, work: Work, preempt: bool = False) -> None:
+    def __init__(
+        self, node: Node, action_type: Any, name: str, work: Work, preempt: bool = False, on_end: Ended | None = None
+    ) -> None:
         self._node, self._type, self._work, self._preempt = node, action_type, work, preempt
+        self._on_end = on_end or (lambda goal, outcome: None)
         self._lock = threading.Lock()
         self._active: dict[bytes, CancelToken] = {}
         self._queue: queue.SimpleQueue[ServerGoalHandle | None] = queue.SimpleQueue()
@@ -91,6 +98,7 @@ class StageServer:
         while (handle := self._queue.get()) is not None:
             key = bytes(handle.goal_id.uuid)
             result = self._run(handle, self._active[key])
+            self._on_end(handle.request, result.outcome)
             with self._lock:
                 del self._active[key]
             self._server.finish(handle, partial(_terminate, result=result))

@@ -28,22 +28,22 @@ NODE_OWN = frozenset({"use_sim_time", "start_type_description_service"})
 class Parameters(Generic[C]):
     """The settings of one node as ROS parameters.
 
+    Settings marked ``live`` (:func:`stvla_ros.config.param`) may change while the node runs; all others need a restart.
+
     Args:
         node: Made with ``automatically_declare_parameters_from_overrides=True``.
         cls: Settings dataclass; nested dataclasses become ``outer.inner`` names.
         backends: Setting that names a backend -> kind in the registry. The backend's own settings stand in a
             section of its name (``colour.min_area_px``); sections of backends that are not chosen are left alone.
-        live: Settings (or sections) that may change while the node runs; all others need a restart.
 
     Raises:
         ConfigError: Unknown name, wrong type, out of range, unknown backend.
     """
 
-    def __init__(
-        self, node: Node, cls: type[C], backends: Mapping[str, str] | None = None, live: Sequence[str] = ()
-    ) -> None:
-        self._node, self._cls, self._backends, self._live = node, cls, dict(backends or {}), tuple(live)
+    def __init__(self, node: Node, cls: type[C], backends: Mapping[str, str] | None = None) -> None:
+        self._node, self._cls, self._backends = node, cls, dict(backends or {})
         self._where = node.get_name()
+        self._made: dict[str, Any] = {}  # setting -> the backend that it chose
         given = self._present()
         self.config, self.sections = self._build(nest(given))
         self._declare(given)
@@ -54,8 +54,11 @@ class Parameters(Generic[C]):
         return dict(self.sections.get(getattr(self.config, setting), {}))
 
     def create(self, setting: str, *more: Any) -> Any:
-        """The backend that ``setting`` chose, made with its settings and ``more``, see :func:`stvla_ros.registry.create`."""
-        return registry.create(self._backends[setting], getattr(self.config, setting), self.settings(setting), *more)
+        """The backend that ``setting`` chose, made with its settings and ``more``, see :func:`stvla_ros.registry.create`; it is
+        told when a live one of its settings changes."""
+        chosen = getattr(self.config, setting)
+        self._made[setting] = registry.create(self._backends[setting], chosen, self.settings(setting), *more)
+        return self._made[setting]
 
     def _present(self) -> dict[str, Any]:
         """Dotted name -> value of all declared parameters that are ours."""
@@ -77,10 +80,13 @@ class Parameters(Generic[C]):
 
     def _leaves(self) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
         yield from leaves(self.config)
-        for setting, kind in self._backends.items():
-            chosen = getattr(self.config, setting)
-            section = build(registry.load(kind, chosen).Config, self.settings(setting), chosen)
-            yield from leaves(section, f"{chosen}.")
+        for setting in self._backends:
+            yield from leaves(self._section(setting), f"{getattr(self.config, setting)}.")
+
+    def _section(self, setting: str) -> Any:
+        """Settings of the backend that ``setting`` chose."""
+        chosen = getattr(self.config, setting)
+        return build(registry.load(self._backends[setting], chosen).Config, self.settings(setting), chosen)
 
     def _declare(self, given: Mapping[str, Any]) -> None:
         for name, value, metadata in self._leaves():
@@ -91,14 +97,18 @@ class Parameters(Generic[C]):
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
         changed = {p.name: p.value for p in parameters if not _own(p.name)}
+        live = {name for name, _, metadata in self._leaves() if metadata.get("live")}
         for name in changed:
-            if not any(name == live or name.startswith(f"{live}.") for live in self._live):
+            if name not in live:
                 reason = f"{self._where}.{name} is read once, when the node starts: change the parameter file and restart it."
                 return SetParametersResult(successful=False, reason=reason)
         try:
             self.config, self.sections = self._build(nest({**self._present(), **changed}))
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
+        for setting, backend in self._made.items():
+            if any(name.startswith(f"{getattr(self.config, setting)}.") for name in changed):
+                backend.reconfigure(self._section(setting))
         return SetParametersResult(successful=True)
 
 
@@ -138,7 +148,8 @@ def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[st
 
 def descriptor(name: str, value: Any, metadata: Mapping[str, Any]) -> ParameterDescriptor:
     """Documentation and range as ``ros2 param describe`` shows them."""
-    result = ParameterDescriptor(name=name, description=metadata.get("doc", ""))
+    doc = metadata.get("doc", "") + ("; may change while the node runs" if metadata.get("live") else "")
+    result = ParameterDescriptor(name=name, description=doc)
     result.dynamic_typing = value == []  # the type of an empty list cannot be told
     ge, le, choices = metadata.get("ge"), metadata.get("le"), metadata.get("choices")
     if choices:

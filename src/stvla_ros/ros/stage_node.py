@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
+from stvla_msgs.msg import Outcome as OutcomeMsg
 
-from stvla_ros.errors import StageError
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import StageServer, Work
 from stvla_ros.ros.convert import header
@@ -22,6 +23,22 @@ from stvla_ros.ros.heartbeats import HeartbeatSender
 from stvla_ros.ros.params import Parameters
 
 C = TypeVar("C")
+
+EXPECTED = frozenset({OutcomeCode.OK, OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})
+"""Ends that somebody wanted: logged as information."""
+
+FAULTS = frozenset(
+    {
+        OutcomeCode.REFLEX,
+        OutcomeCode.NODE_LOST,
+        OutcomeCode.CONTROLLER_FAILED,
+        OutcomeCode.INTERNAL,
+        OutcomeCode.CANCEL_UNCONFIRMED,
+    }
+)
+"""Ends after which somebody should look at the robot or at the software: logged as errors; all others as warnings."""
+
+LOGGED_CHARS = 200
 
 
 class StageNode(Node, Generic[C]):
@@ -31,17 +48,17 @@ class StageNode(Node, Generic[C]):
         name: Node name.
         config: Settings dataclass, see :class:`stvla_ros.ros.params.Parameters`.
         backends: Setting that names a backend -> its kind in the registry.
-        live: Settings that may change while the node runs.
 
     Raises:
         ConfigError: A parameter is wrong.
     """
 
-    def __init__(
-        self, name: str, config: type[C], backends: Mapping[str, str] | None = None, live: Sequence[str] = ()
-    ) -> None:
+    logs_success = False
+    """Whether goals that ended well get a line in the log, too."""
+
+    def __init__(self, name: str, config: type[C], backends: Mapping[str, str] | None = None) -> None:
         super().__init__(name, automatically_declare_parameters_from_overrides=True)
-        self.parameters = Parameters(self, config, backends, live)
+        self.parameters = Parameters(self, config, backends)
         self.health: dict[str, str] = {}
         """Shown in the diagnostics, e.g. latencies and ages."""
         self._trouble = ""
@@ -61,9 +78,24 @@ class StageNode(Node, Generic[C]):
 
     def serve(self, action_type: Any, name: str, work: Work, preempt: bool = False) -> StageServer:
         """Serve an action in a worker thread of its own, see :class:`StageServer`."""
-        server = StageServer(self, action_type, name, work, preempt)
+        server = StageServer(self, action_type, name, work, preempt, self._log_end)
         self._servers.append(server)
         return server
+
+    def _log_end(self, goal: Any, outcome: OutcomeMsg) -> None:
+        """The end of a goal, for the log: its client may be dead. What went well is worth a line for tasks only."""
+        code, told = OutcomeCode(outcome.code), getattr(goal, "instruction", "")
+        if code is OutcomeCode.OK and not self.logs_success:
+            return
+        line = f"'{told[:LOGGED_CHARS]}': " if told else ""
+        line += f"{code.name}: {outcome.sentence}"
+        log = self.get_logger()
+        if code in EXPECTED:
+            log.info(line)
+        elif code in FAULTS:
+            log.error(line)
+        else:
+            log.warning(line)
 
     def now_ns(self) -> int:
         return int(self.get_clock().now().nanoseconds)

@@ -12,6 +12,9 @@ from stvla_ros.ros.convert import header
 TOPIC = "stvla/task_state"
 IDLE = "idle"
 
+HOLDS_TOPIC = "stvla/gripper_holds"
+"""Latched std_msgs/Bool of the executor: by their distance, the fingers hold something."""
+
 
 def state_to_msg(state: TaskState, phase: str, stamp_ns: int) -> TaskStateMsg:
     """Exact, but for an unknown total, which is 0, and unknown percentiles, which are NaN."""
@@ -34,6 +37,7 @@ def state_to_msg(state: TaskState, phase: str, stamp_ns: int) -> TaskStateMsg:
         plan_times_s=list(state.plan_times_s),
         plan_p50_s=p50,
         plan_p95_s=p95,
+        holding=state.holding,
     )
 
 
@@ -53,4 +57,5 @@ def state_from_msg(msg: TaskStateMsg) -> TaskState:
         int(msg.failed_plans),
         msg.feedback,
         tuple(float(t) for t in msg.plan_times_s),
+        msg.holding,
     )

@@ -1,0 +1,114 @@
+"""Where the table is free for what the hand holds."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.se3 import finger_yaw, tool_down
+from stvla_ros.geometry.selfmask import held_pixels
+from stvla_ros.geometry.tables import fit_table
+from stvla_ros.motion.collision import LOW_M, VoxelConfig, held_box, obstacle_points
+from stvla_ros.types import F64, Box, RgbdFrame, RobotState
+
+CELL_M = 0.01
+"""Edge of the cells of table that are free or not."""
+
+APART_M = 0.05
+"""Places that are offered lie so far from each other: where the arm cannot go, it cannot go 1 cm beside either."""
+
+MOST = 8
+"""Places offered."""
+
+HANG_M = 0.065
+"""What is held counts as reaching at most this far below the tool."""
+
+UNSEEN_M = 0.01
+"""So much of what is held may hide below its lowest seen point: the height up to which points count as the table, and noise."""
+
+DROP_M = 0.004
+"""Height above the table at which the hand opens."""
+
+FINGER_M = 0.02
+"""Room for one finger beside what it lets go."""
+
+
+def free_places(
+    frame: RgbdFrame, robot: RobotState, radius_m: float, low_m: F64, high_m: F64, config: VoxelConfig
+) -> list[F64]:
+    """Where the table is seen to be free, the nearest to the tool first.
+
+    Args:
+        frame: The scene now.
+        robot: The arm at about the image's time; what it and what it holds hide counts as not free.
+        radius_m: So far around a place everything must be table.
+        low_m: (3,) least position of the tool, m.
+        high_m: (3,) greatest position of the tool, m.
+        config: What counts as an obstacle.
+
+    Returns:
+        At most :data:`MOST` positions (3,) on the table in the base frame.
+    """
+    every = slice(None, None, config.stride_px)
+    points = cloud(frame)[:, every, every]
+    table = fit_table(points)
+    flat = points[:, np.abs(table.height(points)) <= max(config.floor_m, table.floor_m)].T
+    things, _ = obstacle_points(frame, robot, config)
+    origin = np.asarray(LOW_M[:2])
+    shape = tuple(int(n) for n in np.ceil((np.asarray(high_m[:2]) + radius_m - origin) / CELL_M).astype(int) + 1)
+
+    def cells(xyz: np.ndarray) -> np.ndarray:
+        index = np.floor((xyz[:, :2] - origin) / CELL_M).astype(int)
+        index = index[((index >= 0) & (index < shape)).all(axis=1)]
+        grid = np.zeros(shape, np.uint8)
+        grid[index[:, 0], index[:, 1]] = 1
+        return grid
+
+    seen = cv2.morphologyEx(
+        cells(flat), cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)
+    )  # pixels may lie further apart than cells
+    blocked = (seen == 0) | (cells(things) > 0)
+    reach = int(np.ceil(radius_m / CELL_M))
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
+    border = cv2.copyMakeBorder(blocked.astype(np.uint8), reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=1)
+    free = cv2.dilate(border, disc)[reach:-reach, reach:-reach] == 0
+    xy = origin + (np.argwhere(free) + 0.5) * CELL_M
+    xy = xy[((xy >= low_m[:2]) & (xy <= high_m[:2])).all(axis=1)]
+    xy = xy[np.argsort(np.linalg.norm(xy - robot.T_base_tcp[:2, 3], axis=1), kind="stable")]
+    places: list[F64] = []
+    while len(xy) and len(places) < MOST:
+        x, y = xy[0]
+        places.append(np.array([x, y, table.a * x + table.b * y + table.c]))
+        xy = xy[np.linalg.norm(xy - xy[0], axis=1) > APART_M]
+    return places
+
+
+def hang(held: Box, robot: RobotState, frame: RgbdFrame, grasp_m: F64 | None) -> float:
+    """How far what is held reaches below the tool at most, m.
+
+    Nothing reaches lower than the table under the place of its grasp. Where that is not known, the lowest point seen between
+    the fingers counts.
+
+    Args:
+        held: What is held, in the tool frame.
+        robot: The arm at about the image's time.
+        frame: The scene now.
+        grasp_m: (3,) where the tool was when the fingers closed on it; None: not known.
+    """
+    points = cloud(frame)
+    if grasp_m is not None:
+        deep = float(fit_table(points).height(grasp_m[:, None])[0])
+    else:
+        between = points[:, held_pixels(points, robot)].T
+        deep = _bottom(held_box(between, robot.T_base_tcp, robot.gripper_m)) + UNSEEN_M
+    return max(min(deep, HANG_M), _bottom(held))
+
+
+def _bottom(box: Box) -> float:
+    return float(box.T_frame_box[2, 3] + box.size_m[2] / 2)
+
+
+def tool_over(place_m: F64, robot: RobotState, height_m: float) -> F64:
+    """(4, 4) tool pose straight above a place, the fingers opening in the same direction as now."""
+    return tool_down(place_m + np.array([0.0, 0.0, height_m]), finger_yaw(robot.T_base_tcp))
