@@ -1,0 +1,294 @@
+"""One stack that lives through all trials, as a robot's does, and what is done to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.chaos import faulty_sim
+from benchmarks.chaos.faults import (
+    BRAIN,
+    HANG,
+    JUMP_S,
+    ROBOT,
+    SCENES,
+    STOP_S,
+    Fault,
+    Trial,
+)
+from benchmarks.chaos.programs import Event, Program, dump_stacks, signal_node
+from benchmarks.chaos.watching import Line, moved, noticed
+from stvla_ros.ros.domain import private_domain
+from stvla_ros.ros.graph import GraphOptions
+from stvla_ros.ros.stack_bench import READY_S
+from stvla_ros.ros.up import MAX_DELAY_S, Stack
+
+HANG_S = 60.0
+"""Without the end of a goal for so long after a fault, it hangs."""
+
+GOAL_S = 90.0
+"""The same for a whole goal, from the start of its client."""
+
+UP_S = MAX_DELAY_S + 5.0
+REST_S = MAX_DELAY_S + 15.0  # a robot that was killed has to come back first
+WATCH_S = 1.0
+MESSAGES = 20
+"""Seconds and joint states without motion that it takes to call it rest."""
+
+ATTEMPTS, STACKS = 3, 4
+"""Goals in a row that may end before anything was done to them until the stack is started anew, and how many stacks."""
+
+
+@dataclass
+class _Midst:
+    """A task that has reached the moment of its fault."""
+
+    client: Program
+    unprovoked: list[str] = field(default_factory=list)
+
+
+class Session:
+    """A stack in a domain of its own, and an observer. Use as a context manager.
+
+    Args:
+        folder: For what is kept of trials that went wrong.
+        task: Name of the task.
+    """
+
+    def __init__(self, folder: Path, task: str) -> None:
+        self._folder, self._task = folder, task
+        self._lines: list[Line] = []
+        self._clients: list[Program] = []
+        self._fault_file = folder.resolve() / "fault"
+        self._open = ExitStack()
+        self._running = ExitStack()
+        self._restarts = 0
+
+    def __enter__(self) -> Session:
+        self._open.enter_context(private_domain())
+        try:
+            self._start()
+        except BaseException:
+            self._open.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._running.close()
+        self._open.close()
+
+    def _start(self) -> None:
+        self._set_fault("")
+        with ExitStack() as running:
+            env = {faulty_sim.FAULT: str(self._fault_file)}
+            programs = {ROBOT: faulty_sim.__name__}
+            self._stack = running.enter_context(Stack(GraphOptions(), None, self._hear, env, programs))
+            self._stack.wait_ready(READY_S)
+            self._observer = running.enter_context(Program("benchmarks.chaos.observer"))
+            self._running = running.pop_all()
+
+    def _restart(self) -> None:
+        self._restarts += 1
+        self._running.close()
+        self._start()
+
+    def _hear(self, process: str, text: str) -> None:
+        self._lines.append((time.monotonic(), process, text))
+
+    def _set_fault(self, word: str) -> None:
+        new = self._fault_file.with_suffix(".new")
+        new.write_text(word)
+        os.replace(new, self._fault_file)
+
+    # --- a trial ---------------------------------------------------------------------------------------------------
+
+    def trial(self, index: int, fault: Fault) -> Trial:
+        """Give a goal, do what is to be done in its midst, watch its end, and give the next goal.
+
+        Raises:
+            ConnectionError: Even new stacks do not begin the task.
+        """
+        begun = time.monotonic()
+        self._lines, self._restarts, self._clients = [], 0, []
+        self._observer.forget()
+        try:
+            midst = self._midst(index, fault)
+            with midst.client:
+                trial = self._watched(index, fault, midst, begun)
+        except BaseException:
+            self._keep(index)
+            raise
+        if trial.wrong():
+            self._keep(index)
+        return trial
+
+    def _watched(self, index: int, fault: Fault, midst: _Midst, begun: float) -> Trial:
+        moving = bool(moved(time.monotonic() - 0.1, self._joints()))
+        since = time.monotonic()
+        with self._done(fault):
+            end = midst.client.wait(_end, HANG_S)
+            if end is None:
+                self._dump(index, midst.client)
+            rest = self._rest(since)
+        deaf = (fault.victim,) if fault.kind in ("kill", "robot") else ()
+        success = end is not None and end["code"] == "OK"
+        statuses = [e for e in self._observer.events() if "status" in e]
+        at, by = noticed(since, self._lines, statuses, end["at"] if end and not success else None, deaf)
+        up_s, following, heard_s, next_s = self._next(index, fault, hung=end is None)
+        return Trial(
+            index=index,
+            fault=fault,
+            moving=moving,
+            code=end["code"] if end else HANG,
+            sentence=end["sentence"] if end else f"No end within {HANG_S:g} s.",
+            judged=end["judged"] if end and success else None,
+            end_s=_after(since, end["at"] if end else None),
+            noticed_s=_after(since, at),
+            noticed_by=by,
+            able_s=STOP_S if fault.kind == "stop" and fault.victim == ROBOT else 0.0,
+            rest_s=_after(since, rest),
+            up_s=up_s,
+            next_code=following["code"],
+            next_sentence=following["sentence"],
+            next_judged=following["judged"],
+            next_heard_s=heard_s,
+            next_s=next_s,
+            unprovoked=tuple(midst.unprovoked),
+            restarts=self._restarts,
+            load=round(os.getloadavg()[0], 1),
+            wall_s=round(time.monotonic() - begun, 1),
+        )
+
+    def _midst(self, index: int, fault: Fault) -> _Midst:
+        """A task at the moment of the fault.
+
+        A goal that succeeds before that moment is given again, with the first occurrence of the phase; so is one that
+        fails, and it is noted.
+        """
+        unprovoked: list[str] = []
+        occurrence = fault.occurrence
+        for attempt in range(STACKS * ATTEMPTS):
+            if attempt and attempt % ATTEMPTS == 0:
+                self._restart()
+            client = self._client(fault.scene)
+            reached = client.wait(_phase(fault.phase, occurrence), GOAL_S)
+            if reached is not None:
+                time.sleep(max(0.0, reached["at"] + fault.delay_s - time.monotonic()))
+                if _end(client.events()) is None and fault.victim in self._stack.pids():
+                    return _Midst(client, unprovoked)
+            end, occurrence = _end(client.events()), 1
+            if end is None or not end["judged"]:
+                unprovoked.append(f"{end['code']}: {end['sentence']}" if end else HANG)
+            if end is None:
+                self._dump(index, client)
+            client.__exit__()
+        raise ConnectionError(f"No task reached '{fault.phase}': {', '.join(unprovoked) or 'they end too soon'}.")
+
+    def _client(self, scene: int) -> Program:
+        client = Program("benchmarks.chaos.client", self._task, str(scene))
+        self._clients.append(client)
+        return client
+
+    @contextmanager
+    def _done(self, fault: Fault) -> Iterator[None]:
+        """Do it now, and undo it when the time has come, at the latest at the end."""
+        undo: Callable[[], None] = lambda: None  # noqa: E731
+        after_s: float | None = None
+        if fault.kind in ("kill", "robot"):
+            signal_node(self._stack.pids()[fault.victim], signal.SIGKILL)
+        elif fault.kind == "stop":
+            pid, after_s = self._stack.pids()[fault.victim], STOP_S
+            signal_node(pid, signal.SIGSTOP)
+            undo = lambda: signal_node(pid, signal.SIGCONT)  # noqa: E731
+        else:
+            self._set_fault(fault.kind)
+            after_s = JUMP_S if fault.kind == "joints" else None
+            undo = lambda: self._set_fault("")  # noqa: E731
+        timer = threading.Timer(after_s or 0.0, undo)
+        if after_s is not None:
+            timer.start()
+        try:
+            yield
+        finally:
+            if after_s is None:
+                undo()
+            else:
+                timer.join()
+
+    def _joints(self) -> list[tuple[float, float]]:
+        return [(e["at"], e["speed"]) for e in self._observer.events() if "speed" in e]
+
+    def _rest(self, since: float) -> float | None:
+        """When the last motion was seen, at least ``since``; None when the arm does not come to rest, or is not heard."""
+        until = time.monotonic() + REST_S
+        while time.monotonic() < until:
+            joints = self._joints()
+            last = max(moved(since, joints), default=since)
+            if time.monotonic() > last + WATCH_S and sum(at > last for at, _ in joints) >= MESSAGES:
+                return last
+            time.sleep(0.05)
+        return None
+
+    # --- afterwards ------------------------------------------------------------------------------------------------
+
+    def _next(self, index: int, fault: Fault, hung: bool) -> tuple[float | None, Event, float | None, float | None]:
+        """Seconds until all processes run, the end of the next goal, seconds to hear all nodes, and from there to the end."""
+        started = time.monotonic()
+        if hung:
+            self._restart()
+        names = {ROBOT, *BRAIN}
+        while self._stack.pids().keys() != names and time.monotonic() < started + UP_S:
+            time.sleep(0.05)
+        up = time.monotonic()
+        with self._client((fault.scene + 1) % SCENES) as client:
+            end = client.wait(_end, GOAL_S)
+            if end is None:
+                self._dump(index, client)
+                self._restart()
+            heard = next((e["at"] for e in client.events() if e["event"] == "heard"), None)
+        told = end or {"code": HANG, "sentence": f"No end within {GOAL_S:g} s.", "judged": False}
+        next_s = end["at"] - heard if end and heard else None
+        return round(up - started, 3), told, _after(up, heard), next_s and round(next_s, 3)
+
+    def _dump(self, index: int, client: Program) -> None:
+        folder = self._kept(index)
+        dump_stacks({**self._stack.pids(), "client": client.pid}, folder)
+
+    def _kept(self, index: int) -> Path:
+        folder = self._folder / f"trial-{index:04d}"
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    def _keep(self, index: int) -> None:
+        """All that was said and heard during a trial that went wrong."""
+        folder = self._kept(index)
+        with (folder / "stack.log").open("w") as file:
+            file.writelines(f"{at:.3f} {name}: {text}\n" for at, name, text in self._lines)
+        with (folder / "clients.log").open("w") as file:
+            for client in self._clients:
+                file.writelines(f"{line}\n" for line in [*map(str, client.events()), *client.said, ""])
+        with (folder / "robot.log").open("w") as file:
+            file.writelines(f"{event}\n" for event in self._observer.events())
+
+
+def _end(events: list[Event]) -> Event | None:
+    return next((e for e in events if e["event"] == "end"), None)
+
+
+def _phase(phase: str, occurrence: int) -> Callable[[list[Event]], Event | None]:
+    """Finds the how-manieth beginning of a phase; the end ends the search, see :meth:`Program.wait`."""
+
+    def find(events: list[Event]) -> Event | None:
+        return next(iter([e for e in events if e.get("phase") == phase][occurrence - 1 :]), None)
+
+    return find
+
+
+def _after(since: float, at: float | None) -> float | None:
+    return None if at is None else round(at - since, 3)
