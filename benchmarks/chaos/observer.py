@@ -6,7 +6,6 @@ Times are of arrival here, by the monotonic clock that all processes of a machin
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from functools import partial
@@ -65,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -113,7 +113,9 @@ def signal_node(pid: int, number: signal.Signals) -> None:
 def dump_stacks(pids: Mapping[str, int], folder: Path) -> None:
     """Where the threads of some processes are, by py-spy where it is installed; as files in ``folder``."""
     tool = shutil.which("py-spy") or shutil.which("py-spy", path=str(Path(sys.executable).parent))
-    for name, pid in pids.items() if tool else ():
+    if tool is None:
+        return
+    for name, pid in pids.items():
         with (folder / f"{name}.stacks").open("w") as file:
             try:
                 subprocess.run([tool, "dump", "--pid", str(pid)], stdout=file, stderr=file, timeout=DUMP_S, check=False)
