@@ -32,6 +32,9 @@ from stvla_ros.ros.up import MAX_DELAY_S, Stack
 HANG_S = 60.0
 """Without the end of a goal for so long after a fault, it hangs."""
 
+LASTING_S = HANG_S + 30.0
+"""The camera and the clock are set right when the task has ended, and then in any case."""
+
 GOAL_S = 90.0
 """The same for a whole goal, from the start of its client."""
 
@@ -69,6 +72,7 @@ class Session:
         self._open = ExitStack()
         self._running = ExitStack()
         self._restarts = 0
+        self._undone = 0.0  # when what was done was undone
 
     def __enter__(self) -> Session:
         self._open.enter_context(private_domain())
@@ -151,7 +155,7 @@ class Session:
             end_s=_after(since, end["at"] if end else None),
             noticed_s=_after(since, at),
             noticed_by=by,
-            able_s=STOP_S if fault.kind == "stop" and fault.victim == ROBOT else 0.0,
+            able_s=round(self._undone - since, 3) if fault.kind == "stop" and fault.victim == ROBOT else 0.0,
             rest_s=_after(since, rest),
             up_s=up_s,
             next_code=following["code"],
@@ -198,28 +202,38 @@ class Session:
     @contextmanager
     def _done(self, fault: Fault) -> Iterator[None]:
         """Do it now, and undo it when the time has come, at the latest at the end."""
-        undo: Callable[[], None] = lambda: None  # noqa: E731
-        after_s: float | None = None
         if fault.kind in ("kill", "robot"):
             signal_node(self._stack.pids()[fault.victim], signal.SIGKILL)
-        elif fault.kind == "stop":
-            pid, after_s = self._stack.pids()[fault.victim], STOP_S
-            signal_node(pid, signal.SIGSTOP)
-            undo = lambda: signal_node(pid, signal.SIGCONT)  # noqa: E731
-        else:
-            self._set_fault(fault.kind)
-            after_s = JUMP_S if fault.kind == "joints" else None
-            undo = lambda: self._set_fault("")  # noqa: E731
-        timer = threading.Timer(after_s or 0.0, undo)
-        if after_s is not None:
-            timer.start()
+            yield
+            return
+        lasting_s = {"stop": STOP_S, "joints": JUMP_S}.get(fault.kind)
+        undo = self._begin(fault)
+        timer = threading.Timer(lasting_s or LASTING_S, undo)
+        timer.start()
         try:
             yield
         finally:
-            if after_s is None:
+            if lasting_s is None:
+                timer.cancel()
                 undo()
+            timer.join()
+
+    def _begin(self, fault: Fault) -> Callable[[], None]:
+        """Do what can be undone; what undoes it."""
+        if fault.kind == "stop":
+            pid = self._stack.pids()[fault.victim]
+            signal_node(pid, signal.SIGSTOP)
+        else:
+            self._set_fault(fault.kind)
+
+        def undo() -> None:
+            if fault.kind == "stop":
+                signal_node(pid, signal.SIGCONT)
             else:
-                timer.join()
+                self._set_fault("")
+            self._undone = time.monotonic()
+
+        return undo
 
     def _joints(self) -> list[tuple[float, float]]:
         return [(e["at"], e["speed"]) for e in self._observer.events() if "speed" in e]
