@@ -60,6 +60,7 @@ def test_only_chosen_kinds_are_drawn() -> None:
         ({"code": "HANG"}, ("hang",)),
         ({"code": "CONNECTION"}, ("untyped end",)),
         ({"code": "CONNECTION", "fault": replace(GOOD.fault, victim="task")}, ()),
+        ({"code": "DIED"}, ("untyped end",)),
         ({"code": "INTERNAL"}, ("untyped end",)),
         ({"rest_s": 2.11}, ("moved more than 0.5 s after",)),
         ({"rest_s": 2.11, "able_s": 2.0}, ()),

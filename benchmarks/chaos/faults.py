@@ -46,6 +46,9 @@ NO_STACK = "NO_STACK"
 CONNECTION = "CONNECTION"
 """The client says that the task's node went away; how a task ends whose own node is lost."""
 
+DIED = "DIED"
+"""The client ended without a word, by a defect of its own."""
+
 HANG = "HANG"
 """No answer of any kind."""
 
@@ -105,7 +108,7 @@ class Trial:
         index: Number of the trial.
         fault: What was done.
         moving: The arm moved just before.
-        code: How the task ended: an outcome's code, or :data:`CONNECTION`, :data:`HANG`.
+        code: How the task ended: an outcome's code, or :data:`CONNECTION`, :data:`DIED`, :data:`HANG`.
         sentence: What it said.
         judged: The simulator's verdict, where the task says OK.
         end_s: Until the client had the end; None for a hang.

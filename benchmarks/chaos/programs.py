@@ -32,7 +32,8 @@ class Program:
         """Lines that are no JSON."""
         self._events: list[Event] = []
         self._heard = threading.Condition()
-        self._ended = False
+        self.ended = False
+        """It said its last word."""
         self._popen = subprocess.Popen(
             [sys.executable, "-m", module, *args],
             stdout=subprocess.PIPE,
@@ -58,7 +59,7 @@ class Program:
                     self.said.append(line.rstrip())
                 self._heard.notify_all()
         with self._heard:
-            self._ended = True
+            self.ended = True
             self._heard.notify_all()
 
     def events(self) -> list[Event]:
@@ -78,7 +79,7 @@ class Program:
             while True:
                 found = done(self._events)
                 left_s = end - time.monotonic()
-                if found is not None or self._ended or left_s <= 0.0:
+                if found is not None or self.ended or left_s <= 0.0:
                     return found
                 self._heard.wait(left_s)
 

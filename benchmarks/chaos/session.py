@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.chaos import faulty_sim
 from benchmarks.chaos.faults import (
     BRAIN,
+    DIED,
     HANG,
     JUMP_S,
     ROBOT,
@@ -136,23 +137,20 @@ class Session:
         moving = bool(moved(time.monotonic() - 0.1, self._joints()))
         since = time.monotonic()
         with self._done(fault):
-            end = midst.client.wait(_end, HANG_S)
-            if end is None:
-                self._dump(index, midst.client)
+            end = self._ended(index, midst.client, HANG_S)
             rest = self._rest(since)
         deaf = (fault.victim,) if fault.kind in ("kill", "robot") else ()
-        success = end is not None and end["code"] == "OK"
         statuses = [e for e in self._observer.events() if "status" in e]
-        at, by = noticed(since, self._lines, statuses, end["at"] if end and not success else None, deaf)
-        up_s, following, heard_s, next_s = self._next(index, fault, hung=end is None)
+        at, by = noticed(since, self._lines, statuses, None if end["code"] in ("OK", HANG) else end["at"], deaf)
+        up_s, following, heard_s, next_s = self._next(index, fault, hung=end["code"] == HANG)
         return Trial(
             index=index,
             fault=fault,
             moving=moving,
-            code=end["code"] if end else HANG,
-            sentence=end["sentence"] if end else f"No end within {HANG_S:g} s.",
-            judged=end["judged"] if end and success else None,
-            end_s=_after(since, end["at"] if end else None),
+            code=end["code"],
+            sentence=end["sentence"],
+            judged=end["judged"] if end["code"] == "OK" else None,
+            end_s=None if end["code"] == HANG else _after(since, end["at"]),
             noticed_s=_after(since, at),
             noticed_by=by,
             able_s=round(self._undone - since, 3) if fault.kind == "stop" and fault.victim == ROBOT else 0.0,
@@ -186,11 +184,9 @@ class Session:
                 time.sleep(max(0.0, reached["at"] + fault.delay_s - time.monotonic()))
                 if _end(client.events()) is None and fault.victim in self._stack.pids():
                     return _Midst(client, unprovoked)
-            end, occurrence = _end(client.events()), 1
-            if end is None or not end["judged"]:
-                unprovoked.append(f"{end['code']}: {end['sentence']}" if end else HANG)
-            if end is None:
-                self._dump(index, client)
+            end, occurrence = self._ended(index, client, 0.0), 1
+            if not end["judged"]:
+                unprovoked.append(f"{end['code']}: {end['sentence']}")
             client.__exit__()
         raise ConnectionError(f"No task reached '{fault.phase}': {', '.join(unprovoked) or 'they end too soon'}.")
 
@@ -261,18 +257,23 @@ class Session:
             time.sleep(0.05)
         up = time.monotonic()
         with self._client((fault.scene + 1) % SCENES) as client:
-            end = client.wait(_end, GOAL_S)
-            if end is None:
-                self._dump(index, client)
-                self._restart()
+            end = self._ended(index, client, GOAL_S)
             heard = next((e["at"] for e in client.events() if e["event"] == "heard"), None)
-        told = end or {"code": HANG, "sentence": f"No end within {GOAL_S:g} s.", "judged": False}
-        next_s = end["at"] - heard if end and heard else None
-        return round(up - started, 3), told, _after(up, heard), next_s and round(next_s, 3)
+        if end["code"] == HANG:
+            self._restart()
+        next_s = None if heard is None or end["code"] == HANG else _after(heard, end["at"])
+        return round(up - started, 3), end, _after(up, heard), next_s
 
-    def _dump(self, index: int, client: Program) -> None:
-        folder = self._kept(index)
-        dump_stacks({**self._stack.pids(), "client": client.pid}, folder)
+    def _ended(self, index: int, client: Program, timeout_s: float) -> Event:
+        """The end that a client tells of, or in its place that it died, or hangs; then all threads' stacks are kept."""
+        end = client.wait(_end, timeout_s)
+        if end is not None:
+            return end
+        now = time.monotonic()
+        if client.ended:
+            return {"code": DIED, "sentence": "".join(client.said[-1:]), "judged": False, "at": now}
+        dump_stacks({**self._stack.pids(), "client": client.pid}, self._kept(index))
+        return {"code": HANG, "sentence": f"No end within {timeout_s:g} s.", "judged": False, "at": now}
 
     def _kept(self, index: int) -> Path:
         folder = self._folder / f"trial-{index:04d}"

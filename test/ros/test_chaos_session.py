@@ -71,7 +71,7 @@ class FakeClient:
 
     def __init__(self, *events):
         self._events = [{"event": "phase", "at": 0.0, **e} if "phase" in e else {"event": "end", **e} for e in events]
-        self.said, self.gone = [], False
+        self.said, self.ended, self.gone = ["Traceback", "ValueError: no"], True, False
 
     def events(self):
         return self._events
@@ -94,6 +94,7 @@ def session(tmp_path, monkeypatch):
     made = Session(tmp_path, "pick_place")
     made.restarted = 0
     made._stack = SimpleNamespace(pids=lambda: {"planner": 0})
+    monkeypatch.setattr(chaos_session, "dump_stacks", lambda pids, folder: None)
     made.clients = []
     monkeypatch.setattr(made, "_client", lambda scene: made.clients.pop(0))
 
@@ -136,6 +137,14 @@ def test_a_stack_that_does_nothing_is_given_up(session):
     session.clients = [FakeClient(FAILED) for _ in range(100)]
     with pytest.raises(ConnectionError, match="No task reached 'moving': NO_PATH"):
         session._midst(0, fault())
+
+
+def test_a_client_that_dies_is_told_from_one_that_hangs(session):
+    client = FakeClient(MOVING)
+    assert session._ended(0, client, 0.0)["code"] == "DIED"
+    assert session._ended(0, client, 0.0)["sentence"] == "ValueError: no"
+    client.ended = False
+    assert session._ended(0, client, 0.0)["code"] == "HANG"
 
 
 def state(pid):
