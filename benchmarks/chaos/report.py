@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from benchmarks.chaos.faults import ALLOWED_S, HANG, KINDS, NO_STACK, VICTIMS, Trial
+from benchmarks.chaos.faults import ALLOWED_S, HANG, KINDS, NO_STACK, ROBOT, VICTIMS, Trial
 
 WORDS = {
     "kill": "`kill -9` of {}",
@@ -38,7 +38,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         for victim in VICTIMS[kind]:
             found = [t for t in trials if (t.fault.kind, t.fault.victim) == (kind, victim)]
             if found:
-                rows[WORDS[kind].format(victim)] = figures(found)
+                rows[WORDS[kind].format("the robot" if victim == ROBOT else victim)] = figures(found)
     return {"all": figures(trials), "rows": rows, "wrong": {t.index: t.wrong() for t in trials if t.wrong()}}
 
 
