@@ -1,6 +1,6 @@
 # The commands of the README; CI calls them too.   PYTHON=/path/to/python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench-transport clean
+.PHONY: help setup demo test faults lint bench-transport chaos clean
 
 BIN := .venv/bin
 
@@ -26,6 +26,9 @@ lint: setup ## ruff and mypy
 
 bench-transport: setup ## latency of camera frames between two processes
 	@$(BIN)/python -m benchmarks.transport
+
+chaos: setup ## 100 random kill -9 in the midst of tasks: ends, standstill, the next goal (an hour; CHAOS_ARGS="--resume")
+	@$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 clean: ## remove .venv and everything else that was made here, but not runs/
 	rm -rf .venv build install log .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis

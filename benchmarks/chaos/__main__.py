@@ -1,0 +1,83 @@
+"""Random faults in the midst of real tasks, over the whole stack in real time.
+
+In each trial a task is begun on a simulated robot, something is done to the stack at a random moment (kill -9 of a node
+or of the robot, SIGSTOP for 2 s, a camera that falls silent, joint states that jump, a clock set back), the end is
+watched, and the next goal is given at once. One stack lives through all of them. Method: docs/reliability.md. The last
+line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.chaos import records
+from benchmarks.chaos.faults import KINDS, draw
+from benchmarks.chaos.programs import busy_loops
+from benchmarks.chaos.report import markdown, summary, table
+from benchmarks.chaos.session import Session
+from stvla_ros.commands.progress import count_bar
+
+
+def run(console: Console, options: argparse.Namespace) -> None:
+    """All trials that are not done yet, within the time."""
+    kinds = [kind for kind in KINDS if kind in options.kinds.split(",")]
+    settings = {"seed": options.seed, "kinds": kinds, "task": options.task, "burners": options.burners}
+    done = records.begin(options.output, settings, options.resume)
+    until = time.monotonic() + 60.0 * options.minutes
+    with count_bar(console, "[green]{task.fields[good]} good[/] [red]{task.fields[bad]} wrong[/]") as bar:
+        shown = bar.add_task("", total=options.kills, completed=len(done), good=0, bad=0)
+        with busy_loops(options.burners), Session(options.output, options.task) as session:
+            for index in range(len(done), options.kills):
+                if time.monotonic() > until:
+                    break
+                trial = session.trial(index, draw(options.seed, index, kinds))
+                records.append(options.output, trial)
+                done.append(trial)
+                if trial.wrong():
+                    bar.console.print(f"{index}: {trial.fault.kind} {trial.fault.victim}: {', '.join(trial.wrong())}")
+                bad = sum(bool(t.wrong()) for t in done)
+                bar.update(shown, completed=len(done), good=len(done) - bad, bad=bad)
+
+
+def main() -> None:
+    """Entry point."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, metavar="N", help="trials, one fault each; default 100")
+    parser.add_argument(
+        "--kinds", default="kill,robot", metavar="A,B", help=f"of {','.join(KINDS)}; default kill,robot"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="of victims, moments and scenes; default 1")
+    parser.add_argument("--task", default="pick_place", help="default pick_place")
+    parser.add_argument("--burners", type=int, default=0, metavar="N", help="busy loops beside it; default 0")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after so long")
+    parser.add_argument("--output", type=Path, default=Path("runs/chaos"), metavar="FOLDER", help="default runs/chaos")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument(
+        "--report", nargs="+", type=Path, metavar="FOLDER", help="only print the Markdown tables of these runs"
+    )
+    options = parser.parse_args()
+    if options.report:
+        print("\n\n".join(markdown(f.name, records.settings(f), records.load(f)) for f in options.report))
+        return
+    if unknown := set(options.kinds.split(",")) - set(KINDS):
+        parser.error(f"--kinds: wanted some of {', '.join(KINDS)}, got {', '.join(sorted(unknown))}")
+    console = Console()
+    try:
+        run(console, options)
+    except ValueError as error:
+        parser.error(str(error))
+    found = summary(records.load(options.output))
+    Console(width=160).print(table(found))
+    result = {"benchmark": "chaos", "cores": os.cpu_count(), **found}
+    (options.output / "results.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
