@@ -10,9 +10,9 @@ from threading import Event
 import numpy as np
 import pytest
 import rclpy
-from domain_coordinator import domain_id
 from rclpy.node import Node
-from ros.conftest import Process, Spinner
+from ros.conftest import Spinner
+from ros.processes import Logs, Process, own_domain
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
@@ -45,7 +45,7 @@ class Bench:
     """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
 
     def __enter__(self):
-        self._domain = domain_id()
+        self._domain = own_domain()
         self.domain = self._domain.__enter__()
         rclpy.init(domain_id=self.domain)
         self.spinner = Spinner()
@@ -136,14 +136,12 @@ class RobotBench(Bench):
     def __enter__(self):
         super().__enter__()
         self.remote = Remote(self.node, ExecuteKeypose, "stvla/execute_keypose")
-        self.processes = {}
+        self.processes, self._started = {}, []
         return self
 
     def __exit__(self, *_):
-        for process in self.processes.values():
-            if process.popen.poll() is None:
-                process.popen.kill()
-            process.popen.wait(10.0)
+        for process in self._started:
+            process.end()
         super().__exit__()
 
     def start(self, name, *parameters):
@@ -152,6 +150,7 @@ class RobotBench(Bench):
         old = self.processes.get(name)
         assert old is None or old.popen.poll() is not None
         self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
+        self._started.append(self.processes[name])
         started = time.monotonic()
         until = started + 30.0
         while self.heartbeats.age_s(name) > min(0.5, time.monotonic() - started):  # not the last one of a killed node
@@ -186,6 +185,7 @@ class StackBench(Bench):
     def __enter__(self):
         super().__enter__()
         self.log = []
+        self._logs = Logs(self._by_process)
         self._environment = pytest.MonkeyPatch()
         self._environment.setenv("ROS_DOMAIN_ID", str(self.domain))
         self.stack = Stack(
@@ -193,13 +193,24 @@ class StackBench(Bench):
             say=lambda name, line: self.log.append(f"{name}: {line}"),
         )
         self.stack.start()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()  # nobody else would, and every later test would find ROS initialized
+            raise
         return self
 
     def __exit__(self, *_):
         self.stack.stop()
+        self._logs.close()
         self._environment.undo()
         super().__exit__()
+
+    def _by_process(self):
+        lines = {name: [] for name in self.NODES}
+        for name, line in (entry.split(": ", 1) for entry in list(self.log)):
+            lines.setdefault(name, []).append(line)
+        return {name: "\n".join(said) for name, said in lines.items()}
 
     def wait_ready(self, timeout_s=60.0):
         missing = self.heartbeats.wait_for(self.NODES, timeout_s)
