@@ -20,7 +20,10 @@ from stvla_ros.commands import exit_codes
 from stvla_ros.commands.demo import SEEDS
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.ros import graph
+from stvla_ros.ros.client import wait_for_nodes
 from stvla_ros.ros.domain import private_domain
+from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.sim.tasks import TASKS, make_task
 
 CLI = "stvla_ros.cli"
@@ -145,15 +148,19 @@ def test_ctrl_c_cancels_the_goal_and_leaves_nothing_behind(start: Start, params:
 
 
 @pytest.mark.slow
-def test_up_run_and_stop_in_two_terminals(start: Start, params: Path, tmp_path: Path) -> None:
+def test_up_run_and_stop_in_two_terminals(
+    start: Start, params: Path, tmp_path: Path, domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     up = start(
         CLI, "up", "--params", str(params), "--task", "push_buttons", "--seed", "55", "--logs", str(tmp_path / "logs")
     )
-    assert eventually(lambda: start(CLI, "stop").wait() == 0, 120.0), up.output
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    assert wait_for_nodes(graph.node_names(GraphOptions()), 120.0) == (), up.output
+    assert start(CLI, "stop").wait(60.0) == 0, up.output
     command = ["run", "Push the red button.", "--runs", str(tmp_path / "runs"), "--no-film"]
     stopped = start(CLI, *command)
     assert stopped.wait(60.0) == exit_codes.of_outcome(OutcomeCode.CANCELED), stopped.output
-    assert start(CLI, "stop", "--release").wait() == 0
+    assert start(CLI, "stop", "--release").wait(60.0) == 0
     command[1] = "Put the plaid elephant in the plate."
     refused = start(CLI, *command)
     assert refused.wait(60.0) == exit_codes.of_outcome(OutcomeCode.GOAL_NOT_GROUNDED), refused.output
