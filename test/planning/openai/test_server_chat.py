@@ -38,7 +38,8 @@ UNPARSABLE = OutcomeCode.REPLY_UNPARSABLE
 
 
 def chat(server: Server, **settings: object) -> ServerChat:
-    settings = {"base_url": server.url, "model": "qwen", "reply_deadline_s": DEADLINE_S} | settings
+    """With a deadline that ends nothing, unless the test sets one."""
+    settings = {"base_url": server.url, "model": "qwen", "reply_deadline_s": 30.0} | settings
     return ServerChat(ServerConfig(**settings), "planner.openai")  # type: ignore[arg-type]
 
 
@@ -150,7 +151,7 @@ def drips_body(exchange: Exchange) -> None:
 @pytest.mark.parametrize("behaviour", [sleeps, drips_head, drips_body])
 def test_deadline_is_for_the_whole_answer(behaviour: Behaviour) -> None:
     with Server([behaviour, says("ok")]) as server:
-        model = chat(server)
+        model = chat(server, reply_deadline_s=DEADLINE_S)
         error = refusal(model)
         assert (error.code, "no whole answer within 1 s" in error.sentence) == (TIMEOUT, True)
         assert model.reply(ASKED, 8) == "ok", "the next question is not the worse for it"
