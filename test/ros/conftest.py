@@ -67,6 +67,7 @@ class Spinner:
     def __init__(self) -> None:
         self.executor = SingleThreadedExecutor()
         self.nodes: list[Node] = []
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
 
     def add(self, node: Any) -> Any:
@@ -79,16 +80,17 @@ class Spinner:
         return node
 
     def _spin(self) -> None:
-        while self.executor.get_nodes():
-            self.executor.spin_once()
+        while not self._closing.is_set():
+            self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:
         for node in self.nodes:
             if hasattr(node, "close"):
                 node.close(2.0)
-        self.executor.shutdown()
+        self._closing.set()  # first: rclpy's executor fails in the midst of a callback when another thread shuts it down
         if self._thread.is_alive():
             self._thread.join(5.0)
+        self.executor.shutdown()
         for node in self.nodes:
             node.destroy_node()
 
