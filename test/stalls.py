@@ -18,7 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import Future
 from functools import cache
+from typing import TypeVar
+
+T = TypeVar("T")
 
 PERIOD_S = 0.005
 PROGRAM = """
@@ -81,3 +85,12 @@ def pause(seconds: float) -> None:
     end = clock() + seconds
     while (left := end - clock()) > 0.0:
         time.sleep(left)
+
+
+def wait_for(future: Future[T], within_s: float) -> Future[T]:
+    """Sleep until a future is done, which must be so before the clock has gone on for so long."""
+    end = clock() + within_s
+    while not future.done():
+        assert clock() < end, f"not done within {within_s:g} s, the machine's stalls left out"
+        time.sleep(0.005)
+    return future

@@ -10,6 +10,7 @@ from threading import Event
 import numpy as np
 import pytest
 import rclpy
+import stalls
 from rclpy.node import Node
 from ros.conftest import Spinner
 from ros.processes import Logs, Process, own_domain
@@ -72,10 +73,10 @@ class Bench:
 
     def wait_for_motion(self, call, timeout_s=10.0):
         """Wait until the arm moves for ``call``."""
-        until = time.monotonic() + timeout_s
+        until = stalls.clock() + timeout_s
         while not self.speeds or self.speed() < 0.2:
             assert not call.done(), call.result()
-            assert time.monotonic() < until, "the arm does not move"
+            assert stalls.clock() < until, "the arm does not move"
             time.sleep(0.005)
 
     def last_motion(self):
@@ -84,9 +85,9 @@ class Bench:
 
     def held_up_s(self, since):
         """Longest time without a joint state from then on, once they come again."""
-        until = time.monotonic() + 10.0
+        until = stalls.clock() + 10.0
         while time.monotonic() - self.speeds[-1][0] > 0.1:
-            assert time.monotonic() < until, "no joint states any more"
+            assert stalls.clock() < until, "no joint states any more"
             time.sleep(0.05)
         heard = [since, *(at for at, _ in list(self.speeds) if at > since)]
         return float(np.diff(heard).max(initial=0.0))
@@ -152,10 +153,10 @@ class RobotBench(Bench):
         self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
         self._started.append(self.processes[name])
         started = time.monotonic()
-        until = started + 30.0
+        until = stalls.clock() + 30.0
         while self.heartbeats.age_s(name) > min(0.5, time.monotonic() - started):  # not the last one of a killed node
             assert self.processes[name].popen.poll() is None, self.processes[name].output
-            assert time.monotonic() < until, f"no heartbeat of {name}: {self.processes[name].output}"
+            assert stalls.clock() < until, f"no heartbeat of {name}: {self.processes[name].output}"
             time.sleep(0.05)
 
     def kill(self, name):

@@ -44,7 +44,7 @@ def killed_during_motion(bench, name, told):
     call = moves_for_a_task(bench)
     bench.kill(name)
     killed, stalled_s = time.monotonic(), stalls.stalled_s()
-    code, sentence = call.result(timeout=20.0)
+    code, sentence = stalls.wait_for(call, 20.0).result()
     held_up_s = bench.held_up_s(killed)
     if held_up_s < HELD_UP_S or code not in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE):
         assert code is OutcomeCode.NODE_LOST, (sentence, bench.log[-20:])
@@ -64,7 +64,7 @@ def test_policy_and_executor_killed_during_motion(bench):
 def test_operators_stop_ends_the_task(bench):
     call = moves_for_a_task(bench)
     bench.stop()
-    assert call.result(timeout=10.0)[0] is OutcomeCode.CANCELED
+    assert stalls.wait_for(call, 10.0).result()[0] is OutcomeCode.CANCELED
     assert bench.stands_still()
     bench.resume()
 
@@ -73,8 +73,8 @@ def test_a_newer_goal_preempts_the_older(bench):
     first = moves_for_a_task(bench)
     cancel = CancelToken()
     second = bench.run_later("Put the purple elephant in the plate.", cancel)
-    assert first.result(timeout=10.0)[0] is OutcomeCode.PREEMPTED
-    assert second.result(timeout=20.0)[0] is OutcomeCode.GOAL_NOT_GROUNDED
+    assert stalls.wait_for(first, 10.0).result()[0] is OutcomeCode.PREEMPTED
+    assert stalls.wait_for(second, 20.0).result()[0] is OutcomeCode.GOAL_NOT_GROUNDED
     assert bench.stands_still()
 
 
@@ -90,7 +90,7 @@ def test_killed_node_comes_back(bench, name):
 def test_killed_robot_comes_back(bench):
     call = moves_for_a_task(bench)
     bench.kill("sim")
-    code, sentence = call.result(timeout=20.0)
+    code, sentence = stalls.wait_for(call, 20.0).result()
     assert code in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE), sentence
     ok, *why = next_goal_succeeds(bench)
     assert ok, why

@@ -100,7 +100,7 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
                 time.sleep(0.3)
             start = stalls.clock()
             cancel.cancel()
-            assert future.result(5.0).outcome.code == OutcomeMsg.CANCELED
+            assert future.result(60.0).outcome.code == OutcomeMsg.CANCELED
             assert stalls.clock() - start < 0.8
     done = len(thinker.asked)
     asked_ns, thinker.seconds = time.time_ns(), 0.0

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import stalls
 from control_msgs.action import FollowJointTrajectory
 from diagnostic_msgs.msg import DiagnosticArray
 from ros.robot_bench import RobotBench
@@ -109,7 +110,7 @@ def test_follow_cancel_and_hold(bench):
     call = bench.pool.submit(bench.robot.follow, path_to(HOME_Q_RAD, 2.0, q), cancel)
     bench.wait_for_motion(call)
     cancel.cancel()
-    assert call.exception(timeout=5.0).code is OutcomeCode.CANCELED
+    assert stalls.wait_for(call, 5.0).exception().code is OutcomeCode.CANCELED
     assert bench.stands_still()
     held = bench.states.state().q_rad[0]
     assert 0.02 < held < 0.58
@@ -155,7 +156,7 @@ def test_a_newer_trajectory_replaces_the_running_one(bench):
         assert not first.done(), first.exception()
         time.sleep(0.01)
     bench.robot.follow(path_to(HOME_Q_RAD + 0.01, 0.5), CancelToken())
-    assert first.exception(timeout=30.0).code is OutcomeCode.CONTROLLER_FAILED
+    assert stalls.wait_for(first, 30.0).exception().code is OutcomeCode.CONTROLLER_FAILED
     np.testing.assert_allclose(bench.states.state().q_rad, HOME_Q_RAD + 0.01, atol=0.005)
 
 
