@@ -1,6 +1,24 @@
-"""Tests may import the benchmarks, which stand beside ``src`` and are not installed."""
+"""What all tests share: where the benchmarks are, and how workers (``pytest -n``) share the tests."""
 
+from __future__ import annotations
+
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks stand beside ``src`` and are not installed
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores, so one thread for each; read when numpy is imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Pure tests on all workers, then those over ROS; with ``--dist`` the order is xdist's own."""
+    from phases import PureThenRos
+
+    return PureThenRos(config, log) if config.getoption("dist") == "load" else None

@@ -93,6 +93,13 @@ def test_launch_is_imported_in_launch_only() -> None:
     assert guilty == []
 
 
+def test_tests_over_ros_are_in_their_folder() -> None:
+    """Only there do they run one after another, with the machine to themselves (``test/phases.py``)."""
+    ros = ("rclpy", "ros.", "stvla_ros.ros", "stvla_ros.nodes")
+    elsewhere = [path for path in ROOT.glob("test/**/*.py") if not path.is_relative_to(ROOT / "test" / "ros")]
+    assert [(path, module) for path in elsewhere for module in imports(path) if module.startswith(ros)] == []
+
+
 def test_the_rules_can_fail(tmp_path: Path) -> None:
     """The reader sees imports inside functions, with and without ``from``."""
     file = tmp_path / "sample.py"

@@ -7,9 +7,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import stalls
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import (
@@ -159,7 +161,7 @@ def test_replanning_runs_beside_the_motion() -> None:
     def on_execute(done: int, cancel: CancelToken) -> None:
         if done == 2:
             moving.set()
-            time.sleep(0.2)  # time for the plan to arrive
+            stalls.pause(0.2)  # time for the plan to arrive
 
     table = Table(todo=4, on_plan=on_plan, on_execute=on_execute)
     assert run(table, background=True, keyposes_per_plan=2).outcome.ok
@@ -264,28 +266,37 @@ def test_the_old_plan_serves_while_replanning_fails() -> None:
     assert (result.state.failed_plans, result.replans) == (3, 1)
 
 
+@pytest.fixture
+def fair_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the machine stalls, the loop's clock stands still."""
+    monkeypatch.setattr("stvla_ros.pipeline.loop.time", SimpleNamespace(monotonic=stalls.clock))
+
+
 def away(number: int, cancel: CancelToken) -> None:
     if number:
         raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
 
 
 @pytest.mark.parametrize("background", [False, True])
+@pytest.mark.usefixtures("fair_clock")
 def test_the_old_plan_does_not_serve_for_ever(background: bool) -> None:
-    table = Table(todo=50, on_plan=away, on_execute=lambda done, cancel: time.sleep(0.05))
+    table = Table(todo=50, on_plan=away, on_execute=lambda done, cancel: stalls.pause(0.05))
     result = run(table, background, keyposes_per_plan=1, plan_hold_s=0.3)
     assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
     assert 2 <= table.done < 20
 
 
+@pytest.mark.usefixtures("fair_clock")
 def test_holding_counts_from_the_first_failure_not_from_the_last_plan() -> None:
     """A plan that has served for long is not given up at the first trouble."""
-    table = Table(todo=8, on_execute=lambda done, cancel: time.sleep(0.05))
+    table = Table(todo=8, on_execute=lambda done, cancel: stalls.pause(0.05))
     table.on_plan = lambda number, cancel: away(number, cancel) if table.done < 7 else None
     result = run(table, keyposes_per_plan=6, plan_hold_s=0.25)
     assert result.outcome.ok, result.outcome
     assert result.state.failed_plans == 1
 
 
+@pytest.mark.usefixtures("fair_clock")
 def test_a_plan_that_came_ends_the_count_of_holding() -> None:
     """Every other look fails, for longer than a plan is held: that is not "while replanning fails"."""
 
@@ -293,10 +304,11 @@ def test_a_plan_that_came_ends_the_count_of_holding() -> None:
         if number % 2:
             raise StageError(OutcomeCode.SERVER_TIMEOUT, "The model is away.")
 
-    table = Table(todo=10, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.03))
+    table = Table(todo=10, on_plan=on_plan, on_execute=lambda done, cancel: stalls.pause(0.03))
     assert run(table, keyposes_per_plan=1, plan_hold_s=0.1).outcome.ok
 
 
+@pytest.mark.usefixtures("fair_clock")
 def test_a_replan_that_hangs_does_not_stretch_the_holding() -> None:
     """The first replan fails, the second one never ends: the first one's failure ends the task in time."""
 
@@ -305,11 +317,11 @@ def test_a_replan_that_hangs_does_not_stretch_the_holding() -> None:
             cancel.wait(SOON_S)
         away(number, cancel)
 
-    table = Table(todo=100, on_plan=on_plan, on_execute=lambda done, cancel: time.sleep(0.05))
-    started = time.monotonic()
+    table = Table(todo=100, on_plan=on_plan, on_execute=lambda done, cancel: stalls.pause(0.05))
+    started = stalls.clock()
     result = run(table, background=True, keyposes_per_plan=1, plan_hold_s=0.3, max_keyposes=100)
     assert result.outcome.code is OutcomeCode.SERVER_TIMEOUT
-    assert 0.3 <= time.monotonic() - started < SOON_S / 2
+    assert 0.3 <= stalls.clock() - started < SOON_S / 2
 
 
 def test_after_a_failed_keypose_the_old_plan_serves_while_the_planner_is_away() -> None:
@@ -349,11 +361,11 @@ def test_a_plan_that_serves_is_held_without_pauses_however_often_looking_fails()
     for background in (False, True):
         table = Table(todo=6, on_execute=on_execute)
         table.on_plan = lambda number, cancel, table=table: away(number, cancel) if table.done < 6 else None
-        started = time.monotonic()
+        started = stalls.clock()
         result = run(table, background, keyposes_per_plan=25, retry_s=5.0, plan_hold_s=60.0, max_failures=3)
         assert result.outcome.ok, result.outcome
         assert result.state.failed_plans >= 6
-        assert time.monotonic() - started < SOON_S
+        assert stalls.clock() - started < SOON_S
 
 
 def test_a_keypose_that_fails_again_and_again_on_a_held_plan_ends_with_its_own_code() -> None:
@@ -384,7 +396,7 @@ def test_at_the_end_of_a_path_the_loop_does_not_wait_for_ever(background: bool, 
     hold_s = 0.35 if background else 60.0
     result = run(table, background, keyposes_per_plan=25, retry_s=0.1, plan_hold_s=hold_s, max_failures=3)
     assert (result.outcome.code, table.done) == (OutcomeCode.SERVER_TIMEOUT, 2)
-    assert result.state.failed_plans == (looks or pytest.approx(4, abs=1))
+    assert result.state.failed_plans == looks if looks else 2 <= result.state.failed_plans <= 5  # 0.1 s apart at least
 
 
 @pytest.mark.parametrize("code", [OutcomeCode.NODE_LOST, OutcomeCode.INTERNAL])
@@ -447,9 +459,9 @@ def idle_s(planner_s: float, keyposes: int, motion_s: float) -> tuple[float, Tas
     moves: list[tuple[float, float]] = []
 
     def on_execute(done: int, cancel: CancelToken) -> None:
-        start = time.monotonic()
+        start = stalls.clock()
         time.sleep(motion_s)
-        moves.append((start, time.monotonic()))
+        moves.append((start, stalls.clock()))
 
     table = Table(todo=keyposes, on_plan=lambda number, cancel: cancel.wait(planner_s) and None, on_execute=on_execute)
     result = run(table, background=True, keyposes_per_plan=2)
@@ -459,14 +471,18 @@ def idle_s(planner_s: float, keyposes: int, motion_s: float) -> tuple[float, Tas
 
 def test_motion_never_waits_for_a_slow_planner() -> None:
     """Twenty motions of 0.2 s: idle time with a planner that takes 3 s equals that of one that takes none."""
+    begun = stalls.stalled_s()
     fast, quick = idle_s(0.0, 20, 0.2)
+    between = stalls.stalled_s()
     slow, result = idle_s(3.0, 20, 0.2)
+    stalled_fast, stalled_slow = between - begun, stalls.stalled_s() - between
     assert slow < fast + 0.6, (slow, fast)
     assert quick.replans == 10
     assert result.replans >= 1
     assert quick.state.plan_latency_s is not None
-    assert quick.state.plan_latency_s[1] < 0.5
-    assert result.state.plan_latency_s == pytest.approx((3.0, 3.0), abs=0.6)
+    assert quick.state.plan_latency_s[1] < 0.5 + stalled_fast
+    assert result.state.plan_latency_s is not None
+    assert all(3.0 <= latency < 3.6 + stalled_slow for latency in result.state.plan_latency_s)
 
 
 def test_a_complete_path_waits_for_the_plan_that_is_under_way() -> None:
@@ -495,7 +511,7 @@ def test_plans_that_come_late_are_dropped_and_counted() -> None:
             raise StageError(OutcomeCode.NO_PATH, "On purpose.")
         if done == 5:
             late.set()
-            time.sleep(0.6)
+            stalls.pause(0.6)
 
     table = Table(todo=7, on_plan=on_plan, on_execute=on_execute)
     result = run(table, background=True, keyposes_per_plan=1)
@@ -559,13 +575,13 @@ def test_cancel_in_every_phase_keeps_its_reason(background: bool, hook: str, at:
 
     thread = threading.Thread(target=operator)
     thread.start()
-    started = time.monotonic()
+    started = stalls.clock()
     result = run(table, background, cancel, keyposes_per_plan=3)
     thread.join()
     assert (result.outcome.code, result.outcome.sentence) == (code, "The operator said so.")
-    assert time.monotonic() - started < SOON_S / 2
+    assert stalls.clock() - started < SOON_S / 2
     before = list(table.calls)
-    time.sleep(0.05)
+    stalls.pause(0.05)
     assert table.calls == before, "the loop went on after its end"
 
 
@@ -629,11 +645,11 @@ def test_a_dropped_background_plan_is_told_to_stop() -> None:
         if done == 1:
             raise StageError(OutcomeCode.REFLEX, "Contact.")
 
-    started = time.monotonic()
+    started = stalls.clock()
     table = Table(on_plan=on_plan, on_execute=on_execute)
     result = run(table, background=True, keyposes_per_plan=1)
     assert result.outcome.code is OutcomeCode.REFLEX
-    assert time.monotonic() - started < SOON_S / 2
+    assert stalls.clock() - started < SOON_S / 2
     assert stopped.wait(SOON_S)
 
 

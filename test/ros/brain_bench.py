@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import stalls
 from action_msgs.srv import CancelGoal
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
@@ -156,10 +157,10 @@ class BrainBench:
 
     def until_phase(self, phase: str, task: Any, timeout_s: float = 30.0) -> None:
         """Sleep until the running task tells a phase; its early end fails the test with its outcome."""
-        end = time.monotonic() + timeout_s
+        end = stalls.clock() + timeout_s
         while not any(f.phase == phase for f in self.feedback):
             assert not task.done(), task.result().outcome
-            assert time.monotonic() < end, [f.phase for f in self.feedback]
+            assert stalls.clock() < end, [f.phase for f in self.feedback]
             time.sleep(0.005)
 
     def trace(self, plan_id: str) -> Trace3dMsg:
@@ -168,7 +169,7 @@ class BrainBench:
 
 
 def wait(condition: Callable[[], Any], timeout_s: float = 30.0) -> None:
-    end = time.monotonic() + timeout_s
+    end = stalls.clock() + timeout_s
     while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
+        assert stalls.clock() < end, "it did not happen in time"
         time.sleep(0.01)

@@ -1,14 +1,13 @@
-"""Domains and processes for tests over real ROS 2: every test talks in a domain of its own."""
+"""Tests over real ROS 2: every one in a domain of its own; one that fails keeps the logs of its processes."""
 
 from __future__ import annotations
 
+import gc
 import os
-import signal
-import subprocess
-import sys
+import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,48 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from ros.processes import Logs, Process, keep_newest, own_domain
 
 os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
 os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(Path(__file__).parents[2] / "config" / "fastdds.xml"))
 
+RUN = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+FAILED = pytest.StashKey[bool]()
 
-DOMAINS = cycle(range(20, 40))
-"""Taken in turn, so that a test never hears the last words of the one before."""
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """Logs of the processes of a failing test go to ``.cache/test-logs``, with their last words after its end too."""
+    report = yield
+    if report.failed or item.stash.get(FAILED, False):
+        item.stash[FAILED] = True
+        runs = item.config.rootpath / ".cache" / "test-logs"
+        name = re.sub(r"[^\w.\[\]-]+", "_", f"{item.path.stem}.{item.name}")[:150]
+        told = Logs.write(runs / RUN / name, getattr(item, "funcargs", {}).get("tmp_path"))
+        keep_newest(runs)
+        if report.failed and told:
+            report.sections.append(("processes of the test", told))
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    done = yield
+    Logs.forget()
+    return done
+
+
+@pytest.fixture(scope="session", autouse=True)
+def little_to_collect() -> None:
+    """What earlier tests left is not searched for garbage again: it would hold up nodes in this process."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
 def domain() -> Iterator[int]:
     """A ROS domain that no other test on this machine uses now."""
-    from domain_coordinator import domain_id
-
-    with domain_id(lambda: next(DOMAINS)) as number:
+    with own_domain() as number:
         yield number
 
 
@@ -41,6 +67,7 @@ class Spinner:
     def __init__(self) -> None:
         self.executor = SingleThreadedExecutor()
         self.nodes: list[Node] = []
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
 
     def add(self, node: Any) -> Any:
@@ -53,16 +80,17 @@ class Spinner:
         return node
 
     def _spin(self) -> None:
-        while self.executor.get_nodes():
-            self.executor.spin_once()
+        while not self._closing.is_set():
+            self.executor.spin_once(timeout_sec=0.05)
 
     def close(self) -> None:
         for node in self.nodes:
             if hasattr(node, "close"):
                 node.close(2.0)
-        self.executor.shutdown()
+        self._closing.set()  # first: rclpy's executor fails in the midst of a callback when another thread shuts it down
         if self._thread.is_alive():
             self._thread.join(5.0)
+        self.executor.shutdown()
         for node in self.nodes:
             node.destroy_node()
 
@@ -78,42 +106,6 @@ def ros(domain: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spinner]:
     rclpy.shutdown()
 
 
-class Process:
-    """A node in a process of its own; its output is kept for the assertion message."""
-
-    def __init__(self, module: str, *args: str, domain: int, env: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", module, *args]
-        self.popen = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env={**os.environ, "ROS_DOMAIN_ID": str(domain), "PYTHONUNBUFFERED": "1", **(env or {})},
-        )
-        self.output = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.popen.stdout is not None
-        for line in self.popen.stdout:
-            self.output += line
-
-    def wait(self, timeout_s: float = 30.0) -> int:
-        code = self.popen.wait(timeout_s)
-        self._reader.join(5.0)
-        return code
-
-    def said(self) -> list[str]:
-        """Its lines, without the middleware's complaints about shared memory of processes that were killed."""
-        return [line for line in self.output.splitlines() if "RTPS_" not in line]
-
-    def stop(self, number: int = signal.SIGINT, timeout_s: float = 15.0) -> int:
-        if self.popen.poll() is None:
-            self.popen.send_signal(number)
-        return self.wait(timeout_s)
-
-
 @pytest.fixture
 def start(domain: int) -> Iterator[Callable[..., Process]]:
     """Start ``python -m module args`` in the test's domain; all are gone after the test."""
@@ -126,9 +118,7 @@ def start(domain: int) -> Iterator[Callable[..., Process]]:
 
     yield make
     for process in running:
-        if process.popen.poll() is None:
-            process.popen.kill()
-        process.popen.wait(10.0)
+        process.end()
 
 
 @pytest.fixture

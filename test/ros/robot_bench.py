@@ -10,9 +10,10 @@ from threading import Event
 import numpy as np
 import pytest
 import rclpy
-from domain_coordinator import domain_id
+import stalls
 from rclpy.node import Node
-from ros.conftest import Process, Spinner
+from ros.conftest import Spinner
+from ros.processes import Logs, Process, own_domain
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
@@ -45,7 +46,7 @@ class Bench:
     """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
 
     def __enter__(self):
-        self._domain = domain_id()
+        self._domain = own_domain()
         self.domain = self._domain.__enter__()
         rclpy.init(domain_id=self.domain)
         self.spinner = Spinner()
@@ -72,10 +73,10 @@ class Bench:
 
     def wait_for_motion(self, call, timeout_s=10.0):
         """Wait until the arm moves for ``call``."""
-        until = time.monotonic() + timeout_s
+        until = stalls.clock() + timeout_s
         while not self.speeds or self.speed() < 0.2:
             assert not call.done(), call.result()
-            assert time.monotonic() < until, "the arm does not move"
+            assert stalls.clock() < until, "the arm does not move"
             time.sleep(0.005)
 
     def last_motion(self):
@@ -84,9 +85,9 @@ class Bench:
 
     def held_up_s(self, since):
         """Longest time without a joint state from then on, once they come again."""
-        until = time.monotonic() + 10.0
+        until = stalls.clock() + 10.0
         while time.monotonic() - self.speeds[-1][0] > 0.1:
-            assert time.monotonic() < until, "no joint states any more"
+            assert stalls.clock() < until, "no joint states any more"
             time.sleep(0.05)
         heard = [since, *(at for at, _ in list(self.speeds) if at > since)]
         return float(np.diff(heard).max(initial=0.0))
@@ -136,14 +137,12 @@ class RobotBench(Bench):
     def __enter__(self):
         super().__enter__()
         self.remote = ActionCaller(self.node, ExecuteKeypose, "stvla/execute_keypose")
-        self.processes = {}
+        self.processes, self._started = {}, []
         return self
 
     def __exit__(self, *_):
-        for process in self.processes.values():
-            if process.popen.poll() is None:
-                process.popen.kill()
-            process.popen.wait(10.0)
+        for process in self._started:
+            process.end()
         super().__exit__()
 
     def start(self, name, *parameters):
@@ -152,11 +151,12 @@ class RobotBench(Bench):
         old = self.processes.get(name)
         assert old is None or old.popen.poll() is not None
         self.processes[name] = Process(f"stvla_ros.nodes.{name}", *args, domain=self.domain)
+        self._started.append(self.processes[name])
         started = time.monotonic()
-        until = started + 30.0
+        until = stalls.clock() + 30.0
         while self.heartbeats.age_s(name) > min(0.5, time.monotonic() - started):  # not the last one of a killed node
             assert self.processes[name].popen.poll() is None, self.processes[name].output
-            assert time.monotonic() < until, f"no heartbeat of {name}: {self.processes[name].output}"
+            assert stalls.clock() < until, f"no heartbeat of {name}: {self.processes[name].output}"
             time.sleep(0.05)
 
     def kill(self, name):
@@ -186,6 +186,7 @@ class StackBench(Bench):
     def __enter__(self):
         super().__enter__()
         self.log = []
+        self._logs = Logs(self._by_process)
         self._environment = pytest.MonkeyPatch()
         self._environment.setenv("ROS_DOMAIN_ID", str(self.domain))
         self.stack = Stack(
@@ -193,13 +194,24 @@ class StackBench(Bench):
             say=lambda name, line: self.log.append(f"{name}: {line}"),
         )
         self.stack.start()
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.__exit__()  # nobody else would, and every later test would find ROS initialized
+            raise
         return self
 
     def __exit__(self, *_):
         self.stack.stop()
+        self._logs.close()
         self._environment.undo()
         super().__exit__()
+
+    def _by_process(self):
+        lines = {name: [] for name in self.NODES}
+        for name, line in (entry.split(": ", 1) for entry in list(self.log)):
+            lines.setdefault(name, []).append(line)
+        return {name: "\n".join(said) for name, said in lines.items()}
 
     def wait_ready(self, timeout_s=60.0):
         missing = self.heartbeats.wait_for(self.NODES, timeout_s)

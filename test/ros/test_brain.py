@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stalls
 from ros.brain_bench import PICK, BrainBench, record_scene, wait
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import Outcome as OutcomeMsg
@@ -160,12 +161,12 @@ def test_cancel_while_waiting_for_an_image(bench: BrainBench) -> None:
     bench.start("planner", planner__camera__timeout_s="20.0")
     cancel = CancelToken()
     threading.Timer(0.5, cancel.cancel).start()
-    start = time.monotonic()
+    start = stalls.clock()
     try:
         assert bench.plan(cancel=cancel).outcome.code == OutcomeMsg.CANCELED
     except StageError:
         pytest.fail("the planner did not answer the cancel")
-    assert time.monotonic() - start < 1.5
+    assert stalls.clock() - start < 1.5
 
 
 def test_wrong_recording_ends_the_camera(start: Callable[..., Any], tmp_path: Path) -> None:
@@ -179,12 +180,12 @@ def test_wrong_recording_ends_the_camera(start: Callable[..., Any], tmp_path: Pa
 @pytest.mark.parametrize("number", [2, 15])
 def test_signals_end_a_node_at_once(bench: BrainBench, number: int) -> None:
     bench.start("composed")
-    start = time.monotonic()
+    start = stalls.clock()
     process = bench.processes["composed"]
     process.popen.send_signal(number)
     process.popen.send_signal(number)  # twice, as from a terminal and a supervisor
-    assert process.wait(5.0) == 0, process.output
-    assert time.monotonic() - start < 6.0
+    assert process.wait(60.0) == 0, process.output
+    assert stalls.clock() - start < 6.0
     assert "Traceback" not in process.output
 
 

@@ -22,7 +22,10 @@ from stvla_ros.commands import exit_codes
 from stvla_ros.commands.demo import SEEDS
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.ros import graph
+from stvla_ros.ros.client import wait_for_nodes
 from stvla_ros.ros.domain import private_domain
+from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.sim.tasks import TASKS, make_task
 
 CLI = "stvla_ros.cli"
@@ -147,20 +150,23 @@ def test_ctrl_c_cancels_the_goal_and_leaves_nothing_behind(start: Start, params:
 
 
 @pytest.mark.slow
-def test_up_run_and_stop_in_two_terminals(start: Start, params: Path, tmp_path: Path, domain: int) -> None:
-    here = {**os.environ, "ROS_DOMAIN_ID": str(domain)}
+def test_up_run_and_stop_in_two_terminals(
+    start: Start, params: Path, tmp_path: Path, domain: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     up = start(
         CLI, "up", "--params", str(params), "--task", "push_buttons", "--seed", "55", "--logs", str(tmp_path / "logs")
     )
-    assert eventually(lambda: start(CLI, "stop").wait() == 0, 120.0), up.output
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+    assert wait_for_nodes(graph.node_names(GraphOptions()), 120.0) == (), up.output
+    assert start(CLI, "stop").wait(60.0) == 0, up.output
     command = ["run", "Push the red button.", "--runs", str(tmp_path / "runs"), "--no-film"]
     stopped = start(CLI, *command)
     assert stopped.wait(60.0) == exit_codes.of_outcome(OutcomeCode.CANCELED), stopped.output
     assert "stvla stop --release" in stopped.output
     assert not (tmp_path / "runs").exists(), "the goal was not even sent"
-    assert start(CLI, "stop", "--release").wait() == 0
+    assert start(CLI, "stop", "--release").wait(60.0) == 0
     shell = f"{shlex.join([sys.executable, '-u', '-m', CLI, *command])} | head -1; exit ${{PIPESTATUS[0]}}"
-    into_a_closed_pipe = subprocess.run(["bash", "-c", shell], env=here, timeout=120.0).returncode
+    into_a_closed_pipe = subprocess.run(["bash", "-c", shell], timeout=120.0).returncode
     assert into_a_closed_pipe == exit_codes.of_outcome(OutcomeCode.CANCELED)
     assert json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())["outcome"] == "CANCELED"
     command[1] = "Put the plaid elephant in the plate."

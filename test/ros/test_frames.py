@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import stalls
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
@@ -135,10 +136,10 @@ def test_cancel_ends_the_wait(pair: Any) -> None:
     _, receiver = pair
     cancel = CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
-    start = time.monotonic()
+    start = stalls.clock()
     with pytest.raises(StageError, match="CANCELED"):
         receiver.wait(0, cancel, 10.0)
-    assert time.monotonic() - start < 1.0
+    assert stalls.clock() - start < 1.0
 
 
 def test_no_transform(pair: Any) -> None:

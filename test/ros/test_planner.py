@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import rclpy
+import stalls
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from ros.brain_bench import PICK, SLACK, BrainBench, Nothing, PretendedExecutor, record_scene, wait
@@ -106,10 +107,10 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
                 assert thinker.thinking.wait(10.0)
             else:
                 time.sleep(0.3)
-            start = time.monotonic()
+            start = stalls.clock()
             cancel.cancel()
-            assert future.result(5.0).outcome.code == OutcomeMsg.CANCELED
-            assert time.monotonic() - start < 0.8
+            assert future.result(60.0).outcome.code == OutcomeMsg.CANCELED
+            assert stalls.clock() - start < 0.8
     done = len(thinker.asked)
     asked_ns, thinker.seconds = time.time_ns(), 0.0
     result = bench.plan()
@@ -233,8 +234,8 @@ class TimedExecutor(PretendedExecutor):
         self.motions: list[tuple[float, float]] = []
 
     def _work(self, job: Any) -> Any:
-        start = time.monotonic()
+        start = stalls.clock()
         try:
             return super()._work(job)
         finally:
-            self.motions.append((start, time.monotonic()))
+            self.motions.append((start, stalls.clock()))

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import stalls
 from control_msgs.action import FollowJointTrajectory
 from diagnostic_msgs.msg import DiagnosticArray
 from ros.robot_bench import RobotBench
@@ -110,7 +111,7 @@ def test_follow_cancel_and_hold(bench):
     call = bench.pool.submit(bench.robot.follow, path_to(HOME_Q_RAD, 2.0, q), cancel)
     bench.wait_for_motion(call)
     cancel.cancel()
-    assert call.exception(timeout=5.0).code is OutcomeCode.CANCELED
+    assert stalls.wait_for(call, 5.0).exception().code is OutcomeCode.CANCELED
     assert bench.stands_still()
     held = bench.states.state().q_rad[0]
     assert 0.02 < held < 0.58
@@ -151,10 +152,12 @@ def test_a_collision_ends_with_a_reflex(bench):
 def test_a_newer_trajectory_replaces_the_running_one(bench):
     bench.reset()
     q = HOME_Q_RAD + 0.1 * JOINT1  # slow: the next path begins where the arm was a moment ago
-    first = bench.pool.submit(bench.robot.follow, path_to(q, 4.0), CancelToken())
-    time.sleep(0.4)
+    first = bench.pool.submit(bench.robot.follow, path_to(q, 20.0), CancelToken())
+    while bench.states.state().q_rad[0] < HOME_Q_RAD[0] + 0.0005:  # the first one has begun, before the second is sent
+        assert not first.done(), first.exception()
+        time.sleep(0.01)
     bench.robot.follow(path_to(HOME_Q_RAD + 0.01, 0.5), CancelToken())
-    assert first.exception(timeout=5.0).code is OutcomeCode.CONTROLLER_FAILED
+    assert stalls.wait_for(first, 30.0).exception().code is OutcomeCode.CONTROLLER_FAILED
     np.testing.assert_allclose(bench.states.state().q_rad, HOME_Q_RAD + 0.01, atol=0.005)
 
 

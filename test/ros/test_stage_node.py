@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+import stalls
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from stvla_msgs.action import PlanTrace
@@ -67,9 +68,9 @@ def test_results_come_back_and_fast(ros: Any) -> None:
     bench.call()
     times = []
     for i in range(30):
-        start = time.perf_counter()
+        start = stalls.clock()
         assert bench.call(words=f"word {i}").outcome.sentence == f"word {i}"
-        times.append(time.perf_counter() - start)
+        times.append(stalls.clock() - start)
     assert sorted(times)[15] < 0.1, "no polling between request and answer"
 
 
@@ -97,19 +98,16 @@ def test_cancel_at_any_moment(ros: Any, delay_s: float) -> None:
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.call, cancel)
         time.sleep(delay_s)
-        start = time.monotonic()
+        start = stalls.clock()
         cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
-        error = future.exception(5.0)
+        error = future.exception(20.0)
         if error is None:  # the server answered with its own reason
             assert future.result().outcome.code == OutcomeMsg.CANCELED
         else:  # canceled before it was sent
             assert isinstance(error, StageError)
             assert error.code is OutcomeCode.PREEMPTED
-    assert time.monotonic() - start < 1.0
-    deadline = time.monotonic() + 2.0
-    while bench.server.work_server.busy and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not bench.server.work_server.busy, "the goal must not go on at the server"
+    assert stalls.clock() - start < 1.0
+    _until(lambda: not bench.server.work_server.busy)  # the goal must not go on at the server, which would last 30 s
 
 
 def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
@@ -122,10 +120,10 @@ def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
     bench = Bench(ros, work)
     cancel = CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
-    start = time.monotonic()
+    start = stalls.clock()
     with pytest.raises(StageError, match="CANCELED"):
         bench.call(cancel)
-    assert time.monotonic() - start < 4.0
+    assert stalls.clock() - start < 4.0
     release.set()
 
 
@@ -145,15 +143,18 @@ def test_no_server(ros: Any) -> None:
 
 
 def test_new_goal_preempts(ros: Any) -> None:
+    begun = threading.Event()
+
     def work(job: Job) -> Any:
+        begun.set()
         return until_canceled(job) if job.goal.instruction == "old" else ok(job)
 
     bench = Bench(ros, work, preempt=True)
     with ThreadPoolExecutor(1) as pool:
         old = pool.submit(bench.call, None, 20.0, "old")
-        time.sleep(0.3)
+        assert begun.wait(10.0)
         assert bench.call(words="new").outcome.code == OutcomeMsg.OK
-        assert old.result(2.0).outcome.code == OutcomeMsg.PREEMPTED
+        assert old.result(20.0).outcome.code == OutcomeMsg.PREEMPTED
 
 
 def test_goals_queue_without_preemption(ros: Any) -> None:
@@ -178,13 +179,13 @@ def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
     monitor = HeartbeatMonitor(bench.client, timeout_s=1.0)
     assert monitor.wait_for(["server"], 5.0) == ()
     watch = monitor.watch(["server", "ghost"])
-    oldest = 0.0
+    oldest, stalled = 0.0, stalls.stalled_s()
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.call)
         while not future.done():
             oldest = max(oldest, monitor.age_s("server"))
             time.sleep(0.01)
-    assert oldest < 1.0
+    assert oldest < 1.0 + stalls.stalled_s() - stalled
     assert monitor.missing(["server", "ghost"]) == ("ghost",)
     with pytest.raises(StageError, match="NODE_LOST: The node 'ghost' was never heard"):
         watch.raise_if_lost()
@@ -218,12 +219,18 @@ def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
 
 
 def test_closing_cancels_the_work(ros: Any) -> None:
-    bench = Bench(ros, until_canceled)
+    begun = threading.Event()
+
+    def work(job: Job) -> Any:
+        begun.set()
+        return until_canceled(job)
+
+    bench = Bench(ros, work)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(bench.call)
-        time.sleep(0.3)
+        assert begun.wait(10.0)
         assert bench.server.close(2.0)
-        outcome = future.result(3.0).outcome
+        outcome = future.result(20.0).outcome
     assert (outcome.code, outcome.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
 
 

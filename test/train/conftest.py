@@ -16,6 +16,7 @@ from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.interfaces import Policy
 from stvla_ros.pipeline import run_task
 from stvla_ros.policy.observation import PolicyInput, policy_input
+from stvla_ros.train.samples import Samples, load_samples
 from stvla_ros.types import Keypose, Observation
 
 SIZE_PX = 64
@@ -65,3 +66,9 @@ def record(cell: SeenCell, settings: StackSettings, folder: Path, seed: int) -> 
     assert result.outcome.ok
     writer.close("pick_place", seed, words, Verdict(OutcomeCode.OK, "", True, ""))
     return Recorded(Episode(folder / str(seed)), tuple(watched.seen))
+
+
+@pytest.fixture(scope="session")
+def samples(recorded: tuple[Recorded, ...], tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """What training makes of both episodes."""
+    return load_samples([r.episode for r in recorded], StackSettings(), SIZE_PX, tmp_path_factory.mktemp("cache"), 1)

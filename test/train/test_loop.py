@@ -3,21 +3,19 @@
 import csv
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.policy.checkpoint.policy_file import read_policy_file
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.text_input import WordIds, for_policy
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.experiments import EXPERIMENTS, NANO, Augmentation, Experiment, experiment
 from stvla_ros.train.loop import Batches, Moment, Run, learning_rate, make_optimizer
-from stvla_ros.train.samples import Samples, load_samples
+from stvla_ros.train.samples import Samples
 from stvla_ros.train.start import WORDS, untrained
 
 SIZE_PX = 64
@@ -30,11 +28,6 @@ EVERYTHING = replace(
     network=replace(TINY, dropout=0.1, rotary_dropout=0.1),
     augment=Augmentation((0.75, 1.25), shift_m=0.03, turn_rad=0.1, jitter_m=0.01, unknown_words=0.1),
 )
-
-
-@pytest.fixture(scope="session")
-def samples(recorded: tuple[Any, ...], tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    return load_samples([r.episode for r in recorded], StackSettings(), SIZE_PX, tmp_path_factory.mktemp("cache"), 1)
 
 
 def run(e: Experiment, samples: Samples, folder: Path, steps: int, seed: int = 0) -> tuple[Run, list[Moment]]:

@@ -11,7 +11,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.data.episode import Episode
 from stvla_ros.evaluate.stack import StackSettings
-from stvla_ros.train.samples import by_length, episode_inputs, load_samples
+from stvla_ros.train.samples import Samples, by_length, episode_inputs, load_samples
 
 SIZE_PX = 64
 
@@ -69,8 +69,7 @@ def test_episodes_of_one_name_are_not_taken_for_each_other(recorded: tuple[Any, 
     np.testing.assert_array_equal(other.rgb[0], recorded[1].seen[0].rgb)
 
 
-def test_fingerprints_tell_samples_apart(recorded: tuple[Any, ...], tmp_path: Path) -> None:
-    samples = load_samples([recorded[0].episode], StackSettings(), SIZE_PX, tmp_path, 1)
+def test_fingerprints_tell_samples_apart(samples: Samples) -> None:
     changed = [replace(samples, instructions=("Something else.", *samples.instructions[1:]))]
     for name in ("rgb", "xyz_m", "history", "target"):
         values = getattr(samples, name).copy()
@@ -80,8 +79,7 @@ def test_fingerprints_tell_samples_apart(recorded: tuple[Any, ...], tmp_path: Pa
     assert replace(samples).fingerprint() == samples.fingerprint()
 
 
-def test_bounds_hold_all_targets(recorded: tuple[Any, ...], tmp_path: Path) -> None:
-    samples = load_samples([recorded[0].episode], StackSettings(), SIZE_PX, tmp_path, 1)
+def test_bounds_hold_all_targets(samples: Samples) -> None:
     low, high = samples.bounds_m(0.04)
     np.testing.assert_allclose(low + 0.04, samples.target[:, :3].min(0), atol=1e-6)
     np.testing.assert_allclose(high - 0.04, samples.target[:, :3].max(0), atol=1e-6)

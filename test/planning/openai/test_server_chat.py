@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import stalls
 from planning.openai.http_server import Behaviour, Exchange, Server, completion, says, self_signed
 
 from stvla_ros import registry
@@ -28,7 +29,7 @@ from stvla_ros.planning.openai.chat import ServerChat
 from stvla_ros.planning.openai.server import ServerConfig
 
 DEADLINE_S = 1.0
-SLACK_S = 2.0  # of a machine with other work
+SLACK_S = 2.0  # of what is done besides waiting
 TOKEN = "sk-0123456789abcdef"
 IMAGE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 ASKED = [Turn("user", "Where is it?", (IMAGE,))]
@@ -37,16 +38,17 @@ UNPARSABLE = OutcomeCode.REPLY_UNPARSABLE
 
 
 def chat(server: Server, **settings: object) -> ServerChat:
-    settings = {"base_url": server.url, "model": "qwen", "reply_deadline_s": DEADLINE_S} | settings
+    """With a deadline that ends nothing, unless the test sets one."""
+    settings = {"base_url": server.url, "model": "qwen", "reply_deadline_s": 30.0} | settings
     return ServerChat(ServerConfig(**settings), "planner.openai")  # type: ignore[arg-type]
 
 
 def refusal(model: ServerChat, within_s: float = DEADLINE_S + SLACK_S) -> StageError:
     """What a question ends in, in time."""
-    start = time.monotonic()
+    start = stalls.clock()
     with pytest.raises(StageError) as error:
         model.reply(ASKED, 64)
-    assert time.monotonic() - start < within_s
+    assert stalls.clock() - start < within_s
     assert "\n" not in error.value.sentence
     assert len(error.value.sentence) < 1000
     return error.value
@@ -149,7 +151,7 @@ def drips_body(exchange: Exchange) -> None:
 @pytest.mark.parametrize("behaviour", [sleeps, drips_head, drips_body])
 def test_deadline_is_for_the_whole_answer(behaviour: Behaviour) -> None:
     with Server([behaviour, says("ok")]) as server:
-        model = chat(server)
+        model = chat(server, reply_deadline_s=DEADLINE_S)
         error = refusal(model)
         assert (error.code, "no whole answer within 1 s" in error.sentence) == (TIMEOUT, True)
         assert model.reply(ASKED, 8) == "ok", "the next question is not the worse for it"
@@ -160,18 +162,18 @@ def test_a_cancel_closes_the_connection_at_once() -> None:
 
     def thinks(exchange: Exchange) -> None:
         cancel.cancel()
-        exchange.pipe.settimeout(5)
+        exchange.pipe.settimeout(30)
         if exchange.pipe.recv(1) == b"":
             closed.set()
 
     with Server([thinks, says("ok")]) as server:
         model, cancel = chat(server, reply_deadline_s=30.0), CancelToken()
-        start = time.monotonic()
+        start = stalls.clock()
         with pytest.raises(StageError, match="Canceled by the operator") as error:
             model.reply(ASKED, 64, cancel=cancel)
         assert error.value.code is OutcomeCode.CANCELED
-        assert time.monotonic() - start < SLACK_S
-        assert closed.wait(SLACK_S), "the server knows that nobody waits"
+        assert stalls.clock() - start < SLACK_S
+        assert closed.wait(30.0), "the server knows that nobody waits"
         assert model.reply(ASKED, 8) == "ok"
         with pytest.raises(StageError, match="CANCELED"):
             model.reply(ASKED, 64, cancel=cancel)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import stalls
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -218,11 +219,11 @@ def test_deadline_ends_an_answer_and_the_next_is_whole(folder: Path) -> None:
     wanted = answer(chat(folder), turns, 20)
     model = chat(folder, reply_deadline_s=1.5)
     hook = model._generator._model.model.language_model.norm.register_forward_hook(lambda *_: time.sleep(0.2))
-    start = time.monotonic()
+    start = stalls.clock()
     with pytest.raises(StageError, match=r"within 1\.5 s") as error:
         model.reply(turns, TOKENS)
     assert error.value.code is OutcomeCode.SERVER_TIMEOUT
-    assert time.monotonic() - start < 0.5 * 0.2 * TOKENS
+    assert stalls.clock() - start < 0.5 * 0.2 * TOKENS
     hook.remove()
     assert answer(model, turns, 20) == wanted
     assert model.timing.reused_tokens == 0, "what was interrupted is not built upon"
@@ -270,13 +271,13 @@ def test_one_conversation_at_a_time(folder: Path) -> None:
 
     slow(model, 0.5)
     threads = [threading.Thread(target=ask) for _ in range(2)]
-    start = time.monotonic()
+    start = stalls.clock()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10.0)
     assert outcomes == [OutcomeCode.SERVER_TIMEOUT] * 2
-    assert time.monotonic() - start < 2.0
+    assert stalls.clock() - start < 2.0
 
 
 def test_memory_that_runs_out_is_an_outcome(folder: Path) -> None:

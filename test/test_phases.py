@@ -1,0 +1,110 @@
+"""How workers share the tests: everything once, and what is below ``test/ros`` alone, in order, in one process."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+CONFTEST = """
+import os, time
+import pytest
+from phases import PureThenRos
+
+def pytest_xdist_make_scheduler(config, log):
+    return PureThenRos(config, log)
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    begun = time.monotonic()
+    done = yield
+    with open("done", "a") as file:
+        file.write(f"{item.nodeid} {os.getpid()} {begun} {time.monotonic()}\\n")
+    return done
+"""
+FILE = "import time\nimport pytest\n@pytest.mark.parametrize('i', range({0}))\ndef test_{1}(i):\n    time.sleep(0.02)\n"
+
+
+def suite(folder: Path, **files: int) -> Path:
+    """Test files with so many tests each; ``ros_x`` is in the folder of tests over ROS."""
+    (folder / "test" / "ros").mkdir(parents=True)
+    (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n")
+    (folder / "conftest.py").write_text(CONFTEST)
+    for name, number in files.items():
+        place = "ros" if name.startswith("ros") else ""
+        (folder / "test" / place / f"test_{name}.py").write_text(FILE.format(number, name))
+    return folder
+
+
+def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
+    """What pytest with two workers says, and [test, process, start, end] of each test in order of their ends."""
+    environment = {
+        **os.environ,
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}",
+    }
+    for name in ("PYTEST_XDIST_WORKER", "PYTEST_ADDOPTS"):
+        environment.pop(name, None)
+    command = [sys.executable, "-m", "pytest", "-p", "xdist", "-q", "-n", "2", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
+    lines = (folder / "done").read_text().splitlines() if (folder / "done").exists() else []
+    return done, [line.rsplit(" ", 3) for line in lines]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a": 5, "b": 1, "c": 7, "ros_one": 3, "ros_two": 4},
+        {"ros_one": 3},
+        {"a": 4, "b": 3},
+    ],
+    ids=lambda files: "-".join(files),
+)
+def test_everything_runs_once_and_ros_alone_at_the_end(tmp_path: Path, files: dict[str, int]) -> None:
+    done, tests = run(suite(tmp_path, **files))
+    assert done.returncode == 0, done.stdout
+    assert f"{sum(files.values())} passed" in done.stdout.splitlines()[-1]
+    assert len({name for name, *_ in tests}) == len(tests) == sum(files.values())
+    pure, ros = ([test for test in tests if test[0].startswith("test/ros/") is is_ros] for is_ros in (False, True))
+    assert len({process for _, process, *_ in ros}) <= 1
+    assert max((float(end) for *_, end in pure), default=0.0) <= min((float(t[2]) for t in ros), default=1e9)
+    assert [name for name, *_ in ros] == sorted(name for name, *_ in ros)
+
+
+def test_a_failure_among_the_first_is_the_end_s_status(tmp_path: Path) -> None:
+    folder = suite(tmp_path, a=2, ros_one=2)
+    (folder / "test" / "test_bad.py").write_text("def test_bad():\n    assert 1 == 2\n")
+    done, _ = run(folder)
+    assert done.returncode == 1
+    assert "1 failed, 4 passed" in done.stdout.splitlines()[-1]
+
+
+def test_a_worker_that_dies_is_replaced_in_both_parts(tmp_path: Path) -> None:
+    """Its test has failed, the others are run."""
+    folder = suite(tmp_path, a=3, ros_one=3)
+    once = (
+        "import os\n"
+        "from pathlib import Path\n"
+        "def test_dies():\n"
+        "    if not Path({0!r}).exists():\n"
+        "        Path({0!r}).touch()\n"
+        "        os._exit(3)\n"
+    )
+    for place, name in (("test", "pure"), ("test/ros", "ros")):
+        (folder / place / f"test_dies_{name}.py").write_text(once.format(str(tmp_path / f"died_{name}")))
+    done, tests = run(folder)
+    assert done.returncode == 1
+    assert done.stdout.count("node down: Not properly terminated") == 2
+    assert {name for name, *_ in tests} >= {f"test/test_a.py::test_a[{i}]" for i in range(3)}
+    assert {name for name, *_ in tests} >= {f"test/ros/test_ros_one.py::test_ros_one[{i}]" for i in range(3)}
+
+
+def test_a_selection_that_names_nothing_says_so(tmp_path: Path) -> None:
+    done, tests = run(suite(tmp_path, a=2, ros_one=2), "-k", "nothing")
+    assert (done.returncode, tests) == (5, [])
+    done, tests = run(tmp_path, "-k", "test_a")
+    assert (done.returncode, len(tests)) == (0, 2)
