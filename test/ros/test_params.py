@@ -61,7 +61,7 @@ def test_defaults_ranges_and_documentation(make: Any) -> None:
     assert node.config == Outer()
     assert node.get_parameter("inner.names").value == ["a", "b"]
     described = node.describe_parameter("rate_hz")
-    assert described.description == "a rate"
+    assert described.description == "a rate; may change while the node runs"
     assert described.type == ParameterType.PARAMETER_DOUBLE
     assert (described.floating_point_range[0].from_value, described.floating_point_range[0].to_value) == (0.1, 100.0)
     assert node.describe_parameter("count").integer_range[0].to_value == 9
