@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from threading import Event, Lock, Thread
+from typing import Any
 
 import rclpy
 from rclpy.node import Node
@@ -239,8 +240,7 @@ class SimulatedCamera:
 def main() -> int:
     """The number of the pipe's file descriptor is the only argument."""
     end_with_supervisor()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit(0))
+    _at_signals(lambda *_: sys.exit(0))
     robot = Connection(int(sys.argv[1]))
     Thread(target=_end_with, args=(robot.fileno(),), name="end with the robot", daemon=True).start()
     try:
@@ -251,6 +251,11 @@ def main() -> int:
         print(one_line(error), file=sys.stderr, flush=True)
         return WRONG_PARAMETERS
     return 0
+
+
+def _at_signals(handler: Any) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handler)
 
 
 def _end_with(descriptor: int) -> None:
@@ -295,6 +300,7 @@ def _show(robot: Connection) -> None:
                     convert.rgb_to_image(artist.third(moment), convert.header(present.stamp_ns, "third_view"))
                 )
     finally:
+        _at_signals(signal.SIG_IGN)  # the end of the pipe and the signal of the robot's death come together
         if not images.close():
             os._exit(0)
         artist.close()
