@@ -171,6 +171,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             StageError: What :meth:`_check` raises; CANCELED while the operator's stop holds; NODE_LOST when nobody has told a
                 new executor whether it does.
         """
+        self._stop_state.raise_if_stopped()  # before anything else that may be wrong: it is what the operator waits for
         watch = self._heartbeats.watch(filter(None, [self.config.safety.supervisor]))
         self._check(watch)
         if not self._stop_state.wait_known(qos.DISCOVERY_S):
