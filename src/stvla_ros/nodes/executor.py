@@ -259,6 +259,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             StageError: What :meth:`_check` raises; CANCELED while the operator's stop holds; NODE_LOST when nobody has told a
                 new executor whether it does.
         """
+        self._stop_state.raise_if_stopped()  # before anything else that may be wrong: it is what the operator waits for
         supervisors = [name for name in [self.config.safety.supervisor] if name]
         self._heartbeats.wait_for(supervisors, give_up=job.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)

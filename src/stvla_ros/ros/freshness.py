@@ -93,7 +93,7 @@ class Freshness:
         if age_s <= self.max_age_s:
             return None
         newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is taken"
-        if silent_s > self.max_age_s:
+        if silent_s > self.max_age_s or age_s - silent_s <= self.max_ahead_s:  # the difference is the way here
             return f"{newest} is {age_s:.2f} s old; {limit}."
         return (
             f"{newest} came {silent_s:.2f} s ago with a stamp {age_s:.2f} s old; {limit}: the clock of the machine that "
