@@ -131,23 +131,32 @@ def start():
     for module in sys.argv[1:]:
         process = subprocess.Popen([sys.executable, "-m", module], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         print(process.pid, flush=True)
+    sys.stdin.readline()
 thread = threading.Thread(target=start)
 thread.start()
 thread.join()
+print("the starting thread has ended", flush=True)
 time.sleep(120)
 """
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nodes_end_with_their_launcher(ros: Any, number: int) -> None:
-    """One node per process, and composed; the pipe that they log to has no reader any more when they end."""
+    """Not with its thread that started them; one node per process, and composed; nobody reads their logs when they end."""
     modules = ["stvla_ros.nodes.executor", "stvla_ros.nodes.composed"]
     monitor = HeartbeatMonitor(ros.add(Node("listener")), 1.0)
-    launcher = subprocess.Popen([sys.executable, "-c", LAUNCHER, *modules], stdout=subprocess.PIPE, text=True)
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", LAUNCHER, *modules], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert launcher.stdin is not None
     assert launcher.stdout is not None
     nodes = [int(launcher.stdout.readline()) for _ in modules]
     try:
         assert not monitor.wait_for(["executor", *graph.BRAIN], 60.0)
+        print(file=launcher.stdin, flush=True)
+        assert "ended" in launcher.stdout.readline()
+        time.sleep(END_S)  # in which they would end
+        assert not any(gone(pid) for pid in nodes)
         launcher.send_signal(number)
         launcher.wait(SLACK_S)
         wait(lambda: all(gone(pid) for pid in nodes), END_S + SLACK_S)

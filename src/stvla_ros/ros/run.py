@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
+from rclpy._rclpy_pybind11 import InvalidHandle, RCLError
 from rclpy.exceptions import ParameterException
 from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
@@ -141,6 +141,7 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     end = time.monotonic() + CLOSE_S  # for all together, the last first: the task, while those it calls still answer
     closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
+    threading.excepthook = _end_of_thread
     executor.shutdown()
     thread.join(0.5)
     sys.stdout.flush()
@@ -154,6 +155,14 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     gc.collect()  # while native libraries are still complete; they complain about what is left to the interpreter's end
     rclpy.shutdown()
     return code
+
+
+def _end_of_thread(
+    how: threading.ExceptHookArgs, usual: Callable[[threading.ExceptHookArgs], object] = threading.excepthook
+) -> None:
+    """A thread that nobody waits for, e.g. one that looks for a robot, may find its handles destroyed: that is its end."""
+    if not issubclass(how.exc_type, InvalidHandle):
+        usual(how)
 
 
 def _spin_thread(executor: Executor, ending: threading.Event) -> None:
