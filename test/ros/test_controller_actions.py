@@ -254,7 +254,9 @@ def test_a_failed_motion_is_typed(cell, code, text, outcome):
 
 
 def test_a_rejected_goal_is_typed_and_disturbs_nothing(cell):
-    thread, ended = follow_in_thread(cell, path_of(2.0), CancelToken())
+    thread, ended = follow_in_thread(
+        cell, path_of(0.8), CancelToken()
+    )  # it ends before the refusal's standstill is late
     wait_until(lambda: moved_rad(cell) > 0.001)
     moving = path_of(1.0)
     broken = JointPath(np.where(np.arange(51)[:, None] == 20, np.nan, moving.q_rad), moving.dq_rad_s, moving.t_s)
