@@ -13,12 +13,12 @@ from sensor_msgs.msg import JointState
 
 from stvla_ros.commands.exit_codes import UNREACHABLE, of_outcome
 from stvla_ros.commands.stop import conclude
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.nodes.executor import ExecutorNodeConfig
 from stvla_ros.ros import graces, operator_stop
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig
 from stvla_ros.ros.graph import default_parameters
-from stvla_ros.ros.operator_stop import KEEPERS, RobotNames, Standstill, Stopped, robot_names
+from stvla_ros.ros.operator_stop import KEEPERS, USUAL, Standstill, Stopped, robots
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 
 
@@ -152,7 +152,7 @@ def judged(
     """The verdict after joint states that came when they are stamped."""
     clock = [0.0]
     monkeypatch.setattr(operator_stop.time, "monotonic", lambda: clock[0])
-    still = Standstill(prefix)
+    still = Standstill(RobotConfig(prefix=prefix).arm_joints)
     for state in states:
         clock[0] = state.header.stamp.nanosec * 1e-9
         still.receive(state)
@@ -216,17 +216,10 @@ def test_stop_is_honest(capsys: pytest.CaptureFixture[str], stopped: Stopped, co
 
 
 def test_names_come_from_the_parameter_file(parameter_file: Callable[[str], Path]) -> None:
-    settings = ExecutorNodeConfig()
-    usual = RobotNames(
-        settings.robot.arm_action,
-        settings.robot.gripper_action,
-        settings.joint_states.topic,
-        settings.joint_states.prefix,
-    )
-    assert robot_names(default_parameters()) == RobotNames() == usual
-    robot = "{arm_action: /a/follow, gripper_action: /g/grip}"
-    text = f"executor:\n  ros__parameters:\n    robot: {robot}\n    joint_states: {{topic: franka/js, prefix: fr3}}\n"
-    assert robot_names(parameter_file(text)) == RobotNames("/a/follow", "/g/grip", "franka/js", "fr3")
+    """A file that does not say which kind of robot it is leaves both to be looked for."""
+    assert robots(default_parameters()) == (RobotConfig("sim"), RobotConfig("real")) == USUAL
+    text = "/**:\n  ros__parameters:\n    robot: {kind: real, prefix: fr3, gripper_action: /g/grip}\n"
+    assert robots(parameter_file(text)) == (RobotConfig("real", prefix="fr3", gripper_action="/g/grip"),)
 
 
 # --- graces ----------------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
 
 if TYPE_CHECKING:
-    from stvla_ros.ros.operator_stop import RobotNames, Stopped
+    from stvla_ros.description.robot import RobotConfig
+    from stvla_ros.ros.operator_stop import Stopped
 
 TIMEOUT_S = 5.0
 EMERGENCY = "use the robot's emergency stop"
@@ -44,7 +45,7 @@ def run(arguments: Namespace) -> int:
     if arguments.release:
         print(release_arm(TIMEOUT_S))
         return 0
-    return conclude(stop_arm(_names(arguments.params), TIMEOUT_S, _say), TIMEOUT_S)
+    return conclude(stop_arm(_robots(arguments.params), TIMEOUT_S, _say), TIMEOUT_S)
 
 
 def conclude(stopped: Stopped, timeout_s: float) -> int:
@@ -64,16 +65,16 @@ def conclude(stopped: Stopped, timeout_s: float) -> int:
     return 0
 
 
-def _names(file: Path | None) -> RobotNames:
-    """The robot's names; with a file that cannot be used the defaults, for nothing may hold up a stop."""
+def _robots(file: Path | None) -> tuple[RobotConfig, ...]:
+    """Where the robot is; with a file that cannot be used the usual places, for nothing may hold up a stop."""
     from stvla_ros.ros.graph import default_parameters
-    from stvla_ros.ros.operator_stop import RobotNames, robot_names
+    from stvla_ros.ros.operator_stop import USUAL, robots
 
     try:
-        return robot_names(file or default_parameters())
+        return robots(file or default_parameters())
     except (ConfigError, UnicodeDecodeError) as error:
-        _say(f"{error} The controllers are looked for by their default names.")
-        return RobotNames()
+        _say(f"{error} The controllers are looked for by their usual names.")
+        return USUAL
 
 
 def _say(text: str) -> None:

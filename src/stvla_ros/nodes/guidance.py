@@ -38,6 +38,7 @@ from stvla_ros.ros.convert import (
     trace_to_msg,
 )
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.freshness import MAX_AHEAD_S
 from stvla_ros.ros.markers import guidance_markers, path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.rolling import Rolling
@@ -235,6 +236,8 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             ) from error
 
     def _refuse_older(self, plan: TracePlan) -> None:
+        if self._current is not None and self._current.image_stamp_ns > self.now_ns() + MAX_AHEAD_S * 1e9:
+            self._current = None  # the clock was set back since: it would be the newest for as long as that takes
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
             age_s = (self._current.image_stamp_ns - plan.image_stamp_ns) / 1e9
             raise StageError(

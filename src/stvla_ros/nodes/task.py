@@ -41,9 +41,6 @@ from stvla_ros.types import Outcome
 
 EXECUTOR = "executor"
 
-CONTROLLER_FOUND_S = 4.0
-"""How long the discovery of the arm's controller may take: an announcement that was lost is repeated after 3 s."""
-
 
 @dataclass(frozen=True)
 class TaskConfig(LoopConfig):
@@ -90,7 +87,7 @@ class TaskNode(StageNode[TaskConfig]):
         self.create_timer(0.05, self._watch)
         self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
         self.create_timer(0.1, self._tell_attendance)
-        self.create_timer(CONTROLLER_FOUND_S, self._look_for_controller)
+        self.create_timer(qos.DISCOVERY_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
     logs_success = True
@@ -152,7 +149,7 @@ class TaskNode(StageNode[TaskConfig]):
         Raises:
             StageError: CONTROLLER_FAILED; the reason of a cancel.
         """
-        end = time.monotonic() + CONTROLLER_FOUND_S
+        end = time.monotonic() + qos.DISCOVERY_S
         while missing := self._stopper.missing():
             cancel.raise_if_set()
             if time.monotonic() > end:

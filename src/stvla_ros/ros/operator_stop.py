@@ -11,7 +11,7 @@ One thread, no parameters, no rosout, and few imports: it begins when the operat
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,10 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
-from stvla_ros.config import read_parameters
+from stvla_ros.config import build, read_parameters
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
+from stvla_ros.ros.udp_only import udp_only
 
 EXECUTOR, TASK = "executor", "task node"
 KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
@@ -47,43 +49,31 @@ SILENT_S = 0.5
 """After so long without a joint state nothing is known."""
 
 
-@dataclass(frozen=True)
-class RobotNames:
-    """Where the robot is found; the defaults are those of the nodes' settings."""
-
-    arm_action: str = "/panda_arm_controller/follow_joint_trajectory"
-    gripper_action: str = "/panda_gripper/gripper_action"
-    joint_states: str = "joint_states"
-    prefix: str = "panda"
-
-
-def robot_names(file: Path) -> RobotNames:
-    """The names in a parameter file.
+def robots(file: Path) -> tuple[RobotConfig, ...]:
+    """The robot of a parameter file; both kinds, the simulated one first, where it does not say which.
 
     Raises:
-        ConfigError: The file cannot be read.
+        ConfigError: The file cannot be used.
     """
-    nodes = read_parameters(file)
-    found: dict[str, str] = {}
-    for node in ("**", "executor"):
-        robot, joints = (nodes.get(node, {}).get(section, {}) for section in ("robot", "joint_states"))
-        named = {**robot, **{new: joints[old] for old, new in _JOINT_STATES.items() if old in joints}}
-        found |= {name: value for name, value in named.items() if name in RobotNames.__dataclass_fields__ and value}
-    return RobotNames(**found)
+    section = read_parameters(file).get("**", {}).get("robot", {})
+    kinds = [section["kind"]] if "kind" in section else KINDS
+    return tuple(build(RobotConfig, {**section, "kind": kind}, f"{file}: robot") for kind in kinds)
 
 
-_JOINT_STATES = {"topic": "joint_states", "prefix": "prefix"}
+KINDS = ("sim", "real")
+USUAL = tuple(RobotConfig(kind) for kind in KINDS)
+"""What is looked for where there is no parameter file that can be used."""
 
 
 class Standstill:
     """Judges from joint states whether the arm stands still.
 
     Args:
-        prefix: What the names of the arm's joints start with.
+        joints: Names of the arm's joints.
     """
 
-    def __init__(self, prefix: str) -> None:
-        self._names = [f"{prefix}_joint{i}" for i in range(1, 8)]
+    def __init__(self, joints: Sequence[str]) -> None:
+        self._names = list(joints)
         self._stamp_ns = 0
         self._reference: tuple[int, list[float]] | None = None  # an earlier state to compare positions with
         self._heard: list[float] = []  # times of arrival since the last motion
@@ -152,25 +142,32 @@ class Stopped:
         return any(name in self.answered for name in KEEPERS)
 
 
-def stop_arm(names: RobotNames, timeout_s: float, say: Callable[[str], None]) -> Stopped:
+def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> Stopped:
     """Standstill now, and no motion until :func:`release_arm`.
 
     Args:
-        names: Where the robot's controllers are.
+        robots: Where a robot's controllers may be; of several that give joint states the last one tells of standstill, for
+            a real robot's driver also gives what looks like those of the simulated one.
         timeout_s: How long to ask those who do not answer, and to look for standstill.
         say: Called at once with each thing that the operator should know.
     """
     until, announced = time.monotonic() + timeout_s, False
-    still, result = Standstill(names.prefix), Stopped()
+    result = Stopped()
+    stills = {robot.joint_states: Standstill(robot.arm_joints) for robot in robots}
     with _Node("stop") as node:
         keepers = [_Asked(node, name, Trigger, service) for name, service in KEEPERS.items()]
+        actions = {robot.arm_action: "arm controller" for robot in robots}
+        actions |= {robot.gripper_action: "gripper controller" for robot in robots}
         controllers = [
-            _Asked(node, what, CancelGoal, f"{action}/_action/cancel_goal")
-            for what, action in (("arm controller", names.arm_action), ("gripper controller", names.gripper_action))
+            _Asked(node, what, CancelGoal, f"{action}/_action/cancel_goal") for action, what in actions.items()
         ]
-        node.ros.create_subscription(JointState, names.joint_states, still.receive, qos.STATE)
+        for topic, judge in stills.items():
+            node.ros.create_subscription(JointState, topic, judge.receive, qos.STATE)
         everyone = [*keepers, *controllers]
-        while time.monotonic() < until and not (still.confirmed and len(result.answered) == len(everyone)):
+        names = {asked.name for asked in everyone}
+        still = next(iter(stills.values()))
+        while time.monotonic() < until and not (still.confirmed and result.answered.keys() == names):
+            still = next((judge for judge in reversed(stills.values()) if judge.heard), still)
             for asked in everyone:
                 asked.ask(again=asked in controllers and EXECUTOR not in result.answered)
             node.spin_once(0.02)
@@ -178,13 +175,14 @@ def stop_arm(names: RobotNames, timeout_s: float, say: Callable[[str], None]) ->
                 if asked.name not in result.answered and asked.answer is not None:
                     result.answered[asked.name] = getattr(asked.answer, "message", "Canceled its goals.")
                     say(f"{asked.name}: {result.answered[asked.name]}")
-                    still.forget()  # what counts is how the arm stands after it
+                    for judge in stills.values():
+                        judge.forget()  # what counts is how the arm stands after it
                     until = max(until, time.monotonic() + SILENT_S)
             if result.answered and announced != still.confirmed and (still.confirmed or still.moving):
                 announced = still.confirmed
                 say("The arm stands still." if announced else "The arm moves again.")
         result.standstill, result.heard_joints = still.confirmed, still.heard
-    result.silent = tuple(asked.name for asked in everyone if asked.name not in result.answered)
+    result.silent = tuple(sorted(names - result.answered.keys()))
     return result
 
 
@@ -206,14 +204,15 @@ class _Node:
 
     def __init__(self, name: str) -> None:
         self._context = Context()
-        rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
-        self.ros = Node(
-            f"stvla_{name}",
-            context=self._context,
-            use_global_arguments=False,
-            start_parameter_services=False,
-            enable_rosout=False,
-        )
+        with udp_only():
+            rclpy.init(args=[], context=self._context, signal_handler_options=SignalHandlerOptions.NO)
+            self.ros = Node(
+                f"stvla_{name}",
+                context=self._context,
+                use_global_arguments=False,
+                start_parameter_services=False,
+                enable_rosout=False,
+            )
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.ros)
 
