@@ -9,58 +9,71 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from rclpy.publisher import Publisher
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import JointState
 
 from benchmarks.chaos.faults import CLOCK_BACK_S, JUMP_RAD
 from stvla_ros.nodes.sim import SimNode
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.run import run
+from stvla_ros.sim.pictures import Moment
 
 FAULT = "STVLA_CHAOS_FAULT"
+CLOCK_BACK_NS = round(CLOCK_BACK_S * 1e9)
+POLL_S = 0.02
 
 
-class FaultyPublisher:
-    """A publisher of a robot's sensor, and all else that a publisher is."""
+class Fault:
+    """The fault of now; the file is read again only when it was written."""
 
-    def __init__(self, publisher: Publisher, fault: Path) -> None:
-        self._publisher, self._file = publisher, fault
-        self._seen_ns, self._fault = -1, ""
+    def __init__(self) -> None:
+        self._file, self._seen_ns, self._name = Path(os.environ[FAULT]), -1, ""
 
-    def publish(self, message: Any) -> None:
-        """Pass a message on, unless it is lost, or falsified."""
-        fault = self._present()
-        if fault == "camera" and not isinstance(message, JointState):
-            return
-        if fault == "joints" and isinstance(message, JointState):
-            message.position = [message.position[0] + JUMP_RAD, *message.position[1:]]
-        if fault == "clock":
-            message.header.stamp = ns_to_time(time_to_ns(message.header.stamp) - round(CLOCK_BACK_S * 1e9))
-        self._publisher.publish(message)
-
-    def _present(self) -> str:
-        """The fault of now; the file is read again only when it was written."""
+    def __call__(self) -> str:
         written_ns = self._file.stat().st_mtime_ns
         if written_ns != self._seen_ns:
-            self._seen_ns, self._fault = written_ns, self._file.read_text().strip()
-        return self._fault
+            self._seen_ns, self._name = written_ns, self._file.read_text().strip()
+        return self._name
+
+
+class FaultyJoints:
+    """The publisher of joint states, and all else that a publisher is."""
+
+    def __init__(self, publisher: Publisher, fault: Fault) -> None:
+        self._publisher, self._fault = publisher, fault
+
+    def publish(self, message: JointState) -> None:
+        """Pass a message on, perhaps falsified."""
+        fault = self._fault()
+        if fault == "joints":
+            message.position = [message.position[0] + JUMP_RAD, *message.position[1:]]
+        if fault == "clock":
+            message.header.stamp = ns_to_time(time_to_ns(message.header.stamp) - CLOCK_BACK_NS)
+        self._publisher.publish(message)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._publisher, name)
 
 
 class FaultySim(SimNode):
-    """All that it says through joint states, images and camera info passes the fault."""
+    """All that it says through joint states and images passes the fault."""
 
     def create_publisher(self, msg_type: Any, *args: Any, **kwargs: Any) -> Any:
         """See :meth:`rclpy.node.Node.create_publisher`."""
         publisher = super().create_publisher(msg_type, *args, **kwargs)
-        if msg_type not in (JointState, Image, CameraInfo):
-            return publisher
-        return FaultyPublisher(publisher, Path(os.environ[FAULT]))
+        return FaultyJoints(publisher, Fault()) if msg_type is JointState else publisher
+
+    def _look(self) -> tuple[Moment, int]:
+        """What the camera's process draws, or no answer for as long as the camera is silent."""
+        fault = Fault()
+        while fault() == "camera" and self.context.ok():
+            time.sleep(POLL_S)
+        moment, stamp_ns = super()._look()
+        return moment, stamp_ns - CLOCK_BACK_NS if fault() == "clock" else stamp_ns
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_action_status_default
 from sensor_msgs.msg import JointState
 
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.run import end_with_supervisor
@@ -22,8 +23,8 @@ from stvla_ros.ros.run import end_with_supervisor
 ACTIONS = {
     "task": "/stvla/execute_task",
     "keypose": "/stvla/execute_keypose",
-    "arm": "/panda_arm_controller/follow_joint_trajectory",
-    "gripper": "/panda_gripper/gripper_action",
+    "arm": RobotConfig().arm_action,
+    "gripper": RobotConfig().gripper_action,
 }
 
 

@@ -3,15 +3,17 @@
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 
+from benchmarks.chaos import faulty_sim
 from benchmarks.chaos import session as chaos_session
 from benchmarks.chaos.faults import Fault
-from benchmarks.chaos.faulty_sim import FaultyPublisher
+from benchmarks.chaos.faulty_sim import FaultyJoints, FaultySim
 from benchmarks.chaos.session import ATTEMPTS, Session
 from stvla_ros.ros.convert import header, time_to_ns
 
@@ -19,49 +21,67 @@ STAMP_NS = 1_764_339_000_000_000_000
 
 
 @pytest.fixture
-def sent(tmp_path):
-    """A publisher, and what comes out of it while a fault is on."""
-    messages = []
-    publisher = FaultyPublisher(SimpleNamespace(publish=messages.append, topic_name="/t"), tmp_path / "fault")
-
-    def send(fault, message):
-        (tmp_path / "fault").write_text(fault)
-        messages.clear()
-        publisher.publish(message)
-        return messages
-
-    send.publisher = publisher
-    return send
+def falsify(tmp_path, monkeypatch):
+    """Sets what fails now."""
+    monkeypatch.setenv(faulty_sim.FAULT, str(tmp_path / "fault"))
+    (tmp_path / "fault").write_text("")
+    return (tmp_path / "fault").write_text
 
 
 def joints():
     return JointState(header=header(STAMP_NS, ""), position=[0.1, 0.2], velocity=[0.0, 0.0])
 
 
-def image():
-    return Image(header=header(STAMP_NS, "camera"))
+@pytest.fixture
+def sent(falsify):
+    """What comes out of the publisher of joint states while a fault is on."""
+    messages = []
+    publisher = FaultyJoints(SimpleNamespace(publish=messages.append, topic_name="/t"), faulty_sim.Fault())
+    assert publisher.topic_name == "/t"
+
+    def send(name):
+        falsify(name)
+        messages.clear()
+        publisher.publish(joints())
+        return messages
+
+    return send
 
 
-def test_without_a_fault_all_passes(sent):
-    assert sent("", joints()) == [joints()]
-    assert sent("", image()) == [image()]
-    assert sent.publisher.topic_name == "/t"
+@pytest.fixture
+def look():
+    """What the camera's process gets to see: (moment, stamp)."""
+    sim = FaultySim.__new__(FaultySim)
+    sim._cell = SimpleNamespace(moment=lambda: SimpleNamespace(stamp_ns=5))
+    sim._time = SimpleNamespace(stamp_ns=lambda simulated_ns: STAMP_NS + simulated_ns)
+    sim._context = SimpleNamespace(ok=lambda: True)
+    return sim._look
 
 
-def test_a_silent_camera_leaves_the_joints(sent):
-    assert sent("camera", image()) == []
-    assert sent("camera", joints()) == [joints()]
+def test_without_a_fault_all_passes(sent, look):
+    assert sent("") == [joints()]
+    assert look()[1] == STAMP_NS + 5
 
 
-def test_joints_jump_and_images_do_not(sent):
-    assert list(sent("joints", joints())[0].position) == pytest.approx([0.4, 0.2])
-    assert sent("joints", image()) == [image()]
+def test_a_silent_camera_leaves_the_joints(sent, look, falsify):
+    assert sent("camera") == [joints()]
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(look)
+        with pytest.raises(TimeoutError):
+            answer.result(0.3)
+        falsify("")
+        assert answer.result(30.0)[1] == STAMP_NS + 5, "and sees again"
 
 
-def test_a_clock_set_back_dates_all_ten_seconds_back(sent):
-    for message in (joints(), image()):
-        assert time_to_ns(sent("clock", message)[0].header.stamp) == STAMP_NS - 10_000_000_000
-    assert sent("", joints()) == [joints()], "and is right again"
+def test_joints_jump_and_images_do_not(sent, look):
+    assert list(sent("joints")[0].position) == pytest.approx([0.4, 0.2])
+    assert look()[1] == STAMP_NS + 5
+
+
+def test_a_clock_set_back_dates_all_ten_seconds_back(sent, look):
+    assert time_to_ns(sent("clock")[0].header.stamp) == STAMP_NS - 10_000_000_000
+    assert look()[1] == STAMP_NS + 5 - 10_000_000_000
+    assert sent("") == [joints()], "and is right again"
 
 
 class FakeClient:
