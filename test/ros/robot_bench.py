@@ -19,7 +19,7 @@ from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import convert
 from stvla_ros.ros.actions import ActionCaller
 from stvla_ros.ros.client import run_goal
@@ -167,7 +167,10 @@ class RobotBench(Bench):
     def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0, frame="panda_link0"):
         """Send a keypose and wait; returns (code, sentence)."""
         goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose, frame), plan_id=plan_id)
-        outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
+        try:
+            outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
+        except StageError as error:
+            return error.code, error.sentence
         return OutcomeCode(outcome.code), outcome.sentence
 
     def execute_later(self, pose, cancel=None, plan_id=""):

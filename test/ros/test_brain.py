@@ -96,10 +96,10 @@ def test_typed_failures_of_the_composed_brain(bench: BrainBench) -> None:
     assert refused(bench.plan(""))[0] == OutcomeMsg.INVALID_GOAL
 
     nowhere = convert.KeyposeMsg()
-    nowhere.pose.orientation.w = 0.0
+    nowhere.header.frame_id, nowhere.pose.orientation.w = "panda_link0", 0.0
     code, sentence = refused(bench.plan(history=[nowhere]))
     assert code == OutcomeMsg.INVALID_GOAL
-    assert "keypose without a pose" in sentence
+    assert "quaternion: wanted four finite numbers, not all zero" in sentence
 
     in_future = convert.ns_to_time(time.time_ns() + 60_000_000_000)
     code, sentence = refused(bench.plan(not_before=in_future))

@@ -160,7 +160,6 @@ def keeper(ros: Any) -> tuple[Source, RgbdReceiver]:
     source = Source(ros)
     _wait(lambda: all(p.get_subscription_count() for p in (source._color, source._depth, source._info)))
     source.place()
-    _wait(lambda: receiver._transforms.known("panda_link0", "camera_color_optical_frame"))
     return source, receiver
 
 

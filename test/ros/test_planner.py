@@ -193,7 +193,7 @@ def test_a_plan_whose_image_the_lifter_lost_is_drawn_again(ros: Spinner, lost: i
     """The first plan of a task too; but not for ever, and other refusals are the loop's business."""
     planner = ros.add(LosesImages(lost, code))
     node = ros.add(Node("task_of_test"))
-    stages = RemoteStages(node, Deadlines(), Stopper(node, []))
+    stages = RemoteStages(node, Deadlines(), Stopper(node, []), "panda_link0")
     if lost < drawn:
         assert stages.plan(PICK, (), 0, CancelToken()).plan_id == f"plan {drawn}"
     else:

@@ -98,10 +98,12 @@ def test_a_client_has_no_shared_memory(domain):
 def test_dds_profile_sends_small_traffic_over_udp_alone() -> None:
     """What rides on shared memory can get lost for good beside processes that come and go: images only."""
     name = "{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}"
-    readers = ElementTree.parse(middleware_profile()).getroot().findall(f".//{name}data_reader")
-    default = [r for r in readers if r.get("is_default_profile") == "true"]
-    assert [[kind.tag for kind in locator] for locator in default[0].iter(f"{name}locator")] == [[f"{name}udpv4"]]
-    others = [str(r.get("profile_name")) for r in readers if r is not default[0]]
+    profile = ElementTree.parse(middleware_profile()).getroot()
+    for kind in ("data_writer", "data_reader"):  # of a writer: where its readers answer
+        ends = profile.findall(f".//{name}{kind}")
+        default = [end for end in ends if end.get("is_default_profile") == "true"]
+        assert [[where.tag for where in locator] for locator in default[0].iter(f"{name}locator")] == [[f"{name}udpv4"]]
+    others = [str(r.get("profile_name")) for r in ends if r is not default[0]]
     assert all("image" in topic or topic in ("/stvla/guidance", "/stvla/overlay") for topic in others)
     assert {CameraConfig().color, CameraConfig().depth} <= {topic.removeprefix("/") for topic in others}
 

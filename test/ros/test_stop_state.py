@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from stvla_ros.commands.exit_codes import UNREACHABLE, of_outcome
@@ -19,7 +20,7 @@ from stvla_ros.ros import graces, operator_stop
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig
 from stvla_ros.ros.graph import default_parameters
 from stvla_ros.ros.operator_stop import KEEPERS, USUAL, Standstill, Stopped, robots
-from stvla_ros.ros.stop_state import STOPPED, StopKeeper
+from stvla_ros.ros.stop_state import STOPPED, TOPIC, StopKeeper
 
 
 class Bus:
@@ -122,6 +123,23 @@ def test_nobodys_assumption_overrides_an_operators_word(bus: Bus) -> None:
     assert executor.state.stopped
     executor.stop()
     assert task.state.stopped
+
+
+def test_its_own_question_does_not_push_out_the_answer(ros: Any) -> None:
+    """What others have latched arrives before a new node spins, and before it asks: both must be heard."""
+    told = StopKeeper(ros.add(Node("task")), lambda: None, decides=True)
+    told.stop()
+    node = Node("executor")
+    keeper = StopKeeper(node, lambda: None)
+    until = time.monotonic() + 20.0
+    while node.count_publishers(TOPIC) < 2:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    time.sleep(1.0)  # the latched message is on its way; nothing tells of its arrival but taking it
+    keeper.ask()
+    ros.add(node)
+    assert keeper.wait_known(20.0)
+    assert keeper.state.stopped
 
 
 def test_a_clock_that_lags_does_not_lose_a_stop(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def ask_stop_state(timeout_s: float) -> stop_state.StopState:
     end, newest = time.monotonic() + timeout_s, stop_state.StopState()
     with client_node() as node:
         hear = lambda message: heard.put(stop_state.state_from_msg(message))  # noqa: E731
-        node.create_subscription(StopStateMsg, stop_state.TOPIC, hear, qos.LATCHED_NEWEST)
+        node.create_subscription(StopStateMsg, stop_state.TOPIC, hear, qos.LATCHED)
         while not newest.known and (left_s := end - time.monotonic()) > 0.0:
             try:
                 newest = heard.get(timeout=left_s)

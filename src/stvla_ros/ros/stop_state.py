@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from stvla_msgs.msg import StopState as StopStateMsg
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros.qos import LATCHED_NEWEST
+from stvla_ros.ros.qos import LATCHED, LATCHED_NEWEST
 
 if TYPE_CHECKING:
     from builtin_interfaces.msg import Time
@@ -78,7 +78,8 @@ class StopKeeper:
         self._state = StopState()
         self._known = threading.Event()
         self._publisher = node.create_publisher(StopStateMsg, TOPIC, LATCHED_NEWEST)
-        node.create_subscription(StopStateMsg, TOPIC, self._receive, LATCHED_NEWEST)
+        # a reader keeps so many of all who speak: with one, this node's own question would push out the answer
+        node.create_subscription(StopStateMsg, TOPIC, self._receive, LATCHED)
 
     @property
     def state(self) -> StopState:
