@@ -30,7 +30,7 @@ from launch_ros.actions import Node
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from stvla_ros import registry
 from stvla_ros.config import ConfigError
-from stvla_ros.ros import graph
+from stvla_ros.ros import SUPERVISOR, graph
 
 FROM_FILE = "as in the parameter file"
 
@@ -109,7 +109,7 @@ def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDe
         output="screen",
         respawn=spec.respawn,
         respawn_delay=graph.RESPAWN_DELAY_S,
-        additional_env={graph.SUPERVISOR: str(os.getpid())},
+        additional_env={SUPERVISOR: str(os.getpid())},
     )
     end = EmitEvent(event=SignalProcess(signal_number=signal.SIGTERM, process_matcher=matches_action(node)))
 

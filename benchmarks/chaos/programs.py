@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stvla_ros.ros.graph import SUPERVISOR
+from stvla_ros.ros import SUPERVISOR
 
 Event = dict[str, Any]
 

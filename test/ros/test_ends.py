@@ -18,7 +18,7 @@ from rclpy.node import Node
 from ros.brain_bench import wait
 from ros.conftest import Process
 
-from stvla_ros.ros import graph
+from stvla_ros.ros import SUPERVISOR, graph
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.run import END_S
 
@@ -54,7 +54,7 @@ time.sleep(60)
 
 PARENT = f"""
 import os, subprocess, sys, threading, time
-os.environ["{graph.SUPERVISOR}"] = str(os.getpid())
+os.environ["{SUPERVISOR}"] = str(os.getpid())
 def start():
     subprocess.Popen([*sys.argv[1:], sys.executable, "-c", {CHILD!r}], stdin=subprocess.DEVNULL)
     sys.stdin.readline()
@@ -113,7 +113,7 @@ def test_a_process_whose_supervisor_has_ended_does_not_start() -> None:
     done.wait(SLACK_S)
     late = subprocess.run(
         [sys.executable, "-c", CHILD],
-        env={**os.environ, graph.SUPERVISOR: str(done.pid)},
+        env={**os.environ, SUPERVISOR: str(done.pid)},
         capture_output=True,
         text=True,
         timeout=30.0,
@@ -126,7 +126,7 @@ def test_a_process_whose_supervisor_has_ended_does_not_start() -> None:
 
 LAUNCHER = f"""
 import os, subprocess, sys, threading, time
-env = {{**os.environ, "{graph.SUPERVISOR}": str(os.getpid())}}
+env = {{**os.environ, "{SUPERVISOR}": str(os.getpid())}}
 def start():
     for module in sys.argv[1:]:
         process = subprocess.Popen([sys.executable, "-m", module], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -262,7 +262,7 @@ def test_ctrl_c_while_a_launched_node_imports(domain: int, module: str) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, graph.SUPERVISOR: str(os.getpid()), "ROS_DOMAIN_ID": str(domain)},
+        env={**os.environ, SUPERVISOR: str(os.getpid()), "ROS_DOMAIN_ID": str(domain)},
     )
     assert node.stderr is not None
     assert any("import 'numpy" in line for line in iter(node.stderr.readline, ""))
@@ -356,7 +356,7 @@ def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(monkeypatch: p
     nodes = [e for e in entities if type(e).__name__ == "Node"]
     assert [n.kwargs["executable"] for n in nodes] == [s.name for s in graph.processes(graph.GraphOptions())]
     for node in nodes:
-        assert node.kwargs["additional_env"] == {graph.SUPERVISOR: str(os.getpid())}
+        assert node.kwargs["additional_env"] == {SUPERVISOR: str(os.getpid())}
     handlers = [e.args[0] for e in entities if type(e).__name__ == "RegisterEventHandler"]
     signals = [h.kwargs["on_shutdown"][0].kwargs["event"] for h in handlers if type(h).__name__ == "OnShutdown"]
     assert [s.kwargs["signal_number"] for s in signals] == [signal.SIGTERM] * len(nodes)

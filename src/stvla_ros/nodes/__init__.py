@@ -3,7 +3,7 @@
 import os
 import signal
 
-from stvla_ros.ros.graph import SUPERVISOR
+from stvla_ros.ros import SUPERVISOR
 
 if SUPERVISOR in os.environ:  # a Ctrl-C in the terminal of `ros2 launch` also comes to nodes that are still importing
     signal.signal(signal.SIGINT, signal.SIG_DFL)

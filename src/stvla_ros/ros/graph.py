@@ -37,9 +37,6 @@ BRAIN = ("planner", "guidance", "policy", "task")
 
 DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
-SUPERVISOR = "STVLA_SUPERVISOR_PID"
-"""Environment variable with the process that a node must not outlive."""
-
 WRONG_PARAMETERS = 2
 """Exit code of a node that refused its parameters: starting it again would not help."""
 

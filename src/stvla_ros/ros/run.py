@@ -28,7 +28,8 @@ from rclpy.executors import Executor, ExternalShutdownException, SingleThreadedE
 from rclpy.signals import SignalHandlerOptions
 
 from stvla_ros.config import ConfigError
-from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
+from stvla_ros.ros import SUPERVISOR
+from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.shared_memory import remove_orphans
 from stvla_ros.ros.stage_node import StageNode
 

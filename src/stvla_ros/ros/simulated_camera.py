@@ -29,8 +29,8 @@ from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import CameraInfo, Image
 
 from stvla_ros.config import ConfigError
-from stvla_ros.ros import convert, qos
-from stvla_ros.ros.graph import SUPERVISOR, WRONG_PARAMETERS
+from stvla_ros.ros import SUPERVISOR, convert, qos
+from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.run import end_with_supervisor, one_line
 from stvla_ros.sim.pictures import Moment, Photographer, Scene
 from stvla_ros.types import F64, RgbdFrame

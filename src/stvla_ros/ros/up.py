@@ -23,10 +23,10 @@ from types import TracebackType
 from typing import IO
 
 from stvla_ros.config import ConfigError
+from stvla_ros.ros import SUPERVISOR
 from stvla_ros.ros.graph import (
     DISCOVERY_RANGE,
     RESPAWN_DELAY_S,
-    SUPERVISOR,
     WRONG_PARAMETERS,
     GraphOptions,
     NodeSpec,
