@@ -4,12 +4,14 @@ import signal
 import threading
 import time
 
+import stalls
 from ros.conftest import Process
 from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench
 from stvla_msgs.msg import Heartbeat
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.nodes.executor import CLEAR_S
 from stvla_ros.ros import qos
 from stvla_ros.ros.stop_state import StopKeeper
 
@@ -82,7 +84,9 @@ def test_robot_lost_during_motion_and_a_new_executor_after_it():
         bench.start("executor", "safety.supervisor:=''")
         forget.cancel()
         orphan.exception(timeout=10.0)
-        assert bench.stands_still(0.5)
+        until = stalls.clock() + CLEAR_S  # the new one has to find the controllers
+        while not bench.stands_still(0.5):
+            assert stalls.clock() < until
         assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
 
 

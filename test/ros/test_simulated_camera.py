@@ -12,6 +12,7 @@ from ros.test_sim import JOINT1, path_to
 from sensor_msgs.msg import Image
 
 from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.ros import qos
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
@@ -23,7 +24,7 @@ from stvla_ros.sim.cell import Cell
 def bench():
     with RobotBench() as bench:
         bench.start("sim")
-        bench.robot = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig())
+        bench.robot = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(), RobotConfig())
         bench.images = []
         bench.node.create_subscription(
             Image, "/camera/camera/color/image_raw", bench.images.append, qos.IMAGE_BEST_EFFORT
