@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.transport.ends import scene
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import convert
 from stvla_ros.types import Guidance, RgbdFrame, Trace3d
 
@@ -57,7 +58,7 @@ def message_bytes(width_px: int, height_px: int) -> dict[str, int]:
         "colour": convert.rgb_to_image(rgb, head),
         "depth, 16UC1": convert.depth_to_image_mm(depth_m, head),
         "depth, 32FC1": convert.depth_to_image(depth_m, head),
-        "stvla/guidance": convert.guidance_to_msg(guidance),
+        "stvla/guidance": convert.guidance_to_msg(guidance, RobotConfig().base_frame),
         "stvla/overlay": convert.rgb_to_image(rgb, head),
     }
     return {name: len(serialize_message(message)) for name, message in messages.items()}
