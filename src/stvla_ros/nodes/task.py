@@ -68,6 +68,8 @@ class TaskNode(StageNode[TaskConfig]):
     operator's stop too (``stvla/task/stop``), and keeps it for the next executor.
     """
 
+    logs_success = True
+
     def __init__(self) -> None:
         super().__init__("task", TaskConfig)
         config = self.config
@@ -89,8 +91,6 @@ class TaskNode(StageNode[TaskConfig]):
         self.create_timer(0.1, self._tell_attendance)
         self.create_timer(qos.DISCOVERY_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
-
-    logs_success = True
 
     def ready(self) -> None:
         """Tell that no task runs, whatever an earlier node of this name left on the topic."""
