@@ -46,8 +46,10 @@ def test_draws_repeat_and_cover_all() -> None:
     assert {f.scene for f in drawn} == set(range(SCENES))
 
 
-def test_only_chosen_kinds_are_drawn() -> None:
+def test_only_chosen_kinds_and_victims_are_drawn() -> None:
     assert {draw(1, i, ["camera", "clock"]).kind for i in range(10)} == {"camera", "clock"}
+    drawn = {(f.kind, f.victim) for f in (draw(1, i, KINDS, ["guidance"]) for i in range(10))}
+    assert drawn == {("kill", "guidance"), ("stop", "guidance")}
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ BRAIN = ("planner", "guidance", "policy", "executor", "task")
 ROBOT = "sim"
 """The simulator stands for the robot and its camera."""
 
+NODES = (*BRAIN, ROBOT)
+
 VICTIMS = {
     "kill": BRAIN,
     "robot": (ROBOT,),
-    "stop": (*BRAIN, ROBOT),
+    "stop": NODES,
     "camera": (ROBOT,),
     "joints": (ROBOT,),
     "clock": (ROBOT,),
@@ -85,12 +87,12 @@ class Fault:
     scene: int
 
 
-def draw(seed: int, index: int, kinds: Sequence[str]) -> Fault:
+def draw(seed: int, index: int, kinds: Sequence[str], victims: Sequence[str] = NODES) -> Fault:
     """The fault of trial ``index``; the same arguments give the same fault.
 
     Kinds and victims come in rounds, each in an order of its own, so that every pair comes equally often.
     """
-    pairs = [(kind, victim) for kind in kinds for victim in VICTIMS[kind]]
+    pairs = [(kind, victim) for kind in kinds for victim in VICTIMS[kind] if victim in victims]
     turn, place = divmod(index, len(pairs))
     kind, victim = pairs[np.random.default_rng([seed, turn, 0]).permutation(len(pairs))[place]]
     rng = np.random.default_rng([seed, index, 1])

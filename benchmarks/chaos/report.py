@@ -119,8 +119,9 @@ def markdown(name: str, settings: dict[str, Any], trials: Sequence[Trial]) -> st
 
 
 def _circumstances(settings: dict[str, Any], every: dict[str, Any]) -> str:
+    changed = "".join(f", `{name}` {value}" for name, value in settings.get("set", {}).items())
     return (
-        f"{every['trials']} trials of `{settings['task']}`, seed {settings['seed']}, beside {settings['burners']} busy loops; "
+        f"{every['trials']} trials of `{settings['task']}`{changed}, seed {settings['seed']}, beside {settings['burners']} busy loops; "
         f"load average p50 {every['load']['p50']}, longest trial {every['wall_s']['max']} s (p50 {every['wall_s']['p50']} s)."
     )
 

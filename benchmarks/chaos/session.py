@@ -63,10 +63,11 @@ class Session:
     Args:
         folder: For what is kept of trials that went wrong.
         task: Name of the task.
+        options: Which stack.
     """
 
-    def __init__(self, folder: Path, task: str) -> None:
-        self._folder, self._task = folder, task
+    def __init__(self, folder: Path, task: str, options: GraphOptions | None = None) -> None:
+        self._folder, self._task, self._options = folder, task, options or GraphOptions()
         self._lines: list[Line] = []
         self._clients: list[Program] = []
         self._fault_file = folder.resolve() / "fault"
@@ -93,7 +94,7 @@ class Session:
         with ExitStack() as running:
             env = {faulty_sim.FAULT: str(self._fault_file)}
             programs = {ROBOT: faulty_sim.__name__}
-            self._stack = running.enter_context(Stack(GraphOptions(), None, self._hear, env, programs))
+            self._stack = running.enter_context(Stack(self._options, None, self._hear, env, programs))
             self._stack.wait_ready(READY_S)
             self._observer = running.enter_context(Program("benchmarks.chaos.observer"))
             self._running = running.pop_all()
