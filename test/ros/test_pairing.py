@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -134,7 +136,7 @@ def test_pairs_are_nearest_to_each_other_whatever_gets_lost() -> None:
             for p in pairing.add(s, START + round(ms * MS), (k, ms))  # type: ignore[arg-type]
         ]
         assert all(abs(c[1] - d[1]) <= 5.0 + 1e-6 for c, d in found)
-        assert all(a[0][1] < b[0][1] and a[1][1] < b[1][1] for a, b in zip(found, found[1:], strict=False))
+        assert all(a[0][1] < b[0][1] and a[1][1] < b[1][1] for a, b in itertools.pairwise(found))
         if abs(later_ms) < frame_ms / 2 - 1 - 5 and abs(later_ms) < 4:
             assert all(c[0] == d[0] for c, d in found)
             paired += len(found)

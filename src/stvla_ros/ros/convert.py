@@ -301,7 +301,8 @@ def _check_metres(depth: Image) -> None:
     rows = np.frombuffer(depth.data, np.uint8, depth.step * depth.height).reshape(depth.height, depth.step)
     some = np.ascontiguousarray(rows[:: max(1, depth.height // 16), : 4 * depth.width])
     values = some.view(np.dtype(np.float32).newbyteorder(">" if depth.is_bigendian else "<"))
-    seen = values[(values > 0) & (values < MAX_MM) & (np.abs(values - MAX_MM / 1000) > 0.05)]  # without saturated ones
+    seen = values[(values > 0) & (values < MAX_MM)]
+    seen = seen[np.abs(seen - MAX_MM / 1000) > 0.05]  # saturated ones say nothing
     if seen.size and seen.min() > NO_DEPTH_CAMERA_M:
         raise ValueError(
             f"wanted depth in metres as 32FC1, got {seen.min():.0f} and more, which are millimetres: "

@@ -37,6 +37,9 @@ from stvla_ros.types import F64, RgbdFrame
 INFOS = 4
 """Camera infos kept: the one with an image's stamp holds for it if there is one, else the last that came."""
 
+WITHOUT_OWN_INFO = 3
+"""After so many frames in a row without an info of their stamp none is waited for any more: it is sent once, or seldom."""
+
 UNPLACED = 16
 """Complete frames kept while the transform at their stamp is on the way: half a second at 30 Hz."""
 PINNED = 4
@@ -115,11 +118,12 @@ class RgbdReceiver:
         self._rectifier = Rectifier(config.rectified)
         self._pairing: Pairing[tuple[Arrival, Image]] = Pairing(round(config.pair_within_s * 1e9))
         self._infos: deque[CameraInfo] = deque(maxlen=INFOS)
-        self._without_info: _Parts | None = None
+        self._uninformed: _Parts | None = None  # waits for its info, until the next frame is complete
+        self._without_own_info = WITHOUT_OWN_INFO
         self._unplaced: deque[_Parts] = deque(maxlen=UNPLACED)
         self._newest: _Parts | None = None
         self._heard: dict[str, Instant] = {}
-        self._refused: tuple[str, Instant] | None = None  # why the newest frame was not taken, if it was not
+        self._refused: dict[str, tuple[str, Instant]] = {}  # why what came since the newest frame was not taken
         self._kept: dict[int, _Parts] = {}
         self._keep_ns = round(keep_s * 1e9)
         self._pinned: deque[int] = deque(maxlen=PINNED)
@@ -147,15 +151,13 @@ class RgbdReceiver:
         arrival = Arrival(time_to_ns(message.header.stamp), now(self._node))
         with self._arrived:
             self._heard[part] = arrival.at
+            complete = [] if self._uninformed is None else [self._uninformed]
             if part == "info":
                 self._infos.append(message)
-                complete, self._without_info = [self._without_info] if self._without_info else [], None
             else:
-                complete = self._pair(part, arrival, message)
-            if complete and not self._infos:
-                self._without_info, complete = complete[-1], []
-                self._hear_latched_info()
-            for parts in complete:
+                complete += self._pair(part, arrival, message)
+            self._uninformed = complete.pop() if complete and not self._informed(complete[-1]) else None
+            for parts in complete if self._infos else []:
                 self._take(parts)
         self._place()
 
@@ -163,12 +165,22 @@ class RgbdReceiver:
         """The frames that are complete, but for their info, now that a part has come."""
         rule = self._rules[part]
         if fault := rule.ahead(arrival) or (rule.stale(arrival, arrival.at) if arrival.stamp_ns <= 0 else None):
-            self._refuse(fault, arrival.at)
+            self._refuse(part, fault, arrival.at)
             return []
         if Arrival(self._pairing.paired_ns, arrival.at).ahead_s > self._config.max_ahead_s:
             self._pairing.begin_anew()  # our own clock was set back: until it is there again, all would be late
         pairs = self._pairing.add(part, arrival.stamp_ns, (arrival, message))
         return [_Parts(came, {"color": color, "depth": depth}) for (came, color), (_, depth) in pairs]
+
+    def _informed(self, parts: _Parts) -> bool:
+        """Whether the info that holds for a frame is here."""
+        if not self._infos:
+            self._hear_latched_info()
+        own_is_late = self._without_own_info < WITHOUT_OWN_INFO and not self._own_infos(parts)
+        return bool(self._infos) and not own_is_late
+
+    def _own_infos(self, parts: _Parts) -> list[CameraInfo]:
+        return [info for info in self._infos if time_to_ns(info.header.stamp) == parts.stamp_ns]
 
     def _hear_latched_info(self) -> None:
         """An info that was published once, before we came, reaches only who asks for what is latched."""
@@ -182,8 +194,9 @@ class RgbdReceiver:
 
     def _take(self, parts: _Parts) -> None:
         """A frame is complete: let it wait for the pose of its camera, or pass it over when it cannot be used."""
-        infos = [info for info in self._infos if time_to_ns(info.header.stamp) == parts.stamp_ns] or self._infos
-        parts.messages["info"] = info = infos[-1]
+        own = self._own_infos(parts)
+        self._without_own_info = 0 if own else self._without_own_info + 1
+        parts.messages["info"] = info = (own or self._infos)[-1]
         try:
             pinhole = self._rectifier.pinhole(info)
             fault = calibration_fault(info_to_camera(pinhole, np.eye(4)))
@@ -192,16 +205,16 @@ class RgbdReceiver:
             check_frame(parts.messages["color"], parts.messages["depth"], pinhole)
             self._rectifier.check(info)
         except ValueError as error:
-            self._refuse(f"The camera's images cannot be used: {error}.", parts.arrival.at)
+            self._refuse("frame", f"The camera's images cannot be used: {error}.", parts.arrival.at)
             return
-        self._refused = None
+        self._refused.clear()
         if parts.stamp_ns <= max([self.stamp_ns, *(unplaced.stamp_ns for unplaced in self._unplaced)]):
             self._newest = None  # pairs come in order: the camera's clock went back, or ours
             self._unplaced.clear()
         self._unplaced.append(parts)
 
-    def _refuse(self, sentence: str, at: Instant) -> None:
-        self._refused = sentence, at
+    def _refuse(self, what: str, sentence: str, at: Instant) -> None:
+        self._refused[what] = sentence, at
         self.passed_over += 1
         self._node.get_logger().warning(f"An image was passed over: {sentence}", throttle_duration_sec=LOGGED_EVERY_S)
 
@@ -310,7 +323,10 @@ class RgbdReceiver:
         return self._decode(parts)
 
     def _young(self, not_before_ns: int) -> bool:
-        return self.stamp_ns >= max(not_before_ns, 1) and self.age_s() <= self._config.max_age_s
+        newest_ns = (
+            now(self._node).ns + self._config.max_ahead_s * 1e9
+        )  # what is later was seen before our clock was set back
+        return max(not_before_ns, 1) <= self.stamp_ns <= newest_ns and self.age_s() <= self._config.max_age_s
 
     def _wake(self) -> None:
         with self._arrived:
@@ -331,9 +347,10 @@ class RgbdReceiver:
     def _why_not_taken(self) -> str | None:
         """Why the images that come do not count, if they do not: refused, or not placed."""
         with self._arrived:
-            if self._refused:
-                sentence, at = self._refused
-                return sentence if self._recent(at) else None
+            for what in ("color", "frame", "depth"):
+                sentence, at = self._refused.get(what, ("", None))
+                if at is not None and self._recent(at):
+                    return sentence
             if not self._unplaced or not self._recent(self._unplaced[-1].arrival.at):
                 return None
             missing = self._find_camera(self._unplaced[-1])

@@ -116,7 +116,11 @@ def _make_maps(calibration: _Calibration) -> _Maps:
     else:
         maps = cv2.initUndistortRectifyMap(K, D, None, K, size, cv2.CV_32FC1)  # type: ignore[call-overload]
     x, y = (np.asarray(m, dtype=np.float32) for m in maps)
-    in_order = np.diff(x, axis=1).min(initial=1.0) > 0 and np.diff(y, axis=0).min(initial=1.0) > 0
+    in_order = (
+        np.isfinite([x, y]).all()
+        and np.diff(x, axis=1).min(initial=1.0) > 0
+        and np.diff(y, axis=0).min(initial=1.0) > 0
+    )
     fault = None
     if not in_order:  # neighbouring pixels come in the wrong order: the polynomial does not hold out there
         fault = (
