@@ -216,7 +216,7 @@ class RgbdReceiver:
     def _refuse(self, what: str, sentence: str, at: Instant) -> None:
         self._refused[what] = sentence, at
         self.passed_over += 1
-        self._node.get_logger().warning(f"An image was passed over: {sentence}", throttle_duration_sec=LOGGED_EVERY_S)
+        self._node.get_logger().warning(f"An image was passed over. {sentence}", throttle_duration_sec=LOGGED_EVERY_S)
 
     def _place(self) -> None:
         """Take the newest of the complete frames whose camera's pose is known by now."""
@@ -340,6 +340,11 @@ class RgbdReceiver:
         stale = replace(self._rule, max_age_s=max_age_s).stale(newest.arrival, now(self._node))
         return stale and (self._why_not_taken() or self._why_not_whole() or stale)
 
+    def _since(self) -> str:
+        """That nothing has come any more, where it is so."""
+        silent_s = now(self._node).monotonic_s - max(at.monotonic_s for at in self._heard.values())
+        return f" For {silent_s:.1f} s nothing has come at all." if silent_s > self._config.max_age_s else ""
+
     def _recent(self, at: Instant) -> bool:
         """Whether what happened then tells why there is no image now."""
         return self._newest is None or now(self._node).monotonic_s - at.monotonic_s <= self._config.max_age_s
@@ -350,7 +355,7 @@ class RgbdReceiver:
             for what in ("color", "frame", "depth"):
                 sentence, at = self._refused.get(what, ("", None))
                 if at is not None and self._recent(at):
-                    return sentence
+                    return sentence + self._since()
             if not self._unplaced or not self._recent(self._unplaced[-1].arrival.at):
                 return None
             missing = self._find_camera(self._unplaced[-1])
