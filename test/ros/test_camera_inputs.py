@@ -46,7 +46,6 @@ class Bench:
         self.readers: dict[str, list[Any]] = {}
         self.published = {name: [Topic(kind)] for name, kind in self._kinds().items()}
         self.seen: list[int] = []
-        self.logged: list[str] = []
         monkeypatch.setattr(frames, "now", lambda node: Instant(self.ns, self.s))
 
     @staticmethod
@@ -78,12 +77,6 @@ class Bench:
 
     def get_name(self) -> str:
         return "receiver"
-
-    def get_logger(self) -> Any:
-        return self
-
-    def warning(self, text: str, **_: Any) -> None:
-        self.logged.append(text)
 
     # what the camera does
     def wait(self, seconds: float) -> None:
@@ -290,7 +283,7 @@ def test_a_rectified_stream_without_projection_has_its_k(bench: Bench) -> None:
     assert receiver.capture().camera.K.ravel().tolist() == K
     bench.wait(0.1)
     bench.send("icd", with_(bench.messages(), "info", d=[0.1] * 5))
-    assert "wanted the projection of a rectified camera" in bench.logged[-1]
+    assert "wanted the projection of a rectified camera" in receiver.why_passed_over
 
 
 # --- stamps ------------------------------------------------------------------------------------------------------

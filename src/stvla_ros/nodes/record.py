@@ -56,7 +56,7 @@ class RecordNode(StageNode[RecordConfig]):
         self._thread.start()
 
     def _record(self) -> None:
-        code, newest_ns, good = 0, 0, time.monotonic()
+        code, newest_ns, good, why = 0, 0, time.monotonic(), ""
         while len(self._writer) < self.config.frames and not self._end.wait(1.0 / self.config.rate_hz):
             try:
                 frame = self._frames.wait(0, self._cancel)
@@ -70,13 +70,15 @@ class RecordNode(StageNode[RecordConfig]):
                 self._append(frame)
                 good = time.monotonic()
             except StageError as error:
-                self._passed_over += 1
+                self._passed_over, why = self._passed_over + 1, error.sentence
                 if time.monotonic() - good > self.config.camera.timeout_s:
                     code = self._failed(error)
                     break
         passed_over = self._frames.passed_over + self._passed_over
-        note = f"; {passed_over} could not be used and were passed over" if passed_over else ""
-        self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}{note}")
+        self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
+        if passed_over:
+            why = self._frames.why_passed_over or why
+            self.get_logger().warning(f"{passed_over} images could not be used and were passed over, e.g.: {why}")
         stop(code)
 
     def _append(self, frame: RgbdFrame) -> None:

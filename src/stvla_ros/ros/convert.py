@@ -143,7 +143,11 @@ def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
 COLOURS = {"rgb8": (3, False), "bgr8": (3, True), "rgba8": (4, False), "bgra8": (4, True)}
 """Encodings of colour: bytes per pixel, and whether blue comes first. The fourth byte says nothing about colour."""
 
-DEPTHS = {"16uc1": np.dtype(np.uint16), "mono16": np.dtype(np.uint16), "32fc1": np.dtype(np.float32)}
+DEPTHS: dict[str, np.dtype[Any]] = {
+    "16uc1": np.dtype(np.uint16),
+    "mono16": np.dtype(np.uint16),
+    "32fc1": np.dtype(np.float32),
+}
 """Encodings of depth, in lower case: millimetres where they are integers, metres where they are not (REP-118)."""
 
 MAX_MM = 65535

@@ -45,9 +45,6 @@ UNPLACED = 16
 PINNED = 4
 """Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
 
-LOGGED_EVERY_S = 10.0
-"""A frame that is passed over is logged so often at most."""
-
 
 @dataclass(frozen=True)
 class CameraConfig:
@@ -131,6 +128,8 @@ class RgbdReceiver:
         self._decoding = threading.Lock()
         self.passed_over = 0
         """Frames, or parts of one, that could not be used."""
+        self.why_passed_over = ""
+        """Why the last one of them could not."""
         self._topics: dict[str, str] = {part: node.resolve_topic_name(getattr(config, part)) for part in _KINDS}
         self._rules: dict[str, Freshness] = {
             part: Freshness(what, self._topics[part], config.max_age_s, config.max_ahead_s)
@@ -215,8 +214,7 @@ class RgbdReceiver:
 
     def _refuse(self, what: str, sentence: str, at: Instant) -> None:
         self._refused[what] = sentence, at
-        self.passed_over += 1
-        self._node.get_logger().warning(f"An image was passed over. {sentence}", throttle_duration_sec=LOGGED_EVERY_S)
+        self.passed_over, self.why_passed_over = self.passed_over + 1, sentence
 
     def _place(self) -> None:
         """Take the newest of the complete frames whose camera's pose is known by now."""

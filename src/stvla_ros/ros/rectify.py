@@ -114,7 +114,7 @@ def _make_maps(calibration: _Calibration) -> _Maps:
     if model == "equidistant":
         maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), K, size, cv2.CV_32FC1)
     else:
-        maps = cv2.initUndistortRectifyMap(K, D, None, K, size, cv2.CV_32FC1)  # type: ignore[call-overload]
+        maps = cv2.initUndistortRectifyMap(K, D, None, K, size, cv2.CV_32FC1)
     x, y = (np.asarray(m, dtype=np.float32) for m in maps)
     in_order = (
         np.isfinite([x, y]).all()
