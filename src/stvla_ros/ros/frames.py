@@ -41,7 +41,7 @@ WITHOUT_OWN_INFO = 3
 """After so many frames in a row without an info of their stamp none is waited for any more: it is sent once, or seldom."""
 
 UNPLACED = 16
-"""Complete frames kept while the transform at their stamp is on the way: half a second at 30 Hz."""
+"""Complete frames kept while the transform at their stamp is on the way; every second one where that takes longer."""
 PINNED = 4
 """Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
 
@@ -117,7 +117,7 @@ class RgbdReceiver:
         self._infos: deque[CameraInfo] = deque(maxlen=INFOS)
         self._uninformed: _Parts | None = None  # waits for its info, until the next frame is complete
         self._without_own_info = WITHOUT_OWN_INFO
-        self._unplaced: deque[_Parts] = deque(maxlen=UNPLACED)
+        self._unplaced: list[_Parts] = []
         self._newest: _Parts | None = None
         self._heard: dict[str, Instant] = {}
         self._refused: dict[str, tuple[str, Instant]] = {}  # why what came since the newest frame was not taken
@@ -209,8 +209,9 @@ class RgbdReceiver:
         self._refused.clear()
         if parts.stamp_ns <= max([self.stamp_ns, *(unplaced.stamp_ns for unplaced in self._unplaced)]):
             self._newest = None  # pairs come in order: the camera's clock went back, or ours
-            self._unplaced.clear()
-        self._unplaced.append(parts)
+            self._unplaced = []
+        young = [p for p in self._unplaced if p.arrival.age_s(parts.arrival.at) <= self._config.max_age_s]
+        self._unplaced = [*(young if len(young) < UNPLACED else young[::2]), parts]
 
     def _refuse(self, what: str, sentence: str, at: Instant) -> None:
         self._refused[what] = sentence, at
@@ -227,7 +228,7 @@ class RgbdReceiver:
             newest = self._newest = placed[-1]
             for parts in placed:
                 self._keep(parts)
-            self._unplaced = deque((p for p in self._unplaced if p.stamp_ns > newest.stamp_ns), maxlen=UNPLACED)
+            self._unplaced = [parts for parts in self._unplaced if parts.stamp_ns > newest.stamp_ns]
             self._arrived.notify_all()
         if self._on_frame:
             self._on_frame(newest.stamp_ns)
@@ -302,13 +303,10 @@ class RgbdReceiver:
             StageError: STALE_IMAGE after the timeout, or when the images cannot be used; the reason of a cancel.
         """
         end = time.monotonic() + (self._config.timeout_s if timeout_s is None else timeout_s)
-        now_ns = now(self._node).ns
-        if not_before_ns > now_ns + self._config.max_ahead_s * 1e9:
-            not_before_ns = now_ns  # told before our clock was set back: what is seen from now on is later
         release = cancel.on_cancel(self._wake)
         try:
             with self._arrived:
-                while not self._young(not_before_ns):
+                while not (self.shows(not_before_ns) and self.age_s() <= self._config.max_age_s):
                     cancel.raise_if_set()
                     left = end - time.monotonic()
                     if left <= 0:
@@ -320,11 +318,15 @@ class RgbdReceiver:
         assert parts is not None
         return self._decode(parts)
 
-    def _young(self, not_before_ns: int) -> bool:
-        newest_ns = (
-            now(self._node).ns + self._config.max_ahead_s * 1e9
-        )  # what is later was seen before our clock was set back
-        return max(not_before_ns, 1) <= self.stamp_ns <= newest_ns and self.age_s() <= self._config.max_age_s
+    def shows(self, not_before_ns: int) -> bool:
+        """Whether the newest frame was taken at a time or later.
+
+        Stamps of the future were told before our clock was set back: every frame since then is later than such a time, and a
+        frame with such a stamp is none of them.
+        """
+        newest_ns = now(self._node).ns + self._config.max_ahead_s * 1e9
+        oldest_ns = max(not_before_ns, 1) if not_before_ns <= newest_ns else 1
+        return oldest_ns <= self.stamp_ns <= newest_ns
 
     def _wake(self) -> None:
         with self._arrived:
