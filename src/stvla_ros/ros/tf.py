@@ -86,9 +86,10 @@ class _Edge:
             return self.samples[i][1]
         if i == 0 or i == len(self.samples):
             nearest = self.samples[0][0] if i == 0 else self.samples[-1][0]
+            once = ": it came only once on /tf, publish it on /tf_static if it stays" if len(self.samples) == 1 else ""
             raise TransformError(
                 f"the transform {self.parent} -> {self.child} is not known at the image's stamp "
-                f"(nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'younger' if i == 0 else 'older'})"
+                f"(nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'younger' if i == 0 else 'older'}){once}"
             )
         (t0, T0), (t1, T1) = self.samples[i - 1], self.samples[i]
         return interpolate(T0, T1, (stamp_ns - t0) / (t1 - t0))
@@ -179,9 +180,8 @@ class TransformBuffer:
         with self._lock:
             ways = self._ways(target, source)
             if not ways:
-                broken = self._passed_over.get(source) or self._passed_over.get(target)
                 raise TransformError(
-                    f"no transform from {target} to {source} is known: {broken or 'publish it on /tf_static'}"
+                    f"no transform from {target} to {source} is known{self._why_apart(target, source)}"
                 )
             poses: list[F64] = []
             late: TransformError | None = None
@@ -219,6 +219,24 @@ class TransformBuffer:
                     if time.monotonic() >= end:
                         raise
                 self._lock.wait(min(0.1, timeout_s))
+
+    def _why_apart(self, target: str, source: str) -> str:
+        """The end of a sentence about two frames that do not hang together."""
+        roots = {frame: self._roots(frame) for frame in (source, target)}
+        for root in roots[source] + roots[target]:
+            if root in self._passed_over:
+                return f": {self._passed_over[root]}"
+        known = self._edges.keys() | {parent for edges in self._edges.values() for parent in edges}
+        found = [
+            f"nothing tells of {frame}" if frame not in known else f"{frame} hangs on {' and '.join(ends) or 'a loop'}"
+            for frame, ends in roots.items()
+            if frame not in known or ends != [frame]
+        ]
+        return f" ({', '.join(found)}): publish it on /tf_static" if found else ": publish it on /tf_static"
+
+    def _roots(self, frame: str) -> list[str]:
+        """Where the ways up from a frame end."""
+        return [above for above in self._climbs(frame) if above not in self._edges]
 
     def _ways(self, target: str, source: str) -> list[tuple[list[_Edge], list[_Edge]]]:
         """The edges up from the source, and from the target, to each frame where the two meet first."""
