@@ -691,7 +691,7 @@ def test_where_a_chain_breaks_is_told(bench: Bench) -> None:
         rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand, nothing tells of {BASE}\)",
     )
     bench.place("panda_link1", BASE)
-    stale(receiver, rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand\): publish it")
+    stale(receiver, rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand\): publish what is missing")
     bench.place("panda_hand", "fr3_link0")
     stale(receiver, rf".*\({OPTICAL} hangs on fr3_link0\)")
 

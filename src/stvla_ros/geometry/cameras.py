@@ -48,7 +48,7 @@ def calibration_fault(camera: Camera) -> str | None:
     ):
         return f"wanted intrinsics with positive focal lengths and last row (0, 0, 1), got K = {K.round(3).tolist()}"
     if min(K[0, 0], K[1, 1]) < MIN_FOCAL_PX or np.abs(K).max() > MAX_INTRINSIC_PX:
-        return f"wanted intrinsics in pixels, got K = {K.round(3).tolist()}"
+        return f"wanted intrinsics in pixels, got K = {K.round(3).tolist()}: calibrate the camera again"
     R = T[:3, :3]
     rigid = np.isfinite(T).all() and np.abs(R.T @ R - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
     if not (rigid and (T[3] == [0, 0, 0, 1]).all()):

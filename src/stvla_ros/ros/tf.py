@@ -232,7 +232,9 @@ class TransformBuffer:
             for frame, ends in roots.items()
             if frame not in known or ends != [frame]
         ]
-        return f" ({', '.join(found)}): publish it on /tf_static" if found else ": publish it on /tf_static"
+        if not found:
+            return ": publish it on /tf_static"
+        return f" ({', '.join(found)}): publish what is missing, on /tf_static where it does not move"
 
     def _roots(self, frame: str) -> list[str]:
         """Where the ways up from a frame end."""
