@@ -183,7 +183,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         """A request that can be answered now, or whose time is over; taken out of the inbox."""
         now = time.monotonic()
         for request in self._requests.values():
-            fresh = self._frames.shows(request.not_before_ns)
+            fresh = self._frames.stamp_ns >= max(1, request.not_before_ns)
             if (fresh and request.plan_id in self._plans) or now > request.until:
                 return self._requests.pop(request.plan_id)
         return None
@@ -254,7 +254,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         if request.plan_id not in self._plans:
             sentence = f"The guidance node does not know the plan {request.plan_id}."
             self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), request.not_before_ns)
-        elif not self._frames.shows(request.not_before_ns):
+        elif self._frames.stamp_ns < max(1, request.not_before_ns):
             sentence = self._frames.why_stale(request.not_before_ns)
             self._fail(request.plan_id, StageError(OutcomeCode.STALE_IMAGE, sentence), request.not_before_ns)
         else:

@@ -306,7 +306,7 @@ class RgbdReceiver:
         release = cancel.on_cancel(self._wake)
         try:
             with self._arrived:
-                while not (self.shows(not_before_ns) and self.age_s() <= self._config.max_age_s):
+                while not self._young(not_before_ns):
                     cancel.raise_if_set()
                     left = end - time.monotonic()
                     if left <= 0:
@@ -318,15 +318,8 @@ class RgbdReceiver:
         assert parts is not None
         return self._decode(parts)
 
-    def shows(self, not_before_ns: int) -> bool:
-        """Whether the newest frame was taken at a time or later.
-
-        Stamps of the future were told before our clock was set back: every frame since then is later than such a time, and a
-        frame with such a stamp is none of them.
-        """
-        newest_ns = now(self._node).ns + self._config.max_ahead_s * 1e9
-        oldest_ns = max(not_before_ns, 1) if not_before_ns <= newest_ns else 1
-        return oldest_ns <= self.stamp_ns <= newest_ns
+    def _young(self, not_before_ns: int) -> bool:
+        return self.stamp_ns >= max(not_before_ns, 1) and self.age_s() <= self._config.max_age_s
 
     def _wake(self) -> None:
         with self._arrived:
@@ -363,14 +356,17 @@ class RgbdReceiver:
 
     def _why_not_whole(self) -> str | None:
         """Why the parts that come make no frame, if any come."""
+        moment = now(self._node).monotonic_s
         with self._arrived:
-            here = [
-                part for part in _KINDS if part in self._heard and (part == "info" or self._recent(self._heard[part]))
-            ]
+            silent_s = {part: moment - at.monotonic_s for part, at in self._heard.items()}
             gap_ns = self._pairing.gap_ns()
-        missing = [part for part in _KINDS if part not in here]
-        if "color" not in here and "depth" not in here and self._newest is not None:
-            return None  # the camera is silent
+        if self._newest is not None:
+            images_s = [silent_s[part] for part in ("color", "depth")]
+            if min(images_s) > self._config.max_age_s / 2:
+                return None  # the camera is silent
+            silent_s = {part: s for part, s in silent_s.items() if part == "info" or s <= self._config.max_age_s}
+        here = [part for part in _KINDS if part in silent_s]
+        missing = [part for part in _KINDS if part not in silent_s]
         if missing:
             others = [fault for part in missing if (fault := self._another_type(part))]
             nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
