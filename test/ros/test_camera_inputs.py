@@ -313,6 +313,12 @@ def test_the_gap_of_stamps_is_told(bench: Bench) -> None:
     wide.capture()
 
 
+def test_depth_by_another_clock_is_told(bench: Bench) -> None:
+    receiver = bench.receiver()
+    bench.stream(10, later_ms=-3000.0)
+    stale(receiver, r"No camera image: .* are 2\d\d\d\.\d ms apart where they are nearest.*stamped by another clock")
+
+
 def test_colour_twice_as_often_as_depth(bench: Bench) -> None:
     receiver = bench.receiver()
     for k in range(20):

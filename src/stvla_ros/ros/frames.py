@@ -40,6 +40,9 @@ INFOS = 4
 WITHOUT_OWN_INFO = 3
 """After so many frames in a row without an info of their stamp none is waited for any more: it is sent once, or seldom."""
 
+ONE_SHOT_S = 0.1
+"""Stamps further apart are not those of one shot, whatever the setting."""
+
 UNPLACED = 16
 """Complete frames kept while the transform at their stamp is on the way; every second one where that takes longer."""
 PINNED = 4
@@ -63,7 +66,7 @@ class CameraConfig:
         0.005,
         "stamps of colour and depth of one shot are at most so far apart; keep it well below the frame time [s]",
         ge=0.0,
-        le=0.1,
+        le=ONE_SHOT_S,
     )
     max_age_s: float = param(1.0, "an image older than this is stale [s]", ge=0.05, le=3600.0)
     max_ahead_s: float = param(
@@ -374,13 +377,13 @@ class RgbdReceiver:
             return f"No camera image: {' and '.join(others) or nothing + but}: look at the camera's driver and the camera topics."
         if gap_ns is None:
             return None
-        limit_s = self._config.pair_within_s
-        if gap_ns <= limit_s * 1e9:
+        gap_s, limit_s = gap_ns / 1e9, self._config.pair_within_s
+        if gap_s <= limit_s:
             return "No camera image: only one colour image and one depth image came; the next show whether they belong together."
+        remedy = "let the driver synchronise the two, or raise camera.pair_within_s to less than half the frame time"
         return (
-            f"No camera image: the stamps of colour and depth are {gap_ns / 1e6:.1f} ms apart where they are nearest; at most "
-            f"{limit_s * 1e3:g} ms are taken: let the driver synchronise the two, or raise camera.pair_within_s to less than "
-            "half the frame time."
+            f"No camera image: the stamps of colour and depth are {gap_s * 1e3:.1f} ms apart where they are nearest; at most "
+            f"{limit_s * 1e3:g} ms are taken: {remedy if gap_s < ONE_SHOT_S else 'one of the two is late, or stamped by another clock'}."
         )
 
     def _another_type(self, part: str) -> str | None:
