@@ -587,6 +587,28 @@ def test_frames_that_do_not_say_where(bench: Bench) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("place", "aligned"),
+    [(T, True), (T @ pose(np.eye(3), (0.015, 0, 0)), False), (None, True)],
+    ids=["same", "15 mm", "unknown"],
+)
+def test_depth_of_another_lens_is_not_aligned(bench: Bench, place: Any, aligned: bool) -> None:
+    """Of the same size as colour, it would pass for aligned but for its frame."""
+    receiver = bench.receiver()
+    if place is not None:
+        bench.place("camera_depth_optical_frame", at=place)
+    messages = bench.messages()
+    messages["depth"].header.frame_id = "camera_depth_optical_frame"
+    bench.send(messages=messages)
+    if aligned:
+        receiver.capture()
+    else:
+        stale(
+            receiver,
+            r".*depth image is in the frame camera_depth_optical_frame, .*: it is not aligned\. Turn on align_depth",
+        )
+
+
 def test_a_driver_and_a_calibration_both_place_the_camera(bench: Bench) -> None:
     """The driver's tree does not reach the robot: then the calibration's place holds, whichever came last."""
     receiver = bench.receiver(place=False)

@@ -238,21 +238,27 @@ class RgbdReceiver:
 
     def _find_camera(self, parts: _Parts) -> str | None:
         """Look up where a frame's camera was; why that is not known, or None when it is."""
-        named = {part: parts.messages[part].header.frame_id.lstrip("/") for part in ("color", "info")}
-        frames = [frame for frame in dict.fromkeys(named.values()) if frame]
+        named = {part: message.header.frame_id.lstrip("/") for part, message in parts.messages.items()}
+        frames = [frame for frame in dict.fromkeys((named["color"], named["info"])) if frame]
         if not frames:
             return "neither the colour image nor its CameraInfo has a frame_id: set it in the camera's driver"
         frames = [frame for frame in frames if self.transforms.connects(self._base_frame, frame)] or frames[:1]
+        depth = [named["depth"]] if self.transforms.connects(self._base_frame, named["depth"]) else []
         try:
-            poses = [self.transforms.lookup(self._base_frame, frame, parts.stamp_ns) for frame in frames]
+            place, *others = (self.transforms.lookup(self._base_frame, f, parts.stamp_ns) for f in frames + depth)
         except TransformError as error:
             return str(error)
-        if not same_pose(poses[0], poses[-1]):
+        if len(frames) > 1 and not same_pose(place, others[0]):
             return (
                 f"the colour image is in the frame {named['color']}, its CameraInfo in {named['info']}, which are in different "
                 "places: let the camera's driver name the optical frame in both"
             )
-        parts.frame_id, parts.T_base_camera = frames[0], poses[0]
+        if depth and not same_pose(place, others[-1]):
+            return (
+                f"the depth image is in the frame {named['depth']}, which is in another place than {frames[0]} of the colour "
+                "image: it is not aligned. Turn on align_depth in the camera's driver, or set camera.depth to the aligned topic"
+            )
+        parts.frame_id, parts.T_base_camera = frames[0], place
         return None
 
     def _keep(self, newest: _Parts) -> None:
