@@ -106,6 +106,7 @@ def test_panels_keep_the_aspect_and_cut_long_words() -> None:
     square = panels.fit(np.full((256, 256, 3), 255, np.uint8))
     assert square[panels.HEIGHT_PX // 2, panels.WIDTH_PX // 2].tolist() == [255] * 3
     assert square[panels.HEIGHT_PX // 2, 5].tolist() == list(panels.PAPER)
+    assert panels.fit(np.zeros((1, 5000, 3), np.uint8)).shape == square.shape, "whatever a camera sends"
     assert panels.strip("word " * 500, 400).shape == (panels.STRIP_PX, 400, 3)
 
 

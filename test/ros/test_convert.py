@@ -211,7 +211,7 @@ def test_padding_bgr_and_big_endian() -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"encoding": "mono8"}, "rgb8 or bgr8, got encoding 'mono8'"),
+        ({"encoding": "mono8"}, "rgb8, bgr8, rgba8, bgra8, got encoding 'mono8'"),
         ({"data": b"123"}, "got 3 bytes"),
         ({"step": 10}, "with step 10"),
         ({"width": 32}, "depth aligned to colour, got colour 32x48, depth 64x48"),

@@ -13,11 +13,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
+from stvla_ros.data.recording import Recording
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, frames, qos
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver, _measured
 from stvla_ros.ros.freshness import Instant
+from stvla_ros.ros.pairing import KEPT, LATE_IN_A_ROW
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import Camera, RgbdFrame
 
@@ -92,23 +94,27 @@ def test_frame_with_its_camera(pair: Any) -> None:
 def test_parts_in_any_order_and_late_ones_dropped(pair: Any) -> None:
     source, receiver = pair
     source.place()
-    old, new = time.time_ns(), time.time_ns() + 1_000_000
+    new = time.time_ns()
+    old = new - 50_000_000
     source.send(old, "c", 1)
     source.send(new, "idc", 2)
     assert (receiver.wait(new, CancelToken()).rgb == 2).all()
     source.send(old, "id", 1)  # would complete the older frame
-    _wait(lambda: receiver.dropped == 2)
+    _wait(lambda: receiver.dropped == 2)  # its colour, and its depth
     assert receiver.stamp_ns == new
 
 
 def test_incomplete_frames_do_not_pile_up(pair: Any) -> None:
     source, receiver = pair
-    for _ in range(20):
+    for _ in range(40):
         source.send(time.time_ns(), "ci")
         time.sleep(0.01)
-    assert len(receiver._pending) <= 4
+    _wait(lambda: receiver.dropped > 0)
+    assert receiver._pairing.waiting("color") == KEPT
     assert receiver.stamp_ns == 0
-    with pytest.raises(StageError, match="STALE_IMAGE: No camera image: no colour, depth and info with equal stamps"):
+    with pytest.raises(
+        StageError, match="STALE_IMAGE: No camera image: nothing comes on /camera/camera/aligned_depth_to"
+    ):
         receiver.capture()
 
 
@@ -228,18 +234,24 @@ def test_a_frame_that_lost_a_part_is_not_waited_for(keeper: Any) -> None:
 def test_frames_of_a_clock_that_went_back_are_forgotten(keeper: Any) -> None:
     source, receiver = keeper
     now = time.time_ns()
-    _send_in_order(source, receiver, [now, now - 20_000_000_000])
-    assert list(receiver._kept) == [now - 20_000_000_000]
+    _send_in_order(source, receiver, [now])
+    for tick in range(1, LATE_IN_A_ROW):
+        source.send(now - 20_000_000_000 + tick)
+        _wait(lambda tick=tick: receiver.dropped == 2 * tick)
+    back_ns = now - 20_000_000_000 + LATE_IN_A_ROW
+    source.send(back_ns)
+    _wait(lambda: receiver.stamp_ns == back_ns)
+    assert list(receiver._kept) == [back_ns]
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"distortion_model": "equidistant"}, "wanted the distortion model plumb_bob or rational_polynomial"),
+        ({"distortion_model": "fov"}, "wanted the distortion model plumb_bob or rational_polynomial"),
         ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, "wanted a distortion that can be undone"),
-        ({"d": [0.1, 0.0, 0.0]}, "wanted 4 or 5 coefficients of distortion"),
+        ({"d": [0.1, 0.0, 0.0]}, "wanted 4 or 5 or 8 or 12 or 14 coefficients of distortion"),
         ({"k": [50.0, 0.0, float("nan"), 0.0, 50.0, 11.5, 0.0, 0.0, 1.0]}, "wanted intrinsics with positive focal"),
-        ({"width": 64}, "wanted depth aligned to colour, got colour 32x24, depth 32x24, CameraInfo 64x24"),
+        ({"width": 64}, "wanted the CameraInfo of the colour image, got one of 64x24 with colour 32x24"),
         ({"k": np.zeros(9)}, "wanted a calibrated camera"),
     ],
 )
@@ -289,6 +301,62 @@ def test_best_effort_camera_is_heard(ros: Any) -> None:
         source.send(time.time_ns())
         time.sleep(0.05)
     assert receiver.capture().rgb.shape == (24, 32, 3)
+
+
+def test_an_info_and_a_transform_that_were_sent_once_before_we_came(ros: Any) -> None:
+    """Both latched, the info by a publisher of its own; images go on without an info of their stamp."""
+    source = Source(ros)
+    latched = source.node.create_publisher(CameraInfo, CONFIG.info, qos.LATCHED_NEWEST)
+    info = convert.camera_to_info(frame().camera, convert.header(0, "/camera_color_optical_frame"))
+    latched.publish(info)
+    source.place()
+    receiver = RgbdReceiver(ros.add(Node("receiver")), CONFIG)
+    _wait(lambda: source._color.get_subscription_count() and source._depth.get_subscription_count())
+
+    def seen() -> bool:
+        source.send(time.time_ns(), "cd")
+        time.sleep(0.05)
+        return receiver.stamp_ns > 0
+
+    _wait(seen, 20.0)
+    assert (receiver._newest.messages["info"].k == info.k).all()
+
+
+def test_static_transforms_of_who_does_not_latch(pair: Any) -> None:
+    source, receiver = pair
+    volatile = source.node.create_publisher(TFMessage, "/tf_static", qos.EVENT)
+    _wait(volatile.get_subscription_count)
+    source._static = volatile
+    source.place()
+    _wait(lambda: receiver.transforms.connects("panda_link0", "camera_color_optical_frame"))
+
+
+def test_one_odd_frame_does_not_end_a_recording(ros: Any, start: Any, tmp_path: Any) -> None:
+    """Every fourth depth image is not aligned."""
+    source = Source(ros)
+    source.place()
+    target = tmp_path / "recording"
+    settings = (f"path:={target}", "frames:=6", "rate_hz:=20.0", "camera.max_age_s:=60.0")
+    process = start("stvla_ros.nodes.record", "--ros-args", *(word for s in settings for word in ("-p", s)))
+    shots = 0
+
+    def ended() -> bool:
+        nonlocal shots
+        shots += 1
+        stamp_ns = time.time_ns()
+        source.send(stamp_ns, "ci", value=shots % 250)
+        odd = np.full((20, 30) if shots % 4 == 0 else (24, 32), 0.5, np.float32)
+        source._depth.publish(convert.depth_to_image_mm(odd, convert.header(stamp_ns, "camera_color_optical_frame")))
+        time.sleep(0.05)
+        return process.popen.poll() is not None
+
+    _wait(ended, 60.0)
+    assert process.wait() == 0, process.output
+    assert "6 frames in" in process.output
+    assert "could not be used and were passed over" in process.output
+    recorded = Recording(target)
+    assert len(recorded) == 6
+    assert len({recorded[i].frame.stamp_ns for i in range(6)}) == 6, "each frame once"
 
 
 def test_a_camera_whose_clock_is_ahead_is_refused(pair: Any) -> None:

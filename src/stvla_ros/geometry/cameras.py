@@ -24,6 +24,10 @@ SATURATED_M = 65.5
 """Greater depths are no measurement: a 16-bit image in millimetres ends here."""
 
 
+MIN_FOCAL_PX, MAX_INTRINSIC_PX = 1.0, 1e6
+"""Intrinsics beyond these are no lens's: in other units (of the sensor's size, metres), or damaged."""
+
+
 def uv_to_px(uv: npt.ArrayLike, camera: Camera) -> F64:
     """(..., 2) pixel coordinates of (..., 2) trace coordinates in 0..1000."""
     size = np.array([camera.width_px, camera.height_px], dtype=np.float64)
@@ -43,6 +47,8 @@ def calibration_fault(camera: Camera) -> str | None:
         np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[[1, 2, 2, 2], [0, 0, 1, 2]] == [0, 0, 0, 1]).all()
     ):
         return f"wanted intrinsics with positive focal lengths and last row (0, 0, 1), got K = {K.round(3).tolist()}"
+    if min(K[0, 0], K[1, 1]) < MIN_FOCAL_PX or np.abs(K).max() > MAX_INTRINSIC_PX:
+        return f"wanted intrinsics in pixels, got K = {K.round(3).tolist()}: calibrate the camera again"
     R = T[:3, :3]
     rigid = np.isfinite(T).all() and np.abs(R.T @ R - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
     if not (rigid and (T[3] == [0, 0, 0, 1]).all()):

@@ -195,7 +195,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         return lifted and time.monotonic() < self._active_until
 
     def _frame_due(self) -> bool:
-        new = self._frames.stamp_ns > self._done_stamp_ns
+        new = self._frames.stamp_ns not in (0, self._done_stamp_ns)  # an older one too: the camera's clock went back
         return new and time.monotonic() >= self._next_frame and self._in_use()
 
     def _take_plan(self, plan: TracePlan) -> None:
@@ -323,6 +323,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             "guidance latency p50 / p95 [ms]": str(self._latency),
             "guidance age when sent p50 / p95 [ms]": str(self._age),
             "frames cleaned / arrived": f"{self._cleaned} / {self._arrived}",
+            "images passed over": f"{self._frames.passed_over} {self._frames.why_passed_over}".rstrip(),
             "notes": " ".join(self._notes),
         }
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import StageError
+from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run, stop
 from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.types import RgbdFrame
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class RecordConfig:
 
 
 class RecordNode(StageNode[RecordConfig]):
-    """Writes the newest frame at a fixed rate, with the arm state nearest to it when there is one."""
+    """Writes the newest frame at a fixed rate, each once, with the arm state nearest to it when there are any.
+
+    A frame without one while there are others is passed over; what is missing for ``camera.timeout_s`` ends the recording.
+    """
 
     def __init__(self) -> None:
         super().__init__("record", RecordConfig)
@@ -41,6 +45,9 @@ class RecordNode(StageNode[RecordConfig]):
         self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
         self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._end = threading.Event()
+        self._cancel = CancelToken()
+        self._passed_over = 0
+        self._size: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._record, name="record", daemon=True)
 
     def ready(self) -> None:
@@ -49,21 +56,55 @@ class RecordNode(StageNode[RecordConfig]):
         self._thread.start()
 
     def _record(self) -> None:
-        code = 0
+        code, newest_ns, good, why = 0, 0, time.monotonic(), ""
         while len(self._writer) < self.config.frames and not self._end.wait(1.0 / self.config.rate_hz):
             try:
-                frame = self._frames.capture()
-                self._writer.append(frame, self._joints.at(frame.stamp_ns) if self._joints.age_s() < 1e9 else None)
+                frame = self._frames.wait(0, self._cancel)
             except StageError as error:
-                self.get_logger().error(error.sentence)
-                code = 1
+                code = self._failed(error)
                 break
+            if frame.stamp_ns == newest_ns:
+                continue
+            newest_ns = frame.stamp_ns
+            try:
+                self._append(frame)
+                good = time.monotonic()
+            except StageError as error:
+                self._passed_over, why = self._passed_over + 1, error.sentence
+                if time.monotonic() - good > self.config.camera.timeout_s:
+                    code = self._failed(error)
+                    break
+        passed_over = self._frames.passed_over + self._passed_over
         self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
+        if passed_over:
+            why = self._frames.why_passed_over or why
+            self.get_logger().warning(f"{passed_over} images could not be used and were passed over, e.g.: {why}")
         stop(code)
+
+    def _append(self, frame: RgbdFrame) -> None:
+        """Raises StageError when the frame has another size than the recording, or no arm state while there are some."""
+        robot = self._joints.at(frame.stamp_ns) if self._joints.age_s() < 1e9 else None
+        size = frame.camera.width_px, frame.camera.height_px
+        self._size = self._size or size
+        if size != self._size:
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The recording has images of {self._size[0]}x{self._size[1]}, the camera sends {size[0]}x{size[1]} now: "
+                "set the camera's size back, or begin a new recording.",
+            )
+        self._writer.append(frame, robot)
+
+    def _failed(self, error: StageError) -> int:
+        """Tell why the recording ends. Returns the exit code."""
+        if error.code in INTERRUPTED:
+            return 0
+        self.get_logger().error(error.sentence)
+        return 1
 
     def close(self, timeout_s: float) -> bool:
         """End the recording."""
         self._end.set()
+        self._cancel.cancel()
         deadline = time.monotonic() + timeout_s
         if self._thread.is_alive() and threading.current_thread() is not self._thread:
             self._thread.join(timeout_s)

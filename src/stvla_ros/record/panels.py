@@ -28,7 +28,7 @@ def fit(rgb: U8 | None) -> U8:
     if rgb is None:
         return panel
     scale = min(HEIGHT_PX / rgb.shape[0], WIDTH_PX / rgb.shape[1])
-    height, width = round(rgb.shape[0] * scale), round(rgb.shape[1] * scale)
+    height, width = max(1, round(rgb.shape[0] * scale)), max(1, round(rgb.shape[1] * scale))
     top, left = (HEIGHT_PX - height) // 2, (WIDTH_PX - width) // 2
     panel[top : top + height, left : left + width] = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     return panel

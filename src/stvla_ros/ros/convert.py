@@ -140,32 +140,41 @@ def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
     return Image(header=head, height=h, width=w, encoding="16UC1", step=2 * w, data=mm.astype("<u2").tobytes())
 
 
+COLOURS = {"rgb8": (3, False), "bgr8": (3, True), "rgba8": (4, False), "bgra8": (4, True)}
+"""Encodings of colour: bytes per pixel, and whether blue comes first. The fourth byte says nothing about colour."""
+
+DEPTHS: dict[str, np.dtype[Any]] = {
+    "16uc1": np.dtype(np.uint16),
+    "mono16": np.dtype(np.uint16),
+    "32fc1": np.dtype(np.float32),
+}
+"""Encodings of depth, in lower case: millimetres where they are integers, metres where they are not (REP-118)."""
+
+MAX_MM = 65535
+"""What 16UC1 ends at."""
+
+NO_DEPTH_CAMERA_M = 20.0
+"""No camera above a table sees only what is further away: such numbers are millimetres."""
+
+
 def image_to_rgb(image: Image) -> U8:
-    """(H, W, 3) uint8 of an ``rgb8`` (no copy) or ``bgr8`` image.
+    """(H, W, 3) uint8 of an ``rgb8`` (no copy), ``bgr8``, ``rgba8`` or ``bgra8`` image.
 
     Raises:
-        ValueError: Another encoding, or fewer bytes than the size says.
+        ValueError: Another encoding, no pixels, or fewer bytes than the size says.
     """
-    if image.encoding not in ("rgb8", "bgr8"):
-        raise ValueError(f"wanted a colour image in rgb8 or bgr8, got encoding '{image.encoding}'")
-    pixels: U8 = _rows(image, np.dtype(np.uint8), 3).reshape(image.height, image.width, 3)
-    return pixels if image.encoding == "rgb8" else np.ascontiguousarray(pixels[..., ::-1])
+    channels, blue_first = _colour(image)
+    pixels: U8 = _rows(image, np.dtype(np.uint8), channels).reshape(image.height, image.width, channels)
+    return np.ascontiguousarray(pixels[..., 2::-1] if blue_first else pixels[..., :3])
 
 
 def image_to_depth(image: Image) -> F32:
     """(H, W) float32 metres of a ``16UC1`` (millimetres) or ``32FC1`` (metres) image; 0 and infinite become NaN (REP-118).
 
     Raises:
-        ValueError: Another encoding, or fewer bytes than the size says.
+        ValueError: Another encoding, no pixels, or fewer bytes than the size says.
     """
-    kinds: dict[str, np.dtype[Any]] = {
-        "16UC1": np.dtype(np.uint16),
-        "mono16": np.dtype(np.uint16),
-        "32FC1": np.dtype(np.float32),
-    }
-    if image.encoding not in kinds:
-        raise ValueError(f"wanted a depth image in 16UC1 (mm) or 32FC1 (m), got encoding '{image.encoding}'")
-    raw = _rows(image, kinds[image.encoding], 1)
+    raw = _rows(image, _depth(image), 1)
     depth = raw.astype(np.float32)
     if raw.dtype.kind == "u":
         depth *= np.float32(0.001)
@@ -173,17 +182,54 @@ def image_to_depth(image: Image) -> F32:
     return depth
 
 
+def _colour(image: Image) -> tuple[int, bool]:
+    """Channels, and whether blue comes first. Raises ValueError for another encoding."""
+    encoding = image.encoding.lower()
+    if encoding in COLOURS:
+        return COLOURS[encoding]
+    if encoding in ("8uc3", "8uc4"):
+        why = "does not say whether red or blue comes first: let the driver name it"
+    elif encoding.startswith("bayer"):
+        why = "is a sensor's raw pattern: take the topic of image_proc's debayer node (image_color)"
+    elif encoding.startswith(("yuv", "uyvy", "yuyv", "nv")):
+        why = "is not RGB: set the colour format of the camera's driver to RGB8"
+    elif encoding.startswith(("mono", "8uc1", "16uc1", "32fc1")):
+        why = "has no colour: set camera.color to the topic of the colour image"
+    else:
+        why = "is none of these: set the colour format of the camera's driver"
+    raise ValueError(f"wanted a colour image in {', '.join(COLOURS)}, got encoding '{image.encoding}', which {why}")
+
+
+def _depth(image: Image) -> np.dtype[Any]:
+    """Type of a depth image's numbers. Raises ValueError for another encoding."""
+    encoding = image.encoding.lower()
+    if encoding in DEPTHS:
+        return DEPTHS[encoding]
+    if encoding in COLOURS or encoding.startswith(("mono", "8uc")):
+        why = "is a picture without distances: set camera.depth to the topic of depth aligned to colour"
+    else:
+        why = "is none of these: set the depth format of the camera's driver"
+    raise ValueError(f"wanted a depth image in 16UC1 (mm) or 32FC1 (m), got encoding '{image.encoding}', which {why}")
+
+
 def _rows(image: Image, dtype: np.dtype[Any], channels: int) -> npt.NDArray[Any]:
     """(H, W * channels) of an image's buffer, without the padding at the end of rows."""
-    dtype = dtype.newbyteorder(">" if image.is_bigendian else "<")
-    used = image.width * channels * dtype.itemsize
+    used = _row_bytes(image, dtype, channels)
+    rows = np.frombuffer(image.data, np.uint8, image.step * image.height).reshape(image.height, image.step)
+    return np.ascontiguousarray(rows[:, :used]).view(dtype.newbyteorder(">" if image.is_bigendian else "<"))
+
+
+def _row_bytes(image: Image, dtype: np.dtype[Any], channels: int) -> int:
+    """Bytes of a row without its padding. Raises ValueError for no pixels, or fewer bytes than the size says."""
+    if not image.width or not image.height:
+        raise ValueError(f"wanted an image with pixels, got {image.width}x{image.height} {image.encoding}")
+    used = int(image.width * channels * dtype.itemsize)
     if image.step < used or len(image.data) < image.step * image.height:
         raise ValueError(
             f"wanted {image.height} rows of at least {used} bytes for {image.width}x{image.height} {image.encoding}, "
             f"got {len(image.data)} bytes with step {image.step}"
         )
-    rows = np.frombuffer(image.data, np.uint8, image.step * image.height).reshape(image.height, image.step)
-    return np.ascontiguousarray(rows[:, :used]).view(dtype)
+    return used
 
 
 # --- camera and frame --------------------------------------------------------------------------------------------
@@ -217,24 +263,64 @@ def info_to_camera(info: CameraInfo, T_base_camera: F64) -> Camera:
         )
     K = np.array(info.k, dtype=np.float64).reshape(3, 3)
     if not (K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1.0):
-        raise ValueError(f"wanted a calibrated camera, but CameraInfo has K = {K.reshape(-1).tolist()}")
-    if info.binning_x > 1 or info.binning_y > 1 or info.roi.width or info.roi.height:
-        raise ValueError("wanted full images, but CameraInfo tells of binning or a region of interest")
-    return Camera(K, info.width, info.height, T_base_camera, info.header.frame_id)
+        raise ValueError(
+            f"wanted a calibrated camera, but CameraInfo has K = {K.reshape(-1).tolist()}: calibrate it, or set camera.info "
+            "to the topic of the colour image's CameraInfo"
+        )
+    roi = info.roi
+    cropped = (roi.x_offset, roi.y_offset, roi.width, roi.height) not in ((0, 0, 0, 0), (0, 0, info.width, info.height))
+    if info.binning_x > 1 or info.binning_y > 1 or cropped:
+        raise ValueError(
+            f"wanted full images, but CameraInfo tells of binning ({info.binning_x}, {info.binning_y}) or a region of interest "
+            f"({roi.width}x{roi.height} at {roi.x_offset}, {roi.y_offset}): turn both off in the camera's driver"
+        )
+    return Camera(K, info.width, info.height, T_base_camera, info.header.frame_id.lstrip("/"))
+
+
+def check_frame(color: Image, depth: Image, info: CameraInfo) -> None:
+    """Look, without decoding pixels, whether three messages make a frame.
+
+    Raises:
+        ValueError: The sizes differ, or an image cannot be used; the sentence says which.
+    """
+    if (depth.width, depth.height) != (color.width, color.height):
+        raise ValueError(
+            f"wanted depth aligned to colour, got colour {color.width}x{color.height}, depth {depth.width}x{depth.height}: "
+            "turn on align_depth in the camera's driver, or set camera.depth to the topic of the aligned depth"
+        )
+    _row_bytes(color, np.dtype(np.uint8), _colour(color)[0])
+    _row_bytes(depth, _depth(depth), 1)
+    if (info.width, info.height) != (color.width, color.height):
+        raise ValueError(
+            f"wanted the CameraInfo of the colour image, got one of {info.width}x{info.height} with colour "
+            f"{color.width}x{color.height}: set camera.info to its topic, or calibrate the camera for this size"
+        )
+    _check_metres(depth)
+
+
+def _check_metres(depth: Image) -> None:
+    """Raises ValueError when a floating-point image has millimetres; looks at some of its rows."""
+    if _depth(depth).kind != "f":
+        return
+    rows = np.frombuffer(depth.data, np.uint8, depth.step * depth.height).reshape(depth.height, depth.step)
+    some = np.ascontiguousarray(rows[:: max(1, depth.height // 16), : 4 * depth.width])
+    values = some.view(np.dtype(np.float32).newbyteorder(">" if depth.is_bigendian else "<"))
+    seen = values[(values > 0) & (values < MAX_MM)]
+    seen = seen[np.abs(seen - MAX_MM / 1000) > 0.05]  # saturated ones say nothing
+    if seen.size and seen.min() > NO_DEPTH_CAMERA_M:
+        raise ValueError(
+            f"wanted depth in metres as 32FC1, got {seen.min():.0f} and more, which are millimetres: "
+            "set the camera's driver to 16UC1, or to metres (REP-118)"
+        )
 
 
 def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera: F64) -> RgbdFrame:
-    """One RGB-D frame of three messages with the same stamp.
+    """One RGB-D frame of the messages of one shot, with the stamp of its colour.
 
     Raises:
         ValueError: The sizes differ, or a message cannot be used; the sentence says which.
     """
-    sizes = {(m.width, m.height) for m in (color, depth, info)}
-    if len(sizes) != 1:
-        raise ValueError(
-            f"wanted depth aligned to colour, got colour {color.width}x{color.height}, depth {depth.width}x{depth.height}, "
-            f"CameraInfo {info.width}x{info.height}: turn on align_depth in the camera's driver"
-        )
+    check_frame(color, depth, info)
     camera = info_to_camera(info, T_base_camera)
     return RgbdFrame(image_to_rgb(color), image_to_depth(depth), camera, time_to_ns(color.header.stamp))
 

@@ -1,7 +1,8 @@
-"""RGB-D frames from camera topics: colour, aligned depth and camera info paired by equal stamps, and placed by TF.
+"""RGB-D frames from camera topics: colour and aligned depth paired by their stamps, with the camera's calibration and place.
 
-A frame counts once the pose of its camera at its stamp is known, as with tf2's MessageFilter: behind a camera that moves,
-transforms may come later than images. Only the newest complete frame counts; late parts are dropped, never queued. Who must
+A frame counts once it can be used, and the pose of its camera at its stamp is known, as with tf2's MessageFilter: behind a
+camera that moves, transforms may come later than images. Only the newest frame counts; late parts are dropped, never queued.
+One that cannot be used is passed over and counted; why, is told when no good one has come for too long. Who must
 find a frame again by its stamp keeps the last ones, and pins the few that are needed for longer. Pixels are decoded when a
 stage asks for a frame, not before, and each frame once.
 """
@@ -10,14 +11,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy
 from rclpy.subscription import Subscription
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -25,17 +27,24 @@ from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
-from stvla_ros.ros.convert import frame_from_msgs, time_to_ns
-from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, now
+from stvla_ros.ros.convert import check_frame, frame_from_msgs, header, info_to_camera, time_to_ns
+from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
+from stvla_ros.ros.pairing import Pairing
 from stvla_ros.ros.rectify import Rectifier
-from stvla_ros.ros.tf import TransformBuffer, TransformError
+from stvla_ros.ros.tf import TransformBuffer, TransformError, same_pose
 from stvla_ros.types import F64, RgbdFrame
 
-PENDING = 4
-"""Incomplete frames kept while their other parts are on the way."""
+INFOS = 4
+"""Camera infos kept: the one with an image's stamp holds for it if there is one, else the last that came."""
+
+WITHOUT_OWN_INFO = 3
+"""After so many frames in a row without an info of their stamp none is waited for any more: it is sent once, or seldom."""
+
+ONE_SHOT_S = 0.1
+"""Stamps further apart are not those of one shot, whatever the setting."""
 
 UNPLACED = 16
-"""Complete frames kept while the transform at their stamp is on the way: half a second at 30 Hz."""
+"""Complete frames kept while the transform at their stamp is on the way; every second one where that takes longer."""
 PINNED = 4
 """Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
 
@@ -44,7 +53,7 @@ PINNED = 4
 class CameraConfig:
     """Where frames come from. The names are those of realsense-ros."""
 
-    color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8 or bgr8)")
+    color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8, bgr8, rgba8 or bgra8)")
     depth: str = param(
         "camera/camera/aligned_depth_to_color/image_raw", "depth topic aligned to colour (16UC1 mm or 32FC1 m)"
     )
@@ -52,6 +61,12 @@ class CameraConfig:
     rectified: bool = param(
         False,
         "the images are rectified (image_rect): P of the camera info holds; otherwise K does and distortion is undone",
+    )
+    pair_within_s: float = param(
+        0.005,
+        "stamps of colour and depth of one shot are at most so far apart; keep it well below the frame time [s]",
+        ge=0.0,
+        le=ONE_SHOT_S,
     )
     max_age_s: float = param(1.0, "an image older than this is stale [s]", ge=0.05, le=3600.0)
     max_ahead_s: float = param(
@@ -64,15 +79,19 @@ class CameraConfig:
 class _Parts:
     """The three messages of one frame, where its camera was, and the frame once decoded."""
 
-    stamp_ns: int
     arrival: Arrival
-    messages: dict[str, Any] = field(default_factory=dict)
+    messages: dict[str, Any]
+    frame_id: str = ""
     T_base_camera: F64 | None = None
     frame: RgbdFrame | None = None
 
     @property
-    def complete(self) -> bool:
-        return len(self.messages) == 3
+    def stamp_ns(self) -> int:
+        """Stamp of its colour."""
+        return self.arrival.stamp_ns
+
+
+_KINDS = {"color": Image, "depth": Image, "info": CameraInfo}
 
 
 class RgbdReceiver:
@@ -97,47 +116,109 @@ class RgbdReceiver:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._base_frame = base_frame
         self._rectifier = Rectifier(config.rectified)
-        self._pending: OrderedDict[int, _Parts] = OrderedDict()
-        self._unplaced: deque[_Parts] = deque(maxlen=UNPLACED)
+        self._pairing: Pairing[tuple[Arrival, Image]] = Pairing(round(config.pair_within_s * 1e9))
+        self._infos: deque[CameraInfo] = deque(maxlen=INFOS)
+        self._uninformed: _Parts | None = None  # waits for its info, until the next frame is complete
+        self._without_own_info = WITHOUT_OWN_INFO
+        self._unplaced: list[_Parts] = []
         self._newest: _Parts | None = None
-        self._refused: str | None = None  # why the newest frame was not taken, if it was not
+        self._heard: dict[str, Instant] = {}
+        self._refused: dict[str, tuple[str, Instant]] = {}  # why what came since the newest frame was not taken
         self._kept: dict[int, _Parts] = {}
         self._keep_ns = round(keep_s * 1e9)
         self._pinned: deque[int] = deque(maxlen=PINNED)
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
-        self._subscriptions: dict[str, Subscription] = {}
-        self.dropped = 0
-        """Parts that came too late to make a frame."""
+        self.passed_over = 0
+        """Frames, or parts of one, that could not be used."""
+        self.why_passed_over = ""
+        """Why the last one of them could not."""
+        self._topics: dict[str, str] = {part: node.resolve_topic_name(getattr(config, part)) for part in _KINDS}
+        self._rules: dict[str, Freshness] = {
+            part: Freshness(what, self._topics[part], config.max_age_s, config.max_ahead_s)
+            for part, what in (("color", "camera image"), ("depth", "depth image"))
+        }
+        self._rule = self._rules["color"]
+        self._latched_info: Subscription | None = None
         self.transforms = TransformBuffer(node, self._place)
-        for part, kind in (("color", Image), ("depth", Image), ("info", CameraInfo)):
-            self._subscriptions[part] = node.create_subscription(
-                kind, getattr(config, part), partial(self._receive, part), qos.IMAGE_BEST_EFFORT
-            )
-        source = self._subscriptions["color"].topic_name
-        self._rule = Freshness("camera image", source, config.max_age_s, config.max_ahead_s)
+        for part, kind in _KINDS.items():
+            node.create_subscription(kind, self._topics[part], partial(self._receive, part), qos.IMAGE_BEST_EFFORT)
+
+    @property
+    def dropped(self) -> int:
+        """Parts that came too late to make a frame, or whose other half did not come."""
+        return self._pairing.dropped
 
     def _receive(self, part: str, message: Any) -> None:
-        stamp_ns = time_to_ns(message.header.stamp)
+        arrival = Arrival(time_to_ns(message.header.stamp), now(self._node))
         with self._arrived:
-            if stamp_ns <= self.stamp_ns and not self._clock_went_back(stamp_ns):
-                self.dropped += 1
-                return
-            if stamp_ns not in self._pending:
-                self._pending[stamp_ns] = _Parts(stamp_ns, Arrival(stamp_ns, now(self._node)))
-            parts = self._pending[stamp_ns]
-            parts.messages[part] = message
-            if not parts.complete:
-                while len(self._pending) > PENDING:
-                    self._pending.popitem(last=False)
-                    self.dropped += 1
-                return
-            for older in [s for s in self._pending if s <= stamp_ns]:
-                del self._pending[older]
-            self._refused = self._rule.ahead(parts.arrival)
-            if self._refused is None:
-                self._unplaced.append(parts)
+            self._heard[part] = arrival.at
+            complete = [] if self._uninformed is None else [self._uninformed]
+            if part == "info":
+                self._infos.append(message)
+            else:
+                complete += self._pair(part, arrival, message)
+            self._uninformed = complete.pop() if complete and not self._informed(complete[-1]) else None
+            for parts in complete if self._infos else []:
+                self._take(parts)
         self._place()
+
+    def _pair(self, part: Any, arrival: Arrival, message: Image) -> list[_Parts]:
+        """The frames that are complete, but for their info, now that a part has come."""
+        rule = self._rules[part]
+        if fault := rule.ahead(arrival) or (rule.stale(arrival, arrival.at) if arrival.stamp_ns <= 0 else None):
+            self._refuse(part, fault, arrival.at)
+            return []
+        if Arrival(self._pairing.paired_ns, arrival.at).ahead_s > self._config.max_ahead_s:
+            self._pairing.begin_anew()  # our own clock was set back: until it is there again, all would be late
+        pairs = self._pairing.add(part, arrival.stamp_ns, (arrival, message))
+        return [_Parts(came, {"color": color, "depth": depth}) for (came, color), (_, depth) in pairs]
+
+    def _informed(self, parts: _Parts) -> bool:
+        """Whether the info that holds for a frame is here."""
+        if not self._infos:
+            self._hear_latched_info()
+        own_is_late = self._without_own_info < WITHOUT_OWN_INFO and not self._own_infos(parts)
+        return bool(self._infos) and not own_is_late
+
+    def _own_infos(self, parts: _Parts) -> list[CameraInfo]:
+        return [info for info in self._infos if time_to_ns(info.header.stamp) == parts.stamp_ns]
+
+    def _hear_latched_info(self) -> None:
+        """An info that was published once, before we came, reaches only who asks for what is latched."""
+        if self._latched_info is None and any(
+            publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+            for publisher in self._node.get_publishers_info_by_topic(self._topics["info"])
+        ):
+            self._latched_info = self._node.create_subscription(
+                CameraInfo, self._topics["info"], partial(self._receive, "info"), qos.LATCHED_NEWEST
+            )
+
+    def _take(self, parts: _Parts) -> None:
+        """A frame is complete: let it wait for the pose of its camera, or pass it over when it cannot be used."""
+        own = self._own_infos(parts)
+        self._without_own_info = 0 if own else self._without_own_info + 1
+        parts.messages["info"] = info = (own or self._infos)[-1]
+        try:
+            pinhole = self._rectifier.pinhole(info)
+            fault = calibration_fault(info_to_camera(pinhole, np.eye(4)))
+            if fault is not None:
+                raise ValueError(fault)
+            check_frame(parts.messages["color"], parts.messages["depth"], pinhole)
+            self._rectifier.check(info)
+        except ValueError as error:
+            self._refuse("frame", f"The camera's images cannot be used: {error}.", parts.arrival.at)
+            return
+        self._refused.clear()
+        if parts.stamp_ns <= max([self.stamp_ns, *(unplaced.stamp_ns for unplaced in self._unplaced)]):
+            self._newest = None  # pairs come in order: the camera's clock went back, or ours
+            self._unplaced = []
+        young = [p for p in self._unplaced if p.arrival.age_s(parts.arrival.at) <= self._config.max_age_s]
+        self._unplaced = [*(young if len(young) < UNPLACED else young[::2]), parts]
+
+    def _refuse(self, what: str, sentence: str, at: Instant) -> None:
+        self._refused[what] = sentence, at
+        self.passed_over, self.why_passed_over = self.passed_over + 1, sentence
 
     def _place(self) -> None:
         """Take the newest of the complete frames whose camera's pose is known by now."""
@@ -150,18 +231,34 @@ class RgbdReceiver:
             newest = self._newest = placed[-1]
             for parts in placed:
                 self._keep(parts)
-            self._unplaced = deque((p for p in self._unplaced if p.stamp_ns > newest.stamp_ns), maxlen=UNPLACED)
+            self._unplaced = [parts for parts in self._unplaced if parts.stamp_ns > newest.stamp_ns]
             self._arrived.notify_all()
         if self._on_frame:
             self._on_frame(newest.stamp_ns)
 
     def _find_camera(self, parts: _Parts) -> str | None:
         """Look up where a frame's camera was; why that is not known, or None when it is."""
-        frame_id = parts.messages["info"].header.frame_id
+        named = {part: message.header.frame_id.lstrip("/") for part, message in parts.messages.items()}
+        frames = [frame for frame in dict.fromkeys((named["color"], named["info"])) if frame]
+        if not frames:
+            return "neither the colour image nor its CameraInfo has a frame_id: set it in the camera's driver"
+        frames = [frame for frame in frames if self.transforms.connects(self._base_frame, frame)] or frames[:1]
+        depth = [named["depth"]] if self.transforms.connects(self._base_frame, named["depth"]) else []
         try:
-            parts.T_base_camera = self.transforms.lookup(self._base_frame, frame_id, parts.stamp_ns)
+            place, *others = (self.transforms.lookup(self._base_frame, f, parts.stamp_ns) for f in frames + depth)
         except TransformError as error:
             return str(error)
+        if len(frames) > 1 and not same_pose(place, others[0]):
+            return (
+                f"the colour image is in the frame {named['color']}, its CameraInfo in {named['info']}, which are in different "
+                "places: let the camera's driver name the optical frame in both"
+            )
+        if depth and not same_pose(place, others[-1]):
+            return (
+                f"the depth image is in the frame {named['depth']}, which is in another place than {frames[0]} of the colour "
+                "image: it is not aligned. Turn on align_depth in the camera's driver, or set camera.depth to the aligned topic"
+            )
+        parts.frame_id, parts.T_base_camera = frames[0], place
         return None
 
     def _keep(self, newest: _Parts) -> None:
@@ -192,16 +289,6 @@ class RgbdReceiver:
                 f"The image of {stamp_ns / 1e9:.3f} s did not reach '{self._node.get_name()}' whole, or came before it was started.",
             )
         return self._decode(parts)
-
-    def _clock_went_back(self, stamp_ns: int) -> bool:
-        """A camera that was restarted with an older clock starts anew, instead of being late forever; so do all when our
-        own clock was set back: the newest image is of the future then."""
-        future = Arrival(self.stamp_ns, now(self._node)).ahead_s > self._config.max_ahead_s
-        if stamp_ns > self.stamp_ns - 5_000_000_000 and not future:
-            return False
-        self._newest = None
-        self._unplaced.clear()
-        return True
 
     @property
     def stamp_ns(self) -> int:
@@ -253,29 +340,86 @@ class RgbdReceiver:
         if newest is None:
             return self.why_stale(0)
         stale = replace(self._rule, max_age_s=max_age_s).stale(newest.arrival, now(self._node))
-        return stale and (self._why_not_taken() or stale)
+        return stale and (self._why_not_taken() or self._why_not_whole() or stale)
+
+    def _since(self) -> str:
+        """That nothing has come any more, where it is so."""
+        silent_s = now(self._node).monotonic_s - max(at.monotonic_s for at in self._heard.values())
+        return f" For {silent_s:.1f} s nothing has come at all." if silent_s > self._config.max_age_s else ""
+
+    def _recent(self, at: Instant) -> bool:
+        """Whether what happened then tells why there is no image now."""
+        return self._newest is None or now(self._node).monotonic_s - at.monotonic_s <= self._config.max_age_s
 
     def _why_not_taken(self) -> str | None:
         """Why the images that come do not count, if they do not: refused, or not placed."""
         with self._arrived:
-            if self._refused or not self._unplaced:
-                return self._refused
+            for what in ("color", "frame", "depth"):
+                sentence, at = self._refused.get(what, ("", None))
+                if at is not None and self._recent(at):
+                    return sentence + self._since()
+            if not self._unplaced or not self._recent(self._unplaced[-1].arrival.at):
+                return None
             missing = self._find_camera(self._unplaced[-1])
         return missing and f"The camera's images cannot be used: {missing}."
 
+    def _why_not_whole(self) -> str | None:
+        """Why the parts that come make no frame, if any come."""
+        moment = now(self._node).monotonic_s
+        with self._arrived:
+            silent_s = {part: moment - at.monotonic_s for part, at in self._heard.items()}
+            gap_ns = self._pairing.gap_ns()
+        if self._newest is not None:
+            images_s = [silent_s[part] for part in ("color", "depth")]
+            if min(images_s) > self._config.max_age_s / 2:
+                return None  # the camera is silent
+            silent_s = {part: s for part, s in silent_s.items() if part == "info" or s <= self._config.max_age_s}
+        here = [part for part in _KINDS if part in silent_s]
+        missing = [part for part in _KINDS if part not in silent_s]
+        if missing:
+            others = [fault for part in missing if (fault := self._another_type(part))]
+            nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
+            but = f", while {', '.join(self._topics[part] for part in here)} is heard" if here else ""
+            return f"No camera image: {' and '.join(others) or nothing + but}: look at the camera's driver and the camera topics."
+        if gap_ns is None:
+            return None
+        gap_s, limit_s = gap_ns / 1e9, self._config.pair_within_s
+        if gap_s <= limit_s:
+            return "No camera image: only one colour image and one depth image came; the next show whether they belong together."
+        remedy = "let the driver synchronise the two, or raise camera.pair_within_s to less than half the frame time"
+        return (
+            f"No camera image: the stamps of colour and depth are {gap_s * 1e3:.1f} ms apart where they are nearest; at most "
+            f"{limit_s * 1e3:g} ms are taken: {remedy if gap_s < ONE_SHOT_S else 'one of the two is late, or stamped by another clock'}."
+        )
+
+    def _another_type(self, part: str) -> str | None:
+        """What a topic carries, if it is not what is read from it."""
+        kinds = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self._topics[part])}
+        wanted = f"sensor_msgs/msg/{_KINDS[part].__name__}"
+        if not kinds or wanted in kinds:
+            return None
+        return f"{self._topics[part]} carries {', '.join(sorted(kinds))}, wanted was {wanted}"
+
     def why_stale(self, not_before_ns: int) -> str:
         """A sentence for the operator: why there is no image young enough."""
-        topics = {part: self._subscriptions[part].topic_name for part in self._subscriptions}
-        silent = [topic for topic in topics.values() if not self._node.count_publishers(topic)]
+        silent = [
+            topic
+            for part in _KINDS
+            if not self._node.count_publishers(topic := self._topics[part]) and not (part == "info" and self._infos)
+        ]
         if silent:
             return f"No camera image: nobody publishes {', '.join(silent)}. Start the camera or set the camera topics."
-        if not_taken := self._why_not_taken():
-            return not_taken
+        if why := self._why_not_taken():
+            return why
         newest = self._newest
+        if newest is not None and self.age_s() <= self._config.max_age_s:
+            if self.stamp_ns < not_before_ns:
+                return f"The newest image shows the scene {(not_before_ns - self.stamp_ns) / 1e9:.2f} s before the last motion ended."
+            return "The newest camera image has only just come."
+        if why := self._why_not_whole():
+            return why
         if newest is None:
-            return f"No camera image: no colour, depth and info with equal stamps came on {', '.join(topics.values())}."
-        if self.stamp_ns < not_before_ns and self.age_s() <= self._config.max_age_s:
-            return f"The newest image shows the scene {(not_before_ns - self.stamp_ns) / 1e9:.2f} s before the last motion ended."
+            return "No camera image: the first one has only just come."
         return self._rule.stale(newest.arrival, now(self._node)) or "The newest camera image has only just come."
 
     def _decode(self, parts: _Parts) -> RgbdFrame:
@@ -289,7 +433,9 @@ class RgbdReceiver:
         color, depth, info = (parts.messages[p] for p in ("color", "depth", "info"))
         try:
             assert parts.T_base_camera is not None, "a frame is placed before it counts"
-            frame = frame_from_msgs(color, depth, self._rectifier.pinhole(info), parts.T_base_camera)
+            pinhole = self._rectifier.pinhole(info)
+            pinhole.header = header(parts.stamp_ns, parts.frame_id)
+            frame = frame_from_msgs(color, depth, pinhole, parts.T_base_camera)
             return self._rectifier.rectify(_measured(frame), info)
         except ValueError as error:
             raise StageError(OutcomeCode.STALE_IMAGE, f"The camera's images cannot be used: {error}.") from error

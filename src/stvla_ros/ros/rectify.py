@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeAlias
 
 import cv2
@@ -12,19 +13,31 @@ from sensor_msgs.msg import CameraInfo
 
 from stvla_ros.types import F32, F64, U8, RgbdFrame
 
-MODELS = {"plumb_bob": (4, 5), "rational_polynomial": (8, 12, 14)}
+OPENCV = (4, 5, 8, 12, 14)
+"""OpenCV tells the terms of its polynomial by how many coefficients there are. So do drivers that send eight of them
+(rational) under the name plumb_bob: what is missing is zero, and neither order nor meaning of the others changes."""
+
+MODELS = {"plumb_bob": OPENCV, "rational_polynomial": OPENCV, "equidistant": (4,)}
 """Distortion models that are rectified, by the names of sensor_msgs, and how many coefficients each may have."""
+
+STRAIGHT = frozenset(
+    {"", "none", "pinhole", "brown_conrady", "modified_brown_conrady", "inverse_brown_conrady"}
+) | MODELS.keys() - {"equidistant"}
+"""Models, and words for none, that leave the image as it is where all coefficients are zero. A fisheye's do not."""
+
+MAX_SIDE_PX = 32766
+"""OpenCV maps no larger images."""
 
 _Calibration: TypeAlias = tuple[str, tuple[float, ...], tuple[float, ...], int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """Where each pixel of the pinhole's image lies in the lens's: (H, W) float32 each."""
+    """Where each pixel of the pinhole's image lies in the lens's: (H, W) float32 each; and what is wrong with that."""
 
-    calibration: _Calibration
     x_px: F32
     y_px: F32
+    fault: str | None
 
 
 class Rectifier:
@@ -40,7 +53,7 @@ class Rectifier:
 
     def __init__(self, rectified: bool = False) -> None:
         self._rectified = rectified
-        self._maps: _Maps | None = None
+        self._maps = lru_cache(maxsize=2)(_make_maps)
 
     def pinhole(self, info: CameraInfo) -> CameraInfo:
         """The camera info of the images that :meth:`rectify` makes of those of ``info``.
@@ -51,18 +64,20 @@ class Rectifier:
         out = copy.copy(info)
         if self._rectified:
             out.k = _projection(info).reshape(-1)
-        elif info.distortion_model in MODELS or any(info.d):
+        else:
             _check(info)
-        elif info.distortion_model:
-            raise ValueError(_unknown(info))
         out.distortion_model, out.d = "plumb_bob", [0.0] * 5
         return out
 
     def rectify(self, frame: RgbdFrame, info: CameraInfo) -> RgbdFrame:
-        """A frame as the pinhole would have taken it; the frame itself where there is no distortion."""
-        if self._rectified or not any(info.d):
-            return frame
+        """A frame as the pinhole would have taken it; the frame itself where there is no distortion.
+
+        Raises:
+            ValueError: As :meth:`check`.
+        """
         maps = self._maps_of(info)
+        if maps is None:
+            return frame
         rgb: U8 = cv2.remap(frame.rgb, maps.x_px, maps.y_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[assignment]
         depth: F32 = cv2.remap(  # type: ignore[assignment]
             frame.depth_m,
@@ -74,45 +89,73 @@ class Rectifier:
         )
         return replace(frame, rgb=rgb, depth_m=depth)
 
-    def _maps_of(self, info: CameraInfo) -> _Maps:
-        calibration = (info.distortion_model, tuple(info.d), tuple(info.k), info.width, info.height)
-        if self._maps is None or self._maps.calibration != calibration:
-            K = np.array(info.k, dtype=np.float64).reshape(3, 3)
-            x, y = cv2.initUndistortRectifyMap(
-                K, np.array(info.d, dtype=np.float64), None, K, (info.width, info.height), cv2.CV_32FC1
-            )
-            maps = _Maps(calibration, np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.float32))
-            _check_unfolded(maps, info)
-            self._maps = maps
-        return self._maps
+    def check(self, info: CameraInfo) -> None:
+        """Whether :meth:`rectify` can do with the frames of a camera; makes the maps for it.
+
+        Raises:
+            ValueError: The distortion cannot be undone all over the image; the sentence says why.
+        """
+        self._maps_of(info)
+
+    def _maps_of(self, info: CameraInfo) -> _Maps | None:
+        if self._rectified or not any(info.d):
+            return None
+        if max(info.width, info.height) > MAX_SIDE_PX:
+            raise ValueError(f"wanted at most {MAX_SIDE_PX} pixels a side to rectify, got {info.width}x{info.height}")
+        maps = self._maps((_model(info), tuple(map(float, info.d)), tuple(map(float, info.k)), info.width, info.height))
+        if maps.fault is not None:
+            raise ValueError(maps.fault)
+        return maps
+
+
+def _make_maps(calibration: _Calibration) -> _Maps:
+    model, d, k, *size = calibration
+    K, D = np.array(k, dtype=np.float64).reshape(3, 3), np.array(d, dtype=np.float64)
+    if model == "equidistant":
+        maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), K, size, cv2.CV_32FC1)
+    else:
+        maps = cv2.initUndistortRectifyMap(K, D, None, K, size, cv2.CV_32FC1)
+    x, y = (np.asarray(m, dtype=np.float32) for m in maps)
+    in_order = (
+        np.isfinite([x, y]).all()
+        and np.diff(x, axis=1).min(initial=1.0) > 0
+        and np.diff(y, axis=0).min(initial=1.0) > 0
+    )
+    fault = None
+    if not in_order:  # neighbouring pixels come in the wrong order: the polynomial does not hold out there
+        fault = (
+            f"wanted a distortion that can be undone, but with D = {_rounded(d)} the image folds over: calibrate again"
+        )
+    return _Maps(x, y, fault)
+
+
+def _model(info: CameraInfo) -> str:
+    """The name of the distortion model as sensor_msgs spells it."""
+    return str(info.distortion_model).strip().lower().replace(" ", "_").replace("-", "_")
 
 
 def _check(info: CameraInfo) -> None:
     """Raises ValueError for a model or coefficients that cannot be rectified."""
-    if info.distortion_model not in MODELS:
-        raise ValueError(_unknown(info))
-    if any(info.d) and len(info.d) not in MODELS[info.distortion_model]:
+    model = _model(info)
+    if not any(info.d) and model in STRAIGHT:
+        return
+    if model not in MODELS:
         raise ValueError(
-            f"wanted {' or '.join(map(str, MODELS[info.distortion_model]))} coefficients of distortion for "
-            f"{info.distortion_model}, but CameraInfo has {len(info.d)}"
+            f"wanted the distortion model {' or '.join(MODELS)}, but CameraInfo has '{info.distortion_model}' with "
+            f"D = {_rounded(info.d)}: feed the topics of a rectified stream and set the camera's parameter 'rectified'"
+        )
+    if not any(info.d):
+        raise ValueError(
+            f"wanted coefficients of distortion for {model}, but CameraInfo has D = {_rounded(info.d)}: set the camera's "
+            "parameter 'rectified' if its images are, else calibrate it"
+        )
+    if len(info.d) not in MODELS[model]:
+        raise ValueError(
+            f"wanted {' or '.join(map(str, MODELS[model]))} coefficients of distortion for {model}, "
+            f"but CameraInfo has {len(info.d)}"
         )
     if not np.isfinite(info.d).all():
-        raise ValueError(f"wanted finite coefficients of distortion, but CameraInfo has D = {_rounded(info)}")
-
-
-def _unknown(info: CameraInfo) -> str:
-    return (
-        f"wanted the distortion model {' or '.join(MODELS)}, but CameraInfo has '{info.distortion_model}' with "
-        f"D = {_rounded(info)}: feed the topics of a rectified stream and set the camera's parameter 'rectified'"
-    )
-
-
-def _check_unfolded(maps: _Maps, info: CameraInfo) -> None:
-    """Raises ValueError where neighbouring pixels come in the wrong order: the polynomial does not hold out there."""
-    if not (np.diff(maps.x_px, axis=1).min(initial=1.0) > 0 and np.diff(maps.y_px, axis=0).min(initial=1.0) > 0):
-        raise ValueError(
-            f"wanted a distortion that can be undone, but with D = {_rounded(info)} the image folds over: calibrate again"
-        )
+        raise ValueError(f"wanted finite coefficients of distortion, but CameraInfo has D = {_rounded(info.d)}")
 
 
 def _projection(info: CameraInfo) -> F64:
@@ -121,6 +164,8 @@ def _projection(info: CameraInfo) -> F64:
     if R.any() and not np.allclose(R, np.eye(3), atol=1e-4):
         raise ValueError(f"wanted images rectified in place, but CameraInfo has R = {R.reshape(-1).round(4).tolist()}")
     P = np.array(info.p, dtype=np.float64).reshape(3, 4)
+    if not P.any() and not any(info.d):
+        return np.array(info.k, dtype=np.float64).reshape(3, 3)  # nothing was rectified: K is what P would be
     if not (np.isfinite(P).all() and P[0, 0] > 0 and P[1, 1] > 0 and P[2, 2] == 1.0):
         raise ValueError(
             f"wanted the projection of a rectified camera, but CameraInfo has P = {P.reshape(-1).tolist()}"
@@ -128,5 +173,5 @@ def _projection(info: CameraInfo) -> F64:
     return P[:, :3]
 
 
-def _rounded(info: CameraInfo) -> list[float]:
-    return [round(d, 4) for d in info.d]
+def _rounded(d: tuple[float, ...]) -> list[float]:
+    return [round(c, 4) for c in d]

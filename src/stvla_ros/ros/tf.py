@@ -6,7 +6,6 @@ between the two samples around a stamp (as tf2 does), no extrapolation.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from bisect import bisect_left, insort
@@ -14,17 +13,41 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from builtin_interfaces.msg import Time
+from geometry_msgs.msg import TransformStamped
+from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken
+from stvla_ros.geometry.se3 import inverse, rotation_distance
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import time_to_ns, transform_to_matrix
 from stvla_ros.types import F64
 
 KEEP_NS = 10_000_000_000
 """Length of the buffer, as in tf2."""
+
+BACK_NS, BACK_IN_A_ROW = 500_000_000, 3
+"""So many samples in a row, so much older than the newest one, are no stragglers: the clock that stamps them went back.
+What was heard before is forgotten then: between samples of two rounds of a bag there is no pose."""
+
+SAME_M, SAME_RAD = 1e-3, 2e-3
+"""Poses nearer than this are one."""
+
+STATIC_LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""/tf_static as read from those who latch it, as they should (the depth is tf2's)."""
+
+STATIC_VOLATILE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""/tf_static as read from those who do not (bridges, players, scripts); a reader asks for latching or does not, never both."""
+
+SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""Of two such readers one cannot hear a given publisher: that is no warning."""
 
 
 class TransformError(LookupError):
@@ -33,21 +56,29 @@ class TransformError(LookupError):
 
 @dataclass
 class _Edge:
-    """Samples of one frame in its parent, by stamp; a single one at any time when static."""
+    """Samples of one frame in one parent, by stamp; a single one at any time when static."""
 
     parent: str
+    child: str
     static: bool
     samples: list[tuple[int, F64]] = field(default_factory=list)
+    back: int = 0
 
     def add(self, stamp_ns: int, T_parent_child: F64) -> None:
         if self.static:
             self.samples = [(0, T_parent_child)]
             return
+        if self.samples and stamp_ns < self.samples[-1][0] - BACK_NS:
+            self.back += 1
+            if self.back < BACK_IN_A_ROW:
+                return
+            self.samples = []
+        self.back = 0
         insort(self.samples, (stamp_ns, T_parent_child), key=lambda s: s[0])
         while self.samples[0][0] < self.samples[-1][0] - KEEP_NS:
             self.samples.pop(0)
 
-    def at(self, stamp_ns: int, child: str) -> F64:
+    def at(self, stamp_ns: int) -> F64:
         if self.static or stamp_ns == 0:
             return self.samples[-1][1]
         i = bisect_left(self.samples, stamp_ns, key=lambda s: s[0])
@@ -55,9 +86,10 @@ class _Edge:
             return self.samples[i][1]
         if i == 0 or i == len(self.samples):
             nearest = self.samples[0][0] if i == 0 else self.samples[-1][0]
+            once = ": it came only once on /tf, publish it on /tf_static if it stays" if len(self.samples) == 1 else ""
             raise TransformError(
-                f"the transform {self.parent} -> {child} is not known at the image's stamp "
-                f"(nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'younger' if i == 0 else 'older'})"
+                f"the transform {self.parent} -> {self.child} is not known at the image's stamp "
+                f"(nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'younger' if i == 0 else 'older'}){once}"
             )
         (t0, T0), (t1, T1) = self.samples[i - 1], self.samples[i]
         return interpolate(T0, T1, (stamp_ns - t0) / (t1 - t0))
@@ -100,42 +132,75 @@ class TransformBuffer:
     def __init__(self, node: Node, on_change: Callable[[], None] | None = None) -> None:
         self._lock = threading.Condition()
         self._on_change = on_change
-        self._edges: dict[str, _Edge] = {}
-        node.create_subscription(TFMessage, "/tf_static", lambda m: self.add(m, True), qos.LATCHED)
+        self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
+        self._passed_over: dict[str, str] = {}  # child -> why its last transform was not taken
+        for profile in (STATIC_LATCHED, STATIC_VOLATILE):
+            node.create_subscription(
+                TFMessage, "/tf_static", lambda m: self.add(m, True), profile, event_callbacks=SILENT
+            )
         node.create_subscription(TFMessage, "/tf", lambda m: self.add(m, False), qos.STATE)
 
     def add(self, message: TFMessage, static: bool) -> None:
-        """Take what is usable; a transform without a rotation is passed over, as tf2 does."""
-        for t in message.transforms:
-            with contextlib.suppress(ValueError):
-                matrix = transform_to_matrix(t.transform)
-                self._set(t.header.frame_id.lstrip("/"), t.child_frame_id.lstrip("/"), static, t.header.stamp, matrix)
+        """Take what is usable; a transform that is none is passed over, as tf2 does."""
         with self._lock:
+            for t in message.transforms:
+                parent, child = _name(t.header.frame_id), _name(t.child_frame_id)
+                try:
+                    self._set(parent, child, static, time_to_ns(t.header.stamp), _matrix(t, static))
+                except ValueError as error:
+                    topic = "/tf_static" if static else "/tf"
+                    self._passed_over[child] = f"the transform {parent} -> {child} on {topic} cannot be used: {error}"
             self._lock.notify_all()
         if self._on_change:
             self._on_change()
 
-    def _set(self, parent: str, child: str, static: bool, stamp: Time, T_parent_child: F64) -> None:
+    def _set(self, parent: str, child: str, static: bool, stamp_ns: int, T_parent_child: F64) -> None:
+        edges = self._edges.setdefault(child, {})
+        edge = edges.get(parent)
+        if edge is None or edge.static != static:
+            edge = edges[parent] = _Edge(parent, child, static)
+        edge.add(stamp_ns, T_parent_child)
+        self._passed_over.pop(child, None)
+
+    def connects(self, target: str, source: str) -> bool:
+        """Whether two frames hang together at any time."""
         with self._lock:
-            edge = self._edges.get(child)
-            if edge is None or edge.parent != parent or edge.static != static:
-                edge = self._edges[child] = _Edge(parent, static)
-            edge.add(time_to_ns(stamp), T_parent_child)
+            return bool(self._ways(_name(target), _name(source)))
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> F64:
         """(4, 4) ``T_target_source`` at a stamp; 0: the newest that is known, as in tf2.
 
+        A frame may have several parents (a driver's and a calibration's): those that do not lead to the target do not
+        matter, and those that do must agree.
+
         Raises:
-            TransformError: The frames are not connected, or not at that time.
+            TransformError: The frames are not connected, or not at that time, or in two ways that differ.
         """
+        target, source = _name(target), _name(source)
         with self._lock:
-            up_source, up_target = self._ancestors(source), self._ancestors(target)
-            common = next((f for f in up_source if f in up_target), None)
-            if common is None:
-                raise TransformError(f"no transform from {target} to {source} is known: publish it on /tf_static")
-            T_common_source = self._climb(up_source[: up_source.index(common)], stamp_ns)
-            T_common_target = self._climb(up_target[: up_target.index(common)], stamp_ns)
-        return np.linalg.inv(T_common_target) @ T_common_source if up_target[0] != common else T_common_source
+            ways = self._ways(target, source)
+            if not ways:
+                raise TransformError(
+                    f"no transform from {target} to {source} is known{self._why_apart(target, source)}"
+                )
+            poses: list[F64] = []
+            late: TransformError | None = None
+            for up, down in ways:
+                try:
+                    poses.append(inverse(_climb(down, stamp_ns)) @ _climb(up, stamp_ns))
+                except TransformError as error:
+                    late = late or error
+        if not poses:
+            assert late is not None
+            raise late
+        for pose in poses[1:]:
+            if not same_pose(pose, poses[0]):
+                apart = np.linalg.norm(pose[:3, 3] - poses[0][:3, 3])
+                chains = " and ".join("-".join([source, *(edge.parent for edge in up)]) for up, _ in ways)
+                raise TransformError(
+                    f"the frame {source} has two places {apart:.3f} m apart, by {chains}: stop one of their publishers"
+                )
+        return poses[0]
 
     def wait(self, target: str, source: str, stamp_ns: int, timeout_s: float, cancel: CancelToken) -> F64:
         """The same, but a transform that is still on its way is waited for, as tf2 does.
@@ -155,15 +220,71 @@ class TransformBuffer:
                         raise
                 self._lock.wait(min(0.1, timeout_s))
 
-    def _ancestors(self, frame: str) -> list[str]:
-        """The frame and those above it, nearest first; a loop ends the list."""
-        found = [frame]
-        while (edge := self._edges.get(found[-1])) is not None and edge.parent not in found:
-            found.append(edge.parent)
+    def _why_apart(self, target: str, source: str) -> str:
+        """The end of a sentence about two frames that do not hang together."""
+        roots = {frame: self._roots(frame) for frame in (source, target)}
+        for root in roots[source] + roots[target]:
+            if root in self._passed_over:
+                return f": {self._passed_over[root]}"
+        known = self._edges.keys() | {parent for edges in self._edges.values() for parent in edges}
+        found = [
+            f"nothing tells of {frame}" if frame not in known else f"{frame} hangs on {' and '.join(ends) or 'a loop'}"
+            for frame, ends in roots.items()
+            if frame not in known or ends != [frame]
+        ]
+        if not found:
+            return ": publish it on /tf_static"
+        return f" ({', '.join(found)}): publish what is missing, on /tf_static where it does not move"
+
+    def _roots(self, frame: str) -> list[str]:
+        """Where the ways up from a frame end."""
+        return [above for above in self._climbs(frame) if above not in self._edges]
+
+    def _ways(self, target: str, source: str) -> list[tuple[list[_Edge], list[_Edge]]]:
+        """The edges up from the source, and from the target, to each frame where the two meet first."""
+        ups, downs = self._climbs(source), self._climbs(target)
+        ways = ((up, down) for frame in ups if frame in downs for up in ups[frame] for down in downs[frame])
+        return [(up, down) for up, down in ways if not (up and down and up[-1] is down[-1])]
+
+    def _climbs(self, frame: str) -> dict[str, list[list[_Edge]]]:
+        """Every way up from a frame, by the frame where it ends; none goes through a frame twice."""
+        found: dict[str, list[list[_Edge]]] = {frame: [[]]}
+        rest: list[list[_Edge]] = [[]]
+        while rest:
+            way = rest.pop()
+            passed = {frame, *(edge.parent for edge in way)}
+            for parent, edge in self._edges.get(way[-1].parent if way else frame, {}).items():
+                if parent not in passed:
+                    rest.append([*way, edge])
+                    found.setdefault(parent, []).append(rest[-1])
         return found
 
-    def _climb(self, frames: list[str], stamp_ns: int) -> F64:
-        T = np.eye(4)
-        for frame in frames:
-            T = self._edges[frame].at(stamp_ns, frame) @ T
-        return T
+
+def same_pose(A: F64, B: F64) -> bool:
+    """Whether two (4, 4) poses are one, within :data:`SAME_M` and :data:`SAME_RAD`."""
+    return bool(np.linalg.norm(A[:3, 3] - B[:3, 3]) < SAME_M and rotation_distance(A[:3, :3], B[:3, :3]) < SAME_RAD)
+
+
+def _name(frame: str) -> str:
+    """Without the slash that tf had in front."""
+    return frame.lstrip("/")
+
+
+def _matrix(message: TransformStamped, static: bool) -> F64:
+    """(4, 4) of a transform. Raises ValueError for one that is none."""
+    parent, child = _name(message.header.frame_id), _name(message.child_frame_id)
+    if not parent or not child or parent == child:
+        raise ValueError("wanted two frames")
+    if not static and time_to_ns(message.header.stamp) <= 0:
+        raise ValueError("it has no stamp (0): publish it on /tf_static, or stamp it")
+    T = transform_to_matrix(message.transform)
+    if not np.isfinite(T).all():
+        raise ValueError(f"wanted finite numbers, got the translation {T[:3, 3].tolist()}")
+    return T
+
+
+def _climb(edges: list[_Edge], stamp_ns: int) -> F64:
+    T = np.eye(4)
+    for edge in edges:
+        T = edge.at(stamp_ns) @ T
+    return T
