@@ -87,7 +87,7 @@ def test_a_cut_off_mcap_gives_what_is_whole(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.mcap"
         file.write_bytes(data)
         assert count(file) == 1 + 3 * 60, name
-        assert "did not come to its end" in camera_bag(file, TOPICS).note
+        assert "did not come to its end" in camera_bag(file, TOPICS).notes[0]
     file.write_bytes(whole[: chunk_end - 100])
     assert "found none that is whole" in refused(file)
 
@@ -180,6 +180,21 @@ def test_metadata_that_is_wrong(tmp_path: Path, damage: Callable[[str], str], se
     assert "delete it: the files are read without" in told
     meta.unlink()
     assert count(folder) == ALL
+
+
+def test_metadata_whose_qos_was_edited(tmp_path: Path) -> None:
+    """As people do for /tf_static: what the files say counts."""
+    for plugin in StoragePlugin:
+        meta = usual(tmp_path / plugin.name, plugin=plugin) / "metadata.yaml"
+        text = meta.read_text()
+        profile = (
+            "{history: keep_last, depth: 1, reliability: reliable, durability: transient_local, deadline: {sec: 0, nsec: 0}, "
+            "lifespan: {sec: 0, nsec: 0}, liveliness: automatic, liveliness_lease_duration: {sec: 0, nsec: 0}, "
+            "avoid_ros_namespace_conventions: false}"
+        )
+        meta.write_text(text.replace("offered_qos_profiles: []", f"offered_qos_profiles: [{profile}]"))
+        assert meta.read_text() != text
+        assert count(meta.parent) == ALL
 
 
 def test_topics_that_are_missing_empty_or_called_otherwise(tmp_path: Path) -> None:

@@ -56,12 +56,17 @@ class CameraNode(StageNode[CameraNodeConfig]):
         config = self.config
         if not config.path:
             raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
+        if self.get_parameter("use_sim_time").value:
+            raise ConfigError(
+                "camera.use_sim_time: wanted false, got true: what is replayed is stamped anew by this computer's clock, and the "
+                "/clock of a bag is not played. Set it to false for all nodes."
+            )
         self._end = threading.Event()
         path = Path(config.path).expanduser()
         if is_bag(path):
             bag = camera_bag(path, config.topics, config.robot, config.joint_states)
-            if bag.note:
-                self.get_logger().warning(bag.note)
+            for note in bag.notes:
+                self.get_logger().warning(note)
             self._run = BagReplay(self, bag, config.loop).run
         else:
             self._run = FrameReplay(self, Recording(path), config).run

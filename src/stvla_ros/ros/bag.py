@@ -81,11 +81,10 @@ class Bag:
             self.first_ns = files.start_ns
             """When the recording began."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
-        self.note = (
+        self.notes = [
             f"{path}: its recorder did not come to its end; what is whole of it is read ({self.seconds:.1f} s)."
-            * cut_off
-        )
-        """What is to be told about it; empty: nothing."""
+        ] * cut_off
+        """What is to be told about it."""
         self._stored: dict[str, str] = {}  # topic in the bag -> topic of its messages
         self.topics: dict[str, str] = {}
         """Topic -> type of what comes of it."""
@@ -99,10 +98,9 @@ class Bag:
         for topic, kind in optional.items():
             self._take(topic, kind, found)
         self._kinds = {
-            stored: COMPRESSED if COMPRESSED in found[stored] else self.topics[topic]
-            for stored, topic in self._stored.items()
+            stored: self.topics[topic] if stored == topic else COMPRESSED for stored, topic in self._stored.items()
         }
-        self.counts = {topic: sum(found[stored].values()) for stored, topic in self._stored.items()}
+        self.counts = {topic: found[stored][self._kinds[stored]] for stored, topic in self._stored.items()}
         """Topic -> how many messages it has."""
 
     def _take(self, topic: str, kind: str, found: Mapping[str, Mapping[str, int]]) -> bool:
@@ -174,7 +172,10 @@ def camera_bag(path: Path, topics: CameraConfig, robot: RobotConfig | None = Non
     images = {absolute(topic): kind for topic, kind in names.values()}
     settings = {absolute(topic): f"camera.topics.{part}" for part, (topic, _) in names.items()}
     others = {STATIC: TF, "/tf": TF} | _joint_topics(robot if joint_states else None)
-    return Bag(path, images, others, settings)
+    bag = Bag(path, images, others, settings)
+    if not {STATIC, "/tf"} & set(bag.topics):
+        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf: without them it is not known where the camera is.")
+    return bag
 
 
 def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:

@@ -151,9 +151,7 @@ class BagFiles:
         self.end_ns = max((int(reader.metadata.end_time) - 1 for reader in filled), default=0)
         if not 0 <= self.start_ns < _LATEST_NS:
             raise ReaderError(f"its first message is said to be of {self.start_ns} ns")
-        self.cut_off = any(
-            r.cut_off for reader in readers for r in getattr(reader, "storages", [reader]) if isinstance(r, _Mcap)
-        )
+        self.cut_off = any(getattr(reader, "cut_off", False) for reader in readers)
         self.topics: dict[str, dict[str, int]] = {}
         for connection in (c for reader in readers for c in reader.connections):
             kinds = self.topics.setdefault(connection.topic, {})
@@ -183,10 +181,17 @@ def opened(path: Path) -> Iterator[BagFiles]:
             for reader in readers:
                 reader.open()
                 stack.callback(reader.close)
-            files = BagFiles(readers)
+            files = BagFiles([part for reader in readers for part in _parts(reader)])
         except ERRORS as error:
             raise ConfigError(f"{path}: wanted a rosbag2 that can be opened: {_why(error)}.{_remedy(path)}") from error
         yield files
+
+
+def _parts(reader: Any) -> list[Any]:
+    """The files of a folder, which say themselves what is in them: of metadata that were edited (QoS) nothing would be read.
+    Only where single messages are compressed, it is the folder's reader that unpacks them."""
+    whole = not isinstance(reader, _Folder) or reader.metadata.compression_mode == "message"
+    return [reader] if whole else reader.storages
 
 
 def _readers(path: Path) -> list[Any]:

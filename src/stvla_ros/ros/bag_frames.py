@@ -108,7 +108,10 @@ class BagRecording(Sequence[RecordedFrame]):
         except ConfigError as error:
             self.damage = str(error)
         if not self._states:
-            raise ConfigError(self.damage or f"{path}: no frame in it can be used: {self._refused[0]}")
+            raise ConfigError(
+                self.damage or " ".join([f"{path}: no frame can be used: {self._refused[0]}", *self._bag.notes])
+            )
+        self._made = len(self._states)
         # a camera that was there before the arm: its first frames are no loss
         self._skipped = next((i for i, state in enumerate(self._states) if state is not None), 0)
         del self._states[: self._skipped]
@@ -117,12 +120,14 @@ class BagRecording(Sequence[RecordedFrame]):
     @property
     def notes(self) -> list[str]:
         """What is to be told about the bag."""
-        notes = [self._bag.note, self.damage or ""]
-        if self._refused:
-            notes.append(f"{len(self._refused)} frames could not be used, e.g.: {self._refused[0]}")
+        notes = [*self._bag.notes, *([self.damage] if self.damage else [])]
+        images = self._bag.counts[absolute(self._camera.color)]
+        if self._made < images:
+            why = f"; others could not be used, e.g.: {self._refused[0]}" if self._refused else "."
+            notes.append(f"{self._made} of {images} colour images made a frame{why}")
         if self._stateless:
             notes.append(f"{len(self._stateless)} frames have no arm state, e.g.: {self._stateless[0]}")
-        return [note for note in notes if note]
+        return notes
 
     def __len__(self) -> int:
         return len(self._states)
