@@ -131,6 +131,15 @@ def test_a_thread_with_a_defect_ends_its_node(start: Callable[..., Any], tmp_pat
     assert "IndexError" in node.output
 
 
+def test_a_replay_in_simulation_time_is_refused(start: Callable[..., Any], tmp_path: Path) -> None:
+    folder = usual(tmp_path / "bag", count=2)
+    parameters = ("-p", f"camera:path:={folder}", "-p", "use_sim_time:=true")
+    node = start("stvla_ros.nodes.camera", "--ros-args", *parameters)
+    assert node.wait() == 2
+    (sentence,) = node.said()
+    assert "camera.use_sim_time: wanted false, got true" in sentence
+
+
 def replayed(ros: Any, folder: Path, loop: bool = True) -> tuple[Node, threading.Event]:
     """A bag that is played in this process until the event is set."""
     node, end = ros.add(Node("replay")), threading.Event()

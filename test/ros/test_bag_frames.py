@@ -58,7 +58,7 @@ def values(frames: BagRecording) -> list[int]:
 
 def arms(count: int, first_ns: int = START, header_ns: int = START) -> Iterator[Told]:
     for i in range(count):
-        yield first_ns + i * TENTH, "joint_states", arm(header_ns + i * TENTH, home_robot(0.01 * i))
+        yield first_ns + i * TENTH, "joint_states", arm(header_ns + i * TENTH, home_robot(0.004 * i))
 
 
 def test_frames_are_exact_and_can_be_had_in_any_order(tmp_path: Path) -> None:

@@ -150,14 +150,18 @@ class Bag:
             yield files
 
     @cached_property
-    def static_transforms(self) -> Mapping[str, TransformStamped]:
-        """Child frame -> its first static transform, wherever in the bag it stands: they hold at any time."""
-        found: dict[str, TransformStamped] = {}
+    def static_transforms(self) -> Mapping[tuple[str, str], TransformStamped]:
+        """Parent and child -> their first static transform, wherever in the bag it stands: they hold at any time."""
+        found: dict[tuple[str, str], TransformStamped] = {}
         with suppress(ConfigError):  # damage: told where all is read
             for entry in Bag(self.path, {STATIC: TF}, {}) if STATIC in self.topics else ():
                 for transform in entry.message.transforms:
-                    found.setdefault(transform.child_frame_id, transform)
+                    found.setdefault(_frames(transform), transform)
         return found
+
+
+def _frames(transform: TransformStamped) -> tuple[str, str]:
+    return transform.header.frame_id, transform.child_frame_id
 
 
 def message_class(kind: str) -> Any:
@@ -247,7 +251,7 @@ class BagReplay:
         self._latch(static, started_ns)
         for entry in self._bag:
             if entry.topic == STATIC:
-                static |= {t.child_frame_id: t for t in entry.message.transforms}
+                static |= {_frames(t): t for t in entry.message.transforms}
                 self._latch(static, started_ns)
                 continue
             late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the message before
@@ -258,7 +262,7 @@ class BagReplay:
                 return
             self._publishers[entry.topic].publish(entry.message)
 
-    def _latch(self, static: Mapping[str, TransformStamped], stamp_ns: int) -> None:
+    def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
         """Publish all static transforms in one message: with one each, the history would lose the first of many."""
         if static:
             for transform in static.values():
