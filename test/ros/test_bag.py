@@ -18,12 +18,13 @@ from ros.bags import OPTICAL, START, TENTH, shots, static, usual, write
 from ros.brain_bench import BrainBench, record_scene
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame, Recording
 from stvla_ros.errors import CancelToken
-from stvla_ros.ros import convert
+from stvla_ros.ros import convert, qos
 from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, BagReplay, camera_bag, is_bag
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import state_to_msg
@@ -169,6 +170,20 @@ def test_whoever_joins_late_gets_all_static_transforms(ros: Any, tmp_path: Path)
     late = TransformBuffer(ros.add(Node("second")))
     for child in (OPTICAL, "part_1", "part_29", "late"):
         late.wait("panda_link0", child, 0, 20.0, CancelToken())
+    end.set()
+
+
+def test_camera_info_that_was_sent_once_reaches_whoever_joins_late(ros: Any, tmp_path: Path) -> None:
+    told = [(START, "tf_static", static()), *shots(60)]
+    infos = [entry for entry in told if entry[1] == TOPICS.info]
+    folder = write(tmp_path / "bag", [entry for entry in told if entry not in infos[1:]])
+    node, end = replayed(ros, folder, loop=False)
+    images, heard = threading.Event(), threading.Event()
+    node.create_subscription(Image, TOPICS.color, lambda _: images.set(), qos.IMAGE_BEST_EFFORT)
+    assert images.wait(20.0)
+    late = ros.add(Node("late"))
+    late.create_subscription(CameraInfo, TOPICS.info, lambda _: heard.set(), qos.LATCHED_NEWEST)
+    assert heard.wait(20.0)
     end.set()
 
 

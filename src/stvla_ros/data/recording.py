@@ -166,9 +166,11 @@ def is_bag(path: Path) -> bool:
     """
     if not path.is_dir():
         return path.name == "metadata.yaml" or path.suffix.lower() in BAG_FILES
-    names = [path, *path.iterdir()]
-    there = any((place / "metadata.yaml").is_file() or place.suffix.lower() in BAG_FILES for place in names)
-    return there and not (path / INDEX).exists()
+    if (path / INDEX).exists():
+        return False
+    return any(
+        (place / "metadata.yaml").is_file() or place.suffix.lower() in BAG_FILES for place in (path, *path.iterdir())
+    )
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

@@ -231,9 +231,7 @@ class BagReplay:
     def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
         self._node, self._bag, self._loop = node, bag, loop
         self._publishers = {
-            topic: node.create_publisher(
-                message_class(kind), topic, _PROFILES.get(topic, qos.EVENT if kind == JOINTS else qos.IMAGE)
-            )
+            topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
             for topic, kind in bag.topics.items()
         }
 
@@ -273,7 +271,8 @@ class BagReplay:
         return int(self._node.get_clock().now().nanoseconds)
 
 
-_PROFILES = {STATIC: qos.LATCHED, "/tf": qos.EVENT}
+_PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
+"""By topic or type. Camera info is latched, because some drivers send it once."""
 
 
 def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns: int) -> None:

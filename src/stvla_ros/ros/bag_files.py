@@ -206,10 +206,10 @@ def _readers(path: Path) -> list[Any]:
         raise ConfigError(f"{path}: wanted a rosbag2, {_other(path, files)}")
     if len({file.suffix.lower() for file in found}) > 1:
         raise ConfigError(f"{path}: wanted one rosbag2, found .mcap and .db3 files: name one of them.")
-    for file in found:
-        if not file.stat().st_size:
-            raise ConfigError(f"{file}: wanted a rosbag2, found 0 bytes: its recorder wrote nothing.")
-    return [_FILES[file.suffix.lower()](file) for file in found]
+    written = [file for file in found if file.stat().st_size]  # the last of several may have been begun only
+    if not written:
+        raise ConfigError(f"{path}: wanted a rosbag2, found 0 bytes: its recorder wrote nothing.")
+    return [_FILES[file.suffix.lower()](file) for file in written]
 
 
 def _other(path: Path, files: Collection[Path]) -> str:
