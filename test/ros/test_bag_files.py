@@ -6,9 +6,10 @@ import random
 import shutil
 import sqlite3
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import lz4.frame
 import pytest
 from ros.bags import START, TENTH, TOPICS, shots, static, usual, write
 from rosbags.rosbag2 import CompressionMode, StoragePlugin
@@ -41,8 +42,10 @@ def the_file(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("plugin", list(StoragePlugin))
-@pytest.mark.parametrize("mode", [CompressionMode.NONE, CompressionMode.FILE, CompressionMode.MESSAGE])
+@pytest.mark.parametrize("mode", list(CompressionMode))
 def test_folders(tmp_path: Path, plugin: StoragePlugin, mode: CompressionMode) -> None:
+    if plugin is SQLITE and mode is CompressionMode.STORAGE:
+        pytest.skip("SQLite has no such compression")
     folder = usual(tmp_path / "bag", plugin=plugin, compressed=mode)
     assert count(folder) == count(folder / "metadata.yaml") == ALL
 
@@ -93,13 +96,54 @@ def test_a_cut_off_mcap_gives_what_is_whole(tmp_path: Path) -> None:
     assert "found none that is whole" in refused(file)
 
 
-def _end_of_first_chunk(data: bytes) -> int:
-    at = 8
-    while True:
+def _records(data: bytes, at: int = 8) -> Iterator[tuple[int, int, bytes]]:
+    """Op code, where it ends, and content of each record of an MCAP file (mcap.dev/spec)."""
+    while at + 9 <= len(data):
         op, length = struct.unpack_from("<BQ", data, at)
         at += 9 + length
-        if op == 0x06:
-            return at
+        yield op, at, data[at - length : at]
+
+
+def _end_of_first_chunk(data: bytes) -> int:
+    return next(end for op, end, _ in _records(data) if op == 0x06)
+
+
+def _record(op: int, content: bytes) -> bytes:
+    return struct.pack("<BQ", op, len(content)) + content
+
+
+def test_an_mcap_without_chunks_with_lz4_and_without_an_index_of_messages(tmp_path: Path) -> None:
+    """rosbag2's writer has options for both, and converters leave them; without an index messages stand in any order."""
+    whole = the_file(usual(tmp_path / "bag")).read_bytes()
+    magic, head_end = whole[:8], next(end for op, end, _ in _records(whole) if op == 0x01)
+    chunk = next(content for op, _, content in _records(whole) if op == 0x06)
+    first_ns, last_ns, size, _, name = struct.unpack_from("<QQQII", chunk)
+    assert name == 0, "not compressed"
+    inside = chunk[40:]
+    assert len(inside) == size
+    messages = [_record(op, content) for op, _, content in _records(inside, 0) if op == 0x05]
+    others = b"".join(_record(op, content) for op, _, content in _records(inside, 0) if op != 0x05)
+    no_summary = _record(0x0F, bytes(4)) + _record(0x02, bytes(20)) + magic
+    mixed = [*messages[30:], *messages[:30]]
+    for number, part in enumerate((messages, mixed)):
+        file = tmp_path / f"no_chunks_{number}.mcap"
+        file.write_bytes(whole[:head_end] + others + b"".join(part) + no_summary)
+        assert count(file) == ALL
+
+    packed = lz4.frame.compress(inside)
+    lz4_chunk = struct.pack("<QQQII3sQ", first_ns, last_ns, size, 0, 3, b"lz4", len(packed)) + packed
+    file = tmp_path / "lz4.mcap"
+    file.write_bytes(whole[:head_end] + _record(0x06, lz4_chunk) + no_summary)
+    assert count(file) == ALL
+
+    data = whole[:head_end] + _record(0x06, chunk) + _record(0x0F, bytes(4))
+    index = struct.pack("<QQQQIQI", first_ns, last_ns, head_end, 9 + len(chunk), 0, 0, 0) + struct.pack(
+        "<QQ", size, size
+    )
+    footer = _record(0x02, struct.pack("<QQI", len(data), 0, 0))
+    file = tmp_path / "no_message_index.mcap"
+    file.write_bytes(data + _record(0x08, index) + footer + magic)
+    assert count(file) == ALL
 
 
 def test_messages_in_the_write_ahead_log_are_read(tmp_path: Path) -> None:
