@@ -22,7 +22,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, BagReplay, camera_bag, is_bag
@@ -107,6 +107,17 @@ def test_damage_that_shows_while_a_bag_is_played_ends_the_node_in_a_sentence(
     assert node.wait() == 2
     (sentence,) = node.said()
     assert f"{folder}: damaged: it could be read for 0.4 s of 0.9 s, then: a message on " in sentence
+
+
+def test_damage_that_shows_while_a_recording_is_played_does_the_same(start: Callable[..., Any], tmp_path: Path) -> None:
+    writer = RecordingWriter(tmp_path / "recording")
+    for _ in range(3):
+        writer.append(Recording(record_scene(tmp_path / f"scene{len(writer)}"))[0].frame)
+    (tmp_path / "recording" / "000001.png").write_bytes(b"half")
+    node = start("stvla_ros.nodes.camera", "--ros-args", "-p", f"camera:path:={tmp_path / 'recording'}")
+    assert node.wait() == 2
+    (sentence,) = node.said()
+    assert "000001.png: wanted a PNG image, found something else" in sentence
 
 
 def test_a_thread_with_a_defect_ends_its_node(start: Callable[..., Any], tmp_path: Path) -> None:

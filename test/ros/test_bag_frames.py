@@ -135,7 +135,7 @@ def test_an_arm_that_falls_silent_is_told(tmp_path: Path) -> None:
     frames = recording(write(tmp_path / "bag", told))
     assert [f.robot is None for f in frames] == [i > 7 for i in range(20)]
     (note,) = frames.notes
-    assert "12 frames have no arm state, e.g.: The joint state nearest to the image is" in note
+    assert "12 of 20 frames have no arm state, e.g.: The joint state nearest to the image is" in note
 
 
 def test_what_is_good_of_a_damaged_bag_is_kept(tmp_path: Path) -> None:

@@ -124,9 +124,9 @@ class Bag:
                 for stored, kind, recorded_ns, data in files.messages(self._kinds):
                     after_ns = recorded_ns - self.first_ns
                     yield BagMessage(self._stored[stored], after_ns, self._read(stored, kind, data))
+            except ConfigError:
+                raise
             except bag_files.ERRORS as error:
-                if isinstance(error, ConfigError):
-                    raise
                 raise bag_files.damaged(self.path, after_ns / 1e9, self.seconds, error) from error
 
     def _read(self, stored: str, kind: str, data: bytes) -> Any:

@@ -176,12 +176,14 @@ def opened(path: Path) -> Iterator[BagFiles]:
     """
     path = path.parent if path.name == METADATA else path
     with ExitStack() as stack:
-        readers = _readers(path)
         try:
+            readers = _readers(path)
             for reader in readers:
                 reader.open()
                 stack.callback(reader.close)
             files = BagFiles([part for reader in readers for part in _parts(reader)])
+        except ConfigError:
+            raise
         except ERRORS as error:
             raise ConfigError(f"{path}: wanted a rosbag2 that can be opened: {_why(error)}.{_remedy(path)}") from error
         yield files

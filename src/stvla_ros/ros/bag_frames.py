@@ -126,7 +126,7 @@ class BagRecording(Sequence[RecordedFrame]):
             why = f"; others could not be used, e.g.: {self._refused[0]}" if self._refused else "."
             notes.append(f"{self._made} of {images} colour images made a frame{why}")
         if self._stateless:
-            notes.append(f"{len(self._stateless)} frames have no arm state, e.g.: {self._stateless[0]}")
+            notes.append(f"{len(self._stateless)} of {self._made} frames have no arm state, e.g.: {self._stateless[0]}")
         return notes
 
     def __len__(self) -> int:
