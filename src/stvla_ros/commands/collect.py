@@ -15,6 +15,7 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.recordings import opened
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_bench import CollectBenchSetup
@@ -37,7 +38,7 @@ def add_arguments(parser: Parser) -> None:
         "--output", type=folder, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
     )
     demonstration = parser.add_argument_group("instead of simulation, a demonstration that was recorded on a robot")
-    demonstration.add_argument("--from", dest="source", type=Path, metavar="RECORDING", help="folder of the recording")
+    demonstration.add_argument("--from", dest="source", type=Path, metavar="RECORDING", help="a recording, or a rosbag2")
     demonstration.add_argument("--instruction", metavar="WORDS", help="what was demonstrated")
     for kind in registry.BACKENDS:
         names = registry.names(kind)
@@ -75,14 +76,19 @@ def run(arguments: Namespace) -> int:
 def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
     if arguments.source is None or arguments.instruction is None:
         raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
-    words, folder = _words(arguments.instruction), arguments.output / "episodes" / arguments.source.resolve().name
-    if (arguments.source / "metadata.yaml").exists() or arguments.source.suffix in (".mcap", ".db3"):
-        raise ConfigError(
-            f"{arguments.source}: a bag: play it and record its topics with stvla_ros.nodes.record first."
-        )
-    episode = write_demonstration(arguments.source, words, settings, folder)
-    Console().print(f"{folder}: {len(episode)} keyposes, {len(episode.plans)} plans.", soft_wrap=True, markup=False)
+    words, console = _words(arguments.instruction), Console()
+    folder = arguments.output / "episodes" / _name(arguments.source.resolve())
+    recording: Any = opened(arguments.source, arguments, settings, console)
+    if damage := getattr(recording, "damage", None):
+        raise ConfigError(f"{damage} A demonstration must be whole: its end tells where the task was done.")
+    episode = write_demonstration(arguments.source, words, settings, folder, recording)
+    console.print(f"{folder}: {len(episode)} keyposes, {len(episode.plans)} plans.", soft_wrap=True, markup=False)
     return 0
+
+
+def _name(source: Path) -> str:
+    """Of the episode: that of the recording's folder, or of a bag's file."""
+    return source.parent.name if source.name == "metadata.yaml" else source.name if source.is_dir() else source.stem
 
 
 def _words(instruction: str) -> str:

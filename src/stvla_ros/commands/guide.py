@@ -16,8 +16,9 @@ from rich.progress import track
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import of_outcome
+from stvla_ros.commands.recordings import opened
 from stvla_ros.config import ConfigError
-from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.guiding import GuidedFrame, guide_frames, still_frames
 from stvla_ros.evaluate.stack import StackSettings, read_settings
@@ -33,7 +34,7 @@ ROWS = 8
 
 def add_arguments(parser: Parser) -> None:
     source: _ArgumentGroup = parser.add_argument_group("source: a recording, or a simulated scene where none is given")
-    source.add_argument("recording", nargs="?", type=Path, metavar="RECORDING", help="folder of a recording")
+    source.add_argument("recording", nargs="?", type=Path, metavar="RECORDING", help="a recording, or a rosbag2")
     source.add_argument("--task", metavar="TASK", default="pick_place", help="scene; default pick_place")
     source.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the scene; default 0")
     source.add_argument("--distractors", type=whole(0, 12), metavar="N", help="things that nobody asks for")
@@ -56,7 +57,7 @@ def run(arguments: Namespace) -> int:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:
         raise ConfigError("stvla guide: a recording needs --instruction, e.g. 'Put the red block in the plate.'.")
-    recording = Recording(arguments.recording)
+    recording = opened(arguments.recording, arguments, settings, Console())
     return _write(arguments, settings, iter(recording), len(recording), arguments.instruction)
 
 

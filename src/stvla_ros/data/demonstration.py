@@ -19,7 +19,9 @@ from stvla_ros.perception.guide import SpatialGuide
 from stvla_ros.types import Keypose, PlanRequest, RgbdFrame, RobotState, TracePlan
 
 
-def write_demonstration(source: Path, instruction: str, settings: StackSettings, folder: Path) -> Episode:
+def write_demonstration(
+    source: Path, instruction: str, settings: StackSettings, folder: Path, recording: Recording | None = None
+) -> Episode:
     """Cut a dense recording, plan on its frames as the loop would have, and check that guidance accepts all of it.
 
     Args:
@@ -27,13 +29,14 @@ def write_demonstration(source: Path, instruction: str, settings: StackSettings,
         instruction: What was demonstrated.
         settings: Planner, segmenter and guide; the loop says after how many keyposes a new plan is drawn.
         folder: The new episode; it appears when it is complete.
+        recording: What ``source`` holds, where it is not the folder of a recording but a bag.
 
     Raises:
         ConfigError: The recording is none or cannot be cut, the folder exists, or planner or guide refuse a frame.
     """
     if folder.exists():
         raise ConfigError(f"{folder}: exists: delete it, or choose another --output.")
-    recording = Recording(source)
+    recording = Recording(source) if recording is None else recording
     try:
         steps = cut(recording)
     except ConfigError as error:

@@ -27,6 +27,7 @@ from stvla_ros.types import Camera, RgbdFrame, RobotState
 
 INDEX = "recording.json"
 FORMAT = "stvla-recording-1"
+BAG_FILES = (".mcap", ".db3", ".zstd", ".bag")
 
 
 class RecordingError(ConfigError):
@@ -156,6 +157,20 @@ class Recording(Sequence[RecordedFrame]):
                 return arrays["depth_m"]
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise RecordingError(f"{path}: wanted depth as a NumPy array, found {error}.") from error
+
+
+def is_bag(path: Path) -> bool:
+    """Whether this is no recording but a rosbag, by its names: the folder, its ``metadata.yaml`` or a file of one.
+
+    Bags of ROS 1 and folders of bags count too: whoever reads bags says what to do with them.
+    """
+    if not path.is_dir():
+        return path.name == "metadata.yaml" or path.suffix.lower() in BAG_FILES
+    if (path / INDEX).exists():
+        return False
+    return any(
+        (place / "metadata.yaml").is_file() or place.suffix.lower() in BAG_FILES for place in (path, *path.iterdir())
+    )
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

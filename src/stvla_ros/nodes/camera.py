@@ -14,10 +14,10 @@ from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError, param
-from stvla_ros.data.recording import RecordedFrame, Recording
+from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import BagReplay, camera_bag, is_bag
+from stvla_ros.ros.bag import BagReplay, camera_bag
 from stvla_ros.ros.convert import (
     camera_to_info,
     depth_to_image,
@@ -39,7 +39,7 @@ MEMORY_FRAMES = 200
 class CameraNodeConfig:
     """Settings of the replay."""
 
-    path: str = param("", "folder with a recording, or a rosbag2")
+    path: str = param("", "folder with a recording, or a rosbag2: its folder or a single file")
     rate_hz: float = param(15.0, "frames per second of a recording; a bag keeps its own pace", ge=0.1, le=60.0)
     loop: bool = param(True, "begin again after the last frame; else the last one of a recording is repeated")
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
@@ -56,19 +56,32 @@ class CameraNode(StageNode[CameraNodeConfig]):
         config = self.config
         if not config.path:
             raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
+        if self.get_parameter("use_sim_time").value:
+            raise ConfigError(
+                "camera.use_sim_time: wanted false, got true: what is replayed is stamped anew by this computer's clock, and the "
+                "/clock of a bag is not played. Set it to false for all nodes."
+            )
         self._end = threading.Event()
         path = Path(config.path).expanduser()
         if is_bag(path):
-            bag = camera_bag(path, config.topics, config.robot if config.joint_states else None)
-            replay = BagReplay(self, bag, config.loop).run
+            bag = camera_bag(path, config.topics, config.robot, config.joint_states)
+            for note in bag.notes:
+                self.get_logger().warning(note)
+            self._run = BagReplay(self, bag, config.loop).run
         else:
-            replay = FrameReplay(self, Recording(path), config).run
-        self._thread = threading.Thread(target=replay, args=(self._end,), name="replay", daemon=True)
+            self._run = FrameReplay(self, Recording(path), config).run
+        self._thread = threading.Thread(target=self._replay, name="replay", daemon=True)
 
     def ready(self) -> None:
         """Begin."""
         super().ready()
         self._thread.start()
+
+    def _replay(self) -> None:
+        self._run(self._end)
+        if not self._end.is_set():
+            self.health["replay"] = "at its end"
+            self.get_logger().info(f"{self.config.path}: at its end; no more images come (camera.loop is off).")
 
     def close(self, timeout_s: float) -> bool:
         """End the replay."""

@@ -1,6 +1,7 @@
 """The main function of every node: start, spin, end on SIGINT, SIGTERM or SIGHUP within two seconds, or with its supervisor.
 
-Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, 2 wrong parameters (one sentence on stderr).
+Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, in whatever thread, 2 wrong parameters or files (one
+sentence on stderr).
 
 The process leaves by ``os._exit`` after everything was closed and flushed: the interpreter's own end would tear down
 native libraries beside threads that still use them. RoboPlan's nanobind reports their objects as leaked then, and OMPL crashes.
@@ -47,6 +48,8 @@ class _Endings:
 
     def __init__(self) -> None:
         self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be interrupted by itself, as signal handlers do
+        self.asked = False
+        """Whether the end has begun."""
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
         os.set_blocking(self._writer, False)
@@ -57,6 +60,7 @@ class _Endings:
 
     def put(self, code: int) -> None:
         """Callable from any thread and from signal handlers."""
+        self.asked = True
         self._codes.put(code)
         with contextlib.suppress(BlockingIOError):  # full: it wakes without this byte
             os.write(self._writer, b"\0")
@@ -105,6 +109,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
 
     _endings.wake_at_signals()
     _on_signals(end)
+    threading.excepthook = _end_of_thread
     try:
         end_with_supervisor()
         remove_orphans()  # of the process that this one replaces, after a kill: /dev/shm is small in a container
@@ -142,7 +147,6 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     end = time.monotonic() + CLOSE_S  # for all together, the last first: the task, while those it calls still answer
     closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
-    threading.excepthook = _end_of_thread
     executor.shutdown()
     thread.join(0.5)
     sys.stdout.flush()
@@ -161,9 +165,19 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
 def _end_of_thread(
     how: threading.ExceptHookArgs, usual: Callable[[threading.ExceptHookArgs], object] = threading.excepthook
 ) -> None:
-    """A thread that nobody waits for, e.g. one that looks for a robot, may find its handles destroyed: that is its end."""
-    if not issubclass(how.exc_type, InvalidHandle):
-        usual(how)
+    """A thread that ends by an exception ends the process: without it the node would go on half dead, under a heartbeat.
+
+    What it was given to read may be wrong (ConfigError): one sentence, as for wrong parameters. Once the end has begun, a thread
+    that nobody waits for, e.g. one that looks for a robot, may find its handles destroyed: that is its end.
+    """
+    if _endings.asked and issubclass(how.exc_type, InvalidHandle):
+        return
+    if isinstance(how.exc_value, ConfigError):
+        print(one_line(how.exc_value), file=sys.stderr, flush=True)
+        stop(WRONG_PARAMETERS)
+        return
+    usual(how)
+    stop(1)
 
 
 def _spin_thread(executor: Executor, ending: threading.Event) -> None:

@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -240,6 +241,7 @@ class SimulatedCamera:
 def main() -> int:
     """The number of the pipe's file descriptor is the only argument."""
     end_with_supervisor()
+    threading.excepthook = _end_of_thread
     _at_signals(lambda *_: sys.exit(0))
     robot = Connection(int(sys.argv[1]))
     Thread(target=_end_with, args=(robot.fileno(),), name="end with the robot", daemon=True).start()
@@ -251,6 +253,12 @@ def main() -> int:
         print(one_line(error), file=sys.stderr, flush=True)
         return WRONG_PARAMETERS
     return 0
+
+
+def _end_of_thread(how: threading.ExceptHookArgs) -> None:
+    """No half-dead process: the robot's starts another one."""
+    threading.__excepthook__(how)
+    os._exit(1)
 
 
 def _at_signals(handler: Any) -> None:

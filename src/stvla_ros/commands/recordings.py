@@ -1,0 +1,48 @@
+"""What a command is given as a recording: a recording's folder, or a rosbag2."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import track
+
+from stvla_ros.config import build, overridden, read_parameters
+from stvla_ros.data.recording import Recording, is_bag
+from stvla_ros.evaluate.stack import StackSettings
+
+if TYPE_CHECKING:
+    from stvla_ros.ros.bag_frames import BagRecording
+
+
+def opened(path: Path, arguments: Namespace, settings: StackSettings, console: Console) -> Recording | BagRecording:
+    """Open what a command is given, and tell what is to be told about it.
+
+    Args:
+        path: A recording or a bag.
+        arguments: With ``params`` and ``overrides``, in which ``camera.topics`` says how a bag's topics are called.
+        settings: Of the robot.
+        console: For notes, and a bar while a bag is read.
+
+    Raises:
+        ConfigError: It is neither, or cannot be used.
+    """
+    if not is_bag(path):
+        return Recording(path)
+    from stvla_ros.ros.bag_frames import BagRecording
+    from stvla_ros.ros.frames import CameraConfig
+
+    nodes = overridden(read_parameters(arguments.params) if arguments.params else {}, dict(arguments.overrides))
+    where = f"{arguments.params or 'defaults'}: camera.topics"
+    topics = build(CameraConfig, nodes.get("camera", {}).get("topics", {}), where)
+    bag = BagRecording(
+        path,
+        topics,
+        settings.robot,
+        lambda messages, count: track(messages, "reading", count, console=console, transient=True),
+    )
+    for note in bag.notes:
+        console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
+    return bag

@@ -1,0 +1,253 @@
+"""The files of a rosbag2: whole or cut off, with ``metadata.yaml`` or without, a folder or a single file.
+
+Read by the ``rosbags`` package, because rosbag2's own reader is no wheel. It reads a whole bag; what a recorder that was
+killed leaves, it refuses or passes over, and that is read here.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from heapq import merge
+from operator import itemgetter
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import apsw
+from backports import zstd
+from rosbags.interfaces import Connection
+from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2.reader import DirectoryReader
+from rosbags.rosbag2.storage_mcap import McapReader
+from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
+
+from stvla_ros.config import ConfigError
+
+METADATA = "metadata.yaml"
+
+ERRORS = (
+    ReaderError,
+    apsw.Error,
+    zstd.ZstdError,
+    struct.error,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What the libraries raise for damaged files: ``rosbags`` takes lengths, offsets and names as it finds them; the middleware's
+and LZ4's errors are RuntimeErrors."""
+
+_LATEST_NS = 2**31 * 1_000_000_000
+"""No stamp can be later (builtin_interfaces/Time)."""
+
+_MAGIC = b"\x89MCAP0\r\n"
+_RECORDS = range(0x01, 0x0F)
+"""Op codes of MCAP's records up to the end of its data (mcap.dev/spec)."""
+
+
+class _Mcap(McapReader):
+    """An MCAP file, also one whose recorder did not come to write its end and its index, or that was written without index."""
+
+    cut_off = False
+
+    def _open(self) -> None:
+        assert self.bio
+        try:
+            super()._open()
+        except ReaderError:
+            if not self.data_start or self._has_end():
+                raise
+            self.cut_off = True
+            self.data_end = _end_of_records(self.bio, self.data_start)
+        if self.cut_off or not self._indexed:
+            self._count()
+
+    def _has_end(self) -> bool:
+        assert self.bio
+        self.bio.seek(-len(_MAGIC), os.SEEK_END)
+        return self.bio.read() == _MAGIC
+
+    @property
+    def _indexed(self) -> bool:
+        """Whether all chunks say what is in them; a file may have an index of chunks without one of messages."""
+        return bool(self.chunks) and all(chunk.channel_count for chunk in self.chunks)
+
+    def _count(self) -> None:
+        """Read through all of the file, for what its summary would say."""
+        self.meta_scan()
+        assert self.statistics
+        _, _, _, _, _, _, start_ns, end_ns, counts = self.statistics
+        self.connections = [c._replace(msgcount=counts.get(c.id, 0)) for c in self.connections]
+        self.metadata = self.metadata._replace(
+            start_time=start_ns, end_time=end_ns + 1, message_count=sum(counts.values())
+        )
+
+    def messages(self, connections: Collection[Connection], start: int | None = None, stop: int | None = None) -> Any:
+        """In order of time; without an index as they stand in the file."""
+        return (super().messages if self._indexed else self.messages_scan)(connections, start, stop)
+
+
+def _end_of_records(file: Any, start: int) -> int:
+    """Where the last whole record of a cut-off file ends: half a record or zeros may follow."""
+    size, end = file.seek(0, os.SEEK_END), start
+    while end + 9 <= size:
+        file.seek(end)
+        op, length = struct.unpack("<BQ", file.read(9))
+        if op not in _RECORDS or end + 9 + length > size:
+            break
+        end += 9 + length
+    return int(end)
+
+
+class _Sqlite(Sqlite3Reader):
+    """A database, also one with messages that its recorder did not come to move from the write-ahead log."""
+
+    def open(self) -> None:
+        path = Path(str(self.path))
+        log = path.with_name(f"{path.name}-wal")
+        unmerged = log.exists() and log.stat().st_size > 0
+        # the library makes a URI of this, with ?immutable=1 at its end, which would pass over the log
+        self.path = Path(quote(str(path)) + ("?mode=ro#" if unmerged else ""))
+        try:
+            super().open()
+        except ReaderError as error:
+            if unmerged and isinstance(error.__cause__, (apsw.CantOpenError, apsw.ReadOnlyError)):
+                raise ReaderError(
+                    f"its recorder left messages in {log.name}, which can be read only where {path.parent} can be "
+                    "written to: copy the bag there"
+                ) from error
+            raise
+
+
+_FILES: Mapping[str, Any] = {".mcap": _Mcap, ".db3": _Sqlite}
+
+
+class _Folder(DirectoryReader):
+    STORAGE_PLUGINS: Mapping[str, Any] = {"mcap": _Mcap, "sqlite3": _Sqlite}
+
+
+class BagFiles:
+    """An open bag.
+
+    Attributes:
+        topics: Topic -> type -> how many messages.
+        start_ns: Of the first message; 0 when there is none.
+        end_ns: Of the last one.
+        cut_off: The recorder did not come to its end: what is whole is read.
+    """
+
+    def __init__(self, readers: Collection[Any]) -> None:
+        self._readers = filled = [reader for reader in readers if reader.metadata.message_count]
+        self.start_ns = min((int(reader.metadata.start_time) for reader in filled), default=0)
+        self.end_ns = max((int(reader.metadata.end_time) - 1 for reader in filled), default=0)
+        if not 0 <= self.start_ns < _LATEST_NS:
+            raise ReaderError(f"its first message is said to be of {self.start_ns} ns")
+        self.cut_off = any(getattr(reader, "cut_off", False) for reader in readers)
+        self.topics: dict[str, dict[str, int]] = {}
+        for connection in (c for reader in readers for c in reader.connections):
+            kinds = self.topics.setdefault(connection.topic, {})
+            kinds[connection.msgtype] = kinds.get(connection.msgtype, 0) + connection.msgcount
+
+    def messages(self, topics: Mapping[str, str]) -> Iterator[tuple[str, str, int, bytes]]:
+        """Topic, type, record time [ns] and data of all messages on some topics (-> type), in order of time."""
+        parts = []
+        for reader in self._readers:
+            wanted = [c for c in reader.connections if topics.get(c.topic) == c.msgtype]
+            parts += [reader.messages(wanted)] * bool(wanted)
+        for connection, recorded_ns, data in merge(*parts, key=itemgetter(1)):
+            yield connection.topic, connection.msgtype, recorded_ns, bytes(data)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BagFiles]:
+    """Open a bag: its folder, its ``metadata.yaml``, or a single file of one.
+
+    Raises:
+        ConfigError: It is no rosbag2, or cannot be opened; the sentence says what it is and what to do.
+    """
+    path = path.parent if path.name == METADATA else path
+    with ExitStack() as stack:
+        try:
+            readers = _readers(path)
+            for reader in readers:
+                reader.open()
+                stack.callback(reader.close)
+            files = BagFiles([part for reader in readers for part in _parts(reader)])
+        except ConfigError:
+            raise
+        except ERRORS as error:
+            raise ConfigError(f"{path}: wanted a rosbag2 that can be opened: {_why(error)}.{_remedy(path)}") from error
+        yield files
+
+
+def _parts(reader: Any) -> list[Any]:
+    """The files of a folder, which say themselves what is in them: of metadata that were edited (QoS) nothing would be read.
+    Only where single messages are compressed, it is the folder's reader that unpacks them."""
+    whole = not isinstance(reader, _Folder) or reader.metadata.compression_mode == "message"
+    return [reader] if whole else reader.storages
+
+
+def _readers(path: Path) -> list[Any]:
+    """Readers of a bag's files, not opened yet. Raises ConfigError where there are none."""
+    if not path.exists():
+        raise ConfigError(f"{path}: wanted a rosbag2, found nothing.")
+    if (path / METADATA).is_file():
+        return [_Folder(path)]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    found = [file for file in files if file.suffix.lower() in _FILES]
+    if not found:
+        raise ConfigError(f"{path}: wanted a rosbag2, {_other(path, files)}")
+    if len({file.suffix.lower() for file in found}) > 1:
+        raise ConfigError(f"{path}: wanted one rosbag2, found .mcap and .db3 files: name one of them.")
+    written = [file for file in found if file.stat().st_size]  # the last of several may have been begun only
+    if not written:
+        raise ConfigError(f"{path}: wanted a rosbag2, found 0 bytes: its recorder wrote nothing.")
+    return [_FILES[file.suffix.lower()](file) for file in written]
+
+
+def _other(path: Path, files: Collection[Path]) -> str:
+    """What was found in place of a rosbag2, and what to do."""
+    if old := next((file for file in files if file.suffix == ".bag"), None):
+        return f"found a ROS 1 bag: convert it (rosbags-convert --src {old} --dst {old.with_suffix('')} --dst-typestore ros2_jazzy)."
+    if packed := next((file for file in files if file.suffix == ".zstd"), None):
+        return f"found a compressed file without {METADATA}: unpack it (zstd -d {packed}) and name what comes of it."
+    bags = [file.name for file in files if file.is_dir() and (file / METADATA).is_file()]
+    if bags:
+        return f"found a folder of bags: name one of them, e.g. {path / bags[0]}."
+    return f"found {', '.join(sorted(file.name for file in files)[:5]) or 'an empty folder'}."
+
+
+def _remedy(path: Path) -> str:
+    if not (path / METADATA).is_file():
+        return f" Repair it: {REPAIR}."
+    return (
+        f" If the fault is in {METADATA}, delete it: the files are read without, and `ros2 bag reindex {path}` writes it anew. "
+        f"If a file is damaged, repair it: {REPAIR}."
+    )
+
+
+REPAIR = "`mcap recover FILE -o NEW` for .mcap, `sqlite3 FILE .recover | sqlite3 NEW` for .db3"
+
+
+def damaged(path: Path, read_s: float, total_s: float, error: Exception) -> ConfigError:
+    """The sentence for damage that shows only while a bag is read."""
+    return ConfigError(
+        f"{path}: damaged: it could be read for {read_s:.1f} s of {total_s:.1f} s, then: {_why(error)}. Repair it: {REPAIR}; "
+        "or record again."
+    )
+
+
+def _why(error: Exception) -> str:
+    """One line of a library's error, with its kind where that says more."""
+    text = " ".join(str(error).split()).rstrip(".")
+    says_enough = isinstance(error, (ReaderError, OSError, ValueError, RuntimeError, apsw.Error, zstd.ZstdError))
+    return text if says_enough and text else f"{type(error).__name__} {text}".strip()
