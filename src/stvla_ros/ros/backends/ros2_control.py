@@ -22,12 +22,19 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import graces
 from stvla_ros.ros.actions import SentGoal
+from stvla_ros.ros.endpoints import other_action_types
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.types import JointPath, RobotState
 
 POLL_S = 0.01
 """How often joint states are looked at while something moves."""
+
+APART_S = 0.02
+"""Positions are compared over at least this time: over 1 ms their noise would look like motion."""
+
+RESTING_M, RESTING_S = 0.001, 0.05
+"""Fingers rest when their distance changes less than this in at least this time; they are told as rarely as 10 times a second."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Ros2ControlRobot:
         self._names = list(robot.arm_joints)
         self._arm = ActionClient(node, FollowJointTrajectory, robot.arm_action)
         self._gripper = ActionClient(node, GripperCommand, robot.gripper_action)
+        self._names_of = {
+            self._arm: (robot.arm_action, "robot.arm_action", FollowJointTrajectory),
+            self._gripper: (robot.gripper_action, "robot.gripper_action", GripperCommand),
+        }
         self._stopper = Stopper(node, [robot.arm_action, robot.gripper_action])
         self.activity = "planning"
         """What the robot does, for feedback: moving, gripper, or planning while it waits."""
@@ -90,7 +101,7 @@ class Ros2ControlRobot:
                 they come during a cancel.
         """
         cancel.raise_if_set()
-        self._find(self._arm, self._robot.arm_action)
+        self._find(self._arm)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
@@ -101,25 +112,28 @@ class Ros2ControlRobot:
         _end(call, cancel)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
-        """Open or close; returns the width reached in metres.
+        """Open or close; returns the width reached in metres, measured after the motion.
 
         Raises:
             StageError: The token's reason, CONTROLLER_FAILED, STALE_STATE.
         """
         cancel.raise_if_set()
-        self._find(self._gripper, self._robot.gripper_action)
+        self._find(self._gripper)
         goal = GripperCommand.Goal()
         goal.command.position, goal.command.max_effort = width_m / 2, self._config.gripper_effort_n
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
         cancel.raise_if_set()
-        reached_m = self._fresh_state().gripper_m
+        if not call.accepted:
+            raise _failed(
+                f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log has the reason."
+            )
+        reached_m = self._resting_width_m(cancel)
         # Closing on an object ends before the goal, and some grippers call that a failure, others a success: the
         # width tells. That the fingers are not as far open as asked is always a failure.
-        if not call.accepted or reached_m < width_m - 0.005:
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
+        if reached_m < width_m - 0.005:
+            raise _failed(
                 f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
-                "look at the gripper's log.",
+                "look at the gripper's log."
             )
         return reached_m
 
@@ -131,32 +145,35 @@ class Ros2ControlRobot:
         """Cancel what an earlier process may have left running, and wait until the arm stands still.
 
         Raises:
-            StageError: CONTROLLER_FAILED when a controller is not there, STALE_STATE.
+            StageError: CONTROLLER_FAILED when a controller is not there or of another type, STALE_STATE.
         """
         until = time.monotonic() + timeout_s
         while not self._stopper.ready() and time.monotonic() < until:
             time.sleep(0.05)
         if not self._stopper.ready():
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
-                f"No action server {' and '.join(self._stopper.missing())}: start the robot's controllers or the simulated cell.",
-            )
+            raise _no_server(" and ".join(self._stopper.missing()))
         answers = self._stopper.cancel_all()
         while not all(answer.done() for answer in answers):
             if time.monotonic() > until:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, "A controller does not answer a request to cancel.")
             time.sleep(POLL_S)
         self._stand_still()
+        for client in self._names_of:
+            self._raise_if_of_another_type(client)
 
     def _tolerance(self, position: float) -> list[JointTolerance]:
         return [JointTolerance(name=name, position=position) for name in self._names]
 
-    def _find(self, client: ActionClient, name: str) -> None:
+    def _find(self, client: ActionClient) -> None:
         if not client.wait_for_server(timeout_sec=self._config.accept_timeout_s):
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
-                f"No action server {name}: start the robot's controllers or the simulated cell.",
-            )
+            self._raise_if_of_another_type(client)
+            raise _no_server(self._names_of[client][0])
+
+    def _raise_if_of_another_type(self, client: ActionClient) -> None:
+        """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
+        action, setting, kind = self._names_of[client]
+        if fault := other_action_types(self._node, action, kind):
+            raise _failed(f"{fault}: give the robot a controller of that type, and {setting} its name.")
 
     def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str) -> SentGoal:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
@@ -188,34 +205,57 @@ class Ros2ControlRobot:
                 raise _failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
 
     def _stand_still(self) -> None:
-        """Wait until two joint states in a row show no motion, by their velocities and by their positions.
+        """Wait until two joint states show no motion, by their positions and by their velocities where those are measured.
 
         Raises:
-            StageError: CONTROLLER_FAILED when the arm keeps moving; STALE_STATE.
+            StageError: CONTROLLER_FAILED when the arm keeps moving, or nothing is told of it; STALE_STATE.
         """
-        until, last = time.monotonic() + self._config.stop_timeout_s, self._state()
+        until, last, heard = time.monotonic() + self._config.stop_timeout_s, self._state(), False
         while time.monotonic() < until:
             time.sleep(POLL_S / 2)
             state = self._state()
-            if state.stamp_ns == last.stamp_ns:
+            seconds = (state.stamp_ns - last.stamp_ns) * 1e-9
+            if 0.0 <= seconds < APART_S:
                 continue
-            moved = np.abs(state.q_rad - last.q_rad).max() / ((state.stamp_ns - last.stamp_ns) * 1e-9)
-            speed = max(moved, np.abs(state.dq_rad_s).max(), np.abs(last.dq_rad_s).max())
-            if speed < self._config.standstill_rad_s:
-                return
+            heard = heard or seconds > 0.0
+            moved = np.abs(state.q_rad - last.q_rad).max() / seconds
+            speed = np.nanmax([moved, *np.abs(state.dq_rad_s), *np.abs(last.dq_rad_s)])
             last = state
+            if seconds > 0.0 and speed < self._config.standstill_rad_s:
+                return
         self.stop()
-        raise _failed(
-            f"The arm still moves {self._config.stop_timeout_s} s after its trajectory ended: use the emergency stop."
-        )
+        limit = f"{self._config.stop_timeout_s} s after its trajectory ended"
+        if not heard:
+            raise _failed(f"No new joint state came within {limit}: look whether the arm stands still.")
+        raise _failed(f"The arm still moves {limit}: use the emergency stop.")
 
-    def _fresh_state(self) -> RobotState:
-        """A joint state that was measured after this call; the receiver's own age limit bounds the wait."""
-        for _ in range(2):  # the next message may have been measured before, the one after it was not
-            old_ns = self._state().stamp_ns
-            while (state := self._state()).stamp_ns == old_ns:
-                time.sleep(POLL_S / 2)
-        return state
+    def _resting_width_m(self, cancel: CancelToken) -> float:
+        """The opening by two measurements after this call that agree; by the last one when none do in the time for a motion.
+
+        Raises:
+            StageError: STALE_STATE, also when there is no measurement after this call; the token's reason.
+        """
+        last_ns, width_m = int(self._node.get_clock().now().nanoseconds), None
+        until = time.monotonic() + self._config.gripper_timeout_s
+        while time.monotonic() < until:
+            cancel.raise_if_set()
+            state = self._state()
+            measured_ns = state.gripper_stamp_ns or state.stamp_ns
+            if width_m is None:
+                if measured_ns > last_ns:
+                    width_m, last_ns = state.gripper_m, measured_ns
+            elif measured_ns - last_ns >= RESTING_S * 1e9:
+                if abs(state.gripper_m - width_m) < RESTING_M:
+                    return state.gripper_m
+                width_m, last_ns = state.gripper_m, measured_ns
+            time.sleep(POLL_S / 2)
+        if width_m is None:
+            raise StageError(
+                OutcomeCode.STALE_STATE,
+                f"No state of the fingers measured after the gripper's motion came within {self._config.gripper_timeout_s:g} s: "
+                "look at the gripper's driver.",
+            )
+        return width_m
 
 
 def _end(call: SentGoal, cancel: CancelToken) -> None:
@@ -239,6 +279,10 @@ def _check_arm(call: SentGoal) -> None:
         )
     if call.status != GoalStatus.STATUS_SUCCEEDED or call.result.error_code != FollowJointTrajectory.Result.SUCCESSFUL:
         raise _failed(f"The arm's controller gave up (code {call.result.error_code}): {text or 'no reason given'}")
+
+
+def _no_server(name: str) -> StageError:
+    return _failed(f"No action server {name}: start the robot's controllers or the simulated cell.")
 
 
 def _failed(sentence: str) -> StageError:
