@@ -362,6 +362,17 @@ def test_other_names_are_told(bench: Bench, names: Sequence[str], sentence: str)
     stale(states, f"No joint state with the joints panda_joint1 to panda_joint7 .*{sentence}")
 
 
+def test_what_cannot_be_used_has_been_heard(bench: Bench) -> None:
+    """A recorder must not go on without the arm's state because that is refused."""
+    states = bench.states()
+    bench.send(arm=())
+    assert not states.heard
+    bench.send(ahead_s=30.0)
+    assert states.heard
+    bench.send()
+    assert states.heard
+
+
 def test_a_topic_of_another_type_is_told(bench: Bench) -> None:
     states = bench.states()
     stale(

@@ -53,7 +53,7 @@ class RecordNode(StageNode[RecordConfig]):
         while len(self._writer) < self.config.frames and not self._end.wait(1.0 / self.config.rate_hz):
             try:
                 frame = self._frames.capture()
-                self._writer.append(frame, self._joints.at(frame.stamp_ns) if self._joints.age_s() < 1e9 else None)
+                self._writer.append(frame, self._joints.at(frame.stamp_ns) if self._joints.heard else None)
             except StageError as error:
                 self.get_logger().error(error.sentence)
                 code = 1

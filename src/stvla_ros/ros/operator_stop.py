@@ -102,13 +102,12 @@ class Standstill:
         self._heard.append(time.monotonic())
 
     def _speeds(self, stamp_ns: int, q: list[float]) -> list[float]:
-        """Of positions against an earlier state, where one is far enough back."""
+        """Of positions against an earlier state, as if it were at least :data:`APART_S` earlier."""
         old_ns, old = self._reference or (stamp_ns, q)
         seconds = (stamp_ns - old_ns) * 1e-9
-        if self._reference is not None and seconds < APART_S:
-            return []
-        self._reference = stamp_ns, q
-        return [abs(now - before) / seconds for now, before in zip(q, old, strict=True)] if seconds else []
+        if self._reference is None or seconds >= APART_S:
+            self._reference = stamp_ns, q
+        return [abs(now - before) / max(seconds, APART_S) for now, before in zip(q, old, strict=True)]
 
     def forget(self) -> None:
         """What came until now does not count."""

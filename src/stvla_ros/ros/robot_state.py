@@ -291,6 +291,12 @@ class JointStates:
                     part.others = message.name
             self._arrived.notify_all()
 
+    @property
+    def heard(self) -> bool:
+        """Messages with the arm's joints came, whether or not they can be used."""
+        with self._arrived:
+            return bool(self._arm.samples or self._arm.missing())
+
     def age_s(self) -> float:
         """Age of the newest state, arm or fingers, whichever is older; infinite when there is none."""
         moment = now(self._node)
