@@ -192,13 +192,15 @@ class Ros2ControlRobot:
         return call
 
     def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str) -> None:
-        started, canceled_s = time.monotonic(), float("inf")
+        started, canceled_s = self._now_s(), float("inf")
         while not call.wait(POLL_S):
             self._state()
-            now = time.monotonic()
+            now = self._now_s()
             canceled_s = min(canceled_s, now) if cancel.is_set() else canceled_s
             if call.accepted is None and now - started > self._config.accept_timeout_s:
                 raise _failed(f"The {part} controller did not accept a goal within {self._config.accept_timeout_s} s.")
+            if now < started:
+                raise _failed(f"The clock was set back while the {part} controller worked: send the goal again.")
             if now - started > limit_s:
                 raise _failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
             if now - canceled_s > self._config.stop_timeout_s:
@@ -210,8 +212,8 @@ class Ros2ControlRobot:
         Raises:
             StageError: CONTROLLER_FAILED when the arm keeps moving, or nothing is told of it; STALE_STATE.
         """
-        until, last, heard = time.monotonic() + self._config.stop_timeout_s, self._state(), False
-        while time.monotonic() < until:
+        started, last, heard = self._now_s(), self._state(), False
+        while 0.0 <= self._now_s() - started < self._config.stop_timeout_s:
             time.sleep(POLL_S / 2)
             state = self._state()
             seconds = (state.stamp_ns - last.stamp_ns) * 1e-9
@@ -229,6 +231,12 @@ class Ros2ControlRobot:
             raise _failed(f"No new joint state came within {limit}: look whether the arm stands still.")
         raise _failed(f"The arm still moves {limit}: use the emergency stop.")
 
+    def _now_s(self) -> float:
+        """The time in which the robot moves [s]: that of a simulation, which may be slower than ours, else by a clock that is never
+        set."""
+        clock = self._node.get_clock()
+        return float(clock.now().nanoseconds) * 1e-9 if clock.ros_time_is_active else time.monotonic()
+
     def _resting_width_m(self, cancel: CancelToken) -> float:
         """The opening by two measurements after this call that agree; by the last one when none do in the time for a motion.
 
@@ -236,8 +244,8 @@ class Ros2ControlRobot:
             StageError: STALE_STATE, also when there is no measurement after this call; the token's reason.
         """
         last_ns, width_m = int(self._node.get_clock().now().nanoseconds), None
-        until = time.monotonic() + self._config.gripper_timeout_s
-        while time.monotonic() < until:
+        started = self._now_s()
+        while 0.0 <= self._now_s() - started < self._config.gripper_timeout_s:
             cancel.raise_if_set()
             state = self._state()
             measured_ns = state.gripper_stamp_ns or state.stamp_ns
