@@ -15,6 +15,7 @@ from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from control_msgs.msg import JointTolerance
 from rclpy.action import ActionClient
+from rclpy.clock import ROSClock
 from rclpy.node import Node
 
 from stvla_ros.config import param
@@ -235,7 +236,8 @@ class Ros2ControlRobot:
         """The time in which the robot moves [s]: that of a simulation, which may be slower than ours, else by a clock that is never
         set."""
         clock = self._node.get_clock()
-        return float(clock.now().nanoseconds) * 1e-9 if clock.ros_time_is_active else time.monotonic()
+        simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
+        return float(clock.now().nanoseconds) * 1e-9 if simulated else time.monotonic()
 
     def _resting_width_m(self, cancel: CancelToken) -> float:
         """The opening by two measurements after this call that agree; by the last one when none do in the time for a motion.
