@@ -94,36 +94,49 @@ class Joints:
         return cls(robot.finger_joints, (-BEYOND_M,) * 2, (high,) * 2, 0.5, 0.01, True, "m")
 
     def positions(self, message: JointState) -> list[float]:
-        """Positions of a message without :meth:`fault`, in the order of ``names``."""
-        where = {name: i for i, name in enumerate(message.name)}
-        told = next(name for name in self.names if name in where)
-        return [float(message.position[where.get(name, where[told])]) for name in self.names]
+        """Positions in the order of ``names``.
 
-    def fault(self, message: JointState) -> str | None:
-        """Why a message that names some of these joints cannot be used, for the operator; None: it can."""
+        Raises:
+            ValueError: Why a message that names some of these joints cannot be used, for the operator.
+        """
         names, sizes = message.name, (len(message.name), len(message.position), len(message.velocity))
         if sizes[1] != sizes[0] or sizes[2] not in (0, sizes[0]):
-            return f"A joint state with {sizes[0]} names, {sizes[1]} positions and {sizes[2]} velocities cannot be used: {DRIVER}"
-        told = [name for name in self.names if name in names]
+            raise ValueError(
+                f"A joint state with {sizes[0]} names, {sizes[1]} positions and {sizes[2]} velocities cannot be used: {DRIVER}"
+            )
+        where = {name: i for i, name in enumerate(names)}
+        if len(where) < len(names) and (twice := next((name for name in self.names if names.count(name) > 1), None)):
+            raise ValueError(f"A joint state tells of {twice} more than once: {DRIVER}")
+        told = [name for name in self.names if name in where]
         if len(told) < len(self.names) and not self.alike:
-            missing = next(name for name in self.names if name not in names)
-            return f"A joint state has {told[0]} but not {missing}: {DRIVER}"
-        if twice := next((name for name in told if names.count(name) > 1), None):
-            return f"A joint state tells of {twice} more than once: {DRIVER}"
-        positions = self.positions(message)
+            missing = next(name for name in self.names if name not in where)
+            raise ValueError(f"A joint state has {told[0]} but not {missing}: {DRIVER}")
+        positions = [float(message.position[where.get(name, where[told[0]])]) for name in self.names]
         for name, q, low, high in zip(self.names, positions, self.low, self.high, strict=True):
-            if not isfinite(q):
-                return f"The joint {name} is not measured (NaN): {DRIVER}"
             if not low <= q <= high:
-                return f"The joint {name} is told at {q:.5g} {self.unit}, where it cannot be{_turns(q, low, high)}: {DRIVER}"
-            if not any(positions) and not low + BEYOND_RAD <= 0.0 <= high - BEYOND_RAD and not self.alike:
-                return f"All joints are told at 0, where {name} cannot be: they are not measured yet, or filled up: {DRIVER}"
+                raise ValueError(self._impossible(name, q, low, high))
+        self._raise_if_filled_up(positions)
+        return positions
+
+    def _impossible(self, name: str, q: float, low: float, high: float) -> str:
+        if not isfinite(q):
+            return f"The joint {name} is not measured (NaN): {DRIVER}"
+        return f"The joint {name} is told at {q:.5g} {self.unit}, where it cannot be{_turns(q, low, high)}: {DRIVER}"
+
+    def _raise_if_filled_up(self, positions: Sequence[float]) -> None:
+        """Raises ValueError for zeros in place of what nobody has measured."""
         if self.alike and max(positions) - min(positions) > APART_M:
             apart = " and ".join(
                 f"{name} at {q:.3f} {self.unit}" for name, q in zip(self.names, positions, strict=True)
             )
-            return f"The fingers move as one, but {apart} are told, so one is not measured: {DRIVER}"
-        return None
+            raise ValueError(f"The fingers move as one, but {apart} are told, so one is not measured: {DRIVER}")
+        if self.alike or any(positions):
+            return
+        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            if not low + BEYOND_RAD <= 0.0 <= high - BEYOND_RAD:
+                raise ValueError(
+                    f"All joints are told at 0, where {name} cannot be: they are not measured yet, or filled up: {DRIVER}"
+                )
 
     def jump(self, before: Sequence[float], after: Sequence[float], seconds: float) -> str | None:
         """Which joint cannot have gone from one place to the other in a time, and between which; None: all can."""
@@ -173,10 +186,11 @@ class _Part:
 
     def take(self, stamp_ns: int, arrival: Arrival, message: JointState) -> None:
         """Keep a message, or why it cannot be used: one that is wrong, or alone among others, hides none of the others."""
-        fault = self.rule.ahead(arrival) or self.joints.fault(message)
-        if fault is None:
+        try:
             sample = _Sample(stamp_ns, arrival, message, self.joints.positions(message))
-            fault = self._jumped(sample)
+            fault = self.rule.ahead(arrival) or self._jumped(sample)
+        except ValueError as error:
+            fault = str(error)
         self._refused = None if fault is None else (fault, arrival.at.monotonic_s)
         if fault is None and self._newer(sample):
             self.samples.append(sample)
