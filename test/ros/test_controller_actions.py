@@ -239,6 +239,18 @@ def test_silent_joint_states_end_the_motion(cell):
     assert np.abs(cell.arm.state()[1]).max() == 0.0, "the goal was canceled although nobody could watch it"
 
 
+def test_old_joint_states_with_new_stamps_end_the_motion(cell):
+    """As a joint_state_publisher goes on to tell them when the arm's own have stopped."""
+    q = cell.robot.state().q_rad
+    cell.publish = lambda: cell.tell([*ARM_JOINTS, *FINGER_JOINTS], [*q, 0.04, 0.04], [0.0] * 9)
+    with pytest.raises(
+        StageError, match=r"STALE_STATE: The joint states have not changed for .* old states are stamped anew"
+    ):
+        cell.robot.follow(path_of(30.0), CancelToken())
+    wait(lambda: np.abs(cell.arm.state()[1]).max() == 0.0)
+    assert moved_rad(cell) < 0.29, "not at the end of its path"
+
+
 def test_a_newer_goal_replaces_the_running_one(cell):
     first, first_ended = follow_in_thread(cell, path_of(10.0), CancelToken())
     wait_until(lambda: moved_rad(cell) > 0.001)
@@ -515,6 +527,15 @@ def test_gripper_that_cannot_open_is_typed(cell):
     with pytest.raises(StageError) as error:
         cell.robot.move_gripper(0.08, CancelToken())
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+
+
+def test_gripper_that_stays_open_holds_nothing(cell):
+    """One that was not homed, or whose finger states are old ones stamped anew; whatever its action says."""
+    cell.gripper.move = lambda width_m, force_n: None
+    for watch in (cell.gripper_server._watch, lambda *_: (False, False)):
+        cell.gripper_server._watch = watch
+        with pytest.raises(StageError, match="CONTROLLER_FAILED: The gripper was sent to 0 mm and stands at 80 mm"):
+            cell.robot.move_gripper(0.0, CancelToken())
 
 
 def test_gripper_cancel_stops_the_fingers(cell):

@@ -38,6 +38,13 @@ RESTING_M, RESTING_S = 0.001, 0.05
 """Fingers rest when their distance changes less than this in at least this time; they are told as rarely as 10 times a second."""
 
 
+OPEN = 0.95
+"""A hand this far open holds nothing, as a share of its open width."""
+
+MOVED_RAD, UNMOVED_S = 0.1, 1.0
+"""So long after a trajectory has moved a joint by this, the joint states must show some motion."""
+
+
 @dataclass(frozen=True)
 class Ros2ControlConfig:
     """How the robot's controllers are used. Their names stand in the section ``robot``."""
@@ -108,7 +115,7 @@ class Ros2ControlRobot:
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
         goal.goal_time_tolerance = duration(self._config.goal_time_s)
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
-        call = self._run(self._arm, goal, limit_s, cancel, "moving")
+        call = self._run(self._arm, goal, limit_s, cancel, "moving", _moved_by_s(path))
         self._stand_still()
         _end(call, cancel)
 
@@ -130,8 +137,9 @@ class Ros2ControlRobot:
             )
         reached_m = self._resting_width_m(cancel)
         # Closing on an object ends before the goal, and some grippers call that a failure, others a success: the
-        # width tells. That the fingers are not as far open as asked is always a failure.
-        if reached_m < width_m - 0.005:
+        # width tells. That the fingers are not as far open as asked is always a failure, and so is a hand that stays open.
+        stays_open = width_m < self._robot.open_width_m / 2 and reached_m > OPEN * self._robot.open_width_m
+        if reached_m < width_m - 0.005 or stays_open:
             raise _failed(
                 f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
                 "look at the gripper's log."
@@ -176,13 +184,21 @@ class Ros2ControlRobot:
         if fault := other_action_types(self._node, action, kind):
             raise _failed(f"{fault}: give the robot a controller of that type, and {setting} its name.")
 
-    def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str) -> SentGoal:
+    def _run(
+        self,
+        client: ActionClient,
+        goal: object,
+        limit_s: float,
+        cancel: CancelToken,
+        activity: str,
+        moved_by_s: float = float("inf"),
+    ) -> SentGoal:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
         call = SentGoal(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
         self.activity = activity
         try:
-            self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper")
+            self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper", moved_by_s)
         except BaseException:  # a defect too: nothing may leave the arm under way
             call.cancel()
             self.stop()
@@ -192,10 +208,14 @@ class Ros2ControlRobot:
             forget()
         return call
 
-    def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str) -> None:
+    def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str, moved_by_s: float) -> None:
+        first: RobotState | None = None  # when the controller had accepted
         started, canceled_s = self._now_s(), float("inf")
         while not call.wait(POLL_S):
-            self._state()
+            state = self._state()
+            first = first or (state if call.accepted else None)
+            if first is not None:
+                _raise_if_unmoved(first, state, moved_by_s)
             now = self._now_s()
             canceled_s = min(canceled_s, now) if cancel.is_set() else canceled_s
             if call.accepted is None and now - started > self._config.accept_timeout_s:
@@ -266,6 +286,23 @@ class Ros2ControlRobot:
                 "look at the gripper's driver.",
             )
         return width_m
+
+
+def _moved_by_s(path: JointPath) -> float:
+    """When joint states must differ from those at the start of a path [s]; infinite for one that hardly moves."""
+    far = np.abs(path.q_rad - path.q_rad[0]).max(axis=1) > MOVED_RAD
+    return float(path.t_s[far.argmax()]) + UNMOVED_S if far.any() else float("inf")
+
+
+def _raise_if_unmoved(first: RobotState, state: RobotState, moved_by_s: float) -> None:
+    """Raises StageError STALE_STATE when joint states come with new stamps but without any change, not even noise."""
+    seconds = (state.stamp_ns - first.stamp_ns) * 1e-9
+    if seconds > moved_by_s and np.array_equal(state.q_rad, first.q_rad):
+        raise StageError(
+            OutcomeCode.STALE_STATE,
+            f"The joint states have not changed for {seconds:.1f} s, in which the arm should have moved: something holds it, or old "
+            "states are stamped anew (by a joint_state_publisher): let robot.joint_states be the topic of the robot's driver.",
+        )
 
 
 def _end(call: SentGoal, cancel: CancelToken) -> None:
