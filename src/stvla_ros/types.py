@@ -111,10 +111,11 @@ class RobotState(_Value):
 
     Attributes:
         q_rad: (7,) joint positions.
-        dq_rad_s: (7,) joint velocities.
+        dq_rad_s: (7,) joint velocities; NaN where they are not measured.
         T_base_tcp: (4, 4) tool centre point between the fingertips, z out of the hand, y along the finger opening.
         gripper_m: Distance between the fingers.
-        stamp_ns: Time of the measurement.
+        stamp_ns: When the joints were measured.
+        gripper_stamp_ns: When the fingers were measured; 0: together with the joints.
     """
 
     q_rad: F64
@@ -122,6 +123,7 @@ class RobotState(_Value):
     T_base_tcp: F64
     gripper_m: float
     stamp_ns: int
+    gripper_stamp_ns: int = 0
 
     def __post_init__(self) -> None:
         self._freeze("q_rad", np.float64, 7)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from tabletop import Scene, block, front_camera
 
@@ -123,3 +125,91 @@ def test_what_is_no_demonstration_is_refused(tmp_path: Path) -> None:
         cut(record(tmp_path / "one", [0.08], [True]))
     with pytest.raises(ConfigError, match="frame 0 is without the arm's state"):
         cut(record(tmp_path / "blind", [0.08, 0.08], [True, True], blind=True))
+
+
+# --- velocities that were not measured -----------------------------------------------------------------------------
+
+STEP_NS = 50_000_000
+NAN, ZERO = np.full(7, np.nan), np.zeros(7)
+
+
+def film(
+    folder: Path,
+    q: npt.ArrayLike,
+    dq: Callable[[int], npt.ArrayLike],
+    widths_m: Sequence[float] | None = None,
+    stamps_ns: Sequence[int] | None = None,
+) -> Recording:
+    """One joint moves: its positions (N,) at 20 Hz, and the velocities (7,) that were written for a frame."""
+    writer = RecordingWriter(folder)
+    frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(16, 12))
+    for i, place in enumerate(np.asarray(q)):
+        joints = np.array([place, *HOME_Q_RAD[1:]])
+        stamp_ns = 10**18 + i * STEP_NS if stamps_ns is None else stamps_ns[i]
+        width_m = 0.08 if widths_m is None else widths_m[i]
+        writer.append(frame, RobotState(joints, np.asarray(dq(i), np.float64), tcp_pose(joints), width_m, stamp_ns))
+    return Recording(folder)
+
+
+def places(*pieces: tuple[float, int]) -> np.ndarray:
+    """Positions of a joint that goes at a speed [rad/s] for some frames, one piece after another."""
+    return np.cumsum(np.concatenate([np.full(n, 0.05 * speed) for speed, n in pieces]))
+
+
+@pytest.mark.parametrize(
+    "unknown",
+    [NAN, ZERO, np.array([np.nan, *[0.0] * 6]), np.array([0.0, np.nan, *[0.0] * 5])],
+    ids=["none", "written as 0", "NaN for the one that moves", "NaN for another"],
+)
+def test_a_motion_without_velocities_is_one_step(tmp_path: Path, unknown: np.ndarray) -> None:
+    assert [s.done_ns for s in cut(film(tmp_path / "demo", places((0.4, 60)), lambda i: unknown))] == [
+        10**18 + 59 * STEP_NS
+    ]
+
+
+@pytest.mark.parametrize("unknown", [NAN, ZERO])
+def test_stops_are_found_by_positions_as_by_velocities(tmp_path: Path, unknown: np.ndarray) -> None:
+    pieces = ((0.5, 20), (0.0, 4), (-0.5, 15), (0.0, 3), (1.5, 10))
+    speeds = np.concatenate([np.full(n, speed) for speed, n in pieces])
+    measured = film(tmp_path / "measured", places(*pieces), lambda i: [speeds[i], *[0.0] * 6])
+    blind = film(tmp_path / "blind", places(*pieces), lambda i: unknown)
+    ends = [[round((s.done_ns - 10**18) / STEP_NS) for s in cut(demo)] for demo in (measured, blind)]
+    assert len(ends[0]) == len(ends[1]) == 3
+    assert np.abs(np.subtract(*ends)).max() <= 1, ends
+
+
+def test_velocities_that_come_at_times(tmp_path: Path) -> None:
+    """Every third message has some; the arm never stops."""
+    moving = np.array([0.4, *[0.0] * 6])
+    assert len(cut(film(tmp_path / "demo", places((0.4, 60)), lambda i: NAN if i % 3 else moving))) == 1
+
+
+def test_states_that_come_more_rarely_than_frames(tmp_path: Path) -> None:
+    """Two or three frames have the same state: the arm has not stopped between them."""
+    at = np.repeat(np.arange(24), [2, 3] * 12)
+    stamps = (10**18 + at * 125_000_000).tolist()
+    assert len(cut(film(tmp_path / "demo", 0.05 * at, lambda i: NAN, stamps_ns=stamps))) == 1
+
+
+def test_measured_velocities_are_kept(tmp_path: Path) -> None:
+    """A stop of one frame that only the velocities show; and a joint that stands has a velocity of 0 rightly."""
+    speeds = [0.0 if i == 20 else 0.4 for i in range(40)]
+    assert len(cut(film(tmp_path / "demo", places((0.4, 40)), lambda i: [speeds[i], *[0.0] * 6]))) == 2
+
+
+def test_an_arm_at_rest_without_velocities_rests(tmp_path: Path) -> None:
+    widths = [0.08] * 10 + [0.0] * 10
+    blind = cut(film(tmp_path / "blind", np.zeros(20), lambda i: NAN, widths))
+    known = cut(film(tmp_path / "known", np.zeros(20), lambda i: ZERO, widths))
+    assert [s.done_ns for s in blind] == [s.done_ns for s in known]
+
+
+@pytest.mark.parametrize(
+    "stamps_ns", [[0] * 20, list(range(10**9, 10**9 + 10)) + list(range(10**9, 10**9 + 10))], ids=["none", "set back"]
+)
+@pytest.mark.parametrize("unknown", [NAN, ZERO])
+def test_neither_velocities_nor_stamps_is_refused(tmp_path: Path, unknown: np.ndarray, stamps_ns: list[int]) -> None:
+    with pytest.raises(
+        ConfigError, match="velocities are not measured, and the stamps of the arm's states do not increase"
+    ):
+        cut(film(tmp_path / "demo", places((0.4, 20)), lambda i: unknown, stamps_ns=stamps_ns))

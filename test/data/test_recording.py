@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,39 @@ def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> 
     np.savez(file, other=np.zeros(3))
     with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
         small[1]
+
+
+def test_velocities_that_are_not_measured_are_null(tmp_path: Path) -> None:
+    """JSON has no NaN, and 0 would be a lie."""
+    frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(16, 12))
+    robot = replace(home_robot(), dq_rad_s=np.array([0.1, np.nan, *[0.0] * 5]))
+    RecordingWriter(tmp_path / "demo").append(frame, robot)
+
+    def no_number(name: str) -> None:
+        raise AssertionError(name)
+
+    text = (tmp_path / "demo" / "recording.json").read_text()
+    assert json.loads(text, parse_constant=no_number)["frames"][0]["dq_rad_s"][:3] == [0.1, None, 0.0]
+    read = Recording(tmp_path / "demo").robot(0)
+    assert read is not None
+    np.testing.assert_array_equal(read.dq_rad_s, robot.dq_rad_s)
+
+
+def test_joints_that_are_not_measured_are_not_recorded(tmp_path: Path) -> None:
+    frame, _ = Scene([block("red", 0.5, 0.1)]).render(front_camera(16, 12))
+    writer = RecordingWriter(tmp_path / "demo")
+    for name, wrong in (("q_rad", np.full(7, np.nan)), ("gripper_m", float("inf"))):
+        with pytest.raises(RecordingError, match=f"{name}: wanted finite numbers to record, found"):
+            writer.append(frame, replace(home_robot(), **{name: wrong}))
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == []
+
+
+@pytest.mark.parametrize("field", ["q_rad", "gripper_m"])
+def test_joints_that_an_older_recorder_wrote_as_nan_are_told(folder: Path, field: str) -> None:
+    path = folder / "recording.json"
+    index = json.loads(path.read_text())
+    index["frames"][2][field] = [float("nan")] * 7 if field == "q_rad" else float("nan")
+    path.write_text(json.dumps(index))
+    with pytest.raises(RecordingError, match=r"frame 000002 is damaged \(the arm's joints or fingers are not measured"):
+        Recording(folder).robot(2)
+    assert Recording(folder).robot(1) is not None

@@ -7,24 +7,34 @@ from threading import Event, Thread, current_thread
 
 import numpy as np
 import pytest
+import rclpy
 import stalls
 from action_msgs.msg import GoalStatus
-from control_msgs.action import FollowJointTrajectory
+from control_msgs.action import FollowJointTrajectory, GripperCommand
+from rclpy.action import ActionServer
 from rclpy.action.server import ServerGoalHandle
+from rclpy.context import Context
+from rclpy.duration import Duration
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from ros.kinematic_arm import KinematicArm, KinematicGripper
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 
+from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import gripper_server
 from stvla_ros.ros.backends import ros2_control
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
-from stvla_ros.types import JointPath
+from stvla_ros.types import JointPath, RobotState
 
 DEFAULT = Tolerances(np.full(7, 0.1), np.full(7, 0.01), 1.0)
 
@@ -45,7 +55,7 @@ class Cell:
         self.gripper_server = GripperServer(self.node, "/hand/gripper", self.gripper)
         self.publisher = self.node.create_publisher(JointState, "joint_states", 10)
         self.silent = False
-        self.timer = self.node.create_timer(0.01, self.publish)
+        self.timer = self.node.create_timer(0.01, lambda: self.publish())
         config = Ros2ControlConfig(stop_timeout_s=1.0)
         names = RobotConfig(arm_action="/arm/follow", gripper_action="/hand/gripper")
         states = JointStates(self.client_node, JointStateConfig(max_age_s=1.5))  # of a machine that may stall
@@ -67,7 +77,10 @@ class Cell:
             return
         q, dq = self.arm.state()
         half = self.gripper.width_m() / 2
-        message = JointState(name=[*ARM_JOINTS, *FINGER_JOINTS], position=[*q, half, half], velocity=[*dq, 0.0, 0.0])
+        self.tell([*ARM_JOINTS, *FINGER_JOINTS], [*q, half, half], [*dq, 0.0, 0.0])
+
+    def tell(self, names, positions, velocities):
+        message = JointState(name=list(names), position=list(positions), velocity=list(velocities))
         message.header.stamp = self.node.get_clock().now().to_msg()
         self.publisher.publish(message)
 
@@ -226,6 +239,18 @@ def test_silent_joint_states_end_the_motion(cell):
     assert np.abs(cell.arm.state()[1]).max() == 0.0, "the goal was canceled although nobody could watch it"
 
 
+def test_old_joint_states_with_new_stamps_end_the_motion(cell):
+    """As a joint_state_publisher goes on to tell them when the arm's own have stopped."""
+    q = cell.robot.state().q_rad
+    cell.publish = lambda: cell.tell([*ARM_JOINTS, *FINGER_JOINTS], [*q, 0.04, 0.04], [0.0] * 9)
+    with pytest.raises(
+        StageError, match=r"STALE_STATE: The joint states have not changed for .* old states are stamped anew"
+    ):
+        cell.robot.follow(path_of(30.0), CancelToken())
+    wait(lambda: np.abs(cell.arm.state()[1]).max() == 0.0)
+    assert moved_rad(cell) < 0.29, "not at the end of its path"
+
+
 def test_a_newer_goal_replaces_the_running_one(cell):
     first, first_ended = follow_in_thread(cell, path_of(10.0), CancelToken())
     wait_until(lambda: moved_rad(cell) > 0.001)
@@ -342,12 +367,175 @@ def test_gripper_closes_on_nothing_and_on_something_and_opens(cell):
     assert cell.robot.move_gripper(0.0, CancelToken()) == pytest.approx(0.04, abs=0.003)
 
 
+def test_the_opening_is_one_from_after_the_motion_however_rarely_fingers_are_told(cell):
+    """Arm states at 100 Hz and finger states at 8 Hz, in messages of their own, as a Franka hand's node sends them."""
+    ticks = iter(range(10**9))
+
+    def publish():
+        q, dq = cell.arm.state()
+        half = cell.gripper.width_m() / 2
+        cell.tell(ARM_JOINTS, q, dq)
+        if next(ticks) % 12 == 0:
+            cell.tell(FINGER_JOINTS, [half, half], [])
+
+    cell.publish = publish
+    for k in range(4):
+        width_m = 0.08 * (k % 2)
+        assert cell.robot.move_gripper(width_m, CancelToken()) == pytest.approx(cell.gripper.width_m(), abs=1e-6)
+        assert cell.gripper.width_m() == pytest.approx(width_m, abs=0.002)
+
+
+def test_a_gripper_that_answers_while_its_fingers_move_is_waited_for(cell, monkeypatch):
+    """As controllers do whose goal tolerance is wide."""
+    monkeypatch.setattr(gripper_server, "REACHED_M", 0.02)
+    for width_m in (0.0, 0.08):
+        assert cell.robot.move_gripper(width_m, CancelToken()) == pytest.approx(width_m, abs=0.001)
+
+
+def test_fingers_that_are_not_told_after_the_motion_are_no_opening(cell):
+    """The last opening is still young enough to be a state, but it is one from before."""
+    robot = with_states(cell, lambda: replace(cell.robot.state(), gripper_stamp_ns=1), gripper_timeout_s=0.5)
+    with pytest.raises(
+        StageError, match="STALE_STATE: No state of the fingers measured after the gripper's motion came"
+    ):
+        robot.move_gripper(0.04, CancelToken())
+
+
+@pytest.mark.parametrize("name", ["gripper", "arm"])
+def test_an_action_of_another_type_is_told(cell, ros, domain, name):
+    kinds = {"arm": FollowJointTrajectory, "gripper": GripperCommand}
+    wanted, found = (kinds.pop(name), *kinds.values())
+    context = Context()  # one process cannot have an action by two types, but two can
+    rclpy.init(context=context, domain_id=domain)
+    other = Node("other", context=context)
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(other)
+    server = ActionServer(other, found, f"/other/{name}", lambda handle: None)
+    ending = Event()
+    thread = Thread(target=lambda: [executor.spin_once(0.05) for _ in iter(ending.is_set, True)])
+    thread.start()
+    names = {"arm_action": "/arm/follow", "gripper_action": "/hand/gripper", f"{name}_action": f"/other/{name}"}
+    robot = Ros2ControlRobot(
+        cell.client_node, cell.robot.state, Ros2ControlConfig(accept_timeout_s=1.0), RobotConfig(**names)
+    )
+    sentence = (
+        f"CONTROLLER_FAILED: /other/{name} is a control_msgs/action/{found.__name__}, wanted "
+        f"control_msgs/action/{wanted.__name__}: give the robot a controller of that type, and robot.{name}_action its name"
+    )
+    try:
+        with pytest.raises(StageError, match=sentence):
+            robot.clear(10.0)
+        with pytest.raises(StageError, match=sentence):
+            robot.follow(path_of(), CancelToken()) if name == "arm" else robot.move_gripper(0.0, CancelToken())
+    finally:
+        ending.set()
+        thread.join()
+        server.destroy()
+        executor.shutdown()
+        context.try_shutdown()
+
+
+def with_states(cell, state, **settings):
+    """A client that hears joint states from a function."""
+    names = RobotConfig(arm_action="/arm/follow", gripper_action="/hand/gripper")
+    return Ros2ControlRobot(cell.client_node, state, Ros2ControlConfig(**settings), names)
+
+
+@pytest.mark.parametrize("velocities", [[], [float("nan")] * 9], ids=["none", "NaN"])
+def test_standstill_without_velocities_is_read_from_positions(cell, velocities):
+    def publish():
+        half = cell.gripper.width_m() / 2
+        cell.tell([*ARM_JOINTS, *FINGER_JOINTS], [*cell.arm.state()[0], half, half], velocities)
+
+    cell.publish = publish
+    wait(lambda: np.isnan(cell.robot.state().dq_rad_s).all())
+    cell.robot.follow(path_of(0.5), CancelToken())
+    np.testing.assert_allclose(cell.robot.state().q_rad, HOME_Q_RAD + 0.3, atol=1e-6)
+    cancel = CancelToken()
+    thread, ended = follow_in_thread(cell, path_of(10.0), cancel)
+    wait_until(lambda: np.abs(cell.arm.state()[1]).max() > 0.0)
+    cancel.cancel()
+    thread.join(30.0)
+    assert ended[0].code is OutcomeCode.CANCELED
+    np.testing.assert_array_equal(cell.arm.state()[1], 0.0)
+
+
+def states_of(position, velocity, step_ns=1_000_000):
+    """States at the stamps of a clock that goes one step with each look."""
+    looks = iter(range(10**9))
+
+    def state():
+        t_ns = 10**18 + next(looks) * step_ns
+        q = np.array(HOME_Q_RAD) + position(t_ns)
+        return RobotState(q, np.full(7, velocity), tcp_pose(q), 0.08, t_ns)
+
+    return state
+
+
+@pytest.mark.parametrize(
+    ("position", "step_ns", "sentence"),
+    [
+        (lambda t_ns: 4e-5 * (t_ns // 1_000_000 % 3), 1_000_000, None),  # noise at 1 kHz
+        (lambda t_ns: 5e-11 * (t_ns % 10**12), 1_000_000, "The arm still moves"),  # it creeps at 0.05 rad/s
+        (lambda t_ns: 5e-11 * (t_ns % 10**12), -1_000_000, "No new joint state came"),  # and the clock runs backwards
+        (lambda t_ns: 0.0, 0, "No new joint state came"),  # the same state again and again
+    ],
+)
+@pytest.mark.parametrize("velocity", [float("nan"), 0.0])
+def test_standstill_by_positions(cell, position, step_ns, sentence, velocity):
+    robot = with_states(cell, states_of(position, velocity, step_ns), stop_timeout_s=0.5)
+    if sentence is None:
+        robot._stand_still()
+        return
+    with pytest.raises(StageError, match=f"CONTROLLER_FAILED: {sentence}"):
+        robot._stand_still()
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT),
+        QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL),
+        QoSProfile(depth=1, deadline=Duration(seconds=1), lifespan=Duration(seconds=1)),
+    ],
+    ids=["best effort", "latched", "with a deadline"],
+)
+def test_joint_states_of_any_quality_of_service_are_heard(cell, profile):
+    publisher, publish = cell.node.create_publisher(JointState, "other/joint_states", profile), cell.publisher.publish
+    states = JointStates(
+        cell.client_node, JointStateConfig(max_age_s=5.0), RobotConfig(joint_states="other/joint_states")
+    )
+    cell.publisher.publish = lambda message: (publish(message), publisher.publish(message))
+    wait(lambda: states.heard)
+    np.testing.assert_array_equal(states.state().q_rad, HOME_Q_RAD)
+
+
+def test_a_slow_simulation_has_the_time_it_needs(cell):
+    """With use_sim_time limits are counted by /clock."""
+    assert cell.robot._now_s() == pytest.approx(time.monotonic(), abs=60.0)
+    clock = cell.node.create_publisher(Clock, "/clock", 10)
+    cell.client_node.set_parameters([Parameter("use_sim_time", value=True)])
+    for seconds in (5, 6):
+        message = Clock()
+        message.clock.sec = seconds
+        wait(lambda message=message: clock.publish(message) or cell.robot._now_s() == message.clock.sec)
+
+
 def test_gripper_that_cannot_open_is_typed(cell):
     assert cell.robot.move_gripper(0.0, CancelToken()) < 0.003
     cell.gripper.move = lambda width_m, force_n: None
     with pytest.raises(StageError) as error:
         cell.robot.move_gripper(0.08, CancelToken())
     assert error.value.code is OutcomeCode.CONTROLLER_FAILED
+
+
+def test_gripper_that_stays_open_holds_nothing(cell):
+    """One that was not homed, or whose finger states are old ones stamped anew; whatever its action says."""
+    cell.gripper.move = lambda width_m, force_n: None
+    for watch in (cell.gripper_server._watch, lambda *_: (False, False)):
+        cell.gripper_server._watch = watch
+        with pytest.raises(StageError, match="CONTROLLER_FAILED: The gripper was sent to 0 mm and stands at 80 mm"):
+            cell.robot.move_gripper(0.0, CancelToken())
 
 
 def test_gripper_cancel_stops_the_fingers(cell):

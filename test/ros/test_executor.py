@@ -1,6 +1,7 @@
 """The executor over real processes: it goes to a keypose, and stops for every reason there is."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
-from stvla_ros.nodes.executor import ExecutorNode, guard
+from stvla_ros.nodes.executor import ExecutorNode, ExecutorNodeConfig, guard
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.types import Keypose
@@ -43,6 +44,14 @@ def test_keypose_is_reached_and_the_gripper_acts_after_the_motion(home):
     np.testing.assert_allclose(state.T_base_tcp, target.T_base_tcp, atol=0.01)
     assert state.gripper_m < 0.002
     assert np.abs(state.dq_rad_s).max() < 0.01
+
+
+def test_a_motion_of_the_future_is_not_waited_for():
+    """The clock was set back since: no image would ever be young enough."""
+    for left, now_ns, expected in ((None, 5, 0), (7, 8, 7), (10**9, 10**9 - 10**7, 10**9), (100 * 10**9, 10**9, 0)):
+        node = SimpleNamespace(_left=left and SimpleNamespace(stamp_ns=left), now_ns=lambda now_ns=now_ns: now_ns)
+        node.config = ExecutorNodeConfig()
+        assert ExecutorNode._left_ns(node) == expected
 
 
 @pytest.mark.parametrize("phase_s", [0.0, 0.05, 0.3, 0.7])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +12,7 @@ from sensor_msgs.msg import JointState
 
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import StageError
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import robot_state
 from stvla_ros.ros.convert import ns_to_time
 from stvla_ros.ros.freshness import Arrival, Freshness, Instant
@@ -27,6 +29,7 @@ class Bench:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ns, self.s = START_NS, 100.0
         self.topics: dict[str, Any] = {}
+        self.publishers, self.kind = 1, "sensor_msgs/msg/JointState"
         monkeypatch.setattr(robot_state, "now", lambda node: Instant(self.ns, self.s))
         monkeypatch.setattr(robot_state, "FIRST_S", 0.0)
 
@@ -40,7 +43,10 @@ class Bench:
         self.topics[topic] = callback
 
     def count_publishers(self, topic: str) -> int:
-        return 1
+        return self.publishers
+
+    def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
+        return [SimpleNamespace(topic_type=self.kind)]
 
     def wait(self, seconds: float) -> None:
         self.ns += round(seconds * 1e9)
@@ -163,6 +169,280 @@ def test_states_are_kept_by_time(bench: Bench) -> None:
         states.at(last_ns + 600_000_000)
 
 
+def test_one_glitch_hides_none_of_the_others(bench: Bench) -> None:
+    """Stamps of the future, of the past, of 1970, none; a number that is none; zeros; each alone among good ones."""
+    states = bench.states(max_ahead_s=1.0)
+    glitches: list[dict[str, Any]] = [
+        {"ahead_s": 30.0}, {"ahead_s": 1e8}, {"ahead_s": 0.5}, {"ahead_s": -30.0}, {"ahead_s": -bench.ns / 1e9},
+        {"arm": [0.0] * 7}, {"arm": np.array(HOME_Q_RAD) - 0.5}, {"arm": [np.nan] * 7}, {"fingers": [0.04, 0.04]},
+        {"position": []},
+    ]  # fmt: skip
+    for glitch in glitches:
+        for i in range(250):
+            bench.wait(0.01)
+            bench.send(**glitch if i == 100 else {})
+            state = states.state()
+            np.testing.assert_array_equal(state.q_rad, HOME_Q_RAD)
+            assert state.gripper_m == pytest.approx(0.04)
+            bench_s = abs(bench.ns - states.at(bench.ns).stamp_ns) / 1e9
+            assert bench_s < (0.6 if glitch == {"ahead_s": 0.5} else 0.05), glitch
+    assert states.at(bench.ns - 500_000_000).stamp_ns == bench.ns - 500_000_000
+
+
+def test_the_last_message_tells_why_only_while_messages_come(bench: Bench) -> None:
+    """A glitch and then silence is silence."""
+    states = bench.states()
+    bench.send()
+    bench.send(ahead_s=30.0)
+    bench.wait(0.51)
+    stale(states, r"The newest joint state on /joint_states is 0\.51 s old")
+    bench.send(ahead_s=30.0)
+    stale(states, r"The clock of the machine that stamps /joint_states is 30\.0 s ahead")
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "sentence"),
+    [
+        (-START_NS / 1e9, r"The newest joint state on /joint_states came 0\.00 s ago without a stamp \(it is 0\).*: let its driver"),
+        (-START_NS / 1e9 + 12, r"The stamps on /joint_states are of 1970-01-01 00:00:12, and here it is 2023-11-14 22:13:20"),
+        (-5e7, "The stamps on /joint_states are of 2022-04-15 05:20:00, and here it is 2023.*use_sim_time alike for all nodes"),
+        (3e8, "The stamps on /joint_states are of 2033-05-18 03:33:20, and here it is 2023"),
+        (31.0, r"The clock of the machine that stamps /joint_states is 31\.0 s ahead"),
+        (-31.0, r".*a stamp 31\.00 s old.* 31\.0 s behind"),
+    ],
+)  # fmt: skip
+def test_the_sentence_tells_which_clock_is_wrong(bench: Bench, ahead_s: float, sentence: str) -> None:
+    states = bench.states()
+    bench.send(ahead_s=ahead_s)
+    stale(states, sentence)
+    with pytest.raises(StageError, match=f"STALE_STATE: {sentence}"):
+        states.at(bench.ns)
+
+
+def test_before_the_first_clock_message_nothing_has_an_age(bench: Bench) -> None:
+    """With use_sim_time the node's clock stands at 0 until /clock comes, whatever the stamps are."""
+    states = bench.states()
+    start_ns, bench.ns = bench.ns, 0
+    for ahead_s in (0.0, 12.0, start_ns / 1e9):
+        bench.send(ahead_s=ahead_s)
+        stale(states, "Simulation time has not begun: use_sim_time is true and no /clock has come")
+    bench.ns = 5_000_000_000
+    bench.send()
+    states.state()
+
+
+def test_a_simulation_that_begins_anew(bench: Bench) -> None:
+    """/clock and all stamps go back, and the arm is elsewhere: the first message is doubted, the second is believed."""
+    bench.ns = 100_000_000_000
+    states = bench.states()
+    bench.send()
+    bench.ns = 1_000_000_000
+    for _ in range(2):
+        bench.wait(0.01)
+        bench.send(arm=np.array(HOME_Q_RAD) + 0.5)
+    np.testing.assert_array_equal(states.state().q_rad, np.array(HOME_Q_RAD) + 0.5)
+    bench.wait(0.51)
+    stale(states, r"The newest joint state on /joint_states is 0\.51 s old")
+
+
+def test_a_robot_whose_clock_is_corrected_begins_anew(bench: Bench) -> None:
+    """It was 30 s ahead, where that is allowed, and is set right while we listen: we do not wait for 30 s."""
+    states = bench.states(max_ahead_s=40.0)
+    bench.send(ahead_s=30.0)
+    for _ in range(10):
+        bench.wait(0.01)
+        bench.send()
+    assert states.state().stamp_ns == bench.ns
+
+
+def test_our_own_clock_is_set_forward(bench: Bench) -> None:
+    """The messages are not late: their clock is not accused."""
+    states = bench.states()
+    bench.send()
+    bench.ns += 30_000_000_000
+    stale(states, r"The newest joint state on /joint_states is 30\.00 s old; at most 0\.5 s is taken\.$")
+
+
+def test_two_robots_on_one_topic_are_noticed(bench: Bench) -> None:
+    """One at home, one elsewhere, or a joint_state_publisher that fills up; at the same rate, or at rates of 10 to 1."""
+    for other, often in ((np.array(HOME_Q_RAD) + 0.4, 1), (np.array([0, 0, 0, -1.57, 0, 1.57, 0]), 10)):
+        states = bench.states()
+        bench.publishers = 2
+        for i in range(50):
+            bench.wait(0.01)
+            bench.send()
+            if i % often == 0:
+                bench.wait(0.001)
+                bench.send(arm=other)
+        told = (
+            r"Messages on /joint_states contradict each other: panda_joint\d at .* ms: 2 nodes publish there, let only"
+        )
+        stale(states, told)
+        with pytest.raises(StageError, match=told):
+            states.at(bench.ns)
+        for _ in range(250):
+            bench.wait(0.01)
+            bench.send()
+        states.state()
+
+
+def test_one_driver_that_contradicts_itself_is_told(bench: Bench) -> None:
+    states = bench.states()
+    for i in range(20):
+        bench.wait(0.01)
+        bench.send(arm=np.array(HOME_Q_RAD) + 0.6 * (i % 2))
+    stale(states, r"Messages on /joint_states contradict each other: .*: look at the robot's driver\.$")
+
+
+def test_fast_motion_is_no_jump(bench: Bench) -> None:
+    """5 rad/s at 100 Hz, with every tenth message lost and stamps 10 ms off; and fingers at 0.2 m/s each at 10 Hz."""
+    states, rng = bench.states(), np.random.default_rng(0)
+    for i in range(100):
+        bench.wait(0.01)
+        if i % 10 == 5:
+            continue
+        q = np.array(HOME_Q_RAD) - [0, 0, 0, 0, 0, 0, 0.05 * (i % 50)]
+        if i % 50 == 0:
+            bench.wait(1.0)
+        bench.send(arm=q, fingers=(), ahead_s=-float(rng.uniform(0, 0.01)))
+        if i % 10 == 0:
+            bench.send(arm=(), fingers=[0.02 * (i // 10 % 3)] * 2)
+    np.testing.assert_array_equal(states.state().q_rad, q)
+
+
+def test_messages_in_wrong_order_are_passed_over(bench: Bench) -> None:
+    states = bench.states()
+    for i in range(100):
+        bench.wait(0.01)
+        bench.send(arm=np.array(HOME_Q_RAD) + 0.001 * i, ahead_s=-0.03 if i % 3 == 2 else 0.0)
+    assert states.state().stamp_ns == bench.ns
+    stamps = [states.at(bench.ns - k * 10_000_000).stamp_ns for k in range(90)]
+    assert stamps == sorted(stamps, reverse=True)
+
+
+def test_a_mimic_finger_tells_of_both(bench: Bench) -> None:
+    """Only one finger joint is published, as by a controller that knows the other as its mimic."""
+    for finger in ROBOT.finger_joints:
+        states = bench.states()
+        bench.send(fingers=())
+        bench.send(name=[finger], position=[0.013], velocity=[])
+        assert states.state().gripper_m == pytest.approx(0.026)
+
+
+def test_closed_fingers_a_little_below_0_are_closed(bench: Bench) -> None:
+    states = bench.states()
+    bench.send(fingers=[-0.0004, -0.0003])
+    assert states.state().gripper_m == 0.0
+    bench.wait(0.1)
+    bench.send(fingers=[0.0403, 0.0401])
+    assert states.state().gripper_m == 0.08
+
+
+def test_when_the_fingers_were_measured_is_told(bench: Bench) -> None:
+    states = bench.states()
+    bench.send(arm=())
+    fingers_ns = bench.ns
+    bench.wait(0.2)
+    bench.send(fingers=())
+    assert (states.state().stamp_ns, states.state().gripper_stamp_ns) == (bench.ns, fingers_ns)
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (REAL.arm_joints, "came on /joint_states; those that came have fr3_joint1, fr3_joint2, .*: set robot.model to fr3"),
+        ([f"left_{n}" for n in REAL.arm_joints], ".*those that came have left_fr3_joint1.*: set robot.prefix to left_fr3"),
+        (["joint1", "joint2"], "came on /joint_states; those that came have joint1, joint2: set robot.joint_states or robot.pre"),
+        ([], "came on /joint_states; those that came have no names: set robot.joint_states or robot.prefix"),
+    ],
+)  # fmt: skip
+def test_other_names_are_told(bench: Bench, names: Sequence[str], sentence: str) -> None:
+    states = bench.states()
+    bench.send(name=list(names), position=[0.0] * len(names), velocity=[])
+    stale(states, f"No joint state with the joints panda_joint1 to panda_joint7 .*{sentence}")
+
+
+def test_what_cannot_be_used_has_been_heard(bench: Bench) -> None:
+    """A recorder must not go on without the arm's state because that is refused."""
+    states = bench.states()
+    bench.send(arm=())
+    assert not states.heard
+    bench.send(ahead_s=30.0)
+    assert states.heard
+    bench.send()
+    assert states.heard
+
+
+def test_a_topic_of_another_type_is_told(bench: Bench) -> None:
+    states = bench.states()
+    stale(
+        states,
+        r"No joint state with the joints .* came on /joint_states, nor any other: .* joint_state_broadcaster active",
+    )
+    bench.kind = "franka_msgs/msg/FrankaRobotState"
+    stale(
+        states, "No joint state: /joint_states is a franka_msgs/msg/FrankaRobotState, wanted sensor_msgs/msg/JointState"
+    )
+    bench.publishers = 0
+    stale(states, "No joint state: nobody publishes /joint_states")
+
+
+def fuzz_joint_states(bench: Bench, count: int, seed: int) -> int:
+    """Mutated messages: never an exception but StageError, never a state that breaks the rules. Returns how many gave a state."""
+    rng, states, given = np.random.default_rng(seed), bench.states(), 0
+    codes = set()
+    odd = [np.nan, np.inf, -np.inf, 0.0, -1.0, 1e300, 6.6, -45.0, 0.078, 5e-324]
+    every = [*ROBOT.arm_joints, *ROBOT.finger_joints, "x", "", "fr3_joint1"]
+    for _ in range(count):
+        bench.wait(float(rng.choice([0.001, 0.01, 0.1, 0.6], p=[0.5, 0.4, 0.08, 0.02])))
+        if rng.random() < 0.002:
+            bench.ns += int(rng.integers(-(10**11), 10**11))
+        names = list(every[:9])
+        fields = {"position": [*HOME_Q_RAD, 0.02, 0.02], "velocity": [0.0] * 9, "effort": [0.0] * 9}
+        ahead_s = 0.0
+        for _ in range(int(rng.integers(0, 4))):
+            field, i = fields[str(rng.choice(list(fields)))], int(rng.integers(0, 9))
+            match int(rng.integers(0, 6)):
+                case 0:
+                    field[i % len(field) : (i % len(field)) + 1] = [float(rng.choice(odd))] if field else []
+                case 1:
+                    del field[int(rng.integers(0, len(field) + 1)) :]
+                case 2:
+                    field.append(float(rng.choice(odd)))
+                case 3:
+                    names[i % len(names)] = str(rng.choice(every))
+                case 4:
+                    k = int(rng.integers(1, 10))
+                    names, fields = names[:k], {n: f[:k] for n, f in fields.items()}
+                case 5:
+                    ahead_s = float(rng.choice([0.05, -0.05, 3.0, -3.0, 1e8, -1e8, -bench.ns / 1e9]))
+            fields = {n: f or [0.0] for n, f in fields.items()} if not all(fields.values()) else fields
+        if bench.ns + ahead_s * 1e9 < 0:
+            ahead_s = 0.0
+        message = JointState(name=names, **fields)
+        message.header.stamp = ns_to_time(bench.ns + round(ahead_s * 1e9))
+        bench.topics["/joint_states"](message)
+        try:
+            state = states.state()
+        except StageError as error:
+            codes.add(error.code)
+            continue
+        given += 1
+        assert np.isfinite(state.q_rad).all()
+        assert np.abs(state.q_rad - HOME_Q_RAD).max() < 3.0
+        assert np.isfinite(state.T_base_tcp).all()
+        assert 0.0 <= state.gripper_m <= 0.08
+        assert bench.ns - state.stamp_ns <= 0.5e9
+        assert not np.isinf(state.dq_rad_s).any()
+        assert 0.0 <= states.age_s() <= 0.5
+    assert codes == {OutcomeCode.STALE_STATE}
+    return given
+
+
+def test_mutated_messages_give_no_state_that_breaks_the_rules(bench: Bench) -> None:
+    assert fuzz_joint_states(bench, 1500, 12) > 400
+
+
 def test_silent_fingers_are_stale_too(bench: Bench) -> None:
     states = bench.states()
     bench.send(fingers=())
@@ -202,7 +482,40 @@ def test_arm_and_fingers_on_two_topics(bench: Bench) -> None:
     [
         ({"arm": [0, 0, 0, np.nan, 0, 0, 0]}, r"The joint panda_joint4 is not measured \(NaN\)"),
         ({"fingers": [0.02, np.inf]}, r"The joint panda_finger_joint2 is not measured \(NaN\)"),
+        ({"fingers": [np.nan, 0.02]}, r"The joint panda_finger_joint1 is not measured \(NaN\)"),
+        ({"fingers": [-0.02, -0.02]}, r"The joint panda_finger_joint1 is told at -0\.02 m, where it cannot be: look"),
+        ({"fingers": [0.078, 0.078]}, r"The joint panda_finger_joint1 is told at 0\.078 m, where it cannot be: look"),
+        ({"fingers": [35.0, 35.0]}, r"The joint panda_finger_joint1 is told at 35 m, where it cannot be: look"),
+        (
+            {"fingers": [0.035, 0.0]},
+            r"The fingers move as one, but panda_finger_joint1 at 0\.035 m and panda_finger_joint2 at 0\.000 m are told",
+        ),
+        (
+            {"arm": [*HOME_Q_RAD[:6], 0.785 + 2 * np.pi]},
+            r"The joint panda_joint7 is told at 7\.0682 rad, where it cannot be \(a turn off\? 0\.785 rad would be possible\)",
+        ),
+        (
+            {"arm": np.degrees(HOME_Q_RAD)},
+            r"The joint panda_joint2 is told at -45 rad, where it cannot be \(in degrees\? -0\.785 rad would be possible\)",
+        ),
+        ({"arm": [1e300] * 7}, r"The joint panda_joint1 is told at 1e\+300 rad, where it cannot be: look"),
+        ({"arm": [0.0] * 7}, "All joints are told at 0, where panda_joint4 cannot be: they are not measured yet"),
         ({"position": [0.0] * 7}, "A joint state with 9 names, 7 positions and 9 velocities"),
+        ({"position": []}, "A joint state with 9 names, 0 positions and 9 velocities"),
+        ({"position": [0.0] * 10}, "A joint state with 9 names, 10 positions and 9 velocities"),
+        ({"velocity": [0.0] * 7}, "A joint state with 9 names, 9 positions and 7 velocities"),
+        (
+            {
+                "name": [*ROBOT.arm_joints, "panda_joint4", *ROBOT.finger_joints],
+                "position": [*HOME_Q_RAD, 0, 0, 0],
+                "velocity": [],
+            },
+            "A joint state tells of panda_joint4 more than once",
+        ),
+        (
+            {"name": [f"panda_joint{i}" for i in range(2, 8)], "position": [0.0] * 6, "velocity": []},
+            "A joint state has panda_joint2 but not panda_joint1",
+        ),
         ({"velocity": [0.0] * 2}, "A joint state with 9 names, 9 positions and 2 velocities"),
         (
             {"name": ["panda_joint1", "x"], "position": [0.0] * 2, "velocity": []},
@@ -221,10 +534,18 @@ def test_messages_that_cannot_be_used_are_named(bench: Bench, changes: dict[str,
     stale(states, sentence)
 
 
-def test_velocities_that_are_not_measured_count_as_none(bench: Bench) -> None:
+@pytest.mark.parametrize("velocity", [[], [np.nan] * 9, [np.inf] * 9])
+def test_velocities_that_are_not_measured_are_not_0(bench: Bench, velocity: list[float]) -> None:
     states = bench.states()
-    bench.send(velocity=[np.nan] * 9)
-    assert (states.state().dq_rad_s == 0).all()
+    bench.send(velocity=velocity)
+    assert np.isnan(states.state().dq_rad_s).all()
+    assert not len(robot_state.state_to_msg(states.state()).velocity)
+
+
+def test_some_velocities_are_measured(bench: Bench) -> None:
+    states = bench.states()
+    bench.send(velocity=[0.1, 0.2, np.nan, *[0.4] * 6])
+    np.testing.assert_array_equal(states.state().dq_rad_s, [0.1, 0.2, np.nan, 0.4, 0.4, 0.4, 0.4])
 
 
 def test_names_of_the_robot() -> None:

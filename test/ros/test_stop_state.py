@@ -164,6 +164,12 @@ def joints(t_s: float, q: float = 0.0, dq: float | None = 0.0, prefix: str = "pa
     return message
 
 
+def only_names(t_s: float) -> JointState:
+    message = joints(t_s, dq=None)
+    message.position = [0.0] * 3
+    return message
+
+
 def judged(
     monkeypatch: pytest.MonkeyPatch, states: list[JointState], prefix: str = "panda", late_s: float = 0.0
 ) -> bool:
@@ -186,6 +192,20 @@ def test_standstill_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert judged(monkeypatch, [joints(t, dq=None) for t in TIMES]), "a gripper's fingers may move"
     assert judged(monkeypatch, [joints(t, prefix="fr3") for t in TIMES], "fr3")
     assert judged(monkeypatch, [joints(t, dq=0.5) for t in TIMES[:5]] + [joints(t) for t in TIMES[5:]])
+    assert judged(monkeypatch, [joints(t, dq=float("nan")) for t in TIMES]), "NaN is not measured, as none is"
+    assert judged(monkeypatch, [joints(0.9), *(joints(t) for t in TIMES)]), "one stamp was of the future"
+
+
+def test_standstill_without_stamps_is_judged_by_arrival(monkeypatch: pytest.MonkeyPatch) -> None:
+    for q, stands in ((0.0, True), (0.5, False)):
+        still = Standstill(RobotConfig().arm_joints)
+        for t in TIMES:
+            monkeypatch.setattr(operator_stop.time, "monotonic", lambda t=t: t)
+            monkeypatch.setattr(operator_stop.time, "monotonic_ns", lambda t=t: 1 + round(t * 1e9))
+            message = joints(t, q=q * t, dq=None)
+            message.header.stamp.sec = message.header.stamp.nanosec = 0
+            still.receive(message)
+        assert (still.confirmed, still.moving) == (stands, not stands)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +217,11 @@ def test_standstill_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
         [joints(t, q=0.5 * t, dq=None) for t in TIMES],  # without velocities
         [joints(t, q=0.5 * t) for t in TIMES],  # with velocities that say nothing
         [joints(t) for t in TIMES[:-5]] + [joints(t, dq=0.5) for t in TIMES[-5:]],
-        [joints(t, dq=float("nan")) for t in TIMES],
+        [joints(t, q=0.5 * t, dq=float("nan")) for t in TIMES],  # with velocities that are not measured
+        [joints(t, q=float("nan")) for t in TIMES],
+        [only_names(t) for t in TIMES],
+        [joints(t, q=0.5 * (i % 2)) for i, t in enumerate(TIMES)],  # two robots
+        [joints(t - 0.3 * (i % 2) + 0.3) for i, t in enumerate(TIMES)],  # two clocks
         [joints(0.1)] * 50,  # the same state again and again
         [joints(t, prefix="fr3") for t in TIMES],  # another arm
     ],

@@ -90,11 +90,11 @@ def cut(recording: Recording, open_m: float = OPEN_M) -> list[Cut]:
         open_m: Finger distance above which the gripper is open.
 
     Raises:
-        ConfigError: A frame without the arm's state, or fewer than two frames.
+        ConfigError: A frame without the arm's state, fewer than two frames, or neither velocities nor stamps to take them from.
     """
     robots = list(_robots(recording))
     flags = np.array([robot.gripper_m > open_m for robot in robots])
-    frames = keypose_frames(flags, np.stack([robot.dq_rad_s for robot in robots]))
+    frames = keypose_frames(flags, _velocities(robots))
     if not frames:
         raise ConfigError("demonstration: wanted at least two frames, found one: record all of the motion.")
     height_m = [robots[i].T_base_tcp[2, 3] for i in [0, *frames]]
@@ -107,6 +107,37 @@ def _robots(recording: Recording) -> Iterator[RobotState]:
         if robot is None:
             raise ConfigError(f"demonstration: frame {i} is without the arm's state: record the joint states too.")
         yield robot
+
+
+def _velocities(robots: Sequence[RobotState]) -> F64:
+    """(N, 7) joint velocities; those that were not measured are taken from positions and stamps.
+
+    Not measured is what is NaN, and the velocity of a joint that is 0 in every frame although the joint moves: that is what
+    some drivers tell, and recorders write, for what they do not know.
+
+    Between two frames the mean velocity is known. At a frame it is that of the slower side, so that an arm that stands from
+    one frame to the next has stopped.
+
+    Raises:
+        ConfigError: Some are missing and the stamps do not tell the time between frames.
+    """
+    q, dq = np.stack([robot.q_rad for robot in robots]), np.stack([robot.dq_rad_s for robot in robots])
+    stamps = np.array([robot.stamp_ns for robot in robots])
+    ns, first, at = np.unique(stamps, return_index=True, return_inverse=True)
+    ordered = len(ns) > 1 and bool((np.diff(stamps) >= 0).all())
+    between = np.diff(q[first], axis=0) / np.diff(ns)[:, None] * 1e9
+    moves = (np.abs(between) > STILL_RAD_S).any(axis=0) if ordered else np.ptp(q, axis=0) > 0.0
+    missing = np.isnan(dq) | ((dq == 0).all(axis=0) & moves)
+    if not missing.any():
+        return dq
+    if not ordered:
+        raise ConfigError(
+            "demonstration: the joints' velocities are not measured, and the stamps of the arm's states do not increase, from which "
+            "they could be taken: let the robot's driver tell velocities or stamp its states, and record again."
+        )
+    before, after = np.vstack([between[:1], between]), np.vstack([between, between[-1:]])
+    slower = np.abs(before).max(axis=1) <= np.abs(after).max(axis=1)
+    return np.where(missing, np.where(slower[:, None], before, after)[at], dq)
 
 
 def _step(robots: Sequence[RobotState], flags: Bool, moments: Sequence[int], i: int, height_m: Sequence[float]) -> Cut:

@@ -2,7 +2,7 @@
 
 ::
 
-    recording.json   format, size, optical frame, and per frame: stamp, K, T_base_camera, joints, gripper
+    recording.json   format, size, optical frame, and per frame: stamp, K, T_base_camera, joints, gripper; null: not measured
     000000.png       colour
     000000.npy       depth, float32 metres, NaN where unknown;
     000000.npz       or the same compressed, as array ``depth_m``
@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -62,25 +63,18 @@ class RecordingWriter:
         self._entries: list[dict[str, Any]] = []
 
     def append(self, frame: RgbdFrame, robot: RobotState | None = None) -> None:
-        """Write one frame; the index is up to date after each."""
+        """Write one frame; the index is up to date after each.
+
+        Raises:
+            RecordingError: A number of the camera or the arm is NaN, which only velocities may be.
+        """
         number, camera = f"{len(self._entries):06d}", frame.camera
+        entry = _entry(frame, robot)
         cv2.imwrite(str(self._folder / f"{number}.png"), frame.rgb[..., ::-1])
         if self._compress:
             np.savez_compressed(self._folder / f"{number}.npz", depth_m=frame.depth_m)
         else:
             np.save(self._folder / f"{number}.npy", frame.depth_m)
-        entry: dict[str, Any] = {
-            "stamp_ns": frame.stamp_ns,
-            "K": camera.K.tolist(),
-            "T_base_camera": camera.T_base_camera.tolist(),
-        }
-        if robot is not None:
-            entry |= {
-                "q_rad": robot.q_rad.tolist(),
-                "dq_rad_s": robot.dq_rad_s.tolist(),
-                "gripper_m": robot.gripper_m,
-                "robot_stamp_ns": robot.stamp_ns,
-            }
         self._entries.append(entry)
         index = {
             "format": FORMAT,
@@ -89,7 +83,7 @@ class RecordingWriter:
             "frame_id": camera.frame_id,
             "frames": self._entries,
         }
-        (self._folder / INDEX).write_text(json.dumps(index, indent=1))
+        (self._folder / INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -197,8 +191,29 @@ def _read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
+def _entry(frame: RgbdFrame, robot: RobotState | None) -> dict[str, Any]:
+    """What the index tells of a frame. JSON has no NaN: a velocity that is not measured is null."""
+    camera = frame.camera
+    entry: dict[str, Any] = {
+        "stamp_ns": frame.stamp_ns,
+        "K": camera.K.tolist(),
+        "T_base_camera": camera.T_base_camera.tolist(),
+    }
+    if robot is not None:
+        entry |= {"q_rad": robot.q_rad.tolist(), "gripper_m": robot.gripper_m, "robot_stamp_ns": robot.stamp_ns}
+    for name, value in entry.items():
+        if not np.isfinite(value).all():
+            raise RecordingError(f"{name}: wanted finite numbers to record, found {value}.")
+    if robot is not None:
+        entry["dq_rad_s"] = [v if isfinite(v) else None for v in robot.dq_rad_s.tolist()]
+    return entry
+
+
 def _robot(entry: dict[str, Any]) -> RobotState | None:
+    """Raises KeyError, TypeError or ValueError for an entry that is damaged."""
     if "q_rad" not in entry:
         return None
-    q = np.array(entry["q_rad"])
-    return RobotState(q, np.array(entry["dq_rad_s"]), tcp_pose(q), entry["gripper_m"], entry["robot_stamp_ns"])
+    q, dq = np.array(entry["q_rad"], np.float64), np.array(entry["dq_rad_s"], np.float64)  # null becomes NaN
+    if not (np.isfinite(q).all() and isfinite(entry["gripper_m"])):
+        raise ValueError("the arm's joints or fingers are not measured")
+    return RobotState(q, dq, tcp_pose(q), entry["gripper_m"], entry["robot_stamp_ns"])

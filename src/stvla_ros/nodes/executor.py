@@ -203,7 +203,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         keypose = self._read_keypose(job.goal.keypose, job.cancel)
-        frame = self._frames.wait(self._left.stamp_ns if self._left else 0, job.cancel)
+        frame = self._frames.wait(self._left_ns(), job.cancel)
         with self._guarded(job):
             trace = None
             if job.goal.plan_id:
@@ -221,6 +221,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Note how a motion left the robot, and tell what the gripper holds before the motion's own answer goes out."""
         self._left = self._joints.newest()
         self._tell_fingers(self._left)
+
+    def _left_ns(self) -> int:
+        """When the last motion ended; 0 when nothing has moved, or the clock was set back since, as where simulation begins anew."""
+        left_ns = self._left.stamp_ns if self._left else 0
+        return left_ns if left_ns <= self.now_ns() + self.config.joint_states.max_ahead_s * 1e9 else 0
 
     def _release(self, job: Job) -> ReleaseObject.Result:
         """Put down what is held. Refused while a task runs: the task would go on with a hand that it believes full."""

@@ -83,7 +83,7 @@ class RecordNode(StageNode[RecordConfig]):
 
     def _append(self, frame: RgbdFrame) -> None:
         """Raises StageError when the frame has another size than the recording, or no arm state while there are some."""
-        robot = self._joints.at(frame.stamp_ns) if self._joints.age_s() < 1e9 else None
+        robot = self._joints.at(frame.stamp_ns) if self._joints.heard else None
         size = frame.camera.width_px, frame.camera.height_px
         self._size = self._size or size
         if size != self._size:

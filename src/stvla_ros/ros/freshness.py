@@ -5,18 +5,23 @@ tells when it came here, by a clock that nobody sets. The larger of the two coun
 after ``max_age_s`` whatever its clock says, and a message that was held up on its way is as old as it says.
 
 A stamp of the future is refused: nobody can tell how old such a message is, and what was measured together (an image and
-the arm's state) cannot be paired.
+the arm's state) cannot be paired. So is every message while simulation time has not begun.
 """
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from rclpy.node import Node
 
 MAX_AHEAD_S = 0.1
 """How far a stamp may be in the future. Machines under chrony on one network agree to a millisecond."""
+
+ANOTHER_TIME_S = 1e7
+"""Stamps that are further off are not of a clock that is wrong but of another time: a simulation's, or since a machine was
+switched on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,17 @@ class Freshness:
         return self.ahead(arrival) or self.stale(arrival, now)
 
     def ahead(self, arrival: Arrival) -> str | None:
-        """The sentence for a stamp of the future, judged when the message came; None: it is none."""
+        """The sentence for a stamp of the future, or for any before time has begun, judged when the message came; None: it is
+        neither."""
+        if arrival.at.ns == 0:
+            return (
+                f"Simulation time has not begun: use_sim_time is true and no /clock has come, so the age of a {self.what} on "
+                f"{self.source} is not known. Start what publishes /clock, or set use_sim_time to false."
+            )
         if arrival.ahead_s <= self.max_ahead_s:
             return None
+        if arrival.ahead_s > ANOTHER_TIME_S:
+            return self._another_time(arrival)
         return (
             f"The clock of the machine that stamps {self.source} is {arrival.ahead_s:.1f} s ahead; "
             f"at most {self.max_ahead_s:g} s is taken: synchronise the clocks (chrony)."
@@ -89,13 +102,30 @@ class Freshness:
 
     def stale(self, arrival: Arrival, now: Instant) -> str | None:
         """The sentence for a message that is too old; None: it is young enough."""
-        age_s, silent_s = arrival.age_s(now), arrival.silent_s(now)
+        age_s, silent_s, late_s = arrival.age_s(now), arrival.silent_s(now), -arrival.ahead_s
         if age_s <= self.max_age_s:
             return None
         newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is taken"
-        if silent_s > self.max_age_s or age_s - silent_s <= self.max_ahead_s:  # the difference is the way here
+        if arrival.stamp_ns == 0:
+            return (
+                f"{newest} came {silent_s:.2f} s ago without a stamp (it is 0), so its age is not known: "
+                "let its driver stamp what it sends."
+            )
+        if late_s > ANOTHER_TIME_S:
+            return self._another_time(arrival)
+        if silent_s > self.max_age_s or late_s <= self.max_ahead_s:  # what else makes it old is the way here
             return f"{newest} is {age_s:.2f} s old; {limit}."
         return (
             f"{newest} came {silent_s:.2f} s ago with a stamp {age_s:.2f} s old; {limit}: the clock of the machine that "
-            f"stamps it is {-arrival.ahead_s:.1f} s behind (synchronise the clocks with chrony), or it is held up on its way."
+            f"stamps it is {late_s:.1f} s behind (synchronise the clocks with chrony), or it is held up on its way."
+        )
+
+    def _another_time(self, arrival: Arrival) -> str:
+        stamp, here = (
+            f"{datetime.fromtimestamp(ns // 1_000_000_000, UTC):%Y-%m-%d %H:%M:%S}"
+            for ns in (arrival.stamp_ns, arrival.at.ns)
+        )
+        return (
+            f"The stamps on {self.source} are of {stamp}, and here it is {here} (UTC): one of both goes by simulation time, or its "
+            "clock was never set. Set use_sim_time alike for all nodes, or set the clocks (chrony)."
         )

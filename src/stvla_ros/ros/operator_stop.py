@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,19 @@ class Standstill:
         """In the newest joint state."""
 
     def receive(self, message: JointState) -> None:
-        """One joint state; those without the arm's joints, and those that have come already, are passed over."""
+        """One joint state; those without the arm's positions, and those that have come already, are passed over."""
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        if not set(self._names) <= set(message.name) or stamp_ns <= self._stamp_ns:
+        stamp_ns = stamp_ns or time.monotonic_ns()  # some drivers stamp nothing
+        told = len(message.position) == len(message.name) and set(self._names) <= set(message.name)
+        if not told or stamp_ns == self._stamp_ns:
             return
+        if stamp_ns < self._stamp_ns:  # a clock was set, or one stamp was wrong: all begins anew
+            self._reference = None
+            self._heard.clear()
         self._stamp_ns = stamp_ns
         order = [message.name.index(name) for name in self._names]
         with_velocities = len(message.velocity) == len(message.name)
-        speeds = [abs(message.velocity[i]) for i in order] if with_velocities else []
+        speeds = [abs(message.velocity[i]) for i in order if not isnan(message.velocity[i])] if with_velocities else []
         speeds += self._speeds(stamp_ns, [message.position[i] for i in order])
         self.moving = not all(speed < STILL_RAD_S for speed in speeds)  # NaN moves
         if self.moving:
@@ -96,13 +102,12 @@ class Standstill:
         self._heard.append(time.monotonic())
 
     def _speeds(self, stamp_ns: int, q: list[float]) -> list[float]:
-        """Of positions against an earlier state, where one is far enough back."""
+        """Of positions against an earlier state, as if it were at least :data:`APART_S` earlier."""
         old_ns, old = self._reference or (stamp_ns, q)
         seconds = (stamp_ns - old_ns) * 1e-9
-        if self._reference is not None and seconds < APART_S:
-            return []
-        self._reference = stamp_ns, q
-        return [abs(now - before) / seconds for now, before in zip(q, old, strict=True)] if seconds else []
+        if self._reference is None or seconds >= APART_S:
+            self._reference = stamp_ns, q
+        return [abs(now - before) / max(seconds, APART_S) for now, before in zip(q, old, strict=True)]
 
     def forget(self) -> None:
         """What came until now does not count."""

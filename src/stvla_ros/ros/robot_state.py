@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import isfinite
+from math import isfinite, pi, remainder
 from typing import NamedTuple
 
 import numpy as np
@@ -17,16 +17,35 @@ from sensor_msgs.msg import JointState
 
 from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import ARM_JOINTS
-from stvla_ros.description.robot import RobotConfig
+from stvla_ros.description.panda import ARM_JOINTS, MAX_WIDTH_M
+from stvla_ros.description.robot import LIMITS, RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, time_to_ns
-from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, now
+from stvla_ros.ros.endpoints import other_types
+from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
 from stvla_ros.types import RobotState
 
 FIRST_S = 1.0
 """How long a node that has just started waits for the first joint state."""
+
+BEYOND_RAD = 1.0
+"""A position further outside its joint's range than this is not one of the arm: off by whole turns, in degrees, or another
+robot's. What is nearer may be: ranges for planning are narrower than those of the arm. The motion planner refuses it."""
+
+BEYOND_M = 0.005
+"""The same for a finger, whose zero is a little off after homing."""
+
+APART_M = 0.01
+"""Fingers that move as one are not told further apart than this. A joint_state_publisher fills up what it does not hear with 0."""
+
+OLDER = 3
+"""So many messages in a row that are older than the newest one mean that the clock that stamps them was set back."""
+
+JUMPS, JUMPS_S = 4, 2.0
+"""Messages that jump so often in so long a time [s] contradict each other. One that is wrong makes two jumps, there and back."""
+
+DRIVER = "look at the robot's driver."
 
 
 @dataclass(frozen=True)
@@ -40,44 +59,198 @@ class JointStateConfig:
     keep_s: float = param(2.0, "how long joint states are kept, for images that come late [s]", ge=0.1, le=60.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Joints:
+    """Some joints of a robot, and what can be true of them. Units are rad or m.
+
+    Attributes:
+        names: In the order of the robot's arrays.
+        low: Of each; a position below it is none of this robot.
+        high: Of each; a position above it is none.
+        speed: No joint is faster [/s].
+        jitter: How far off a position may look because stamps are not exact.
+        alike: All move as one, so that one that is told tells of all (a mimic joint).
+        unit: For sentences.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    speed: float
+    jitter: float
+    alike: bool
+    unit: str
+
+    @classmethod
+    def arm(cls, robot: RobotConfig) -> Joints:
+        """The seven joints of an arm. Franka's fastest joint reaches 5.26 rad/s."""
+        low, high = robot.limits.q_min_rad - BEYOND_RAD, robot.limits.q_max_rad + BEYOND_RAD
+        return cls(robot.arm_joints, tuple(low.tolist()), tuple(high.tolist()), 6.0, 0.15, False, "rad")
+
+    @classmethod
+    def fingers(cls, robot: RobotConfig) -> Joints:
+        """The two joints of a hand, each with half of the way. Franka's fingers reach 0.05 m/s, simulated ones more."""
+        high = MAX_WIDTH_M / 2 + BEYOND_M
+        return cls(robot.finger_joints, (-BEYOND_M,) * 2, (high,) * 2, 0.5, 0.01, True, "m")
+
+    def positions(self, message: JointState) -> list[float]:
+        """Positions in the order of ``names``.
+
+        Raises:
+            ValueError: Why a message that names some of these joints cannot be used, for the operator.
+        """
+        names, sizes = message.name, (len(message.name), len(message.position), len(message.velocity))
+        if sizes[1] != sizes[0] or sizes[2] not in (0, sizes[0]):
+            raise ValueError(
+                f"A joint state with {sizes[0]} names, {sizes[1]} positions and {sizes[2]} velocities cannot be used: {DRIVER}"
+            )
+        where = {name: i for i, name in enumerate(names)}
+        if len(where) < len(names) and (twice := next((name for name in self.names if names.count(name) > 1), None)):
+            raise ValueError(f"A joint state tells of {twice} more than once: {DRIVER}")
+        told = [name for name in self.names if name in where]
+        if len(told) < len(self.names) and not self.alike:
+            missing = next(name for name in self.names if name not in where)
+            raise ValueError(f"A joint state has {told[0]} but not {missing}: {DRIVER}")
+        positions = [float(message.position[where.get(name, where[told[0]])]) for name in self.names]
+        for name, q, low, high in zip(self.names, positions, self.low, self.high, strict=True):
+            if not low <= q <= high:
+                raise ValueError(self._impossible(name, q, low, high))
+        self._raise_if_filled_up(positions)
+        return positions
+
+    def _impossible(self, name: str, q: float, low: float, high: float) -> str:
+        if not isfinite(q):
+            return f"The joint {name} is not measured (NaN): {DRIVER}"
+        return f"The joint {name} is told at {q:.5g} {self.unit}, where it cannot be{_turns(q, low, high)}: {DRIVER}"
+
+    def _raise_if_filled_up(self, positions: Sequence[float]) -> None:
+        """Raises ValueError for zeros in place of what nobody has measured."""
+        if self.alike and max(positions) - min(positions) > APART_M:
+            apart = " and ".join(
+                f"{name} at {q:.3f} {self.unit}" for name, q in zip(self.names, positions, strict=True)
+            )
+            raise ValueError(f"The fingers move as one, but {apart} are told, so one is not measured: {DRIVER}")
+        if self.alike or any(positions):
+            return
+        for name, low, high in zip(self.names, self.low, self.high, strict=True):
+            if not low + BEYOND_RAD <= 0.0 <= high - BEYOND_RAD:
+                raise ValueError(
+                    f"All joints are told at 0, where {name} cannot be: they are not measured yet, or filled up: {DRIVER}"
+                )
+
+    def jump(self, before: Sequence[float], after: Sequence[float], seconds: float) -> str | None:
+        """Which joint cannot have gone from one place to the other in a time, and between which; None: all can."""
+        most = self.speed * seconds + self.jitter
+        for name, a, b in zip(self.names, before, after, strict=True):
+            if abs(b - a) > most:
+                return f"{name} at {a:.3f} and at {b:.3f} {self.unit} within {1e3 * seconds:.0f} ms"
+        return None
+
+
+def _turns(q: float, low: float, high: float) -> str:
+    """For a position that is right but for a whole turn, or in degrees. Those of fingers are too small for either."""
+    what, other = ("a turn off", remainder(q, 2 * pi)) if abs(q) < 4 * pi else ("in degrees", q * pi / 180)
+    possible = abs(q) > pi and low + BEYOND_RAD <= other <= high - BEYOND_RAD
+    return f" ({what}? {other:.3f} rad would be possible)" if possible else ""
+
+
 class _Sample(NamedTuple):
-    """A message that was taken."""
+    """A message that can be used."""
 
     stamp_ns: int
     arrival: Arrival
     message: JointState
+    positions: list[float]
 
 
 class _Part:
-    """Arm or fingers: the samples of the last seconds, oldest first, and why the newest message was passed over, if it was."""
+    """Arm or fingers: the samples of the last seconds, oldest first, and why messages were passed over, if they were.
 
-    def __init__(self, joints: Sequence[str], rule: Freshness, keep_s: float) -> None:
-        self.joints, self.rule = tuple(joints), rule
+    Attributes:
+        joints: Which.
+        rule: How old they may be.
+        samples: What was taken.
+        others: The names in the newest message without these joints.
+    """
+
+    def __init__(self, joints: Joints, rule: Freshness, keep_s: float) -> None:
+        self.joints, self.rule = joints, rule
         self._keep_ns = round(keep_s * 1e9)
         self.samples: deque[_Sample] = deque()
-        self.refused: str | None = None
+        self.others: Sequence[str] | None = None
+        self._refused: tuple[str, float] | None = None  # why the newest message was, and when that was
+        self._before: _Sample | None = None  # the newest message that could be used, taken or not
+        self._older = 0  # messages in a row with stamps older than that of the newest sample
+        self._jumps: deque[float] = deque(maxlen=JUMPS)  # when the last ones were seen
+        self._jump = ""
 
-    def take(self, sample: _Sample) -> None:
-        """Keep a message, or why it cannot be used.
+    def take(self, stamp_ns: int, arrival: Arrival, message: JointState) -> None:
+        """Keep a message, or why it cannot be used: one that is wrong, or alone among others, hides none of the others."""
+        try:
+            sample = _Sample(stamp_ns, arrival, message, self.joints.positions(message))
+            fault = self.rule.ahead(arrival) or self._jumped(sample)
+        except ValueError as error:
+            fault = str(error)
+        self._refused = None if fault is None else (fault, arrival.at.monotonic_s)
+        if fault is None and self._newer(sample):
+            self.samples.append(sample)
+            while self.samples[0].stamp_ns < stamp_ns - self._keep_ns:
+                self.samples.popleft()
 
-        One that is a little older than the last is passed over; with one that is much older the clock was set back, and all
-        begins anew.
+    def _jumped(self, sample: _Sample) -> str | None:
+        """Why a message does not go with the one before it: what lies far from both its neighbours is none of them."""
+        before, self._before = self._before, sample
+        if before is None:
+            return None
+        seconds = abs(sample.stamp_ns - before.stamp_ns) / 1e9
+        jump = self.joints.jump(before.positions, sample.positions, seconds)
+        if jump is None:
+            return None
+        self._jump = jump
+        self._jumps.append(sample.arrival.at.monotonic_s)
+        return f"The {self.rule.what} on {self.rule.source} jumps, faster than the joints move: {jump}: {DRIVER}"
+
+    def _newer(self, sample: _Sample) -> bool:
+        """Whether a message goes behind the samples. One in wrong order does not.
+
+        When a clock was set back all begins anew: ours, so that the newest sample is of the future by now, or the one that
+        stamps, so that several messages in a row are older.
         """
-        self.refused = self.rule.ahead(sample.arrival) or message_fault(sample.message, self.joints)
-        if self.refused:
-            return
-        if self.samples and sample.stamp_ns < self.samples[-1].stamp_ns:
-            if self.samples[-1].stamp_ns - sample.stamp_ns < self.rule.max_ahead_s * 1e9:
-                return
-            self.samples.clear()
-        self.samples.append(sample)
-        while self.samples[0].stamp_ns < sample.stamp_ns - self._keep_ns:
-            self.samples.popleft()
+        if not self.samples or sample.stamp_ns > self.samples[-1].stamp_ns:
+            self._older = 0
+            return True
+        if sample.stamp_ns == self.samples[-1].stamp_ns:
+            self.samples.pop()
+            return True
+        self._older += 1
+        future = Arrival(self.samples[-1].stamp_ns, sample.arrival.at).ahead_s > self.rule.max_ahead_s
+        if not future and self._older < OLDER:
+            return False
+        self.samples.clear()
+        self._older = 0
+        return True
+
+    def missing(self) -> str | None:
+        """Why there is no sample at all, as far as messages tell; None: there is one, or none with these joints came."""
+        return None if self.samples or self._refused is None else self._refused[0]
+
+    def contradiction(self, moment: Instant) -> str | None:
+        """What the messages of the last moments disagree about, if they do."""
+        many = len(self._jumps) == JUMPS and moment.monotonic_s - self._jumps[0] < JUMPS_S
+        return f"Messages on {self.rule.source} contradict each other: {self._jump}" if many else None
+
+    def stale(self, moment: Instant) -> str | None:
+        """Why the newest sample is too old: messages that come are refused, or none come; None: it is not."""
+        fault = self.rule.stale(self.samples[-1].arrival, moment)
+        if fault and self._refused and moment.monotonic_s - self._refused[1] <= self.rule.max_age_s:
+            return self._refused[0]
+        return fault
 
     def nearest(self, stamp_ns: int) -> _Sample:
         """The sample nearest to a stamp. Raises StageError STALE_STATE when it is too far away, or was not kept."""
-        if stamp_ns < self.samples[-1].stamp_ns - self._keep_ns:
-            late_s = (self.samples[-1].stamp_ns - stamp_ns) / 1e9
+        newest = self.samples[-1]
+        if stamp_ns < newest.stamp_ns - self._keep_ns:
+            late_s = (newest.stamp_ns - stamp_ns) / 1e9
             raise _stale(
                 f"The {self.rule.what} of {late_s:.2f} s ago was asked for; {self._keep_ns / 1e9:g} s are kept: the image came "
                 "too late, or the clocks differ (synchronise them with chrony)."
@@ -88,7 +261,8 @@ class _Part:
         away_s = abs(found.stamp_ns - stamp_ns) / 1e9
         if away_s > self.rule.max_age_s:
             raise _stale(
-                f"The {self.rule.what} nearest to the image is {away_s:.2f} s away from it; "
+                self.rule.stale(newest.arrival, newest.arrival.at)  # late when it came: that is why
+                or f"The {self.rule.what} nearest to the image is {away_s:.2f} s away from it; "
                 f"at most {self.rule.max_age_s:g} s is taken."
             )
         return found
@@ -98,7 +272,8 @@ class JointStates:
     """The newest arm state and those of the last seconds. Thread safe.
 
     Arm and fingers may come in messages of their own, on one topic or on two, and each is judged by the same rule. Messages
-    without the joints in question are passed over (several publishers may share a topic).
+    without the joints in question are passed over (several publishers may share a topic). Those that tell what no such robot
+    can do are refused: the operator is told why when there are no others.
     """
 
     def __init__(self, node: Node, config: JointStateConfig, robot: RobotConfig | None = None) -> None:
@@ -106,8 +281,8 @@ class JointStates:
         robot = robot or RobotConfig()
         self._arrived = threading.Condition()
         fingers = f"state of the finger joints {' and '.join(robot.finger_joints)}"
-        self._arm = self._part("joint state", robot.joint_states, robot.arm_joints)
-        self._fingers = self._part(fingers, robot.gripper_joint_states, robot.finger_joints)
+        self._arm = self._part("joint state", robot.joint_states, Joints.arm(robot))
+        self._fingers = self._part(fingers, robot.gripper_joint_states, Joints.fingers(robot))
         self._parts = (self._arm, self._fingers)
         topics: dict[str, list[_Part]] = {}
         for part in self._parts:
@@ -115,18 +290,26 @@ class JointStates:
         for topic, parts in topics.items():
             node.create_subscription(JointState, topic, partial(self._receive, parts), qos.STATE)
 
-    def _part(self, what: str, topic: str, joints: Sequence[str]) -> _Part:
+    def _part(self, what: str, topic: str, joints: Joints) -> _Part:
         source, limits = self._node.resolve_topic_name(topic), self._config
         return _Part(joints, Freshness(what, source, limits.max_age_s, limits.max_ahead_s), limits.keep_s)
 
     def _receive(self, parts: Sequence[_Part], message: JointState) -> None:
         stamp_ns = time_to_ns(message.header.stamp)
-        sample = _Sample(stamp_ns, Arrival(stamp_ns, now(self._node)), message)
+        arrival = Arrival(stamp_ns, now(self._node))
         with self._arrived:
             for part in parts:
-                if part.joints[0] in message.name:
-                    part.take(sample)
+                if any(name in message.name for name in part.joints.names):
+                    part.take(stamp_ns, arrival, message)
+                else:
+                    part.others = message.name
             self._arrived.notify_all()
+
+    @property
+    def heard(self) -> bool:
+        """Messages with the arm's joints came, whether or not they can be used."""
+        with self._arrived:
+            return bool(self._arm.samples or self._arm.missing())
 
     def age_s(self) -> float:
         """Age of the newest state, arm or fingers, whichever is older; infinite when there is none."""
@@ -137,14 +320,19 @@ class JointStates:
             return max(part.samples[-1].arrival.age_s(moment) for part in self._parts)
 
     def state(self) -> RobotState:
-        """The newest state. Raises StageError STALE_STATE when arm or fingers are older than ``max_age_s``."""
+        """The newest state.
+
+        Raises:
+            StageError: STALE_STATE when arm or fingers are older than ``max_age_s``, or messages contradict each other.
+        """
         self._wait()
         moment = now(self._node)
         with self._arrived:
             for part in self._parts:
                 self._raise_if_missing(part)
-                if fault := part.rule.stale(part.samples[-1].arrival, moment):
-                    raise _stale(part.refused or fault)
+                self._raise_if_contradictory(part, moment)
+                if fault := part.stale(moment):
+                    raise _stale(fault)
         return self.newest()
 
     def newest(self) -> RobotState:
@@ -153,83 +341,97 @@ class JointStates:
         with self._arrived:
             for part in self._parts:
                 self._raise_if_missing(part)
-            arm, fingers = self._arm.samples[-1], self._fingers.samples[-1]
-        return state_from_msg(arm.message, _width(fingers.message, self._fingers.joints), self._arm.joints)
+            return _state(self._arm.samples[-1], self._fingers.samples[-1], self._arm.joints.names)
 
     def at(self, stamp_ns: int) -> RobotState:
         """The state nearest to a stamp.
 
         Raises:
-            StageError: STALE_STATE when none is within ``max_age_s`` of it, of the arm or of the fingers, or when it is older
-                than what is kept.
+            StageError: STALE_STATE when none is within ``max_age_s`` of it, of the arm or of the fingers, when it is older
+                than what is kept, or when messages contradict each other.
         """
         self._wait()
+        moment = now(self._node)
         with self._arrived:
             for part in self._parts:
                 self._raise_if_missing(part)
-            arm, fingers = self._arm.nearest(stamp_ns), self._fingers.nearest(stamp_ns)
-        return state_from_msg(arm.message, _width(fingers.message, self._fingers.joints), self._arm.joints)
+                self._raise_if_contradictory(part, moment)
+            return _state(self._arm.nearest(stamp_ns), self._fingers.nearest(stamp_ns), self._arm.joints.names)
 
     def _wait(self) -> None:
         """Give a node that has just started time to hear the first state."""
         with self._arrived:
-            self._arrived.wait_for(lambda: all(part.samples or part.refused for part in self._parts), FIRST_S)
+            self._arrived.wait_for(lambda: all(part.samples or part.missing() for part in self._parts), FIRST_S)
+
+    def _raise_if_contradictory(self, part: _Part, moment: Instant) -> None:
+        """Raises StageError STALE_STATE when nobody can tell which of several messages is true."""
+        if fault := part.contradiction(moment):
+            topic = part.rule.source
+            publishers = self._node.count_publishers(topic)
+            remedy = (
+                f"{publishers} nodes publish there, let only the robot's driver do so (`ros2 topic info -v {topic}`)."
+                if publishers > 1
+                else DRIVER
+            )
+            raise _stale(f"{fault}: {remedy}")
 
     def _raise_if_missing(self, part: _Part) -> None:
         """Raises StageError STALE_STATE when there is no state of a part at all."""
         if part.samples:
             return
-        topic = part.rule.source
-        if part.refused:
-            raise _stale(part.refused)
+        if fault := part.missing():
+            raise _stale(fault)
+        topic, names = part.rule.source, part.joints.names
         if not self._node.count_publishers(topic):
             raise _stale(f"No joint state: nobody publishes {topic}. Start the robot or the simulator.")
-        if part is self._arm:
-            raise _stale(f"No joint state with the joints {part.joints[0]} to {part.joints[-1]} came on {topic}.")
-        raise _stale(f"No joint state with the fingers' joints {' and '.join(part.joints)} came on {topic}.")
+        if fault := other_types(self._node, topic, JointState):
+            raise _stale(f"No joint state: {fault}.")
+        joints = f"joints {names[0]} to {names[-1]}" if part is self._arm else f"fingers' joints {' and '.join(names)}"
+        raise _stale(f"No joint state with the {joints} came on {topic}{_found(part, self._arm.joints.names)}")
 
 
-def message_fault(message: JointState, joints: Sequence[str]) -> str | None:
-    """Why a message that names some of these joints cannot be used, for the operator; None: it can."""
-    names, positions, velocities = message.name, message.position, message.velocity
-    if len(positions) != len(names) or len(velocities) not in (0, len(names)):
-        return (
-            f"A joint state with {len(names)} names, {len(positions)} positions and {len(velocities)} velocities cannot be "
-            "used: look at the robot's driver."
-        )
-    for joint in joints:
-        if joint not in names:
-            return f"A joint state has {joints[0]} but not {joint}: look at the robot's driver."
-        i = names.index(joint)
-        if not isfinite(positions[i]):
-            return f"The joint {joint} is not measured (NaN): look at the robot's driver."
-    return None
+def _found(part: _Part, arm: Sequence[str]) -> str:
+    """The end of a sentence about joints that did not come: what came instead, and what to do."""
+    if part.others is None:
+        return ", nor any other: look at the robot's driver (is its joint_state_broadcaster active?)."
+    named = ", ".join(part.others[:4]) + (", ..." if len(part.others) > 4 else "") or "no names"
+    if part.joints.names != arm:
+        return f"; those that came have {named}: start the gripper's driver, or set robot.gripper_joint_states to its topic."
+    endings = [name.rpartition("_")[2] for name in arm]
+    prefixes = [name.removesuffix(f"_{endings[0]}") for name in part.others if name.endswith(f"_{endings[0]}")]
+    prefix = next((p for p in prefixes if all(f"{p}_{ending}" in part.others for ending in endings)), None)
+    setting = "robot.model" if prefix in LIMITS else "robot.prefix"
+    return f"; those that came have {named}: set {f'{setting} to {prefix}' if prefix else 'robot.joint_states or robot.prefix'}."
 
 
-def _width(message: JointState, fingers: Sequence[str]) -> float:
-    """Distance between the fingers [m]: each has moved half of it."""
-    return float(sum(message.position[message.name.index(finger)] for finger in fingers))
+def _state(arm: _Sample, fingers: _Sample, names: Sequence[str]) -> RobotState:
+    width_m = min(max(sum(fingers.positions), 0.0), MAX_WIDTH_M)  # closed fingers are told a little below 0
+    return state_from_msg(arm.message, width_m, names, fingers.stamp_ns)
 
 
 def _stale(sentence: str) -> StageError:
     return StageError(OutcomeCode.STALE_STATE, sentence)
 
 
-def state_from_msg(message: JointState, gripper_m: float, joints: Sequence[str] = ARM_JOINTS) -> RobotState:
-    """Arm state of a message that has all arm joints in any order; missing velocities (none, or NaN) count as 0."""
+def state_from_msg(
+    message: JointState, gripper_m: float, joints: Sequence[str] = ARM_JOINTS, gripper_stamp_ns: int = 0
+) -> RobotState:
+    """Arm state of a message that has all arm joints in any order; velocities that it does not tell are NaN."""
     order = [message.name.index(joint) for joint in joints]
     q = np.array(message.position)[order]
-    dq = np.array(message.velocity)[order] if len(message.velocity) == len(message.name) else np.zeros(len(order))
-    dq[~np.isfinite(dq)] = 0.0
-    return RobotState(q, dq, tcp_pose(q), gripper_m, time_to_ns(message.header.stamp))
+    told = len(message.velocity) == len(message.name)
+    dq = np.array(message.velocity)[order] if told else np.full(len(order), np.nan)
+    dq[~np.isfinite(dq)] = np.nan
+    return RobotState(q, dq, tcp_pose(q), gripper_m, time_to_ns(message.header.stamp), gripper_stamp_ns)
 
 
 def state_to_msg(state: RobotState, robot: RobotConfig | None = None) -> JointState:
-    """Arm and fingers in one message (each finger moves half the opening)."""
+    """Arm and fingers in one message (each finger moves half the opening); without velocities where one is not measured."""
     robot = robot or RobotConfig()
+    measured = bool(np.isfinite(state.dq_rad_s).all())
     return JointState(
         header=header(state.stamp_ns, ""),
         name=[*robot.arm_joints, *robot.finger_joints],
         position=[*state.q_rad.tolist(), state.gripper_m / 2, state.gripper_m / 2],
-        velocity=[*state.dq_rad_s.tolist(), 0.0, 0.0],
+        velocity=[*state.dq_rad_s.tolist(), 0.0, 0.0] if measured else [],
     )

@@ -15,6 +15,7 @@ from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from control_msgs.msg import JointTolerance
 from rclpy.action import ActionClient
+from rclpy.clock import ROSClock
 from rclpy.node import Node
 
 from stvla_ros.config import param
@@ -22,12 +23,26 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import graces
 from stvla_ros.ros.actions import SentGoal
+from stvla_ros.ros.endpoints import other_action_types
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.types import JointPath, RobotState
 
 POLL_S = 0.01
 """How often joint states are looked at while something moves."""
+
+APART_S = 0.02
+"""Positions are compared over at least this time: over 1 ms their noise would look like motion."""
+
+RESTING_M, RESTING_S = 0.001, 0.05
+"""Fingers rest when their distance changes less than this in at least this time; they are told as rarely as 10 times a second."""
+
+
+OPEN = 0.95
+"""A hand this far open holds nothing, as a share of its open width."""
+
+MOVED_RAD, UNMOVED_S = 0.1, 1.0
+"""So long after a trajectory has moved a joint by this, the joint states must show some motion."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,10 @@ class Ros2ControlRobot:
         self._names = list(robot.arm_joints)
         self._arm = ActionClient(node, FollowJointTrajectory, robot.arm_action)
         self._gripper = ActionClient(node, GripperCommand, robot.gripper_action)
+        self._names_of = {
+            self._arm: (robot.arm_action, "robot.arm_action", FollowJointTrajectory),
+            self._gripper: (robot.gripper_action, "robot.gripper_action", GripperCommand),
+        }
         self._stopper = Stopper(node, [robot.arm_action, robot.gripper_action])
         self.activity = "planning"
         """What the robot does, for feedback: moving, gripper, or planning while it waits."""
@@ -90,36 +109,40 @@ class Ros2ControlRobot:
                 they come during a cancel.
         """
         cancel.raise_if_set()
-        self._find(self._arm, self._robot.arm_action)
+        self._find(self._arm)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
         goal.goal_time_tolerance = duration(self._config.goal_time_s)
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
-        call = self._run(self._arm, goal, limit_s, cancel, "moving")
+        call = self._run(self._arm, goal, limit_s, cancel, "moving", _moved_by_s(path))
         self._stand_still()
         _end(call, cancel)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
-        """Open or close; returns the width reached in metres.
+        """Open or close; returns the width reached in metres, measured after the motion.
 
         Raises:
             StageError: The token's reason, CONTROLLER_FAILED, STALE_STATE.
         """
         cancel.raise_if_set()
-        self._find(self._gripper, self._robot.gripper_action)
+        self._find(self._gripper)
         goal = GripperCommand.Goal()
         goal.command.position, goal.command.max_effort = width_m / 2, self._config.gripper_effort_n
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
         cancel.raise_if_set()
-        reached_m = self._fresh_state().gripper_m
+        if not call.accepted:
+            raise _failed(
+                f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log has the reason."
+            )
+        reached_m = self._resting_width_m(cancel)
         # Closing on an object ends before the goal, and some grippers call that a failure, others a success: the
-        # width tells. That the fingers are not as far open as asked is always a failure.
-        if not call.accepted or reached_m < width_m - 0.005:
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
+        # width tells. That the fingers are not as far open as asked is always a failure, and so is a hand that stays open.
+        stays_open = width_m < self._robot.open_width_m / 2 and reached_m > OPEN * self._robot.open_width_m
+        if reached_m < width_m - 0.005 or stays_open:
+            raise _failed(
                 f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
-                "look at the gripper's log.",
+                "look at the gripper's log."
             )
         return reached_m
 
@@ -131,40 +154,51 @@ class Ros2ControlRobot:
         """Cancel what an earlier process may have left running, and wait until the arm stands still.
 
         Raises:
-            StageError: CONTROLLER_FAILED when a controller is not there, STALE_STATE.
+            StageError: CONTROLLER_FAILED when a controller is not there or of another type, STALE_STATE.
         """
         until = time.monotonic() + timeout_s
         while not self._stopper.ready() and time.monotonic() < until:
             time.sleep(0.05)
         if not self._stopper.ready():
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
-                f"No action server {' and '.join(self._stopper.missing())}: start the robot's controllers or the simulated cell.",
-            )
+            raise _no_server(" and ".join(self._stopper.missing()))
         answers = self._stopper.cancel_all()
         while not all(answer.done() for answer in answers):
             if time.monotonic() > until:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, "A controller does not answer a request to cancel.")
             time.sleep(POLL_S)
         self._stand_still()
+        for client in self._names_of:
+            self._raise_if_of_another_type(client)
 
     def _tolerance(self, position: float) -> list[JointTolerance]:
         return [JointTolerance(name=name, position=position) for name in self._names]
 
-    def _find(self, client: ActionClient, name: str) -> None:
+    def _find(self, client: ActionClient) -> None:
         if not client.wait_for_server(timeout_sec=self._config.accept_timeout_s):
-            raise StageError(
-                OutcomeCode.CONTROLLER_FAILED,
-                f"No action server {name}: start the robot's controllers or the simulated cell.",
-            )
+            self._raise_if_of_another_type(client)
+            raise _no_server(self._names_of[client][0])
 
-    def _run(self, client: ActionClient, goal: object, limit_s: float, cancel: CancelToken, activity: str) -> SentGoal:
+    def _raise_if_of_another_type(self, client: ActionClient) -> None:
+        """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
+        action, setting, kind = self._names_of[client]
+        if fault := other_action_types(self._node, action, kind):
+            raise _failed(f"{fault}: give the robot a controller of that type, and {setting} its name.")
+
+    def _run(
+        self,
+        client: ActionClient,
+        goal: object,
+        limit_s: float,
+        cancel: CancelToken,
+        activity: str,
+        moved_by_s: float = float("inf"),
+    ) -> SentGoal:
         """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
         call = SentGoal(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
         self.activity = activity
         try:
-            self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper")
+            self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper", moved_by_s)
         except BaseException:  # a defect too: nothing may leave the arm under way
             call.cancel()
             self.stop()
@@ -174,48 +208,101 @@ class Ros2ControlRobot:
             forget()
         return call
 
-    def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str) -> None:
-        started, canceled_s = time.monotonic(), float("inf")
+    def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str, moved_by_s: float) -> None:
+        first: RobotState | None = None  # when the controller had accepted
+        started, canceled_s = self._now_s(), float("inf")
         while not call.wait(POLL_S):
-            self._state()
-            now = time.monotonic()
+            state = self._state()
+            first = first or (state if call.accepted else None)
+            if first is not None:
+                _raise_if_unmoved(first, state, moved_by_s)
+            now = self._now_s()
             canceled_s = min(canceled_s, now) if cancel.is_set() else canceled_s
             if call.accepted is None and now - started > self._config.accept_timeout_s:
                 raise _failed(f"The {part} controller did not accept a goal within {self._config.accept_timeout_s} s.")
+            if now < started:
+                raise _failed(f"The clock was set back while the {part} controller worked: send the goal again.")
             if now - started > limit_s:
                 raise _failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
             if now - canceled_s > self._config.stop_timeout_s:
                 raise _failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
 
     def _stand_still(self) -> None:
-        """Wait until two joint states in a row show no motion, by their velocities and by their positions.
+        """Wait until two joint states show no motion, by their positions and by their velocities where those are measured.
 
         Raises:
-            StageError: CONTROLLER_FAILED when the arm keeps moving; STALE_STATE.
+            StageError: CONTROLLER_FAILED when the arm keeps moving, or nothing is told of it; STALE_STATE.
         """
-        until, last = time.monotonic() + self._config.stop_timeout_s, self._state()
-        while time.monotonic() < until:
+        started, last, heard = self._now_s(), self._state(), False
+        while 0.0 <= self._now_s() - started < self._config.stop_timeout_s:
             time.sleep(POLL_S / 2)
             state = self._state()
-            if state.stamp_ns == last.stamp_ns:
+            seconds = (state.stamp_ns - last.stamp_ns) * 1e-9
+            if 0.0 <= seconds < APART_S:
                 continue
-            moved = np.abs(state.q_rad - last.q_rad).max() / ((state.stamp_ns - last.stamp_ns) * 1e-9)
-            speed = max(moved, np.abs(state.dq_rad_s).max(), np.abs(last.dq_rad_s).max())
-            if speed < self._config.standstill_rad_s:
-                return
+            heard = heard or seconds > 0.0
+            moved = np.abs(state.q_rad - last.q_rad).max() / seconds
+            speed = np.nanmax([moved, *np.abs(state.dq_rad_s), *np.abs(last.dq_rad_s)])
             last = state
+            if seconds > 0.0 and speed < self._config.standstill_rad_s:
+                return
         self.stop()
-        raise _failed(
-            f"The arm still moves {self._config.stop_timeout_s} s after its trajectory ended: use the emergency stop."
-        )
+        limit = f"{self._config.stop_timeout_s} s after its trajectory ended"
+        if not heard:
+            raise _failed(f"No new joint state came within {limit}: look whether the arm stands still.")
+        raise _failed(f"The arm still moves {limit}: use the emergency stop.")
 
-    def _fresh_state(self) -> RobotState:
-        """A joint state that was measured after this call; the receiver's own age limit bounds the wait."""
-        for _ in range(2):  # the next message may have been measured before, the one after it was not
-            old_ns = self._state().stamp_ns
-            while (state := self._state()).stamp_ns == old_ns:
-                time.sleep(POLL_S / 2)
-        return state
+    def _now_s(self) -> float:
+        """The time in which the robot moves [s]: that of a simulation, which may be slower than ours, else by a clock that is never
+        set."""
+        clock = self._node.get_clock()
+        simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
+        return float(clock.now().nanoseconds) * 1e-9 if simulated else time.monotonic()
+
+    def _resting_width_m(self, cancel: CancelToken) -> float:
+        """The opening by two measurements after this call that agree; by the last one when none do in the time for a motion.
+
+        Raises:
+            StageError: STALE_STATE, also when there is no measurement after this call; the token's reason.
+        """
+        last_ns, width_m = int(self._node.get_clock().now().nanoseconds), None
+        started = self._now_s()
+        while 0.0 <= self._now_s() - started < self._config.gripper_timeout_s:
+            cancel.raise_if_set()
+            state = self._state()
+            measured_ns = state.gripper_stamp_ns or state.stamp_ns
+            if width_m is None:
+                if measured_ns > last_ns:
+                    width_m, last_ns = state.gripper_m, measured_ns
+            elif measured_ns - last_ns >= RESTING_S * 1e9:
+                if abs(state.gripper_m - width_m) < RESTING_M:
+                    return state.gripper_m
+                width_m, last_ns = state.gripper_m, measured_ns
+            time.sleep(POLL_S / 2)
+        if width_m is None:
+            raise StageError(
+                OutcomeCode.STALE_STATE,
+                f"No state of the fingers measured after the gripper's motion came within {self._config.gripper_timeout_s:g} s: "
+                "look at the gripper's driver.",
+            )
+        return width_m
+
+
+def _moved_by_s(path: JointPath) -> float:
+    """When joint states must differ from those at the start of a path [s]; infinite for one that hardly moves."""
+    far = np.abs(path.q_rad - path.q_rad[0]).max(axis=1) > MOVED_RAD
+    return float(path.t_s[far.argmax()]) + UNMOVED_S if far.any() else float("inf")
+
+
+def _raise_if_unmoved(first: RobotState, state: RobotState, moved_by_s: float) -> None:
+    """Raises StageError STALE_STATE when joint states come with new stamps but without any change, not even noise."""
+    seconds = (state.stamp_ns - first.stamp_ns) * 1e-9
+    if seconds > moved_by_s and np.array_equal(state.q_rad, first.q_rad):
+        raise StageError(
+            OutcomeCode.STALE_STATE,
+            f"The joint states have not changed for {seconds:.1f} s, in which the arm should have moved: something holds it, or old "
+            "states are stamped anew (by a joint_state_publisher): let robot.joint_states be the topic of the robot's driver.",
+        )
 
 
 def _end(call: SentGoal, cancel: CancelToken) -> None:
@@ -239,6 +326,10 @@ def _check_arm(call: SentGoal) -> None:
         )
     if call.status != GoalStatus.STATUS_SUCCEEDED or call.result.error_code != FollowJointTrajectory.Result.SUCCESSFUL:
         raise _failed(f"The arm's controller gave up (code {call.result.error_code}): {text or 'no reason given'}")
+
+
+def _no_server(name: str) -> StageError:
+    return _failed(f"No action server {name}: start the robot's controllers or the simulated cell.")
 
 
 def _failed(sentence: str) -> StageError:
