@@ -17,7 +17,6 @@ from stvla_ros.planning.openai.connection import Connection, Received
 from stvla_ros.planning.openai.faults import (
     Asked,
     Refusal,
-    Rule,
     ServerFaultError,
     has_error,
     meaning,
@@ -43,8 +42,8 @@ class ServerChat:
     """Asks a server; one connection, kept open between questions.
 
     The deadline is for everything together: name look-up, connection, TLS, the question's way, every byte of the
-    answer, pauses until a server is ready. A server that sends a byte now and then does not get more time. Nothing is sent to
-    another address than the one given: no redirects, no proxies from the environment.
+    answer, pauses until a server is ready. A server that sends a byte now and then does not get more time. Nothing is
+    sent to another address than the one given: no redirects, no proxies from the environment.
 
     Raises:
         ConfigError: The settings are of no use; the message says which.
@@ -72,13 +71,14 @@ class ServerChat:
     ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
-        A server that starts, loads or is overloaded is asked again within the deadline, after the pauses that it asks for.
+        A server that starts, loads or is overloaded is asked again within the deadline, after the pauses that it wants.
 
         Raises:
-            NotReadyError: It was so all the time, or asks for a pause beyond the deadline.
-            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error or what is
-                no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or
-                without text; the reason of ``cancel``: the connection is closed, at which servers stop thinking.
+            NotReadyError: It was so all the time, or wants a pause beyond the deadline.
+            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error or
+                what is no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too
+                long, cut off, or without text; the reason of ``cancel``: the connection is closed, at which servers stop
+                thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
             raise StageError(
@@ -147,7 +147,7 @@ class ServerChat:
             if pause >= left or left < PAUSES_S[0]:
                 why = f"was asked {tries} times in {clock() - begin:.0f} s."
                 if fault.pause_s:
-                    why = f"wants a pause of {pause:.0f} s, longer than there is time for an answer (another {left:.0f} s)."
+                    why = f"wants a pause of {pause:.0f} s, and an answer has {left:.0f} s left."
                 raise NotReadyError(fault.code, self._address.without_token(f"{fault.sentence} It {why}"), pause)
             if tries == 1:
                 told = self._address.without_token(fault.sentence)
@@ -175,22 +175,21 @@ class ServerChat:
         """What a refusal means, and what to do."""
         asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, size)
         rule = meaning(refusal, asked)
-        what = rule.told(refusal, asked) + await self._more(connection, rule)
+        what = rule.told(refusal, asked) + (await self._offered(connection) if rule.look else "")
         said = f" It says: '{excerpt(refusal.words)}'." if refusal.words else ""
         return ServerFaultError(f"{self._named} {what}{said}", rule.tries, wanted_pause_s(came.headers))
 
-    async def _more(self, connection: Connection, rule: Rule) -> str:
+    async def _offered(self, connection: Connection) -> str:
         """What the server itself says of what would be right."""
         base, url = self._address.base, urlsplit(self._address.base)
-        if rule.look == "models":
-            models = await self._models(connection, base) or []
+        models = await self._models(connection, base)
+        if models:
             near = difflib.get_close_matches(self._config.model, models, n=3, cutoff=0.5) or models[:MODELS_SHOWN]
             more = f" and {len(models) - len(near)} more" if len(models) > len(near) else ""
-            return f" It has {', '.join(excerpt(name, 80) for name in near)}{more}." if near else ""
-        if rule.look == "address":
-            for other in dict.fromkeys((f"{base}/v1", f"{url.scheme}://{url.netloc}/v1")):
-                if other != base and await self._models(connection, other) is not None:
-                    return f" There is one at {other}."
+            return f" It has {', '.join(excerpt(name, 80) for name in near)}{more}."
+        for other in dict.fromkeys((f"{base}/v1", f"{url.scheme}://{url.netloc}/v1")):
+            if models is None and other != base and await self._models(connection, other) is not None:
+                return f" There are models at {other}."
         return ""
 
     async def _models(self, connection: Connection, base: str) -> list[str] | None:

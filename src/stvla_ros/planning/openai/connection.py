@@ -48,7 +48,7 @@ class Connection:
     def __init__(self, address: Address, named: str, where: str, most: int) -> None:
         self._address, self._named, self._most = address, named, most
         self._base_url, self._ca_file = f"{where}.base_url", f"{where}.ca_file"
-        self._phase = ""
+        self._phase, self._answers = "", False
         limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
         tls = address.tls if address.tls is not None else True
         self._client = httpx2.AsyncClient(
@@ -65,7 +65,7 @@ class Connection:
             ServerFaultError: No connection, a broken one, or an answer that cannot be unpacked.
             StageError: REPLY_UNPARSABLE: too long.
         """
-        self._phase = ""
+        self._phase, self._answers = "", False
         extensions = {"trace": self._follow}
         try:
             async with self._client.stream(
@@ -85,6 +85,7 @@ class Connection:
 
     async def _follow(self, event: str, _: Mapping[str, object]) -> None:
         self._phase = event
+        self._answers |= event.startswith("http11.receive_response_body")
 
     def _headers(self) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
@@ -135,7 +136,8 @@ class Connection:
         if str(error).startswith("illegal"):  # h11's word for bytes that are no head of an answer
             other = "" if self._address.tls else ", or https://... where it speaks TLS"
             return self._fault(f"speaks no HTTP ({words}): set {self._base_url} to the server's port{other}.")
-        return self._fault(f"broke the connection off ({words}): look at the server's log.", FEW)
+        other = "" if self._address.tls or self._answers else ", and whether it wants https://..."
+        return self._fault(f"broke the connection off ({words}): look at the server's log{other}.", FEW)
 
     def _fault(self, what: str, tries: float = 1) -> ServerFaultError:
         return ServerFaultError(f"{self._named} {what}", tries)

@@ -87,7 +87,7 @@ class Rule:
         statuses: Empty: any.
         words: Pattern; empty: any.
         tries: See :class:`ServerFaultError`.
-        look: What else the server is to be asked, to say what is right: ``models`` or ``address``.
+        look: The server is to be asked for its models, to say what is right.
         needs: Only where these are in use: ``structured`` (the setting), ``schema`` (one went with the question).
     """
 
@@ -95,15 +95,15 @@ class Rule:
     statuses: tuple[int, ...] = ()
     words: str = ""
     tries: float = 1
-    look: str = ""
+    look: bool = False
     needs: str = ""
 
     def fits(self, refusal: Refusal, asked: Asked) -> bool:
-        possible = {"": True, "structured": asked.config.structured, "schema": "response_format" in asked.body}[
-            self.needs
-        ]
+        in_use = {"": True, "structured": asked.config.structured, "schema": "response_format" in asked.body}
         by_status = not self.statuses or refusal.status in self.statuses
-        return possible and by_status and (not self.words or re.search(self.words, refusal.searched) is not None)
+        return (
+            in_use[self.needs] and by_status and (not self.words or re.search(self.words, refusal.searched) is not None)
+        )
 
     def told(self, refusal: Refusal, asked: Asked) -> str:
         """In words, without what the server said."""
@@ -128,7 +128,7 @@ class Rule:
         )
 
 
-_LOADING = r"loading|starting|warm(ing)?[ -]?up|not (yet )?ready|initiali[sz]ing"
+_LOADING = r"(?<!error )(?<!failed )(?<!unable )loading|starting|warm(ing)?[ -]?up|not (yet )?ready|initiali[sz]ing"
 _BUSY = (
     r"overload|rate.?limit|too many requests|resource.?exhausted|try again|retry|temporar|unavailable|no healthy upstream"
     r"|upstream connect error|capacity|insufficient.?system.?resource|timed? ?out"
@@ -178,12 +178,12 @@ RULES = (
         "takes fewer images than a plan sends, which are two ({status}): raise its limit "
         "(vLLM --limit-mm-per-prompt '{{\"image\": 2}}').",
         words=r"at most [1-9]\d{0,8} (image|multi)|limit.mm.per.prompt|too many images|multiple images|number of images"
-        r"|(only|at most|maximum|max|up to)\b.{0,30}\b(one|single|\d{1,3}) images?\b",
+        r"|(only|at most|maximum|max|up to)\b.{0,30}\b(one|single|[1-9]\d?) images?\b",
     ),
     Rule(
         "cannot read the images as {image_format} ({status}): set {where}.image_format to {other_format}.",
         words=r"(unsupported|invalid|unknown|unrecogni[sz]ed|corrupt\w{0,3}|cannot identify|(could not|failed to|unable to)"
-        r" (load|process|decode|identify|open)).{0,30}\b(images?|mime|media.type)\b"
+        r" (load|process|decode|identify|open)|error (loading|processing|decoding)).{0,30}\b(images?|mime|media.type)\b"
         r"|\bimages?\b.{0,20}\b(format|mime|media.type)\b",
     ),
     Rule(
@@ -218,10 +218,10 @@ RULES = (
     Rule(
         "has no model '{model}' ({status}): set {where}.model to one of its models.",
         (0, 400, 403, 404, 422, 500),
-        r"model.{0,120}(not found|not exist|not (a )?valid|not available|not loaded|unknown|no longer|decommissioned)"
-        r"|(unknown|invalid|no such|unsupported|nonexistent) model|model.?not.?(found|exist)|try pulling"
+        r"model.{0,120}(not found|not exist|not (a )?valid|not available|not loaded|not supported by|no longer|decommissioned)"
+        r"|(unknown|invalid|no such|unsupported|nonexistent|not a valid) model|model.?not.?(found|exist)|try pulling"
         r"|no models? loaded|unable to (access|find) model|failed to load model|no endpoints found for",
-        look="models",
+        look=True,
     ),
     Rule("refused the token with {status}: {token}.", (401,)),
     Rule(
@@ -230,8 +230,9 @@ RULES = (
     Rule("refuses access with {status}: look whether the token may use this model, and {token}.", (403, 407)),
     Rule(IS_LOADING, _BROKEN, _LOADING, ALWAYS),
     Rule(IS_BUSY, _BROKEN, _BUSY, ALWAYS),
-    Rule(_HAS_NO_PATH, words=_NO_PATH, look="address"),
-    Rule(_HAS_NO_PATH, (404, 410), look="address"),
+    Rule(_HAS_NO_PATH, words=_NO_PATH, look=True),
+    Rule(_HAS_NO_PATH, (404, 410), r"(?s)^(?!.*model).*not found|^$", look=True),
+    Rule("has no such model or nothing at {path} ({status}): check {where}.model and base_url.", (404, 410), look=True),
     Rule(
         "takes no questions at {path} ({status}): another service is there; set {where}.base_url to that of the model.",
         (405,),

@@ -93,9 +93,7 @@ def _url(text: str, where: str) -> SplitResult:
     if url is None or url.scheme not in ("http", "https") or url.query or url.fragment:
         without = "://" not in base and _split(f"http://{base}") is not None
         meant = f" Did you mean 'http://{base}'?" if without else ""
-        raise ConfigError(
-            f"{where}: wanted http(s)://HOST[:PORT]/v1 (IPv6 as http://[::1]:8000/v1), got '{text}'.{meant}"
-        )
+        raise ConfigError(f"{where}: wanted http(s)://HOST[:PORT]/v1 (an IPv6 HOST in []), got '{text}'.{meant}")
     if url.username is not None:
         raise ConfigError(f"{where}: no user or password in the address, please: use token_variable.")
     return url
