@@ -6,7 +6,6 @@ import base64
 import gzip
 import json
 import logging
-import re
 import shutil
 import socket
 import ssl

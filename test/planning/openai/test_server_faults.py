@@ -164,15 +164,18 @@ def test_what_waiting_mends_is_asked_again(status: int, body: str, words: str) -
     def refuses(exchange: Exchange) -> None:
         exchange.send(body, f"{status} Oh no")
 
-    with Server([refuses, refuses, says("ok")]) as server:
-        assert chat(server).reply(QUESTION, 8) == "ok"
+    def refuses_for_long(exchange: Exchange) -> None:
+        exchange.send(body, f"{status} Oh no", "Retry-After: 3600\r\n")
+
+    with Server([refuses, refuses, says("ok"), refuses_for_long]) as server:
+        model = chat(server)
+        assert model.reply(QUESTION, 8) == "ok"
         assert questions(server) == 3
-    with Server([refuses]) as server:
-        error = refused(chat(server, reply_deadline_s=0.2))
-        assert questions(server) > 1
+        error = refused(model)
+        assert questions(server) == 4
     assert isinstance(error, NotReadyError)
-    assert error.code is OutcomeCode.SERVER_ERROR
-    assert re.search(f"{words}.* It was asked {questions(server)} times in", error.sentence), error.sentence
+    assert (error.code, error.pause_s) == (OutcomeCode.SERVER_ERROR, 3600)
+    assert re.search(f"{words}.* It wants a pause of 3600 s", error.sentence), error.sentence
 
 
 IN_A_200 = [
@@ -201,16 +204,16 @@ IN_A_200 = [
 
 @pytest.mark.parametrize(("body", "words", "asked"), IN_A_200, ids=[json.dumps(b)[:60] for b, _, _ in IN_A_200])
 def test_errors_with_status_200_are_the_servers(body: Any, words: str, asked: int) -> None:
-    def errs(exchange: Exchange) -> None:
-        exchange.send(body if isinstance(body, str) else json.dumps(body))
-
-    with Server([models_or(errs), models_or(errs), models_or(says("ok"))]) as server:
+    text = body if isinstance(body, str) else json.dumps(body)
+    for_long = "Retry-After: 3600\r\n"
+    sends = [models_or(lambda exchange: exchange.send(text))] * (asked - 1)
+    sends += [models_or(says("ok"))] * (asked > 1)
+    with Server([*sends, models_or(lambda exchange: exchange.send(text, headers=for_long))]) as server:
+        model = chat(server)
         if asked > 1:
-            assert chat(server).reply(QUESTION, 8) == "ok"
-            assert questions(server) == asked
-    with Server([models_or(errs)]) as server:
-        error = refused(chat(server, reply_deadline_s=0.2 if asked > 1 else 30.0))
-        assert (questions(server) > 1) == (asked > 1)
+            assert model.reply(QUESTION, 8) == "ok"
+        error = refused(model)
+        assert questions(server) == asked + (asked > 1)
     assert error.code is OutcomeCode.SERVER_ERROR
     assert re.search(words, error.sentence), error.sentence
 
@@ -496,6 +499,7 @@ def test_redirects_say_where_to(location: str, words: str) -> None:
 def test_a_token_at_the_edge_of_what_is_shown_is_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     token = "sk-0123456789abcdef"
     monkeypatch.setenv("MY_TOKEN", token)
-    for before in range(280, 301, 4):
-        with Server([lambda e, n=before: e.send(openai("x" * n + token), "500 Oh no")]) as server:
-            assert "sk-0" not in refused(chat(server, token_variable="MY_TOKEN")).sentence
+    edges = [lambda e, n=n: e.send(openai("x" * n + token), "500 Oh no") for n in range(280, 301, 4)]
+    with Server([*edges, says("ok")]) as server:
+        model = chat(server, token_variable="MY_TOKEN")
+        assert not any("sk-0" in refused(model).sentence for _ in edges)

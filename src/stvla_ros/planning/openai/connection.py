@@ -50,7 +50,7 @@ class Connection:
         self._base_url, self._ca_file = f"{where}.base_url", f"{where}.ca_file"
         self._phase, self._answers = "", False
         limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
-        tls = address.tls if address.tls is not None else True
+        tls = address.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that trusts nobody, where there is none
         self._client = httpx2.AsyncClient(
             verify=tls, timeout=None, limits=limits, trust_env=False, follow_redirects=False
         )
@@ -84,7 +84,8 @@ class Connection:
         return f"{self._named} gave no whole answer within {limit}: raise it if the model needs longer, or take a faster one."
 
     async def _follow(self, event: str, _: Mapping[str, object]) -> None:
-        self._phase = event
+        if event.endswith(".started") and "response_closed" not in event:  # not the ends that giving up brings about
+            self._phase = event
         self._answers |= event.startswith("http11.receive_response_body")
 
     def _headers(self) -> dict[str, str]:

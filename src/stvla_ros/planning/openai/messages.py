@@ -127,7 +127,9 @@ def _choice(content: Any, body: bytes, host: str) -> dict[str, Any]:
         return next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), choices[0])
     text = body.decode("utf-8", "replace").strip()
     if is_page(text):
-        raise ServerFaultError(f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set planner.openai.base_url to where the API is.")
+        raise ServerFaultError(
+            f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set planner.openai.base_url to where the API is."
+        )
     if not text:
         raise ServerFaultError(f"{host} sent an empty answer.", FEW)
     if content is None:
