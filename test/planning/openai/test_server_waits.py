@@ -314,3 +314,43 @@ def test_a_server_that_dies_of_a_question_is_not_killed_for_ever(dies: int) -> N
             assert "broke the connection off" in refused(chat(server)).sentence
             assert len(server.asked) == 3
     assert json.loads(server.asked[0].body) == json.loads(server.asked[-1].body)
+
+
+def test_what_is_lost_after_a_wait_is_asked_for_a_few_times_too() -> None:
+    def closes(exchange: Exchange) -> None:
+        exchange.pipe.close()
+
+    with Server([*[busy()] * 4, closes, closes, says("ok")]) as server:
+        assert chat(server).reply(QUESTION, 8) == "ok"
+
+
+def test_the_proxy_of_the_environment_is_named_where_it_may_be_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    away = refused(chat(base_url="http://no-such-host.invalid/v1", reply_deadline_s=5.0))
+    here = refused(chat(base_url="http://127.0.0.1:9/v1", reply_deadline_s=0.1))
+    assert "The proxy in http_proxy is not used." in away.sentence
+    assert "proxy" not in here.sentence
+
+
+def test_a_connection_lost_while_a_large_question_is_sent_tells_its_size() -> None:
+    """Some servers close it instead of answering 413."""
+    large = np.random.default_rng(0).integers(0, 256, (700, 700, 3), dtype=np.uint8)
+
+    def hangs_up(exchange: Exchange) -> None:
+        exchange.pipe.close()
+
+    with Server([hangs_up]) as server:
+        error = refused(chat(server), (Turn("user", "?", (large,)),))
+    assert "how large a question it takes (this one has 19" in error.sentence, error.sentence
+
+
+def test_a_server_that_is_silent_about_its_models_still_gets_its_refusal_told() -> None:
+    def refuses(exchange: Exchange) -> None:
+        if exchange.line.startswith("POST"):
+            exchange.send('{"error": {"message": "The model does not exist"}}', "404 Not Found")
+        else:
+            exchange.over.wait(30.0)
+
+    with Server([refuses]) as server:
+        error = refused(chat(server, reply_deadline_s=4.0))
+    assert "has no model 'qwen' (status 404)" in error.sentence

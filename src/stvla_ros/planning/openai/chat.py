@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import difflib
 import json
 import logging
@@ -15,8 +16,8 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import NotReadyError, Turn
 from stvla_ros.planning.openai.connection import Connection, Received
 from stvla_ros.planning.openai.faults import (
+    ALWAYS,
     Asked,
-    Refusal,
     ServerFaultError,
     has_error,
     meaning,
@@ -32,6 +33,8 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 """Before a question is put again; the last one stays."""
 
 MODELS_SHOWN = 5
+LOOKING_S, MARGIN_S = 3.0, 0.05
+"""For asking a server what would be right; what is left of the deadline then, to tell what it refused."""
 
 T = TypeVar("T")
 
@@ -127,35 +130,38 @@ class ServerChat:
         if self._connection is None:
             self._connection = Connection(self._address, self._named, self._where, self._config.max_reply_bytes)
         connection, clock = self._connection, asyncio.get_running_loop().time
-        begin, tries, fault = clock(), 0, None
+        begin, tries, lost, before = clock(), 0, 0, None
         end = begin + self._config.reply_deadline_s
         while True:
             asked, tries = clock() - begin, tries + 1
             try:
                 async with asyncio.timeout_at(end):
-                    return await self._once(connection, body)
+                    return await self._once(connection, body, end - MARGIN_S)
             except TimeoutError:
-                raise self._late(connection, fault, asked) from None
+                raise self._late(connection, before, asked) from None
             except ServerFaultError as error:
-                fault = error
+                fault = ServerFaultError(self._address.without_token(error.sentence), error.tries, error.pause_s)
             except StageError as error:
-                raise self._shown(error.code, error.sentence) from None
-            left = end - clock()
-            pause = fault.pause_s or min(PAUSES_S[min(tries, len(PAUSES_S)) - 1], left / 2)
-            if tries >= fault.tries:
-                raise self._shown(fault.code, fault.sentence)
-            if pause >= left or left < PAUSES_S[0]:
+                raise StageError(error.code, self._address.without_token(error.sentence)) from None
+            left, lost = end - clock(), lost + (fault.tries < ALWAYS)
+            pause = min(PAUSES_S[min(tries, len(PAUSES_S)) - 1], left / 2)
+            if fault.pause_s:
+                pause = max(fault.pause_s, PAUSES_S[0])
+            over = pause >= left or left < PAUSES_S[0]
+            if lost >= fault.tries or (over and fault.tries < ALWAYS):
+                raise StageError(fault.code, fault.sentence)
+            if over:
                 why = f"was asked {tries} times in {clock() - begin:.0f} s."
                 if fault.pause_s:
                     why = f"wants a pause of {pause:.0f} s, and an answer has {left:.0f} s left."
-                raise NotReadyError(fault.code, self._address.without_token(f"{fault.sentence} It {why}"), pause)
+                raise NotReadyError(fault.code, f"{fault.sentence} It {why}", pause)
             if tries == 1:
-                told = self._address.without_token(fault.sentence)
-                _log.warning("%s It is asked again, for %.0f s at most.", told, left)
+                _log.warning("%s It is asked again, for %.0f s at most.", fault.sentence, left)
+            before = fault
             await asyncio.sleep(pause)
 
-    async def _once(self, connection: Connection, body: Mapping[str, Any]) -> str:
-        """One answer. Raises ServerFaultError, or REPLY_UNPARSABLE."""
+    async def _once(self, connection: Connection, body: Mapping[str, Any], end: float) -> str:
+        """One answer. Raises ServerFaultError, told at ``end`` [s of the loop] at the latest, or REPLY_UNPARSABLE."""
         packed = json.dumps({**body, "stream": self._streams}).encode()
         came = await connection.exchange("POST", self._address.url, packed)
         if 300 <= came.status < 400:
@@ -166,18 +172,16 @@ class ServerChat:
         refusal = refusal_of(came.status, content, text)
         if wants_stream(refusal) and not self._streams:
             self._streams = True
-            return await self._once(connection, body)
-        raise await self._explained(connection, refusal, body, came, len(packed))
-
-    async def _explained(
-        self, connection: Connection, refusal: Refusal, body: Mapping[str, Any], came: Received, size: int
-    ) -> ServerFaultError:
-        """What a refusal means, and what to do."""
-        asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, size)
+            return await self._once(connection, body, end)
+        asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
         rule = meaning(refusal, asked)
-        what = rule.told(refusal, asked) + (await self._offered(connection) if rule.look else "")
+        what = rule.told(refusal, asked)
+        if rule.look:
+            with contextlib.suppress(TimeoutError):  # what was refused is what is told
+                async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + LOOKING_S)):
+                    what += await self._offered(connection)
         said = f" It says: '{excerpt(refusal.words)}'." if refusal.words else ""
-        return ServerFaultError(f"{self._named} {what}{said}", rule.tries, wanted_pause_s(came.headers))
+        raise ServerFaultError(f"{self._named} {what}{said}", rule.tries, wanted_pause_s(came.headers))
 
     async def _offered(self, connection: Connection) -> str:
         """What the server itself says of what would be right."""
@@ -196,7 +200,7 @@ class ServerChat:
         """Names of the models at an address; None where there is no list of them."""
         try:
             came = await connection.exchange("GET", f"{base}/models")
-        except StageError:  # what was refused first is what is told
+        except StageError:  # as above
             return None
         listed = read(came.content) if came.status == 200 else None
         models = listed.get("data") if isinstance(listed, dict) else None
@@ -219,14 +223,10 @@ class ServerChat:
     def _late(self, connection: Connection, before: ServerFaultError | None, lost_s: float) -> StageError:
         """The deadline is over in the midst of an exchange."""
         limit = f"{self._config.reply_deadline_s:g} s (reply_deadline_s)"
-        if before is None:
-            return self._shown(OutcomeCode.SERVER_TIMEOUT, connection.late(limit))
-        sentence = self._address.without_token(before.sentence)
-        sentence = f"{sentence} It was so for {lost_s:.0f} s, and gave no whole answer in the rest of {limit}."
+        if before is None or before.tries < ALWAYS:
+            return StageError(OutcomeCode.SERVER_TIMEOUT, connection.late(limit))
+        sentence = f"{before.sentence} It was so for {lost_s:.0f} s, and gave no whole answer in the rest of {limit}."
         return NotReadyError(OutcomeCode.SERVER_TIMEOUT, sentence, 0.0)
-
-    def _shown(self, code: OutcomeCode, sentence: str) -> StageError:
-        return StageError(code, self._address.without_token(sentence))
 
     @property
     def _named(self) -> str:

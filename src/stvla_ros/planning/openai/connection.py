@@ -8,13 +8,14 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
+from urllib.request import getproxies_environment
 
 import httpx2
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.openai.faults import ALWAYS, FEW, ServerFaultError
 from stvla_ros.planning.openai.messages import excerpt
-from stvla_ros.planning.openai.server import Address
+from stvla_ros.planning.openai.server import HERE, Address
 
 IDLE_S = 300.0
 """A connection without a question for so long is closed."""
@@ -22,6 +23,9 @@ IDLE_S = 300.0
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 NOT_YET, EXPIRED, OTHER_NAME = 9, 10, (62, 64)
 """Of OpenSSL's ``x509_vfy.h``: certificate not yet valid, expired; for another host name, for another IP address."""
+
+LARGE = 500_000
+"""Bytes of a question for which servers may close the connection instead of answering 413."""
 
 PACKED = ("gzip", "x-gzip", "deflate")
 
@@ -48,7 +52,7 @@ class Connection:
     def __init__(self, address: Address, named: str, where: str, most: int) -> None:
         self._address, self._named, self._most = address, named, most
         self._base_url, self._ca_file = f"{where}.base_url", f"{where}.ca_file"
-        self._phase, self._answers = "", False
+        self._phase, self._answers, self._size = "", False, 0
         limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
         tls = address.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that trusts nobody, where there is none
         self._client = httpx2.AsyncClient(
@@ -65,7 +69,7 @@ class Connection:
             ServerFaultError: No connection, a broken one, or an answer that cannot be unpacked.
             StageError: REPLY_UNPARSABLE: too long.
         """
-        self._phase, self._answers = "", False
+        self._phase, self._answers, self._size = "", False, len(body or b"")
         extensions = {"trace": self._follow}
         try:
             async with self._client.stream(
@@ -78,7 +82,8 @@ class Connection:
     def late(self, limit: str) -> str:
         """What to say of an exchange that was given up: how far it came, and what to do. ``limit``: of time, in words."""
         if self._phase in ("", "connection.connect_tcp.started"):
-            return f"{self._named} took no connection within {limit}: is {self._base_url} right, and does a firewall let it through?"
+            what = f"took no connection within {limit}: is {self._base_url} right, and does a firewall let it through?"
+            return f"{self._named} {what}{self._no_proxy}"
         if self._phase == "connection.start_tls.started":
             return f"{self._named} began no TLS within {limit}: if it has none, set {self._base_url} to http://..."
         return f"{self._named} gave no whole answer within {limit}: raise it if the model needs longer, or take a faster one."
@@ -123,7 +128,7 @@ class Connection:
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
                 return self._fault(f"and this machine find no common TLS ({words}): look at the server's TLS settings.")
             if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
-                return self._fault(f"is a name that nobody knows ({words}): is {self._base_url} right?")
+                return self._fault(f"is a name that nobody knows ({words}): is {self._base_url} right?{self._no_proxy}")
         if self._phase.startswith("connection.start_tls"):
             return self._fault(
                 f"broke the connection off as TLS began ({words}): if it has none, set {self._base_url} to http://...",
@@ -132,16 +137,30 @@ class Connection:
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
             tried = "" if urlsplit(self._address.base).port else f" (it names no port: {self._port} was tried)"
             return self._fault(
-                f"cannot be reached ({words}): is the server running, and is {self._base_url} right{tried}?", ALWAYS
+                f"cannot be reached ({words}): is the server running, and is {self._base_url} right{tried}?{self._no_proxy}",
+                ALWAYS,
             )
         if str(error).startswith("illegal"):  # h11's word for bytes that are no head of an answer
             other = "" if self._address.tls else ", or https://... where it speaks TLS"
             return self._fault(f"speaks no HTTP ({words}): set {self._base_url} to the server's port{other}.")
-        other = "" if self._address.tls or self._answers else ", and whether it wants https://..."
-        return self._fault(f"broke the connection off ({words}): look at the server's log{other}.", FEW)
+        todo = "look at the server's log"
+        if not self._answers:
+            todo += "" if self._address.tls else ", and whether it wants https://..."
+            todo += (
+                f", and how large a question it takes (this one has {self._size // 1000} kB)"
+                if self._size > LARGE
+                else ""
+            )
+        return self._fault(f"broke the connection off ({words}): {todo}.", FEW)
 
     def _fault(self, what: str, tries: float = 1) -> ServerFaultError:
         return ServerFaultError(f"{self._named} {what}", tries)
+
+    @property
+    def _no_proxy(self) -> str:
+        scheme, host = urlsplit(self._address.base)[0], urlsplit(self._address.base).hostname
+        proxied = host not in HERE and scheme in getproxies_environment()
+        return f" The proxy in {scheme}_proxy is not used." if proxied else ""
 
     @property
     def _port(self) -> int:
