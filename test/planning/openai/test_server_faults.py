@@ -67,6 +67,7 @@ FINAL = [
     (400, openai("Unsupported image format: image/png"), OTHER_FORMAT),
     (500, openai("cannot identify image file <_io.BytesIO object at 0x7f>"), OTHER_FORMAT),  # Pillow
     (400, openai("Failed to load image or audio file"), OTHER_FORMAT),  # llama.cpp
+    (400, json.dumps({"error": "'url' field must be a base64 encoded image."}), OTHER_FORMAT),  # LM Studio
     (500, openai("error loading image"), OTHER_FORMAT),
     (400, openai("messages.0.content.1.image.source.base64: image exceeds 5 MB maximum: 6 MB"), SMALLER),  # Anthropic
     (400, openai("Image size is too large"), SMALLER),
@@ -105,7 +106,9 @@ FINAL = [
     # what only the server knows
     (400, openai("told so"), "did not take the question .*; if it knows no response_format.*It says: 'told so'"),
     (500, "Internal Server Error", "answered with status 500. It says: 'Internal Server Error'"),
-    (500, openai("CUDA out of memory"), "answered with status 500. It says: 'CUDA out of memory'"),
+    (500, openai("CUDA out of memory"), "too little memory for the question .*It says: 'CUDA out of memory'"),
+    (500, json.dumps({"error": "model runner has unexpectedly stopped, this may be due to resource limitations"}),
+     "too little memory"),  # Ollama
     (418, "", "answered with status 418.$"),
     (204, "", "answered with status 204.$"),
 ]  # fmt: skip

@@ -15,7 +15,8 @@ from stvla_ros.planning.openai.chat import ServerChat
 COUNT = 150
 SEED = 12
 PATH = "[(100, 200), (300, 400)]"
-WHOLE = [completion(PATH).encode(), *(s.replace("ok", PATH).encode() for s in STREAMS.values())]
+WHOLE = [completion(PATH).encode(), *(stream.encode() for stream in STREAMS.values())]
+SAID = (PATH, "ok")
 ERRORS = [*((s, b.encode()) for s, b, _ in [*FINAL, *LATER]), *((200, json.dumps(b).encode()) for b, _, _ in IN_A_200)]
 
 
@@ -63,4 +64,4 @@ def test_damaged_answers() -> None:
             text = outcome(model)
             if text is not None:
                 assert status == 200
-                assert text == PATH or i % 2 == 0  # of a stream only the end mark was cut away
+                assert text in SAID or i % 2 == 0  # of a stream only the end mark was cut away

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import threading
 import time
 from collections.abc import Sequence
@@ -219,13 +220,15 @@ def test_tls_with_a_server_that_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "words"),
+    ("reply", "linger", "words"),
     [
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "speaks no TLS ([SSL: WRONG_VERSION_NUMBER]"),
-        (b"", "broke the connection off as TLS began"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", 0, "speaks no TLS ([SSL: WRONG_VERSION_NUMBER]"),
+        (b"", 0, "broke the connection off as TLS began"),
+        (b"", 1, "broke the connection off as TLS began"),
     ],
+    ids=["HTTP", "end", "reset"],
 )
-def test_tls_with_a_server_that_answers_without(reply: bytes, words: str) -> None:
+def test_tls_with_a_server_that_answers_without(reply: bytes, linger: int, words: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as plain:
 
         def answers() -> None:
@@ -237,6 +240,7 @@ def test_tls_with_a_server_that_answers_without(reply: bytes, words: str) -> Non
                 with pipe:
                     pipe.recv(10_000)
                     pipe.sendall(reply)
+                    pipe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", linger, 0))
 
         threading.Thread(target=answers, daemon=True).start()
         error = refused(chat(base_url=f"https://127.0.0.1:{plain.getsockname()[1]}/v1"))

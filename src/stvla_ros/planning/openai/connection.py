@@ -143,15 +143,12 @@ class Connection:
         if str(error).startswith("illegal"):  # h11's word for bytes that are no head of an answer
             other = "" if self._address.tls else ", or https://... where it speaks TLS"
             return self._fault(f"speaks no HTTP ({words}): set {self._base_url} to the server's port{other}.")
-        todo = "look at the server's log"
-        if not self._answers:
-            todo += "" if self._address.tls else ", and whether it wants https://..."
-            todo += (
-                f", and how large a question it takes (this one has {self._size // 1000} kB)"
-                if self._size > LARGE
-                else ""
-            )
-        return self._fault(f"broke the connection off ({words}): {todo}.", FEW)
+        wants = "" if self._address.tls else ", and whether it wants https://..."
+        takes = (
+            f", and how large a question it takes (this one has {self._size // 1000} kB)" if self._size > LARGE else ""
+        )
+        more = "" if self._answers else wants + takes
+        return self._fault(f"broke the connection off ({words}): look at the server's log{more}.", FEW)
 
     def _fault(self, what: str, tries: float = 1) -> ServerFaultError:
         return ServerFaultError(f"{self._named} {what}", tries)

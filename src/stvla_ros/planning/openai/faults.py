@@ -20,7 +20,7 @@ ALWAYS = math.inf
 """As long as time allows: for what ends by itself."""
 
 GATEWAY = (502, 504, 520, 521, 522, 523, 524)
-WAITING = (408, 425, 429, 503, 529, *GATEWAY)
+WAITING = (408, 409, 425, 429, 503, 529, *GATEWAY)
 """Statuses of a server that may well answer later."""
 
 _SHOWN = frozenset(
@@ -184,7 +184,7 @@ RULES = (
         "cannot read the images as {image_format} ({status}): set {where}.image_format to {other_format}.",
         words=r"(unsupported|invalid|unknown|unrecogni[sz]ed|corrupt\w{0,3}|cannot identify|(could not|failed to|unable to)"
         r" (load|process|decode|identify|open)|error (loading|processing|decoding)).{0,30}\b(images?|mime|media.type)\b"
-        r"|\bimages?\b.{0,20}\b(format|mime|media.type)\b",
+        r"|\bimages?\b.{0,20}\b(format|mime|media.type)\b|must be a base64",
     ),
     Rule(
         "finds the images too large ({status}): {smaller}let the camera send smaller ones.",
@@ -228,6 +228,10 @@ RULES = (
         "refused the token ({status}): {token}.", (0, 400, 500), r"api.?key|unauthenticated|unauthori[sz]ed|authenticat"
     ),
     Rule("refuses access with {status}: look whether the token may use this model, and {token}.", (403, 407)),
+    Rule(
+        "has too little memory for the question ({status}): give it more, or send smaller images.",
+        words="out of memory|resource limitations|outofmemory",
+    ),
     Rule(IS_LOADING, _BROKEN, _LOADING, ALWAYS),
     Rule(IS_BUSY, _BROKEN, _BUSY, ALWAYS),
     Rule(_HAS_NO_PATH, words=_NO_PATH, look=True),
