@@ -47,6 +47,7 @@ FINAL = [
     (422, fastapi("body", "response_format", message="Extra inputs are not permitted"), STRUCTURED),
     (400, openai("Invalid schema for response_format 'reply'"), STRUCTURED),
     (400, json.dumps({"object": "error", "message": "xgrammar: unsupported keyword minItems"}), STRUCTURED),
+    (400, openai("guided_json is not supported by this engine"), STRUCTURED),
     (422, fastapi("body", "messages", message="Field required"), "did not take the question .*set planner.openai.structured"),
     # images
     (400, json.dumps({"object": "error", "message": "At most 1 image(s) may be provided in one request."}), FEWER),  # vLLM
@@ -395,12 +396,19 @@ def chunked(exchange: Exchange) -> None:
     exchange.pipe.sendall(b"0\r\n\r\n")
 
 
+def without_last_chunk(exchange: Exchange) -> None:
+    stream = (PIECES + STOP + DONE).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    exchange.pipe.sendall(head + b"%x\r\n%s\r\n" % (len(stream), stream))
+    exchange.pipe.close()
+
+
 def until_closed(exchange: Exchange) -> None:
     exchange.pipe.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + (PIECES + STOP).encode())
     exchange.pipe.close()
 
 
-@pytest.mark.parametrize("behaviour", [chunked, until_closed])
+@pytest.mark.parametrize("behaviour", [chunked, without_last_chunk, until_closed])
 def test_streams_on_the_wire(behaviour: Behaviour) -> None:
     with Server([behaviour]) as server:
         assert chat(server).reply(QUESTION, 8) == "ok"
@@ -410,6 +418,7 @@ def test_streams_on_the_wire(behaviour: Behaviour) -> None:
     ("stream", "words", "code"),
     [
         (PIECES, "broke off .stream without end", OutcomeCode.SERVER_ERROR),
+        (PIECES[:-60], "neither JSON nor a whole stream", OutcomeCode.SERVER_ERROR),
         (PIECES + STOP[:30], "neither JSON nor a whole stream", OutcomeCode.SERVER_ERROR),
         (PIECES + "data: nonsense\n\n" + STOP, "neither JSON nor a whole stream", OutcomeCode.SERVER_ERROR),
         (": ping\n\n", "neither JSON nor a whole stream", OutcomeCode.SERVER_ERROR),

@@ -14,7 +14,7 @@ import httpx2
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.openai.faults import ALWAYS, FEW, ServerFaultError
-from stvla_ros.planning.openai.messages import excerpt
+from stvla_ros.planning.openai.messages import STREAM_END, excerpt
 from stvla_ros.planning.openai.server import HERE, Address
 
 IDLE_S = 300.0
@@ -105,15 +105,18 @@ class Connection:
             )
         unpack = zlib.decompressobj(wbits=47) if packing in PACKED else None  # 47: gzip or zlib, as its head says
         parts, size = [], 0
-        async for part in sent.aiter_raw():
-            try:
+        try:
+            async for part in sent.aiter_raw():
                 parts.append(unpack.decompress(part, self._most + 1) if unpack else part)
-            except zlib.error:
-                raise self._fault(f"sent an answer that is no {packing}, though it says so.", FEW) from None
-            size += len(parts[-1])
-            if size > self._most:
-                what = f"{self._named} sent an answer that is longer than {self._most} bytes (max_reply_bytes)."
-                raise StageError(OutcomeCode.REPLY_UNPARSABLE, what)
+                size += len(parts[-1])
+                if size > self._most:
+                    what = f"{self._named} sent an answer that is longer than {self._most} bytes (max_reply_bytes)."
+                    raise StageError(OutcomeCode.REPLY_UNPARSABLE, what)
+        except zlib.error:
+            raise self._fault(f"sent an answer that is no {packing}, though it says so.", FEW) from None
+        except httpx2.RemoteProtocolError:
+            if not b"".join(parts).rstrip().endswith(STREAM_END):  # a stream that says that it is whole
+                raise
         token = self._address.token.encode()
         return b"".join(parts).replace(token, b"***") if token else b"".join(parts)
 

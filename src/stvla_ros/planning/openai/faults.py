@@ -135,8 +135,8 @@ _BUSY = (
 )
 _NEVER_HELPS = r"insufficient.?(quota|credit|balance|funds)|credit balance|out of credit|payment required"
 _NO_SCHEMA = (
-    r"response_?format|json.?schema|json.?object|json.?mode|json_validate|grammar|guided|structured.?output|xgrammar"
-    r"|outlines|\bschema\b"
+    r"response_?format|json.?schema|json.?object|json.?mode|json_validate|grammar|guided.(json|decoding|regex|choice)|structured.?output|xgrammar"
+    r"|outlines|(invalid|unsupported) schema|\bschema\b.{0,40}(support|invalid|compile|convert)"
 )
 _NOT_KNOWN = r"(unsupported|unknown|unrecogni[sz]ed|unexpected|extra|not (supported|permitted|allowed))"
 _NO_PATH = (

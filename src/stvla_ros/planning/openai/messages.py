@@ -18,6 +18,7 @@ from stvla_ros.planning.openai.server import ServerConfig
 from stvla_ros.types import U8
 
 JPEG_QUALITY = 95
+STREAM_END = b"[DONE]"
 
 
 def question(
@@ -197,7 +198,7 @@ def _joined(events: Sequence[str]) -> Any:
     message: dict[str, Any] = {"content": ""}
     reason, over = None, False
     for event in events:
-        if event == "[DONE]":
+        if event == STREAM_END.decode():
             over = True
             continue
         chunk = _json(event)
