@@ -410,6 +410,9 @@ def test_certificates_are_verified(certificate: tuple[Path, Path]) -> None:
         ({"model": " "}, r"model: wanted the model's name"),
         ({"token_variable": "NOT_SET_ANYWHERE"}, "variable NOT_SET_ANYWHERE is not set"),
         ({"token_variable": "WITH_BLANK"}, "WITH_BLANK holds is no token"),
+        ({"token_variable": "QUOTED"}, "QUOTED holds is no token: it has blanks, quotes"),
+        ({"token_variable": TOKEN}, "token_variable: wanted the NAME of an environment variable"),
+        ({"token_variable": "hf_AbCdEf0123456789"}, "token_variable: wanted the NAME of an environment variable"),
         ({"base_url": "http://robot-server:8000/v1", "token_variable": "GOOD"}, "unencrypted: use https"),
         ({"base_url": "https://host/v1", "ca_file": "/nowhere.pem"}, "there is no file"),
         ({"base_url": "https://host/v1", "ca_file": __file__}, "no certificate in PEM form"),
@@ -419,12 +422,14 @@ def test_wrong_settings_are_told_at_once(
     settings: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WITH_BLANK", "a b")
+    monkeypatch.setenv("QUOTED", f"'{TOKEN}'")
     monkeypatch.setenv("GOOD", TOKEN)
     with pytest.raises(ConfigError, match=message) as error:
         registry.create("planner", "openai", {"model": "qwen"} | settings)
     assert str(error.value).startswith("planner.openai.")
     assert "secret" not in str(error.value)
     assert TOKEN not in str(error.value)
+    assert "hf_AbC" not in str(error.value)
 
 
 def test_token_may_go_unencrypted_where_that_was_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from stvla_ros.config import ConfigError, param
 
 HERE = ("localhost", "127.0.0.1", "::1")
 COMPLETIONS = "/chat/completions"
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -113,11 +115,15 @@ def _token(variable: str, where: str) -> str:
     if not variable:
         return ""
     token = os.environ.get(variable, "").strip()
+    if not token and not _NAME.fullmatch(variable):  # people put the token itself there, which must not be shown
+        raise ConfigError(
+            f"{where}: wanted the NAME of an environment variable, such as MY_TOKEN, that is set; found none."
+        )
     if not token:
         raise ConfigError(f"{where}: the environment variable {variable} is not set: export {variable}=... first.")
-    if not token.isascii() or not token.isprintable() or " " in token:
+    if not token.isascii() or not token.isprintable() or set(" '\"") & set(token):
         raise ConfigError(
-            f"{where}: what {variable} holds is no token: it has blanks or characters that are not ASCII."
+            f"{where}: what {variable} holds is no token: it has blanks, quotes or characters that are not ASCII."
         )
     return token
 
