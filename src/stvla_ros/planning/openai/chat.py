@@ -46,7 +46,7 @@ class ServerChat:
 
     The deadline is for everything together: name look-up, connection, TLS, the question's way, every byte of the
     answer, pauses until a server is ready. A server that sends a byte now and then does not get more time. Nothing is
-    sent to another address than the one given: no redirects, no proxies from the environment.
+    sent to another host than the one given: no redirects, no proxies from the environment.
 
     Raises:
         ConfigError: The settings are of no use; the message says which.
@@ -78,10 +78,10 @@ class ServerChat:
 
         Raises:
             NotReadyError: It was so all the time, or wants a pause beyond the deadline.
-            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error or
-                what is no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too
-                long, cut off, or without text; the reason of ``cancel``: the connection is closed, at which servers stop
-                thinking.
+            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error
+                or what is no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that
+                is too long, cut off, or without text; the reason of ``cancel``: the connection is closed, at which
+                servers stop thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
             raise StageError(
@@ -216,8 +216,8 @@ class ServerChat:
             what = f"sends us elsewhere (status {came.status}): set {self._where}.base_url to {base}."
             return ServerFaultError(f"{self._named} {what}")
         return ServerFaultError(
-            f"{self._named} sends us elsewhere (status {came.status}), to '{excerpt(location)}', which is no {COMPLETIONS}: set "
-            f"{self._where}.base_url to where that is; a page to log in means a wrong address or token."
+            f"{self._named} sends us elsewhere (status {came.status}), to '{excerpt(location)}', which is no {COMPLETIONS}: "
+            f"set {self._where}.base_url to where that is; a page to log in means a wrong address or token."
         )
 
     def _late(self, connection: Connection, before: ServerFaultError | None, lost_s: float) -> StageError:

@@ -40,7 +40,7 @@ class Received:
 
 
 class Connection:
-    """Of an event loop. Nothing is sent to another address: no redirects, no proxies from the environment.
+    """Of an event loop. Nothing is sent to another host: no redirects, no proxies from the environment.
 
     Args:
         address: Of the server.
@@ -80,7 +80,7 @@ class Connection:
             raise self._lost(error) from error
 
     def late(self, limit: str) -> str:
-        """What to say of an exchange that was given up: how far it came, and what to do. ``limit``: of time, in words."""
+        """How far an exchange came that was given up, and what to do. ``limit``: of time, in words."""
         if self._phase in ("", "connection.connect_tcp.started"):
             what = f"took no connection within {limit}: is {self._base_url} right, and does a firewall let it through?"
             return f"{self._named} {what}{self._no_proxy}"

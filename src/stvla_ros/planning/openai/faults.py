@@ -135,8 +135,8 @@ _BUSY = (
 )
 _NEVER_HELPS = r"insufficient.?(quota|credit|balance|funds)|credit balance|out of credit|payment required"
 _NO_SCHEMA = (
-    r"response_?format|json.?schema|json.?object|json.?mode|json_validate|grammar|guided.(json|decoding|regex|choice)|structured.?output|xgrammar"
-    r"|outlines|(invalid|unsupported) schema|\bschema\b.{0,40}(support|invalid|compile|convert)"
+    r"response_?format|json.?schema|json.?object|json.?mode|json_validate|grammar|guided.(json|decoding|regex|choice)"
+    r"|structured.?output|outlines|(invalid|unsupported) schema|\bschema\b.{0,40}(support|invalid|compile|convert)"
 )
 _NOT_KNOWN = r"(unsupported|unknown|unrecogni[sz]ed|unexpected|extra|not (supported|permitted|allowed))"
 _NO_PATH = (
@@ -280,7 +280,7 @@ def refusal_of(status: int, content: Any, text: str) -> Refusal:
         words = plain(text)
         return Refusal(status if status != 200 else 0, words, words.lower())
     leaves = list(_leaves(content))
-    named = next((int(v) for k, v in leaves if k in _STATUS and v.isdigit() and 400 <= int(v[:9]) < 600), 0)
+    named = next((int(v) for k, v in leaves if k in _STATUS and re.fullmatch(r"[45]\d\d", v, re.A)), 0)
     words = "; ".join(dict.fromkeys(v for k, v in leaves if k in _SHOWN and not v.isdigit())) or text
     searched = " ".join(v for _, v in leaves)[:8000].lower()
     if status in (200, 500):  # litellm and others wrap what another server refused in a 500
@@ -296,18 +296,13 @@ def has_error(content: Any) -> bool:
         return False
     choices = content.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
-    if any(_told(content.get(key)) for key in ("error", "errors")) or (
-        isinstance(first, dict) and _told(first.get("error"))
-    ):
+    if any(map(_told, (content.get("error"), content.get("errors"), isinstance(first, dict) and first.get("error")))):
         return True
     if choices:
         return False
     said = any(isinstance(content.get(key), str) for key in ("message", "msg", "error_msg"))
-    return (
-        said
-        or "error" in (content.get("object"), content.get("type"))
-        or bool(content.get("detail") or content.get("base_resp"))
-    )
+    named = "error" in (content.get("object"), content.get("type"))
+    return said or named or bool(content.get("detail") or content.get("base_resp"))
 
 
 def _told(error: Any) -> bool:
@@ -337,9 +332,8 @@ def plain(text: str) -> str:
     title = re.search(r"<title[^>]{0,200}>([^<]{1,300})</title>", text[:20_000], re.I)
     if title:
         return title[1].strip()
-    return re.sub(r"<(script|style)\b.{0,4000}?</\1>|<[^>]{0,500}>", " ", text[:20_000], flags=re.I | re.S).strip()[
-        :4000
-    ]
+    text = re.sub(r"<(script|style)\b.{0,4000}?</\1>|<[^>]{0,500}>", " ", text[:20_000], flags=re.I | re.S)
+    return text.strip()[:4000]
 
 
 def is_page(text: str) -> bool:
@@ -350,10 +344,8 @@ def is_page(text: str) -> bool:
 def says_busy(text: str) -> bool:
     """A line without any JSON that says to come later, as proxies send it."""
     words = text.strip().lower()
-    short = (
-        0 < len(words) < 500 and words[0] not in "{[" and not is_page(words) and not words.startswith(("data:", ":"))
-    )
-    return short and re.search(f"{_LOADING}|{_BUSY}", words) is not None
+    line = 0 < len(words) < 500 and not words.startswith(("{", "[", "data:", ":")) and not is_page(words)
+    return line and re.search(f"{_LOADING}|{_BUSY}", words) is not None
 
 
 def wanted_pause_s(headers: Mapping[str, str]) -> float:

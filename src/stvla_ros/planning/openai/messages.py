@@ -20,6 +20,21 @@ from stvla_ros.types import U8
 JPEG_QUALITY = 95
 STREAM_END = b"[DONE]"
 
+COMPLETE = frozenset(
+    {"", "none", "null", "stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "end"}
+    | {"done", "complete", "completed", "finished"}
+)
+"""What servers call the end of a whole answer, in small letters."""
+
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"}
+    | {"model_context_window_exceeded"}
+)
+FILTERED = frozenset(("content_filter", "content_filtered", "safety", "recitation", "prohibited_content", "blocklist"))
+CALLS = frozenset(("tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"))
+BROKEN_OFF = frozenset(("error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout"))
+BROKEN_OFF |= {"insufficient_system_resource", NO_END := "stream without end"}
+
 
 def question(
     config: ServerConfig,
@@ -72,25 +87,9 @@ def answer(body: bytes, host: str) -> str:
         raise _no_answer(host, "a completion without a message", body)
     text = _text(message.get("content"))
     _check_end(choice.get("finish_reason"), message, text, host)
-    if not text:
+    if not text.strip():
         raise _unusable(host, "an answer without text", body)
     return text.encode("utf-8", "replace").decode()  # half a pair of surrogates is no character that can be sent on
-
-
-COMPLETE = frozenset(
-    {"", "none", "null", "stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "end"}
-    | {"done", "complete", "completed", "finished"}
-)
-"""What servers call the end of a whole answer, in small letters."""
-
-CUT_OFF = frozenset(
-    {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"}
-    | {"model_context_window_exceeded"}
-)
-FILTERED = frozenset(("content_filter", "content_filtered", "safety", "recitation", "prohibited_content", "blocklist"))
-CALLS = frozenset(("tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"))
-BROKEN_OFF = frozenset(("error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout"))
-BROKEN_OFF |= {"insufficient_system_resource", NO_END := "stream without end"}
 
 
 def _check_end(reason: Any, message: dict[str, Any], text: str, host: str) -> None:
@@ -98,10 +97,9 @@ def _check_end(reason: Any, message: dict[str, Any], text: str, host: str) -> No
     if isinstance(reason, dict):  # SGLang: {"type": "stop", "matched": 151645}
         reason = reason.get("type")
     end = str(reason).strip().casefold() if reason is None or isinstance(reason, str) else f"{reason!r}"
-    if not text and any(message.get(key) for key in ("reasoning", "reasoning_content", "thinking")):
-        used = (
-            "used all its tokens for thoughts: raise max_tokens, or" if end in CUT_OFF else "sent thoughts, no answer:"
-        )
+    if not text.strip() and any(message.get(key) for key in ("reasoning", "reasoning_content", "thinking")):
+        cut = end in CUT_OFF
+        used = "used all its tokens for thoughts: raise max_tokens, or" if cut else "sent thoughts, no answer:"
         raise StageError(
             OutcomeCode.REPLY_UNPARSABLE,
             f"{host} {used} turn thinking off at the server "
@@ -129,17 +127,15 @@ def _choice(content: Any, body: bytes, host: str) -> dict[str, Any]:
     text = body.decode("utf-8", "replace").strip()
     if is_page(text):
         raise ServerFaultError(
-            f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set planner.openai.base_url to where the API is."
+            f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set base_url to where the API is."
         )
     if not text:
         raise ServerFaultError(f"{host} sent an empty answer.", FEW)
     if content is None:
-        raise _no_answer(
-            host, "JSON that is cut off or damaged" if text[0] in "{[" else "neither JSON nor a whole stream", body
-        )
-    raise ServerFaultError(
-        f"{host} sent JSON that is no chat completion: '{excerpt(body)}'", FEW if "choices" in text else 1
-    )
+        what = "JSON that is cut off or damaged" if text[0] in "{[" else "neither JSON nor a whole stream"
+        raise _no_answer(host, what, body)
+    tries = FEW if "choices" in text else 1
+    raise ServerFaultError(f"{host} sent JSON that is no chat completion: '{excerpt(body)}'", tries)
 
 
 def _text(content: Any) -> str:
@@ -147,10 +143,8 @@ def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        texts = [
-            p.get("text") for p in content if isinstance(p, dict) and p.get("type") in (None, "text", "output_text")
-        ]
-        return "".join(text for text in texts if isinstance(text, str))
+        parts = [p for p in content if isinstance(p, dict) and p.get("type") in (None, "text", "output_text")]
+        return "".join(p["text"] for p in parts if isinstance(p.get("text"), str))
     return ""
 
 
@@ -182,7 +176,7 @@ def _json(text: str | bytes) -> Any:
 
 
 def _events(lines: Sequence[str]) -> Iterator[str]:
-    """The data of each event. Lines of one event belong together, but some servers leave out the empty line between two."""
+    """The data of each event. Lines without an empty one between them are one, but some servers leave it out."""
     data: list[str] = []
     for line in (*lines, ""):
         if line.startswith("data:"):
