@@ -6,11 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.types import U8
 
 UNANSWERED = (OutcomeCode.SERVER_TIMEOUT, OutcomeCode.SERVER_ERROR)
 """Outcomes of a question that says nothing of the model: it may be asked again another time."""
+
+
+class NotReadyError(StageError):
+    """One of :data:`UNANSWERED` that waiting mends: the same question is worth asking again.
+
+    Attributes:
+        pause_s: After so long [s].
+    """
+
+    def __init__(self, code: OutcomeCode, sentence: str, pause_s: float) -> None:
+        super().__init__(code, sentence)
+        self.pause_s = pause_s
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +66,7 @@ class ChatModel(Protocol):
             cancel: Once set, the answer is given up soon and its reason raised.
 
         Raises:
+            NotReadyError: It starts, loads or is overloaded, and was so for as long as an answer may take.
             StageError: one of :data:`UNANSWERED`, REPLY_UNPARSABLE (an answer that is no text, is too long
                 or was cut off), GOAL_NOT_GROUNDED (the model says that it does not know what is named), or the
                 reason of ``cancel``.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.planning.chat import ChatModel, Turn
+from stvla_ros.planning.chat import ChatModel, NotReadyError, Turn
 from stvla_ros.planning.parse import MAX_BYTES, ReplyError, is_unknown
 from stvla_ros.planning.prompt import one_line, refusal
 from stvla_ros.types import U8
@@ -104,11 +104,22 @@ class Conversation:
 
     def _reply(self, name: str, max_tokens: int, schema: Mapping[str, Any] | None) -> str:
         self._check_deadline()
-        text = self._model.reply(tuple(self._turns), max_tokens, schema, self._cancel)
+        text = self._answer(max_tokens, schema)
         self._log.append(f"{name}: {text[:LOGGED_CHARS]}")
         self._turns.append(Turn("assistant", text.strip()[:MAX_BYTES] or NO_ANSWER))
         self._check_deadline()
         return text
+
+    def _answer(self, max_tokens: int, schema: Mapping[str, Any] | None) -> str:
+        """The model's, asked again while it is not ready and time is left."""
+        while True:
+            try:
+                return self._model.reply(tuple(self._turns), max_tokens, schema, self._cancel)
+            except NotReadyError as error:
+                if time.monotonic() + error.pause_s >= self._deadline:
+                    raise
+                self._cancel.wait(error.pause_s)
+                self._cancel.raise_if_set()
 
     def _unknown(self, question: str) -> StageError:
         asked = one_line(question, 160)

@@ -48,16 +48,19 @@ def says(text: Any, finish_reason: Any = "stop", **message: Any) -> Behaviour:
 
 @dataclass
 class Server:
-    """Listens on a free port of this machine, in threads; ``behaviours`` are used up one per request, the last one stays."""
+    """Listens on a port of this machine, in threads; ``behaviours`` are used up one per request, the last one stays."""
 
     behaviours: list[Behaviour]
     tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1"
+    port: int = 0
     asked: list[Exchange] = field(default_factory=list)
     connections: int = 0
 
     def __enter__(self) -> Server:
         self._over = threading.Event()
-        self._socket = socket.create_server(("127.0.0.1", 0))
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        self._socket = socket.create_server((self.host, self.port), family=family)
         self.port = self._socket.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
         return self

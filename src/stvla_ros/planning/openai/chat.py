@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import difflib
 import json
+import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from threading import Lock
 from typing import Any, TypeVar
-
-import httpx2
+from urllib.parse import urljoin, urlsplit
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.planning.chat import Turn
-from stvla_ros.planning.openai.messages import answer, excerpt, question
-from stvla_ros.planning.openai.server import Address, ServerConfig, address
+from stvla_ros.planning.chat import NotReadyError, Turn
+from stvla_ros.planning.openai.connection import Connection, Received
+from stvla_ros.planning.openai.faults import (
+    ALWAYS,
+    Asked,
+    ServerFaultError,
+    has_error,
+    meaning,
+    refusal_of,
+    says_busy,
+    wanted_pause_s,
+    wants_stream,
+)
+from stvla_ros.planning.openai.messages import answer, excerpt, question, read
+from stvla_ros.planning.openai.server import COMPLETIONS, Address, ServerConfig, address
 
-IDLE_S = 300.0
-"""A connection without a question for so long is closed."""
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)
+"""Before a question is put again; the last one stays."""
 
-BUSY = (429, 503)
+MODELS_SHOWN = 5
+LOOKING_S, MARGIN_S = 3.0, 0.05
+"""For asking a server what would be right; what is left of the deadline then, to tell what it refused."""
 
 T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 class ServerChat:
     """Asks a server; one connection, kept open between questions.
 
     The deadline is for everything together: name look-up, connection, TLS, the question's way, every byte of the
-    answer. A server that sends a byte now and then does not get more time. Nothing is sent to another address than the one
-    given: no redirects, no proxies from the environment.
+    answer, pauses until a server is ready. A server that sends a byte now and then does not get more time. Nothing is
+    sent to another host than the one given: no redirects, no proxies from the environment.
 
     Raises:
         ConfigError: The settings are of no use; the message says which.
@@ -39,7 +57,8 @@ class ServerChat:
         self._address: Address = address(config, where)
         self._lock = Lock()
         self._runner: asyncio.Runner | None = None
-        self._client: httpx2.AsyncClient | None = None
+        self._connection: Connection | None = None
+        self._streams = False
 
     @property
     def name(self) -> str:
@@ -55,53 +74,43 @@ class ServerChat:
     ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
+        A server that starts, loads or is overloaded is asked again within the deadline, after the pauses that it wants.
+
         Raises:
-            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, or a status that is an
-                error (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that is too long, cut off, or no completion;
-                the reason of ``cancel``: the connection is closed, at which servers stop thinking.
+            NotReadyError: It was so all the time, or wants a pause beyond the deadline.
+            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error
+                or what is no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that
+                is too long, cut off, or without text; the reason of ``cancel``: the connection is closed, at which
+                servers stop thinking.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
-            raise self._no_answer(
-                OutcomeCode.SERVER_TIMEOUT, f"was busy with another question for {self._config.reply_deadline_s:g} s."
+            raise StageError(
+                OutcomeCode.SERVER_TIMEOUT,
+                f"{self._named} was busy with another question for {self._config.reply_deadline_s:g} s.",
             )
         try:
-            body = json.dumps(question(self._config, turns, max_tokens, schema)).encode()
-            status, content = self._call(body, cancel or CancelToken())
+            return self._call(question(self._config, turns, max_tokens, schema), cancel or CancelToken())
         finally:
             self._lock.release()
-        try:
-            if status != 200:
-                raise self._no_answer(OutcomeCode.SERVER_ERROR, self._meaning(status, content))
-            return answer(content, self._address.host)
-        except StageError as error:
-            raise StageError(error.code, self._address.without_token(error.sentence)) from None
 
     def close(self) -> None:
         """Close the connection; the next question opens another one."""
         with self._lock:
             if self._runner is not None:
-                if self._client is not None:
-                    self._runner.run(self._client.aclose())
+                if self._connection is not None:
+                    self._runner.run(self._connection.aclose())
                 self._runner.close()
-            self._runner = self._client = None
+            self._runner = self._connection = None
 
-    def _call(self, body: bytes, cancel: CancelToken) -> tuple[int, bytes]:
-        """Status and content of one exchange."""
+    def _call(self, body: Mapping[str, Any], cancel: CancelToken) -> str:
         cancel.raise_if_set()
         if self._runner is None:
             self._runner = asyncio.Runner()
         try:
-            return self._runner.run(self._unless(cancel, self._exchange(body)))
+            return self._runner.run(self._unless(cancel, self._until_answered(body)))
         except asyncio.CancelledError:
             cancel.raise_if_set()
             raise
-        except TimeoutError:
-            wanted = self._config.reply_deadline_s
-            raise self._no_answer(
-                OutcomeCode.SERVER_TIMEOUT, f"gave no whole answer within {wanted:g} s (reply_deadline_s)."
-            ) from None
-        except httpx2.HTTPError as error:
-            raise self._no_answer(OutcomeCode.SERVER_ERROR, self._lost(error)) from error
 
     async def _unless(self, cancel: CancelToken, exchange: Coroutine[Any, Any, T]) -> T:
         task = asyncio.ensure_future(exchange)
@@ -116,68 +125,110 @@ class ServerChat:
         finally:
             release()
 
-    async def _exchange(self, body: bytes) -> tuple[int, bytes]:
-        async with asyncio.timeout(self._config.reply_deadline_s):
+    async def _until_answered(self, body: Mapping[str, Any]) -> str:
+        """Ask again where that may help, as long as there is time."""
+        if self._connection is None:
+            self._connection = Connection(self._address, self._named, self._where, self._config.max_reply_bytes)
+        connection, clock = self._connection, asyncio.get_running_loop().time
+        begin, tries, lost, before = clock(), 0, 0, None
+        end = begin + self._config.reply_deadline_s
+        while True:
+            asked, tries = clock() - begin, tries + 1
             try:
-                return await self._once(body)
-            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
-                return await self._once(body)  # a kept connection that the server had given up meanwhile; once
+                async with asyncio.timeout_at(end):
+                    return await self._once(connection, body, end - MARGIN_S)
+            except TimeoutError:
+                raise self._late(connection, before, asked) from None
+            except ServerFaultError as error:
+                fault = ServerFaultError(self._address.without_token(error.sentence), error.tries, error.pause_s)
+            except StageError as error:
+                raise StageError(error.code, self._address.without_token(error.sentence)) from None
+            left, lost = end - clock(), lost + (fault.tries < ALWAYS)
+            pause = min(PAUSES_S[min(tries, len(PAUSES_S)) - 1], left / 2)
+            if fault.pause_s:
+                pause = max(fault.pause_s, PAUSES_S[0])
+            over = pause >= left or left < PAUSES_S[0]
+            if lost >= fault.tries or (over and fault.tries < ALWAYS):
+                raise StageError(fault.code, fault.sentence)
+            if over:
+                why = f"was asked {tries} times in {clock() - begin:.0f} s."
+                if fault.pause_s:
+                    why = f"wants a pause of {pause:.0f} s, and an answer has {left:.0f} s left."
+                raise NotReadyError(fault.code, f"{fault.sentence} It {why}", pause)
+            if tries == 1:
+                _log.warning("%s It is asked again, for %.0f s at most.", fault.sentence, left)
+            before = fault
+            await asyncio.sleep(pause)
 
-    async def _once(self, body: bytes) -> tuple[int, bytes]:
-        async with self._connection().stream("POST", self._address.url, content=body, headers=self._headers()) as sent:
-            return sent.status_code, await self._content(sent)
+    async def _once(self, connection: Connection, body: Mapping[str, Any], end: float) -> str:
+        """One answer. Raises ServerFaultError, told at ``end`` [s of the loop] at the latest, or REPLY_UNPARSABLE."""
+        packed = json.dumps({**body, "stream": self._streams}).encode()
+        came = await connection.exchange("POST", self._address.url, packed)
+        if 300 <= came.status < 400:
+            raise self._elsewhere(came)
+        content, text = read(came.content), came.content.decode("utf-8", "replace")
+        if came.status == 200 and not has_error(content) and not (content is None and says_busy(text)):
+            return answer(came.content, self._named)
+        refusal = refusal_of(came.status, content, text)
+        if wants_stream(refusal) and not self._streams:
+            self._streams = True
+            return await self._once(connection, body, end)
+        asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
+        rule = meaning(refusal, asked)
+        what = rule.told(refusal, asked)
+        if rule.look:
+            with contextlib.suppress(TimeoutError):  # what was refused is what is told
+                async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + LOOKING_S)):
+                    what += await self._offered(connection)
+        said = f" It says: '{excerpt(refusal.words)}'." if refusal.words else ""
+        raise ServerFaultError(f"{self._named} {what}{said}", rule.tries, wanted_pause_s(came.headers))
 
-    async def _content(self, sent: httpx2.Response) -> bytes:
-        """All bytes of an answer, as they came."""
-        most, parts, size = self._config.max_reply_bytes, [], 0
-        if sent.headers.get("content-encoding", "identity").lower() != "identity":
-            raise self._refused("packed, though that was not asked for")
-        async for part in sent.aiter_raw():
-            size += len(part)
-            if size > most:
-                raise self._refused(f"longer than {most} bytes (max_reply_bytes)")
-            parts.append(part)
-        return b"".join(parts)
+    async def _offered(self, connection: Connection) -> str:
+        """What the server itself says of what would be right."""
+        base, url = self._address.base, urlsplit(self._address.base)
+        models = await self._models(connection, base)
+        if models:
+            near = difflib.get_close_matches(self._config.model, models, n=3, cutoff=0.5) or models[:MODELS_SHOWN]
+            more = f" and {len(models) - len(near)} more" if len(models) > len(near) else ""
+            return f" It has {', '.join(excerpt(name, 80) for name in near)}{more}."
+        for other in dict.fromkeys((f"{base}/v1", f"{url.scheme}://{url.netloc}/v1")):
+            if models is None and other != base and await self._models(connection, other) is not None:
+                return f" There are models at {other}."
+        return ""
 
-    def _connection(self) -> httpx2.AsyncClient:
-        if self._client is None:
-            limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
-            tls = self._address.tls if self._address.tls is not None else True
-            self._client = httpx2.AsyncClient(
-                verify=tls, timeout=None, limits=limits, trust_env=False, follow_redirects=False
-            )
-        return self._client
+    async def _models(self, connection: Connection, base: str) -> list[str] | None:
+        """Names of the models at an address; None where there is no list of them."""
+        try:
+            came = await connection.exchange("GET", f"{base}/models")
+        except StageError:  # as above
+            return None
+        listed = read(came.content) if came.status == 200 else None
+        models = listed.get("data") if isinstance(listed, dict) else None
+        if not isinstance(models, list):
+            return None
+        return [m["id"] for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]
 
-    def _headers(self) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity"}
-        return headers | ({"Authorization": f"Bearer {self._address.token}"} if self._address.token else {})
+    def _elsewhere(self, came: Received) -> ServerFaultError:
+        location = came.headers.get("location", "")
+        to = urljoin(self._address.url, location)
+        if location and to.endswith(COMPLETIONS):
+            base = excerpt(to.removesuffix(COMPLETIONS))
+            what = f"sends us elsewhere (status {came.status}): set {self._where}.base_url to {base}."
+            return ServerFaultError(f"{self._named} {what}")
+        return ServerFaultError(
+            f"{self._named} sends us elsewhere (status {came.status}), to '{excerpt(location)}', which is no {COMPLETIONS}: "
+            f"set {self._where}.base_url to where that is; a page to log in means a wrong address or token."
+        )
 
-    def _refused(self, what: str) -> StageError:
-        return StageError(OutcomeCode.REPLY_UNPARSABLE, f"{self._address.host} sent an answer that is {what}.")
+    def _late(self, connection: Connection, before: ServerFaultError | None, lost_s: float) -> StageError:
+        """The deadline is over in the midst of an exchange."""
+        limit = f"{self._config.reply_deadline_s:g} s (reply_deadline_s)"
+        if before is None or before.tries < ALWAYS:
+            return StageError(OutcomeCode.SERVER_TIMEOUT, connection.late(limit))
+        sentence = f"{before.sentence} It was so for {lost_s:.0f} s, and gave no whole answer in the rest of {limit}."
+        return NotReadyError(OutcomeCode.SERVER_TIMEOUT, sentence, 0.0)
 
-    def _no_answer(self, code: OutcomeCode, what: str) -> StageError:
-        sentence = f"{self._address.host} ({self._config.model}) {what}"
-        return StageError(code, self._address.without_token(sentence))
-
-    def _meaning(self, status: int, content: bytes) -> str:
-        """What a status says, and what to do."""
-        said = f" It says: '{excerpt(content)}'"
-        if status in (401, 403):
-            variable = self._config.token_variable
-            todo = f"check the token in {variable}" if variable else f"set {self._where}.token_variable"
-            return f"refused the token with status {status}: {todo}."
-        if status == 404:
-            return f"has no such model or address (status 404): check {self._where}.model and base_url.{said}"
-        if status in BUSY:
-            return f"is too busy (status {status}): ask again later, or raise its limits.{said}"
-        if 300 <= status < 400:
-            return f"wants to send us elsewhere (status {status}): set {self._where}.base_url to where it really is."
-        if status in (400, 422) and self._config.structured:
-            return f"did not take the question (status {status}); if it knows no response_format, set structured to false.{said}"
-        return f"answered with status {status}.{said}"
-
-    def _lost(self, error: httpx2.HTTPError) -> str:
-        words = excerpt(str(error)) or type(error).__name__
-        if isinstance(error, httpx2.ConnectError):
-            return f"cannot be reached ({words}): is the server running, and is {self._where}.base_url right?"
-        return f"broke the connection off ({words})."
+    @property
+    def _named(self) -> str:
+        """What sentences call the server."""
+        return f"{self._address.host} ({self._config.model})"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -12,14 +13,34 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.openai.faults import FEW, ServerFaultError, has_error, is_page, plain
 from stvla_ros.planning.openai.server import ServerConfig
 from stvla_ros.types import U8
 
 JPEG_QUALITY = 95
+STREAM_END = b"[DONE]"
+
+COMPLETE = frozenset(
+    {"", "none", "null", "stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "end"}
+    | {"done", "complete", "completed", "finished"}
+)
+"""What servers call the end of a whole answer, in small letters."""
+
+CUT_OFF = frozenset(
+    {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"}
+    | {"model_context_window_exceeded"}
+)
+FILTERED = frozenset(("content_filter", "content_filtered", "safety", "recitation", "prohibited_content", "blocklist"))
+CALLS = frozenset(("tool_calls", "tool_call", "tool_use", "function_call", "malformed_function_call"))
+BROKEN_OFF = frozenset(("error", "abort", "aborted", "cancelled", "canceled", "network_error", "timeout"))
+BROKEN_OFF |= {"insufficient_system_resource", NO_END := "stream without end"}
 
 
 def question(
-    config: ServerConfig, turns: Sequence[Turn], max_tokens: int, schema: Mapping[str, Any] | None
+    config: ServerConfig,
+    turns: Sequence[Turn],
+    max_tokens: int,
+    schema: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The body of a request."""
     body: dict[str, Any] = {
@@ -54,50 +75,142 @@ def data_uri(rgb: U8, image_format: str) -> str:
 
 
 def answer(body: bytes, host: str) -> str:
-    """The text of a completion.
+    """The text of a completion: JSON, or a stream of its pieces.
 
     Raises:
-        StageError: REPLY_UNPARSABLE: no JSON, no completion, cut off, refused by the model, or without text.
+        ServerFaultError: No completion, or one that the server did not end.
+        StageError: REPLY_UNPARSABLE: cut off, refused by the model, or without text.
     """
-    choice = _choice(_json(body, host), host)
+    choice = _choice(read(body), body, host)
     message = choice.get("message")
     if not isinstance(message, dict):
-        raise _unusable(host, "a completion without a message", body)
+        raise _no_answer(host, "a completion without a message", body)
     text = _text(message.get("content"))
-    reason = choice.get("finish_reason")
-    if reason == "length":
-        raise _unusable(host, "an answer that was cut off at its limit of tokens (raise max_tokens)", text)
-    if isinstance(message.get("refusal"), str) and message["refusal"]:
-        raise _unusable(host, "a refusal", message["refusal"])
-    if reason not in (None, "stop", "eos"):
-        raise _unusable(host, f"an answer that ended with {str(reason)[:40]!r}", text)
-    if not text:
+    _check_end(choice.get("finish_reason"), message, text, host)
+    if not text.strip():
         raise _unusable(host, "an answer without text", body)
-    return text
+    return text.encode("utf-8", "replace").decode()  # half a pair of surrogates is no character that can be sent on
 
 
-def _json(body: bytes, host: str) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting without end
-        raise _unusable(host, f"no JSON ({type(error).__name__})", body) from error
+def _check_end(reason: Any, message: dict[str, Any], text: str, host: str) -> None:
+    """Raise for an answer that did not end as a whole one. A reason that nobody knows may mean half an answer."""
+    if isinstance(reason, dict):  # SGLang: {"type": "stop", "matched": 151645}
+        reason = reason.get("type")
+    end = str(reason).strip().casefold() if reason is None or isinstance(reason, str) else f"{reason!r}"
+    if not text.strip() and any(message.get(key) for key in ("reasoning", "reasoning_content", "thinking")):
+        cut = end in CUT_OFF
+        used = "used all its tokens for thoughts: raise max_tokens, or" if cut else "sent thoughts, no answer:"
+        raise StageError(
+            OutcomeCode.REPLY_UNPARSABLE,
+            f"{host} {used} turn thinking off at the server "
+            "(vLLM --default-chat-template-kwargs '{\"enable_thinking\": false}', llama.cpp --reasoning-budget 0).",
+        )
+    if end in CUT_OFF:
+        raise _unusable(host, "an answer that was cut off at its limit of tokens (raise max_tokens)", text)
+    refusal = message.get("refusal")
+    if isinstance(refusal, str) and refusal:
+        raise _unusable(host, "a refusal", refusal)
+    if end in BROKEN_OFF:
+        raise _no_answer(host, f"an answer that it broke off ({end})", text)
+    if end in CALLS:
+        raise _unusable(host, f"a call of a tool ({end}) instead of an answer: turn tools off at the server", text)
+    if end in FILTERED:
+        raise _unusable(host, f"an answer that its filter stopped ({end})", text)
+    if end not in COMPLETE:
+        raise _unusable(host, f"an answer that ended with {end[:40]!r}, which is not known to be a whole one", text)
 
 
-def _choice(content: Any, host: str) -> dict[str, Any]:
+def _choice(content: Any, body: bytes, host: str) -> dict[str, Any]:
     choices = content.get("choices") if isinstance(content, dict) else None
-    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-        raise _unusable(host, "JSON that is no chat completion", json.dumps(content)[:1000])
-    return choices[0]
+    if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+        return next((c for c in choices if isinstance(c, dict) and c.get("index") == 0), choices[0])
+    text = body.decode("utf-8", "replace").strip()
+    if is_page(text):
+        raise ServerFaultError(
+            f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set base_url to where the API is."
+        )
+    if not text:
+        raise ServerFaultError(f"{host} sent an empty answer.", FEW)
+    if content is None:
+        what = "JSON that is cut off or damaged" if text[0] in "{[" else "neither JSON nor a whole stream"
+        raise _no_answer(host, what, body)
+    tries = FEW if "choices" in text else 1
+    raise ServerFaultError(f"{host} sent JSON that is no chat completion: '{excerpt(body)}'", tries)
 
 
 def _text(content: Any) -> str:
-    """Plain text, or the text parts of a list (some servers answer so)."""
+    """Plain text, or the text parts of a list (some servers answer so), never their thoughts."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
-        texts = [part.get("text") for part in content if isinstance(part, dict) and part.get("type") == "text"]
-        return "".join(text for text in texts if isinstance(text, str))
+        parts = [p for p in content if isinstance(p, dict) and p.get("type") in (None, "text", "output_text")]
+        return "".join(p["text"] for p in parts if isinstance(p.get("text"), str))
     return ""
+
+
+def read(body: bytes) -> Any:
+    """The JSON of an answer, as it is or put together from a stream; None: neither, or damaged.
+
+    A stream has the events of `server-sent events <https://html.spec.whatwg.org/multipage/server-sent-events.html>`_.
+    """
+    content = _json(body)
+    if content is not None:
+        return content
+    try:
+        lines = re.split(r"\r\n|\n|\r", body.decode("utf-8-sig"))
+    except UnicodeDecodeError:
+        return None
+    if all(line.startswith(_FIELDS) for line in lines if line.strip()):
+        return _joined(list(_events(lines)))
+    return _json("\n".join(line for line in lines if not line.startswith(":")).encode())
+
+
+_FIELDS = (":", "data:", "event:", "id:", "retry:")
+
+
+def _json(text: str | bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and nesting without end
+        return None
+
+
+def _events(lines: Sequence[str]) -> Iterator[str]:
+    """The data of each event. Lines without an empty one between them are one, but some servers leave it out."""
+    data: list[str] = []
+    for line in (*lines, ""):
+        if line.startswith("data:"):
+            data.append(line[5:].strip())
+        elif not line and data:
+            whole = "\n".join(data)
+            yield from data if _json(whole) is None else [whole]
+            data = []
+
+
+def _joined(events: Sequence[str]) -> Any:
+    """One completion of the pieces of a stream; its error, where it has one; None where a piece is damaged."""
+    message: dict[str, Any] = {"content": ""}
+    reason, over = None, False
+    for event in events:
+        if event == STREAM_END.decode():
+            over = True
+            continue
+        chunk = _json(event)
+        if not isinstance(chunk, dict) or has_error(chunk):
+            return chunk
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            if not isinstance(choice, dict) or choice.get("index") not in (0, None):
+                continue
+            piece = choice.get("delta") or choice.get("message") or {}
+            for key in ("content", "reasoning", "reasoning_content", "refusal"):
+                text = _text(piece.get(key)) if isinstance(piece, dict) else ""
+                message[key] = message.get(key, "") + text
+            reason = choice.get("finish_reason") or reason
+    if not events:
+        return None
+    end = reason or (None if over else NO_END)
+    return {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
 
 
 def excerpt(text: str | bytes, most: int = 300) -> str:
@@ -109,3 +222,7 @@ def excerpt(text: str | bytes, most: int = 300) -> str:
 
 def _unusable(host: str, what: str, text: str | bytes) -> StageError:
     return StageError(OutcomeCode.REPLY_UNPARSABLE, f"{host} sent {what}: '{excerpt(text, 500)}'")
+
+
+def _no_answer(host: str, what: str, text: str | bytes) -> ServerFaultError:
+    return ServerFaultError(f"{host} sent {what}: '{excerpt(text, 500)}'", FEW)

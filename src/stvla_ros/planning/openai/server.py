@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
+import httpx2
+
 from stvla_ros.config import ConfigError, param
 
 HERE = ("localhost", "127.0.0.1", "::1")
+COMPLETIONS = "/chat/completions"
+_NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,60}")
 
 
 @dataclass(frozen=True)
@@ -37,16 +42,21 @@ class Address:
     """What is needed to reach a server.
 
     Attributes:
-        url: Of the chat completions.
+        base: Up to and with the version, without a slash at its end.
         host: For messages.
         token: Empty: none. Never shown.
         tls: Verifies certificate and host name; None without TLS.
     """
 
-    url: str
+    base: str
     host: str
     token: str
     tls: ssl.SSLContext | None
+
+    @property
+    def url(self) -> str:
+        """Of the chat completions."""
+        return f"{self.base}{COMPLETIONS}"
 
     def __repr__(self) -> str:
         return f"Address({self.url})"
@@ -75,31 +85,45 @@ def address(config: ServerConfig, where: str) -> Address:
             "network that you trust."
         )
     tls = _tls(config.ca_file, f"{where}.ca_file") if url.scheme == "https" else None
-    return Address(f"{config.base_url.rstrip('/')}/chat/completions", url.netloc, token, tls)
+    return Address(url.geturl(), url.netloc, token, tls)
 
 
 def _url(text: str, where: str) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        port_ok = url.port is None or url.port > 0
-    except ValueError:
-        url, port_ok = urlsplit(""), False
-    if url.scheme not in ("http", "https") or not url.hostname or not port_ok or url.query or url.fragment:
-        raise ConfigError(f"{where}: wanted http(s)://HOST[:PORT]/v1, got '{text}'.")
+    """The address up to and with the version; people also give that of the completions themselves."""
+    base = text.strip().rstrip("/").removesuffix(COMPLETIONS).rstrip("/")
+    url = _split(base)
+    if url is None or url.scheme not in ("http", "https") or url.query or url.fragment:
+        without = "://" not in base and _split(f"http://{base}") is not None
+        meant = f" Did you mean 'http://{base}'?" if without else ""
+        raise ConfigError(f"{where}: wanted http(s)://HOST[:PORT]/v1 (an IPv6 HOST in []), got '{text}'.{meant}")
     if url.username is not None:
         raise ConfigError(f"{where}: no user or password in the address, please: use token_variable.")
     return url
+
+
+def _split(text: str) -> SplitResult | None:
+    """Parts of an address that can be asked; None for another one."""
+    try:
+        url = urlsplit(text)
+        httpx2.URL(text)
+        return url if url.hostname and (url.port is None or url.port > 0) else None
+    except (ValueError, httpx2.InvalidURL):
+        return None
 
 
 def _token(variable: str, where: str) -> str:
     if not variable:
         return ""
     token = os.environ.get(variable, "").strip()
+    if not token and not _NAME.fullmatch(variable):  # people put the token itself there, which must not be shown
+        raise ConfigError(
+            f"{where}: wanted the NAME of an environment variable, such as MY_TOKEN, that is set; found none."
+        )
     if not token:
         raise ConfigError(f"{where}: the environment variable {variable} is not set: export {variable}=... first.")
-    if not token.isascii() or not token.isprintable() or " " in token:
+    if not token.isascii() or not token.isprintable() or set(" '\"") & set(token):
         raise ConfigError(
-            f"{where}: what {variable} holds is no token: it has blanks or characters that are not ASCII."
+            f"{where}: what {variable} holds is no token: it has blanks, quotes or characters that are not ASCII."
         )
     return token
 
