@@ -411,7 +411,7 @@ def test_a_topic_of_another_type_is_named(bench: Bench) -> None:
     receiver = bench.receiver()
     bench.published[f"/{CameraConfig().color}"] = [Topic("sensor_msgs/msg/CompressedImage")]
     bench.stream(3, parts="di")
-    stale(receiver, ".*color/image_raw carries sensor_msgs/msg/CompressedImage, wanted was sensor_msgs/msg/Image")
+    stale(receiver, ".*color/image_raw is a sensor_msgs/msg/CompressedImage, wanted sensor_msgs/msg/Image")
 
 
 # --- odd frames --------------------------------------------------------------------------------------------------

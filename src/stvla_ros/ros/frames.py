@@ -28,6 +28,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import check_frame, frame_from_msgs, header, info_to_camera, time_to_ns
+from stvla_ros.ros.endpoints import other_types
 from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
 from stvla_ros.ros.pairing import Pairing
 from stvla_ros.ros.rectify import Rectifier
@@ -377,7 +378,8 @@ class RgbdReceiver:
         here = [part for part in _KINDS if part in silent_s]
         missing = [part for part in _KINDS if part not in silent_s]
         if missing:
-            others = [fault for part in missing if (fault := self._another_type(part))]
+            faults = (other_types(self._node, self._topics[part], _KINDS[part]) for part in missing)
+            others = [fault for fault in faults if fault]
             nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
             but = f", while {', '.join(self._topics[part] for part in here)} is heard" if here else ""
             return f"No camera image: {' and '.join(others) or nothing + but}: look at the camera's driver and the camera topics."
@@ -391,14 +393,6 @@ class RgbdReceiver:
             f"No camera image: the stamps of colour and depth are {gap_s * 1e3:.1f} ms apart where they are nearest; at most "
             f"{limit_s * 1e3:g} ms are taken: {remedy if gap_s < ONE_SHOT_S else 'one of the two is late, or stamped by another clock'}."
         )
-
-    def _another_type(self, part: str) -> str | None:
-        """What a topic carries, if it is not what is read from it."""
-        kinds = {publisher.topic_type for publisher in self._node.get_publishers_info_by_topic(self._topics[part])}
-        wanted = f"sensor_msgs/msg/{_KINDS[part].__name__}"
-        if not kinds or wanted in kinds:
-            return None
-        return f"{self._topics[part]} carries {', '.join(sorted(kinds))}, wanted was {wanted}"
 
     def why_stale(self, not_before_ns: int) -> str:
         """A sentence for the operator: why there is no image young enough."""
