@@ -11,7 +11,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -26,8 +26,8 @@ DEEPEST = 32
 QUOTED = ("'", '"')
 _NODE = re.compile(r"/?((\*\*?|[A-Za-z_]\w*)/)*(\*\*?|[A-Za-z_]\w*)", re.ASCII)
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml; else PyYAML's own parser of the same language
-_TRUE = frozenset("Y y yes Yes YES true True TRUE on On ON".split())
-_FALSE = frozenset("N n no No NO false False FALSE off Off OFF".split())
+_TRUE = frozenset(["Y", "y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"])
+_FALSE = frozenset(["N", "n", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"])
 _INT = re.compile(r"[ \t-\r]*[+-]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)", re.ASCII)
 _DECIMAL = re.compile(r"[ \t-\r]*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _HEXADECIMAL = re.compile(r"[ \t-\r]*[+-]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][+-]?\d+)?", re.ASCII)
@@ -74,9 +74,21 @@ def read_value(text: str) -> Value:
     return values[0]
 
 
+def write(sections: Mapping[str, Any]) -> str:
+    """Names and values as YAML that rcl reads as they are: texts stand in quotes, so that none becomes a number."""
+    return yaml.dump(dict(sections), Dumper=_Dumper, allow_unicode=False, width=2**31)
+
+
+class _Dumper(yaml.SafeDumper):
+    pass
+
+
+_Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"'))
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
-        self._events: Iterator[Any] = yaml.parse(data, Loader=_LOADER)  # type: ignore[no-untyped-call]
+        self._events: Iterator[Any] = yaml.parse(data, Loader=_LOADER)
         self._sections: dict[str, dict[str, Value]] = {}
         self._lines: dict[tuple[str, str], int] = {}
         self._level = 0
