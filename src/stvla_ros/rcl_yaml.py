@@ -121,6 +121,7 @@ class _Reader:
                 raise RclYamlError("wanted a name before the colon", _line(key))
             value = next(self._events)
             if mapping.flow_style:
+                _check_flow(key)
                 _check_flow(value)
             yield key.value, _line(key), value
         self._level -= 1
@@ -133,7 +134,7 @@ class _Reader:
             section = isinstance(value, yaml.MappingStartEvent)
             if settings and not name:
                 raise RclYamlError(f"wanted the name of a node above '{PARAMETERS_KEY}'", line)
-            misplaced = bool(before) if settings else bool(name) and (not section or _misspelt(key))
+            misplaced = bool(name) and not settings and (not section or _misspelt(key))
             if misplaced or before.startswith(PARAMETERS_KEY):
                 raise RclYamlError(f"node '{name}': wanted exactly one key '{PARAMETERS_KEY}', found '{key}'", line)
             if not section:
@@ -262,9 +263,9 @@ def _checked(name: str, line: int) -> str:
 
 
 def _check_flow(event: Any) -> None:
-    """libyaml before 0.2.1, which is in some builds of ROS, refuses ``{url: http://host}``. Raises RclYamlError."""
-    if isinstance(event, yaml.ScalarEvent) and event.style not in QUOTED and ":" in event.value:
-        raise RclYamlError(f"{event.value} within braces or brackets needs quotes, for its colon", _line(event))
+    """libyaml before 0.2, which is in some builds of ROS, refuses ``{url: http://host?x}``. Raises RclYamlError."""
+    if isinstance(event, yaml.ScalarEvent) and event.style not in QUOTED and re.search("[:?]", event.value):
+        raise RclYamlError(f"{event.value} within braces or brackets needs quotes, for its ':' or '?'", _line(event))
 
 
 def _line(event: Any) -> int:

@@ -61,6 +61,8 @@ class StageNode(Node, Generic[C]):
         try:
             super().__init__(name, automatically_declare_parameters_from_overrides=True)
         except ValueError as error:  # rcl reads an empty list or section as a name without a value
+            if "PARAMETER_NOT_SET" not in str(error):
+                raise
             raise ConfigError(f"{name}: a setting has no value (an empty list or section?): leave it out. {error}.") from error
         self.parameters = Parameters(self, config, backends)
         self.health: dict[str, str] = {}
