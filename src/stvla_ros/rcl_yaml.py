@@ -139,7 +139,7 @@ class _Reader:
                 raise RclYamlError(f"node '{name}': wanted exactly one key '{PARAMETERS_KEY}', found '{key}'", line)
             if not section:
                 what = f"'{PARAMETERS_KEY}' of node '{name}'" if settings else f"node '{key}'"
-                raise RclYamlError(f"{what}: no settings below it; write {{}} behind it or leave it out", line)
+                raise RclYamlError(f"{what}: wanted settings below it, found {_found(value)}", line)
             if settings:
                 self._settings(_checked(name, line), "", value)
             else:
@@ -241,6 +241,12 @@ def _double(text: str) -> float | None:
         return None
     is_zero = not re.search("[1-9a-fA-F]", digits)
     return value if is_zero or 2.0**-1022 <= abs(value) < math.inf else None
+
+
+def _found(event: Any) -> str:
+    if not isinstance(event, yaml.ScalarEvent):
+        return "an alias" if isinstance(event, yaml.AliasEvent) else "a list"
+    return f"'{event.value}'" if event.value else "nothing: write {} behind it, or leave it out"
 
 
 def _misspelt(key: str) -> bool:
