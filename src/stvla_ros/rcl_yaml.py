@@ -88,7 +88,7 @@ _Dumper.add_representer(str, lambda dumper, text: dumper.represent_scalar("tag:y
 
 class _Reader:
     def __init__(self, data: bytes) -> None:
-        self._events: Iterator[Any] = yaml.parse(data, Loader=_LOADER)
+        self._events: Iterator[Any] = iter(list(yaml.parse(data, Loader=_LOADER)))  # first whether it is YAML
         self._sections: dict[str, dict[str, Value]] = {}
         self._lines: dict[tuple[str, str], int] = {}
         self._level = 0

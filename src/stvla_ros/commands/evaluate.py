@@ -155,9 +155,11 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, ob
     settings = read_settings(options.params, options.backends, options.overrides, parts)
     settings = settings.with_noise() if arguments.noise else settings
     if arguments.over_ros:
+        from stvla_ros.ros.graph import check_settings
         from stvla_ros.ros.stack_bench import StackBenchSetup, with_noise
 
         options = with_noise(options) if arguments.noise else options
+        check_settings(options)
         return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
     films = None if arguments.film == "none" else folder / "films"
     disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}

@@ -91,9 +91,9 @@ def _settings(arguments: Namespace, mode: str) -> StackSettings:
     from stvla_ros.evaluate.stack import read_settings
 
     overrides = dict(arguments.overrides)
+    settings = read_settings(arguments.params, overrides=overrides, parts=("segmenter", "guide"))
     if "guidance.mode" in overrides:
         raise ConfigError(f"guidance.mode: the experiment decides it ('{mode}'): leave it out.")
-    settings = read_settings(arguments.params, overrides=overrides, parts=("segmenter", "guide"))
     return replace(settings, guide=replace(settings.guide, mode=mode))
 
 

@@ -123,14 +123,7 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
         ConfigError: Anything in the parameter file or an override is wrong, or nothing would read an override; an unknown
             backend; the file is for the other kind of robot; deadlines that cross.
     """
-    file = options.params or default_parameters()
-    for kind, name in options.backends.items():
-        if name is not None:
-            check_range({"choices": registry.names(kind)}, name, kind)
-    nodes = registry.read_nodes(file, options.backends, options.overrides)
-    _check_robot(options, nodes, file)
-    _check_started(options)
-    _check_deadlines(nodes, file)
+    check_settings(options)
     chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in BACKEND_PARAMETER.items()}
     changes = {
         f"{SHARED}.kind": options.robot,
@@ -140,6 +133,7 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     if "sim" in process.nodes and options.camera in ("recorded", "external"):
         changes["sim.camera"] = "unused/camera"
     mine = {n: v for n, v in changes.items() if n.split(".")[0] in (SHARED, *process.nodes)}
+    file = options.params or default_parameters()
     return ["--params-file", str(file), "--params-file", str(_parameter_file(mine, file))]
 
 
@@ -192,6 +186,18 @@ def who_may_move(environment: Mapping[str, str]) -> str:
 def check_parameter_file(file: Path) -> None:
     """Raises ConfigError when the file cannot be read, or anything in it is wrong, of whichever node."""
     registry.read_nodes(file)
+
+
+def check_settings(options: GraphOptions) -> None:
+    """What :func:`ros_arguments` refuses, before anything is made for a stack. Raises ConfigError."""
+    file = options.params or default_parameters()
+    for kind, name in options.backends.items():
+        if name is not None:
+            check_range({"choices": registry.names(kind)}, name, kind)
+    nodes = registry.read_nodes(file, options.backends, options.overrides)
+    _check_robot(options, nodes, file)
+    _check_started(options)
+    _check_deadlines(nodes, file)
 
 
 def _check_robot(options: GraphOptions, nodes: Mapping[str, Mapping[str, Any]], file: Path) -> None:

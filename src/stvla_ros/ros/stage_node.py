@@ -63,7 +63,9 @@ class StageNode(Node, Generic[C]):
         except ValueError as error:  # rcl reads an empty list or section as a name without a value
             if "PARAMETER_NOT_SET" not in str(error):
                 raise
-            raise ConfigError(f"{name}: a setting has no value (an empty list or section?): leave it out. {error}.") from error
+            raise ConfigError(
+                f"{name}: a setting has no value (an empty list or section?): leave it out. {error}."
+            ) from error
         self.parameters = Parameters(self, config, backends)
         self.health: dict[str, str] = {}
         """Shown in the diagnostics, e.g. latencies and ages."""
