@@ -103,7 +103,7 @@ def _check_names(words: list[str]) -> None:
 
     In a launch file that includes this one, the words behind it are that file's own.
     """
-    me, names = Path(__file__).name, {argument.name for argument in _arguments()}
+    me, names = Path(__file__).name, ("robot", "camera", *graph.BACKEND_PARAMETER, "mode", "params")
     behind = next((words[i + 1 :] for i, word in enumerate(words) if Path(word).name == me), [])
     for name, given, _ in (word.partition(":=") for word in behind):
         if given and name not in names:

@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "a tab": (
         "planner:\n\tros__parameters:\n",
-        "FILE, line 2: not valid YAML: found character that cannot start any token (column 1); the line is indented with a tab: use spaces.",
+        "FILE, line 2: not valid YAML: found character that cannot start any token (column 1); the line is indented with a tab",
     ),
     "a bracket": ("planner: {", "FILE, line 2: not valid YAML: did not find expected node content (column 1)."),
     "Latin-1": (
