@@ -12,7 +12,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
-CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet")
+CORE = (
+    "errors",
+    "types",
+    "colours",
+    "geometry",
+    "description",
+    "interfaces",
+    "rcl_yaml",
+    "config",
+    "registry",
+    "quiet",
+)
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")

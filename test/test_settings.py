@@ -104,7 +104,10 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
         node("planner", "backend: color"),
         "FILE: planner.backend: wanted one of colour, heatmap, qwen3_vl, openai, oracle, got 'color'.",
     ),
-    "a motion planner": (node("executor", "motion: ompk"), "motion: no backend 'ompk'. Did you mean 'ompl'?"),
+    "a motion planner": (
+        node("executor", "motion: ompk"),
+        "FILE: executor.motion: wanted one of roboplan, ompl, got 'ompk'. Did you mean 'ompl'?",
+    ),
     "a type": (node("sim", "seed: 1e3"), "FILE: sim.seed: wanted int, got float 1000.0."),
     "a unit": (node("guidance", "tube_radius_m: 5cm"), "FILE: guidance.tube_radius_m: wanted float, got str '5cm'."),
     "off": (

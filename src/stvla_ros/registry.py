@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
-from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, closest, overridden, read_parameters
+from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range, closest, overridden, read_parameters
 
 C = TypeVar("C")
 
@@ -108,8 +108,11 @@ def settings(
     for name in values:
         if name not in own | sections:
             raise ConfigError(f"{where}: unknown setting '{name}'.{closest(name, own | sections)}")
-    config = build(cls, {k: v for k, v in values.items() if k in own}, where)
+    config = build(cls, {k: v for k, v in values.items() if k in own - set(backends)}, where)
     for setting, kind in backends.items():
+        if setting in values:
+            check_range({"choices": names(kind)}, values[setting], f"{where}.{setting}")
+            config = dataclasses.replace(config, **{setting: values[setting]})  # type: ignore[type-var]
         chosen = getattr(config, setting)
         build(load(kind, chosen).Config, values.get(chosen, {}), f"{where}.{chosen}")
     return config, {k: v for k, v in values.items() if k in sections - own}

@@ -88,7 +88,10 @@ def test_overrides_reach_the_settings(make: Any) -> None:
         ("count:=2.5", "test_node.count: wanted int, got float 2.5."),
         ("on:=1", "test_node.on: wanted bool, got int 1."),
         ("inner:=3", "test_node.inner: wanted a mapping of settings, got int 3."),
-        ("backend:=geometrc", "segmenter: no backend 'geometrc'. Did you mean 'geometric'?"),
+        (
+            "backend:=geometrc",
+            "test_node.backend: wanted one of geometric, sam2, got 'geometrc'. Did you mean 'geometric'?",
+        ),
     ],
 )
 def test_wrong_overrides(make: Any, parameter: str, sentence: str) -> None:
