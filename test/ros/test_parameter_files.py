@@ -14,8 +14,11 @@ import rclpy
 from rclpy.node import Node
 from ros import rcl_parser
 
-from stvla_ros import rcl_yaml
+from stvla_ros import rcl_yaml, registry
+from stvla_ros.config import ConfigError
+from stvla_ros.nodes.guidance import GuidanceConfig
 from stvla_ros.ros.graph import _parameter_file
+from stvla_ros.ros.stage_node import StageNode
 
 STRICTER = (
     "is written again",  # rcl takes the last, or an integer before a float
@@ -443,6 +446,40 @@ def parameters(domain: int) -> Any:
             context.shutdown()
 
     return get
+
+
+SETTINGS = """
+tube_radius_m: 2e-2|tube_radius_m: 0x0|tube_radius_m: 1e-1|tube_radius_m: 5e2|tube_radius_m: .05|tube_radius_m: '0.05'|tube_radius_m: yes
+tube_radius_m: .inf|tube_radius_m: 5cm|tube_radius: 0.02|max_rate_hz: 1e1|max_rate_hz: 15|max_rate_hz: 017|keep_s: 99999999999999999999
+mode: mask_only|mode: off|mode: "off"|mode: null|mode: masks|segmenter: sam|geometric: {min_area_px: 1e2}|geometric.min_area_px: 0100
+geometric: {min_area: 5}|geometrc: {x: 1}|camera.max_age_s: 2|camera: {color: [a]}|lift: 3|lift.x.y: 3|fill: {x: 1}|robot_: 1|a..b: 1
+joint_states.max_age_s: +3e-1|camera: {color: ~}|overlay_alpha: 1|overlay_alpha: 1.0000001|overlay_alpha: -0|overlay_alpha: [1]
+"""
+
+
+def test_a_node_and_the_commands_agree(domain: int, parameter_file: Callable[[str], Path]) -> None:
+    """On the value, or on the sentence, but for the name of the file."""
+    taken = 0
+    for setting in (setting for line in SETTINGS.strip().split("\n") for setting in line.split("|")):
+        file = parameter_file(f"guidance:\n  ros__parameters:\n    {setting}\n")
+        try:
+            ours: Any = registry.settings(
+                GuidanceConfig, registry.NODES["guidance"][1], registry.read_nodes(file)["guidance"], ""
+            )[0]
+        except ConfigError as error:
+            ours = str(error).removeprefix(f"{file}: ")
+        rclpy.init(args=["--ros-args", "--params-file", str(file)], domain_id=domain)
+        try:
+            node = StageNode("guidance", GuidanceConfig, registry.NODES["guidance"][1])
+            theirs: Any = node.config
+            node.destroy_node()
+        except ConfigError as error:
+            theirs = str(error)
+        finally:
+            rclpy.shutdown()
+        assert theirs == ours, setting
+        taken += not isinstance(ours, str)
+    assert taken > 12
 
 
 SAYS_TWO = "ros__parameters: {a: 1, s: {b: x}}"
