@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from stvla_ros import registry
 from stvla_ros.cli import main, make_parser
 from stvla_ros.commands import COMMANDS, exit_codes
 from stvla_ros.config import ConfigError, overridden, read_parameters
@@ -418,26 +417,6 @@ def test_a_file_that_can_be_read_only_once(tmp_path: Path) -> None:
     for place in (tmp_path / "pipe", tmp_path):
         with pytest.raises(ConfigError, match="wanted a file, which every node reads for itself"):
             read_parameters(place)
-
-
-def test_the_list_of_nodes_is_that_of_the_nodes() -> None:
-    """A node that is not listed would have its settings passed over; one listed with other settings, wrongly checked."""
-    import ast
-    from importlib.util import find_spec
-
-    from stvla_ros.ros import graph
-
-    assert {name for spec in graph.NODES for name in spec.nodes} | {"record"} == set(registry.NODES)
-    for name, (path, backends) in registry.NODES.items():
-        module, cls = path.split(":")
-        spec = find_spec(module)
-        assert spec is not None
-        assert spec.origin is not None
-        calls = [c for c in ast.walk(ast.parse(Path(spec.origin).read_text())) if isinstance(c, ast.Call)]
-        made = next(c for c in calls if c.args and isinstance(c.args[0], ast.Constant) and c.args[0].value == name)
-        assert ast.unparse(made.args[1]) == cls
-        given = {k.arg: ast.literal_eval(k.value) for k in made.keywords}
-        assert given.get("backends", {}) == backends
 
 
 def test_without_ros_it_is_told_what_is_not_checked(tmp_path: Path) -> None:

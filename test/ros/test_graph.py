@@ -17,6 +17,7 @@ import pytest
 import stalls
 from ros.brain_bench import record_scene, wait
 
+from stvla_ros import registry
 from stvla_ros.config import ConfigError, read_parameters
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import graph
@@ -202,6 +203,21 @@ def test_every_node_can_be_started_both_ways() -> None:
     for spec in (*graph.NODES, graph.COMPOSED):
         assert find_spec(spec.module) is not None
         assert spec.executable in listed, f"setup.py has no console script {spec.executable}"
+
+
+def test_the_list_of_nodes_is_that_of_the_nodes() -> None:
+    """A node that is not listed would have its settings passed over; one listed with other settings, wrongly checked."""
+    assert {name for spec in graph.NODES for name in spec.nodes} | {"record"} == set(registry.NODES)
+    for name, (path, backends) in registry.NODES.items():
+        module, cls = path.split(":")
+        spec = find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        calls = [c for c in ast.walk(ast.parse(Path(spec.origin).read_text())) if isinstance(c, ast.Call)]
+        made = next(c for c in calls if c.args and isinstance(c.args[0], ast.Constant) and c.args[0].value == name)
+        assert ast.unparse(made.args[1]) == cls
+        given = {k.arg: ast.literal_eval(k.value) for k in made.keywords}
+        assert given.get("backends", {}) == backends
 
 
 def test_default_parameter_file_fits_the_nodes() -> None:
