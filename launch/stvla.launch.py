@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 
 from launch.actions import (
@@ -29,7 +30,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 from stvla_ros import registry
-from stvla_ros.config import ConfigError
+from stvla_ros.config import ConfigError, closest
 from stvla_ros.ros import SUPERVISOR, graph
 
 FROM_FILE = "as in the parameter file"
@@ -78,6 +79,8 @@ def _arguments() -> list[DeclareLaunchArgument]:
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     """One process per entry of the shared list."""
 
+    _check_names(sys.argv)
+
     def value(name: str) -> str:
         return LaunchConfiguration(name).perform(context)
 
@@ -93,6 +96,18 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     except ConfigError as error:
         raise RuntimeError(str(error)) from error
     return [LogInfo(msg=graph.who_may_move(context.environment)), *nodes]
+
+
+def _check_names(words: list[str]) -> None:
+    """Raises RuntimeError for an argument that is not declared here: ``ros2 launch`` passes over it.
+
+    In a launch file that includes this one, the words behind it are that file's own.
+    """
+    me, names = Path(__file__).name, ("robot", "camera", *graph.BACKEND_PARAMETER, "mode", "params")
+    behind = next((words[i + 1 :] for i, word in enumerate(words) if Path(word).name == me), [])
+    for name, given, _ in (word.partition(":=") for word in behind):
+        if given and name not in names:
+            raise RuntimeError(f"{me}: no argument '{name}'.{closest(name, names)}")
 
 
 def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:

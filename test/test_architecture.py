@@ -12,7 +12,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
-CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet")
+CORE = (
+    "errors",
+    "types",
+    "colours",
+    "geometry",
+    "description",
+    "interfaces",
+    "rcl_yaml",
+    "config",
+    "registry",
+    "quiet",
+)
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")
@@ -27,7 +38,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "description": ("errors", "types", "colours", "config"),
     "geometry": ("errors", "types", "colours", "description"),
     "interfaces": ("errors", "types"),
-    "config": ("errors",),
+    "rcl_yaml": (),
+    "config": ("errors", "rcl_yaml"),
     "registry": ("config", "errors"),
     "quiet": (),
     **dict.fromkeys(STAGES, CORE),

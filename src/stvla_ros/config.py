@@ -9,9 +9,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from stvla_ros import rcl_yaml
 
 T = TypeVar("T")
 
@@ -85,10 +88,29 @@ def _checked(kind: Any, metadata: Mapping[str, Any], value: Any, where: str) -> 
     plain = getattr(kind, "__origin__", kind)
     if plain is tuple and isinstance(value, list):
         value = tuple(value)
-    if isinstance(plain, type) and (not isinstance(value, plain) or (plain is not bool and isinstance(value, bool))):
-        raise ConfigError(f"{where}: wanted {plain.__name__}, got {type(value).__name__} {value!r}.")
+    if isinstance(plain, type) and not _is(value, plain):
+        raise ConfigError(
+            f"{where}: wanted {plain.__name__}, got {type(value).__name__} {value!r}.{_in_quotes(plain, value)}"
+        )
+    if plain is tuple and (wrong := [item for item in value if not _is(item, get_args(kind)[0])]):
+        wanted, got = get_args(kind)[0], type(wrong[0]).__name__
+        raise ConfigError(
+            f"{where}: wanted a list of {wanted.__name__}, got {got} {wrong[0]!r}.{_in_quotes(wanted, wrong[0])}"
+        )
     check_range(metadata, value, where)
     return value
+
+
+def _is(value: Any, kind: type) -> bool:
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+def _in_quotes(wanted: type, value: Any) -> str:
+    """What to write where YAML took a word for something else, e.g. ``off`` for False."""
+    if wanted is not str or isinstance(value, (list, tuple, dict)):
+        return ""
+    word = " (yes, no, on, off, true, false, y and n mean these)" if isinstance(value, bool) else ""
+    return f" In quotes it is a text{word}."
 
 
 def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
@@ -102,33 +124,72 @@ def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
 
 
 def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a ROS 2 parameter file: node name -> its parameters. Those for all nodes are under :data:`EVERY_NODE`.
+    """Read a ROS 2 parameter file: name of a node -> its settings, nested. Those for all nodes are under :data:`EVERY_NODE`.
+
+    Values and precedence are rcl's (:mod:`stvla_ros.rcl_yaml`); a section may be named by a pattern that fits nodes outside of
+    any namespace, as ``/**``, ``/*`` or ``/**/planner``.
 
     Raises:
-        ConfigError: The file is missing, is not YAML, or a node lacks ``ros__parameters``; a node has a ``robot`` section
-            of its own.
+        ConfigError: The file cannot be read, or rcl would refuse it; a section fits none of the nodes outside of a namespace;
+            a node has a ``robot`` section of its own.
     """
-    import yaml
-
     try:
-        content = yaml.safe_load(path.read_text()) or {}
+        if path.exists() and not path.is_file():
+            raise ConfigError(
+                f"{path}: wanted a file, which every node reads for itself; this one can be read only once."
+            )
+        sections = rcl_yaml.read(path.read_bytes())
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}.") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: wanted node names at the top level, got {type(content).__name__}.")
-    for node, section in content.items():
-        if not isinstance(section, dict) or set(section) != {"ros__parameters"}:
-            raise ConfigError(f"{path}: node '{node}': wanted exactly one key 'ros__parameters'.")
-    nodes = {str(node).lstrip("/"): section["ros__parameters"] or {} for node, section in content.items()}
-    for node, section in nodes.items():
-        if node != EVERY_NODE and any(str(name).split(".")[0] == SHARED for name in section):
+    except rcl_yaml.RclYamlError as error:
+        where = f"{path}, line {error.line}" if error.line else str(path)
+        raise ConfigError(f"{where}: {error}.") from error
+    nodes: dict[str, dict[str, Any]] = {}
+    for name, values in sections.items():
+        nodes.setdefault(_node(path, name), {}).update(values)
+    for node, values in nodes.items():
+        if node != EVERY_NODE and any(name.split(".")[0] == SHARED for name in values):
             raise ConfigError(
                 f"{path}: node '{node}' has a section '{SHARED}' of its own: move it to '/{EVERY_NODE}', so that every node "
                 "means the same robot."
             )
-    return nodes
+    return {node: nest(values, f"{path}: {node}.") for node, values in nodes.items()}
+
+
+def _node(path: Path, section: str) -> str:
+    """The node that a section is for, or :data:`EVERY_NODE`. Raises ConfigError when it fits no node outside of a namespace."""
+    words = section.removeprefix("/").split("/")
+    pattern = "".join({"*": r"(/\w+)", "**": r"(/\w+)*"}.get(word, f"/{word}") for word in words)  # as in rclpy
+    for word in ("0", *words):  # no name begins with a digit: what fits this one fits every node
+        if re.fullmatch(pattern, f"/{word}", re.ASCII):
+            return EVERY_NODE if word == "0" else word
+    raise ConfigError(
+        f"{path}: the section '{section}' fits no node, for none is in a namespace: name it '{words[-1]}' or '/{EVERY_NODE}'."
+    )
+
+
+def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``; arrays become lists. ``where`` stands before names in messages.
+
+    Raises:
+        ConfigError: A name is both a value and a section.
+    """
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        _put(tree, name, value, where)
+    return tree
+
+
+def _put(tree: dict[str, Any], name: str, value: Any, where: str) -> None:
+    *sections, leaf = name.split(".")
+    branch = tree
+    for section in sections:
+        branch = branch.setdefault(section, {})
+        if not isinstance(branch, dict):
+            raise ConfigError(f"{where}{name}: '{section}' is a setting and cannot be a section.")
+    if isinstance(branch.get(leaf), dict):
+        raise ConfigError(f"{where}{name}: wanted a section with settings, got {value!r}.")
+    branch[leaf] = value if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) else list(value)
 
 
 def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str]) -> dict[str, dict[str, Any]]:
@@ -136,25 +197,23 @@ def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str
 
     Args:
         nodes: Node name -> its parameters, nested.
-        changes: ``node.section.parameter`` -> value as YAML text; ``robot.parameter`` for all nodes.
+        changes: ``node.section.parameter`` -> value as in ``-p name:=value``; ``robot.parameter`` for all nodes.
 
     Raises:
-        ConfigError: A change is not YAML, or goes through a value as if it were a section.
+        ConfigError: A name is not of this form, rcl takes no such value, or a change goes through a value as if it were a
+            section.
     """
-    import yaml
-
     changed = copy.deepcopy({name: dict(section) for name, section in nodes.items()})
     for dotted, text in changes.items():
-        *sections, leaf = dotted.split(".")
-        if sections[:1] == [SHARED]:
-            sections.insert(0, EVERY_NODE)
-        branch: Any = changed
-        for section in sections:
-            branch = branch.setdefault(section, {})
-            if not isinstance(branch, dict):
-                raise ConfigError(f"{dotted}: '{section}' is a setting, not a section.")
+        node, *parts = dotted.split(".")
+        if not parts or not all((node, *parts)):
+            raise ConfigError(f"{dotted}: wanted NODE.PARAMETER, e.g. guidance.tube_radius_m.")
+        if parts[0] == SHARED:
+            raise ConfigError(f"{dotted}: every node means the same robot: write {'.'.join(parts)}.")
+        if node == SHARED:
+            node, parts = EVERY_NODE, [SHARED, *parts]
         try:
-            branch[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{dotted}: '{text}' is not valid YAML: {' '.join(str(error).split())}.") from error
+            _put(changed.setdefault(node, {}), ".".join(parts), rcl_yaml.read_value(text), f"{node}.")
+        except rcl_yaml.RclYamlError as error:
+            raise ConfigError(f"{dotted}: {error}.") from error
     return changed

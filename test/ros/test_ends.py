@@ -338,7 +338,9 @@ class Recorder(ModuleType):
         return made
 
 
-def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def launch_file(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The module of the launch file, with recorders in the place of launch's classes."""
     names = ["launch", "launch.actions", "launch.events", "launch.events.process", "launch.event_handlers"]
     for name in [*names, "launch.substitutions", "launch_ros", "launch_ros.actions"]:
         monkeypatch.setitem(sys.modules, name, Recorder(name))
@@ -347,11 +349,40 @@ def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(monkeypatch: p
     assert spec.loader is not None
     file = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(file)
+    return file
+
+
+def test_launch_refuses_arguments_that_it_would_pass_over(launch_file: Any) -> None:
+    me = "/opt/share/stvla_ros/launch/stvla.launch.py"
+    launch_file._check_names(
+        ["ros2", "launch", "stvla_ros", "stvla.launch.py", "params:=x=y", "robot:=real", "planner:="]
+    )
+    with pytest.raises(RuntimeError, match=r"no argument 'parms'\. Did you mean 'params'\?"):
+        launch_file._check_names(["ros2", "launch", "stvla_ros", "stvla.launch.py", "robot:=sim", "parms:=cell.yaml"])
+    with pytest.raises(RuntimeError, match=r"no argument 'log'\. Valid: camera, "):
+        launch_file._check_names(["ros2", "launch", me, "log:=1"])
+    launch_file._check_names(
+        ["ros2", "launch", "cell", "cell.launch.py", "parms:=cell.yaml"]
+    )  # of one that includes ours
+
+
+def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path) -> None:
+    (tmp_path / "cell.yaml").write_text("guidance: {ros__parameters: {tube_radius: 2e-2}}")
+    context = Recorded()
+    context.launch_configurations = dict.fromkeys(graph.BACKEND_PARAMETER, "")
+    context.launch_configurations.update(
+        robot="sim", camera="auto", mode="separate", params=str(tmp_path / "cell.yaml")
+    )
+    with pytest.raises(RuntimeError, match=r"cell\.yaml: guidance: unknown setting 'tube_radius'\. Did you mean"):
+        launch_file._nodes(context)
+
+
+def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(launch_file: Any) -> None:
     context = Recorded()
     context.launch_configurations = dict.fromkeys(graph.BACKEND_PARAMETER, "")
     context.launch_configurations.update(robot="sim", camera="auto", mode="separate", params="")
     context.environment = {}
-    log, *entities = file._nodes(context)
+    log, *entities = launch_file._nodes(context)
     assert "may move the arm" in log.kwargs["msg"]
     nodes = [e for e in entities if type(e).__name__ == "Node"]
     assert [n.kwargs["executable"] for n in nodes] == [s.name for s in graph.processes(graph.GraphOptions())]

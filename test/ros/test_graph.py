@@ -17,6 +17,7 @@ import pytest
 import stalls
 from ros.brain_bench import record_scene, wait
 
+from stvla_ros import registry
 from stvla_ros.config import ConfigError, read_parameters
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import graph
@@ -69,19 +70,27 @@ def test_node_name_typo_in_the_parameter_file(parameter_file: Callable[[str], Pa
         ros_arguments(GraphOptions(params=file), graph.PLANNER)
 
 
+def told(options: GraphOptions, process: graph.NodeSpec) -> dict[str, Any]:
+    """What a process is told besides the parameter file."""
+    first, file, second, more = ros_arguments(options, process)
+    assert first == second == "--params-file"
+    assert Path(file) == (options.params or graph.default_parameters())
+    return read_parameters(Path(more))
+
+
 def test_arguments_reach_their_process() -> None:
     options = GraphOptions(backends={"planner": "colour", "motion": "ompl"}, overrides={"sim.seed": "3"})
-    robot = ["-p", "robot.kind:=sim"]
-    assert ros_arguments(options, graph.PLANNER)[2:] == [*robot, "-p", "planner:backend:=colour"]
-    assert ros_arguments(options, graph.EXECUTOR)[2:] == [*robot, "-p", "executor:motion:=ompl"]
-    assert ros_arguments(options, graph.SIM)[2:] == [*robot, "-p", "sim:seed:=3"]
-    assert ros_arguments(options, graph.COMPOSED)[2:] == [*robot, "-p", "planner:backend:=colour"]
+    robot = {"**": {"robot": {"kind": "sim"}}}
+    assert told(options, graph.PLANNER) == {**robot, "planner": {"backend": "colour"}}
+    assert told(options, graph.EXECUTOR) == {**robot, "executor": {"motion": "ompl"}}
+    assert told(options, graph.SIM) == {**robot, "sim": {"seed": 3}}
+    assert told(options, graph.COMPOSED) == {**robot, "planner": {"backend": "colour"}}
 
 
 def test_the_robot_is_described_once_for_all_processes() -> None:
     options = GraphOptions(robot="real", overrides={"robot.model": "fr3"})
     for process in processes(options):
-        assert ros_arguments(options, process)[2:] == ["-p", "robot.kind:=real", "-p", "robot.model:=fr3"]
+        assert told(options, process) == {"**": {"robot": {"kind": "real", "model": "fr3"}}}
 
 
 @pytest.mark.parametrize(
@@ -125,20 +134,19 @@ def test_default_deadlines_do_not_cross(planner: str) -> None:
 
 def test_a_name_that_begins_with_a_digit_goes_into_a_file() -> None:
     """rcl cannot parse it on the command line."""
-    options = GraphOptions(overrides={"policy.3dfa.threads": "2"})
-    option, file = ros_arguments(options, graph.POLICY)[4:]
-    assert option == "--params-file"
-    assert read_parameters(Path(file)) == {"policy": {"3dfa.threads": 2}}
-    assert ros_arguments(options, graph.POLICY)[4:] == [option, file]
-    assert ros_arguments(options, graph.TASK)[4:] == []
+    options = GraphOptions(backends={"policy": "3dfa"}, overrides={"policy.3dfa.threads": "2"})
+    robot = {"**": {"robot": {"kind": "sim"}}}
+    assert told(options, graph.POLICY) == {**robot, "policy": {"backend": "3dfa", "3dfa": {"threads": 2}}}
+    assert ros_arguments(options, graph.POLICY) == ros_arguments(options, graph.POLICY)
+    assert told(options, graph.TASK) == robot
 
 
 def test_nobody_can_foretell_where_parameter_files_are() -> None:
     """What is known beforehand, another user lays a link or a file of their own at."""
     program = (
         "from stvla_ros.ros import graph\n"
-        "options = graph.GraphOptions(overrides={'policy.3dfa.threads': '2'})\n"
-        "print(graph.ros_arguments(options, graph.POLICY)[-1], flush=True)\n"
+        "options = graph.GraphOptions(overrides={'planner.colour.grip_depth_m': '2e-2'})\n"
+        "print(graph.ros_arguments(options, graph.PLANNER)[-1], flush=True)\n"
         "input()\n"
     )
     files = []
@@ -195,6 +203,21 @@ def test_every_node_can_be_started_both_ways() -> None:
     for spec in (*graph.NODES, graph.COMPOSED):
         assert find_spec(spec.module) is not None
         assert spec.executable in listed, f"setup.py has no console script {spec.executable}"
+
+
+def test_the_list_of_nodes_is_that_of_the_nodes() -> None:
+    """A node that is not listed would have its settings passed over; one listed with other settings, wrongly checked."""
+    assert {name for spec in graph.NODES for name in spec.nodes} | {"record"} == set(registry.NODES)
+    for name, (path, backends) in registry.NODES.items():
+        module, cls = path.split(":")
+        spec = find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        calls = [c for c in ast.walk(ast.parse(Path(spec.origin).read_text())) if isinstance(c, ast.Call)]
+        made = next(c for c in calls if c.args and isinstance(c.args[0], ast.Constant) and c.args[0].value == name)
+        assert ast.unparse(made.args[1]) == cls
+        given = {k.arg: ast.literal_eval(k.value) for k in made.keywords}
+        assert given.get("backends", {}) == backends
 
 
 def test_default_parameter_file_fits_the_nodes() -> None:

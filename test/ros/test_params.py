@@ -88,7 +88,10 @@ def test_overrides_reach_the_settings(make: Any) -> None:
         ("count:=2.5", "test_node.count: wanted int, got float 2.5."),
         ("on:=1", "test_node.on: wanted bool, got int 1."),
         ("inner:=3", "test_node.inner: wanted a mapping of settings, got int 3."),
-        ("backend:=geometrc", "segmenter: no backend 'geometrc'. Did you mean 'geometric'?"),
+        (
+            "backend:=geometrc",
+            "test_node.backend: wanted one of geometric, sam2, got 'geometrc'. Did you mean 'geometric'?",
+        ),
     ],
 )
 def test_wrong_overrides(make: Any, parameter: str, sentence: str) -> None:
@@ -120,6 +123,27 @@ def test_the_section_for_every_node_reaches_a_node(domain: int, parameter_file: 
         rclpy.try_shutdown()
 
 
+@pytest.mark.parametrize("parameter", ["inner.names:=[]", "rate_hz:=[]", "inner.names:=# nothing"])
+def test_a_parameter_without_a_value(make: Any, parameter: str) -> None:
+    """rcl reads the name and no value, and rclpy ends with a ValueError."""
+    with pytest.raises(
+        ConfigError, match=r"test_node: a setting has no value \(an empty list or section\?\): leave it out"
+    ):
+        make(parameter)
+
+
+def test_numbers_as_rcl_reads_them(make: Any) -> None:
+    node = make("rate_hz:=5e1", "inner.depth_m:=.5", "count:=0x5", "on:=n", "inner.names:=['1', on_]")
+    assert node.config == Outer(rate_hz=50.0, count=5, on=False, inner=Inner(0.5, ("1", "on_")))
+
+
+def test_a_list_of_another_type(make: Any) -> None:
+    with pytest.raises(
+        ConfigError, match=r"test_node.inner.names: wanted a list of str, got int 1\. In quotes it is a text"
+    ):
+        make("inner.names:=[1, 2]")
+
+
 def test_setting_while_running(make: Any) -> None:
     node = make()
     results = node.set_parameters(
@@ -128,9 +152,10 @@ def test_setting_while_running(make: Any) -> None:
             Parameter("rate_hz", value=900.0),
             Parameter("inner.depth_m", value=2.0),
             Parameter("count", value=4),
+            Parameter("rate_hz", value="2e1"),  # `ros2 param set` takes this for a text
         ]
     )
-    assert [r.successful for r in results] == [True, False, True, False]
+    assert [r.successful for r in results] == [True, False, True, False, False]
     assert "test_node.count is read once, when the node starts" in results[3].reason
     assert node.config == Outer(rate_hz=9.0, inner=Inner(2.0))
 

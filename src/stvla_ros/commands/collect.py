@@ -23,7 +23,7 @@ from stvla_ros.data.demonstration import write_demonstration
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
-from stvla_ros.evaluate.stack import StackSettings, plain, read_settings
+from stvla_ros.evaluate.stack import PARTS, StackSettings, plain, read_settings
 from stvla_ros.pipeline import check_instruction
 
 
@@ -49,7 +49,8 @@ def add_arguments(parser: Parser) -> None:
 
 def _settings(arguments: Namespace) -> StackSettings:
     backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
-    return read_settings(arguments.params, backends, dict(arguments.overrides))
+    parts = PARTS if arguments.source is None else ("planner", "segmenter", "guide", "loop")
+    return read_settings(arguments.params, backends, dict(arguments.overrides), parts)
 
 
 def run(arguments: Namespace) -> int:

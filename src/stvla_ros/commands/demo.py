@@ -40,13 +40,13 @@ def run(arguments: Namespace) -> int:
 
 def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.evaluate.stack import plain, read_settings
-    from stvla_ros.ros.graph import processes
+    from stvla_ros.ros.graph import check_settings, processes
     from stvla_ros.ros.recorded_run import lost, record_goal
     from stvla_ros.ros.services import reset_scene
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
-    # a wrong setting is told before anything starts
+    check_settings(options)  # before anything is made or started
     settings = read_settings(options.params, options.backends, options.overrides)
     seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)

@@ -41,6 +41,8 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     if arguments.what == "planner":
         return doctor_planner.run(arguments)
+    if arguments.params is not None or arguments.overrides:
+        raise ConfigError("stvla doctor: --params and --set are for `stvla doctor planner`.")
     results = [check() for check in CHECKS]
     console = Console(highlight=False, soft_wrap=True)
     for name, good, detail in results:

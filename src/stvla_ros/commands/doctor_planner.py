@@ -27,7 +27,7 @@ def run(arguments: Namespace) -> int:
     from stvla_ros.record.grounding_view import picture
     from stvla_ros.sim.cell import Cell
 
-    settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides))
+    settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
     name, section = settings.backends["planner"], settings.sections["planner"]
     console, cell = Console(highlight=False), Cell()
     try:

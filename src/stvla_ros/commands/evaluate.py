@@ -148,15 +148,18 @@ def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console)
 def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
     """The bench, and what of it changes results."""
     from stvla_ros.evaluate.cell_bench import CellBenchSetup
-    from stvla_ros.evaluate.stack import plain, read_settings
+    from stvla_ros.evaluate.stack import PARTS, plain, read_settings
 
     options = stack_options(arguments)
-    settings = read_settings(options.params, options.backends, options.overrides)
+    parts = None if arguments.over_ros else PARTS
+    settings = read_settings(options.params, options.backends, options.overrides, parts)
     settings = settings.with_noise() if arguments.noise else settings
     if arguments.over_ros:
+        from stvla_ros.ros.graph import check_settings
         from stvla_ros.ros.stack_bench import StackBenchSetup, with_noise
 
         options = with_noise(options) if arguments.noise else options
+        check_settings(options)
         return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
     films = None if arguments.film == "none" else folder / "films"
     disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}

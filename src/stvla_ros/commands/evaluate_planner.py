@@ -101,9 +101,9 @@ def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
     from stvla_ros.evaluate.planner.run import Replies
     from stvla_ros.evaluate.stack import read_settings
 
+    settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
     judge = _judge(arguments)  # a missing encoder is told before hours of questions
     questions = _chosen(read(arguments.dataset, arguments.data, Asking(arguments.coordinates)), arguments)
-    settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides))
     asked = {
         "planner": settings.backends["planner"],
         "settings": dict(settings.sections.get("planner", {})),

@@ -52,7 +52,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     chosen = {k: getattr(arguments, k) for k in ("planner", "segmenter")}
-    settings = read_settings(arguments.params, chosen, dict(arguments.overrides))
+    parts = ("planner", "segmenter", "guide") + (("cell",) if arguments.recording is None else ())
+    settings = read_settings(arguments.params, chosen, dict(arguments.overrides), parts)
     if arguments.recording is None:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:

@@ -72,7 +72,7 @@ def _robots(file: Path | None) -> tuple[RobotConfig, ...]:
 
     try:
         return robots(file or default_parameters())
-    except (ConfigError, UnicodeDecodeError) as error:
+    except ConfigError as error:
         _say(f"{error} The controllers are looked for by their usual names.")
         return USUAL
 

@@ -19,6 +19,7 @@ from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.data.episode import Episode
+    from stvla_ros.evaluate.stack import StackSettings
     from stvla_ros.train.experiments import Experiment
     from stvla_ros.train.loop import Moment
     from stvla_ros.train.samples import Samples
@@ -72,9 +73,10 @@ def run(arguments: Namespace) -> int:
     chosen = replace(chosen, steps=arguments.steps or chosen.steps, batch=arguments.batch or chosen.batch)
     if not arguments.data:
         raise ConfigError("stvla train: wanted --data with a folder of episodes: `stvla collect` makes one.")
+    settings = _settings(arguments, chosen.guidance)
     output = arguments.output or Path("runs") / chosen.name
     try:
-        _train(arguments, chosen, output, console)
+        _train(arguments, chosen, settings, output, console)
     except KeyboardInterrupt:
         console.print(
             f"Stopped. The same command with --output {output} goes on from the last validation.", soft_wrap=True
@@ -84,7 +86,18 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Console) -> None:
+def _settings(arguments: Namespace, mode: str) -> StackSettings:
+    """Of the guidance, in the mode of the experiment."""
+    from stvla_ros.evaluate.stack import read_settings
+
+    overrides = dict(arguments.overrides)
+    settings = read_settings(arguments.params, overrides=overrides, parts=("segmenter", "guide"))
+    if "guidance.mode" in overrides:
+        raise ConfigError(f"guidance.mode: the experiment decides it ('{mode}'): leave it out.")
+    return replace(settings, guide=replace(settings.guide, mode=mode))
+
+
+def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, console: Console) -> None:
     import torch
 
     from stvla_ros.policy.learned import choose_device
@@ -95,7 +108,7 @@ def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Cons
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
     device = choose_device(arguments.device)
-    train, val = _samples(arguments, chosen, output, threads, console)
+    train, val = _samples(arguments, chosen, settings, output, threads, console)
     start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
@@ -118,14 +131,11 @@ def _train(arguments: Namespace, chosen: Experiment, output: Path, console: Cons
 
 
 def _samples(
-    arguments: Namespace, chosen: Experiment, output: Path, jobs: int, console: Console
+    arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
     """Training and validation samples, made from the episodes where they are not in the cache yet."""
-    from stvla_ros.evaluate.stack import read_settings
     from stvla_ros.train.samples import load_samples
 
-    settings = read_settings(arguments.params, overrides=dict(arguments.overrides))
-    settings = replace(settings, guide=replace(settings.guide, mode=chosen.guidance))
     train, val = split(arguments.data, arguments.val)
     with count_bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")

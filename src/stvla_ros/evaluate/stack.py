@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from stvla_ros import registry
-from stvla_ros.config import EVERY_NODE, build, check_range, overridden, read_parameters
+from stvla_ros.config import EVERY_NODE, ConfigError, build, check_range
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.evaluate import oracle
 from stvla_ros.interfaces import Planner
@@ -28,6 +28,9 @@ BACKEND_OF = {
     "motion": ("executor", "motion", "roboplan"),
 }
 """Kind of backend -> the node whose parameters choose it, the setting that does, and its default."""
+
+PARTS = (*BACKEND_OF, "guide", "executor", "loop", "cell", "robot")
+"""What a command may use of the settings: backends by their kind, and the fields of :class:`StackSettings`."""
 
 
 @dataclass(frozen=True)
@@ -58,27 +61,33 @@ class StackSettings:
 
 
 def read_settings(
-    file: Path | None, chosen: Mapping[str, str | None] | None = None, overrides: Mapping[str, str] | None = None
+    file: Path | None,
+    chosen: Mapping[str, str | None] | None = None,
+    overrides: Mapping[str, str] | None = None,
+    parts: Iterable[str] | None = None,
 ) -> StackSettings:
-    """Settings from a parameter file.
+    """Settings from a parameter file; all of it is checked, also what only nodes read.
 
     Args:
         file: ROS 2 parameter file; None: the defaults.
         chosen: Kind -> name of a backend that takes the place of the file's.
-        overrides: ``node.parameter`` -> value as YAML text, in place of the file's.
+        overrides: ``node.parameter`` -> value as in ``-p name:=value``, in place of the file's.
+        parts: What of the settings is used, of :data:`PARTS`: an override of anything else is refused. None: nodes read them all.
 
     Raises:
-        ConfigError: The file or a setting in it is wrong, or a backend is unknown.
+        ConfigError: The file or a setting in it is wrong, a backend is unknown, or nothing would read an override.
     """
-    nodes = overridden(read_parameters(file) if file else {}, overrides or {})
+    nodes = registry.read_nodes(file, chosen, overrides)
     where = str(file) if file else "defaults"
     backends, sections = {}, {}
     for kind, (node, setting, default) in BACKEND_OF.items():
-        name = (chosen or {}).get(kind) or nodes.get(node, {}).get(setting, default)
+        name = nodes.get(node, {}).get(setting, default)
         check_range({"choices": registry.names(kind)}, name, f"{where}: {node}.{setting}")
         section = nodes.get(node, {}).get(name, {})
         build(registry.load(kind, name).Config, section, f"{where}: {node}.{name}")
         backends[kind], sections[kind] = name, section
+    if parts is not None:
+        _check_used(overrides or {}, parts, backends)
     return StackSettings(
         backends,
         sections,
@@ -88,6 +97,25 @@ def read_settings(
         build(CellConfig, nodes.get("sim", {}).get("cell", {}), f"{where}: sim.cell"),
         build(RobotConfig, nodes.get(EVERY_NODE, {}).get("robot", {}), f"{where}: robot"),
     )
+
+
+def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mapping[str, str]) -> None:
+    """Raises ConfigError for an override that stands in none of the parts."""
+    used = {
+        "guide": {f"guidance.{f.name}" for f in dataclasses.fields(GuideConfig)},
+        "executor": {"executor.executor"},
+        "loop": {f"task.{f.name}" for f in dataclasses.fields(LoopConfig)},
+        "cell": {"sim.cell"},
+        "robot": {"robot.model", "robot.open_width_m"},
+        **{kind: {f"{node}.{setting}", f"{node}.{backends[kind]}"} for kind, (node, setting, _) in BACKEND_OF.items()},
+    }
+    read = [f"{name}." for part in parts for name in used[part]]
+    for override in overrides:
+        if not f"{override}.".startswith(tuple(read)):
+            raise ConfigError(
+                f"{override}: this command has no use for it: leave it out. (In a parameter file, which all commands share, it may "
+                "stand.)"
+            )
 
 
 def _own(cls: type[C], nodes: Mapping[str, Mapping[str, Any]], node: str, where: str) -> C:

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from stvla_ros import registry
-from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range, closest, overridden, read_parameters
-from stvla_ros.description.robot import RobotConfig
+from stvla_ros import rcl_yaml, registry
+from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 
 ROBOTS = ("sim", "real")
 MODES = ("separate", "composed")
@@ -120,37 +120,43 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     """What follows ``--ros-args`` on the command line of a process.
 
     Raises:
-        ConfigError: The parameter file is wrong or names an unknown node; an unknown backend or node in an option;
-            deadlines that cross.
+        ConfigError: Anything in the parameter file or an override is wrong, or nothing would read an override; an unknown
+            backend; the file is for the other kind of robot; deadlines that cross.
     """
-    file = options.params or default_parameters()
-    check_parameter_file(file)
+    check_settings(options)
     chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in BACKEND_PARAMETER.items()}
-    for kind, name in options.backends.items():
-        if name is not None:
-            check_range({"choices": registry.names(kind)}, name, kind)
-    arguments = ["--params-file", str(file), "-p", f"{SHARED}.kind:={options.robot}"]
-    for dotted, value in {**chosen, **options.overrides}.items():
-        node, _, parameter = dotted.partition(".")
-        check_range({"choices": (*_KNOWN, SHARED)}, node, f"parameter {dotted}")
-        if node == SHARED and value is not None:
-            arguments += ["-p", f"{dotted}:={value}"]
-        elif node in process.nodes and value is not None:
-            arguments += _parameter(node, parameter, value)
-    _check_deadlines(options, file)
+    changes = {
+        f"{SHARED}.kind": options.robot,
+        **{n: v for n, v in chosen.items() if v is not None},
+        **options.overrides,
+    }
     if "sim" in process.nodes and options.camera in ("recorded", "external"):
-        arguments += ["-p", "sim:camera:=unused/camera"]
-    return arguments
+        changes["sim.camera"] = "unused/camera"
+    mine = {n: v for n, v in changes.items() if n.split(".")[0] in (SHARED, *process.nodes)}
+    file = options.params or default_parameters()
+    return ["--params-file", str(file), "--params-file", str(_parameter_file(mine, file))]
 
 
-def _parameter(node: str, parameter: str, value: str) -> list[str]:
-    """Arguments for one parameter; rcl takes no name with a part like ``3dfa`` on a command line, but in a file it does."""
-    if all(part.isidentifier() for part in parameter.split(".")):
-        return ["-p", f"{node}:{parameter}:={value}"]
-    text = f"{node}:\n  ros__parameters:\n    {parameter}: {value}\n"
-    file = _private_folder() / f"{hashlib.sha256(text.encode()).hexdigest()[:12]}.yaml"
-    file.write_text(text)
-    return ["--params-file", str(file)]
+def _parameter_file(changes: Mapping[str, str], file: Path) -> Path:
+    """A parameter file that is stronger than ``file``, whatever stands in that.
+
+    rcl goes through the sections of both in the order in which their names first appear, and the last one wins: so these are
+    given names that ``file`` has not. In one section with it, or by ``-p``, an integer of the file would win against a float.
+    rcl takes no name with a part like ``3dfa`` behind ``-p`` either.
+    """
+    sections: dict[str, dict[str, dict[str, Any]]] = {}
+    taken = rcl_yaml.read(file.read_bytes())
+    for dotted, text in changes.items():
+        node, _, parameter = dotted.partition(".")
+        name, parameter = ("/**", dotted) if node == SHARED else (f"/**/{node}", parameter)
+        while name in taken:
+            name = f"/**{name}"
+        settings = sections.setdefault(name, {rcl_yaml.PARAMETERS_KEY: {}})[rcl_yaml.PARAMETERS_KEY]
+        settings[parameter] = rcl_yaml.read_value(text)
+    content = rcl_yaml.write(sections)
+    place = _private_folder() / f"{hashlib.sha256(content.encode()).hexdigest()[:12]}.yaml"
+    place.write_text(content)
+    return place
 
 
 @cache
@@ -178,16 +184,41 @@ def who_may_move(environment: Mapping[str, str]) -> str:
 
 
 def check_parameter_file(file: Path) -> None:
-    """Raises ConfigError when the file is unreadable, names a node that there is not (ROS would pass over it), or describes
-    no possible robot."""
-    nodes = read_parameters(file)
-    for name in nodes:
-        if name.strip("*/") and name not in _KNOWN:
-            raise ConfigError(f"{file}: no node '{name}'.{closest(name, _KNOWN)}")
-    build(RobotConfig, nodes.get(EVERY_NODE, {}).get(SHARED, {}), f"{file}: {SHARED}")
+    """Raises ConfigError when the file cannot be read, or anything in it is wrong, of whichever node."""
+    registry.read_nodes(file)
 
 
-def _check_deadlines(options: GraphOptions, file: Path) -> None:
+def check_settings(options: GraphOptions) -> None:
+    """What :func:`ros_arguments` refuses, before anything is made for a stack. Raises ConfigError."""
+    file = options.params or default_parameters()
+    for kind, name in options.backends.items():
+        if name is not None:
+            check_range({"choices": registry.names(kind)}, name, kind)
+    nodes = registry.read_nodes(file, options.backends, options.overrides)
+    _check_robot(options, nodes, file)
+    _check_started(options)
+    _check_deadlines(nodes, file)
+
+
+def _check_robot(options: GraphOptions, nodes: Mapping[str, Mapping[str, Any]], file: Path) -> None:
+    kind = nodes.get(EVERY_NODE, {}).get(SHARED, {}).get("kind", options.robot)
+    if kind != options.robot:
+        raise ConfigError(
+            f"{file}: robot.kind is '{kind}', and the stack is to start with robot '{options.robot}' (--robot, robot:=): "
+            f"say robot '{kind}', or take robot.kind out."
+        )
+
+
+def _check_started(options: GraphOptions) -> None:
+    for dotted in options.overrides:
+        if (node := dotted.split(".")[0]) not in (SHARED, *node_names(options)):
+            raise ConfigError(
+                f"{dotted}: the node '{node}' is not started with robot '{options.robot}' and camera '{options.camera}', so "
+                "nothing would read it."
+            )
+
+
+def _check_deadlines(nodes: Mapping[str, Mapping[str, Any]], file: Path) -> None:
     """A plan's deadline at the task node must leave the planner time for its own: else its sentence is never heard.
 
     Raises:
@@ -196,9 +227,8 @@ def _check_deadlines(options: GraphOptions, file: Path) -> None:
     from stvla_ros.ros.frames import CameraConfig
     from stvla_ros.ros.remote_stages import Deadlines
 
-    nodes = overridden(read_parameters(file), options.overrides)
     task, planner = nodes.get("task", {}), nodes.get("planner", {})
-    name = options.backends.get("planner") or planner.get("backend", "colour")
+    name = planner.get("backend", "colour")
     config = build(registry.load("planner", name).Config, planner.get(name, {}), f"{file}: planner.{name}")
     longest_s = getattr(config, "longest_plan_s", 0.0)
     image_s = build(CameraConfig, planner.get("camera", {}), f"{file}: planner.camera").timeout_s
@@ -209,9 +239,6 @@ def _check_deadlines(options: GraphOptions, file: Path) -> None:
             f"an image (planner.camera.timeout_s) and {longest_s:g} s for the model (deadline_s and its last reply_deadline_s). "
             "Raise the first or lower the others."
         )
-
-
-_KNOWN = tuple(name for process in NODES for name in process.nodes)
 
 
 def default_parameters() -> Path:

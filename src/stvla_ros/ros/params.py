@@ -7,7 +7,7 @@ declared, so a typo or a value out of range ends the node with the same sentence
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
@@ -15,14 +15,11 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from stvla_ros import registry
-from stvla_ros.config import ConfigError, build, closest
+from stvla_ros.config import ConfigError, build, nest
 
 C = TypeVar("C")
 LARGE = 1e9
 """Stands for "no bound" in a descriptor, which needs both ends."""
-
-NODE_OWN = frozenset({"use_sim_time", "start_type_description_service"})
-"""Parameters that every rclpy node has."""
 
 
 class Parameters(Generic[C]):
@@ -63,20 +60,10 @@ class Parameters(Generic[C]):
     def _present(self) -> dict[str, Any]:
         """Dotted name -> value of all declared parameters that are ours."""
         parameters: Mapping[str, Any] = self._node.get_parameters_by_prefix("")  # annotated with values in rclpy
-        return {name: parameter.value for name, parameter in parameters.items() if not _own(name)}
+        return {name: parameter.value for name, parameter in parameters.items() if not registry.of_rclpy(name)}
 
     def _build(self, values: dict[str, Any]) -> tuple[C, dict[str, Mapping[str, Any]]]:
-        names = {name for kind in self._backends.values() for name in registry.names(kind)}
-        own = {f.name for f in dataclasses.fields(self._cls)}  # type: ignore[arg-type]
-        for name in values:
-            if name not in own | names:
-                raise ConfigError(f"{self._where}: unknown setting '{name}'.{closest(name, own | names)}")
-        config = build(self._cls, {k: v for k, v in values.items() if k in own}, self._where)
-        sections = {k: v for k, v in values.items() if k in names - own}
-        for setting, kind in self._backends.items():
-            chosen = getattr(config, setting)
-            build(registry.load(kind, chosen).Config, sections.get(chosen, {}), f"{self._where}.{chosen}")
-        return config, sections
+        return registry.settings(self._cls, self._backends, values, self._where)
 
     def _leaves(self) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
         yield from leaves(self.config)
@@ -96,7 +83,7 @@ class Parameters(Generic[C]):
             self._node.declare_parameter(name, plain, descriptor(name, plain, metadata), ignore_override=True)
 
     def _on_set(self, parameters: list[Parameter]) -> SetParametersResult:
-        changed = {p.name: p.value for p in parameters if not _own(p.name)}
+        changed = {p.name: p.value for p in parameters if not registry.of_rclpy(p.name)}
         live = {name for name, _, metadata in self._leaves() if metadata.get("live")}
         for name in changed:
             if name not in live:
@@ -110,30 +97,6 @@ class Parameters(Generic[C]):
             if any(name.startswith(f"{getattr(self.config, setting)}.") for name in changed):
                 backend.reconfigure(self._section(setting))
         return SetParametersResult(successful=True)
-
-
-def _own(name: str) -> bool:
-    return name in NODE_OWN or name.startswith("qos_overrides.")
-
-
-def nest(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``; arrays become lists.
-
-    Raises:
-        ConfigError: A name is both a value and a section.
-    """
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *sections, leaf = name.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-            if not isinstance(branch, dict):
-                raise ConfigError(f"{name}: '{section}' is a setting and cannot be a section.")
-        if isinstance(branch.get(leaf), dict):
-            raise ConfigError(f"{name}: wanted a section with settings, got {value!r}.")
-        branch[leaf] = value if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) else list(value)
-    return tree
 
 
 def leaves(config: Any, prefix: str = "") -> Iterator[tuple[str, Any, Mapping[str, Any]]]:

@@ -15,6 +15,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
+from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import StageServer, Work
@@ -57,7 +58,14 @@ class StageNode(Node, Generic[C]):
     """Whether goals that ended well get a line in the log, too."""
 
     def __init__(self, name: str, config: type[C], backends: Mapping[str, str] | None = None) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True)
+        try:
+            super().__init__(name, automatically_declare_parameters_from_overrides=True)
+        except ValueError as error:  # rcl reads an empty list or section as a name without a value
+            if "PARAMETER_NOT_SET" not in str(error):
+                raise
+            raise ConfigError(
+                f"{name}: a setting has no value (an empty list or section?): leave it out. {error}."
+            ) from error
         self.parameters = Parameters(self, config, backends)
         self.health: dict[str, str] = {}
         """Shown in the diagnostics, e.g. latencies and ages."""
