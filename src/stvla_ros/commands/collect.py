@@ -23,7 +23,7 @@ from stvla_ros.data.demonstration import write_demonstration
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
-from stvla_ros.evaluate.stack import PARTS, StackSettings, plain, read_settings
+from stvla_ros.evaluate.stack import BAG, PARTS, StackSettings, plain, read_settings
 from stvla_ros.pipeline import check_instruction
 
 
@@ -49,7 +49,7 @@ def add_arguments(parser: Parser) -> None:
 
 def _settings(arguments: Namespace) -> StackSettings:
     backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
-    parts = PARTS if arguments.source is None else ("planner", "segmenter", "guide", "loop")
+    parts = PARTS if arguments.source is None else ("planner", "segmenter", "guide", "loop", BAG)
     return read_settings(arguments.params, backends, dict(arguments.overrides), parts)
 
 

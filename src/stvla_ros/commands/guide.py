@@ -21,7 +21,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.guiding import GuidedFrame, guide_frames, still_frames
-from stvla_ros.evaluate.stack import StackSettings, read_settings
+from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
 from stvla_ros.record.folder import make_run_folder
 from stvla_ros.record.guidance_view import VIEWS, guidance_views
 from stvla_ros.record.panels import fit, row, sheet
@@ -52,7 +52,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     chosen = {k: getattr(arguments, k) for k in ("planner", "segmenter")}
-    parts = ("planner", "segmenter", "guide") + (("cell",) if arguments.recording is None else ())
+    parts = ("planner", "segmenter", "guide", "cell" if arguments.recording is None else BAG)
     settings = read_settings(arguments.params, chosen, dict(arguments.overrides), parts)
     if arguments.recording is None:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)

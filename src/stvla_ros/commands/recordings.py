@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import track
 
-from stvla_ros.config import build, overridden, read_parameters
+from stvla_ros import registry
+from stvla_ros.config import build
 from stvla_ros.data.recording import Recording, is_bag
 from stvla_ros.evaluate.stack import StackSettings
 
@@ -34,7 +35,8 @@ def opened(path: Path, arguments: Namespace, settings: StackSettings, console: C
     from stvla_ros.ros.bag_frames import BagRecording
     from stvla_ros.ros.frames import CameraConfig
 
-    nodes = overridden(read_parameters(arguments.params) if arguments.params else {}, dict(arguments.overrides))
+    chosen = {kind: getattr(arguments, kind, None) for kind in registry.BACKENDS}
+    nodes = registry.read_nodes(arguments.params, chosen, dict(arguments.overrides))
     where = f"{arguments.params or 'defaults'}: camera.topics"
     topics = build(CameraConfig, nodes.get("camera", {}).get("topics", {}), where)
     bag = BagRecording(

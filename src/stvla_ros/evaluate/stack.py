@@ -32,6 +32,9 @@ BACKEND_OF = {
 PARTS = (*BACKEND_OF, "guide", "executor", "loop", "cell", "robot")
 """What a command may use of the settings: backends by their kind, and the fields of :class:`StackSettings`."""
 
+BAG = "bag"
+"""A further part: how a bag's topics and joints are called."""
+
 
 @dataclass(frozen=True)
 class StackSettings:
@@ -72,7 +75,8 @@ def read_settings(
         file: ROS 2 parameter file; None: the defaults.
         chosen: Kind -> name of a backend that takes the place of the file's.
         overrides: ``node.parameter`` -> value as in ``-p name:=value``, in place of the file's.
-        parts: What of the settings is used, of :data:`PARTS`: an override of anything else is refused. None: nodes read them all.
+        parts: What of the settings is used, of :data:`PARTS` and :data:`BAG`: an override of anything else is refused. None:
+            nodes read them all.
 
     Raises:
         ConfigError: The file or a setting in it is wrong, a backend is unknown, or nothing would read an override.
@@ -107,6 +111,7 @@ def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mappin
         "loop": {f"task.{f.name}" for f in dataclasses.fields(LoopConfig)},
         "cell": {"sim.cell"},
         "robot": {"robot.model", "robot.open_width_m"},
+        BAG: {"camera.topics", "robot"},
         **{kind: {f"{node}.{setting}", f"{node}.{backends[kind]}"} for kind, (node, setting, _) in BACKEND_OF.items()},
     }
     read = [f"{name}." for part in parts for name in used[part]]
