@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
-CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet")
+CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet", "files", "weights", "pickled_arrays")
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")
@@ -30,6 +30,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("errors",),
     "registry": ("config", "errors"),
     "quiet": (),
+    "files": ("config",),
+    "weights": ("config", "files"),
+    "pickled_arrays": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

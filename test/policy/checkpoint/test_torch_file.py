@@ -78,7 +78,7 @@ def script(path: Path) -> None:
         (lambda path: None, "found nothing"),
         (lambda path: path.mkdir(), "found a folder"),
         (lambda path: path.write_bytes(b""), "the file is empty"),
-        (lambda path: path.write_text("hello there"), "not a file of torch.save"),
+        (lambda path: path.write_text("hello there"), "text, not a checkpoint; it begins 'hello there'"),
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
         (cut_off, "cut off"),
         (old_cut_off, "damaged"),
