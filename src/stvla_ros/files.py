@@ -187,3 +187,12 @@ def written(path: Path, error: type[ConfigError] = ConfigError) -> Iterator[Path
 def _not_written(path: Path, wrong: OSError, error: type[ConfigError]) -> NoReturn:
     advice = ": make room and run it again" if wrong.errno in _NO_ROOM else ""
     raise error(f"{path}: cannot be written ({said(wrong)}){advice}.") from wrong
+
+
+@contextmanager
+def setting(name: str, advice: str = "") -> Iterator[None]:
+    """Puts the name of the setting that named a file before every ConfigError of the block, and advice behind it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise type(error)(f"{name}: {error} {advice}".rstrip()) from error

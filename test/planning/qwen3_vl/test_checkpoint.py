@@ -100,7 +100,7 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (without("processor_config.json"), r"lacks preprocessor_config\.json"),
         (without_template, "no chat template"),
         (pickled, r"pytorch_model\.bin is a pickle, which is never read"),
-        (with_content("config.json", b"{"), "not JSON"),
+        (with_content("config.json", b"{"), "not valid JSON"),
         (with_content("config.json", b"[]"), "holds a list"),
         (with_content("tokenizer.json", b"{}"), "tokenizer cannot be read"),
         (with_content("processor_config.json", b"nonsense"), "preprocessor_config|of no use"),
@@ -116,7 +116,7 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (without_image_tokens, r"no token <\|image_pad\|>"),
         (without_an_end, "no token that ends an answer"),
         (lacking_a_weight, r"1 of the model's weights.*norm\.weight"),
-        (cut_short, "damaged"),
+        (cut_short, "cut off"),
         (in_parts_of_which_one_is_missing, r"lacks model-00002-of-00002\.safetensors"),
     ],
 )
