@@ -6,10 +6,16 @@ import difflib
 import errno
 import json
 import os
-from collections.abc import Iterator
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.config import ConfigError
 
@@ -144,17 +150,41 @@ def read_json(path: Path, error: type[ConfigError] = ConfigError, wanted: str = 
     return parse_json(data, f"{path}", error)
 
 
-def parse_json(data: bytes, where: str, error: type[ConfigError] = ConfigError) -> Any:
-    """JSON from bytes, as :func:`read_json`; ``where`` begins the message."""
+def parse_json(data: bytes | str, where: str, error: type[ConfigError] = ConfigError) -> Any:
+    """JSON from bytes or text, as :func:`read_json`; ``where`` begins the message."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as wrong:
         raise error(f"{where}: not valid JSON ({_why_no_json(wrong)}).") from wrong
 
 
+def read_json_lines(
+    path: Path, error: type[ConfigError] = ConfigError, wanted: str = "a file of JSON lines"
+) -> Iterator[Any]:
+    """Values of a ``.jsonl`` file, in order; empty lines are passed over.
+
+    Raises:
+        ConfigError: As ``error``: as for :func:`read_json`; the message names the line.
+    """
+    check_file(path, wanted, error, text=True)
+    try:
+        data = path.read_bytes()
+        coding = json.detect_encoding(data[:4])
+        lines = data.decode(coding).split("\n")
+    except OSError as unreadable:
+        raise error(f"{path}: cannot be read ({said(unreadable)}).") from unreadable
+    except UnicodeDecodeError as wrong:
+        raise error(f"{path}: not valid JSON ({_why_no_json(wrong)}).") from wrong
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield parse_json(line, f"{path}: line {number}", error)
+
+
 def _why_no_json(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is 0x{error.object[error.start]:02x}, which is no {error.encoding}: save it as UTF-8"
+        return (
+            f"byte {error.start} is 0x{error.object[error.start]:02x}, which is no {error.encoding}: save it as UTF-8"
+        )
     if isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip()):
         return f"it ends too early, in line {error.lineno}: copy or download it again"
     return said(error)
@@ -196,3 +226,94 @@ def setting(name: str, advice: str = "") -> Iterator[None]:
         yield
     except ConfigError as error:
         raise type(error)(f"{name}: {error} {advice}".rstrip()) from error
+
+
+DAMAGED = (
+    OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError, MemoryError,
+    NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What the readers of ``.npy`` and ``.npz`` raise for damaged files."""
+
+
+def read_arrays(
+    path: Path, error: type[ConfigError] = ConfigError, wanted: str = "arrays of NumPy"
+) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of a ``.npz`` file by name, or the one of a ``.npy`` file under the name ``""``; never objects.
+
+    Raises:
+        ConfigError: As ``error``: missing, another thing, damaged, or with objects in it, which are never read.
+    """
+    check_file(path, wanted, error, inside=ZIP)
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return {"": content}
+        with content:
+            return {name: content[name] for name in content.files}
+    except DAMAGED as wrong:
+        if "allow_pickle" in str(wrong):
+            raise error(f"{path}: holds Python objects, which are never read: save plain arrays of numbers.") from wrong
+        raise error(f"{path}: wanted {wanted}, found a damaged file ({said(wrong)}).") from wrong
+
+
+def read_image(
+    path: Path, error: type[ConfigError] = ConfigError, wanted: str = "an image", *, grey: bool = False
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) RGB, or (H, W) with ``grey``: palettes are looked up, 16 bits become 8, transparency is left out.
+
+    Raises:
+        ConfigError: As ``error``: missing, another thing, cut off or damaged.
+    """
+    import cv2
+
+    check_file(path, wanted, error)
+    try:
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE if grey else cv2.IMREAD_COLOR_RGB)
+    except cv2.error as wrong:
+        raise error(f"{path}: wanted {wanted}, found one that cannot be read ({said(wrong)}).") from wrong
+    if image is None:
+        raise error(f"{path}: wanted {wanted}, found a damaged or cut off file, or another format: copy it again.")
+    return np.asarray(image, np.uint8)
+
+
+def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
+    """Write (H, W, 3) RGB as PNG.
+
+    Raises:
+        OSError: It cannot be written; OpenCV's own writer says only False.
+    """
+    import cv2
+
+    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"{path}: not an image that can be written as PNG: {rgb.dtype} {rgb.shape}")
+    path.write_bytes(data.tobytes())
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any], holds: str) -> None:
+    """Write the settings of all that is in a folder, which never mixes two of them.
+
+    Args:
+        path: ``settings.json`` in it.
+        settings: Plain values.
+        holds: What the folder has, for the message: ``episodes run``.
+
+    Raises:
+        ConfigError: Other settings are there already, or something that is none; or it cannot be written.
+    """
+    wanted = json.loads(json.dumps(settings))
+    if path.exists():
+        with setting("settings of what is there", "Choose another --output or delete it."):
+            found = read_json(path)
+        if not isinstance(found, dict):
+            raise ConfigError(
+                f"{path}: wanted settings, found {type(found).__name__}: choose another --output or delete it."
+            )
+        if found != wanted:
+            differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
+            raise ConfigError(
+                f"{path.parent}: holds {holds} with other settings ({', '.join(differing)}): choose another --output or "
+                "delete it."
+            )
+    with written(path) as part:
+        part.write_text(json.dumps(wanted, indent=2) + "\n")

@@ -86,10 +86,10 @@ def test_wrong_index(folder: Path, text: str, sentence: str) -> None:
 
 def test_damaged_frames(folder: Path) -> None:
     (folder / "000001.png").write_bytes(b"no image")
-    with pytest.raises(RecordingError, match=r"000001.png: wanted a PNG image, found something else"):
+    with pytest.raises(RecordingError, match=r"000001.png: text, not a PNG image"):
         Recording(folder)[1]
     (folder / "000002.npy").write_bytes(b"no array")
-    with pytest.raises(RecordingError, match=r"000002.npy: wanted depth as a NumPy array"):
+    with pytest.raises(RecordingError, match=r"000002.npy: text, not depth as a NumPy array"):
         Recording(folder)[2]
     index = json.loads((folder / "recording.json").read_text())
     del index["frames"][0]["K"]

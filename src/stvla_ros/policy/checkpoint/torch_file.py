@@ -19,7 +19,7 @@ import torch
 
 from stvla_ros.config import ConfigError
 from stvla_ros.files import ZIP, check_file, said
-from stvla_ros.pickled_arrays import STAND_INS, Dtype, PickleError, StoredArray, plain
+from stvla_ros.pickled_arrays import STAND_INS, PickleError, StoredArray, plain
 from stvla_ros.weights import is_safetensors, read_tensors
 
 PREFIX = "module."
