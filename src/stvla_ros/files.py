@@ -221,11 +221,11 @@ def _not_written(path: Path, wrong: OSError, error: type[ConfigError]) -> NoRetu
 
 @contextmanager
 def setting(name: str, advice: str = "") -> Iterator[None]:
-    """Puts the name of the setting that named a file before every ConfigError of the block, and advice behind it."""
+    """Puts what named a file (a setting, or nothing) before every ConfigError of the block, and advice behind it."""
     try:
         yield
     except ConfigError as error:
-        raise type(error)(f"{name}: {error} {advice}".rstrip()) from error
+        raise type(error)(f"{name}: {error} {advice}".removeprefix(": ").rstrip()) from error
 
 
 DAMAGED = (
