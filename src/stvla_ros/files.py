@@ -10,7 +10,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,6 +38,7 @@ _ARCHIVES = {
 }
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NOT_ALLOWED = (errno.EACCES, errno.EROFS)
 _MOST_SAID = 300
 
 
@@ -211,11 +212,22 @@ def written(path: Path, error: type[ConfigError] = ConfigError) -> Iterator[Path
     except OSError as wrong:
         _not_written(path, wrong, error)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or below what is no folder
+            part.unlink()
+
+
+def outside_cause(error: OSError) -> str | None:
+    """One sentence where it is the disk or a permission that an operation on a file failed for; None: a defect of ours."""
+    if error.errno in _NO_ROOM:
+        return f"{error.filename or 'a file'}: cannot be written ({said(error)}): make room and run it again."
+    if error.errno in _NOT_ALLOWED and error.filename is not None:
+        return f"{error.filename}: cannot be opened ({said(error)})."
+    return None
 
 
 def _not_written(path: Path, wrong: OSError, error: type[ConfigError]) -> NoReturn:
-    advice = ": make room and run it again" if wrong.errno in _NO_ROOM else ""
+    full = wrong.errno in _NO_ROOM or wrong.errno is None  # NumPy's own, of a file that is shorter than it should be
+    advice = ": make room and run it again" if full else ""
     raise error(f"{path}: cannot be written ({said(wrong)}){advice}.") from wrong
 
 

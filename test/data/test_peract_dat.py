@@ -89,7 +89,7 @@ def test_truncated_and_other_files(path: Path, content: list[Any]) -> None:
         with pytest.raises(DatasetError, match=r"too few for a Blosc frame|truncated"):
             read_dat(path)
     path.write_bytes(b"PK\x03\x04 this is no Blosc frame at all")
-    with pytest.raises(DatasetError, match="another format"):
+    with pytest.raises(DatasetError, match="a zip archive, not a .dat file: unpack it first"):
         read_dat(path)
     path.unlink()
     with pytest.raises(DatasetError, match="No such file"):

@@ -22,7 +22,7 @@ from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
 from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
-from stvla_ros.files import keep_settings
+from stvla_ros.files import keep_settings, written
 from stvla_ros.record.summary import versions
 
 FORMAT = "stvla-dataset-1"
@@ -89,7 +89,8 @@ class Collection:
                 records.append(record)
                 tell(record)
         content = self._summary()
-        (self.folder / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with written(self.folder / "dataset.json") as part:
+            part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return content
 
     def _scenes(self, task: str) -> Iterator[Scene]:

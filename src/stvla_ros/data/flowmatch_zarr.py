@@ -152,7 +152,7 @@ def _open(folder: Path) -> dict[str, Any]:
             f"{folder}: reading zarr needs the Python package '{error.name}': install it first."
         ) from error
     if not folder.is_dir():
-        check_file(folder, "a folder with a zarr group", DatasetError)
+        check_file(folder, "a zarr group of version 2", DatasetError)
     if (folder / "zarr.json").is_file():
         raise DatasetError(f"{folder}: wanted a zarr group of version 2, found one of version 3: convert it.")
     for file in (folder / ".zgroup", *sorted(folder.glob("*/.zarray"))):

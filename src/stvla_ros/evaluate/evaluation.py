@@ -14,7 +14,7 @@ from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
-from stvla_ros.files import keep_settings
+from stvla_ros.files import keep_settings, written
 from stvla_ros.record.summary import versions
 
 
@@ -93,7 +93,8 @@ class Evaluation:
             "tasks": to_json(reports),
             "failures": failures,
         }
-        (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with written(self.folder / "results.json") as part:
+            part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         with (self.folder / "results.txt").open("w") as file:
             console = Console(file=file, width=110)
             console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}{mark(self.settings)}"))
