@@ -86,13 +86,13 @@ def test_truncated_and_other_files(path: Path, content: list[Any]) -> None:
     data = pack(path, content).read_bytes()
     for end in (0, 10, 16, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:end])
-        with pytest.raises(DatasetError, match=r"too few for a Blosc frame|truncated"):
+        with pytest.raises(DatasetError, match=r"too few for a Blosc frame|: truncated|the file is empty"):
             read_dat(path)
     path.write_bytes(b"PK\x03\x04 this is no Blosc frame at all")
     with pytest.raises(DatasetError, match="a zip archive, not a .dat file: unpack it first"):
         read_dat(path)
     path.unlink()
-    with pytest.raises(DatasetError, match="No such file"):
+    with pytest.raises(DatasetError, match="found nothing"):
         read_dat(path)
 
 

@@ -153,6 +153,7 @@ def _open(folder: Path) -> dict[str, Any]:
         ) from error
     if not folder.is_dir():
         check_file(folder, "a zarr group of version 2", DatasetError)
+        raise DatasetError(f"{folder}: wanted the folder of a zarr group of version 2, found a file.")
     if (folder / "zarr.json").is_file():
         raise DatasetError(f"{folder}: wanted a zarr group of version 2, found one of version 3: convert it.")
     for file in (folder / ".zgroup", *sorted(folder.glob("*/.zarray"))):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.files import said
 from stvla_ros.pickled_arrays import MAX_BYTES, STAND_INS, PickleError, StoredArray, check_shape
 
 __all__ = ["PickleError", "StoredArray", "array_of", "loads"]
@@ -33,7 +34,7 @@ def loads(data: bytes) -> Any:
     except PickleError:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
-        raise PickleError(f"a damaged pickle ({type(error).__name__}: {error})") from error
+        raise PickleError(f"a damaged pickle ({type(error).__name__}: {said(error)})") from error
 
 
 def array_of(value: Any) -> npt.NDArray[Any]:
@@ -102,7 +103,10 @@ def _storage(data: Any) -> npt.NDArray[Any]:
 
     if not isinstance(data, bytes):
         raise PickleError("wanted a tensor's bytes, found something else")
-    stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise nearly anything; PyTorch's words are a page
+        raise PickleError(f"a tensor in it is damaged, or more than numbers ({type(error).__name__})") from error
     if not isinstance(stored, torch.storage.TypedStorage):
         raise PickleError(f"wanted the storage of a tensor, found {type(stored).__name__}")
     flat = torch.empty(0, dtype=stored.dtype).set_(stored._untyped_storage)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
-from stvla_ros.files import said, written
+from stvla_ros.files import check_file, said, written
 
 FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
 
@@ -76,6 +76,7 @@ def read_rows(path: Path, fields: Sequence[str], done: int) -> list[dict[str, st
     """
     if not path.exists():
         return []
+    check_file(path, "curves of a run", text=True)
     try:
         whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
         rows = list(csv.DictReader(whole.splitlines()))
