@@ -12,7 +12,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
-CORE = ("errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet", "files", "weights", "pickled_arrays")
+CORE = (
+    "errors", "types", "colours", "geometry", "description", "interfaces", "config", "registry", "quiet", "files", "weights",
+    "pickled_arrays",
+)  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")

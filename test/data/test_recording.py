@@ -98,6 +98,21 @@ def test_damaged_frames(folder: Path) -> None:
         Recording(folder)[0]
 
 
+def test_depth_of_another_type(folder: Path) -> None:
+    depth = np.load(folder / "000001.npy")
+    for same in (depth.astype(np.float64), depth.astype(">f4"), np.asfortranarray(depth)):
+        np.save(folder / "000001.npy", same)
+        assert Recording(folder)[1].frame.depth_m.tobytes() == depth.tobytes()
+    for other, words in (
+        (np.nan_to_num(depth * 1000).astype(np.uint16), "wanted depth in metres as float32, found uint16"),
+        (depth.astype(object), "Python objects"),
+        (depth[1:], "frame 000001 is damaged .*shape"),
+    ):
+        np.save(folder / "000001.npy", other)
+        with pytest.raises(RecordingError, match=words):
+            Recording(folder)[1]
+
+
 def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> None:
     writer = RecordingWriter(tmp_path / "small", compress=True)
     for recorded in Recording(folder):
@@ -114,8 +129,12 @@ def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> 
     whole = file.read_bytes()
     for damaged in (whole[:-30], whole[:100], b"", b"no archive"):
         file.write_bytes(damaged)
-        with pytest.raises(RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"):
+        with pytest.raises(
+            RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"
+        ):
             small[1]
     np.savez(file, other=np.zeros(3))
-    with pytest.raises(RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"):
+    with pytest.raises(
+        RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"
+    ):
         small[1]

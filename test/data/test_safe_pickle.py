@@ -74,7 +74,17 @@ def test_tensors(protocol: int, tensor: torch.Tensor) -> None:
 
 
 def test_plain_values() -> None:
-    value = [0, 1, {"front": (3, 4)}, "words", None, collections.OrderedDict(a=1), np.int64(5), np.float32(0.5), np.str_("a")]
+    value = [
+        0,
+        1,
+        {"front": (3, 4)},
+        "words",
+        None,
+        collections.OrderedDict(a=1),
+        np.int64(5),
+        np.float32(0.5),
+        np.str_("a"),
+    ]
     assert loads(pickle.dumps(value)) == value
 
 

@@ -91,7 +91,11 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(v, k) for k, v in _PLAIN.items()]):
             warnings.simplefilter("ignore")
-            content = plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
+            if path.suffix == ".safetensors":  # by this name PyTorch would not look at the content
+                with path.open("rb") as file:
+                    content = plain(torch.load(file, map_location="cpu", weights_only=True))
+            else:
+                content = plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
     except Exception as error:  # damaged files raise nearly anything
         raise ConfigError(_refusal(path, error, is_zip)) from error
     if not isinstance(content, Mapping):
@@ -124,12 +128,16 @@ def _refusal(path: Path, error: Exception, is_zip: bool) -> str:
     """One sentence; torch's own is a page and advises to execute the file."""
     named = _NAMED.search(str(error)) if isinstance(error, UnpicklingError) else None
     if named:
-        refused = f"{path}: its pickle asks for '{named[1]}', so it would do more than hold tensors; it was not executed."
+        refused = (
+            f"{path}: its pickle asks for '{named[1]}', so it would do more than hold tensors; it was not executed."
+        )
         if "." not in named[1] or named[1].split(".")[0] in _ACTS:  # torch leaves "builtins." out
             return f"{refused} Get the file from its authors, with the weights only."
         return f"{refused} Where it was trained, save only the weights: {_how_to_save(path, is_zip)}."
     if isinstance(error, PickleError):
-        return f"{path}: its pickle is not of plain values ({error}); nothing of it was executed. Save only the weights."
+        return (
+            f"{path}: its pickle is not of plain values ({error}); nothing of it was executed. Save only the weights."
+        )
     if "Unsupported operand" in str(error):
         return (
             f"{path}: pickled by another protocol than torch.save's own, or damaged; nothing of it was executed. Save it again "
@@ -147,11 +155,11 @@ def _how_to_save(path: Path, is_zip: bool) -> str:
     loaded = f"torch.load('{path.name}', weights_only=False)"
     key = next((key for key in KEYS if key in _texts(path, is_zip)), None)
     weights = f"{{'{key}': {loaded}['{key}']}}" if key else f"{loaded}.state_dict()"
-    return f'python -c "import torch; torch.save({weights}, \'weights.pth\')"'
+    return f"python -c \"import torch; torch.save({weights}, 'weights.pth')\""
 
 
 def _texts(path: Path, is_zip: bool) -> set[str]:
-    """The words in a pickle, as far as it can be read; nothing of it is executed."""
+    """The words in a pickled dictionary, as far as it can be read; none of a pickled object. Nothing of it is executed."""
     found: set[str] = set()
     try:
         with ExitStack() as opened:
@@ -162,9 +170,13 @@ def _texts(path: Path, is_zip: bool) -> set[str]:
                 file = path.open("rb")
             opened.enter_context(file)
             for _ in range(1 if is_zip else 4):  # the older format: a number, a version, the system, then the content
-                found.update(text for _, text, _ in pickletools.genops(file) if isinstance(text, str))
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile):
-        pass  # the words that were found before
+                operations = pickletools.genops(file)
+                next(operations)  # the protocol
+                first, name, _ = next(operations)
+                words = {text for _, text, _ in operations if isinstance(text, str)}
+                found = words if first.name == "EMPTY_DICT" or name == "collections OrderedDict" else set()
+    except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile):
+        pass  # what was found before
     return found
 
 
