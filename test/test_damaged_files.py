@@ -48,7 +48,7 @@ def test_in_its_place(name: str, good: dict[str, Path]) -> None:
         path.unlink()
         path.mkdir()
         if not name.startswith(("recording", "episode", "zarr")):  # whose folder has more to say
-            with pytest.raises(ConfigError, match="found a folder"):
+            with pytest.raises(ConfigError, match=rf"{path}: wanted .*, found a folder\.$"):
                 read(path)
     finally:
         shutil.rmtree(path, ignore_errors=True)

@@ -98,7 +98,7 @@ def test_a_path_that_is_not_there_is_explained(tmp_path: Path, monkeypatch: pyte
         "best.safetensors/x": r"found nothing: .*best\.safetensors is a file",
         "link.pth": "it is a link to gone.pth, which is not there",
         "annexed.pth": "fetch it with git annex get",
-        "": "found a folder",
+        "": "wanted a checkpoint, found a folder",
         "nowhere": "cannot be read",
         "x" * 300: "cannot be read",
     }.items():

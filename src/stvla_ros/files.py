@@ -40,6 +40,7 @@ _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EROFS)
 _MOST_SAID = 300
+_AGAIN, _DOWNLOAD = ": copy or download it again", ": download it again"
 
 
 def check_file(
@@ -61,10 +62,10 @@ def check_file(
         ConfigError: As ``error``: the message says what was found.
     """
     try:
-        if path.is_dir():
-            raise error(f"{path}: wanted {wanted}, found a folder.")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
+    except IsADirectoryError:
+        raise error(f"{path}: wanted {wanted}, found a folder.") from None
     except (FileNotFoundError, NotADirectoryError):
         raise error(f"{path}: wanted {wanted}, found {absent(path)}.") from None
     except (OSError, ValueError) as unreadable:  # ValueError: a name with a zero byte
@@ -106,7 +107,7 @@ def disguise(head: bytes, wanted: str = "the file itself", *, text: bool = False
         inside: As for :func:`check_file`.
     """
     if not head:
-        return "the file is empty: copy or download it again"
+        return f"the file is empty{_AGAIN}"
     if head.startswith(_LFS):
         return "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"
     if head.startswith(_ANNEX) or (head.startswith(b"../") and _ANNEX in head[:200]):
@@ -115,16 +116,16 @@ def disguise(head: bytes, wanted: str = "the file itself", *, text: bool = False
     if start.startswith(_PAGES) or (start.startswith(b"<?xml") and b"<html" in start):
         return f"a web page, not {wanted}: its address wants a login or a link for downloads; download it again"
     if start.startswith(b"<?xml") and b"<error>" in start:
-        return f"a server's error message, not {wanted}: download it again"
+        return f"a server's error message, not {wanted}{_DOWNLOAD}"
     for magic, what in _ARCHIVES.items():
         if head.startswith(magic) and not (inside and magic.startswith(inside[:2])):
             return f"{what}, not {wanted}: unpack it first"
     if head[257:262] == b"ustar":
         return f"a tar archive, not {wanted}: unpack it first"
     if len(head) >= 64 and not any(head):
-        return f"its first {len(head)} bytes are zeros: a download that did not finish; download it again"
+        return f"its first {len(head)} bytes are zeros: a download that did not finish{_DOWNLOAD}"
     if not text and (words := _text(head)):
-        return f"text, not {wanted}; it begins '{words}': download it again"
+        return f"text, not {wanted}; it begins '{words}'{_DOWNLOAD}"
     return None
 
 
@@ -187,7 +188,7 @@ def _why_no_json(error: Exception) -> str:
             f"byte {error.start} is 0x{error.object[error.start]:02x}, which is no {error.encoding}: save it as UTF-8"
         )
     if isinstance(error, json.JSONDecodeError) and error.pos >= len(error.doc.rstrip()):
-        return f"it ends too early, in line {error.lineno}: copy or download it again"
+        return f"it ends too early, in line {error.lineno}{_AGAIN}"
     return said(error)
 
 
@@ -233,11 +234,14 @@ def _not_written(path: Path, wrong: OSError, error: type[ConfigError]) -> NoRetu
 
 @contextmanager
 def setting(name: str, advice: str = "") -> Iterator[None]:
-    """Puts what named a file (a setting, or nothing) before every ConfigError of the block, and advice behind it."""
+    """Puts what named a file (a setting, or nothing) before every ConfigError of the block, and advice in place of its own."""
     try:
         yield
     except ConfigError as error:
-        raise type(error)(f"{name}: {error} {advice}".removeprefix(": ").rstrip()) from error
+        words = str(error)
+        for own in (_AGAIN, _DOWNLOAD) if advice else ():
+            words = words.replace(own, "")
+        raise type(error)(f"{name}: {words} {advice}".removeprefix(": ").rstrip()) from error
 
 
 DAMAGED = (

@@ -154,7 +154,7 @@ def test_colours_of_another_range(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="rgb 0: wanted colours from 0 to 255, found only 0 and 1"):
         data[0]
     content["rgb"] = (arrays()["rgb"] / 255.0).astype(np.float32)
-    with pytest.raises(DatasetError, match="rgb: wanted uint8 .* found float32 .*: colours are 0 to 255 here"):
+    with pytest.raises(DatasetError, match=r"rgb: wanted uint8 .* found float32 .*: colours are 0 to 255 here"):
         FlowmatchZarr(write(tmp_path / "b", content))
 
 
