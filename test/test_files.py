@@ -198,6 +198,17 @@ def test_what_is_no_image_or_array(tmp_path: Path) -> None:
         refused(read_arrays, file, words)
 
 
+@pytest.mark.parametrize("at", range(20, 60, 3))
+def test_a_header_of_numpy_with_a_bracket_in_it(at: int, tmp_path: Path) -> None:
+    """Python's own tokenizer has an exception of its own for what NumPy gives it."""
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((2, 3), np.float32))
+    data = bytearray(path.read_bytes())
+    data[at] = ord("(")
+    path.write_bytes(data)
+    refused(read_arrays, path, "damaged")
+
+
 def tensors_file(path: Path, header: Any, data: bytes = bytes(16)) -> Path:
     words = header if isinstance(header, bytes) else json.dumps(header).encode()
     path.write_bytes(len(words).to_bytes(8, "little") + words + data)

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -246,7 +247,7 @@ def setting(name: str, advice: str = "") -> Iterator[None]:
 
 DAMAGED = (
     OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError, MemoryError,
-    NotImplementedError, RuntimeError, struct.error, zipfile.BadZipFile, zlib.error,
+    NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 """What the readers of ``.npy`` and ``.npz`` raise for damaged files."""
 
