@@ -320,7 +320,7 @@ def keep_settings(path: Path, settings: Mapping[str, Any], holds: str) -> None:
     """
     wanted = json.loads(json.dumps(settings))
     if path.exists():
-        with setting("settings of what is there", "Choose another --output or delete it."):
+        with setting("", "Choose another --output or delete it."):
             found = read_json(path)
         if not isinstance(found, dict):
             raise ConfigError(

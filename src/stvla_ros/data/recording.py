@@ -154,7 +154,9 @@ class Recording(Sequence[RecordedFrame]):
         arrays = read_arrays(path, RecordingError, "depth as a NumPy array")
         name = "" if path.suffix == ".npy" else "depth_m"
         if name not in arrays:
-            raise RecordingError(f"{path}: wanted depth as a NumPy array 'depth_m', found {', '.join(arrays) or 'none'}.")
+            raise RecordingError(
+                f"{path}: wanted depth as a NumPy array 'depth_m', found {', '.join(map(repr, arrays)) or 'none'}."
+            )
         depth = arrays[name]
         if depth.dtype.kind != "f":  # of whole numbers the unit is not known
             raise RecordingError(

@@ -81,7 +81,7 @@ def read_record(path: Path) -> EpisodeRecord:
     Raises:
         ConfigError: The file is not such a record.
     """
-    with setting("records", "Delete it to run the episode anew."):
+    with setting("", "Delete it to run the episode anew."):
         content = read_json(path)
     try:
         since = {"plan_times_s", "disturbance"} - set(content)

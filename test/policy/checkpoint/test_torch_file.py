@@ -72,6 +72,14 @@ def another_archive(path: Path) -> None:
         archive.writestr("readme", "hello")
 
 
+def of_several_disks(path: Path) -> None:
+    torch.save({"weight": {"a": torch.zeros(3)}}, path)
+    data = bytearray(path.read_bytes())
+    locator = data.rfind(b"PK\x06\x07")
+    data[locator + 16] = 9  # the number of disks
+    path.write_bytes(data)
+
+
 def script(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
@@ -88,6 +96,7 @@ def script(path: Path) -> None:
         (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
         (cut_off, "cut off"),
         (old_cut_off, "damaged"),
+        (of_several_disks, "a damaged zip archive (zipfiles that span multiple disks"),
         (another_archive, "not a file of torch.save"),
         (script, "TorchScript archive"),
         (lambda path: torch.save(torch.zeros(3), path), "wanted a dictionary of weights, found Tensor"),

@@ -86,8 +86,7 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
         start = file.read(16)
     if is_safetensors(start):
         return read_tensors(path)[0]
-    is_zip = zipfile.is_zipfile(path)
-    _check_kind(path, start, is_zip)
+    is_zip = _check_kind(path, start)
     try:
         with warnings.catch_warnings(), torch.serialization.safe_globals([(v, k) for k, v in _PLAIN.items()]):
             warnings.simplefilter("ignore")
@@ -103,15 +102,16 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _check_kind(path: Path, start: bytes, is_zip: bool) -> None:
+def _check_kind(path: Path, start: bytes) -> bool:
+    """Whether it is a zip archive, as new files are. Raises ConfigError when it is one of something else, or damaged."""
+    try:
+        is_zip = zipfile.is_zipfile(path)
+        names = zipfile.ZipFile(path).namelist() if is_zip else []
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise ConfigError(f"{path}: a damaged zip archive ({said(error)}): copy or download it again.") from error
     if start.startswith(ZIP) and not is_zip:
         raise ConfigError(f"{path}: the file is cut off, its end is missing: copy or download it again.")
     if is_zip:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                names = archive.namelist()
-        except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-            raise ConfigError(f"{path}: a damaged zip archive ({said(error)}): copy or download it again.") from error
         if any(name.endswith("constants.pkl") for name in names):
             raise ConfigError(
                 f"{path}: a TorchScript archive, which holds code, is not read: wanted the weights alone, as "
@@ -119,9 +119,10 @@ def _check_kind(path: Path, start: bytes, is_zip: bool) -> None:
             )
         if not any(name.endswith("data.pkl") for name in names):
             raise ConfigError(
-                f"{path}: a zip archive, but not a file of torch.save: it holds {', '.join(names[:3]) or 'nothing'}. If the "
+                f"{path}: a zip archive, but not a file of torch.save: it holds {', '.join(map(repr, names[:3])) or 'nothing'}. If the "
                 "checkpoint is in it, unpack it first."
             )
+    return is_zip
 
 
 def _refusal(path: Path, error: Exception, is_zip: bool) -> str:
