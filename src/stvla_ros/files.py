@@ -68,7 +68,7 @@ def check_file(
     except IsADirectoryError:
         raise error(f"{path}: wanted {wanted}, found a folder.") from None
     except (FileNotFoundError, NotADirectoryError):
-        raise error(f"{path}: wanted {wanted}, found {absent(path)}.") from None
+        raise error(f"{path}: wanted {wanted}, found {absent(path)}") from None
     except (OSError, ValueError) as unreadable:  # ValueError: a name with a zero byte
         raise error(f"{path}: cannot be read ({said(unreadable)}).") from unreadable
     if found := disguise(head, wanted, text=text, inside=inside):
@@ -76,7 +76,7 @@ def check_file(
 
 
 def absent(path: Path) -> str:
-    """``nothing``, and as far as it is known, why: a link to nowhere, no such folder, or a name alike.
+    """``nothing``, and as far as it is known, why: a link to nowhere, no such folder, or a name alike. Ends a sentence.
 
     Never raises.
     """
@@ -84,18 +84,20 @@ def absent(path: Path) -> str:
         if path.is_symlink():
             target = os.readlink(path)
             annex = ": fetch it with git annex get" if ".git/annex/" in target else ""
-            return f"nothing: it is a link to {target}, which is not there{annex}"
+            return f"nothing: it is a link to {target}, which is not there{annex}."
         if str(path).startswith("~"):
-            return f"nothing: write the home folder out, {path.expanduser()}"
+            return f"nothing: write the home folder out, {path.expanduser()}."
         there = next(place for place in path.absolute().parents if place.exists())
         if there != path.absolute().parent:
-            return f"nothing: {there} has no {path.absolute().relative_to(there).parts[0]}"
+            return f"nothing: {there} has no {path.absolute().relative_to(there).parts[0]}."
         if not there.is_dir():
-            return f"nothing: {there} is a file"
-        alike = difflib.get_close_matches(path.name, os.listdir(there), n=1, cutoff=0.6)
+            return f"nothing: {there} is a file."
+        digits = str.maketrans("", "", "0123456789")  # another number is another thing
+        others = [n for n in os.listdir(there) if n.translate(digits) != path.name.translate(digits)]
+        alike = difflib.get_close_matches(path.name, others, n=1, cutoff=0.75)
     except (OSError, ValueError, RuntimeError, StopIteration):  # RuntimeError: a home folder that is not known
-        return "nothing"
-    return f"nothing; did you mean '{alike[0]}'?" if alike else "nothing"
+        return "nothing."
+    return f"nothing. Did you mean '{alike[0]}'?" if alike else "nothing."
 
 
 def disguise(head: bytes, wanted: str = "the file itself", *, text: bool = False, inside: bytes = b"") -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 from stvla_ros.data.blosc_frame import MAX_BYTES, unpack
 from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
 from stvla_ros.data.safe_pickle import PickleError, array_of, loads
-from stvla_ros.files import check_file
+from stvla_ros.files import check_file, said
 from stvla_ros.types import F32
 
 _FOLDER = re.compile(r"(?P<task>.+)\+(?P<variation>\d+)")
@@ -40,7 +40,7 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     except ModuleNotFoundError as error:
         raise DatasetError(f"{path}: reading it needs the Python package '{error.name}': install it first.") from error
     except (PickleError, ValueError, TypeError, IndexError) as error:
-        raise DatasetError(f"{path}: not an episode of 3D Diffuser Actor: {error}.") from error
+        raise DatasetError(f"{path}: not an episode of 3D Diffuser Actor: {said(error)}.") from error
     for name, rows in (("action", actions), ("pose", poses)):
         check_poses(rows, f"{path}: {name}")
     rgb, xyz_m = _rgb(images[:, :, 0], path), np.moveaxis(images[:, :, 1], 2, -1)
@@ -62,7 +62,7 @@ def read_features(path: Path) -> Mapping[str, Mapping[int, F32]]:
         content = loads(data)
         return {str(t): {int(v): _feature(f) for v, f in by.items()} for t, by in content.items()}
     except (PickleError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {error}.") from error
+        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {said(error)}.") from error
 
 
 def _feature(found: Any) -> F32:

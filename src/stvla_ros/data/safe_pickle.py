@@ -22,6 +22,7 @@ from stvla_ros.pickled_arrays import MAX_BYTES, STAND_INS, PickleError, StoredAr
 
 __all__ = ["PickleError", "StoredArray", "array_of", "loads"]
 
+
 def loads(data: bytes) -> Any:
     """Plain values, lists, tuples, dicts; tensors come as NumPy arrays, arrays are taken out by :func:`array_of`.
 

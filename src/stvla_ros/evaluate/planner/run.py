@@ -69,7 +69,9 @@ class Replies:
         try:
             text = self._path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{self._path}: damaged ({said(error)}): delete it, or choose another --output.") from error
+            raise ConfigError(
+                f"{self._path}: damaged ({said(error)}): delete it, or choose another --output."
+            ) from error
         whole, newline, torn = text.rpartition("\n")
         if torn:  # the run ended in the middle of a line
             self._path.write_text(whole + newline, encoding="utf-8")
@@ -78,6 +80,8 @@ class Replies:
             return [Reply(**{**entry, "size_px": tuple(entry["size_px"])}) for entry in entries]
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{self._path}: damaged ({error}): delete it, or choose another --output.") from error
+
+
 def ask_all(
     model: ChatModel,
     questions: Sequence[Question],

@@ -195,7 +195,7 @@ def tensors(content: object, where: str) -> dict[str, torch.Tensor]:
     for name, value in content.items():
         tensor = torch.from_numpy(value) if isinstance(value, np.ndarray) and value.dtype.kind in "fiub" else value
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
-            raise ConfigError(f"{where}: wanted tensors only, but '{name}' is {_what(value)}.")
+            raise ConfigError(f"{where}: wanted tensors only, but '{' '.join(str(name).split())}' is {_what(value)}.")
         found[name] = tensor
     bare = [name.replace(COMPILED, "") for name in found]
     while wrapper := next((w for w in WRAPPERS if _all_have(w, bare)), None):
