@@ -13,17 +13,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
-    "errors",
-    "types",
-    "colours",
-    "geometry",
-    "description",
-    "interfaces",
-    "rcl_yaml",
-    "config",
-    "registry",
-    "quiet",
-)
+    "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet", "files",
+    "weights", "pickled_arrays",
+)  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
 ROS = ("ros", "nodes")
@@ -42,6 +34,9 @@ BELOW: dict[str, tuple[str, ...]] = {
     "config": ("errors", "rcl_yaml"),
     "registry": ("config", "errors"),
     "quiet": (),
+    "files": ("config",),
+    "weights": ("config", "files"),
+    "pickled_arrays": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

@@ -16,6 +16,7 @@ from stvla_ros.commands import COMMANDS, load
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
 from stvla_ros.config import ConfigError
+from stvla_ros.files import outside_cause
 
 DESCRIPTION = "Tell a robot arm what to do in words: ST-VLA on ROS 2."
 
@@ -56,6 +57,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output has gone (`stvla backends | head -1`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        sentence = outside_cause(error)
+        if sentence is None:
+            raise
+        print(f"stvla: {sentence}", file=sys.stderr)
+        return USAGE
 
 
 def joined(words: Sequence[str]) -> list[str]:

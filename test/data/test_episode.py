@@ -181,7 +181,7 @@ def test_damaged_files_are_refused(folder: Path) -> None:
     with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
         episode[1]
     (folder / "plans" / "000000.png").unlink()
-    with pytest.raises(RecordingError, match=r"plans/000000.png: wanted a PNG image, found no file"):
+    with pytest.raises(RecordingError, match=r"plans/000000.png: wanted a PNG image, found nothing"):
         episode[0]
     index = json.loads((folder / "recording.json").read_text())
     del index["frames"][3]["q_rad"]

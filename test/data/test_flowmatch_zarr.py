@@ -146,11 +146,23 @@ def test_lost_and_damaged_chunks(tmp_path: Path) -> None:
         FlowmatchZarr(folder)
 
 
+def test_colours_of_another_range(tmp_path: Path) -> None:
+    """Whole numbers made of 0 to 1 look like a night; floats are told by their type."""
+    content = arrays()
+    content["rgb"] = (content["rgb"] / 255.0).astype(np.uint8)
+    data = FlowmatchZarr(write(tmp_path / "a", content))
+    with pytest.raises(DatasetError, match="rgb 0: wanted colours from 0 to 255, found only 0 and 1"):
+        data[0]
+    content["rgb"] = (arrays()["rgb"] / 255.0).astype(np.float32)
+    with pytest.raises(DatasetError, match=r"rgb: wanted uint8 .* found float32 .*: colours are 0 to 255 here"):
+        FlowmatchZarr(write(tmp_path / "b", content))
+
+
 def test_no_group(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="wanted a zarr group of version 2"):
         FlowmatchZarr(tmp_path / "nowhere")
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DatasetError, match="wanted a zarr group"):
+    with pytest.raises(DatasetError, match="text, not a zarr group"):
         FlowmatchZarr(tmp_path / "file")
     zarr.open_group(str(tmp_path / "new"), mode="w", zarr_format=3)
     with pytest.raises(DatasetError, match="wanted a zarr group of version 2"):

@@ -82,17 +82,32 @@ def test_a_hostile_file_does_nothing(path: Path, tmp_path: Path, content: list[A
     assert not (tmp_path / "PROOF").exists()
 
 
+@pytest.mark.parametrize(
+    ("scale", "shift", "words"),
+    [
+        (0.5, 0.5, "found 0 to 1: scale them from 0 to 1"),
+        (127.5, 127.5, "found 0 to 255: scale them from 0 to 255"),
+        (float("nan"), 0.0, "wanted colours from -1 to 1, found nan to nan"),
+        (3.0, 0.0, r"wanted colours from -1 to 1, found -3 to 3\.$"),
+    ],
+)
+def test_colours_of_another_range(scale: float, shift: float, words: str, path: Path, content: list[Any]) -> None:
+    content[1][:, :, 0] = content[1][:, :, 0] * np.float32(scale) + np.float32(shift)
+    with pytest.raises(DatasetError, match=words):
+        read_dat(pack(path, content))
+
+
 def test_truncated_and_other_files(path: Path, content: list[Any]) -> None:
     data = pack(path, content).read_bytes()
     for end in (0, 10, 16, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:end])
-        with pytest.raises(DatasetError, match=r"too few for a Blosc frame|truncated"):
+        with pytest.raises(DatasetError, match=r"too few for a Blosc frame|: truncated|the file is empty"):
             read_dat(path)
     path.write_bytes(b"PK\x03\x04 this is no Blosc frame at all")
-    with pytest.raises(DatasetError, match="another format"):
+    with pytest.raises(DatasetError, match=r"a zip archive, not a \.dat file: unpack it first"):
         read_dat(path)
     path.unlink()
-    with pytest.raises(DatasetError, match="No such file"):
+    with pytest.raises(DatasetError, match="found nothing"):
         read_dat(path)
 
 

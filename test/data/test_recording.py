@@ -87,16 +87,31 @@ def test_wrong_index(folder: Path, text: str, sentence: str) -> None:
 
 def test_damaged_frames(folder: Path) -> None:
     (folder / "000001.png").write_bytes(b"no image")
-    with pytest.raises(RecordingError, match=r"000001.png: wanted a PNG image, found something else"):
+    with pytest.raises(RecordingError, match=r"000001.png: text, not a PNG image"):
         Recording(folder)[1]
     (folder / "000002.npy").write_bytes(b"no array")
-    with pytest.raises(RecordingError, match=r"000002.npy: wanted depth as a NumPy array"):
+    with pytest.raises(RecordingError, match=r"000002.npy: text, not depth as a NumPy array"):
         Recording(folder)[2]
     index = json.loads((folder / "recording.json").read_text())
     del index["frames"][0]["K"]
     (folder / "recording.json").write_text(json.dumps(index))
     with pytest.raises(RecordingError, match="frame 000000 is damaged"):
         Recording(folder)[0]
+
+
+def test_depth_of_another_type(folder: Path) -> None:
+    depth = np.load(folder / "000001.npy")
+    for same in (depth.astype(np.float64), depth.astype(">f4"), np.asfortranarray(depth)):
+        np.save(folder / "000001.npy", same)
+        assert Recording(folder)[1].frame.depth_m.tobytes() == depth.tobytes()
+    for other, words in (
+        (np.nan_to_num(depth * 1000).astype(np.uint16), "wanted depth in metres as float32, found uint16"),
+        (depth.astype(object), "Python objects"),
+        (depth[1:], "frame 000001 is damaged .*shape"),
+    ):
+        np.save(folder / "000001.npy", other)
+        with pytest.raises(RecordingError, match=words):
+            Recording(folder)[1]
 
 
 def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> None:
@@ -115,10 +130,14 @@ def test_compressed_depth_is_exact_and_smaller(folder: Path, tmp_path: Path) -> 
     whole = file.read_bytes()
     for damaged in (whole[:-30], whole[:100], b"", b"no archive"):
         file.write_bytes(damaged)
-        with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
+        with pytest.raises(
+            RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"
+        ):
             small[1]
     np.savez(file, other=np.zeros(3))
-    with pytest.raises(RecordingError, match=r"000001.npz: wanted depth as a NumPy array"):
+    with pytest.raises(
+        RecordingError, match=r"000001.npz: (wanted depth as a NumPy array|the file is empty|text, not depth)"
+    ):
         small[1]
 
 

@@ -37,6 +37,8 @@ class Call:
         np.zeros((0, 8), np.float16),
         np.array([True, False]),
         np.array(7, np.uint8),
+        np.array(["words", "two"]),
+        np.array([1j], np.complex64),
     ],
     ids=lambda a: f"{a.dtype}{a.shape}",
 )
@@ -72,7 +74,17 @@ def test_tensors(protocol: int, tensor: torch.Tensor) -> None:
 
 
 def test_plain_values() -> None:
-    value = [0, 1, {"front": (3, 4)}, "words", None, collections.OrderedDict(a=1), np.int64(5), np.float32(0.5)]
+    value = [
+        0,
+        1,
+        {"front": (3, 4)},
+        "words",
+        None,
+        collections.OrderedDict(a=1),
+        np.int64(5),
+        np.float32(0.5),
+        np.str_("a"),
+    ]
     assert loads(pickle.dumps(value)) == value
 
 
@@ -88,7 +100,7 @@ def test_plain_values() -> None:
         (torch.nn.Linear(1, 1), r"torch\.nn"),
         (np.array([1, "a"], dtype=object), "dtype 'O8'"),
         (np.zeros(2, [("a", "f4")]), "dtype 'V4'"),
-        (np.array(["words"]), "dtype 'U5'"),
+        (np.array(["2026-11-28"], dtype="datetime64[D]"), "dtype 'M8'"),
     ],
     ids=lambda value: None if isinstance(value, str) else type(value).__name__,
 )

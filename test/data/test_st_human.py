@@ -112,9 +112,9 @@ def test_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_a_missing_file_and_a_missing_image(tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match="no such file"):
+    with pytest.raises(SampleError, match="found nothing"):
         read_samples(tmp_path / "x.json")
-    with pytest.raises(SampleError, match=r"images/a\.png: wanted an image, found no such file"):
+    with pytest.raises(SampleError, match=r"images/a\.png: wanted an image, found nothing"):
         parse_sample(entry(), tmp_path).turns()
 
 

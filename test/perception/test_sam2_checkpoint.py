@@ -14,6 +14,7 @@ from stvla_ros import registry
 from stvla_ros.config import ConfigError
 from stvla_ros.perception.sam2.checkpoint import load
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
 TINY = Path(__file__).resolve().parents[1] / "golden" / "sam2_tiny"
 
 
@@ -58,9 +59,12 @@ def cut_short(folder: Path) -> None:
         (without("config.json"), r"lacks config\.json.*hf download"),
         (without("model.safetensors"), r"lacks model\.safetensors.*hf download"),
         (pickled, r"pytorch_model\.bin is a pickle, which is never read"),
-        (cut_short, "weights are damaged.*hf download"),
-        (with_content("model.safetensors", b""), "weights are damaged.*hf download"),
-        (with_content("config.json", b"{"), "not JSON.*hf download"),
+        (cut_short, "the file is cut off.*hf download"),
+        (with_content("model.safetensors", b""), "the file is empty.*hf download"),
+        (with_content("config.json", b"{"), "not valid JSON.*hf download"),
+        (with_content("model.safetensors", LFS), r"model\.safetensors: a pointer of Git LFS.*git lfs pull"),
+        (with_content("config.json", LFS), r"config\.json: a pointer of Git LFS.*git lfs pull"),
+        (with_content("model.safetensors", b"<html>"), r"model\.safetensors: a web page"),
         (with_content("config.json", b"[]"), "model_type 'none', wanted one of sam2, sam2_video"),
         (with_setting("model_type", value="bert"), "model_type 'bert', wanted one of sam2, sam2_video"),
         (with_setting("model_type", value="sam2"), "model without memory.*'memory' to false"),

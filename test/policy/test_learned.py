@@ -100,10 +100,20 @@ def test_broken_answers_are_a_typed_outcome(
     assert caught.value.code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
 
 
-def test_weights_that_are_no_numbers_are_a_typed_outcome(tmp_path: Path, seen: Observation) -> None:
-    path = tmp_path / "nan.safetensors"
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path) -> None:
+    path, name = tmp_path / "nan.safetensors", "prediction_head.position_predictor.2.bias"
+    for value in (float("nan"), float("inf")):
+        weights = KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict()
+        weights[name] = torch.full((3,), value)
+        PolicyFile(TINY, weights, WORDS).save(path)
+        with pytest.raises(ConfigError, match=f"'{name}' has values that are not finite"):
+            FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path)))
+
+
+def test_weights_that_overflow_are_a_typed_outcome(tmp_path: Path, seen: Observation) -> None:
+    path = tmp_path / "huge.safetensors"
     weights = KeyposeNetwork(TINY, np.array(BOUNDS)).state_dict()
-    weights["prediction_head.position_predictor.2.bias"] = torch.full((3,), float("nan"))
+    weights["prediction_head.position_predictor.2.bias"] = torch.full((3,), 3e38)
     PolicyFile(TINY, weights, WORDS).save(path)
     with pytest.raises(StageError) as caught:
         FlowmatchActorPolicy(KeyposePolicyConfig(checkpoint=str(path))).predict(seen)
@@ -178,7 +188,7 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     refused("wants 2 cameras", checkpoint=two)
     cut = Path(flow).read_bytes()[:-100]
     (tmp_path / "cut.safetensors").write_bytes(cut)
-    refused("damaged", checkpoint=str(tmp_path / "cut.safetensors"))
+    refused("cut off, it has", checkpoint=str(tmp_path / "cut.safetensors"))
 
 
 def test_a_checkpoint_of_another_frame_is_refused(tmp_path: Path) -> None:

@@ -103,7 +103,9 @@ def test_a_folder_never_mixes_two_runs(samples: Samples, tmp_path: Path) -> None
         run(QUICK, turned, tmp_path, 10)
     run(QUICK, samples, tmp_path, 10)
     (tmp_path / "state.pt").write_bytes(b"half a file")
-    with pytest.raises(ConfigError, match=r"state\.pt: damaged"):
+    with pytest.raises(
+        ConfigError, match=r"state\.pt: text, not a checkpoint; it begins 'half a file'\. Delete it to begin anew\."
+    ):
         run(QUICK, samples, tmp_path, 10)
 
 

@@ -47,7 +47,7 @@ def test_samples_are_cached_by_settings(recorded: tuple[Any, ...], tmp_path: Pat
     assert (first.instructions, first.tasks) == (again.instructions, again.tasks)
     assert len(first) == sum(len(r.episode) for r in recorded)
     files[0].write_bytes(b"not an array")
-    with pytest.raises(ConfigError, match="damaged"):
+    with pytest.raises(ConfigError, match=r"text, not cached samples.*Delete the file: it is a cache"):
         load_samples(episodes, settings, SIZE_PX, tmp_path, 1)
 
 

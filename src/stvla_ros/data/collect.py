@@ -18,11 +18,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
 from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.files import keep_settings, written
 from stvla_ros.record.summary import versions
 
 FORMAT = "stvla-dataset-1"
@@ -70,15 +70,7 @@ class Collection:
         """
         for folder in (self.episodes_folder, self.records_folder):
             folder.mkdir(parents=True, exist_ok=True)
-        wanted, path = json.loads(json.dumps({**self.settings, "split": self.split})), self.folder / "settings.json"
-        found = _read_json(path) if path.exists() else wanted
-        if found != wanted:
-            differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-            raise ConfigError(
-                f"{self.folder}: holds episodes collected with other settings ({', '.join(differing)}): "
-                "choose another --output or delete it."
-            )
-        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        keep_settings(self.folder / "settings.json", {**self.settings, "split": self.split}, "episodes collected")
         return list(chain.from_iterable(self._tried(task) for task in self.tasks))
 
     def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
@@ -97,7 +89,8 @@ class Collection:
                 records.append(record)
                 tell(record)
         content = self._summary()
-        (self.folder / "dataset.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with written(self.folder / "dataset.json") as part:
+            part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         return content
 
     def _scenes(self, task: str) -> Iterator[Scene]:
@@ -152,11 +145,3 @@ def _task_summary(records: list[EpisodeRecord]) -> dict[str, Any]:
         "colours": dict(Counter(c for r in good for c in named_colours(r.instruction)).most_common()),
         "rejected": [{"seed": r.seed, "outcome": r.outcome, "sentence": r.sentence, "detail": r.detail} for r in bad],
     }
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not valid JSON ({error}): delete it and the episodes beside it.") from error
-    return content if isinstance(content, dict) else {}

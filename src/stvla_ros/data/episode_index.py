@@ -22,6 +22,7 @@ import numpy as np
 
 from stvla_ros.data.recording import RecordingError
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.files import read_json, written
 from stvla_ros.types import Keypose, TracePlan
 
 INDEX = "episode.json"
@@ -76,7 +77,11 @@ class EpisodeIndex:
     looks: tuple[Look, ...]
 
     def write(self, folder: Path) -> None:
-        """Write the file; a reader never sees half of it."""
+        """Write the file; a reader never sees half of it.
+
+        Raises:
+            EpisodeError: It cannot be written.
+        """
         content = {
             "format": FORMAT,
             "task": self.task,
@@ -86,9 +91,8 @@ class EpisodeIndex:
             "plans": [_from_plan(plan) for plan in self.plans],
             "looks": [_from_look(look) for look in self.looks],
         }
-        part = folder / f"{INDEX}.part"
-        part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        part.replace(folder / INDEX)
+        with written(folder / INDEX, EpisodeError) as part:
+            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> EpisodeIndex:
@@ -101,16 +105,13 @@ def read_index(folder: Path) -> EpisodeIndex:
     if not path.is_file():
         found = "no such file in it" if folder.is_dir() else "no such folder"
         raise EpisodeError(f"{folder}: wanted an episode ({INDEX}), found {found}.")
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise EpisodeError(f"{path}: not valid JSON ({error}).") from error
+    content = read_json(path, EpisodeError)
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         other = content.get("format") if isinstance(content, dict) else type(content).__name__
         raise EpisodeError(f"{path}: wanted format '{FORMAT}', found '{other}'.")
     try:
         return _index(content)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise EpisodeError(f"{path}: damaged ({error!r}): collect the episode again.") from error
 
 

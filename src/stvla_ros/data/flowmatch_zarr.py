@@ -23,6 +23,7 @@ import numpy as np
 
 from stvla_ros.data.blosc_frame import HEADER_BYTES, check_frame
 from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
+from stvla_ros.files import check_file, read_json, said
 from stvla_ros.types import F32
 
 ALWAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
@@ -81,6 +82,10 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         if "intrinsics" in read and not np.linalg.det(read["intrinsics"].astype(np.float64)).all():
             raise DatasetError(f"{self._folder}: intrinsics {k}: wanted matrices with an inverse.")
         rgb = np.ascontiguousarray(np.moveaxis(read["rgb"], 1, -1))
+        if rgb.max(initial=0) == 1:  # whole numbers made of 0 to 1: nearly all of the picture is gone
+            raise DatasetError(
+                f"{self._folder}: rgb {k}: wanted colours from 0 to 255, found only 0 and 1: pack them again, times 255."
+            )
         number = int(read["task_id"])
         task = self._tasks[number] if number < len(self._tasks) else str(number)
         return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, int(read["variation"]))
@@ -89,6 +94,8 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         try:
             self._check_chunks(name, k)
             return np.asarray(self._arrays[name][k])
+        except DatasetError:
+            raise
         except Exception as error:  # each codec has errors of its own
             raise DatasetError(f"{self._folder}: {name} {k} is damaged ({type(error).__name__}: {error}).") from error
 
@@ -101,6 +108,7 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         for rest in np.ndindex(*counts):
             path = self._folder / name / array.metadata.encode_chunk_key((k // array.chunks[0], *rest))
             if path.is_file():
+                check_file(path, f"a chunk of {name}", DatasetError)
                 with path.open("rb") as file:
                     size = math.prod(array.chunks) * array.dtype.itemsize
                     check_frame(file.read(HEADER_BYTES), path.stat().st_size, size)
@@ -109,8 +117,9 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         array = self._arrays[name]
         fits = len(array.shape) == len(shape) and all(w in (None, n) for w, n in zip(shape, array.shape, strict=False))
         if not fits or array.dtype != np.dtype(dtype):
+            scale = ": colours are 0 to 255 here" if name == "rgb" and array.dtype.kind == "f" else ""
             raise DatasetError(
-                f"{self._folder}: {name}: wanted {dtype} {shape}, found {array.dtype} {tuple(array.shape)}."
+                f"{self._folder}: {name}: wanted {dtype} {shape}, found {array.dtype} {tuple(array.shape)}{scale}."
             )
         if name not in MAY_BE_ZERO and array.nchunks_initialized != array.nchunks:
             found = f"{array.nchunks_initialized} of {array.nchunks} chunks"
@@ -142,10 +151,20 @@ def _open(folder: Path) -> dict[str, Any]:
         raise DatasetError(
             f"{folder}: reading zarr needs the Python package '{error.name}': install it first."
         ) from error
+    if not folder.is_dir():
+        check_file(folder, "a zarr group of version 2", DatasetError)
+        raise DatasetError(f"{folder}: wanted the folder of a zarr group of version 2, found a file.")
+    if (folder / "zarr.json").is_file():
+        raise DatasetError(f"{folder}: wanted a zarr group of version 2, found one of version 3: convert it.")
+    for file in (folder / ".zgroup", *sorted(folder.glob("*/.zarray"))):
+        if file.is_file():
+            read_json(file, DatasetError)
     try:
         return dict(zarr.open_group(str(folder), mode="r", zarr_format=2).arrays())
-    except Exception as error:  # missing, damaged, version 3, an array: zarr has an error for each
-        raise DatasetError(f"{folder}: wanted a zarr group of version 2 ({type(error).__name__}: {error}).") from error
+    except Exception as error:  # missing, damaged, an array: zarr has an error for each
+        raise DatasetError(
+            f"{folder}: wanted a zarr group of version 2 ({type(error).__name__}: {said(error)})."
+        ) from error
 
 
 def _xyz_m(read: dict[str, Any]) -> F32:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import read_json
 from stvla_ros.types import F32, HISTORY, U8, frozen
 
 
@@ -75,11 +75,9 @@ def read_sentences(path: Path) -> Sentences:
     Raises:
         DatasetError: The file is missing or of another form.
     """
+    content = read_json(path, DatasetError)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         return {str(t): {int(v): _sentences(s) for v, s in by.items()} for t, by in content.items()}
-    except OSError as error:
-        raise DatasetError(f"{path}: cannot be read ({error.strerror}).") from error
     except (ValueError, TypeError, AttributeError) as error:
         raise DatasetError(f'{path}: wanted JSON of {{task: {{"variation": [sentences]}}}}, found {error}.') from error
 

@@ -17,6 +17,7 @@ import numpy as np
 from stvla_ros.data.blosc_frame import MAX_BYTES, unpack
 from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
 from stvla_ros.data.safe_pickle import PickleError, array_of, loads
+from stvla_ros.files import check_file, said
 from stvla_ros.types import F32
 
 _FOLDER = re.compile(r"(?P<task>.+)\+(?P<variation>\d+)")
@@ -28,6 +29,7 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     Raises:
         DatasetError: The file is missing, truncated, too large, names what arrays do not need, or has other shapes.
     """
+    check_file(path, "a .dat file", DatasetError)
     folder = _FOLDER.fullmatch(path.parent.name)
     if folder is None:
         raise DatasetError(f"{path}: wanted a folder named <task>+<variation>, found '{path.parent.name}'.")
@@ -38,7 +40,7 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     except ModuleNotFoundError as error:
         raise DatasetError(f"{path}: reading it needs the Python package '{error.name}': install it first.") from error
     except (PickleError, ValueError, TypeError, IndexError) as error:
-        raise DatasetError(f"{path}: not an episode of 3D Diffuser Actor: {error}.") from error
+        raise DatasetError(f"{path}: not an episode of 3D Diffuser Actor: {said(error)}.") from error
     for name, rows in (("action", actions), ("pose", poses)):
         check_poses(rows, f"{path}: {name}")
     rgb, xyz_m = _rgb(images[:, :, 0], path), np.moveaxis(images[:, :, 1], 2, -1)
@@ -54,12 +56,13 @@ def read_features(path: Path) -> Mapping[str, Mapping[int, F32]]:
     Raises:
         DatasetError: The file is missing, damaged, or of another form.
     """
+    check_file(path, "a pickle of features", DatasetError)
     data = _read(path)
     try:
         content = loads(data)
         return {str(t): {int(v): _feature(f) for v, f in by.items()} for t, by in content.items()}
     except (PickleError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {error}.") from error
+        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {said(error)}.") from error
 
 
 def _feature(found: Any) -> F32:
@@ -100,8 +103,18 @@ def _poses(found: Any, count: int, name: str) -> F32:
 
 def _rgb(colour: F32, path: Path) -> Any:
     """(K, ncam, H, W, 3) uint8 of (K, ncam, 3, H, W) in -1..1: exactly the bytes that were packed."""
-    if colour.size and not (np.abs(colour) <= 1.001).all():
-        raise DatasetError(f"{path}: wanted colours from -1 to 1, found {np.abs(colour).max():.3g}.")
+    if not colour.size:
+        return np.moveaxis(colour.astype(np.uint8), 2, -1)
+    low, high = float(colour.min()), float(colour.max())
+    if not (low >= -1.001 and high <= 1.001):
+        raise DatasetError(
+            f"{path}: wanted colours from -1 to 1, found {low:.3g} to {high:.3g}"
+            f"{'' if low < 0 or not high <= 255.0 else ': scale them from 0 to 255'}."
+        )
+    if low >= 0.0 and high > 0.0:  # not one of all pixels darker than the middle: no picture is so bright
+        raise DatasetError(
+            f"{path}: wanted colours from -1 to 1, found {low:.3g} to {high:.3g}: scale them from 0 to 1."
+        )
     return np.moveaxis(np.clip(np.rint((colour + 1.0) * 127.5), 0, 255).astype(np.uint8), 2, -1)
 
 

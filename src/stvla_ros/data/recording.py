@@ -11,19 +11,17 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.files import read_arrays, read_image, read_json, write_image, written
 from stvla_ros.types import Camera, RgbdFrame, RobotState
 
 INDEX = "recording.json"
@@ -66,15 +64,18 @@ class RecordingWriter:
         """Write one frame; the index is up to date after each.
 
         Raises:
-            RecordingError: A number of the camera or the arm is NaN, which only velocities may be.
+            RecordingError: A number of the camera or the arm is NaN, which only velocities may be; or it cannot be written, for
+                want of room or permission. The frames before it stay readable.
         """
         number, camera = f"{len(self._entries):06d}", frame.camera
-        entry = _entry(frame, robot)
-        cv2.imwrite(str(self._folder / f"{number}.png"), frame.rgb[..., ::-1])
-        if self._compress:
-            np.savez_compressed(self._folder / f"{number}.npz", depth_m=frame.depth_m)
-        else:
-            np.save(self._folder / f"{number}.npy", frame.depth_m)
+        entry, suffix = _entry(frame, robot), "npz" if self._compress else "npy"
+        with written(self._folder / f"{number}.png", RecordingError) as part:
+            write_image(part, frame.rgb)
+        with written(self._folder / f"{number}.{suffix}", RecordingError) as part, part.open("wb") as file:
+            if self._compress:
+                np.savez_compressed(file, depth_m=frame.depth_m)
+            else:
+                np.save(file, frame.depth_m)
         self._entries.append(entry)
         index = {
             "format": FORMAT,
@@ -83,7 +84,8 @@ class RecordingWriter:
             "frame_id": camera.frame_id,
             "frames": self._entries,
         }
-        (self._folder / INDEX).write_text(json.dumps(index, indent=1, allow_nan=False))
+        with written(self._folder / INDEX, RecordingError) as part:
+            part.write_text(json.dumps(index, indent=1, allow_nan=False), encoding="utf-8")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -119,38 +121,39 @@ class Recording(Sequence[RecordedFrame]):
                 np.array(entry["T_base_camera"]),
                 self._index["frame_id"],
             )
-            frame = RgbdFrame(self._color(number), self._depth(number), camera, entry["stamp_ns"])
+            frame = RgbdFrame(self._color(number), self._depth(number), camera, int(entry["stamp_ns"]))
             return RecordedFrame(frame, _robot(entry))
-        except (KeyError, TypeError, ValueError) as error:
+        except RecordingError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RecordingError(f"{self._folder}: frame {number} is damaged ({error}).") from error
 
     def robot(self, i: int) -> RobotState | None:
         """Where the arm was at a frame, without reading its images."""
         try:
             return _robot(self._entries[i])
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise RecordingError(f"{self._folder}: frame {range(len(self))[i]:06d} is damaged ({error}).") from error
 
     def _color(self, number: str) -> Any:
-        path = self._folder / f"{number}.png"
-        bgr = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
-        if bgr is None:
-            raise RecordingError(
-                f"{path}: wanted a PNG image, found {'something else' if path.exists() else 'no file'}."
-            )
-        return np.ascontiguousarray(bgr[..., ::-1])
+        return read_image(self._folder / f"{number}.png", RecordingError, "a PNG image")
 
     def _depth(self, number: str) -> Any:
         path = self._folder / f"{number}.npz"
         if not path.exists():
             path = path.with_suffix(".npy")
-        try:
-            if path.suffix == ".npy":
-                return np.load(path, allow_pickle=False)
-            with np.load(path, allow_pickle=False) as arrays:
-                return arrays["depth_m"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise RecordingError(f"{path}: wanted depth as a NumPy array, found {error}.") from error
+        arrays = read_arrays(path, RecordingError, "depth as a NumPy array")
+        name = "" if path.suffix == ".npy" else "depth_m"
+        if name not in arrays:
+            raise RecordingError(
+                f"{path}: wanted depth as a NumPy array 'depth_m', found {', '.join(map(repr, arrays)) or 'none'}."
+            )
+        depth = arrays[name]
+        if depth.dtype.kind != "f":  # of whole numbers the unit is not known
+            raise RecordingError(
+                f"{path}: wanted depth in metres as float32, found {depth.dtype}: convert it (millimetres: divide by 1000)."
+            )
+        return np.ascontiguousarray(depth, np.float32)
 
 
 def is_bag(path: Path) -> bool:
@@ -176,10 +179,7 @@ def _read_index(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "nothing"
         raise RecordingError(f"{folder}: wanted a recording ({INDEX}, 000000.png, 000000.npy, ...), found {found}.")
-    try:
-        index = json.loads(path.read_text())
-    except (ValueError, OSError) as error:
-        raise RecordingError(f"{path}: not valid JSON ({error}).") from error
+    index = read_json(path, RecordingError)
     if not isinstance(index, dict) or index.get("format") != FORMAT:
         other = index.get("format") if isinstance(index, dict) else type(index).__name__
         raise RecordingError(f"{path}: wanted format '{FORMAT}', found '{other}'.")

@@ -17,23 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_BYTES = 1 << 30
-"""Of one array."""
+from stvla_ros.files import said
+from stvla_ros.pickled_arrays import MAX_BYTES, STAND_INS, PickleError, StoredArray, check_shape
 
-
-class PickleError(ValueError):
-    """The bytes are no pickle of plain values, arrays and tensors; the message says what is wrong."""
-
-
-class StoredArray:
-    """A NumPy array in a pickle: see :func:`array_of`."""
-
-    array: npt.NDArray[Any] | None = None
-
-    def __setstate__(self, state: Any) -> None:
-        """``(version, shape, dtype, in Fortran's order, bytes)``."""
-        _, shape, dtype, fortran, data = state
-        self.array = _filled(data, dtype, shape, "F" if fortran else "C")
+__all__ = ["PickleError", "StoredArray", "array_of", "loads"]
 
 
 def loads(data: bytes) -> Any:
@@ -48,7 +35,7 @@ def loads(data: bytes) -> Any:
     except PickleError:
         raise
     except Exception as error:  # damaged pickles raise nearly anything
-        raise PickleError(f"a damaged pickle ({type(error).__name__}: {error})") from error
+        raise PickleError(f"a damaged pickle ({type(error).__name__}: {said(error)})") from error
 
 
 def array_of(value: Any) -> npt.NDArray[Any]:
@@ -72,7 +59,7 @@ def _check_memo(data: bytes) -> None:
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        known = _NAMES.get((module.replace("numpy.core", "numpy._core"), name))
+        known = _NAMES.get(f"{module}.{name}")
         if known is None:
             raise PickleError(
                 f"the pickle names {module}.{name}, which arrays and tensors do not need: it may be hostile"
@@ -99,39 +86,6 @@ class _StandIn:
         raise PickleError("the pickle changes a function: it may be hostile")
 
 
-class _Dtype:
-    """Stands for ``numpy.dtype`` of plain numbers."""
-
-    def __init__(self, code: Any, *_: Any) -> None:
-        if not isinstance(code, str) or code[:1] not in ("f", "i", "u", "b") or not code[1:].isdigit():
-            raise PickleError(f"wanted arrays of numbers, found dtype {code!r}")
-        self.numpy = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        """``(version, byte order, no fields...)``."""
-        order = state[1]
-        if order not in ("<", ">", "|", "=") or any(part is not None for part in state[2:5]):
-            raise PickleError("wanted arrays of plain numbers, found a dtype with fields")
-        self.numpy = self.numpy.newbyteorder(order) if order in "<>" else self.numpy
-
-
-def _reconstruct(kind: Any, shape: Any, _: Any) -> StoredArray:
-    """``numpy.core.multiarray._reconstruct``: an empty array that is filled later."""
-    if kind != _NDARRAY or shape != (0,):
-        raise PickleError(f"wanted an empty array to fill, found one of shape {shape!r}")
-    return StoredArray()
-
-
-def _frombuffer(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
-    """``numpy.core.numeric._frombuffer`` (pickle protocol 5)."""
-    return _filled(bytes(data), dtype, shape, "F" if order == "F" else "C")
-
-
-def _scalar(dtype: Any, data: Any) -> Any:
-    """``numpy.core.multiarray.scalar``, as a Python number."""
-    return _filled(data, dtype, (), "C").item()
-
-
 def _encode(text: Any, coding: Any) -> bytes:
     """``_codecs.encode``: how protocol 2 writes bytes."""
     if coding != "latin1" or not isinstance(text, str):
@@ -144,23 +98,16 @@ def _no_bytes() -> bytes:
     return b""
 
 
-def _filled(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
-    if not isinstance(dtype, _Dtype) or not isinstance(data, bytes):
-        raise PickleError("wanted an array's dtype and bytes, found something else")
-    sizes = _sizes(shape)
-    if math.prod(sizes) * dtype.numpy.itemsize != len(data):
-        raise PickleError(f"an array of shape {sizes} and dtype {dtype.numpy} with {len(data)} bytes")
-    array: npt.NDArray[Any] = np.frombuffer(data, dtype.numpy).reshape(sizes, order=order)
-    return array.astype(dtype.numpy.newbyteorder("="))
-
-
 def _storage(data: Any) -> npt.NDArray[Any]:
     """``torch.storage._load_from_bytes``: the numbers of a tensor, by PyTorch's own restricted reader."""
     import torch
 
     if not isinstance(data, bytes):
         raise PickleError("wanted a tensor's bytes, found something else")
-    stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    try:
+        stored = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged files raise nearly anything; PyTorch's words are a page
+        raise PickleError(f"a tensor in it is damaged, or more than numbers ({type(error).__name__})") from error
     if not isinstance(stored, torch.storage.TypedStorage):
         raise PickleError(f"wanted the storage of a tensor, found {type(stored).__name__}")
     flat = torch.empty(0, dtype=stored.dtype).set_(stored._untyped_storage)
@@ -170,7 +117,7 @@ def _storage(data: Any) -> npt.NDArray[Any]:
 
 def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> npt.NDArray[Any]:
     """``torch._utils._rebuild_tensor_v2``, with a look at the bounds that PyTorch leaves out."""
-    sizes, steps = _sizes(shape), _sizes(strides)
+    sizes, steps = check_shape(shape), check_shape(strides)
     if not isinstance(storage, np.ndarray) or not isinstance(offset, int) or len(sizes) != len(steps) or offset < 0:
         raise PickleError("wanted the storage, offset, size and stride of a tensor, found something else")
     if 0 in sizes:
@@ -182,24 +129,12 @@ def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> npt
     return np.lib.stride_tricks.as_strided(storage.ravel()[offset:], sizes, byte_steps).copy()
 
 
-def _sizes(shape: Any) -> tuple[int, ...]:
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n <= MAX_BYTES for n in shape):
-        raise PickleError(f"wanted the shape of an array, found {shape!r}")
-    return shape
-
-
-_NDARRAY = "numpy.ndarray"
-
-_NAMES: dict[tuple[str, str], _StandIn | str] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _StandIn(_Dtype),
-    ("numpy._core.multiarray", "_reconstruct"): _StandIn(_reconstruct),
-    ("numpy._core.multiarray", "scalar"): _StandIn(_scalar),
-    ("numpy._core.numeric", "_frombuffer"): _StandIn(_frombuffer),
-    ("_codecs", "encode"): _StandIn(_encode),
-    ("__builtin__", "bytes"): _StandIn(_no_bytes),
-    ("torch._utils", "_rebuild_tensor_v2"): _StandIn(_tensor),
-    ("torch.storage", "_load_from_bytes"): _StandIn(_storage),
-    ("collections", "OrderedDict"): _StandIn(OrderedDict),
+_NAMES: dict[str, _StandIn | str] = {
+    **{name: s if isinstance(s, str) else _StandIn(s) for name, s in STAND_INS.items()},
+    "_codecs.encode": _StandIn(_encode),
+    "__builtin__.bytes": _StandIn(_no_bytes),
+    "torch._utils._rebuild_tensor_v2": _StandIn(_tensor),
+    "torch.storage._load_from_bytes": _StandIn(_storage),
+    "collections.OrderedDict": _StandIn(OrderedDict),
 }
 """What pickles of arrays and tensors name, and what stands for it here."""

@@ -21,9 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
-import numpy as np
-
+from stvla_ros import files
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.types import U8
@@ -129,17 +127,14 @@ class Sample:
 
 def read_image(path: Path) -> U8:
     """(H, W, 3) RGB. Raises SampleError when it cannot be read."""
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB) if path.is_file() else None
-    if image is None:
-        raise SampleError(f"{path}: wanted an image, found {'no image' if path.is_file() else 'no such file'}.")
-    return np.asarray(image, np.uint8)
+    return files.read_image(path, SampleError)
 
 
 def write_image(root: Path, name: str, rgb: U8) -> str:
     """Save an image as ``images/NAME.png`` below ``root``; the path for :attr:`Sample.images`."""
     path = root / "images" / f"{name}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    with files.written(path, SampleError) as part:
+        files.write_image(part, rgb)
     return str(path.relative_to(root))
 
 

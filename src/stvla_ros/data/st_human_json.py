@@ -11,6 +11,7 @@ from typing import Any
 
 from stvla_ros.config import closest
 from stvla_ros.data.st_human import IMAGE, TASKS, Message, Objects, Sample, SampleError
+from stvla_ros.files import read_json, read_json_lines, written
 from stvla_ros.types import WAYPOINTS
 
 _NEEDS = {
@@ -42,16 +43,11 @@ def read_samples(path: Path) -> list[Sample]:
 
 
 def _entries(path: Path) -> Iterator[Any]:
-    if not path.is_file():
-        raise SampleError(f"{path}: wanted a .json or .jsonl file of samples, found no such file.")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".jsonl":
-            yield from (json.loads(line) for line in text.split("\n") if line.strip())
-            return
-        content = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise SampleError(f"{path}: not valid JSON ({error}).") from error
+    wanted = "a .json or .jsonl file of samples"
+    if path.suffix == ".jsonl":
+        yield from read_json_lines(path, SampleError, wanted)
+        return
+    content = read_json(path, SampleError, wanted)
     if not isinstance(content, list):
         raise SampleError(f"{path}: wanted a list of samples, found {type(content).__name__}.")
     yield from content
@@ -211,10 +207,8 @@ def write_samples(path: Path, samples: Iterable[Sample]) -> None:
     for number, sample in enumerate(samples):
         check_sample(sample, f"{path}: sample {number}")
         entries.append(plain(sample))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    if path.suffix == ".jsonl":
-        part.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries), encoding="utf-8")
-    else:
-        part.write_text(json.dumps(entries, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    part.replace(path)
+    with written(path, SampleError) as part:
+        if path.suffix == ".jsonl":
+            part.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in entries), encoding="utf-8")
+        else:
+            part.write_text(json.dumps(entries, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.files import read_json, setting, written
 
 
 @dataclass(frozen=True, order=True)
@@ -66,10 +66,8 @@ class EpisodeRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record under its episode's name; a reader never sees half of it."""
-        path = folder / Episode(self.task, self.seed).file_name
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
-        part.replace(path)
+        with written(folder / Episode(self.task, self.seed).file_name) as part:
+            part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def defect(episode: Episode, sentence: str) -> EpisodeRecord:
@@ -83,11 +81,12 @@ def read_record(path: Path) -> EpisodeRecord:
     Raises:
         ConfigError: The file is not such a record.
     """
+    with setting("", "Delete it to run the episode anew."):
+        content = read_json(path)
     try:
-        content: dict[str, Any] = json.loads(path.read_text())
         since = {"plan_times_s", "disturbance"} - set(content)
         return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord) if f.name not in since})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: not the record of an episode ({error!r}): delete it to run the episode anew."
         ) from error

@@ -10,11 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.files import keep_settings, written
 from stvla_ros.record.summary import versions
 
 
@@ -46,14 +46,7 @@ class Evaluation:
             ConfigError: The folder holds episodes of other settings.
         """
         self._records.mkdir(parents=True, exist_ok=True)
-        wanted, path = json.loads(json.dumps(self.settings)), self.folder / "settings.json"
-        if path.exists() and (found := json.loads(path.read_text())) != wanted:
-            differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-            raise ConfigError(
-                f"{self.folder}: holds episodes run with other settings ({', '.join(differing)}): "
-                "choose another --output or delete it."
-            )
-        path.write_text(json.dumps(wanted, indent=2) + "\n")
+        keep_settings(self.folder / "settings.json", self.settings, "episodes run")
         episodes = [Episode(task, seed) for seed in self.seeds for task in self.tasks]
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
@@ -100,7 +93,8 @@ class Evaluation:
             "tasks": to_json(reports),
             "failures": failures,
         }
-        (self.folder / "results.json").write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        with written(self.folder / "results.json") as part:
+            part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         with (self.folder / "results.txt").open("w") as file:
             console = Console(file=file, width=110)
             console.print(table(reports, f"seeds {self.seeds.start}–{self.seeds.stop - 1}{mark(self.settings)}"))

@@ -6,6 +6,9 @@ import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from stvla_ros.config import ConfigError
+from stvla_ros.files import check_file, said, written
+
 FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
 
 
@@ -21,11 +24,8 @@ class CurveLog:
     def __init__(self, folder: Path, fields: Sequence[str], done: int) -> None:
         self._path, self._fields = folder / "curves.csv", tuple(fields)
         empty = dict.fromkeys(self._fields, "")
-        self.rows = [empty | row for row in _read(self._path) if int(row[fields[0]]) <= done]
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, self._fields)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        self.rows = [empty | row for row in read_rows(self._path, self._fields, done)]
+        write_rows(self._path, self._fields, self.rows)
 
     def add(self, done: int, split: str, figures: Mapping[str, float]) -> None:
         """One row; fields that have no figure stay empty."""
@@ -68,8 +68,31 @@ class Curves(CurveLog):
         figure.savefig(path)
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def read_rows(path: Path, fields: Sequence[str], done: int) -> list[dict[str, str]]:
+    """Rows of ``curves.csv`` up to a count; none where there is no file. A last line that was cut off is no row.
+
+    Raises:
+        ConfigError: It is no such file.
+    """
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    check_file(path, "curves of a run", text=True)
+    try:
+        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        rows = list(csv.DictReader(whole.splitlines()))
+        odd = next((row for row in rows if set(row) - set(fields) or None in row.values()), None)
+        if odd is not None:
+            raise ValueError(f"a row {list(odd.values())}"[:80])
+        return [row for row in rows if int(row[fields[0]]) <= done]
+    except (OSError, ValueError, KeyError, csv.Error) as error:
+        raise ConfigError(
+            f"{path}: not the curves of a run ({said(error)}): delete it, the run goes on without."
+        ) from error
+
+
+def write_rows(path: Path, fields: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
+    """Write ``curves.csv`` anew. Raises ConfigError when it cannot be written."""
+    with written(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fields)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -24,6 +24,7 @@ from stvla_ros.train.curves import Curves
 from stvla_ros.train.experiments import Experiment
 from stvla_ros.train.parameter_groups import decaying
 from stvla_ros.train.samples import Samples, by_length
+from stvla_ros.train.state import read_state, restoring, write_state
 
 LOG_EVERY = 20
 VALIDATE_ON = 256
@@ -229,29 +230,25 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.weights if self.average else None,
         }
-        part = self.folder / "state.part"
-        torch.save(state, part)
-        part.replace(self.folder / "state.pt")
+        write_state(self.folder / "state.pt", state)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
         if not path.exists():
             return
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)  # AdamW wants its counters there
-        except Exception as error:  # damaged files raise nearly anything
-            raise ConfigError(f"{path}: damaged ({type(error).__name__}): delete it to begin anew.") from error
+        state = read_state(path)
         other = [name for name, value in self._origin.items() if state.get(name) != value]
         if other:
             raise ConfigError(
                 f"{self.folder}: holds a run with other settings ({', '.join(other)}): choose another --output, or "
                 f"delete {path.name} to begin anew."
             )
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.best = state["step"], state["best"]
-        if self.average:
-            self.average = Average({name: value.to(self.device) for name, value in state["average"].items()})
+        with restoring(path):
+            self.network.load_state_dict(state["network"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.step, self.best = state["step"], state["best"]
+            if self.average:
+                self.average = Average({name: value.to(self.device) for name, value in state["average"].items()})
 
 
 @torch.no_grad()

@@ -21,6 +21,7 @@ from stvla_ros.data.episode import Episode
 from stvla_ros.data.replay import observations
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import StackSettings
+from stvla_ros.files import read_arrays, setting, written
 from stvla_ros.perception.guide import SpatialGuide
 from stvla_ros.policy.observation import PolicyInput, policy_input, pose_row
 from stvla_ros.types import F32, U8
@@ -167,8 +168,7 @@ def _key(folder: Path, settings: StackSettings, size_px: int) -> str:
 
 def _fill(folder: Path, settings: StackSettings, size_px: int, file: Path) -> None:
     samples = episode_samples(folder, settings, size_px)
-    part = file.with_suffix(".part")
-    with part.open("wb") as out:
+    with written(file) as part, part.open("wb") as out:
         np.savez_compressed(
             out,
             rgb=samples.rgb,
@@ -177,15 +177,15 @@ def _fill(folder: Path, settings: StackSettings, size_px: int, file: Path) -> No
             target=samples.target,
             rest=np.array(json.dumps([samples.instructions, samples.tasks])),
         )
-    part.replace(file)
 
 
 def _read(file: Path) -> Samples:
+    with setting("", "Delete the file: it is a cache."):
+        content = read_arrays(file, wanted="cached samples")
     try:
-        with np.load(file, allow_pickle=False) as content:
-            instructions, tasks = json.loads(str(content[REST]))
-            rgb, xyz_m, history, target = (content[name] for name in ARRAYS)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+        instructions, tasks = json.loads(str(content[REST]))
+        rgb, xyz_m, history, target = (content[name] for name in ARRAYS)
+    except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: cached samples are damaged ({error}): delete the file.") from error
     return Samples(rgb, xyz_m, history, target, tuple(instructions), tuple(tasks))
 

@@ -228,7 +228,7 @@ def test_parquet_that_is_none_and_columns_that_are_missing(name: str, tmp_path: 
     parquet(file, [{"other": 1}])
     with pytest.raises(ConfigError, match="row 0: wanted"):
         read(name, tmp_path, Asking())
-    file.write_bytes(b"PAR1 no")
+    file.write_bytes(b"PAR1\x00 no")
     with pytest.raises(ConfigError, match="cannot be read as parquet"):
         read(name, tmp_path, Asking())
 

@@ -83,6 +83,17 @@ def without_image_tokens(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(text.replace("image_pad", "imagepad"))
 
 
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+FILES = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "generation_config.json")
+
+
+def not_finite(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    name = max(name for name in weights if name.endswith("norm.weight"))
+    weights[name][0] = float("nan")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
 def without_an_end(folder: Path) -> None:
     (folder / "generation_config.json").unlink()
     with_setting("tokenizer_config.json", "eos_token", value=None)(folder)
@@ -100,7 +111,7 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (without("processor_config.json"), r"lacks preprocessor_config\.json"),
         (without_template, "no chat template"),
         (pickled, r"pytorch_model\.bin is a pickle, which is never read"),
-        (with_content("config.json", b"{"), "not JSON"),
+        (with_content("config.json", b"{"), "not valid JSON"),
         (with_content("config.json", b"[]"), "holds a list"),
         (with_content("tokenizer.json", b"{}"), "tokenizer cannot be read"),
         (with_content("processor_config.json", b"nonsense"), "preprocessor_config|of no use"),
@@ -116,7 +127,15 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (without_image_tokens, r"no token <\|image_pad\|>"),
         (without_an_end, "no token that ends an answer"),
         (lacking_a_weight, r"1 of the model's weights.*norm\.weight"),
-        (cut_short, "damaged"),
+        (cut_short, "cut off"),
+        *[
+            (with_content(name, LFS), f"{name.replace('.', '[.]')}: a pointer of Git LFS.*git lfs pull")
+            for name in FILES
+        ],
+        (with_content("tokenizer.json", b"<!DOCTYPE html><html>"), r"tokenizer\.json: a web page"),
+        (with_content("model.safetensors", b"Entry not found"), r"model\.safetensors: text, .*Entry not found"),
+        (with_content("config.json", b'{"a": "\xfc"}'), "save it as UTF-8"),
+        (not_finite, r"'model\..*' has values that are not finite"),
         (in_parts_of_which_one_is_missing, r"lacks model-00002-of-00002\.safetensors"),
     ],
 )

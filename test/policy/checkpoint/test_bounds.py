@@ -51,7 +51,7 @@ def test_a_task_that_is_not_there(file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[]", "wanted {task:"),
         ("{}", "wanted {task:"),
         ('{"a": [[0, 0, 0], [1, 1]]}', "task 'a': wanted bounds"),
@@ -69,7 +69,7 @@ def test_files_of_another_form(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="found nothing"):
         read_bounds(tmp_path / "none.json", ALL)
 
 

@@ -122,7 +122,7 @@ def test_refusals(gnfactor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert not out.exists()
     out.write_text("mine")
     assert "exists already" in refused(capsys, *convert, "--as", "diffuser_actor_gnfactor")
-    assert "not a safetensors file" in refused(capsys, "policy", "inspect", out)
+    assert "text, not a checkpoint; it begins 'mine'" in refused(capsys, "policy", "inspect", out)
     refused(capsys, "policy")
     refused(capsys, "policy", "look", gnfactor)
     assert "--stepz" in refused(capsys, *convert, "--stepz", 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.policy import text_input
+from stvla_ros.policy.checkpoint.clip_text import read_tokenizer
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.text_input import for_policy
@@ -136,6 +138,15 @@ def test_another_tokenizer(tmp_path: Path) -> None:
         ConfigError, match=r"marks start and end of a text with \(60, 61\), CLIP's has \(49406, 49407\)"
     ):
         for_policy(policy(FLOWMATCH_ACTOR), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_a_folder_cloned_without_its_large_files(clip: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "clip"
+    shutil.copytree(clip, folder)
+    (folder / name).write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(ConfigError, match=rf"^tokenizer: {folder / name}: a pointer of Git LFS.*git lfs pull"):
+        read_tokenizer(str(folder), local=True)
 
 
 def test_an_empty_folder(tmp_path: Path) -> None:

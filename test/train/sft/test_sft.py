@@ -163,7 +163,7 @@ def test_what_does_not_go_together_is_refused(
         (["nano-st-humam"], "Did you mean 'nano-st-human'?"),
         (["st-human"], "wanted --model DIR and --data FILE"),
         (["st-human", "--model", str(tmp_path), "--data", train, "--val", val], "sft.model"),
-        (["st-human", "--model", "x", "--data", str(tmp_path / "no.json")], "no such file"),
+        (["st-human", "--model", "x", "--data", str(tmp_path / "no.json")], "found nothing"),
         (["st-human", "--model", "x", "--data", train, "--val", train], "are in the training data too"),
         (["nano-general", "--model", str(place / "model"), "--data", train, "--val", val, "--output", str(trained)],
          "holds a run with other settings"),

@@ -12,6 +12,7 @@ from typing import Any
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.files import keep_settings, said
 from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 
 PATIENCE = 5
@@ -51,7 +52,7 @@ class Replies:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        _check_settings(folder, settings)
+        keep_settings(folder / "settings.json", settings, "replies got")
         self._path = folder / "replies.jsonl"
         self.known = {reply.id: reply for reply in self._read()}
 
@@ -65,7 +66,13 @@ class Replies:
     def _read(self) -> list[Reply]:
         if not self._path.exists():
             return []
-        whole, newline, torn = self._path.read_text(encoding="utf-8").rpartition("\n")
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"{self._path}: damaged ({said(error)}): delete it, or choose another --output."
+            ) from error
+        whole, newline, torn = text.rpartition("\n")
         if torn:  # the run ended in the middle of a line
             self._path.write_text(whole + newline, encoding="utf-8")
         try:
@@ -73,16 +80,6 @@ class Replies:
             return [Reply(**{**entry, "size_px": tuple(entry["size_px"])}) for entry in entries]
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"{self._path}: damaged ({error}): delete it, or choose another --output.") from error
-
-
-def _check_settings(folder: Path, settings: Mapping[str, Any]) -> None:
-    wanted, path = json.loads(json.dumps(settings)), folder / "settings.json"
-    if path.exists() and (found := json.loads(path.read_text())) != wanted:
-        differing = sorted(k for k in {*found, *wanted} if found.get(k) != wanted.get(k))
-        raise ConfigError(
-            f"{folder}: holds replies got with other settings ({', '.join(differing)}): choose another --output or delete it."
-        )
-    path.write_text(json.dumps(wanted, indent=2) + "\n")
 
 
 def ask_all(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from safetensors import SafetensorError
 from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import check_file, read_json, setting
 from stvla_ros.quiet import quietly
+from stvla_ros.weights import check_finite, open_tensors
 
 KINDS = ("sam2", "sam2_video")
 """``model_type`` of checkpoints for images only, and of the published ones, which serve images and video."""
@@ -64,10 +65,14 @@ def _kind_in(folder: Path, where: str) -> str:
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         found = f" ({pickled[0]} is a pickle, which is never read)" if pickled else ""
         raise ConfigError(f"{where}: {folder} lacks {WEIGHTS[0]}{found}. {HOW_TO_GET}")
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise ConfigError(f"{where}: {file} is not JSON ({error}): download it again. {HOW_TO_GET}") from error
+    single, index = (folder / name for name in WEIGHTS)
+    with setting(where, HOW_TO_GET):
+        content = read_json(file)
+        if single.is_file():
+            with open_tensors(single):
+                pass  # only what is wrong with the file
+        else:
+            check_file(index, "an index of weights", text=True)
     return str(content.get("model_type")) if isinstance(content, dict) else "none"
 
 
@@ -126,6 +131,8 @@ def _read(source: str, memory: bool, local: bool, where: str) -> Any:
             f"config.json and weights do not belong together. {HOW_TO_GET}"
         )
     _check_sizes(model.config, where)
+    with setting(where):
+        check_finite(dict(model.named_parameters()), "the weights")
     return model.eval()
 
 

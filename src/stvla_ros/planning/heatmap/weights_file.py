@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import said
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.words import MAX_WORDS, split
+from stvla_ros.weights import check_finite, read_tensors, write_tensors
 
 FORMAT = "stvla-heatmap-1"
 UNKNOWN = -1
@@ -57,10 +57,8 @@ def padded(texts: list[list[int]]) -> Tensor:
 def save(path: Path, weights: Mapping[str, Tensor], words: tuple[str, ...], trained: Mapping[str, Any]) -> None:
     """Write weights in half precision."""
     content = {"format": FORMAT, "words": json.dumps(words), "trained": json.dumps(dict(trained))}
-    halves = {n: (w.half() if w.is_floating_point() else w).contiguous() for n, w in weights.items()}
-    part = path.with_suffix(".part")
-    save_file(halves, part, metadata=content)
-    part.replace(path)
+    halves = {n: w.half() if w.is_floating_point() else w for n, w in weights.items()}
+    write_tensors(path, halves, content)
 
 
 def load(path: Path) -> Grounder:
@@ -69,21 +67,17 @@ def load(path: Path) -> Grounder:
     Raises:
         ConfigError: The file is missing, damaged, or no file of this network.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            content = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{path}: wanted weights of the heatmap planner, cannot be read ({error}).") from error
+    weights, content = read_tensors(path, "a safetensors file of the heatmap planner")
     if content.get("format") != FORMAT:
         raise ConfigError(f"{path}: wanted a file of format {FORMAT}, got '{content.get('format', 'no format')}'.")
-    words = tuple(json.loads(content["words"]))
+    try:
+        words, trained = tuple(json.loads(content["words"])), json.loads(content["trained"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: its header is damaged ({said(error)}): take another file.") from error
+    check_finite(weights, str(path))
     network = HeatmapNetwork(NetworkConfig(len(words) + _FIRST))
-    bad = [name for name, w in weights.items() if not torch.isfinite(w.float()).all()]
-    if bad:
-        raise ConfigError(f"{path}: {bad[0]} holds values that are no numbers: take another file.")
     try:
         network.load_state_dict({n: w.float() if w.is_floating_point() else w for n, w in weights.items()})
     except RuntimeError as error:
         raise ConfigError(f"{path}: does not fit the network: {' '.join(str(error).split())[:300]}") from error
-    return Grounder(network.eval().to(memory_format=torch.channels_last), words, json.loads(content["trained"]))
+    return Grounder(network.eval().to(memory_format=torch.channels_last), words, trained)

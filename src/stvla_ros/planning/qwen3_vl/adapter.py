@@ -8,11 +8,12 @@ from typing import Any
 
 import torch
 from peft import PeftConfig, PeftModel, get_peft_model_state_dict
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.qwen3_vl.folder import find, read_json, weight_files
 from stvla_ros.quiet import quietly
+from stvla_ros.weights import open_tensors
 
 HOW_TO_GET = "`stvla sft` makes one; leave 'adapter' empty for the model alone."
 
@@ -62,7 +63,7 @@ def _merge(model: Any, folder: Path, file: Path, where: str) -> Any:
 def _check_complete(adapted: Any, file: Path, where: str) -> None:
     """The library passes silently over weights that are missing or have no place."""
     wanted = set(get_peft_model_state_dict(adapted))
-    with safe_open(file, "pt") as content:
+    with open_tensors(file) as content:
         found = set(content.keys())
     if wanted != found:
         odd = sorted(wanted ^ found)

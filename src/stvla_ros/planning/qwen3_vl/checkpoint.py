@@ -12,10 +12,12 @@ from safetensors import SafetensorError
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
 
 from stvla_ros.config import ConfigError
-from stvla_ros.planning.qwen3_vl.folder import find, read_json, weight_files
+from stvla_ros.files import setting
+from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
 from stvla_ros.planning.qwen3_vl.placing import Placement, check_room
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
 from stvla_ros.quiet import quietly
+from stvla_ros.weights import check_finite
 
 CLASSES = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration}
 """``model_type`` of the dense models (2B to 32B) and of those with experts."""
@@ -64,6 +66,7 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
         raise ConfigError(
             f"{place}: {folder}/config.json says model_type '{kind}', wanted {' or '.join(CLASSES)}. {HOW_TO_GET}"
         )
+    check_texts(folder, ["generation_config.json"], place)
     check_config(_config(folder, CLASSES[kind], place), place)
     check_room(weight_files(folder, "model", place, HOW_TO_GET), placement, place)
     processor = read_processor(folder, place, min_pixels, max_pixels)
@@ -113,6 +116,8 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
             f"{where}: {len(lacking)} of the model's weights are missing or of another size, the first is '{lacking[0]}': "
             f"config.json and weights do not belong together. {HOW_TO_GET}"
         )
+    with setting(where):
+        check_finite(dict(model.named_parameters()), str(folder))
     return model.eval().requires_grad_(False)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+from stvla_ros import files as stored
 from stvla_ros.config import ConfigError
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
@@ -55,14 +56,10 @@ def read_json(file: Path, where: str) -> dict[str, Any]:
     Raises:
         ConfigError: The file is missing, or it is something else.
     """
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"{where}: {file.parent} lacks {file.name}: copy it from the checkpoint's repository."
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: {file} is not JSON ({error}): download it again.") from error
+    if not file.exists() and not file.is_symlink():
+        raise ConfigError(f"{where}: {file.parent} lacks {file.name}: copy it from the checkpoint's repository.")
+    with stored.setting(where):
+        content = stored.read_json(file)
     if not isinstance(content, dict):
         raise ConfigError(f"{where}: {file} holds a {type(content).__name__}, wanted settings: download it again.")
     return content
@@ -76,7 +73,7 @@ def weight_files(folder: Path, stem: str, where: str, how_to_get: str) -> tuple[
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
-        return (single,)
+        return (_checked(single, where),)
     if not index.is_file():
         pickled = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt"))
         found = f" ({pickled[0]} is a pickle, which is never read)" if pickled else ""
@@ -85,10 +82,27 @@ def weight_files(folder: Path, stem: str, where: str, how_to_get: str) -> tuple[
     parts = tuple(folder / str(name) for name in sorted(set(names.values()))) if isinstance(names, dict) else ()
     missing = [part.name for part in parts if not part.is_file()]
     if missing or not parts:
-        raise ConfigError(
-            f"{where}: {folder} lacks {missing[0] if missing else 'the parts of its weights'}. {how_to_get}"
-        )
-    return parts
+        what = f"{missing[0]}, which {index.name} names" if missing else "the parts of its weights"
+        raise ConfigError(f"{where}: {folder} lacks {what}. {how_to_get}")
+    return tuple(_checked(part, where) for part in parts)
+
+
+def check_texts(folder: Path, names: Iterable[str], where: str) -> None:
+    """Files of a folder, as far as they are there, are not what lies in place of the right ones (:mod:`stvla_ros.files`).
+
+    Raises:
+        ConfigError: One is; libraries say of it only that it is no JSON.
+    """
+    with stored.setting(where):
+        for name in names:
+            if (folder / name).is_file():
+                stored.check_file(folder / name, f"a {name}", text=True)
+
+
+def _checked(file: Path, where: str) -> Path:
+    with stored.setting(where):
+        stored.check_file(file, "a safetensors file")
+    return file
 
 
 def _is_hub_id(model: str) -> bool:

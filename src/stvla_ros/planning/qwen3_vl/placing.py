@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 import torch
-from safetensors import SafetensorError, safe_open
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import setting
+from stvla_ros.weights import open_tensors
 
 ROOM = 1.1
 """Memory wanted, as a multiple of the weights: activations and the cache of one conversation come on top of them."""
@@ -85,11 +86,8 @@ def weights_bytes(files: Iterable[Path], dtype: torch.dtype, where: str) -> int:
     """Memory of all tensors of some files as a type."""
     numbers = 0
     for file in files:
-        try:
-            with safe_open(file, "pt") as content:
-                numbers += sum(_count(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise ConfigError(f"{where}: {file} is damaged ({error}): download it again.") from error
+        with setting(where), open_tensors(file) as content:
+            numbers += sum(_count(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118
     return numbers * dtype.itemsize
 
 

@@ -6,7 +6,6 @@ bare tokenizer in its place; it is never used here.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,16 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import said
+from stvla_ros.planning.qwen3_vl.folder import check_texts, read_json
 
 IMAGE_TOKEN, VISION_START, VISION_END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
+
+TOKENIZER_FILES = (
+    "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
+"""What the library reads, as far as it is there."""
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
 """Where a conversation's template may stand, in the order in which they are looked at."""
@@ -78,8 +85,7 @@ def read_template(folder: Path, where: str) -> str:
         file = folder / name
         if not file.is_file():
             continue
-        content = file.read_text(encoding="utf-8")
-        found = content if file.suffix == ".jinja" else _json(content, file, where).get("chat_template")
+        found = _text(file, where) if file.suffix == ".jinja" else read_json(file, where).get("chat_template")
         if isinstance(found, str) and found.strip():
             return found
     raise ConfigError(
@@ -93,6 +99,7 @@ def _image_processor(folder: Path, where: str) -> Any:
         raise ConfigError(
             f"{where}: {folder} lacks preprocessor_config.json: copy it from the checkpoint's repository."
         )
+    check_texts(folder, IMAGE_FILES, where)
     try:
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -102,6 +109,7 @@ def _image_processor(folder: Path, where: str) -> Any:
 def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
         raise ConfigError(f"{where}: {folder} lacks tokenizer.json: copy it from the checkpoint's repository.")
+    check_texts(folder, TOKENIZER_FILES, where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the Rust library raises bare Exception for a damaged file
@@ -115,12 +123,12 @@ def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def _json(content: str, file: Path, where: str) -> dict[str, Any]:
+def _text(file: Path, where: str) -> str:
+    check_texts(file.parent, [file.name], where)
     try:
-        found = json.loads(content)
-    except ValueError as error:
-        raise ConfigError(f"{where}: {file} is not JSON ({error}): download it again.") from error
-    return found if isinstance(found, dict) else {}
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {file} cannot be read as UTF-8 ({said(error)}): download it again.") from error
 
 
 def _words(error: BaseException) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 
 from stvla_ros.config import ConfigError, closest
+from stvla_ros.files import read_json
 from stvla_ros.types import F64
 
 ALL = "all"
@@ -71,12 +71,7 @@ def check_bounds(bounds_m: object, where: str) -> F64:
 
 
 def _boxes(path: Path) -> dict[str, F64]:
-    try:
-        content = json.loads(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}).") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not JSON ({error}).") from error
+    content = read_json(path, wanted="a JSON file of workspace bounds")
     if not isinstance(content, dict) or not content:
         raise ConfigError(f"{path}: wanted {{task: [[x, y, z], [x, y, z]]}}, got {type(content).__name__}.")
     return {task: check_bounds(box, f"{path}: task '{task}'") for task, box in content.items()}

@@ -8,10 +8,16 @@ from typing import Any
 import torch
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import check_file, setting
 from stvla_ros.policy.network.text import CLIP_CHANNELS
 
 CLIP_MARKS = (49406, 49407)
 """CLIP's ids of the start and the end of a text; the end is its padding too."""
+
+TEXTS = (
+    "tokenizer.json", "vocab.json", "merges.txt", "config.json", "tokenizer_config.json", "special_tokens_map.json",
+)  # fmt: skip
+"""What the library reads of a folder beside the weights, as far as it is there."""
 
 HOW_TO_GET = (
     "With network: hf download openai/clip-vit-base-patch32 --local-dir DIR; then set 'tokenizer' to that folder."
@@ -70,6 +76,10 @@ def is_hub_id(name: str) -> bool:
 
 
 def _read(kind: Any, source: str, local: bool, what: str, **how: Any) -> Any:
+    with setting("tokenizer", HOW_TO_GET):
+        for name in (*TEXTS, "model.safetensors"):
+            if (file := Path(source) / name).is_file():
+                check_file(file, f"a {name}", text=name in TEXTS)
     try:
         return kind.from_pretrained(source, local_files_only=local, **how)
     except Exception as error:  # missing and damaged files raise nearly anything

@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from stvla_ros.config import ConfigError
 from stvla_ros.policy.checkpoint.names import flavour, renamed
 from stvla_ros.policy.checkpoint.policy_file import BOUNDS
-from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
+from stvla_ros.policy.checkpoint.torch_file import read_torch_file, weights_in
 from stvla_ros.policy.network.network import KeyposeNetwork
+from stvla_ros.weights import check_finite
 
 CLIP_PREFIXES = {"visual.": "encoder.backbone.", "text_model.": "encoder.text_encoder.model."}
 """Prefixes in files of CLIP -> ours: RN50's image network as OpenAI and open_clip name it, ViT-B/32's text tower as
@@ -46,10 +45,11 @@ def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
         ConfigError: Nothing can be read, none of it belongs to the network, or a frozen part is there in part or in
             another shape; the message names the first weight.
     """
-    found = _ours(_read(path), str(path))
+    found = _ours(weights_in(read_torch_file(path), str(path)), str(path))
     wanted = network.state_dict()
     wanted.pop(BOUNDS)
     chosen = {n: w for n, w in found.items() if n in wanted and w.shape == wanted[n].shape}
+    check_finite(chosen, str(path))
     parts = frozen_parts(network)
     present = [part for part in parts if _is_complete(part, wanted, found, str(path))]
     if parts and not present:
@@ -73,19 +73,6 @@ def frozen_parts(network: KeyposeNetwork) -> list[str]:
                 has.add(part)
                 trained[part] |= parameter.requires_grad
     return [part for part in PARTS if part in has and not trained[part]]
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if path.suffix != ".safetensors":
-        content = read_torch_file(path)
-        inner = next((content[key] for key in ("weight", "state_dict") if key in content), content)
-        return tensors(inner, str(path))
-    if not path.is_file():
-        raise ConfigError(f"{path}: wanted a checkpoint, found {'a folder' if path.is_dir() else 'nothing'}.")
-    try:
-        return tensors(load_file(path), str(path))
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path}: not a safetensors file, or damaged ({error}).") from error
 
 
 def _ours(weights: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:

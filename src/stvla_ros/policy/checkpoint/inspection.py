@@ -99,7 +99,7 @@ def inspect(path: Path) -> Inspection:
     Raises:
         ConfigError: It is none, or a weight is missing, unknown or of another shape.
     """
-    if path.suffix == ".safetensors" or is_policy_file(path):
+    if is_policy_file(path):
         return _own(path, read_policy_file(path))
     return _released(open_released(path))
 

@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from stvla_ros.config import ConfigError
 from stvla_ros.policy.checkpoint.literal_quaternion import FastLiteralQuaternionNetwork, LiteralQuaternionNetwork
@@ -21,6 +19,7 @@ from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.types import GUIDANCE_MODES
+from stvla_ros.weights import check_finite, is_safetensors, open_tensors, read_tensors, write_tensors
 
 FORMAT = "stvla-policy-1"
 BOUNDS = "workspace_normalizer"
@@ -71,7 +70,11 @@ class PolicyFile:
         return self.weights[BOUNDS].double().cpu().numpy()
 
     def save(self, path: Path) -> None:
-        """Write the file; a reader never sees half of it."""
+        """Write the file; a reader never sees half of it.
+
+        Raises:
+            ConfigError: It cannot be written.
+        """
         header = {
             "network": asdict(self.network),
             "vocabulary": list(self.vocabulary.words),
@@ -82,11 +85,7 @@ class PolicyFile:
             "frame": self.frame,
             "trained": dict(self.trained),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(path.name + ".part")
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.weights.items()}
-        save_file(tensors, part, {"format": FORMAT, "header": json.dumps(header)})
-        part.replace(path)
+        write_tensors(path, self.weights, {"format": FORMAT, "header": json.dumps(header)})
 
     def build(self) -> KeyposeNetwork:
         """The network with these weights, in eval mode on the CPU.
@@ -151,6 +150,11 @@ def check_weights(
         ]
         raise ConfigError(f"{where}: {'; '.join(parts)}: weights and architecture do not belong together.")
     for name, tensor in wanted.items():
+        if tensor.is_floating_point() and not found[name].is_floating_point():
+            raise ConfigError(
+                f"{where}: '{theirs.get(name, name)}' is of {found[name].dtype}, wanted {tensor.dtype}: its numbers are not the "
+                "weights themselves (quantized?)."
+            )
         if tensor.shape != found[name].shape:
             raise ConfigError(
                 f"{where}: '{theirs.get(name, name)}' has shape {tuple(found[name].shape)}, wanted {tuple(tensor.shape)}: "
@@ -159,13 +163,14 @@ def check_weights(
 
 
 def is_policy_file(path: Path) -> bool:
-    """Whether a file is one of ours, by its name and header."""
-    if path.suffix != ".safetensors" or not path.is_file():
-        return False
+    """Whether a file is one of ours, by its header."""
     try:
-        with safe_open(path, "pt") as file:
-            return (file.metadata() or {}).get("format") == FORMAT
-    except (SafetensorError, OSError):
+        with path.open("rb") as file:
+            if not is_safetensors(file.read(16)):
+                return False
+        with open_tensors(path) as tensors:
+            return (tensors.metadata() or {}).get("format") == FORMAT
+    except (ConfigError, OSError):
         return False
 
 
@@ -173,18 +178,12 @@ def read_policy_file(path: Path) -> PolicyFile:
     """Read one of our own checkpoints.
 
     Raises:
-        ConfigError: Missing, damaged, or not of this format.
+        ConfigError: Missing, damaged, not of this format, or with weights that are not finite.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: wanted a policy checkpoint, found {'a folder' if path.is_dir() else 'nothing'}.")
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path}: not a safetensors file, or damaged ({error}).") from error
+    weights, metadata = read_tensors(path, "a safetensors file of a policy")
     if metadata.get("format") != FORMAT:
         raise ConfigError(f"{path}: wanted format '{FORMAT}', found '{metadata.get('format')}'.")
+    check_finite(weights, str(path))
     try:
         header = json.loads(metadata["header"])
         header["network"] = NetworkConfig(**header["network"])

@@ -19,9 +19,13 @@ from stvla_ros.policy.checkpoint.bounds import check_bounds, with_margin
 from stvla_ros.policy.checkpoint.names import DIFFUSER, flavour, is_unused, renamed
 from stvla_ros.policy.checkpoint.policy_file import BOUNDS, PolicyFile, check_weights, weightless
 from stvla_ros.policy.checkpoint.reading import PRESETS, Reading, completed, preset
-from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors
+from stvla_ros.policy.checkpoint.torch_file import read_torch_file, tensors, weights_in
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.encoder import CLIP_MEAN, CLIP_STD
+from stvla_ros.weights import check_finite
+
+STEPS = ("iter", "global_step", "step")
+"""Where training code keeps the number of steps."""
 
 TEXT_MODEL = "openai/clip-vit-base-patch32"
 """Tokenizer of both codes, and text model of 3D Diffuser Actor."""
@@ -31,7 +35,8 @@ def open_released(path: Path, *, average: bool = False) -> Released:
     """Read names and tensors.
 
     Args:
-        path: A file of ``torch.save``: ``{weight, [ema_weight, optimizer, iter, best_loss]}``.
+        path: A file of ``torch.save``: ``{weight, [ema_weight, optimizer, iter, best_loss]}``, or as other training code saves
+            weights (:data:`stvla_ros.policy.checkpoint.torch_file.KEYS`).
         average: Take the moving average of the weights, where the training kept one. The published evaluations take
             the weights themselves.
 
@@ -39,14 +44,12 @@ def open_released(path: Path, *, average: bool = False) -> Released:
         ConfigError: Not such a file, or not of these codes.
     """
     content = read_torch_file(path)
-    if "weight" not in content:
-        raise ConfigError(f"{path}: wanted a training checkpoint with 'weight', found {sorted(map(str, content))[:5]}.")
-    weights = tensors(content["weight"], f"{path}: weight")
+    weights = weights_in(content, str(path))
     if average:
         weights = _averaged(weights, content, path)
     code = flavour(weights, str(path))
     ours, theirs = renamed(weights, code, str(path))
-    steps = content.get("iter")
+    steps = next((content[name] for name in STEPS if name in content), 0)
     return Released(path, code, ours, theirs, steps if isinstance(steps, int) else 0, average)
 
 
@@ -102,7 +105,7 @@ def as_policy_file(released: Released, reading: Reading) -> PolicyFile:
         bounds = with_margin(check_bounds(reading.bounds_m, where), reading.buffer_m or 0.0, where)
         weights |= {BOUNDS: torch.tensor(bounds, dtype=torch.float32), **_normalize()}
     check_weights(weightless(network), weights, where, released.theirs)
-    _check_values(weights, where)
+    check_finite(weights, where)
     if not weights[BOUNDS].is_meta:
         check_bounds(weights[BOUNDS].tolist(), f"{where}: '{BOUNDS}'")
     return PolicyFile(
@@ -132,11 +135,3 @@ def _normalize() -> dict[str, torch.Tensor]:
     """The image normalisation, which 3D Diffuser Actor has in its code."""
     values = {"mean": CLIP_MEAN, "std": CLIP_STD}
     return {f"encoder.normalize.{name}": torch.tensor(value).view(1, 3, 1, 1) for name, value in values.items()}
-
-
-def _check_values(weights: Mapping[str, torch.Tensor], where: str) -> None:
-    for name, weight in weights.items():
-        if not weight.is_meta and weight.is_floating_point() and not torch.isfinite(weight).all():
-            raise ConfigError(
-                f"{where}: '{name}' has values that are not finite: the file is damaged, or its training failed."
-            )

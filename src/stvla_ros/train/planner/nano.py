@@ -156,7 +156,7 @@ class NanoRun(PilotRun):
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.showing.load_state_dict(state["showing"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):

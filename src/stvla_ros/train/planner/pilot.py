@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from stvla_ros.config import ConfigError
 from stvla_ros.train.planner.pilot_curves import Moment, PilotCurves
 from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.state import read_state, restoring, write_state
 
 LOG_EVERY = 10
 """Steps."""
@@ -92,7 +93,7 @@ class PilotRun(ABC):
         """What :meth:`_restore` needs to go on, besides the step."""
 
     @abstractmethod
-    def _restore(self, state: dict[str, Any]) -> None:
+    def _restore(self, state: Mapping[str, Any]) -> None:
         """Undo :meth:`_state`."""
 
     def _descend(
@@ -134,13 +135,14 @@ class PilotRun(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / "state.pt"
         if path.exists():
-            state = torch.load(path, weights_only=True)
-            if state["experiment"] != repr(self._recipe) or state["seed"] != self.seed:
+            state = read_state(path)
+            if state.get("experiment") != repr(self._recipe) or state.get("seed") != self.seed:
                 raise ConfigError(
                     f"{self.folder}: holds a run with other settings: choose another --output, or delete it."
                 )
-            self.step = state["step"]
-            self._restore(state)
+            with restoring(path):
+                self.step = state["step"]
+                self._restore(state)
         self.curves = PilotCurves(self.folder, self.scenes_seen) if self._writes else None
 
     def _note(self, split: str, figures: Mapping[str, float]) -> None:
@@ -153,9 +155,7 @@ class PilotRun(ABC):
             for name, figures in self._leave(self._val).items():
                 self._note(name, figures)
             state = {"experiment": repr(self._recipe), "seed": self.seed, "step": self.step, **self._state()}
-            part = self.folder / "state.part"
-            torch.save(state, part)
-            part.replace(self.folder / "state.pt")
+            write_state(self.folder / "state.pt", state)
             self.curves.draw(self.folder / "curves.png")
         self._train = self._more()
         return figures

@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import read_arrays, read_json, setting, written
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
 from stvla_ros.train.planner.answers import Answers, answers
@@ -58,9 +59,10 @@ def render(folder: Path, split: str, count: int) -> Iterator[int]:
 def _check(folder: Path) -> None:
     path = folder / "scenes.json"
     wanted = {"format": FORMAT, "per_shard": PER_SHARD, "image_px": IMAGE_PX}
-    if path.exists() and json.loads(path.read_text()) != wanted:
+    if path.exists() and read_json(path) != wanted:
         raise ConfigError(f"{folder}: holds scenes of another format: choose another --output or delete it.")
-    path.write_text(json.dumps(wanted) + "\n")
+    with written(path) as part:
+        part.write_text(json.dumps(wanted) + "\n")
 
 
 def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
@@ -75,9 +77,8 @@ def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
     for name, files in images.items():
         arrays[name] = np.concatenate(files)
         arrays[f"{name}_end"] = np.cumsum([len(f) for f in files])
-    part = path.with_suffix(".part.npz")
-    np.savez(part, allow_pickle=False, **arrays)
-    part.replace(path)
+    with written(path) as part, part.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def _row(layout: Layout, shot: Shot, truth: Answers) -> dict[str, Any]:
@@ -171,7 +172,7 @@ def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
     """The scenes of a split that are on disk.
 
     Raises:
-        ConfigError: None are there.
+        ConfigError: None are there, or one is damaged.
     """
     files = sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].npz"))
     files = files if at_most is None else files[: -(-at_most // PER_SHARD)]
@@ -179,7 +180,14 @@ def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
         raise ConfigError(
             f"{folder}: no scenes of the split '{split}': `stvla scenes --split {split} --output {folder}`."
         )
-    parts = [dict(np.load(file)) for file in files]
+    parts: list[dict[str, np.ndarray]] = []
+    for file in files:
+        with setting("", "Delete it and render it again."):
+            parts.append(read_arrays(file, wanted="a shard of scenes"))
+        if (odd := parts[-1].keys() ^ parts[0].keys()) or "rgb_end" not in parts[0]:
+            raise ConfigError(
+                f"{file}: arrays {', '.join(sorted(odd)) or 'rgb_end'} are missing here or in {files[0].name}."
+            )
     images = {name: [png for part in parts for png in _cut(part, name)] for name in ("rgb", "depth")}
     return Scenes({name: np.concatenate([p[name] for p in parts]) for name in parts[0]}, images)
 

@@ -11,6 +11,7 @@ import torch
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Sample
+from stvla_ros.files import read_arrays, written
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.packing import Batch, collate, pack
 from stvla_ros.types import I32
@@ -30,18 +31,16 @@ def token_counts(
     """
     digest = hashlib.sha256(repr([key, *((s.id, s.messages, s.images, s.root) for s in samples)]).encode()).hexdigest()
     if cache.is_file():
-        with np.load(cache, allow_pickle=False) as content:
-            if str(content["key"]) == digest:
-                tell(len(samples))
-                return np.asarray(content["counts"], np.int32)
+        content = read_arrays(cache, wanted="counts of tokens")
+        if str(content.get("key")) == digest and "counts" in content:
+            tell(len(samples))
+            return np.asarray(content["counts"], np.int32)
     counts = np.zeros(len(samples), np.int32)
     for i, sample in enumerate(samples):
         counts[i] = encoder.count(sample)
         tell(1)
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    part = cache.with_name(f"part.{cache.name}")
-    np.savez(part, key=np.array(digest), counts=counts)
-    part.replace(cache)
+    with written(cache) as part, part.open("wb") as file:
+        np.savez(file, key=np.array(digest), counts=counts)
     return counts
 
 

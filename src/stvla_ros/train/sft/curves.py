@@ -6,6 +6,8 @@ import csv
 from collections.abc import Mapping
 from pathlib import Path
 
+from stvla_ros.train.curves import read_rows, write_rows
+
 FIELDS = ("step", "split", "figure", "value")
 PANELS = 4
 """Validation figures that are drawn, beside the loss."""
@@ -17,11 +19,8 @@ class SftCurves:
     def __init__(self, folder: Path, step: int) -> None:
         self._folder = folder
         self._path = folder / "curves.csv"
-        self.rows = [row for row in _read(self._path) if int(row["step"]) <= step]
-        with self._path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        self.rows = read_rows(self._path, FIELDS, step)
+        write_rows(self._path, FIELDS, self.rows)
 
     def add(self, step: int, split: str, figures: Mapping[str, float]) -> None:
         """One row per figure."""
@@ -55,10 +54,3 @@ class SftCurves:
         for axes in (loss, *panels):
             axes.grid(alpha=0.3)
         figure.savefig(self._folder / "curves.png")
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))

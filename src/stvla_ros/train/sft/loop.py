@@ -15,12 +15,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Sample
+from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.train.sft.answers import LiveChat, answer_figures
 from stvla_ros.train.sft.batches import Packs
@@ -28,6 +28,8 @@ from stvla_ros.train.sft.curves import SftCurves
 from stvla_ros.train.sft.encode import IGNORED
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.packing import Batch
+from stvla_ros.train.state import read_state, restoring, write_state
+from stvla_ros.weights import check_finite, read_tensors
 
 LOG_EVERY = 5
 ADAPTER = "adapter"
@@ -219,7 +221,7 @@ class SftRun:
             state = {"identity": self._identity, "step": self.step, "best": self.best}
             (part / "state.json").write_text(json.dumps(state, indent=1) + "\n")
             if a.distributed_type != DistributedType.DEEPSPEED:
-                torch.save(self._optimizer.state_dict(), part / "optimizer.pt")
+                write_state(part / "optimizer.pt", self._optimizer.state_dict())
             shutil.rmtree(folder, ignore_errors=True)
             part.replace(folder)
             for name in (ADAPTER, *(["best"] if better else [])):
@@ -232,7 +234,12 @@ class SftRun:
         kept = _checkpoints(self.folder)
         if not kept:
             return
-        state = json.loads((kept[-1] / "state.json").read_text())
+        file = kept[-1] / "state.json"
+        state = read_json(file)
+        if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
+            raise ConfigError(
+                f"{file}: not the state of a run: delete {kept[-1]} to go on from the checkpoint before it."
+            )
         if state["identity"] != self._identity:
             differing = sorted(
                 k for k in {*state["identity"], *self._identity} if state["identity"].get(k) != self._identity.get(k)
@@ -240,14 +247,13 @@ class SftRun:
             raise ConfigError(
                 f"{self.folder}: holds a run with other settings ({', '.join(differing)}): choose another --output or delete it."
             )
-        if self._accelerator.distributed_type == DistributedType.DEEPSPEED:
-            self._model.load_checkpoint(str(kept[-1] / "deepspeed"), load_module_strict=False)
-        else:
-            load_adapter(self.adapted, kept[-1] / ADAPTER)
-            self._optimizer.load_state_dict(
-                torch.load(kept[-1] / "optimizer.pt", map_location="cpu", weights_only=True)
-            )
-        self.step, self.best = state["step"], state["best"]
+        with restoring(kept[-1]):
+            if self._accelerator.distributed_type == DistributedType.DEEPSPEED:
+                self._model.load_checkpoint(str(kept[-1] / "deepspeed"), load_module_strict=False)
+            else:
+                load_adapter(self.adapted, kept[-1] / ADAPTER)
+                self._optimizer.load_state_dict(read_state(kept[-1] / "optimizer.pt"))
+            self.step, self.best = state["step"], state["best"]
 
 
 def load_adapter(model: Any, folder: Path) -> None:
@@ -256,7 +262,8 @@ def load_adapter(model: Any, folder: Path) -> None:
     Raises:
         ConfigError: They are of another model.
     """
-    weights = load_file(folder / "adapter_model.safetensors")
+    weights, _ = read_tensors(folder / "adapter_model.safetensors")
+    check_finite(weights, str(folder))
     if weights.keys() != get_peft_model_state_dict(model).keys():
         raise ConfigError(f"{folder}: the adapter's weights are not those of this model: choose another --output.")
     set_peft_model_state_dict(model, weights)

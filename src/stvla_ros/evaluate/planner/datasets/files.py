@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import cv2
 import numpy as np
 
+from stvla_ros import files as stored
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import read_image
+from stvla_ros.files import read_json, read_json_lines
 from stvla_ros.types import U8
 
 
@@ -37,12 +36,7 @@ def records(path: Path) -> list[Mapping[str, Any]]:
     Raises:
         ConfigError: Not that.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        lines = path.suffix == ".jsonl"
-        content = [json.loads(line) for line in text.split("\n") if line.strip()] if lines else json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not valid JSON ({error}).") from error
+    content = list(read_json_lines(path)) if path.suffix == ".jsonl" else read_json(path)
     if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
         raise ConfigError(f"{path}: wanted a list of objects, found something else.")
     return content
@@ -85,13 +79,9 @@ def resolve(folder: Path, name: str) -> Path:
 
 def image(folder: Path, name: str) -> U8:
     """(H, W, 3) RGB of a set's image file. Raises ConfigError when it is not there or is no image."""
-    return read_image(resolve(folder, name))
+    return stored.read_image(resolve(folder, name))
 
 
 def mask(folder: Path, name: str) -> U8:
     """(H, W) gray of a set's mask file. Raises ConfigError when it is not there or is no image."""
-    path = resolve(folder, name)
-    found = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    if found is None:
-        raise ConfigError(f"{path}: wanted an image, found none.")
-    return np.asarray(found, np.uint8)
+    return stored.read_image(resolve(folder, name), grey=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.files import check_file, said
 from stvla_ros.types import U8
 
 
@@ -33,11 +35,10 @@ class Rows:
             raise ConfigError(
                 f"{path}: reading parquet needs the Python package 'pyarrow': install it first."
             ) from error
-        try:
+        check_file(path, "a parquet file")
+        self.path, self._wrong = path, (OSError, pa.ArrowException)
+        with self._reading():
             self._file: Any = pq.ParquetFile(path)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise ConfigError(f"{path}: cannot be read as parquet ({' '.join(str(error).split())}).") from error
-        self.path = path
         self._names = self._file.schema_arrow.names
         self._images = [name for name in images if name in self._names]
         self._groups = np.cumsum(
@@ -48,7 +49,9 @@ class Rows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         """Rows without their images, in order."""
         columns = [name for name in self._names if name not in self._images]
-        yield from self._file.read(columns=columns).to_pylist()
+        with self._reading():
+            rows = self._file.read(columns=columns).to_pylist()
+        yield from rows
 
     def images(self, row: int, column: str) -> list[U8]:
         """(H, W, 3) RGB images of a cell; none where it is empty.
@@ -64,8 +67,16 @@ class Rows:
         return [self._decoded(c, row, column) for c in cells if c is not None]
 
     def _group(self, group: int) -> list[dict[str, Any]]:
-        rows: list[dict[str, Any]] = self._file.read_row_group(group, columns=self._images).to_pylist()
+        with self._reading():
+            rows: list[dict[str, Any]] = self._file.read_row_group(group, columns=self._images).to_pylist()
         return rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except self._wrong as error:
+            raise ConfigError(f"{self.path}: cannot be read as parquet ({said(error)}).") from error
 
     def _decoded(self, cell: Any, row: int, column: str) -> U8:
         data = cell.get("bytes") if isinstance(cell, dict) else cell

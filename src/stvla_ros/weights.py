@@ -1,0 +1,113 @@
+"""safetensors files: opened with the true reason where they cannot be, written whole, their numbers finite."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stvla_ros.config import ConfigError
+from stvla_ros.files import check_file, said, written
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MAX_HEADER_BYTES = 100_000_000
+"""Of the format (huggingface/safetensors, README)."""
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Whether a file that begins so (16 bytes or more) is one of safetensors, whatever its name: a length, then JSON."""
+    return len(head) > 9 and 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER_BYTES and head[8:9] == b"{"
+
+
+@contextmanager
+def open_tensors(path: Path, wanted: str = "a safetensors file") -> Iterator[Any]:
+    """``safetensors.safe_open`` for PyTorch on the CPU.
+
+    Raises:
+        ConfigError: The file is missing, another thing, cut off or damaged, on opening or inside the block.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    check_file(path, wanted)
+    try:
+        _check_size(path)
+        with safe_open(path, "pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"{path}: not a safetensors file, or damaged ({said(error)}): copy or download it again."
+        ) from error
+
+
+def read_tensors(path: Path, wanted: str = "a safetensors file") -> tuple[dict[str, Tensor], dict[str, str]]:
+    """All tensors of a file by name, and its metadata.
+
+    Raises:
+        ConfigError: As for :func:`open_tensors`.
+    """
+    with open_tensors(path, wanted) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118 - no mapping
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a file, whole or not at all.
+
+    Raises:
+        ConfigError: It cannot be written.
+    """
+    from safetensors.torch import save
+
+    data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
+    with written(path) as part:
+        part.write_bytes(data)
+
+
+def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
+    """Weights are numbers. Tensors without values (of the device ``meta``) are passed over.
+
+    Raises:
+        ConfigError: One has NaN or infinite values; the message names it.
+    """
+    import torch
+
+    for name, weight in weights.items():
+        # torch has no isfinite for the types of 8 bits
+        wide = weight.float() if weight.dtype.itemsize == 1 and weight.is_floating_point() else weight
+        if not weight.is_meta and weight.is_floating_point() and not bool(torch.isfinite(wide).all()):
+            raise ConfigError(
+                f"{where}: '{name}' has values that are not finite: the file is damaged, or its training failed."
+            )
+
+
+def _check_size(path: Path) -> None:
+    """The library says of a file that is cut off only that it is "not fully covered", of one name given twice the same."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if length > MAX_HEADER_BYTES:
+            return  # the library says that well
+        data = file.read(length)
+    if len(data) < length:
+        raise ConfigError(f"{path}: the file is cut off inside its header: copy or download it again.")
+    try:
+        header = json.loads(data, object_pairs_hook=lambda pairs: _once(pairs, path))
+        end = 8 + length + max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
+    except ConfigError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return  # damaged in another way, which the library names
+    if size < end:
+        raise ConfigError(f"{path}: the file is cut off, it has {size} of {end} bytes: copy or download it again.")
+
+
+def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{path}: its header has '{twice}' twice: save it anew.")
+    return content
