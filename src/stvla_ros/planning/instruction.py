@@ -174,7 +174,7 @@ class UnclearError(ValueError):
 
     def _told(self, meant: Iterable[str]) -> str:
         quoted = " or ".join(f"'{name}'" for name in meant)
-        return f"{self._reason}. Did you mean {quoted}?" if quoted else self._reason
+        return f"{self._reason}. Did you mean {quoted}?" if quoted else f"{self._reason}."
 
 
 def parse(instruction: str) -> Carry | Push:

@@ -30,7 +30,7 @@ class Knowing:
     cell: Cell
     meaning: Goal
 
-    def goal(self, text: str) -> Goal:
+    def goal(self, text: str, rgb: U8 | None = None) -> Goal:
         return self.meaning
 
     def see(self, rgb: U8) -> torch.Tensor:

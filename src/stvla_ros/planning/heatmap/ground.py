@@ -12,7 +12,8 @@ import torch
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.heatmap.network import NO_COLOUR, Asked, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
-from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, split
+from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
+from stvla_ros.planning.instruction import UnclearError, parse
 from stvla_ros.types import F64, U8
 
 WEIGHTS = Path(__file__).with_name("weights.safetensors")
@@ -62,8 +63,38 @@ class Finder:
         """Raises ConfigError for a missing or damaged file."""
         return cls(load(path), least)
 
-    def goal(self, text: str) -> Goal:
-        """What a text asks for.
+    def goal(self, text: str, rgb: U8 | None = None) -> Goal:
+        """What an operator's words ask for, or the thing that they name.
+
+        The words are read by rules (:mod:`stvla_ros.planning.instruction`); the network is then asked for one plain
+        sentence per step, and must take it for what it says.
+
+        Args:
+            text: The words.
+            rgb: (H, W, 3) image: only what is seen in it is proposed for a name that was mistyped.
+
+        Raises:
+            StageError: GOAL_NOT_GROUNDED: the words name no task, or the network does not understand the plain ones.
+        """
+        name = named(text)
+        try:
+            goal = Goal("point", (name,)) if name else Goal.of(parse(text))
+        except UnclearError as error:
+            there = [name for name in error.meant if rgb is not None and self.sees(rgb, name)]
+            raise refused(f"Not understood: {error.told(there)}") from error
+        for step in range(goal.steps):
+            single = goal.single(step)
+            if self.meaning(single.sentence(0)) != single:
+                raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
+        return goal
+
+    def sees(self, rgb: U8, name: str) -> bool:
+        """A thing ("red block") is in an (H, W, 3) image."""
+        found = self.find(self.see(rgb), Goal("point", (Name.of(name),)).sentence(0))
+        return bool(found.sure[0] >= self._least)
+
+    def meaning(self, text: str) -> Goal:
+        """What the network takes words for that are like those of its training.
 
         Raises:
             StageError: GOAL_NOT_GROUNDED for an unknown word, a text that is too long, or one without a clear meaning.
