@@ -1,6 +1,7 @@
 """The reader of operators' words: what is plain is read, all else is refused with the true reason."""
 
 import contextlib
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,22 @@ from stvla_ros.evaluate.planner.datasets.words import NOT_THERE, Saying, sayings
 from stvla_ros.planning.instruction import MOST_WORDS, Carry, Push, UnclearError, parse
 
 SAYINGS = sayings(Path(__file__).with_name("instructions.txt"))
-WORDS = ["not", "then", "and", "it", "first", "after", "both", "red", "blue", "the", "one", "block", "button", "buttons"]
+WORDS = [
+    "not",
+    "then",
+    "and",
+    "it",
+    "first",
+    "after",
+    "both",
+    "red",
+    "blue",
+    "the",
+    "one",
+    "block",
+    "button",
+    "buttons",
+]
 WORDS += ["plate", "put", "push", "pick", "up", "on", "in", "to", ",", "?", "that", "is", "please", "left", "table"]
 
 
@@ -89,7 +105,7 @@ def test_any_text_gives_a_task_or_a_short_refusal(words: str) -> None:
         task = parse(words)
         named = (task.colour, *([task.onto] if task.onto else [])) if isinstance(task, Carry) else task.colours
         assert set(named) <= set(words.lower().replace(",", " ").replace("?", " ").split())
-        assert all(a != b for a, b in zip(named, named[1:], strict=False))
+        assert all(a != b for a, b in pairwise(named))
 
 
 def test_a_very_long_text_is_refused() -> None:

@@ -45,6 +45,7 @@ _CARRY = (
     "stack",
     "deposit",
     "insert",
+    "release",
 )
 _PUSH = ("push", "press", "hit", "tap", "click", "poke")
 _ON, _IN, _TO = ("on", "onto", "upon", "atop", "over"), ("in", "into", "inside", "within"), ("to",)
@@ -59,11 +60,30 @@ _ORDER = (*_ORDINALS, *_LAST, *_THEN)
 _AROUND = ("after", "before")
 _PARTICLES = ("up", "down")
 _COLOUR = ("coloured", "colored", "colour", "color")
-_STATED = ("i", "we", "you", "he", "she", "is", "are", "robot", "of", "with", "which", "both", "times", *GERUNDS)
+_STATED = (
+    "i",
+    "we",
+    "you",
+    "he",
+    "she",
+    "is",
+    "are",
+    "robot",
+    "of",
+    "with",
+    "which",
+    "both",
+    "times",
+    "find",
+    *GERUNDS,
+)
 _KNOWN = frozenset({
     *COLOURS, *_KINDS, *_PLURALS, *_ONE, *_CARRY, *_PUSH, *_WHERE, *_THE, *_IT, *_BELONGS, *_ORDER, *_AROUND, *_PARTICLES,
     *_COLOUR, *_STATED,
 })  # fmt: skip
+
+_MEANT = (*_KINDS, *_CARRY, *_PUSH, *_ON, *_IN, *_LAST, "the", "and", "then", "first", "after", "before", "find")
+"""What somebody may have mistyped who names no thing."""
 
 _NUMBERS = "two|three|four|five|six|seven|eight|nine|ten|[0-9]+"
 _FORBIDDEN = (
@@ -104,7 +124,8 @@ _NOT_NAMED = (
     ),
     (
         r"next to|left|right|leftmost|rightmost|near|nearest|nearby|far|farthest|furthest|closest|close to|behind|beside|besides|"
-        r"between|under|underneath|below|beneath|above|front|back|rear|corner|edge|here|there|away|around|along|across|top|bottom|"
+        r"between|under|underneath|below|beneath|above|front|at the back|back of|rear|corner|edge|here|there|away|around|along|across|top|bottom|"
+        r""
         r"middle|centre|center|side|from|off|out|towards?|against|through",
         "{} is a place that this planner does not know: things are named by colour and kind, and a block goes in the plate "
         "or on another block",
@@ -204,12 +225,13 @@ def _refuse(words: list[str], patterns: tuple[tuple[re.Pattern[str], str], ...])
 
 
 def _unknown(word: str, after: str) -> UnclearError:
+    near = sorted(meant for meant in _MEANT if _one_edit(word, meant))
     kind = _KINDS.get(after) or _PLURALS.get(after)
-    if kind or after in _ONE:
+    if kind in ("block", "button") or after in _ONE:
         kinds = [kind] if kind else ["block", "button"]
-        near = [f"{colour} {kind}" for colour in COLOURS if _one_edit(word, colour) for kind in kinds]
-        return UnclearError(f"'{word[:40]}' is not a colour that this planner knows", near, things=True)
-    near = sorted(known for known in _KNOWN if len(known) > 2 and _one_edit(word, known))
+        things = [f"{colour} {kind}" for colour in COLOURS if _one_edit(word, colour) for kind in kinds]
+        if things or not {"the", "and", "then"} & set(near):
+            return UnclearError(f"'{word[:40]}' is not a colour that this planner knows", things, things=True)
     reason = f"'{word[:40]}' is not a word of the tasks that this planner knows"
     return UnclearError(reason if near else f"{reason}: {SAY_IT_AS}", near)
 
@@ -330,12 +352,22 @@ class _Reader:
             moved = self._it = self._checked(self._thing_or_it())
             self._take(*_PARTICLES)
             self._carry(moved, self._goal_of(moved, verb))
+        elif self._take("find"):
+            self._find()
         elif self._take(*_PUSH):
             if not self._take("down") or self._is(("on",)):
                 self._take("on", "in")
             self._push()
         else:
             self._without_verb()
+
+    def _find(self) -> None:
+        """A thing that the next words are about: "find the red button and push it"."""
+        self._it = self._thing()
+        self._joint()
+        verb, up = self._is((*_CARRY, *_PUSH)), self._is(_PARTICLES, 1)
+        if not (verb and self._is(("it",), 1 + up)):
+            raise self._lost()
 
     def _without_verb(self) -> None:
         """A thing alone: one more button, a block with its goal, or no task at all."""
@@ -414,6 +446,8 @@ class _Reader:
         if noun and (self._is(("that", "which")) and self._is(("is", "are"), 1)):
             self._at += 2
             colours += self._colours() or [""]
+        elif noun and not colours and self._take("coloured", "colored"):
+            colours += self._colours() or [""]
         elif noun and self._is(("of", "with", "in")) and (self._is(_COLOUR, 1) or self._is(_COLOUR, 2)):
             self._at += 1
             self._take("the")
@@ -449,6 +483,8 @@ class _Reader:
         if self._at > between and not self._ended:
             if verb in _TAKE and self._take(*_CARRY):
                 self._take("down")
+                if self._is(_WHERE):
+                    return self._goal()
                 again = self._thing_or_it()
                 self._take("down")
                 if (again.kind or "block", again.colour or moved.colour) != ("block", moved.colour):

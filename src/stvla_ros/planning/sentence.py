@@ -33,11 +33,15 @@ _SAME = (
     (r"to begin with|to start with|first of all", "first"),
     (r"after (?:that|this|which|it)", "afterwards"),
     (r"followed by", "then"),
+    (r"as well as|plus|and also", "and"),
+    (r"pick and place", "put"),
+    (r"(?:should|must|needs to|has to) (?:be|go)(?: (?:put|placed))?", "belongs"),
+    (r"go to|look for|reach for|locate", "find"),
 )
 """Several words for one."""
 
 _EMPTY = (
-    r"if you please|please|kindly|carefully|gently|right now|right away|now|immediately|just|for (?:me|us)",
+    r"if you please|please|kindly|carefully|gently|right now|right away|now|immediately|just|only|pls|plz|for (?:me|us)",
     r"in (?:order(?! to)|turn|(?:the|this|that)(?: following| given| same)? order)",
     r"one after (?:the other|another)",
     r"(?:(?:that|which) (?:is|lies|stands) |lying |standing )?(?:on|from|off) the table",
@@ -45,7 +49,8 @@ _EMPTY = (
 """Says nothing that the task does not say: all that the planners know lies on the table."""
 
 _ASKS = (
-    r"(?:can|could|would|will|may) (?:you|we)|(?:may|can|could) i ask you to|would it be possible to|is it possible to",
+    r"(?:can|could|would|will|may) (?:you|u|we)(?: be able to)?|are you able to|do you think you (?:can|could)",
+    r"(?:may|can|could) i ask you to|would it be possible to|is it possible to",
     r"(?:would you )?be so (?:kind|good|nice) (?:as to|and)",
     r"(?:i|we) (?:would (?:really )?(?:like|love)|want|need|wish|ask) you to|we (?:need|have|want) to",
     r"(?:i|we) would (?:appreciate it|be (?:glad|happy|grateful)) if you (?:could|would)",
@@ -64,6 +69,7 @@ _THANKS = (
 )
 _WISH = (
     (r"(?:i|we) (?:want|need|would like|would love)(?: to have)? (?=(?:the|a|an|that|this|my|our) )", "put "),
+    (r"(put .+) to (?:be|go) (?=on|in)", r"\1 "),
     (r"build a (?:tower|stack) (?:with|of|from) ", "stack "),
 )
 _TOKEN = re.compile(r"[^\W_]+|[^\w\s]|_")

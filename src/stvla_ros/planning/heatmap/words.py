@@ -94,7 +94,9 @@ class Goal:
         if isinstance(task, Push):
             return cls("push", tuple(Name("button", colour) for colour in task.colours))
         moved = Name("block", task.colour)
-        return cls("stack", (moved, Name("block", task.onto))) if task.onto else cls("place", (moved, Name("plate", "")))
+        return (
+            cls("stack", (moved, Name("block", task.onto))) if task.onto else cls("place", (moved, Name("plate", "")))
+        )
 
     def single(self, step: int) -> Goal:
         """One step as a goal of its own."""
