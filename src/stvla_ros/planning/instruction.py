@@ -6,144 +6,40 @@ nobody knows cannot get lost. What has one meaning is read, however it is said; 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from stvla_ros.colours import COLOURS
+from stvla_ros.planning import lexicon
+from stvla_ros.planning.lexicon import (
+    AROUND,
+    BELONGS,
+    CARRY,
+    COLOUR,
+    IN,
+    IT,
+    KINDS,
+    LAST,
+    LATER,
+    ONE,
+    ORDER,
+    ORDINALS,
+    PARTICLES,
+    PLURALS,
+    PUSH,
+    TAKE,
+    THE,
+    TO,
+    WHERE,
+)  # fmt: skip
 from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
-
-NOUNS = {
-    "block": ("block", "cube", "brick", "box"),
-    "plate": ("plate", "dish"),
-    "button": ("button", "switch"),
-}
-"""Kinds of things and what they are called."""
 
 MOST_WORDS = 100
 SAY_IT_AS = (
     "say it as in 'Put the red block in the plate.', 'Stack the red block on the blue block.', "
     "'Push the red button, then push the blue button.'"
 )
-
-_KINDS = {name: kind for kind, names in NOUNS.items() for name in names}
-_PLURALS = {f"{name}{'es' if name[-1] in 'xh' else 's'}": kind for name, kind in _KINDS.items()}
-_ONE = ("one", "ones")
-_TAKE = ("pick", "take", "grab", "grasp", "lift", "get", "fetch", "collect")
-_CARRY = (
-    *_TAKE,
-    "put",
-    "place",
-    "set",
-    "lay",
-    "drop",
-    "move",
-    "bring",
-    "carry",
-    "transfer",
-    "stack",
-    "deposit",
-    "insert",
-    "release",
-)
-_PUSH = ("push", "press", "hit", "tap", "click", "poke")
-_ON, _IN, _TO = ("on", "onto", "upon", "atop", "over"), ("in", "into", "inside", "within"), ("to",)
-_WHERE = (*_ON, *_IN, *_TO)
-_THE = ("the", "a", "an", "this", "that", "these", "those", "my", "our", "your")
-_IT = ("it", "itself", "them", "they")
-_BELONGS = ("belongs", "goes")
-_ORDINALS = {"first": 0, "firstly": 0, "second": 1, "secondly": 1, "third": 2, "thirdly": 2, "fourth": 3}
-_LAST, _LATER = ("finally", "lastly"), ("afterwards", "afterward", "thereafter", "subsequently")
-_THEN = (PAUSE, "and", "then", "next", *_LATER)
-_ORDER = (*_ORDINALS, *_LAST, *_THEN)
-_AROUND = ("after", "before")
-_PARTICLES = ("up", "down")
-_COLOUR = ("coloured", "colored", "colour", "color")
-_STATED = (
-    "i",
-    "we",
-    "you",
-    "he",
-    "she",
-    "is",
-    "are",
-    "robot",
-    "of",
-    "with",
-    "which",
-    "both",
-    "times",
-    "find",
-    *GERUNDS,
-)
-_KNOWN = frozenset({
-    *COLOURS, *_KINDS, *_PLURALS, *_ONE, *_CARRY, *_PUSH, *_WHERE, *_THE, *_IT, *_BELONGS, *_ORDER, *_AROUND, *_PARTICLES,
-    *_COLOUR, *_STATED,
-})  # fmt: skip
-
-_MEANT = (*_KINDS, *_CARRY, *_PUSH, *_ON, *_IN, *_LAST, "the", "and", "then", "first", "after", "before", "find")
-"""What somebody may have mistyped who names no thing."""
-
-_NUMBERS = "two|three|four|five|six|seven|eight|nine|ten|[0-9]+"
-_FORBIDDEN = (
-    (
-        r"do not|not|dont|doesnt|didnt|cant|wont|shouldnt|mustnt|no|never|nothing|none|nowhere|neither|nor|without|except|"
-        r"excluding|but|instead|rather|avoid|sorry|actually|oops|wait|i mean|correction|cancel",
-        "{} forbids something or takes it back: say only what is to be done",
-    ),
-    (
-        r"^(?:what|where|which|who|whose|why|how|is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should|"
-        r"shall|may|might)",
-        "a question is not a task: say what is to be done",
-    ),
-    (
-        r"if|when|whenever|whether|unless|until|till|while|once|in case|provided|depending|otherwise|else",
-        "{} makes it depend on something, which this planner does not watch: ask for it when the time has come",
-    ),
-    (
-        r"or|either|any|some|whichever|whatever|anything|something|random|randomly",
-        "{} leaves a choice: say which one",
-    ),
-    (
-        r"(?:at )?(?:the )?same time|at once|simultaneously|together|quickly|fast|faster|slowly|slow|hard|softly|strongly|firmly",
-        "{} says how to do it, which words cannot set: things are done one after another",
-    ),
-    (
-        r"in reverse|reverse|backwards|last|later",
-        "{} leaves the order unclear: name things in the order in which they come",
-    ),
-)  # fmt: skip
-"""What makes a sentence something else than one task, however the rest of it reads."""
-
-_NOT_NAMED = (
-    (
-        rf"(?:all|every|each|everything|twice|thrice|again|another|others?|more|several|many|both (?:the )?(?:\w+s)(?= |$)|"
-        rf"(?:{_NUMBERS})(?: times)?|rest|remaining)",
-        "{} does not say which things are meant: name each by its colour, in the order in which they come",
-    ),
-    (
-        r"next to|left|right|leftmost|rightmost|near|nearest|nearby|far|farthest|furthest|closest|close to|behind|beside|besides|"
-        r"between|under|underneath|below|beneath|above|front|at the back|back of|rear|corner|edge|here|there|away|around|along|across|top|bottom|"
-        r""
-        r"middle|centre|center|side|from|off|out|towards?|against|through",
-        "{} is a place that this planner does not know: things are named by colour and kind, and a block goes in the plate "
-        "or on another block",
-    ),
-    (
-        r"big|bigger|biggest|large|larger|largest|small|smaller|smallest|little|tiny|tall|short|huge|same|different|dark|"
-        r"light|bright|pale|deep|wooden|plastic|round|square",
-        "{} is not looked at by this planner: things are named by colour and kind only",
-    ),
-)  # fmt: skip
-"""Ways to tell things apart that the planners do not have."""
-
-
-def _patterns(refused: tuple[tuple[str, str], ...]) -> tuple[tuple[re.Pattern[str], str], ...]:
-    return tuple((re.compile(rf"(?<!\S)(?:{words})(?!\S)"), why) for words, why in refused)
-
-
-_FORBIDDEN_WORDS, _NOT_NAMED_WORDS = _patterns(_FORBIDDEN), _patterns(_NOT_NAMED)
 
 
 @dataclass(frozen=True)
@@ -181,19 +77,17 @@ class UnclearError(ValueError):
 
     Args:
         reason: What is wrong, without a stop at its end.
-        meant: Words that were perhaps meant, or names of things that were.
-        things: They are names of things.
+        words: What was perhaps meant by a word.
+        things: Names of things that were perhaps meant ("magenta block").
     """
 
-    def __init__(self, reason: str, meant: Iterable[str] = (), *, things: bool = False) -> None:
-        self._reason, self._things, self.meant = reason, things, tuple(meant)
-        super().__init__(self._told(self.meant))
+    def __init__(self, reason: str, words: Iterable[str] = (), things: Iterable[str] = ()) -> None:
+        self._reason, self._words, self.things = reason, sorted(words), tuple(things)
+        super().__init__(self.told(self.things))
 
     def told(self, there: Collection[str]) -> str:
-        """The message, in which only those things are proposed that are there ("magenta block")."""
-        return self._told([name for name in self.meant if not self._things or name in there])
-
-    def _told(self, meant: Iterable[str]) -> str:
+        """The message, in which only those things are proposed that are there."""
+        meant = [*self._words, *(name for name in self.things if name in there)]
         quoted = " or ".join(f"'{name}'" for name in meant)
         return f"{self._reason}. Did you mean {quoted}?" if quoted else f"{self._reason}."
 
@@ -209,41 +103,27 @@ def parse(instruction: str) -> Carry | Push:
     words = plain(instruction)
     if not any(word != PAUSE for word in words):
         raise UnclearError(f"the instruction says nothing: {SAY_IT_AS}")
-    _refuse(words, _FORBIDDEN_WORDS)
+    if reason := lexicon.forbids(words):
+        raise UnclearError(reason)
     for word, after in zip(words, [*words[1:], ""], strict=False):
-        if word not in _KNOWN and not any(pattern.fullmatch(word) for pattern, _ in _NOT_NAMED_WORDS):
+        if word not in lexicon.KNOWN and not lexicon.tells_apart([word]):
             raise _unknown(word, after)
-    _refuse(words, _NOT_NAMED_WORDS)
+    if reason := lexicon.tells_apart(words):
+        raise UnclearError(reason)
     return _Reader(words, asks="?" in instruction).read()
 
 
-def _refuse(words: list[str], patterns: tuple[tuple[re.Pattern[str], str], ...]) -> None:
-    joined = " ".join(words)
-    for pattern, why in patterns:
-        if found := pattern.search(joined):
-            raise UnclearError(why.format(f"'{found[0]}'"))
-
-
 def _unknown(word: str, after: str) -> UnclearError:
-    near = sorted(meant for meant in _MEANT if _one_edit(word, meant))
-    kind = _KINDS.get(after) or _PLURALS.get(after)
-    if kind in ("block", "button") or after in _ONE:
-        kinds = [kind] if kind else ["block", "button"]
-        things = [f"{colour} {kind}" for colour in COLOURS if _one_edit(word, colour) for kind in kinds]
-        if things or not {"the", "and", "then"} & set(near):
-            return UnclearError(f"'{word[:40]}' is not a colour that this planner knows", things, things=True)
+    words = lexicon.meant(word)
+    kind = KINDS.get(after) or PLURALS.get(after)
+    if kind in ("block", "button") or after in ONE:
+        colours = lexicon.meant(word, COLOURS)
+        if colours or not words & {"the", "and", "then"}:
+            kinds = [kind] if kind else ["block", "button"]
+            things = [f"{colour} {kind}" for colour in colours for kind in kinds]
+            return UnclearError(f"'{word[:40]}' is not a colour that this planner knows", things=things)
     reason = f"'{word[:40]}' is not a word of the tasks that this planner knows"
-    return UnclearError(reason if near else f"{reason}: {SAY_IT_AS}", near)
-
-
-def _one_edit(a: str, b: str) -> bool:
-    """One letter more, less or other, or two neighbours exchanged."""
-    if abs(len(a) - len(b)) > 1 or a == b:
-        return False
-    i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
-    rest_a, rest_b = a[i:], b[i:]
-    swapped = rest_a[:2] == rest_b[1::-1] and rest_a[2:] == rest_b[2:]
-    return rest_a[1:] == rest_b[1:] or rest_a[1:] == rest_b or rest_a == rest_b[1:] or swapped
+    return UnclearError(reason if words else f"{reason}: {SAY_IT_AS}", words)
 
 
 @dataclass(frozen=True)
@@ -275,7 +155,7 @@ class _Reader:
         self._joint()
         while not self._ended:
             self._clause()
-            if not self._joint() and not (self._ended or self._is((*_CARRY, *_PUSH))):
+            if not self._joint() and not (self._ended or self._is((*CARRY, *PUSH))):
                 raise self._lost()
         carried = [task for task in self._read if isinstance(task, Carry)]
         if carried and len(carried) < len(self._read):
@@ -313,12 +193,12 @@ class _Reader:
     def _joint(self) -> bool:
         """Words between two parts, which say no more than the order in which the parts stand; false if there are none."""
         begun = self._at
-        while self._is(_ORDER):
+        while self._is(ORDER):
             word = self._words[self._at]
             self._at += 1
-            if _ORDINALS.get(word, len(self._read)) != len(self._read):
+            if ORDINALS.get(word, len(self._read)) != len(self._read):
                 raise self._unordered()
-            if word in _LAST:
+            if word in LAST:
                 self._last_said.append(len(self._read))
         if self._ended and self._at > begun and self._words[-1] != PAUSE:
             raise UnclearError(f"the sentence ends with '{self._words[-1]}': say what comes next, or leave it out")
@@ -327,11 +207,11 @@ class _Reader:
     def _after_thing(self) -> None:
         """Order words right behind a thing belong to it: "the red button first, the blue one second"."""
         self._take("down")
-        if self._is(_ORDINALS):
-            if _ORDINALS[self._words[self._at]] != len(self._read) - 1:
+        if self._is(ORDINALS):
+            if ORDINALS[self._words[self._at]] != len(self._read) - 1:
                 raise self._unordered()
             self._at += 1
-        elif self._is(_LATER) and (self._is((PAUSE,), 1) or self._at + 1 == len(self._words)):
+        elif self._is(LATER) and (self._is((PAUSE,), 1) or self._at + 1 == len(self._words)):
             if len(self._read) < 2:
                 raise self._unordered()
             self._at += 1
@@ -339,22 +219,22 @@ class _Reader:
     # parts of a sentence
 
     def _clause(self) -> None:
-        if self._is(_AROUND):
+        if self._is(AROUND):
             self._around()
-        elif self._is(_WHERE):
+        elif self._is(WHERE):
             goal = self._goal()
             self._take(PAUSE)
-            if not self._take(*_CARRY):
+            if not self._take(*CARRY):
                 raise self._lost()
             self._carry(self._checked(self._thing_or_it()), goal)
-        elif verb := self._take(*_CARRY):
-            self._take(*_PARTICLES)
+        elif verb := self._take(*CARRY):
+            self._take(*PARTICLES)
             moved = self._it = self._checked(self._thing_or_it())
-            self._take(*_PARTICLES)
+            self._take(*PARTICLES)
             self._carry(moved, self._goal_of(moved, verb))
         elif self._take("find"):
             self._find()
-        elif self._take(*_PUSH):
+        elif self._take(*PUSH):
             if not self._take("down") or self._is(("on",)):
                 self._take("on", "in")
             self._push()
@@ -365,23 +245,23 @@ class _Reader:
         """A thing that the next words are about: "find the red button and push it"."""
         self._it = self._thing()
         self._joint()
-        verb, up = self._is((*_CARRY, *_PUSH)), self._is(_PARTICLES, 1)
+        verb, up = self._is((*CARRY, *PUSH)), self._is(PARTICLES, 1)
         if not (verb and self._is(("it",), 1 + up)):
             raise self._lost()
 
     def _without_verb(self) -> None:
         """A thing alone: one more button, a block with its goal, or no task at all."""
         at, named = self._at, self._thing()
-        if self._take(*_BELONGS) or self._is(_WHERE):
+        if self._take(*BELONGS) or self._is(WHERE):
             if self._asks:
-                raise UnclearError(_FORBIDDEN[1][1])
+                raise UnclearError(lexicon.A_QUESTION)
             self._carry(self._checked(named), self._goal())
         elif self._read and isinstance(self._read[-1], Carry):
             raise UnclearError(_ONE_BLOCK)
         elif self._read:
             self._at = at
             self._push()
-        elif self._ended or self._is(_ORDER):
+        elif self._ended or self._is(ORDER):
             raise UnclearError(f"'{named}' is a thing: say what to do with it")
         else:
             raise self._lost()
@@ -405,9 +285,9 @@ class _Reader:
             raise UnclearError(f"a {named.kind} is not pushed: only buttons are. A block is carried: {SAY_IT_AS}")
         self._read.append(named)
         self._after_thing()
-        if len(self._read) == 1 and (when := self._take(*_AROUND)):
+        if len(self._read) == 1 and (when := self._take(*AROUND)):
             self._take("you")
-            self._take(*_PUSH, *GERUNDS)
+            self._take(*PUSH, *GERUNDS)
             self._push()
             if not self._ended:
                 raise self._unordered()
@@ -416,12 +296,12 @@ class _Reader:
 
     def _around(self) -> None:
         """``before pushing the blue button, push the red one``."""
-        when = self._take(*_AROUND)
+        when = self._take(*AROUND)
         self._take("you")
-        if self._read or GERUNDS.get(verb := self._take(*_PUSH, *GERUNDS), verb) not in _PUSH:
+        if self._read or GERUNDS.get(verb := self._take(*PUSH, *GERUNDS), verb) not in PUSH:
             raise self._lost()
         self._push()
-        if not (self._take(PAUSE) and self._take(*_PUSH)) or len(self._read) != 1:
+        if not (self._take(PAUSE) and self._take(*PUSH)) or len(self._read) != 1:
             raise self._lost()
         self._push()
         if not self._ended or len(self._read) != 2:
@@ -430,7 +310,7 @@ class _Reader:
             self._read.reverse()
 
     def _thing_or_it(self) -> _Thing:
-        if not (word := self._take(*_IT)):
+        if not (word := self._take(*IT)):
             return self._thing()
         if self._it is None or word != "it":
             raise UnclearError(f"'{word}' does not say what is meant: name it by its colour")
@@ -438,20 +318,20 @@ class _Reader:
 
     def _thing(self) -> _Thing:
         begun = self._at
-        self._take(*_THE)
-        if self._is(_ORDINALS) and self._at > begun:
+        self._take(*THE)
+        if self._is(ORDINALS) and self._at > begun:
             raise UnclearError(f"'{self._words[self._at]}' counts things: name each by its colour instead")
         colours = self._colours()
-        noun = self._take(*_KINDS, *_PLURALS, *_ONE)
+        noun = self._take(*KINDS, *PLURALS, *ONE)
         if noun and (self._is(("that", "which")) and self._is(("is", "are"), 1)):
             self._at += 2
             colours += self._colours() or [""]
         elif noun and not colours and self._take("coloured", "colored"):
             colours += self._colours() or [""]
-        elif noun and self._is(("of", "with", "in")) and (self._is(_COLOUR, 1) or self._is(_COLOUR, 2)):
+        elif noun and self._is(("of", "with", "in")) and (self._is(COLOUR, 1) or self._is(COLOUR, 2)):
             self._at += 1
             self._take("the")
-            self._take(*_COLOUR)
+            self._take(*COLOUR)
             colours += self._colours() or [""]
         if not (noun or colours) or "" in colours:
             self._at = begun if not colours else self._at
@@ -460,44 +340,44 @@ class _Reader:
             colours += [self._words[self._at + 1]]  # "the button that is red and blue"
         if len(colours) > 1:
             raise UnclearError(f"'{' '.join(colours)}' is more than one colour: say one")
-        kind = _KINDS.get(noun) or _PLURALS.get(noun)
-        return _Thing(kind, colours[0] if colours else None, noun in _PLURALS or noun == "ones")
+        kind = KINDS.get(noun) or PLURALS.get(noun)
+        return _Thing(kind, colours[0] if colours else None, noun in PLURALS or noun == "ones")
 
     def _colours(self) -> list[str]:
         found = []
         while colour := self._take(*COLOURS):
             found.append(colour)
-            self._take(*_COLOUR)
+            self._take(*COLOUR)
         return found
 
     # carrying
 
     def _goal_of(self, moved: _Thing, verb: str) -> _Thing:
         """Where it goes: said at once, or after a second verb that is about the same thing."""
-        if self._is(_WHERE) or (self._is((PAUSE,)) and self._is(_WHERE, 1)):
+        if self._is(WHERE) or (self._is((PAUSE,)) and self._is(WHERE, 1)):
             self._take(PAUSE)
             return self._goal()
         between = self._at
-        while self._is(_ORDER):
+        while self._is(ORDER):
             self._at += 1
         if self._at > between and not self._ended:
-            if verb in _TAKE and self._take(*_CARRY):
+            if verb in TAKE and self._take(*CARRY):
                 self._take("down")
-                if self._is(_WHERE):
+                if self._is(WHERE):
                     return self._goal()
                 again = self._thing_or_it()
                 self._take("down")
                 if (again.kind or "block", again.colour or moved.colour) != ("block", moved.colour):
                     raise UnclearError(_ONE_BLOCK)
                 return self._goal()
-            if not self._is((*_CARRY, *_PUSH)):
+            if not self._is((*CARRY, *PUSH)):
                 raise UnclearError(_ONE_BLOCK)
         elif not self._ended:
             raise self._lost()
         raise UnclearError(f"where {moved} goes is not said: in the plate, or on another block")
 
     def _goal(self) -> _Thing:
-        way = self._take(*_WHERE)
+        way = self._take(*WHERE)
         if not way:
             raise self._lost()
         if self._take("itself"):
@@ -505,9 +385,9 @@ class _Reader:
         goal = self._thing_or_it()
         goal = replace(goal, kind=goal.kind or "block")
         if goal.kind == "block" and not goal.several and goal.colour:
-            if way in _IN:
+            if way in IN:
                 raise UnclearError(f"nothing can be put into a block: say 'on {goal}'")
-            if way in _TO:
+            if way in TO:
                 raise UnclearError(f"'to {goal}' may be beside it or on it: say 'on {goal}' if that is meant")
         return goal
 

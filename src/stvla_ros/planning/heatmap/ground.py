@@ -71,6 +71,7 @@ class Finder:
 
     def __init__(self, grounder: Grounder, least: float) -> None:
         self._grounder, self._least = grounder, least
+        self._understood: set[Goal] = set()
 
     @classmethod
     def of_file(cls, path: Path, least: float) -> Finder:
@@ -94,12 +95,12 @@ class Finder:
         try:
             goal = Goal("point", (name,)) if name else Goal.of(parse(text))
         except UnclearError as error:
-            there = [name for name in error.meant if rgb is not None and self.sees(rgb, name)]
+            there = [thing for thing in error.things if rgb is not None and self.sees(rgb, thing)]
             raise refused(f"Not understood: {error.told(there)}") from error
-        for step in range(goal.steps):
-            single = goal.single(step)
+        for single in {goal.single(step) for step in range(goal.steps)} - self._understood:
             if self.meaning(single.sentence(0)) != single:
                 raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
+            self._understood.add(single)
         return goal
 
     def sees(self, rgb: U8, name: str) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.planning.instruction import Carry, Push
+from stvla_ros.planning.lexicon import KINDS as KINDS_SAID
 from stvla_ros.planning.sentence import plain
 
 PALETTE = tuple(COLOURS)
@@ -126,7 +127,7 @@ class Goal:
 def named(text: str) -> Name | None:
     """The thing that a text names and says nothing else of: "the lime bottle"; else None."""
     words = [word for word in plain(text) if word not in ("the", "a", "an")]
-    kind = next((kind for kind, nouns in _NOUNS.items() if words[-1:] and words[-1] in nouns), "")
+    kind = {"bottle": "bottle", **KINDS_SAID}.get(words[-1] if words else "", "")
     colour = " ".join(words[:-1])
     known = colour == "" if kind == "plate" else colour in PALETTE
     return Name(kind, colour) if kind and known else None

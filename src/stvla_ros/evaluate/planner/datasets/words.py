@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
@@ -63,7 +64,9 @@ def sayings(path: Path) -> list[Saying]:
         elif actions or why:
             found.append(Saying(line, actions, why, part))
         else:
-            raise ConfigError(f"{path}: line {number}: wanted '[do: ...]' or '[refuse: why: part]', found '{line[:60]}'.")
+            raise ConfigError(
+                f"{path}: line {number}: wanted '[do: ...]' or '[refuse: why: part]', found '{line[:60]}'."
+            )
     return found
 
 
@@ -76,9 +79,12 @@ def read(folder: Path, asking: Asking) -> list[Question]:
         for step, action in enumerate(saying.actions or ("",)):
             asked = explained(next_action_prompt(saying.text, saying.actions[:step]), "action")
             group = f"refuse: {saying.why}" if saying.why else "do"
-            turns = (Turn("user", asked),)
-            questions.append(Question(f"{number}.{step + 1}", group, Order(action), lambda turns=turns: turns))
+            questions.append(Question(f"{number}.{step + 1}", group, Order(action), partial(_turns, asked)))
     return questions
+
+
+def _turns(asked: str) -> tuple[Turn, ...]:
+    return (Turn("user", asked),)
 
 
 def summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
