@@ -37,8 +37,8 @@ from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
 
 MOST_WORDS = 100
 SAY_IT_AS = (
-    "say it as in 'Put the red block in the plate.', 'Stack the red block on the blue block.', "
-    "'Push the red button, then push the blue button.'"
+    "say it as in 'put the red block in the plate', 'stack the red block on the blue block', "
+    "'push the red button, then push the blue button'"
 )
 
 

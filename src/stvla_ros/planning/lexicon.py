@@ -50,7 +50,7 @@ _FORBIDDEN = (
     (
         r"do not|not|dont|doesnt|didnt|cant|wont|shouldnt|mustnt|no|never|nothing|none|nowhere|neither|nor|without|except|"
         r"excluding|but|instead|rather|avoid|sorry|actually|oops|wait|i mean|correction|cancel",
-        "{} forbids something or takes it back: say only what is to be done",
+        "{} forbids something, takes it back or puts it off: say only what is to be done",
     ),
     (
         r"^(?:what|where|which|who|whose|why|how|is|are|was|were|am|do|does|did|has|have|had|can|could|will|would|should|"
@@ -58,7 +58,7 @@ _FORBIDDEN = (
         A_QUESTION,
     ),
     (
-        r"if|when|whenever|whether|unless|until|till|while|once|in case|provided|depending|otherwise|else",
+        r"if|when|whenever|whether|unless|until|till|while|once(?= [^,])|as soon as|in case|provided|depending|otherwise|else",
         "{} makes it depend on something, which this planner does not watch: ask for it when the time has come",
     ),
     (
@@ -78,7 +78,7 @@ _FORBIDDEN = (
 
 _NOT_NAMED = (
     (
-        rf"(?:all|every|each|everything|twice|thrice|again|another|others?|more|several|many|both (?:the )?(?:\w+s)(?= |$)|"
+        rf"(?:all|every|each|everything|once|twice|thrice|again|another|others?|more|several|many|both (?:the )?(?:\w+s)(?= |$)|"
         rf"(?:{_NUMBERS})(?: times)?|rest|remaining)",
         "{} does not say which things are meant: name each by its colour, in the order in which they come",
     ),

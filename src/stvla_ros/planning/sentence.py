@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from stvla_ros.colours import SPELLINGS
+from stvla_ros.colours import COLOURS, SPELLINGS
 
 PAUSE = ","
 """Stands for every mark that ends or divides a sentence."""
@@ -31,7 +31,7 @@ _SAME = (
     (r"over to", "to"),
     (r"at (?:the )?last|in the end|last of all|to finish", "finally"),
     (r"to begin with|to start with|first of all", "first"),
-    (r"after (?:that|this|which|it)", "afterwards"),
+    (rf"after (?:that|this|which|it)(?! (?:{'|'.join(COLOURS)}|block|cube|button|one))", "afterwards"),
     (r"followed by", "then"),
     (r"as well as|plus|and also", "and"),
     (r"pick and place", "put"),
@@ -43,7 +43,7 @@ _SAME = (
 _EMPTY = (
     r"if you please|please|kindly|carefully|gently|right now|right away|now|immediately|just|only|pls|plz|for (?:me|us)",
     r"in (?:order(?! to)|turn|(?:the|this|that)(?: following| given| same)? order)",
-    r"one after (?:the other|another)",
+    r"one after (?:the other|another)|(?:once|one time)(?= (?:,|and|then)|$)",
     r"(?:(?:that|which) (?:is|lies|stands) |lying |standing )?(?:on|from|off) the table",
 )
 """Says nothing that the task does not say: all that the planners know lies on the table."""

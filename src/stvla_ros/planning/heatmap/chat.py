@@ -61,6 +61,8 @@ class HeatmapChat:
 
     def _next(self, task: str, done: str) -> str:
         goal = self._finder.goal(task)
+        if goal.action == "point":
+            raise refused(f"'{task[:80]}' names a thing but no action: say what to do with the {goal.names[0]}.")
         step = 0 if done == "nothing" else len(re.findall(r"(?:^|; )\d{1,2}\. ", done))
         return goal.sentence(min(step, goal.steps - 1))
 
