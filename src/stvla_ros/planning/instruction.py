@@ -149,7 +149,7 @@ class _Reader:
         self._read: list[_Thing | Carry] = []
         self._last_said: list[int] = []
         self._it: _Thing | None = None
-        self._listed = self._both = False
+        self._listed = self._both = self._counted = False
 
     def read(self) -> Carry | Push:
         self._joint()
@@ -198,6 +198,7 @@ class _Reader:
             self._at += 1
             if ORDINALS.get(word, len(self._read)) != len(self._read):
                 raise self._unordered()
+            self._counted |= word in ORDINALS or word in LAST
             if word in LAST:
                 self._last_said.append(len(self._read))
         if self._ended and self._at > begun and self._words[-1] != PAUSE:
@@ -211,6 +212,7 @@ class _Reader:
             if ORDINALS[self._words[self._at]] != len(self._read) - 1:
                 raise self._unordered()
             self._at += 1
+            self._counted = True
         elif self._is(LATER) and (self._is((PAUSE,), 1) or self._at + 1 == len(self._words)):
             if len(self._read) < 2:
                 raise self._unordered()
@@ -292,7 +294,7 @@ class _Reader:
             if not self._ended:
                 raise self._unordered()
             if when == "after":
-                self._read.reverse()
+                self._turn_around()
 
     def _around(self) -> None:
         """``before pushing the blue button, push the red one``."""
@@ -307,7 +309,13 @@ class _Reader:
         if not self._ended or len(self._read) != 2:
             raise self._unordered()
         if when == "before":
-            self._read.reverse()
+            self._turn_around()
+
+    def _turn_around(self) -> None:
+        """The last one comes first; said as first, second or finally it would not."""
+        if self._counted:
+            raise self._unordered()
+        self._read.reverse()
 
     def _thing_or_it(self) -> _Thing:
         if not (word := self._take(*IT)):
