@@ -118,7 +118,7 @@ def _unknown(word: str, after: str) -> UnclearError:
     kind = KINDS.get(after) or PLURALS.get(after)
     if kind in ("block", "button") or after in ONE:
         colours = lexicon.meant(word, COLOURS)
-        if colours or not words & {"the", "and", "then"}:
+        if colours or not words & {"the", "then"}:
             kinds = [kind] if kind else ["block", "button"]
             things = [f"{colour} {kind}" for colour in colours for kind in kinds]
             return UnclearError(f"'{word[:40]}' is not a colour that this planner knows", things=things)

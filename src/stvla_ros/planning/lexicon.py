@@ -41,7 +41,7 @@ KNOWN = frozenset({
     *COLOUR, *OTHERS,
 })  # fmt: skip
 
-MEANT = (*KINDS, *CARRY, *PUSH, *ON, *IN, *LAST, "the", "and", "then", "first", "after", "before", "find")
+MEANT = (*KINDS, *CARRY, *PUSH, *LAST, "onto", "into", "inside", "the", "then", "first", "after", "before", "find")
 """What somebody may have mistyped who names no thing."""
 
 A_QUESTION = "a question is not a task: say what is to be done"

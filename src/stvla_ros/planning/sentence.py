@@ -25,6 +25,8 @@ _CONTRACTIONS = (
 _SAME = (
     (r"(?:on|onto|to|at|over) (?:the )?top of", "on"),
     (r"(on|onto|in|into|to|over) the (?:middle|centre|center|inside) of", r"\1"),
+    (r"at the (?:middle|centre|center) of", "in"),
+    (r"(?:when|once) (?:(?:that|it|this|you) (?:is|are) )?(?:done|finished)", "afterwards"),
     (r"on to", "onto"),
     (r"in to", "into"),
     (r"inside of", "inside"),
@@ -50,7 +52,7 @@ _EMPTY = (
 
 _ASKS = (
     r"(?:can|could|would|will|may) (?:you|u|we)(?: be able to)?|are you able to|do you think you (?:can|could)",
-    r"(?:may|can|could) i ask you to|would it be possible to|is it possible to",
+    r"(?:may|can|could) i ask you to|would it be possible(?: for you)? to|is it possible to",
     r"(?:would you )?be so (?:kind|good|nice) (?:as to|and)",
     r"(?:i|we) (?:would (?:really )?(?:like|love)|want|need|wish|ask) you to|we (?:need|have|want) to",
     r"(?:i|we) would (?:appreciate it|be (?:glad|happy|grateful)) if you (?:could|would)",
@@ -59,7 +61,8 @@ _ASKS = (
     r"(?:your|the) (?:next )?(?:task|job|goal) is to|let us|go ahead and|go and|try to|(?:make|be) sure to|remember to",
     r"do me a favou?r and|help me(?: to)?|proceed to",
     r"if (?:you (?:please|can|could|would|like|do not mind)|possible) ,|if you (?:could|would)",
-    r"hey|hi|hello|dear|robot|ok|okay|so|well|yes|alright",
+    r"do(?= (?:put|place|pick|take|stack|push|press) )|hey|hi|hello|good (?:morning|day|afternoon|evening)",
+    r"dear|robot|franka|panda|ok|okay|so|well|yes|alright",
 )
 _ASKS_DOING = r"(?:would|do) you mind|how about|start(?:ing)? by|begin by"
 _THANKS = (

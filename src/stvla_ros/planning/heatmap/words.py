@@ -1,7 +1,7 @@
 """What the small planners can be asked, and the ways to say it that they are trained on.
 
-The wording below is training data and vocabulary at once: a word that stands in none of it is unknown, and an
-instruction with an unknown word is refused.
+The wording below is training data and vocabulary at once. Operators are not bound to it: their words are read by
+:mod:`stvla_ros.planning.instruction`, and the network is asked for :meth:`Goal.sentence`.
 """
 
 from __future__ import annotations
