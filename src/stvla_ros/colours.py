@@ -24,3 +24,6 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "black": (0.0, 0.0, 0.0),
     "white": (1.0, 1.0, 1.0),
 }
+
+SPELLINGS = {"grey": "gray"}
+"""Other spellings of these names."""

@@ -151,7 +151,10 @@ def test_the_way_up_from_the_last_button_belongs_to_it() -> None:
         ("Push the red button.", TABLE, "I see no red button"),
         (PUT, [*TABLE, block("red", 0.65, -0.3)], "2 things that could be the red block"),
         ("Put the pink block in the plate.", TABLE, "'pink' is not a colour"),
-        ("Open the drawer.", TABLE, "none of the tasks"),
+        ("Put the magneta block in the plate.", [*TABLE, block("magenta", 0.6, 0.2)], "Did you mean 'magenta block'?"),
+        ("Put the magneta block in the plate.", TABLE, "'magneta' is not a colour that this planner knows. I see a"),
+        ("Put the scarlet block in the plate.", TABLE, "'scarlet' is not a colour that this planner knows. I see a"),
+        ("Open the drawer.", TABLE, "'open' is not a word of the tasks"),
         (PUT, [], "I see no plate. I see no block, plate or button."),
     ],
 )

@@ -13,6 +13,14 @@ def test_ids_are_stable_and_distinct() -> None:
     assert ids[1] == ids[5] != UNKNOWN
 
 
+def test_a_colour_may_be_spelled_otherwise() -> None:
+    v = Vocabulary.of(["put the gray block"])
+    assert v.encode("Put the grey block.") == v.encode("put the gray block")
+    own = Vocabulary.of(["put the grey block", "put the gray one"])
+    assert own.encode("grey") != own.encode("gray")
+    assert Vocabulary.of(["put the red block"]).encode("grey") == [UNKNOWN]
+
+
 def test_unknown_words_share_one_id() -> None:
     v = Vocabulary.of(["put the red block"])
     assert v.encode("put the zebra block") == [*v.encode("put the"), UNKNOWN, *v.encode("block")]

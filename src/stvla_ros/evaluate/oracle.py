@@ -60,11 +60,11 @@ class OraclePlanner:
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for words that name nothing in the cell."""
+        poses = self._cell.truth().T_base_object
         try:
             task = parse(request.instruction)
         except UnclearError as error:
-            raise _refused(f"Not understood: {str(error).rstrip('.')}.") from error
-        poses = self._cell.truth().T_base_object
+            raise _refused(f"Not understood: {error.told({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
         return self._push(task, request, poses)

@@ -89,7 +89,8 @@ class ColourPlanner:
         try:
             task = parse(request.instruction)
         except UnclearError as error:
-            raise refused(f"Not understood: {str(error).rstrip('.')}. {view.sentence()}") from error
+            there = {thing.name for thing in view.things}
+            raise refused(f"Not understood: {error.told(there)} {view.sentence()}") from error
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from stvla_ros.colours import SPELLINGS
+
 UNKNOWN = 0
 """Id of every word that was not in the training data."""
 
@@ -32,8 +34,12 @@ class Vocabulary:
         return len(self.words) + 1
 
     def encode(self, instruction: str) -> list[int]:
-        """One id per word; never padded, since the networks attend to every token."""
+        """One id per word; never padded, since the networks attend to every token.
+
+        A colour may be spelled otherwise than in training, as planners read it too.
+        """
         ids = {word: i + 1 for i, word in enumerate(self.words)}
+        ids = {spelling: ids[colour] for spelling, colour in SPELLINGS.items() if colour in ids} | ids
         return [ids.get(word, UNKNOWN) for word in split(instruction)] or [UNKNOWN]
 
 

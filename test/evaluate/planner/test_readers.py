@@ -16,7 +16,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.asking import Asking
 from stvla_ros.evaluate.planner.datasets import DATASETS, read, summary
-from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.evaluate.planner.question import Order, Question
 from stvla_ros.evaluate.planner.report import Scored, report, scored
 from stvla_ros.evaluate.planner.run import Reply
 from stvla_ros.evaluate.planner.scoring import Judge
@@ -247,3 +247,57 @@ def test_an_unknown_set_and_ids_twice(tmp_path: Path) -> None:
         parquet(tmp_path / task / "val-0.parquet", [lettered(1, sub_task="Jigsaw", image_1=png(picture(1)))])
     with pytest.raises(ConfigError, match="same id"):
         read("blink", tmp_path, Asking())
+
+
+WORDS = """# a remark
+[do: push the red button; push the blue button]
+Press red, then the blue button.
+[refuse: negation: only what is to be done]
+Do not push the red button.
+
+[refuse: not on this table: I see]
+Push the pink button.
+"""
+
+
+def test_words_of_operators(tmp_path: Path) -> None:
+    (tmp_path / "instructions.txt").write_text(WORDS)
+    questions = read("words", tmp_path, Asking())
+    assert [(q.id, q.group, q.truth) for q in questions] == [
+        ("1.1", "do", Order("push the red button")),
+        ("1.2", "do", Order("push the blue button")),
+        ("2.1", "refuse: negation", Order("")),
+    ]
+    asked = [turn.text for question in questions for turn in question.ask()]
+    assert "Instruction: 'Press red, then the blue button.'. Done: 1. push the red button." in asked[1]
+    replies = {
+        "1.1": Reply("1.1", "Press the red button.", "OK", 0.1, (1000, 1000)),
+        "1.2": Reply("1.2", "push the red button", "OK", 0.1, (1000, 1000)),
+        "2.1": Reply("2.1", "unknown", "OK", 0.1, (1000, 1000)),
+    }
+    results = scored(questions, replies, Judge())
+    assert [r.figures for r in results] == [
+        {"accuracy": 1.0, "wrong_rate": 0.0}, {"accuracy": 0.0, "wrong_rate": 1.0}, {"accuracy": 1.0, "wrong_rate": 0.0}
+    ]  # fmt: skip
+    assert summary("words", results, "strict") == {"do_accuracy": 0.5, "refuse_accuracy": 1.0, "wrong_rate": 1 / 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "right", "wrong"),
+    [
+        ("I do not see it.", "GOAL_NOT_GROUNDED", 1.0, 0.0),
+        ("{", "OK", 0.0, 0.0),
+        ("push the red button", "OK", 0.0, 1.0),
+    ],
+)
+def test_what_is_to_be_refused(text: str, code: str, right: float, wrong: float) -> None:
+    question = Question("1", "refuse: negation", Order(""), lambda: ())
+    result = scored([question], {"1": Reply("1", text, code, 0.1, (1, 1))}, Judge())[0]
+    assert result.figures == {"accuracy": right, "wrong_rate": wrong}
+
+
+@pytest.mark.parametrize("text", ["Push it.", "[refuse: no reason]\nPush it.", "[do nothing]"])
+def test_words_without_their_meaning_are_no_test_set(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine.txt").write_text(text)
+    with pytest.raises(ConfigError, match="line 1"):
+        read("words", tmp_path, Asking())

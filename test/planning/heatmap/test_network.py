@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.heatmap.ground import Finder
-from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, positions
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, elsewhere, positions
 from stvla_ros.planning.heatmap.weights_file import Grounder, load, padded, save
-from stvla_ros.planning.heatmap.words import vocabulary
+from stvla_ros.planning.heatmap.words import Goal, Name, vocabulary
 
 WORDS = vocabulary()
 
@@ -115,3 +115,27 @@ def _words() -> str:
     import json
 
     return json.dumps(WORDS)
+
+
+def test_a_second_maximum_counts_only_away_from_the_first() -> None:
+    heat = torch.full((CELLS * CELLS + 1,), -10.0)
+    heat[20 * CELLS + 20] = heat[20 * CELLS + 24] = 5.0
+    assert elsewhere(heat) < 0.01
+    heat[40 * CELLS + 50] = 5.0
+    assert 0.3 < elsewhere(heat) < 0.34
+
+
+def test_other_words_for_the_same_ask_the_network_the_same(grounder: Grounder) -> None:
+    class Counting(Finder):
+        asked: list[str] = []  # noqa: RUF012
+
+        def meaning(self, text: str) -> Goal:
+            self.asked.append(text)
+            return Goal("push", (Name("button", "red"),))
+
+    finder = Counting(grounder, 0.0)
+    wanted = Goal("push", (Name("button", "red"),))
+    assert [finder.goal(text) for text in ("Push the red button.", "could you press the red switch?")] == [wanted] * 2
+    assert finder.asked == ["push the red button"]
+    with pytest.raises(StageError, match="do not understand 'push the blue button'"):
+        finder.goal("push the red button, then the blue one")

@@ -30,7 +30,7 @@ class Knowing:
     cell: Cell
     meaning: Goal
 
-    def goal(self, text: str) -> Goal:
+    def goal(self, text: str, rgb: U8 | None = None) -> Goal:
         return self.meaning
 
     def see(self, rgb: U8) -> torch.Tensor:
@@ -198,6 +198,8 @@ def test_the_chat_answers_in_the_protocol_and_refuses_paths(cell: Cell) -> None:
     chat = HeatmapChat(Knowing(cell, several))  # type: ignore[arg-type]
     asked = next_action_prompt("push them", [several.sentence(0)])
     assert chat.reply([Turn("user", asked, (image,))], 64) == several.sentence(1)
+    with pytest.raises(StageError, match="names a thing but no action"):
+        pointing.reply([Turn("user", next_action_prompt("the red button", []), (image,))], 64)
     with pytest.raises(StageError) as error:
         chat.reply([Turn("user", trace_prompt("push it"), (image,))], 64)
     assert error.value.code is OutcomeCode.REPLY_UNPARSABLE

@@ -115,7 +115,18 @@ class Steps:
     finished: bool | None
 
 
-Truth: TypeAlias = Region | Path2d | Depths | Choice | Words | Steps
+@dataclass(frozen=True)
+class Order:
+    """What an operator's words ask for.
+
+    Attributes:
+        action: The next action; empty: the words are to be refused.
+    """
+
+    action: str
+
+
+Truth: TypeAlias = Region | Path2d | Depths | Choice | Words | Steps | Order
 
 
 @dataclass(frozen=True, eq=False)

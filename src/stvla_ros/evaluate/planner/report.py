@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from rich.table import Table
 
-from stvla_ros.errors import StageError
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.evaluate.planner.question import Question
 from stvla_ros.evaluate.planner.run import Reply
 from stvla_ros.evaluate.planner.scoring import Judge
@@ -63,6 +63,8 @@ def _score(question: Question, reply: Reply, judge: Judge) -> Scored:
     try:
         if reply.code == "OK":
             return Scored(question, reply, judge.figures(question.truth, reply.text, reply.size_px), True)
+        if reply.code == OutcomeCode.GOAL_NOT_GROUNDED.name and (found := judge.refused(question.truth)):
+            return Scored(question, reply, found, True)
     except StageError:
         pass
     return Scored(question, reply, judge.worst(question.truth), False)

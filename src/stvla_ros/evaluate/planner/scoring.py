@@ -10,10 +10,11 @@ import numpy as np
 from stvla_ros.evaluate.planner.choices import chosen, loosely_right
 from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors
 from stvla_ros.evaluate.planner.points import any_points
-from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Steps, Truth, Words
+from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Steps, Truth, Words
 from stvla_ros.evaluate.planner.texts import rouge_l, token_f1
 from stvla_ros.planning.coordinates import Coordinates
-from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.parse import is_unknown, parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.types import F64
 
 
@@ -61,7 +62,13 @@ class Judge:
             return _choice(truth, reply)
         if isinstance(truth, Words):
             return self._words(truth.text, parse_action(reply))
+        if isinstance(truth, Order):
+            return _order(truth, "" if is_unknown(reply) else parse_action(reply))
         return _steps(truth, reply)
+
+    def refused(self, truth: Truth) -> Mapping[str, float] | None:
+        """What a refusal (GOAL_NOT_GROUNDED) counts as; None: as an answer that cannot be read."""
+        return _order(truth, "") if isinstance(truth, Order) else None
 
     def _points(self, truth: Region, uv: F64, size_px: tuple[int, int]) -> Mapping[str, float]:
         found: dict[str, float] = {}
@@ -91,6 +98,8 @@ class Judge:
             names = {"accuracy": True, "answered": True, "loose_accuracy": True}
         elif isinstance(truth, Words):
             names = {"token_f1": True, "rouge_l": True, "bert_score": self.similar is not None}
+        elif isinstance(truth, Order):
+            names = {"accuracy": True, "wrong_rate": True}
         elif isinstance(truth, Steps):
             names = {"step_accuracy": True, "status_accuracy": truth.finished is not None}
         return {name: 0.0 for name, there in names.items() if there}
@@ -104,6 +113,19 @@ def _choice(truth: Choice, reply: str) -> Mapping[str, float]:
         "answered": float(mine is not None),
         "loose_accuracy": float(loosely),
     }
+
+
+def _order(truth: Order, said: str) -> Mapping[str, float]:
+    """Right: the wanted action in any words, or a refusal that is wanted. Wrong: any other action."""
+    right = _task(said) == _task(truth.action)
+    return {"accuracy": float(right), "wrong_rate": float(bool(said) and not right)}
+
+
+def _task(action: str) -> Carry | Push | str:
+    try:
+        return parse(action)
+    except UnclearError:
+        return action.strip().lower()
 
 
 def _steps(truth: Steps, reply: str) -> Mapping[str, float]:

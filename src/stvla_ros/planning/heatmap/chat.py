@@ -13,7 +13,6 @@ from typing import Any
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.heatmap.ground import Finder, refused
-from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.heatmap.written import write_points
 from stvla_ros.types import U8
 
@@ -58,12 +57,14 @@ class HeatmapChat:
         goal = self._finder.goal(name)
         if goal.action != "point":
             raise refused(f"'{name[:80]}' is no thing to point to.")
-        return write_points(self._finder.locate(self._finder.see(rgb), name, goal)[:1])
+        return write_points(self._finder.locate(self._finder.see(rgb), goal.sentence(0), goal)[:1])
 
     def _next(self, task: str, done: str) -> str:
         goal = self._finder.goal(task)
+        if goal.action == "point":
+            raise refused(f"'{task[:80]}' names a thing but no action: say what to do with the {goal.names[0]}.")
         step = 0 if done == "nothing" else len(re.findall(r"(?:^|; )\d{1,2}\. ", done))
-        return goal.sentence(min(step, goal.steps - 1, MAX_STEPS - 1))
+        return goal.sentence(min(step, goal.steps - 1))
 
 
 def _last_image(turns: Sequence[Turn]) -> U8:

@@ -82,7 +82,7 @@ class HeatmapPlanner:
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
-        goal = self._finder.goal(request.instruction)
+        goal = self._finder.goal(request.instruction, request.frame.rgb)
         if goal.action == "point":
             raise refused(
                 f"'{request.instruction.strip()[:80]}' names a thing but no action: say what to do with the {goal.names[0]}."
@@ -139,9 +139,10 @@ class _Looking:
         return self._plan(0, draw_carry(self._frame, start, end, self._standing(), held=False))
 
     def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
-        uv = self._finder.locate(self._seen, self._request.instruction, self._goal, step, needed)
+        goal = self._goal.single(step)
+        uv = self._finder.locate(self._seen, goal.sentence(0), goal, 0, needed)
         points = []
-        for at, name, must in zip(uv, self._goal.ends(step), needed, strict=True):
+        for at, name, must in zip(uv, goal.ends(0), needed, strict=True):
             point = surface_point(self._frame, at) if must else np.full(3, np.nan)
             if point is None:
                 raise refused(f"The camera has no depth at the {name}: move the camera.")
@@ -162,7 +163,7 @@ class _Looking:
             return False
         if self.goal_m is not None:
             return bool(np.hypot(*(top_m - self.goal_m)[:2]) < ON_BLOCK_M)
-        uv = self._finder.locate(self._seen, self._request.instruction, self._goal)
+        uv = self._finder.locate(self._seen, self._goal.sentence(0), self._goal)
         px, _ = project(self._frame.camera, top_m - np.array([0.0, 0.0, BLOCK_M]))
         under = px_to_uv(px, self._frame.camera)
         return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top_m)

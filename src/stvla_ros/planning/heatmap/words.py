@@ -1,7 +1,7 @@
 """What the small planners can be asked, and the ways to say it that they are trained on.
 
-The wording below is training data and vocabulary at once: a word that stands in none of it is unknown, and an
-instruction with an unknown word is refused.
+The wording below is training data and vocabulary at once. Operators are not bound to it: their words are read by
+:mod:`stvla_ros.planning.instruction`, and the network is asked for :meth:`Goal.sentence`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.colours import COLOURS
+from stvla_ros.planning.instruction import Carry, Push
+from stvla_ros.planning.lexicon import KINDS as KINDS_SAID
+from stvla_ros.planning.sentence import plain
 
 PALETTE = tuple(COLOURS)
 ACTIONS = ("point", "place", "stack", "push")
@@ -72,6 +75,12 @@ class Name:
     def __str__(self) -> str:
         return f"{self.colour} {self.kind}".strip()
 
+    @classmethod
+    def of(cls, text: str) -> Name:
+        """The name that :meth:`__str__` writes so."""
+        colour, _, kind = text.rpartition(" ")
+        return cls(kind, colour)
+
 
 @dataclass(frozen=True)
 class Goal:
@@ -79,6 +88,20 @@ class Goal:
 
     action: str
     names: tuple[Name, ...]
+
+    @classmethod
+    def of(cls, task: Carry | Push) -> Goal:
+        """A task as a goal."""
+        if isinstance(task, Push):
+            return cls("push", tuple(Name("button", colour) for colour in task.colours))
+        moved = Name("block", task.colour)
+        return (
+            cls("stack", (moved, Name("block", task.onto))) if task.onto else cls("place", (moved, Name("plate", "")))
+        )
+
+    def single(self, step: int) -> Goal:
+        """One step as a goal of its own."""
+        return Goal("push", (self.names[step],)) if self.action == "push" else self
 
     @property
     def steps(self) -> int:
@@ -99,6 +122,15 @@ class Goal:
             "stack": f"pick up the {start} and stack it on the {end}",
             "push": f"push the {start}",
         }[self.action]
+
+
+def named(text: str) -> Name | None:
+    """The thing that a text names and says nothing else of: "the lime bottle"; else None."""
+    words = [word for word in plain(text) if word not in ("the", "a", "an")]
+    kind = {"bottle": "bottle", **KINDS_SAID}.get(words[-1] if words else "", "")
+    colour = " ".join(words[:-1])
+    known = colour == "" if kind == "plate" else colour in PALETTE
+    return Name(kind, colour) if kind and known else None
 
 
 def split(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def validate(grounder: Grounder, scenes: Scenes, at_most: int = 100) -> dict[str
 
 def _understood(finder: Finder, question: Question) -> bool:
     try:
-        return finder.goal(question.text) == question.goal
+        return finder.meaning(question.text) == question.goal
     except StageError:
         return False
 

@@ -42,6 +42,7 @@ class Dataset:
 
 DATASETS = {
     "st-human": Dataset("st_human", "yours to make: docs/planner_training.md has the format"),
+    "words": Dataset("words", "test/planning/instructions.txt of this repository; add lines of yours"),
     "roborefit": Dataset("roborefit", "github.com/luyh20/VL-Grasp (MIT)"),
     "where2place": Dataset("where2place", "huggingface.co/datasets/wentaoyuan/where2place (Apache-2.0)"),
     "vabench-p": Dataset("vabench_point", "huggingface.co/IffYuan, VABench-Point (see its card for the licence)"),
