@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmarks stand besid
 if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores, so one thread for each; read when numpy is imported
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:  # by nohup, or by a shell for its jobs; every child would ignore it too
+        signal.signal(number, usual)
 
 
 @pytest.hookimpl(optionalhook=True)
