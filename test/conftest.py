@@ -17,7 +17,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # as many workers as cores, so one thre
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
-    if signal.getsignal(number) is signal.SIG_IGN:  # by nohup, or by a shell for its jobs; every child would ignore it too
+    if (
+        signal.getsignal(number) is signal.SIG_IGN
+    ):  # by nohup, or by a shell for its jobs; every child would ignore it too
         signal.signal(number, usual)
 
 

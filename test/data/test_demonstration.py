@@ -93,7 +93,10 @@ def test_half_a_command_or_no_recording(tmp_path: Path, capsys: pytest.CaptureFi
     assert "needs both --from RECORDING and --instruction" in capsys.readouterr().err
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag" / "metadata.yaml").write_text("")
-    for source, sentence in (("bag", "wanted a rosbag2"), ("nothing", "wanted a folder with a recording, found nothing")):
+    for source, sentence in (
+        ("bag", "wanted a rosbag2"),
+        ("nothing", "wanted a folder with a recording, found nothing"),
+    ):
         arguments = ["collect", "--output", str(tmp_path / "o"), "--from", str(tmp_path / source)]
         assert main([*arguments, "--instruction", "Push the red button."]) == USAGE
         assert sentence in capsys.readouterr().err

@@ -69,7 +69,9 @@ def test_the_pinholes_image_comes_back(model: str) -> None:
     assert np.nanmedian(error) < 0.004
     assert np.isnan(got.depth_m[at]).mean() < 0.02
     assert np.abs(got.rgb[at].astype(int) - IDEAL.rgb[at]).mean() < 1.5
-    assert np.nanquantile(np.abs(bent.depth_m - IDEAL.depth_m)[at], 0.99) > 1.3 * a_pixel_m, "the lens did bend the image"
+    assert np.nanquantile(np.abs(bent.depth_m - IDEAL.depth_m)[at], 0.99) > 1.3 * a_pixel_m, (
+        "the lens did bend the image"
+    )
     assert (got.stamp_ns, got.camera) == (5, CAMERA)
 
 

@@ -38,7 +38,9 @@ def add_arguments(parser: Parser) -> None:
         "--output", type=folder, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
     )
     demonstration = parser.add_argument_group("instead of simulation, a demonstration that was recorded on a robot")
-    demonstration.add_argument("--from", dest="source", type=Path, metavar="RECORDING", help="a recording, or a rosbag2")
+    demonstration.add_argument(
+        "--from", dest="source", type=Path, metavar="RECORDING", help="a recording, or a rosbag2"
+    )
     demonstration.add_argument("--instruction", metavar="WORDS", help="what was demonstrated")
     for kind in registry.BACKENDS:
         names = registry.names(kind)
