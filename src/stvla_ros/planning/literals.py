@@ -1,0 +1,403 @@
+"""Lists and points in an answer, as JSON, Python or plain brackets write them. Nothing is evaluated; work is linear.
+
+An answer is cut into words; brackets that close make nodes; what stands outside of all brackets makes runs of nodes that
+follow each other like the items of one list. What stands in quotes is text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stvla_ros.planning.answer import MARK, is_thought, number
+
+MAX_TOKENS = 12_000
+"""Longer answers are no answers."""
+
+MAX_DEPTH = 8
+"""Of brackets in brackets."""
+
+MAX_GAP = 240
+"""Points farther apart in the text are no list."""
+
+Point = tuple[float, float]
+
+_TOKEN = re.compile(
+    r"(?P<aside><action>[^<>]{0,80}</action>|<\|object_ref_start\|>[^<>]{0,80}<\|object_ref_end\|>|<ref>[^<>]{0,80}</ref>"
+    r"|(?<=[\"'\d]>)[^<>]{1,80}(?=</points?>))"
+    rf"|(?P<mark>{MARK.pattern})"
+    r"""|(?P<text>"(?:[^"\\\n]|\\.){0,400}"|(?<!\w)'(?:[^'\\\n]|\\.){0,400}'(?!\w))"""
+    r"|(?P<number>[-+]?\.?\d[\w.]*(?:(?<=[eE])[-+]\d+)?)"
+    r"|(?P<word>[^\W\d_](?:[\w’-]|'(?=\w)|\.(?=[^\W\d]))*)"
+    r"|(?P<open>[\[({])|(?P<close>[\])}])|(?P<comma>[,;])|(?P<line>\n)|(?P<more>\.\.\.|…)|(?P<remark>\#|//)"
+    r"|(?P<sign>[^\s])"
+)
+_WIDE = str.maketrans("（）［］｛｝，；：＝｜−－–。、“”„", '()[]{},;:=|---.,"""')
+_NO_NUMBER = frozenset(("nan", "inf", "infinity", "null", "none"))
+_BRACKET_TAG = re.compile(r"<\|?/?(?:point|box|point_2d)(?:_start|_end)?\|?>", re.I)
+_ATTRIBUTE = re.compile(r"\b([xy])(\d{0,3})\s?=\s?[\"']?([^\"'\s<>/]{1,40})[\"']?", re.I)
+_JOINERS = frozenset(
+    (
+        "point",
+        "points",
+        "waypoint",
+        "waypoints",
+        "p",
+        "wp",
+        "point_2d",
+        "label",
+        "x",
+        "y",
+        "and",
+        "then",
+        "to",
+        "step",
+        "position",
+    )
+)
+_OPENING, _CLOSING = "([{<", ")]}>"
+
+
+@dataclass(frozen=True)
+class Token:
+    """A word, number, sign, mark or quoted text."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Item:
+    """What stands between two commas: ``"x": 593`` has the key ``x`` and the value 593."""
+
+    key: str
+    value: float | str | Node | None
+
+
+@dataclass(frozen=True)
+class Node:
+    """Brackets that close.
+
+    Attributes:
+        items: What stands between its commas; None as a value is neither a number, a text nor a node.
+        sound: The brackets match and are not too deep.
+        counts: There are numbers, or words for no number, in it.
+        depth: Of brackets in it.
+        words: All its words, texts and keys, for whoever looks for doubts.
+    """
+
+    items: tuple[Item, ...]
+    sound: bool
+    counts: bool
+    depth: int
+    start: int
+    end: int
+    words: tuple[str, ...]
+
+
+Part = Token | Node
+
+
+@dataclass
+class Run:
+    """Nodes that follow each other like the items of one list.
+
+    Attributes:
+        points: Of all of them.
+        bad: The first node in it that is no point.
+        loose: Single points; else lists with brackets of their own.
+        goes_on: Behind it another item begins.
+    """
+
+    points: list[Point]
+    bad: Node | None
+    loose: bool
+    start: int
+    end: int
+    goes_on: bool = False
+
+
+def parts_of(answer: str) -> list[Part] | None:
+    """The nodes of an answer and what stands between them; None for an answer that is too long."""
+    tokens = list(_tokens(answer))
+    if len(tokens) > MAX_TOKENS:
+        return None
+    closed = _closed(tokens)
+    stack: list[tuple[Token | None, list[Part]]] = [(None, [])]
+    for k, token in enumerate(tokens):
+        side = _side(token)
+        if side == 1 and k in closed:
+            stack.append((token, []))
+        elif side == -1 and stack[-1][0] is not None and _may_close(stack[-1][0], token):
+            opening, inside = stack.pop()
+            stack[-1][1].append(_node(opening, inside, token))
+        elif (attributes := _from_attributes(token)) is not None:
+            stack[-1][1].extend(attributes)
+        else:
+            stack[-1][1].append(token)
+    return stack[0][1]
+
+
+def _tokens(answer: str) -> Iterator[Token]:
+    text = answer.translate(_WIDE)
+    at, depth, before = 0, 0, "\n"
+    while match := _TOKEN.search(text, at):
+        kind, at = str(match.lastgroup), match.end()
+        if kind == "text" and number(inner := match[0][1:-1].strip()) is not None:
+            yield Token("number", inner, *match.span())  # "593"
+        elif kind == "remark":
+            if before in ",;([{)]}" or (before == "\n" and depth > 0):
+                at = len(text) if (end := text.find("\n", at)) < 0 else end
+                yield Token("remark", text[match.end() : at], match.start(), at)
+            else:
+                yield Token("sign", match[0], *match.span())
+        else:
+            yield Token(kind, match[0], *match.span())
+        depth += (kind == "open") - (kind == "close")
+        before = match[0][-1]
+
+
+def _side(token: Token) -> int:
+    if token.kind in ("open", "close"):
+        return 1 if token.kind == "open" else -1
+    if token.kind == "mark" and _BRACKET_TAG.fullmatch(token.text):
+        return -1 if "/" in token.text or "_end" in token.text.lower() else 1
+    return 0
+
+
+def _closed(tokens: Sequence[Token]) -> set[int]:
+    """Places of the opening brackets that some bracket closes."""
+    waiting, found = [], set()
+    for k, token in enumerate(tokens):
+        side = _side(token)
+        if side == 1:
+            waiting.append(k)
+        elif side == -1 and waiting and _may_close(tokens[waiting[-1]], token):
+            found.add(waiting.pop())
+    return found
+
+
+def _may_close(opening: Token, closing: Token) -> bool:
+    """Any bracket closes any other, which is then broken; a tag closes tags only: ``<point x="1" y="2">`` has one too many."""
+    return closing.kind != "mark" or opening.kind == "mark"
+
+
+def _node(opening: Token, inside: list[Part], closing: Token) -> Node:
+    tag = opening.kind == "mark"
+    nodes = [part for part in inside if isinstance(part, Node)]
+    depth = 1 + max((node.depth for node in nodes), default=0)
+    sound = (closing.kind == "mark") if tag else _OPENING.find(opening.text) == _CLOSING.find(closing.text)
+    items = tuple(_items(inside, tag))
+    if tag:  # a point, in brackets or not; a box of two corners is none
+        sound = sound and (len(nodes) == len(items) == 1 or (not nodes and len(items) == 2))
+    return Node(
+        items=items,
+        sound=sound and depth <= MAX_DEPTH and all(node.sound for node in nodes),
+        counts=any(_counts(part) for part in inside),
+        depth=depth,
+        start=opening.start,
+        end=closing.end,
+        words=tuple(words_of(inside)) if depth <= MAX_DEPTH else (),
+    )
+
+
+def _counts(part: Part) -> bool:
+    if isinstance(part, Node):
+        return part.counts
+    return part.kind in ("number", "more") or (part.kind == "word" and part.text.lower() in _NO_NUMBER)
+
+
+def _items(inside: Sequence[Part], tag: bool) -> Iterator[Item]:
+    """The items of a node. A comma before its end is no item; in ``<point>593 569</point>`` a space is enough."""
+    groups: list[list[Part]] = [[]]
+    for part in inside:
+        if isinstance(part, Token) and part.kind == "comma":
+            groups.append([])
+        elif isinstance(part, Node) or part.kind not in ("line", "remark", "aside"):
+            groups[-1].append(part)
+    aside = any(isinstance(part, Token) and part.kind == "aside" for part in inside)
+    if len(groups) > 1 and not groups[-1]:
+        groups.pop()
+    if tag and len(groups) == 1:
+        groups = [[part] for part in groups[0] if not (isinstance(part, Token) and part.kind == "mark")]
+    yield from (_item(group) for group in groups if group or not aside)
+
+
+def _item(parts: Sequence[Part]) -> Item:
+    key, rest = "", list(parts)
+    if len(rest) > 2 and isinstance(rest[0], Token) and isinstance(rest[1], Token) and rest[1].text in (":", "="):
+        key, rest = rest[0].text.strip("\"'"), rest[2:]
+    if (
+        len(rest) > 1
+        and isinstance(rest[-1], Node)
+        and all(isinstance(p, Token) and p.kind == "word" for p in rest[:-1])
+    ):
+        rest = rest[-1:]  # np.array([...]), Point(x=593, y=569)
+    if len(rest) == 1 and isinstance(rest[0], Node):
+        return Item(key, rest[0])
+    tokens = [part for part in rest if isinstance(part, Token)]
+    if len(tokens) != len(rest) or not tokens:
+        return Item(key, None)
+    if tokens[0].kind == "number" and len(tokens) <= 2:
+        return Item(key, number(" ".join(token.text for token in tokens)))
+    if len(tokens) == 1 and tokens[0].kind == "text":
+        return Item(key, tokens[0].text[1:-1])
+    plain = all(token.kind == "word" and token.text.lower() not in _NO_NUMBER for token in tokens)
+    return Item(key, " ".join(token.text for token in tokens) if plain else None)
+
+
+def words_of(parts: Sequence[Part]) -> Iterator[str]:
+    """Words and texts for whoever looks for doubts; what JSON calls thoughts may have some."""
+    thought = False
+    for k, part in enumerate(parts):
+        if isinstance(part, Node):
+            yield from () if thought else part.words
+            thought = False
+        elif part.kind == "comma":
+            thought = False
+        elif part.kind in ("word", "text", "remark", "aside"):
+            following = parts[k + 1] if k + 1 < len(parts) else None
+            key = isinstance(following, Token) and following.text in (":", "=")
+            thought = thought or (key and is_thought(part.text))
+            if not thought:
+                yield part.text
+
+
+def _from_attributes(token: Token) -> list[Node] | None:
+    """``<points x1="593" y1="569" x2="597" y2="508">`` as nodes; None for any other token."""
+    found = _ATTRIBUTE.findall(token.text) if token.kind == "mark" and token.text.startswith("<") else []
+    if not found:
+        return None
+    values = {(axis.lower(), index): number(value) for axis, index, value in found}
+    names = dict.fromkeys(index for _, index, _ in found)
+    items = [(Item("x", values.get(("x", i))), Item("y", values.get(("y", i)))) for i in names]
+    return [Node(pair, len(values) == len(found), True, 1, token.start, token.end, ()) for pair in items]
+
+
+def point(node: Node) -> Point | None:
+    """``(593, 569)``, ``{"x": 593, "y": 569}``, ``{"point_2d": [593, 569], "label": "start"}``, ``[[593, 569]]``."""
+    if not node.sound or any(item.value is None or is_thought(item.key) for item in node.items):
+        return None
+    inner = [item.value for item in node.items if isinstance(item.value, Node)]
+    if inner:
+        alone = len(node.items) == 1 or all(item.key for item in node.items)
+        return point(inner[0]) if len(inner) == 1 and alone else None
+    if not any(item.key for item in node.items):
+        values = [item.value for item in node.items if isinstance(item.value, float)]
+        return (values[0], values[1]) if len(values) == len(node.items) == 2 else None
+    named = {item.key.lower(): item.value for item in node.items}
+    x, y = named.get("x"), named.get("y")
+    unique = len(named) == len(node.items) and "z" not in named
+    return (x, y) if isinstance(x, float) and isinstance(y, float) and unique else None
+
+
+def points(node: Node) -> list[Point] | None:
+    """The points of a list or of an object with one; None for anything else."""
+    if not node.sound or any(item.value is None or is_thought(item.key) for item in node.items):
+        return None
+    alone = point(node)
+    if alone is not None:
+        return [alone]
+    inner = [item.value for item in node.items if isinstance(item.value, Node)]
+    if len(inner) == 1 and all(item.key or item.value is inner[0] for item in node.items):
+        return points(inner[0])
+    found = [point(each) for each in inner]
+    kept = [each for each in found if each is not None]
+    return kept if kept and len(kept) == len(node.items) else None
+
+
+def offending(node: Node) -> Node:
+    """The innermost node in a broken list that is no point."""
+    inner = [item.value for item in node.items if isinstance(item.value, Node)]
+    bad = next((each for each in inner if points(each) is None), None)
+    return node if bad is None else offending(bad)
+
+
+def numbers(node: Node) -> list[float | None] | None:
+    """The numbers of a list, or of its objects ``{"waypoint": 1, "offset_mm": -50}``; None for a node that is no list."""
+    if any(item.key for item in node.items) or not node.counts or len(node.items) < 2:
+        return None
+    return [_offset(item.value) if node.sound else None for item in node.items]
+
+
+def _offset(value: float | str | Node | None) -> float | None:
+    if isinstance(value, Node):
+        found = [item.value for item in value.items if "offset" in item.key.lower() and isinstance(item.value, float)]
+        return found[0] if len(found) == 1 and value.sound else None
+    return value if isinstance(value, float) else None
+
+
+def nodes(parts: Sequence[Part]) -> Iterator[Node]:
+    """All nodes, outer ones first, as deep as they may be."""
+    waiting = [part for part in reversed(parts) if isinstance(part, Node)]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        kept = [item.value for item in reversed(node.items) if not is_thought(item.key)]
+        waiting += [value for value in kept if isinstance(value, Node)]
+
+
+def runs(parts: Sequence[Part]) -> list[Run]:
+    """All runs, in order. Words between two nodes part them, but for names of points; so do fences and open brackets.
+
+    A list is not joined to single points: ``From (9, 9): [(1, 2), ...]``.
+    """
+    found: list[Run] = []
+    gap: list[Token] = []
+    for part in parts:
+        if isinstance(part, Token) or not part.counts:
+            gap.append(part if isinstance(part, Token) else Token("word", "", part.start, part.end))
+            continue
+        said = points(part)
+        single = said is None or len(said) == 1
+        alike = found and (said is None or found[-1].bad is not None or single == found[-1].loose)
+        if alike and _joined(gap, part.start - found[-1].end):
+            run = found[-1]
+            run.points += said or []
+            run.bad = run.bad or (part if said is None else None)
+            run.end = part.end
+        else:
+            if found:
+                found[-1].goes_on = _goes_on(gap)
+            bad = part if said is None else None
+            found.append(Run(list(said or ()), bad, single, part.start, part.end))
+        gap = []
+    if found:
+        found[-1].goes_on = _goes_on(gap)
+    return found
+
+
+def _joined(gap: Sequence[Token], length: int) -> bool:
+    for k, token in enumerate(gap):
+        if token.kind in ("open", "more") or (token.kind == "mark" and token.text.startswith("```")):
+            return False
+        if token.kind == "word" and token.text.lower().rstrip("0123456789_") not in _JOINERS:
+            return False
+        if token.kind == "number" and not _numbers_item(gap, k):
+            return False
+    return length <= MAX_GAP
+
+
+def _numbers_item(gap: Sequence[Token], k: int) -> bool:
+    """A number between two nodes that is the number of one: ``1.``, ``1)``, ``1:``, ``Point 1``, ``| 1 |``."""
+    behind = gap[k + 1].text if k + 1 < len(gap) else ""
+    named = k > 0 and gap[k - 1].kind in ("word", "text")
+    return gap[k].text.endswith(".") or behind in (".", ")", ":", "]", "|", "-") or named
+
+
+def _goes_on(gap: Sequence[Token]) -> bool:
+    """Behind a run another item begins: a bracket that does not close, a loose number, dots."""
+    comma = False
+    for k, token in enumerate(gap):
+        if token.kind == "open":
+            following = gap[k + 1] if k + 1 < len(gap) else None
+            return following is None or following.kind != "word"
+        if token.kind == "more" or (token.kind == "number" and comma):
+            return True
+        if token.kind in ("word", "number") or (token.kind == "mark" and token.text.startswith("```")):
+            return False
+        comma = comma or token.kind == "comma"
+    return False

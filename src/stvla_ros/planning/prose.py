@@ -1,0 +1,88 @@
+"""What the words beside an answer say about it: whether the model doubts it, or takes it back.
+
+A list is an answer when nothing beside it raises a doubt, and when what follows it only describes it. Words that are not
+known here are no description: a refusal can be put in any words and in any language.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from stvla_ros.planning.prompt import UNKNOWN
+
+_WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+
+_REFUSES = (
+    rf"{UNKNOWN}|cannot|can['’]?t|unable|sorry|apolog\w*|unfortunately|impossible|unsure|uncertain|unclear|invisible|undefined"
+    r"|unavailable|unrecogni[sz]\w*|indetermina\w*|undetermin\w*|refus(?:e|es|ed|al)|n/a|tbd"
+    r"|(?:not|n['’]t) (?:be |been )?(?:see|seen|visible|find|found|sure|possible|able|available|applicable|present|know|known"
+    r"|identif\w+|locate\w*|determin\w+|certain|in view|here|there|provide\w*|help|assist|exist\w*|detect\w*)"
+    r"|no (?:such|idea|answer|action|object|path|visible)"
+)
+_REFUSAL = re.compile(rf"(?<!\w)(?:{_REFUSES})(?!\w)", re.I)
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_DOUBTS = _set("""
+    not no none never nothing nowhere neither nor isnt dont doesnt false nan null
+    wrong incorrect incorrectly mistake mistaken mistakenly error errors invalid void failed fails failure oops
+    reject rejected rejects refused discard discarded scrap scratch ignore disregard dismiss dismissed undo abort aborted cancel
+    canceled cancelled retract retracted correction corrected revised revision reconsider reconsidering
+    wait hmm hm actually instead rather however but although though or otherwise alternatively alternative unless until unlike
+    maybe perhaps possible possibly probably likely might may could would were seems appears doubt doubtful question
+    think thinking thought thoughts guess guessed guessing assume assumed assuming assumption suppose supposedly
+    hypothetical hypothetically imaginary imagined example placeholder dummy draft drafted tentative tentatively rough attempt try
+    missing absent hidden occluded obscured concealed covered blocked gone lost outside lacks lacking
+    pending incomplete unfinished unreachable unsafe infeasible old previous earlier percent percentage
+    nicht nichts kein keine keinen keiner unbekannt leider unmöglich falsch vielleicht oder pas aucun aucune inconnu inconnue
+    désolé peut ou faux desconocido desconocida ningún ninguna ninguno imposible siento quizás quizá non nessun nessuna
+    sconosciuto sconosciuta impossibile forse purtroppo não nenhum nenhuma desconhecido desconhecida talvez niet geen onbekend
+    misschien helaas nie nieznany brak inte okänd ikke ukjent tuntematon не нет неизвестно невозможно değil yok bilinmiyor không لا
+""")
+_DOUBT_PARTS = re.compile(r"n['’]t$|^un(?:seen|known)|[不没無无未错誤抱]|可能|或|ない|ません|なし|없|않|못|모르|아니")
+
+_SUBJECTS = _set("""
+    the this these it they each both all first last path trajectory line trace points waypoints coordinates values numbers offsets
+    depths range start starting end ending moving from explanation note description
+""")
+_DESCRIBES = _set("""
+    path trajectory line curve arc route trace traces goes go moves move moving starts start starting begins begin ends end ending
+    leads runs follows passes lifts lowers places carries reaches range ranges points waypoints coordinates offsets depths values
+    gripper arm closes opens avoids avoiding describes represents shows
+""")
+_CODE = _set("print return path points trajectory waypoints np numpy array float int dtype end of list")
+_SENTENCE = re.compile(r"[.!?;\n]")
+
+
+def refuses(text: str) -> bool:
+    """A text says in words that there is no answer."""
+    return bool(_REFUSAL.search(text))
+
+
+def doubt(texts: Iterable[str]) -> str | None:
+    """The first word of texts that takes an answer back or makes it less than one; None when there is none."""
+    for text in texts:
+        refusal = _REFUSAL.search(text)
+        if refusal:
+            return refusal[0]
+        for word in _WORD.findall(text):
+            if word.lower() in _DOUBTS or _DOUBT_PARTS.search(word.lower()):
+                return str(word)
+    return None
+
+
+def no_description(text: str) -> str | None:
+    """The first sentence that does not plainly describe the path or list before it; None when all do.
+
+    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does.
+    """
+    for sentence in _SENTENCE.split(text):
+        words = [word.lower() for word in _WORD.findall(sentence)]
+        known = all(word in _CODE for word in words)
+        if not known and not (words[0] in _SUBJECTS and _DESCRIBES & set(words)):
+            return " ".join(sentence.split())
+    return None
