@@ -15,7 +15,7 @@ FENCE = r"```(?:[ \t]{0,3}\w[\w+ -]{0,30}(?=[ \t\r]{0,3}\n))?"
 """Begin or end of a fenced block, with its language."""
 
 MARK = re.compile(
-    r"<(?:!--|[/|]{0,2}[^\W\d][^<>\n]{0,400}>)"  # <think>, </answer>, <|im_end|>, <point x="1" y="2"/>, <!--
+    r"<!--|<[/|!?@$_#&%*+~:.\s-]{0,4}[^\W\d][^<>]{0,400}>"  # <think>, </answer>, <|im_end|>, <point x="1" y="2"/>, <!--
     r"|-->"
     r"|\[/?[^\W\d][\w ]{1,30}\]|\{\{[^{}\n]{0,40}\}\}|\{%[^{}\n]{0,40}%\}|\{/?[^\W\d]\w{1,30}\}"  # [THINK], {{think}}, {think}
     r"|[◁⟨〈《【「⟦⟪][^◁▷⟨⟩\d\n]{0,40}?[▷⟩〉》】」⟧⟫]"  # ◁think▷
@@ -30,26 +30,11 @@ _THOUGHT = re.compile(
 _THOUGHT_TAGS = frozenset(("details", "summary", "channel"))  # as headings they may be anything
 
 _ANSWERS = ("answer", "ans", "final", "final_answer", "response", "output", "result", "solution", "begin_of_box")
-_LAYOUT = (
-    (
-        "end_of_box",
-        "action",
-        "point",
-        "points",
-        "waypoint",
-        "waypoints",
-        "path",
-        "trajectory",
-        "coordinates",
-        "coords",
-        "x",
-        "y",
-    )
-    + ("box", "point_2d", "object_ref", "ref", "quad", "list", "item", "offsets", "depth", "depths", "progress", "step")
-    + ("p", "b", "br", "strong", "i", "em", "u", "ul", "ol", "li", "code", "pre", "span", "div")
-    + ("table", "thead", "tbody", "tr", "td", "th")
-)
-_DRESS = frozenset(_ANSWERS + _LAYOUT)
+_LAYOUT = """
+    end_of_box action point points waypoint waypoints path trajectory coordinates coords x y box point_2d object_ref ref quad list
+    item offsets depth depths progress step p b br strong i em u ul ol li code pre span div table thead tbody tr td th
+"""
+_DRESS = frozenset((*_ANSWERS, *_LAYOUT.split()))
 """Names of tags that say how an answer is laid out, not whether it is one."""
 
 _FENCES = (
@@ -179,7 +164,7 @@ def _marks(text: str) -> Iterator[Mark]:
 
 def _tag(match: re.Match[str]) -> Mark:
     said = match[0].lower()
-    words = said.strip("<>[]{}%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ ").split()
+    words = said.strip("<>[]{}!?@$_#&*+~:.-%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ ").split()
     raw = (words[0] if words else "").strip("|")
     name = raw.strip("/|").rpartition(":")[2].replace("-", "_")
     bare = name if name in ("begin_of_box", "end_of_box") else _SIDES.sub("", name)
@@ -211,6 +196,8 @@ def _behind_thoughts(text: str) -> str:
     begun = ended = behind = 0
     last: Mark | None = None
     for mark in _thoughts(text):
+        if last is None and mark.side == 1 and _inside_unknown(text[: mark.start]):
+            return text
         # a template's opening mark and the model's own are one
         again = (
             last and mark.side == last.side == 1 and mark.name == last.name and not text[last.end : mark.start].strip()
@@ -243,15 +230,16 @@ def _behind_headings(text: str) -> str:
             thought, begin = True, len(text)
         elif (_ANSWER_HEADING if thought else _FINAL_HEADING).fullmatch(name) and begin in (0, len(text)):
             begin = match.start()
-    return text[begin:] if thought else _from(text, begin)
+    return "" if begin == len(text) else _from(text, begin)
 
 
 def _from(text: str, begin: int) -> str:
     """The text from a place on; all of it when the place lies inside a mark that is not known."""
-    open_ = 0
-    for mark in _marks(text[:begin]):
-        open_ += 0 if _known(mark) else mark.side
-    return text if open_ > 0 else text[begin:]
+    return text if _inside_unknown(text[:begin]) else text[begin:]
+
+
+def _inside_unknown(text: str) -> bool:
+    return sum(mark.side for mark in _marks(text) if not _known(mark)) > 0
 
 
 def _known(mark: Mark) -> bool:

@@ -109,15 +109,19 @@ class Run:
         points: Of all of them.
         bad: The first node in it that is no point.
         loose: Single points; else lists with brackets of their own.
+        bare: Single points without any brackets around them.
         goes_on: Behind it another item begins.
+        lines: Each stands on a line of its own behind a number or bullet, where words may describe it.
     """
 
     points: list[Point]
     bad: Node | None
     loose: bool
+    bare: bool
     start: int
     end: int
     goes_on: bool = False
+    lines: bool = False
 
 
 def parts_of(answer: str) -> list[Part] | None:
@@ -139,6 +143,25 @@ def parts_of(answer: str) -> list[Part] | None:
         else:
             stack[-1][1].append(token)
     return stack[0][1]
+
+
+def with_rows_as_points(answer: str) -> str:
+    """An answer with the rows of a table that has columns x and y written as ``(593, 569),  # other columns``."""
+    lines, names, between = [], [], ""
+    for line in answer.splitlines():
+        cells = [cell.strip(" *`") for cell in line.strip().strip("|").split(between or ("|" if "|" in line else ","))]
+        lower = [cell.lower() for cell in cells]
+        if {"x", "y"} <= set(lower) and len(set(lower)) == len(cells):
+            names, between = lower, "|" if "|" in line else ","
+        elif names and len(cells) == len(names):
+            if set(line) <= set("|:- "):
+                continue
+            row = dict(zip(names, cells, strict=True))
+            lines.append(f"({row.pop('x')}, {row.pop('y')}),  # {' '.join(row.values())}")
+        else:
+            names, between = [], ""
+            lines.append(line)
+    return "\n".join(lines)
 
 
 def _tokens(answer: str) -> Iterator[Token]:
@@ -250,18 +273,18 @@ def _item(parts: Sequence[Part]) -> Item:
 
 
 def words_of(parts: Sequence[Part]) -> Iterator[str]:
-    """Words and texts for whoever looks for doubts; what JSON calls thoughts may have some."""
+    """Words and texts for whoever looks for doubts. What JSON calls thoughts may have some, before a list."""
+    last = max((k for k, part in enumerate(parts) if isinstance(part, Node)), default=-1)
     thought = False
     for k, part in enumerate(parts):
         if isinstance(part, Node):
-            yield from () if thought else part.words
-            thought = False
+            yield from part.words
         elif part.kind == "comma":
             thought = False
         elif part.kind in ("word", "text", "remark", "aside"):
             following = parts[k + 1] if k + 1 < len(parts) else None
             key = isinstance(following, Token) and following.text in (":", "=")
-            thought = thought or (key and is_thought(part.text))
+            thought = thought or (key and part.kind == "text" and is_thought(part.text) and k < last)
             if not thought:
                 yield part.text
 
@@ -279,34 +302,38 @@ def _from_attributes(token: Token) -> list[Node] | None:
 
 def point(node: Node) -> Point | None:
     """``(593, 569)``, ``{"x": 593, "y": 569}``, ``{"point_2d": [593, 569], "label": "start"}``, ``[[593, 569]]``."""
-    if not node.sound or any(item.value is None or is_thought(item.key) for item in node.items):
-        return None
-    inner = [item.value for item in node.items if isinstance(item.value, Node)]
+    items, inner = _contents(node)
     if inner:
-        alone = len(node.items) == 1 or all(item.key for item in node.items)
+        alone = len(items) == 1 or all(item.key for item in items)
         return point(inner[0]) if len(inner) == 1 and alone else None
-    if not any(item.key for item in node.items):
-        values = [item.value for item in node.items if isinstance(item.value, float)]
-        return (values[0], values[1]) if len(values) == len(node.items) == 2 else None
-    named = {item.key.lower(): item.value for item in node.items}
+    if not any(item.key for item in items):
+        values = [item.value for item in items if isinstance(item.value, float)]
+        return (values[0], values[1]) if len(values) == len(items) == 2 else None
+    named = {item.key.lower(): item.value for item in items}
     x, y = named.get("x"), named.get("y")
-    unique = len(named) == len(node.items) and "z" not in named
+    unique = len(named) == len(items) and "z" not in named
     return (x, y) if isinstance(x, float) and isinstance(y, float) and unique else None
 
 
 def points(node: Node) -> list[Point] | None:
     """The points of a list or of an object with one; None for anything else."""
-    if not node.sound or any(item.value is None or is_thought(item.key) for item in node.items):
-        return None
     alone = point(node)
     if alone is not None:
         return [alone]
-    inner = [item.value for item in node.items if isinstance(item.value, Node)]
-    if len(inner) == 1 and all(item.key or item.value is inner[0] for item in node.items):
+    items, inner = _contents(node)
+    if len(inner) == 1 and all(item.key or item.value is inner[0] for item in items):
         return points(inner[0])
     found = [point(each) for each in inner]
     kept = [each for each in found if each is not None]
-    return kept if kept and len(kept) == len(node.items) else None
+    return kept if kept and len(kept) == len(items) else None
+
+
+def _contents(node: Node) -> tuple[Sequence[Item], Sequence[Node]]:
+    """The items of a node but texts that JSON calls thoughts, and the nodes among them; nothing of one that is broken."""
+    items = [item for item in node.items if not (is_thought(item.key) and isinstance(item.value, str))]
+    if not node.sound or any(item.value is None or is_thought(item.key) for item in items):
+        return (), ()
+    return items, [item.value for item in items if isinstance(item.value, Node)]
 
 
 def offending(node: Node) -> Node:
@@ -354,31 +381,56 @@ def runs(parts: Sequence[Part]) -> list[Run]:
         said = points(part)
         single = said is None or len(said) == 1
         alike = found and (said is None or found[-1].bad is not None or single == found[-1].loose)
+        bad = part if said is None else None
         if alike and _joined(gap, part.start - found[-1].end):
             run = found[-1]
             run.points += said or []
-            run.bad = run.bad or (part if said is None else None)
-            run.end = part.end
+            run.bad, run.end = run.bad or bad, part.end
+            run.lines = run.lines or _next_line(gap) is not None
         else:
-            if found:
-                found[-1].goes_on = _goes_on(gap)
-            bad = part if said is None else None
-            found.append(Run(list(said or ()), bad, single, part.start, part.end))
+            _end(found, gap)
+            found.append(Run(list(said or ()), bad, single, part.depth == 1, part.start, part.end))
         gap = []
-    if found:
-        found[-1].goes_on = _goes_on(gap)
+    _end(found, gap)
     return found
 
 
+def _end(found: Sequence[Run], gap: Sequence[Token]) -> None:
+    """Tell the last run what follows it: the rest of its line, in a list of lines or a remark, is its own."""
+    if not found:
+        return
+    found[-1].goes_on = _goes_on(gap)
+    for token in gap:
+        if token.kind not in (
+            ("comma", "remark", "word", "text", "number", "sign") if found[-1].lines else ("comma", "remark")
+        ):
+            break
+        if found[-1].lines or token.kind == "remark":
+            found[-1].end = token.end
+
+
 def _joined(gap: Sequence[Token], length: int) -> bool:
-    for k, token in enumerate(gap):
-        if token.kind in ("open", "more") or (token.kind == "mark" and token.text.startswith("```")):
-            return False
-        if token.kind == "word" and token.text.lower().rstrip("0123456789_") not in _JOINERS:
-            return False
-        if token.kind == "number" and not _numbers_item(gap, k):
-            return False
-    return length <= MAX_GAP
+    """Nothing but names and numbers of points stands between two nodes, or the second begins the next line of a list."""
+    if length > MAX_GAP or any(token.kind in ("open", "more") or token.text.startswith("```") for token in gap):
+        return False
+    marker = _next_line(gap)
+    return all(_names_item(gap, k) for k in range(0 if marker is None else marker, len(gap)))
+
+
+def _next_line(gap: Sequence[Token]) -> int | None:
+    """Place behind the marker ``2.``, ``2)``, ``-``, ``*`` or ``•`` of the only new line in a gap."""
+    lines = [k for k, token in enumerate(gap) if token.kind == "line"]
+    if len(lines) != 1 or lines[0] + 1 >= len(gap):
+        return None
+    k = lines[0] + 1
+    ended = gap[k].text.endswith(".") or (k + 1 < len(gap) and gap[k + 1].text == ")")
+    return k if gap[k].text in ("-", "*", "•") or (gap[k].kind == "number" and ended) else None
+
+
+def _names_item(gap: Sequence[Token], k: int) -> bool:
+    if gap[k].kind == "word":
+        return gap[k].text.lower().rstrip("0123456789_") in _JOINERS
+    return gap[k].kind != "number" or _numbers_item(gap, k)
 
 
 def _numbers_item(gap: Sequence[Token], k: int) -> bool:
@@ -397,7 +449,7 @@ def _goes_on(gap: Sequence[Token]) -> bool:
             return following is None or following.kind != "word"
         if token.kind == "more" or (token.kind == "number" and comma):
             return True
-        if token.kind in ("word", "number") or (token.kind == "mark" and token.text.startswith("```")):
+        if token.kind in ("word", "number") or token.text.startswith("```"):
             return False
         comma = comma or token.kind == "comma"
     return False

@@ -8,7 +8,7 @@ that are not known, is refused. Nothing is evaluated, texts are bounded, and the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,7 +17,23 @@ import numpy as np
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.answer import FENCE, answer_of, is_thought, unknown_mark
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
-from stvla_ros.planning.literals import MAX_TOKENS, Node, Part, Run, nodes, numbers, offending, parts_of, runs, words_of
+from stvla_ros.planning.literals import (
+    MAX_TOKENS,
+    Item,
+    Node,
+    Part,
+    Run,
+    nodes,
+    numbers,
+    offending,
+    parts_of,
+    runs,
+    with_rows_as_points,
+    words_of,
+)
+from stvla_ros.planning.literals import (
+    points as points_of,
+)
 from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
 from stvla_ros.planning.prose import doubt, no_description, refuses
 from stvla_ros.types import F64, WAYPOINTS
@@ -118,7 +134,7 @@ def parse_progress(text: str) -> Progress:
 
 _ABOUT = (
     r"the|my|so|final|next|previous|last|answer|action|points?|path|trajectory|location|position|is|it|result|response|output"
-    r"|sub|step|label|object|waypoints?|progress|offsets|status"
+    r"|here|s|sub|step|label|object|waypoints?|progress|offsets|status"
 )
 _UNKNOWN = re.compile(
     rf"[\W_]{{0,20}}(?:(?:{_ABOUT})[\W_]{{1,20}}){{0,6}}(?:\w{{1,20}}[\W_]{{1,20}})?{UNKNOWN}(?:[\W_]{{0,20}}|\s?[.,:;\n—–(-][^\d]{{0,400}})",
@@ -153,9 +169,13 @@ def _parsed(text: str, read: Callable[[str], T]) -> T:
             raise _ProblemError(
                 f"Wanted the answer alone, found '{mark[:40]}', which may mark something else than an answer."
             )
-        return read(answer)
+        quoted = _QUOTED.fullmatch(answer)
+        return read(quoted[2] if quoted else answer)
     except _ProblemError as problem:
         raise ReplyError(str(problem), text) from None
+
+
+_QUOTED = re.compile(r"\s*([\"'])([^\"'\\]*)\1\s*")
 
 
 def _parts(answer: str) -> list[Part]:
@@ -166,6 +186,7 @@ def _parts(answer: str) -> list[Part]:
 
 
 def _points(answer: str, count: int, coordinates: Coordinates) -> F64:
+    answer = with_rows_as_points(answer)
     parts = _parts(answer)
     found = runs(parts)
     exact = [run for run in found if run.bad is None and len(run.points) == count and not run.goes_on]
@@ -173,12 +194,11 @@ def _points(answer: str, count: int, coordinates: Coordinates) -> F64:
         raise _ProblemError(_no_points(found, count, answer))
     if any(run.points != exact[0].points for run in exact):
         raise _ProblemError(f"Wanted one list of {count} points, found {len(exact)} lists that differ.")
-    rival = next((run for run in found if run not in exact and _rivals(run, exact[0])), None)
+    rival = next((run for run in found if run not in exact and _rivals(run, exact[0], answer)), None)
     if rival is not None:
-        raise _ProblemError(
-            f"Wanted one list of exactly {count} points, found {len(rival.points)} points in another list."
-        )
-    _check_words(parts, exact[-1].end)
+        found_too = answer[rival.start : rival.end][:60]
+        raise _ProblemError(f"Wanted exactly {count} points once, found {len(rival.points)} more: '{found_too}'.")
+    _check_beside(parts, exact[-1].end, answer, lambda node: set(exact[0].points).issuperset(points_of(node) or [None]))
     points = np.array(exact[0].points, dtype=np.float64)
     _check_range(points, coordinates)
     if _MOLMO.search(answer) and coordinates.convention != "norm1" and points.max() <= 100:
@@ -201,32 +221,38 @@ def _no_points(found: Sequence[Run], count: int, answer: str) -> str:
     return f"Wanted exactly {count} points, found {len(run.points)}{cut}."
 
 
-def _rivals(run: Run, answer: Run) -> bool:
+def _rivals(run: Run, answer: Run, text: str) -> bool:
     """A run that may be meant as another answer: not one or two points that words mention, nor a number in brackets."""
     if run.bad is not None:
-        return bool(run.points) or run.bad.depth > 1
-    mentioned = run.loose or all(point in answer.points for point in run.points)
-    return len(run.points) > 2 or len(run.points) > len(answer.points) or (len(run.points) == 2 and not mentioned)
+        return bool(run.points) or not _aside(run.bad, text)
+    if run.goes_on or len(run.points) > min(2, len(answer.points)):
+        return len(run.points) > 1
+    return not run.bare and not set(run.points) <= set(answer.points)
 
 
-def _check_words(parts: Sequence[Part], end: int) -> None:
-    """Refuse a list when words doubt it, or when words behind it do more than describe it."""
+def _aside(node: Node, text: str) -> bool:
+    """Words in round brackets, maybe with a number: ``(3 things)``."""
+    return text[node.start] in "(（" and len(node.items) < 2 and node.depth == 1
+
+
+def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callable[[Node], bool]) -> None:
+    """Refuse a list when words doubt it, or when what is behind it does more than describe it and mention parts of it."""
     word = doubt(words_of(parts))
     if word is not None:
         raise _ProblemError(f"Wanted the list alone, or the word '{UNKNOWN}' alone, found '{word[:40]}' beside a list.")
-    more = no_description(_said([part for part in parts if part.start >= end]))
+    said = []
+    for part in parts:
+        if part.start < end or (isinstance(part, Node) and (_aside(part, answer) or mentions(part))):
+            continue
+        if isinstance(part, Node) or part.kind == "open" or (part.kind == "mark" and not _MARK_ENDS.match(part.text)):
+            raise _ProblemError(f"Wanted nothing behind the list, found '{answer[part.start :][:60]}'.")
+        said.append(part.text if part.kind not in ("mark", "aside") else "\n" if "```" in part.text else " ")
+    more = no_description(" ".join(said))
     if more is not None:
         raise _ProblemError(f"Wanted nothing behind the list, found '{more[:60]}'.")
 
 
-def _said(parts: Iterable[Part]) -> str:
-    """Words as sentences: without brackets and marks."""
-    said = [(part.kind, part.text) for part in parts if not isinstance(part, Node)]
-    return " ".join(
-        "\n" if kind == "line" or text.startswith("```") else text
-        for kind, text in said
-        if kind != "mark" or "```" in text
-    )
+_MARK_ENDS = re.compile(r"</|```$|<\|?(?:end_|\w{1,20}_end)|\[/|-->", re.I)
 
 
 def _check_range(points: F64, coordinates: Coordinates) -> None:
@@ -255,7 +281,8 @@ def _offsets(answer: str, count: int) -> F64:
         raise _ProblemError(
             f"Wanted one list of {count} depth offsets, found '{answer[rival.start : rival.end][:80]}' too."
         )
-    _check_words(parts, plain[-1][0].end)
+    said = {str(value) for value in plain[0][1]}
+    _check_beside(parts, plain[-1][0].end, answer, lambda node: {str(item.value) for item in node.items} <= said)
     if _OTHER_UNITS & {word.lower() for text in words_of(parts) for word in text.split()}:
         raise _ProblemError("Wanted depth offsets in millimetres, found another unit.")
     offsets_mm = np.array(plain[0][1], dtype=np.float64)
@@ -288,11 +315,14 @@ _NO_ACTION = re.compile(
     r"(?:i|we|you|it|there|no|none|nothing|unfortunately|as an)\b|(?:the|this|that|all)\b.{0,80}\b(?:is|are|was|were|has|have)\b",
     re.I,
 )
+_HESITATES = re.compile(
+    r"\b(?:hm+|oops|actually|maybe|perhaps|probably|possibly|guess|wait,? no|no,? wait|i think|i mean)\b", re.I
+)
 _SENTENCE_END = re.compile(r"[.!?。！？]\s+\S|[。！？]\S")
 
 
 def _action(answer: str) -> str:
-    lines = [line for raw in _json_text(_MARKED.sub("", answer)).splitlines() if (line := _undressed(raw))]
+    lines = [line for raw in _json_text(_MARKED.sub("\n", answer)).splitlines() if (line := _undressed(raw))]
     if len(lines) != 1:
         raise _ProblemError(f"Wanted one sentence, found {len(lines)} lines.")
     words = lines[0]
@@ -304,20 +334,33 @@ def _action(answer: str) -> str:
         raise _ProblemError("Wanted a plain sentence such as 'pick up the red block'.")
     if _SENTENCE_END.search(words):
         raise _ProblemError("Wanted one sentence, found several.")
-    if refuses(words) or _NO_ACTION.match(words):
+    if refuses(words) or _NO_ACTION.match(words) or _HESITATES.search(words):
         raise _ProblemError(
             f"Wanted something to do, such as 'pick up the red block', or '{UNKNOWN}', found '{words[:60]}'."
         )
     return words
 
 
-def _json_text(answer: str) -> str:
-    """The text of ``{"action": "push the red button"}``, without what it calls thoughts; else the answer as it is."""
+def _json_items(answer: str) -> Sequence[Item]:
+    """The items of an answer that is one JSON object or list, without texts that it calls thoughts; else none."""
     parts = [part for part in parts_of(answer) or [] if isinstance(part, Node) or part.kind != "line"]
-    if len(parts) != 1 or not isinstance(parts[0], Node):
-        return answer
-    said = [item.value for item in parts[0].items if not is_thought(item.key)]
-    return said[0] if len(said) == 1 and isinstance(said[0], str) and parts[0].sound else answer
+    if len(parts) != 1 or not isinstance(parts[0], Node) or not parts[0].sound:
+        return ()
+    return [item for item in parts[0].items if not is_thought(item.key)]
+
+
+def _json_text(answer: str) -> str:
+    """The text of ``{"action": "push the red button"}``; else the answer as it is."""
+    said = [item.value for item in _json_items(answer)]
+    return said[0] if len(said) == 1 and isinstance(said[0], str) else answer
+
+
+def _json_lines(answer: str) -> str:
+    """``{"step": 2, "finished": false}`` as ``step: 2`` and ``finished: false``; else the answer as it is."""
+    values = [
+        (item.key, f"{item.value:g}" if isinstance(item.value, float) else item.value) for item in _json_items(answer)
+    ]
+    return "\n".join(f"{key.replace('_', ' ')}: {value}" for key, value in values) or answer
 
 
 def _undressed(line: str) -> str:
@@ -338,12 +381,12 @@ _EMPHASIS = re.compile(r"[*_`]{1,3}")
 _STEP = re.compile(
     r"\bstep\b(?:\s+number)?\W{0,6}(\d{1,9})\b(?:\s{0,3}(?:(?:out )?of|/)\s{0,3}(\d{1,9})\b)?", re.I | re.A
 )
-_TOTAL = re.compile(r"\btotal\b(?:\s+(?:number\s+of\s+)?steps)?\W{0,6}(\d{1,9}|null)\b", re.I | re.A)
+_TOTAL = re.compile(r"\btotal\b(?:\s+(?:number\s+of\s+)?steps)?\W{0,6}(\d{1,9}|null|none)\b", re.I | re.A)
 _FINISHED = re.compile(r"\bfinished\b\W{0,6}(yes|no|true|false)\b", re.I | re.A)
 
 
 def _progress(answer: str) -> Progress:
-    answer = _EMPHASIS.sub(" ", answer)
+    answer = _EMPHASIS.sub(" ", _json_lines(answer))
     steps, totals = set(), {int(m[1]) for m in _TOTAL.finditer(answer) if m[1].isdigit()}
     for match in _STEP.finditer(answer):
         steps.add(int(match[1]))

@@ -55,7 +55,9 @@ _DESCRIBES = _set("""
     gripper arm closes opens avoids avoiding describes represents shows
 """)
 _CODE = _set("print return path points trajectory waypoints np numpy array float int dtype end of list")
-_SENTENCE = re.compile(r"[.!?;\n]")
+_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
+_PLAIN_SIGNS = frozenset(" .,:;!-*_|`'\"$~>/=&+)]}\n\\✅✔")
+_SENTENCE = re.compile(r"[.!;\n]")
 
 
 def refuses(text: str) -> bool:
@@ -65,7 +67,7 @@ def refuses(text: str) -> bool:
 
 def doubt(texts: Iterable[str]) -> str | None:
     """The first word of texts that takes an answer back or makes it less than one; None when there is none."""
-    for text in texts:
+    for text in map(_unescaped, texts):
         refusal = _REFUSAL.search(text)
         if refusal:
             return refusal[0]
@@ -75,14 +77,20 @@ def doubt(texts: Iterable[str]) -> str | None:
     return None
 
 
+def _unescaped(text: str) -> str:
+    """JSON may write any letter as an escape."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
+
+
 def no_description(text: str) -> str | None:
     """The first sentence that does not plainly describe the path or list before it; None when all do.
 
-    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does.
+    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does. Signs that
+    end or decorate a text say nothing.
     """
     for sentence in _SENTENCE.split(text):
         words = [word.lower() for word in _WORD.findall(sentence)]
-        known = all(word in _CODE for word in words)
-        if not known and not (words[0] in _SUBJECTS and _DESCRIBES & set(words)):
+        nothing = all(word in _CODE for word in words) and set(_WORD.sub("", sentence)) <= _PLAIN_SIGNS
+        if not nothing and not (words and words[0] in _SUBJECTS and _DESCRIBES & set(words)):
             return " ".join(sentence.split())
     return None
