@@ -131,9 +131,8 @@ def answer_of(text: str) -> str:
     What follows the end of an answer mark belongs to it: a model may take its answer back there. A thought that does not end
     leaves nothing.
     """
-    text = text.translate(_WIDE)
-    text = _STARTS.sub("", _without_ends(text), count=1)
-    text = _behind_headings(_behind_thoughts(_final_channel(text)))
+    text = _without_start(_without_ends(text.translate(_WIDE)))
+    text = _behind_headings(_without_start(_behind_thoughts(_final_channel(text))))
     return _from(text, next((mark.end for mark in _marks(text) if mark.side == 1 and mark.name in _ANSWERS), 0))
 
 
@@ -164,11 +163,11 @@ def _marks(text: str) -> Iterator[Mark]:
 
 def _tag(match: re.Match[str]) -> Mark:
     said = match[0].lower()
-    words = said.strip("<>[]{}!?@$_#&*+~:.-%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ ").split()
-    raw = (words[0] if words else "").strip("|")
-    name = raw.strip("/|").rpartition(":")[2].replace("-", "_")
+    inner = said.strip("<>[]{}!?@$_#&*+~:.-%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ \n")
+    raw = inner.lstrip("/| ").split()[:1]
+    name = "".join(raw).strip("/|").rpartition(":")[2].replace("-", "_")
     bare = name if name in ("begin_of_box", "end_of_box") else _SIDES.sub("", name)
-    ends = raw.startswith("/") or bool(re.search(r"^end_|_end$", name))
+    ends = inner.startswith("/") or bool(re.search(r"^end_|_end$", name))
     ends = ends or (said.endswith("|>") and not said.startswith("<|"))  # <|channel>...<channel|> (Gemma)
     return Mark(bare, 0 if said.endswith("/>") else -1 if ends else 1, *match.span())
 
@@ -179,6 +178,10 @@ _SIDES = re.compile(r"^(?:start|begin|end)_(?:of_)?|_(?:start|begin|end)$")
 def _without_ends(text: str) -> str:
     """Without special tokens behind all else. They are looked for in the last characters only: more of them are no answer."""
     return text[:-400] + _ENDS.sub("", text[-400:])
+
+
+def _without_start(text: str) -> str:
+    return _STARTS.sub("", text, count=1)
 
 
 def _final_channel(text: str) -> str:

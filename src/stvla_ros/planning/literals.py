@@ -111,7 +111,8 @@ class Run:
         loose: Single points; else lists with brackets of their own.
         bare: Single points without any brackets around them.
         goes_on: Behind it another item begins.
-        lines: Each stands on a line of its own behind a number or bullet, where words may describe it.
+        lined: The first point begins a line of a list: ``1. (593, 569)``.
+        described: Words behind a sign describe its points, each on a line of its own: ``1. (593, 569) - start``.
     """
 
     points: list[Point]
@@ -121,7 +122,8 @@ class Run:
     start: int
     end: int
     goes_on: bool = False
-    lines: bool = False
+    described: bool = False
+    lined: bool = False
 
 
 def parts_of(answer: str) -> list[Part] | None:
@@ -147,15 +149,17 @@ def parts_of(answer: str) -> list[Part] | None:
 
 def with_rows_as_points(answer: str) -> str:
     """An answer with the rows of a table that has columns x and y written as ``(593, 569),  # other columns``."""
-    lines, names, between = [], [], ""
+    lines: list[str] = []
+    names: list[str] = []
+    between = ""
     for line in answer.splitlines():
         cells = [cell.strip(" *`") for cell in line.strip().strip("|").split(between or ("|" if "|" in line else ","))]
         lower = [cell.lower() for cell in cells]
         if {"x", "y"} <= set(lower) and len(set(lower)) == len(cells):
             names, between = lower, "|" if "|" in line else ","
-        elif names and len(cells) == len(names):
-            if set(line) <= set("|:- "):
-                continue
+        elif names and set(line) <= set("|:- ") and line.strip():
+            continue
+        elif len(cells) == len(names) and all(number(cells[names.index(axis)]) is not None for axis in "xy"):
             row = dict(zip(names, cells, strict=True))
             lines.append(f"({row.pop('x')}, {row.pop('y')}),  # {' '.join(row.values())}")
         else:
@@ -166,13 +170,13 @@ def with_rows_as_points(answer: str) -> str:
 
 def _tokens(answer: str) -> Iterator[Token]:
     text = answer.translate(_WIDE)
-    at, depth, before = 0, 0, "\n"
+    at, depth, before, code = 0, 0, "\n", False
     while match := _TOKEN.search(text, at):
         kind, at = str(match.lastgroup), match.end()
         if kind == "text" and number(inner := match[0][1:-1].strip()) is not None:
             yield Token("number", inner, *match.span())  # "593"
         elif kind == "remark":
-            if before in ",;([{)]}" or (before == "\n" and depth > 0):
+            if before in ",;([{)]}" or (before in "\n`" and (depth > 0 or code)):
                 at = len(text) if (end := text.find("\n", at)) < 0 else end
                 yield Token("remark", text[match.end() : at], match.start(), at)
             else:
@@ -180,6 +184,7 @@ def _tokens(answer: str) -> Iterator[Token]:
         else:
             yield Token(kind, match[0], *match.span())
         depth += (kind == "open") - (kind == "close")
+        code ^= match[0].startswith("```")
         before = match[0][-1]
 
 
@@ -242,7 +247,7 @@ def _items(inside: Sequence[Part], tag: bool) -> Iterator[Item]:
         elif isinstance(part, Node) or part.kind not in ("line", "remark", "aside"):
             groups[-1].append(part)
     aside = any(isinstance(part, Token) and part.kind == "aside" for part in inside)
-    if len(groups) > 1 and not groups[-1]:
+    if not groups[-1]:
         groups.pop()
     if tag and len(groups) == 1:
         groups = [[part] for part in groups[0] if not (isinstance(part, Token) and part.kind == "mark")]
@@ -382,47 +387,65 @@ def runs(parts: Sequence[Part]) -> list[Run]:
         single = said is None or len(said) == 1
         alike = found and (said is None or found[-1].bad is not None or single == found[-1].loose)
         bad = part if said is None else None
-        if alike and _joined(gap, part.start - found[-1].end):
+        if alike and _joined(gap, part.start - found[-1].end, found[-1].lined):
             run = found[-1]
             run.points += said or []
             run.bad, run.end = run.bad or bad, part.end
-            run.lines = run.lines or _next_line(gap) is not None
+            run.described |= _describes(gap)
         else:
             _end(found, gap)
-            found.append(Run(list(said or ()), bad, single, part.depth == 1, part.start, part.end))
+            found.append(
+                Run(
+                    list(said or ()),
+                    bad,
+                    single,
+                    part.depth == 1,
+                    part.start,
+                    part.end,
+                    lined=_marker(gap, bool(found)) is not None,
+                )
+            )
         gap = []
     _end(found, gap)
     return found
 
 
 def _end(found: Sequence[Run], gap: Sequence[Token]) -> None:
-    """Tell the last run what follows it: the rest of its line, in a list of lines or a remark, is its own."""
+    """Tell the last run what follows it. A remark belongs to it, and so do words to the end of its line if others had some."""
     if not found:
         return
-    found[-1].goes_on = _goes_on(gap)
+    run = found[-1]
+    run.goes_on = _goes_on(gap)
+    own = ["comma", "remark"]
+    if run.described and _describes(gap):
+        own += ["word", "text", "number", "sign"]
     for token in gap:
-        if token.kind not in (
-            ("comma", "remark", "word", "text", "number", "sign") if found[-1].lines else ("comma", "remark")
-        ):
+        if token.kind not in own:
             break
-        if found[-1].lines or token.kind == "remark":
-            found[-1].end = token.end
+        if run.described or token.kind == "remark":
+            run.end = token.end
 
 
-def _joined(gap: Sequence[Token], length: int) -> bool:
-    """Nothing but names and numbers of points stands between two nodes, or the second begins the next line of a list."""
+def _describes(gap: Sequence[Token]) -> bool:
+    return bool(gap) and gap[0].kind == "sign" and any(token.kind == "word" for token in gap)
+
+
+def _joined(gap: Sequence[Token], length: int, lined: bool) -> bool:
+    """Nothing but names and numbers of points stands between two nodes, or they begin two lines of a list."""
     if length > MAX_GAP or any(token.kind in ("open", "more") or token.text.startswith("```") for token in gap):
         return False
-    marker = _next_line(gap)
-    return all(_names_item(gap, k) for k in range(0 if marker is None else marker, len(gap)))
+    marker = _marker(gap, True) if lined and sum(token.kind == "line" for token in gap) == 1 else None
+    return all(_names_item(gap, k) for k in range(marker or 0, len(gap)))
 
 
-def _next_line(gap: Sequence[Token]) -> int | None:
-    """Place behind the marker ``2.``, ``2)``, ``-``, ``*`` or ``•`` of the only new line in a gap."""
-    lines = [k for k, token in enumerate(gap) if token.kind == "line"]
-    if len(lines) != 1 or lines[0] + 1 >= len(gap):
+def _marker(gap: Sequence[Token], inside: bool) -> int | None:
+    """Place of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the begin of the last line in a gap, or of the text when not inside."""
+    lines = [k for k, token in enumerate(gap) if token.kind in ("line", "mark") or token.text == ":"]
+    k = lines[-1] + 1 if lines else len(gap) if inside else 0
+    while k < len(gap) and gap[k].text == "*" and k + 1 < len(gap) and gap[k + 1].text == "*":
+        k += 2  # bold
+    if k >= len(gap):
         return None
-    k = lines[0] + 1
     ended = gap[k].text.endswith(".") or (k + 1 < len(gap) and gap[k + 1].text == ")")
     return k if gap[k].text in ("-", "*", "•") or (gap[k].kind == "number" and ended) else None
 

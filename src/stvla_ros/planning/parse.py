@@ -232,19 +232,23 @@ def _rivals(run: Run, answer: Run, text: str) -> bool:
 
 def _aside(node: Node, text: str) -> bool:
     """Words in round brackets, maybe with a number: ``(3 things)``."""
-    return text[node.start] in "(（" and len(node.items) < 2 and node.depth == 1
+    return text[node.start] in "(（" and len(node.items) == 1 and node.depth == 1
 
 
 def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callable[[Node], bool]) -> None:
     """Refuse a list when words doubt it, or when what is behind it does more than describe it and mention parts of it."""
-    word = doubt(words_of(parts))
+    word = doubt([*words_of(parts), " ".join(part.text for part in parts if not isinstance(part, Node))])
     if word is not None:
         raise _ProblemError(f"Wanted the list alone, or the word '{UNKNOWN}' alone, found '{word[:40]}' beside a list.")
     said = []
     for part in parts:
         if part.start < end or (isinstance(part, Node) and (_aside(part, answer) or mentions(part))):
             continue
-        if isinstance(part, Node) or part.kind == "open" or (part.kind == "mark" and not _MARK_ENDS.match(part.text)):
+        if (
+            isinstance(part, Node)
+            or part.kind in ("open", "more")
+            or (part.kind == "mark" and not _MARK_ENDS.match(part.text))
+        ):
             raise _ProblemError(f"Wanted nothing behind the list, found '{answer[part.start :][:60]}'.")
         said.append(part.text if part.kind not in ("mark", "aside") else "\n" if "```" in part.text else " ")
     more = no_description(" ".join(said))

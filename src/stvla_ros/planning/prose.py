@@ -15,7 +15,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
 
 _REFUSES = (
     rf"{UNKNOWN}|cannot|can['’]?t|unable|sorry|apolog\w*|unfortunately|impossible|unsure|uncertain|unclear|invisible|undefined"
-    r"|unavailable|unrecogni[sz]\w*|indetermina\w*|undetermin\w*|refus(?:e|es|ed|al)|n/a|tbd"
+    r"|unavailable|unrecogni[sz]\w*|indetermina\w*|undetermin\w*|refus(?:e|es|ed|al)|n ?/ ?a|tbd"
     r"|(?:not|n['’]t) (?:be |been )?(?:see|seen|visible|find|found|sure|possible|able|available|applicable|present|know|known"
     r"|identif\w+|locate\w*|determin\w+|certain|in view|here|there|provide\w*|help|assist|exist\w*|detect\w*)"
     r"|no (?:such|idea|answer|action|object|path|visible)"
@@ -54,7 +54,8 @@ _DESCRIBES = _set("""
     leads runs follows passes lifts lowers places carries reaches range ranges points waypoints coordinates offsets depths values
     gripper arm closes opens avoids avoiding describes represents shows
 """)
-_CODE = _set("print return path points trajectory waypoints np numpy array float int dtype end of list")
+_CODE = _set("print return")
+_NUMBERS = frozenset("0123456789")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _PLAIN_SIGNS = frozenset(" .,:;!-*_|`'\"$~>/=&+)]}\n\\✅✔")
 _SENTENCE = re.compile(r"[.!;\n]")
@@ -90,7 +91,11 @@ def no_description(text: str) -> str | None:
     """
     for sentence in _SENTENCE.split(text):
         words = [word.lower() for word in _WORD.findall(sentence)]
-        nothing = all(word in _CODE for word in words) and set(_WORD.sub("", sentence)) <= _PLAIN_SIGNS
-        if not nothing and not (words and words[0] in _SUBJECTS and _DESCRIBES & set(words)):
+        describes = (
+            words[:1] and words[0] in _SUBJECTS and _DESCRIBES & set(words[1:]) and not sentence.rstrip().endswith(":")
+        )
+        numbers = _NUMBERS if describes else frozenset()
+        plain = set(_WORD.sub("", sentence)) <= _PLAIN_SIGNS | numbers
+        if not plain or not (describes or all(word in _CODE for word in words)):
             return " ".join(sentence.split())
     return None
