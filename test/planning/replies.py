@@ -222,9 +222,43 @@ def incomplete(rng: random.Random) -> str:
     return text[: rng.randrange(1, 2 * len(text) // 3)]
 
 
+_AROUND = (
+    ("<", ">"),
+    ("[", "]"),
+    ("{", "}"),
+    ("(", ")"),
+    ("<|", "|>"),
+    ("[[", "]]"),
+    ("{{", "}}"),
+    ("<<", ">>"),
+    ("◁", "▷"),
+)
+_AROUND = (
+    *_AROUND,
+    ("⟦", "⟧"),
+    ("「", "」"),
+    ("%%", "%%"),
+    ("=== ", " ==="),
+    ("## ", "\n"),
+    ("|", "|"),
+    ("::: ", "\n"),
+    ("$", "$"),
+    ("", ": "),
+)
+
+
+def invented(rng: random.Random) -> tuple[str, str]:
+    """Marks that nobody has seen."""
+    name = "".join(rng.choice("abdeiklmnorstuvzÄéж思_-1 ") for _ in range(rng.randint(1, 9))) + "z"
+    begin, end = rng.choice(_AROUND)
+    return f"{begin}{name}{end}", rng.choice(
+        (f"{begin}/{name}{end}", f"{begin}end {name}{end}", f"{begin}{name}{end}", "")
+    )
+
+
 def discarded(rng: random.Random) -> str:
     """A good list as a draft in some marks, then no answer."""
-    begin, end = rng.choice(THOUGHTS + INVENTED)
+    begin, end = invented(rng) if rng.random() < 0.3 else rng.choice(THOUGHTS + INVENTED)
     draft = FORMS[rng.choice(("tuples", "lists", "constrained", "labelled", "numbered", "arrows", "fenced"))](
         some_points(rng)
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 from stvla_ros.planning.answer import MARK, is_thought, number
 
@@ -132,19 +133,21 @@ def parts_of(answer: str) -> list[Part] | None:
     if len(tokens) > MAX_TOKENS:
         return None
     closed = _closed(tokens)
-    stack: list[tuple[Token | None, list[Part]]] = [(None, [])]
+    parts: list[Part] = []
+    around: list[tuple[Token, list[Part]]] = []  # open brackets, each with what stands before it
     for k, token in enumerate(tokens):
         side = _side(token)
         if side == 1 and k in closed:
-            stack.append((token, []))
-        elif side == -1 and stack[-1][0] is not None and _may_close(stack[-1][0], token):
-            opening, inside = stack.pop()
-            stack[-1][1].append(_node(opening, inside, token))
-        elif (attributes := _from_attributes(token)) is not None:
-            stack[-1][1].extend(attributes)
+            around.append((token, parts))
+            parts = []
+        elif side == -1 and around and _may_close(around[-1][0], token):
+            opening, before = around.pop()
+            before.append(_node(opening, parts, token))
+            parts = before
         else:
-            stack[-1][1].append(token)
-    return stack[0][1]
+            attributes = _from_attributes(token)
+            parts += [token] if attributes is None else attributes
+    return parts
 
 
 def with_rows_as_points(answer: str) -> str:
@@ -305,12 +308,12 @@ def _from_attributes(token: Token) -> list[Node] | None:
     return [Node(pair, len(values) == len(found), True, 1, token.start, token.end, ()) for pair in items]
 
 
-def point(node: Node) -> Point | None:
+def point_of(node: Node) -> Point | None:
     """``(593, 569)``, ``{"x": 593, "y": 569}``, ``{"point_2d": [593, 569], "label": "start"}``, ``[[593, 569]]``."""
     items, inner = _contents(node)
     if inner:
         alone = len(items) == 1 or all(item.key for item in items)
-        return point(inner[0]) if len(inner) == 1 and alone else None
+        return point_of(inner[0]) if len(inner) == 1 and alone else None
     if not any(item.key for item in items):
         values = [item.value for item in items if isinstance(item.value, float)]
         return (values[0], values[1]) if len(values) == len(items) == 2 else None
@@ -320,15 +323,15 @@ def point(node: Node) -> Point | None:
     return (x, y) if isinstance(x, float) and isinstance(y, float) and unique else None
 
 
-def points(node: Node) -> list[Point] | None:
+def points_of(node: Node) -> list[Point] | None:
     """The points of a list or of an object with one; None for anything else."""
-    alone = point(node)
+    alone = point_of(node)
     if alone is not None:
         return [alone]
     items, inner = _contents(node)
     if len(inner) == 1 and all(item.key or item.value is inner[0] for item in items):
-        return points(inner[0])
-    found = [point(each) for each in inner]
+        return points_of(inner[0])
+    found = [point_of(each) for each in inner]
     kept = [each for each in found if each is not None]
     return kept if kept and len(kept) == len(items) else None
 
@@ -344,7 +347,7 @@ def _contents(node: Node) -> tuple[Sequence[Item], Sequence[Node]]:
 def offending(node: Node) -> Node:
     """The innermost node in a broken list that is no point."""
     inner = [item.value for item in node.items if isinstance(item.value, Node)]
-    bad = next((each for each in inner if points(each) is None), None)
+    bad = next((each for each in inner if points_of(each) is None), None)
     return node if bad is None else offending(bad)
 
 
@@ -383,7 +386,7 @@ def runs(parts: Sequence[Part]) -> list[Run]:
         if isinstance(part, Token) or not part.counts:
             gap.append(part if isinstance(part, Token) else Token("word", "", part.start, part.end))
             continue
-        said = points(part)
+        said = points_of(part)
         single = said is None or len(said) == 1
         alike = found and (said is None or found[-1].bad is not None or single == found[-1].loose)
         bad = part if said is None else None
@@ -411,19 +414,14 @@ def runs(parts: Sequence[Part]) -> list[Run]:
 
 
 def _end(found: Sequence[Run], gap: Sequence[Token]) -> None:
-    """Tell the last run what follows it. A remark belongs to it, and so do words to the end of its line if others had some."""
+    """Tell the last run what follows it: words to the end of the line are its own when they describe its other points."""
     if not found:
         return
     run = found[-1]
     run.goes_on = _goes_on(gap)
-    own = ["comma", "remark"]
     if run.described and _describes(gap):
-        own += ["word", "text", "number", "sign"]
-    for token in gap:
-        if token.kind not in own:
-            break
-        if run.described or token.kind == "remark":
-            run.end = token.end
+        own = takewhile(lambda token: token.kind in ("comma", "remark", "word", "text", "number", "sign"), gap)
+        run.end = list(own)[-1].end
 
 
 def _describes(gap: Sequence[Token]) -> bool:

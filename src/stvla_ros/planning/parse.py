@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TypeVar
 
 import numpy as np
@@ -23,19 +24,18 @@ from stvla_ros.planning.literals import (
     Node,
     Part,
     Run,
+    Token,
     nodes,
     numbers,
     offending,
     parts_of,
+    points_of,
     runs,
     with_rows_as_points,
     words_of,
 )
-from stvla_ros.planning.literals import (
-    points as points_of,
-)
 from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
-from stvla_ros.planning.prose import doubt, no_description, refuses
+from stvla_ros.planning.prose import MENTION, doubt, no_description, refuses
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_BYTES = 65536
@@ -237,23 +237,25 @@ def _aside(node: Node, text: str) -> bool:
 
 def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callable[[Node], bool]) -> None:
     """Refuse a list when words doubt it, or when what is behind it does more than describe it and mention parts of it."""
-    word = doubt([*words_of(parts), " ".join(part.text for part in parts if not isinstance(part, Node))])
+    word = doubt([" ".join(part.text for part in parts if not isinstance(part, Node)), *words_of(parts)])
     if word is not None:
         raise _ProblemError(f"Wanted the list alone, or the word '{UNKNOWN}' alone, found '{word[:40]}' beside a list.")
     said = []
-    for part in parts:
-        if part.start < end or (isinstance(part, Node) and (_aside(part, answer) or mentions(part))):
-            continue
-        if (
+    behind = (part for part in parts if part.start >= end)
+    for part in dropwhile(lambda part: isinstance(part, Token) and part.kind in ("comma", "remark"), behind):
+        if isinstance(part, Node) and (_aside(part, answer) or mentions(part)):
+            said.append(MENTION)
+        elif (
             isinstance(part, Node)
             or part.kind in ("open", "more")
             or (part.kind == "mark" and not _MARK_ENDS.match(part.text))
         ):
             raise _ProblemError(f"Wanted nothing behind the list, found '{answer[part.start :][:60]}'.")
-        said.append(part.text if part.kind not in ("mark", "aside") else "\n" if "```" in part.text else " ")
+        else:
+            said.append(part.text if part.kind not in ("mark", "aside") else "\n" if "```" in part.text else " ")
     more = no_description(" ".join(said))
     if more is not None:
-        raise _ProblemError(f"Wanted nothing behind the list, found '{more[:60]}'.")
+        raise _ProblemError(f"Wanted nothing behind the list, found '{more.replace(MENTION, '(...)')[:60]}'.")
 
 
 _MARK_ENDS = re.compile(r"</|```$|<\|?(?:end_|\w{1,20}_end)|\[/|-->", re.I)
@@ -286,8 +288,13 @@ def _offsets(answer: str, count: int) -> F64:
             f"Wanted one list of {count} depth offsets, found '{answer[rival.start : rival.end][:80]}' too."
         )
     said = {str(value) for value in plain[0][1]}
-    _check_beside(parts, plain[-1][0].end, answer, lambda node: {str(item.value) for item in node.items} <= said)
-    if _OTHER_UNITS & {word.lower() for text in words_of(parts) for word in text.split()}:
+    _check_beside(
+        parts,
+        plain[-1][0].end,
+        answer,
+        lambda node: bool(node.items) and {str(item.value) for item in node.items} <= said,
+    )
+    if _OTHER_UNITS & {word.lower().strip("\"'.,") for text in words_of(parts) for word in text.split()}:
         raise _ProblemError("Wanted depth offsets in millimetres, found another unit.")
     offsets_mm = np.array(plain[0][1], dtype=np.float64)
     far = offsets_mm[np.abs(offsets_mm) > MAX_OFFSET_MM]
@@ -308,8 +315,9 @@ def _no_offsets(lists: Sequence[tuple[Node, Sequence[float | None]]], count: int
 
 
 _ACTION_LABEL = re.compile(
-    r"(?:the |my )?(?:(?:next|previous|last|final|current) )?(?:sub-?)?(?:action|step|instruction|answer|command|output|response)"
-    r"(?: \d{1,2}(?: of \d{1,2})?)?(?:(?: is| was)?\s?(?:[:：]|$)| is to (?=\w))\s*",
+    r"(?:here(?:['’]s| is) )?(?:the |my )?(?:(?:next|previous|last|final|current) )?"
+    r"(?:sub-?)?(?:action|step|instruction|answer|command|output|response)"
+    r"(?: \d{1,2}(?: of \d{1,2})?)?(?:(?: is| was)?\s?(?:[:：→]|[–—-] |$)| is to (?=\w))\s*",
     re.I,
 )
 _ITEM = re.compile(r"(?:[>#•*+-]{1,6}|\d{1,2}[.)]) +")
@@ -348,9 +356,10 @@ def _action(answer: str) -> str:
 def _json_items(answer: str) -> Sequence[Item]:
     """The items of an answer that is one JSON object or list, without texts that it calls thoughts; else none."""
     parts = [part for part in parts_of(answer) or [] if isinstance(part, Node) or part.kind != "line"]
-    if len(parts) != 1 or not isinstance(parts[0], Node) or not parts[0].sound:
-        return ()
-    return [item for item in parts[0].items if not is_thought(item.key)]
+    items = [Item("", part if isinstance(part, Node) else None) for part in parts]
+    while len(items) == 1 and isinstance(node := items[0].value, Node) and node.sound:
+        items = [item for item in node.items if not is_thought(item.key)]
+    return items if items and all(item.key or isinstance(item.value, str) for item in items) else ()
 
 
 def _json_text(answer: str) -> str:

@@ -32,12 +32,12 @@ _DOUBTS = _set("""
     wrong incorrect incorrectly mistake mistaken mistakenly error errors invalid void failed fails failure oops
     reject rejected rejects refused discard discarded scrap scratch ignore disregard dismiss dismissed undo abort aborted cancel
     canceled cancelled retract retracted correction corrected revised revision reconsider reconsidering
-    wait hmm hm actually instead rather however but although though or otherwise alternatively alternative unless until unlike
+    wait hmm hm actually instead rather however but although though or otherwise alternatively alternative unless until unlike if
     maybe perhaps possible possibly probably likely might may could would were seems appears doubt doubtful question
     think thinking thought thoughts guess guessed guessing assume assumed assuming assumption suppose supposedly
     hypothetical hypothetically imaginary imagined example placeholder dummy draft drafted tentative tentatively rough attempt try
     missing absent hidden occluded obscured concealed covered blocked gone lost outside lacks lacking
-    pending incomplete unfinished unreachable unsafe infeasible old previous earlier percent percentage
+    candidate option version variant pending incomplete unfinished unreachable unsafe infeasible old previous earlier percent percentage
     nicht nichts kein keine keinen keiner unbekannt leider unmöglich falsch vielleicht oder pas aucun aucune inconnu inconnue
     désolé peut ou faux desconocido desconocida ningún ninguna ninguno imposible siento quizás quizá non nessun nessuna
     sconosciuto sconosciuta impossibile forse purtroppo não nenhum nenhuma desconhecido desconhecida talvez niet geen onbekend
@@ -55,7 +55,10 @@ _DESCRIBES = _set("""
     gripper arm closes opens avoids avoiding describes represents shows
 """)
 _CODE = _set("print return")
-_NUMBERS = frozenset("0123456789")
+MENTION = "§"
+"""Stands in a sentence for points and numbers in brackets that it mentions."""
+
+_NUMBERS = frozenset(f"0123456789{MENTION}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _PLAIN_SIGNS = frozenset(" .,:;!-*_|`'\"$~>/=&+)]}\n\\✅✔")
 _SENTENCE = re.compile(r"[.!;\n]")
@@ -94,7 +97,7 @@ def no_description(text: str) -> str | None:
         describes = (
             words[:1] and words[0] in _SUBJECTS and _DESCRIBES & set(words[1:]) and not sentence.rstrip().endswith(":")
         )
-        numbers = _NUMBERS if describes else frozenset()
+        numbers = _NUMBERS if words else frozenset()
         plain = set(_WORD.sub("", sentence)) <= _PLAIN_SIGNS | numbers
         if not plain or not (describes or all(word in _CODE for word in words)):
             return " ".join(sentence.split())
