@@ -88,7 +88,8 @@ def test_marks_that_are_not_known_are_refused(begin: str, end: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["{}\nThe block goes from (643, 367) to (320, 500).", "{}<|im_end|>", "{} <|im_end|>\n<|endoftext|>", "{}</s>", "{}<｜end▁of▁sentence｜>\n",
+    ["{}\nThe block goes from (643, 367) to (320, 500).", "{}<|im_end|>", "{} <|im_end|>\n<|endoftext|>", "{}</s>",
+     "{}<｜end▁of▁sentence｜>\n",
      "### Path\n\n{}", "**Path:** {}", "{}\nSo the path is:\n{}", "<think/>{}", "</think>{}", "<think></think>\n{}", '"{}"',
      "Thought: [(1, 2)] is wrong.\nFinal answer: {}", "<|channel|>final<|message|>{}<|return|>", "以下是路径：{}。",
      "The points are:\n```\n{}\n```\nThis path moves the block to the plate.", '{{"reasoning": "not at (1, 2)", "points": {}}}',

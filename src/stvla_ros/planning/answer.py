@@ -37,23 +37,8 @@ _LAYOUT = """
 _DRESS = frozenset((*_ANSWERS, *_LAYOUT.split()))
 """Names of tags that say how an answer is laid out, not whether it is one."""
 
-_FENCES = (
-    "",
-    "json",
-    "json5",
-    "jsonc",
-    "python",
-    "py",
-    "text",
-    "txt",
-    "plaintext",
-    "plain",
-    "yaml",
-    "csv",
-    "xml",
-    "html",
-    "markdown",
-)
+_LANGUAGES = "json json5 jsonc python py text txt plaintext plain yaml csv xml html markdown"
+_FENCES = frozenset(("", *_LANGUAGES.split()))
 
 _SPECIAL = (
     r"(?:<\|?(?:/s|eos|eod|eom|eot|end|return|turn|user|observation|(?:im|eot|eom|role)_(?:end|id)"
@@ -72,7 +57,8 @@ _BARE_CHANNEL = re.compile(r"\A\s*analysis(?=[^\W\d_])")  # the same after its s
 _HEADING = re.compile(
     r"^[ \t>#*_\-•]{0,12}(?:\d{1,2}[.)][ \t*_]{0,4})?([^\W\d_][^\n:：]{0,40}?)[ \t]{0,3}"
     r"(?:[*_]{0,3}[:：]|(?:\.{3}|…|[*_]{1,3})[ \t]*$)"  # Thought: | **Reasoning** | Thinking...
-    r"|^[ \t]{0,3}#{1,6}[ \t]{1,4}([^\n:：]{1,40}?)[ \t#]{0,6}$",  # ## Reasoning
+    r"|^[ \t]{0,3}#{1,6}[ \t]{1,4}([^\n:：]{1,40}?)[ \t#]{0,6}$"  # ## Reasoning
+    r"|^[ \t*_]{0,6}((?:[Ss]o )?(?:[Tt]he|[Mm]y) (?:final )?answer is)\b",  # The answer is (B).
     re.M,
 )
 _ANSWER_HEADING = re.compile(
@@ -83,12 +69,12 @@ _ANSWER_HEADING = re.compile(
 )
 _FINAL_HEADING = re.compile(r"(?:(?:the|my|so) ){0,2}(?:final )?answer(?: is)?", re.I)
 
-
 _NUMBER = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,40})?|\.\d{1,40})(?:[eE][-+]?\d{1,3})?(?:\s{0,3}(?:mm|px))?", re.ASCII)
 _GROUP = re.compile(r"([\[(])([^\[\]()]{0,400})([\])])")
 _CLOSED = {"[": "]", "(": ")"}
 _DIGIT = re.compile(r"\d", re.ASCII)
 _NO_NUMBER = re.compile(r"\bnan\b|\binf(?:inity)?\b|\bnull\b|\bnone\b", re.IGNORECASE)
+_POINT_TAG = re.compile(r"</?point>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -125,7 +111,7 @@ class Mark:
     end: int
 
 
-def answer_of(text: str) -> str:
+def marked_answer(text: str) -> str:
     """The part of a reply that is meant as the answer: behind all thoughts, from the first answer mark or heading on.
 
     What follows the end of an answer mark belongs to it: a model may take its answer back there. A thought that does not end
@@ -134,6 +120,16 @@ def answer_of(text: str) -> str:
     text = _without_start(_without_ends(text.translate(_WIDE)))
     text = _behind_headings(_without_start(_behind_thoughts(_final_channel(text))))
     return _from(text, next((mark.end for mark in _marks(text) if mark.side == 1 and mark.name in _ANSWERS), 0))
+
+
+def answer_of(text: str) -> str:
+    """What stands inside the last answer marks or code fence of a reply: to count what models say, not to act on it."""
+    text = marked_answer(text)
+    marks = [mark for mark in _marks(text) if mark.name in _ANSWERS or mark.name == "end_of_box"]
+    begin = max((mark.end for mark in marks if mark.side == 1), default=0)
+    end = next((mark.start for mark in marks if mark.start >= begin), len(text))
+    fenced = [part for part in re.split(FENCE, text[begin:end])[1::2] if part.strip()]
+    return _POINT_TAG.sub(" ", fenced[-1] if fenced else text[begin:end])
 
 
 def unknown_mark(answer: str) -> str | None:
@@ -145,6 +141,9 @@ def unknown_mark(answer: str) -> str | None:
 def is_thought(name: str) -> bool:
     """A name that people and models give to what is no answer: ``reasoning``, ``Thought process``."""
     return bool(_THOUGHT.search(name.lower()))
+
+
+_SIDES = re.compile(r"^(?:start|begin|end)_(?:of_)?|_(?:start|begin|end)$")
 
 
 def _marks(text: str) -> Iterator[Mark]:
@@ -170,9 +169,6 @@ def _tag(match: re.Match[str]) -> Mark:
     ends = inner.startswith("/") or bool(re.search(r"^end_|_end$", name))
     ends = ends or (said.endswith("|>") and not said.startswith("<|"))  # <|channel>...<channel|> (Gemma)
     return Mark(bare, 0 if said.endswith("/>") else -1 if ends else 1, *match.span())
-
-
-_SIDES = re.compile(r"^(?:start|begin|end)_(?:of_)?|_(?:start|begin|end)$")
 
 
 def _without_ends(text: str) -> str:
@@ -201,11 +197,8 @@ def _behind_thoughts(text: str) -> str:
     for mark in _thoughts(text):
         if last is None and mark.side == 1 and _inside_unknown(text[: mark.start]):
             return text
-        # a template's opening mark and the model's own are one
-        again = (
-            last and mark.side == last.side == 1 and mark.name == last.name and not text[last.end : mark.start].strip()
-        )
-        begun += mark.side == 1 and not again
+        same = last and (mark.name, mark.side) == (last.name, last.side) and not text[last.end : mark.start].strip()
+        begun += mark.side == 1 and not same  # a template's opening mark and the model's own are one
         ended += mark.side == -1
         behind, last = mark.end, mark
     return "" if begun > ended else text[behind:]
@@ -228,7 +221,7 @@ def _behind_headings(text: str) -> str:
     text = text.rpartition("...done thinking.")[2]  # ollama
     thought, begin = False, 0
     for match in _HEADING.finditer(text):
-        name = " ".join((match[1] or match[2]).strip("*_# ").replace("’", "'").split())
+        name = " ".join((match[1] or match[2] or match[3]).strip("*_# ").replace("’", "'").split())
         if is_thought(name) and name.count(" ") < 4 and not name.startswith("I "):
             thought, begin = True, len(text)
         elif (_ANSWER_HEADING if thought else _FINAL_HEADING).fullmatch(name) and begin in (0, len(text)):

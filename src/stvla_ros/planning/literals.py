@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import islice, takewhile
+from typing import NamedTuple
 
 from stvla_ros.planning.answer import MARK, is_thought, number
 
@@ -60,8 +61,7 @@ _JOINERS = frozenset(
 _OPENING, _CLOSING = "([{<", ")]}>"
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(NamedTuple):
     """A word, number, sign, mark or quoted text."""
 
     kind: str
@@ -70,15 +70,14 @@ class Token:
     end: int
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """What stands between two commas: ``"x": 593`` has the key ``x`` and the value 593."""
 
     key: str
     value: float | str | Node | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """Brackets that close.
 
@@ -111,8 +110,8 @@ class Run:
         bad: The first node in it that is no point.
         loose: Single points; else lists with brackets of their own.
         bare: Single points without any brackets around them.
-        goes_on: Behind it another item begins.
         lined: The first point begins a line of a list: ``1. (593, 569)``.
+        goes_on: Behind it another item begins.
         described: Words behind a sign describe its points, each on a line of its own: ``1. (593, 569) - start``.
     """
 
@@ -122,14 +121,14 @@ class Run:
     bare: bool
     start: int
     end: int
+    lined: bool
     goes_on: bool = False
     described: bool = False
-    lined: bool = False
 
 
 def parts_of(answer: str) -> list[Part] | None:
     """The nodes of an answer and what stands between them; None for an answer that is too long."""
-    tokens = list(_tokens(answer))
+    tokens = list(islice(_tokens(answer), MAX_TOKENS + 1))
     if len(tokens) > MAX_TOKENS:
         return None
     closed = _closed(tokens)
@@ -173,21 +172,24 @@ def with_rows_as_points(answer: str) -> str:
 
 def _tokens(answer: str) -> Iterator[Token]:
     text = answer.translate(_WIDE)
-    at, depth, before, code = 0, 0, "\n", False
-    while match := _TOKEN.search(text, at):
-        kind, at = str(match.lastgroup), match.end()
-        if kind == "text" and number(inner := match[0][1:-1].strip()) is not None:
-            yield Token("number", inner, *match.span())  # "593"
+    behind, depth, before, code = 0, 0, "\n", False
+    for match in _TOKEN.finditer(text):
+        kind, said, (start, end) = str(match.lastgroup), match[0], match.span()
+        if start < behind:  # in a remark
+            continue
+        if kind == "text" and number(said[1:-1].strip()) is not None:  # "593"
+            kind, said = "number", said[1:-1].strip()
+        elif kind == "remark" and (before in ",;([{)]}" or (before in "\n`" and (depth > 0 or code))):
+            line_end = text.find("\n", end)
+            behind = end = len(text) if line_end < 0 else line_end
+            said = text[start:end].lstrip("#/")
         elif kind == "remark":
-            if before in ",;([{)]}" or (before in "\n`" and (depth > 0 or code)):
-                at = len(text) if (end := text.find("\n", at)) < 0 else end
-                yield Token("remark", text[match.end() : at], match.start(), at)
-            else:
-                yield Token("sign", match[0], *match.span())
+            kind = "sign"
+        elif kind == "mark":
+            code ^= said.startswith("```")
         else:
-            yield Token(kind, match[0], *match.span())
-        depth += (kind == "open") - (kind == "close")
-        code ^= match[0].startswith("```")
+            depth += (kind == "open") - (kind == "close")
+        yield Token(kind, said, start, end)
         before = match[0][-1]
 
 
@@ -261,11 +263,7 @@ def _item(parts: Sequence[Part]) -> Item:
     key, rest = "", list(parts)
     if len(rest) > 2 and isinstance(rest[0], Token) and isinstance(rest[1], Token) and rest[1].text in (":", "="):
         key, rest = rest[0].text.strip("\"'"), rest[2:]
-    if (
-        len(rest) > 1
-        and isinstance(rest[-1], Node)
-        and all(isinstance(p, Token) and p.kind == "word" for p in rest[:-1])
-    ):
+    if len(rest) > 1 and isinstance(rest[-1], Node) and all(_is_word(part) for part in rest[:-1]):
         rest = rest[-1:]  # np.array([...]), Point(x=593, y=569)
     if len(rest) == 1 and isinstance(rest[0], Node):
         return Item(key, rest[0])
@@ -278,6 +276,10 @@ def _item(parts: Sequence[Part]) -> Item:
         return Item(key, tokens[0].text[1:-1])
     plain = all(token.kind == "word" and token.text.lower() not in _NO_NUMBER for token in tokens)
     return Item(key, " ".join(token.text for token in tokens) if plain else None)
+
+
+def _is_word(part: Part) -> bool:
+    return isinstance(part, Token) and part.kind == "word"
 
 
 def words_of(parts: Sequence[Part]) -> Iterator[str]:
@@ -397,17 +399,8 @@ def runs(parts: Sequence[Part]) -> list[Run]:
             run.described |= _describes(gap)
         else:
             _end(found, gap)
-            found.append(
-                Run(
-                    list(said or ()),
-                    bad,
-                    single,
-                    part.depth == 1,
-                    part.start,
-                    part.end,
-                    lined=_marker(gap, bool(found)) is not None,
-                )
-            )
+            lined = _marker(gap, bool(found)) is not None
+            found.append(Run(list(said or ()), bad, single, part.depth == 1, part.start, part.end, lined))
         gap = []
     _end(found, gap)
     return found

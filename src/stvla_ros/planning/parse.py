@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.answer import FENCE, answer_of, is_thought, unknown_mark
+from stvla_ros.planning.answer import FENCE, is_thought, marked_answer, unknown_mark
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.literals import (
     MAX_TOKENS,
@@ -137,7 +137,8 @@ _ABOUT = (
     r"|here|s|sub|step|label|object|waypoints?|progress|offsets|status"
 )
 _UNKNOWN = re.compile(
-    rf"[\W_]{{0,20}}(?:(?:{_ABOUT})[\W_]{{1,20}}){{0,6}}(?:\w{{1,20}}[\W_]{{1,20}})?{UNKNOWN}(?:[\W_]{{0,20}}|\s?[.,:;\n—–(-][^\d]{{0,400}})",
+    rf"[\W_]{{0,20}}(?:(?:{_ABOUT})[\W_]{{1,20}}){{0,6}}(?:\w{{1,20}}[\W_]{{1,20}})?{UNKNOWN}"
+    r"(?:[\W_]{0,20}|\s?[.,:;\n—–(-]\D{0,400})",  # a reason
     re.I,
 )
 
@@ -149,7 +150,7 @@ def is_unknown(text: str) -> bool:
     """
     if len(text) > MAX_BYTES:
         return False
-    answer = answer_of(text).strip()
+    answer = marked_answer(text).strip()
     last_line = answer.rpartition("\n")[2]
     return any(_UNKNOWN.fullmatch(_MARKED.sub(" ", part)) for part in (answer, last_line))
 
@@ -160,7 +161,7 @@ T = TypeVar("T")
 def _parsed(text: str, read: Callable[[str], T]) -> T:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", "replace")) > MAX_BYTES:
         raise ReplyError(f"The reply is longer than {MAX_BYTES} bytes: ask for less, or limit max_tokens.", text)
-    answer = answer_of(text)
+    answer = marked_answer(text)
     try:
         if text.strip() and not answer.strip():
             raise _ProblemError("Wanted an answer behind all thoughts, found none.")
@@ -245,17 +246,17 @@ def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callab
     for part in dropwhile(lambda part: isinstance(part, Token) and part.kind in ("comma", "remark"), behind):
         if isinstance(part, Node) and (_aside(part, answer) or mentions(part)):
             said.append(MENTION)
-        elif (
-            isinstance(part, Node)
-            or part.kind in ("open", "more")
-            or (part.kind == "mark" and not _MARK_ENDS.match(part.text))
-        ):
+        elif isinstance(part, Node) or _begins_another(part):
             raise _ProblemError(f"Wanted nothing behind the list, found '{answer[part.start :][:60]}'.")
         else:
             said.append(part.text if part.kind not in ("mark", "aside") else "\n" if "```" in part.text else " ")
     more = no_description(" ".join(said))
     if more is not None:
         raise _ProblemError(f"Wanted nothing behind the list, found '{more.replace(MENTION, '(...)')[:60]}'.")
+
+
+def _begins_another(token: Token) -> bool:
+    return token.kind in ("open", "more") or (token.kind == "mark" and not _MARK_ENDS.match(token.text))
 
 
 _MARK_ENDS = re.compile(r"</|```$|<\|?(?:end_|\w{1,20}_end)|\[/|-->", re.I)
@@ -287,13 +288,7 @@ def _offsets(answer: str, count: int) -> F64:
         raise _ProblemError(
             f"Wanted one list of {count} depth offsets, found '{answer[rival.start : rival.end][:80]}' too."
         )
-    said = {str(value) for value in plain[0][1]}
-    _check_beside(
-        parts,
-        plain[-1][0].end,
-        answer,
-        lambda node: bool(node.items) and {str(item.value) for item in node.items} <= said,
-    )
+    _check_beside(parts, plain[-1][0].end, answer, lambda node: _within(numbers(node), plain[0][1]))
     if _OTHER_UNITS & {word.lower().strip("\"'.,") for text in words_of(parts) for word in text.split()}:
         raise _ProblemError("Wanted depth offsets in millimetres, found another unit.")
     offsets_mm = np.array(plain[0][1], dtype=np.float64)
@@ -305,6 +300,15 @@ def _offsets(answer: str, count: int) -> F64:
     return offsets_mm / 1000
 
 
+def _within(said: Sequence[float | None] | None, values: Sequence[float | None]) -> bool:
+    """Numbers are some of a list's, or its range: [-60, 0]."""
+    known = [value for value in said or () if value is not None]
+    if not known or len(known) != len(said or ()):
+        return False
+    given = [value for value in values if value is not None]
+    return set(known) <= set(given) or (len(known) == 2 and known[0] <= min(given) and max(given) <= known[1])
+
+
 def _no_offsets(lists: Sequence[tuple[Node, Sequence[float | None]]], count: int, answer: str) -> str:
     if not lists:
         return f"Wanted a list of {count} depth offsets in millimetres, found none."
@@ -314,13 +318,13 @@ def _no_offsets(lists: Sequence[tuple[Node, Sequence[float | None]]], count: int
     return f"Wanted exactly {count} depth offsets, found {len(values)}."
 
 
-_ACTION_LABEL = re.compile(
-    r"(?:here(?:['’]s| is) )?(?:the |my )?(?:(?:next|previous|last|final|current) )?"
-    r"(?:sub-?)?(?:action|step|instruction|answer|command|output|response)"
-    r"(?: \d{1,2}(?: of \d{1,2})?)?(?:(?: is| was)?\s?(?:[:：→]|[–—-] |$)| is to (?=\w))\s*",
+_AROUND_ACTION = re.compile(
+    r"\A(?:[>#•*+-]{1,6} +|\d{1,2}[.)] +"  # > quotation, ## heading, - bullet, 1. number
+    r"|(?:here(?:['’]s| is) )?(?:the |my )?(?:(?:next|previous|last|final|current) )?"  # Here is the next action:
+    r"(?:sub-?)?(?:action|step|instruction|answer|command|output|response)(?: \d{1,2}(?: of \d{1,2})?)?"
+    r"(?:(?: is| was)?\s?(?:[:：→]|[–—-] |\Z)| is to (?=\w))\s*)",
     re.I,
 )
-_ITEM = re.compile(r"(?:[>#•*+-]{1,6}|\d{1,2}[.)]) +")
 _QUOTES = "\"'*`_ “”‘’„«»"
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NO_ACTION = re.compile(
@@ -355,6 +359,8 @@ def _action(answer: str) -> str:
 
 def _json_items(answer: str) -> Sequence[Item]:
     """The items of an answer that is one JSON object or list, without texts that it calls thoughts; else none."""
+    if answer.lstrip()[:1] not in ("{", "["):
+        return ()
     parts = [part for part in parts_of(answer) or [] if isinstance(part, Node) or part.kind != "line"]
     items = [Item("", part if isinstance(part, Node) else None) for part in parts]
     while len(items) == 1 and isinstance(node := items[0].value, Node) and node.sound:
@@ -381,12 +387,7 @@ def _undressed(line: str) -> str:
     words, before = _BOLD.sub(r"\1", line).strip(_QUOTES), ""
     while words != before:
         before = words
-        words = (
-            _ACTION_LABEL.sub("", _ITEM.sub("", words, count=1) if _ITEM.match(words) else words, count=1)
-            if _ACTION_LABEL.match(words) or _ITEM.match(words)
-            else words
-        )
-        words = words.strip(_QUOTES)
+        words = _AROUND_ACTION.sub("", words, count=1).strip(_QUOTES)
     return words
 
 
