@@ -313,6 +313,14 @@ MORE_FORMS: dict[str, Callable[[Points], str]] = {
     "bold numbers": lambda p: _lines(p, lambda k, x, y: f"**{k}.** **({x}, {y})**"),
     "described": lambda p: _lines(p, lambda k, x, y: f"{k}. ({x}, {y}) - above the red block"),
     "bold names": lambda p: _lines(p, lambda k, x, y: f"- **Point {k}:** ({x}, {y})"),
+    "letters": lambda p: ", ".join(f"{'ABCDEFGH'[k]}({q[0]:g}, {q[1]:g})" for k, q in enumerate(p)),
+    "stops": lambda p: (
+        "\n" + _lines(p, lambda k, x, y: f"- **Above the block:** ({x}, {y})" if k % 2 else f"- Lift: ({x}, {y})")
+    ),
+    "bare x and y": lambda p: "\n" + _lines(p, lambda k, x, y: f"{k}. x: {x}, y: {y}"),
+    "bare x = ": lambda p: "\n" + _lines(p, lambda k, x, y: f"Point {k}: x={x} y={y}"),
+    "yaml": lambda p: "\npoints:\n" + _lines(p, lambda k, x, y: f"  - x: {x}\n    y: {y}"),
+    "yaml lists": lambda p: "\npoints:\n" + _lines(p, lambda k, x, y: f"  - [{x}, {y}]"),
     "x = ": lambda p: _lines(p, lambda k, x, y: f"{k}) (x={x}, y={y})"),
     "constructors": lambda p: f"[{_lines(p, lambda k, x, y: f'Point({x}, {y})', ', ')}]",
     "table": lambda p: "\n| # | point |\n|---|:---:|\n" + _lines(p, lambda k, x, y: f"| {k} | ({x}, {y}) |"),
@@ -386,6 +394,8 @@ def behind(rng: random.Random, points: Points) -> str:
             f"\nThe block goes from {first} to {last}.",
             f"\n\nThe path starts at {first} and ends at {last}.",
             "\nThis path moves the red block to the plate, around the cup (3 things).",
+            f"\n\nStart point: {first}\nEnd point: {last}",
+            "\nThe red block is picked up and placed on the plate. Coordinates are given as (x, y).",
             "\n\nThese points trace the path from the block to the plate. It ends above the plate!",
             " ✅",
             ".",

@@ -37,6 +37,12 @@ _TOKEN = re.compile(
 )
 _WIDE = str.maketrans("（）［］｛｝，；：＝｜−－–。、“”„", '()[]{},;:=|---.,"""')
 _NO_NUMBER = frozenset(("nan", "inf", "infinity", "null", "none"))
+_DECIMAL = r"([-+]?\d{1,9}(?:\.\d{0,12})?)"
+_BARE_POINT = re.compile(
+    r"^([^\n()\[\]{}<>\"']{0,40}?)\b"
+    rf"x\s?[=:]\s?{_DECIMAL}\s{{0,9}}[,;]?\s{{0,9}}\by\s?[=:]\s?{_DECIMAL}(?![\w%])",
+    re.MULTILINE | re.IGNORECASE,
+)
 _BRACKET_TAG = re.compile(r"<\|?/?(?:point|box|point_2d)(?:_start|_end)?\|?>", re.I)
 _ATTRIBUTE = re.compile(r"\b([xy])(\d{0,3})\s?=\s?[\"']?([^\"'\s<>/]{1,40})[\"']?", re.I)
 _JOINERS = frozenset(
@@ -149,8 +155,12 @@ def parts_of(answer: str) -> list[Part] | None:
     return parts
 
 
-def with_rows_as_points(answer: str) -> str:
-    """An answer with the rows of a table that has columns x and y written as ``(593, 569),  # other columns``."""
+def with_bare_points_in_brackets(answer: str) -> str:
+    """An answer with ``x: 593, y: 569`` and the rows of a table that has columns x and y written as ``(593, 569)``."""
+    return _BARE_POINT.sub(r"\1(\2, \3)", _with_rows_as_points(answer))
+
+
+def _with_rows_as_points(answer: str) -> str:
     lines: list[str] = []
     names: list[str] = []
     between = ""
@@ -426,24 +436,30 @@ def _joined(gap: Sequence[Token], length: int, lined: bool) -> bool:
     if length > MAX_GAP or any(token.kind in ("open", "more") or token.text.startswith("```") for token in gap):
         return False
     marker = _marker(gap, True) if lined and sum(token.kind == "line" for token in gap) == 1 else None
-    return all(_names_item(gap, k) for k in range(marker or 0, len(gap)))
+    if marker is None:
+        return all(_names_item(gap, k) for k in range(len(gap)))
+    name = [token for token in gap[marker + 1 :] if token.text not in ("*", "(", ")", ".")]  # - **Lift:** (593, 569)
+    named = len(name) <= 4 and name[-1:] and name[-1].text == ":" and all(token.kind == "word" for token in name[:-1])
+    return bool(named) or all(_names_item(gap, k) for k in range(marker, len(gap)))
 
 
 def _marker(gap: Sequence[Token], inside: bool) -> int | None:
     """Place of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the begin of the last line in a gap, or of the text when not inside."""
-    lines = [k for k, token in enumerate(gap) if token.kind in ("line", "mark") or token.text == ":"]
-    k = lines[-1] + 1 if lines else len(gap) if inside else 0
-    while k < len(gap) and gap[k].text == "*" and k + 1 < len(gap) and gap[k + 1].text == "*":
-        k += 2  # bold
-    if k >= len(gap):
-        return None
-    ended = gap[k].text.endswith(".") or (k + 1 < len(gap) and gap[k + 1].text == ")")
-    return k if gap[k].text in ("-", "*", "•") or (gap[k].kind == "number" and ended) else None
+    begins = [k + 1 for k, token in enumerate(gap) if token.kind in ("line", "mark") or token.text == ":"]
+    for k in reversed(begins if inside else [0, *begins]):
+        while [token.text for token in gap[k : k + 2]] == ["*", "*"]:
+            k += 2  # bold
+        if k < len(gap):
+            ended = gap[k].text.endswith(".") or (k + 1 < len(gap) and gap[k + 1].text == ")")
+            if gap[k].text in ("-", "*", "•") or (gap[k].kind == "number" and ended):
+                return k
+    return None
 
 
 def _names_item(gap: Sequence[Token], k: int) -> bool:
     if gap[k].kind == "word":
-        return gap[k].text.lower().rstrip("0123456789_") in _JOINERS
+        name = gap[k].text.rstrip("0123456789_")
+        return name.lower() in _JOINERS or (len(name) == 1 and name.isupper())  # A(593, 569), B(...)
     return gap[k].kind != "number" or _numbers_item(gap, k)
 
 

@@ -31,7 +31,7 @@ from stvla_ros.planning.literals import (
     parts_of,
     points_of,
     runs,
-    with_rows_as_points,
+    with_bare_points_in_brackets,
     words_of,
 )
 from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
@@ -187,7 +187,7 @@ def _parts(answer: str) -> list[Part]:
 
 
 def _points(answer: str, count: int, coordinates: Coordinates) -> F64:
-    answer = with_rows_as_points(answer)
+    answer = with_bare_points_in_brackets(answer)
     parts = _parts(answer)
     found = runs(parts)
     exact = [run for run in found if run.bad is None and len(run.points) == count and not run.goes_on]
@@ -232,8 +232,10 @@ def _rivals(run: Run, answer: Run, text: str) -> bool:
 
 
 def _aside(node: Node, text: str) -> bool:
-    """Words in round brackets, maybe with a number: ``(3 things)``."""
-    return text[node.start] in "(（" and len(node.items) == 1 and node.depth == 1
+    """Words in round brackets, maybe with a number: ``(3 things)``, ``(x, y)``."""
+    return (
+        text[node.start] in "(（" and node.depth == 1 and bool(node.words) and (len(node.items) == 1 or not node.counts)
+    )
 
 
 def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callable[[Node], bool]) -> None:

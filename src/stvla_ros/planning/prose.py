@@ -33,7 +33,7 @@ _DOUBTS = _set("""
     reject rejected rejects refused discard discarded scrap scratch ignore disregard dismiss dismissed undo abort aborted cancel
     canceled cancelled retract retracted correction corrected revised revision reconsider reconsidering
     wait hmm hm actually instead rather however but although though or otherwise alternatively alternative unless until unlike if
-    maybe perhaps possible possibly probably likely might may could would were seems appears doubt doubtful question
+    maybe perhaps possibly probably likely might may could would were seems appears doubt doubtful
     think thinking thought thoughts guess guessed guessing assume assumed assuming assumption suppose supposedly
     hypothetical hypothetically imaginary imagined example placeholder dummy draft drafted tentative tentatively rough attempt try
     missing absent hidden occluded obscured concealed covered blocked gone lost outside lacks lacking
@@ -51,8 +51,9 @@ _SUBJECTS = _set("""
 """)
 _DESCRIBES = _set("""
     path trajectory line curve arc route trace traces goes go moves move moving starts start starting begins begin ends end ending
-    leads runs follows passes lifts lowers places carries reaches range ranges points waypoints coordinates offsets depths values
-    gripper arm closes opens avoids avoiding describes represents shows
+    leads runs follows passes lifts lowers picks places puts carries pushes presses reaches approaches grasps grips releases
+    moved picked placed lifted lowered carried range ranges point points waypoint waypoints coordinates offsets depths values
+    gripper arm robot closes opens avoids avoiding describes represents shows given
 """)
 _CODE = _set("print return")
 MENTION = "§"
