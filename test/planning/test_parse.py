@@ -130,6 +130,29 @@ def test_what_is_doubted_beside_the_list_is_refused(text: str, words: str) -> No
 
 
 @pytest.mark.parametrize(
+    "text",
+    ['{{"candidate": {n}, "answer": "unknown"}}', '{{"points": {n}, "answer": null}}', '{{"first": {n}, "points": []}}', '[{n}, "unknown"]',
+     '{{"points": {n}}}\n{{"points": []}}', '{{"steps": [{{"thought": "x", "points": {n}}}], "answer": "unknown"}}',
+     '{{"reasoning": "{p}", "answer": "unknown"}}', '{{"note": "{p}", "points": []}}', '{{"reasoning": {{"points": {n}}}}}', "[{n}, []]",
+     "/* {p} */ unknown", "# {p}", "```python\n# {p}\npath = None\n```", "```python\npath = {p}\npath = None\n```",
+     "```python\ndraft = {p}\nanswer = []\n```", "```python\npath = {p}\npath.clear()\n```", "```python\nif False:\n  path = {p}\n```",
+     "{p} (discarded)", "{p} (that is the blue one)", "{p} <- wrong", "{p} -> unknown", "{p} ✗", "❌ {p}", "not({p})", "{p}[0:0]", "{p}<zorp/>",
+     "{p}\nThe path is the one above, which belongs to the blue block.", "{p}\nThis path hits the cup.", "{p}\nThe red block goes undetected.",
+     "{p}\nThe path: see the image.", "{p}\nThese points are made up.", "{p}\nThese points are a sketch.", "{p}\nThe path needs work.",
+     "{p}\nThe path must be redrawn, so the arm moves on.", "{p}\nThe path is to be ignored.", "{p}\nThe arm stays.",
+     "The following is a joke: {p}", "Do anything except: {p}", "Avoid this path: {p}", "First guess: {p}", "Initial idea: {p}",
+     "Plan A: {p}", "I will consider {p}", "How about {p}", "What about {p}?", "Let's think step by step: {p}", "analysis{p}", "Analysis\n{p}",
+     "<output>{p}</output><output>unknown</output>", "<|assistant|>{p}", "<|assistant|>unknown<|user|>{p}", "assistant\n{p}\nuser\nNo.",
+     "&lt;think&gt;{p}&lt;/think&gt;", "‹think›{p}‹/think›", "«think»{p}«/think»", "<think\n>{p}</think\n>", "<think>{p}<\\/think>", "<think{p}",
+     ":::thinking\n{p}\n:::", "~~~thinking\n{p}\n~~~", "````thinking\n{p}\n````", "\\begin{{thinking}}{p}\\end{{thinking}}",
+     "<details open>\n<summary>x</summary>\n{p}\n</details>", "<|channel|>analysis {p}", "(thinking: {p})", "*thinks* {p} *sighs*"],
+)  # fmt: skip
+def test_lists_that_are_not_meant_are_refused(text: str) -> None:
+    with pytest.raises(ReplyError):
+        parse_points(text.format(p=plain(POINTS), n=[list(point) for point in POINTS]))
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         (str([int(v) for point in POINTS for v in point]), "Wanted points"),

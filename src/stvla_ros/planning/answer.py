@@ -52,13 +52,16 @@ _STARTS = re.compile(
 )
 _WIDE = str.maketrans({"｜": "|", "▁": "_", "＜": "<", "＞": ">", "\ufeff": " ", "\u200b": " "})
 _CHANNEL = re.compile(r"<\|channel\|>\s{0,9}(\w{1,20})[^<>]{0,60}<\|message\|>")  # gpt-oss (harmony)
-_BARE_CHANNEL = re.compile(r"\A\s*analysis(?=[^\W\d_])")  # the same after its special tokens were skipped
+_BARE_CHANNEL = re.compile(
+    r"\A\s*(?:analysis|commentary)(?=[^\W_]|[\[({\"<])"
+)  # the same after its special tokens were skipped
 
 _HEADING = re.compile(
     r"^[ \t>#*_\-•]{0,12}(?:\d{1,2}[.)][ \t*_]{0,4})?([^\W\d_][^\n:：]{0,40}?)[ \t]{0,3}"
     r"(?:[*_]{0,3}[:：]|(?:\.{3}|…|[*_]{1,3})[ \t]*$)"  # Thought: | **Reasoning** | Thinking...
     r"|^[ \t]{0,3}#{1,6}[ \t]{1,4}([^\n:：]{1,40}?)[ \t#]{0,6}$"  # ## Reasoning
-    r"|^[ \t*_]{0,6}((?:[Ss]o )?(?:[Tt]he|[Mm]y) (?:final )?answer is)\b",  # The answer is (B).
+    r"|^[ \t*_]{0,6}((?:[Ss]o )?(?:[Tt]he|[Mm]y) (?:final )?answer is)\b"  # The answer is (B).
+    r"|^[ \t]*([^\W\d_]{1,20}(?: [^\W\d_]{1,20})?)[ \t]*$",  # Analysis
     re.M,
 )
 _ANSWER_HEADING = re.compile(
@@ -221,7 +224,7 @@ def _behind_headings(text: str) -> str:
     text = text.rpartition("...done thinking.")[2]  # ollama
     thought, begin = False, 0
     for match in _HEADING.finditer(text):
-        name = " ".join((match[1] or match[2] or match[3]).strip("*_# ").replace("’", "'").split())
+        name = " ".join(str(match[match.lastindex or 0]).strip("*_# ").replace("’", "'").split())
         if is_thought(name) and name.count(" ") < 4 and not name.startswith("I "):
             thought, begin = True, len(text)
         elif (_ANSWER_HEADING if thought else _FINAL_HEADING).fullmatch(name) and begin in (0, len(text)):

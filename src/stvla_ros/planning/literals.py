@@ -43,6 +43,7 @@ _BARE_POINT = re.compile(
     rf"x\s?[=:]\s?{_DECIMAL}\s{{0,9}}[,;]?\s{{0,9}}\by\s?[=:]\s?{_DECIMAL}(?![\w%])",
     re.MULTILINE | re.IGNORECASE,
 )
+_HEADING = re.compile(r"[# \t]*\w")
 _BRACKET_TAG = re.compile(r"<\|?/?(?:point|box|point_2d)(?:_start|_end)?\|?>", re.I)
 _ATTRIBUTE = re.compile(r"\b([xy])(\d{0,3})\s?=\s?[\"']?([^\"'\s<>/]{1,40})[\"']?", re.I)
 _JOINERS = frozenset(
@@ -189,7 +190,9 @@ def _tokens(answer: str) -> Iterator[Token]:
             continue
         if kind == "text" and number(said[1:-1].strip()) is not None:  # "593"
             kind, said = "number", said[1:-1].strip()
-        elif kind == "remark" and (before in ",;([{)]}" or (before in "\n`" and (depth > 0 or code))):
+        elif kind == "remark" and (
+            before in ",;([{)]}" or (before in "\n`" and (depth > 0 or code or not _HEADING.match(text, end)))
+        ):
             line_end = text.find("\n", end)
             behind = end = len(text) if line_end < 0 else line_end
             said = text[start:end].lstrip("#/")

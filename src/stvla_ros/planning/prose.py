@@ -18,7 +18,8 @@ _REFUSES = (
     r"|unavailable|unrecogni[sz]\w*|indetermina\w*|undetermin\w*|refus(?:e|es|ed|al)|n ?/ ?a|tbd"
     r"|(?:not|n['’]t) (?:be |been )?(?:see|seen|visible|find|found|sure|possible|able|available|applicable|present|know|known"
     r"|identif\w+|locate\w*|determin\w+|certain|in view|here|there|provide\w*|help|assist|exist\w*|detect\w*)"
-    r"|no (?:such|idea|answer|action|object|path|visible)"
+    r"|no (?:such|idea|answer|action|object|path|visible)|(?:how|what) about|what if|plan [a-z]"
+    r"|(?:avoid|forget|skip|omit|leave out) (?:this|these|that|those|it|the following)"
 )
 _REFUSAL = re.compile(rf"(?<!\w)(?:{_REFUSES})(?!\w)", re.I)
 
@@ -37,12 +38,16 @@ _DOUBTS = _set("""
     think thinking thought thoughts guess guessed guessing assume assumed assuming assumption suppose supposedly
     hypothetical hypothetically imaginary imagined example placeholder dummy draft drafted tentative tentatively rough attempt try
     missing absent hidden occluded obscured concealed covered blocked gone lost outside lacks lacking
+    joke kidding fake bogus decoy bad worse worst nonsense garbage meaningless useless unusable unreliable undetected arbitrary
+    random sketch sketched illustration illustrative mock demo idea ideas consider considering considered except excluding excluded
+    forbidden prohibited banned ignored disregarded dropped redo redraw redrawn previously
     candidate option version variant pending incomplete unfinished unreachable unsafe infeasible old previous earlier percent percentage
     nicht nichts kein keine keinen keiner unbekannt leider unmöglich falsch vielleicht oder pas aucun aucune inconnu inconnue
     désolé peut ou faux desconocido desconocida ningún ninguna ninguno imposible siento quizás quizá non nessun nessuna
     sconosciuto sconosciuta impossibile forse purtroppo não nenhum nenhuma desconhecido desconhecida talvez niet geen onbekend
     misschien helaas nie nieznany brak inte okänd ikke ukjent tuntematon не нет неизвестно невозможно değil yok bilinmiyor không لا
 """)
+_DOUBT_SIGNS = re.compile("[❌✗✘✖🚫⛔👎🤷¬]")
 _DOUBT_PARTS = re.compile(r"n['’]t$|^un(?:seen|known)|[不没無无未错誤抱]|可能|或|ない|ません|なし|없|않|못|모르|아니")
 
 _SUBJECTS = _set("""
@@ -50,11 +55,12 @@ _SUBJECTS = _set("""
     depths range start starting end ending moving from explanation note description
 """)
 _DESCRIBES = _set("""
-    path trajectory line curve arc route trace traces goes go moves move moving starts start starting begins begin ends end ending
-    leads runs follows passes lifts lowers picks places puts carries pushes presses reaches approaches grasps grips releases
-    moved picked placed lifted lowered carried range ranges point points waypoint waypoints coordinates offsets depths values
-    gripper arm robot closes opens avoids avoiding describes represents shows given
+    goes go moves move moving starts begins ends leads runs follows passes arcs traces trace lifts lowers picks places puts carries
+    pushes presses reaches approaches grasps grips releases moved picked placed lifted lowered carried closes opens avoids
+    avoiding describes describe represents represent shows show ranges range given normalized
 """)
+_NAMES = _set("range start end starting ending point waypoint first last")
+_MODALS = _set("should must need needs ought shall let")
 _CODE = _set("print return")
 MENTION = "§"
 """Stands in a sentence for points and numbers in brackets that it mentions."""
@@ -73,7 +79,7 @@ def refuses(text: str) -> bool:
 def doubt(texts: Iterable[str]) -> str | None:
     """The first word of texts that takes an answer back or makes it less than one; None when there is none."""
     for text in map(_unescaped, texts):
-        refusal = _REFUSAL.search(text)
+        refusal = _REFUSAL.search(text) or _DOUBT_SIGNS.search(text)
         if refusal:
             return refusal[0]
         for word in _WORD.findall(text):
@@ -90,16 +96,15 @@ def _unescaped(text: str) -> str:
 def no_description(text: str) -> str | None:
     """The first sentence that does not plainly describe the path or list before it; None when all do.
 
-    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does. Signs that
-    end or decorate a text say nothing.
+    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does, or names
+    points of it. Signs that end or decorate a text say nothing.
     """
     for sentence in _SENTENCE.split(text):
         words = [word.lower() for word in _WORD.findall(sentence)]
-        describes = (
-            words[:1] and words[0] in _SUBJECTS and _DESCRIBES & set(words[1:]) and not sentence.rstrip().endswith(":")
-        )
+        says = _DESCRIBES & set(words[1:]) or (MENTION in sentence and _NAMES & set(words))
+        describes = words and words[0] in _SUBJECTS and says and not _MODALS & set(words)
         numbers = _NUMBERS if words else frozenset()
         plain = set(_WORD.sub("", sentence)) <= _PLAIN_SIGNS | numbers
-        if not plain or not (describes or all(word in _CODE for word in words)):
+        if not plain or sentence.rstrip().endswith(":") or not (describes or all(word in _CODE for word in words)):
             return " ".join(sentence.split())
     return None
