@@ -1,8 +1,9 @@
-"""Where in a model's text the answer is: behind its thoughts, inside its answer marks, without left-over special tokens.
+"""Where in a model's text the answer is: behind its thoughts, inside its answer marks, before its end tokens.
 
-Models mark what they think and what they answer in many ways: ``<think>``, ``[THINK]``, ``<|channel|>analysis``, headings,
-code fences. What is known to be thoughts is cut off; a thought that does not end leaves nothing. What a mark means that is
-not known here, only :func:`unknown_mark` says: whoever acts on an answer must refuse one that has any. Work is linear.
+Models mark what they think and what they answer in many ways: ``<think>``, ``[THINK]``, ``<|channel|>analysis``,
+headings, code fences. What is known to be thoughts is cut off; a thought that does not end leaves nothing. What a
+mark means that is not known here, only :func:`unknown_mark` says: whoever acts on an answer must refuse one that
+has any. Work is linear.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ FENCE = r"```(?:[ \t]{0,3}\w[\w+ -]{0,30}(?=[ \t\r]{0,3}\n))?"
 """Begin or end of a fenced block, with its language."""
 
 MARK = re.compile(
-    r"<!--|<[/|!?@$_#&%*+~:.\s-]{0,4}[^\W\d][^<>]{0,400}>"  # <think>, </answer>, <|im_end|>, <point x="1" y="2"/>, <!--
+    r"<!--|<[/|!?@$_#&%*+~:.\s-]{0,4}\w[^<>]{0,400}>"  # <think>, </answer>, <|im_end|>, <point x="1" y="2"/>, <!--
     r"|-->"
-    r"|\[/?[^\W\d][\w ]{1,30}\]|\{\{[^{}\n]{0,40}\}\}|\{%[^{}\n]{0,40}%\}|\{/?[^\W\d]\w{1,30}\}"  # [THINK], {{think}}, {think}
+    r"|\[/?[^\W\d][\w ]{1,30}\]"  # [THINK]
+    r"|\{\{[^{}\n]{0,40}\}\}|\{%[^{}\n]{0,40}%\}|\{/?[^\W\d]\w{1,30}\}"  # {{think}}, {% think %}, {think}
     r"|[◁⟨〈《【「⟦⟪][^◁▷⟨⟩\d\n]{0,40}?[▷⟩〉》】」⟧⟫]"  # ◁think▷
     rf"|{FENCE}"
 )
@@ -31,8 +33,8 @@ _THOUGHT_TAGS = frozenset(("details", "summary", "channel"))  # as headings they
 
 _ANSWERS = ("answer", "ans", "final", "final_answer", "response", "output", "result", "solution", "begin_of_box")
 _LAYOUT = """
-    end_of_box action point points waypoint waypoints path trajectory coordinates coords x y box point_2d object_ref ref quad list
-    item offsets depth depths progress step p b br strong i em u ul ol li code pre span div table thead tbody tr td th
+    action point points waypoint waypoints path trajectory coordinates coords x y box point_2d object_ref ref quad
+    list item offsets depth depths progress step p b br strong i em u ul ol li code pre span div table thead tbody tr td th
 """
 _DRESS = frozenset((*_ANSWERS, *_LAYOUT.split()))
 """Names of tags that say how an answer is laid out, not whether it is one."""
@@ -47,7 +49,8 @@ _SPECIAL = (
 _ENDS = re.compile(rf"(?:\s*{_SPECIAL})+\s*\Z", re.I)
 _STARTS = re.compile(
     r"\A\s*(?:<\|?(?:bos|begin_of_(?:text|sentence)|startoftext)\|?>\s*"
-    r"|<\|im_start\|>(?:assistant)?\s*|<\|start_header_id\|>assistant<\|end_header_id\|>\s*|<start_of_turn>(?:model)?\s*)+",
+    r"|<\|im_start\|>(?:assistant)?\s*|<\|start_header_id\|>assistant<\|end_header_id\|>\s*"
+    r"|<start_of_turn>(?:model)?\s*)+",
     re.I,
 )
 _WIDE = str.maketrans({"｜": "|", "▁": "_", "＜": "<", "＞": ">", "\ufeff": " ", "\u200b": " "})
@@ -66,8 +69,8 @@ _HEADING = re.compile(
 )
 _ANSWER_HEADING = re.compile(
     r"(?:here(?:'s| is) )?(?:(?:the|my|so|and) ){0,2}(?:(?:final|next|correct|robot) )?"
-    r"(?:answer|action|path|trajectory|points?|waypoints?|(?:depth )?offsets|output|result|response|conclusion|solution|progress"
-    r"|status|final)(?: is)?",
+    r"(?:answer|action|path|trajectory|points?|waypoints?|(?:depth )?offsets|output|result|response|conclusion|solution"
+    r"|progress|status|final)(?: is)?",
     re.I,
 )
 _FINAL_HEADING = re.compile(r"(?:(?:the|my|so) ){0,2}(?:final )?answer(?: is)?", re.I)
@@ -117,8 +120,8 @@ class Mark:
 def marked_answer(text: str) -> str:
     """The part of a reply that is meant as the answer: behind all thoughts, from the first answer mark or heading on.
 
-    What follows the end of an answer mark belongs to it: a model may take its answer back there. A thought that does not end
-    leaves nothing.
+    What follows the end of an answer mark belongs to it: a model may take its answer back there. A thought that
+    does not end leaves nothing.
     """
     text = _without_start(_without_ends(text.translate(_WIDE)))
     text = _behind_headings(_without_start(_behind_thoughts(_final_channel(text))))
@@ -128,7 +131,7 @@ def marked_answer(text: str) -> str:
 def answer_of(text: str) -> str:
     """What stands inside the last answer marks or code fence of a reply: to count what models say, not to act on it."""
     text = marked_answer(text)
-    marks = [mark for mark in _marks(text) if mark.name in _ANSWERS or mark.name == "end_of_box"]
+    marks = [mark for mark in _marks(text) if mark.name in _ANSWERS]
     begin = max((mark.end for mark in marks if mark.side == 1), default=0)
     end = next((mark.start for mark in marks if mark.start >= begin), len(text))
     fenced = [part for part in re.split(FENCE, text[begin:end])[1::2] if part.strip()]
@@ -139,6 +142,17 @@ def unknown_mark(answer: str) -> str | None:
     """The first mark in an answer of which it is not known what it says about the text around it; None: there is none."""
     found = (answer[mark.start : mark.end] for mark in _marks(answer) if not _known(mark))
     return next(found, "~~" if "~~" in answer else None)
+
+
+def begins_again(answer: str) -> str | None:
+    """The first mark that begins another answer behind the end of one; None: there is none."""
+    ended = False
+    for mark in _marks(answer):
+        if mark.name in _ANSWERS:
+            if ended and mark.side == 1:
+                return answer[mark.start : mark.end]
+            ended = ended or mark.side == -1
+    return None
 
 
 def is_thought(name: str) -> bool:
@@ -168,14 +182,14 @@ def _tag(match: re.Match[str]) -> Mark:
     inner = said.strip("<>[]{}!?@$_#&*+~:.-%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ \n")
     raw = inner.lstrip("/| ").split()[:1]
     name = "".join(raw).strip("/|").rpartition(":")[2].replace("-", "_")
-    bare = name if name in ("begin_of_box", "end_of_box") else _SIDES.sub("", name)
+    bare = "begin_of_box" if name == "end_of_box" else name if name == "begin_of_box" else _SIDES.sub("", name)
     ends = inner.startswith("/") or bool(re.search(r"^end_|_end$", name))
     ends = ends or (said.endswith("|>") and not said.startswith("<|"))  # <|channel>...<channel|> (Gemma)
     return Mark(bare, 0 if said.endswith("/>") else -1 if ends else 1, *match.span())
 
 
 def _without_ends(text: str) -> str:
-    """Without special tokens behind all else. They are looked for in the last characters only: more of them are no answer."""
+    """The text before the special tokens at its end, which are looked for in its last characters only."""
     return text[:-400] + _ENDS.sub("", text[-400:])
 
 
@@ -194,7 +208,7 @@ def _final_channel(text: str) -> str:
 
 
 def _behind_thoughts(text: str) -> str:
-    """The text behind the last thought. As many must have ended as have begun; an end alone ends what a template began."""
+    """The text behind the last thought. As many must have ended as began; an end alone ends what a template began."""
     begun = ended = behind = 0
     last: Mark | None = None
     for mark in _thoughts(text):

@@ -1,7 +1,7 @@
 """Lists and points in an answer, as JSON, Python or plain brackets write them. Nothing is evaluated; work is linear.
 
-An answer is cut into words; brackets that close make nodes; what stands outside of all brackets makes runs of nodes that
-follow each other like the items of one list. What stands in quotes is text.
+An answer is cut into words; brackets that close make nodes; what stands outside of all brackets makes runs of nodes
+that follow each other like the items of one list. What stands in quotes is text.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ MAX_GAP = 240
 Point = tuple[float, float]
 
 _TOKEN = re.compile(
-    r"(?P<aside><action>[^<>]{0,80}</action>|<\|object_ref_start\|>[^<>]{0,80}<\|object_ref_end\|>|<ref>[^<>]{0,80}</ref>"
+    r"(?P<aside><action>[^<>]{0,80}</action>|<ref>[^<>]{0,80}</ref>"
+    r"|<\|object_ref_start\|>[^<>]{0,80}<\|object_ref_end\|>"
     r"|(?<=[\"'\d]>)[^<>]{1,80}(?=</points?>))"
     rf"|(?P<mark>{MARK.pattern})"
     r"""|(?P<text>"(?:[^"\\\n]|\\.){0,400}"|(?<!\w)'(?:[^'\\\n]|\\.){0,400}'(?!\w))"""
@@ -227,7 +228,7 @@ def _closed(tokens: Sequence[Token]) -> set[int]:
 
 
 def _may_close(opening: Token, closing: Token) -> bool:
-    """Any bracket closes any other, which is then broken; a tag closes tags only: ``<point x="1" y="2">`` has one too many."""
+    """Any bracket closes any other, which is then broken; a tag closes only tags, as some need no end."""
     return closing.kind != "mark" or opening.kind == "mark"
 
 
@@ -447,7 +448,7 @@ def _joined(gap: Sequence[Token], length: int, lined: bool) -> bool:
 
 
 def _marker(gap: Sequence[Token], inside: bool) -> int | None:
-    """Place of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the begin of the last line in a gap, or of the text when not inside."""
+    """Place of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the begin of a line in a gap; of the text, too, if not inside."""
     begins = [k + 1 for k, token in enumerate(gap) if token.kind in ("line", "mark") or token.text == ":"]
     for k in reversed(begins if inside else [0, *begins]):
         while [token.text for token in gap[k : k + 2]] == ["*", "*"]:

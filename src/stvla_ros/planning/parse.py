@@ -1,8 +1,9 @@
 """Replies of models as values: tolerant of form, strict of content.
 
-In four stages: thoughts, special tokens and answer marks (:mod:`.answer`); lists and points (:mod:`.literals`); exactly one
-meaning of the content asked for, here; no doubt in the words beside it (:mod:`.prose`). What is ambiguous, or marked in ways
-that are not known, is refused. Nothing is evaluated, texts are bounded, and the work is linear in their length.
+In four stages: thoughts, special tokens and answer marks (:mod:`.answer`); lists and points (:mod:`.literals`);
+exactly one meaning of the content asked for, here; no doubt in the words beside it (:mod:`.prose`). What is
+ambiguous, or marked in ways that are not known, is refused. Nothing is evaluated, texts are bounded, and the work
+is linear in their length.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.answer import FENCE, is_thought, marked_answer, unknown_mark
+from stvla_ros.planning.answer import FENCE, begins_again, is_thought, marked_answer, unknown_mark
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.literals import (
     MAX_TOKENS,
@@ -35,7 +36,7 @@ from stvla_ros.planning.literals import (
     words_of,
 )
 from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
-from stvla_ros.planning.prose import MENTION, doubt, no_description, refuses
+from stvla_ros.planning.prose import IN_ACTIONS, MENTION, doubt, no_description, refuses
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_BYTES = 65536
@@ -87,8 +88,8 @@ class _ProblemError(Exception):
 def parse_points(text: str, count: int = WAYPOINTS, coordinates: Coordinates = NORM1000) -> F64:
     """Exactly ``count`` points.
 
-    Points count as one list when there are no words between them. There must be one list of ``count``, be it written more than
-    once; words may say one or two points of it again. Whether the points make a path is for
+    Points count as one list when there are no words between them. There must be one list of ``count``, be it
+    written more than once; words may say one or two points of it again. Whether the points make a path is for
     :func:`stvla_ros.planning.sense.path_fault` to say.
 
     Returns:
@@ -133,8 +134,8 @@ def parse_progress(text: str) -> Progress:
 
 
 _ABOUT = (
-    r"the|my|so|final|next|previous|last|answer|action|points?|path|trajectory|location|position|is|it|result|response|output"
-    r"|here|s|sub|step|label|object|waypoints?|progress|offsets|status"
+    r"the|my|so|final|next|previous|last|answer|action|points?|path|trajectory|location|position|is|it|result|response"
+    r"|output|here|s|sub|step|label|object|waypoints?|progress|offsets|status"
 )
 _UNKNOWN = re.compile(
     rf"[\W_]{{0,20}}(?:(?:{_ABOUT})[\W_]{{1,20}}){{0,6}}(?:\w{{1,20}}[\W_]{{1,20}})?{UNKNOWN}"
@@ -146,7 +147,8 @@ _UNKNOWN = re.compile(
 def is_unknown(text: str) -> bool:
     """The model says that it does not know or see what is named: ``unknown``, ``{"action": "unknown"}``.
 
-    A reason may follow. Whatever stands before, also in marks that are not known here, an answer may end in a line of its own.
+    A reason may follow. Whatever stands before, also in marks that are not known here, an answer may end in a line
+    of its own.
     """
     if len(text) > MAX_BYTES:
         return False
@@ -170,6 +172,9 @@ def _parsed(text: str, read: Callable[[str], T]) -> T:
             raise _ProblemError(
                 f"Wanted the answer alone, found '{mark[:40]}', which may mark something else than an answer."
             )
+        again = begins_again(answer)
+        if again is not None:
+            raise _ProblemError(f"Wanted one answer, found '{again[:40]}' twice.")
         quoted = _QUOTED.fullmatch(answer)
         return read(quoted[2] if quoted else answer)
     except _ProblemError as problem:
@@ -330,29 +335,29 @@ _AROUND_ACTION = re.compile(
 _QUOTES = "\"'*`_ “”‘’„«»"
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NO_ACTION = re.compile(
-    r"(?:i|we|you|it|there|no|none|nothing|unfortunately|as an)\b|(?:the|this|that|all)\b.{0,80}\b(?:is|are|was|were|has|have)\b",
+    r"\(|wait,|(?:i|we|you|it|there|no|not|none|nothing|unfortunately|as an)\b"
+    r"|(?:the|this|that|all)\b.{0,80}\b(?:is|are|was|were|has|have)\b|.*\b(?:wait,? no|no,? wait|i mean)\b",
     re.I,
 )
-_HESITATES = re.compile(
-    r"\b(?:hm+|oops|actually|maybe|perhaps|probably|possibly|guess|wait,? no|no,? wait|i think|i mean)\b", re.I
-)
-_SENTENCE_END = re.compile(r"[.!?。！？]\s+\S|[。！？]\S")
+_IN_SENTENCES = frozenset(" ,.;!'’\"“”-–/()&+°#@")
+_SENTENCE_END = re.compile(r"[.!;。！]\s*[^\W\d_]{2}|\.\.|[.!]\s+\S|\w +(?:The|That|This|There|It|I|No|Not|We) ")
 
 
 def _action(answer: str) -> str:
-    lines = [line for raw in _json_text(_MARKED.sub("\n", answer)).splitlines() if (line := _undressed(raw))]
-    if len(lines) != 1:
+    said = _json_text(_MARKED.sub("\n", answer)).strip()
+    lines = [line for raw in said.splitlines() if (line := _undressed(raw))]
+    if len(lines) != 1 or not _undressed(said.splitlines()[-1]):
         raise _ProblemError(f"Wanted one sentence, found {len(lines)} lines.")
     words = lines[0]
     least, most = ACTION_CHARS
     if not least <= len(words) <= most:
         raise _ProblemError(f"Wanted a sentence of {least} to {most} characters, found {len(words)}.")
-    plain = words.isprintable() and not set("[]{}<>|:\\") & set(words)
+    plain = words.isprintable() and all(c.isalnum() or c in _IN_SENTENCES for c in words)
     if not plain or len([w for w in words.split() if any(c.isalpha() for c in w)]) < 2:
         raise _ProblemError("Wanted a plain sentence such as 'pick up the red block'.")
     if _SENTENCE_END.search(words):
         raise _ProblemError("Wanted one sentence, found several.")
-    if refuses(words) or _NO_ACTION.match(words) or _HESITATES.search(words):
+    if doubt([words], IN_ACTIONS) or _NO_ACTION.match(words):
         raise _ProblemError(
             f"Wanted something to do, such as 'pick up the red block', or '{UNKNOWN}', found '{words[:60]}'."
         )
@@ -372,7 +377,7 @@ def _json_items(answer: str) -> Sequence[Item]:
 
 def _json_text(answer: str) -> str:
     """The text of ``{"action": "push the red button"}``; else the answer as it is."""
-    said = [item.value for item in _json_items(answer)]
+    said = [item.value for item in _json_items(answer) if doubt([item.key]) is None]
     return said[0] if len(said) == 1 and isinstance(said[0], str) else answer
 
 
@@ -398,6 +403,7 @@ _STEP = re.compile(
     r"\bstep\b(?:\s+number)?\W{0,6}(\d{1,9})\b(?:\s{0,3}(?:(?:out )?of|/)\s{0,3}(\d{1,9})\b)?", re.I | re.A
 )
 _TOTAL = re.compile(r"\btotal\b(?:\s+(?:number\s+of\s+)?steps)?\W{0,6}(\d{1,9}|null|none)\b", re.I | re.A)
+_NOTHING = re.compile(r"[\[({]\s*[\])}]|\?|\.\.\.|…|:\s*\Z")
 _FINISHED = re.compile(r"\bfinished\b\W{0,6}(yes|no|true|false)\b", re.I | re.A)
 
 
@@ -412,7 +418,7 @@ def _progress(answer: str) -> Progress:
         raise _ProblemError("Wanted 'step K of N, finished: yes' or 'step K of N, finished: no', once.")
     rest = _TOTAL.sub(" ", _FINISHED.sub(" ", answer))
     word = doubt([rest]) if True in finished else None
-    if word is not None or refuses(rest):
+    if word is not None or refuses(rest) or _NOTHING.search(rest):
         raise _ProblemError(f"Wanted step and finished alone, found '{(word or rest.strip())[:40]}' beside them.")
     progress = Progress(steps.pop(), totals.pop() if totals else None, finished.pop())
     _check_progress(progress)
