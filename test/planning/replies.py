@@ -256,6 +256,12 @@ def invented(rng: random.Random) -> tuple[str, str]:
     )
 
 
+def discarded_text(rng: random.Random, draft: str) -> str:
+    """Any answer as a draft in some marks, then none."""
+    begin, end = invented(rng) if rng.random() < 0.3 else rng.choice(THOUGHTS + INVENTED)
+    return f"{begin}{draft}{end}{rng.choice(('', ' ', chr(10)))}{rng.choice(REFUSALS)}"
+
+
 def discarded(rng: random.Random) -> str:
     """A good list as a draft in some marks, then no answer."""
     begin, end = invented(rng) if rng.random() < 0.3 else rng.choice(THOUGHTS + INVENTED)

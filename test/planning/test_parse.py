@@ -138,7 +138,7 @@ def test_one_meaning_is_read_in_any_dress(text: str) -> None:
         ("{p}\nCorrected: {d}", "'Corrected'|2 lists that differ"),
         ("<answer>{p}</answer> <answer>{d}</answer>", "Wanted one answer"),
         ("TRAJECTORY: <ans>{p}</ans> MASK: <ans>{d}</ans>", "Wanted one answer"),
-        ("{p}\nThat was the blue block.", "nothing behind the list, found 'That was the blue block'"),
+        ("{p}\nIt belongs to the blue one.", "nothing behind the list, found 'It belongs to the blue one'"),
         ("{p}\n[(643, 367), (696, 470)]", "found 10"),
         ("{p}\nPath: [(643, 367), (696, 470)]", "nothing behind the list"),
         ("{p}\n[]", "nothing behind the list"),

@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from planning.replies import FORMS, broken, discarded, dressed, mutated, noise, plain, some_points
+from planning.replies import FORMS, broken, discarded, discarded_text, dressed, mutated, noise, plain, some_points
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.parse import MAX_BYTES, Progress, parse_action, parse_offsets, parse_points, parse_progress
@@ -71,6 +71,19 @@ def test_drafts_before_no_answer_are_refused() -> None:
     for _ in range(DRAFTS):
         text = discarded(rng)
         assert parsed(parse_points, text) is None, repr(text)
+
+
+def test_drafts_of_other_answers_are_refused() -> None:
+    rng = random.Random(SEED + 8)
+    for _ in range(DRAFTS // 6):
+        offsets = str([rng.randint(-1500, 1500) for _ in range(8)])
+        for read, draft in (
+            (parse_offsets, rng.choice((offsets, f'{{"offsets_mm": {offsets}}}'))),
+            (parse_action, rng.choice(("push the red button", "put the cup on the plate"))),
+            (parse_progress, rng.choice(("step 3 of 3, finished: yes", '{"step": 2, "total": 2, "finished": true}'))),
+        ):
+            text = discarded_text(rng, draft)
+            assert parsed(read, text) is None, repr(text)
 
 
 def test_good_lists_are_read_in_any_dress() -> None:

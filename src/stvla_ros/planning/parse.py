@@ -339,8 +339,8 @@ _NO_ACTION = re.compile(
     r"|(?:the|this|that|all)\b.{0,80}\b(?:is|are|was|were|has|have)\b|.*\b(?:wait,? no|no,? wait|i mean)\b",
     re.I,
 )
-_IN_SENTENCES = frozenset(" ,.;!'’\"“”-–/()&+°#@")
-_SENTENCE_END = re.compile(r"[.!;。！]\s*[^\W\d_]{2}|\.\.|[.!]\s+\S|\w +(?:The|That|This|There|It|I|No|Not|We) ")
+_IN_SENTENCES = frozenset(" ,.;!'’\"“”`_-–/()&+°#@")
+_SENTENCE_END = re.compile(r"[.!]\s+\S|[.!][A-Z]|[。！]\S|\.\.|\w +(?:The|That|This|There|It|I|No|Not|We) ")
 
 
 def _action(answer: str) -> str:

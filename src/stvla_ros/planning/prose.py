@@ -19,7 +19,7 @@ _REFUSES = (
     r"|(?:not|n['’]t) (?:be |been )?(?:see|seen|visible|find|found|sure|possible|able|available|applicable|present"
     r"|know|known|identif\w+|locate\w*|determin\w+|certain|in view|here|there|provide\w*|help|assist|exist\w*|detect\w*)"
     r"|no (?:such|idea|answer|action|object|path|visible)|(?:how|what) about|what if|plan [a-z]"
-    r"|scratch that|(?:ask|try) again"
+    r"|scratch that|that (?:is|was) the|(?:ask|try) again"
     r"|(?:avoid|forget|skip|omit|leave out) (?:this|these|that|those|it|the following)"
 )
 _REFUSAL = re.compile(rf"(?<!\w)(?:{_REFUSES})(?!\w)", re.I)
