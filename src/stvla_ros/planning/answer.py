@@ -180,8 +180,10 @@ def _marks(text: str) -> Iterator[Mark]:
 def _tag(match: re.Match[str]) -> Mark:
     said = match[0].lower()
     inner = said.strip("<>[]{}!?@$_#&*+~:.-%|◁▷⟨⟩〈〉《》【】「」⟦⟧⟪⟫ \n")
-    raw = inner.lstrip("/| ").split()[:1]
-    name = "".join(raw).strip("/|").rpartition(":")[2].replace("-", "_")
+    words = inner.lstrip("/| ").split()
+    if "=" in said or words[:1] == ["details"]:  # attributes; else a name of several words
+        words = words[:1]
+    name = "_".join(words).strip("/|").rpartition(":")[2].replace("-", "_")
     bare = "begin_of_box" if name == "end_of_box" else name if name == "begin_of_box" else _SIDES.sub("", name)
     ends = inner.startswith("/") or bool(re.search(r"^end_|_end$", name))
     ends = ends or (said.endswith("|>") and not said.startswith("<|"))  # <|channel>...<channel|> (Gemma)

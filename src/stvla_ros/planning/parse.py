@@ -357,7 +357,7 @@ def _action(answer: str) -> str:
         raise _ProblemError("Wanted a plain sentence such as 'pick up the red block'.")
     if _SENTENCE_END.search(words):
         raise _ProblemError("Wanted one sentence, found several.")
-    if doubt([words], IN_ACTIONS) or _NO_ACTION.match(words):
+    if doubt([words], IN_ACTIONS) or _NO_ACTION.match(words) or _NOTHING.search(words):
         raise _ProblemError(
             f"Wanted something to do, such as 'pick up the red block', or '{UNKNOWN}', found '{words[:60]}'."
         )
