@@ -205,7 +205,16 @@ def test_what_the_model_itself_refuses_is_not_repeated(code: OutcomeCode) -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["unknown", "Unknown.", '{"action": "unknown"}', "<think>hm</think> <answer>unknown</answer>"]
+    "text",
+    [
+        "unknown",
+        "Unknown.",
+        "unknown<|im_end|>",
+        '{"action": "unknown"}',
+        "<think>hm</think> <answer>unknown</answer>",
+        f"<thought>It could be {PATH}. No: that is the blue one.</thought>\nunknown",
+        f"<musing>{PATH}</musing>\nunknown",
+    ],
 )
 @pytest.mark.parametrize("good", [[], [STEP], [STEP, ACTION]], ids=["progress", "action", "path"])
 def test_unknown_is_an_answer_that_grounds_nothing(good: list[str | StageError], text: str) -> None:
@@ -220,6 +229,26 @@ def test_unknown_as_an_answer_to_a_correction_leaves_the_first_fault() -> None:
     error = failure(Scripted([STEP, ACTION, "[(1, 2), (3, 4)]", "unknown"]))
     assert error.code is OutcomeCode.REPLY_UNPARSABLE
     assert "found 2" in error.sentence
+
+
+@pytest.mark.parametrize("text", [f"<musing>{PATH}</musing>", f"{PATH}\nThere is no red block.", f"<thought>{PATH}"])
+def test_a_path_that_is_no_answer_is_never_planned(text: str) -> None:
+    model = Scripted([STEP, ACTION, *[text] * 3])
+    assert failure(model).code is OutcomeCode.REPLY_UNPARSABLE
+    assert "Not usable: Wanted" in model.questions[-1]
+
+
+def test_answers_in_dress_make_a_plan() -> None:
+    end = "<|im_end|>"
+    action, path = (
+        f"**Next action:** {ACTION}{end}",
+        f"{PATH}\nThe block goes from {PATH[1:11]} to {PATH[-11:-1]}.{end}",
+    )
+    plan = planner(Scripted([f"**{STEP}**{end}", action, path, f"{OFFSETS}\nThe range is [-60, 60].{end}"])).plan(
+        request()
+    )
+    assert np.array_equal(plan.uv, UV)
+    assert plan.sub_instruction == ACTION
 
 
 def test_a_path_without_sense_is_told_to_the_model() -> None:
@@ -386,7 +415,7 @@ def test_refusals_of_guidance_as_a_turn(code: OutcomeCode) -> None:
 def test_no_malformed_conversation_gets_through() -> None:
     rng = random.Random(11)
     ended = {"plan": 0, "refused": 0}
-    for _ in range(150):
+    for _ in range(250):
         answers: list[str | StageError] = [STEP, ACTION, PATH, OFFSETS]
         where = rng.randrange(4)
         answers[where] = (
@@ -398,5 +427,5 @@ def test_no_malformed_conversation_gets_through() -> None:
             ended["refused"] += error.code in (OutcomeCode.REPLY_UNPARSABLE, OutcomeCode.GOAL_NOT_GROUNDED)
             continue
         ended["plan"] += bool(plan.uv.min() >= 0 and plan.uv.max() <= 1000 and np.isfinite(plan.start_depth_m))
-    assert sum(ended.values()) == 150
+    assert sum(ended.values()) == 250
     assert min(ended.values()) > 10

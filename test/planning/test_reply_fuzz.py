@@ -1,5 +1,9 @@
-"""More than 100,000 malformed replies: no crash, and nothing but what the text says in the right number and range."""
+"""More than 100,000 malformed replies: no crash, and nothing but what the text says in the right number and range.
 
+And drafts before no answer, which are all refused, and good lists in any dress, which are all read.
+"""
+
+import os
 import random
 import re
 import time
@@ -7,12 +11,14 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from planning.replies import FORMS, broken, mutated, noise, plain, some_points
+from planning.replies import FORMS, broken, discarded, discarded_text, dressed, mutated, noise, plain, some_points
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.parse import MAX_BYTES, Progress, parse_action, parse_offsets, parse_points, parse_progress
 
 EACH = 21_000
+DRAFTS = int(os.environ.get("STVLA_FUZZ_DRAFTS", 6_000))  # 100,000 before a release
+DRESSED = int(os.environ.get("STVLA_FUZZ_DRESSED", 2_000))
 SEED = 20261125
 
 
@@ -58,6 +64,35 @@ def test_mutations_of_points_are_refused_or_mean_what_they_say() -> None:
         assert uv is None or is_path(uv, text), repr(text)
         taken += uv is not None
     assert 0.01 * EACH < taken < 0.6 * EACH  # both sides were tried
+
+
+def test_drafts_before_no_answer_are_refused() -> None:
+    rng = random.Random(SEED + 6)
+    for _ in range(DRAFTS):
+        text = discarded(rng)
+        assert parsed(parse_points, text) is None, repr(text)
+
+
+def test_drafts_of_other_answers_are_refused() -> None:
+    rng = random.Random(SEED + 8)
+    for _ in range(DRAFTS // 6):
+        offsets = str([rng.randint(-1500, 1500) for _ in range(8)])
+        for read, draft in (
+            (parse_offsets, rng.choice((offsets, f'{{"offsets_mm": {offsets}}}'))),
+            (parse_action, rng.choice(("push the red button", "put the cup on the plate"))),
+            (parse_progress, rng.choice(("step 3 of 3, finished: yes", '{"step": 2, "total": 2, "finished": true}'))),
+        ):
+            text = discarded_text(rng, draft)
+            assert parsed(read, text) is None, repr(text)
+
+
+def test_good_lists_are_read_in_any_dress() -> None:
+    rng = random.Random(SEED + 7)
+    for _ in range(DRESSED):
+        points, text = dressed(rng)
+        uv = parsed(parse_points, text)
+        assert uv is not None, repr(text)
+        assert np.allclose(uv, points, rtol=1e-5), repr(text)
 
 
 def test_noise_is_refused_or_means_what_it_says() -> None:
