@@ -44,7 +44,7 @@ def test_ready_is_said_once_when_all_are_heard(monitor: Monitor) -> None:
     roll = Attendance(monitor, ("planner", "policy"), ("sim", "camera"))  # type: ignore[arg-type]
     monitor.now += 1.0
     monitor.beat("planner", "sim")
-    assert roll.look() == []
+    assert roll.look() == ["The node 'sim' is here."]
     monitor.now += 1.0
     monitor.beat("planner", "policy", "sim")
     assert roll.look() == ['Stack ready: planner, policy, 2.0 s after its start. Give it a goal with: stvla run "..."']
@@ -84,7 +84,7 @@ def test_those_not_heard_are_named_once(monitor: Monitor) -> None:
 def test_the_executor_tells_of_the_task_node_alone(monitor: Monitor) -> None:
     roll = Attendance(monitor, (), ("task",))  # type: ignore[arg-type]
     monitor.beat("task")
-    assert roll.look() == []
+    assert roll.look() == ["The node 'task' is here."]
     monitor.now += 2.0
     assert roll.look() == ["Lost the node 'task': no heartbeat for 2.0 s. Look at its log."]
     monitor.beat("task")

@@ -271,6 +271,7 @@ def test_supervisor_starts_respawns_and_stops(recorded: GraphOptions, tmp_path: 
         stack.wait_ready(60.0)
         first = stack.pids()
         assert set(first) == {"camera", "executor", "composed"}
+        wait(lambda: any("The node 'camera' is here." in t for _, t in lines))  # for who misses it later
         os.kill(first["camera"], signal.SIGKILL)
         wait(lambda: stack.pids().get("camera", first["camera"]) != first["camera"], 20.0)
         assert any(n == "camera" and "ended with signal SIGKILL; it starts again in 2 s" in t for n, t in lines)

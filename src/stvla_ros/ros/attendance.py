@@ -19,7 +19,7 @@ class Attendance:
     Args:
         monitor: Hears the heartbeats.
         needed: Names of the nodes that make the stack ready; empty: nothing is said of that.
-        others: Names of nodes that may be there or not; told of only after they were heard.
+        others: Names of nodes that may be there or not; told of when they are heard first, and from then on.
     """
 
     def __init__(self, monitor: HeartbeatMonitor, needed: Sequence[str], others: Sequence[str] = ()) -> None:
@@ -56,11 +56,14 @@ class Attendance:
             self._lost[name] = now - age_s
             return [f"Lost the node '{name}': no heartbeat for {age_s:.1f} s. Look at its log."]
         before, started_ns = self._started_ns.get(name), self._monitor.started_ns(name)
+        new = name not in self._started_ns
         self._started_ns[name] = started_ns
         if name in self._lost:
             gone_s = now - self._lost.pop(name)
             again = " The stack is ready again." if self._complete and self._needed and not self._lost else ""
             return [f"The node '{name}' is back after {gone_s:.1f} s.{again}"]
+        if new and name in self._others:
+            return [f"The node '{name}' is here."]
         return [f"The node '{name}' was restarted."] if before not in (None, started_ns) else []
 
 
