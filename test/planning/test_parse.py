@@ -120,6 +120,12 @@ def test_marks_that_are_not_known_are_refused(begin: str, end: str) -> None:
         "The points are:\n```\n{}\n```\nThis path moves the block to the plate.",
         '{{"reasoning": "not at (1, 2)", "points": {}}}',
         "<answer>{}</answer>\nThe path ends at (320, 500).",
+        "{}\n\nHope this helps!",
+        "{}\nDone.",
+        "{}\n\nThe gripper closes at the start. Let me know if you need anything else.",
+        "{}\nI chose these points so that the gripper clears the obstacles.",
+        "{}\nThe path is curved to avoid the other blocks.",
+        "{}\nThe red block is located at (643, 367).",
     ],
 )
 def test_one_meaning_is_read_in_any_dress(text: str) -> None:
@@ -144,6 +150,10 @@ def test_one_meaning_is_read_in_any_dress(text: str) -> None:
         ("{p}\n[]", "nothing behind the list"),
         ("{p}\n512, 430", "nothing behind the list"),
         ("{p}\n?", "nothing behind the list"),
+        ("{p}\nThat is not it. Hope this helps!", "'not' beside a list"),
+        ("{p}\nNothing is done.", "'Nothing' beside a list"),
+        ("{p}\nI made these points up.", "nothing behind the list"),
+        ("{p}\nLet me know if you see the block, I do not.", "'if' beside a list"),
         ("{p} ...", "found 8 and the beginning|nothing behind"),
         ("{p}<think>That is wrong.</think>", "found none"),
         ("unknown<|im_end|>\n<|im_start|>user\n{p}", "<.im_end.>"),

@@ -36,7 +36,7 @@ from stvla_ros.planning.literals import (
     words_of,
 )
 from stvla_ros.planning.prompt import MAX_OFFSET_MM, UNKNOWN
-from stvla_ros.planning.prose import IN_ACTIONS, MENTION, doubt, no_description, refuses
+from stvla_ros.planning.prose import IN_ACTIONS, MENTION, doubt, no_description, refuses, without_closing
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_BYTES = 65536
@@ -192,7 +192,7 @@ def _parts(answer: str) -> list[Part]:
 
 
 def _points(answer: str, count: int, coordinates: Coordinates) -> F64:
-    answer = with_bare_points_in_brackets(answer)
+    answer = with_bare_points_in_brackets(without_closing(answer))
     parts = _parts(answer)
     found = runs(parts)
     exact = [run for run in found if run.bad is None and len(run.points) == count and not run.goes_on]
@@ -285,6 +285,7 @@ _OTHER_UNITS = frozenset(
 
 
 def _offsets(answer: str, count: int) -> F64:
+    answer = without_closing(answer)
     parts = _parts(answer)
     lists = [(node, values) for node in nodes(parts) if (values := numbers(node)) is not None]
     plain = [(node, values) for node, values in lists if len(values) == count and None not in values]

@@ -62,14 +62,15 @@ _DOUBT_PARTS = re.compile(r"n['’]t$|^un(?:seen|known)|[不没無无未错誤�
 _SUBJECTS = _set("""
     the this these it they each both all first last path trajectory line trace points waypoints coordinates
     values numbers offsets depths range start starting end ending moving from explanation note description
+    i gripper robot arm
 """)
 _DESCRIBES = _set("""
     goes go moves move moving starts begins ends leads runs follows passes arcs traces trace lifts lowers picks
     places puts carries pushes presses reaches approaches grasps grips releases moved picked placed lifted
     lowered carried closes opens avoids avoiding describes describe represents represent shows show ranges range
-    given normalized
+    given normalized curved listed ordered chosen selected planned designed chose drew traced planned kept
 """)
-_NAMES = _set("range start end starting ending point waypoint first last")
+_NAMES = _set("range start end starting ending point waypoint first last located")
 _MODALS = _set("should must need needs ought shall let")
 _CODE = _set("print return")
 MENTION = "§"
@@ -79,6 +80,17 @@ _NUMBERS = frozenset(f"0123456789{MENTION}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 _PLAIN_SIGNS = frozenset(" .,:;!-*_|`'\"$~>/=&+)]}\n\\✅✔")
 _SENTENCE = re.compile(r"[.!;\n]")
+_CLOSING = re.compile(
+    r"(?:(?:^|(?<=[\s.!*`]))(?:done|(?:i )?hope (?:this|that|it) helps|let me know if you (?:need|have|want|would like)\b[a-z ]{0,60})"
+    r"[.!]{0,3}\s{0,9}){1,3}$",
+    re.I,
+)
+
+
+def without_closing(text: str) -> str:
+    """A text without the politeness that it ends with: "Hope this helps!"."""
+    text = text.rstrip()
+    return text[: -len(found[0])] if (found := _CLOSING.search(text[-200:])) else text
 
 
 def refuses(text: str) -> bool:
