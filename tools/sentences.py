@@ -24,7 +24,7 @@ TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner
 """What is said to a model, which no operator reads."""
 
 ROOMS = {
-    "Parameter files, settings, options": "config.py registry.py cli.py commands ros/params.py ros/graph.py",
+    "Parameter files, settings, options": "rcl_yaml.py config.py registry.py cli.py commands ros/params.py ros/graph.py",
     "Starting and ending the stack": (
         "ros/up.py ros/run.py ros/attendance.py ros/heartbeats.py ros/stage_node.py ros/domain.py "
         "ros/shared_memory.py nodes/composed.py"
@@ -34,18 +34,22 @@ ROOMS = {
         "ros/remote_stages.py ros/services.py ros/traces.py ros/release.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
-        "ros/frames.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py "
+        "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py "
         "ros/simulated_camera.py"
     ),
     "Joint states, arm and gripper": (
-        "ros/freshness.py ros/robot_state.py ros/backends ros/controller_actions.py ros/gripper_server.py "
+        "ros/freshness.py ros/endpoints.py ros/robot_state.py ros/backends ros/controller_actions.py ros/gripper_server.py "
         "ros/trajectory.py ros/trajectory_server.py ros/simulated_robot.py nodes/executor.py motion robot "
         "description"
     ),
     "Instructions, planners and servers": "planning nodes/planner.py",
     "Paths, guidance and masks": "perception nodes/guidance.py",
     "Policies and their checkpoints": "policy nodes/policy.py",
-    "Bags, recordings and data sets": "ros/bag.py ros/recorder.py ros/recorded_run.py nodes/record.py data record",
+    "Bags, recordings and data sets": (
+        "ros/bag.py ros/bag_files.py ros/bag_clocks.py ros/bag_frames.py ros/compressed.py ros/recorder.py "
+        "ros/recorded_run.py nodes/record.py data record"
+    ),
+    "Any file": "files.py weights.py pickled_arrays.py",
     "Training and evaluation": "train evaluate",
     "The simulator": "sim nodes/sim.py",
 }
