@@ -117,7 +117,7 @@ def test_damage_that_shows_while_a_recording_is_played_does_the_same(start: Call
     node = start("stvla_ros.nodes.camera", "--ros-args", "-p", f"camera:path:={tmp_path / 'recording'}")
     assert node.wait() == 2
     (sentence,) = node.said()
-    assert "000001.png: wanted a PNG image, found something else" in sentence
+    assert "000001.png: text, not a PNG image" in sentence
 
 
 def test_a_thread_with_a_defect_ends_its_node(start: Callable[..., Any], tmp_path: Path) -> None:

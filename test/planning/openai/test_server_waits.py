@@ -44,10 +44,12 @@ def date(seconds: float) -> str:
         ({"Retry_After": " 7200.5 "}, 7200.5),
         ({"retry_after_ms": "3600000"}, 3600),
         ({"Retry_After": date(3600), "Date": date(0)}, 3600),  # by the server's clock, years off or not
-        ({"Retry_After": format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)}, 7200),
+        ({"Retry_After": "by our own clock"}, 7200),
     ],
 )
 def test_a_pause_beyond_the_deadline_ends_at_once(headers: dict[str, str], pause_s: float) -> None:
+    if headers == {"Retry_After": "by our own clock"}:  # not when the tests are collected, which may be long ago
+        headers = {"Retry_After": format_datetime(datetime.now(UTC) + timedelta(hours=2), usegmt=True)}
     with Server([busy("429 Too Many Requests", **headers)]) as server:
         error = refused(chat(server, reply_deadline_s=3000.0))
         assert len(server.asked) == 1
