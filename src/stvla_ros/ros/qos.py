@@ -26,7 +26,8 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-"""Plans, stamps of their images, lifted paths and static transforms: a node that starts later still gets the last ones."""
+"""Plans, stamps of their images and lifted paths, and static transforms as they are sent: a node that starts later still gets
+the last ones."""
 
 LATCHED_NEWEST = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -34,7 +35,18 @@ LATCHED_NEWEST = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-"""Where a task stands: only the present state means anything."""
+"""Where a task stands, and a camera info that is sent once: only the newest means anything."""
+
+STATIC_LATCHED = QoSProfile(
+    history=HistoryPolicy.KEEP_LAST,
+    depth=100,
+    reliability=ReliabilityPolicy.RELIABLE,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+)
+"""/tf_static as read from those who latch it, as they should (the depth is tf2's)."""
+
+STATIC_VOLATILE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
+"""/tf_static as read from those who do not (bridges, players, scripts); a reader asks for latching or does not, never both."""
 
 EVENT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Small messages of which none may be lost."""

@@ -16,7 +16,6 @@ import numpy as np
 from geometry_msgs.msg import TransformStamped
 from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken
@@ -34,17 +33,6 @@ What was heard before is forgotten then: between samples of two rounds of a bag 
 
 SAME_M, SAME_RAD = 1e-3, 2e-3
 """Poses nearer than this are one."""
-
-STATIC_LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=100,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
-"""/tf_static as read from those who latch it, as they should (the depth is tf2's)."""
-
-STATIC_VOLATILE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""/tf_static as read from those who do not (bridges, players, scripts); a reader asks for latching or does not, never both."""
 
 SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
 """Of two such readers one cannot hear a given publisher: that is no warning."""
@@ -134,7 +122,7 @@ class TransformBuffer:
         self._on_change = on_change
         self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
         self._passed_over: dict[str, str] = {}  # child -> why its last transform was not taken
-        for profile in (STATIC_LATCHED, STATIC_VOLATILE):
+        for profile in (qos.STATIC_LATCHED, qos.STATIC_VOLATILE):
             node.create_subscription(
                 TFMessage, "/tf_static", lambda m: self.add(m, True), profile, event_callbacks=SILENT
             )
