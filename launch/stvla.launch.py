@@ -55,7 +55,7 @@ def _arguments() -> list[DeclareLaunchArgument]:
             choices=["", *registry.names(kind)],
             description=f"{kind} backend; empty: {FROM_FILE}",
         )
-        for kind in graph.BACKEND_PARAMETER
+        for kind in registry.BACKEND_PARAMETER
     ]
     return [
         DeclareLaunchArgument("robot", default_value="sim", choices=list(graph.ROBOTS), description="which robot"),
@@ -89,7 +89,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         camera=value("camera"),
         mode=value("mode"),
         params=Path(value("params")).expanduser() if value("params") else None,
-        backends={kind: value(kind) or None for kind in graph.BACKEND_PARAMETER},
+        backends={kind: value(kind) or None for kind in registry.BACKEND_PARAMETER},
     )
     try:
         nodes = [entity for spec in graph.processes(options) for entity in _process(options, spec)]
@@ -103,7 +103,7 @@ def _check_names(words: list[str]) -> None:
 
     In a launch file that includes this one, the words behind it are that file's own.
     """
-    me, names = Path(__file__).name, ("robot", "camera", *graph.BACKEND_PARAMETER, "mode", "params")
+    me, names = Path(__file__).name, ("robot", "camera", *registry.BACKEND_PARAMETER, "mode", "params")
     behind = next((words[i + 1 :] for i, word in enumerate(words) if Path(word).name == me), [])
     for name, given, _ in (word.partition(":=") for word in behind):
         if given and name not in names:

@@ -53,6 +53,9 @@ NODES: dict[str, tuple[str, dict[str, str]]] = {
 }
 """Name of a node -> its settings class, and which of its settings name a backend of which kind."""
 
+BACKEND_PARAMETER = {kind: (node, setting) for node, (_, chosen) in NODES.items() for setting, kind in chosen.items()}
+"""Kind of backend -> the node and the parameter that choose it."""
+
 RCLPY_SWITCHES = ("use_sim_time", "start_type_description_service")
 """Parameters that every rclpy node has, besides the sections ``qos_overrides``."""
 

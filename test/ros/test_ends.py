@@ -18,6 +18,7 @@ from rclpy.node import Node
 from ros.brain_bench import wait
 from ros.conftest import Process
 
+from stvla_ros import registry
 from stvla_ros.ros import SUPERVISOR, graph
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.run import END_S
@@ -369,7 +370,7 @@ def test_launch_refuses_arguments_that_it_would_pass_over(launch_file: Any) -> N
 def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path) -> None:
     (tmp_path / "cell.yaml").write_text("guidance: {ros__parameters: {tube_radius: 2e-2}}")
     context = Recorded()
-    context.launch_configurations = dict.fromkeys(graph.BACKEND_PARAMETER, "")
+    context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
     context.launch_configurations.update(
         robot="sim", camera="auto", mode="separate", params=str(tmp_path / "cell.yaml")
     )
@@ -379,7 +380,7 @@ def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path)
 
 def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(launch_file: Any) -> None:
     context = Recorded()
-    context.launch_configurations = dict.fromkeys(graph.BACKEND_PARAMETER, "")
+    context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
     context.launch_configurations.update(robot="sim", camera="auto", mode="separate", params="")
     context.environment = {}
     log, *entities = launch_file._nodes(context)

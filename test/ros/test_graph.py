@@ -247,7 +247,7 @@ def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:
         if isinstance(call.args[0], ast.Constant)
     }
     assert declared == {"robot", "camera", "mode", "params"}
-    assert set(graph.BACKEND_PARAMETER) == {
+    assert set(registry.BACKEND_PARAMETER) == {
         "planner",
         "policy",
         "segmenter",

@@ -21,15 +21,10 @@ from stvla_ros.sim.cell import Cell, CellConfig
 
 C = TypeVar("C")
 
-BACKEND_OF = {
-    "planner": ("planner", "backend", "colour"),
-    "segmenter": ("guidance", "segmenter", "geometric"),
-    "policy": ("policy", "backend", "scripted"),
-    "motion": ("executor", "motion", "roboplan"),
-}
-"""Kind of backend -> the node whose parameters choose it, the setting that does, and its default."""
+DEFAULT_BACKENDS = {"planner": "colour", "segmenter": "geometric", "policy": "scripted", "motion": "roboplan"}
+"""Kind of backend -> the one that is taken where nothing chooses, as by the nodes."""
 
-PARTS = (*BACKEND_OF, "guide", "executor", "loop", "cell", "robot")
+PARTS = (*registry.BACKENDS, "guide", "executor", "loop", "cell", "robot")
 """What a command may use of the settings: backends by their kind, and the fields of :class:`StackSettings`."""
 
 BAG = "bag"
@@ -50,7 +45,7 @@ class StackSettings:
         robot: Of the robot: the section that all nodes share.
     """
 
-    backends: Mapping[str, str] = field(default_factory=lambda: {kind: d for kind, (_, _, d) in BACKEND_OF.items()})
+    backends: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_BACKENDS))
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     guide: GuideConfig = field(default_factory=GuideConfig)
     executor: ExecutorConfig = field(default_factory=ExecutorConfig)
@@ -84,8 +79,8 @@ def read_settings(
     nodes = registry.read_nodes(file, chosen, overrides)
     where = str(file) if file else "defaults"
     backends, sections = {}, {}
-    for kind, (node, setting, default) in BACKEND_OF.items():
-        name = nodes.get(node, {}).get(setting, default)
+    for kind, (node, setting) in registry.BACKEND_PARAMETER.items():
+        name = nodes.get(node, {}).get(setting, DEFAULT_BACKENDS[kind])
         check_range({"choices": registry.names(kind)}, name, f"{where}: {node}.{setting}")
         section = nodes.get(node, {}).get(name, {})
         build(registry.load(kind, name).Config, section, f"{where}: {node}.{name}")
@@ -112,7 +107,10 @@ def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mappin
         "cell": {"sim.cell"},
         "robot": {"robot.model", "robot.open_width_m"},
         BAG: {"camera.topics", "robot"},
-        **{kind: {f"{node}.{setting}", f"{node}.{backends[kind]}"} for kind, (node, setting, _) in BACKEND_OF.items()},
+        **{
+            kind: {f"{n}.{setting}", f"{n}.{backends[kind]}"}
+            for kind, (n, setting) in registry.BACKEND_PARAMETER.items()
+        },
     }
     read = [f"{name}." for part in parts for name in used[part]]
     for override in overrides:

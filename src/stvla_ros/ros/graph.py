@@ -24,14 +24,6 @@ CAMERAS = ("auto", "recorded", "external")
 """auto: the simulator's with robot sim, else external; recorded: replay a recording; external: a driver started
 elsewhere, e.g. realsense-ros."""
 
-BACKEND_PARAMETER = {
-    "planner": ("planner", "backend"),
-    "segmenter": ("guidance", "segmenter"),
-    "policy": ("policy", "backend"),
-    "motion": ("executor", "motion"),
-}
-"""Kind of backend -> the node and the parameter that choose it."""
-
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
 
@@ -124,7 +116,7 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
             backend; the file is for the other kind of robot; deadlines that cross.
     """
     check_settings(options)
-    chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in BACKEND_PARAMETER.items()}
+    chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in registry.BACKEND_PARAMETER.items()}
     changes = {
         f"{SHARED}.kind": options.robot,
         **{n: v for n, v in chosen.items() if v is not None},
