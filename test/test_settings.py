@@ -15,6 +15,7 @@ from stvla_ros.cli import main, make_parser
 from stvla_ros.commands import COMMANDS, exit_codes
 from stvla_ros.config import ConfigError, overridden, read_parameters
 from stvla_ros.evaluate.stack import PARTS, read_settings
+from stvla_ros.registry import names
 
 ARGUMENTS: dict[str, list[str]] = {
     "up": [],
@@ -101,11 +102,11 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "a backend": (
         node("planner", "backend: color"),
-        "FILE: planner.backend: wanted one of colour, heatmap, qwen3_vl, openai, oracle, got 'color'.",
+        f"FILE: planner.backend: wanted one of {', '.join(names('planner'))}, got 'color'.",
     ),
     "a motion planner": (
         node("executor", "motion: ompk"),
-        "FILE: executor.motion: wanted one of roboplan, ompl, got 'ompk'. Did you mean 'ompl'?",
+        f"FILE: executor.motion: wanted one of {', '.join(names('motion'))}, got 'ompk'. Did you mean 'ompl'?",
     ),
     "a type": (node("sim", "seed: 1e3"), "FILE: sim.seed: wanted int, got float 1000.0."),
     "a unit": (node("guidance", "tube_radius_m: 5cm"), "FILE: guidance.tube_radius_m: wanted float, got str '5cm'."),

@@ -39,7 +39,7 @@ def test_the_constant_velocities_of_an_fr3_are_allowed_everywhere_and_use_what_i
 
 
 def test_limits_by_model() -> None:
-    assert LIMITS == {"panda": PANDA, "fr3": FR3}
+    assert (LIMITS["panda"], LIMITS["fr3"]) == (PANDA, FR3)
     np.testing.assert_array_equal(PANDA.velocity, panda.V_MAX_RAD_S)
     assert (FR3.acceleration == 10.0).all()
     assert (FR3.jerk == 5000.0).all()

@@ -98,7 +98,7 @@ def test_the_robot_is_described_once_for_all_processes() -> None:
     [
         (
             "/**:\n  ros__parameters:\n    robot:\n      model: fr4\n",
-            "robot.model: wanted one of panda, fr3, got 'fr4'",
+            "robot.model: wanted one of panda, fr3.*, got 'fr4'",
         ),
         ("/**:\n  ros__parameters:\n    robot:\n      arm_acton: x\n", "robot: unknown setting 'arm_acton'"),
         (

@@ -14,6 +14,7 @@ from rclpy.parameter import Parameter
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.description.robot import RobotConfig
+from stvla_ros.registry import names
 from stvla_ros.ros.params import nest
 from stvla_ros.ros.stage_node import StageNode
 
@@ -90,7 +91,7 @@ def test_overrides_reach_the_settings(make: Any) -> None:
         ("inner:=3", "test_node.inner: wanted a mapping of settings, got int 3."),
         (
             "backend:=geometrc",
-            "test_node.backend: wanted one of geometric, sam2, got 'geometrc'. Did you mean 'geometric'?",
+            f"test_node.backend: wanted one of {', '.join(names('segmenter'))}, got 'geometrc'. Did you mean 'geometric'?",
         ),
     ],
 )
