@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 

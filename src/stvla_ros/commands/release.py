@@ -8,7 +8,7 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.commands.progress import LiveProgress, canceling, conclude
 from stvla_ros.errors import CancelToken
 
 CONNECT_S = 5.0

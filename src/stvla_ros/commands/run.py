@@ -10,7 +10,7 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.record.folder import make_run_folder, point_latest
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from stvla_ros.commands.live import LiveProgress, canceling, conclude_state, readable
+from stvla_ros.commands.progress import LiveProgress, canceling, conclude_state, readable
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
 
@@ -73,7 +73,7 @@ def test_a_closed_pipe_cancels_and_the_exit_is_the_commands_own() -> None:
     program = """
 import sys
 from rich.console import Console
-from stvla_ros.commands.live import UNREAD, LiveProgress, readable
+from stvla_ros.commands.progress import UNREAD, LiveProgress, readable
 from stvla_ros.errors import CancelToken
 from stvla_ros.pipeline import Progress, TaskState
 console, cancel = Console(), CancelToken()
@@ -120,7 +120,7 @@ def test_a_signal_that_comes_amid_the_tokens_own_locks_does_not_hang() -> None:
     program = """
 import signal, sys
 from rich.console import Console
-from stvla_ros.commands.live import LiveProgress, canceling
+from stvla_ros.commands.progress import LiveProgress, canceling
 from stvla_ros.errors import CancelToken
 cancel = CancelToken()
 with canceling(cancel, LiveProgress(Console(quiet=True), "Push both.")):
