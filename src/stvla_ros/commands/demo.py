@@ -10,7 +10,14 @@ from rich.markup import escape
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.progress import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import (
+    OUTPUT_CLOSED,
+    LiveProgress,
+    cancel_on_signal,
+    show_outcome,
+    show_task_state,
+    survive_closed_output,
+)
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
@@ -57,8 +64,8 @@ def _demo(arguments: Namespace, task: str) -> int:
         status.update("laying the table")
         instruction = reset_scene(task, seed)
         status.stop()
-        live = LiveProgress(console, instruction, lambda: cancel.cancel(sentence=UNREAD))
-        with live, canceling(cancel, live):
+        live = LiveProgress(console, instruction, lambda: cancel.cancel(sentence=OUTPUT_CLOSED))
+        with live, cancel_on_signal(cancel, live):
             film, title = (None if arguments.no_film else folder), f"{instruction}   {task} seed {seed}"
             try:
                 done = record_goal(instruction, cancel, live.report, film, title, judge_s=30.0)
@@ -67,9 +74,9 @@ def _demo(arguments: Namespace, task: str) -> int:
     parameters = {"mode": options.mode, "params": str(options.params), **plain(settings)}
     done.summary(instruction, task, seed, parameters).write(folder)
     point_latest(folder)
-    with readable(console):
-        conclude(console, done.result.outcome)
-        conclude_state(console, done.result.state)
+    with survive_closed_output(console):
+        show_outcome(console, done.result.outcome)
+        show_task_state(console, done.result.state)
         verdict = "[green]success[/]" if done.success else "[red]no success[/]"
         console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)

@@ -1,4 +1,4 @@
-"""What an operator sees while a task runs: one line that changes, or one line per change where output is no terminal."""
+"""What an operator sees while a command works: one line that changes, or one line per change where output is no terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SHOWN_CHARS = 200
 
 
 def count_bar(console: Console, said: str = "{task.fields[figures]}") -> ProgressBar:
-    """Bar, count, what is said beside it (fields of the task may stand in it), time gone and time left."""
+    """A bar with count, elapsed time, remaining time and a text; the text may use fields of the task."""
     return ProgressBar(
         BarColumn(),
         MofNCompleteColumn(),
@@ -39,22 +39,22 @@ def count_bar(console: Console, said: str = "{task.fields[figures]}") -> Progres
 
 
 class LiveProgress:
-    """Shows phase, sub-instruction, step, plan and elapsed time. Reports may come from any thread.
+    """Shows phase, sub-instruction, step, plan and elapsed time. Any thread may report.
 
     Args:
-        console: Where to.
+        console: Where to print.
         instruction: The operator's words.
-        on_unread: Called when nothing can be shown any more: the reader of a pipe has gone, or the terminal.
+        on_closed: Called once nobody can read the output any more: a closed pipe, a lost terminal, a full disk.
     """
 
-    def __init__(self, console: Console, instruction: str, on_unread: Callable[[], None] = lambda: None) -> None:
-        self._console, self._on_unread = console, on_unread
+    def __init__(self, console: Console, instruction: str, on_closed: Callable[[], None] = lambda: None) -> None:
+        self._console, self._on_closed = console, on_closed
         self._instruction = instruction if len(instruction) <= SHOWN_CHARS else instruction[:SHOWN_CHARS] + "…"
         self._spinner = Spinner("dots", "starting")
         self._live = Live(self._spinner, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> LiveProgress:
-        with readable(self._console, self._on_unread):
+        with survive_closed_output(self._console, self._on_closed):
             self._console.print(f"[bold]{escape(self._instruction)}[/]")
             if self._console.is_terminal:
                 self._live.start()
@@ -63,22 +63,22 @@ class LiveProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with readable(self._console, self._on_unread):
+        with survive_closed_output(self._console, self._on_closed):
             self._live.stop()
 
     def say(self, text: str) -> None:
-        """Something other than a phase, e.g. that a cancel is under way."""
+        """Show something other than a phase, e.g. that the goal is being canceled."""
         self._show(escape(text))
 
     def report(self, p: Progress) -> None:
-        """A change of phase."""
+        """Show a change of phase."""
         plan = f"  [dim]plan {escape(p.plan_id[:8])}[/]" if p.plan_id else ""
         task = f"[bold]{p.state.step}[/]: " if p.plan_id else ""
         what = f"[cyan]{escape(p.phase):<10}[/] {p.step:>2} keyposes  {task}{escape(p.sub_instruction)}"
         self._show(f"{p.elapsed_s:5.1f} s  {what}{plan}")
 
     def _show(self, markup: str) -> None:
-        with readable(self._console, self._on_unread):
+        with survive_closed_output(self._console, self._on_closed):
             if self._console.is_terminal:
                 self._spinner.update(text=markup)
             else:
@@ -86,11 +86,11 @@ class LiveProgress:
 
 
 @contextmanager
-def readable(console: Console, on_unread: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """For all that is printed: what nobody can read any more (a closed pipe, a lost terminal, a full disk) does not matter.
+def survive_closed_output(console: Console, on_closed: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """Print inside this: a failure to write does not end the command.
 
-    From then on nothing is written, not at the interpreter's end either, and ``on_unread`` is called. (rich makes SystemExit of
-    a broken pipe.)
+    After the first failure nothing is written any more, not even at the interpreter's exit, and ``on_closed`` is called.
+    (rich turns a broken pipe into SystemExit.)
     """
     try:
         yield
@@ -98,19 +98,19 @@ def readable(console: Console, on_unread: Callable[[], None] = lambda: None) -> 
         console.quiet = True
         if console.file is sys.stdout:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        on_unread()
+        on_closed()
 
 
-def conclude(console: Console, outcome: Outcome) -> None:
-    """The last line: how it ended, in colour."""
+def show_outcome(console: Console, outcome: Outcome) -> None:
+    """The last line: how the task ended, in colour."""
     colour = "green" if outcome.ok else "red"
     total_s = outcome.times_s.get("total")
     took = f" [dim]({total_s:.1f} s)[/]" if total_s is not None else ""
     console.print(f"[{colour}]{outcome.code.name}[/] {escape(outcome.sentence)}{took}", soft_wrap=True)
 
 
-def conclude_state(console: Console, state: TaskState) -> None:
-    """What was done on the way, and how the planner fared."""
+def show_task_state(console: Console, state: TaskState) -> None:
+    """The steps that were done, and the planner's record."""
     if not state.plan_id:
         return
     total = f" of {state.step_total}" if state.step_total else ""
@@ -122,42 +122,40 @@ def conclude_state(console: Console, state: TaskState) -> None:
     console.print(f"[dim]{plans}; planner p50 {p50:.2f} s, p95 {p95:.2f} s[/]", soft_wrap=True)
 
 
-ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-UNREAD = "Canceled: nobody reads the output any more."
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+OUTPUT_CLOSED = "Canceled: nobody reads the output any more."
+_REASONS: dict[int, str] = {signal.SIGHUP: "Canceled: the terminal was closed."}
 
 
 @contextmanager
-def canceling(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
-    """Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels the goal, and the wait for standstill goes on.
+def cancel_on_signal(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
+    """Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels the goal; the command then waits for standstill.
 
-    A second Ctrl-C or SIGTERM gives up waiting; a closed terminal may say so several times. With ``nohup`` it is ignored.
-    The handler only leaves a note: it may interrupt the main thread amid a lock that a cancel takes.
+    A second Ctrl-C or SIGTERM gives up waiting. SIGHUP may come several times, and is ignored under ``nohup``. The handler
+    only queues the signal, because it may interrupt the main thread while that holds a lock that a cancel needs.
     """
-    notes: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put may interrupt itself
+    received: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is reentrant
     signals: list[int] = []
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if signals and number != signal.SIGHUP:
             raise KeyboardInterrupt
         signals.append(number)
-        notes.put(number)
+        received.put(number)
 
     def work() -> None:
-        while number := notes.get():
-            cancel.cancel(sentence=_SENTENCES.get(number, "Canceled by the operator."))
+        while number := received.get():
+            cancel.cancel(sentence=_REASONS.get(number, "Canceled by the operator."))
             live.say("canceling: waiting for standstill")
 
     thread = threading.Thread(target=work, name="cancel", daemon=True)
     thread.start()
-    numbers = [number for number in ENDINGS if signal.getsignal(number) is not signal.SIG_IGN]
+    numbers = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, on_signal) for number in numbers}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-        notes.put(0)
+        received.put(0)
         thread.join(1.0)
-
-
-_SENTENCES: dict[int, str] = {signal.SIGHUP: "Canceled: the terminal was closed."}

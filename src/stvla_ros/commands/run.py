@@ -10,7 +10,14 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.progress import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import (
+    OUTPUT_CLOSED,
+    LiveProgress,
+    cancel_on_signal,
+    show_outcome,
+    show_task_state,
+    survive_closed_output,
+)
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.record.folder import make_run_folder, point_latest
 
@@ -38,8 +45,8 @@ def run(arguments: Namespace) -> int:
         print(f"stvla: The goal was not sent: the stack is {state.sentence()}", file=sys.stderr)
         return of_outcome(OutcomeCode.CANCELED)
     folder = make_run_folder(arguments.runs)
-    live = LiveProgress(console, arguments.instruction, lambda: cancel.cancel(sentence=UNREAD))
-    with live, canceling(cancel, live):
+    live = LiveProgress(console, arguments.instruction, lambda: cancel.cancel(sentence=OUTPUT_CLOSED))
+    with live, cancel_on_signal(cancel, live):
         film = None if arguments.no_film else folder
         try:
             done = record_goal(arguments.instruction, cancel, live.report, film, arguments.instruction, judge_s=3.0)
@@ -47,8 +54,8 @@ def run(arguments: Namespace) -> int:
             done = lost(error)
     done.summary(arguments.instruction, "", None, {}).write(folder)
     point_latest(folder)
-    with readable(console):
-        conclude(console, done.result.outcome)
-        conclude_state(console, done.result.state)
+    with survive_closed_output(console):
+        show_outcome(console, done.result.outcome)
+        show_task_state(console, done.result.state)
         console.print(f"[dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code)
