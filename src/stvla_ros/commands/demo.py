@@ -22,19 +22,19 @@ from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
 SEEDS = {"pick_place": 42, "stack_cube": 9, "push_buttons": 55}
-"""Scenes whose instruction speaks of something red: "Put the red block in the plate."."""
+"""Scenes whose instruction names a red object: "Put the red block in the plate."."""
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(SEEDS)}; default pick_place")
-    parser.add_argument("--all", action="store_true", help="all tasks, one after another")
+    parser.add_argument("--all", action="store_true", help="carry out all tasks, one after another")
     parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), metavar="N", help="of the scene; default: one with a red thing"
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: a scene with a red object"
     )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"
     )
-    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+    parser.add_argument("--no-film", action="store_true", help="write summary.json only: no film, no storyboard")
     add_stack_arguments(parser)
 
 
@@ -53,7 +53,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
-    check_settings(options)  # before anything is made or started
+    check_settings(options)  # before a folder is made or a process started
     settings = read_settings(options.params, options.backends, options.overrides)
     seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)

@@ -1,4 +1,4 @@
-"""What an operator sees while a command works: one line that changes, or one line per change where output is no terminal."""
+"""What an operator sees while a command works: in a terminal one line that changes, elsewhere a line per change."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ class LiveProgress:
 def survive_closed_output(console: Console, on_closed: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Print inside this: a failure to write does not end the command.
 
-    After the first failure nothing is written any more, not even at the interpreter's exit, and ``on_closed`` is called.
-    (rich turns a broken pipe into SystemExit.)
+    After the first failure nothing is written any more, not even when the interpreter exits, and ``on_closed`` is
+    called. (rich turns a broken pipe into SystemExit.)
     """
     try:
         yield
@@ -131,8 +131,8 @@ _REASONS: dict[int, str] = {signal.SIGHUP: "Canceled: the terminal was closed."}
 def cancel_on_signal(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
     """Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels the goal; the command then waits for standstill.
 
-    A second Ctrl-C or SIGTERM gives up waiting. SIGHUP may come several times, and is ignored under ``nohup``. The handler
-    only queues the signal, because it may interrupt the main thread while that holds a lock that a cancel needs.
+    A second Ctrl-C or SIGTERM gives up waiting. SIGHUP may come several times, and is ignored under ``nohup``. The
+    handler only queues the signal, because it may interrupt the main thread while that holds a lock that a cancel needs.
     """
     received: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is reentrant
     signals: list[int] = []

@@ -1,4 +1,4 @@
-"""``stvla release``: put down what the gripper holds, e.g. after a task that was canceled while it carried something."""
+"""``stvla release``: put down what the gripper holds, e.g. after a task was canceled in mid-carry."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``stvla run "Put the red block in the plate."``: give the running stack an instruction and follow it to its end."""
+"""``stvla run``: give the running stack an instruction and follow it to its end."""
 
 from __future__ import annotations
 
@@ -23,15 +23,17 @@ from stvla_ros.record.folder import make_run_folder, point_latest
 
 CONNECT_S = 5.0
 STOP_STATE_S = 1.0
-"""For the word of a stack that is there already; the task node refuses the goal if it comes later."""
+"""How long to wait for the stop state of a running stack; if it comes later, the task node refuses the goal."""
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("instruction", metavar="INSTRUCTION", help="what to do, in words")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+        "instruction", metavar="INSTRUCTION", help='what to do, in quotes: "Put the red block in the plate."'
     )
-    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"
+    )
+    parser.add_argument("--no-film", action="store_true", help="write summary.json only: no film, no storyboard")
 
 
 def run(arguments: Namespace) -> int:
