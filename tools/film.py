@@ -1,11 +1,12 @@
 """The animated image of the README, from the film that ``stvla demo`` leaves.
 
-    .venv/bin/python tools/film.py runs/latest/run.mp4          # writes docs/images/demo.webp
+.venv/bin/python tools/film.py runs/latest/run.mp4          # writes docs/images/demo.webp
 """
 
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -26,9 +27,15 @@ def animate(film: Path, image: Path) -> None:
             height = round(frame.height * WIDTH_PX / frame.width)
             pictures.append(frame.to_image().resize((WIDTH_PX, height), Image.Resampling.LANCZOS))
             times_ms.append(round(1000 * float(frame.time or 0.0)))
-    lengths = [after - before for before, after in zip(times_ms, times_ms[1:], strict=False)]
+    lengths = [after - before for before, after in pairwise(times_ms)]
     pictures[0].save(
-        image, save_all=True, append_images=pictures[1:], duration=[*lengths, LAST_MS], loop=0, quality=QUALITY, method=4
+        image,
+        save_all=True,
+        append_images=pictures[1:],
+        duration=[*lengths, LAST_MS],
+        loop=0,
+        quality=QUALITY,
+        method=4,
     )
 
 

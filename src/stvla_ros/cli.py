@@ -1,4 +1,4 @@
-"""The ``stvla`` command. Each subcommand is a module of :mod:`stvla_ros.commands`; ROS is imported only where needed."""
+"""The ``stvla`` command. Each subcommand is a module of :mod:`stvla_ros.commands`; only those that need ROS import it."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def cancel_on_signal(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
     """Ctrl-C, SIGTERM or a closed terminal (SIGHUP) cancels the goal; the command then waits for standstill.
 
     A second Ctrl-C or SIGTERM gives up waiting. SIGHUP may come several times, and is ignored under ``nohup``. The
-    handler only queues the signal, because it may interrupt the main thread while that holds a lock that a cancel needs.
+    handler only queues the signal: the main thread that it interrupts may hold a lock that a cancel needs.
     """
     received: queue.SimpleQueue[int] = queue.SimpleQueue()  # its put is reentrant
     signals: list[int] = []
