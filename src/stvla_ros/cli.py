@@ -21,10 +21,13 @@ exit codes:
   1       a defect in stvla, or (doctor) something is missing
   2       wrong usage or settings; one sentence on stderr says what
   3       no running stack was found, or it ended
-  4       not confirmed: the stack says done and the simulator does not (demo), the planner points at the wrong
-          places (doctor planner), or fewer successes than asked for (evaluate, collect)
-  20 + n  the task, or a stage, ended with outcome code n of stvla_msgs/msg/Outcome
-  130     Ctrl-C before a goal was sent, or during long work, which the same command then resumes"""
+  4       not confirmed: the stack says done and the simulator does not (demo),
+          the planner points at the wrong places (doctor planner), or fewer
+          successes than asked for (evaluate, collect)
+  20 + n  the task, or a stage, ended with outcome code n of
+          stvla_msgs/msg/Outcome
+  130     Ctrl-C before a goal was sent, or during long work, which the same
+          command then resumes"""
 
 
 def make_parser(command: str | None = None) -> Parser:

@@ -35,8 +35,8 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.epilog = (
         "A software stop: keep the robot's emergency stop within reach.\n"
-        "Exit codes: 0 the arm stands still and the stop is kept; 3 no node keeps the stop (is a stack running?);\n"
-        f"47 standstill is not confirmed: {EMERGENCY}.\n\n{parser.epilog}"
+        "Exit codes: 0 the arm stands still and the stop is kept; 3 no node keeps the\n"
+        f"stop (is a stack running?); 47 standstill is not confirmed: {EMERGENCY}.\n\n{parser.epilog}"
     )
 
 
