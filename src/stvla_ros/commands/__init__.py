@@ -49,11 +49,7 @@ COMMANDS = {
         "stop the arm now, and refuse motion until `stvla stop --release`",
         ("stvla stop", "stvla stop --params my_cell.yaml", "stvla stop --release"),
     ),
-    "release": Entry(
-        OPERATE,
-        "put down what the gripper holds, at a free place on the table",
-        ("stvla release",),
-    ),
+    "release": Entry(OPERATE, "put down what the gripper holds, at a free place on the table", ("stvla release",)),
     "demo": Entry(
         OPERATE,
         "start everything in simulation, carry out one task, judge it, leave a film",
