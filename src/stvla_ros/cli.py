@@ -1,9 +1,4 @@
-"""The ``stvla`` command. Each subcommand is a module of :mod:`stvla_ros.commands`; ROS is imported only where it is needed.
-
-Exit codes: 0 it worked; 1 a defect; 2 wrong usage or settings (one sentence on stderr); 3 no stack to talk to, or it
-ended; 4 the stack says done and the simulator does not (demo), or fewer successes than asked (evaluate); 130 Ctrl-C
-before a goal was sent; 20 + n when a task ended with outcome code n of ``stvla_msgs/msg/Outcome``.
-"""
+"""The ``stvla`` command. Each subcommand is a module of :mod:`stvla_ros.commands`; only those that need ROS import it."""
 
 from __future__ import annotations
 
@@ -20,13 +15,28 @@ from stvla_ros.files import outside_cause
 
 DESCRIPTION = "Tell a robot arm what to do in words: ST-VLA on ROS 2."
 
+EXIT_CODES = """\
+exit codes:
+  0       success
+  1       a defect in stvla, or (doctor) something is missing
+  2       wrong usage or settings; one sentence on stderr says what
+  3       no running stack was found, or it ended
+  4       not confirmed: the stack says done and the simulator does not (demo),
+          the planner points at the wrong places (doctor planner), or fewer
+          successes than asked for (evaluate, collect)
+  20 + n  the task, or a stage, ended with outcome code n of
+          stvla_msgs/msg/Outcome
+  130     Ctrl-C before a goal was sent, or during long work, which the same
+          command then resumes"""
+
 
 def make_parser(command: str | None = None) -> Parser:
-    """The parser; only ``command`` gets its arguments, so that the others need not be imported."""
-    parser = Parser("stvla", DESCRIPTION, epilog=(__doc__ or "").split("\n\n", 1)[1])
+    """The parser. Only ``command`` gets its arguments, so that the others need not be imported."""
+    parser = Parser("stvla", DESCRIPTION, epilog=EXIT_CODES)
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, summary in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=summary, description=summary)
+    for name, entry in COMMANDS.items():
+        examples = "\n".join(["examples:", *(f"  {line}" for line in entry.examples)])
+        sub = subparsers.add_parser(name, help=entry.summary, description=entry.summary, epilog=examples)
         if name == command:
             load(name).add_arguments(sub)
     return parser
@@ -34,7 +44,7 @@ def make_parser(command: str | None = None) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit code of the process."""
-    if argv is None:  # a process of our own: SIGTERM closes what is open, as Ctrl-C does
+    if argv is None:  # this is the whole process: let SIGTERM clean up as Ctrl-C does
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     arguments = joined(sys.argv[1:] if argv is None else argv)
     command = next((a for a in arguments if not a.startswith("-")), None)
@@ -50,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImportError as error:
         if not _is_ros(error.name or ""):
             raise
-        print(f"stvla: ROS 2 is not all here ({error}): `stvla doctor` says what is missing.", file=sys.stderr)
+        print(f"stvla: ROS 2 is incomplete here ({error}): `stvla doctor` says what is missing.", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has gone (`stvla backends | head -1`)
+    except BrokenPipeError:  # e.g. `stvla backends | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
@@ -66,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """``evaluate planner ...`` as ``evaluate-planner ...``: two words may name a command."""
+    """``evaluate planner ...`` becomes ``evaluate-planner ...``: two words may name a command."""
     both = "-".join(words[:2])
     return [both, *words[2:]] if len(words) > 1 and both in COMMANDS else list(words)
 

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from stvla_ros.commands.exit_codes import UNREACHABLE, of_outcome
-from stvla_ros.commands.stop import conclude
+from stvla_ros.commands.stop import report
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import graces, operator_stop
@@ -246,12 +246,12 @@ EVERYONE = {**dict.fromkeys(KEEPERS, "Stopped."), "arm controller": "", "gripper
         (Stopped({"task node": "", "arm controller": ""}, ("executor",), True, True), 0, ["No answer", "executor"]),
         (Stopped(EVERYONE, (), False, True), of_outcome(OutcomeCode.CANCEL_UNCONFIRMED), ["moves", "emergency stop"]),
         (Stopped(EVERYONE, (), False, False), of_outcome(OutcomeCode.CANCEL_UNCONFIRMED), ["no joint", "emergency"]),
-        (Stopped({"arm controller": ""}, tuple(KEEPERS), True, True), UNREACHABLE, ["Nobody keeps the stop"]),
+        (Stopped({"arm controller": ""}, tuple(KEEPERS), True, True), UNREACHABLE, ["No node keeps the stop"]),
         (Stopped({}, tuple(EVERYONE), False, True), UNREACHABLE, ["Nobody answered", "emergency stop"]),
     ],
 )
 def test_stop_is_honest(capsys: pytest.CaptureFixture[str], stopped: Stopped, code: int, words: list[str]) -> None:
-    assert conclude(stopped, 5.0) == code
+    assert report(stopped, 5.0) == code
     said = capsys.readouterr().out
     assert all(word in said for word in words), said
     assert bool(said) == bool(words)

@@ -3,30 +3,125 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
 from stvla_ros.commands.arguments import Parser
 
+OPERATE, EVALUATE, TRAIN = "Operate", "Evaluate", "Collect data and train"
+ROLES = (OPERATE, EVALUATE, TRAIN)
+"""Headings under which docs/commands.md lists the commands."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A command in the help and in docs/commands.md.
+
+    Attributes:
+        role: One of :data:`ROLES`.
+        summary: What it does, in one line.
+        examples: Command lines to copy.
+    """
+
+    role: str
+    summary: str
+    examples: tuple[str, ...]
+
+
 COMMANDS = {
-    "up": "start the stack and keep it running until Ctrl-C",
-    "run": "give the running stack an instruction",
-    "stop": "stop the arm now, and refuse motion until `stvla stop --release`",
-    "release": "put down what the gripper holds, at a free place on the table",
-    "demo": "start everything in simulation, carry out one task, judge it, leave a film",
-    "evaluate": "run many seeded episodes in simulation and print success rates",
-    "evaluate-planner": "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
-    "collect": "collect successful episodes in simulation, for training",
-    "guide": "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
-    "train": "train a policy on collected episodes: a named experiment, resumable, with curves",
-    "scenes": "render simulated scenes with true answers, for training and testing small planners",
-    "train-planner": "train a small planner of our own on such scenes: heatmap or nano, resumable, with curves",
-    "sft": "fine-tune a Qwen3-VL planner with LoRA: a named experiment, resumable, with curves",
-    "policy": "inspect a policy checkpoint, or convert a released one",
-    "backends": "list the backends that can be chosen",
-    "doctor": "check this machine's set-up and say what is missing",
+    "up": Entry(
+        OPERATE,
+        "start the stack and keep it running until Ctrl-C",
+        (
+            "stvla up --task stack_cube --seed 1",
+            "stvla up --robot real --camera external --params my_cell.yaml",
+            "stvla up --planner openai --set planner.openai.model=MODEL",
+        ),
+    ),
+    "run": Entry(
+        OPERATE,
+        "give the running stack an instruction and follow it to its end",
+        ('stvla run "Stack the purple block on the violet block."',),
+    ),
+    "stop": Entry(
+        OPERATE,
+        "stop the arm now, and refuse motion until `stvla stop --release`",
+        ("stvla stop", "stvla stop --params my_cell.yaml", "stvla stop --release"),
+    ),
+    "release": Entry(OPERATE, "put down what the gripper holds, at a free place on the table", ("stvla release",)),
+    "demo": Entry(
+        OPERATE,
+        "start everything in simulation, carry out one task, judge it, leave a film",
+        ("stvla demo", "stvla demo --task push_buttons --seed 4", "stvla demo --all --no-film"),
+    ),
+    "doctor": Entry(
+        OPERATE,
+        "check this machine's set-up, or with `stvla doctor planner` whether a planner points at the right objects",
+        ("stvla doctor", "stvla doctor planner --planner openai --set planner.openai.model=MODEL"),
+    ),
+    "backends": Entry(
+        OPERATE,
+        "list the backends that can be chosen, and whether they load on this machine",
+        ("stvla backends", "stvla backends --kind planner"),
+    ),
+    "evaluate": Entry(
+        EVALUATE,
+        "run many seeded episodes in simulation and print success rates",
+        (
+            "stvla evaluate --tasks pick_place,stack_cube,push_buttons --episodes 50",
+            "stvla evaluate --noise --film failures --output runs/noise",
+            "stvla evaluate --disturb move --tasks pick_place,stack_cube --episodes 25",
+        ),
+    ),
+    "evaluate-planner": Entry(
+        EVALUATE,
+        "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
+        ("stvla evaluate planner --planner heatmap --dataset words --data test/planning/instructions.txt",),
+    ),
+    "guide": Entry(
+        EVALUATE,
+        "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
+        (
+            "stvla guide --task pick_place --seed 3 --noise",
+            'stvla guide my_bag --instruction "Put the red block in the plate."',
+        ),
+    ),
+    "collect": Entry(
+        TRAIN,
+        "collect demonstrations for training: successful episodes in simulation, or a recording from a robot",
+        (
+            "stvla collect --tasks pick_place --episodes 250 --output data/pick_place",
+            'stvla collect --from my_bag --instruction "Put the red block in the plate." --output data/robot',
+        ),
+    ),
+    "train": Entry(
+        TRAIN,
+        "train a policy on collected episodes: a named experiment, resumable, with curves",
+        ("stvla train", "stvla train nano-3dfa --data data/pick_place --output runs/nano"),
+    ),
+    "policy": Entry(
+        TRAIN,
+        "inspect a policy checkpoint, or convert a released one",
+        ("stvla policy inspect runs/nano/best.safetensors", "stvla policy convert RELEASED.pth OUT.safetensors"),
+    ),
+    "scenes": Entry(
+        TRAIN,
+        "render simulated scenes with true answers, for training and testing small planners",
+        ("stvla scenes --output runs/scenes --split train --count 4000",),
+    ),
+    "train-planner": Entry(
+        TRAIN,
+        "train a small planner on rendered scenes: heatmap or nano, resumable, with curves",
+        ("stvla train-planner heatmap --data runs/scenes --output runs/heatmap",),
+    ),
+    "sft": Entry(
+        TRAIN,
+        "fine-tune a Qwen3-VL planner with LoRA: a named experiment, resumable, with curves",
+        ("stvla sft", "stvla sft st-human --model MODEL --data st_human.json"),
+    ),
 }
-"""Name -> one line of help."""
+"""All commands by name, those of a role together."""
 
 
 class Command(Protocol):
@@ -35,7 +130,12 @@ class Command(Protocol):
     def add_arguments(self, parser: Parser) -> None: ...
 
     def run(self, arguments: Namespace) -> int:
-        """The exit code. Raises ConfigError for what the user can mend, ConnectionError when no stack answers."""
+        """The exit code.
+
+        Raises:
+            ConfigError: Something that the user can correct.
+            ConnectionError: No stack answers.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""Command lines that are refused in one sentence, with the closest valid word."""
+"""Parsing of command lines: what is wrong is refused in one sentence that names the closest valid word."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_SEED = 2**32 - 1
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, but every complaint is a ConfigError of one sentence."""
+    """argparse, except that every error is a ConfigError of one sentence."""
 
     def __init__(self, prog: str, description: str, epilog: str = "", **more: Any) -> None:
         more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -34,10 +34,10 @@ class Parser(argparse.ArgumentParser):
             raise ConfigError(f"{what}: '{value}' is not known.{closest(str(value), map(str, action.choices))}")
 
     def parse_checked(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Parse all of it.
+        """Parse a command line.
 
         Raises:
-            ConfigError: Anything is unknown, missing or malformed.
+            ConfigError: An argument is unknown, missing or malformed.
         """
         parsed, extra = self.parse_known_args(arguments)
         if extra:
@@ -68,16 +68,16 @@ def whole(low: int, high: int) -> Callable[[str], int]:
 
 
 def folder(text: str) -> Path:
-    """An argument type: a folder to write to, there already, or one that can be made."""
+    """An argument type: a folder to write to, which exists or can be made."""
     path = Path(text)
-    there = next(place for place in (path, *path.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise argparse.ArgumentTypeError(f"wanted a folder that can be written to, {there} is none")
+    nearest = next(place for place in (path, *path.absolute().parents) if place.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise argparse.ArgumentTypeError(f"wanted a writable folder, but {nearest} is not one")
     return path
 
 
 def share(text: str) -> float:
-    """An argument type: 0 to 1."""
+    """An argument type: a number from 0 to 1."""
     try:
         value = float(text)
     except ValueError:
@@ -88,7 +88,7 @@ def share(text: str) -> float:
 
 
 def check_tasks(names: str | None) -> tuple[str, ...]:
-    """Task names from ``a,b``; all of them for None. Raises ConfigError with the closest valid one."""
+    """Task names from ``a,b``; None: all tasks. Raises ConfigError that names the closest valid task."""
     from stvla_ros.sim.tasks import TASKS
 
     chosen = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else tuple(TASKS)
@@ -99,13 +99,18 @@ def check_tasks(names: str | None) -> tuple[str, ...]:
 
 
 def add_stack_arguments(parser: Parser) -> None:
-    """What decides which stack runs: backends, how processes are cut, parameters."""
+    """The options that choose the stack: backends, processes, parameters."""
     for kind in registry.BACKENDS:
         names = registry.names(kind)
         parser.add_argument(
-            f"--{kind}", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: as in the parameter file"
+            f"--{kind}", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the parameter file's"
         )
-    parser.add_argument("--mode", choices=MODES, default=MODES[0], help="a process per node, or the brain's in one")
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default=MODES[0],
+        help="separate (default): one process per node; composed: planner, guidance, policy and task in one process",
+    )
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
     add_override_argument(parser)
 
@@ -119,7 +124,7 @@ def add_override_argument(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="NODE.PARAMETER=VALUE",
-        help="in place of the parameter file's, e.g. policy.3dfa.checkpoint=best.safetensors; repeatable",
+        help="override one parameter of the file, e.g. policy.3dfa.checkpoint=best.safetensors; repeatable",
     )
 
 
@@ -132,7 +137,7 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def stack_options(arguments: argparse.Namespace, robot: str = "sim", camera: str = "auto") -> GraphOptions:
-    """The stack that :func:`add_stack_arguments` describes, checked.
+    """The stack that the options of :func:`add_stack_arguments` choose, with its parameter file checked.
 
     Raises:
         ConfigError: The parameter file is wrong.

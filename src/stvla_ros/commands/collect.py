@@ -15,7 +15,7 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
-from stvla_ros.commands.recordings import opened
+from stvla_ros.commands.recordings import open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_bench import CollectBenchSetup
@@ -81,7 +81,7 @@ def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
         raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
     words, console = _words(arguments.instruction), Console()
     folder = arguments.output / "episodes" / _name(arguments.source.resolve())
-    recording: Any = opened(arguments.source, arguments, settings, console)
+    recording: Any = open_recording(arguments.source, arguments, settings, console)
     if damage := getattr(recording, "damage", None):
         raise ConfigError(f"{damage} A demonstration must be whole: its end tells where the task was done.")
     episode = write_demonstration(arguments.source, words, settings, folder, recording)

@@ -10,24 +10,31 @@ from rich.markup import escape
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import (
+    OUTPUT_CLOSED,
+    LiveProgress,
+    cancel_on_signal,
+    show_outcome,
+    show_task_state,
+    survive_closed_output,
+)
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
 
 SEEDS = {"pick_place": 42, "stack_cube": 9, "push_buttons": 55}
-"""Scenes whose instruction speaks of something red: "Put the red block in the plate."."""
+"""Scenes whose instruction names a red object: "Put the red block in the plate."."""
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(SEEDS)}; default pick_place")
-    parser.add_argument("--all", action="store_true", help="all tasks, one after another")
+    parser.add_argument("--all", action="store_true", help="carry out all tasks, one after another")
     parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), metavar="N", help="of the scene; default: one with a red thing"
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: a scene with a red object"
     )
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"
     )
-    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+    parser.add_argument("--no-film", action="store_true", help="write summary.json only: no film, no storyboard")
     add_stack_arguments(parser)
 
 
@@ -46,7 +53,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.stack_bench import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
-    check_settings(options)  # before anything is made or started
+    check_settings(options)  # before a folder is made or a process started
     settings = read_settings(options.params, options.backends, options.overrides)
     seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)
@@ -57,8 +64,8 @@ def _demo(arguments: Namespace, task: str) -> int:
         status.update("laying the table")
         instruction = reset_scene(task, seed)
         status.stop()
-        live = LiveProgress(console, instruction, lambda: cancel.cancel(sentence=UNREAD))
-        with live, canceling(cancel, live):
+        live = LiveProgress(console, instruction, lambda: cancel.cancel(sentence=OUTPUT_CLOSED))
+        with live, cancel_on_signal(cancel, live):
             film, title = (None if arguments.no_film else folder), f"{instruction}   {task} seed {seed}"
             try:
                 done = record_goal(instruction, cancel, live.report, film, title, judge_s=30.0)
@@ -67,9 +74,9 @@ def _demo(arguments: Namespace, task: str) -> int:
     parameters = {"mode": options.mode, "params": str(options.params), **plain(settings)}
     done.summary(instruction, task, seed, parameters).write(folder)
     point_latest(folder)
-    with readable(console):
-        conclude(console, done.result.outcome)
-        conclude_state(console, done.result.state)
+    with survive_closed_output(console):
+        show_outcome(console, done.result.outcome)
+        show_task_state(console, done.result.state)
         verdict = "[green]success[/]" if done.success else "[red]no success[/]"
         console.print(f"{verdict} by the simulator: {escape(done.detail)} [dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code) or (0 if done.success else NOT_CONFIRMED)

@@ -1,6 +1,6 @@
-"""``stvla doctor``: one line per thing that this machine needs, ok or missing, and what to do.
+"""``stvla doctor``: one line per requirement of this machine: ok, or missing and what to do.
 
-``stvla doctor planner`` asks a planner where things are in a known image, and says how its answers are off.
+``stvla doctor planner`` asks a planner where objects are in a known image, and says how far off its answers are.
 """
 
 from __future__ import annotations
@@ -25,15 +25,24 @@ SETUP = "run `make setup`"
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "what", nargs="?", choices=WHAT, default=WHAT[0], metavar="WHAT", help="machine (default) or planner"
+        "what",
+        nargs="?",
+        choices=WHAT,
+        default=WHAT[0],
+        metavar="WHAT",
+        help="what to check: machine (default) or planner",
     )
-    group: _ArgumentGroup = parser.add_argument_group("planner: does it point at what is there?")
+    group: _ArgumentGroup = parser.add_argument_group("for `stvla doctor planner`: does it point at what is there?")
     names = registry.names("planner")
-    group.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: as in --params")
-    group.add_argument("--seed", type=whole(0, MAX_SEED), default=7, metavar="N", help="of the scene; default 7")
-    group.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    group.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the file's")
+    group.add_argument("--seed", type=whole(0, MAX_SEED), default=7, metavar="N", help="seed of the scene; default 7")
+    group.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; none: default settings")
     group.add_argument(
-        "--output", type=Path, default=doctor_planner.PICTURE, metavar="FILE", help=f"default {doctor_planner.PICTURE}"
+        "--output",
+        type=Path,
+        default=doctor_planner.PICTURE,
+        metavar="FILE",
+        help=f"picture to write; default {doctor_planner.PICTURE}",
     )
     add_override_argument(parser)
 
@@ -107,12 +116,12 @@ def _motion() -> Result:
 
 
 def _stack() -> Result:
-    """Not a fault of the machine either way: whether a stack is heard, and whether the operator has stopped it."""
+    """Whether a stack is running, and whether the operator has stopped it; ok either way."""
     try:
         from stvla_ros.ros.client import ask_stop_state
         from stvla_ros.ros.qos import DISCOVERY_S
     except ImportError:
-        return "Running stack", True, "not looked for without ROS 2"
+        return "Running stack", True, "cannot be looked for without ROS 2"
     state = ask_stop_state(DISCOVERY_S)
     return "Running stack", True, state.sentence() if state.known else f"none was heard within {DISCOVERY_S:g} s"
 

@@ -1,4 +1,4 @@
-"""Exit codes of the ``stvla`` command."""
+"""Exit codes of the ``stvla`` command; ``stvla --help`` explains them."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ FIRST_OUTCOME = 20
 
 
 def of_outcome(code: OutcomeCode) -> int:
-    """0 for OK, else 20 + the outcome's number: 22 is GOAL_NOT_GROUNDED, 40 CANCELED."""
+    """0 for OK, otherwise 20 + the outcome's number: 22 is GOAL_NOT_GROUNDED, 40 is CANCELED."""
     return 0 if code is OutcomeCode.OK else FIRST_OUTCOME + int(code)

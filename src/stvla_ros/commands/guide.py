@@ -16,7 +16,7 @@ from rich.progress import track
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.recordings import opened
+from stvla_ros.commands.recordings import open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.errors import StageError
@@ -58,7 +58,7 @@ def run(arguments: Namespace) -> int:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:
         raise ConfigError("stvla guide: a recording needs --instruction, e.g. 'Put the red block in the plate.'.")
-    recording = opened(arguments.recording, arguments, settings, Console())
+    recording = open_recording(arguments.recording, arguments, settings, Console())
     return _write(arguments, settings, iter(recording), len(recording), arguments.instruction)
 
 

@@ -1,4 +1,4 @@
-"""What a command is given as a recording: a recording's folder, or a rosbag2."""
+"""Opens what a command is given as a recording: a recording's folder, or a rosbag2."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from stvla_ros.ros.bag_frames import BagRecording
 
 
-def opened(path: Path, arguments: Namespace, settings: StackSettings, console: Console) -> Recording | BagRecording:
-    """Open what a command is given, and tell what is to be told about it.
+def open_recording(
+    path: Path, arguments: Namespace, settings: StackSettings, console: Console
+) -> Recording | BagRecording:
+    """Open a recording or a bag, and print notes on what was found in it.
 
     Args:
         path: A recording or a bag.
-        arguments: With ``params`` and ``overrides``, in which ``camera.topics`` says how a bag's topics are called.
-        settings: Of the robot.
+        arguments: With ``params`` and ``overrides``; their ``camera.topics`` names a bag's topics.
+        settings: Its ``robot`` names a bag's joints.
         console: For notes, and a bar while a bag is read.
 
     Raises:

@@ -1,4 +1,4 @@
-"""``stvla release``: put down what the gripper holds, e.g. after a task that was canceled while it carried something."""
+"""``stvla release``: put down what the gripper holds, e.g. after a task was canceled in mid-carry."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import LiveProgress, canceling, conclude
+from stvla_ros.commands.progress import LiveProgress, cancel_on_signal, show_outcome
 from stvla_ros.errors import CancelToken
 
 CONNECT_S = 5.0
@@ -31,7 +31,7 @@ def run(arguments: Namespace) -> int:
             said = phase
             live.say(f"{elapsed_s:5.1f} s  {phase}")
 
-    with live, canceling(cancel, live):
+    with live, cancel_on_signal(cancel, live):
         outcome = release_object(tell, cancel, CONNECT_S)
-    conclude(console, outcome)
+    show_outcome(console, outcome)
     return of_outcome(outcome.code)

@@ -1,4 +1,4 @@
-"""``stvla run "Put the red block in the plate."``: give the running stack an instruction and follow it to its end."""
+"""``stvla run``: give the running stack an instruction and follow it to its end."""
 
 from __future__ import annotations
 
@@ -10,21 +10,30 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.live import UNREAD, LiveProgress, canceling, conclude, conclude_state, readable
+from stvla_ros.commands.progress import (
+    OUTPUT_CLOSED,
+    LiveProgress,
+    cancel_on_signal,
+    show_outcome,
+    show_task_state,
+    survive_closed_output,
+)
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.record.folder import make_run_folder, point_latest
 
 CONNECT_S = 5.0
 STOP_STATE_S = 1.0
-"""For the word of a stack that is there already; the task node refuses the goal if it comes later."""
+"""How long to wait for the stop state of a running stack; if it comes later, the task node refuses the goal."""
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("instruction", metavar="INSTRUCTION", help="what to do, in words")
     parser.add_argument(
-        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="where runs are kept; default runs/"
+        "instruction", metavar="INSTRUCTION", help='what to do, in quotes: "Put the red block in the plate."'
     )
-    parser.add_argument("--no-film", action="store_true", help="leave summary.json only")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"
+    )
+    parser.add_argument("--no-film", action="store_true", help="write summary.json only: no film, no storyboard")
 
 
 def run(arguments: Namespace) -> int:
@@ -38,8 +47,8 @@ def run(arguments: Namespace) -> int:
         print(f"stvla: The goal was not sent: the stack is {state.sentence()}", file=sys.stderr)
         return of_outcome(OutcomeCode.CANCELED)
     folder = make_run_folder(arguments.runs)
-    live = LiveProgress(console, arguments.instruction, lambda: cancel.cancel(sentence=UNREAD))
-    with live, canceling(cancel, live):
+    live = LiveProgress(console, arguments.instruction, lambda: cancel.cancel(sentence=OUTPUT_CLOSED))
+    with live, cancel_on_signal(cancel, live):
         film = None if arguments.no_film else folder
         try:
             done = record_goal(arguments.instruction, cancel, live.report, film, arguments.instruction, judge_s=3.0)
@@ -47,8 +56,8 @@ def run(arguments: Namespace) -> int:
             done = lost(error)
     done.summary(arguments.instruction, "", None, {}).write(folder)
     point_latest(folder)
-    with readable(console):
-        conclude(console, done.result.outcome)
-        conclude_state(console, done.result.state)
+    with survive_closed_output(console):
+        show_outcome(console, done.result.outcome)
+        show_task_state(console, done.result.state)
         console.print(f"[dim]{folder}[/]", soft_wrap=True)
     return of_outcome(done.result.outcome.code)

@@ -1,7 +1,7 @@
-"""``stvla stop``: the operator's word. The arm stops now, and nothing moves it until ``stvla stop --release``.
+"""``stvla stop``: the arm stops now, and nothing moves it until ``stvla stop --release``.
 
-A software stop: executor, task node and the robot's controllers are all asked, and each can stop the arm alone, but
-no program replaces the robot's emergency stop.
+This is a software stop. It asks executor, task node and the robot's controllers, each of which can stop the arm alone.
+No program replaces the robot's emergency stop.
 """
 
 from __future__ import annotations
@@ -31,11 +31,12 @@ def add_arguments(parser: Parser) -> None:
         "--params",
         type=Path,
         metavar="FILE",
-        help="ROS 2 parameter file with the robot's names; default config/stvla.yaml",
+        help="ROS 2 parameter file with the names of the robot's controllers; default config/stvla.yaml",
     )
     parser.epilog = (
-        "Exit codes: 0 the arm stands still and the stop is kept; 3 nobody keeps it (no stack?); 47 it is not confirmed\n"
-        f"that the arm stands still: {EMERGENCY}."
+        "A software stop: keep the robot's emergency stop within reach.\n"
+        "Exit codes: 0 the arm stands still and the stop is kept; 3 no node keeps the\n"
+        f"stop (is a stack running?); 47 standstill is not confirmed: {EMERGENCY}.\n\n{parser.epilog}"
     )
 
 
@@ -45,11 +46,11 @@ def run(arguments: Namespace) -> int:
     if arguments.release:
         print(release_arm(TIMEOUT_S))
         return 0
-    return conclude(stop_arm(_robots(arguments.params), TIMEOUT_S, _say), TIMEOUT_S)
+    return report(stop_arm(_robots(arguments.params), TIMEOUT_S, _say), TIMEOUT_S)
 
 
-def conclude(stopped: Stopped, timeout_s: float) -> int:
-    """Say what is not as it should be; the exit code."""
+def report(stopped: Stopped, timeout_s: float) -> int:
+    """Print what is wrong, if anything; return the exit code."""
     if not stopped.answered:
         _say(f"Nobody answered within {timeout_s:g} s: is a stack running? If the arm moves, {EMERGENCY}.")
         return UNREACHABLE
@@ -57,16 +58,16 @@ def conclude(stopped: Stopped, timeout_s: float) -> int:
         _say(f"No answer within {timeout_s:g} s: {', '.join(stopped.silent)}.")
     if not stopped.standstill:
         why = "it still moves" if stopped.heard_joints else "no joint states came"
-        _say(f"Not confirmed that the arm stands still ({why}): {EMERGENCY}.")
+        _say(f"Standstill is not confirmed ({why}): {EMERGENCY}.")
         return of_outcome(OutcomeCode.CANCEL_UNCONFIRMED)
     if not stopped.kept:
-        _say("Nobody keeps the stop: a stack that is started now may move the arm.")
+        _say("No node keeps the stop: a stack that is started now may move the arm.")
         return UNREACHABLE
     return 0
 
 
 def _robots(file: Path | None) -> tuple[RobotConfig, ...]:
-    """Where the robot is; with a file that cannot be used the usual places, for nothing may hold up a stop."""
+    """The robots that the parameter file may mean. If it cannot be used: the usual names, because a stop must go on."""
     from stvla_ros.ros.graph import default_parameters
     from stvla_ros.ros.operator_stop import USUAL, robots
 
@@ -80,5 +81,5 @@ def _robots(file: Path | None) -> tuple[RobotConfig, ...]:
 def _say(text: str) -> None:
     try:
         print(text, flush=True)
-    except OSError:  # whether it can be read does not matter to the stop, nor to the exit code
+    except OSError:  # a closed output changes neither the stop nor the exit code
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

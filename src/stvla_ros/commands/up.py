@@ -13,14 +13,18 @@ from stvla_ros.ros.graph import CAMERAS, ROBOTS
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "--robot", choices=ROBOTS, default=ROBOTS[0], help=f"{' or '.join(ROBOTS)}; default {ROBOTS[0]}"
+        "--robot", choices=ROBOTS, default=ROBOTS[0], help="sim (default): the simulated cell; real: franka_ros2"
     )
     parser.add_argument(
-        "--camera", choices=CAMERAS, default=CAMERAS[0], help=f"{', '.join(CAMERAS)}; default {CAMERAS[0]}"
+        "--camera",
+        choices=CAMERAS,
+        default=CAMERAS[0],
+        help="auto (default): the simulator's, or with --robot real a driver started elsewhere; "
+        "recorded: replay camera.path; external: a driver started elsewhere",
     )
-    parser.add_argument("--task", metavar="NAME", help="scene that the simulator lays out first")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="of that scene")
-    parser.add_argument("--logs", type=Path, metavar="DIR", help="also write one log file per process")
+    parser.add_argument("--task", metavar="NAME", help="first scene of the simulator; default: the parameter file's")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of that scene")
+    parser.add_argument("--logs", type=Path, metavar="DIR", help="also write a log file per process to DIR")
     add_stack_arguments(parser)
 
 
@@ -30,7 +34,9 @@ def run(arguments: Namespace) -> int:
     scene = {"sim.task": arguments.task, "sim.seed": arguments.seed}
     chosen = {name: str(value) for name, value in scene.items() if value is not None}
     if chosen and arguments.robot != "sim":
-        raise ConfigError("--task and --seed lay out a simulated scene; with --robot real there is none.")
+        raise ConfigError(
+            "--task and --seed choose a simulated scene; with --robot real there is none: leave them out."
+        )
     if arguments.task is not None:
         check_tasks(arguments.task)
     options = stack_options(arguments, arguments.robot, arguments.camera)

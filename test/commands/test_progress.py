@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from stvla_ros.commands.live import LiveProgress, canceling, conclude_state, readable
+from stvla_ros.commands.progress import LiveProgress, cancel_on_signal, show_task_state, survive_closed_output
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
 
@@ -35,10 +35,10 @@ def test_the_line_tells_step_total_and_sub_instruction() -> None:
 
 def test_the_end_tells_what_was_done_and_how_the_planner_fared() -> None:
     console = Console(record=True, width=120, force_terminal=False)
-    conclude_state(console, TaskState("Push."))
+    show_task_state(console, TaskState("Push."))
     assert console.export_text() == ""
     done = replace(STATE, sub_instructions=("push [one]", "push two"), plan_times_s=(1.0, 3.0), failed_plans=2)
-    conclude_state(console, done)
+    show_task_state(console, done)
     text = console.export_text()
     assert "2 of 2 steps: push [one]; push two" in text
     assert "1 plans after the first, 2 failed; planner p50 2.00 s, p95 2.90 s" in text
@@ -63,8 +63,8 @@ def test_what_cannot_be_printed_does_not_matter_but_is_told(error: OSError) -> N
     with LiveProgress(console, "Push both.", lambda: unread.append(True)) as live:
         live.report(Progress("moving", "push the red button", 3, "plan-1", None, 1.5, STATE))
         live.say("canceling")
-    with readable(console):
-        conclude_state(console, STATE)
+    with survive_closed_output(console):
+        show_task_state(console, STATE)
     assert unread == [True]
 
 
@@ -73,15 +73,15 @@ def test_a_closed_pipe_cancels_and_the_exit_is_the_commands_own() -> None:
     program = """
 import sys
 from rich.console import Console
-from stvla_ros.commands.live import UNREAD, LiveProgress, readable
+from stvla_ros.commands.progress import OUTPUT_CLOSED, LiveProgress, survive_closed_output
 from stvla_ros.errors import CancelToken
 from stvla_ros.pipeline import Progress, TaskState
 console, cancel = Console(), CancelToken()
-with LiveProgress(console, "Push both.", lambda: cancel.cancel(sentence=UNREAD)) as live:
+with LiveProgress(console, "Push both.", lambda: cancel.cancel(sentence=OUTPUT_CLOSED)) as live:
     sys.stdin.readline()
     for i in range(3):
         live.report(Progress("moving", "push", i, "id", None, 1.0, TaskState("push")))
-with readable(console):
+with survive_closed_output(console):
     console.print("done")
 sys.exit(40 if cancel.is_set() else 1)
 """
@@ -102,7 +102,7 @@ sys.exit(40 if cancel.is_set() else 1)
 def test_signals_cancel_and_the_wait_goes_on(number: signal.Signals) -> None:
     cancel, before = CancelToken(), signal.getsignal(number)
     live = LiveProgress(Console(record=True, width=120, force_terminal=False), "Push both.")
-    with canceling(cancel, live):
+    with cancel_on_signal(cancel, live):
         signal.raise_signal(number)
         assert cancel.wait(10.0)
         signal.raise_signal(signal.SIGHUP)  # a closing terminal may say so twice
@@ -120,10 +120,10 @@ def test_a_signal_that_comes_amid_the_tokens_own_locks_does_not_hang() -> None:
     program = """
 import signal, sys
 from rich.console import Console
-from stvla_ros.commands.live import LiveProgress, canceling
+from stvla_ros.commands.progress import LiveProgress, cancel_on_signal
 from stvla_ros.errors import CancelToken
 cancel = CancelToken()
-with canceling(cancel, LiveProgress(Console(quiet=True), "Push both.")):
+with cancel_on_signal(cancel, LiveProgress(Console(quiet=True), "Push both.")):
     with cancel._lock:
         signal.raise_signal(signal.SIGTERM)
     sys.exit(0 if cancel.wait(10.0) else 1)
@@ -135,7 +135,7 @@ def test_nohup_is_respected() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         cancel = CancelToken()
-        with canceling(cancel, LiveProgress(Console(quiet=True), "Push both.")):
+        with cancel_on_signal(cancel, LiveProgress(Console(quiet=True), "Push both.")):
             signal.raise_signal(signal.SIGHUP)
         assert not cancel.is_set()
     finally:
