@@ -1,13 +1,14 @@
-"""What mkdocs does besides: pages of the repository that lie outside of docs/, and links to files that are no pages.
+"""Makes the pages, which are written to be read in the repository, fit the site that mkdocs builds.
 
-A page under docs/ links to the repository with relative paths, as it is read there. In the site, a link to another page leads
-to that page, and in place of a link to any other file stands the file's path: the site does not know where the repository is.
+Pages from outside of docs/ are added. A link to a page leads to that page of the site. A link to any other file is replaced by
+the file's path, for the site does not know where the repository is. Blocks in lists are indented as mkdocs wants them.
 """
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,9 @@ CODE_OR_LINK = re.compile(
     re.M | re.S,
 )
 
+ITEM = re.compile(r"([*+-]|\d+\.) +")
+"""The mark of an item of a list."""
+
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages from outside of docs/."""
@@ -42,7 +46,27 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Make the links of a page fit the site."""
     uri = page.file.src_uri
     source = next((source for source, name in PAGES.items() if name == uri), f"docs/{uri}")
-    return CODE_OR_LINK.sub(lambda match: _link(match, source, uri), markdown)
+    return "\n".join(indented(CODE_OR_LINK.sub(lambda match: _link(match, source, uri), markdown).splitlines()))
+
+
+def indented(lines: Iterable[str]) -> Iterator[str]:
+    """Lines in which all that belongs to an item of a list is indented by 4, in place of the width of the item's mark."""
+    columns: list[int] = []  # where the text of each open item begins
+    fenced = parted = False
+    for line in lines:
+        text = line.lstrip()
+        column = len(line) - len(text)
+        while text and columns and column < columns[-1] and not fenced:
+            columns.pop()
+        start = columns[-1] if columns else 0
+        item = None if fenced or column >= start + 4 else ITEM.match(text)
+        if item and parted:  # the item before has several blocks
+            yield ""
+        parted = not item and (parted or not text)
+        yield " " * 4 * len(columns) + line[start:] if text else ""
+        fenced ^= text.startswith("```")
+        if item:
+            columns.append(column + item.end())
 
 
 def _link(match: re.Match[str], source: str, uri: str) -> str:
