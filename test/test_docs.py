@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import pytest
 from markdown_it import MarkdownIt
@@ -37,9 +38,6 @@ WIDTH = 120
 OF_OTHERS = ("rs_launch.py", "utils.py")
 """Files that a page names and this repository does not have."""
 
-GENERATED = re.compile(r"^<!-- .*\bwritten by tools/", re.M | re.I)
-"""From here to the end of its page, a text is written by a program."""
-
 DOTS = re.compile(r"…|\.\.\.")
 PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*|…|\.\.\.")
 SHELL = ("", "bash", "sh", "console")
@@ -54,6 +52,7 @@ class Page:
         code: Language and text of the blocks.
         links: Targets of links and images.
         anchors: What a link into this page may name.
+        prose: Its lines, those of tables and blocks of code empty.
     """
 
     name: str
@@ -167,7 +166,7 @@ def _is_ours(path: str) -> bool:
         return re.fullmatch(r"[\w-]+\.(py|msg|srv|action|sh)", path) is not None and path not in OF_OTHERS
     first = path.split("/")[0]
     users = first in ("data", "runs", "build", "install", "log") and not path.endswith(".py")
-    return not users and first in _rooms()
+    return not users and first in _rooms() and "NAME" not in path
 
 
 @cache
@@ -216,7 +215,7 @@ def _parse(words: list[str], whole: bool) -> None:
         check_tasks(tasks)
     changes = dict(change for change in getattr(taken, "overrides", None) or () if not isinstance(change, str))
     chosen = {kind: getattr(taken, kind, None) for kind in registry.BACKENDS}
-    if not any(PLACEHOLDER.fullmatch(value) for value in [*changes, *changes.values(), *filter(None, chosen.values())]):
+    if not any(PLACEHOLDER.fullmatch(text) for text in [*changes, *filter(None, chosen.values())]):
         registry.read_nodes(None, chosen, changes)
 
 
@@ -232,7 +231,7 @@ def _soften(parser: argparse.ArgumentParser, placeholders: list[str], whole: boo
         if kind is folder:
             action.type = Path
         elif callable(kind):
-            action.type = lambda text, kind=kind: text if PLACEHOLDER.search(text) else kind(text)
+            action.type = lambda text, kind=kind: text if PLACEHOLDER.fullmatch(text.rpartition("=")[2]) else kind(text)
         if not isinstance(action, argparse._SubParsersAction) and action.choices is not None:
             action.choices = [*action.choices, *placeholders]
         if not whole:
@@ -287,11 +286,8 @@ def missing_modules(one: Page) -> Iterator[str]:
 
 def missing_names(one: Page) -> Iterator[str]:
     """Every topic, service and action of ours is in the source."""
-    for name in dict.fromkeys(
-        re.findall(r"(?<![\w/.:-])/?((?:stvla|sim)/[a-z_]+(?:/[a-z_]+)*)(?![\w/.-])", _written(one))
-    ):
-        if name not in _graph():
-            yield f"/{name}: not in the source"
+    names = re.findall(r"(?<![\w/.:-])/?((?:stvla|sim)/[a-z_]+(?:/[a-z_]+)*)(?![\w/.-])", _written(one))
+    yield from (f"/{name}: not in the source" for name in dict.fromkeys(names) if name not in _graph())
 
 
 @cache
@@ -305,7 +301,7 @@ def _graph() -> set[str]:
 
 
 def missing_settings(one: Page) -> Iterator[str]:
-    """Every ``node.setting`` is a setting or a section, every ``ros2 param set`` is of a live one, every example is accepted."""
+    """Every ``node.setting`` is a setting or a section, every ``ros2 param set`` is of a live one."""
     known = {s.name: s for found in reference.settings().values() for s in found}
     sections = "|".join([*registry.NODES, SHARED])
     names = [re.split(r"[ :=]", span)[0] for span in one.spans]
@@ -323,31 +319,25 @@ def wrong_files(one: Page) -> Iterator[str]:
     """Every parameter file shown is accepted."""
     for language, text in one.code:
         if language == "yaml" and "ros__parameters" in text and not DOTS.search(text):
-            try:
-                registry.read_nodes(_file(text))
-            except ConfigError as error:
-                yield str(error)
-
-
-def _file(text: str) -> Path:
-    path = _file.folder / "shown.yaml"  # type: ignore[attr-defined]
-    path.write_text(text)
-    return path
+            with NamedTemporaryFile("w", suffix=".yaml") as file:
+                file.write(text)
+                file.flush()
+                try:
+                    registry.read_nodes(Path(file.name))
+                except ConfigError as error:
+                    yield str(error)
 
 
 def long_lines(one: Page) -> Iterator[str]:
     """Lines of prose are at most 120 wide, targets of links not counted. Tables and code may be wider."""
-    generated = GENERATED.search(one.text)
-    end = one.text[: generated.start()].count("\n") if generated else len(one.prose)
-    for number, line in enumerate(one.prose[:end], start=1):
+    for number, line in enumerate(one.prose[: _written(one).count("\n")], start=1):
         if len(re.sub(r"\]\([^)]*\)|<[^>]*>", "]", line)) > WIDTH:
             yield f"line {number}: {len(line)} wide"
 
 
 def _written(one: Page) -> str:
     """A page without what a program wrote and another test compares."""
-    generated = GENERATED.search(one.text)
-    return one.text[: generated.start()] if generated else one.text
+    return re.split(r"^<!-- .*\bwritten by tools/", f"{one.text}\n", maxsplit=1, flags=re.M | re.I)[0]
 
 
 RULES: list[Callable[[Page], Iterator[str]]] = [
@@ -366,8 +356,7 @@ RULES: list[Callable[[Page], Iterator[str]]] = [
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
-def test_page(rule: Callable[[Page], Iterator[str]], name: str, tmp_path: Path) -> None:
-    _file.folder = tmp_path  # type: ignore[attr-defined]
+def test_page(rule: Callable[[Page], Iterator[str]], name: str) -> None:
     found = list(rule(page(name)))
     assert not found, f"{name}: {rule.__doc__}\n  " + "\n  ".join(found)
 
@@ -400,8 +389,7 @@ def test_page(rule: Callable[[Page], Iterator[str]], name: str, tmp_path: Path) 
         (long_lines, "word " * 25),
     ],
 )
-def test_rules_find_what_is_wrong(rule: Callable[[Page], Iterator[str]], text: str, tmp_path: Path) -> None:
-    _file.folder = tmp_path  # type: ignore[attr-defined]
+def test_rules_find_what_is_wrong(rule: Callable[[Page], Iterator[str]], text: str) -> None:
     assert len(list(rule(parsed("README.md", text)))) == 1
 
 
