@@ -21,7 +21,6 @@ from stvla_ros.cli import joined, make_parser
 from stvla_ros.commands import COMMANDS
 from stvla_ros.commands.arguments import check_tasks, folder
 from stvla_ros.config import SHARED, ConfigError
-from stvla_ros.ros import graph
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
@@ -267,8 +266,8 @@ def wrong_launches(one: Page) -> Iterator[str]:
 def _launch() -> dict[str, tuple[str, ...]]:
     """Arguments of the launch file -> their choices; none: any value."""
     names = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', (ROOT / "launch/stvla.launch.py").read_text())
-    choices = {"robot": tuple(graph.ROBOTS), "camera": tuple(graph.CAMERAS), "mode": tuple(graph.MODES)}
-    return {name: choices.get(name, ()) for name in names} | {kind: registry.names(kind) for kind in registry.BACKENDS}
+    up = {action.dest: action.choices for action in _subparsers(make_parser("up"))["up"]._actions}
+    return {name: tuple(up.get(name) or ()) for name in [*names, *registry.BACKENDS]}
 
 
 def missing_modules(one: Page) -> Iterator[str]:

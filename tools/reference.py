@@ -7,6 +7,7 @@ The texts are the comments in the ``.msg``, ``.srv`` and ``.action`` files, and 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,7 +19,6 @@ from typing import Any
 
 from stvla_ros import registry
 from stvla_ros.config import SHARED
-from stvla_ros.ros.params import leaves
 
 ROOT = Path(__file__).parent.parent
 MESSAGES, PAGES = ROOT / "src/stvla_msgs", ROOT / "docs/reference"
@@ -138,8 +138,12 @@ def settings() -> dict[str, list[Setting]]:
 
 
 def _settings(config: Any, section: str) -> Iterator[Setting]:
-    for name, value, metadata in leaves(config):
-        yield Setting(f"{section}.{name}", value, metadata)
+    for entry in dataclasses.fields(config):
+        name, value = f"{section}.{entry.name}", getattr(config, entry.name)
+        if dataclasses.is_dataclass(value):
+            yield from _settings(value, name)
+        else:
+            yield Setting(name, value, entry.metadata)
 
 
 def settings_page() -> str:
