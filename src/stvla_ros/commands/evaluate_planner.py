@@ -94,16 +94,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
-    from stvla_ros.evaluate.planner.asking import Asking
-    from stvla_ros.evaluate.planner.datasets import read
-    from stvla_ros.evaluate.planner.model import chat_model
+    from stvla_ros.evaluate.planner.question import Asking
     from stvla_ros.evaluate.planner.report import scored
-    from stvla_ros.evaluate.planner.run import Replies
+    from stvla_ros.evaluate.planner.run import Replies, chat_model
     from stvla_ros.evaluate.stack import read_settings
 
     settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
     judge = _judge(arguments)  # a missing encoder is told before hours of questions
-    questions = _chosen(read(arguments.dataset, arguments.data, Asking(arguments.coordinates)), arguments)
+    questions = _chosen(DATASETS[arguments.dataset].read(arguments.data, Asking(arguments.coordinates)), arguments)
     asked = {
         "planner": settings.backends["planner"],
         "settings": dict(settings.sections.get("planner", {})),
@@ -119,8 +117,8 @@ def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
 
 
 def _judge(arguments: Namespace) -> Judge:
+    from stvla_ros.evaluate.planner.metrics import BertScore
     from stvla_ros.evaluate.planner.scoring import Judge
-    from stvla_ros.evaluate.planner.texts import BertScore
 
     similar = BertScore(arguments.encoder, arguments.encoder_layer) if arguments.encoder else None
     exact = arguments.dataset == "st-human"
@@ -148,11 +146,10 @@ def _ask(model: ChatModel, questions: Sequence[Question], replies: Replies, max_
 def _conclude(
     arguments: Namespace, folder: Path, asked: Mapping[str, Any], results: Sequence[Scored], console: Console
 ) -> None:
-    from stvla_ros.evaluate.planner.datasets import summary
     from stvla_ros.evaluate.planner.report import report, shown, table, to_json
     from stvla_ros.record.summary import versions
 
-    rows, total = report(results), dict(summary(arguments.dataset, results, arguments.compat))
+    rows, total = report(results), dict(DATASETS[arguments.dataset].summary(results, arguments.compat))
     counted = {
         "compat": arguments.compat,
         "spot_radius": arguments.spot_radius,

@@ -9,11 +9,19 @@ import pytest
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
-from stvla_ros.evaluate.planner.choices import chosen, loosely_right
-from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, resampled
+from stvla_ros.evaluate.planner.answers import chosen, loosely_right
+from stvla_ros.evaluate.planner.metrics import (
+    BertScore,
+    depth_errors,
+    distance,
+    matched_f1,
+    path_errors,
+    resampled,
+    rouge_l,
+    token_f1,
+)
 from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Steps, Words
 from stvla_ros.evaluate.planner.scoring import Judge
-from stvla_ros.evaluate.planner.texts import BertScore, matched_f1, rouge_l, token_f1
 
 SQUARE = (1000, 1000)
 

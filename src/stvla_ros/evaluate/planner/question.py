@@ -1,4 +1,4 @@
-"""What a planner is asked in a test, and the truth that its answer is held against."""
+"""What a planner is asked in a test, how, and the truth that its answer is compared with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.prompt import RANGES
 from stvla_ros.types import F64, U8
 
 
@@ -146,3 +147,26 @@ class Question:
     truth: Truth
     ask: Callable[[], tuple[Turn, ...]]
     tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How questions are put.
+
+    Attributes:
+        convention: Coordinates that the model is asked for: ``norm1000``, ``norm1`` or ``pixel``.
+    """
+
+    convention: str = "norm1000"
+
+    def points(self, words: str) -> str:
+        """A request for one or more points."""
+        return f"{words} Answer with one or more points only, as [(x, y), ...], {RANGES[self.convention]}."
+
+    def path(self, words: str) -> str:
+        """A request for a path."""
+        return f"{words} Answer with the points of the path only, as [(x, y), ...], {RANGES[self.convention]}."
+
+    def letter(self, words: str) -> str:
+        """A question with lettered options."""
+        return f"{words}\nAnswer with the letter of the option only, as (A)."

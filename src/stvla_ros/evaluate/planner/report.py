@@ -132,3 +132,19 @@ def shown(name: str, value: float) -> str:
     if value != value:
         return "–"
     return f"{100 * value:.1f} %" if name.removesuffix("_pooled").endswith(PERCENT) else f"{value:.2f}"
+
+
+def mean(results: Sequence[Scored], figure: str) -> float:
+    """Mean of a figure over the answers that have it; NaN where none has."""
+    values = [r.figures[figure] for r in results if figure in r.figures]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def tagged(results: Sequence[Scored], tag: str, *values: str) -> list[Scored]:
+    """The answers whose question has one of these values."""
+    return [r for r in results if r.question.tags.get(tag) in values]
+
+
+def accuracy(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
+    """Over all questions: strictly read, or (``embodied-r1``) with the letter anywhere in the answer."""
+    return {"accuracy": mean(results, "loose_accuracy" if compat == "embodied-r1" else "accuracy")}

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from stvla_ros import registry
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.files import keep_settings, said
 from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 
@@ -121,3 +123,20 @@ def ask(model: ChatModel, question: Question, max_tokens: int) -> Reply:
 def _size(turns: Sequence[Turn]) -> tuple[int, int]:
     image = next((image for turn in turns for image in turn.images), None)
     return (1000, 1000) if image is None else (image.shape[1], image.shape[0])
+
+
+def chat_model(settings: StackSettings) -> ChatModel:
+    """The ChatModel of the planner in some settings (its attribute ``model``).
+
+    Raises:
+        ConfigError: The planner cannot be made, or has no model that can be asked questions.
+    """
+    name = settings.backends["planner"]
+    planner = registry.create("planner", name, settings.sections.get("planner", {}))
+    model = getattr(planner, "model", None)
+    if not callable(getattr(model, "reply", None)):
+        raise ConfigError(
+            f"planner '{name}' draws paths and answers no questions: choose one with a language model behind it "
+            "(`stvla backends` lists them)."
+        )
+    return cast(ChatModel, model)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.evaluate.planner.choices import chosen, loosely_right
-from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors
-from stvla_ros.evaluate.planner.points import any_points
+from stvla_ros.evaluate.planner.answers import any_points, chosen, loosely_right
+from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, rouge_l, token_f1
 from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Steps, Truth, Words
-from stvla_ros.evaluate.planner.texts import rouge_l, token_f1
 from stvla_ros.planning.coordinates import Coordinates
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.parse import is_unknown, parse_action, parse_offsets, parse_points, parse_progress

@@ -10,10 +10,9 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Objects, Sample
 from stvla_ros.data.st_human_json import read_samples
-from stvla_ros.evaluate.planner.asking import Asking
-from stvla_ros.evaluate.planner.choices import LETTERS, chosen
+from stvla_ros.evaluate.planner.answers import LETTERS, chosen
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Question, Region, Steps, Truth, Words
+from stvla_ros.evaluate.planner.question import Asking, Choice, Depths, Path2d, Question, Region, Steps, Truth, Words
 from stvla_ros.evaluate.planner.report import Scored
 
 

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.asking import Asking
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Order, Question
+from stvla_ros.evaluate.planner.question import Asking, Order, Question
 from stvla_ros.evaluate.planner.report import Scored
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.prompt import explained, next_action_prompt
