@@ -16,7 +16,8 @@ from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.datasets import COMPAT, DATASETS
+from stvla_ros.data.st_human_questions import ST_HUMAN
+from stvla_ros.evaluate.planner.datasets import COMPAT, PUBLISHED
 from stvla_ros.planning.coordinates import CONVENTIONS
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from stvla_ros.evaluate.planner.run import Replies
     from stvla_ros.evaluate.planner.scoring import Judge
     from stvla_ros.planning.chat import ChatModel
+
+
+DATASETS = {dataset.name: dataset for dataset in (ST_HUMAN, *PUBLISHED)}
+"""Name -> test set."""
 
 
 def positive(text: str) -> float:

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from stvla_ros.commands.evaluate_planner import DATASETS
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.datasets import DATASETS
 from stvla_ros.evaluate.planner.question import Asking, Order, Question
 from stvla_ros.evaluate.planner.report import Scored, report, scored
 from stvla_ros.evaluate.planner.run import Reply

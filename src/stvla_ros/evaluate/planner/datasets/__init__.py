@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.datasets import multiple_choice, points_and_paths, st_human, words
+from stvla_ros.evaluate.planner.datasets import multiple_choice as choice
+from stvla_ros.evaluate.planner.datasets import points_and_paths as points
+from stvla_ros.evaluate.planner.datasets import words
 from stvla_ros.evaluate.planner.question import Asking, Question
 from stvla_ros.evaluate.planner.report import Scored, accuracy
 
@@ -50,59 +52,20 @@ class Dataset:
         return questions
 
 
-DATASETS = {
-    dataset.name: dataset
-    for dataset in (
-        Dataset("st-human", "yours to make: docs/planner_training.md has the format", st_human.read, st_human.summary),
-        Dataset(
-            "words",
-            "test/planning/instructions.txt of this repository; add lines of yours",
-            words.read,
-            words.summary,
-        ),
-        Dataset(
-            "roborefit",
-            "github.com/luyh20/VL-Grasp (MIT)",
-            points_and_paths.roborefit,
-            points_and_paths.roborefit_summary,
-        ),
-        Dataset(
-            "where2place",
-            "huggingface.co/datasets/wentaoyuan/where2place (Apache-2.0)",
-            points_and_paths.where2place,
-            points_and_paths.hit_rate,
-        ),
-        Dataset(
-            "vabench-p",
-            "huggingface.co/IffYuan, VABench-Point (see its card for the licence)",
-            points_and_paths.vabench_points,
-            points_and_paths.hit_rate,
-        ),
-        Dataset(
-            "vabench-v",
-            "huggingface.co/IffYuan, VABench-VisualTrace (see its card for the licence)",
-            points_and_paths.vabench_paths,
-            points_and_paths.vabench_paths_summary,
-        ),
-        Dataset(
-            "cvbench",
-            "huggingface.co/datasets/nyu-visionx/CV-Bench (Apache-2.0)",
-            multiple_choice.cvbench,
-            multiple_choice.cvbench_summary,
-        ),
-        Dataset("sat", "huggingface.co/datasets/array/SAT (MIT)", multiple_choice.sat, accuracy),
-        Dataset(
-            "crpe",
-            "huggingface.co/datasets/OpenGVLab/CRPE (Apache-2.0)",
-            multiple_choice.crpe,
-            multiple_choice.crpe_summary,
-        ),
-        Dataset(
-            "blink",
-            "huggingface.co/datasets/BLINK-Benchmark/BLINK (Apache-2.0)",
-            multiple_choice.blink,
-            multiple_choice.blink_summary,
-        ),
-    )
-}
-"""Name -> test set. A set in the format of an application belongs to that application."""
+_ON_HF = "huggingface.co/datasets"
+_VABENCH = "huggingface.co/IffYuan, VABench-{} (see its card for the licence)"
+
+PUBLISHED = (
+    Dataset(
+        "words", "test/planning/instructions.txt of this repository; add lines of yours", words.read, words.summary
+    ),
+    Dataset("roborefit", "github.com/luyh20/VL-Grasp (MIT)", points.roborefit, points.roborefit_summary),
+    Dataset("where2place", f"{_ON_HF}/wentaoyuan/where2place (Apache-2.0)", points.where2place, points.hit_rate),
+    Dataset("vabench-p", _VABENCH.format("Point"), points.vabench_points, points.hit_rate),
+    Dataset("vabench-v", _VABENCH.format("VisualTrace"), points.vabench_paths, points.vabench_paths_summary),
+    Dataset("cvbench", f"{_ON_HF}/nyu-visionx/CV-Bench (Apache-2.0)", choice.cvbench, choice.cvbench_summary),
+    Dataset("sat", f"{_ON_HF}/array/SAT (MIT)", choice.sat, accuracy),
+    Dataset("crpe", f"{_ON_HF}/OpenGVLab/CRPE (Apache-2.0)", choice.crpe, choice.crpe_summary),
+    Dataset("blink", f"{_ON_HF}/BLINK-Benchmark/BLINK (Apache-2.0)", choice.blink, choice.blink_summary),
+)
+"""All sets but ``st-human``, whose format and reader are in :mod:`stvla_ros.data`."""

@@ -1,4 +1,4 @@
-"""Our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human`)."""
+"""The test set ``st-human``: our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human`)."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Objects, Sample
 from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.evaluate.planner.answers import LETTERS, chosen
+from stvla_ros.evaluate.planner.datasets import Dataset
 from stvla_ros.evaluate.planner.datasets.files import find
 from stvla_ros.evaluate.planner.question import Asking, Choice, Depths, Path2d, Question, Region, Steps, Truth, Words
 from stvla_ros.evaluate.planner.report import Scored
 
 
-def read(folder: Path, asking: Asking) -> list[Question]:
+def _read(folder: Path, asking: Asking) -> list[Question]:
     """Questions of a file, or of ``test.json(l)`` or any file of samples in a folder; asked as they are written."""
     path = find(folder, "test.jsonl", "test.json", "val.jsonl", "val.json", "*.jsonl", "*.json")[0]
     return [question(sample) for sample in read_samples(path)]
@@ -63,6 +64,9 @@ def _choice(sample: Sample) -> Choice:
     return Choice(right)
 
 
-def summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
-    """None: the tasks do not add up."""
+def _summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
+    """Nothing: the tasks do not add up to one figure."""
     return {}
+
+
+ST_HUMAN = Dataset("st-human", "yours to make: docs/planner_training.md has the format", _read, _summary)
