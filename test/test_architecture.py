@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
     "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet", "files",
-    "weights", "pickled_arrays",
+    "weights", "pickled_arrays", "versions",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
@@ -37,6 +37,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "files": ("config",),
     "weights": ("config", "files"),
     "pickled_arrays": (),
+    "versions": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,

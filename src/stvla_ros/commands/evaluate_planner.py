@@ -152,7 +152,7 @@ def _conclude(
     arguments: Namespace, folder: Path, asked: Mapping[str, Any], results: Sequence[Scored], console: Console
 ) -> None:
     from stvla_ros.evaluate.planner.report import report, shown, table, to_json
-    from stvla_ros.record.summary import versions
+    from stvla_ros.versions import versions
 
     rows, total = report(results), dict(DATASETS[arguments.dataset].summary(results, arguments.compat))
     counted = {

@@ -23,7 +23,7 @@ from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
 from stvla_ros.files import keep_settings, written
-from stvla_ros.record.summary import versions
+from stvla_ros.versions import versions
 
 FORMAT = "stvla-dataset-1"
 

@@ -15,7 +15,7 @@ from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
 from stvla_ros.evaluate.workers import BenchSetup, run_episodes
 from stvla_ros.files import keep_settings, written
-from stvla_ros.record.summary import versions
+from stvla_ros.versions import versions
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stvla_ros import __version__
 from stvla_ros.pipeline import TaskState
 from stvla_ros.types import Outcome
+from stvla_ros.versions import versions
 
 SCHEMA = 1
-PACKAGES = ("numpy", "scipy", "mujoco", "roboplan-core", "ruckig", "ompl", "opencv-python-headless", "ros-rclpy")
 
 
 @dataclass(frozen=True)
@@ -56,7 +53,7 @@ class Summary:
     state: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    versions: Mapping[str, str] = field(default_factory=versions)
     schema: int = SCHEMA
 
     def write(self, directory: Path) -> Path:
@@ -75,17 +72,6 @@ def state_summary(state: TaskState) -> dict[str, Any]:
         "plan_p50_s": p50,
         "plan_p95_s": p95,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of this project, of Python, and of the installed packages among :data:`PACKAGES`."""
-    found = {"stvla": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def idle_share(outcome: Outcome, events: tuple[Mapping[str, Any], ...]) -> float | None:
