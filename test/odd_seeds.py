@@ -1,4 +1,4 @@
-"""A bench without a simulator for tests of the evaluation: even seeds succeed, and some seeds misbehave on purpose."""
+"""An environment without a simulator for tests of the evaluation: even seeds succeed, and some seeds misbehave on purpose."""
 
 from __future__ import annotations
 

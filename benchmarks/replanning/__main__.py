@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.replanning.slow_planner import DELAY
-from stvla_ros.evaluate.cell_bench import CellBenchSetup
+from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.report import TaskReport, report, table
 from stvla_ros.evaluate.stack import read_settings
@@ -36,7 +36,7 @@ def disturbed(console: Console, episodes: int, jobs: int) -> dict[str, Any]:
     for name, replan in (("replanning every 2 keyposes", True), ("first plan only", False)):
         settings = replace(read, loop=replace(read.loop, replan=replan))
         todo = [Episode(task, seed) for task in MOVABLE for seed in range(episodes)]
-        records = run_episodes(CellBenchSetup(settings, disturb="move"), todo, jobs)
+        records = run_episodes(CellEnvironmentSetup(settings, disturb="move"), todo, jobs)
         done = list(track(records, name, len(todo), console=console, transient=True))
         reports = [report(task, [r for r in done if r.task == task]) for task in MOVABLE]
         console.print(table(reports, f"{name}, seeds 0–{episodes - 1}"))

@@ -85,8 +85,8 @@ def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
     assert (tmp_path / "diary").read_text().count("closed") >= 1
 
 
-def test_stopping_early_closes_the_benches(tmp_path: Path) -> None:
-    """What a bench holds (a whole stack, over ROS) must not outlive Ctrl-C."""
+def test_stopping_early_closes_the_environments(tmp_path: Path) -> None:
+    """What an environment holds (a whole stack, over ROS) must not outlive Ctrl-C."""
     episodes = [Episode("t", seed) for seed in range(0, 5000, 2)]
     records = run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)
     next(records)
@@ -97,7 +97,7 @@ def test_stopping_early_closes_the_benches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("refuse", "message"), [("No meshes here.", "No meshes"), ("die", "exit code 7 before")])
-def test_a_bench_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
+def test_an_environment_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         list(run_episodes(OddSeeds(tmp_path / "diary", refuse), [Episode("t", 0)], jobs=1))
 

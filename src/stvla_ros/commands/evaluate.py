@@ -26,12 +26,14 @@ from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
+from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.evaluation import Evaluation
-from stvla_ros.evaluate.mover import DISTURBANCES
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
-from stvla_ros.evaluate.workers import BenchSetup
+from stvla_ros.evaluate.stack import PARTS, plain, read_settings
+from stvla_ros.evaluate.workers import EnvironmentSetup
+from stvla_ros.record.film import Films
 from stvla_ros.sim.disturbance import MOVABLE
 
 
@@ -128,7 +130,7 @@ def _remarks(arguments: Namespace) -> str:
     return split + (", noise" if arguments.noise else "") + disturbed
 
 
-def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console) -> list[TaskReport]:
+def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
     """All episodes that are left, under a progress bar; failures are told as they come."""
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
@@ -145,11 +147,8 @@ def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console)
         return evaluation.run(setup, jobs, tell)
 
 
-def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
-    """The bench, and what of it changes results."""
-    from stvla_ros.evaluate.cell_bench import CellBenchSetup
-    from stvla_ros.evaluate.stack import PARTS, plain, read_settings
-
+def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[str, object]]:
+    """The environment, and what of it changes results."""
     options = stack_options(arguments)
     parts = None if arguments.over_ros else PARTS
     settings = read_settings(options.params, options.backends, options.overrides, parts)
@@ -161,9 +160,9 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, ob
         options = with_noise(options) if arguments.noise else options
         check_settings(options)
         return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
-    films = None if arguments.film == "none" else folder / "films"
+    films = None if arguments.film == "none" else Films(folder / "films", arguments.film == "all")
     disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}
-    setup = CellBenchSetup(settings, films, arguments.film == "all", arguments.disturb)
+    setup = CellEnvironmentSetup(settings, films, arguments.disturb)
     return setup, {"over_ros": "no", **disturb, **plain(settings)}
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
-from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
 from stvla_ros.versions import versions
 
@@ -51,7 +51,7 @@ class Evaluation:
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
 
-    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
+    def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
         """Run what is left; every record is on disk before ``tell`` sees it.
 
         Raises:

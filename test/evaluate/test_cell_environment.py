@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.replanning.__main__ import by_thing
-from stvla_ros.evaluate.cell_bench import CellBenchSetup
+from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
 from stvla_ros.evaluate.stack import StackSettings
 
@@ -15,8 +15,8 @@ from stvla_ros.evaluate.stack import StackSettings
 def run(replan: bool, seed: int) -> EpisodeRecord:
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=replan))
-    with CellBenchSetup(settings, disturb="move").open() as bench:
-        return bench.run(Episode("pick_place", seed))
+    with CellEnvironmentSetup(settings, disturb="move").open() as environment:
+        return environment.run(Episode("pick_place", seed))
 
 
 def test_replanning_makes_up_for_a_block_that_is_moved() -> None:
@@ -35,8 +35,8 @@ def test_without_a_disturbance_the_first_plan_is_enough() -> None:
     """Replanning off is no handicap by itself: what it costs is the disturbance's doing."""
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=False))
-    with CellBenchSetup(settings).open() as bench:
-        record = bench.run(Episode("pick_place", 0))
+    with CellEnvironmentSetup(settings).open() as environment:
+        record = environment.run(Episode("pick_place", 0))
     assert record.success, record
     assert record.disturbance == ""
     assert len(record.plan_times_s) == pytest.approx(2), "the first plan, and whether the task is finished"
