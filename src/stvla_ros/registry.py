@@ -2,7 +2,7 @@
 
 To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
 kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as well:
-``__init__(self, config, arm)``.
+``__init__(self, config, arm)``. A package above the stages, or outside of this project, names its backends by :func:`add`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ BACKENDS: dict[str, dict[str, str]] = {
         "heatmap": "stvla_ros.planning.heatmap.planner:HeatmapPlanner",
         "qwen3_vl": "stvla_ros.planning.qwen3_vl.planner:Qwen3VlPlanner",
         "openai": "stvla_ros.planning.openai.planner:OpenAiPlanner",
-        "oracle": "stvla_ros.evaluate.oracle:OraclePlanner",
     },
     "segmenter": {
         "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",
@@ -58,6 +57,17 @@ BACKEND_PARAMETER = {kind: (node, setting) for node, (_, chosen) in NODES.items(
 
 RCLPY_SWITCHES = ("use_sim_time", "start_type_description_service")
 """Parameters that every rclpy node has, besides the sections ``qos_overrides``."""
+
+
+def add(kind: str, name: str, path: str) -> None:
+    """Name one more backend, before anything asks for names.
+
+    Args:
+        kind: One of :data:`BACKENDS`.
+        name: On command lines and in parameter files.
+        path: ``module:class``; the module is imported when the backend is chosen.
+    """
+    BACKENDS[kind][name] = path
 
 
 def names(kind: str) -> tuple[str, ...]:

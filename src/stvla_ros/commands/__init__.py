@@ -6,6 +6,7 @@ from argparse import Namespace
 from importlib import import_module
 from typing import Protocol, cast
 
+import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
 from stvla_ros.commands.arguments import Parser
 
 COMMANDS = {
