@@ -1,1 +1,1 @@
-"""The simulated Panda as a Robot and its camera as a FrameSource."""
+"""Arms behind one interface: a kinematic fake and the simulated Panda."""

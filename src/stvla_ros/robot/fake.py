@@ -1,4 +1,4 @@
-"""An arm without physics: it is always exactly where its path says. For tests."""
+"""An arm without physics: it is always exactly where its path says. For tests and dry runs."""
 
 from __future__ import annotations
 
