@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.replanning.slow_planner import DELAY
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.report import TaskReport, report, table
 from stvla_ros.evaluate.stack import read_settings
 from stvla_ros.evaluate.workers import run_episodes
@@ -35,7 +35,7 @@ def disturbed(console: Console, episodes: int, jobs: int) -> dict[str, Any]:
     read = read_settings(default_parameters())
     for name, replan in (("replanning every 2 keyposes", True), ("first plan only", False)):
         settings = replace(read, loop=replace(read.loop, replan=replan))
-        todo = [Episode(task, seed) for task in MOVABLE for seed in range(episodes)]
+        todo = [EpisodeSpec(task, seed) for task in MOVABLE for seed in range(episodes)]
         records = run_episodes(CellEnvironmentSetup(settings, disturb="move"), todo, jobs)
         done = list(track(records, name, len(todo), console=console, transient=True))
         reports = [report(task, [r for r in done if r.task == task]) for task in MOVABLE]
@@ -73,7 +73,7 @@ def _over_ros(task: str, episodes: int, delay_s: float) -> list[EpisodeRecord]:
         running_stack(options, None, {DELAY: str(delay_s)}, programs) as stack,
     ):
         bench = StackBench(StackBenchSetup(options, Path(folder)), stack)
-        return [bench.run(Episode(task, seed)) for seed in range(episodes)]
+        return [bench.run(EpisodeSpec(task, seed)) for seed in range(episodes)]
 
 
 def _latency_table(reports: dict[float, TaskReport], task: str) -> Table:

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.replanning.__main__ import by_thing
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings
 
 
@@ -16,7 +16,7 @@ def run(replan: bool, seed: int) -> EpisodeRecord:
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=replan))
     with CellEnvironmentSetup(settings, disturb="move").open() as environment:
-        return environment.run(Episode("pick_place", seed))
+        return environment.run(EpisodeSpec("pick_place", seed))
 
 
 def test_replanning_makes_up_for_a_block_that_is_moved() -> None:
@@ -36,7 +36,7 @@ def test_without_a_disturbance_the_first_plan_is_enough() -> None:
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=False))
     with CellEnvironmentSetup(settings).open() as environment:
-        record = environment.run(Episode("pick_place", 0))
+        record = environment.run(EpisodeSpec("pick_place", 0))
     assert record.success, record
     assert record.disturbance == ""
     assert len(record.plan_times_s) == pytest.approx(2), "the first plan, and whether the task is finished"

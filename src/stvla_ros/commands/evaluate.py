@@ -27,7 +27,7 @@ from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
@@ -105,7 +105,9 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
     if arguments.split is None:
         return Evaluation(folder, tasks, range(arguments.seed0, arguments.seed0 + episodes), settings, rerun)
     chosen = [
-        Episode(task, seed) for task in tasks for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
+        EpisodeSpec(task, seed)
+        for task in tasks
+        for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
     ]
     seeds = range(min(e.seed for e in chosen), max(e.seed for e in chosen) + 1)
     return SplitEvaluation(folder, tasks, seeds, settings, rerun, frozenset(chosen))
@@ -115,12 +117,12 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
 class SplitEvaluation(Evaluation):
     """Of some of the scenes between the first seed and the last, others for each task."""
 
-    chosen: frozenset[Episode]
+    chosen: frozenset[EpisodeSpec]
 
-    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
+    def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
         """See :meth:`Evaluation.prepare`."""
         done, left = super().prepare()
-        mine = [record for record in done if Episode(record.task, record.seed) in self.chosen]
+        mine = [record for record in done if EpisodeSpec(record.task, record.seed) in self.chosen]
         return mine, [episode for episode in left if episode in self.chosen]
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
-from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
+from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
 from stvla_ros.versions import versions

@@ -11,8 +11,8 @@ from pathlib import Path
 from stvla_ros.data.episode import EpisodeWriter, Verdict
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.evaluate.cell_environment import CellEnvironment, CellEnvironmentSetup, WatchedCell
-from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan

@@ -11,7 +11,7 @@ import numpy as np
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, StageError
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.pipeline import LocalStages, Progress, run_task
 from stvla_ros.sim.cell import Cell
@@ -90,7 +90,7 @@ class CellEnvironmentSetup:
     """
 
     settings: StackSettings
-    monitor: Callable[[Episode, str, Cell, LocalStages], Monitor] | None = None
+    monitor: Callable[[EpisodeSpec, str, Cell, LocalStages], Monitor] | None = None
     disturb: str = DISTURBANCES[0]
 
     @contextmanager
@@ -109,7 +109,7 @@ class CellEnvironment:
     def __init__(self, setup: CellEnvironmentSetup, cell: WatchedCell) -> None:
         self._setup, self._cell = setup, cell
 
-    def run(self, episode: Episode) -> EpisodeRecord:
+    def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         """Lay out the scene, carry out its instruction, judge. Repeats exactly."""
         try:
             instruction = self._cell.reset(episode.task, episode.seed)
@@ -136,7 +136,7 @@ class CellEnvironment:
         return record
 
     def _carry_out(
-        self, episode: Episode, instruction: str, stages: LocalStages, report: Callable[[Progress], None]
+        self, episode: EpisodeSpec, instruction: str, stages: LocalStages, report: Callable[[Progress], None]
     ) -> EpisodeRecord:
         start_ns = self._cell.time_ns
         result = run_task(stages, instruction, self._setup.settings.loop, CancelToken(), report, background=False)

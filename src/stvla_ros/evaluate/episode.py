@@ -12,7 +12,7 @@ from stvla_ros.files import read_json, setting, written
 
 
 @dataclass(frozen=True, order=True)
-class Episode:
+class EpisodeSpec:
     """A task and the seed of its scene."""
 
     task: str
@@ -66,11 +66,11 @@ class EpisodeRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record under its episode's name; a reader never sees half of it."""
-        with written(folder / Episode(self.task, self.seed).file_name) as part:
+        with written(folder / EpisodeSpec(self.task, self.seed).file_name) as part:
             part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def defect(episode: Episode, sentence: str) -> EpisodeRecord:
+def defect(episode: EpisodeSpec, sentence: str) -> EpisodeRecord:
     """The record of an episode that this software could not finish."""
     return EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
 from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
@@ -36,7 +36,7 @@ class Evaluation:
     settings: Mapping[str, Any]
     rerun: str
 
-    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
+    def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
         """Make or check the folder.
 
         Returns:
@@ -47,7 +47,7 @@ class Evaluation:
         """
         self._records.mkdir(parents=True, exist_ok=True)
         keep_settings(self.folder / "settings.json", self.settings, "episodes run")
-        episodes = [Episode(task, seed) for seed in self.seeds for task in self.tasks]
+        episodes = [EpisodeSpec(task, seed) for seed in self.seeds for task in self.tasks]
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
 

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord, defect
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, defect
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "LP_NUM_THREADS")
 """Set to 1 in a worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
@@ -23,7 +23,7 @@ THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV
 class Environment(Protocol):
     """Runs episodes: in a cell in this process, or on a whole stack over ROS."""
 
-    def run(self, episode: Episode) -> EpisodeRecord: ...
+    def run(self, episode: EpisodeSpec) -> EpisodeRecord: ...
 
 
 class EnvironmentSetup(Protocol):
@@ -36,10 +36,10 @@ class EnvironmentSetup(Protocol):
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    episode: Episode | None = None  # what it works on
+    episode: EpisodeSpec | None = None  # what it works on
 
 
-def run_episodes(setup: EnvironmentSetup, episodes: Iterable[Episode], jobs: int) -> Iterator[EpisodeRecord]:
+def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs: int) -> Iterator[EpisodeRecord]:
     """Run episodes and yield their records as they come, in any order.
 
     Raises:
@@ -127,7 +127,7 @@ def _leave() -> None:
     raise SystemExit(0)
 
 
-def _run_one(environment: Environment, episode: Episode) -> EpisodeRecord:
+def _run_one(environment: Environment, episode: EpisodeSpec) -> EpisodeRecord:
     try:
         return environment.run(episode)
     except ConfigError:

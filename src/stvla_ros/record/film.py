@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.perception.overlay import overlay
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.record.recorder import Recorder, Reporter
@@ -27,7 +27,7 @@ class Films:
     folder: Path
     keep_successes: bool = False
 
-    def __call__(self, episode: Episode, instruction: str, cell: Cell, stages: LocalStages) -> Film:
+    def __call__(self, episode: EpisodeSpec, instruction: str, cell: Cell, stages: LocalStages) -> Film:
         title = f"{instruction}   {episode.task} seed {episode.seed}"
         return Film(self.folder / Path(episode.file_name).stem, title, cell, stages, self.keep_successes)
 
