@@ -20,7 +20,7 @@ from benchmarks.chaos.faults import CLOCK_BACK_S, JUMP_RAD
 from stvla_ros.nodes.sim import SimNode
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.run import run
-from stvla_ros.sim.pictures import Moment
+from stvla_ros.sim.scene import SceneState
 
 FAULT = "STVLA_CHAOS_FAULT"
 CLOCK_BACK_NS = round(CLOCK_BACK_S * 1e9)
@@ -67,7 +67,7 @@ class FaultySim(SimNode):
         publisher = super().create_publisher(msg_type, *args, **kwargs)
         return FaultyJoints(publisher, Fault()) if msg_type is JointState else publisher
 
-    def _look(self) -> tuple[Moment, int]:
+    def _look(self) -> tuple[SceneState, int]:
         """What the camera's process draws, or no answer for as long as the camera is silent."""
         fault = Fault()
         while fault() == "camera" and self.context.ok():

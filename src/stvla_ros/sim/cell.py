@@ -17,8 +17,8 @@ from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, Goal, Tolerances, TrajectoryController
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.pictures import STATE, Moment, Scene
 from stvla_ros.sim.rendering import Renderer
+from stvla_ros.sim.scene import STATE, Scene, SceneState
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
@@ -238,12 +238,12 @@ class Cell:
             width_m, stamp_ns = self._width_m, self.time_ns
         return RobotState(q, dq, tcp_pose(q), width_m, stamp_ns)
 
-    def moment(self) -> Moment:
-        """What a :class:`stvla_ros.sim.pictures.Photographer` needs to draw the present moment elsewhere."""
+    def scene_state(self) -> SceneState:
+        """What a :class:`stvla_ros.sim.scene.SceneRenderer` needs to draw the cell as it is now elsewhere."""
         with self._lock:
             state = np.empty(mujoco.mj_stateSize(self._model, STATE))
             mujoco.mj_getState(self._model, self._data, state, STATE)
-            return Moment(self._scene, state, self.time_ns)
+            return SceneState(self._scene, state, self.time_ns)
 
     def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
         """One image of the tripod camera: colour and depth of the same instant.
