@@ -15,7 +15,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HO
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
-from stvla_ros.sim.controller import ControllerConfig, Goal, Tolerances, TrajectoryController
+from stvla_ros.sim.controller import ControllerConfig, Tolerances, TrajectoryController, TrajectoryGoal
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import STATE, Scene, SceneState
@@ -179,7 +179,7 @@ class Cell:
         for _ in range(max(1, round(duration_s / self.config.timestep_s))):
             self.step()
 
-    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> Goal:
+    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> TrajectoryGoal:
         """Start to follow a path, within the configured tolerances or others; watch the returned goal.
 
         Raises:

@@ -47,7 +47,7 @@ class Tolerances:
     goal_time_s: float
 
 
-class GoalStatus(Enum):
+class TrajectoryStatus(Enum):
     """How a goal stands."""
 
     ACTIVE = "active"
@@ -57,7 +57,7 @@ class GoalStatus(Enum):
 
 
 @dataclass
-class Goal:
+class TrajectoryGoal:
     """One path being followed. ``at_rest`` turns true when the arm stands still after its end.
 
     Attributes:
@@ -71,7 +71,7 @@ class Goal:
 
     path: JointPath
     tolerances: Tolerances
-    status: GoalStatus = GoalStatus.ACTIVE
+    status: TrajectoryStatus = TrajectoryStatus.ACTIVE
     code: OutcomeCode = OutcomeCode.OK
     reason: str = ""
     at_rest: bool = False
@@ -84,17 +84,12 @@ class TrajectoryController:
         self.config = config
         path, end = np.full(7, config.path_tolerance_rad), np.full(7, config.goal_tolerance_rad)
         self._tolerances = Tolerances(path, end, config.goal_time_s)
-        self._goal: Goal | None = None
+        self._goal: TrajectoryGoal | None = None
         self._start_s = 0.0
         self._offset = np.zeros(7)
         self._stop: Trajectory | None = None
         self._force_n = 0.0
         self._q, self._dq, self._ddq = np.array(q_rad), np.zeros(7), np.zeros(7)
-
-    @property
-    def goal(self) -> Goal | None:
-        """The newest goal, ended or not."""
-        return self._goal
 
     @property
     def reference(self) -> tuple[F64, F64]:
@@ -106,7 +101,7 @@ class TrajectoryController:
         """A goal is active or the arm is being brought to a stop."""
         return self._goal is not None and not self._goal.at_rest
 
-    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> Goal:
+    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> TrajectoryGoal:
         """Follow a path from now on, within the configured tolerances or others.
 
         A small difference between its start and the present place is blended out in the first 0.2 s.
@@ -128,7 +123,7 @@ class TrajectoryController:
                 f"The path starts {np.abs(offset).max():.3f} rad from the arm; at most "
                 f"{self.config.start_tolerance_rad} is allowed: plan from the present joint state.",
             )
-        goal = Goal(path, tolerances or self._tolerances)
+        goal = TrajectoryGoal(path, tolerances or self._tolerances)
         self._goal, self._start_s, self._offset, self._stop, self._force_n = goal, now_s, offset, None, 0.0
         return self._goal
 
@@ -152,7 +147,7 @@ class TrajectoryController:
             dt_s: Time since the last call.
         """
         goal = self._goal
-        if goal is None or goal.status is not GoalStatus.ACTIVE:
+        if goal is None or goal.status is not TrajectoryStatus.ACTIVE:
             return
         self._force_n += (force_n - self._force_n) * min(1.0, dt_s / max(self.config.reflex_filter_s, dt_s))
         error = np.abs(q_rad - self._q)
@@ -172,8 +167,8 @@ class TrajectoryController:
 
     def cancel(self, now_s: float) -> None:
         """Come to a standstill as fast as the limits allow. Nothing happens when no goal is active."""
-        if self._goal is not None and self._goal.status is GoalStatus.ACTIVE:
-            self._goal.status, self._goal.code = GoalStatus.CANCELED, OutcomeCode.CANCELED
+        if self._goal is not None and self._goal.status is TrajectoryStatus.ACTIVE:
+            self._goal.status, self._goal.code = TrajectoryStatus.CANCELED, OutcomeCode.CANCELED
             self._goal.reason = "The motion was canceled."
             self._brake(now_s)
 
@@ -181,23 +176,23 @@ class TrajectoryController:
         """End an active goal at once, because the arm is no longer where it was."""
         if self._goal is not None and self.moving:
             self._goal.at_rest = True
-            if self._goal.status is GoalStatus.ACTIVE:
+            if self._goal.status is TrajectoryStatus.ACTIVE:
                 self._goal.status, self._goal.code, self._goal.reason = (
-                    GoalStatus.CANCELED,
+                    TrajectoryStatus.CANCELED,
                     OutcomeCode.CANCELED,
                     reason,
                 )
 
-    def _settle(self, goal: Goal, error: F64, speed: float, late_s: float, now_s: float) -> None:
+    def _settle(self, goal: TrajectoryGoal, error: F64, speed: float, late_s: float, now_s: float) -> None:
         excess = error - goal.tolerances.goal_rad
         if (excess <= 0.0).all() and speed < 0.02:
-            goal.status, goal.at_rest = GoalStatus.SUCCEEDED, True
+            goal.status, goal.at_rest = TrajectoryStatus.SUCCEEDED, True
         elif late_s > goal.tolerances.goal_time_s:
             self._abort(OutcomeCode.CONTROLLER_FAILED, f"Goal tolerance violated: {_worst(error, excess)}.", now_s)
 
     def _abort(self, code: OutcomeCode, reason: str, now_s: float) -> None:
         assert self._goal is not None
-        self._goal.status, self._goal.code, self._goal.reason = GoalStatus.ABORTED, code, reason
+        self._goal.status, self._goal.code, self._goal.reason = TrajectoryStatus.ABORTED, code, reason
         self._brake(now_s)
 
     def _brake(self, now_s: float) -> None:
@@ -209,7 +204,7 @@ class TrajectoryController:
         fade, slope = _fade(t / _BLEND_S)
         return q + fade * self._offset, dq + slope / _BLEND_S * self._offset, ddq
 
-    def _stopping(self, goal: Goal, t: float) -> tuple[F64, F64, F64]:
+    def _stopping(self, goal: TrajectoryGoal, t: float) -> tuple[F64, F64, F64]:
         assert self._stop is not None
         goal.at_rest = t >= self._stop.duration
         q, dq, ddq = self._stop.at_time(min(t, self._stop.duration))
