@@ -27,7 +27,7 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.perception.inpaint import FillConfig, Filler
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
@@ -81,7 +81,7 @@ class Case:
 
 def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
     """One case for each seed."""
-    camera = CameraConfig(width_px=size[0], height_px=size[1], shadows=kind != "plain")
+    camera = TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=kind != "plain")
     cell = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled="noise" in kind)))
     try:
         for seed in seeds:
@@ -184,7 +184,7 @@ def cost(scenes: int, seed: int) -> dict[str, dict[str, float]]:
     """Median CPU ms by image size and number of removed objects: of a new plan, of the frames after it, of Telea."""
     results = {}
     for size in (*SIZES[::-1], LARGE):
-        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True)))
+        cell = Cell(CellConfig(camera=TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=True)))
         for removed in OBJECTS:
             tally = Tally()
             for k in track(range(seed, seed + scenes), f"cost {size[0]}x{size[1]}", transient=True):
@@ -222,7 +222,9 @@ def steadiness(frames: int, seed: int) -> dict[str, dict[str, float]]:
     results = {}
     for size in SIZES:
         sensor = SensorConfig(enabled=True, exposure_jitter=0.0)
-        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True), sensor=sensor))
+        cell = Cell(
+            CellConfig(camera=TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=True), sensor=sensor)
+        )
         case, rng, filler = _case(cell, "noise", seed), np.random.default_rng(seed), Filler(FillConfig())
         filled, given, holes = [], [], []
         for _ in track(range(frames), f"steadiness {size[0]}x{size[1]}", transient=True):

@@ -14,7 +14,7 @@ from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion.ik import solve
-from stvla_ros.sim.camera import CameraConfig, make_camera
+from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import BLOCK_M, Block, Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
@@ -53,7 +53,7 @@ class Setup:
     index: int
     task: str
     distractors: int
-    camera: CameraConfig
+    camera: TripodCameraConfig
     moment: str
     grip_m: float
     top_m: float
@@ -126,10 +126,10 @@ def _setup(index: int, rng: np.random.Generator) -> Setup:
     return Setup(index, task, distractors, _camera(rng, width, height), moment, grip_m, top_m, bottles, neighbours)
 
 
-def _camera(rng: np.random.Generator, width: int, height: int) -> CameraConfig:
+def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraConfig:
     """A camera that sees the whole area where things stand and the space above it."""
     while True:
-        camera = CameraConfig(
+        camera = TripodCameraConfig(
             width_px=width, height_px=height, fov_y_deg=float(rng.uniform(38.0, 58.0)),
             x_m=float(rng.uniform(1.0, 1.6)), y_m=float(rng.uniform(-0.4, 0.4)), z_m=float(rng.uniform(0.6, 1.25)),
             target_x_m=float(rng.uniform(0.33, 0.5)), target_y_m=float(rng.uniform(-0.08, 0.08)),

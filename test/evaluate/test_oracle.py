@@ -19,14 +19,14 @@ from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.geometry.cameras import back_project, uv_to_px
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.pipeline import run_task
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.types import F64, Keypose, PlanRequest, TracePlan
 
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[Cell]:
-    made = Cell(CellConfig(camera=CameraConfig(width_px=320, height_px=240)))
+    made = Cell(CellConfig(camera=TripodCameraConfig(width_px=320, height_px=240)))
     yield made
     made.close()
 

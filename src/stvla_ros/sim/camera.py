@@ -15,7 +15,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0])  # MuJoCo looks along -z with y up; the optic
 
 
 @dataclass(frozen=True)
-class CameraConfig:
+class TripodCameraConfig:
     """A pinhole camera on a tripod in front of the robot, looking at the table."""
 
     width_px: int = param(640, "image width [px]", ge=64, le=1920)
@@ -45,7 +45,7 @@ class ThirdViewConfig:
     target_z_m: float = param(0.25, "point that it looks at [m]", ge=-0.5, le=1.0)
 
 
-View = CameraConfig | ThirdViewConfig
+View = TripodCameraConfig | ThirdViewConfig
 
 
 def make_camera(config: View) -> Camera:
@@ -75,7 +75,7 @@ def add_camera(spec: mujoco.MjSpec, name: str, config: View) -> None:
     spec.worldbody.add_camera(name=name, pos=T[:3, 3], quat=quat, fovy=config.fov_y_deg)
 
 
-def add_tripod(spec: mujoco.MjSpec, config: CameraConfig, floor_z_m: float) -> None:
+def add_tripod(spec: mujoco.MjSpec, config: TripodCameraConfig, floor_z_m: float) -> None:
     """The camera's housing and stand, for the view of people; it touches nothing."""
     seen = {"contype": 0, "conaffinity": 0, "group": 2}
     T = look_at(config)

@@ -14,7 +14,7 @@ from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
-from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
+from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, Tolerances, TrajectoryController, TrajectoryGoal
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
@@ -36,14 +36,14 @@ class CellConfig:
     timestep_s: float = param(0.002, "physics step [s]", ge=0.0005, le=0.005)
     gripper_speed_m_s: float = param(0.1, "speed of opening and closing (both fingers together) [m/s]", ge=0.01, le=0.2)
     gripper_force_n: float = param(30.0, "force per finger when a command names none [N]", ge=1.0, le=70.0)
-    camera: CameraConfig = param(CameraConfig(), "the camera of the stack")  # noqa: RUF009
+    camera: TripodCameraConfig = param(TripodCameraConfig(), "the camera of the stack")  # noqa: RUF009
     third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")  # noqa: RUF009
     sensor: SensorConfig = param(SensorConfig(), "defects of the camera")  # noqa: RUF009
     controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class GroundTruth:
     """Ground truth, for scoring and tests only.
 
     Attributes:
@@ -104,7 +104,7 @@ class Cell:
         """
         return self.lay(make_task(task, seed, distractors), seed)
 
-    def lay(self, task: Task, seed: int, camera: CameraConfig | None = None) -> str:
+    def lay(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
         """:meth:`reset` with a task that was made elsewhere.
 
         Args:
@@ -270,7 +270,7 @@ class Cell:
         data, _ = self._snapshot()
         return self._renderer.rgb(data, THIRD, self.config.third.width_px, self.config.third.height_px)
 
-    def truth(self, hidden: Collection[str] = ()) -> Truth:
+    def truth(self, hidden: Collection[str] = ()) -> GroundTruth:
         """Ground truth: for scoring and tests only, never for the stack.
 
         Args:
@@ -284,7 +284,7 @@ class Cell:
         roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
         labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
         world = World(model, data)
-        return Truth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+        return GroundTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
 
     def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
         """(N, 3) points all over the visible surface of each object, for ground truth only."""
@@ -331,7 +331,7 @@ class Cell:
     def _objects(self) -> tuple[SceneObject, ...]:
         return self._task.objects if self._task else ()
 
-    def _scene_of(self, task: Task | None, seed: int, camera: CameraConfig | None = None) -> Scene:
+    def _scene_of(self, task: Task | None, seed: int, camera: TripodCameraConfig | None = None) -> Scene:
         """What the table looks like with this task, seen by another camera or the present one."""
         config, objects = self.config, task.objects if task else ()
         return Scene(objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import mujoco
 
 from stvla_ros.sim.arm import add_panda
-from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, add_camera, add_tripod, make_camera
+from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, add_camera, add_tripod, make_camera
 from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
@@ -33,7 +33,7 @@ class Scene:
 
     objects: tuple[SceneObject, ...]
     timestep_s: float
-    camera: CameraConfig
+    camera: TripodCameraConfig
     third: ThirdViewConfig
     sensor: SensorConfig
     seed: int

@@ -7,9 +7,9 @@ import numpy as np
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
-from stvla_ros.sim.tasks.base import Layout, Score, Task
+from stvla_ros.sim.tasks.base import Score, Task, TaskLayout
 
-TASKS: dict[str, Layout] = {
+TASKS: dict[str, TaskLayout] = {
     "pick_place": pick_place.layout,
     "stack_cube": stack_cube.layout,
     "push_buttons": push_buttons.layout,

@@ -60,7 +60,7 @@ class Task(Protocol):
         ...
 
 
-Layout: TypeAlias = Callable[[np.random.Generator, int], Task]
+TaskLayout: TypeAlias = Callable[[np.random.Generator, int], Task]
 
 
 def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
