@@ -13,8 +13,8 @@ from planning.openai.http_server import Behaviour, Exchange, Server, completion
 from stvla_ros.cli import main
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.evaluate.diagnosis import Diagnosis, diagnose
 from stvla_ros.evaluate.grounding import DISTRACTORS, SEED, Target, _targets
-from stvla_ros.evaluate.shift import Verdict, judge
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import F64
 
@@ -35,8 +35,8 @@ BENDS: dict[str, Bend] = {
 }
 
 
-def judged(numbers: F64, convention: str = "norm1000", hits: int = 0) -> Verdict:
-    return judge(UV, numbers, [True] * hits + [False] * (len(UV) - hits), convention, SIZE_PX)
+def judged(numbers: F64, convention: str = "norm1000", hits: int = 0) -> Diagnosis:
+    return diagnose(UV, numbers, [True] * hits + [False] * (len(UV) - hits), convention, SIZE_PX)
 
 
 @pytest.mark.parametrize("pattern", BENDS)
@@ -77,8 +77,8 @@ def test_always_the_same_answer_is_no_grounding() -> None:
 
 
 def test_few_or_no_answers() -> None:
-    assert judge(UV[:0], UV[:0], [False] * 7, "norm1000", SIZE_PX).pattern == "silent"
-    assert judge(UV[:2], BENDS["pixel"](UV[:2]), [False] * 7, "norm1000", SIZE_PX).pattern == "scatter"
+    assert diagnose(UV[:0], UV[:0], [False] * 7, "norm1000", SIZE_PX).pattern == "silent"
+    assert diagnose(UV[:2], BENDS["pixel"](UV[:2]), [False] * 7, "norm1000", SIZE_PX).pattern == "scatter"
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ EXPECTED, ANSWERED, PATH = (60, 220, 90), (235, 60, 50), (250, 200, 40)
 
 def run(arguments: Namespace) -> int:
     """0: it points at things and draws a path between them; 4: it does not; 20 + n: no answer at all."""
-    from stvla_ros.evaluate.grounding import look
+    from stvla_ros.evaluate.grounding import check_grounding
     from stvla_ros.evaluate.stack import make_planner, read_settings
     from stvla_ros.sim.cell import Cell
 
@@ -37,7 +37,7 @@ def run(arguments: Namespace) -> int:
         planner = make_planner(settings, cell)
         convention = section.get("coordinates", "norm1000")
         with console.status(f"asking {name}"):
-            found = look(planner, cell, convention, arguments.seed)
+            found = check_grounding(planner, cell, convention, arguments.seed)
     except StageError as error:
         console.print(f"[red]no answer[/] from planner {name}: {escape(str(error))}", soft_wrap=True)
         return of_outcome(error.code)
@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.output), picture(found)[..., ::-1])
     console.print(f"{arguments.output}: green where things are, red where the planner points", soft_wrap=True)
-    return 0 if found.verdict.good and found.path_hit else NOT_CONFIRMED
+    return 0 if found.diagnosis.good and found.path_hit else NOT_CONFIRMED
 
 
 def _show(console: Console, found: Grounding) -> None:
@@ -61,13 +61,13 @@ def _show(console: Console, found: Grounding) -> None:
         mark = "[green]hit[/]" if answer.hit else f"[red]missed[/] {escape(answer.said[:60]) if not given else ''}"
         table.add_row(answer.target.name, "({:.0f}, {:.0f})".format(*expected), given, off, mark)
     console.print(table)
-    good, path = found.verdict.good, found.path_hit
-    console.print(f"[{'green' if good else 'red'}]pointing[/]: {escape(found.verdict.sentence)}", soft_wrap=True)
+    good, path = found.diagnosis.good, found.path_hit
+    console.print(f"[{'green' if good else 'red'}]pointing[/]: {escape(found.diagnosis.sentence)}", soft_wrap=True)
     console.print(f"[{'green' if path else 'red'}]path[/]: {escape(found.path_said)}", soft_wrap=True)
 
 
 def picture(found: Grounding) -> U8:
-    """The image with expected places (green), answers (red, joined to what they are for) and the path, under the verdict."""
+    """The image with expected places (green), answers (red, joined to what they are for) and the path, under the diagnosis."""
     from stvla_ros.record.panels import strip
 
     camera, canvas = found.frame.camera, np.array(found.frame.rgb)
@@ -76,7 +76,7 @@ def picture(found: Grounding) -> U8:
     if found.path_uv is not None:
         points = np.rint(uv_to_px(found.path_uv, camera)).astype(np.int32)
         cv2.polylines(canvas, [points], False, PATH, 1, cv2.LINE_AA)
-    return np.vstack([strip(found.verdict.sentence, canvas.shape[1]), canvas])
+    return np.vstack([strip(found.diagnosis.sentence, canvas.shape[1]), canvas])
 
 
 def _mark(canvas: U8, answer: Answer, camera: Camera) -> None:

@@ -99,14 +99,14 @@ def run(arguments: Namespace) -> int:
 
 
 def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
-    from stvla_ros.evaluate.planner.question import Asking
+    from stvla_ros.evaluate.planner.question import PromptStyle
     from stvla_ros.evaluate.planner.report import scored
     from stvla_ros.evaluate.planner.run import Replies, chat_model
     from stvla_ros.evaluate.stack import read_settings
 
     settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
     judge = _judge(arguments)  # a missing encoder is told before hours of questions
-    questions = _chosen(DATASETS[arguments.dataset].read(arguments.data, Asking(arguments.coordinates)), arguments)
+    questions = _chosen(DATASETS[arguments.dataset].read(arguments.data, PromptStyle(arguments.coordinates)), arguments)
     asked = {
         "planner": settings.backends["planner"],
         "settings": dict(settings.sections.get("planner", {})),

@@ -118,7 +118,7 @@ class Album:
     def median_ms(self) -> float:
         return float(np.median(self._ms)) if self._ms else float("nan")
 
-    def add(self, guided: GuidedFrame) -> None:
+    def add(self, guided: GuideResult) -> None:
         """One more frame."""
         first = self._first_ns = guided.frame.stamp_ns if self._first_ns is None else self._first_ns
         seconds = (guided.frame.stamp_ns - first) / 1e9
@@ -145,13 +145,13 @@ class Album:
             cv2.imwrite(str(self._folder / "guidance.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def _panels(guided: GuidedFrame) -> dict[str, Any]:
+def _panels(guided: GuideResult) -> dict[str, Any]:
     if isinstance(guided.result, StageError):
         return {VIEWS[0]: fit(guided.frame.rgb)}
     return {name: fit(view) for name, view in guidance_views(guided.frame, guided.result).items()}
 
 
-def _told(guided: GuidedFrame, seconds: float) -> tuple[dict[str, Any], str]:
+def _told(guided: GuideResult, seconds: float) -> tuple[dict[str, Any], str]:
     """What is written about a frame, and its caption."""
     line: dict[str, Any] = {"t_s": round(seconds, 3), "replanned": guided.replanned, "ms": round(guided.ms, 2)}
     if isinstance(guided.result, StageError):
@@ -164,7 +164,7 @@ def _told(guided: GuidedFrame, seconds: float) -> tuple[dict[str, Any], str]:
 
 
 @dataclass(frozen=True, eq=False)
-class GuidedFrame:
+class GuideResult:
     """One frame and what guidance made of it.
 
     Attributes:
@@ -182,7 +182,7 @@ class GuidedFrame:
 
 def guide_frames(
     frames: Iterable[RecordedFrame], instruction: str, settings: StackSettings, replan_s: float = 0.0
-) -> Iterator[GuidedFrame]:
+) -> Iterator[GuideResult]:
     """Plan on the first frame (and every ``replan_s`` seconds where that is not 0, and after a failure), guide all.
 
     Args:
@@ -210,7 +210,7 @@ def guide_frames(
             result: Guidance | StageError = guide.guide(trace, frame, robot)
         except StageError as error:
             result, trace = error, None
-        yield GuidedFrame(frame, result, due, 1e3 * (time.perf_counter() - start))
+        yield GuideResult(frame, result, due, 1e3 * (time.perf_counter() - start))
 
 
 def still_frames(cell: Cell, count: int, rate_hz: float = 15.0) -> Iterator[RecordedFrame]:

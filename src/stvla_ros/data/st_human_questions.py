@@ -13,11 +13,21 @@ from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.evaluate.planner.answers import LETTERS, chosen
 from stvla_ros.evaluate.planner.datasets import Dataset
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Asking, Choice, Depths, Path2d, Question, Region, Steps, Truth, Words
+from stvla_ros.evaluate.planner.question import (
+    Choice,
+    Depths,
+    Path2d,
+    PromptStyle,
+    Question,
+    Region,
+    Sentence,
+    Steps,
+    Truth,
+)
 from stvla_ros.evaluate.planner.report import Scored
 
 
-def _read(folder: Path, asking: Asking) -> list[Question]:
+def _read(folder: Path, style: PromptStyle) -> list[Question]:
     """Questions of a file, or of ``test.json(l)`` or any file of samples in a folder; asked as they are written."""
     path = find(folder, "test.jsonl", "test.json", "val.jsonl", "val.json", "*.jsonl", "*.json")[0]
     return [question(sample) for sample in read_samples(path)]
@@ -47,7 +57,7 @@ def _truth(sample: Sample) -> Truth:
         return Depths(np.array(objects.depth_offset_mm, np.float64) / 1000, objects.start_depth_m)
     if sample.task == "progress":
         return _steps(objects)
-    return _choice(sample) if sample.task == "spatial" else Words(sample.answer)
+    return _choice(sample) if sample.task == "spatial" else Sentence(sample.answer)
 
 
 def _steps(objects: Objects) -> Steps:

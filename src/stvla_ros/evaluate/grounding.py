@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.evaluate.shift import Reading, Verdict, conventions, judge
+from stvla_ros.evaluate.diagnosis import Diagnosis, Reading, conventions, diagnose
 from stvla_ros.geometry.cameras import px_to_uv, uv_to_px
 from stvla_ros.interfaces import Planner
 from stvla_ros.planning.answer import answer_of, groups
@@ -25,14 +25,14 @@ from stvla_ros.types import F64, Bool, PlanRequest, RgbdFrame
 
 SEED = 7
 DISTRACTORS = 5
-LEAST_PX = 60
+MIN_PX = 60
 """Things of which less is seen are not asked for."""
 
 MAX_TOKENS = 256
 
 
 @runtime_checkable
-class Talks(Protocol):
+class HasChatModel(Protocol):
     """A planner with a model behind it that can be asked to point."""
 
     @property
@@ -84,7 +84,7 @@ class Grounding:
         path_uv: (8, 2) of the path that was asked for last; None: there is none, and ``path_said`` says why.
         path_said: What the path's two ends hit.
         path_hit: It begins on the block and ends on the plate.
-        verdict: Good, or how the answers are off.
+        diagnosis: Good, or how the answers are off.
     """
 
     frame: RgbdFrame
@@ -93,10 +93,10 @@ class Grounding:
     path_uv: F64 | None
     path_said: str
     path_hit: bool
-    verdict: Verdict
+    diagnosis: Diagnosis
 
 
-def look(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int = SEED) -> Grounding:
+def check_grounding(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int = SEED) -> Grounding:
     """Ask for everything in a seeded scene, then for one path.
 
     A planner with a model is asked to point; of another one the beginnings of its paths are taken.
@@ -116,21 +116,21 @@ def look(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int =
     size_px = (frame.camera.width_px, frame.camera.height_px)
     read = conventions(size_px)[convention]
     answers = tuple(_ask(ask, target, read, frame) for target in targets)
-    verdict = judge(
+    diagnosis = diagnose(
         np.array([a.target.uv for a in answers if a.numbers is not None]).reshape(-1, 2),
         np.array([a.numbers for a in answers if a.numbers is not None]).reshape(-1, 2),
         [a.hit for a in answers],
         convention,
         size_px,
     )
-    return Grounding(frame, convention, answers, *_path(planner, cell, frame, words, targets), verdict)
+    return Grounding(frame, convention, answers, *_path(planner, cell, frame, words, targets), diagnosis)
 
 
 def _targets(cell: Cell) -> tuple[Target, ...]:
     truth, found = cell.truth(), []
     for i, name in enumerate(truth.names, 1):
         mask = truth.labels == i
-        if mask.sum() >= LEAST_PX:
+        if mask.sum() >= MIN_PX:
             v, u = np.nonzero(mask)
             uv = px_to_uv(np.array([u.mean(), v.mean()]), cell.camera)
             found.append(Target(name.replace("_", " "), uv, mask))
@@ -141,7 +141,7 @@ def _pointer(planner: Planner, cell: Cell, frame: RgbdFrame, convention: str) ->
     """How this planner is asked where something is: its numbers as they come, and what it said."""
 
     def by_model(target: Target) -> tuple[F64, str]:
-        assert isinstance(planner, Talks)
+        assert isinstance(planner, HasChatModel)
         question = explained(pointing_prompt(target.name), "points", convention)
         said = planner.model.reply((Turn("user", question, (frame.rgb,)),), MAX_TOKENS)
         return _numbers(said), said
@@ -154,7 +154,7 @@ def _pointer(planner: Planner, cell: Cell, frame: RgbdFrame, convention: str) ->
         uv = planner.plan(request).uv[-1 if plate else 0]
         return uv, f"the path {'ends' if plate else 'begins'} there"
 
-    return by_model if isinstance(planner, Talks) else by_plan
+    return by_model if isinstance(planner, HasChatModel) else by_plan
 
 
 def _numbers(said: str) -> F64:

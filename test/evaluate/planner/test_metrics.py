@@ -20,7 +20,7 @@ from stvla_ros.evaluate.planner.metrics import (
     rouge_l,
     token_f1,
 )
-from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Steps, Words
+from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Sentence, Steps
 from stvla_ros.evaluate.planner.scoring import Judge
 
 SQUARE = (1000, 1000)
@@ -115,7 +115,7 @@ def test_other_kinds() -> None:
     assert judge.figures(Steps(2, True), "step 3 of 3, finished: yes", SQUARE) == {
         "step_accuracy": 0.0, "step_mae": 1.0, "status_accuracy": 1.0,
     }  # fmt: skip
-    assert judge.figures(Words("pick up the red block"), "Pick up the red block.", SQUARE)["token_f1"] == 1.0
+    assert judge.figures(Sentence("pick up the red block"), "Pick up the red block.", SQUARE)["token_f1"] == 1.0
 
 
 def test_unreadable_answers_are_wrong_in_rates_and_left_out_of_errors() -> None:

@@ -97,7 +97,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Words:
+class Sentence:
     """A sentence."""
 
     text: str
@@ -127,7 +127,7 @@ class Order:
     action: str
 
 
-Truth: TypeAlias = Region | Path2d | Depths | Choice | Words | Steps | Order
+Truth: TypeAlias = Region | Path2d | Depths | Choice | Sentence | Steps | Order
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +150,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Asking:
+class PromptStyle:
     """How questions are put.
 
     Attributes:

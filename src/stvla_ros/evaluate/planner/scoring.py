@@ -9,7 +9,7 @@ import numpy as np
 
 from stvla_ros.evaluate.planner.answers import any_points, chosen, loosely_right
 from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, rouge_l, token_f1
-from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Steps, Truth, Words
+from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Sentence, Steps, Truth
 from stvla_ros.planning.coordinates import Coordinates
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.parse import is_unknown, parse_action, parse_offsets, parse_points, parse_progress
@@ -58,7 +58,7 @@ class Judge:
             return {"mad_cm": mad} | ({} if share is None else {"depth_accuracy": share})
         if isinstance(truth, Choice):
             return _choice(truth, reply)
-        if isinstance(truth, Words):
+        if isinstance(truth, Sentence):
             return self._words(truth.text, parse_action(reply))
         if isinstance(truth, Order):
             return _order(truth, "" if is_unknown(reply) else parse_action(reply))
@@ -94,7 +94,7 @@ class Judge:
             names = {"depth_accuracy": truth.start_m is not None}
         elif isinstance(truth, Choice):
             names = {"accuracy": True, "answered": True, "loose_accuracy": True}
-        elif isinstance(truth, Words):
+        elif isinstance(truth, Sentence):
             names = {"token_f1": True, "rouge_l": True, "bert_score": self.similar is not None}
         elif isinstance(truth, Order):
             names = {"accuracy": True, "wrong_rate": True}

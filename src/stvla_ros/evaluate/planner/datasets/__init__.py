@@ -13,7 +13,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.datasets import multiple_choice as choice
 from stvla_ros.evaluate.planner.datasets import points_and_paths as points
 from stvla_ros.evaluate.planner.datasets import words
-from stvla_ros.evaluate.planner.question import Asking, Question
+from stvla_ros.evaluate.planner.question import PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored, accuracy
 
 COMPAT = ("strict", "embodied-r1", "robopoint")
@@ -33,10 +33,10 @@ class Dataset:
 
     name: str
     source: str
-    questions: Callable[[Path, Asking], list[Question]]
+    questions: Callable[[Path, PromptStyle], list[Question]]
     summary: Callable[[Sequence[Scored], str], Mapping[str, float]]
 
-    def read(self, folder: Path, asking: Asking) -> list[Question]:
+    def read(self, folder: Path, style: PromptStyle) -> list[Question]:
         """All questions, each with an id of its own.
 
         Raises:
@@ -44,7 +44,7 @@ class Dataset:
         """
         if not folder.exists():
             raise ConfigError(f"{folder}: no such file or folder; {self.name} is at {self.source}.")
-        questions = self.questions(folder, asking)
+        questions = self.questions(folder, style)
         if not questions:
             raise ConfigError(f"{folder}: wanted questions of {self.name}, found none.")
         if len({q.id for q in questions}) < len(questions):

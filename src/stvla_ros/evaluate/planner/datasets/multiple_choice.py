@@ -26,7 +26,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.answers import LETTERS
 from stvla_ros.evaluate.planner.datasets import files
 from stvla_ros.evaluate.planner.datasets.files import Rows
-from stvla_ros.evaluate.planner.question import Asking, Choice, Question
+from stvla_ros.evaluate.planner.question import Choice, PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored, accuracy, mean, tagged
 from stvla_ros.planning.chat import Turn
 
@@ -38,7 +38,7 @@ CRPE_ROTATIONS = 4
 _CRPE_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 
 
-def cvbench(folder: Path, asking: Asking) -> list[Question]:
+def cvbench(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of ``test*.parquet``."""
     questions = []
     for path in files.find(folder, "test*.parquet", "*.parquet"):
@@ -47,7 +47,7 @@ def cvbench(folder: Path, asking: Asking) -> list[Question]:
             where = f"{path}: row {number}"
             tags = {key: files.value(row, key, str, where) for key in ("type", "task", "source")}
             group = f"{tags['type']} {tags['task']}"
-            questions.append(_lettered(rows, number, row, ("image",), group, f"{path.stem}-{number}", tags, asking))
+            questions.append(_lettered(rows, number, row, ("image",), group, f"{path.stem}-{number}", tags, style))
     return questions
 
 
@@ -60,7 +60,7 @@ def cvbench_summary(results: Sequence[Scored], compat: str) -> Mapping[str, floa
     return {"accuracy_2d": flat, "accuracy_3d": parts["Omni3D"], "accuracy": (flat + parts["Omni3D"]) / 2}
 
 
-def blink(folder: Path, asking: Asking) -> list[Question]:
+def blink(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of ``val*.parquet``."""
     questions = []
     for path in files.find(folder, "val*.parquet"):
@@ -68,7 +68,7 @@ def blink(folder: Path, asking: Asking) -> list[Question]:
         for number, row in enumerate(rows):
             where = f"{path}: row {number}"
             task, id_ = files.value(row, "sub_task", str, where), files.value(row, "idx", str, where)
-            questions.append(_lettered(rows, number, row, BLINK_IMAGES, task, id_, {"sub_task": task}, asking))
+            questions.append(_lettered(rows, number, row, BLINK_IMAGES, task, id_, {"sub_task": task}, style))
     return questions
 
 
@@ -89,12 +89,12 @@ def _lettered(
     group: str,
     id_: str,
     tags: dict[str, str],
-    asking: Asking,
+    style: PromptStyle,
 ) -> Question:
     """A row whose prompt letters its choices, as in CV-Bench and BLINK. Raises ConfigError for any other row."""
     where = f"{rows.path}: row {number}"
     options = tuple(map(str, files.value(row, "choices", list, where)))
-    text = asking.letter(files.value(row, "prompt", str, where).strip())
+    text = style.letter(files.value(row, "prompt", str, where).strip())
     right = _index(files.value(row, "answer", str, where), where)
     if right >= len(options):
         raise ConfigError(f"{where}: wanted one of {len(options)} options as answer, found {LETTERS[right]}.")
@@ -113,7 +113,7 @@ def _index(text: str, where: str) -> int:
     return LETTERS.index(bare)
 
 
-def sat(folder: Path, asking: Asking) -> list[Question]:
+def sat(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of the test files, or of the validation files where there are no test files."""
     questions = []
     for path in files.find(folder, "*test*.parquet", "*val*.parquet", "*.parquet"):
@@ -140,7 +140,7 @@ def _sat_question(rows: Rows, number: int, row: Mapping[str, Any]) -> Question:
     return Question(f"{rows.path.stem}-{number}", kind, Choice(options.index(right), tuple(options), False), ask)
 
 
-def crpe(folder: Path, asking: Asking) -> list[Question]:
+def crpe(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of both files, or of the one that is there."""
     questions = []
     for path in files.find(folder, "crpe_*.jsonl", "*.jsonl"):
@@ -149,13 +149,15 @@ def crpe(folder: Path, asking: Asking) -> list[Question]:
             category = files.value(entry, "category", str, f"{path}: line {number}")
             turn = counts[category] = counts.get(category, -1) + 1
             tags = {"category": category, "circle": f"{path.stem} {category} {turn // CRPE_ROTATIONS}"}
-            questions.append(_crpe_question(entry, path, number, tags, asking))
+            questions.append(_crpe_question(entry, path, number, tags, style))
     return questions
 
 
-def _crpe_question(entry: Mapping[str, Any], path: Path, number: int, tags: dict[str, str], asking: Asking) -> Question:
+def _crpe_question(
+    entry: Mapping[str, Any], path: Path, number: int, tags: dict[str, str], style: PromptStyle
+) -> Question:
     where = f"{path}: line {number}"
-    text = asking.letter(files.value(entry, "text", str, where).replace(_CRPE_SUFFIX, "").strip())
+    text = style.letter(files.value(entry, "text", str, where).replace(_CRPE_SUFFIX, "").strip())
     name = files.value(entry, "image", str, where)
     right = _index(files.value(entry, "correct_option", str, where), where)
 

@@ -27,29 +27,29 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.datasets import files
 from stvla_ros.evaluate.planner.datasets.files import Rows
-from stvla_ros.evaluate.planner.question import Asking, Path2d, Question, Region, Truth
+from stvla_ros.evaluate.planner.question import Path2d, PromptStyle, Question, Region, Truth
 from stvla_ros.evaluate.planner.report import Scored, mean
 from stvla_ros.planning.chat import Turn
 from stvla_ros.types import U8
 
 
-def roborefit(folder: Path, asking: Asking) -> list[Question]:
+def roborefit(folder: Path, style: PromptStyle) -> list[Question]:
     """Questions of all files that are there; those of ``test*`` splits if any."""
     found = files.find(folder, "roborefit_test.json", "refindoor_test*_with_scene.json", "refindoor_*_with_scene.json")
     return [
-        _refit_question(entry, path, number, asking)
+        _refit_question(entry, path, number, style)
         for path in found
         for number, entry in enumerate(files.records(path))
     ]
 
 
-def _refit_question(entry: Mapping[str, Any], path: Path, number: int, asking: Asking) -> Question:
+def _refit_question(entry: Mapping[str, Any], path: Path, number: int, style: PromptStyle) -> Question:
     where = f"{path}: entry {number}"
     selection = "problem" in entry
     words = files.value(entry, "problem" if selection else "text", str, where)
     name = files.value(entry, "image" if selection else "rgb_path", str, where)
     box = files.box(files.value(entry, "bbox", list, where), where)
-    text = asking.points(f"Point to the object that this sentence describes: {words}.")
+    text = style.points(f"Point to the object that this sentence describes: {words}.")
     return Question(
         f"{path.stem}-{number}", "roborefit", Region(box), _asker(text, partial(files.image, path.parent, name))
     )
@@ -60,20 +60,20 @@ def roborefit_summary(results: Sequence[Scored], compat: str) -> Mapping[str, fl
     return {"hit_rate": mean(results, "hit_rate")}
 
 
-def where2place(folder: Path, asking: Asking) -> list[Question]:
+def where2place(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions."""
     path = files.find(folder, "point_questions.jsonl", "*.parquet")[0]
-    return _from_lines(path, asking) if path.suffix == ".jsonl" else _from_parquet(path, asking)
+    return _from_lines(path, style) if path.suffix == ".jsonl" else _from_parquet(path, style)
 
 
-def _from_lines(path: Path, asking: Asking) -> list[Question]:
+def _from_lines(path: Path, style: PromptStyle) -> list[Question]:
     questions = []
     for number, entry in enumerate(files.records(path)):
         where = f"{path}: line {number}"
         words, name = files.value(entry, "text", str, where), files.value(entry, "image", str, where)
         mask = partial(files.mask, path.parent / "masks", Path(name).name)
         id_ = str(entry.get("question_id", number))
-        questions.append(_place_question(id_, words, partial(_place_image, path.parent, name), mask, asking))
+        questions.append(_place_question(id_, words, partial(_place_image, path.parent, name), mask, style))
     return questions
 
 
@@ -84,12 +84,12 @@ def _place_image(folder: Path, name: str) -> U8:
         return files.image(folder, name)
 
 
-def _from_parquet(path: Path, asking: Asking) -> list[Question]:
+def _from_parquet(path: Path, style: PromptStyle) -> list[Question]:
     rows, questions = Rows(path, ("image", "mask")), []
     for number, row in enumerate(rows):
         words = files.value(row, "question", str, f"{path}: row {number}")
         image, mask = partial(_only, rows, number, "image"), partial(_mask_cell, rows, number)
-        questions.append(_place_question(str(row.get("question_id", number)), words, image, mask, asking))
+        questions.append(_place_question(str(row.get("question_id", number)), words, image, mask, style))
     return questions
 
 
@@ -104,13 +104,15 @@ def _only(rows: Rows, row: int, column: str) -> U8:
     return found[0]
 
 
-def _place_question(id_: str, words: str, image: Callable[[], U8], mask: Callable[[], U8], asking: Asking) -> Question:
-    return Question(id_, "where2place", Region(mask=mask), _asker(asking.points(words.strip()), image))
+def _place_question(
+    id_: str, words: str, image: Callable[[], U8], mask: Callable[[], U8], style: PromptStyle
+) -> Question:
+    return Question(id_, "where2place", Region(mask=mask), _asker(style.points(words.strip()), image))
 
 
-def vabench_points(folder: Path, asking: Asking) -> list[Question]:
+def vabench_points(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of VABench-P."""
-    return _vabench(folder, "fsd_free_point", "vabench-p", _box, asking.points)
+    return _vabench(folder, "fsd_free_point", "vabench-p", _box, style.points)
 
 
 def _box(answer: Any, where: str) -> Truth:
@@ -126,9 +128,9 @@ def hit_rate(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
     return {"hit_rate": mean(results, "soft_hit_rate" if compat == "robopoint" else "hit_rate")}
 
 
-def vabench_paths(folder: Path, asking: Asking) -> list[Question]:
+def vabench_paths(folder: Path, style: PromptStyle) -> list[Question]:
     """All questions of VABench-V."""
-    return _vabench(folder, "fsd_visual_trace", "vabench-v", _path, asking.path)
+    return _vabench(folder, "fsd_visual_trace", "vabench-v", _path, style.path)
 
 
 def _path(answer: Any, where: str) -> Truth:

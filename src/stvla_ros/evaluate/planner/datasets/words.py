@@ -14,7 +14,7 @@ from pathlib import Path
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Asking, Order, Question
+from stvla_ros.evaluate.planner.question import Order, PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.prompt import explained, next_action_prompt
@@ -69,7 +69,7 @@ def sayings(path: Path) -> list[Saying]:
     return found
 
 
-def read(folder: Path, asking: Asking) -> list[Question]:
+def read(folder: Path, style: PromptStyle) -> list[Question]:
     """The next action of every step of what is to be done, and of what is to be refused."""
     questions = []
     for number, saying in enumerate(sayings(find(folder, "instructions.txt", "*.txt")[0]), 1):

@@ -9,18 +9,18 @@ import numpy as np
 
 from stvla_ros.types import F64
 
-GOOD = 0.75
+MIN_HIT_RATE = 0.75
 """Share of the things that must be hit."""
 
-CLOSE = 20.0
+MAX_OFF = 20.0
 """Median distance, in thousandths of the image, up to which answers count as explained."""
 
-LEAST = 3
+MIN_ANSWERS = 3
 """Answers below which no pattern is looked for."""
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Diagnosis:
     """What the answers mean.
 
     Attributes:
@@ -37,7 +37,9 @@ class Verdict:
     median_off: float
 
 
-def judge(expected_uv: F64, numbers: F64, hits: Sequence[bool], convention: str, size_px: tuple[int, int]) -> Verdict:
+def diagnose(
+    expected_uv: F64, numbers: F64, hits: Sequence[bool], convention: str, size_px: tuple[int, int]
+) -> Diagnosis:
     """Compare answers with the truth.
 
     Args:
@@ -49,15 +51,15 @@ def judge(expected_uv: F64, numbers: F64, hits: Sequence[bool], convention: str,
     """
     asked, hit = len(hits), sum(hits)
     if len(numbers) == 0:
-        return Verdict(False, "silent", f"None of {asked} questions got a usable answer.", float("nan"))
+        return Diagnosis(False, "silent", f"None of {asked} questions got a usable answer.", float("nan"))
     read = conventions(size_px)
     off = _off(read[convention](numbers), expected_uv)
-    if hit >= GOOD * asked:
-        return Verdict(
+    if hit >= MIN_HIT_RATE * asked:
+        return Diagnosis(
             True, "right", f"{hit} of {asked} things were pointed at; {off:.0f}/1000 off in the median.", off
         )
     pattern, sentence = _explain(expected_uv, numbers, convention, read)
-    return Verdict(False, pattern, f"{hit} of {asked} things were hit. {sentence}", off)
+    return Diagnosis(False, pattern, f"{hit} of {asked} things were hit. {sentence}", off)
 
 
 Reading = Callable[[F64], F64]
@@ -75,16 +77,16 @@ def conventions(size_px: tuple[int, int]) -> dict[str, Reading]:
 
 
 def _explain(expected: F64, numbers: F64, convention: str, read: dict[str, Reading]) -> tuple[str, str]:
-    if len(numbers) < LEAST:
+    if len(numbers) < MIN_ANSWERS:
         return "scatter", "Too few answers to see what they have in common."
     named = {name: reading(numbers) for name, reading in read.items() if name != convention}
     seen = read[convention](numbers)
     named |= {"swapped": seen[:, ::-1], "mirrored": np.array([1000.0, 0.0]) + np.array([-1.0, 1.0]) * seen}
     best = min(named, key=lambda name: _off(named[name], expected))
     scale, offset, rest = _fit(expected, seen)
-    if _off(named[best], expected) <= CLOSE:
+    if _off(named[best], expected) <= MAX_OFF:
         return best, _NAMED.get(best, _OTHER_CONVENTION).format(name=best)
-    if rest > CLOSE:
+    if rest > MAX_OFF:
         return (
             "scatter",
             "The answers have nothing to do with where things are: this model does not ground, or does not see the image.",
