@@ -129,7 +129,7 @@ def test_a_good_server_passes(targets: tuple[Target, ...], tmp_path: Path, capsy
     with Server([behaves(targets, lambda uv: uv)]) as server:
         assert doctor(server, tmp_path / "seen.png") == 0
     text = capsys.readouterr().out
-    assert "7 of 7 things were pointed at" in text
+    assert "7 of 7 objects were hit" in text
     assert "ends over the plate" in text
     seen = np.asarray(Image.open(tmp_path / "seen.png"))
     assert seen.shape[1] == 640

@@ -1,4 +1,4 @@
-"""An evaluation: a folder with its settings, one record per episode, and the report. Can be taken up again."""
+"""An evaluation: a folder with its settings, one record per episode, and the report. It can be resumed."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from stvla_ros.versions import versions
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to run and where it is kept.
+    """What to run, and where its results go.
 
     Attributes:
         folder: Output; made if missing.
         tasks: Task names.
         seeds: One scene per task and seed.
-        settings: Everything that changes results; a folder never mixes two of them.
-        rerun: Command line that runs episodes of these settings again, without tasks and seeds.
+        settings: Everything that changes results; all episodes of a folder have the same.
+        rerun: Command line that repeats episodes with these settings; tasks and seeds are appended.
     """
 
     folder: Path
@@ -37,10 +37,10 @@ class Evaluation:
     rerun: str
 
     def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
-        """Make or check the folder.
+        """Create or check the folder.
 
         Returns:
-            The records that are already there, and the episodes that are left to run.
+            The existing records, and the episodes still to run.
 
         Raises:
             ConfigError: The folder holds episodes of other settings.
@@ -52,7 +52,7 @@ class Evaluation:
         return list(done.values()), [e for e in episodes if e not in done]
 
     def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
-        """Run what is left; every record is on disk before ``tell`` sees it.
+        """Run the remaining episodes; every record is on disk before ``tell`` sees it.
 
         Raises:
             ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.

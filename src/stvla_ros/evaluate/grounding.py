@@ -1,7 +1,7 @@
-"""Does a planner point at what is there? A known image, known places, and what its mistakes have in common.
+"""Does a planner point at the objects of a known image? If not: what do its errors have in common?
 
-Servers have shifted and scaled the coordinates of vision-language models before, and models differ in what their numbers
-mean. The image is not square, so that pixels, shares of the width, and swapped axes can be told apart.
+Some servers shift or scale the coordinates of vision-language models, and models differ in what their numbers mean. The image
+is not square, so that pixels, fractions and swapped axes can be distinguished.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from stvla_ros.types import F64, Bool, PlanRequest, RgbdFrame
 SEED = 7
 DISTRACTORS = 5
 MIN_PX = 60
-"""Things of which less is seen are not asked for."""
+"""The model is not asked for objects with fewer visible pixels."""
 
 MAX_TOKENS = 256
 
 
 @runtime_checkable
 class HasChatModel(Protocol):
-    """A planner with a model behind it that can be asked to point."""
+    """A planner whose model can be asked to point."""
 
     @property
     def model(self) -> ChatModel: ...
@@ -41,11 +41,11 @@ class HasChatModel(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Something in the image.
+    """An object in the image.
 
     Attributes:
-        name: As people say it.
-        uv: (2,) middle of what is seen of it, 0..1000.
+        name: In plain English.
+        uv: (2,) centre of its visible pixels, 0..1000.
         mask: (H, W) its pixels.
     """
 
@@ -56,14 +56,14 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What came of one question.
+    """The answer to one question.
 
     Attributes:
-        target: What was asked for.
-        numbers: (2,) the planner's numbers as they came; None without a usable answer.
-        uv: (2,) the same in 0..1000, read as the planner's settings say; not clipped to the image.
-        hit: They lie on the thing.
-        said: The reply or the reason why there is none.
+        target: The object asked for.
+        numbers: (2,) the planner's unconverted numbers; None without a usable answer.
+        uv: (2,) the same in 0..1000 by the planner's setting ``coordinates``; not clipped to the image.
+        hit: They lie on the object.
+        said: The reply, or why there is none.
     """
 
     target: Target
@@ -79,9 +79,9 @@ class Grounding:
 
     Attributes:
         frame: The image.
-        convention: How the planner's numbers were read.
+        convention: How the planner's numbers were interpreted.
         answers: One per question.
-        path_uv: (8, 2) of the path that was asked for last; None: there is none, and ``path_said`` says why.
+        path_uv: (8, 2) the path, which is asked for last; None: there is none, and ``path_said`` says why.
         path_said: What the path's two ends hit.
         path_hit: It begins on the block and ends on the plate.
         diagnosis: Good, or how the answers are off.
@@ -99,12 +99,12 @@ class Grounding:
 def check_grounding(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int = SEED) -> Grounding:
     """Ask for everything in a seeded scene, then for one path.
 
-    A planner with a model is asked to point; of another one the beginnings of its paths are taken.
+    A planner with a model is asked to point; of any other planner the starts of its paths count.
 
     Args:
         planner: Under test.
         cell: Lays the scene and renders it.
-        convention: What the planner's numbers are set to mean (``coordinates``).
+        convention: The planner's setting ``coordinates``.
         seed: Of the scene.
 
     Raises:
@@ -138,7 +138,7 @@ def _targets(cell: Cell) -> tuple[Target, ...]:
 
 
 def _pointer(planner: Planner, cell: Cell, frame: RgbdFrame, convention: str) -> Callable[[Target], tuple[F64, str]]:
-    """How this planner is asked where something is: its numbers as they come, and what it said."""
+    """How this planner is asked for a place: gives its unconverted numbers and its words."""
 
     def by_model(target: Target) -> tuple[F64, str]:
         assert isinstance(planner, HasChatModel)

@@ -36,11 +36,11 @@ class EnvironmentSetup(Protocol):
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    episode: EpisodeSpec | None = None  # what it works on
+    episode: EpisodeSpec | None = None  # in work
 
 
 def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs: int) -> Iterator[EpisodeRecord]:
-    """Run episodes and yield their records as they come, in any order.
+    """Run episodes and yield each record when it is ready, in any order.
 
     Raises:
         ConfigError: An environment could not be opened.
@@ -86,14 +86,14 @@ def _start(setup: EnvironmentSetup) -> _Worker:
 
 
 def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
-    """The record that came (None: the worker is ready for its first episode), and whether the worker lives on."""
+    """The record received (None: the worker is ready for its first episode), and whether the worker is alive."""
     try:
         message = worker.pipe.recv()
     except EOFError:
         worker.process.join()
         how = f"The worker process ended with exit code {worker.process.exitcode}"
         if worker.episode is None:
-            raise ConfigError(f"{how} before its first episode; its last words are above.") from None
+            raise ConfigError(f"{how} before its first episode: its last output is above.") from None
         return defect(worker.episode, f"{how} in this episode."), False
     if isinstance(message, ConfigError):
         raise message
