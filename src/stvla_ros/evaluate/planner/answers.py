@@ -22,8 +22,8 @@ _SAID = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*\**\(?([A-J])
 def chosen(text: str, options: Sequence[str] = (), lettered: bool = True) -> int | None:
     """The option that an answer names clearly; None when it names none or several.
 
-    Letters count where they stand as one: ``(B)``, ``B``, ``B. red``, ``the answer is B`` - not the "A" in any word or the
-    article. Else the text of exactly one option must be the answer, or occur in it as whole words.
+    A letter counts where it stands alone: ``(B)``, ``B``, ``B. red``, ``the answer is B``; an "A" within a word or as an article
+    does not. Otherwise the text of exactly one option must be the answer, or occur in it as whole words.
     """
     answer = answer_of(text).strip()
     if lettered:
@@ -49,9 +49,9 @@ def _occurs(part: list[str], whole: list[str]) -> bool:
 
 
 def loosely_right(text: str, right: int, options: Sequence[str] = (), lettered: bool = True) -> bool:
-    """As Embodied-R1's evaluators count: the letter occurs anywhere in the answer, or the option's text does.
+    """Count as Embodied-R1's evaluators do: the letter or the option's text occurs anywhere in the answer.
 
-    "A" is in any "Answer", so an upper bound more than a measure; for comparison with published figures.
+    "A" is in every "Answer", so this is an upper bound, for comparison with published figures.
     """
     answer = answer_of(text)
     return (lettered and LETTERS[right] in answer) or (right < len(options) and options[right] in answer)
@@ -60,15 +60,15 @@ def loosely_right(text: str, right: int, options: Sequence[str] = (), lettered: 
 MAX_POINTS = 256
 
 
-def any_points(text: str, coordinates: Coordinates, least: int = 1) -> F64:
+def any_points(text: str, coordinates: Coordinates, min_points: int = 1) -> F64:
     """The points of an answer, in 0..1000.
 
-    All pairs of numbers in brackets count; a point outside the image stays a point, and is moved to its border.
+    All pairs of numbers in brackets count. A point outside the image is moved to its border.
 
     Args:
         text: The reply.
         coordinates: What the numbers mean.
-        least: Fewer are no answer.
+        min_points: Fewer are not an answer.
 
     Raises:
         StageError: REPLY_UNPARSABLE: too few, too many, or a negative number.
@@ -76,8 +76,8 @@ def any_points(text: str, coordinates: Coordinates, least: int = 1) -> F64:
     if len(text) > MAX_BYTES:
         raise ReplyError(f"Wanted a reply of at most {MAX_BYTES} characters, found {len(text)}.", text)
     found = [g.numbers for g in groups(answer_of(text)) if g.numbers is not None and len(g.numbers) == 2]
-    if not least <= len(found) <= MAX_POINTS:
-        raise ReplyError(f"Wanted {least} to {MAX_POINTS} points, found {len(found)}.", text)
+    if not min_points <= len(found) <= MAX_POINTS:
+        raise ReplyError(f"Wanted {min_points} to {MAX_POINTS} points, found {len(found)}.", text)
     points = np.array(found, np.float64)
     if (points < 0).any():
         raise ReplyError("Wanted points in the image, found a negative coordinate.", text)

@@ -54,8 +54,8 @@ def depth_errors(offset_m: F64, truth_m: F64, start_m: float | None, ratio: floa
         offset_m: (8,) answered.
         truth_m: (8,) right.
         start_m: Depth at the start; without it there is no share.
-        ratio: A depth is right when it is off by at most this part of the true depth. (The paper's value is lost in
-            the available text.)
+        ratio: A depth is right when its error is at most this fraction of the true depth. (The available text of the
+            paper lacks its value.)
     """
     gap = np.abs(offset_m - truth_m)
     share = None if start_m is None else float((gap <= ratio * np.abs(start_m + truth_m)).mean())
@@ -71,7 +71,7 @@ def words(text: str) -> list[str]:
 
 
 def token_f1(text: str, truth: str) -> float:
-    """Harmonic mean of precision and recall of the words, as bags."""
+    """Harmonic mean of precision and recall of the words, in any order."""
     mine, right = words(text), words(truth)
     common = sum((Counter(mine) & Counter(right)).values())
     return _f1(common / len(mine), common / len(right)) if mine and right else float(mine == right)
@@ -90,7 +90,7 @@ def rouge_l(text: str, truth: str) -> float:
 
 
 def matched_f1(text: F32, truth: F32) -> float:
-    """BERTScore's F1 (Zhang et al. 2020, equations 1 to 3): every token meets its most similar one on the other side.
+    """BERTScore's F1 (Zhang et al. 2020, equations 1 to 3): each token is matched with its most similar one on the other side.
 
     Args:
         text: (N, D) unit vectors.
@@ -111,8 +111,8 @@ class BertScore:
 
     Args:
         folder: An encoder (BERT, RoBERTa, DeBERTa, ...) and its tokenizer, as transformers saves them.
-        layer: Whose hidden states; 0 is the word embeddings, -1 the last layer. The best one differs by model (17 for
-            roberta-large, the usual choice).
+        layer: Its hidden states are compared; 0 is the word embeddings, -1 the last layer. The best one depends on the model
+            (usually 17 for roberta-large).
 
     Raises:
         ConfigError: There is no such model, or it has fewer layers.
@@ -138,7 +138,7 @@ class BertScore:
         return matched_f1(self._embedded(text), self._embedded(truth))
 
     def _embed(self, text: str) -> F32:
-        """(N, D) unit vectors of the tokens that are no special ones."""
+        """(N, D) unit vectors of all tokens but special ones."""
         import torch
 
         tokens = self._tokenizer(text, return_tensors="pt", return_special_tokens_mask=True, truncation=True)

@@ -16,13 +16,13 @@ from stvla_ros.types import F64, U8
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where right points lie: a box, a mask, or near a point.
+    """Where correct points are: in a box, in a mask, or near a point.
 
     Attributes:
         box: x1, y1, x2, y2, all inclusive, in pixels of the image, or of ``box_size``.
-        box_size: Width and height that the box belongs to; None: those of the image that was asked about.
-        mask: Makes the (H, W) uint8 mask; read when it is needed.
-        spot: (2,) a right point, 0..1000.
+        box_size: Width and height that the box belongs to; None: those of the image in the question.
+        mask: Makes the (H, W) uint8 mask when it is needed.
+        spot: (2,) a correct point, 0..1000.
     """
 
     box: tuple[float, float, float, float] | None = None
@@ -36,9 +36,13 @@ class Region:
         return self.mask()
 
     def values(self, uv: F64, size_px: tuple[int, int]) -> F64 | None:
-        """(N,) how far points (N, 2) in 0..1000 of an image of a width and height are inside, 0..1; None for a mere spot.
+        """(N,) 0..1 for how far inside points are; None if there is only a spot.
 
-        A box gives 0 or 1; a mask its value over 255, which stored as JPEG is not only 0 or 1.
+        A box gives 0 or 1; a mask its value over 255, which in a JPEG may be in between.
+
+        Args:
+            uv: (N, 2) in 0..1000.
+            size_px: Width and height of the image.
         """
         if self.mask is not None:
             height, width = self._mask.shape
@@ -57,14 +61,14 @@ class Path2d:
 
     Attributes:
         points: (N, 2) in pixels of the image, or of ``size``.
-        size: Width and height that the points belong to; None: those of the image that was asked about.
+        size: Width and height that the points belong to; None: those of the image in the question.
     """
 
     points: F64
     size: tuple[int, int] | None = None
 
     def uv(self, size_px: tuple[int, int]) -> F64:
-        """(N, 2) in 0..1000, for an image of a width and height."""
+        """(N, 2) in 0..1000, for an image of this width and height."""
         return self.points / (self.size or size_px) * 1000
 
 
@@ -73,8 +77,8 @@ class Depths:
     """Depths along a path.
 
     Attributes:
-        offset_m: (8,) depth less the start depth.
-        start_m: The start depth; None where the file does not say.
+        offset_m: (8,) depth minus the start depth.
+        start_m: The start depth; None if the file has none.
     """
 
     offset_m: F64
@@ -86,7 +90,7 @@ class Choice:
     """Multiple choice.
 
     Attributes:
-        right: Index of the right option.
+        right: Index of the correct option.
         options: The texts of the options; empty where only letters are known.
         lettered: The question names its options (A), (B), ...
     """
@@ -105,11 +109,11 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Steps:
-    """How far a task is.
+    """Progress of a task.
 
     Attributes:
         step: From 1.
-        finished: The task is done; None where the file does not say.
+        finished: The task is done; None if the file does not say.
     """
 
     step: int
@@ -121,7 +125,7 @@ class Order:
     """What an operator's words ask for.
 
     Attributes:
-        action: The next action; empty: the words are to be refused.
+        action: The next action; empty: the planner must refuse the words.
     """
 
     action: str
@@ -136,8 +140,8 @@ class Question:
 
     Attributes:
         id: Unique in the data set.
-        group: Row of the table that it counts for.
-        truth: What is right.
+        group: Its row of the table.
+        truth: The correct answer.
         ask: Makes the conversation; reads images.
         tags: What the data set's own summary needs, e.g. a category.
     """
@@ -151,10 +155,10 @@ class Question:
 
 @dataclass(frozen=True)
 class PromptStyle:
-    """How questions are put.
+    """How questions are worded.
 
     Attributes:
-        convention: Coordinates that the model is asked for: ``norm1000``, ``norm1`` or ``pixel``.
+        convention: The coordinates that the model must use: ``norm1000``, ``norm1`` or ``pixel``.
     """
 
     convention: str = "norm1000"

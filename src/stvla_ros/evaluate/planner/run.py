@@ -1,4 +1,4 @@
-"""A test of a planner: every question asked once, replies kept, figures made from them. Can be taken up again."""
+"""A test of a planner asks every question once, keeps the replies, and can be resumed."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stvla_ros.files import keep_settings, said
 from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 
 PATIENCE = 5
-"""So many questions in a row without an answer, and the model is taken for gone."""
+"""After this many unanswered questions in a row the model counts as gone."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one question.
+    """The reply to one question.
 
     Attributes:
         id: Of the question.
-        text: The model's words; of a failed one, what was wrong.
+        text: The model's words, or what went wrong.
         code: ``OK``, or why there is no answer.
         seconds: From question to answer.
         size_px: Width and height of the first image.
@@ -41,12 +41,12 @@ class Reply:
 
     @property
     def unanswered(self) -> bool:
-        """No word of the model, for a reason that may pass."""
+        """The model said nothing, for a reason that may pass."""
         return self.code in (code.name for code in UNANSWERED)
 
 
 class Replies:
-    """``replies.jsonl`` in a folder that belongs to one model, data set and way of asking.
+    """``replies.jsonl`` in a folder that belongs to one model, test set and prompt style.
 
     Raises:
         ConfigError: The folder holds replies to something else, or a line in it is damaged.
@@ -91,10 +91,10 @@ def ask_all(
     max_tokens: int,
     tell: Callable[[Reply], None] = lambda _: None,
 ) -> None:
-    """Ask what has no reply yet; every reply is on disk before ``tell`` sees it.
+    """Ask all questions without a reply; every reply is on disk before ``tell`` sees it.
 
     Raises:
-        ConnectionError: The model does not answer any more.
+        ConnectionError: The model no longer answers.
         ConfigError: An image is missing or damaged.
     """
     unanswered = 0

@@ -1,6 +1,6 @@
 """Test sets by name: operators' words, and published sets in the formats in which they are published.
 
-Nothing is downloaded: a reader takes the folder into which a user put the files.
+Nothing is downloaded: a reader takes the folder with the files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from stvla_ros.evaluate.planner.question import PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored, accuracy
 
 COMPAT = ("strict", "embodied-r1", "robopoint")
-"""Ways to sum up: each set's own and ours; as Embodied-R1's evaluators, whose tables the paper continues; as RoboPoint's."""
+"""Ways to sum up: as each set's authors and we do; as Embodied-R1's evaluators, whose tables the paper extends; as RoboPoint's."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Dataset:
         name: On the command line.
         source: Where it is published.
         questions: Reads all questions of a folder. Raises ConfigError when the files are not there or not of the format.
-        summary: Figures of the whole set in one of the ways of :data:`COMPAT`; where that way is not defined, in the first.
+        summary: Figures of the whole set in one of the ways of :data:`COMPAT`; if a set does not define that way, in the first.
     """
 
     name: str

@@ -18,7 +18,7 @@ from stvla_ros.types import U8
 
 
 def find(folder: Path, *patterns: str) -> list[Path]:
-    """Files of the first pattern that matches any, at any depth, by name; ``folder`` may be such a file itself.
+    """Files of the first pattern that matches any, at any depth, by name; ``folder`` may itself be such a file.
 
     Raises:
         ConfigError: None matches.
@@ -66,7 +66,7 @@ def box(numbers: Any, where: str) -> tuple[float, float, float, float]:
 
 
 def resolve(folder: Path, name: str) -> Path:
-    """The file that a set calls ``name``: below ``folder`` or one of the two above it, with leading folders left out as needed.
+    """The file that a set calls ``name``: below ``folder`` or one of the two above it, without leading folders if need be.
 
     Raises:
         ConfigError: There is none.
@@ -81,12 +81,12 @@ def resolve(folder: Path, name: str) -> Path:
 
 
 def image(folder: Path, name: str) -> U8:
-    """(H, W, 3) RGB of a set's image file. Raises ConfigError when it is not there or is no image."""
+    """(H, W, 3) RGB of a set's image file. Raises ConfigError when it is missing or not an image."""
     return stored.read_image(resolve(folder, name))
 
 
 def mask(folder: Path, name: str) -> U8:
-    """(H, W) gray of a set's mask file. Raises ConfigError when it is not there or is no image."""
+    """(H, W) gray of a set's mask file. Raises ConfigError when it is missing or not an image."""
     return stored.read_image(resolve(folder, name), grey=True)
 
 
@@ -95,10 +95,10 @@ class Rows:
 
     Args:
         path: The file.
-        images: Columns that hold images; they are left on disk until asked for.
+        images: Columns that hold images; they stay on disk until they are needed.
 
     Raises:
-        ConfigError: pyarrow is not installed, or the file is none of parquet.
+        ConfigError: pyarrow is not installed, or the file is not parquet.
     """
 
     def __init__(self, path: Path, images: tuple[str, ...]) -> None:
@@ -128,10 +128,10 @@ class Rows:
         yield from rows
 
     def images(self, row: int, column: str) -> list[U8]:
-        """(H, W, 3) RGB images of a cell; none where it is empty.
+        """(H, W, 3) RGB images of a cell; an empty cell has none.
 
         Raises:
-            ConfigError: The file has no such column, or a cell that is no image.
+            ConfigError: The file has no such column, or a cell is not an image.
         """
         if column not in self._images:
             raise ConfigError(f"{self.path}: wanted a column '{column}', found {', '.join(self._names)}.")
