@@ -143,7 +143,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "for every node": (
         node("/**", "tube_radius_m: 0.02"),
-        "FILE: '/**' gives 'tube_radius_m' to every node, and not every node has it",
+        "FILE: '/**' sets 'tube_radius_m' for every node, but not every node has it",
     ),
     "a namespace": (
         node("/cell/planner", "backend: colour"),
@@ -322,7 +322,7 @@ SETS: dict[str, str] = {
     "**.robot.model=fr3": "**.robot.model: every node means the same robot: write robot.model.",
     "robot.modl=fr3": "--set: robot: unknown setting 'modl'. Did you mean 'model'?",
     "guidance.mode=off": "--set: guidance.mode: wanted str, got bool False. In quotes it is a text (yes,",
-    "guidance.sam2.memory=true": "guidance.sam2.memory: nothing would read it, for guidance.segmenter is 'geometric': set that too.",
+    "guidance.sam2.memory=true": "guidance.sam2.memory: nothing would read it, because guidance.segmenter is 'geometric': set that too.",
 }
 
 
@@ -345,7 +345,7 @@ def test_every_command_refuses_the_same_overrides_with_the_same_sentences(
         ("guide", "robot.arm_action=/x", "this command does not use it"),
         ("evaluate", "sim.seed=3", "this command does not use it"),
         ("evaluate", "task.deadlines.plan_s=200", "this command does not use it"),
-        ("evaluate", "policy.3dfa.checkpoint=x", "nothing would read it, for policy.backend is 'scripted'"),
+        ("evaluate", "policy.3dfa.checkpoint=x", "nothing would read it, because policy.backend is 'scripted'"),
         ("collect", "camera.path=x", "this command does not use it"),
         ("doctor", "guidance.tube_radius_m=0.02", "this command does not use it"),
         ("evaluate-planner", "sim.cell.sensor.enabled=true", "this command does not use it"),
@@ -353,7 +353,7 @@ def test_every_command_refuses_the_same_overrides_with_the_same_sentences(
         ("train", "guidance.mode=full", "guidance.mode: the experiment decides it"),
         ("up", "camera.path=x", "the node 'camera' is not started with robot 'sim' and camera 'auto'"),
         ("up", "record.frames=3", "the node 'record' is not started"),
-        ("up", "planner.openai.model=x", "nothing would read it, for planner.backend is 'colour'"),
+        ("up", "planner.openai.model=x", "nothing would read it, because planner.backend is 'colour'"),
         ("demo", "task.deadlines.plan_s=-1e0", "task.deadlines.plan_s: wanted"),
     ],
 )

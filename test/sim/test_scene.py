@@ -34,7 +34,7 @@ def test_another_process_would_draw_the_same_pixels(noise: bool) -> None:
     cell.close()
 
 
-def test_the_scene_is_the_same_object_until_the_table_is_laid_anew() -> None:
+def test_the_scene_is_the_same_object_until_the_next_reset() -> None:
     cell = Cell()
     cell.reset("pick_place", 0)
     before = cell.scene_state()

@@ -53,7 +53,7 @@ class Film:
             self._write()
 
     def conclude(self, record: EpisodeRecord) -> None:
-        """Finish the files; a success may leave none."""
+        """Finish the files, or delete those of a success."""
         self._show()
         self._recorder.finish(f"{record.outcome}: {record.sentence} Judged: {record.detail}", self._cell.time_ns / 1e9)
         if record.success and not self._keep_success:
@@ -66,7 +66,7 @@ class Film:
 
     def _show(self) -> None:
         guidance = self._stages.guidance
-        if not self._cell.config.sensor.enabled:  # noise is drawn per image: one more would change the episode
+        if not self._cell.config.sensor.enabled:  # every image draws noise: one more would change the episode
             self._recorder.show("camera", self._cell.render().rgb)
         if guidance is not None:
             self._recorder.show("guidance", overlay(guidance))

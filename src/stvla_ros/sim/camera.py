@@ -1,4 +1,4 @@
-"""Where the cell's two cameras stand: the tripod camera that the stack sees through, and a view for people."""
+"""The cell's two cameras: the tripod camera of the stack, and a view for people."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class TripodCameraConfig:
     target_x_m: float = param(0.38, "point that it looks at [m]", ge=-0.5, le=1.0)
     target_y_m: float = param(0.0, "point that it looks at [m]", ge=-1.0, le=1.0)
     target_z_m: float = param(0.23, "point that it looks at [m]", ge=-0.5, le=1.0)
-    shadows: bool = param(False, "things cast shadows in its image")
+    shadows: bool = param(False, "objects cast shadows in its image")
 
 
 @dataclass(frozen=True)
 class ThirdViewConfig:
-    """A view from the side, for people; never seen by the stack."""
+    """A view from the side, for people; the stack never sees it."""
 
     width_px: int = param(480, "image width [px]", ge=64, le=1920)
     height_px: int = param(360, "image height [px]", ge=48, le=1080)

@@ -1,7 +1,7 @@
-"""Trajectory controller of the simulated arm, with the manners of ros2_control's JointTrajectoryController.
+"""Trajectory controller of the simulated arm, which behaves like ros2_control's JointTrajectoryController.
 
 One goal at a time; a cancel, a reflex or a missed tolerance ends it with a jerk-limited stop; afterwards
-the arm holds its place. It is sampled by simulation time and knows neither ROS nor MuJoCo. Not thread
+the arm holds its position. It is sampled by simulation time and knows neither ROS nor MuJoCo. Not thread
 safe: the cell calls it under its lock.
 """
 
@@ -24,7 +24,7 @@ from stvla_ros.types import F64, Bool, JointPath
 class ControllerConfig:
     """Tolerances and limits of the trajectory controller."""
 
-    start_tolerance_rad: float = param(0.05, "largest jump from where the arm stands to a path's start", ge=0.0, le=0.5)
+    start_tolerance_rad: float = param(0.05, "largest jump from the arm's position to a path's start", ge=0.0, le=0.5)
     path_tolerance_rad: float = param(0.10, "largest tracking error before a goal is aborted", ge=0.001, le=1.0)
     goal_tolerance_rad: float = param(0.01, "largest error at the end of a path", ge=0.0001, le=0.5)
     goal_time_s: float = param(0.5, "how long the arm may take to settle at the end of a path", ge=0.0, le=5.0)
@@ -48,7 +48,7 @@ class Tolerances:
 
 
 class TrajectoryStatus(Enum):
-    """How a goal stands."""
+    """Status of a goal."""
 
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
@@ -58,12 +58,12 @@ class TrajectoryStatus(Enum):
 
 @dataclass
 class TrajectoryGoal:
-    """One path being followed. ``at_rest`` turns true when the arm stands still after its end.
+    """One path being followed. ``at_rest`` becomes true when the arm stands still after its end.
 
     Attributes:
         path: What to follow.
-        tolerances: How closely.
-        status: How it stands.
+        tolerances: Within these.
+        status: Its status.
         code: Why it was aborted: REFLEX or CONTROLLER_FAILED; CANCELED after a cancel; OK otherwise.
         reason: The same in a sentence.
         at_rest: The goal has ended and the reference stands still.
@@ -78,7 +78,7 @@ class TrajectoryGoal:
 
 
 class TrajectoryController:
-    """Turns paths into a reference for the joint servos."""
+    """Turns paths into references for the joint servos."""
 
     def __init__(self, config: ControllerConfig, q_rad: F64) -> None:
         self.config = config
@@ -93,7 +93,7 @@ class TrajectoryController:
 
     @property
     def reference(self) -> tuple[F64, F64]:
-        """(7,) positions and (7,) velocities asked of the servos at the last sample."""
+        """(7,) positions and (7,) velocities commanded to the servos at the last sample."""
         return self._q.copy(), self._dq.copy()
 
     @property
@@ -104,7 +104,7 @@ class TrajectoryController:
     def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> TrajectoryGoal:
         """Follow a path from now on, within the configured tolerances or others.
 
-        A small difference between its start and the present place is blended out in the first 0.2 s.
+        A small difference between its start and the present place fades out in the first 0.2 s.
 
         Raises:
             StageError: CONTROLLER_FAILED when the arm still moves, the path starts elsewhere, or it
@@ -121,7 +121,7 @@ class TrajectoryController:
             raise StageError(
                 OutcomeCode.CONTROLLER_FAILED,
                 f"The path starts {np.abs(offset).max():.3f} rad from the arm; at most "
-                f"{self.config.start_tolerance_rad} is allowed: plan from the present joint state.",
+                f"{self.config.start_tolerance_rad} is allowed: plan from the current joint state.",
             )
         goal = TrajectoryGoal(path, tolerances or self._tolerances)
         self._goal, self._start_s, self._offset, self._stop, self._force_n = goal, now_s, offset, None, 0.0
@@ -137,7 +137,7 @@ class TrajectoryController:
         return self._q, self._dq
 
     def observe(self, now_s: float, q_rad: F64, dq_rad_s: F64, force_n: float, dt_s: float) -> None:
-        """Compare what was measured with what was asked; ends the goal when it is reached or lost.
+        """Compare measured and commanded positions; ends the goal when it is reached or lost.
 
         Args:
             now_s: Time of the measurement.

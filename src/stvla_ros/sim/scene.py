@@ -20,7 +20,7 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """All of a cell that stays as it is until the table is laid anew. It can be pickled.
+    """The part of a cell that stays the same until the next reset. It can be pickled.
 
     Attributes:
         objects: What lies on the table.
@@ -58,8 +58,8 @@ class Scene:
         add_camera(spec, TRIPOD, self.camera)
         add_camera(spec, THIRD, self.third)
         add_tripod(spec, self.camera, -TABLE_HEIGHT_M)
-        for thing in self.objects:
-            thing.add(spec)
+        for item in self.objects:
+            item.add(spec)
         return spec.compile()
 
 
@@ -68,7 +68,7 @@ class SceneState:
     """A scene at one instant.
 
     Attributes:
-        scene: What does not move; the same object as long as the table is not laid anew.
+        scene: What does not move; the same object until the next reset.
         physics: Its :data:`STATE`.
         stamp_ns: Simulated time.
     """

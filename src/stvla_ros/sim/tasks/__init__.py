@@ -1,4 +1,4 @@
-"""The tasks of the cell by name. To add one: a file with a ``layout`` function, and a line here."""
+"""The tasks of the cell by name. To add one, write a file with a ``layout`` function and add a line here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TASKS: dict[str, TaskLayout] = {
 }
 
 MAX_DISTRACTORS = 12
-"""As many fit beside what a task asks for, with less room between them."""
+"""As many fit on the table besides the task's objects, closer to each other."""
 
 __all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
 
@@ -27,7 +27,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
     Args:
         name: One of :data:`TASKS`.
         seed: 0 or more.
-        distractors: How many other objects; -1 lets the seed choose 2 to 4.
+        distractors: Number of other objects; -1: 2 to 4, by the seed.
 
     Raises:
         StageError: INVALID_GOAL for an unknown task, a negative seed, or too many distractors for the table.
