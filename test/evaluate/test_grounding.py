@@ -166,7 +166,7 @@ def test_planners_without_a_model_are_judged_by_their_paths(
     planner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "planner", "--planner", planner, "--output", str(tmp_path / "seen.png")]) == 0
-    assert "7 of 7 things" in capsys.readouterr().out
+    assert "7 of 7 objects" in capsys.readouterr().out
 
 
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""``stvla doctor planner``: asks a planner for what is in a known image, and says how its answers are off."""
+"""``stvla doctor planner``: asks a planner for the objects in a known image, and says how its answers are wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPECTED, ANSWERED, PATH = (60, 220, 90), (235, 60, 50), (250, 200, 40)
 
 
 def run(arguments: Namespace) -> int:
-    """0: it points at things and draws a path between them; 4: it does not; 20 + n: no answer at all."""
+    """0: it points at the objects and draws a path between two; 4: it does not; 20 + n: it did not answer."""
     from stvla_ros.evaluate.grounding import check_grounding
     from stvla_ros.evaluate.stack import make_planner, read_settings
     from stvla_ros.sim.cell import Cell
@@ -46,13 +46,13 @@ def run(arguments: Namespace) -> int:
     _show(console, found)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.output), picture(found)[..., ::-1])
-    console.print(f"{arguments.output}: green where things are, red where the planner points", soft_wrap=True)
+    console.print(f"{arguments.output}: objects in green, the planner's points in red", soft_wrap=True)
     return 0 if found.diagnosis.good and found.path_hit else NOT_CONFIRMED
 
 
 def _show(console: Console, found: Grounding) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("thing", "expected", "answered", "off /1000", ""):
+    for heading in ("object", "expected", "answered", "off /1000", ""):
         table.add_column(heading)
     for answer in found.answers:
         expected = answer.target.uv
@@ -67,7 +67,7 @@ def _show(console: Console, found: Grounding) -> None:
 
 
 def picture(found: Grounding) -> U8:
-    """The image with expected places (green), answers (red, joined to what they are for) and the path, under the diagnosis."""
+    """The image with expected places (green), answers (red, linked to their objects) and the path, below the diagnosis."""
     from stvla_ros.record.panels import strip
 
     camera, canvas = found.frame.camera, np.array(found.frame.rgb)

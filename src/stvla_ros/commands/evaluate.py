@@ -52,18 +52,18 @@ def add_arguments(parser: Parser) -> None:
         "--disturb",
         choices=DISTURBANCES,
         default=DISTURBANCES[0],
-        help="move: in the middle of each episode, what is carried or where it goes is put elsewhere",
+        help="move: in the middle of each episode, the carried object or its goal is moved",
     )
     parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
     parser.add_argument(
-        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores (over ROS: 1)"
+        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: one per core (over ROS: 1)"
     )
-    parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="leave film and storyboard")
+    parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="keep film and storyboard")
     parser.add_argument(
-        "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 when a task has less success"
+        "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 if a task succeeds less often"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/evaluate-<time>"
+        "--output", type=Path, metavar="DIR", help="an existing one is resumed; default runs/evaluate-<time>"
     )
     add_stack_arguments(parser)
 
@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
     try:
         reports = _run(evaluation, setup, jobs, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
+        console.print(f"Stopped. The same command with --output {folder} resumes here.", soft_wrap=True)
         return INTERRUPTED
     console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}{mark(settings)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
@@ -87,7 +87,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _tasks(arguments: Namespace) -> tuple[str, ...]:
-    """The tasks to run. Raises ConfigError when they cannot be disturbed as asked."""
+    """The tasks to run. Raises ConfigError for a task that cannot be disturbed."""
     if arguments.disturb == "none":
         return check_tasks(arguments.tasks)
     tasks = MOVABLE if arguments.tasks is None else check_tasks(arguments.tasks)
@@ -115,7 +115,7 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
 
 @dataclass(frozen=True)
 class SplitEvaluation(Evaluation):
-    """Of some of the scenes between the first seed and the last, others for each task."""
+    """Runs only some of the scenes between the first and the last seed, different ones for each task."""
 
     chosen: frozenset[EpisodeSpec]
 
@@ -133,7 +133,7 @@ def _remarks(arguments: Namespace) -> str:
 
 
 def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
-    """All episodes that are left, under a progress bar; failures are told as they come."""
+    """Run all remaining episodes under a progress bar; failures are printed when they happen."""
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
     with count_bar(console, "[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]") as bar:
@@ -150,7 +150,7 @@ def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Co
 
 
 def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[str, object]]:
-    """The environment, and what of it changes results."""
+    """The environment, and those of its settings that change results."""
     options = stack_options(arguments)
     parts = None if arguments.over_ros else PARTS
     settings = read_settings(options.params, options.backends, options.overrides, parts)

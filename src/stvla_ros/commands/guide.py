@@ -42,10 +42,14 @@ def add_arguments(parser: Parser) -> None:
     source.add_argument("recording", nargs="?", type=Path, metavar="RECORDING", help="a recording, or a rosbag2")
     source.add_argument("--task", metavar="TASK", default="pick_place", help="scene; default pick_place")
     source.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the scene; default 0")
-    source.add_argument("--distractors", type=whole(0, 12), metavar="N", help="things that nobody asks for")
+    source.add_argument(
+        "--distractors", type=whole(0, 12), metavar="N", help="number of objects that the task does not need"
+    )
     source.add_argument("--noise", action="store_true", help="imperfect camera")
     source.add_argument("--frames", type=whole(1, 100_000), default=30, metavar="N", help="of the scene; default 30")
-    parser.add_argument("--instruction", metavar="WORDS", help="needed for a recording; default: the scene's own")
+    parser.add_argument(
+        "--instruction", metavar="WORDS", help="required for a recording; default: the scene's own"
+    )
     parser.add_argument("--replan-s", type=float, default=0.0, metavar="S", help="plan again every S seconds; 0: never")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default runs/<time>")
     for kind in ("planner", "segmenter"):
@@ -82,7 +86,7 @@ def _run_scene(arguments: Namespace, settings: StackSettings) -> int:
 def _write(
     arguments: Namespace, settings: StackSettings, frames: Iterator[RecordedFrame], count: int, instruction: str
 ) -> int:
-    """Film, sheet and decisions into the output folder; the exit code is the last failure's, 0 when all frames went."""
+    """Write film, sheet and decisions; the exit code is the last failure's, or 0."""
     folder = arguments.output or make_run_folder(Path("runs"))
     folder.mkdir(parents=True, exist_ok=True)
     console, album, failure = Console(), Album(folder, count, instruction), None
@@ -122,7 +126,7 @@ class Album:
         """One more frame."""
         first = self._first_ns = guided.frame.stamp_ns if self._first_ns is None else self._first_ns
         seconds = (guided.frame.stamp_ns - first) / 1e9
-        line, caption = _told(guided, seconds)
+        line, caption = _decision(guided, seconds)
         self._lines.write(json.dumps(line) + "\n")
         if not isinstance(guided.result, StageError):
             self.good += 1
@@ -151,8 +155,8 @@ def _panels(guided: GuideResult) -> dict[str, Any]:
     return {name: fit(view) for name, view in guidance_views(guided.frame, guided.result).items()}
 
 
-def _told(guided: GuideResult, seconds: float) -> tuple[dict[str, Any], str]:
-    """What is written about a frame, and its caption."""
+def _decision(guided: GuideResult, seconds: float) -> tuple[dict[str, Any], str]:
+    """The line about a frame, and its caption."""
     line: dict[str, Any] = {"t_s": round(seconds, 3), "replanned": guided.replanned, "ms": round(guided.ms, 2)}
     if isinstance(guided.result, StageError):
         return line | {"outcome": guided.result.code.name, "sentence": guided.result.sentence}, str(guided.result)
@@ -165,10 +169,10 @@ def _told(guided: GuideResult, seconds: float) -> tuple[dict[str, Any], str]:
 
 @dataclass(frozen=True, eq=False)
 class GuideResult:
-    """One frame and what guidance made of it.
+    """One frame and its guidance.
 
     Attributes:
-        frame: As the camera gave it.
+        frame: From the camera.
         result: The guidance, or why there is none.
         replanned: The planner looked at this frame.
         ms: Wall-clock milliseconds of the guide, planner not counted.
@@ -183,11 +187,11 @@ class GuideResult:
 def guide_frames(
     frames: Iterable[RecordedFrame], instruction: str, settings: StackSettings, replan_s: float = 0.0
 ) -> Iterator[GuideResult]:
-    """Plan on the first frame (and every ``replan_s`` seconds where that is not 0, and after a failure), guide all.
+    """Guide all frames. Plan on the first one, after a failure, and every ``replan_s`` seconds if that is not 0.
 
     Args:
-        frames: In the order of their stamps. A frame without arm state is taken as showing no robot: the arm is
-            thought at home.
+        frames: In the order of their stamps. A frame without arm state counts as one without a robot, with the arm at
+            home.
         instruction: What the planner is asked.
         settings: Of planner, segmenter and guide.
     """
@@ -214,7 +218,7 @@ def guide_frames(
 
 
 def still_frames(cell: Cell, count: int, rate_hz: float = 15.0) -> Iterator[RecordedFrame]:
-    """Frames of a simulated cell in which nobody moves."""
+    """Frames of a simulated cell without motion."""
     for _ in range(count):
         cell.advance(1.0 / rate_hz)
         yield RecordedFrame(cell.render(), cell.state())
