@@ -47,9 +47,7 @@ def add_arguments(parser: Parser) -> None:
     )
     source.add_argument("--noise", action="store_true", help="imperfect camera")
     source.add_argument("--frames", type=whole(1, 100_000), default=30, metavar="N", help="of the scene; default 30")
-    parser.add_argument(
-        "--instruction", metavar="WORDS", help="required for a recording; default: the scene's own"
-    )
+    parser.add_argument("--instruction", metavar="WORDS", help="required for a recording; default: the scene's own")
     parser.add_argument("--replan-s", type=float, default=0.0, metavar="S", help="plan again every S seconds; 0: never")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default runs/<time>")
     for kind in ("planner", "segmenter"):
