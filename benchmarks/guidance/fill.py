@@ -1,4 +1,4 @@
-"""How well the fill shows what is behind removed objects, beside other ways to fill the same hole.
+"""How well the fill shows what is behind removed objects, compared with other ways to fill the same hole.
 
 The truth is the simulator's image of the same instant without the objects and their shadows. Six objects are removed
 from each scene; in the scenes ``edge`` a bottle stands so that its image straddles the table's edge. Errors are those
@@ -48,7 +48,7 @@ FIGURES = ("rgb", "depth_mm", "depth_p95_mm", "jump", "gradient_jump", "ms")
 
 @dataclass(frozen=True)
 class Laid:
-    """A task that is only looked at."""
+    """A task that only gives objects."""
 
     objects: tuple[SceneObject, ...]
     instruction: str = "Look."
@@ -59,12 +59,12 @@ class Laid:
 
     def problem(self, world: World) -> str:
         """Never done."""
-        return "Nothing was asked for."
+        return "No task was set."
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A frame, what goes and what stays, and the truth without what goes."""
+    """A frame, what is removed and what is kept, and the truth without what is removed."""
 
     frame: RgbdFrame
     remove: Bool
@@ -262,7 +262,7 @@ def jittered(mask: Bool, rng: np.random.Generator) -> Bool:
 
 
 def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
-    """Figures by kind of scene, image size and method; what it costs; how steady it is."""
+    """Figures by kind of scene, image size and method; its cost; its noise over time."""
     cv2.setNumThreads(1)
     results: dict[str, Any] = {}
     cost_, steady = cost(scenes, seed), steadiness(40, seed)

@@ -1,4 +1,4 @@
-"""One row of pictures per scene: what came in, the tube, what goes out in colour and depth, and the truth behind."""
+"""One row of pictures per scene: the input, the tube, the output in colour and depth, and the truth behind."""
 
 from __future__ import annotations
 

@@ -24,14 +24,14 @@ from stvla_ros.types import F64, I32, RgbdFrame, RobotState, Segments
 
 SIZES = ((640, 480), (256, 256))
 MIN_VISIBLE_PX = 30
-"""Of a 640x480 image: what shows less is not counted."""
+"""Of a 640x480 image: objects with fewer visible pixels do not count."""
 
 ABOVE_M = 0.12
 """Height of the tool over the start at the moment ``above``."""
 
 FEWEST, MOST = 3, 12
 EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (0.10, 0.38), (0.10, -0.38), (-0.12, 0.40), (-0.12, -0.40))
-"""Here a bottle stands across the side or the far edge of the table on the image."""
+"""Here the image of a bottle crosses the side or the far edge of the table."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class Setup:
     Attributes:
         index: Number of the scene; also its seed.
         task: One of the cell's tasks.
-        distractors: How many things that nobody asks for.
+        distractors: Number of objects that the task does not need.
         camera: Where from and how large.
-        moment: What is seen beside the arm at home: the tool ``above`` the start, or the start object in the hand (``carry``).
+        moment: What is seen besides the arm at home: the tool ``above`` the start, or the start object in the hand (``carry``).
         grip_m: How far below an object's top the tool takes hold.
         top_m: Height of the way across.
         bottles: How many bottles stand at the table's edges.
@@ -127,7 +127,7 @@ def _setup(index: int, rng: np.random.Generator) -> Setup:
 
 
 def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraConfig:
-    """A camera that sees the whole area where things stand and the space above it."""
+    """A camera that sees the whole area of the objects and the space above it."""
     while True:
         camera = TripodCameraConfig(
             width_px=width, height_px=height, fov_y_deg=float(rng.uniform(38.0, 58.0)),
@@ -143,12 +143,12 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraCo
 
 
 def make_cell(sensor: SensorConfig | None = None) -> Cell:
-    """A cell whose sensor has defects; ideal images can be had besides."""
+    """A cell whose sensor has defects; it also gives ideal images."""
     return Cell(CellConfig(sensor=sensor or SensorConfig(enabled=True)))
 
 
 def lay(cell: Cell, setup: Setup) -> Task:
-    """Lay the table of a scene."""
+    """Set up a scene."""
     task = make_task(setup.task, setup.index, setup.distractors)
     rng = np.random.default_rng([setup.index, 1])
     colours = iter(rng.permutation([c for c in COLOURS if not any(o.name.startswith(f"{c}_") for o in task.objects)]))
@@ -196,7 +196,7 @@ def views(cell: Cell, setup: Setup, noises: tuple[bool, ...] = (False, True)) ->
 
 
 def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bool:
-    """Put the arm where the moment wants it; False where it cannot reach."""
+    """Set the arm to the pose of the moment; False if it cannot reach."""
     if moment == "home":
         return True
     tool = route.corners_m[0] + [0.0, 0.0, 0.0 if held else ABOVE_M]

@@ -84,7 +84,7 @@ def _rounded(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one cell shows."""
+    """Frames of one cell."""
 
     width: int
     height: int
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=5, help="camera positions")
     parser.add_argument("--sizes", default="256x256,640x480,1280x720")
     parser.add_argument("--frames", type=int, default=0, help="frames of the flicker measurement")
-    parser.add_argument("--speed", action="store_true", help="measure the speed too")
+    parser.add_argument("--speed", action="store_true", help="also measure the speed")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     sizes = [(int(w), int(h)) for w, _, h in (size.partition("x") for size in options.sizes.split(","))]

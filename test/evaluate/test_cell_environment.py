@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.replanning.__main__ import by_thing
+from benchmarks.replanning.__main__ import by_object
 from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings
@@ -53,4 +53,4 @@ def test_the_benchmark_counts_by_what_was_moved() -> None:
         record("The plate was moved by 13 cm.", "OK"),
         record("The plate stayed: the robot touched it.", "OK"),
     ]
-    assert by_thing(records) == {"carried": "1/2", "goal": "1/1", "nothing": "1/1"}
+    assert by_object(records) == {"carried": "1/2", "goal": "1/1", "nothing": "1/1"}
