@@ -99,7 +99,7 @@ def _case(cell: Cell, kind: str, seed: int, removed: int = REMOVED) -> Case:
         x, y = np.add(spots[seed % len(spots)], rng.uniform(-0.02, 0.02, 2))
         gone = (Bottle(str(rng.choice(sorted(COLOURS))), (float(x), float(y))),)
         objects = (*objects[:2], *gone)
-    cell.lay(Laid(objects), seed)
+    cell.reset_to(Laid(objects), seed)
     names = [thing.name for thing in gone]
     frame, truth = cell.render(), cell.truth()
     remove = np.isin(truth.labels, [1 + truth.names.index(name) for name in names])

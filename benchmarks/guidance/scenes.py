@@ -160,7 +160,7 @@ def lay(cell: Cell, setup: Setup) -> Task:
         if xy is not None:
             objects.append(random_block(rng, str(next(colours)), xy))
     task = replace(task, objects=tuple(objects))  # type: ignore[type-var]
-    cell.lay(task, setup.index, setup.camera)
+    cell.reset_to(task, setup.index, setup.camera)
     return task
 
 
@@ -204,6 +204,6 @@ def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bo
     if not len(solutions):
         return False
     centre = pose(np.eye(3), tool + np.array([0.0, 0.0, grip_m - BLOCK_M / 2]))
-    cell.put(solutions[0], BLOCK_M if held else 0.08, {held: centre} if held else None)
+    cell.set_state(solutions[0], BLOCK_M if held else 0.08, {held: centre} if held else None)
     cell.step()
     return True

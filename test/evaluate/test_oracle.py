@@ -69,7 +69,7 @@ def test_finished_is_the_simulators_verdict(cell: Cell) -> None:
     inside = truth["plate"].copy()
     inside[2, 3] += 0.026
     assert not plan(cell, words).finished
-    cell.put(cell.state().q_rad, 0.08, {name: inside})
+    cell.set_state(cell.state().q_rad, 0.08, {name: inside})
     assert plan(cell, words).finished
     other = next(n for n in truth if n.endswith("_block") and n != name)
     assert not plan(cell, f"Put the {other.removesuffix('_block')} block in the plate.").finished

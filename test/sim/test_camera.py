@@ -172,7 +172,7 @@ def test_a_scene_of_ones_own_is_laid_with_things_beyond_the_tasks_area(cell: Cel
     task = make_task("pick_place", 5)
     assert isinstance(task, PickPlace)
     bottle = Bottle("teal" if task.colour != "teal" else "navy", (0.4, 0.5), 0.25)
-    assert cell.lay(replace(task, objects=(*task.objects, bottle)), 5) == task.instruction
+    assert cell.reset_to(replace(task, objects=(*task.objects, bottle)), 5) == task.instruction
     frame, truth = cell.render(), cell.truth()
     mask = truth.labels == len(truth.names)
     assert points(frame)[mask][:, 2].max() == pytest.approx(0.25, abs=0.002)

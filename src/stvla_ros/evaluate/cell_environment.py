@@ -15,7 +15,7 @@ from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.pipeline import LocalStages, Progress, run_task
 from stvla_ros.sim.cell import Cell
-from stvla_ros.sim.disturbance import carry_off, draw_shift
+from stvla_ros.sim.disturbance import draw_disturbance, move_away
 
 DISTURBANCES = ("none", "move")
 STREAM = 0xD15
@@ -59,15 +59,15 @@ class Mover:
     def __init__(self, cell: Cell, seed: int) -> None:
         self._cell = cell
         self._rng = np.random.default_rng([seed, STREAM])
-        self._shift = draw_shift(self._rng)
+        self._disturbance = draw_disturbance(self._rng)
         self._due_ns: int | None = None
         self.said = "Nothing was moved: the task ended before."
         self._done = False
 
     def report(self, progress: Progress) -> None:
         """For :func:`stvla_ros.pipeline.run_task`: counts the keyposes."""
-        if self._due_ns is None and progress.step >= self._shift.after_keyposes:
-            self._due_ns = self._cell.time_ns + round(1e9 * self._shift.delay_s)
+        if self._due_ns is None and progress.step >= self._disturbance.after_keyposes:
+            self._due_ns = self._cell.time_ns + round(1e9 * self._disturbance.delay_s)
 
     def look(self) -> None:
         """Time has gone on: move the object if it is due."""
@@ -76,7 +76,7 @@ class Mover:
         self._done = True
         task = self._cell.task
         assert task is not None
-        self.said = carry_off(self._cell, task, self._shift.which, self._rng)
+        self.said = move_away(self._cell, task, self._disturbance.which, self._rng)
 
 
 @dataclass(frozen=True)

@@ -102,9 +102,9 @@ class Cell:
             StageError: INVALID_GOAL for an unknown task (names the closest), values out of range, or a table
                 too small for so many objects.
         """
-        return self.lay(make_task(task, seed, distractors), seed)
+        return self.reset_to(make_task(task, seed, distractors), seed)
 
-    def lay(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
+    def reset_to(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
         """:meth:`reset` with a task that was made elsewhere.
 
         Args:
@@ -124,7 +124,7 @@ class Cell:
             self.advance(SETTLE_S)
         return task.instruction
 
-    def put(self, q_rad: F64, gripper_m: float, objects: Mapping[str, F64] | None = None) -> None:
+    def set_state(self, q_rad: F64, gripper_m: float, objects: Mapping[str, F64] | None = None) -> None:
         """Set arm, fingers and objects at once, at rest: another state of the same scene.
 
         No time passes, and contacts are not checked. An active motion ends as canceled.

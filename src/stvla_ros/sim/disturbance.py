@@ -28,7 +28,7 @@ TRIES = 400
 
 
 @dataclass(frozen=True)
-class Shift:
+class Disturbance:
     """What is moved and when.
 
     Attributes:
@@ -42,14 +42,14 @@ class Shift:
     delay_s: float
 
 
-def draw_shift(rng: np.random.Generator) -> Shift:
+def draw_disturbance(rng: np.random.Generator) -> Disturbance:
     """Draw an object and a time."""
     which = int(rng.integers(2))
     after = 1 if which == 0 else int(rng.integers(1, LAST_KEYPOSE + 1))
-    return Shift(which, after, float(rng.uniform(0.0, MAX_DELAY_S)))
+    return Disturbance(which, after, float(rng.uniform(0.0, MAX_DELAY_S)))
 
 
-def carry_off(cell: Cell, task: Task, which: int, rng: np.random.Generator) -> str:
+def move_away(cell: Cell, task: Task, which: int, rng: np.random.Generator) -> str:
     """Move an object of the task, upright, to another place.
 
     Args:
