@@ -28,7 +28,7 @@ from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.tube import Relevance, relevant
 from stvla_ros.sim.camera import TripodCameraConfig
-from stvla_ros.sim.cell import Cell, CellConfig, GroundTruth
+from stvla_ros.sim.cell import Cell, CellConfig, CellTruth
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.types import I32, JointPath, RgbdFrame, RobotState, Segments, Trace3d
 
@@ -177,7 +177,7 @@ def compare(labels: I32, truth: I32, count: int) -> Figures:
     return figures
 
 
-def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, truth: GroundTruth) -> None:
+def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, truth: CellTruth) -> None:
     """What a path of this task keeps and removes, with our instances and with the true ones."""
     trace, points = true_path(task, truth), cloud(frame)
     ids = tuple(int(i) for i in np.unique(truth.labels) if i > 0)
@@ -196,7 +196,7 @@ def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, t
         figures.cut += 0.15 < share < 0.85
 
 
-def true_path(task: str, truth: GroundTruth) -> Trace3d:
+def true_path(task: str, truth: CellTruth) -> Trace3d:
     """From the first object over the table to the second; down onto the first where it is pushed."""
     up = np.array([0.0, 0.0, 1.0])
     start = truth.T_base_object[truth.names[0]][:3, 3] + 0.02 * up

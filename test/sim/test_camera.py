@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from stvla_ros.sim.camera import TripodCameraConfig, look_at, make_camera
-from stvla_ros.sim.cell import Cell, CellConfig, GroundTruth
+from stvla_ros.sim.cell import Cell, CellConfig, CellTruth
 from stvla_ros.sim.objects import BLOCK_M, Bottle
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.sim.tasks import make_task
@@ -32,12 +32,12 @@ def project(frame: RgbdFrame, xyz: F64) -> F64:
 
 
 @pytest.fixture(scope="module")
-def scene(cell: Cell) -> tuple[RgbdFrame, GroundTruth]:
+def scene(cell: Cell) -> tuple[RgbdFrame, CellTruth]:
     cell.reset("stack_cube", 11)
     return cell.render(), cell.truth()
 
 
-def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, GroundTruth]) -> None:
+def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, CellTruth]) -> None:
     frame, truth = scene
     xyz = points(frame)
     table = (truth.labels == 0) & (np.abs(xyz[..., 0] - 0.5) < 0.2) & (np.abs(xyz[..., 1]) < 0.4)
@@ -45,7 +45,7 @@ def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, GroundTruth]) -> None
     assert np.abs(xyz[table][:, 2]).max() < 0.001
 
 
-def test_blocks_are_where_and_as_large_as_they_are(scene: tuple[RgbdFrame, GroundTruth]) -> None:
+def test_blocks_are_where_and_as_large_as_they_are(scene: tuple[RgbdFrame, CellTruth]) -> None:
     frame, truth = scene
     xyz = points(frame)
     for label, name in enumerate(truth.names, 1):
@@ -71,7 +71,7 @@ def test_colour_of_upper_faces_is_the_named_one(cell: Cell) -> None:
             assert np.abs(frame.rgb[top].mean(axis=0) / 255 - wanted).max() < 0.06
 
 
-def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, GroundTruth], cell: Cell) -> None:
+def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, CellTruth], cell: Cell) -> None:
     frame, truth = scene
     for x in (0.30, 0.65):
         for y in (-0.30, 0.30):
@@ -87,7 +87,7 @@ def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, Grou
             assert truth.labels[v, u] != -1, "the arm at home covers the workspace"
 
 
-def test_depth_beyond_the_range_is_nan_and_the_rest_positive(scene: tuple[RgbdFrame, GroundTruth]) -> None:
+def test_depth_beyond_the_range_is_nan_and_the_rest_positive(scene: tuple[RgbdFrame, CellTruth]) -> None:
     depth = scene[0].depth_m
     assert np.isnan(depth[:20]).any()
     assert np.nanmin(depth) > 0.3

@@ -8,7 +8,7 @@ import pytest
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.sim.scene import SceneRenderer
+from stvla_ros.sim.scene import StateRenderer
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.types import JointPath
 
@@ -16,7 +16,7 @@ from stvla_ros.types import JointPath
 @pytest.mark.parametrize("noise", [False, True])
 def test_another_process_would_draw_the_same_pixels(noise: bool) -> None:
     camera = TripodCameraConfig(width_px=160, height_px=120)
-    cell, elsewhere = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled=noise))), SceneRenderer()
+    cell, elsewhere = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled=noise))), StateRenderer()
     for task, seed in (("pick_place", 3), ("push_buttons", 0), ("stack_cube", 1)):
         cell.reset(task, seed)
         away = HOME_Q_RAD + np.linspace(0.0, 0.2, 21)[:, None]

@@ -33,7 +33,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.ros import SUPERVISOR, convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.run import end_with_supervisor, one_line
-from stvla_ros.sim.scene import Scene, SceneRenderer, SceneState
+from stvla_ros.sim.scene import Scene, SceneState, StateRenderer
 from stvla_ros.types import F64, RgbdFrame
 
 RESTART_S = 1.0
@@ -281,7 +281,7 @@ def _show(robot: Connection) -> None:
     os.nice(config.lower_priority)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("simulated_camera", use_global_arguments=False, start_parameter_services=False, enable_rosout=False)
-    turn, artist = Lock(), SceneRenderer()
+    turn, artist = Lock(), StateRenderer()
 
     def on_sent(stamp_ns: int) -> None:
         with turn, suppress(ConnectionError):

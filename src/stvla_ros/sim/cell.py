@@ -43,7 +43,7 @@ class CellConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class GroundTruth:
+class CellTruth:
     """Ground truth, for scoring and tests only.
 
     Attributes:
@@ -239,7 +239,7 @@ class Cell:
         return RobotState(q, dq, tcp_pose(q), width_m, stamp_ns)
 
     def scene_state(self) -> SceneState:
-        """What a :class:`stvla_ros.sim.scene.SceneRenderer` needs to draw the cell as it is now elsewhere."""
+        """What a :class:`stvla_ros.sim.scene.StateRenderer` needs to draw the cell as it is now elsewhere."""
         with self._lock:
             state = np.empty(mujoco.mj_stateSize(self._model, STATE))
             mujoco.mj_getState(self._model, self._data, state, STATE)
@@ -270,7 +270,7 @@ class Cell:
         data, _ = self._snapshot()
         return self._renderer.rgb(data, THIRD, self.config.third.width_px, self.config.third.height_px)
 
-    def truth(self, hidden: Collection[str] = ()) -> GroundTruth:
+    def truth(self, hidden: Collection[str] = ()) -> CellTruth:
         """Ground truth: for scoring and tests only, never for the stack.
 
         Args:
@@ -284,7 +284,7 @@ class Cell:
         roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
         labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
         world = World(model, data)
-        return GroundTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+        return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
 
     def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
         """(N, 3) points all over the visible surface of each object, for ground truth only."""

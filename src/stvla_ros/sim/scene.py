@@ -78,7 +78,7 @@ class SceneState:
     stamp_ns: int
 
 
-class SceneRenderer:
+class StateRenderer:
     """Draws states of scenes exactly as the cell itself would. Not thread safe."""
 
     def __init__(self) -> None:
