@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
     try:
         reports = _run(evaluation, setup, jobs, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} resumes here.", soft_wrap=True)
+        console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
     console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}{mark(settings)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)

@@ -98,7 +98,7 @@ def run(arguments: Namespace) -> int:
     try:
         _evaluate(arguments, folder, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} resumes here.", soft_wrap=True)
+        console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
     console.print(f"{folder}/results.json, results.txt, replies.jsonl", soft_wrap=True)
     return 0
