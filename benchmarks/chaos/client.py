@@ -1,6 +1,7 @@
 """One goal in its own process, like ``stvla run``: find the stack, lay a scene, give the goal, judge.
 
-Prints what happens as JSON, with the time by the monotonic clock: ``heard``, ``laid``, every ``phase``, and the ``end``.
+Prints what happens as JSON, with the time by the monotonic clock: ``heard``, ``laid``, every ``phase``, and the
+``end``.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The simulated cell's node with a camera, joint states and a clock that can be made to fail.
 
 Takes the place of ``stvla_ros.nodes.sim``. The file that the environment variable STVLA_CHAOS_FAULT
-names contains what fails, as one word: ``camera``, ``joints``, ``clock``, or nothing. Only what is published changes; physics,
-controllers and scores are the simulator's own.
+names contains what fails, as one word: ``camera``, ``joints``, ``clock``, or nothing. Only what is published changes;
+physics, controllers and scores are the simulator's own.
 """
 
 from __future__ import annotations

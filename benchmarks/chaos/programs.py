@@ -25,7 +25,7 @@ BUSY = "import ctypes\nctypes.CDLL(None).prctl(1, 9)\nwhile True: pass"
 
 
 class Program:
-    """``python -m module args``; its lines of JSON, and other lines as text. Use as a context manager: killed at the end."""
+    """``python -m module args``; its lines of JSON, and other lines as text. A context manager: killed at the end."""
 
     def __init__(self, module: str, *args: str) -> None:
         self.said: list[str] = []

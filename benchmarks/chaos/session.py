@@ -236,7 +236,7 @@ class Session:
         return [(e["at"], e["speed"]) for e in self._observer.events() if "speed" in e]
 
     def _rest(self, since: float) -> float | None:
-        """When the last motion was seen, at least ``since``; None when the arm does not come to rest, or is not heard."""
+        """Time of the last motion, at least ``since``; None if the arm does not come to rest, or is not heard."""
         until = time.monotonic() + REST_S
         while time.monotonic() < until:
             joints = self._joints()
@@ -249,7 +249,7 @@ class Session:
     # --- afterwards ------------------------------------------------------------------------------------------------
 
     def _next(self, index: int, fault: Fault, hung: bool) -> tuple[float | None, Event, float | None, float | None]:
-        """Seconds until all processes run, the end of the next goal, seconds to hear all nodes, and from there to the end."""
+        """Seconds until all processes run; the next goal's end; seconds to hear all nodes, and then to the end."""
         started = time.monotonic()
         if hung:
             self._restart()

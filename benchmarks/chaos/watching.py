@@ -33,8 +33,9 @@ def noticed(
 ) -> tuple[float | None, str]:
     """When the stack first showed, after ``since``, that it knows of a fault, and by what.
 
-    It is the earliest of: a goal of the task, the executor, the arm or the gripper that is being or was canceled, or was
-    aborted; a line with a warning, an error or the code of a failure in the log of task or executor; the client's end.
+    It is the earliest of: a goal of the task, the executor, the arm or the gripper that is being or was canceled, or
+    was aborted; a line with a warning, an error or the code of a failure in the log of task or executor; the client's
+    end.
 
     Args:
         since: The fault, as all times: seconds of the monotonic clock.

@@ -43,7 +43,8 @@ class Setup:
         task: One of the cell's tasks.
         distractors: Number of objects that the task does not need.
         camera: Where from and how large.
-        moment: What is seen besides the arm at home: the tool ``above`` the start, or the start object in the hand (``carry``).
+        moment: What is seen besides the arm at home: the tool ``above`` the start, or the start object in the hand
+            (``carry``).
         grip_m: How far below an object's top the tool takes hold.
         top_m: Height of the way across.
         bottles: How many bottles stand at the table's edges.

@@ -28,7 +28,7 @@ PARTS = ("preprocess_s", "prefill_s", "decode_s")
 def measure(
     checkpoint: Checkpoint, size_px: tuple[int, int], runs: int, tokens: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """Median milliseconds of preprocessing, prefill and decoding of both stages, with and without the first stage's memory.
+    """Median milliseconds of preprocessing, prefill and decoding of both stages, with and without reuse.
 
     Args:
         checkpoint: Without tokens that end an answer.

@@ -46,7 +46,7 @@ def nano() -> Shapes:
 
 
 def qwen3_vl_4b() -> Shapes:
-    """Qwen3-VL-4B with nano's tokenizer, whose ids lie within its vocabulary: the published one is not needed for times."""
+    """Qwen3-VL-4B with nano's tokenizer, whose ids are within its vocabulary: times do not need the published one."""
     tokenizer = tokens.tokenizer()
     images = Qwen2VLImageProcessorPil(
         patch_size=16, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3,

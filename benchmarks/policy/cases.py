@@ -41,7 +41,7 @@ CASES = {
 
 
 def random_network(config: NetworkConfig, seed: int, device: torch.device) -> KeyposeNetwork:
-    """A network in evaluation mode whose results depend on all weights: modulations would start at zero, norms at one."""
+    """A network in evaluation mode whose results depend on all weights: no modulation is 0, no norm is 1."""
     torch.manual_seed(seed)
     network = KeyposeNetwork(config, BOUNDS_M)
     for name, parameter in network.named_parameters():

@@ -30,7 +30,7 @@ PARTS = ("disturbed", "latency")
 
 
 def disturbed(console: Console, episodes: int, jobs: int) -> dict[str, Any]:
-    """Success with objects moved during the task: planner, guidance and policy are the same, only replanning differs."""
+    """Success with objects moved during the task; only replanning differs."""
     result: dict[str, Any] = {}
     read = read_settings(default_parameters())
     for name, replan in (("replanning every 2 keyposes", True), ("first plan only", False)):

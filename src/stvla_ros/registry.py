@@ -1,8 +1,9 @@
 """Backends and nodes by name, imported only when one is asked for.
 
 To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
-kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as well:
-``__init__(self, config, arm)``. A package above the stages, or outside of this project, adds its backends with :func:`add`.
+kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as
+well: ``__init__(self, config, arm)``. A package above the stages, or outside of this project, adds its backends with
+:func:`add`.
 """
 
 from __future__ import annotations
@@ -108,8 +109,8 @@ def settings(
 
     Args:
         cls: Settings dataclass of the node.
-        backends: Setting that names a backend -> kind. The backend's own settings are in a section of its name; sections of
-            backends that are not chosen are ignored.
+        backends: Setting that names a backend -> kind. The backend's own settings are in a section of its name;
+            sections of backends that are not chosen are ignored.
         values: Plain values, nested.
         where: Shown in messages.
 
@@ -174,7 +175,7 @@ def read_nodes(
 
 
 def _check(nodes: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
-    """The settings of each node as its dataclass. Raises ConfigError for the first setting that no node would accept."""
+    """The settings of each node as its dataclass. Raises ConfigError for the first setting that no node accepts."""
     for name in nodes:
         if name not in (EVERY_NODE, *NODES):
             raise ConfigError(f"{where}: no node '{name}'.{closest(name, NODES)}")
@@ -182,7 +183,8 @@ def _check(nodes: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]
     for name in every:
         if name != SHARED and not of_rclpy(name):
             raise ConfigError(
-                f"{where}: '/{EVERY_NODE}' sets '{name}' for every node, but not every node has it: set it only for those that do."
+                f"{where}: '/{EVERY_NODE}' sets '{name}' for every node, but not every node has it: "
+                "set it only for those that do."
             )
     for name, (path, backends) in NODES.items():
         if name not in nodes and not every:

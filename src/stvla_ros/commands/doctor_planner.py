@@ -67,7 +67,7 @@ def _show(console: Console, found: Grounding) -> None:
 
 
 def picture(found: Grounding) -> U8:
-    """The image with expected places (green), answers (red, linked to their objects) and the path, below the diagnosis."""
+    """The image with expected places (green), answers (red) and the path, below the diagnosis."""
     from stvla_ros.record.panels import strip
 
     camera, canvas = found.frame.camera, np.array(found.frame.rgb)

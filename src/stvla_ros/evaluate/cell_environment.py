@@ -85,7 +85,8 @@ class CellEnvironmentSetup:
 
     Attributes:
         settings: Of all stages and the cell.
-        monitor: Makes what watches an episode, from the episode, its instruction, the cell and the stages; can be pickled.
+        monitor: Makes what watches an episode, from the episode, its instruction, the cell and the stages; can be
+            pickled.
         disturb: One of :data:`DISTURBANCES`.
     """
 

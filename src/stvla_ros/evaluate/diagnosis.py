@@ -1,4 +1,4 @@
-"""What wrong answers of a pointing model have in common: another convention, swapped axes, a scale, an offset, or nothing."""
+"""What the errors of a pointing model have in common: another convention, swapped axes, a scale, an offset, nothing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _explain(expected: F64, numbers: F64, convention: str, read: dict[str, Readi
     if rest > MAX_OFF:
         return (
             "scatter",
-            "The answers are unrelated to where the objects are: this model does not ground, or does not see the image.",
+            "The answers are unrelated to the objects' places: this model does not ground, or does not see the image.",
         )
     if np.abs(scale - 1).max() < 0.03:
         return (
@@ -95,7 +95,8 @@ def _explain(expected: F64, numbers: F64, convention: str, read: dict[str, Readi
             f"All answers are off by ({offset[0]:+.0f}, {offset[1]:+.0f})/1000: the server shifts coordinates.",
         )
     return "scale", (
-        f"The answers are the truth times ({scale[0]:.3f}, {scale[1]:.3f}) plus ({offset[0]:+.0f}, {offset[1]:+.0f})/1000: "
+        f"The answers are the truth times ({scale[0]:.3f}, {scale[1]:.3f}) plus "
+        f"({offset[0]:+.0f}, {offset[1]:+.0f})/1000: "
         "another convention of coordinates, or the server resizes or crops the image."
     )
 

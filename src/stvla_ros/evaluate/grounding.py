@@ -1,7 +1,7 @@
 """Does a planner point at the objects of a known image? If not: what do its errors have in common?
 
-Some servers shift or scale the coordinates of vision-language models, and models differ in what their numbers mean. The image
-is not square, so that pixels, fractions and swapped axes can be distinguished.
+Some servers shift or scale the coordinates of vision-language models, and models differ in what their numbers mean. The
+image is not square, so that pixels, fractions and swapped axes can be distinguished.
 """
 
 from __future__ import annotations

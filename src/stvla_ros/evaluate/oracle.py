@@ -1,7 +1,7 @@
-"""The ``oracle`` planner: paths from the simulator's state, to measure everything behind the planner. No perception in it.
+"""The ``oracle`` planner: paths from the simulator's state, without perception, to measure the stages behind it.
 
-It is not a stage of the stack: it works only in the process that holds the simulated cell (``stvla evaluate``), never over ROS.
-Its plans are marked: plans, reports and settings name it ``oracle``.
+It is not a stage of the stack: it works only in the process that holds the simulated cell (``stvla evaluate``), never
+over ROS. Its plans are marked: plans, reports and settings name it ``oracle``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class OracleConfig:
 
 
 class OraclePlanner:
-    """ORACLE, simulation only: plans from true poses and the true verdict, without an image; an upper bound for planners.
+    """ORACLE, simulation only: plans from true poses and the true verdict; an upper bound for planners.
 
     Raises:
         ConfigError: There is no simulated cell in this process.
@@ -59,7 +59,7 @@ class OraclePlanner:
         self._config, self._cell = config, cell
 
     def plan(self, request: PlanRequest) -> TracePlan:
-        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for words that name nothing in the cell."""
+        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for unknown objects."""
         poses = self._cell.truth().T_base_object
         try:
             task = parse(request.instruction)

@@ -70,8 +70,8 @@ def read_settings(
         file: ROS 2 parameter file; None: the defaults.
         chosen: Kind -> name of a backend, in place of the file's.
         overrides: ``node.parameter`` -> value as in ``-p name:=value``, in place of the file's.
-        parts: The parts that are used, of :data:`PARTS` and :data:`BAG`: an override of anything else is refused. None: all,
-            because nodes read them.
+        parts: The parts that are used, of :data:`PARTS` and :data:`BAG`: an override of anything else is refused. None:
+            all, because nodes read them.
 
     Raises:
         ConfigError: The file or a setting in it is wrong, a backend is unknown, or nothing would read an override.
@@ -116,8 +116,8 @@ def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mappin
     for override in overrides:
         if not f"{override}.".startswith(tuple(read)):
             raise ConfigError(
-                f"{override}: this command does not use it: leave it out. (A parameter file, which all commands share, may "
-                "contain it.)"
+                f"{override}: this command does not use it: leave it out. "
+                "(A parameter file, which all commands share, may contain it.)"
             )
 
 

@@ -73,7 +73,7 @@ class Recorder:
 
 
 class Reporter:
-    """Turns changes of phase into the film's status line, and the start of every motion into a row of the storyboard."""
+    """Puts changes of phase into the film's status line, and the start of every motion into the storyboard."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder

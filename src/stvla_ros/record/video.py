@@ -35,7 +35,7 @@ class VideoWriter:
         self._last_ms = -1
 
     def write(self, rgb: U8, t_s: float) -> None:
-        """Show ``rgb`` (H, W, 3) from ``t_s`` on. A frame that is not later than its predecessor is shown 1 ms after it."""
+        """Show ``rgb`` (H, W, 3) from ``t_s`` on, but at least 1 ms after the frame before."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         self._last_ms = max(round(t_s * 1000), self._last_ms + 1)
         frame.pts, frame.time_base = self._last_ms, MILLISECONDS

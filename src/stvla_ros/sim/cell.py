@@ -48,7 +48,8 @@ class CellTruth:
 
     Attributes:
         T_base_object: Pose of each object by name.
-        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``, from 1.
+        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``,
+            from 1.
         names: Object names in the order of the labels.
         stamp_ns: Time of both.
     """
@@ -62,9 +63,9 @@ class CellTruth:
 class Cell:
     """A Panda at its table.
 
-    Thread safe: one lock guards the physics, and a thread draws images from a copy of its state, so that :meth:`step` and
-    :meth:`render` run side by side. Time advances only in :meth:`step` and :meth:`advance`; it never goes back, not even
-    at a reset.
+    Thread safe: one lock guards the physics, and a thread draws images from a copy of its state, so that :meth:`step`
+    and :meth:`render` run side by side. Time advances only in :meth:`step` and :meth:`advance`; it never goes back, not
+    even at a reset.
     """
 
     def __init__(self, config: CellConfig | None = None) -> None:

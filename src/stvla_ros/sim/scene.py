@@ -1,4 +1,4 @@
-"""What can be seen of a cell: its scene as one MuJoCo model, its state as plain values, and who draws it in another process."""
+"""A cell as plain values, its scene as one MuJoCo model, and a renderer that draws it in another process."""
 
 from __future__ import annotations
 

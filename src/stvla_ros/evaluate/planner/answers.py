@@ -22,8 +22,8 @@ _SAID = re.compile(r"\b(?:answer|option|choice)\b(?:\s+is)?\s*:?\s*\**\(?([A-J])
 def chosen(text: str, options: Sequence[str] = (), lettered: bool = True) -> int | None:
     """The option that an answer names clearly; None when it names none or several.
 
-    A letter counts where it stands alone: ``(B)``, ``B``, ``B. red``, ``the answer is B``; an "A" within a word or as an article
-    does not. Otherwise the text of exactly one option must be the answer, or occur in it as whole words.
+    A letter counts where it stands alone: ``(B)``, ``B``, ``B. red``, ``the answer is B``; an "A" within a word or as
+    an article does not. Otherwise the text of exactly one option must be the answer, or occur in it as whole words.
     """
     answer = answer_of(text).strip()
     if lettered:

@@ -17,7 +17,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.types import F32, F64
 
 TOP = 999.0
-"""Paths are compared on a scale of 0..999 of width and height (Embodied-R1's evaluator, whose tables the paper continues)."""
+"""Paths are compared on 0..999 of width and height, as by Embodied-R1's evaluator, whose tables the paper extends."""
 
 
 def resampled(path: F64, count: int) -> F64:
@@ -90,7 +90,7 @@ def rouge_l(text: str, truth: str) -> float:
 
 
 def matched_f1(text: F32, truth: F32) -> float:
-    """BERTScore's F1 (Zhang et al. 2020, equations 1 to 3): each token is matched with its most similar one on the other side.
+    """BERTScore's F1 (Zhang et al. 2020, equations 1 to 3): each token is matched with the most similar one.
 
     Args:
         text: (N, D) unit vectors.
@@ -111,8 +111,8 @@ class BertScore:
 
     Args:
         folder: An encoder (BERT, RoBERTa, DeBERTa, ...) and its tokenizer, as transformers saves them.
-        layer: Its hidden states are compared; 0 is the word embeddings, -1 the last layer. The best one depends on the model
-            (usually 17 for roberta-large).
+        layer: Its hidden states are compared; 0 is the word embeddings, -1 the last layer. The best one depends on the
+            model (usually 17 for roberta-large).
 
     Raises:
         ConfigError: There is no such model, or it has fewer layers.

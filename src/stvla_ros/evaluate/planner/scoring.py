@@ -26,7 +26,8 @@ class Judge:
             the paper lacks its value.
         depth_ratio: See :func:`stvla_ros.evaluate.planner.metrics.depth_errors`.
         similar: BERTScore or the like; None: words only.
-        strict_paths: A path must have exactly 8 points, as our protocol wants; otherwise two or more, as in public evaluators.
+        strict_paths: A path must have exactly 8 points, as our protocol wants; otherwise two or more, as in public
+            evaluators.
     """
 
     convention: str = "norm1000"

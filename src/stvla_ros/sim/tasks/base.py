@@ -90,7 +90,8 @@ def place(
                 return spots
     raise StageError(
         OutcomeCode.INVALID_GOAL,
-        f"{len(radii_m)} objects with radii up to {max(radii_m) * 100:.1f} cm do not fit on the table: ask for fewer distractors.",
+        f"{len(radii_m)} objects with radii up to {max(radii_m) * 100:.1f} cm do not fit on the table: "
+        "ask for fewer distractors.",
     )
 
 

@@ -17,7 +17,7 @@ from stvla_ros.evaluate.planner.question import PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored, accuracy
 
 COMPAT = ("strict", "embodied-r1", "robopoint")
-"""Ways to sum up: as each set's authors and we do; as Embodied-R1's evaluators, whose tables the paper extends; as RoboPoint's."""
+"""Ways to sum up: each set's own; Embodied-R1's evaluators', whose tables the paper extends; RoboPoint's."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,10 @@ class Dataset:
     Attributes:
         name: On the command line.
         source: Where it is published.
-        questions: Reads all questions of a folder. Raises ConfigError when the files are not there or not of the format.
-        summary: Figures of the whole set in one of the ways of :data:`COMPAT`; if a set does not define that way, in the first.
+        questions: Reads all questions of a folder. Raises ConfigError when the files are not there or not of the
+            format.
+        summary: Figures of the whole set in one of the ways of :data:`COMPAT`; if a set does not define that way, in
+            the first.
     """
 
     name: str

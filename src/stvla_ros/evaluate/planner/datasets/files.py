@@ -66,7 +66,7 @@ def box(numbers: Any, where: str) -> tuple[float, float, float, float]:
 
 
 def resolve(folder: Path, name: str) -> Path:
-    """The file that a set calls ``name``: below ``folder`` or one of the two above it, without leading folders if need be.
+    """The file that a set calls ``name``: below ``folder`` or one of the two above, without leading folders if need be.
 
     Raises:
         ConfigError: There is none.

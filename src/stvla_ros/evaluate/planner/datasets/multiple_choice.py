@@ -1,18 +1,19 @@
 """Published multiple-choice sets: CV-Bench, SAT, CRPE and BLINK.
 
-CV-Bench (Cambrian-1, Tong et al. 2024): counting, relations, depth, distance. Parquet of idx, type, task, image, question,
-choices, answer "(A)", prompt, source.
+CV-Bench (Cambrian-1, Tong et al. 2024): counting, relations, depth, distance. Parquet of idx, type, task, image,
+question, choices, answer "(A)", prompt, source.
 
-BLINK (Fu et al. 2024), validation split, since the test split's answers are hidden: up to four images. A folder per sub-task
-with ``val*.parquet`` of idx, sub_task, question, prompt, choices, answer "(A)", image_1..4.
+BLINK (Fu et al. 2024), validation split, since the test split's answers are hidden: up to four images. A folder per
+sub-task with ``val*.parquet`` of idx, sub_task, question, prompt, choices, answer "(A)", image_1..4.
 
-SAT (Ray et al. 2024): one or two images, options without letters. Parquet of image_bytes, question, answers, question_type,
-correct_answer. The row's number seeds the order of the options, so it is the same in every run; SAT's own evaluation
-shuffles them too.
+SAT (Ray et al. 2024): one or two images, options without letters. Parquet of image_bytes, question, answers,
+question_type, correct_answer. The row's number seeds the order of the options, so it is the same in every run; SAT's
+own evaluation shuffles them too.
 
-CRPE (All-Seeing v2, Wang et al. 2024): existence and relations; every question appears four times with its options rotated.
-``crpe_exist.jsonl`` and ``crpe_relation.jsonl`` of question_id, image, text, category, correct_option. The authors count a
-question as right when all four rotations are (CircularEval); the rotations are consecutive within their category.
+CRPE (All-Seeing v2, Wang et al. 2024): existence and relations; every question appears four times with its options
+rotated. ``crpe_exist.jsonl`` and ``crpe_relation.jsonl`` of question_id, image, text, category, correct_option. The
+authors count a question as right when all four rotations are (CircularEval); the rotations are consecutive within their
+category.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def cvbench(folder: Path, style: PromptStyle) -> list[Question]:
 
 
 def cvbench_summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
-    """The authors': 2D is the mean of ADE20K and COCO, 3D is Omni3D, all is their mean; Embodied-R1's: over all questions."""
+    """The authors': 2D is the mean of ADE20K and COCO, 3D is Omni3D, all is the mean; Embodied-R1's: all questions."""
     if compat == "embodied-r1":
         return accuracy(results, compat)
     parts = {source: mean(tagged(results, "source", source), "accuracy") for source in ("ADE20K", "COCO", "Omni3D")}

@@ -5,13 +5,13 @@ RoboRefIt (Lu et al. 2023): a sentence describes one object in a cluttered scene
 selection ``roborefit_test.json`` (id, problem, image, bbox). Paths of images are found below the folder.
 
 Where2Place (RoboPoint, Yuan et al. 2024): a sentence describes free space; the truth is a mask.
-``point_questions.jsonl`` (question_id, image, text) with ``images/`` and ``masks/`` next to it, as its authors publish it,
-or FlagEval's parquet (question_id, question, image, mask). Masks are JPEG: a point is inside above half of 255; Embodied-R1
-counts everything above 0, and RoboPoint's script takes the value over 255.
+``point_questions.jsonl`` (question_id, image, text) with ``images/`` and ``masks/`` next to it, as its authors publish
+it, or FlagEval's parquet (question_id, question, image, mask). Masks are JPEG: a point is inside above half of 255;
+Embodied-R1 counts everything above 0, and RoboPoint's script takes the value over 255.
 
-VABench (FSD, Yuan et al. 2025): parquet of id, problem, images and an answer marked ``<type>KIND</type>``. VABench-P asks
-where to put an object, and the truth is a box in pixels; VABench-V asks for the path of an object, and the truth is a list
-of pixels.
+VABench (FSD, Yuan et al. 2025): parquet of id, problem, images and an answer marked ``<type>KIND</type>``. VABench-P
+asks where to put an object, and the truth is a box in pixels; VABench-V asks for the path of an object, and the truth
+is a list of pixels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What operators say and what it means: phrasings under headings in a text file, easy to read and to extend.
 
-Phrasings below ``[do: push the red button; push the blue button]`` mean these actions. A planner must refuse those below
-``[refuse: why: part]`` with a reason that contains the part. ``#`` begins a comment. The questions have no image, so phrasings
-about objects that are not on the file's table (``why`` is "not on this table") are left out.
+Phrasings below ``[do: push the red button; push the blue button]`` mean these actions. A planner must refuse those
+below ``[refuse: why: part]`` with a reason that contains the part. ``#`` begins a comment. The questions have no image,
+so phrasings about objects that are not on the file's table (``why`` is "not on this table") are left out.
 """
 
 from __future__ import annotations
