@@ -34,7 +34,7 @@ def corrections(error: StageError) -> Turn:
 
 
 def _may_mend(error: StageError, text: str | None) -> bool:
-    """PromptStyle again may help: the answer could not be used. It does not where the model itself failed or knows nothing."""
+    """Asking again may help: the answer could not be used. It does not where the model itself failed or knows nothing."""
     unusable = error.code is OutcomeCode.REPLY_UNPARSABLE
     return unusable if text is None else unusable or not is_unknown(text)
 

@@ -113,7 +113,7 @@ FINAL = [
     (418, "", "answered with status 418.$"),
     (204, "", "answered with status 204.$"),
 ]  # fmt: skip
-"""Status, body, words of the sentence. PromptStyle again would not help."""
+"""Status, body, words of the sentence. Asking again would not help."""
 
 
 def models_or(behaviour: Behaviour) -> Behaviour:
