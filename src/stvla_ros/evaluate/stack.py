@@ -155,5 +155,5 @@ def make_planner(settings: StackSettings, cell: Cell) -> Planner:
 
 
 def plain(settings: StackSettings) -> dict[str, Any]:
-    """The settings as plain values, for a file."""
+    """Settings as plain values, for a file."""
     return dataclasses.asdict(settings)
