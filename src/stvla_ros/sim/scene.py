@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mujoco
@@ -16,6 +17,41 @@ from stvla_ros.types import F64, U8, RgbdFrame
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that moves, in MuJoCo's own order."""
+
+
+def build_model(
+    objects: Iterable[SceneObject], timestep_s: float, camera: TripodCameraConfig, third: ThirdViewConfig
+) -> mujoco.MjModel:
+    """Compile a cell.
+
+    Args:
+        objects: What is on the table.
+        timestep_s: Physics step.
+        camera: The stack's camera.
+        third: The view for people.
+
+    Raises:
+        ConfigError: The Panda's mesh package is not installed.
+    """
+    spec = mujoco.MjSpec()
+    spec.modelname = "cell"
+    spec.compiler.degree = False
+    spec.compiler.balanceinertia = True  # the identified inertias do not all satisfy the triangle inequality
+    spec.option.timestep = timestep_s
+    spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+    spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
+    spec.option.impratio = 10.0
+    set_quality(
+        spec, max(camera.width_px, OVERSAMPLE * third.width_px), max(camera.height_px, OVERSAMPLE * third.height_px)
+    )
+    add_surroundings(spec)
+    add_panda(spec)
+    add_camera(spec, TRIPOD, camera)
+    add_camera(spec, THIRD, third)
+    add_tripod(spec, camera, -TABLE_HEIGHT_M)
+    for item in objects:
+        item.add(spec)
+    return spec.compile()
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +76,7 @@ class Scene:
 
     def model(self) -> mujoco.MjModel:
         """Compile it. Raises ConfigError when the Panda's mesh package is not installed."""
-        spec = mujoco.MjSpec()
-        spec.modelname = "cell"
-        spec.compiler.degree = False
-        spec.compiler.balanceinertia = True  # the identified inertias do not all satisfy the triangle inequality
-        spec.option.timestep = self.timestep_s
-        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-        spec.option.cone = mujoco.mjtCone.mjCONE_ELLIPTIC
-        spec.option.impratio = 10.0
-        set_quality(
-            spec,
-            max(self.camera.width_px, OVERSAMPLE * self.third.width_px),
-            max(self.camera.height_px, OVERSAMPLE * self.third.height_px),
-        )
-        add_surroundings(spec)
-        add_panda(spec)
-        add_camera(spec, TRIPOD, self.camera)
-        add_camera(spec, THIRD, self.third)
-        add_tripod(spec, self.camera, -TABLE_HEIGHT_M)
-        for item in self.objects:
-            item.add(spec)
-        return spec.compile()
+        return build_model(self.objects, self.timestep_s, self.camera, self.third)
 
 
 @dataclass(frozen=True, eq=False)
