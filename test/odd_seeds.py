@@ -1,4 +1,4 @@
-"""A bench without a simulator for tests of the evaluation: even seeds succeed, and some seeds misbehave on purpose."""
+"""An environment without a simulator for tests of the evaluation: even seeds succeed, and some seeds misbehave on purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 
 RAISES, DIES = 901, 902
 
@@ -33,7 +33,7 @@ class OddSeeds:
         finally:
             self._note("closed")
 
-    def run(self, episode: Episode) -> EpisodeRecord:
+    def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         self._note(f"{episode.task} {episode.seed}")
         if episode.seed == RAISES:
             raise ZeroDivisionError("a defect")

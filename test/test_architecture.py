@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,12 +15,18 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
     "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet", "files",
-    "weights", "pickled_arrays",
+    "weights", "pickled_arrays", "versions",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
-APPLICATIONS = ("data", "train", "evaluate", "console", "record")
+APPLICATIONS: dict[str, tuple[str, ...]] = {
+    "evaluate": (),
+    "record": ("evaluate",),
+    "data": ("evaluate",),
+    "train": ("evaluate", "data"),
+}
+"""Application without ROS -> the others that it may import."""
+
 ROS = ("ros", "nodes")
-COMMANDS = ("commands", "cli")
 
 ROS_MODULES = ("rclpy", "ament_index_python", "tf2_ros", "launch", "launch_ros")
 
@@ -37,12 +44,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "files": ("config",),
     "weights": ("config", "files"),
     "pickled_arrays": (),
+    "versions": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),
     "pipeline": CORE,
-    **dict.fromkeys(APPLICATIONS, (*CORE, *STAGES, "pipeline", *APPLICATIONS)),
-    **dict.fromkeys(ROS, (*CORE, *STAGES, "pipeline", *APPLICATIONS, *ROS)),
-    **dict.fromkeys(COMMANDS, (*CORE, *STAGES, "pipeline", *APPLICATIONS, "ros", *COMMANDS)),
+    **{name: (*CORE, *STAGES, "pipeline", *others) for name, others in APPLICATIONS.items()},
+    "ros": (*CORE, *STAGES, "pipeline", *APPLICATIONS),
+    "nodes": (*CORE, *STAGES, "pipeline", *APPLICATIONS, "ros"),
+    "commands": (*CORE, *STAGES, "pipeline", *APPLICATIONS, "ros"),
+    "cli": (*CORE, "commands"),
 }
 """What each part of the package may import, besides itself."""
 
@@ -83,6 +93,27 @@ def test_import_direction(path: Path) -> None:
         if module.startswith("stvla_ros.") and module != "stvla_ros.__version__":
             other = module.split(".")[1]
             assert other == me or other in BELOW[me], f"{path}: {me} may not import {module}"
+
+
+def test_no_part_is_below_itself() -> None:
+    order: list[str] = []
+    while len(order) < len(BELOW):
+        ready = [me for me, below in BELOW.items() if me not in order and set(below) <= {me, *order}]
+        assert ready, f"a cycle among {sorted(set(BELOW) - set(order))}"
+        order += ready
+
+
+def test_the_registry_names_stages_and_nodes_only() -> None:
+    """By their paths, as it imports them when they are asked for; applications add what is theirs."""
+    text = (PACKAGE / "registry.py").read_text()
+    assert set(re.findall(r"stvla_ros\.(\w+)\.[\w.]+:", text)) <= {*STAGES, "nodes"}
+
+
+@pytest.mark.parametrize("module", ["commands", "ros.params", "ros.graph"])
+def test_whatever_reads_names_of_backends_knows_the_applications(module: str) -> None:
+    program = f"import stvla_ros.{module}; from stvla_ros import registry; print(*registry.names('planner'))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["colour", "heatmap", "qwen3_vl", "openai", "oracle"], done.stderr
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from benchmarks.guidance.scores import Verdict, f1_scores, task_scores
 from benchmarks.guidance.truth import true_relevance
 from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.perception.guide import GuideConfig
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell
 
-SMALL = CameraConfig(width_px=160, height_px=120)
+SMALL = TripodCameraConfig(width_px=160, height_px=120)
 
 
 @pytest.fixture(scope="module")

@@ -144,7 +144,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
     ),
     "for every node": (
         node("/**", "tube_radius_m: 0.02"),
-        "FILE: '/**' gives 'tube_radius_m' to every node, and not every node has it",
+        "FILE: '/**' sets 'tube_radius_m' for every node, but not every node has it",
     ),
     "a namespace": (
         node("/cell/planner", "backend: colour"),
@@ -323,7 +323,7 @@ SETS: dict[str, str] = {
     "**.robot.model=fr3": "**.robot.model: every node means the same robot: write robot.model.",
     "robot.modl=fr3": "--set: robot: unknown setting 'modl'. Did you mean 'model'?",
     "guidance.mode=off": "--set: guidance.mode: wanted str, got bool False. In quotes it is a text (yes,",
-    "guidance.sam2.memory=true": "guidance.sam2.memory: nothing would read it, for guidance.segmenter is 'geometric': set that too.",
+    "guidance.sam2.memory=true": "guidance.sam2.memory: nothing would read it, because guidance.segmenter is 'geometric': set that too.",
 }
 
 
@@ -339,22 +339,22 @@ def test_every_command_refuses_the_same_overrides_with_the_same_sentences(
 @pytest.mark.parametrize(
     ("command", "override", "sentence"),
     [
-        ("guide", "executor.safety.image_timeout_s=1", "this command has no use for it"),
-        ("guide", "guidance.camera.max_age_s=1", "this command has no use for it"),
-        ("guide", "guidance.max_rate_hz=5", "this command has no use for it"),
-        ("guide", "policy.guidance_timeout_s=1", "this command has no use for it"),
-        ("guide", "robot.arm_action=/x", "this command has no use for it"),
-        ("evaluate", "sim.seed=3", "this command has no use for it"),
-        ("evaluate", "task.deadlines.plan_s=200", "this command has no use for it"),
-        ("evaluate", "policy.3dfa.checkpoint=x", "nothing would read it, for policy.backend is 'scripted'"),
-        ("collect", "camera.path=x", "this command has no use for it"),
-        ("doctor", "guidance.tube_radius_m=0.02", "this command has no use for it"),
-        ("evaluate-planner", "sim.cell.sensor.enabled=true", "this command has no use for it"),
-        ("train", "planner.backend=heatmap", "this command has no use for it"),
+        ("guide", "executor.safety.image_timeout_s=1", "this command does not use it"),
+        ("guide", "guidance.camera.max_age_s=1", "this command does not use it"),
+        ("guide", "guidance.max_rate_hz=5", "this command does not use it"),
+        ("guide", "policy.guidance_timeout_s=1", "this command does not use it"),
+        ("guide", "robot.arm_action=/x", "this command does not use it"),
+        ("evaluate", "sim.seed=3", "this command does not use it"),
+        ("evaluate", "task.deadlines.plan_s=200", "this command does not use it"),
+        ("evaluate", "policy.3dfa.checkpoint=x", "nothing would read it, because policy.backend is 'scripted'"),
+        ("collect", "camera.path=x", "this command does not use it"),
+        ("doctor", "guidance.tube_radius_m=0.02", "this command does not use it"),
+        ("evaluate-planner", "sim.cell.sensor.enabled=true", "this command does not use it"),
+        ("train", "planner.backend=heatmap", "this command does not use it"),
         ("train", "guidance.mode=full", "guidance.mode: the experiment decides it"),
         ("up", "camera.path=x", "the node 'camera' is not started with robot 'sim' and camera 'auto'"),
         ("up", "record.frames=3", "the node 'record' is not started"),
-        ("up", "planner.openai.model=x", "nothing would read it, for planner.backend is 'colour'"),
+        ("up", "planner.openai.model=x", "nothing would read it, because planner.backend is 'colour'"),
         ("demo", "task.deadlines.plan_s=-1e0", "task.deadlines.plan_s: wanted"),
     ],
 )

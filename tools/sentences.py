@@ -20,7 +20,7 @@ SOURCE, PAGE = ROOT / "src/stvla_ros", ROOT / "docs/troubleshooting.md"
 BEGIN = "<!-- From here on written by tools/sentences.py: edit the source's sentence, not this list. -->"
 VALUE = "…"
 WORDS = 4
-TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner/questions.py")
+TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner/question.py")
 """What is said to a model, which no operator reads."""
 
 ROOMS = {

@@ -1,1 +1,1 @@
-"""Random faults in the midst of real tasks: what the stack notices, how it ends, and whether the next goal succeeds."""
+"""Random faults during real tasks: what the stack notices, how it ends, and whether the next goal succeeds."""

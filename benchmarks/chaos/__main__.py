@@ -1,4 +1,4 @@
-"""Random faults in the midst of real tasks, over the whole stack in real time.
+"""Random faults during real tasks, over the whole stack in real time.
 
 In each trial a task is begun on a simulated robot, something is done to the stack at a random moment (kill -9 of a node
 or of the robot, SIGSTOP for 2 s, a camera that falls silent, joint states that jump, a clock set back), the end is
@@ -27,7 +27,7 @@ from stvla_ros.ros.graph import GraphOptions
 
 
 def run(console: Console, options: argparse.Namespace) -> None:
-    """All trials that are not done yet, within the time."""
+    """Run all remaining trials within the time."""
     kinds = [kind for kind in KINDS if kind in options.kinds.split(",")]
     victims = [node for node in NODES if node in options.victims.split(",")]
     settings = {"seed": options.seed, "kinds": kinds, "task": options.task, "burners": options.burners}
@@ -59,18 +59,20 @@ def _session(options: argparse.Namespace) -> Session:
 def main() -> None:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, metavar="N", help="trials, one fault each; default 100")
+    parser.add_argument(
+        "--kills", type=int, default=100, metavar="N", help="number of trials, one fault each; default 100"
+    )
     parser.add_argument(
         "--kinds", default="kill,robot", metavar="A,B", help=f"of {','.join(KINDS)}; default kill,robot"
     )
     parser.add_argument("--victims", default=",".join(NODES), metavar="A,B", help=f"of {','.join(NODES)}; default all")
     add_override_argument(parser)
-    parser.add_argument("--seed", type=int, default=1, help="of victims, moments and scenes; default 1")
+    parser.add_argument("--seed", type=int, default=1, help="seed of victims, times and scenes; default 1")
     parser.add_argument("--task", default="pick_place", help="default pick_place")
-    parser.add_argument("--burners", type=int, default=0, metavar="N", help="busy loops beside it; default 0")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no trial after so long")
+    parser.add_argument("--burners", type=int, default=0, metavar="N", help="number of busy loops meanwhile; default 0")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no trial after this time")
     parser.add_argument("--output", type=Path, default=Path("runs/chaos"), metavar="FOLDER", help="default runs/chaos")
-    parser.add_argument("--resume", action="store_true", help="go on with the run in the folder")
+    parser.add_argument("--resume", action="store_true", help="resume the run in the folder")
     parser.add_argument(
         "--report", nargs="+", type=Path, metavar="FOLDER", help="only print the Markdown tables of these runs"
     )

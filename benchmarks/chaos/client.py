@@ -1,6 +1,7 @@
-"""One goal of one operator, in a process of its own as ``stvla run`` is: find the stack, lay a scene, give the goal, judge.
+"""One goal in its own process, like ``stvla run``: find the stack, lay a scene, give the goal, judge.
 
-Prints what happens as JSON, with the time by the monotonic clock: ``heard``, ``laid``, every ``phase``, and the ``end``.
+Prints what happens as JSON, with the time by the monotonic clock: ``heard``, ``laid``, every ``phase``, and the
+``end``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ JUDGE_S = 10.0
 
 
 def say(event: str, at: float | None = None, **values: object) -> None:
-    """One line, about now or an earlier moment."""
+    """Print one event, now or at an earlier time."""
     print(json.dumps({"event": event, "at": at or time.monotonic(), **values}), flush=True)
 
 
 def goal(task: str, seed: int) -> None:
-    """From nothing to the end of one goal."""
+    """Find the stack and carry out one goal."""
     missing = wait_for_nodes((ROBOT, *BRAIN), FIND_S)
     if missing:
         say("end", code=NO_STACK, sentence=f"Not heard within {FIND_S:g} s: {', '.join(missing)}.", judged=False)

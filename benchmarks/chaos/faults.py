@@ -1,4 +1,4 @@
-"""What can be done to a stack, when, and how a task may then end. Pure: nothing here touches a process."""
+"""Faults: what is done to a stack, when, and how a task may end then. Pure: nothing here touches a process."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ VICTIMS = {
     "joints": (ROBOT,),
     "clock": (ROBOT,),
 }
-"""Kind of fault -> the nodes that it befalls: kill -9 of a node, kill -9 of the robot, SIGSTOP of either for
-:data:`STOP_S`, no images any more, joint states that jump, the robot's clock set back."""
+"""Kind of fault -> the nodes that it hits: kill -9 of a node, kill -9 of the robot, SIGSTOP of either for
+:data:`STOP_S`, no more images, joint states that jump, the robot's clock set back."""
 
 KINDS = tuple(VICTIMS)
 
@@ -34,7 +34,7 @@ JUMP_RAD = 0.3
 CLOCK_BACK_S = 10.0
 
 PHASES = {"planning": (1, 0.4), "predicting": (4, 0.3), "moving": (4, 2.0)}
-"""Phase of a task, as its feedback names it -> how often at least it comes in a task, and its typical length [s]."""
+"""Phase of a task, as its feedback names it -> how often it occurs in a task at least, and its typical length [s]."""
 
 SCENES = 20
 """Scenes have the seeds 0 to this minus 1."""
@@ -43,16 +43,16 @@ ALLOWED_S = 0.5
 """From the moment when the loss is noticed to standstill."""
 
 NO_STACK = "NO_STACK"
-"""A client heard no stack; not an outcome of a task."""
+"""A client found no stack; not an outcome of a task."""
 
 CONNECTION = "CONNECTION"
-"""The client says that the task's node went away; how a task ends whose own node is lost."""
+"""The client reports that the task node is gone; so ends a task whose own node is lost."""
 
 DIED = "DIED"
-"""The client ended without a word, by a defect of its own."""
+"""The client ended without a message, by a defect of its own."""
 
 HANG = "HANG"
-"""No answer of any kind."""
+"""No answer at all."""
 
 STALE = frozenset({"STALE_STATE", "STALE_IMAGE"})
 EXPECTED: dict[str, frozenset[str]] = {
@@ -73,9 +73,9 @@ class Fault:
     Attributes:
         kind: See :data:`VICTIMS`.
         victim: The node.
-        phase: In which phase of the task.
-        occurrence: In the how-manieth such phase of the task, from 1.
-        delay_s: So long after the phase began.
+        phase: Phase of the task.
+        occurrence: Which occurrence of that phase, from 1.
+        delay_s: Time from the start of the phase.
         scene: Seed of the scene of the task.
     """
 
@@ -90,7 +90,7 @@ class Fault:
 def draw(seed: int, index: int, kinds: Sequence[str], victims: Sequence[str] = NODES) -> Fault:
     """The fault of trial ``index``; the same arguments give the same fault.
 
-    Kinds and victims come in rounds, each in an order of its own, so that every pair comes equally often.
+    Kinds and victims come in rounds, each in its own order, so that every pair is equally frequent.
     """
     pairs = [(kind, victim) for kind in kinds for victim in VICTIMS[kind] if victim in victims]
     turn, place = divmod(index, len(pairs))
@@ -104,7 +104,7 @@ def draw(seed: int, index: int, kinds: Sequence[str], victims: Sequence[str] = N
 
 @dataclass(frozen=True)
 class Trial:
-    """One fault and what came of it. Times in seconds; those of the fault count from it.
+    """One fault and its consequences. Times in seconds, from the fault.
 
     Attributes:
         index: Number of the trial.
@@ -154,32 +154,32 @@ class Trial:
 
     @property
     def next_ok(self) -> bool:
-        """The next goal did what it should, and said so."""
+        """The next goal succeeded, and the stack said so."""
         return self.next_code == "OK" and self.next_judged
 
     @property
     def after_noticed_s(self) -> float | None:
-        """From the moment when the loss was noticed, and the robot could be told, to standstill; negative: it stood before.
+        """Time from noticing the loss, with the robot reachable, to standstill; negative: it stood before.
 
-        None where the question does not arise: the task was done, nothing was noticed, or the arm never rested.
+        None if there is no such time: the task was done, nothing was noticed, or the arm never rested.
         """
         if self.code == "OK" or self.noticed_s is None or self.rest_s is None:
             return None
         return self.rest_s - max(self.noticed_s, self.able_s)
 
     def typed(self) -> bool:
-        """The task ended in a way that it may: by a code, or by the loss of its own node."""
+        """The task ended as it may: with a code, or by the loss of its own node."""
         lost = self.code == CONNECTION and self.fault.victim == "task"
         return lost or (self.code in OutcomeCode.__members__ and self.code != "INTERNAL")
 
     def named(self) -> bool:
-        """The end names the fault, or the task was done in spite of it."""
+        """The outcome names the fault, or the task was completed despite it."""
         done = self.code == "OK" and bool(self.judged)
         lost = self.code == CONNECTION and self.fault.victim == "task"
         return done or lost or (self.code in EXPECTED[self.fault.kind] and self.code != "OK")
 
     def wrong(self) -> tuple[str, ...]:
-        """What must not be, in words; empty for a good trial."""
+        """What went wrong, in words; empty for a good trial."""
         after_s = self.after_noticed_s
         found = {
             "hang": self.code == HANG,

@@ -1,8 +1,8 @@
 """The simulated cell's node with a camera, joint states and a clock that can be made to fail.
 
-Takes the place of ``stvla_ros.nodes.sim``. What fails stands, as one word, in the file that the environment variable
-STVLA_CHAOS_FAULT names: ``camera``, ``joints``, ``clock``, or nothing. Only what is published changes; physics,
-controllers and scores are the simulator's own.
+Takes the place of ``stvla_ros.nodes.sim``. The file that the environment variable STVLA_CHAOS_FAULT
+names contains what fails, as one word: ``camera``, ``joints``, ``clock``, or nothing. Only what is published changes;
+physics, controllers and scores are the simulator's own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.chaos.faults import CLOCK_BACK_S, JUMP_RAD
 from stvla_ros.nodes.sim import SimNode
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.run import run
-from stvla_ros.sim.pictures import Moment
+from stvla_ros.sim.scene import SceneState
 
 FAULT = "STVLA_CHAOS_FAULT"
 CLOCK_BACK_NS = round(CLOCK_BACK_S * 1e9)
@@ -28,7 +28,7 @@ POLL_S = 0.02
 
 
 class Fault:
-    """The fault of now; the file is read again only when it was written."""
+    """The current fault; the file is read again only after a change."""
 
     def __init__(self) -> None:
         self._file, self._seen_ns, self._name = Path(os.environ[FAULT]), -1, ""
@@ -41,7 +41,7 @@ class Fault:
 
 
 class FaultyJoints:
-    """The publisher of joint states, and all else that a publisher is."""
+    """The publisher of joint states; otherwise it is like any publisher."""
 
     def __init__(self, publisher: Publisher, fault: Fault) -> None:
         self._publisher, self._fault = publisher, fault
@@ -60,15 +60,15 @@ class FaultyJoints:
 
 
 class FaultySim(SimNode):
-    """All that it says through joint states and images passes the fault."""
+    """Its joint states and images pass through the fault."""
 
     def create_publisher(self, msg_type: Any, *args: Any, **kwargs: Any) -> Any:
         """See :meth:`rclpy.node.Node.create_publisher`."""
         publisher = super().create_publisher(msg_type, *args, **kwargs)
         return FaultyJoints(publisher, Fault()) if msg_type is JointState else publisher
 
-    def _look(self) -> tuple[Moment, int]:
-        """What the camera's process draws, or no answer for as long as the camera is silent."""
+    def _look(self) -> tuple[SceneState, int]:
+        """What the camera process draws, or no answer while the camera is silent."""
         fault = Fault()
         while fault() == "camera" and self.context.ok():
             time.sleep(POLL_S)

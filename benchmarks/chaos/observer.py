@@ -1,4 +1,4 @@
-"""A process of its own that hears the robot: prints each joint state's largest speed, and each change of a goal, as JSON.
+"""Listens to the robot in its own process and prints each joint state's largest speed and goal changes as JSON.
 
 Times are of arrival here, by the monotonic clock that all processes of a machine share.
 """

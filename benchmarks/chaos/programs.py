@@ -1,4 +1,4 @@
-"""The processes around a stack: those of this benchmark, whose JSON is kept as it comes, and busy loops."""
+"""The processes around a stack: this benchmark's own, whose JSON output is kept, and busy loops."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ BUSY = "import ctypes\nctypes.CDLL(None).prctl(1, 9)\nwhile True: pass"
 
 
 class Program:
-    """``python -m module args``; its lines of JSON, and other lines as text. Use as a context manager: killed at the end."""
+    """``python -m module args``; its lines of JSON, and other lines as text. A context manager: killed at the end."""
 
     def __init__(self, module: str, *args: str) -> None:
         self.said: list[str] = []
-        """Lines that are no JSON."""
+        """Lines that are not JSON."""
         self._events: list[Event] = []
         self._heard = threading.Condition()
         self.ended = False
-        """It said its last word."""
+        """Its output has ended."""
         self._popen = subprocess.Popen(
             [sys.executable, "-m", module, *args],
             stdout=subprocess.PIPE,
@@ -68,7 +68,7 @@ class Program:
             return list(self._events)
 
     def forget(self) -> None:
-        """Drop the events so far."""
+        """Discard the events so far."""
         with self._heard:
             self._events.clear()
 
@@ -94,7 +94,7 @@ class Program:
 
 @contextmanager
 def busy_loops(count: int) -> Iterator[None]:
-    """So many busy Python loops at normal priority."""
+    """Busy Python loops at normal priority."""
     loops = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Trials on disk: a line of JSON each, appended as they end, so that an interrupted run goes on where it was."""
+"""Trials on disk: one line of JSON each, appended when they end, so that an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRIALS, SETTINGS = "trials.jsonl", "settings.json"
 
 
 def begin(folder: Path, wanted: dict[str, Any], resume: bool) -> list[Trial]:
-    """Make the folder of a run, or open it again; the trials that it has.
+    """Create or reopen the folder of a run; returns its trials.
 
     Raises:
         ValueError: It holds a run already and ``resume`` is not set, or one with other settings.
@@ -21,7 +21,7 @@ def begin(folder: Path, wanted: dict[str, Any], resume: bool) -> list[Trial]:
     file = folder / SETTINGS
     if file.exists():
         if not resume:
-            raise ValueError(f"{folder} holds a run already: give --resume to go on with it, or another --output.")
+            raise ValueError(f"{folder} holds a run already: give --resume to continue it, or another --output.")
         before = settings(folder)
         if before != wanted:
             raise ValueError(f"{folder} holds a run with {before}, not with {wanted}: give another --output.")
@@ -43,7 +43,7 @@ def append(folder: Path, trial: Trial) -> None:
 
 
 def load(folder: Path) -> list[Trial]:
-    """The trials of a run. A last line that an interruption cut off is passed over, and removed for the next one.
+    """The trials of a run. A last line that an interruption cut off is ignored and removed.
 
     Raises:
         ValueError: Another line cannot be read.

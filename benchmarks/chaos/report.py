@@ -1,4 +1,4 @@
-"""Trials to figures: as JSON, as a table for the terminal and as one for the documentation."""
+"""Figures of the trials: as JSON, as a table for the terminal and as one for the documentation."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def figures(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def percentiles(values: Sequence[float | None]) -> dict[str, float | None]:
-    """p50, p99 and the longest of those that are there; None where there are none."""
+    """p50, p99 and the longest of those that exist; None if there are none."""
     there = [v for v in values if v is not None]
     if not there:
         return {"p50": None, "p99": None, "max": None}
@@ -100,7 +100,7 @@ def _pair(values: dict[str, float | None], first: str, second: str) -> str:
 
 def table(figures_of: dict[str, Any]) -> Table:
     """For the terminal."""
-    shown = Table(title="Faults in the midst of tasks", title_justify="left", box=None)
+    shown = Table(title="Faults during tasks", title_justify="left", box=None)
     for heading in HEADINGS:
         shown.add_column(heading.replace("`", ""), overflow="fold")
     for name, row in [*figures_of["rows"].items(), ("all", figures_of["all"])]:

@@ -1,4 +1,4 @@
-"""One stack that lives through all trials, as a robot's does, and what is done to it."""
+"""One stack that lives through all trials, like a robot's, and the faults."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from stvla_ros.ros.stack_bench import READY_S
 from stvla_ros.ros.up import MAX_DELAY_S, Stack
 
 HANG_S = 60.0
-"""Without the end of a goal for so long after a fault, it hangs."""
+"""A goal that has not ended this long after a fault hangs."""
 
 LASTING_S = HANG_S + 30.0
-"""The camera and the clock are set right when the task has ended, and then in any case."""
+"""The camera and the clock are repaired when the task has ended, at the latest after this time."""
 
 GOAL_S = 90.0
 """The same for a whole goal, from the start of its client."""
@@ -43,25 +43,25 @@ UP_S = MAX_DELAY_S + 5.0
 REST_S = MAX_DELAY_S + 15.0  # a robot that was killed has to come back first
 WATCH_S = 1.0
 MESSAGES = 20
-"""Seconds and joint states without motion that it takes to call it rest."""
+"""Seconds and number of joint states without motion that count as rest."""
 
 ATTEMPTS, STACKS = 3, 4
-"""Goals in a row that may end before anything was done to them until the stack is started anew, and how many stacks."""
+"""Goals in a row that may end before their fault until the stack is restarted, and how many restarts."""
 
 
 @dataclass
 class _Midst:
-    """A task that has reached the moment of its fault."""
+    """A task that has reached the time of its fault."""
 
     client: Program
     unprovoked: list[str] = field(default_factory=list)
 
 
 class Session:
-    """A stack in a domain of its own, and an observer. Use as a context manager.
+    """A stack in its own ROS domain, and an observer. Use as a context manager.
 
     Args:
-        folder: For what is kept of trials that went wrong.
+        folder: For the logs of trials that went wrong.
         task: Name of the task.
         options: Which stack.
     """
@@ -74,7 +74,7 @@ class Session:
         self._open = ExitStack()
         self._running = ExitStack()
         self._restarts = 0
-        self._undone = 0.0  # when what was done was undone
+        self._undone = 0.0  # when the fault was undone
 
     def __enter__(self) -> Session:
         self._open.enter_context(private_domain())
@@ -115,7 +115,7 @@ class Session:
     # --- a trial ---------------------------------------------------------------------------------------------------
 
     def trial(self, index: int, fault: Fault) -> Trial:
-        """Give a goal, do what is to be done in its midst, watch its end, and give the next goal.
+        """Give a goal, apply the fault, watch the goal's end, and give the next one.
 
         Raises:
             ConnectionError: Even new stacks do not begin the task.
@@ -198,7 +198,7 @@ class Session:
 
     @contextmanager
     def _done(self, fault: Fault) -> Iterator[None]:
-        """Do it now, and undo it when the time has come, at the latest at the end."""
+        """Apply the fault now, and undo it in time, at the latest at the end."""
         if fault.kind in ("kill", "robot"):
             signal_node(self._stack.pids()[fault.victim], signal.SIGKILL)
             yield
@@ -216,7 +216,7 @@ class Session:
             timer.join()
 
     def _begin(self, fault: Fault) -> Callable[[], None]:
-        """Do what can be undone; what undoes it."""
+        """Apply a fault that can be undone; returns what undoes it."""
         if fault.kind == "stop":
             pid = self._stack.pids()[fault.victim]
             signal_node(pid, signal.SIGSTOP)
@@ -236,7 +236,7 @@ class Session:
         return [(e["at"], e["speed"]) for e in self._observer.events() if "speed" in e]
 
     def _rest(self, since: float) -> float | None:
-        """When the last motion was seen, at least ``since``; None when the arm does not come to rest, or is not heard."""
+        """Time of the last motion, at least ``since``; None if the arm does not come to rest, or is not heard."""
         until = time.monotonic() + REST_S
         while time.monotonic() < until:
             joints = self._joints()
@@ -249,7 +249,7 @@ class Session:
     # --- afterwards ------------------------------------------------------------------------------------------------
 
     def _next(self, index: int, fault: Fault, hung: bool) -> tuple[float | None, Event, float | None, float | None]:
-        """Seconds until all processes run, the end of the next goal, seconds to hear all nodes, and from there to the end."""
+        """Seconds until all processes run; the next goal's end; seconds to hear all nodes, and then to the end."""
         started = time.monotonic()
         if hung:
             self._restart()
@@ -266,7 +266,7 @@ class Session:
         return round(up - started, 3), end, _after(up, heard), next_s
 
     def _ended(self, index: int, client: Program, timeout_s: float) -> Event:
-        """The end that a client tells of, or in its place that it died, or hangs; then all threads' stacks are kept."""
+        """The end that a client reports, or that it died or hangs; then the stacks of all threads are kept."""
         end = client.wait(_end, timeout_s)
         if end is not None:
             return end
@@ -282,7 +282,7 @@ class Session:
         return folder
 
     def _keep(self, index: int) -> None:
-        """All that was said and heard during a trial that went wrong."""
+        """All output and messages of a trial that went wrong."""
         folder = self._kept(index)
         with (folder / "stack.log").open("w") as file:
             file.writelines(f"{at:.3f} {name}: {text}\n" for at, name, text in self._lines)
@@ -298,7 +298,7 @@ def _end(events: list[Event]) -> Event | None:
 
 
 def _phase(phase: str, occurrence: int) -> Callable[[list[Event]], Event | None]:
-    """Finds the how-manieth beginning of a phase; the end ends the search, see :meth:`Program.wait`."""
+    """Finds the n-th start of a phase; the end ends the search, see :meth:`Program.wait`."""
 
     def find(events: list[Event]) -> Event | None:
         return next(iter([e for e in events if e.get("phase") == phase][occurrence - 1 :]), None)

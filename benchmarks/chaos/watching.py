@@ -1,4 +1,4 @@
-"""From what was heard around a fault to two moments: when the stack knew, and when the arm stood. Pure."""
+"""Finds two times in what was heard around a fault: when the stack noticed it, and when the arm stood. Pure."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from stvla_ros.errors import OutcomeCode
 STILL_RAD_S = 0.01
 
 ENDINGS = {3: "is being canceled", 5: "was canceled", 6: "was aborted"}
-"""Status of an action's goal (action_msgs/GoalStatus) that shows that something ends it before its time."""
+"""Status of an action's goal (action_msgs/GoalStatus) of a goal that ends before its time."""
 
 SPEAKERS = ("task", "executor")
-"""Nodes whose log tells of a loss."""
+"""Nodes whose log reports a loss."""
 
 _TROUBLE = re.compile(
     r"\[(WARN|ERROR|FATAL)\]|\b(" + "|".join(code.name for code in OutcomeCode if code is not OutcomeCode.OK) + r")\b"
@@ -33,8 +33,9 @@ def noticed(
 ) -> tuple[float | None, str]:
     """When the stack first showed, after ``since``, that it knows of a fault, and by what.
 
-    It is the earliest of: a goal of the task, the executor, the arm or the gripper that is being or was canceled, or was
-    aborted; a line with a warning, an error or the code of a failure in the log of task or executor; the client's end.
+    It is the earliest of: a goal of the task, the executor, the arm or the gripper that is being or was canceled, or
+    was aborted; a line with a warning, an error or the code of a failure in the log of task or executor; the client's
+    end.
 
     Args:
         since: The fault, as all times: seconds of the monotonic clock.

@@ -54,7 +54,7 @@ class Figures:
 
 
 def measure(frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True)) -> tuple[Figures, dict[str, Any]]:
-    """Run the decisions on at least so many frames."""
+    """Run the decisions on at least this many frames."""
     figures, config = Figures(), GuideConfig(mode="mask_only")
     segmenter = GeometricSegmenter(GeometricConfig())
     cell = make_cell()
@@ -97,7 +97,7 @@ def one_view(figures: Figures, view: View, segmenter: Segmenter, config: GuideCo
 
 
 def visible_plan(view: View) -> TracePlan | None:
-    """The plan of a planner without error; None where the start is hidden: nobody would draw it there."""
+    """The plan of a perfect planner; None if the start is hidden."""
     plan = draw_plan(view.route.eight(), view.ideal)
     if plan is None or view.held:
         return plan
@@ -212,7 +212,7 @@ def _lifted(plan: TracePlan | None, frame: RgbdFrame, config: GuideConfig) -> Tr
 
 
 def _shifted(view: View) -> F64:
-    """The way, drawn beside where it should be, in a direction that the scene decides."""
+    """The path, drawn with an offset in a direction that the scene's seed decides."""
     angle = np.random.default_rng([view.setup.index, 2]).uniform(0, 2 * np.pi)
     return np.asarray(view.route.eight() + LATERAL_M * np.array([np.cos(angle), np.sin(angle), 0.0]))
 
@@ -225,7 +225,7 @@ def _shortened(view: View) -> F64:
 
 
 def summary(figures: Figures, config: GuideConfig) -> dict[str, Any]:
-    """All figures for people and for JSON."""
+    """All figures, for the tables and for JSON."""
     radius = config.tube_radius_m
     decisions = {
         kind: {

@@ -37,7 +37,7 @@ def draw_worst(figures: Figures, folder: Path, kinds: tuple[str, ...] = ("true",
 
 
 def draw(view: View, verdict: Verdict) -> U8:
-    """(H, W, 3) the plan beside the masks."""
+    """(H, W, 3) the plan next to the masks."""
     plan = visible_plan(view)
     left = view.frame.rgb.copy() if plan is None else drawn_plan(view.frame, plan)
     right = coloured(GeometricSegmenter(GeometricConfig()).segment(view.frame, view.robot).labels)

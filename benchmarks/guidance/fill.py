@@ -1,4 +1,4 @@
-"""How well the fill shows what is behind removed objects, beside other ways to fill the same hole.
+"""How well the fill shows what is behind removed objects, compared with other ways to fill the same hole.
 
 The truth is the simulator's image of the same instant without the objects and their shadows. Six objects are removed
 from each scene; in the scenes ``edge`` a bottle stands so that its image straddles the table's edge. Errors are those
@@ -27,7 +27,7 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.perception.inpaint import FillConfig, Filler
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
@@ -48,7 +48,7 @@ FIGURES = ("rgb", "depth_mm", "depth_p95_mm", "jump", "gradient_jump", "ms")
 
 @dataclass(frozen=True)
 class Laid:
-    """A task that is only looked at."""
+    """A task that only gives objects."""
 
     objects: tuple[SceneObject, ...]
     instruction: str = "Look."
@@ -59,12 +59,12 @@ class Laid:
 
     def problem(self, world: World) -> str:
         """Never done."""
-        return "Nothing was asked for."
+        return "No task was set."
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A frame, what goes and what stays, and the truth without what goes."""
+    """A frame, what is removed and what is kept, and the truth without what is removed."""
 
     frame: RgbdFrame
     remove: Bool
@@ -81,7 +81,7 @@ class Case:
 
 def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
     """One case for each seed."""
-    camera = CameraConfig(width_px=size[0], height_px=size[1], shadows=kind != "plain")
+    camera = TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=kind != "plain")
     cell = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled="noise" in kind)))
     try:
         for seed in seeds:
@@ -99,7 +99,7 @@ def _case(cell: Cell, kind: str, seed: int, removed: int = REMOVED) -> Case:
         x, y = np.add(spots[seed % len(spots)], rng.uniform(-0.02, 0.02, 2))
         gone = (Bottle(str(rng.choice(sorted(COLOURS))), (float(x), float(y))),)
         objects = (*objects[:2], *gone)
-    cell.lay(Laid(objects), seed)
+    cell.reset_to(Laid(objects), seed)
     names = [thing.name for thing in gone]
     frame, truth = cell.render(), cell.truth()
     remove = np.isin(truth.labels, [1 + truth.names.index(name) for name in names])
@@ -184,7 +184,7 @@ def cost(scenes: int, seed: int) -> dict[str, dict[str, float]]:
     """Median CPU ms by image size and number of removed objects: of a new plan, of the frames after it, of Telea."""
     results = {}
     for size in (*SIZES[::-1], LARGE):
-        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True)))
+        cell = Cell(CellConfig(camera=TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=True)))
         for removed in OBJECTS:
             tally = Tally()
             for k in track(range(seed, seed + scenes), f"cost {size[0]}x{size[1]}", transient=True):
@@ -222,7 +222,9 @@ def steadiness(frames: int, seed: int) -> dict[str, dict[str, float]]:
     results = {}
     for size in SIZES:
         sensor = SensorConfig(enabled=True, exposure_jitter=0.0)
-        cell = Cell(CellConfig(camera=CameraConfig(width_px=size[0], height_px=size[1], shadows=True), sensor=sensor))
+        cell = Cell(
+            CellConfig(camera=TripodCameraConfig(width_px=size[0], height_px=size[1], shadows=True), sensor=sensor)
+        )
         case, rng, filler = _case(cell, "noise", seed), np.random.default_rng(seed), Filler(FillConfig())
         filled, given, holes = [], [], []
         for _ in track(range(frames), f"steadiness {size[0]}x{size[1]}", transient=True):
@@ -260,7 +262,7 @@ def jittered(mask: Bool, rng: np.random.Generator) -> Bool:
 
 
 def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
-    """Figures by kind of scene, image size and method; what it costs; how steady it is."""
+    """Figures by kind of scene, image size and method; its cost; its noise over time."""
     cv2.setNumThreads(1)
     results: dict[str, Any] = {}
     cost_, steady = cost(scenes, seed), steadiness(40, seed)

@@ -1,4 +1,4 @@
-"""Still scenes through a guide that goes on: decisions that turn, ids that change, and noise of what is filled in."""
+"""Still scenes through a guide that goes on: decisions that flip, ids that change, and noise of the fill."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Moments:
 
 @dataclass
 class Still:
-    """What was seen of one scene."""
+    """Figures of one scene."""
 
     setup: Setup
     decisions: dict[str, Counter[bool]] = field(default_factory=dict)
@@ -104,7 +104,7 @@ def _measure(scenes: int, frames: int, seed: int, sensor: SensorConfig) -> dict[
 
 
 def watch(view: View, frames: int, sensor_config: SensorConfig) -> Still | None:
-    """Guide so many images of a still scene; None where its start is hidden."""
+    """Guide several images of a still scene; None if its start is hidden."""
     plan = visible_plan(view)
     if plan is None:
         return None

@@ -1,4 +1,4 @@
-"""Decisions on given masks: a segmenter that is told its answer, and the tube test with the guide's settings."""
+"""Decisions on given masks: a segmenter with given answers, and the tube test with the guide's settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One row of pictures per scene: what came in, the tube, what goes out in colour and depth, and the truth behind."""
+"""One row of pictures per scene: the input, the tube, the output in colour and depth, and the truth behind."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.tube import Relevance
 from stvla_ros.record.guidance_view import KEPT, REMOVED, TUBE, coloured_depth, tube_pixels
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import U8, RgbdFrame, Segments, Trace3d, TracePlan
 
 COLUMNS = ("path as drawn", "tube; kept green, removed red", "guided colour", "guided depth", "truth without them")
 TILE_PX = (256, 192)
 SCENES: dict[str, tuple[Setup, bool]] = {
-    "pick_and_place": (Setup(2, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), False),
-    "noise": (Setup(5, "pick_place", 5, CameraConfig(), "home", 0.01, 0.18), True),
-    "shadows": (Setup(8, "pick_place", 5, CameraConfig(shadows=True), "home", 0.01, 0.18), True),
-    "stack": (Setup(3, "stack_cube", 6, CameraConfig(y_m=0.35, shadows=True), "home", 0.01, 0.2), False),
-    "buttons": (Setup(7, "push_buttons", 5, CameraConfig(), "home", 0.0, 0.16), True),
-    "twelve_objects": (Setup(4, "stack_cube", 10, CameraConfig(z_m=1.1), "home", 0.02, 0.2), True),
-    "side_edge": (Setup(0, "pick_place", 3, CameraConfig(shadows=True), "home", 0.01, 0.2, bottles=2), True),
-    "far_edge": (Setup(12, "stack_cube", 3, CameraConfig(z_m=0.7, shadows=True), "home", 0.01, 0.2, bottles=3), False),
-    "above_the_start": (Setup(14, "push_buttons", 4, CameraConfig(y_m=-0.3), "above", 0.0, 0.15), True),
-    "carrying": (Setup(17, "pick_place", 6, CameraConfig(width_px=256, height_px=256), "carry", 0.02, 0.2), True),
+    "pick_and_place": (Setup(2, "pick_place", 5, TripodCameraConfig(), "home", 0.01, 0.18), False),
+    "noise": (Setup(5, "pick_place", 5, TripodCameraConfig(), "home", 0.01, 0.18), True),
+    "shadows": (Setup(8, "pick_place", 5, TripodCameraConfig(shadows=True), "home", 0.01, 0.18), True),
+    "stack": (Setup(3, "stack_cube", 6, TripodCameraConfig(y_m=0.35, shadows=True), "home", 0.01, 0.2), False),
+    "buttons": (Setup(7, "push_buttons", 5, TripodCameraConfig(), "home", 0.0, 0.16), True),
+    "twelve_objects": (Setup(4, "stack_cube", 10, TripodCameraConfig(z_m=1.1), "home", 0.02, 0.2), True),
+    "side_edge": (Setup(0, "pick_place", 3, TripodCameraConfig(shadows=True), "home", 0.01, 0.2, bottles=2), True),
+    "far_edge": (Setup(12, "stack_cube", 3, TripodCameraConfig(z_m=0.7, shadows=True), "home", 0.01, 0.2, bottles=3), False),
+    "above_the_start": (Setup(14, "push_buttons", 4, TripodCameraConfig(y_m=-0.3), "above", 0.0, 0.15), True),
+    "carrying": (Setup(17, "pick_place", 6, TripodCameraConfig(width_px=256, height_px=256), "carry", 0.02, 0.2), True),
 }  # fmt: skip
 
 

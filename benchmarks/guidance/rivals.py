@@ -40,7 +40,7 @@ def opencv(method: int) -> Fill:
     def run(rgb: U8, depth_m: F32, hole: Bool) -> tuple[U8, F32]:
         mask = hole.astype(np.uint8)
         millimetres = np.nan_to_num(depth_m * 1000, nan=0.0, posinf=0.0).clip(0, 65535).astype(np.uint16)
-        lost = (millimetres == 0).astype(np.uint8)  # zeros must not flow into the hole
+        lost = (millimetres == 0).astype(np.uint8)  # keeps zeros out of the hole
         depth = cv2.inpaint(millimetres, mask | lost, 3, method) / np.float32(1000)
         return np.asarray(cv2.inpaint(rgb, mask, 3, method)), np.where(hole, depth, depth_m)
 

@@ -14,7 +14,7 @@ from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion.ik import solve
-from stvla_ros.sim.camera import CameraConfig, make_camera
+from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import BLOCK_M, Block, Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
@@ -24,14 +24,14 @@ from stvla_ros.types import F64, I32, RgbdFrame, RobotState, Segments
 
 SIZES = ((640, 480), (256, 256))
 MIN_VISIBLE_PX = 30
-"""Of a 640x480 image: what shows less is not counted."""
+"""Of a 640x480 image: objects with fewer visible pixels do not count."""
 
 ABOVE_M = 0.12
 """Height of the tool over the start at the moment ``above``."""
 
 FEWEST, MOST = 3, 12
 EDGE_SPOTS_M = ((0.45, 0.50), (0.45, -0.50), (0.10, 0.38), (0.10, -0.38), (-0.12, 0.40), (-0.12, -0.40))
-"""Here a bottle stands across the side or the far edge of the table on the image."""
+"""Here the image of a bottle crosses the side or the far edge of the table."""
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,10 @@ class Setup:
     Attributes:
         index: Number of the scene; also its seed.
         task: One of the cell's tasks.
-        distractors: How many things that nobody asks for.
+        distractors: Number of objects that the task does not need.
         camera: Where from and how large.
-        moment: What is seen beside the arm at home: the tool ``above`` the start, or the start object in the hand (``carry``).
+        moment: What is seen besides the arm at home: the tool ``above`` the start, or the start object in the hand
+            (``carry``).
         grip_m: How far below an object's top the tool takes hold.
         top_m: Height of the way across.
         bottles: How many bottles stand at the table's edges.
@@ -53,7 +54,7 @@ class Setup:
     index: int
     task: str
     distractors: int
-    camera: CameraConfig
+    camera: TripodCameraConfig
     moment: str
     grip_m: float
     top_m: float
@@ -126,10 +127,10 @@ def _setup(index: int, rng: np.random.Generator) -> Setup:
     return Setup(index, task, distractors, _camera(rng, width, height), moment, grip_m, top_m, bottles, neighbours)
 
 
-def _camera(rng: np.random.Generator, width: int, height: int) -> CameraConfig:
-    """A camera that sees the whole area where things stand and the space above it."""
+def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraConfig:
+    """A camera that sees the whole area of the objects and the space above it."""
     while True:
-        camera = CameraConfig(
+        camera = TripodCameraConfig(
             width_px=width, height_px=height, fov_y_deg=float(rng.uniform(38.0, 58.0)),
             x_m=float(rng.uniform(1.0, 1.6)), y_m=float(rng.uniform(-0.4, 0.4)), z_m=float(rng.uniform(0.6, 1.25)),
             target_x_m=float(rng.uniform(0.33, 0.5)), target_y_m=float(rng.uniform(-0.08, 0.08)),
@@ -143,12 +144,12 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> CameraConfig:
 
 
 def make_cell(sensor: SensorConfig | None = None) -> Cell:
-    """A cell whose sensor has defects; ideal images can be had besides."""
+    """A cell whose sensor has defects; it also gives ideal images."""
     return Cell(CellConfig(sensor=sensor or SensorConfig(enabled=True)))
 
 
 def lay(cell: Cell, setup: Setup) -> Task:
-    """Lay the table of a scene."""
+    """Set up a scene."""
     task = make_task(setup.task, setup.index, setup.distractors)
     rng = np.random.default_rng([setup.index, 1])
     colours = iter(rng.permutation([c for c in COLOURS if not any(o.name.startswith(f"{c}_") for o in task.objects)]))
@@ -160,7 +161,7 @@ def lay(cell: Cell, setup: Setup) -> Task:
         if xy is not None:
             objects.append(random_block(rng, str(next(colours)), xy))
     task = replace(task, objects=tuple(objects))  # type: ignore[type-var]
-    cell.lay(task, setup.index, setup.camera)
+    cell.reset_to(task, setup.index, setup.camera)
     return task
 
 
@@ -196,7 +197,7 @@ def views(cell: Cell, setup: Setup, noises: tuple[bool, ...] = (False, True)) ->
 
 
 def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bool:
-    """Put the arm where the moment wants it; False where it cannot reach."""
+    """Set the arm to the pose of the moment; False if it cannot reach."""
     if moment == "home":
         return True
     tool = route.corners_m[0] + [0.0, 0.0, 0.0 if held else ABOVE_M]
@@ -204,6 +205,6 @@ def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bo
     if not len(solutions):
         return False
     centre = pose(np.eye(3), tool + np.array([0.0, 0.0, grip_m - BLOCK_M / 2]))
-    cell.put(solutions[0], BLOCK_M if held else 0.08, {held: centre} if held else None)
+    cell.set_state(solutions[0], BLOCK_M if held else 0.08, {held: centre} if held else None)
     cell.step()
     return True

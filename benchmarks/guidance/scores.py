@@ -56,7 +56,7 @@ def _class(hits: int, false: int, missed: int) -> dict[str, float]:
 
 
 def task_scores(verdicts: Sequence[Verdict], radius_m: float) -> dict[str, float]:
-    """The simpler truth: what the task is about stays, what is farther than the radius from the way goes."""
+    """The simpler truth: the task's objects stay, what is farther than the radius from the path goes."""
     asked = [v for v in verdicts if v.asked]
     others = [v for v in verdicts if not v.asked and v.distance_m > radius_m]
     return {
@@ -93,7 +93,7 @@ def margins(
 
 
 def counts(values: Iterable[str], key: Callable[[str], str] = str) -> dict[str, int]:
-    """How often each value stands there, most frequent first."""
+    """How often each value occurs, most frequent first."""
     found: dict[str, int] = {}
     for value in values:
         found[key(value)] = found.get(key(value), 0) + 1

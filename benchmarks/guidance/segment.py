@@ -27,8 +27,8 @@ from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.tube import Relevance, relevant
-from stvla_ros.sim.camera import CameraConfig
-from stvla_ros.sim.cell import Cell, CellConfig, Truth
+from stvla_ros.sim.camera import TripodCameraConfig
+from stvla_ros.sim.cell import Cell, CellConfig, CellTruth
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.types import I32, JointPath, RgbdFrame, RobotState, Segments, Trace3d
 
@@ -84,7 +84,7 @@ def _rounded(value: Any) -> float:
 
 @dataclass(frozen=True)
 class Setting:
-    """What one cell shows."""
+    """Frames of one cell."""
 
     width: int
     height: int
@@ -94,7 +94,7 @@ class Setting:
     def config(self) -> CellConfig:
         """Views: the default, from the left, from the right and higher, low and near, steep."""
         sides = ((0.0, 0.0, 0.0), (0.05, -0.45, 0.0), (0.0, 0.4, 0.15), (-0.1, 0.1, -0.25), (-0.5, 0.05, 0.3))
-        camera = CameraConfig(width_px=self.width, height_px=self.height)
+        camera = TripodCameraConfig(width_px=self.width, height_px=self.height)
         dx, dy, dz = sides[self.view]
         camera = replace(camera, x_m=camera.x_m + dx, y_m=camera.y_m + dy, z_m=camera.z_m + dz)
         return CellConfig(camera=camera, sensor=SensorConfig(enabled=self.noise))
@@ -177,7 +177,7 @@ def compare(labels: I32, truth: I32, count: int) -> Figures:
     return figures
 
 
-def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, truth: Truth) -> None:
+def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, truth: CellTruth) -> None:
     """What a path of this task keeps and removes, with our instances and with the true ones."""
     trace, points = true_path(task, truth), cloud(frame)
     ids = tuple(int(i) for i in np.unique(truth.labels) if i > 0)
@@ -196,7 +196,7 @@ def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, t
         figures.cut += 0.15 < share < 0.85
 
 
-def true_path(task: str, truth: Truth) -> Trace3d:
+def true_path(task: str, truth: CellTruth) -> Trace3d:
     """From the first object over the table to the second; down onto the first where it is pushed."""
     up = np.array([0.0, 0.0, 1.0])
     start = truth.T_base_object[truth.names[0]][:3, 3] + 0.02 * up
@@ -306,7 +306,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=5, help="camera positions")
     parser.add_argument("--sizes", default="256x256,640x480,1280x720")
     parser.add_argument("--frames", type=int, default=0, help="frames of the flicker measurement")
-    parser.add_argument("--speed", action="store_true", help="measure the speed too")
+    parser.add_argument("--speed", action="store_true", help="also measure the speed")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     sizes = [(int(w), int(h)) for w, _, h in (size.partition("x") for size in options.sizes.split(","))]

@@ -22,7 +22,7 @@ from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker
 from stvla_ros.perception.tube import Relevance
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 
@@ -43,8 +43,8 @@ class Job:
     bottles: int = 0
 
     @property
-    def camera(self) -> CameraConfig:
-        return CameraConfig(width_px=self.size[0], height_px=self.size[1])
+    def camera(self) -> TripodCameraConfig:
+        return TripodCameraConfig(width_px=self.size[0], height_px=self.size[1])
 
 
 @dataclass

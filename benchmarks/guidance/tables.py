@@ -1,4 +1,4 @@
-"""The figures as tables for people."""
+"""The figures as tables."""
 
 from __future__ import annotations
 

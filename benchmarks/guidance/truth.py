@@ -1,4 +1,4 @@
-"""Which objects matter, from the simulator's shapes and the tool's true way: nothing here comes from the stack's code."""
+"""Which objects matter, from the simulator's shapes and the tool's true path, without any code of the stack."""
 
 from __future__ import annotations
 

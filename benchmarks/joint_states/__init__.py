@@ -1,1 +1,1 @@
-"""How old joint states are where they arrive, while tasks run."""
+"""The age of joint states at their receivers while tasks run."""

@@ -1,4 +1,4 @@
-"""How old joint states are where they arrive, while tasks run.
+"""The age of joint states at their receivers while tasks run.
 
 Starts a stack in a ROS domain of its own, lays pick-and-place scenes and has them done one after another. Meanwhile two
 processes listen: one as small as can be (from a joint state's stamp to its arrival, and the gaps between stamps), and
@@ -31,7 +31,7 @@ from stvla_ros.ros.services import reset_scene
 from stvla_ros.ros.up import Stack
 
 TARGET_S = 0.02
-"""Wanted of the 99th percentile from stamp to listener."""
+"""Target of the 99th percentile from stamp to listener."""
 
 DISCOVERY_S = 4.0
 """A lost DDS announcement is repeated after 3 s."""
@@ -39,7 +39,7 @@ DISCOVERY_S = 4.0
 
 @contextmanager
 def burner() -> Iterator[None]:
-    """A busy loop at normal priority, in a process of its own."""
+    """A busy loop at normal priority, in its own process."""
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as process:
         try:
             yield
@@ -81,7 +81,7 @@ def measure(task: str, tasks: int, burners: int, seed: int) -> dict[str, Any]:
 
 
 def figures(seen: dict[str, np.ndarray], begin_s: float, end_s: float) -> dict[str, Any]:
-    """Percentiles in milliseconds of what came, or was looked at, between two times of the clock."""
+    """Percentiles in milliseconds of what arrived or was checked between two times."""
     row = {kind: values[(values[:, 0] >= begin_s) & (values[:, 0] <= end_s)] for kind, values in seen.items()}
     joints, images = row["joints"], row["images"]
     return {
@@ -123,8 +123,8 @@ def main() -> None:
     )
     parser.add_argument("--tasks", type=int, default=4, help="tasks, one after another (default 4)")
     parser.add_argument("--task", default="pick_place", help="task of the simulated cell (default pick_place)")
-    parser.add_argument("--burners", type=int, default=0, help="busy loops beside the stack (default 0)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first scene (default 0)")
+    parser.add_argument("--burners", type=int, default=0, help="number of busy loops besides the stack (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the first scene (default 0)")
     options = parser.parse_args()
     result = measure(options.task, options.tasks, options.burners, options.seed)
     Console(width=120).print(table(result))

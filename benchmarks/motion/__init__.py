@@ -1,1 +1,1 @@
-"""Motion planning per keypose: ours beside OMPL and mplib on the same queries."""
+"""Motion planning per keypose: ours, OMPL and mplib on the same queries."""

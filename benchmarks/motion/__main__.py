@@ -35,7 +35,7 @@ FULL_SPEED = {"velocity_scale": 1.0, "acceleration_scale": 1.0, "jerk_scale": 1.
 
 @dataclass(frozen=True)
 class Answer:
-    """What a planner made of one query."""
+    """A planner's answer to one query."""
 
     wall_s: float
     cpu_s: float
@@ -137,7 +137,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.motion", description=__doc__)
-    parser.add_argument("--queries", type=int, default=120, help="how many (default 120)")
+    parser.add_argument("--queries", type=int, default=120, help="number of queries (default 120)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--mplib", type=Path, help="python of an environment with mplib 0.2.1 and numpy<2")
     arguments = parser.parse_args()

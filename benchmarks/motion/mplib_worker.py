@@ -1,4 +1,4 @@
-"""Answers the queries with mplib; runs in an environment of its own because mplib needs numpy 1.
+"""Answers the queries with mplib; runs in its own environment because mplib needs numpy 1.
 
     python mplib_worker.py FOLDER
 
@@ -42,7 +42,7 @@ def main(folder: Path) -> None:
 
 
 def add_table(planner: mplib.Planner) -> None:
-    """A plate below z = 0 on which base and first link may stand."""
+    """A plate below z = 0 that base and first link may touch."""
     plate = fcl.CollisionObject(fcl.Box([4.0, 4.0, 0.1]))
     below = mplib.Pose(p=[0.0, 0.0, -0.05])
     planner.planning_world.add_object(fcl.FCLObject("table", mplib.Pose(), [plate], [below]))

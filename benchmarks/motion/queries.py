@@ -1,4 +1,4 @@
-"""The queries, and a judge that shares nothing with the planners but the arm's hulls."""
+"""The queries, and a judge that shares only the arm's hulls with the planners."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Judge:
 def make_queries(count: int, seed: int) -> list[Query]:
     """Half from home to a pose over the table, half from one side of a wall to the other.
 
-    Kept are those whose start and at least one posture of whose goal are free by the judge.
+    A query is kept if its start and at least one posture of its goal are free by the judge.
     """
     rng = np.random.default_rng(seed)
     makers = (_home, _wall)

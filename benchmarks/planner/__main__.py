@@ -1,4 +1,4 @@
-"""Latency of a plan by ``qwen3_vl``: images to patches, prefill, decoding, for both stages; tokens per second beside the
+"""Latency of a plan by ``qwen3_vl``: images to patches, prefill, decoding, for both stages; tokens per second and the
 memory's limit. Models with random weights (nano anywhere, the shapes of Qwen3-VL-4B where a GPU is), or a checkpoint's
 folder. The last line is JSON.
 """
@@ -52,7 +52,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--precision", default="auto", choices=("auto", "bf16", "float32"))
     parser.add_argument("--size", type=_pair, default=(640, 480), metavar="WxH", help="of the image; default 640x480")
     parser.add_argument("--tokens", type=_pair, metavar="NxM", help="lengths of the answers; default: by the tokenizer")
-    parser.add_argument("--runs", type=int, default=5, help="plans of which the median counts")
+    parser.add_argument("--runs", type=int, default=5, help="number of plans; their median counts")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     return parser.parse_args()
 

@@ -28,12 +28,12 @@ PARTS = ("preprocess_s", "prefill_s", "decode_s")
 def measure(
     checkpoint: Checkpoint, size_px: tuple[int, int], runs: int, tokens: tuple[int, int] | None
 ) -> dict[str, Any]:
-    """Median milliseconds of preprocessing, prefill and decoding of both stages, with and without the first stage's memory.
+    """Median milliseconds of preprocessing, prefill and decoding of both stages, with and without reuse.
 
     Args:
         checkpoint: Without tokens that end an answer.
         size_px: Width and height of the image.
-        runs: That count; one more goes before them.
+        runs: That count, after one that does not.
         tokens: Lengths of the two answers; None: as the tokenizer writes them.
     """
     lengths = tokens or answer_tokens(checkpoint.processor.tokenizer)
@@ -52,12 +52,12 @@ def measure(
 
 
 def clock_of(device: torch.device, threads: int) -> Clock:
-    """CPU time of this thread where it works alone, since other work on the machine is not in it; else the wall's."""
+    """CPU time of this thread if it works alone, which excludes other work on the machine; otherwise wall time."""
     return time.thread_time if device.type == "cpu" and threads == 1 else time.perf_counter
 
 
 def _images(size_px: tuple[int, int], seed: int) -> tuple[U8, U8]:
-    """A new image and its depth for every plan: nothing is known from the last one."""
+    """A new image and its depth for every plan, so that nothing is cached."""
     width, height = size_px
     rgb, depth = np.random.default_rng(seed).integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     return rgb, depth
@@ -91,7 +91,7 @@ def _medians(taken: list[list[Timing]]) -> dict[str, Any]:
 
 
 def _bandwidth(checkpoint: Checkpoint, plan: dict[str, Any]) -> dict[str, Any]:
-    """Tokens per second of decoding beside what reading all weights once per token would allow."""
+    """Tokens per second of decoding, and the limit if every token reads all weights once."""
     model = checkpoint.model
     steps = sum(plan[stage]["reply_tokens"] - 1 for stage in STAGES)
     rate = steps / (sum(plan[stage]["decode_ms"] for stage in STAGES) / 1e3)

@@ -1,4 +1,4 @@
-"""Models with random weights: times do not depend on the values, as long as the answer has the length that it would have."""
+"""Models with random weights: times depend on the length of the answer, not on its values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ VISION_4B = {
 
 @dataclass(frozen=True)
 class Shapes:
-    """Which model, made how."""
+    """A model and its processor."""
 
     name: str
     config: Qwen3VLConfig
@@ -46,7 +46,7 @@ def nano() -> Shapes:
 
 
 def qwen3_vl_4b() -> Shapes:
-    """Qwen3-VL-4B with nano's tokenizer, whose ids lie within its vocabulary: the published one is not needed for times."""
+    """Qwen3-VL-4B with nano's tokenizer, whose ids are within its vocabulary: times do not need the published one."""
     tokenizer = tokens.tokenizer()
     images = Qwen2VLImageProcessorPil(
         patch_size=16, merge_size=2, temporal_patch_size=2, image_mean=[0.5] * 3, image_std=[0.5] * 3,
@@ -65,7 +65,7 @@ def qwen3_vl_4b() -> Shapes:
 
 
 def checkpoint(shapes: Shapes, placement: Placement) -> Checkpoint:
-    """The model, made where it computes; it has no token that ends an answer, so that answers have the length asked for."""
+    """The model on its device; it has no end token, so that answers have the wanted length."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
     torch.set_default_dtype(placement.dtype)
@@ -79,8 +79,8 @@ def checkpoint(shapes: Shapes, placement: Placement) -> Checkpoint:
 
 
 def decoder_bytes(model: Any) -> int:
-    """Bytes of weights that every token of an answer reads: the language model and the output layer; a table of
-    embeddings of its own is read one row at a time."""
+    """Bytes of weights that every token of an answer reads: the language model and the output layer. Of a separate
+    table of embeddings only one row is read."""
     weights = {id(w): w for w in (*model.model.language_model.parameters(), *model.lm_head.parameters())}
     table = model.model.language_model.embed_tokens.weight
     if table is not model.lm_head.weight:

@@ -1,1 +1,1 @@
-"""How long the keypose network takes, in use and in training, beside the published code."""
+"""How long the keypose network takes, in use and in training, compared with the published code."""

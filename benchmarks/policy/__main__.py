@@ -49,7 +49,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cases", type=_listed(tuple(CASES)), default=tuple(CASES), help=f"of {','.join(CASES)}")
     parser.add_argument("--reference-3dfa", type=Path, metavar="DIR", help="clone of 3d_flowmatch_actor")
     parser.add_argument("--reference-3dda", type=Path, metavar="DIR", help="clone of 3d_diffuser_actor")
-    parser.add_argument("--runs", type=int, default=5, help="runs of which the median counts")
+    parser.add_argument("--runs", type=int, default=5, help="number of runs; their median counts")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--batch", type=int, default=4, help="observations per step of training")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
 
 
 def inference_table(name: str, unit: str, found: Mapping[str, Any]) -> Table:
-    """For people: milliseconds, and the fast path's share of them."""
+    """A table of milliseconds, with the fast path's fraction."""
     ms = found["ms"]
     differences = ", ".join(f"{side} {value:.1e}" for side, value in found["difference"].items())
     shown = Table(title=f"{name}: {unit}; largest difference to the plain keypose: {differences}")

@@ -12,7 +12,7 @@ from stvla_ros.policy.network.values import NetworkInput, Noise
 from stvla_ros.train import experiments
 
 BOUNDS_M = ((-0.11, -0.56, 0.71), (0.65, 0.52, 1.51))
-"""About the workspace of RLBench's tasks."""
+"""Roughly the workspace of RLBench's tasks."""
 
 DIFFUSER, FLOWMATCH = "3d_diffuser_actor", "3d_flowmatch_actor"
 """Repositories of reference code, both of github.com/nickgkan."""
@@ -41,7 +41,7 @@ CASES = {
 
 
 def random_network(config: NetworkConfig, seed: int, device: torch.device) -> KeyposeNetwork:
-    """A network in evaluation mode of which every result depends on everything: modulations start at zero, norms at one."""
+    """A network in evaluation mode whose results depend on all weights: no modulation is 0, no norm is 1."""
     torch.manual_seed(seed)
     network = KeyposeNetwork(config, BOUNDS_M)
     for name, parameter in network.named_parameters():
@@ -56,7 +56,7 @@ def random_network(config: NetworkConfig, seed: int, device: torch.device) -> Ke
 
 
 def random_inputs(case: Case, batch: int, seed: int, device: torch.device) -> NetworkInput:
-    """Observations of noise; their cost is that of any other."""
+    """Random observations; their cost is the same as any other's."""
     config, generator = case.config, torch.Generator().manual_seed(seed)
     low, high = torch.tensor(BOUNDS_M)
     image = (batch, config.cameras, 3, config.image_px, config.image_px)

@@ -13,7 +13,7 @@ Rows = Mapping[str, Work]
 
 
 class Clock:
-    """Milliseconds of a call: CPU time of this thread if it works alone, and the wall's otherwise."""
+    """Milliseconds of a call: CPU time of this thread if it works alone, otherwise wall time."""
 
     def __init__(self, device: torch.device, threads: int) -> None:
         self.device, self.alone = device, device.type == "cpu" and threads == 1
@@ -36,7 +36,7 @@ class Clock:
 
 
 def interleaved(sides: Mapping[str, Rows], clock: Clock, runs: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds per side and row, after one call of each that does not count."""
+    """Median milliseconds per side and row, after one uncounted call of each."""
     took: dict[str, dict[str, list[float]]] = {side: {row: [] for row in rows} for side, rows in sides.items()}
     for _ in range(runs + 1):
         for row in dict.fromkeys(row for rows in sides.values() for row in rows):

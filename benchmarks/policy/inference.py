@@ -51,7 +51,7 @@ def plain_rows(network: KeyposeNetwork, inputs: NetworkInput, noise: Noise) -> R
 
 
 def fast_rows(network: KeyposeNetwork, inputs: NetworkInput, noise: Noise) -> Rows:
-    """The fast path; a single step is not something it offers, so that row goes past the recorded graph."""
+    """The fast path; it has no single step, so that row bypasses the recorded graph."""
     fast = FastKeyposeNetwork(network)
     scene = fast.encode(inputs)
     places, x = fast.head.entry.places(noise.start.shape[1], noise.start.shape[2]), noise.start.flatten(1, 2)

@@ -20,7 +20,7 @@ from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import NetworkInput
 
 PROBES = {cases.DIFFUSER: "diffuser_actor/__init__.py", cases.FLOWMATCH: "modeling/__init__.py"}
-"""A file that every clone has."""
+"""A file of every clone."""
 
 
 class Flowmatch:
@@ -112,7 +112,7 @@ def reference(name: str, clone: Path, network: KeyposeNetwork) -> Flowmatch | Di
     """The code of a clone with a network's weights, in evaluation mode.
 
     Raises:
-        SystemExit: It is no such clone, or a package is missing.
+        SystemExit: It is not such a clone, or a package is missing.
     """
     if not (clone / PROBES[name]).is_file():
         raise SystemExit(f"{clone} has no {PROBES[name]}: wanted a clone of https://github.com/nickgkan/{name}.")
@@ -143,7 +143,7 @@ def seeded(seed: int, work: Callable[[], Tensor]) -> Tensor:
 
 @contextmanager
 def importable(clone: Path) -> Iterator[None]:
-    """The clone's modules can be imported within."""
+    """Within it the clone's modules can be imported."""
     sys.path.insert(0, str(clone))
     try:
         yield

@@ -1,6 +1,6 @@
-"""Stand-ins for packages that the reference code imports and needs little of; equal in function and cost.
+"""Stand-ins for packages of which the reference code needs little; equal in function and cost.
 
-They are in place only while that code is imported, and only what is named here. ``einops`` and ``diffusers`` are not
+They exist only while that code is imported. ``einops`` and ``diffusers`` are not
 replaced, because the reference spends time in them. DGL's sampler is used where DGL is installed.
 """
 
@@ -35,7 +35,7 @@ class ModifiedResNet(ClipResnet):
 
 
 class Clip(nn.Module):
-    """What ``clip.load`` gives, as far as the backbone is concerned; its weights are replaced afterwards."""
+    """The part of ``clip.load``'s result that the backbone needs; its weights are replaced afterwards."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ def modules() -> dict[str, ModuleType]:
 
 @contextmanager
 def in_place() -> Iterator[None]:
-    """Stand-ins can be imported within.
+    """Within it the stand-ins can be imported.
 
     Raises:
         SystemExit: A package without a stand-in is missing; the message says how to install it.

@@ -19,7 +19,7 @@ SEED = 3
 
 
 def measure(case: Case, clones: Mapping[str, Path], runs: int, batch: int, clock: Clock) -> dict[str, Any]:
-    """Samples per second, and peak memory on a GPU is not looked at."""
+    """Samples per second; peak memory on a GPU is not measured."""
     network = random_network(case.config, SEED, clock.device)
     inputs = random_inputs(case, batch, SEED, clock.device)
     target = random_poses(torch.Generator().manual_seed(SEED), batch, 1, case.config.hands).to(clock.device)
@@ -37,7 +37,7 @@ def plain_loss(network: KeyposeNetwork, inputs: NetworkInput, target: Tensor) ->
 
 
 def trainer(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """One step of AdamW on what is trained."""
+    """One step of AdamW on the trained parameters."""
     model.train()
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 

@@ -1,1 +1,1 @@
-"""Replanning: what it is worth when things are moved, and that motion does not wait for it."""
+"""Replanning: its value when objects are moved, and that motion does not wait for it."""

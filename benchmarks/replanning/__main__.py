@@ -1,4 +1,4 @@
-"""Replanning on and off while things are moved; and over ROS with a planner that takes its time.
+"""Replanning on and off while objects are moved; and over ROS with a slow planner.
 
 The last line is JSON. See benchmarks/README.md.
 """
@@ -17,8 +17,8 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.replanning.slow_planner import DELAY
-from stvla_ros.evaluate.cell_bench import CellBenchSetup
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.report import TaskReport, report, table
 from stvla_ros.evaluate.stack import read_settings
 from stvla_ros.evaluate.workers import run_episodes
@@ -30,21 +30,21 @@ PARTS = ("disturbed", "latency")
 
 
 def disturbed(console: Console, episodes: int, jobs: int) -> dict[str, Any]:
-    """Success with things moved in mid-task: planner, guidance and policy are the same, only replanning differs."""
+    """Success with objects moved during the task; only replanning differs."""
     result: dict[str, Any] = {}
     read = read_settings(default_parameters())
     for name, replan in (("replanning every 2 keyposes", True), ("first plan only", False)):
         settings = replace(read, loop=replace(read.loop, replan=replan))
-        todo = [Episode(task, seed) for task in MOVABLE for seed in range(episodes)]
-        records = run_episodes(CellBenchSetup(settings, disturb="move"), todo, jobs)
+        todo = [EpisodeSpec(task, seed) for task in MOVABLE for seed in range(episodes)]
+        records = run_episodes(CellEnvironmentSetup(settings, disturb="move"), todo, jobs)
         done = list(track(records, name, len(todo), console=console, transient=True))
         reports = [report(task, [r for r in done if r.task == task]) for task in MOVABLE]
         console.print(table(reports, f"{name}, seeds 0–{episodes - 1}"))
-        result["on" if replan else "off"] = {"tasks": [asdict(r) for r in reports], "moved": by_thing(done)}
+        result["on" if replan else "off"] = {"tasks": [asdict(r) for r in reports], "moved": by_object(done)}
     return result
 
 
-def by_thing(records: list[EpisodeRecord]) -> dict[str, str]:
+def by_object(records: list[EpisodeRecord]) -> dict[str, str]:
     """Successes of episodes by what happened to the scene."""
     kinds: dict[str, list[bool]] = {}
     for record in records:
@@ -56,7 +56,7 @@ def by_thing(records: list[EpisodeRecord]) -> dict[str, str]:
 
 
 def latency(console: Console, episodes: int, delays_s: list[float], task: str) -> dict[str, Any]:
-    """Idle time over the whole stack in real time, by how long the planner thinks. Stacks take turns per seed."""
+    """Idle time over the whole stack in real time, by the planner's thinking time."""
     records: dict[float, list[EpisodeRecord]] = {delay: [] for delay in delays_s}
     for delay_s in track(delays_s, "over ROS", console=console, transient=True):
         records[delay_s] = _over_ros(task, episodes, delay_s)
@@ -73,7 +73,7 @@ def _over_ros(task: str, episodes: int, delay_s: float) -> list[EpisodeRecord]:
         running_stack(options, None, {DELAY: str(delay_s)}, programs) as stack,
     ):
         bench = StackBench(StackBenchSetup(options, Path(folder)), stack)
-        return [bench.run(Episode(task, seed)) for seed in range(episodes)]
+        return [bench.run(EpisodeSpec(task, seed)) for seed in range(episodes)]
 
 
 def _latency_table(reports: dict[float, TaskReport], task: str) -> Table:

@@ -1,7 +1,7 @@
-"""The planner's node with a planner that thinks for as long as the environment variable STVLA_PLANNER_DELAY_S says.
+"""The planner's node with a planner that thinks for STVLA_PLANNER_DELAY_S seconds (environment variable).
 
-Takes the place of ``stvla_ros.nodes.planner``; the backend is the colour planner under its own name, only slower. Like a
-model that thinks, it is deaf meanwhile.
+Takes the place of ``stvla_ros.nodes.planner``; the backend is the colour planner under its own name, only slower. Like
+a model, it cannot be interrupted.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ from stvla_ros.ros.up import Stack
 STILL_RAD_S = 0.01
 WATCH_S = 1.0
 MESSAGES = 20
-"""Joint states without motion that it takes to call it standstill."""
+"""Number of joint states without motion that count as standstill."""
 
 SILENCE_S = 20.0
 PAUSE_S = 0.15
@@ -53,7 +53,7 @@ PAUSE_S = 0.15
 TARGET_S = 0.5
 
 COLD = {"cold_healthy": None, "cold_hung": signal.SIGSTOP, "cold_dead": signal.SIGKILL}
-"""What befalls the executor just before ``stvla stop`` is typed."""
+"""What happens to the executor just before ``stvla stop``."""
 
 WAYS = {"cancel": ("cancel",), "stop": ("stop",), "both": ("cancel", "stop"), "cold": tuple(COLD)}
 
@@ -64,7 +64,7 @@ class Trial:
 
     Attributes:
         after_s: When in the task.
-        phase: What the task was doing, as it last told.
+        phase: The last phase that the task reported.
         moving: The arm moved when the stop was asked for.
         standstill_s: From then to the last motion; 0 when there was none.
         answer_s: From then to the task's result.
@@ -109,7 +109,7 @@ class JointWatch:
         return sum(at > since_s for at, _ in list(self._heard))
 
 
-class Bench:
+class StoppedStack:
     """A running stack and the ways to stop it."""
 
     def __init__(self, node: Node, how: str, stack: Stack) -> None:
@@ -121,14 +121,14 @@ class Bench:
         self._pool = ThreadPoolExecutor(1)
 
     def _lay(self, task: str, seed: int) -> str:
-        """Lay a scene; the words for the operator."""
+        """Reset the scene; returns its instruction."""
         if not self._reset.wait_for_service(10.0):
             raise ConnectionError("No service /sim/reset_scene.")
         done = Event()
         answer = self._reset.call_async(ResetScene.Request(task=task, seed=seed, distractors=-1))
         answer.add_done_callback(lambda _: done.set())
         if not done.wait(30.0) or not answer.result().ok:
-            raise ConnectionError("The simulated cell does not lay the scene.")
+            raise ConnectionError("The simulated cell does not reset the scene.")
         return str(answer.result().instruction)
 
     def _execute(self, instruction: str, cancel: CancelToken, phases: list[str]) -> str:
@@ -138,7 +138,7 @@ class Bench:
         return OutcomeCode(result.outcome.code).name
 
     def trial(self, task: str, seed: int, after_s: float) -> Trial | None:
-        """Lay a scene, give the goal, stop it after a while; None when the task ended before."""
+        """Reset the scene, give the goal, stop it after a while; None if the task ended before."""
         instruction = self._lay(task, seed)
         phases, cancel = ["sent"], CancelToken()
         reply = self._pool.submit(self._execute, instruction, cancel, phases)
@@ -152,7 +152,7 @@ class Bench:
         return self._judge(reply, after_s, phase, moving, asked)
 
     def _cold(self, reply: Future[str], phases: list[str], after_s: float) -> Trial:
-        """Type ``stvla stop`` while the executor fares as the way says; then bring all back to work."""
+        """Run ``stvla stop`` with the executor in this condition; then repair the stack."""
         fate, executor = COLD[self._how], self._stack.pids()["executor"]
         phase, moving = phases[-1], self._watch.moving()
         if fate is not None:
@@ -212,11 +212,11 @@ def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[T
     with Stack(GraphOptions(), say=quiet) as stack:
         stack.wait_ready(60.0)
         with client_node("stop_bench") as node:
-            bench = Bench(node, how, stack)
+            stopped = StoppedStack(node, how, stack)
             for i in track(range(trials), f"{how}, {task}"):
                 trial = None
                 while trial is None:
-                    trial = bench.trial(task, seed + i, float(rng.uniform(0.0, horizon_s)))
+                    trial = stopped.trial(task, seed + i, float(rng.uniform(0.0, horizon_s)))
                 done.append(trial)
     return done
 
@@ -247,7 +247,7 @@ def _percentiles(values: list[float]) -> dict[str, float | None]:
 
 def table(rows: dict[str, dict[str, Any]]) -> Table:
     """For people."""
-    shown = Table(title="From the word to standstill, wall time in seconds")
+    shown = Table(title="From the command to standstill, wall time in seconds")
     for heading in (
         "how",
         "trials",
@@ -283,7 +283,7 @@ def main() -> None:
         default="cancel",
         help="action cancel, /stvla/stop, or both; `stvla stop` with the executor healthy, hung and dead, or one of these",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of scenes and times (default 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of scenes and times (default 0)")
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "42")), help="ROS domain")
     options = parser.parse_args()
     os.environ["ROS_DOMAIN_ID"] = str(options.domain)

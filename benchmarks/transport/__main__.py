@@ -1,4 +1,4 @@
-"""Camera to guidance between two processes: rgb8 + 16UC1 + CameraInfo, our DDS profile beside the defaults.
+"""Camera to guidance between two processes: rgb8 + 16UC1 + CameraInfo, our DDS profile and the defaults.
 
 The clock starts when the camera hands over the frame (arrays) and stops when the receiver holds all three messages of
 it, so conversion, serialisation, transport and pairing are all inside. A memcpy of the same bytes is the yardstick.
@@ -92,7 +92,7 @@ def measure(
 
 
 def percentiles(values_ms: np.ndarray) -> dict[str, float | None]:
-    """p50, p95 and p99 in milliseconds; None where nothing was measured."""
+    """p50, p95 and p99 in milliseconds; None without measurements."""
     if not len(values_ms):
         return {"p50_ms": None, "p95_ms": None, "p99_ms": None}
     return {f"p{q}_ms": round(float(np.percentile(values_ms, q)), 3) for q in (50, 95, 99)}

@@ -1,4 +1,4 @@
-"""The two ends, each in a process of its own: the camera's publisher and the guidance node's receiver.
+"""The two ends, each in its own process: the camera's publisher and the guidance node's receiver.
 
 Run by ``python -m benchmarks.transport``; each prints one line of JSON.
 """
@@ -24,7 +24,7 @@ from stvla_ros.types import Camera, RgbdFrame
 
 PREFIX = "camera/camera"
 IDLE_S = 1.5
-"""The receiver ends when nothing has come for this long."""
+"""The receiver ends after this time without messages."""
 
 
 def scene(width_px: int, height_px: int) -> tuple[np.ndarray, np.ndarray, Camera]:
@@ -66,7 +66,7 @@ def wait_for_reader(node: Node, timeout_s: float = 20.0) -> None:
 
 
 class Receiver:
-    """Notes when each whole frame has come."""
+    """Notes the arrival of each complete frame."""
 
     def __init__(self) -> None:
         self.node = Node("bench_guidance")
@@ -80,7 +80,7 @@ class Receiver:
 
 
 def receive() -> dict[str, Any]:
-    """Take frames until they stop coming."""
+    """Receive frames until there are no more."""
     receiver = Receiver()
     executor = SingleThreadedExecutor()
     executor.add_node(receiver.node)

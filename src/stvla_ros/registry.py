@@ -1,8 +1,9 @@
 """Backends and nodes by name, imported only when one is asked for.
 
 To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
-kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as well:
-``__init__(self, config, arm)``.
+kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as
+well: ``__init__(self, config, arm)``. A package above the stages, or outside of this project, adds its backends with
+:func:`add`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ BACKENDS: dict[str, dict[str, str]] = {
         "heatmap": "stvla_ros.planning.heatmap.planner:HeatmapPlanner",
         "qwen3_vl": "stvla_ros.planning.qwen3_vl.planner:Qwen3VlPlanner",
         "openai": "stvla_ros.planning.openai.planner:OpenAiPlanner",
-        "oracle": "stvla_ros.evaluate.oracle:OraclePlanner",
     },
     "segmenter": {
         "geometric": "stvla_ros.perception.geometric:GeometricSegmenter",
@@ -60,6 +60,17 @@ RCLPY_SWITCHES = ("use_sim_time", "start_type_description_service")
 """Parameters that every rclpy node has, besides the sections ``qos_overrides``."""
 
 
+def add(kind: str, name: str, path: str) -> None:
+    """Add a backend. Call it before anything asks for names.
+
+    Args:
+        kind: One of :data:`BACKENDS`.
+        name: For command lines and parameter files.
+        path: ``module:class``; the module is imported when the backend is chosen.
+    """
+    BACKENDS[kind][name] = path
+
+
 def names(kind: str) -> tuple[str, ...]:
     """Names of the backends of a kind."""
     return tuple(BACKENDS[kind])
@@ -82,7 +93,7 @@ def load(kind: str, name: str) -> Any:
 def create(kind: str, name: str, settings: Mapping[str, Any] | None = None, *more: Any) -> Any:
     """Make a backend from plain settings (those of the section named like the backend).
 
-    ``more`` is what backends of this kind are made with besides: for motion planners, the arm's limits.
+    ``more`` are further arguments of this kind's backends: for motion planners, the arm's limits.
 
     Raises:
         ConfigError: Unknown backend or setting.
@@ -98,8 +109,8 @@ def settings(
 
     Args:
         cls: Settings dataclass of the node.
-        backends: Setting that names a backend -> kind. The backend's own settings stand in a section of its name; those of
-            backends that are not chosen are left alone.
+        backends: Setting that names a backend -> kind. The backend's own settings are in a section of its name;
+            sections of backends that are not chosen are ignored.
         values: Plain values, nested.
         where: Shown in messages.
 
@@ -129,15 +140,15 @@ def of_rclpy(name: str) -> bool:
 def read_nodes(
     file: Path | None, chosen: Mapping[str, str | None] | None = None, overrides: Mapping[str, str] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Settings of all nodes from a parameter file and the command line, nested; every one of them is checked.
+    """Settings of all nodes from a parameter file and the command line, nested; all of them are checked.
 
     Args:
         file: ROS 2 parameter file; None: the defaults.
-        chosen: Kind -> name of a backend that takes the place of the file's.
+        chosen: Kind -> name of a backend, in place of the file's.
         overrides: ``node.parameter`` -> value as in ``-p name:=value``, in place of the file's.
 
     Returns:
-        Name of a node -> its settings; those for all nodes are under :data:`stvla_ros.config.EVERY_NODE`.
+        Node -> its settings; those of all nodes are under :data:`stvla_ros.config.EVERY_NODE`.
 
     Raises:
         ConfigError: Anything in the file or on the command line is wrong, or nothing would read it.
@@ -159,12 +170,12 @@ def read_nodes(
         for setting, kind in NODES.get(node, ("", {}))[1].items():
             used = getattr(configs.get(node), setting, section)
             if section in names(kind) and section != used:
-                raise ConfigError(f"{name}: nothing would read it, for {node}.{setting} is '{used}': set that too.")
+                raise ConfigError(f"{name}: nothing would read it, because {node}.{setting} is '{used}': set that too.")
     return nodes
 
 
 def _check(nodes: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]:
-    """The settings of each node as its dataclass. Raises ConfigError for the first that no node would take."""
+    """The settings of each node as its dataclass. Raises ConfigError for the first setting that no node accepts."""
     for name in nodes:
         if name not in (EVERY_NODE, *NODES):
             raise ConfigError(f"{where}: no node '{name}'.{closest(name, NODES)}")
@@ -172,16 +183,15 @@ def _check(nodes: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]
     for name in every:
         if name != SHARED and not of_rclpy(name):
             raise ConfigError(
-                f"{where}: '/{EVERY_NODE}' gives '{name}' to every node, and not every node has it: give it to those that do."
+                f"{where}: '/{EVERY_NODE}' sets '{name}' for every node, but not every node has it: "
+                "set it only for those that do."
             )
     for name, (path, backends) in NODES.items():
         if name not in nodes and not every:
             continue
         try:
             cls = _attribute(path)
-        except (
-            ModuleNotFoundError
-        ) as error:  # a Python without ROS has no nodes; what the pipeline reads is checked there
+        except ModuleNotFoundError as error:  # without ROS there are no nodes; the pipeline checks what it reads
             warnings.warn(f"{where}: settings of '{name}' are not checked without '{error.name}'.", stacklevel=4)
             continue
         if SHARED in every:

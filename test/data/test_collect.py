@@ -17,8 +17,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import TRIES, Collection
 from stvla_ros.data.episode import find_episodes
 from stvla_ros.data.splits import UNSEEN, first_seeds
-from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 
 Judge = Callable[[int], bool]
 

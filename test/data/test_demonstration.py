@@ -12,7 +12,7 @@ from stvla_ros.commands.exit_codes import USAGE
 from stvla_ros.data.episode import Episode
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
-from stvla_ros.evaluate.film import FilmedCell
+from stvla_ros.evaluate.cell_environment import WatchedCell
 from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.pipeline import TaskResult, run_task
 
@@ -22,7 +22,7 @@ PERIOD_NS = 100_000_000
 class Dense:
     """Writes a frame every tenth of a second."""
 
-    def __init__(self, folder: Path, cell: FilmedCell) -> None:
+    def __init__(self, folder: Path, cell: WatchedCell) -> None:
         self._writer, self._cell, self._due_ns = RecordingWriter(folder), cell, 0
 
     def look(self) -> None:
@@ -34,11 +34,12 @@ class Dense:
 @pytest.fixture(scope="module")
 def demonstration(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, TaskResult]:
     folder, settings = tmp_path_factory.mktemp("robot") / "demo", StackSettings()
-    cell = FilmedCell(settings.cell)
+    cell = WatchedCell(settings.cell)
     try:
         instruction = cell.reset("push_buttons", 3)
-        cell.film = Dense(folder, cell)  # type: ignore[assignment]
-        cell.film.look()
+        dense = Dense(folder, cell)
+        cell.watchers = (dense.look,)
+        dense.look()
         result = run_task(build_stages(settings, cell), instruction, settings.loop, CancelToken(), background=False)
         cell.advance(0.5)
     finally:

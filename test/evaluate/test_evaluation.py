@@ -10,7 +10,7 @@ from odd_seeds import DIES, RAISES, OddSeeds
 from rich.console import Console
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.evaluation import Evaluation
 from stvla_ros.evaluate.report import report, table, wilson
 from stvla_ros.evaluate.workers import run_episodes
@@ -75,7 +75,7 @@ def test_records_survive_the_disk(tmp_path: Path) -> None:
 
 
 def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
-    episodes = [Episode("t", seed) for seed in (0, RAISES, 1, DIES, 2, 3)]
+    episodes = [EpisodeSpec("t", seed) for seed in (0, RAISES, 1, DIES, 2, 3)]
     records = {r.seed: r for r in run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)}
     assert sorted(records) == sorted(e.seed for e in episodes)
     assert records[RAISES].outcome == records[DIES].outcome == "INTERNAL"
@@ -85,9 +85,9 @@ def test_a_defect_or_a_dead_process_costs_one_episode(tmp_path: Path) -> None:
     assert (tmp_path / "diary").read_text().count("closed") >= 1
 
 
-def test_stopping_early_closes_the_benches(tmp_path: Path) -> None:
-    """What a bench holds (a whole stack, over ROS) must not outlive Ctrl-C."""
-    episodes = [Episode("t", seed) for seed in range(0, 5000, 2)]
+def test_stopping_early_closes_the_environments(tmp_path: Path) -> None:
+    """What an environment holds (a whole stack, over ROS) must not outlive Ctrl-C."""
+    episodes = [EpisodeSpec("t", seed) for seed in range(0, 5000, 2)]
     records = run_episodes(OddSeeds(tmp_path / "diary"), episodes, jobs=2)
     next(records)
     records.close()  # type: ignore[attr-defined]
@@ -97,9 +97,9 @@ def test_stopping_early_closes_the_benches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("refuse", "message"), [("No meshes here.", "No meshes"), ("die", "exit code 7 before")])
-def test_a_bench_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
+def test_an_environment_that_cannot_be_opened_ends_with_its_reason(tmp_path: Path, refuse: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        list(run_episodes(OddSeeds(tmp_path / "diary", refuse), [Episode("t", 0)], jobs=1))
+        list(run_episodes(OddSeeds(tmp_path / "diary", refuse), [EpisodeSpec("t", 0)], jobs=1))
 
 
 def evaluation(folder: Path, seeds: range, noise: bool = False) -> Evaluation:

@@ -13,8 +13,8 @@ from planning.openai.http_server import Behaviour, Exchange, Server, completion
 from stvla_ros.cli import main
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import OutcomeCode
+from stvla_ros.evaluate.diagnosis import Diagnosis, diagnose
 from stvla_ros.evaluate.grounding import DISTRACTORS, SEED, Target, _targets
-from stvla_ros.evaluate.shift import Verdict, judge
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import F64
 
@@ -35,8 +35,8 @@ BENDS: dict[str, Bend] = {
 }
 
 
-def judged(numbers: F64, convention: str = "norm1000", hits: int = 0) -> Verdict:
-    return judge(UV, numbers, [True] * hits + [False] * (len(UV) - hits), convention, SIZE_PX)
+def judged(numbers: F64, convention: str = "norm1000", hits: int = 0) -> Diagnosis:
+    return diagnose(UV, numbers, [True] * hits + [False] * (len(UV) - hits), convention, SIZE_PX)
 
 
 @pytest.mark.parametrize("pattern", BENDS)
@@ -77,8 +77,8 @@ def test_always_the_same_answer_is_no_grounding() -> None:
 
 
 def test_few_or_no_answers() -> None:
-    assert judge(UV[:0], UV[:0], [False] * 7, "norm1000", SIZE_PX).pattern == "silent"
-    assert judge(UV[:2], BENDS["pixel"](UV[:2]), [False] * 7, "norm1000", SIZE_PX).pattern == "scatter"
+    assert diagnose(UV[:0], UV[:0], [False] * 7, "norm1000", SIZE_PX).pattern == "silent"
+    assert diagnose(UV[:2], BENDS["pixel"](UV[:2]), [False] * 7, "norm1000", SIZE_PX).pattern == "scatter"
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_good_server_passes(targets: tuple[Target, ...], tmp_path: Path, capsy
     with Server([behaves(targets, lambda uv: uv)]) as server:
         assert doctor(server, tmp_path / "seen.png") == 0
     text = capsys.readouterr().out
-    assert "7 of 7 things were pointed at" in text
+    assert "7 of 7 objects were hit" in text
     assert "ends over the plate" in text
     seen = np.asarray(Image.open(tmp_path / "seen.png"))
     assert seen.shape[1] == 640
@@ -166,7 +166,7 @@ def test_planners_without_a_model_are_judged_by_their_paths(
     planner: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["doctor", "planner", "--planner", planner, "--output", str(tmp_path / "seen.png")]) == 0
-    assert "7 of 7 things" in capsys.readouterr().out
+    assert "7 of 7 objects" in capsys.readouterr().out
 
 
 def test_wrong_words_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,14 +19,14 @@ from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.geometry.cameras import back_project, uv_to_px
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.pipeline import run_task
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.types import F64, Keypose, PlanRequest, TracePlan
 
 
 @pytest.fixture(scope="module")
 def cell() -> Iterator[Cell]:
-    made = Cell(CellConfig(camera=CameraConfig(width_px=320, height_px=240)))
+    made = Cell(CellConfig(camera=TripodCameraConfig(width_px=320, height_px=240)))
     yield made
     made.close()
 
@@ -69,7 +69,7 @@ def test_finished_is_the_simulators_verdict(cell: Cell) -> None:
     inside = truth["plate"].copy()
     inside[2, 3] += 0.026
     assert not plan(cell, words).finished
-    cell.put(cell.state().q_rad, 0.08, {name: inside})
+    cell.set_state(cell.state().q_rad, 0.08, {name: inside})
     assert plan(cell, words).finished
     other = next(n for n in truth if n.endswith("_block") and n != name)
     assert not plan(cell, f"Put the {other.removesuffix('_block')} block in the plate.").finished

@@ -58,7 +58,7 @@ class Twin(Block):
 @pytest.fixture(scope="module")
 def cell() -> Iterator[Cell]:
     made = Cell()
-    made.lay(Laid(TABLE), 1)
+    made.reset_to(Laid(TABLE), 1)
     yield made
     made.close()
 
@@ -147,7 +147,7 @@ def test_only_what_is_on_the_table_is_proposed(planner: str, planners: dict[str,
 @pytest.mark.parametrize("planner", ["colour", "heatmap"])
 def test_of_two_alike_none_is_chosen(planner: str, cell: Cell) -> None:
     other = Cell(cell.config)
-    other.lay(Laid((*TABLE[:3], Twin("red", (0.60, 0.15), 0.0))), 1)
+    other.reset_to(Laid((*TABLE[:3], Twin("red", (0.60, 0.15), 0.0))), 1)
     request = PlanRequest("Put the red block in the plate.", other.render(), other.state())
     other.close()
     made = ColourPlanner(ColourConfig()) if planner == "colour" else HeatmapPlanner(HeatmapConfig())

@@ -67,7 +67,7 @@ class Restless(ColourPlanner):
         if self.plans == 1:
             T = self._cell.truth().T_base_object[self._block].copy()
             T[:2, 3] += self._shift
-            self._cell.put(request.robot.q_rad, request.robot.gripper_m, {self._block: T})
+            self._cell.set_state(request.robot.q_rad, request.robot.gripper_m, {self._block: T})
         return plan
 
 

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stvla_ros.sim.camera import CameraConfig, look_at, make_camera
-from stvla_ros.sim.cell import Cell, CellConfig, Truth
+from stvla_ros.sim.camera import TripodCameraConfig, look_at, make_camera
+from stvla_ros.sim.cell import Cell, CellConfig, CellTruth
 from stvla_ros.sim.objects import BLOCK_M, Bottle
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.sim.tasks import make_task
@@ -32,12 +32,12 @@ def project(frame: RgbdFrame, xyz: F64) -> F64:
 
 
 @pytest.fixture(scope="module")
-def scene(cell: Cell) -> tuple[RgbdFrame, Truth]:
+def scene(cell: Cell) -> tuple[RgbdFrame, CellTruth]:
     cell.reset("stack_cube", 11)
     return cell.render(), cell.truth()
 
 
-def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, Truth]) -> None:
+def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, CellTruth]) -> None:
     frame, truth = scene
     xyz = points(frame)
     table = (truth.labels == 0) & (np.abs(xyz[..., 0] - 0.5) < 0.2) & (np.abs(xyz[..., 1]) < 0.4)
@@ -45,7 +45,7 @@ def test_table_is_the_plane_z_zero(scene: tuple[RgbdFrame, Truth]) -> None:
     assert np.abs(xyz[table][:, 2]).max() < 0.001
 
 
-def test_blocks_are_where_and_as_large_as_they_are(scene: tuple[RgbdFrame, Truth]) -> None:
+def test_blocks_are_where_and_as_large_as_they_are(scene: tuple[RgbdFrame, CellTruth]) -> None:
     frame, truth = scene
     xyz = points(frame)
     for label, name in enumerate(truth.names, 1):
@@ -71,7 +71,7 @@ def test_colour_of_upper_faces_is_the_named_one(cell: Cell) -> None:
             assert np.abs(frame.rgb[top].mean(axis=0) / 255 - wanted).max() < 0.06
 
 
-def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, Truth], cell: Cell) -> None:
+def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, CellTruth], cell: Cell) -> None:
     frame, truth = scene
     for x in (0.30, 0.65):
         for y in (-0.30, 0.30):
@@ -87,7 +87,7 @@ def test_workspace_and_the_hand_at_home_are_in_view(scene: tuple[RgbdFrame, Trut
             assert truth.labels[v, u] != -1, "the arm at home covers the workspace"
 
 
-def test_depth_beyond_the_range_is_nan_and_the_rest_positive(scene: tuple[RgbdFrame, Truth]) -> None:
+def test_depth_beyond_the_range_is_nan_and_the_rest_positive(scene: tuple[RgbdFrame, CellTruth]) -> None:
     depth = scene[0].depth_m
     assert np.isnan(depth[:20]).any()
     assert np.nanmin(depth) > 0.3
@@ -109,7 +109,7 @@ def test_third_view_has_its_own_size(cell: Cell) -> None:
 
 
 def test_optical_frame_looks_at_its_target_with_a_level_horizon() -> None:
-    config = CameraConfig()
+    config = TripodCameraConfig()
     T = look_at(config)
     assert np.allclose(T[:3, :3].T @ T[:3, :3], np.eye(3), atol=1e-12)
     assert np.linalg.det(T[:3, :3]) == pytest.approx(1.0)
@@ -142,7 +142,7 @@ def test_hiding_what_is_not_there_is_an_error(cell: Cell) -> None:
 def test_shadows_darken_the_table_and_go_with_their_object() -> None:
     images = {}
     for shadows in (False, True):
-        made = Cell(CellConfig(camera=CameraConfig(width_px=320, height_px=240, shadows=shadows)))
+        made = Cell(CellConfig(camera=TripodCameraConfig(width_px=320, height_px=240, shadows=shadows)))
         made.reset("stack_cube", 11)
         hidden = made.truth().names
         images[shadows] = made.render().rgb.astype(int), made.render(hidden).rgb.astype(int), made.truth().labels
@@ -155,7 +155,7 @@ def test_shadows_darken_the_table_and_go_with_their_object() -> None:
 
 
 def test_noise_does_not_depend_on_what_is_hidden_and_ideal_has_none() -> None:
-    noisy = Cell(CellConfig(camera=CameraConfig(width_px=160, height_px=120), sensor=SensorConfig(enabled=True)))
+    noisy = Cell(CellConfig(camera=TripodCameraConfig(width_px=160, height_px=120), sensor=SensorConfig(enabled=True)))
     noisy.reset("pick_place", 2)
     truth = noisy.truth()
     whole, without, ideal = noisy.render(), noisy.render(hidden=truth.names), noisy.render(ideal=True)
@@ -172,7 +172,7 @@ def test_a_scene_of_ones_own_is_laid_with_things_beyond_the_tasks_area(cell: Cel
     task = make_task("pick_place", 5)
     assert isinstance(task, PickPlace)
     bottle = Bottle("teal" if task.colour != "teal" else "navy", (0.4, 0.5), 0.25)
-    assert cell.lay(replace(task, objects=(*task.objects, bottle)), 5) == task.instruction
+    assert cell.reset_to(replace(task, objects=(*task.objects, bottle)), 5) == task.instruction
     frame, truth = cell.render(), cell.truth()
     mask = truth.labels == len(truth.names)
     assert points(frame)[mask][:, 2].max() == pytest.approx(0.25, abs=0.002)
@@ -182,7 +182,7 @@ def test_a_scene_of_ones_own_is_laid_with_things_beyond_the_tasks_area(cell: Cel
 
 @pytest.fixture
 def small() -> Iterator[Cell]:
-    made = Cell(CellConfig(camera=CameraConfig(width_px=160, height_px=120)))
+    made = Cell(CellConfig(camera=TripodCameraConfig(width_px=160, height_px=120)))
     yield made
     made.close()
 

@@ -8,7 +8,13 @@ from sim.motions import straight
 
 from stvla_ros.description.panda import A_MAX_RAD_S2, HOME_Q_RAD, J_MAX_RAD_S3, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.controller import ControllerConfig, Goal, GoalStatus, TrajectoryController, interpolate
+from stvla_ros.sim.controller import (
+    ControllerConfig,
+    TrajectoryController,
+    TrajectoryGoal,
+    TrajectoryStatus,
+    interpolate,
+)
 from stvla_ros.types import F64, JointPath
 
 DT = 0.002
@@ -17,7 +23,7 @@ FAR = HOME_Q_RAD + np.array([1.2, 0.6, -0.8, 0.7, 1.0, 0.5, -1.2])
 
 def drive(
     controller: TrajectoryController,
-    goal: Goal,
+    goal: TrajectoryGoal,
     until_s: float = 20.0,
     cancel_at_s: float | None = None,
     measured: Callable[[float, F64], F64] = lambda _, q: q,
@@ -45,7 +51,7 @@ def test_a_path_is_followed_to_its_end_and_held(controller: TrajectoryController
     path = straight(HOME_Q_RAD, FAR)
     goal = controller.start(path, 0.0)
     times, rows = drive(controller, goal)
-    assert goal.status is GoalStatus.SUCCEEDED
+    assert goal.status is TrajectoryStatus.SUCCEEDED
     assert goal.code is OutcomeCode.OK
     assert times[-1] == pytest.approx(path.t_s[-1], abs=0.01)
     assert np.allclose(rows[-1], [*FAR, *np.zeros(7)], atol=1e-9)
@@ -65,7 +71,7 @@ def test_a_small_gap_at_the_start_is_blended_out(controller: TrajectoryControlle
     goal = controller.start(straight(HOME_Q_RAD + 0.02, FAR), 0.0)
     _, rows = drive(controller, goal)
     assert np.abs(np.diff(np.vstack([HOME_Q_RAD, rows[:, :7]]), axis=0)).max() < 0.003
-    assert goal.status is GoalStatus.SUCCEEDED
+    assert goal.status is TrajectoryStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize(("scale", "limit_s"), [(0.3, 0.15), (0.5, 0.25), (1.0, 0.35)])
@@ -76,7 +82,7 @@ def test_a_cancel_stops_fast_within_the_limits(scale: float, limit_s: float) -> 
         goal = controller.start(path, 0.0)
         cancel_s = float(share * path.t_s[-1])
         times, rows = drive(controller, goal, cancel_at_s=cancel_s)
-        assert goal.status is GoalStatus.CANCELED
+        assert goal.status is TrajectoryStatus.CANCELED
         assert goal.code is OutcomeCode.CANCELED
         assert times[-1] - cancel_s < limit_s
         assert np.allclose(rows[-1, 7:], 0.0)
@@ -100,23 +106,23 @@ def test_after_a_stop_another_path_can_start(controller: TrajectoryController) -
     drive(controller, goal, cancel_at_s=0.8)
     here, _ = controller.reference
     second = controller.start(straight(here, HOME_Q_RAD), 50.0)
-    assert second.status is GoalStatus.ACTIVE
-    assert goal.status is GoalStatus.CANCELED
+    assert second.status is TrajectoryStatus.ACTIVE
+    assert goal.status is TrajectoryStatus.CANCELED
 
 
 def test_cancel_without_a_goal_does_nothing(controller: TrajectoryController) -> None:
     controller.cancel(0.0)
-    assert controller.goal is None
+    assert not controller.moving
     goal = controller.start(straight(HOME_Q_RAD, FAR), 0.0)
     drive(controller, goal)
     controller.cancel(30.0)
-    assert goal.status is GoalStatus.SUCCEEDED
+    assert goal.status is TrajectoryStatus.SUCCEEDED
 
 
 def test_lost_tracking_aborts(controller: TrajectoryController) -> None:
     goal = controller.start(straight(HOME_Q_RAD, FAR), 0.0)
     drive(controller, goal, measured=lambda t, q: q if t < 0.5 else HOME_Q_RAD)
-    assert goal.status is GoalStatus.ABORTED
+    assert goal.status is TrajectoryStatus.ABORTED
     assert goal.code is OutcomeCode.CONTROLLER_FAILED
     assert "Path tolerance violated: panda_joint" in goal.reason
 
@@ -140,7 +146,7 @@ def test_contact_force_aborts_as_reflex_and_lets_go(controller: TrajectoryContro
 def test_a_short_knock_is_no_reflex(controller: TrajectoryController) -> None:
     goal = controller.start(straight(HOME_Q_RAD, FAR), 0.0)
     drive(controller, goal, force_n=lambda t: 100.0 if 0.5 < t < 0.508 else 0.0)
-    assert goal.status is GoalStatus.SUCCEEDED
+    assert goal.status is TrajectoryStatus.SUCCEEDED
 
 
 def bad_paths() -> dict[str, JointPath]:

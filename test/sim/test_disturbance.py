@@ -9,7 +9,7 @@ import pytest
 
 from stvla_ros.errors import StageError
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.sim.disturbance import LEAST_SHIFT_M, carry_off, draw_shift
+from stvla_ros.sim.disturbance import MIN_SHIFT_M, draw_disturbance, move_away
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M
 
 
@@ -30,12 +30,12 @@ def test_the_thing_stands_elsewhere_upright_and_alone(cell: Cell, task: str, whi
     name = laid.objects[which].name
     before = {o.name: cell.place(o.name) for o in laid.objects}
     height = cell.truth().T_base_object[name][2, 3]
-    said = carry_off(cell, laid, which, np.random.default_rng(seed))
+    said = move_away(cell, laid, which, np.random.default_rng(seed))
     assert "was moved by" in said
     cell.advance(0.3)
     after = {o.name: cell.place(o.name) for o in laid.objects}
     x, y = after[name]
-    assert np.hypot(x - before[name][0], y - before[name][1]) > LEAST_SHIFT_M - 0.005
+    assert np.hypot(x - before[name][0], y - before[name][1]) > MIN_SHIFT_M - 0.005
     assert X_RANGE_M[0] < x < X_RANGE_M[1]
     assert Y_RANGE_M[0] < y < Y_RANGE_M[1]
     assert cell.truth().T_base_object[name][2, 3] == pytest.approx(height, abs=0.002)
@@ -45,8 +45,8 @@ def test_the_thing_stands_elsewhere_upright_and_alone(cell: Cell, task: str, whi
 
 
 def test_the_seed_decides_on_thing_moment_and_place(cell: Cell) -> None:
-    shifts = [draw_shift(np.random.default_rng(seed)) for seed in range(60)]
-    assert shifts[3] == draw_shift(np.random.default_rng(3))
+    shifts = [draw_disturbance(np.random.default_rng(seed)) for seed in range(60)]
+    assert shifts[3] == draw_disturbance(np.random.default_rng(3))
     assert {s.which for s in shifts} == {0, 1}
     assert all(s.after_keyposes == 1 for s in shifts if s.which == 0), "before it is in the gripper"
     assert {s.after_keyposes for s in shifts if s.which == 1} == {1, 2, 3}
@@ -54,7 +54,7 @@ def test_the_seed_decides_on_thing_moment_and_place(cell: Cell) -> None:
     for _ in range(2):
         cell.reset("pick_place", 4)
         assert cell.task is not None
-        carry_off(cell, cell.task, 0, np.random.default_rng(9))
+        move_away(cell, cell.task, 0, np.random.default_rng(9))
         places.append(cell.place(cell.task.objects[0].name))
     assert places[0] == places[1]
 
@@ -63,4 +63,4 @@ def test_buttons_are_screwed_down(cell: Cell) -> None:
     cell.reset("push_buttons", 0)
     assert cell.task is not None
     with pytest.raises(StageError, match="fixed to the table"):
-        carry_off(cell, cell.task, 0, np.random.default_rng(0))
+        move_away(cell, cell.task, 0, np.random.default_rng(0))

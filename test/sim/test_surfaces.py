@@ -48,7 +48,7 @@ def test_another_moment_of_the_scene_is_put_at_once(cell: Cell) -> None:
     name, before = cell.truth().names[0], cell.time_ns
     held = np.eye(4)
     held[:3, 3] = tcp_pose(q)[:3, 3]
-    cell.put(q, 0.04, {name: held})
+    cell.set_state(q, 0.04, {name: held})
     assert cell.time_ns == before
     assert cell.state().q_rad == pytest.approx(q)
     assert cell.state().gripper_m == pytest.approx(0.04)

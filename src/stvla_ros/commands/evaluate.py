@@ -26,12 +26,14 @@ from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.evaluation import Evaluation
-from stvla_ros.evaluate.mover import DISTURBANCES
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
-from stvla_ros.evaluate.workers import BenchSetup
+from stvla_ros.evaluate.stack import PARTS, plain, read_settings
+from stvla_ros.evaluate.workers import EnvironmentSetup
+from stvla_ros.record.film import Films
 from stvla_ros.sim.disturbance import MOVABLE
 
 
@@ -50,18 +52,18 @@ def add_arguments(parser: Parser) -> None:
         "--disturb",
         choices=DISTURBANCES,
         default=DISTURBANCES[0],
-        help="move: in the middle of each episode, what is carried or where it goes is put elsewhere",
+        help="move: in the middle of each episode, the carried object or its goal is moved",
     )
     parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
     parser.add_argument(
-        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores (over ROS: 1)"
+        "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: one per core (over ROS: 1)"
     )
-    parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="leave film and storyboard")
+    parser.add_argument("--film", choices=("none", "failures", "all"), default="none", help="keep film and storyboard")
     parser.add_argument(
-        "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 when a task has less success"
+        "--at-least", type=share, default=0.0, metavar="RATE", help="exit 4 if a task succeeds less often"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/evaluate-<time>"
+        "--output", type=Path, metavar="DIR", help="an existing one is resumed; default runs/evaluate-<time>"
     )
     add_stack_arguments(parser)
 
@@ -77,7 +79,7 @@ def run(arguments: Namespace) -> int:
     try:
         reports = _run(evaluation, setup, jobs, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
+        console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
     console.print(table(reports, f"seeds {seeds.start}–{seeds.stop - 1}{_remarks(arguments)}{mark(settings)}"))
     console.print(f"{folder}/results.json, results.txt (failures with the command to rerun each)", soft_wrap=True)
@@ -85,7 +87,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _tasks(arguments: Namespace) -> tuple[str, ...]:
-    """The tasks to run. Raises ConfigError when they cannot be disturbed as asked."""
+    """The tasks to run. Raises ConfigError for a task that cannot be disturbed."""
     if arguments.disturb == "none":
         return check_tasks(arguments.tasks)
     tasks = MOVABLE if arguments.tasks is None else check_tasks(arguments.tasks)
@@ -103,7 +105,9 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
     if arguments.split is None:
         return Evaluation(folder, tasks, range(arguments.seed0, arguments.seed0 + episodes), settings, rerun)
     chosen = [
-        Episode(task, seed) for task in tasks for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
+        EpisodeSpec(task, seed)
+        for task in tasks
+        for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
     ]
     seeds = range(min(e.seed for e in chosen), max(e.seed for e in chosen) + 1)
     return SplitEvaluation(folder, tasks, seeds, settings, rerun, frozenset(chosen))
@@ -111,14 +115,14 @@ def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], sett
 
 @dataclass(frozen=True)
 class SplitEvaluation(Evaluation):
-    """Of some of the scenes between the first seed and the last, others for each task."""
+    """Runs only some of the scenes between the first and the last seed, different ones for each task."""
 
-    chosen: frozenset[Episode]
+    chosen: frozenset[EpisodeSpec]
 
-    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
+    def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
         """See :meth:`Evaluation.prepare`."""
         done, left = super().prepare()
-        mine = [record for record in done if Episode(record.task, record.seed) in self.chosen]
+        mine = [record for record in done if EpisodeSpec(record.task, record.seed) in self.chosen]
         return mine, [episode for episode in left if episode in self.chosen]
 
 
@@ -128,8 +132,8 @@ def _remarks(arguments: Namespace) -> str:
     return split + (", noise" if arguments.noise else "") + disturbed
 
 
-def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console) -> list[TaskReport]:
-    """All episodes that are left, under a progress bar; failures are told as they come."""
+def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
+    """Run all remaining episodes under a progress bar; failures are printed when they happen."""
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
     with count_bar(console, "[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]") as bar:
@@ -145,11 +149,8 @@ def _run(evaluation: Evaluation, setup: BenchSetup, jobs: int, console: Console)
         return evaluation.run(setup, jobs, tell)
 
 
-def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, object]]:
-    """The bench, and what of it changes results."""
-    from stvla_ros.evaluate.cell_bench import CellBenchSetup
-    from stvla_ros.evaluate.stack import PARTS, plain, read_settings
-
+def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[str, object]]:
+    """The environment, and those of its settings that change results."""
     options = stack_options(arguments)
     parts = None if arguments.over_ros else PARTS
     settings = read_settings(options.params, options.backends, options.overrides, parts)
@@ -161,9 +162,9 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[BenchSetup, dict[str, ob
         options = with_noise(options) if arguments.noise else options
         check_settings(options)
         return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
-    films = None if arguments.film == "none" else folder / "films"
+    films = None if arguments.film == "none" else Films(folder / "films", arguments.film == "all")
     disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}
-    setup = CellBenchSetup(settings, films, arguments.film == "all", arguments.disturb)
+    setup = CellEnvironmentSetup(settings, films, arguments.disturb)
     return setup, {"over_ros": "no", **disturb, **plain(settings)}
 
 

@@ -16,7 +16,8 @@ from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.datasets import COMPAT, DATASETS
+from stvla_ros.data.st_human_questions import ST_HUMAN
+from stvla_ros.evaluate.planner.datasets import COMPAT, PUBLISHED
 from stvla_ros.planning.coordinates import CONVENTIONS
 
 if TYPE_CHECKING:
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from stvla_ros.evaluate.planner.run import Replies
     from stvla_ros.evaluate.planner.scoring import Judge
     from stvla_ros.planning.chat import ChatModel
+
+
+DATASETS = {dataset.name: dataset for dataset in (ST_HUMAN, *PUBLISHED)}
+"""Name -> test set."""
 
 
 def positive(text: str) -> float:
@@ -42,11 +47,11 @@ def add_arguments(parser: Parser) -> None:
     names = registry.names("planner")
     parser.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the file's")
     parser.add_argument("--dataset", choices=tuple(DATASETS), metavar="NAME", help=f"one of {', '.join(DATASETS)}")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="where the test set's files are")
-    parser.add_argument("--limit", type=whole(1, 10**7), metavar="N", help="so many questions, drawn by --seed")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of --limit's draw")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with the test set")
+    parser.add_argument("--limit", type=whole(1, 10**7), metavar="N", help="ask only N questions, drawn by --seed")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for the draw of --limit")
     parser.add_argument(
-        "--max-tokens", type=whole(8, 16384), default=512, metavar="N", help="of an answer; default 512"
+        "--max-tokens", type=whole(8, 16384), default=512, metavar="N", help="longest answer; default 512"
     )
     parser.add_argument(
         "--coordinates", choices=CONVENTIONS, default=CONVENTIONS[0], metavar="NAME", help=", ".join(CONVENTIONS)
@@ -56,23 +61,29 @@ def add_arguments(parser: Parser) -> None:
         choices=COMPAT,
         default=COMPAT[0],
         metavar="NAME",
-        help=f"how the set is summed up: {', '.join(COMPAT)}",
+        help=f"whose way to sum up the set: {', '.join(COMPAT)}",
     )
     parser.add_argument(
-        "--spot-radius", type=positive, default=30.0, metavar="N", help="success of pointing, thousandths; default 30"
+        "--spot-radius",
+        type=positive,
+        default=30.0,
+        metavar="N",
+        help="a point counts as right within N thousandths; default 30",
     )
     parser.add_argument(
         "--depth-ratio",
         type=positive,
         default=0.05,
         metavar="N",
-        help="a depth is right within this part; default 0.05",
+        help="a depth counts as right within this fraction; default 0.05",
     )
     parser.add_argument(
         "--encoder", type=Path, metavar="DIR", help="for BERTScore; default: words only (token F1, ROUGE-L)"
     )
-    parser.add_argument("--encoder-layer", type=int, default=-1, metavar="N", help="its layer; 17 for roberta-large")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is taken up again")
+    parser.add_argument(
+        "--encoder-layer", type=int, default=-1, metavar="N", help="layer of the encoder; 17 for roberta-large"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="an existing one is resumed")
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file with the planner's settings")
     add_override_argument(parser)
 
@@ -80,30 +91,28 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     if arguments.dataset is None or arguments.data is None:
         raise ConfigError(
-            "stvla evaluate planner: wanted --dataset NAME and --data DIR: docs/planner_evaluation.md has all."
+            "stvla evaluate planner: wanted --dataset NAME and --data DIR: docs/planner_evaluation.md lists them."
         )
     folder = arguments.output or Path("runs") / time.strftime(f"{arguments.dataset}-%Y%m%d-%H%M%S")
     console = Console()
     try:
         _evaluate(arguments, folder, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} goes on from here.", soft_wrap=True)
+        console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
     console.print(f"{folder}/results.json, results.txt, replies.jsonl", soft_wrap=True)
     return 0
 
 
 def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
-    from stvla_ros.evaluate.planner.asking import Asking
-    from stvla_ros.evaluate.planner.datasets import read
-    from stvla_ros.evaluate.planner.model import chat_model
+    from stvla_ros.evaluate.planner.question import PromptStyle
     from stvla_ros.evaluate.planner.report import scored
-    from stvla_ros.evaluate.planner.run import Replies
+    from stvla_ros.evaluate.planner.run import Replies, chat_model
     from stvla_ros.evaluate.stack import read_settings
 
     settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
-    judge = _judge(arguments)  # a missing encoder is told before hours of questions
-    questions = _chosen(read(arguments.dataset, arguments.data, Asking(arguments.coordinates)), arguments)
+    judge = _judge(arguments)  # reports a missing encoder before hours of questions
+    questions = _chosen(DATASETS[arguments.dataset].read(arguments.data, PromptStyle(arguments.coordinates)), arguments)
     asked = {
         "planner": settings.backends["planner"],
         "settings": dict(settings.sections.get("planner", {})),
@@ -119,8 +128,8 @@ def _evaluate(arguments: Namespace, folder: Path, console: Console) -> None:
 
 
 def _judge(arguments: Namespace) -> Judge:
+    from stvla_ros.evaluate.planner.metrics import BertScore
     from stvla_ros.evaluate.planner.scoring import Judge
-    from stvla_ros.evaluate.planner.texts import BertScore
 
     similar = BertScore(arguments.encoder, arguments.encoder_layer) if arguments.encoder else None
     exact = arguments.dataset == "st-human"
@@ -128,7 +137,7 @@ def _judge(arguments: Namespace) -> Judge:
 
 
 def _chosen(questions: Sequence[Question], arguments: Namespace) -> list[Question]:
-    """All of them, or ``--limit`` drawn evenly at random, in their order."""
+    """All of them, or ``--limit`` of them, drawn at random, in their order."""
     import random
 
     if arguments.limit is None or arguments.limit >= len(questions):
@@ -148,11 +157,10 @@ def _ask(model: ChatModel, questions: Sequence[Question], replies: Replies, max_
 def _conclude(
     arguments: Namespace, folder: Path, asked: Mapping[str, Any], results: Sequence[Scored], console: Console
 ) -> None:
-    from stvla_ros.evaluate.planner.datasets import summary
     from stvla_ros.evaluate.planner.report import report, shown, table, to_json
-    from stvla_ros.record.summary import versions
+    from stvla_ros.versions import versions
 
-    rows, total = report(results), dict(summary(arguments.dataset, results, arguments.compat))
+    rows, total = report(results), dict(DATASETS[arguments.dataset].summary(results, arguments.compat))
     counted = {
         "compat": arguments.compat,
         "spot_radius": arguments.spot_radius,

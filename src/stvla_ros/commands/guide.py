@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from argparse import Namespace, _ArgumentGroup
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +21,17 @@ from stvla_ros.commands.exit_codes import of_outcome
 from stvla_ros.commands.recordings import open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import StageError
-from stvla_ros.evaluate.guiding import GuidedFrame, guide_frames, still_frames
 from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
+from stvla_ros.perception.guide import SpatialGuide
 from stvla_ros.record.folder import make_run_folder
 from stvla_ros.record.guidance_view import VIEWS, guidance_views
 from stvla_ros.record.panels import fit, row, sheet
 from stvla_ros.record.video import VideoWriter
 from stvla_ros.sim.cell import Cell
+from stvla_ros.types import Guidance, PlanRequest, RgbdFrame, RobotState, Trace3d
 
 ROWS = 8
 """Frames on the sheet of pictures."""
@@ -37,10 +42,12 @@ def add_arguments(parser: Parser) -> None:
     source.add_argument("recording", nargs="?", type=Path, metavar="RECORDING", help="a recording, or a rosbag2")
     source.add_argument("--task", metavar="TASK", default="pick_place", help="scene; default pick_place")
     source.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of the scene; default 0")
-    source.add_argument("--distractors", type=whole(0, 12), metavar="N", help="things that nobody asks for")
+    source.add_argument(
+        "--distractors", type=whole(0, 12), metavar="N", help="number of objects that the task does not need"
+    )
     source.add_argument("--noise", action="store_true", help="imperfect camera")
     source.add_argument("--frames", type=whole(1, 100_000), default=30, metavar="N", help="of the scene; default 30")
-    parser.add_argument("--instruction", metavar="WORDS", help="needed for a recording; default: the scene's own")
+    parser.add_argument("--instruction", metavar="WORDS", help="required for a recording; default: the scene's own")
     parser.add_argument("--replan-s", type=float, default=0.0, metavar="S", help="plan again every S seconds; 0: never")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default runs/<time>")
     for kind in ("planner", "segmenter"):
@@ -77,7 +84,7 @@ def _run_scene(arguments: Namespace, settings: StackSettings) -> int:
 def _write(
     arguments: Namespace, settings: StackSettings, frames: Iterator[RecordedFrame], count: int, instruction: str
 ) -> int:
-    """Film, sheet and decisions into the output folder; the exit code is the last failure's, 0 when all frames went."""
+    """Write film, sheet and decisions; the exit code is the last failure's, or 0."""
     folder = arguments.output or make_run_folder(Path("runs"))
     folder.mkdir(parents=True, exist_ok=True)
     console, album, failure = Console(), Album(folder, count, instruction), None
@@ -113,11 +120,11 @@ class Album:
     def median_ms(self) -> float:
         return float(np.median(self._ms)) if self._ms else float("nan")
 
-    def add(self, guided: GuidedFrame) -> None:
+    def add(self, guided: GuideResult) -> None:
         """One more frame."""
         first = self._first_ns = guided.frame.stamp_ns if self._first_ns is None else self._first_ns
         seconds = (guided.frame.stamp_ns - first) / 1e9
-        line, caption = _told(guided, seconds)
+        line, caption = _decision(guided, seconds)
         self._lines.write(json.dumps(line) + "\n")
         if not isinstance(guided.result, StageError):
             self.good += 1
@@ -140,14 +147,14 @@ class Album:
             cv2.imwrite(str(self._folder / "guidance.jpg"), picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
 
 
-def _panels(guided: GuidedFrame) -> dict[str, Any]:
+def _panels(guided: GuideResult) -> dict[str, Any]:
     if isinstance(guided.result, StageError):
         return {VIEWS[0]: fit(guided.frame.rgb)}
     return {name: fit(view) for name, view in guidance_views(guided.frame, guided.result).items()}
 
 
-def _told(guided: GuidedFrame, seconds: float) -> tuple[dict[str, Any], str]:
-    """What is written about a frame, and its caption."""
+def _decision(guided: GuideResult, seconds: float) -> tuple[dict[str, Any], str]:
+    """The line about a frame, and its caption."""
     line: dict[str, Any] = {"t_s": round(seconds, 3), "replanned": guided.replanned, "ms": round(guided.ms, 2)}
     if isinstance(guided.result, StageError):
         return line | {"outcome": guided.result.code.name, "sentence": guided.result.sentence}, str(guided.result)
@@ -156,3 +163,64 @@ def _told(guided: GuidedFrame, seconds: float) -> tuple[dict[str, Any], str]:
     line |= {"outcome": "OK", "kept": kept, "removed": removed, "progress_m": round(g.progress_m, 4), "notes": notes}
     caption = f"{seconds:.1f} s   kept {kept}   removed {removed}   {guided.ms:.0f} ms   {' '.join(notes)}"
     return line, caption
+
+
+@dataclass(frozen=True, eq=False)
+class GuideResult:
+    """One frame and its guidance.
+
+    Attributes:
+        frame: From the camera.
+        result: The guidance, or why there is none.
+        replanned: The planner looked at this frame.
+        ms: Wall-clock milliseconds of the guide, planner not counted.
+    """
+
+    frame: RgbdFrame
+    result: Guidance | StageError
+    replanned: bool
+    ms: float
+
+
+def guide_frames(
+    frames: Iterable[RecordedFrame], instruction: str, settings: StackSettings, replan_s: float = 0.0
+) -> Iterator[GuideResult]:
+    """Guide all frames. Plan on the first one, after a failure, and every ``replan_s`` seconds if that is not 0.
+
+    Args:
+        frames: In the order of their stamps. A frame without arm state counts as one without a robot, with the arm at
+            home.
+        instruction: What the planner is asked.
+        settings: Of planner, segmenter and guide.
+    """
+    backends, sections = settings.backends, settings.sections
+    planner = registry.create("planner", backends["planner"], sections.get("planner", {}))
+    segmenter = registry.create("segmenter", backends["segmenter"], sections.get("segmenter", {}))
+    guide = SpatialGuide(segmenter, settings.guide)
+    trace: Trace3d | None = None
+    next_plan_ns = 0
+    for recorded in frames:
+        frame, robot = recorded.frame, recorded.robot or _at_home(recorded.frame.stamp_ns)
+        due = trace is None or (replan_s > 0 and frame.stamp_ns >= next_plan_ns)
+        start = time.perf_counter()
+        try:
+            if due:
+                plan = planner.plan(PlanRequest(instruction, frame, robot))
+                start, next_plan_ns = time.perf_counter(), frame.stamp_ns + round(replan_s * 1e9)
+                trace = guide.lift(plan, frame)
+            assert trace is not None
+            result: Guidance | StageError = guide.guide(trace, frame, robot)
+        except StageError as error:
+            result, trace = error, None
+        yield GuideResult(frame, result, due, 1e3 * (time.perf_counter() - start))
+
+
+def still_frames(cell: Cell, count: int, rate_hz: float = 15.0) -> Iterator[RecordedFrame]:
+    """Frames of a simulated cell without motion."""
+    for _ in range(count):
+        cell.advance(1.0 / rate_hz)
+        yield RecordedFrame(cell.render(), cell.state())
+
+
+def _at_home(stamp_ns: int) -> RobotState:
+    return RobotState(HOME_Q_RAD, np.zeros(7), tcp_pose(HOME_Q_RAD), MAX_WIDTH_M, stamp_ns)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
-from stvla_ros.evaluate.episode import Episode as Scene
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
-from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.evaluate.episode import EpisodeSpec as Scene
+from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
-from stvla_ros.record.summary import versions
+from stvla_ros.versions import versions
 
 FORMAT = "stvla-dataset-1"
 
@@ -73,7 +73,7 @@ class Collection:
         keep_settings(self.folder / "settings.json", {**self.settings, "split": self.split}, "episodes collected")
         return list(chain.from_iterable(self._tried(task) for task in self.tasks))
 
-    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
+    def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
         """Collect what is missing; every episode and record is on disk before ``tell`` sees it.
 
         Returns:

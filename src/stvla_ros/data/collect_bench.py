@@ -1,4 +1,4 @@
-"""Episodes of the evaluation's bench, written down as they happen."""
+"""Episodes of the evaluation's environment, written down as they happen."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from pathlib import Path
 
 from stvla_ros.data.episode import EpisodeWriter, Verdict
 from stvla_ros.errors import CancelToken, OutcomeCode
-from stvla_ros.evaluate.cell_bench import CellBench, CellBenchSetup
-from stvla_ros.evaluate.episode import Episode as Scene
+from stvla_ros.evaluate.cell_environment import CellEnvironment, CellEnvironmentSetup, WatchedCell
 from stvla_ros.evaluate.episode import EpisodeRecord
-from stvla_ros.evaluate.film import FilmedCell
+from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan
 
 
-class SeenCell(FilmedCell):
+class SeenCell(WatchedCell):
     """A cell that remembers the newest image that somebody asked for."""
 
     newest: RgbdFrame | None = None
@@ -87,11 +86,11 @@ class CollectBenchSetup:
             cell.close()
 
 
-class CollectBench(CellBench):
+class CollectBench(CellEnvironment):
     """Leaves the folder of an episode that the simulator judged successful, and nothing of any other."""
 
     def __init__(self, setup: CollectBenchSetup, cell: SeenCell) -> None:
-        super().__init__(CellBenchSetup(setup.settings), cell)
+        super().__init__(CellEnvironmentSetup(setup.settings), cell)
         self._folder, self._seen = setup.folder, cell
 
     def _carry_out(

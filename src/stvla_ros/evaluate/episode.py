@@ -1,4 +1,4 @@
-"""One episode and what is kept of it."""
+"""Which episode to run, and the record of how it went."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stvla_ros.files import read_json, setting, written
 
 
 @dataclass(frozen=True, order=True)
-class Episode:
+class EpisodeSpec:
     """A task and the seed of its scene."""
 
     task: str
@@ -39,8 +39,8 @@ class EpisodeRecord:
         replans: Plans after the first.
         robot_s: Seconds of the robot's clock (the simulator's, or real ones over ROS).
         times_s: Wall seconds per phase.
-        plan_times_s: Wall seconds of each look of the planner, lifting included; of looks that gave a plan.
-        disturbance: What was done to the scene meanwhile, one sentence; empty: nothing.
+        plan_times_s: Wall seconds of each accepted plan, lifting included.
+        disturbance: How the scene was disturbed, in one sentence; empty without a disturbance.
         idle_share: See :func:`stvla_ros.record.summary.idle_share`; None without a live robot.
     """
 
@@ -66,27 +66,27 @@ class EpisodeRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record under its episode's name; a reader never sees half of it."""
-        with written(folder / Episode(self.task, self.seed).file_name) as part:
+        with written(folder / EpisodeSpec(self.task, self.seed).file_name) as part:
             part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def defect(episode: Episode, sentence: str) -> EpisodeRecord:
-    """The record of an episode that this software could not finish."""
+def defect(episode: EpisodeSpec, sentence: str) -> EpisodeRecord:
+    """The record of an episode that a defect of this software ended."""
     return EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
 
 
 def read_record(path: Path) -> EpisodeRecord:
-    """A record from its file; one of an older version lacks what is known since.
+    """Read a record. One of an older version may lack the newest fields.
 
     Raises:
         ConfigError: The file is not such a record.
     """
-    with setting("", "Delete it to run the episode anew."):
+    with setting("", "Delete it to run the episode again."):
         content = read_json(path)
     try:
         since = {"plan_times_s", "disturbance"} - set(content)
         return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord) if f.name not in since})
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path}: not the record of an episode ({error!r}): delete it to run the episode anew."
+            f"{path}: not the record of an episode ({error!r}): delete it to run the episode again."
         ) from error

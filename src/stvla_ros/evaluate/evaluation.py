@@ -1,4 +1,4 @@
-"""An evaluation: a folder with its settings, one record per episode, and the report. Can be taken up again."""
+"""An evaluation: a folder with its settings, one record per episode, and the report. It can be resumed."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import Any
 
 from rich.console import Console
 
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord, read_record
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, report, table, to_json
-from stvla_ros.evaluate.workers import BenchSetup, run_episodes
+from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
-from stvla_ros.record.summary import versions
+from stvla_ros.versions import versions
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What to run and where it is kept.
+    """What to run, and where its results go.
 
     Attributes:
         folder: Output; made if missing.
         tasks: Task names.
         seeds: One scene per task and seed.
-        settings: Everything that changes results; a folder never mixes two of them.
-        rerun: Command line that runs episodes of these settings again, without tasks and seeds.
+        settings: Everything that changes results; all episodes of a folder have the same.
+        rerun: Command line that repeats episodes with these settings; tasks and seeds are appended.
     """
 
     folder: Path
@@ -36,23 +36,23 @@ class Evaluation:
     settings: Mapping[str, Any]
     rerun: str
 
-    def prepare(self) -> tuple[list[EpisodeRecord], list[Episode]]:
-        """Make or check the folder.
+    def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
+        """Create or check the folder.
 
         Returns:
-            The records that are already there, and the episodes that are left to run.
+            The existing records, and the episodes still to run.
 
         Raises:
             ConfigError: The folder holds episodes of other settings.
         """
         self._records.mkdir(parents=True, exist_ok=True)
         keep_settings(self.folder / "settings.json", self.settings, "episodes run")
-        episodes = [Episode(task, seed) for seed in self.seeds for task in self.tasks]
+        episodes = [EpisodeSpec(task, seed) for seed in self.seeds for task in self.tasks]
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
 
-    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
-        """Run what is left; every record is on disk before ``tell`` sees it.
+    def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> list[TaskReport]:
+        """Run the remaining episodes; every record is on disk before ``tell`` sees it.
 
         Raises:
             ConfigError: See :meth:`prepare` and :func:`stvla_ros.evaluate.workers.run_episodes`.

@@ -1,7 +1,7 @@
-"""Does a planner point at what is there? A known image, known places, and what its mistakes have in common.
+"""Does a planner point at the objects of a known image? If not: what do its errors have in common?
 
-Servers have shifted and scaled the coordinates of vision-language models before, and models differ in what their numbers
-mean. The image is not square, so that pixels, shares of the width, and swapped axes can be told apart.
+Some servers shift or scale the coordinates of vision-language models, and models differ in what their numbers mean. The
+image is not square, so that pixels, fractions and swapped axes can be distinguished.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.evaluate.shift import Reading, Verdict, conventions, judge
+from stvla_ros.evaluate.diagnosis import Diagnosis, Reading, conventions, diagnose
 from stvla_ros.geometry.cameras import px_to_uv, uv_to_px
 from stvla_ros.interfaces import Planner
 from stvla_ros.planning.answer import answer_of, groups
@@ -25,15 +25,15 @@ from stvla_ros.types import F64, Bool, PlanRequest, RgbdFrame
 
 SEED = 7
 DISTRACTORS = 5
-LEAST_PX = 60
-"""Things of which less is seen are not asked for."""
+MIN_PX = 60
+"""The model is not asked for objects with fewer visible pixels."""
 
 MAX_TOKENS = 256
 
 
 @runtime_checkable
-class Talks(Protocol):
-    """A planner with a model behind it that can be asked to point."""
+class HasChatModel(Protocol):
+    """A planner whose model can be asked to point."""
 
     @property
     def model(self) -> ChatModel: ...
@@ -41,11 +41,11 @@ class Talks(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """Something in the image.
+    """An object in the image.
 
     Attributes:
-        name: As people say it.
-        uv: (2,) middle of what is seen of it, 0..1000.
+        name: In plain English.
+        uv: (2,) centre of its visible pixels, 0..1000.
         mask: (H, W) its pixels.
     """
 
@@ -56,14 +56,14 @@ class Target:
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What came of one question.
+    """The answer to one question.
 
     Attributes:
-        target: What was asked for.
-        numbers: (2,) the planner's numbers as they came; None without a usable answer.
-        uv: (2,) the same in 0..1000, read as the planner's settings say; not clipped to the image.
-        hit: They lie on the thing.
-        said: The reply or the reason why there is none.
+        target: The object asked for.
+        numbers: (2,) the planner's unconverted numbers; None without a usable answer.
+        uv: (2,) the same in 0..1000 by the planner's setting ``coordinates``; not clipped to the image.
+        hit: They lie on the object.
+        said: The reply, or why there is none.
     """
 
     target: Target
@@ -79,12 +79,12 @@ class Grounding:
 
     Attributes:
         frame: The image.
-        convention: How the planner's numbers were read.
+        convention: How the planner's numbers were interpreted.
         answers: One per question.
-        path_uv: (8, 2) of the path that was asked for last; None: there is none, and ``path_said`` says why.
+        path_uv: (8, 2) the path, which is asked for last; None: there is none, and ``path_said`` says why.
         path_said: What the path's two ends hit.
         path_hit: It begins on the block and ends on the plate.
-        verdict: Good, or how the answers are off.
+        diagnosis: Good, or how the answers are off.
     """
 
     frame: RgbdFrame
@@ -93,18 +93,18 @@ class Grounding:
     path_uv: F64 | None
     path_said: str
     path_hit: bool
-    verdict: Verdict
+    diagnosis: Diagnosis
 
 
-def look(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int = SEED) -> Grounding:
+def check_grounding(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int = SEED) -> Grounding:
     """Ask for everything in a seeded scene, then for one path.
 
-    A planner with a model is asked to point; of another one the beginnings of its paths are taken.
+    A planner with a model is asked to point; of any other planner the starts of its paths count.
 
     Args:
         planner: Under test.
         cell: Lays the scene and renders it.
-        convention: What the planner's numbers are set to mean (``coordinates``).
+        convention: The planner's setting ``coordinates``.
         seed: Of the scene.
 
     Raises:
@@ -116,21 +116,21 @@ def look(planner: Planner, cell: Cell, convention: str = "norm1000", seed: int =
     size_px = (frame.camera.width_px, frame.camera.height_px)
     read = conventions(size_px)[convention]
     answers = tuple(_ask(ask, target, read, frame) for target in targets)
-    verdict = judge(
+    diagnosis = diagnose(
         np.array([a.target.uv for a in answers if a.numbers is not None]).reshape(-1, 2),
         np.array([a.numbers for a in answers if a.numbers is not None]).reshape(-1, 2),
         [a.hit for a in answers],
         convention,
         size_px,
     )
-    return Grounding(frame, convention, answers, *_path(planner, cell, frame, words, targets), verdict)
+    return Grounding(frame, convention, answers, *_path(planner, cell, frame, words, targets), diagnosis)
 
 
 def _targets(cell: Cell) -> tuple[Target, ...]:
     truth, found = cell.truth(), []
     for i, name in enumerate(truth.names, 1):
         mask = truth.labels == i
-        if mask.sum() >= LEAST_PX:
+        if mask.sum() >= MIN_PX:
             v, u = np.nonzero(mask)
             uv = px_to_uv(np.array([u.mean(), v.mean()]), cell.camera)
             found.append(Target(name.replace("_", " "), uv, mask))
@@ -138,10 +138,10 @@ def _targets(cell: Cell) -> tuple[Target, ...]:
 
 
 def _pointer(planner: Planner, cell: Cell, frame: RgbdFrame, convention: str) -> Callable[[Target], tuple[F64, str]]:
-    """How this planner is asked where something is: its numbers as they come, and what it said."""
+    """How this planner is asked for a place: gives its unconverted numbers and its words."""
 
     def by_model(target: Target) -> tuple[F64, str]:
-        assert isinstance(planner, Talks)
+        assert isinstance(planner, HasChatModel)
         question = explained(pointing_prompt(target.name), "points", convention)
         said = planner.model.reply((Turn("user", question, (frame.rgb,)),), MAX_TOKENS)
         return _numbers(said), said
@@ -154,7 +154,7 @@ def _pointer(planner: Planner, cell: Cell, frame: RgbdFrame, convention: str) ->
         uv = planner.plan(request).uv[-1 if plate else 0]
         return uv, f"the path {'ends' if plate else 'begins'} there"
 
-    return by_model if isinstance(planner, Talks) else by_plan
+    return by_model if isinstance(planner, HasChatModel) else by_plan
 
 
 def _numbers(said: str) -> F64:

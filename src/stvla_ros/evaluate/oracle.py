@@ -1,7 +1,7 @@
-"""The ``oracle`` planner: paths from the simulator's state, to measure everything behind the planner. No perception in it.
+"""The ``oracle`` planner: paths from the simulator's state, without perception, to measure the stages behind it.
 
-It is no stage of the stack and works only in the process that holds the simulated cell (``stvla evaluate``); over ROS there is
-no way to it. What it plans is marked: its name is ``oracle`` in plans, reports and settings.
+It is not a stage of the stack: it works only in the process that holds the simulated cell (``stvla evaluate``), never
+over ROS. Its plans are marked: plans, reports and settings name it ``oracle``.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ ONLY_IN_SIMULATION = (
 )
 
 HELD_M = 0.035
-"""A block whose centre is this close to the tool centre point, between closed fingers, is held."""
+"""A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
 
 
 @dataclass(frozen=True)
 class OracleConfig:
-    """Settings of the oracle; as those of the colour planner."""
+    """Settings of the oracle, the same as the colour planner's."""
 
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
     drop_m: float = param(0.003, "height above its support at which a block is let go [m]", ge=0.0, le=0.03)
     press_radius_m: float = param(
-        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+        0.03, "a keypose within this distance of a button's centre presses it [m]", ge=0.005, le=0.1
     )
 
 
 class OraclePlanner:
-    """ORACLE, simulation only: true poses and the true verdict instead of an image; bounds what a planner can reach.
+    """ORACLE, simulation only: plans from true poses and the true verdict; an upper bound for planners.
 
     Raises:
         ConfigError: There is no simulated cell in this process.
@@ -59,7 +59,7 @@ class OraclePlanner:
         self._config, self._cell = config, cell
 
     def plan(self, request: PlanRequest) -> TracePlan:
-        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for words that name nothing in the cell."""
+        """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED for unknown objects."""
         poses = self._cell.truth().T_base_object
         try:
             task = parse(request.instruction)
@@ -92,7 +92,7 @@ class OraclePlanner:
         return self._drawn(request, f"push the {task.colours[step]} button", step, press_route(caps[step]))
 
     def _drawn(self, request: PlanRequest, sentence: str, step: int, route_m: F64 | None) -> TracePlan:
-        """The route on the request's image; None: nothing is left to do."""
+        """The route on the request's image; None: the task is done."""
         drawn = (np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS)) if route_m is None else None
         drawn = drawn or draw(np.asarray(route_m), request.frame)
         if drawn is None:
@@ -114,7 +114,7 @@ class OraclePlanner:
 
 
 def mark(settings: Mapping[str, Any]) -> str:
-    """What every report of an evaluation with these settings must say; empty unless the oracle planned."""
+    """The mark that every report with these settings must carry; empty unless the oracle planned."""
     chosen = settings.get("backends", {})
     return ", planner ORACLE (sees the simulator's state)" if chosen.get("planner") == NAME else ""
 

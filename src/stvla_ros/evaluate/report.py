@@ -1,4 +1,4 @@
-"""Records to rates: success with its interval, outcomes, times; as JSON and as a table."""
+"""Success rates with their intervals, outcomes and times of many records, as JSON and as a table."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Z95 = 1.959963984540054
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a rate (E. B. Wilson 1927); (0, 1) when nothing was tried.
+    """Wilson's score interval of a rate (E. B. Wilson 1927); (0, 1) without trials.
 
-    It stays within 0..1 and has a width also at 0 and n successes, where the usual normal interval has none.
+    Unlike the normal interval it stays within 0..1 and has a width even at 0 and n successes.
     """
     if not 0 <= successes <= n:
         raise ValueError(f"wilson: wanted 0 <= successes <= n, got {successes} of {n}")
@@ -34,7 +34,7 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TaskReport:
-    """One task over its seeds. Times are medians over the episodes; None where nothing of the kind happened.
+    """One task over its seeds. Times are medians over the episodes; None where there were none.
 
     Attributes:
         task: Name.
@@ -42,14 +42,14 @@ class TaskReport:
         successes: The simulator sees the goal reached and the stack said OK.
         rate: successes / episodes.
         interval95: Wilson.
-        outcomes: Outcome code -> episodes. ``OK (judged failed)`` is a false claim of the stack.
+        outcomes: Outcome code -> episodes. ``OK (judged failed)``: the stack reported success, the simulator did not.
         keyposes: Executed per episode.
         robot_s: Seconds per episode on the robot's clock.
-        plan_p50_s: Wall seconds per look of the planner (with lifting), over all looks of all episodes: the median,
+        plan_p50_s: Wall seconds per plan (with lifting), over all plans of all episodes: the median,
         plan_p95_s: and the 95th percentile.
         predict_s: Wall seconds per keypose for guidance and policy.
         motion_plan_s: Wall seconds per keypose for inverse kinematics, collision-free path and timing.
-        idle_share: Part of the time between first and last motion in which nothing moved.
+        idle_share: Fraction of the time between first and last motion without motion.
     """
 
     task: str
@@ -108,7 +108,7 @@ def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
 
 
 def table(reports: Sequence[TaskReport], title: str) -> Table:
-    """The figures for people, in 80 columns; outcomes other than OK stand below."""
+    """The figures as a table of 80 columns; outcomes other than OK are in its caption."""
     idle = any(r.idle_share is not None for r in reports)
     failures = [f"{r.task}: {_failures(r)}" for r in reports if r.successes < r.episodes]
     result = Table(

@@ -22,13 +22,13 @@ from stvla_ros.sim.cell import Cell, CellConfig
 C = TypeVar("C")
 
 DEFAULT_BACKENDS = {"planner": "colour", "segmenter": "geometric", "policy": "scripted", "motion": "roboplan"}
-"""Kind of backend -> the one that is taken where nothing chooses, as by the nodes."""
+"""Kind of backend -> the default, the same as the nodes'."""
 
 PARTS = (*registry.BACKENDS, "guide", "executor", "loop", "cell", "robot")
-"""What a command may use of the settings: backends by their kind, and the fields of :class:`StackSettings`."""
+"""Parts of the settings that a command may use: backends by kind, and the fields of :class:`StackSettings`."""
 
 BAG = "bag"
-"""A further part: how a bag's topics and joints are called."""
+"""One more part: the names of a bag's topics and joints."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +64,14 @@ def read_settings(
     overrides: Mapping[str, str] | None = None,
     parts: Iterable[str] | None = None,
 ) -> StackSettings:
-    """Settings from a parameter file; all of it is checked, also what only nodes read.
+    """Read settings from a parameter file. All of it is checked, including what only nodes read.
 
     Args:
         file: ROS 2 parameter file; None: the defaults.
-        chosen: Kind -> name of a backend that takes the place of the file's.
+        chosen: Kind -> name of a backend, in place of the file's.
         overrides: ``node.parameter`` -> value as in ``-p name:=value``, in place of the file's.
-        parts: What of the settings is used, of :data:`PARTS` and :data:`BAG`: an override of anything else is refused. None:
-            nodes read them all.
+        parts: The parts that are used, of :data:`PARTS` and :data:`BAG`: an override of anything else is refused. None:
+            all, because nodes read them.
 
     Raises:
         ConfigError: The file or a setting in it is wrong, a backend is unknown, or nothing would read an override.
@@ -99,7 +99,7 @@ def read_settings(
 
 
 def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mapping[str, str]) -> None:
-    """Raises ConfigError for an override that stands in none of the parts."""
+    """Raises ConfigError for an override of anything outside the parts."""
     used = {
         "guide": {f"guidance.{f.name}" for f in dataclasses.fields(GuideConfig)},
         "executor": {"executor.executor"},
@@ -116,20 +116,20 @@ def _check_used(overrides: Iterable[str], parts: Iterable[str], backends: Mappin
     for override in overrides:
         if not f"{override}.".startswith(tuple(read)):
             raise ConfigError(
-                f"{override}: this command has no use for it: leave it out. (In a parameter file, which all commands share, it may "
-                "stand.)"
+                f"{override}: this command does not use it: leave it out. "
+                "(A parameter file, which all commands share, may contain it.)"
             )
 
 
 def _own(cls: type[C], nodes: Mapping[str, Mapping[str, Any]], node: str, where: str) -> C:
-    """The part of a node's parameters that belongs to its stage; topics and rates are the node's own business."""
+    """The part of a node's parameters that belongs to its stage; topics and rates stay with the node."""
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     values = {name: value for name, value in nodes.get(node, {}).items() if name in names}
     return build(cls, values, f"{where}: {node}")
 
 
 def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
-    """All stages on a simulated cell. Make new ones for each episode: they remember what they hold.
+    """All stages on a simulated cell. Make new ones for each episode: they have state.
 
     Raises:
         ConfigError: A backend cannot be made.
@@ -147,7 +147,7 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
 
 
 def make_planner(settings: StackSettings, cell: Cell) -> Planner:
-    """The backend of the planner; the oracle alone is given the cell. Raises ConfigError when it cannot be made."""
+    """The planner's backend; only the oracle gets the cell. Raises ConfigError when it cannot be made."""
     name, section = settings.backends["planner"], settings.sections.get("planner", {})
     if name != oracle.NAME:
         return cast(Planner, registry.create("planner", name, section))

@@ -14,36 +14,36 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord, defect
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, defect
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM", "LP_NUM_THREADS")
 """Set to 1 in a worker process: numerics, OpenCV and the software renderer (llvmpipe)."""
 
 
-class Bench(Protocol):
-    """A place where episodes run: a cell in this process, or a whole stack over ROS."""
+class Environment(Protocol):
+    """Runs episodes: in a cell in this process, or on a whole stack over ROS."""
 
-    def run(self, episode: Episode) -> EpisodeRecord: ...
+    def run(self, episode: EpisodeSpec) -> EpisodeRecord: ...
 
 
-class BenchSetup(Protocol):
-    """Makes a bench in a worker process; travels there by pickling, so it holds plain values only."""
+class EnvironmentSetup(Protocol):
+    """Makes an environment in a worker process; it is pickled on its way there, so it holds plain values only."""
 
-    def open(self) -> AbstractContextManager[Bench]: ...
+    def open(self) -> AbstractContextManager[Environment]: ...
 
 
 @dataclass
 class _Worker:
     process: BaseProcess
     pipe: Connection
-    episode: Episode | None = None  # what it works on
+    episode: EpisodeSpec | None = None  # in work
 
 
-def run_episodes(setup: BenchSetup, episodes: Iterable[Episode], jobs: int) -> Iterator[EpisodeRecord]:
-    """Run episodes and yield their records as they come, in any order.
+def run_episodes(setup: EnvironmentSetup, episodes: Iterable[EpisodeSpec], jobs: int) -> Iterator[EpisodeRecord]:
+    """Run episodes and yield each record when it is ready, in any order.
 
     Raises:
-        ConfigError: A bench could not be opened.
+        ConfigError: An environment could not be opened.
     """
     todo = list(reversed(list(episodes)))
     before = {name: os.environ.get(name) for name in THREADS}
@@ -76,7 +76,7 @@ def run_episodes(setup: BenchSetup, episodes: Iterable[Episode], jobs: int) -> I
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _start(setup: BenchSetup) -> _Worker:
+def _start(setup: EnvironmentSetup) -> _Worker:
     context = get_context("spawn")  # a forked child would share OpenGL and ROS state
     ours, theirs = context.Pipe()
     process = context.Process(target=_work, args=(setup, theirs), name="episodes")
@@ -86,14 +86,14 @@ def _start(setup: BenchSetup) -> _Worker:
 
 
 def _receive(worker: _Worker) -> tuple[EpisodeRecord | None, bool]:
-    """The record that came (None: the worker is ready for its first episode), and whether the worker lives on."""
+    """The record received (None: the worker is ready for its first episode), and whether the worker is alive."""
     try:
         message = worker.pipe.recv()
     except EOFError:
         worker.process.join()
         how = f"The worker process ended with exit code {worker.process.exitcode}"
         if worker.episode is None:
-            raise ConfigError(f"{how} before its first episode; its last words are above.") from None
+            raise ConfigError(f"{how} before its first episode: its last output is above.") from None
         return defect(worker.episode, f"{how} in this episode."), False
     if isinstance(message, ConfigError):
         raise message
@@ -108,15 +108,15 @@ def _end(worker: _Worker, patience_s: float = 20.0) -> None:
         worker.process.join()
 
 
-def _work(setup: BenchSetup, pipe: Any) -> None:
-    """The worker process: open the bench, ask for episodes until the other end closes."""
+def _work(setup: EnvironmentSetup, pipe: Any) -> None:
+    """The worker process: open the environment, ask for episodes until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us with SIGTERM
     signal.signal(signal.SIGTERM, lambda *_: _leave())
     try:
-        with setup.open() as bench:
+        with setup.open() as environment:
             pipe.send(None)
             while True:
-                pipe.send(_run_one(bench, pipe.recv()))
+                pipe.send(_run_one(environment, pipe.recv()))
     except ConfigError as error:
         pipe.send(error)
     except EOFError:
@@ -127,9 +127,9 @@ def _leave() -> None:
     raise SystemExit(0)
 
 
-def _run_one(bench: Bench, episode: Episode) -> EpisodeRecord:
+def _run_one(environment: Environment, episode: EpisodeSpec) -> EpisodeRecord:
     try:
-        return bench.run(episode)
+        return environment.run(episode)
     except ConfigError:
         raise
     except Exception:  # noqa: BLE001 - a defect in one episode is a result, the others go on

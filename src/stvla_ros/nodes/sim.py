@@ -34,7 +34,7 @@ from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.sim.pictures import Moment
+from stvla_ros.sim.scene import SceneState
 from stvla_ros.sim.tasks import TASKS
 from stvla_ros.types import RobotState
 
@@ -125,8 +125,8 @@ class SimNode(StageNode[SimConfig]):
             lower_priority=self._raised,
         )
 
-    def _look(self) -> tuple[Moment, int]:
-        moment = self._cell.moment()
+    def _look(self) -> tuple[SceneState, int]:
+        moment = self._cell.scene_state()
         return moment, self._time.stamp_ns(moment.stamp_ns)
 
     def _serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:

@@ -22,7 +22,7 @@ def make_run_folder(root: Path) -> Path:
 
 
 def point_latest(folder: Path) -> None:
-    """Let ``latest`` beside ``folder`` point to it. Atomic: readers see the old or the new one, never none."""
+    """Point the link ``latest`` next to ``folder`` at it. Atomic: readers see the old or the new target."""
     link = folder.parent / "latest"
     fresh = folder.parent / f".latest-{os.getpid()}"
     fresh.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ def guidance_views(frame: RgbdFrame, guidance: Guidance) -> dict[str, U8]:
     """One (H, W, 3) picture per name of :data:`VIEWS`.
 
     Args:
-        frame: As the camera gave it.
+        frame: From the camera.
         guidance: Made from it.
     """
     known = frame.depth_m[np.isfinite(frame.depth_m) & (frame.depth_m > 0)]
@@ -44,7 +44,7 @@ def decided(frame: RgbdFrame, guidance: Guidance) -> U8:
 
 
 def tube_pixels(camera: Camera, trace: Trace3d, radius_m: float) -> Bool:
-    """(H, W) the image of the tube's balls."""
+    """(H, W) the spheres of the tube, projected."""
     px, depth = project(camera, trace.xyz_m[trace.source != 0])
     out = np.zeros((camera.height_px, camera.width_px), np.uint8)
     for (x, y), z in zip(px.tolist(), depth.tolist(), strict=True):
@@ -54,7 +54,7 @@ def tube_pixels(camera: Camera, trace: Trace3d, radius_m: float) -> Bool:
 
 
 def coloured_depth(depth_m: F32, near_m: float, far_m: float) -> U8:
-    """Near is bright, far is dark, unknown is black."""
+    """Bright is near, dark is far, black is unknown."""
     shade = np.clip((far_m - np.nan_to_num(depth_m, nan=far_m)) / max(far_m - near_m, 1e-3), 0, 1)
     image = cv2.applyColorMap((255 * shade).astype(np.uint8), cv2.COLORMAP_VIRIDIS)[..., ::-1].copy()
     image[~np.isfinite(depth_m)] = 0

@@ -1,4 +1,4 @@
-"""Pictures side by side with words on them."""
+"""Images side by side with captions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def fit(rgb: U8 | None) -> U8:
-    """``rgb`` (H, W, 3) in a panel of ``HEIGHT_PX`` x ``WIDTH_PX``, aspect kept; dark where nothing came yet."""
+    """``rgb`` (H, W, 3) in a panel of ``HEIGHT_PX`` x ``WIDTH_PX``, with its aspect ratio; dark without an image."""
     panel = np.full((HEIGHT_PX, WIDTH_PX, 3), PAPER, np.uint8)
     if rgb is None:
         return panel
@@ -35,7 +35,7 @@ def fit(rgb: U8 | None) -> U8:
 
 
 def strip(text: str, width_px: int, colour: tuple[int, int, int] = INK) -> U8:
-    """One line of text, (``STRIP_PX``, width, 3); cut with an ellipsis where it is too long."""
+    """One line of text, (``STRIP_PX``, width, 3); cut with an ellipsis if it is too long."""
     image = Image.new("RGB", (width_px, STRIP_PX), PAPER)
     draw, font = ImageDraw.Draw(image), _font(14)
     while draw.textlength(text, font) > width_px - 16:

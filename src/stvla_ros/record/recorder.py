@@ -11,10 +11,10 @@ from stvla_ros.record.video import VideoWriter
 from stvla_ros.types import U8
 
 MAX_ROWS = 12
-"""A storyboard stays readable: of more moments, every second one is dropped."""
+"""Of a longer storyboard every second row is dropped, so that it stays readable."""
 
 STORYBOARD_SCALE = 0.75
-"""Of the film's size: a dozen rows stay below 2 MB."""
+"""Of the film's size, so that a dozen rows stay below 2 MB."""
 
 
 class Recorder:
@@ -39,7 +39,7 @@ class Recorder:
         self._views[view] = panels.fit(rgb)
 
     def say(self, status: str) -> None:
-        """What happens now: the line above the film's next frames."""
+        """Set the line above the film's next frames."""
         self._status = status
 
     def mark(self, caption: str) -> None:
@@ -47,7 +47,7 @@ class Recorder:
         self._mark = caption
 
     def tick(self, t_s: float) -> None:
-        """Write one frame of the film; ``t_s`` is any clock that runs forward."""
+        """Write one frame of the film; ``t_s`` is from any clock that never goes back."""
         self._start_s = t_s if self._start_s is None else self._start_s
         elapsed_s = t_s - self._start_s
         self._video.write(panels.row(self._views, f"{elapsed_s:5.1f} s   {self._status}"), elapsed_s)
@@ -73,13 +73,13 @@ class Recorder:
 
 
 class Reporter:
-    """Turns changes of phase into the film's status line and the storyboard's moments: the start of every motion."""
+    """Puts changes of phase into the film's status line, and the start of every motion into the storyboard."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
     def report(self, phase: str, sub_instruction: str, step: int) -> None:
-        """``step`` keyposes are done; now comes ``phase``."""
+        """``step`` keyposes are done and ``phase`` begins."""
         self._recorder.say(f"{phase}   {sub_instruction}   {step} keyposes done")
         if phase == "moving":
             self._recorder.mark(f"keypose {step + 1}   {sub_instruction}")

@@ -1,21 +1,18 @@
-"""``summary.json``: what was asked, how it ended, how long it took, with what it was run."""
+"""``summary.json``: what was asked, how it ended, how long it took, and with which settings and versions."""
 
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from stvla_ros import __version__
 from stvla_ros.pipeline import TaskState
 from stvla_ros.types import Outcome
+from stvla_ros.versions import versions
 
 SCHEMA = 1
-PACKAGES = ("numpy", "scipy", "mujoco", "roboplan-core", "ruckig", "ompl", "opencv-python-headless", "ros-rclpy")
 
 
 @dataclass(frozen=True)
@@ -24,18 +21,18 @@ class Summary:
 
     Attributes:
         instruction: The operator's words.
-        outcome: Name of the outcome code; ``OK`` alone means that the stack calls the task done.
+        outcome: Name of the outcome code; only ``OK`` means that the stack reports success.
         outcome_code: Its number.
         sentence: One sentence for the operator.
-        success: The simulator's verdict; None where nobody judged.
+        success: The simulator's verdict; None without a judgement.
         success_detail: What the simulator measured.
         task: Name of the simulated task, if any.
         seed: Of the scene.
         keyposes: Executed.
         replans: Plans accepted after the first.
         times_s: Seconds per phase; ``total`` is the whole episode.
-        idle_share: Part of the time between first and last motion in which neither arm nor gripper moved.
-        state: Where the task stood at its end, see :func:`state_summary`.
+        idle_share: Fraction of the time between first and last motion in which neither arm nor gripper moved.
+        state: The state of the task at its end, see :func:`state_summary`.
         events: Changes of phase: elapsed seconds, phase, keyposes, step of the task, sub-instruction.
         parameters: Parameter file, backends and the settings of all stages.
         versions: Of the packages that matter.
@@ -56,7 +53,7 @@ class Summary:
     state: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Mapping[str, Any], ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    versions: Mapping[str, str] = field(default_factory=versions)
     schema: int = SCHEMA
 
     def write(self, directory: Path) -> Path:
@@ -77,26 +74,15 @@ def state_summary(state: TaskState) -> dict[str, Any]:
     }
 
 
-def versions() -> dict[str, str]:
-    """Versions of this project, of Python, and of the installed packages among :data:`PACKAGES`."""
-    found = {"stvla": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
 def idle_share(outcome: Outcome, events: tuple[Mapping[str, Any], ...]) -> float | None:
-    """Time without motion between the start of the first and the end of the last motion, as a share of it.
+    """Fraction of the time from the start of the first to the end of the last motion without motion.
 
     Args:
         outcome: Its times need ``motion``; ``gripper`` counts as motion.
         events: Changes of phase (``elapsed_s``, ``phase``).
 
     Returns:
-        0 to 1, or None where nothing moved.
+        0 to 1; None if nothing moved.
     """
     starts = [event["elapsed_s"] for event in events if event["phase"] == "moving"]
     if not starts or "motion" not in outcome.times_s:

@@ -19,7 +19,7 @@ MILLISECONDS = Fraction(1, 1000)
 
 
 class VideoWriter:
-    """Frames with times of their own: a late frame stays late in the film, the rate need not be constant."""
+    """Every frame has its own time: a late frame is late in the film, and the rate need not be constant."""
 
     def __init__(self, path: Path, width_px: int, height_px: int) -> None:
         """Open ``path`` (MP4). The size must be even (4:2:0 chroma)."""
@@ -35,7 +35,7 @@ class VideoWriter:
         self._last_ms = -1
 
     def write(self, rgb: U8, t_s: float) -> None:
-        """Show ``rgb`` (H, W, 3) from ``t_s`` on. A frame that is not later than the one before moves up by 1 ms."""
+        """Show ``rgb`` (H, W, 3) from ``t_s`` on, but at least 1 ms after the frame before."""
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
         self._last_ms = max(round(t_s * 1000), self._last_ms + 1)
         frame.pts, frame.time_base = self._last_ms, MILLISECONDS

@@ -9,7 +9,7 @@ from threading import Event
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.sim.cell import Cell
-from stvla_ros.sim.controller import Goal, GoalStatus
+from stvla_ros.sim.controller import TrajectoryGoal, TrajectoryStatus
 from stvla_ros.types import JointPath, RgbdFrame, RobotState
 
 TICK_S = 0.01
@@ -38,7 +38,7 @@ class SimRobot:
         cancel.raise_if_set()
         self._stopped.clear()
         goal = self._cell.follow(path)
-        while goal.status is GoalStatus.ACTIVE or not goal.at_rest:
+        while goal.status is TrajectoryStatus.ACTIVE or not goal.at_rest:
             if cancel.is_set():
                 self._cell.cancel()
             self._cell.advance(TICK_S)
@@ -94,6 +94,6 @@ class SimCamera:
         return frame
 
 
-def _raise_failure(goal: Goal) -> None:
-    if goal.status is not GoalStatus.SUCCEEDED:
+def _raise_failure(goal: TrajectoryGoal) -> None:
+    if goal.status is not TrajectoryStatus.SUCCEEDED:
         raise StageError(goal.code, goal.reason)

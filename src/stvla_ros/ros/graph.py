@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
 from stvla_ros import rcl_yaml, registry
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 

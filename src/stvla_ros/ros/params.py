@@ -14,6 +14,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, nest
 

@@ -33,7 +33,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.ros import SUPERVISOR, convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.run import end_with_supervisor, one_line
-from stvla_ros.sim.pictures import Moment, Photographer, Scene
+from stvla_ros.sim.scene import Scene, SceneState, StateRenderer
 from stvla_ros.types import F64, RgbdFrame
 
 RESTART_S = 1.0
@@ -159,7 +159,7 @@ class SimulatedCamera:
     def __init__(
         self,
         config: SimulatedCameraConfig,
-        look: Callable[[], tuple[Moment, int]],
+        look: Callable[[], tuple[SceneState, int]],
         say: Callable[[str], None],
         refuse: Callable[[], None],
     ) -> None:
@@ -231,7 +231,7 @@ class SimulatedCamera:
                 continue
             moment, stamp_ns = self._look()
             new = None if moment.scene is known else moment.scene
-            camera.send(_Present(new, moment.state, moment.stamp_ns, stamp_ns))
+            camera.send(_Present(new, moment.physics, moment.stamp_ns, stamp_ns))
             known = moment.scene
 
 
@@ -281,7 +281,7 @@ def _show(robot: Connection) -> None:
     os.nice(config.lower_priority)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("simulated_camera", use_global_arguments=False, start_parameter_services=False, enable_rosout=False)
-    turn, artist = Lock(), Photographer()
+    turn, artist = Lock(), StateRenderer()
 
     def on_sent(stamp_ns: int) -> None:
         with turn, suppress(ConnectionError):
@@ -300,7 +300,7 @@ def _show(robot: Connection) -> None:
             present: _Present = robot.recv()
             scene = present.scene or scene
             assert scene is not None
-            moment = Moment(scene, present.state, present.simulated_ns)
+            moment = SceneState(scene, present.state, present.simulated_ns)
             images.send(replace(artist.frame(moment), stamp_ns=present.stamp_ns))
             if third.get_subscription_count() and time.monotonic() >= third_due:
                 third_due = max(third_due + 1.0 / config.third_view_rate_hz, time.monotonic())

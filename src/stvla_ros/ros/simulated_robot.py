@@ -15,7 +15,7 @@ from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import MotionProgress, MotionState
 from stvla_ros.sim import controller
 from stvla_ros.sim.cell import Cell
-from stvla_ros.sim.controller import Goal, GoalStatus
+from stvla_ros.sim.controller import TrajectoryGoal, TrajectoryStatus
 from stvla_ros.types import F64, JointPath, RobotState
 
 TICK_S = 0.005
@@ -113,7 +113,7 @@ class SimulatedArm:
         self._cell = cell
         self._lock = Lock()
         self._number = 0
-        self._goal: Goal | None = None
+        self._goal: TrajectoryGoal | None = None
         self._refused: StageError | None = None
         self._started_ns = 0
 
@@ -161,24 +161,24 @@ class SimulatedArm:
                 return MotionProgress(MotionState.FAILED, t, now, now, Result.PATH_TOLERANCE_VIOLATED, text)
             return self._progress(self._goal, t, now)
 
-    def _progress(self, goal: Goal, t: float, now: tuple[F64, F64]) -> MotionProgress:
+    def _progress(self, goal: TrajectoryGoal, t: float, now: tuple[F64, F64]) -> MotionProgress:
         desired = self._cell.reference
-        if goal.status is GoalStatus.ACTIVE or self._cell.moving:
+        if goal.status is TrajectoryStatus.ACTIVE or self._cell.moving:
             return MotionProgress(MotionState.ACTIVE, t, desired, now)
-        if goal.status is GoalStatus.SUCCEEDED:
+        if goal.status is TrajectoryStatus.SUCCEEDED:
             return MotionProgress(MotionState.REACHED, t, desired, now)
-        if goal.status is GoalStatus.CANCELED:
+        if goal.status is TrajectoryStatus.CANCELED:
             return MotionProgress(MotionState.STOPPED, t, desired, now, error=goal.reason)
         return MotionProgress(MotionState.FAILED, t, desired, now, _error_code(goal), _error_text(goal))
 
 
-def _error_code(goal: Goal) -> int:
+def _error_code(goal: TrajectoryGoal) -> int:
     """ros2_control has no code for a reflex: a Franka's driver then aborts like on a lost path."""
     late = goal.code is OutcomeCode.CONTROLLER_FAILED and "Goal tolerance" in goal.reason
     return int(Result.GOAL_TOLERANCE_VIOLATED if late else Result.PATH_TOLERANCE_VIOLATED)
 
 
-def _error_text(goal: Goal) -> str:
+def _error_text(goal: TrajectoryGoal) -> str:
     return f"Reflex: {goal.reason}" if goal.code is OutcomeCode.REFLEX else goal.reason
 
 

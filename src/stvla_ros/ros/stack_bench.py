@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.ros.domain import private_domain
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.recorded_run import lost, record_goal
@@ -76,7 +76,7 @@ class StackBench:
     def __init__(self, setup: StackBenchSetup, stack: Stack) -> None:
         self._setup, self._stack = setup, stack
 
-    def run(self, episode: Episode) -> EpisodeRecord:
+    def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         """Lay out the scene, give the goal, judge."""
         instruction = reset_scene(episode.task, episode.seed)
         film = None

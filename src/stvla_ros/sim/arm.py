@@ -111,7 +111,7 @@ def _quaternion(rpy_rad: tuple[float, float, float]) -> F64:
 
 
 def _dress(body: mujoco.MjsBody, link: str) -> None:
-    """Give a link its hull for contacts and its coloured meshes for the eye."""
+    """Give a link its hull for contacts and its coloured meshes for images."""
     body.add_geom(
         type=mujoco.mjtGeom.mjGEOM_MESH,
         meshname=f"hull_{link}",
@@ -134,7 +134,7 @@ def _dress(body: mujoco.MjsBody, link: str) -> None:
 
 
 def _add_pad(finger: mujoco.MjsBody, side: float) -> None:
-    """A flat rubber pad a hair proud of the finger's hull: box contacts hold a block by four corners, a hull's by one."""
+    """A flat rubber pad just above the finger's hull: a box holds a block by four corners, a hull by one."""
     finger.add_geom(
         type=mujoco.mjtGeom.mjGEOM_BOX,
         pos=[0.0, side * 0.0034, 0.0445],

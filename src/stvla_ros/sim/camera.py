@@ -1,4 +1,4 @@
-"""Where the cell's two cameras stand: the tripod camera that the stack sees through, and a view for people."""
+"""The cell's two cameras: the tripod camera of the stack, and a view for people."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FLIP = np.diag([1.0, -1.0, -1.0])  # MuJoCo looks along -z with y up; the optic
 
 
 @dataclass(frozen=True)
-class CameraConfig:
+class TripodCameraConfig:
     """A pinhole camera on a tripod in front of the robot, looking at the table."""
 
     width_px: int = param(640, "image width [px]", ge=64, le=1920)
@@ -27,12 +27,12 @@ class CameraConfig:
     target_x_m: float = param(0.38, "point that it looks at [m]", ge=-0.5, le=1.0)
     target_y_m: float = param(0.0, "point that it looks at [m]", ge=-1.0, le=1.0)
     target_z_m: float = param(0.23, "point that it looks at [m]", ge=-0.5, le=1.0)
-    shadows: bool = param(False, "things cast shadows in its image")
+    shadows: bool = param(False, "objects cast shadows in its image")
 
 
 @dataclass(frozen=True)
 class ThirdViewConfig:
-    """A view from the side, for people; never seen by the stack."""
+    """A view from the side, for people; the stack never sees it."""
 
     width_px: int = param(480, "image width [px]", ge=64, le=1920)
     height_px: int = param(360, "image height [px]", ge=48, le=1080)
@@ -45,7 +45,7 @@ class ThirdViewConfig:
     target_z_m: float = param(0.25, "point that it looks at [m]", ge=-0.5, le=1.0)
 
 
-View = CameraConfig | ThirdViewConfig
+View = TripodCameraConfig | ThirdViewConfig
 
 
 def make_camera(config: View) -> Camera:
@@ -75,7 +75,7 @@ def add_camera(spec: mujoco.MjSpec, name: str, config: View) -> None:
     spec.worldbody.add_camera(name=name, pos=T[:3, 3], quat=quat, fovy=config.fov_y_deg)
 
 
-def add_tripod(spec: mujoco.MjSpec, config: CameraConfig, floor_z_m: float) -> None:
+def add_tripod(spec: mujoco.MjSpec, config: TripodCameraConfig, floor_z_m: float) -> None:
     """The camera's housing and stand, for the view of people; it touches nothing."""
     seen = {"contype": 0, "conaffinity": 0, "group": 2}
     T = look_at(config)

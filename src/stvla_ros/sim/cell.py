@@ -14,11 +14,11 @@ from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
-from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, make_camera
-from stvla_ros.sim.controller import ControllerConfig, Goal, Tolerances, TrajectoryController
+from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
+from stvla_ros.sim.controller import ControllerConfig, Tolerances, TrajectoryController, TrajectoryGoal
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.pictures import STATE, Moment, Scene
 from stvla_ros.sim.rendering import Renderer
+from stvla_ros.sim.scene import STATE, Scene, SceneState
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
@@ -36,19 +36,20 @@ class CellConfig:
     timestep_s: float = param(0.002, "physics step [s]", ge=0.0005, le=0.005)
     gripper_speed_m_s: float = param(0.1, "speed of opening and closing (both fingers together) [m/s]", ge=0.01, le=0.2)
     gripper_force_n: float = param(30.0, "force per finger when a command names none [N]", ge=1.0, le=70.0)
-    camera: CameraConfig = param(CameraConfig(), "the camera of the stack")  # noqa: RUF009
+    camera: TripodCameraConfig = param(TripodCameraConfig(), "the camera of the stack")  # noqa: RUF009
     third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")  # noqa: RUF009
     sensor: SensorConfig = param(SensorConfig(), "defects of the camera")  # noqa: RUF009
     controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
-class Truth:
+class CellTruth:
     """Ground truth, for scoring and tests only.
 
     Attributes:
         T_base_object: Pose of each object by name.
-        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``, from 1.
+        labels: (H, W) int32 of the tripod camera: -1 the robot, 0 table and surroundings, i the i-th name of ``names``,
+            from 1.
         names: Object names in the order of the labels.
         stamp_ns: Time of both.
     """
@@ -62,9 +63,9 @@ class Truth:
 class Cell:
     """A Panda at its table.
 
-    Thread safe: one lock guards the physics, and images are drawn from a copy of its state by a thread of
-    their own, so that :meth:`step` and :meth:`render` run side by side. Time goes on only in :meth:`step`
-    and :meth:`advance`; it never jumps back, not even at a reset.
+    Thread safe: one lock guards the physics, and a thread draws images from a copy of its state, so that :meth:`step`
+    and :meth:`render` run side by side. Time advances only in :meth:`step` and :meth:`advance`; it never goes back, not
+    even at a reset.
     """
 
     def __init__(self, config: CellConfig | None = None) -> None:
@@ -84,16 +85,16 @@ class Cell:
 
     @property
     def instruction(self) -> str:
-        """What the present task asks for; empty before the first reset."""
+        """The current task's instruction; empty before the first reset."""
         return self._task.instruction if self._task else ""
 
     def reset(self, task: str, seed: int, distractors: int = -1) -> str:
-        """Lay the table anew; the arm is at home with an open hand. An active motion ends as canceled.
+        """Set up the table; the arm is at home with an open hand. An active motion ends as canceled.
 
         Args:
             task: One of :data:`stvla_ros.sim.tasks.TASKS`.
             seed: Decides the whole scene.
-            distractors: How many objects that are not asked for; -1: as the task prescribes.
+            distractors: Number of objects that the task does not need; -1: the task's own number.
 
         Returns:
             The instruction.
@@ -102,9 +103,9 @@ class Cell:
             StageError: INVALID_GOAL for an unknown task (names the closest), values out of range, or a table
                 too small for so many objects.
         """
-        return self.lay(make_task(task, seed, distractors), seed)
+        return self.reset_to(make_task(task, seed, distractors), seed)
 
-    def lay(self, task: Task, seed: int, camera: CameraConfig | None = None) -> str:
+    def reset_to(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
         """:meth:`reset` with a task that was made elsewhere.
 
         Args:
@@ -124,18 +125,18 @@ class Cell:
             self.advance(SETTLE_S)
         return task.instruction
 
-    def put(self, q_rad: F64, gripper_m: float, objects: Mapping[str, F64] | None = None) -> None:
-        """Put arm and fingers where they are wanted at once, at rest: another moment of the same scene.
+    def set_state(self, q_rad: F64, gripper_m: float, objects: Mapping[str, F64] | None = None) -> None:
+        """Set arm, fingers and objects at once, at rest: another state of the same scene.
 
-        No time goes by, nothing is checked for contact. An active motion ends as canceled.
+        No time passes, and contacts are not checked. An active motion ends as canceled.
 
         Args:
             q_rad: (7,) joint positions.
             gripper_m: Distance between the fingers.
-            objects: (4, 4) ``T_base_object`` of movable objects that are to be elsewhere.
+            objects: (4, 4) ``T_base_object`` of the movable objects to move.
         """
         with self._lock:
-            self._controller.drop("The arm was put elsewhere.")
+            self._controller.drop("The arm was set to another place.")
             self._data.qpos[self._arm_qpos], self._data.qpos[self._finger_qpos] = q_rad, gripper_m / 2
             for name, T in (objects or {}).items():
                 quat = np.zeros(4)
@@ -145,7 +146,7 @@ class Cell:
             self._rest(q_rad, gripper_m)
 
     def can_move(self, name: str) -> bool:
-        """The object stands free on the table. Raises KeyError for an unknown one."""
+        """The object is not fixed to the table. Raises KeyError for an unknown one."""
         return bool(self._model.body(name).dofnum[0] == 6)
 
     def robot_touches(self, name: str) -> bool:
@@ -154,13 +155,13 @@ class Cell:
             return self._world.robot_touches(name)
 
     def place(self, name: str) -> tuple[float, float]:
-        """Where an object stands, x and y in the base frame, m."""
+        """x and y of an object in the base frame, m."""
         with self._lock:
             x, y, _ = self._world.position(name)
         return float(x), float(y)
 
     def move_object(self, name: str, xy_m: tuple[float, float]) -> None:
-        """Put a movable object elsewhere at once, at rest, as high and turned as it stands. The robot goes on."""
+        """Move a movable object at once; it keeps its height and orientation, and is at rest. The robot goes on."""
         with self._lock:
             joint = self._data.joint(name)
             joint.qpos[:2], joint.qvel[:] = xy_m, 0.0
@@ -175,12 +176,12 @@ class Cell:
             self._observe()
 
     def advance(self, duration_s: float) -> None:
-        """Physics steps for this long. Other threads get their turn in between."""
+        """Run physics steps for this long. Other threads may run in between."""
         for _ in range(max(1, round(duration_s / self.config.timestep_s))):
             self.step()
 
-    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> Goal:
-        """Start to follow a path, within the configured tolerances or others; watch the returned goal.
+    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> TrajectoryGoal:
+        """Start to follow a path, within the configured tolerances or others. The returned goal has the status.
 
         Raises:
             StageError: CONTROLLER_FAILED when the arm still moves or the path does not fit.
@@ -195,7 +196,7 @@ class Cell:
 
     @property
     def task(self) -> Task | None:
-        """What is laid out, for those who lay it."""
+        """The current task."""
         return self._task
 
     @property
@@ -205,12 +206,12 @@ class Cell:
 
     @property
     def reference(self) -> tuple[F64, F64]:
-        """(7,) positions and (7,) velocities that the arm's servos are asked for."""
+        """(7,) positions and (7,) velocities commanded to the arm's servos."""
         with self._lock:
             return self._controller.reference
 
     def move_gripper(self, width_m: float, force_n: float | None = None) -> None:
-        """Open or close at the hand's speed until ``width_m`` or until ``force_n`` per finger is met.
+        """Open or close at the hand's speed, until ``width_m`` or ``force_n`` per finger is reached.
 
         Raises:
             StageError: CONTROLLER_FAILED when the width is not in 0..0.08 m.
@@ -228,7 +229,7 @@ class Cell:
 
     @property
     def gripper_moving(self) -> bool:
-        """The fingers moved within the last 0.15 s, or a command is that young."""
+        """The fingers moved or got a command within the last 0.15 s."""
         return self._now_s - self._fingers_moved_s < 0.15
 
     def state(self) -> RobotState:
@@ -238,22 +239,22 @@ class Cell:
             width_m, stamp_ns = self._width_m, self.time_ns
         return RobotState(q, dq, tcp_pose(q), width_m, stamp_ns)
 
-    def moment(self) -> Moment:
-        """What a :class:`stvla_ros.sim.pictures.Photographer` needs to draw the present moment elsewhere."""
+    def scene_state(self) -> SceneState:
+        """What a :class:`stvla_ros.sim.scene.StateRenderer` needs to draw the cell as it is now elsewhere."""
         with self._lock:
             state = np.empty(mujoco.mj_stateSize(self._model, STATE))
             mujoco.mj_getState(self._model, self._data, state, STATE)
-            return Moment(self._scene, state, self.time_ns)
+            return SceneState(self._scene, state, self.time_ns)
 
     def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
         """One image of the tripod camera: colour and depth of the same instant.
 
-        With sensor defects on, a consumer should deliver it ``config.sensor.latency_s`` after its stamp.
+        With sensor defects on, deliver it ``config.sensor.latency_s`` after its stamp.
         Images of the same instant have the same noise, whatever is hidden.
 
         Args:
-            hidden: Names of objects to leave out, shadows included: the ground truth of what is behind them.
-            ideal: Without the sensor's defects even where they are on; its range still ends.
+            hidden: Names of objects to leave out, with their shadows: the ground truth of what is behind them.
+            ideal: Without the sensor's defects, even if they are on; its range stays limited.
 
         Raises:
             ConfigError: No OpenGL on this machine.
@@ -270,7 +271,7 @@ class Cell:
         data, _ = self._snapshot()
         return self._renderer.rgb(data, THIRD, self.config.third.width_px, self.config.third.height_px)
 
-    def truth(self, hidden: Collection[str] = ()) -> Truth:
+    def truth(self, hidden: Collection[str] = ()) -> CellTruth:
         """Ground truth: for scoring and tests only, never for the stack.
 
         Args:
@@ -284,7 +285,7 @@ class Cell:
         roots = [label.get(model.body(model.body_rootid[b]).name, 0) for b in range(model.nbody)]
         labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
         world = World(model, data)
-        return Truth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+        return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
 
     def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
         """(N, 3) points all over the visible surface of each object, for ground truth only."""
@@ -295,8 +296,8 @@ class Cell:
     def score(self) -> Score:
         """The task's verdict from the simulator's state.
 
-        What the task asks for must stay true for its hold time; this is found out on a copy, where the
-        robot holds still. The cell itself does not go on.
+        The goal must stay reached for the task's hold time. This is simulated on a copy, where the robot holds
+        still; the cell itself does not advance.
 
         Raises:
             StageError: INVALID_GOAL before the first reset.
@@ -304,7 +305,7 @@ class Cell:
         with self._lock:
             task, (trial, _) = self._task, self._snapshot()
         if task is None:
-            raise StageError(OutcomeCode.INVALID_GOAL, "No task is laid out: reset the scene first.")
+            raise StageError(OutcomeCode.INVALID_GOAL, "There is no task yet: reset the scene first.")
         model, world = trial.model, World(trial.model, trial)
         mujoco.mj_step(model, trial, round(0.5 / self.config.timestep_s))
         for _ in range(1 + round(task.hold_s / 0.05)):
@@ -320,7 +321,7 @@ class Cell:
 
     @property
     def _now_s(self) -> float:
-        """Time since the scene was laid: a scene repeats exactly, however late it is laid."""
+        """Time since the reset: a scene repeats exactly, however late the reset is."""
         return (self._steps - self._laid_at) * self.config.timestep_s
 
     @property
@@ -331,15 +332,15 @@ class Cell:
     def _objects(self) -> tuple[SceneObject, ...]:
         return self._task.objects if self._task else ()
 
-    def _scene_of(self, task: Task | None, seed: int, camera: CameraConfig | None = None) -> Scene:
-        """What the table looks like with this task, seen by another camera or the present one."""
+    def _scene_of(self, task: Task | None, seed: int, camera: TripodCameraConfig | None = None) -> Scene:
+        """The scene with this task, seen by another camera or the current one."""
         config, objects = self.config, task.objects if task else ()
         return Scene(objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed)
 
     def _load(self, task: Task | None, scene: Scene, model: mujoco.MjModel) -> None:
-        """Put everything where it starts."""
+        """Set everything to its start."""
         with self._lock:
-            self._controller.drop("The scene was laid anew.")
+            self._controller.drop("The scene was reset.")
             self._laid_at = self._steps
             self._task, self._scene, self._model, self._data = task, scene, model, mujoco.MjData(model)
             self._arm_qpos = np.array([model.joint(n).qposadr[0] for n in ARM_JOINTS])
@@ -357,7 +358,7 @@ class Cell:
             self._ideal = Sensor(replace(scene.sensor, enabled=False), focal_px, scene.seed)
 
     def _rest(self, q_rad: F64, gripper_m: float) -> None:
-        """Hold still where the data are."""
+        """Hold the current position."""
         self._controller = TrajectoryController(self.config.controller, q_rad)
         self._grip_m = self._grip_from_m = gripper_m
         self._grip_from_s = self._fingers_moved_s = self._now_s
@@ -381,7 +382,7 @@ class Cell:
             self._task.watch(self._world)
 
     def _snapshot(self, hidden: Collection[str] = ()) -> tuple[mujoco.MjData, int]:
-        """A copy of the state that no other thread touches, for drawing with some objects far below the floor."""
+        """A copy of the state for another thread, with hidden objects far below the floor."""
         with self._lock:
             data = mujoco.MjData(self._model)
             mujoco.mj_copyData(data, self._model, self._data)

@@ -1,7 +1,7 @@
-"""Trajectory controller of the simulated arm, with the manners of ros2_control's JointTrajectoryController.
+"""Trajectory controller of the simulated arm, which behaves like ros2_control's JointTrajectoryController.
 
 One goal at a time; a cancel, a reflex or a missed tolerance ends it with a jerk-limited stop; afterwards
-the arm holds its place. It is sampled by simulation time and knows neither ROS nor MuJoCo. Not thread
+the arm holds its position. It is sampled by simulation time and knows neither ROS nor MuJoCo. Not thread
 safe: the cell calls it under its lock.
 """
 
@@ -24,7 +24,7 @@ from stvla_ros.types import F64, Bool, JointPath
 class ControllerConfig:
     """Tolerances and limits of the trajectory controller."""
 
-    start_tolerance_rad: float = param(0.05, "largest jump from where the arm stands to a path's start", ge=0.0, le=0.5)
+    start_tolerance_rad: float = param(0.05, "largest jump from the arm's position to a path's start", ge=0.0, le=0.5)
     path_tolerance_rad: float = param(0.10, "largest tracking error before a goal is aborted", ge=0.001, le=1.0)
     goal_tolerance_rad: float = param(0.01, "largest error at the end of a path", ge=0.0001, le=0.5)
     goal_time_s: float = param(0.5, "how long the arm may take to settle at the end of a path", ge=0.0, le=5.0)
@@ -47,8 +47,8 @@ class Tolerances:
     goal_time_s: float
 
 
-class GoalStatus(Enum):
-    """How a goal stands."""
+class TrajectoryStatus(Enum):
+    """Status of a goal."""
 
     ACTIVE = "active"
     SUCCEEDED = "succeeded"
@@ -57,13 +57,13 @@ class GoalStatus(Enum):
 
 
 @dataclass
-class Goal:
-    """One path being followed. ``at_rest`` turns true when the arm stands still after its end.
+class TrajectoryGoal:
+    """One path being followed. ``at_rest`` becomes true when the arm stands still after its end.
 
     Attributes:
         path: What to follow.
-        tolerances: How closely.
-        status: How it stands.
+        tolerances: Within these.
+        status: Its status.
         code: Why it was aborted: REFLEX or CONTROLLER_FAILED; CANCELED after a cancel; OK otherwise.
         reason: The same in a sentence.
         at_rest: The goal has ended and the reference stands still.
@@ -71,20 +71,20 @@ class Goal:
 
     path: JointPath
     tolerances: Tolerances
-    status: GoalStatus = GoalStatus.ACTIVE
+    status: TrajectoryStatus = TrajectoryStatus.ACTIVE
     code: OutcomeCode = OutcomeCode.OK
     reason: str = ""
     at_rest: bool = False
 
 
 class TrajectoryController:
-    """Turns paths into a reference for the joint servos."""
+    """Turns paths into references for the joint servos."""
 
     def __init__(self, config: ControllerConfig, q_rad: F64) -> None:
         self.config = config
         path, end = np.full(7, config.path_tolerance_rad), np.full(7, config.goal_tolerance_rad)
         self._tolerances = Tolerances(path, end, config.goal_time_s)
-        self._goal: Goal | None = None
+        self._goal: TrajectoryGoal | None = None
         self._start_s = 0.0
         self._offset = np.zeros(7)
         self._stop: Trajectory | None = None
@@ -92,13 +92,8 @@ class TrajectoryController:
         self._q, self._dq, self._ddq = np.array(q_rad), np.zeros(7), np.zeros(7)
 
     @property
-    def goal(self) -> Goal | None:
-        """The newest goal, ended or not."""
-        return self._goal
-
-    @property
     def reference(self) -> tuple[F64, F64]:
-        """(7,) positions and (7,) velocities asked of the servos at the last sample."""
+        """(7,) positions and (7,) velocities commanded to the servos at the last sample."""
         return self._q.copy(), self._dq.copy()
 
     @property
@@ -106,10 +101,10 @@ class TrajectoryController:
         """A goal is active or the arm is being brought to a stop."""
         return self._goal is not None and not self._goal.at_rest
 
-    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> Goal:
+    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> TrajectoryGoal:
         """Follow a path from now on, within the configured tolerances or others.
 
-        A small difference between its start and the present place is blended out in the first 0.2 s.
+        A small difference between its start and the present place fades out in the first 0.2 s.
 
         Raises:
             StageError: CONTROLLER_FAILED when the arm still moves, the path starts elsewhere, or it
@@ -126,9 +121,9 @@ class TrajectoryController:
             raise StageError(
                 OutcomeCode.CONTROLLER_FAILED,
                 f"The path starts {np.abs(offset).max():.3f} rad from the arm; at most "
-                f"{self.config.start_tolerance_rad} is allowed: plan from the present joint state.",
+                f"{self.config.start_tolerance_rad} is allowed: plan from the current joint state.",
             )
-        goal = Goal(path, tolerances or self._tolerances)
+        goal = TrajectoryGoal(path, tolerances or self._tolerances)
         self._goal, self._start_s, self._offset, self._stop, self._force_n = goal, now_s, offset, None, 0.0
         return self._goal
 
@@ -142,7 +137,7 @@ class TrajectoryController:
         return self._q, self._dq
 
     def observe(self, now_s: float, q_rad: F64, dq_rad_s: F64, force_n: float, dt_s: float) -> None:
-        """Compare what was measured with what was asked; ends the goal when it is reached or lost.
+        """Compare measured and commanded positions; ends the goal when it is reached or lost.
 
         Args:
             now_s: Time of the measurement.
@@ -152,7 +147,7 @@ class TrajectoryController:
             dt_s: Time since the last call.
         """
         goal = self._goal
-        if goal is None or goal.status is not GoalStatus.ACTIVE:
+        if goal is None or goal.status is not TrajectoryStatus.ACTIVE:
             return
         self._force_n += (force_n - self._force_n) * min(1.0, dt_s / max(self.config.reflex_filter_s, dt_s))
         error = np.abs(q_rad - self._q)
@@ -172,8 +167,8 @@ class TrajectoryController:
 
     def cancel(self, now_s: float) -> None:
         """Come to a standstill as fast as the limits allow. Nothing happens when no goal is active."""
-        if self._goal is not None and self._goal.status is GoalStatus.ACTIVE:
-            self._goal.status, self._goal.code = GoalStatus.CANCELED, OutcomeCode.CANCELED
+        if self._goal is not None and self._goal.status is TrajectoryStatus.ACTIVE:
+            self._goal.status, self._goal.code = TrajectoryStatus.CANCELED, OutcomeCode.CANCELED
             self._goal.reason = "The motion was canceled."
             self._brake(now_s)
 
@@ -181,23 +176,23 @@ class TrajectoryController:
         """End an active goal at once, because the arm is no longer where it was."""
         if self._goal is not None and self.moving:
             self._goal.at_rest = True
-            if self._goal.status is GoalStatus.ACTIVE:
+            if self._goal.status is TrajectoryStatus.ACTIVE:
                 self._goal.status, self._goal.code, self._goal.reason = (
-                    GoalStatus.CANCELED,
+                    TrajectoryStatus.CANCELED,
                     OutcomeCode.CANCELED,
                     reason,
                 )
 
-    def _settle(self, goal: Goal, error: F64, speed: float, late_s: float, now_s: float) -> None:
+    def _settle(self, goal: TrajectoryGoal, error: F64, speed: float, late_s: float, now_s: float) -> None:
         excess = error - goal.tolerances.goal_rad
         if (excess <= 0.0).all() and speed < 0.02:
-            goal.status, goal.at_rest = GoalStatus.SUCCEEDED, True
+            goal.status, goal.at_rest = TrajectoryStatus.SUCCEEDED, True
         elif late_s > goal.tolerances.goal_time_s:
             self._abort(OutcomeCode.CONTROLLER_FAILED, f"Goal tolerance violated: {_worst(error, excess)}.", now_s)
 
     def _abort(self, code: OutcomeCode, reason: str, now_s: float) -> None:
         assert self._goal is not None
-        self._goal.status, self._goal.code, self._goal.reason = GoalStatus.ABORTED, code, reason
+        self._goal.status, self._goal.code, self._goal.reason = TrajectoryStatus.ABORTED, code, reason
         self._brake(now_s)
 
     def _brake(self, now_s: float) -> None:
@@ -209,7 +204,7 @@ class TrajectoryController:
         fade, slope = _fade(t / _BLEND_S)
         return q + fade * self._offset, dq + slope / _BLEND_S * self._offset, ddq
 
-    def _stopping(self, goal: Goal, t: float) -> tuple[F64, F64, F64]:
+    def _stopping(self, goal: TrajectoryGoal, t: float) -> tuple[F64, F64, F64]:
         assert self._stop is not None
         goal.at_rest = t >= self._stop.duration
         q, dq, ddq = self._stop.at_time(min(t, self._stop.duration))

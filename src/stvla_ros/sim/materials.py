@@ -28,7 +28,7 @@ def add_surroundings(spec: mujoco.MjSpec) -> None:
 
 
 def wood_grain(size_px: int, rgb: tuple[float, float, float]) -> U8:
-    """(size, size, 3) faint stripes along one axis; always the same picture."""
+    """(size, size, 3) faint stripes along one axis; always the same image."""
     rng = np.random.default_rng(7)
     stripes = np.cumsum(rng.normal(size=size_px))
     stripes -= np.linspace(stripes[0], stripes[-1], size_px)  # the ends meet, so tiles do too

@@ -1,4 +1,4 @@
-"""Things that stand on the table: blocks, bottles, a plate, buttons. Each adds itself to a MuJoCo model."""
+"""Objects on the table: blocks, bottles, a plate, buttons. Each adds itself to a MuJoCo model."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _SEEN = {"contype": 0, "conaffinity": 0, "group": 1}
 
 
 class SceneObject(Protocol):
-    """Something on the table.
+    """An object on the table.
 
     Attributes:
         name: Name of its root body.
-        xy_m: Where it stands.
-        clearance_m: Radius around its centre that it fills.
+        xy_m: Its place.
+        clearance_m: Radius of the space that it fills.
     """
 
     @property
@@ -79,7 +79,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Bottle:
-    """A tall upright cylinder with a neck: on the image it reaches far beyond the place where it stands."""
+    """A tall upright cylinder with a neck: in the image it reaches far beyond its place on the table."""
 
     colour: str
     xy_m: tuple[float, float]

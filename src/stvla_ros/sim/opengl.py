@@ -1,7 +1,7 @@
 """An OpenGL context without a display: EGL where a driver answers, else OSMesa.
 
-PyOpenGL binds to one of the two when it is first imported and cannot change afterwards, so EGL is tried
-out here with bare ctypes before anything imports it.
+PyOpenGL binds to one of the two at its first import and cannot change afterwards, so EGL is tried here with
+ctypes before anything imports it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _loads(library: str) -> bool:
 
 
 def _extension(egl: ctypes.CDLL, name: str, result: Any, *arguments: Any) -> Any:
-    """A function of EGL that is only to be had by name; None where the driver lacks it."""
+    """An extension function of EGL; None if the driver lacks it."""
     egl.eglGetProcAddress.restype = ctypes.c_void_p
     address = egl.eglGetProcAddress(name.encode())
     return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None

@@ -1,7 +1,7 @@
 """Images from a MuJoCo model: colour and depth in one pass, and instance masks.
 
-An OpenGL context belongs to the thread that makes it current, so a :class:`Renderer` keeps one thread of
-its own and may be called from any other.
+An OpenGL context belongs to the thread that makes it current, so a :class:`Renderer` has its own thread and may
+be called from any other.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OVERSAMPLE = 2
 def set_quality(spec: mujoco.MjSpec, width_px: int, height_px: int) -> None:
     """Prepare a model for images of up to this size.
 
-    There is no multisampling: a depth buffer would then hold depths of points beside the pixel's centre
+    No multisampling: it would put depths of points off the pixel's centre into the depth buffer
     (half a millimetre on the table).
     """
     screen = getattr(spec.visual, "global")
@@ -35,7 +35,7 @@ def set_quality(spec: mujoco.MjSpec, width_px: int, height_px: int) -> None:
 
 
 class Renderer:
-    """Draws the state of any model; the context is rebuilt (about 20 ms) when the model is another one than before."""
+    """Draws the state of any model; a new model rebuilds the context (about 20 ms)."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="render")

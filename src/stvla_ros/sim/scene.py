@@ -1,28 +1,31 @@
-"""The cell as one MuJoCo model: surroundings, arm, cameras and the objects of a task."""
+"""A cell as plain values, its scene as one MuJoCo model, and a renderer that draws it in another process."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import mujoco
 
 from stvla_ros.sim.arm import add_panda
-from stvla_ros.sim.camera import THIRD, TRIPOD, CameraConfig, ThirdViewConfig, add_camera, add_tripod
+from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, add_camera, add_tripod, make_camera
 from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.rendering import OVERSAMPLE, set_quality
+from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
+from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.types import F64, U8, RgbdFrame
+
+STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+"""All that moves, in MuJoCo's own order."""
 
 
 def build_model(
-    objects: Iterable[SceneObject],
-    timestep_s: float,
-    camera: CameraConfig,
-    third: ThirdViewConfig,
+    objects: Iterable[SceneObject], timestep_s: float, camera: TripodCameraConfig, third: ThirdViewConfig
 ) -> mujoco.MjModel:
-    """Compile the cell.
+    """Compile a cell.
 
     Args:
-        objects: What lies on the table.
+        objects: What is on the table.
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
@@ -46,6 +49,79 @@ def build_model(
     add_camera(spec, TRIPOD, camera)
     add_camera(spec, THIRD, third)
     add_tripod(spec, camera, -TABLE_HEIGHT_M)
-    for thing in objects:
-        thing.add(spec)
+    for item in objects:
+        item.add(spec)
     return spec.compile()
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """The part of a cell that stays the same until the next reset. It can be pickled.
+
+    Attributes:
+        objects: What lies on the table.
+        timestep_s: Physics step.
+        camera: The stack's camera.
+        third: The view for people.
+        sensor: Defects of the camera.
+        seed: Decides the sensor's noise.
+    """
+
+    objects: tuple[SceneObject, ...]
+    timestep_s: float
+    camera: TripodCameraConfig
+    third: ThirdViewConfig
+    sensor: SensorConfig
+    seed: int
+
+    def model(self) -> mujoco.MjModel:
+        """Compile it. Raises ConfigError when the Panda's mesh package is not installed."""
+        return build_model(self.objects, self.timestep_s, self.camera, self.third)
+
+
+@dataclass(frozen=True, eq=False)
+class SceneState:
+    """A scene at one instant.
+
+    Attributes:
+        scene: What does not move; the same object until the next reset.
+        physics: Its :data:`STATE`.
+        stamp_ns: Simulated time.
+    """
+
+    scene: Scene
+    physics: F64
+    stamp_ns: int
+
+
+class StateRenderer:
+    """Draws states of scenes exactly as the cell itself would. Not thread safe."""
+
+    def __init__(self) -> None:
+        self._renderer = Renderer()
+        self._scene: Scene | None = None
+
+    def frame(self, state: SceneState) -> RgbdFrame:
+        """As :meth:`stvla_ros.sim.cell.Cell.render`. Raises ConfigError without OpenGL on this machine."""
+        data, camera = self._data_at(state), self._camera
+        rgb, depth_m = self._renderer.rgbd(data, TRIPOD, camera.width_px, camera.height_px, state.scene.camera.shadows)
+        return RgbdFrame(*self._sensor(rgb, depth_m, state.stamp_ns), camera, state.stamp_ns)
+
+    def third(self, state: SceneState) -> U8:
+        """As :meth:`stvla_ros.sim.cell.Cell.render_third`."""
+        view = state.scene.third
+        return self._renderer.rgb(self._data_at(state), THIRD, view.width_px, view.height_px)
+
+    def close(self) -> None:
+        """Free the renderer. Safe to call twice."""
+        self._renderer.close()
+
+    def _data_at(self, state: SceneState) -> mujoco.MjData:
+        scene = state.scene
+        if scene is not self._scene:
+            self._data, self._camera = mujoco.MjData(scene.model()), make_camera(scene.camera)
+            self._sensor = Sensor(scene.sensor, float(self._camera.K[0, 0]), scene.seed)
+            self._scene = scene
+        mujoco.mj_setState(self._data.model, self._data, state.physics, STATE)
+        mujoco.mj_fwdPosition(self._data.model, self._data)
+        return self._data

@@ -1,4 +1,4 @@
-"""What a real depth camera does to an ideal image. Off by default."""
+"""The defects that a real depth camera adds to an ideal image. Off by default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GLANCING_SLOPE = 4.0
 """Surfaces seen more edge-on than this (76 degrees) begin to be lost."""
 
 JUMP_SLOPE = 8.0
-"""Steeper than this (83 degrees) is taken for a jump between two surfaces."""
+"""Steeper than this (83 degrees) counts as a jump between two surfaces."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class SensorConfig:
     glancing_holes: float = param(0.5, "share of pixels without depth on surfaces seen edge-on", ge=0.0, le=1.0)
     unevenness: float = param(
         0.0,
-        "error (sigma) at 1 m that neighbouring pixels share and that stays while the scene does; grows with the"
+        "error (sigma) at 1 m that neighbouring pixels share and that is constant for a scene; grows with the"
         " square of the distance [m]",
         ge=0.0,
         le=0.05,
     )
     unevenness_px: int = param(12, "size of the bumps of that error in an image 640 wide [px]", ge=2, le=200)
-    fattening_px: int = param(0, "near things cover this much of what is behind them [px]", ge=0, le=20)
+    fattening_px: int = param(0, "near objects cover this much of what is behind them [px]", ge=0, le=20)
     highlight_holes: float = param(0.0, "share of pixels without depth on highlights", ge=0.0, le=1.0)
     latency_s: float = param(0.04, "from exposure to delivery [s]", ge=0.0, le=1.0)
-    exposure_jitter: float = param(0.08, "brightness varies by this share between frames (sigma)", ge=0.0, le=0.5)
+    exposure_jitter: float = param(0.08, "brightness varies by this fraction between frames (sigma)", ge=0.0, le=0.5)
     white_balance_jitter: float = param(
-        0.03, "gain of each colour varies by this share between scenes (sigma)", ge=0.0, le=0.3
+        0.03, "gain of each colour varies by this fraction between scenes (sigma)", ge=0.0, le=0.3
     )
     colour_noise: float = param(2.0, "noise of each colour value (sigma) [1/255]", ge=0.0, le=30.0)
     quantum_m: float = param(0.001, "depth comes in steps of this size [m]; 0 is exact", ge=0.0, le=0.02)
-    max_range_m: float = param(4.0, "nothing further away is measured [m]", ge=0.5, le=20.0)
+    max_range_m: float = param(4.0, "no depth beyond this distance [m]", ge=0.5, le=20.0)
 
 
 class Sensor:
-    """Applies the defects. The noise of an image depends on the scene's seed and the image's stamp alone."""
+    """Applies the defects. The noise of an image depends only on the scene's seed and the image's stamp."""
 
     def __init__(self, config: SensorConfig, focal_px: float, seed: int) -> None:
         self.config = config
@@ -108,17 +108,17 @@ class Sensor:
 
 
 def fattened(depth_m: F32, width_px: int, focal_px: float) -> F32:
-    """(H, W) depth as matching over a window sees it: edges of near things lie up to ``width_px`` further out."""
+    """(H, W) depth as window matching measures it: near objects are up to ``width_px`` wider."""
     if width_px == 0:
         return depth_m
     window = np.ones((2 * width_px + 1, 2 * width_px + 1), np.uint8)
     nearest = np.asarray(cv2.erode(depth_m, window), dtype=np.float32)
-    slant = np.float32(GLANCING_SLOPE * width_px / focal_px)  # a surface may recede by this share within the window
+    slant = np.float32(GLANCING_SLOPE * width_px / focal_px)  # a surface may recede by this fraction within the window
     return np.where(nearest * (1 + slant) < depth_m, nearest, depth_m)
 
 
 def highlights(rgb: U8) -> F32:
-    """(H, W) 0..1: how much a pixel is a mirrored light, white and well brighter than what is around it."""
+    """(H, W) 0..1: how much a pixel looks like a reflected light, white and much brighter than its surroundings."""
     white = rgb.min(axis=2).astype(np.float32)
     width = 2 * (rgb.shape[1] // 64) + 1
     around = cv2.blur(white, (width, width))

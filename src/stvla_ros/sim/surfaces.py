@@ -12,7 +12,7 @@ _SEEN_GROUPS = 3
 
 
 def surface_points(data: mujoco.MjData, body: str, spacing_m: float) -> F64:
-    """(N, 3) points in the world frame, no further apart than ``spacing_m``, on what is drawn of a body and its parts.
+    """(N, 3) points in the world frame, no further apart than ``spacing_m``, on the drawn geoms of a body.
 
     Raises:
         KeyError: No body has that name.

@@ -1,4 +1,4 @@
-"""What tasks may ask of the simulator: positions, speeds and contacts by name."""
+"""What tasks may read from the simulator: positions, speeds and contacts by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stvla_ros.types import F64
 
 
 class World:
-    """A reading view of one model and its data."""
+    """A read-only view of one model and its data."""
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData) -> None:
         self._model, self._data = model, data
@@ -49,9 +49,9 @@ class World:
         return self.touch(body, BASE_LINK)
 
     def robot_force_n(self) -> float:
-        """Size of the sum of all forces from outside on the robot.
+        """Magnitude of the sum of all external forces on the robot.
 
-        What the fingers squeeze cancels out in the sum, so a firm grasp reads as the weight of the block.
+        The squeeze of the fingers cancels out, so a firm grasp gives the weight of the block.
         """
         on_robot = self._root[self._data.contact.geom] == self._robot
         outside = np.flatnonzero(on_robot[:, 0] ^ on_robot[:, 1]) if len(on_robot) else ()

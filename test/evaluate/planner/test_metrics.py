@@ -9,11 +9,19 @@ import pytest
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
-from stvla_ros.evaluate.planner.choices import chosen, loosely_right
-from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, resampled
-from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Steps, Words
+from stvla_ros.evaluate.planner.answers import chosen, loosely_right
+from stvla_ros.evaluate.planner.metrics import (
+    BertScore,
+    depth_errors,
+    distance,
+    matched_f1,
+    path_errors,
+    resampled,
+    rouge_l,
+    token_f1,
+)
+from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Region, Sentence, Steps
 from stvla_ros.evaluate.planner.scoring import Judge
-from stvla_ros.evaluate.planner.texts import BertScore, matched_f1, rouge_l, token_f1
 
 SQUARE = (1000, 1000)
 
@@ -107,7 +115,7 @@ def test_other_kinds() -> None:
     assert judge.figures(Steps(2, True), "step 3 of 3, finished: yes", SQUARE) == {
         "step_accuracy": 0.0, "step_mae": 1.0, "status_accuracy": 1.0,
     }  # fmt: skip
-    assert judge.figures(Words("pick up the red block"), "Pick up the red block.", SQUARE)["token_f1"] == 1.0
+    assert judge.figures(Sentence("pick up the red block"), "Pick up the red block.", SQUARE)["token_f1"] == 1.0
 
 
 def test_unreadable_answers_are_wrong_in_rates_and_left_out_of_errors() -> None:

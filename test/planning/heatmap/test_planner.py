@@ -130,7 +130,7 @@ def test_a_block_in_the_plate_is_finished_once_the_tool_is_away(cell: Cell) -> N
     plate = cell.truth().T_base_object["plate"][:3, 3]
     block = str(goal.names[0]).replace(" ", "_")
     state = cell.state()
-    cell.put(state.q_rad, 0.08, {block: pose(np.eye(3), np.add(plate, (0.01, 0.0, 0.026)))})
+    cell.set_state(state.q_rad, 0.08, {block: pose(np.eye(3), np.add(plate, (0.01, 0.0, 0.026)))})
     asked = request(cell)
     assert planner(Knowing(cell, goal)).plan(asked).finished
     near = replace(asked.robot, T_base_tcp=pose(asked.robot.T_base_tcp[:3, :3], np.add(plate, (0.01, 0.0, 0.05))))
@@ -144,9 +144,9 @@ def test_a_stacked_block_is_finished_though_it_hides_the_other(cell: Cell) -> No
     knowing, state = Knowing(cell, goal), cell.state()
     assert not planner(knowing).plan(request(cell)).finished
     under = cell.truth().T_base_object[lower][:3, 3]
-    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
+    cell.set_state(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
     assert planner(knowing).plan(request(cell)).finished
-    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.0, 0.08, 0.04)))})
+    cell.set_state(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.0, 0.08, 0.04)))})
     assert not planner(knowing).plan(request(cell)).finished
 
 
@@ -171,7 +171,7 @@ def test_where_the_hidden_block_was_is_remembered_within_a_task(cell: Cell) -> N
     assert not made.plan(request(cell)).finished
     upper, lower = (str(name).replace(" ", "_") for name in goal.names)
     under = cell.truth().T_base_object[lower][:3, 3]
-    cell.put(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
+    cell.set_state(state.q_rad, 0.08, {upper: pose(np.eye(3), np.add(under, (0.005, 0.0, 0.04)))})
     knowing.hidden = True
     released = Keypose(pose(np.eye(3), under), gripper_open=True, may_collide=True)
     assert made.plan(request(cell, released)).finished

@@ -12,7 +12,7 @@ from stvla_ros.data.splits import SPLITS, UNSEEN
 from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.planning.heatmap.drawing import surface_point
 from stvla_ros.planning.heatmap.words import PALETTE, Goal, Name
-from stvla_ros.sim.camera import CameraConfig, make_camera
+from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.train.planner import shards
 from stvla_ros.train.planner.answers import LEAST_PX
 from stvla_ros.train.planner.layouts import make_layout
@@ -71,7 +71,7 @@ def test_named_colours_and_seeds_are_those_of_the_split(split: str) -> None:
 
 
 def test_a_stretched_image_has_the_same_uv() -> None:
-    camera = make_camera(CameraConfig())
+    camera = make_camera(TripodCameraConfig())
     point = [0.5, 0.1, 0.03]
     for one in (camera, squared(camera)):
         assert np.allclose(

@@ -1,1 +1,1 @@
-"""Tests of planners by what they answer: points, paths, depths, actions, progress, choices."""
+"""Tests of a planner's answers: points, paths, depths, actions, progress, choices."""

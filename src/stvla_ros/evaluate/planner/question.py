@@ -1,4 +1,4 @@
-"""What a planner is asked in a test, and the truth that its answer is held against."""
+"""What a planner is asked in a test, how, and the truth that its answer is compared with."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from typing import TypeAlias
 import numpy as np
 
 from stvla_ros.planning.chat import Turn
+from stvla_ros.planning.prompt import RANGES
 from stvla_ros.types import F64, U8
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where right points lie: a box, a mask, or near a point.
+    """Where correct points are: in a box, in a mask, or near a point.
 
     Attributes:
         box: x1, y1, x2, y2, all inclusive, in pixels of the image, or of ``box_size``.
-        box_size: Width and height that the box belongs to; None: those of the image that was asked about.
-        mask: Makes the (H, W) uint8 mask; read when it is needed.
-        spot: (2,) a right point, 0..1000.
+        box_size: Width and height that the box belongs to; None: those of the image in the question.
+        mask: Makes the (H, W) uint8 mask when it is needed.
+        spot: (2,) a correct point, 0..1000.
     """
 
     box: tuple[float, float, float, float] | None = None
@@ -35,9 +36,13 @@ class Region:
         return self.mask()
 
     def values(self, uv: F64, size_px: tuple[int, int]) -> F64 | None:
-        """(N,) how far points (N, 2) in 0..1000 of an image of a width and height are inside, 0..1; None for a mere spot.
+        """(N,) 0..1 for how far inside points are; None if there is only a spot.
 
-        A box gives 0 or 1; a mask its value over 255, which stored as JPEG is not only 0 or 1.
+        A box gives 0 or 1; a mask its value over 255, which in a JPEG may be in between.
+
+        Args:
+            uv: (N, 2) in 0..1000.
+            size_px: Width and height of the image.
         """
         if self.mask is not None:
             height, width = self._mask.shape
@@ -56,14 +61,14 @@ class Path2d:
 
     Attributes:
         points: (N, 2) in pixels of the image, or of ``size``.
-        size: Width and height that the points belong to; None: those of the image that was asked about.
+        size: Width and height that the points belong to; None: those of the image in the question.
     """
 
     points: F64
     size: tuple[int, int] | None = None
 
     def uv(self, size_px: tuple[int, int]) -> F64:
-        """(N, 2) in 0..1000, for an image of a width and height."""
+        """(N, 2) in 0..1000, for an image of this width and height."""
         return self.points / (self.size or size_px) * 1000
 
 
@@ -72,8 +77,8 @@ class Depths:
     """Depths along a path.
 
     Attributes:
-        offset_m: (8,) depth less the start depth.
-        start_m: The start depth; None where the file does not say.
+        offset_m: (8,) depth minus the start depth.
+        start_m: The start depth; None if the file has none.
     """
 
     offset_m: F64
@@ -85,7 +90,7 @@ class Choice:
     """Multiple choice.
 
     Attributes:
-        right: Index of the right option.
+        right: Index of the correct option.
         options: The texts of the options; empty where only letters are known.
         lettered: The question names its options (A), (B), ...
     """
@@ -96,7 +101,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Words:
+class Sentence:
     """A sentence."""
 
     text: str
@@ -104,11 +109,11 @@ class Words:
 
 @dataclass(frozen=True)
 class Steps:
-    """How far a task is.
+    """Progress of a task.
 
     Attributes:
         step: From 1.
-        finished: The task is done; None where the file does not say.
+        finished: The task is done; None if the file does not say.
     """
 
     step: int
@@ -120,13 +125,13 @@ class Order:
     """What an operator's words ask for.
 
     Attributes:
-        action: The next action; empty: the words are to be refused.
+        action: The next action; empty: the planner must refuse the words.
     """
 
     action: str
 
 
-Truth: TypeAlias = Region | Path2d | Depths | Choice | Words | Steps | Order
+Truth: TypeAlias = Region | Path2d | Depths | Choice | Sentence | Steps | Order
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +140,8 @@ class Question:
 
     Attributes:
         id: Unique in the data set.
-        group: Row of the table that it counts for.
-        truth: What is right.
+        group: Its row of the table.
+        truth: The correct answer.
         ask: Makes the conversation; reads images.
         tags: What the data set's own summary needs, e.g. a category.
     """
@@ -146,3 +151,26 @@ class Question:
     truth: Truth
     ask: Callable[[], tuple[Turn, ...]]
     tags: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How questions are worded.
+
+    Attributes:
+        convention: The coordinates that the model must use: ``norm1000``, ``norm1`` or ``pixel``.
+    """
+
+    convention: str = "norm1000"
+
+    def points(self, words: str) -> str:
+        """A request for one or more points."""
+        return f"{words} Answer with one or more points only, as [(x, y), ...], {RANGES[self.convention]}."
+
+    def path(self, words: str) -> str:
+        """A request for a path."""
+        return f"{words} Answer with the points of the path only, as [(x, y), ...], {RANGES[self.convention]}."
+
+    def letter(self, words: str) -> str:
+        """A question with lettered options."""
+        return f"{words}\nAnswer with the letter of the option only, as (A)."

@@ -1,4 +1,4 @@
-"""Figures of all answers to a table and JSON."""
+"""The figures of all answers as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stvla_ros.evaluate.planner.run import Reply
 from stvla_ros.evaluate.planner.scoring import Judge
 
 PERCENT = ("rate", "accuracy", "f1", "rouge_l", "bert_score", "answered")
-"""Figures whose names end so are shares, shown in percent."""
+"""Figures with these endings are fractions, shown in percent."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Scored:
     Attributes:
         question: What was asked.
         reply: What was answered.
-        figures: Name -> value; of an answer that cannot be read what it counts as.
-        readable: It could be read.
+        figures: Name -> value; of an answer that cannot be parsed, see :meth:`Judge.worst`.
+        readable: It could be parsed.
     """
 
     question: Question
@@ -41,9 +41,9 @@ class GroupReport:
     Attributes:
         group: Its name.
         asked: Questions.
-        unreadable: Answers that could not be read, refusals and answers too late included. They count as wrong in rates
-            and are left out of errors (distances).
-        figures: Name -> mean over the questions; ``hit_rate_pooled`` is over all points of all answers instead.
+        unreadable: Answers that could not be parsed, including refusals and late answers. Rates count them as wrong;
+            errors (distances) leave them out.
+        figures: Name -> mean over the questions; ``hit_rate_pooled`` is over all points of all answers.
         seconds: Median time of an answer.
     """
 
@@ -91,7 +91,7 @@ def _row(group: str, results: Sequence[Scored]) -> GroupReport:
 
 
 def mean_figures(results: Sequence[Scored]) -> dict[str, float]:
-    """Mean of every figure over the answers that have it; counts of points are no figures."""
+    """Mean of every figure over the answers that have it; without the counts of points."""
     names = dict.fromkeys(name for r in results for name in r.figures if name not in ("hits", "points", "any_hits"))
     return {name: float(np.mean([r.figures[name] for r in results if name in r.figures])) for name in names}
 
@@ -114,7 +114,7 @@ def to_json(rows: Sequence[GroupReport], results: Sequence[Scored]) -> dict[str,
 
 
 def table(rows: Sequence[GroupReport], title: str) -> Table:
-    """The figures for people: one line per group and figure, so that it fits 80 columns whatever was asked."""
+    """The figures, one line per group and figure, so that 80 columns are always enough."""
     result = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     result.add_column("group", no_wrap=True)
     for name in ("asked", "unread", "figure", "value", "median s"):
@@ -128,7 +128,23 @@ def table(rows: Sequence[GroupReport], title: str) -> Table:
 
 
 def shown(name: str, value: float) -> str:
-    """A figure as text: shares in percent, a dash where there is none."""
+    """A figure as text: fractions in percent, a dash for NaN."""
     if value != value:
         return "–"
     return f"{100 * value:.1f} %" if name.removesuffix("_pooled").endswith(PERCENT) else f"{value:.2f}"
+
+
+def mean(results: Sequence[Scored], figure: str) -> float:
+    """Mean of a figure over the answers that have it; NaN if none has."""
+    values = [r.figures[figure] for r in results if figure in r.figures]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def tagged(results: Sequence[Scored], tag: str, *values: str) -> list[Scored]:
+    """The answers whose question has one of these values of a tag."""
+    return [r for r in results if r.question.tags.get(tag) in values]
+
+
+def accuracy(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
+    """Over all questions: strictly parsed, or (``embodied-r1``) with the letter anywhere in the answer."""
+    return {"accuracy": mean(results, "loose_accuracy" if compat == "embodied-r1" else "accuracy")}

@@ -1,4 +1,4 @@
-"""A test of a planner: every question asked once, replies kept, figures made from them. Can be taken up again."""
+"""A test of a planner asks every question once, keeps the replies, and can be resumed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from stvla_ros import registry
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.planner.question import Question
+from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.files import keep_settings, said
 from stvla_ros.planning.chat import UNANSWERED, ChatModel, Turn
 
 PATIENCE = 5
-"""So many questions in a row without an answer, and the model is taken for gone."""
+"""After this many unanswered questions in a row the model counts as gone."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came of one question.
+    """The reply to one question.
 
     Attributes:
         id: Of the question.
-        text: The model's words; of a failed one, what was wrong.
+        text: The model's words, or what went wrong.
         code: ``OK``, or why there is no answer.
         seconds: From question to answer.
         size_px: Width and height of the first image.
@@ -39,12 +41,12 @@ class Reply:
 
     @property
     def unanswered(self) -> bool:
-        """No word of the model, for a reason that may pass."""
+        """The model said nothing, for a reason that may pass."""
         return self.code in (code.name for code in UNANSWERED)
 
 
 class Replies:
-    """``replies.jsonl`` in a folder that belongs to one model, data set and way of asking.
+    """``replies.jsonl`` in a folder that belongs to one model, test set and prompt style.
 
     Raises:
         ConfigError: The folder holds replies to something else, or a line in it is damaged.
@@ -89,10 +91,10 @@ def ask_all(
     max_tokens: int,
     tell: Callable[[Reply], None] = lambda _: None,
 ) -> None:
-    """Ask what has no reply yet; every reply is on disk before ``tell`` sees it.
+    """Ask all questions without a reply; every reply is on disk before ``tell`` sees it.
 
     Raises:
-        ConnectionError: The model does not answer any more.
+        ConnectionError: The model no longer answers.
         ConfigError: An image is missing or damaged.
     """
     unanswered = 0
@@ -121,3 +123,20 @@ def ask(model: ChatModel, question: Question, max_tokens: int) -> Reply:
 def _size(turns: Sequence[Turn]) -> tuple[int, int]:
     image = next((image for turn in turns for image in turn.images), None)
     return (1000, 1000) if image is None else (image.shape[1], image.shape[0])
+
+
+def chat_model(settings: StackSettings) -> ChatModel:
+    """The ChatModel of the planner in some settings (its attribute ``model``).
+
+    Raises:
+        ConfigError: The planner cannot be made, or has no model that can be asked questions.
+    """
+    name = settings.backends["planner"]
+    planner = registry.create("planner", name, settings.sections.get("planner", {}))
+    model = getattr(planner, "model", None)
+    if not callable(getattr(model, "reply", None)):
+        raise ConfigError(
+            f"planner '{name}' draws paths and answers no questions: choose one with a language model behind it "
+            "(`stvla backends` lists them)."
+        )
+    return cast(ChatModel, model)

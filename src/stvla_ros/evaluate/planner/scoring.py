@@ -1,4 +1,4 @@
-"""One answer to figures."""
+"""The figures of one answer."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.evaluate.planner.choices import chosen, loosely_right
-from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors
-from stvla_ros.evaluate.planner.points import any_points
-from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Steps, Truth, Words
-from stvla_ros.evaluate.planner.texts import rouge_l, token_f1
+from stvla_ros.evaluate.planner.answers import any_points, chosen, loosely_right
+from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, rouge_l, token_f1
+from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Sentence, Steps, Truth
 from stvla_ros.planning.coordinates import Coordinates
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.parse import is_unknown, parse_action, parse_offsets, parse_points, parse_progress
@@ -20,15 +18,16 @@ from stvla_ros.types import F64
 
 @dataclass(frozen=True)
 class Judge:
-    """What decides how answers are counted.
+    """Scores answers.
 
     Attributes:
         convention: What the numbers of the model's points mean: ``norm1000``, ``norm1`` or ``pixel``.
-        spot_radius: A point counts as a success within this distance (thousandths of the image). The paper's is lost in
-            the available text.
+        spot_radius: A point counts as a success within this distance (thousandths of the image). The available text of
+            the paper lacks its value.
         depth_ratio: See :func:`stvla_ros.evaluate.planner.metrics.depth_errors`.
         similar: BERTScore or the like; None: words only.
-        strict_paths: A path must have exactly 8 points (our own protocol); else two or more, as in public evaluators.
+        strict_paths: A path must have exactly 8 points, as our protocol wants; otherwise two or more, as in public
+            evaluators.
     """
 
     convention: str = "norm1000"
@@ -41,33 +40,33 @@ class Judge:
         """Figures of an answer.
 
         Args:
-            truth: What is right.
+            truth: The correct answer.
             reply: The model's words.
             size_px: Width and height of the image that it saw.
 
         Raises:
-            StageError: REPLY_UNPARSABLE; :meth:`worst` says what that counts as.
+            StageError: REPLY_UNPARSABLE; :meth:`worst` has the figures of such an answer.
         """
         coordinates = Coordinates(self.convention, size_px)
         if isinstance(truth, Region):
             return self._points(truth, any_points(reply, coordinates), size_px)
         if isinstance(truth, Path2d):
             exact = self.strict_paths
-            uv = parse_points(reply, coordinates=coordinates) if exact else any_points(reply, coordinates, least=2)
+            uv = parse_points(reply, coordinates=coordinates) if exact else any_points(reply, coordinates, min_points=2)
             return dict(zip(("rmse", "mae"), path_errors(uv, truth.uv(size_px))))
         if isinstance(truth, Depths):
             mad, share = depth_errors(parse_offsets(reply), truth.offset_m, truth.start_m, self.depth_ratio)
             return {"mad_cm": mad} | ({} if share is None else {"depth_accuracy": share})
         if isinstance(truth, Choice):
             return _choice(truth, reply)
-        if isinstance(truth, Words):
+        if isinstance(truth, Sentence):
             return self._words(truth.text, parse_action(reply))
         if isinstance(truth, Order):
             return _order(truth, "" if is_unknown(reply) else parse_action(reply))
         return _steps(truth, reply)
 
     def refused(self, truth: Truth) -> Mapping[str, float] | None:
-        """What a refusal (GOAL_NOT_GROUNDED) counts as; None: as an answer that cannot be read."""
+        """Figures of a refusal (GOAL_NOT_GROUNDED); None: it counts as an answer that cannot be parsed."""
         return _order(truth, "") if isinstance(truth, Order) else None
 
     def _points(self, truth: Region, uv: F64, size_px: tuple[int, int]) -> Mapping[str, float]:
@@ -87,7 +86,7 @@ class Judge:
         return found | ({"bert_score": self.similar(said, text)} if self.similar else {})
 
     def worst(self, truth: Truth) -> Mapping[str, float]:
-        """What an answer that cannot be read counts as in rates; errors (distances) have no worst value and stay out."""
+        """Rates of an answer that cannot be parsed; errors (distances) have no worst value and are left out."""
         names: dict[str, bool] = {}
         if isinstance(truth, Region):
             inside = truth.box is not None or truth.mask is not None
@@ -96,7 +95,7 @@ class Judge:
             names = {"depth_accuracy": truth.start_m is not None}
         elif isinstance(truth, Choice):
             names = {"accuracy": True, "answered": True, "loose_accuracy": True}
-        elif isinstance(truth, Words):
+        elif isinstance(truth, Sentence):
             names = {"token_f1": True, "rouge_l": True, "bert_score": self.similar is not None}
         elif isinstance(truth, Order):
             names = {"accuracy": True, "wrong_rate": True}
@@ -116,7 +115,7 @@ def _choice(truth: Choice, reply: str) -> Mapping[str, float]:
 
 
 def _order(truth: Order, said: str) -> Mapping[str, float]:
-    """Right: the wanted action in any words, or a refusal that is wanted. Wrong: any other action."""
+    """Right: the wanted action in any words, or a wanted refusal. Wrong: any other action."""
     right = _task(said) == _task(truth.action)
     return {"accuracy": float(right), "wrong_rate": float(bool(said) and not right)}
 

@@ -1,4 +1,4 @@
-"""The tasks of the cell by name. To add one: a file with a ``layout`` function, and a line here."""
+"""The tasks of the cell by name. To add one, write a file with a ``layout`` function and add a line here."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import numpy as np
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
-from stvla_ros.sim.tasks.base import Layout, Score, Task
+from stvla_ros.sim.tasks.base import Score, Task, TaskLayout
 
-TASKS: dict[str, Layout] = {
+TASKS: dict[str, TaskLayout] = {
     "pick_place": pick_place.layout,
     "stack_cube": stack_cube.layout,
     "push_buttons": push_buttons.layout,
 }
 
 MAX_DISTRACTORS = 12
-"""As many fit beside what a task asks for, with less room between them."""
+"""As many fit on the table besides the task's objects, closer to each other."""
 
 __all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
 
@@ -27,7 +27,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
     Args:
         name: One of :data:`TASKS`.
         seed: 0 or more.
-        distractors: How many other objects; -1 lets the seed choose 2 to 4.
+        distractors: Number of other objects; -1: 2 to 4, by the seed.
 
     Raises:
         StageError: INVALID_GOAL for an unknown task, a negative seed, or too many distractors for the table.

@@ -1,4 +1,4 @@
-"""What a task is, and where on the table things may stand."""
+"""What a task is, and where on the table objects may be."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from stvla_ros.sim.world import World
 X_RANGE_M = (0.34, 0.64)
 Y_RANGE_M = (-0.28, 0.28)
 FINGER_ROOM_M = 0.07
-"""From the centre of what is grasped to the outside of the open fingers."""
+"""From the centre of a grasped object to the outside of the open fingers."""
 
 TRIES = 200
 ROOM_SHARES = (1.0, 0.7, 0.45)
-"""Things come closer when that many tries fail; the last share still keeps them apart."""
+"""Objects get closer after that many failed tries; the last share still keeps them apart."""
 
 SPEED_AT_REST_M_S = 0.005
 
@@ -37,7 +37,7 @@ class Task(Protocol):
     """Objects, words for the operator, and the verdict.
 
     Attributes:
-        instruction: What to ask of the robot.
+        instruction: For the robot.
         objects: What lies on the table.
         hold_s: How long :meth:`problem` must stay empty for success.
     """
@@ -52,15 +52,15 @@ class Task(Protocol):
     def hold_s(self) -> float: ...
 
     def watch(self, world: World) -> None:
-        """Called after every physics step: remember what cannot be seen at the end."""
+        """Called after every physics step, to remember what the final state does not show."""
         ...
 
     def problem(self, world: World) -> str:
-        """What is still missing, in one sentence; empty when nothing is."""
+        """What is still missing, in one sentence; empty if nothing is."""
         ...
 
 
-Layout: TypeAlias = Callable[[np.random.Generator, int], Task]
+TaskLayout: TypeAlias = Callable[[np.random.Generator, int], Task]
 
 
 def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
@@ -71,17 +71,17 @@ def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
 def place(
     rng: np.random.Generator, radii_m: Sequence[float], room_m: float = FINGER_ROOM_M
 ) -> list[tuple[float, float]]:
-    """Random places for round things so that open fingers fit between any two.
+    """Random places for round objects, so that open fingers fit between any two.
 
-    Where so many things leave no such room, they stand closer.
+    If the table is too full for that, they are closer.
 
     Args:
         rng: Decides.
-        radii_m: Radius of each thing, largest first for the best chance.
-        room_m: Free space that one of two neighbours needs from its centre.
+        radii_m: Radius of each object; the largest first has the best chance.
+        room_m: Free space that one of two neighbours needs around its centre.
 
     Raises:
-        StageError: INVALID_GOAL when the things do not even fit side by side.
+        StageError: INVALID_GOAL when the objects do not fit at all.
     """
     for share in ROOM_SHARES:
         for _ in range(TRIES):
@@ -90,7 +90,8 @@ def place(
                 return spots
     raise StageError(
         OutcomeCode.INVALID_GOAL,
-        f"{len(radii_m)} things with radii up to {max(radii_m) * 100:.1f} cm do not fit on the table: ask for fewer distractors.",
+        f"{len(radii_m)} objects with radii up to {max(radii_m) * 100:.1f} cm do not fit on the table: "
+        "ask for fewer distractors.",
     )
 
 
@@ -123,7 +124,7 @@ def random_block(rng: np.random.Generator, colour: str, xy_m: tuple[float, float
 
 
 def resting_alone(world: World, body: str) -> str:
-    """Empty when the body stands still and the robot has let go of it, else what is wrong."""
+    """Empty if the body is at rest and the robot does not touch it, otherwise what is wrong."""
     if world.robot_touches(body):
         return f"The robot still touches the {words(body)}."
     if world.speed(body) > SPEED_AT_REST_M_S:

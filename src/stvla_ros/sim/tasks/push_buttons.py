@@ -49,7 +49,7 @@ class PushButtons:
         if tuple(self.pressed) == self.order:
             return ""
         found = ", ".join(self.pressed) or "none"
-        return f"Wanted the buttons {', '.join(self.order)} pressed in this order; pressed were: {found}."
+        return f"Wanted the buttons {', '.join(self.order)} pressed in this order, found: {found}."
 
     @property
     def buttons(self) -> tuple[Button, ...]:

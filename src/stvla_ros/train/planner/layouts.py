@@ -15,7 +15,7 @@ from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.motion.ik import solve
 from stvla_ros.planning.heatmap.words import MAX_STEPS, Goal, Name
-from stvla_ros.sim.camera import CameraConfig, make_camera
+from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.sim.objects import BLOCK_M, PLATE_BASE_M
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, place
 from stvla_ros.train.planner.stage import CLOTHS, IMAGE_PX, Look
@@ -143,16 +143,16 @@ def _look(rng: np.random.Generator, moment: str) -> Look:
     return Look(_camera(rng), light_dir, (strength[0], strength[1], strength[2]), tint, cloth, q, gripper)
 
 
-def _camera(rng: np.random.Generator) -> CameraConfig:
+def _camera(rng: np.random.Generator) -> TripodCameraConfig:
     """The cell's own camera, or another one that sees all of the places; square, or 4:3 and stretched."""
     width, height = [(IMAGE_PX, IMAGE_PX), (320, 240), (640, 480)][int(rng.choice(3, p=[0.45, 0.35, 0.2]))]
     shadows = bool(rng.random() < 0.15)
-    own = CameraConfig(width_px=width, height_px=height, shadows=shadows)
+    own = TripodCameraConfig(width_px=width, height_px=height, shadows=shadows)
     if rng.random() < 0.35:
         x, y, z = rng.normal(0.0, 0.02, 3)
         return replace(own, x_m=own.x_m + x, y_m=own.y_m + y, z_m=own.z_m + z)
     while True:
-        camera = CameraConfig(
+        camera = TripodCameraConfig(
             width_px=width, height_px=height, fov_y_deg=float(rng.uniform(38.0, 58.0)),
             x_m=float(rng.uniform(1.0, 1.6)), y_m=float(rng.uniform(-0.4, 0.4)), z_m=float(rng.uniform(0.6, 1.25)),
             target_x_m=float(rng.uniform(0.33, 0.5)), target_y_m=float(rng.uniform(-0.08, 0.08)),

@@ -10,7 +10,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD
-from stvla_ros.sim.camera import TRIPOD, CameraConfig, ThirdViewConfig, look_at, make_camera
+from stvla_ros.sim.camera import TRIPOD, ThirdViewConfig, TripodCameraConfig, look_at, make_camera
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
 from stvla_ros.train.planner.things import Thing, everything
@@ -39,7 +39,7 @@ class Look:
         gripper_m: Distance between the fingers.
     """
 
-    camera: CameraConfig
+    camera: TripodCameraConfig
     light_dir: F64
     light: tuple[float, float, float]
     tint: F64
@@ -87,7 +87,7 @@ class Stage:
 
     def __init__(self) -> None:
         things = everything()
-        largest = CameraConfig(width_px=LARGEST_PX[0], height_px=LARGEST_PX[1])
+        largest = TripodCameraConfig(width_px=LARGEST_PX[0], height_px=LARGEST_PX[1])
         self._model = build_model([*things, _Cloths()], 0.002, largest, ThirdViewConfig(width_px=64, height_px=48))
         self._data = mujoco.MjData(self._model)
         self._renderer = Renderer()

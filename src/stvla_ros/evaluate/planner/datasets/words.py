@@ -1,8 +1,8 @@
-"""What operators say, and what it means: phrasings under headings, in a text file made to be read and added to.
+"""What operators say and what it means: phrasings under headings in a text file, easy to read and to extend.
 
-``[do: push the red button; push the blue button]`` heads those that mean these actions, ``[refuse: why: part]`` those that
-are to be refused, with a part of the reason; ``#`` begins a remark. Asked about without an image, so things that are not on
-the file's table (``why`` is "not on this table") are left out.
+Phrasings below ``[do: push the red button; push the blue button]`` mean these actions. A planner must refuse those
+below ``[refuse: why: part]`` with a reason that contains the part. ``#`` begins a comment. The questions have no image,
+so phrasings about objects that are not on the file's table (``why`` is "not on this table") are left out.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
-from stvla_ros.evaluate.planner.asking import Asking
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Order, Question
+from stvla_ros.evaluate.planner.question import Order, PromptStyle, Question
 from stvla_ros.evaluate.planner.report import Scored
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.prompt import explained, next_action_prompt
@@ -28,10 +27,10 @@ class Saying:
     """One phrasing.
 
     Attributes:
-        text: As it is said.
-        actions: What it means, one sentence per step; empty: it is to be refused.
-        why: Why it is refused.
-        part: Words that the refusal contains.
+        text: The operator's words.
+        actions: Their meaning, one sentence per step; empty: the planner must refuse.
+        why: The kind of reason.
+        part: Words that the refusal must contain.
     """
 
     text: str
@@ -44,7 +43,7 @@ def sayings(path: Path) -> list[Saying]:
     """All phrasings of a file.
 
     Raises:
-        ConfigError: It cannot be read, or a line has no heading that says what it means.
+        ConfigError: It cannot be read, or a line has no heading above it.
     """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
@@ -70,8 +69,8 @@ def sayings(path: Path) -> list[Saying]:
     return found
 
 
-def read(folder: Path, asking: Asking) -> list[Question]:
-    """The next action of every step of what is to be done, and of what is to be refused."""
+def read(folder: Path, style: PromptStyle) -> list[Question]:
+    """The next action of every step, and what to refuse."""
     questions = []
     for number, saying in enumerate(sayings(find(folder, "instructions.txt", "*.txt")[0]), 1):
         if saying.why == NOT_THERE:
@@ -88,7 +87,7 @@ def _turns(asked: str) -> tuple[Turn, ...]:
 
 
 def summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
-    """What is to be done and what is to be refused, each with the share that was right; and what was obeyed wrongly."""
+    """Fraction of right answers to what must be done and to what must be refused; and of wrong actions."""
     figures: dict[str, float] = {}
     for name, done in (("do_accuracy", True), ("refuse_accuracy", False)):
         right = [r.figures["accuracy"] for r in results if (r.question.group == "do") == done]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from stvla_ros.evaluate.episode import EpisodeRecord
-from stvla_ros.evaluate.mover import Mover
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.perception.overlay import overlay
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.record.recorder import Recorder, Reporter
@@ -15,26 +15,29 @@ from stvla_ros.sim.cell import Cell
 PERIOD_NS = 125_000_000
 
 
-class FilmedCell(Cell):
-    """A cell that shows itself to a film while its time goes on, and in which somebody may move things meanwhile."""
+@dataclass(frozen=True)
+class Films:
+    """Makes a film of each episode, in a worker process; for ``CellEnvironmentSetup.monitor``.
 
-    film: Film | None = None
-    mover: Mover | None = None
+    Attributes:
+        folder: Gets a folder per episode.
+        keep_successes: Keep films of successful episodes too.
+    """
 
-    def advance(self, duration_s: float) -> None:
-        super().advance(duration_s)
-        if self.mover is not None:
-            self.mover.look()
-        if self.film is not None:
-            self.film.look()
+    folder: Path
+    keep_successes: bool = False
+
+    def __call__(self, episode: EpisodeSpec, instruction: str, cell: Cell, stages: LocalStages) -> Film:
+        title = f"{instruction}   {episode.task} seed {episode.seed}"
+        return Film(self.folder / Path(episode.file_name).stem, title, cell, stages, self.keep_successes)
 
 
 class Film:
     """Watches one episode."""
 
-    def __init__(self, folder: Path, title: str, cell: FilmedCell, stages: LocalStages) -> None:
+    def __init__(self, folder: Path, title: str, cell: Cell, stages: LocalStages, keep_success: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._folder, self._cell, self._stages = folder, cell, stages
+        self._folder, self._cell, self._stages, self._keep_success = folder, cell, stages, keep_success
         self._recorder = Recorder(folder, title)
         self._reporter = Reporter(self._recorder)
         self._due_ns = 0
@@ -49,11 +52,11 @@ class Film:
         if self._cell.time_ns >= self._due_ns:
             self._write()
 
-    def conclude(self, record: EpisodeRecord, keep_success: bool) -> None:
-        """Finish the files; a success may leave none."""
+    def conclude(self, record: EpisodeRecord) -> None:
+        """Finish the files, or delete those of a success."""
         self._show()
         self._recorder.finish(f"{record.outcome}: {record.sentence} Judged: {record.detail}", self._cell.time_ns / 1e9)
-        if record.success and not keep_success:
+        if record.success and not self._keep_success:
             shutil.rmtree(self._folder)
 
     def _write(self) -> None:
@@ -63,7 +66,7 @@ class Film:
 
     def _show(self) -> None:
         guidance = self._stages.guidance
-        if not self._cell.config.sensor.enabled:  # noise is drawn per image: one more would change the episode
+        if not self._cell.config.sensor.enabled:  # every image draws noise: one more would change the episode
             self._recorder.show("camera", self._cell.render().rgb)
         if guidance is not None:
             self._recorder.show("guidance", overlay(guidance))

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 
 from stvla_ros.description.panda import HOME_Q_RAD
-from stvla_ros.sim.camera import CameraConfig
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.sim.pictures import Photographer
+from stvla_ros.sim.scene import StateRenderer
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.types import JointPath
 
 
 @pytest.mark.parametrize("noise", [False, True])
 def test_another_process_would_draw_the_same_pixels(noise: bool) -> None:
-    camera = CameraConfig(width_px=160, height_px=120)
-    cell, elsewhere = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled=noise))), Photographer()
+    camera = TripodCameraConfig(width_px=160, height_px=120)
+    cell, elsewhere = Cell(CellConfig(camera=camera, sensor=SensorConfig(enabled=noise))), StateRenderer()
     for task, seed in (("pick_place", 3), ("push_buttons", 0), ("stack_cube", 1)):
         cell.reset(task, seed)
         away = HOME_Q_RAD + np.linspace(0.0, 0.2, 21)[:, None]
         cell.follow(JointPath(away, np.full((21, 7), 0.2), np.linspace(0.0, 1.0, 21)))
         for _ in range(3):
             cell.advance(0.2)
-            moment, frame, third = pickle.loads(pickle.dumps(cell.moment())), cell.render(), cell.render_third()
+            moment, frame, third = pickle.loads(pickle.dumps(cell.scene_state())), cell.render(), cell.render_third()
             drawn = elsewhere.frame(moment)
             assert drawn.stamp_ns == frame.stamp_ns == cell.time_ns
             np.testing.assert_array_equal(drawn.rgb, frame.rgb)
@@ -34,15 +34,15 @@ def test_another_process_would_draw_the_same_pixels(noise: bool) -> None:
     cell.close()
 
 
-def test_the_scene_is_the_same_object_until_the_table_is_laid_anew() -> None:
+def test_the_scene_is_the_same_object_until_the_next_reset() -> None:
     cell = Cell()
     cell.reset("pick_place", 0)
-    before = cell.moment()
+    before = cell.scene_state()
     cell.advance(0.1)
-    after = cell.moment()
+    after = cell.scene_state()
     assert after.scene is before.scene
     assert after.stamp_ns > before.stamp_ns
-    assert not np.array_equal(after.state, before.state)
+    assert not np.array_equal(after.physics, before.physics)
     cell.reset("pick_place", 0)
-    assert cell.moment().scene is not before.scene
+    assert cell.scene_state().scene is not before.scene
     cell.close()

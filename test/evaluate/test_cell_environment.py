@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.replanning.__main__ import by_thing
-from stvla_ros.evaluate.cell_bench import CellBenchSetup
-from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from benchmarks.replanning.__main__ import by_object
+from stvla_ros.evaluate.cell_environment import CellEnvironmentSetup
+from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.stack import StackSettings
 
 
 def run(replan: bool, seed: int) -> EpisodeRecord:
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=replan))
-    with CellBenchSetup(settings, disturb="move").open() as bench:
-        return bench.run(Episode("pick_place", seed))
+    with CellEnvironmentSetup(settings, disturb="move").open() as environment:
+        return environment.run(EpisodeSpec("pick_place", seed))
 
 
 def test_replanning_makes_up_for_a_block_that_is_moved() -> None:
@@ -35,8 +35,8 @@ def test_without_a_disturbance_the_first_plan_is_enough() -> None:
     """Replanning off is no handicap by itself: what it costs is the disturbance's doing."""
     settings = StackSettings()
     settings = replace(settings, loop=replace(settings.loop, replan=False))
-    with CellBenchSetup(settings).open() as bench:
-        record = bench.run(Episode("pick_place", 0))
+    with CellEnvironmentSetup(settings).open() as environment:
+        record = environment.run(EpisodeSpec("pick_place", 0))
     assert record.success, record
     assert record.disturbance == ""
     assert len(record.plan_times_s) == pytest.approx(2), "the first plan, and whether the task is finished"
@@ -53,4 +53,4 @@ def test_the_benchmark_counts_by_what_was_moved() -> None:
         record("The plate was moved by 13 cm.", "OK"),
         record("The plate stayed: the robot touched it.", "OK"),
     ]
-    assert by_thing(records) == {"carried": "1/2", "goal": "1/1", "nothing": "1/1"}
+    assert by_object(records) == {"carried": "1/2", "goal": "1/1", "nothing": "1/1"}

@@ -1,4 +1,4 @@
-"""Our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human`)."""
+"""The test set ``st-human``: our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human`)."""
 
 from __future__ import annotations
 
@@ -10,14 +10,24 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Objects, Sample
 from stvla_ros.data.st_human_json import read_samples
-from stvla_ros.evaluate.planner.asking import Asking
-from stvla_ros.evaluate.planner.choices import LETTERS, chosen
+from stvla_ros.evaluate.planner.answers import LETTERS, chosen
+from stvla_ros.evaluate.planner.datasets import Dataset
 from stvla_ros.evaluate.planner.datasets.files import find
-from stvla_ros.evaluate.planner.question import Choice, Depths, Path2d, Question, Region, Steps, Truth, Words
+from stvla_ros.evaluate.planner.question import (
+    Choice,
+    Depths,
+    Path2d,
+    PromptStyle,
+    Question,
+    Region,
+    Sentence,
+    Steps,
+    Truth,
+)
 from stvla_ros.evaluate.planner.report import Scored
 
 
-def read(folder: Path, asking: Asking) -> list[Question]:
+def _read(folder: Path, style: PromptStyle) -> list[Question]:
     """Questions of a file, or of ``test.json(l)`` or any file of samples in a folder; asked as they are written."""
     path = find(folder, "test.jsonl", "test.json", "val.jsonl", "val.json", "*.jsonl", "*.json")[0]
     return [question(sample) for sample in read_samples(path)]
@@ -47,7 +57,7 @@ def _truth(sample: Sample) -> Truth:
         return Depths(np.array(objects.depth_offset_mm, np.float64) / 1000, objects.start_depth_m)
     if sample.task == "progress":
         return _steps(objects)
-    return _choice(sample) if sample.task == "spatial" else Words(sample.answer)
+    return _choice(sample) if sample.task == "spatial" else Sentence(sample.answer)
 
 
 def _steps(objects: Objects) -> Steps:
@@ -64,6 +74,9 @@ def _choice(sample: Sample) -> Choice:
     return Choice(right)
 
 
-def summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
-    """None: the tasks do not add up."""
+def _summary(results: Sequence[Scored], compat: str) -> Mapping[str, float]:
+    """Nothing: the tasks do not add up to one figure."""
     return {}
+
+
+ST_HUMAN = Dataset("st-human", "yours to make: docs/planner_training.md has the format", _read, _summary)

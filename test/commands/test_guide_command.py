@@ -9,9 +9,9 @@ import pytest
 from tabletop import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.cli import main
+from stvla_ros.commands.guide import guide_frames, still_frames
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import OutcomeCode
-from stvla_ros.evaluate.guiding import guide_frames, still_frames
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import Guidance
