@@ -50,6 +50,9 @@ SILENCE_S = 20.0
 PAUSE_S = 0.15
 """Stillness of this length between two motions makes the second one a motion after the stop."""
 
+TRIES = 10
+"""A task may end before its random moment, but not so often in a row."""
+
 TARGET_S = 0.5
 
 COLD = {"cold_healthy": None, "cold_hung": signal.SIGSTOP, "cold_dead": signal.SIGKILL}
@@ -214,9 +217,12 @@ def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[T
         with client_node("stop_bench") as node:
             stopped = StoppedStack(node, how, stack)
             for i in track(range(trials), f"{how}, {task}"):
-                trial = None
-                while trial is None:
+                for _ in range(TRIES):
                     trial = stopped.trial(task, seed + i, float(rng.uniform(0.0, horizon_s)))
+                    if trial is not None:
+                        break
+                else:
+                    raise ConnectionError(f"{TRIES} tasks in a row ended before they were stopped, after {i} stops.")
                 done.append(trial)
     return done
 

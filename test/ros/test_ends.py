@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from ros.conftest import Process
 from stvla_ros import registry
 from stvla_ros.ros import SUPERVISOR, graph
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
-from stvla_ros.ros.run import END_S
+from stvla_ros.ros.run import END_S, FORGOTTEN_S, LOOK_S, was_suspended
 
 ROOT = Path(__file__).parents[2]
 
@@ -253,6 +254,58 @@ def test_a_signal_that_the_kernel_gave_to_another_thread(domain: int) -> None:
         timeout=30.0,
     )
     assert (node.returncode, node.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("pause_s", "cpu_s", "suspended"),
+    [(3.0, 0.05, True), (2.3, 0.0, True), (2.0, 0.0, False), (3.0, 2.9, False), (0.25, 0.0, False)],
+    ids=["suspended", "just long enough", "the others still know it", "computes", "sleeps"],
+)
+def test_what_counts_as_suspended(pause_s: float, cpu_s: float, suspended: bool) -> None:
+    assert was_suspended(pause_s, cpu_s) == suspended
+
+
+def test_the_limit_of_a_suspension_follows_the_middleware() -> None:
+    """The others drop a process ``leaseDuration`` after its last announcement, which is a ``leaseAnnouncement`` old."""
+    text = (ROOT / "config/fastdds.xml").read_text()
+    lease, announcement = (
+        int(sec) + 1e-9 * int(nanosec or 0)
+        for sec, nanosec in re.findall(r"<lease\w+>\s*<sec>(\d+)</sec>\s*(?:<nanosec>(\d+)</nanosec>)?", text)
+    )
+    assert lease - announcement - 0.1 <= FORGOTTEN_S <= lease - announcement
+
+
+@pytest.mark.parametrize("how", ["suspended", "computes"])
+def test_a_node_ends_after_a_suspension(domain: int, how: str) -> None:
+    """The others may have forgotten it for good. One that computes without releasing the interpreter's lock goes on."""
+    compute = "threading.Thread(target=lambda: print(sum(range(300_000_000)), flush=True), daemon=True).start()"
+    ready = compute if how == "computes" else "pass"
+    node = subprocess.Popen(
+        [sys.executable, "-c", NODE.format(loading="pass", ready=ready, closing="pass", nodes=1)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "ROS_DOMAIN_ID": str(domain)},
+    )
+    try:
+        assert node.stdout is not None
+        assert node.stderr is not None
+        assert [node.stdout.readline() for _ in range(2)] == ["made\n", "ready\n"]
+        if how == "computes":
+            assert node.stdout.readline()
+            time.sleep(4 * LOOK_S)  # in which it would look
+            node.terminate()
+        else:
+            time.sleep(4 * LOOK_S)  # in which it begins to look
+            node.send_signal(signal.SIGSTOP)
+            time.sleep(FORGOTTEN_S + 0.3)
+            node.send_signal(signal.SIGCONT)
+        assert node.wait(END_S + SLACK_S) == (0 if how == "computes" else 1)
+        said = node.stderr.read()
+        assert said == "" if how == "computes" else "was suspended for 2." in said
+    finally:
+        node.kill()
+        node.wait(SLACK_S)
 
 
 @pytest.mark.parametrize("module", ["executor", "task"])

@@ -38,6 +38,16 @@ CLOSE_S = 1.5
 END_S = 4.0
 """After the first word to end the kernel kills a process that has not ended: twice what the end takes, for a busy machine."""
 
+FORGOTTEN_S = 2.2
+"""Others may forget a process that was suspended for this long: ``leaseDuration`` of ``config/fastdds.xml`` (3 s) less
+the time since its last announcement (``leaseAnnouncement``, 0.75 s)."""
+
+CPU_SHARE = 0.05
+"""A process that used less CPU time than this share of a pause was suspended, or starved by the machine."""
+
+LOOK_S = 0.25
+"""How often a process looks whether it was suspended."""
+
 
 class _Endings:
     """Exit codes asked for.
@@ -116,6 +126,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
         made = [make() for make in nodes]
         loading = False
+        after_suspension(lambda: stop(1))
     except (ConfigError, RCLError, ParameterException) as error:
         loading = False
         print(one_line(error), file=sys.stderr, flush=True)
@@ -219,6 +230,42 @@ def end_with_supervisor() -> None:
 def _await_end(process: int) -> None:
     select.select([process], [], [])
     os.kill(os.getpid(), signal.SIGTERM)
+
+
+def after_suspension(end: Callable[[], object]) -> None:
+    """Call ``end`` once this process was suspended (SIGSTOP, a debugger, a starved machine) so long that others forgot it.
+
+    Fast DDS 2.14 does not always bring two processes together again when one of them dropped the other: the node would
+    go on without ever hearing some of them, and only a new process heals that (docs/decisions/0008-transports.md).
+    """
+    threading.Thread(target=_watch_pauses, args=(end,), name="suspension", daemon=True).start()
+
+
+def _watch_pauses(end: Callable[[], object]) -> None:
+    at_s, cpu_s, pause_s, used_s = time.monotonic(), time.process_time(), 0.0, 0.0
+    while not was_suspended(pause_s, used_s):
+        time.sleep(LOOK_S)
+        before_s, at_s = at_s, time.monotonic()
+        used_before_s, cpu_s = cpu_s, time.process_time()
+        pause_s, used_s = at_s - before_s, cpu_s - used_before_s
+    print(
+        f"This process was suspended for {pause_s:.1f} s. The other nodes forget a process after 3 s of silence and may "
+        "not find it again: it ends, so that it is restarted.",
+        file=sys.stderr,
+        flush=True,
+    )
+    end()
+
+
+def was_suspended(pause_s: float, cpu_s: float) -> bool:
+    """Whether a process in which a short sleep took ``pause_s`` was suspended so long that others forgot it.
+
+    Args:
+        pause_s: Wall time [s].
+        cpu_s: CPU time that all threads of the process used meanwhile [s]. A library that computes without releasing
+            the interpreter's lock pauses Python too, but not the middleware's threads, which still announce the process.
+    """
+    return pause_s >= FORGOTTEN_S and cpu_s < CPU_SHARE * pause_s
 
 
 def _quiet_when_broken(output: int) -> None:

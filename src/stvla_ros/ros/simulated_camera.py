@@ -32,7 +32,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from stvla_ros.config import ConfigError
 from stvla_ros.ros import SUPERVISOR, convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
-from stvla_ros.ros.run import end_with_supervisor, one_line
+from stvla_ros.ros.run import after_suspension, end_with_supervisor, one_line
 from stvla_ros.sim.scene import Scene, SceneState, StateRenderer
 from stvla_ros.types import F64, RgbdFrame
 
@@ -243,6 +243,7 @@ def main() -> int:
     end_with_supervisor()
     threading.excepthook = _end_of_thread
     _at_signals(lambda *_: sys.exit(0))
+    after_suspension(lambda: os._exit(1))
     robot = Connection(int(sys.argv[1]))
     Thread(target=_end_with, args=(robot.fileno(),), name="end with the robot", daemon=True).start()
     try:
