@@ -20,9 +20,9 @@ from stvla_ros.config import ConfigError
 if TYPE_CHECKING:
     from stvla_ros.data.episode import Episode
     from stvla_ros.evaluate.stack import StackSettings
-    from stvla_ros.train.experiments import Experiment
-    from stvla_ros.train.loop import Moment
-    from stvla_ros.train.samples import Samples
+    from stvla_ros.train.policy.experiments import Experiment
+    from stvla_ros.train.policy.run import Moment
+    from stvla_ros.train.policy.samples import Samples
 
 VALIDATION_SHARE = 0.06
 
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
     if arguments.experiment is None:
         console.print(_experiments())
         return 0
-    from stvla_ros.train.experiments import experiment
+    from stvla_ros.train.policy.experiments import experiment
 
     chosen = experiment(arguments.experiment)
     chosen = replace(chosen, steps=arguments.steps or chosen.steps, batch=arguments.batch or chosen.batch)
@@ -102,8 +102,8 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
 
     from stvla_ros.policy.learned import choose_device
     from stvla_ros.policy.text_input import for_policy
-    from stvla_ros.train.loop import Run
-    from stvla_ros.train.start import untrained
+    from stvla_ros.train.policy.run import Run
+    from stvla_ros.train.policy.start import untrained
 
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -134,7 +134,7 @@ def _samples(
     arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
     """Training and validation samples, made from the episodes where they are not in the cache yet."""
-    from stvla_ros.train.samples import load_samples
+    from stvla_ros.train.policy.samples import load_samples
 
     train, val = split(arguments.data, arguments.val)
     with count_bar(console) as bar:
@@ -169,7 +169,7 @@ def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode],
 
 
 def _experiments() -> Table:
-    from stvla_ros.train.experiments import EXPERIMENTS
+    from stvla_ros.train.policy.experiments import EXPERIMENTS
 
     table = Table("experiment", "denoiser", "px", "encoders", "images", "steps", "batch", box=None)
     table.columns[0].no_wrap = True

@@ -13,10 +13,10 @@ from stvla_ros.policy.checkpoint.policy_file import read_policy_file
 from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.text_input import WordIds, for_policy
 from stvla_ros.policy.words import Vocabulary
-from stvla_ros.train.experiments import EXPERIMENTS, NANO, Augmentation, Experiment, experiment
-from stvla_ros.train.loop import Batches, Moment, Run, learning_rate, make_optimizer
-from stvla_ros.train.samples import Samples
-from stvla_ros.train.start import WORDS, untrained
+from stvla_ros.train.policy.experiments import EXPERIMENTS, NANO, Augmentation, Experiment, experiment
+from stvla_ros.train.policy.run import Batches, Moment, Run, learning_rate, make_optimizer
+from stvla_ros.train.policy.samples import Samples
+from stvla_ros.train.policy.start import WORDS, untrained
 
 SIZE_PX = 64
 TINY = replace(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stvla_ros.policy.network.network import NetworkInput
 from stvla_ros.policy.words import UNKNOWN
-from stvla_ros.train.experiments import Augmentation
+from stvla_ros.train.policy.experiments import Augmentation
 
 
 def augment(

@@ -16,7 +16,7 @@ from stvla_ros.evaluate.stack import StackSettings, build_stages
 from stvla_ros.interfaces import Policy
 from stvla_ros.pipeline import run_task
 from stvla_ros.policy.observation import PolicyInput, policy_input
-from stvla_ros.train.samples import Samples, load_samples
+from stvla_ros.train.policy.samples import Samples, load_samples
 from stvla_ros.types import Keypose, Observation
 
 SIZE_PX = 64

@@ -8,8 +8,8 @@ import torch
 
 from stvla_ros.geometry.se3 import from_quaternion
 from stvla_ros.policy.network.network import NetworkInput
-from stvla_ros.train.augment import augment, multiply
-from stvla_ros.train.experiments import Augmentation
+from stvla_ros.train.policy.augment import augment, multiply
+from stvla_ros.train.policy.experiments import Augmentation
 
 
 def batch(count: int = 4, size: int = 32) -> tuple[NetworkInput, torch.Tensor]:

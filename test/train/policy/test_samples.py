@@ -11,7 +11,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.data.episode import Episode
 from stvla_ros.evaluate.stack import StackSettings
-from stvla_ros.train.samples import Samples, by_length, episode_inputs, load_samples
+from stvla_ros.train.policy.samples import Samples, by_length, episode_inputs, load_samples
 
 SIZE_PX = 64
 

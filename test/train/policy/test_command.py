@@ -10,7 +10,7 @@ from stvla_ros.commands.exit_codes import USAGE
 from stvla_ros.commands.train import split as split_episodes
 from stvla_ros.config import ConfigError
 from stvla_ros.policy.checkpoint.policy_file import read_policy_file
-from stvla_ros.train.experiments import EXPERIMENTS
+from stvla_ros.train.policy.experiments import EXPERIMENTS
 
 
 def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,11 +19,11 @@ from stvla_ros.policy.batch import as_input
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
 from stvla_ros.policy.text_input import TextInput
-from stvla_ros.train.augment import augment
 from stvla_ros.train.curves import Curves
-from stvla_ros.train.experiments import Experiment
 from stvla_ros.train.parameter_groups import decaying
-from stvla_ros.train.samples import Samples, by_length
+from stvla_ros.train.policy.augment import augment
+from stvla_ros.train.policy.experiments import Experiment
+from stvla_ros.train.policy.samples import Samples, by_length
 from stvla_ros.train.state import read_state, restoring, write_state
 
 LOG_EVERY = 20

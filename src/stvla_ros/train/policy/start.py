@@ -13,8 +13,8 @@ from stvla_ros.policy.checkpoint.initial import HOW_TO_GET, frozen_parts, initia
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile, is_policy_file, read_policy_file
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
-from stvla_ros.train.experiments import Experiment
-from stvla_ros.train.samples import Samples
+from stvla_ros.train.policy.experiments import Experiment
+from stvla_ros.train.policy.samples import Samples
 
 WORDS = "encoder.text_encoder.word.weight"
 """One row per word of a policy with words of its own; the first is for unknown ones."""
