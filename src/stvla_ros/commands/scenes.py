@@ -32,7 +32,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     os.environ.setdefault("LP_NUM_THREADS", "1")  # software rendering: small images gain nothing from more threads
-    from stvla_ros.train.planner.shards import render
+    from stvla_ros.train.scenes.shards import render
 
     console = Console()
     try:
@@ -50,8 +50,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace, console: Console) -> None:
-    from stvla_ros.train.planner.export import export
-    from stvla_ros.train.planner.shards import load
+    from stvla_ros.train.scenes.export import export
+    from stvla_ros.train.scenes.shards import load
 
     scenes = load(arguments.output, arguments.split, arguments.count)
     with count_bar(console, "scenes") as bar:

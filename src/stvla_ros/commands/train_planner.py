@@ -16,10 +16,10 @@ from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
-    from stvla_ros.train.planner.heatmap import HeatmapRun
-    from stvla_ros.train.planner.nano import NanoRun
-    from stvla_ros.train.planner.pilot_curves import Moment
-    from stvla_ros.train.planner.shards import Scenes
+    from stvla_ros.train.heatmap.run import HeatmapRun
+    from stvla_ros.train.nano.run import NanoRun
+    from stvla_ros.train.scenes.curves import Moment
+    from stvla_ros.train.scenes.shards import Scenes
 
 MODELS = ("heatmap", "nano")
 JUDGES = ("val", "seen", "unseen")
@@ -62,21 +62,21 @@ def run(arguments: Namespace) -> int:
 def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
     from dataclasses import replace
 
-    from stvla_ros.train.planner.shards import load
+    from stvla_ros.train.scenes.shards import load
 
     def train() -> Scenes:
         return load(arguments.data, "train")
 
     val = _judges(arguments.data)
     if arguments.model == "heatmap":
-        from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
+        from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
 
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise ConfigError("heatmap: trains in one process; torchrun started several. Only nano shares a run.")
         plain = HeatmapExperiment(all_colours=arguments.all_colours)
         plain = replace(plain, scenes=arguments.scenes or plain.scenes)
         return HeatmapRun(plain, train, val, folder, arguments.seed)
-    from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
+    from stvla_ros.train.nano.run import NanoExperiment, NanoRun
 
     recipe = NanoExperiment()
     pointing = recipe.pointing if arguments.pointing is None else arguments.pointing
@@ -87,7 +87,7 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
 
 def _judges(data: Path) -> Mapping[str, Scenes]:
     """Scenes to be judged by; ``val`` must be there, its figures are saved with the weights."""
-    from stvla_ros.train.planner.shards import load
+    from stvla_ros.train.scenes.shards import load
 
     there = [split for split in reversed(JUDGES) if split == "val" or any(data.glob(f"{split}-*.npz"))]
     return {split: load(data, split, 100) for split in there}

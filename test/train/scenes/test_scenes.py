@@ -13,12 +13,12 @@ from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.planning.heatmap.drawing import surface_point
 from stvla_ros.planning.heatmap.words import PALETTE, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
-from stvla_ros.train.planner import shards
-from stvla_ros.train.planner.answers import LEAST_PX
-from stvla_ros.train.planner.layouts import make_layout
-from stvla_ros.train.planner.questions import absent, drill, questions
-from stvla_ros.train.planner.shards import LABEL_STEP, Scenes, load, render, steps_of
-from stvla_ros.train.planner.stage import squared
+from stvla_ros.train.heatmap.questions import absent, drill, questions
+from stvla_ros.train.scenes import shards
+from stvla_ros.train.scenes.ground_truth import LEAST_PX
+from stvla_ros.train.scenes.layouts import make_layout
+from stvla_ros.train.scenes.renderer import squared
+from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes, load, render, steps_of
 
 
 def test_points_lie_on_their_things_in_the_image_and_in_depth(scenes: Scenes) -> None:

@@ -13,7 +13,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HO
 from stvla_ros.sim.camera import TRIPOD, CameraConfig, ThirdViewConfig, look_at, make_camera
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
-from stvla_ros.train.planner.things import Thing, everything
+from stvla_ros.train.scenes.objects import Thing, everything
 from stvla_ros.types import F32, F64, I32, U8, Camera
 
 IMAGE_PX = 256

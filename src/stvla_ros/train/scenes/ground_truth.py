@@ -12,8 +12,8 @@ from stvla_ros.planning.heatmap.route import carry, press
 from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
 from stvla_ros.sim.objects import BLOCK_M
-from stvla_ros.train.planner.layouts import Layout
-from stvla_ros.train.planner.stage import Shot
+from stvla_ros.train.scenes.layouts import Layout
+from stvla_ros.train.scenes.renderer import Shot
 from stvla_ros.types import F64, I32, WAYPOINTS, Bool, Camera, RgbdFrame
 
 LEAST_PX = 10

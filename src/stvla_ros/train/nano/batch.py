@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from stvla_ros.planning.nano.architecture import CELL_PX
-from stvla_ros.train.planner.dialogues import further_paths, pointing, task
-from stvla_ros.train.planner.heatmap_batch import cells_of, lit
-from stvla_ros.train.planner.nano_loss import SUBCELLS
-from stvla_ros.train.planner.packing import Packed, Packer, Row, pack
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.heatmap.batch import cells_of, lit
+from stvla_ros.train.nano.loss import SUBCELLS
+from stvla_ros.train.nano.packing import Packed, Packer, Row, pack
+from stvla_ros.train.scenes.dialogues import further_paths, pointing, task
+from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import U8
 
 DEPTH_SHARE = 0.7

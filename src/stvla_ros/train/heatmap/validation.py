@@ -11,9 +11,9 @@ from stvla_ros.errors import StageError
 from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.weights_file import Grounder
-from stvla_ros.train.planner.layouts import MOMENTS
-from stvla_ros.train.planner.questions import Question, questions, task_question
-from stvla_ros.train.planner.shards import Scenes, steps_of
+from stvla_ros.train.heatmap.questions import Question, questions, task_question
+from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.shards import Scenes, steps_of
 from stvla_ros.types import F64, RgbdFrame
 
 SURE = 0.3

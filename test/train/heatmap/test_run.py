@@ -13,10 +13,10 @@ from stvla_ros.config import ConfigError
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import load
 from stvla_ros.planning.heatmap.words import vocabulary
-from stvla_ros.train.planner.heatmap import HeatmapExperiment, HeatmapRun
-from stvla_ros.train.planner.heatmap_batch import make_batch, make_drill
-from stvla_ros.train.planner.heatmap_loss import losses, meaning_loss
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.heatmap.batch import make_batch, make_drill
+from stvla_ros.train.heatmap.loss import losses, meaning_loss
+from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
+from stvla_ros.train.scenes.shards import Scenes
 
 WORDS = vocabulary()
 SHORT = HeatmapExperiment(scenes=16, batch=4, warmup=1, validate_every=8, drill=8)

@@ -12,8 +12,8 @@ from torch import Tensor
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
 from stvla_ros.planning.heatmap.words import ACTIONS
-from stvla_ros.train.planner.questions import Question, drill, questions, slots
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.heatmap.questions import Question, drill, questions, slots
+from stvla_ros.train.scenes.shards import Scenes
 
 
 @dataclass(frozen=True, eq=False)

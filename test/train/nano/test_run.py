@@ -19,15 +19,15 @@ from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, 
 from stvla_ros.planning.progress import Horizon
 from stvla_ros.planning.prompt import progress_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.planner import dialogues
-from stvla_ros.train.planner.dialogues import Exchange, further_paths, path_is_seen, pointing, task
-from stvla_ros.train.planner.layouts import MOMENTS
-from stvla_ros.train.planner.nano import NanoExperiment, NanoRun
-from stvla_ros.train.planner.nano_attention import LOOKING_LAYERS, attend, looking_loss
-from stvla_ros.train.planner.nano_batch import Batches, resized, shape_of
-from stvla_ros.train.planner.nano_loss import number_loss
-from stvla_ros.train.planner.packing import COORDINATE, Packer, pack, patches
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.nano.attention import LOOKING_LAYERS, attend, looking_loss
+from stvla_ros.train.nano.batch import Batches, resized, shape_of
+from stvla_ros.train.nano.loss import number_loss
+from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
+from stvla_ros.train.nano.run import NanoExperiment, NanoRun
+from stvla_ros.train.scenes import dialogues
+from stvla_ros.train.scenes.dialogues import Exchange, further_paths, path_is_seen, pointing, task
+from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import Keypose, PlanRequest
 
 TOKENS = tokenizer()
@@ -284,7 +284,7 @@ def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -
     script = tmp_path / "part.py"
     script.write_text(
         "import sys, pathlib, torch\n"
-        "from stvla_ros.train.planner.processes import Processes\n"
+        "from stvla_ros.train.nano.processes import Processes\n"
         "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
         "shared = Processes()\n"
         "(used * (shared.rank + 1)).sum().backward()\n"

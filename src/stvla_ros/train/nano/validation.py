@@ -13,8 +13,8 @@ from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.conversation import NO_ANSWER
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.planner.dialogues import Exchange, pointing, task
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.scenes.dialogues import Exchange, pointing, task
+from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import U8
 
 MOST_TOKENS = 80

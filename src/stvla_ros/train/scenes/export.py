@@ -12,9 +12,9 @@ import numpy as np
 from stvla_ros.data.st_human import IMAGE, Objects, Sample, conversation, write_image
 from stvla_ros.data.st_human_json import write_samples
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
-from stvla_ros.train.planner.dialogues import Exchange, pointing, task
-from stvla_ros.train.planner.nano_batch import resized, shape_of
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.nano.batch import resized, shape_of
+from stvla_ros.train.scenes.dialogues import Exchange, pointing, task
+from stvla_ros.train.scenes.shards import Scenes
 
 
 def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = lambda _: None) -> int:

@@ -18,8 +18,8 @@ from stvla_ros.planning.heatmap.words import MAX_STEPS, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
 from stvla_ros.sim.objects import BLOCK_M, PLATE_BASE_M
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, place
-from stvla_ros.train.planner.stage import CLOTHS, IMAGE_PX, Look
-from stvla_ros.train.planner.things import PALETTE, RADII_M, Thing
+from stvla_ros.train.scenes.objects import PALETTE, RADII_M, Thing
+from stvla_ros.train.scenes.renderer import CLOTHS, IMAGE_PX, Look
 from stvla_ros.types import F64
 
 MOMENTS = ("before", "held", "done")

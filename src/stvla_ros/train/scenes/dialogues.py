@@ -22,9 +22,9 @@ from stvla_ros.planning.prompt import (
     trace_prompt,
 )
 from stvla_ros.planning.route import draw
-from stvla_ros.train.planner.answers import LEAST_PX, ends_of, way
-from stvla_ros.train.planner.layouts import MOMENTS
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.scenes.ground_truth import LEAST_PX, ends_of, way
+from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.shards import Scenes
 
 POINTS = 4
 UNKNOWN_SHARE = 0.06

@@ -21,15 +21,15 @@ from torch.optim import Optimizer
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
+from stvla_ros.train.nano.attention import looking_loss, use
+from stvla_ros.train.nano.batch import Batch, Batches
+from stvla_ros.train.nano.loss import Showing, number_loss
+from stvla_ros.train.nano.packing import Packed, Packer
+from stvla_ros.train.nano.processes import Processes
+from stvla_ros.train.nano.validation import validate
 from stvla_ros.train.parameter_groups import decaying
-from stvla_ros.train.planner.nano_attention import looking_loss, use
-from stvla_ros.train.planner.nano_batch import Batch, Batches
-from stvla_ros.train.planner.nano_loss import Showing, number_loss
-from stvla_ros.train.planner.nano_validation import validate
-from stvla_ros.train.planner.packing import Packed, Packer
-from stvla_ros.train.planner.pilot import PilotRun
-from stvla_ros.train.planner.processes import Processes
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.scenes.run import PilotRun
+from stvla_ros.train.scenes.shards import Scenes
 
 
 @dataclass(frozen=True)

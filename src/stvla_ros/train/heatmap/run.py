@@ -14,12 +14,12 @@ from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
+from stvla_ros.train.heatmap.batch import make_batch, make_drill
+from stvla_ros.train.heatmap.loss import losses, meaning_loss
+from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.parameter_groups import decaying
-from stvla_ros.train.planner.heatmap_batch import make_batch, make_drill
-from stvla_ros.train.planner.heatmap_loss import losses, meaning_loss
-from stvla_ros.train.planner.pilot import PilotRun
-from stvla_ros.train.planner.shards import Scenes
-from stvla_ros.train.planner.validation import validate
+from stvla_ros.train.scenes.run import PilotRun
+from stvla_ros.train.scenes.shards import Scenes
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from stvla_ros.commands import exit_codes
 from stvla_ros.data.st_human import by_task
 from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.planning.parse import parse_points
-from stvla_ros.train.planner import shards
+from stvla_ros.train.scenes import shards
 
 
 def test_the_command_renders_and_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

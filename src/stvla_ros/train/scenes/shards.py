@@ -21,9 +21,9 @@ from stvla_ros.config import ConfigError
 from stvla_ros.files import read_arrays, read_json, setting, written
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
-from stvla_ros.train.planner.answers import Answers, answers
-from stvla_ros.train.planner.layouts import MAX_THINGS, MOMENTS, Layout, make_layout
-from stvla_ros.train.planner.stage import IMAGE_PX, Shot, Stage
+from stvla_ros.train.scenes.ground_truth import Answers, answers
+from stvla_ros.train.scenes.layouts import MAX_THINGS, MOMENTS, Layout, make_layout
+from stvla_ros.train.scenes.renderer import IMAGE_PX, Shot, Stage
 from stvla_ros.types import F32, U8, Camera, RgbdFrame
 
 FORMAT = "stvla-scenes-1"

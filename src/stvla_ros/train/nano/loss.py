@@ -9,7 +9,7 @@ from torch.nn import functional
 from stvla_ros.planning.heatmap.words import KINDS, PALETTE
 from stvla_ros.planning.nano.architecture import WIDTH
 from stvla_ros.planning.nano.tokens import NUMBERS
-from stvla_ros.train.planner.packing import COORDINATE, OFFSET, PLAIN, Packed
+from stvla_ros.train.nano.packing import COORDINATE, OFFSET, PLAIN, Packed
 
 SPREAD = {COORDINATE: 6.0, OFFSET: 8.0}
 """Sigma of the wanted distribution over neighbouring numbers: thousandths, millimetres."""

@@ -9,9 +9,9 @@ import numpy as np
 
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name, say
-from stvla_ros.train.planner.answers import LEAST_PX
-from stvla_ros.train.planner.layouts import MOMENTS
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.scenes.ground_truth import LEAST_PX
+from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.shards import Scenes
 
 LEAST_CELLS = 2
 POINTS = 3

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stvla_ros.config import ConfigError
-from stvla_ros.train.planner.pilot_curves import Moment, PilotCurves
-from stvla_ros.train.planner.shards import Scenes
+from stvla_ros.train.scenes.curves import Moment, PilotCurves
+from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.train.state import read_state, restoring, write_state
 
 LOG_EVERY = 10

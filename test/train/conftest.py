@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from stvla_ros.train.planner import shards
-from stvla_ros.train.planner.shards import Scenes, load, render
+from stvla_ros.train.scenes import shards
+from stvla_ros.train.scenes.shards import Scenes, load, render
 
 
 @pytest.fixture(scope="session")

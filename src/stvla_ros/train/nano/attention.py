@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, Qwen3VLForConditionalGeneration
 
-from stvla_ros.train.planner.packing import Packed
+from stvla_ros.train.nano.packing import Packed
 
 NAME = "stvla_products"
 

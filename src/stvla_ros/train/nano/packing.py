@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from stvla_ros.planning.nano.architecture import CELL_PX, MERGE, PATCH_PX
 from stvla_ros.planning.nano.tokens import NUMBERS
-from stvla_ros.train.planner.dialogues import Exchange
+from stvla_ros.train.scenes.dialogues import Exchange
 from stvla_ros.types import U8
 
 PLAIN, COORDINATE, OFFSET = 0, 1, 2

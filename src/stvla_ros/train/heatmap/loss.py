@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, local_mean
-from stvla_ros.train.planner.heatmap_batch import Batch, Drill
+from stvla_ros.train.heatmap.batch import Batch, Drill
 
 SPREAD_CELLS = 0.8
 """Sigma of the wanted heatmap around the true point."""
