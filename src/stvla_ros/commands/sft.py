@@ -19,7 +19,7 @@ from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.train.sft.experiments import SftExperiment
-    from stvla_ros.train.sft.loop import Moment, SftRun
+    from stvla_ros.train.sft.run import Moment, SftRun
     from stvla_ros.train.sft.start import SftFiles
 
 

@@ -16,8 +16,8 @@ from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.train.sft.batches import Packs, token_counts
 from stvla_ros.train.sft.encode import IGNORED, Encoder
-from stvla_ros.train.sft.loop import token_loss
 from stvla_ros.train.sft.packing import collate, pack
+from stvla_ros.train.sft.run import token_loss
 
 
 @pytest.fixture(scope="module")

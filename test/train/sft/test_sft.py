@@ -22,11 +22,11 @@ from stvla_ros.errors import StageError
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.answers import LiveChat
 from stvla_ros.train.sft.experiments import EXPERIMENTS, experiment
-from stvla_ros.train.sft.loop import learning_rate
 from stvla_ros.train.sft.lora import adapted, count
+from stvla_ros.train.sft.run import learning_rate
 from stvla_ros.train.sft.start import SftFiles, split
+from stvla_ros.train.sft.validation import LiveChat
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 ANSWERS = ("(120, 300)", "(700, 450)", "(50, 900)")

@@ -21,8 +21,8 @@ from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.train.sft.batches import Packs, token_counts
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.experiments import SftExperiment
-from stvla_ros.train.sft.loop import SftRun
 from stvla_ros.train.sft.lora import adapted, recompute
+from stvla_ros.train.sft.run import SftRun
 
 VALIDATION_SHARE = 0.02
 MOST_VALIDATED = 512
