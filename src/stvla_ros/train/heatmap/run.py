@@ -17,7 +17,7 @@ from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
 from stvla_ros.train.heatmap.batch import make_batch, make_drill
 from stvla_ros.train.heatmap.loss import losses, meaning_loss
 from stvla_ros.train.heatmap.validation import validate
-from stvla_ros.train.parameter_groups import decaying
+from stvla_ros.train.optimization import AveragedWeights, parameter_groups
 from stvla_ros.train.scenes.run import PilotRun
 from stvla_ros.train.scenes.shards import Scenes
 
@@ -72,9 +72,9 @@ class HeatmapRun(PilotRun):
         self.words = vocabulary()
         torch.manual_seed(seed)
         self.network = HeatmapNetwork(NetworkConfig(len(self.words) + 1)).to(memory_format=torch.channels_last)
-        groups = decaying(self.network.parameters(), experiment.weight_decay)
+        groups = parameter_groups(self.network.parameters(), experiment.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=experiment.lr, betas=(0.9, 0.98))
-        self.average = {n: w.detach().clone() for n, w in self.network.state_dict().items()}
+        self.average = AveragedWeights(self.network.state_dict())
         self._begin()
 
     def rate(self) -> float:
@@ -85,7 +85,7 @@ class HeatmapRun(PilotRun):
     def grounder(self) -> Grounder:
         """The averaged weights in use."""
         network = HeatmapNetwork(self.network.config)
-        network.load_state_dict(self.average)
+        network.load_state_dict(self.average.weights)
         return Grounder(network.eval().to(memory_format=torch.channels_last), self.words, {})
 
     def _advance(self) -> float:
@@ -97,27 +97,24 @@ class HeatmapRun(PilotRun):
         texts = make_drill(self.experiment.drill, self.words, rng, colours)
         loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
         lost = self._descend(loss, self.network, [self.optimizer], self.rate())
-        decay = min(0.995, 1 - 1 / (1 + (self.step + 1) / 4))
-        for name, value in self.network.state_dict().items():
-            mine = self.average[name]
-            mine.lerp_(value.detach(), 1 - decay) if mine.is_floating_point() else mine.copy_(value)
+        self.average.update(self.network, min(0.995, 1 - 1 / (1 + (self.step + 1) / 4)))
         return lost
 
     def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
         found = {name: validate(self.grounder(), scenes) for name, scenes in val.items()}
         last = next(reversed(found.values()), {})
         trained = {"experiment": asdict(self.experiment), "scenes_seen": self.scenes_seen, "figures": last}
-        save(self.folder / "last.safetensors", self.average, self.words, trained)
+        save(self.folder / "last.safetensors", self.average.weights, self.words, trained)
         return found
 
     def _state(self) -> dict[str, Any]:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "average": self.average,
+            "average": self.average.weights,
         }
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.average = state["average"]
+        self.average = AveragedWeights(state["average"])

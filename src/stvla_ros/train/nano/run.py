@@ -27,7 +27,7 @@ from stvla_ros.train.nano.loss import Showing, number_loss
 from stvla_ros.train.nano.packing import Packed, Packer
 from stvla_ros.train.nano.processes import Processes
 from stvla_ros.train.nano.validation import validate
-from stvla_ros.train.parameter_groups import decaying
+from stvla_ros.train.optimization import parameter_groups
 from stvla_ros.train.scenes.run import PilotRun
 from stvla_ros.train.scenes.shards import Scenes
 
@@ -169,7 +169,7 @@ def _optimizers(network: nn.Module, showing: nn.Module, experiment: NanoExperime
     inner = [p for name, p in named if p.dim() == 2 and re.search(r"blocks|layers|merger", name)]
     outer = [p for _, p in named if all(p is not other for other in inner)]
     muon = torch.optim.Muon(inner, weight_decay=experiment.weight_decay, adjust_lr_fn="match_rms_adamw")
-    return muon, torch.optim.AdamW(decaying(outer, experiment.weight_decay), betas=(0.9, 0.98))
+    return muon, torch.optim.AdamW(parameter_groups(outer, experiment.weight_decay), betas=(0.9, 0.98))
 
 
 def _first_images(tokens: Tensor, packed: Packed) -> Tensor:

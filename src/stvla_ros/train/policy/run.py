@@ -20,7 +20,7 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
 from stvla_ros.policy.text_input import TextInput
 from stvla_ros.train.curves import Curves
-from stvla_ros.train.parameter_groups import decaying
+from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.policy.augment import augment
 from stvla_ros.train.policy.experiments import Experiment
 from stvla_ros.train.policy.samples import Samples, by_length
@@ -81,23 +81,6 @@ class Batches:
         return inputs, target[:, None, None].to(self._device)
 
 
-class Average:
-    """Exponential moving average of a network's parameters; its decay grows to 0.9999 as 3D FlowMatch Actor's does."""
-
-    def __init__(self, weights: Mapping[str, Tensor]) -> None:
-        self.weights = {name: value.detach().clone() for name, value in weights.items()}
-
-    def update(self, network: KeyposeNetwork, step: int) -> None:
-        """Take in the network's weights after ``step`` steps."""
-        decay = min(1.0 - (1.0 + step) ** (-2 / 3), 0.9999)
-        for name, value in network.state_dict().items():
-            mine = self.weights[name]
-            if mine.is_floating_point():
-                mine.lerp_(value.detach(), 1.0 - decay)
-            else:
-                mine.copy_(value)
-
-
 def learning_rate(experiment: Experiment, step: int) -> float:
     """Rate at a step: linear warm-up, then constant, or along a cosine to a hundredth."""
     warm = min(1.0, (step + 1) / experiment.warmup) if experiment.warmup else 1.0
@@ -107,9 +90,14 @@ def learning_rate(experiment: Experiment, step: int) -> float:
     return experiment.lr * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * done)) / 2)
 
 
+def ema_decay(step: int) -> float:
+    """Decay of the averaged weights after a step; it grows to 0.9999 as in 3D FlowMatch Actor."""
+    return min(1.0 - (1.0 + step) ** (-2 / 3), 0.9999)
+
+
 def make_optimizer(network: KeyposeNetwork, experiment: Experiment) -> torch.optim.AdamW:
     """AdamW on what is trained; norms and biases do not decay."""
-    groups = decaying(network.parameters(), experiment.weight_decay)
+    groups = parameter_groups(network.parameters(), experiment.weight_decay)
     return torch.optim.AdamW(groups, lr=experiment.lr, betas=experiment.betas)
 
 
@@ -151,7 +139,7 @@ class Run:
         }
         self.network = start.build().to(device).train()
         self.optimizer = make_optimizer(self.network, experiment)
-        self.average = Average(self.network.state_dict()) if experiment.ema else None
+        self.average = AveragedWeights(self.network.state_dict()) if experiment.ema else None
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
         self.curves = Curves(folder, self.step)
@@ -181,21 +169,16 @@ class Run:
         torch.manual_seed(of_dropout)
         inputs, target = self._train.draw(e.batch, generator)
         inputs, target = augment(inputs, target, e.augment, generator)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(e, step)
         with self._precision():
             losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=noise)
         if not torch.isfinite(losses["total"]):
             raise ConfigError(
                 f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate."
             )
-        self.optimizer.zero_grad(set_to_none=True)
-        losses["total"].backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), e.clip_norm)
-        self.optimizer.step()
+        optimizer_step(losses["total"], self.network, [self.optimizer], learning_rate(e, step), e.clip_norm)
         self.step = step + 1
         if self.average:
-            self.average.update(self.network, self.step)
+            self.average.update(self.network, ema_decay(self.step))
         return {name: value.item() for name, value in losses.items()}
 
     def _precision(self) -> AbstractContextManager[Any]:
@@ -248,7 +231,9 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.best = state["step"], state["best"]
             if self.average:
-                self.average = Average({name: value.to(self.device) for name, value in state["average"].items()})
+                self.average = AveragedWeights(
+                    {name: value.to(self.device) for name, value in state["average"].items()}
+                )
 
 
 @torch.no_grad()
