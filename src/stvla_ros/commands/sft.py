@@ -14,12 +14,13 @@ from rich.table import Table
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.evaluate_planner import positive
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, figures_text, follow
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
+    from stvla_ros.train.run import TrainingProgress
     from stvla_ros.train.sft.experiments import SftExperiment
-    from stvla_ros.train.sft.run import Moment, SftRun
+    from stvla_ros.train.sft.run import SftRun
     from stvla_ros.train.sft.start import SftFiles
 
 
@@ -84,7 +85,11 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
         f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million numbers are trained, {ready.samples}",
         soft_wrap=True,
     )
-    _run(ready, console)
+
+    def sentence(progress: TrainingProgress) -> str:
+        return f"step {progress.done}: validation {figures_text(progress)}"
+
+    follow(ready, ready.steps, "{:.0f} tokens/s", sentence, console)
     processes.end_training()
     return bool(processes.is_main_process)
 
@@ -101,20 +106,6 @@ def _prepared(
             bar.update(line, completed=done, total=total)
 
         return prepare(processes, chosen, files, arguments.steps, arguments.seed, arguments.workers, tell)
-
-
-def _run(ready: SftRun, console: Console) -> None:
-    with count_bar(console) as bar:
-        line = bar.add_task("", total=ready.steps, completed=ready.step, figures="")
-
-        def tell(moment: Moment) -> None:
-            text = f"loss {moment.loss:.3f}  {moment.tokens_per_s:.0f} tokens/s"
-            bar.update(line, completed=moment.step, figures=text)
-            if moment.validation:
-                figures = ", ".join(f"{name} {value:.3g}" for name, value in moment.validation.items())
-                bar.console.print(f"step {moment.step}: validation {figures}", soft_wrap=True, markup=False)
-
-        ready.run(tell)
 
 
 def _experiments() -> Table:

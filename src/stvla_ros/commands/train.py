@@ -14,15 +14,15 @@ from rich.table import Table
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, follow
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.data.episode import Episode
     from stvla_ros.evaluate.stack import StackSettings
     from stvla_ros.train.policy.experiments import Experiment
-    from stvla_ros.train.policy.run import Moment
     from stvla_ros.train.policy.samples import Samples
+    from stvla_ros.train.run import TrainingProgress
 
 VALIDATION_SHARE = 0.06
 
@@ -102,7 +102,7 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
 
     from stvla_ros.policy.learned import choose_device
     from stvla_ros.policy.text_input import for_policy
-    from stvla_ros.train.policy.run import Run
+    from stvla_ros.train.policy.run import PolicyRun
     from stvla_ros.train.policy.start import untrained
 
     threads = arguments.threads or os.cpu_count() or 1
@@ -112,22 +112,16 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
-    run = Run(chosen, start, text, train, val, output, device, arguments.seed)
-    with count_bar(console) as bar:
-        line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
+    run = PolicyRun(chosen, start, text, train, val, output, device, arguments.seed)
 
-        def tell(moment: Moment) -> None:
-            text = f"loss {moment.loss:.3f}  {moment.samples_per_s:.0f} samples/s"
-            bar.update(line, completed=moment.step, figures=text)
-            if moment.validation:
-                v = moment.validation
-                bar.console.print(
-                    f"step {moment.step}: validation loss {v['total']:.3f}, position {v['median_mm']:.1f} mm (median), "
-                    f"{100 * v['within_1cm']:.0f} % within 1 cm",
-                    soft_wrap=True,
-                )
+    def sentence(progress: TrainingProgress) -> str:
+        v = progress.validation
+        return (
+            f"step {progress.done}: validation loss {v['total']:.3f}, position {v['median_mm']:.1f} mm (median), "
+            f"{100 * v['within_1cm']:.0f} % within 1 cm"
+        )
 
-        run.run(tell)
+    follow(run, chosen.steps, "{:.0f} samples/s", sentence, console)
 
 
 def _samples(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,13 @@ from rich.console import Console
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import figures_text, follow
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.train.heatmap.run import HeatmapRun
     from stvla_ros.train.nano.run import NanoRun
-    from stvla_ros.train.scenes.curves import Moment
+    from stvla_ros.train.run import TrainingProgress
     from stvla_ros.train.scenes.shards import Scenes
 
 MODELS = ("heatmap", "nano")
@@ -51,7 +51,7 @@ def run(arguments: Namespace) -> int:
     folder: Path = arguments.output or Path("runs") / f"planner-{arguments.model}"
     training = _run(arguments, folder)
     try:
-        _follow(training.run(), training.experiment.scenes, console)
+        follow(training, training.experiment.scenes, "{:.1f} scenes/s", _sentence, console)
     except KeyboardInterrupt:
         console.print(f"Stopped. The same command with --output {folder} goes on from the last validation.")
         return INTERRUPTED
@@ -93,12 +93,5 @@ def _judges(data: Path) -> Mapping[str, Scenes]:
     return {split: load(data, split, 100) for split in there}
 
 
-def _follow(moments: Iterator[Moment], total: int, console: Console) -> None:
-    with count_bar(console) as bar:
-        line = bar.add_task("", total=total, figures="")
-        for moment in moments:
-            text = f"loss {moment.loss:.3f}  {moment.scenes_per_s:.1f} scenes/s"
-            bar.update(line, completed=moment.scenes, figures=text)
-            if moment.validation:
-                figures = ", ".join(f"{name} {value:.3g}" for name, value in moment.validation.items())
-                bar.console.print(f"{moment.scenes} scenes: {figures}", soft_wrap=True, markup=False)
+def _sentence(progress: TrainingProgress) -> str:
+    return f"{progress.done} scenes: {figures_text(progress)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,16 @@ from stvla_ros.planning.heatmap.words import vocabulary
 from stvla_ros.train.heatmap.batch import make_batch, make_drill
 from stvla_ros.train.heatmap.loss import losses, meaning_loss
 from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
+from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes.shards import Scenes
 
 WORDS = vocabulary()
+
+
+class StopError(Exception):
+    """As Ctrl-C would."""
+
+
 SHORT = HeatmapExperiment(scenes=16, batch=4, warmup=1, validate_every=8, drill=8)
 
 
@@ -72,9 +80,13 @@ def test_words_alone_teach_what_words_mean() -> None:
 def test_a_stopped_run_goes_on_as_if_it_had_not(scenes: Scenes, tmp_path: Path) -> None:
     def train(folder: Path, stop: int | None) -> HeatmapRun:
         run = HeatmapRun(SHORT, lambda: scenes, {"val": scenes}, folder)
-        for moment in run.run():
-            if moment.scenes == stop:
-                break
+
+        def report(progress: TrainingProgress) -> None:
+            if progress.done == stop:
+                raise StopError
+
+        with contextlib.suppress(StopError):
+            run.run(report)
         return run
 
     whole = train(tmp_path / "whole", None)

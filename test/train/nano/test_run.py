@@ -24,6 +24,7 @@ from stvla_ros.train.nano.batch import Batches, resized, shape_of
 from stvla_ros.train.nano.loss import number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.nano.run import NanoExperiment, NanoRun
+from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes import dialogues
 from stvla_ros.train.scenes.dialogues import Exchange, further_paths, path_is_seen, pointing, task
 from stvla_ros.train.scenes.layouts import MOMENTS
@@ -263,10 +264,11 @@ def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp
     run = NanoRun(experiment, lambda: scenes, {}, tmp_path)
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
     before = {name: float(value.detach()) for name, value in run.losses(batch).items()}
-    moments = list(run.run())
+    told: list[TrainingProgress] = []
+    run.run(told.append)
     after = {name: float(value.detach()) for name, value in run.losses(batch).items()}
     assert all(after[name] < before[name] for name in ("total", "numbers", "showing", "placing"))
-    assert moments[-1].scenes == 8
+    assert told[-1].done == 8
     assert sum(f.stat().st_size for f in run.checkpoint.iterdir()) < 16e6
     model = Qwen3VlChat(LocalModelConfig(model=str(run.checkpoint), device="cpu"), "test")
     assert model.name == "model"

@@ -14,9 +14,10 @@ from stvla_ros.policy.network.network import Noise
 from stvla_ros.policy.text_input import WordIds, for_policy
 from stvla_ros.policy.words import Vocabulary
 from stvla_ros.train.policy.experiments import EXPERIMENTS, NANO, Augmentation, Experiment, experiment
-from stvla_ros.train.policy.run import Batches, Moment, Run, learning_rate, make_optimizer
+from stvla_ros.train.policy.run import Batches, PolicyRun, learning_rate, make_optimizer
 from stvla_ros.train.policy.samples import Samples
 from stvla_ros.train.policy.start import WORDS, untrained
+from stvla_ros.train.run import TrainingProgress
 
 SIZE_PX = 64
 TINY = replace(
@@ -30,11 +31,13 @@ EVERYTHING = replace(
 )
 
 
-def run(e: Experiment, samples: Samples, folder: Path, steps: int, seed: int = 0) -> tuple[Run, list[Moment]]:
+def run(
+    e: Experiment, samples: Samples, folder: Path, steps: int, seed: int = 0
+) -> tuple[PolicyRun, list[TrainingProgress]]:
     e = replace(e, steps=steps)
     file = untrained(e, samples)
-    made = Run(e, file, for_policy(file), samples, samples, folder, torch.device("cpu"), seed)
-    told: list[Moment] = []
+    made = PolicyRun(e, file, for_policy(file), samples, samples, folder, torch.device("cpu"), seed)
+    told: list[TrainingProgress] = []
     made.run(told.append)
     return made, told
 
@@ -49,7 +52,7 @@ def test_twenty_steps_lower_the_loss(samples: Samples, tmp_path: Path) -> None:
     before = list(csv.DictReader((tmp_path / "untrained" / "curves.csv").open()))
     first = next(float(row["total"]) for row in before if row["split"] == "val")
     assert max(val) < first  # the same samples and noise each time
-    assert made.step == told[-1].step == 20
+    assert made.step == told[-1].done == 20
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
@@ -72,15 +75,15 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(samples: Samples, tmp
     class StopError(Exception):
         pass
 
-    def stop(moment: Moment) -> None:
-        if moment.step == 10:
+    def stop(progress: TrainingProgress) -> None:
+        if progress.done == 10:
             raise StopError
 
     file = untrained(e, samples)
     arguments = (e, file, for_policy(file), samples, samples, tmp_path / "parts", torch.device("cpu"))
     with pytest.raises(StopError):
-        Run(*arguments).run(stop)
-    resumed = Run(*arguments)
+        PolicyRun(*arguments).run(stop)
+    resumed = PolicyRun(*arguments)
     assert resumed.step == 10
     resumed.run()
     whole, parts = (torch.load(tmp_path / name / "state.pt", weights_only=True) for name in ("whole", "parts"))
@@ -113,7 +116,7 @@ def test_a_loss_that_is_no_number_ends_the_run(samples: Samples, tmp_path: Path)
     broken = replace(samples, target=np.full_like(samples.target, np.nan))
     file = untrained(QUICK, samples)
     with pytest.raises(ConfigError, match="loss is nan at step 0"):
-        Run(QUICK, file, for_policy(file), broken, samples, tmp_path, torch.device("cpu")).run()
+        PolicyRun(QUICK, file, for_policy(file), broken, samples, tmp_path, torch.device("cpu")).run()
 
 
 def test_learning_rates() -> None:

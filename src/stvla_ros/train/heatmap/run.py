@@ -17,8 +17,8 @@ from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
 from stvla_ros.train.heatmap.batch import make_batch, make_drill
 from stvla_ros.train.heatmap.loss import losses, meaning_loss
 from stvla_ros.train.heatmap.validation import validate
-from stvla_ros.train.optimization import AveragedWeights, parameter_groups
-from stvla_ros.train.scenes.run import PilotRun
+from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
+from stvla_ros.train.scenes.run import SceneRun
 from stvla_ros.train.scenes.shards import Scenes
 
 
@@ -56,18 +56,18 @@ class HeatmapExperiment:
         return -(-self.scenes // self.batch)
 
 
-class HeatmapRun(PilotRun):
+class HeatmapRun(SceneRun):
     """One run of :class:`HeatmapExperiment`; ``last.safetensors`` are averaged weights."""
 
     def __init__(
         self,
         experiment: HeatmapExperiment,
-        train: Callable[[], Scenes],
+        load_train: Callable[[], Scenes],
         val: Mapping[str, Scenes],
         folder: Path,
         seed: int = 0,
     ) -> None:
-        super().__init__(experiment, train, val, folder, seed)
+        super().__init__(experiment, load_train, val, folder, seed)
         self.experiment = experiment
         self.words = vocabulary()
         torch.manual_seed(seed)
@@ -75,7 +75,7 @@ class HeatmapRun(PilotRun):
         groups = parameter_groups(self.network.parameters(), experiment.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=experiment.lr, betas=(0.9, 0.98))
         self.average = AveragedWeights(self.network.state_dict())
-        self._begin()
+        self._resume()
 
     def rate(self) -> float:
         """Learning rate of the present step: linear warm-up, then a cosine to nothing."""
@@ -88,7 +88,7 @@ class HeatmapRun(PilotRun):
         network.load_state_dict(self.average.weights)
         return Grounder(network.eval().to(memory_format=torch.channels_last), self.words, {})
 
-    def _advance(self) -> float:
+    def _advance(self) -> tuple[dict[str, float], int]:
         rng = self._rng()
         chosen = rng.choice(len(self._train), self.experiment.batch)
         colours = PALETTE if self.experiment.all_colours else SEEN
@@ -96,16 +96,17 @@ class HeatmapRun(PilotRun):
         loss = losses(self.network.train(), batch, self.experiment.bf16)["total"]
         texts = make_drill(self.experiment.drill, self.words, rng, colours)
         loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
-        lost = self._descend(loss, self.network, [self.optimizer], self.rate())
+        optimizer_step(loss, self.network, [self.optimizer], self.rate(), self.experiment.clip_norm)
         self.average.update(self.network, min(0.995, 1 - 1 / (1 + (self.step + 1) / 4)))
-        return lost
+        return {"loss": loss.item()}, self.experiment.batch
 
-    def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
-        found = {name: validate(self.grounder(), scenes) for name, scenes in val.items()}
-        last = next(reversed(found.values()), {})
-        trained = {"experiment": asdict(self.experiment), "scenes_seen": self.scenes_seen, "figures": last}
+    def _validate(self) -> dict[str, dict[str, float]]:
+        return {name: validate(self.grounder(), scenes) for name, scenes in self._val.items()}
+
+    def _save(self, figures: Mapping[str, float]) -> None:
+        trained = {"experiment": asdict(self.experiment), "scenes_seen": self.done, "figures": figures}
         save(self.folder / "last.safetensors", self.average.weights, self.words, trained)
-        return found
+        super()._save(figures)
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -27,8 +27,8 @@ from stvla_ros.train.nano.loss import Showing, number_loss
 from stvla_ros.train.nano.packing import Packed, Packer
 from stvla_ros.train.nano.processes import Processes
 from stvla_ros.train.nano.validation import validate
-from stvla_ros.train.optimization import parameter_groups
-from stvla_ros.train.scenes.run import PilotRun
+from stvla_ros.train.optimization import optimizer_step, parameter_groups
+from stvla_ros.train.scenes.run import SceneRun
 from stvla_ros.train.scenes.shards import Scenes
 
 
@@ -77,7 +77,7 @@ class NanoExperiment:
         return self.lr * warm * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
 
 
-class NanoRun(PilotRun):
+class NanoRun(SceneRun):
     """One run of :class:`NanoExperiment`; the checkpoint is in ``model/``.
 
     Started by ``torchrun``, the processes share every batch; the first one validates and writes.
@@ -86,7 +86,7 @@ class NanoRun(PilotRun):
     def __init__(
         self,
         experiment: NanoExperiment,
-        train: Callable[[], Scenes],
+        load_train: Callable[[], Scenes],
         val: Mapping[str, Scenes],
         folder: Path,
         seed: int = 0,
@@ -96,7 +96,7 @@ class NanoRun(PilotRun):
             raise ConfigError(
                 f"{self._processes.count} processes cannot share batches of {experiment.batch} scenes evenly: start fewer."
             )
-        super().__init__(experiment, train, val, folder, seed, writes=self._processes.rank == 0)
+        super().__init__(experiment, load_train, val, folder, seed, writes=self._processes.rank == 0)
         self.experiment = experiment
         self.tokenizer = tokenizer()
         self._batches = Batches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
@@ -104,7 +104,7 @@ class NanoRun(PilotRun):
         use(self.network)
         self.showing = Showing()
         self.optimizers = _optimizers(self.network, self.showing, experiment)
-        self._begin()
+        self._resume()
 
     @property
     def checkpoint(self) -> Path:
@@ -134,20 +134,21 @@ class NanoRun(PilotRun):
         weights = {"numbers": 1.0, "looking": e.looking, "showing": e.showing, "placing": e.placing}
         return {"total": torch.stack([weights[name] * part for name, part in parts.items()]).sum(), **parts}
 
-    def _advance(self) -> float:
+    def _advance(self) -> tuple[dict[str, float], int]:
         e = self.experiment
-        size, pointing_only = e.batch // self._processes.count, self.scenes_seen < e.pointing
+        size, pointing_only = e.batch // self._processes.count, self.done < e.pointing
         batch = self._batches.draw(self._train, size, pointing_only, self._rng(self._processes.rank))
         self.network.train()
         loss = self.losses(batch)["total"]
         everything = [*self.network.parameters(), *self.showing.parameters()]
         average = partial(self._processes.average_gradients, everything)
-        return self._descend(loss, self.network, self.optimizers, e.rate(self.step), average)
+        optimizer_step(loss, self.network, self.optimizers, e.rate(self.step), e.clip_norm, average)
+        return {"loss": loss.item()}, e.batch
 
-    def _leave(self, val: Mapping[str, Scenes]) -> dict[str, dict[str, float]]:
+    def _validate(self) -> dict[str, dict[str, float]]:
         save(self.network, self.tokenizer, self.checkpoint)
-        paths = self.scenes_seen > self.experiment.pointing
-        return {name: validate(self.checkpoint, scenes, paths) for name, scenes in val.items()}
+        paths = self.done > self.experiment.pointing
+        return {name: validate(self.checkpoint, scenes, paths) for name, scenes in self._val.items()}
 
     def _state(self) -> dict[str, Any]:
         return {

@@ -1,12 +1,11 @@
-"""The training loop of the keypose policies, all of it in this file: batch, loss, step, validate, save, go on."""
+"""Training of the keypose policies: batch, loss, step, validation."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,31 +13,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stvla_ros.config import ConfigError
 from stvla_ros.policy.batch import as_input
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
 from stvla_ros.policy.text_input import TextInput
-from stvla_ros.train.curves import Curves
+from stvla_ros.train.curves import CurveLog, Panel, draw
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.policy.augment import augment
 from stvla_ros.train.policy.experiments import Experiment
 from stvla_ros.train.policy.samples import Samples, by_length
-from stvla_ros.train.state import read_state, restoring, write_state
+from stvla_ros.train.run import TrainingRun
 
-LOG_EVERY = 20
+FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
 VALIDATE_ON = 256
 """Validation looks at this many samples at most."""
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a progress bar shows."""
-
-    step: int
-    loss: float
-    samples_per_s: float
-    validation: Mapping[str, float] | None = None
 
 
 class Batches:
@@ -101,8 +89,8 @@ def make_optimizer(network: KeyposeNetwork, experiment: Experiment) -> torch.opt
     return torch.optim.AdamW(groups, lr=experiment.lr, betas=experiment.betas)
 
 
-class Run:
-    """One training run in one folder: ``last.safetensors``, ``best.safetensors``, ``state.pt``, ``curves.csv``, ``.png``.
+class PolicyRun(TrainingRun):
+    """One run of an :class:`Experiment`: ``last.safetensors``, ``best.safetensors``, ``state.pt``, ``curves.csv``, ``.png``.
 
     Args:
         experiment: What to do.
@@ -118,6 +106,8 @@ class Run:
         ConfigError: The folder holds a run of another experiment or of other data, or its state is damaged.
     """
 
+    log_every = 20
+
     def __init__(
         self,
         experiment: Experiment,
@@ -129,41 +119,19 @@ class Run:
         device: torch.device,
         seed: int = 0,
     ) -> None:
-        self.experiment, self.start, self.folder = experiment, start, folder
-        self.device, self.seed, self.step, self.best = device, seed, 0, -1.0
+        data = f"{train.fingerprint()} {val.fingerprint()}"
+        identity = {"experiment": repr(experiment), "seed": seed, "data": data}
+        super().__init__(folder, identity, experiment.steps, experiment.validate_every)
+        self.experiment, self.start, self.device, self.seed, self.best = experiment, start, device, seed, -1.0
         self._train, self._val = Batches(train, text, device), Batches(val, text, device)
-        self._origin = {
-            "experiment": repr(experiment),
-            "seed": seed,
-            "data": f"{train.fingerprint()} {val.fingerprint()}",
-        }
         self.network = start.build().to(device).train()
         self.optimizer = make_optimizer(self.network, experiment)
         self.average = AveragedWeights(self.network.state_dict()) if experiment.ema else None
-        folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        self.curves = Curves(folder, self.step)
 
-    def run(self, tell: Callable[[Moment], None] = lambda _: None) -> None:
-        """Train to the end. Interrupted, it loses what came after the last validation; start it again to go on."""
-        since, seen, losses, steps = time.monotonic(), 0, [], self.experiment.steps
-        while self.step < steps:
-            losses.append(self._advance())
-            seen += self.experiment.batch
-            due = self.step % self.experiment.validate_every == 0 or self.step == steps
-            if self.step % LOG_EVERY == 0 or due:
-                speed = seen / (time.monotonic() - since)
-                mean = {name: sum(loss[name] for loss in losses) / len(losses) for name in losses[0]}
-                rate = learning_rate(self.experiment, self.step - 1)
-                self.curves.add(self.step, "train", mean | {"samples_per_s": speed, "lr": rate})
-                figures = self._conclude() if due else None
-                tell(Moment(self.step, mean["total"], speed, figures))
-                since, seen, losses = time.monotonic(), 0, []
-
-    def _advance(self) -> dict[str, float]:
-        """One optimiser step; the losses."""
-        e, step = self.experiment, self.step
-        seeds = np.random.SeedSequence((self.seed, step)).generate_state(3, np.uint64)
+    def _advance(self) -> tuple[dict[str, float], int]:
+        e = self.experiment
+        seeds = np.random.SeedSequence((self.seed, self.step)).generate_state(3, np.uint64)
         of_batch, of_noise, of_dropout = (int(seed) for seed in seeds)  # equal ones would tie noise to augmentation
         generator, noise = torch.Generator().manual_seed(of_batch), torch.Generator(self.device).manual_seed(of_noise)
         torch.manual_seed(of_dropout)
@@ -171,69 +139,62 @@ class Run:
         inputs, target = augment(inputs, target, e.augment, generator)
         with self._precision():
             losses = self.network.loss(self.network.encode(inputs), target, draws=e.draws, generator=noise)
-        if not torch.isfinite(losses["total"]):
-            raise ConfigError(
-                f"training: the loss is {losses['total'].item()} at step {step}: lower the learning rate."
-            )
-        optimizer_step(losses["total"], self.network, [self.optimizer], learning_rate(e, step), e.clip_norm)
-        self.step = step + 1
+        optimizer_step(losses["total"], self.network, [self.optimizer], learning_rate(e, self.step), e.clip_norm)
         if self.average:
-            self.average.update(self.network, ema_decay(self.step))
-        return {name: value.item() for name, value in losses.items()}
+            self.average.update(self.network, ema_decay(self.step + 1))
+        return {name: value.item() for name, value in losses.items()}, e.batch
 
     def _precision(self) -> AbstractContextManager[Any]:
         if self.experiment.bf16 and self.device.type == "cuda":
             return torch.autocast("cuda", torch.bfloat16)
         return nullcontext()
 
-    def _conclude(self) -> dict[str, float]:
-        """Validate, save, draw."""
-        result = self._result()
-        figures = validate(result.build().to(self.device), self._val, self.experiment.batch, self.device)
-        self.curves.add(self.step, "val", figures)
-        self._save(result, figures)
-        self.curves.draw(self.folder / "curves.png")
-        return figures
+    def _train_figures(self, losses: Mapping[str, float], per_s: float) -> Mapping[str, float]:
+        return {**losses, "samples_per_s": per_s, "lr": learning_rate(self.experiment, self.step - 1)}
+
+    def _validate(self) -> Mapping[str, Mapping[str, float]]:
+        network = self._result().build().to(self.device)
+        return {"val": validate(network, self._val, self.experiment.batch, self.device)}
 
     def _result(self) -> PolicyFile:
         weights = self.average.weights if self.average else self.network.state_dict()
         trained = dict(self.start.trained) | {"experiment": self.experiment.name, "step": self.step}
         return replace(self.start, weights=weights, trained=trained)
 
-    def _save(self, result: PolicyFile, figures: Mapping[str, float]) -> None:
+    def _save(self, figures: Mapping[str, float]) -> None:
+        result = self._result()
         result.save(self.folder / "last.safetensors")
         if figures["within_1cm"] > self.best:
             self.best = figures["within_1cm"]
             result.save(self.folder / "best.safetensors")
-        state = {
-            **self._origin,
-            "step": self.step,
+        super()._save(figures)
+
+    def _state(self) -> dict[str, Any]:
+        return {
             "best": self.best,
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average.weights if self.average else None,
         }
-        write_state(self.folder / "state.pt", state)
 
-    def _resume(self) -> None:
-        path = self.folder / "state.pt"
-        if not path.exists():
-            return
-        state = read_state(path)
-        other = [name for name, value in self._origin.items() if state.get(name) != value]
-        if other:
-            raise ConfigError(
-                f"{self.folder}: holds a run with other settings ({', '.join(other)}): choose another --output, or "
-                f"delete {path.name} to begin anew."
-            )
-        with restoring(path):
-            self.network.load_state_dict(state["network"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.step, self.best = state["step"], state["best"]
-            if self.average:
-                self.average = AveragedWeights(
-                    {name: value.to(self.device) for name, value in state["average"].items()}
-                )
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.best = state["best"]
+        if self.average:
+            weights = {name: value.to(self.device) for name, value in state["average"].items()}
+            self.average = AveragedWeights(weights)
+
+    def _curve_log(self) -> CurveLog:
+        return CurveLog(self.folder, FIELDS, self.step)
+
+    def _draw(self, path: Path, curves: CurveLog) -> None:
+        panels = (
+            Panel("loss", {split: (split, "total") for split in ("train", "val")}),
+            Panel("validation loss by part", {name: ("val", name) for name in ("position", "rotation", "open")}),
+            Panel("median position error [mm]", {"": ("val", "median_mm")}),
+        )
+        draw(path, curves, panels)
 
 
 @torch.no_grad()

@@ -1,13 +1,13 @@
-"""The loop of a fine-tuning, all of it in this file: batch, loss, step, validate, keep, go on. Any number of processes."""
+"""Fine-tuning: batch, loss, step, validation, checkpoints. Any number of processes."""
 
 from __future__ import annotations
 
 import json
 import math
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Sample
 from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
+from stvla_ros.train.curves import CurveLog, LongCurveLog, Panel, draw
+from stvla_ros.train.run import TrainingProgress, TrainingRun
 from stvla_ros.train.sft.batches import Packs
-from stvla_ros.train.sft.curves import SftCurves
 from stvla_ros.train.sft.encode import IGNORED
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.packing import Batch
@@ -31,18 +32,10 @@ from stvla_ros.train.sft.validation import LiveChat, answer_figures
 from stvla_ros.train.state import read_state, restoring, write_state
 from stvla_ros.weights import check_finite, read_tensors
 
-LOG_EVERY = 5
+MAX_PANELS = 4
+"""Validation figures in the picture, besides the loss."""
+
 ADAPTER = "adapter"
-
-
-@dataclass(frozen=True)
-class Moment:
-    """What a progress bar shows."""
-
-    step: int
-    loss: float
-    tokens_per_s: float
-    validation: Mapping[str, float] | None = None
 
 
 def learning_rate(experiment: SftExperiment, step: int, steps: int) -> float:
@@ -63,7 +56,7 @@ def token_loss(model: Any, batch: Batch) -> Tensor:
     return cross_entropy(scores, wanted[:, places].flatten(), ignore_index=IGNORED, reduction="sum")
 
 
-class SftRun:
+class SftRun(TrainingRun):
     """One fine-tuning in one folder: ``adapter/``, ``best/``, ``checkpoint-N/``, ``curves.csv``, ``curves.png``.
 
     Args:
@@ -84,6 +77,8 @@ class SftRun:
         ConfigError: The folder holds another run.
     """
 
+    log_every = 5
+
     def __init__(
         self,
         accelerator: Accelerator,
@@ -99,15 +94,14 @@ class SftRun:
         seed: int = 0,
         workers: int = 0,
     ) -> None:
-        self._accelerator, self.experiment, self.folder, self.steps = accelerator, experiment, folder, steps
+        identity = json.loads(json.dumps({**asdict(experiment), **identity, "steps": steps, "seed": seed}))
+        super().__init__(folder, identity, steps, experiment.validate_every, writes=accelerator.is_main_process)
+        self._accelerator, self.experiment = accelerator, experiment
         self._train, self._val, self._asked, self._seed, self._workers = train, val, asked, seed, workers
-        self._identity = json.loads(json.dumps({**asdict(experiment), **identity, "steps": steps, "seed": seed}))
-        self.step, self.best, self._norm = 0, math.inf, 0.0
+        self.best, self._norm = math.inf, 0.0
         self._chat = LiveChat(checkpoint)
         self._model, self._optimizer = accelerator.prepare(model, _optimizer(model, experiment))
-        folder.mkdir(parents=True, exist_ok=True)
         self._resume()
-        self.curves = SftCurves(folder, self.step) if accelerator.is_main_process else None
 
     @property
     def samples(self) -> str:
@@ -122,21 +116,10 @@ class SftRun:
         """The adapted model, without what several processes wrap around it."""
         return self._accelerator.unwrap_model(self._model)
 
-    def run(self, tell: Callable[[Moment], None] = lambda _: None) -> None:
-        """Train to the end. Interrupted, it loses what came after the last checkpoint; start it again to go on."""
-        e = self.experiment
-        since, seen, losses = time.monotonic(), 0, []
-        for batches in self._batches():
-            loss, tokens = self._advance(batches)
-            losses.append(loss)
-            seen += tokens
-            due = self.step % e.validate_every == 0 or self.step == self.steps
-            if due or self.step % LOG_EVERY == 0:
-                mean, speed = sum(losses) / len(losses), seen / (time.monotonic() - since)
-                rate = learning_rate(e, self.step - 1, self.steps)
-                self._note("train", {"loss": mean, "lr": rate, "gradient_norm": self._norm, "tokens_per_s": speed})
-                tell(Moment(self.step, mean, speed, self._conclude() if due else None))
-                since, seen, losses = time.monotonic(), 0, []
+    def run(self, on_progress: Callable[[TrainingProgress], None] = lambda _: None) -> None:
+        """See :class:`stvla_ros.train.run.TrainingRun`."""
+        with closing(self._batches()) as self._passes:
+            super().run(on_progress)
 
     def _batches(self) -> Iterator[list[Batch]]:
         """The forward passes of every step that is left; data that end before the steps begin again."""
@@ -152,9 +135,9 @@ class SftRun:
                 yield step
                 step = []
 
-    def _advance(self, batches: list[Batch]) -> tuple[float, int]:
+    def _advance(self) -> tuple[dict[str, float], int]:
         """One optimiser step; mean loss per answered token and the number of tokens read, over all processes."""
-        a = self._accelerator
+        a, batches = self._accelerator, next(self._passes)
         torch.manual_seed((self._seed * 1_000_003 + self.step) * 1009 + a.process_index)  # dropout
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(self.experiment, self.step, self.steps)
@@ -172,30 +155,21 @@ class SftRun:
                 self._optimizer.step()
                 self._optimizer.zero_grad()
                 loss += part.detach()
-        mean = float(self._total(loss))
-        if not math.isfinite(mean):
-            raise ConfigError(f"sft: the loss is {mean} at step {self.step}: lower the learning rate.")
-        self.step += 1
-        return mean, int(self._total(sum(b.ids.numel() for b in batches)))
+        tokens = int(self._total(sum(b.ids.numel() for b in batches)))
+        return {"loss": float(self._total(loss))}, tokens
 
     def _total(self, value: float | Tensor) -> Tensor:
         """Sum over all processes."""
         mine = torch.as_tensor(value, dtype=torch.float32, device=self._accelerator.device)
         return self._accelerator.reduce(mine, "sum")
 
-    def _conclude(self) -> dict[str, float]:
-        """Validate, keep a checkpoint, draw; the other processes wait."""
-        figures = self._figures() if self._accelerator.is_main_process else {}
-        self._note("val", figures)
-        self._accelerator.wait_for_everyone()
-        self._keep(figures.get("loss", math.inf))
-        if self.curves:
-            self.curves.draw()
-        return figures
+    def _train_figures(self, losses: Mapping[str, float], per_s: float) -> Mapping[str, float]:
+        rate = learning_rate(self.experiment, self.step - 1, self.steps)
+        return {**losses, "lr": rate, "gradient_norm": self._norm, "tokens_per_s": per_s}
 
     @torch.no_grad()
-    def _figures(self) -> dict[str, float]:
-        """Loss on all validation samples, and what is answered to some of them."""
+    def _validate(self) -> Mapping[str, Mapping[str, float]]:
+        """Loss on all validation samples, and what is answered to some of them; the other processes wait."""
         model = self.adapted.eval()
         total, answered = 0.0, 0
         for i in range(len(self._val)):
@@ -203,16 +177,13 @@ class SftRun:
             with self._accelerator.autocast():
                 total += float(token_loss(model, batch))
             answered += batch.learned
-        return {"loss": total / max(answered, 1)} | answer_figures(self._chat, self._asked)
+        return {"val": {"loss": total / max(answered, 1)} | answer_figures(self._chat, self._asked)}
 
-    def _note(self, split: str, figures: Mapping[str, float]) -> None:
-        if self.curves:
-            self.curves.add(self.step, split, figures)
-
-    def _keep(self, loss: float) -> None:
+    def _save(self, figures: Mapping[str, float]) -> None:
         """Write ``checkpoint-N`` and ``adapter``, and ``best`` where it is the best; old checkpoints go."""
         a, folder = self._accelerator, self.folder / f"checkpoint-{self.step:07d}"
-        part = folder.with_suffix(".part")
+        part, loss = folder.with_suffix(".part"), figures.get("loss", math.inf)
+        a.wait_for_everyone()
         if a.distributed_type == DistributedType.DEEPSPEED:
             self._model.save_checkpoint(str(part / "deepspeed"), exclude_frozen_parameters=True)
         if a.is_main_process:
@@ -230,7 +201,7 @@ class SftRun:
                 shutil.rmtree(old)
         a.wait_for_everyone()
 
-    def _resume(self) -> None:
+    def _load(self) -> None:
         kept = _checkpoints(self.folder)
         if not kept:
             return
@@ -240,13 +211,7 @@ class SftRun:
             raise ConfigError(
                 f"{file}: not the state of a run: delete {kept[-1]} to go on from the checkpoint before it."
             )
-        if state["identity"] != self._identity:
-            differing = sorted(
-                k for k in {*state["identity"], *self._identity} if state["identity"].get(k) != self._identity.get(k)
-            )
-            raise ConfigError(
-                f"{self.folder}: holds a run with other settings ({', '.join(differing)}): choose another --output or delete it."
-            )
+        self._check_identity(state["identity"], "its checkpoint-* folders")
         with restoring(kept[-1]):
             if self._accelerator.distributed_type == DistributedType.DEEPSPEED:
                 self._model.load_checkpoint(str(kept[-1] / "deepspeed"), load_module_strict=False)
@@ -254,6 +219,15 @@ class SftRun:
                 load_adapter(self.adapted, kept[-1] / ADAPTER)
                 self._optimizer.load_state_dict(read_state(kept[-1] / "optimizer.pt"))
             self.step, self.best = state["step"], state["best"]
+
+    def _curve_log(self) -> CurveLog:
+        return LongCurveLog(self.folder, self.step)
+
+    def _draw(self, path: Path, curves: CurveLog) -> None:
+        names = list(dict.fromkeys(row["figure"] for row in curves.rows if row["split"] == "val"))
+        panels = [Panel("loss per answered token", {split: (split, "loss") for split in ("train", "val")})]
+        panels += [Panel(name, {"": ("val", name)}, log=False) for name in names if name != "loss"][:MAX_PANELS]
+        draw(path, curves, panels, size_in=(3.6 * len(panels), 3.4))
 
 
 def load_adapter(model: Any, folder: Path) -> None:
