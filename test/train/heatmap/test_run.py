@@ -15,8 +15,7 @@ from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import load
 from stvla_ros.planning.heatmap.words import vocabulary
 from stvla_ros.train.heatmap.batch import make_batch, make_drill
-from stvla_ros.train.heatmap.loss import losses, meaning_loss
-from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
+from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun, losses, meaning_loss
 from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes.shards import Scenes
 

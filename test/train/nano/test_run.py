@@ -19,9 +19,8 @@ from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, 
 from stvla_ros.planning.progress import Horizon
 from stvla_ros.planning.prompt import progress_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.nano.attention import LOOKING_LAYERS, attend, looking_loss
 from stvla_ros.train.nano.batch import Batches, resized, shape_of
-from stvla_ros.train.nano.loss import number_loss
+from stvla_ros.train.nano.loss import LOOKING_LAYERS, attend, looking_loss, number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.nano.run import NanoExperiment, NanoRun
 from stvla_ros.train.run import TrainingProgress
@@ -286,7 +285,7 @@ def test_two_processes_train_as_one_would_on_both_their_scenes(tmp_path: Path) -
     script = tmp_path / "part.py"
     script.write_text(
         "import sys, pathlib, torch\n"
-        "from stvla_ros.train.nano.processes import Processes\n"
+        "from stvla_ros.train.nano.run import Processes\n"
         "used, unused = torch.nn.Parameter(torch.ones(2, 3)), torch.nn.Parameter(torch.ones(2))\n"
         "shared = Processes()\n"
         "(used * (shared.rank + 1)).sum().backward()\n"

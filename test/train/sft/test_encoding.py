@@ -14,9 +14,8 @@ from stvla_ros.data.st_human import Sample, SampleError, conversation, write_ima
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.batches import Packs, token_counts
+from stvla_ros.train.sft.batches import Packs, collate, pack, token_counts
 from stvla_ros.train.sft.encode import IGNORED, Encoder
-from stvla_ros.train.sft.packing import collate, pack
 from stvla_ros.train.sft.run import token_loss
 
 

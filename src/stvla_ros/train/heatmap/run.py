@@ -9,17 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from stvla_ros.data.splits import SEEN
-from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
+from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, NetworkConfig, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
-from stvla_ros.train.heatmap.batch import make_batch, make_drill
-from stvla_ros.train.heatmap.loss import losses, meaning_loss
+from stvla_ros.train.heatmap.batch import Batch, Drill, make_batch, make_drill
 from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.scenes.run import SceneRun
 from stvla_ros.train.scenes.shards import Scenes
+
+SPREAD_CELLS = 0.8
+"""Sigma of the wanted heatmap around the true point."""
 
 
 @dataclass(frozen=True)
@@ -119,3 +123,57 @@ class HeatmapRun(SceneRun):
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average = AveragedWeights(state["average"])
+
+
+def meaning_loss(asked: Asked, wanted: Batch | Drill) -> Tensor:
+    """Cross entropy of what the words mean."""
+    cross = functional.cross_entropy
+    return (
+        cross(asked.action, wanted.action)
+        + cross(asked.steps, wanted.steps)
+        + cross(asked.kind.flatten(0, 1), wanted.kind.flatten())
+        + cross(asked.colour.flatten(0, 1), wanted.colour.flatten())
+    )
+
+
+def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tensor]:
+    """``total`` and its parts."""
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        features = network.features(batch.rgb)
+    features = features.float()
+    asked = network.words(batch.words, batch.step)
+    heat = network.heat(features, asked, batch.image)
+    place, offset = _heat_losses(heat, batch)
+    cross = functional.cross_entropy
+    meaning = meaning_loss(asked, batch)
+    dense = cross(network.cell_kind(features), batch.labels, _rare())
+    dense = dense + cross(network.cell_colour(features), batch.colours, ignore_index=-1)
+    return {
+        "total": place + 0.02 * offset + 0.5 * meaning + 0.5 * dense,
+        "heat": place,
+        "meaning": meaning,
+        "dense": dense,
+    }
+
+
+def _rare() -> Tensor:
+    """Things cover few cells, so those count more."""
+    return torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
+
+
+def _heat_losses(heat: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Cross entropy against a small Gaussian at the true point or "not there", and distance in cells of the local mean."""
+    there = torch.isfinite(batch.uv).all(-1)
+    cells = torch.nan_to_num(batch.uv) * (CELLS / 1000) - 0.5
+    line = torch.arange(CELLS, dtype=torch.float32)
+    near = torch.exp(-((line - cells[..., None]) ** 2) / (2 * SPREAD_CELLS**2))  # (T, 2, xy, 64)
+    wanted = (near[..., 1, :, None] * near[..., 0, None, :]).flatten(-2)
+    wanted = wanted / wanted.sum(-1, keepdim=True).clamp_min(1e-6) * there[..., None]
+    wanted = torch.cat([wanted, (~there).float()[..., None]], -1)
+    counts = batch.counts.float()
+    log = heat.log_softmax(-1)
+    place = (-(wanted * log).sum(-1) * counts).sum() / counts.sum().clamp_min(1)
+    cell = cells.round().long().clamp(0, CELLS - 1)
+    mean, _ = local_mean(log.exp()[..., :-1], cell[..., 1] * CELLS + cell[..., 0])
+    miss = (mean - torch.nan_to_num(batch.uv)).abs().sum(-1) * (CELLS / 1000) * counts * there
+    return place, miss.sum() / (counts * there).sum().clamp_min(1)

@@ -7,25 +7,25 @@ ground: 4 of the 16 numbers of a path name things, and the easy rest hides that 
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
-from stvla_ros.train.nano.attention import looking_loss, use
 from stvla_ros.train.nano.batch import Batch, Batches
-from stvla_ros.train.nano.loss import Showing, number_loss
+from stvla_ros.train.nano.loss import Showing, looking_loss, number_loss, use
 from stvla_ros.train.nano.packing import Packed, Packer
-from stvla_ros.train.nano.processes import Processes
 from stvla_ros.train.nano.validation import validate
 from stvla_ros.train.optimization import optimizer_step, parameter_groups
 from stvla_ros.train.scenes.run import SceneRun
@@ -162,6 +162,31 @@ class NanoRun(SceneRun):
         self.showing.load_state_dict(state["showing"])
         for optimizer, kept in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(kept)
+
+
+class Processes:
+    """The processes of a run; alone without ``torchrun``.
+
+    Attributes:
+        rank: Which process this is; the first one writes.
+        count: How many there are.
+    """
+
+    def __init__(self) -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not distributed.is_initialized():
+            distributed.init_process_group("gloo")
+        together = distributed.is_initialized()
+        self.rank = distributed.get_rank() if together else 0
+        self.count = distributed.get_world_size() if together else 1
+
+    def average_gradients(self, parameters: Sequence[Parameter]) -> None:
+        """Every process goes on with the mean, in the same order of parameters; one that has none counts as zero."""
+        if self.count == 1:
+            return
+        flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
+        distributed.all_reduce(flat)
+        for p, mean in zip(parameters, flat.div_(self.count).split([p.numel() for p in parameters]), strict=True):
+            p.grad = mean.view_as(p)
 
 
 def _optimizers(network: nn.Module, showing: nn.Module, experiment: NanoExperiment) -> tuple[Optimizer, Optimizer]:
