@@ -19,7 +19,7 @@ from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, 
 from stvla_ros.planning.progress import Horizon
 from stvla_ros.planning.prompt import progress_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.nano.batch import Batches, resized, shape_of
+from stvla_ros.train.nano.batch import Batches
 from stvla_ros.train.nano.loss import LOOKING_LAYERS, attend, looking_loss, number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.nano.run import NanoExperiment, NanoRun
@@ -27,7 +27,7 @@ from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes import dialogues
 from stvla_ros.train.scenes.dialogues import Exchange, further_paths, path_is_seen, pointing, task
 from stvla_ros.train.scenes.layouts import MOMENTS
-from stvla_ros.train.scenes.shards import Scenes
+from stvla_ros.train.scenes.shards import Scenes, resized
 from stvla_ros.types import Keypose, PlanRequest
 
 TOKENS = tokenizer()
@@ -277,7 +277,7 @@ def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp
 
 
 def test_wide_cameras_give_wide_images(scenes: Scenes) -> None:
-    shapes = {shape_of(scenes, i) for i in range(len(scenes))}
+    shapes = {scenes.shape_px(i) for i in range(len(scenes))}
     assert shapes == {(256, 256), (192, 288)}
 
 

@@ -18,7 +18,7 @@ from stvla_ros.train.scenes import shards
 from stvla_ros.train.scenes.ground_truth import LEAST_PX
 from stvla_ros.train.scenes.layouts import make_layout
 from stvla_ros.train.scenes.renderer import squared
-from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes, load, render, steps_of
+from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes, load, render
 
 
 def test_points_lie_on_their_things_in_the_image_and_in_depth(scenes: Scenes) -> None:
@@ -46,7 +46,7 @@ def test_paths_begin_and_end_where_the_goal_says(scenes: Scenes) -> None:
         a, goal, frame = scenes.arrays, scenes.goal(i), scenes.frame(i)
         if a["moment"][i] != 0:
             continue
-        for step in range(steps_of(scenes, i)):
+        for step in range(scenes.steps(i)):
             if not np.isfinite(a["path_uv"][i, step]).all():
                 continue
             depth = a["start_depth_m"][i, step] + a["offset_m"][i, step].astype(float)

@@ -13,7 +13,7 @@ from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
 from stvla_ros.planning.heatmap.words import ACTIONS
 from stvla_ros.train.heatmap.questions import Question, drill, questions, slots
-from stvla_ros.train.scenes.shards import Scenes
+from stvla_ros.train.scenes.shards import Scenes, colour_jitter
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,8 +66,8 @@ def make_batch(
     images, kinds, paints = [], [], []
     for place, index in enumerate(chosen):
         mirrored = rng.random() < 0.5
-        rgb, kind, paint = scenes.rgb(index), *cells_of(scenes, index)
-        images.append(lit(rgb[:, ::-1] if mirrored else rgb, rng))
+        rgb, kind, paint = scenes.rgb(index), *scenes.cells(index)
+        images.append(colour_jitter(rgb[:, ::-1] if mirrored else rgb, rng))
         kinds.append(kind[:, ::-1] if mirrored else kind)
         paints.append(paint[:, ::-1] if mirrored else paint)
         for question in questions(scenes, index, rng, colours):
@@ -75,21 +75,6 @@ def make_batch(
                 question.uv[:, 0] = 1000 - question.uv[:, 0]
             asked.append((place, question))
     return _batch(np.stack(images), np.stack(kinds), np.stack(paints), asked, words)
-
-
-def lit(rgb: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Values 0..1 of an image in a little more or less light, of another tint, with noise."""
-    gain = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
-    noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 4))
-    return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255)
-
-
-def cells_of(scenes: Scenes, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """(64, 64) what each cell shows: kind + 2, and colour or -1."""
-    label = scenes.arrays["labels"][index].astype(int)
-    kind = np.concatenate([[0, 1], scenes.arrays["kind"][index] + 2])
-    colour = np.concatenate([[-1, -1], scenes.arrays["colour"][index]])
-    return kind[label + 1], colour[label + 1]
 
 
 def _batch(

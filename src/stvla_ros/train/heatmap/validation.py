@@ -13,7 +13,7 @@ from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.heatmap.questions import Question, questions, task_question
 from stvla_ros.train.scenes.layouts import MOMENTS
-from stvla_ros.train.scenes.shards import Scenes, steps_of
+from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
 
 SURE = 0.3
@@ -72,7 +72,7 @@ def path_errors(
     if MOMENTS[a["moment"][index]] == "held":  # the planner starts at the tool then; the network has no part in that
         return
     frame = scenes.frame(index)
-    for step in range(steps_of(scenes, index)):
+    for step in range(scenes.steps(index)):
         question = task_question(scenes, index, step, rng)
         if not (question.counts.all() and np.isfinite(a["path_uv"][index, step]).all()):
             continue

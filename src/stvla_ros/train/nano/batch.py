@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from stvla_ros.planning.nano.architecture import CELL_PX
-from stvla_ros.train.heatmap.batch import cells_of, lit
 from stvla_ros.train.nano.loss import SUBCELLS
 from stvla_ros.train.nano.packing import Packed, Packer, Row, pack
 from stvla_ros.train.scenes.dialogues import further_paths, pointing, task
-from stvla_ros.train.scenes.shards import Scenes
+from stvla_ros.train.scenes.shards import Scenes, colour_jitter, resized
 from stvla_ros.types import U8
 
 DEPTH_SHARE = 0.7
@@ -22,9 +20,6 @@ DEPTH_SHARE = 0.7
 
 FURTHER_PATHS = 2
 """Of other tasks in the same scene: a path costs little beside its image."""
-
-WIDE_PX = (192, 288)
-"""Height and width of a 4:3 image as the processor makes it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +53,8 @@ class Batches:
         return Batch(pack(rows, self._pad), *(torch.cat(parts) for parts in zip(*shows, strict=True)))
 
     def _row(self, scenes: Scenes, index: int, pointing_only: bool, rng: np.random.Generator) -> Row | None:
-        shape = shape_of(scenes, index)
-        image = (255 * lit(scenes.rgb(index), rng)).astype(np.uint8)
+        shape = scenes.shape_px(index)
+        image = (255 * colour_jitter(scenes.rgb(index), rng)).astype(np.uint8)
         talks = pointing(scenes, index, rng)
         depth = None
         if not pointing_only:
@@ -69,22 +64,9 @@ class Batches:
         return self._packer.row(resized(image, shape), talks, depth) if talks else None
 
 
-def shape_of(scenes: Scenes, index: int) -> tuple[int, int]:
-    """Height and width that the processor gives an image of this scene's camera: square, or 4:3."""
-    camera = scenes.camera(index)
-    return WIDE_PX if camera.K[1, 1] > 1.1 * camera.K[0, 0] else (camera.height_px, camera.width_px)
-
-
-def resized(image: U8, shape: tuple[int, int]) -> U8:
-    """An (H, W, 3) image of another shape."""
-    if image.shape[:2] == shape:
-        return image
-    return np.asarray(cv2.resize(image, shape[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
-
-
 def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kind, colour, thing and uv of :class:`Batch` for one image."""
-    kind, colour = (_by_token(cells, image) for cells in cells_of(scenes, index))
+    kind, colour = (_by_token(cells, image) for cells in scenes.cells(index))
     thing = _by_token(scenes.arrays["labels"][index], image) - 1
     uv = torch.from_numpy(scenes.arrays["uv"][index])
     shows = (thing[..., None] == torch.arange(len(uv))).sum(1)

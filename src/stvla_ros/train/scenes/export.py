@@ -12,9 +12,8 @@ import numpy as np
 from stvla_ros.data.st_human import IMAGE, Objects, Sample, conversation, write_image
 from stvla_ros.data.st_human_json import write_samples
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
-from stvla_ros.train.nano.batch import resized, shape_of
 from stvla_ros.train.scenes.dialogues import Exchange, pointing, task
-from stvla_ros.train.scenes.shards import Scenes
+from stvla_ros.train.scenes.shards import Scenes, resized
 
 
 def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = lambda _: None) -> int:
@@ -37,7 +36,7 @@ def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = 
 
 def _samples(scenes: Scenes, index: int, root: Path, rng: np.random.Generator) -> Iterator[Sample]:
     name = f"scene-{int(scenes.arrays['seed'][index])}"
-    shape = shape_of(scenes, index)
+    shape = scenes.shape_px(index)
     rgb = write_image(root, name, resized(scenes.rgb(index), shape))
     talks = [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True, together=0.0)]
     for number, talk in enumerate(talks):

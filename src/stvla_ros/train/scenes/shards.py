@@ -31,6 +31,9 @@ PER_SHARD = 100
 LABEL_STEP = 4
 """Labels are kept at every fourth pixel."""
 
+WIDE_PX = (192, 288)
+"""Height and width of a 4:3 image as Qwen3-VL's processor makes it."""
+
 
 def render(folder: Path, split: str, count: int) -> Iterator[int]:
     """Render the first ``count`` scenes of a split, shard by shard; shards that are there stay.
@@ -160,6 +163,36 @@ class Scenes:
         colour = int(self.arrays["colour"][index, thing])
         return Name(KINDS[self.arrays["kind"][index, thing]], PALETTE[colour] if colour >= 0 else "")
 
+    def steps(self, index: int) -> int:
+        """Steps of a scene's task that have a path."""
+        return int(np.isfinite(self.arrays["path_uv"][index, :MAX_STEPS, 0, 0]).sum())
+
+    def cells(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """(64, 64) what each cell shows: kind + 2 (0 the robot, 1 surroundings), and colour or -1."""
+        label = self.arrays["labels"][index].astype(int)
+        kind = np.concatenate([[0, 1], self.arrays["kind"][index] + 2])
+        colour = np.concatenate([[-1, -1], self.arrays["colour"][index]])
+        return kind[label + 1], colour[label + 1]
+
+    def shape_px(self, index: int) -> tuple[int, int]:
+        """Height and width that Qwen3-VL's processor gives an image of this scene's camera: square, or 4:3."""
+        camera = self.camera(index)
+        return WIDE_PX if camera.K[1, 1] > 1.1 * camera.K[0, 0] else (camera.height_px, camera.width_px)
+
+
+def resized(image: U8, shape_px: tuple[int, int]) -> U8:
+    """An (H, W, 3) image of another height and width."""
+    if image.shape[:2] == shape_px:
+        return image
+    return np.asarray(cv2.resize(image, shape_px[::-1], interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def colour_jitter(rgb: U8, rng: np.random.Generator) -> F32:
+    """An image of values 0..1 with a little more or less light, another tint, and noise."""
+    gain = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
+    noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 4))
+    return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255)
+
 
 def _decoded(png: np.ndarray, how: int) -> np.ndarray:
     image = cv2.imdecode(png, how)
@@ -194,8 +227,3 @@ def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
 
 def _cut(part: dict[str, np.ndarray], name: str) -> list[np.ndarray]:
     return np.split(part.pop(name), part.pop(f"{name}_end")[:-1])
-
-
-def steps_of(scenes: Scenes, index: int) -> int:
-    """Steps of a scene's goal that have a way."""
-    return int(np.isfinite(scenes.arrays["path_uv"][index, :MAX_STEPS, 0, 0]).sum())
