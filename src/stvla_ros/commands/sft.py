@@ -72,7 +72,7 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
     """True in the process that speaks for all."""
     import torch
 
-    from stvla_ros.train.sft.lora import count
+    from stvla_ros.train.sft.lora import parameter_counts
     from stvla_ros.train.sft.start import SftFiles, accelerator
 
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
@@ -80,7 +80,7 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
     console.quiet = not processes.is_main_process
     files = SftFiles(arguments.model, tuple(arguments.data), arguments.val, arguments.adapter, output)
     ready = _prepared(arguments, chosen, files, processes, console)
-    trained, all_ = count(ready.adapted)
+    trained, all_ = parameter_counts(ready.adapted)
     console.print(
         f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million numbers are trained, {ready.samples}",
         soft_wrap=True,
@@ -102,10 +102,10 @@ def _prepared(
     with count_bar(console) as bar:
         line = bar.add_task("", total=None, figures="samples measured")
 
-        def tell(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             bar.update(line, completed=done, total=total)
 
-        return prepare(processes, chosen, files, arguments.steps, arguments.seed, arguments.workers, tell)
+        return prepare(processes, chosen, files, arguments.steps, arguments.seed, arguments.workers, on_progress)
 
 
 def _experiments() -> Table:

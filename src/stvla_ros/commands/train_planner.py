@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from stvla_ros.train.scenes.shards import Scenes
 
 MODELS = ("heatmap", "nano")
-JUDGES = ("val", "seen", "unseen")
+VALIDATION_SPLITS = ("val", "seen", "unseen")
 """Splits that are measured where the folder has them."""
 
 
@@ -67,7 +67,7 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
     def train() -> Scenes:
         return load(arguments.data, "train")
 
-    val = _judges(arguments.data)
+    val = _validation_scenes(arguments.data)
     if arguments.model == "heatmap":
         from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
 
@@ -85,11 +85,11 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
     )
 
 
-def _judges(data: Path) -> Mapping[str, Scenes]:
+def _validation_scenes(data: Path) -> Mapping[str, Scenes]:
     """Scenes to be judged by; ``val`` must be there, its figures are saved with the weights."""
     from stvla_ros.train.scenes.shards import load
 
-    there = [split for split in reversed(JUDGES) if split == "val" or any(data.glob(f"{split}-*.npz"))]
+    there = [split for split in reversed(VALIDATION_SPLITS) if split == "val" or any(data.glob(f"{split}-*.npz"))]
     return {split: load(data, split, 100) for split in there}
 
 

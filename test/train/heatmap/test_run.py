@@ -14,7 +14,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
 from stvla_ros.planning.heatmap.weights_file import load
 from stvla_ros.planning.heatmap.words import vocabulary
-from stvla_ros.train.heatmap.batch import make_batch, make_drill
+from stvla_ros.train.heatmap.batch import make_batch, make_text_batch
 from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun, losses, meaning_loss
 from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes.shards import Scenes
@@ -65,12 +65,12 @@ def test_words_alone_teach_what_words_mean() -> None:
     network, rng = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(network.words.parameters(), lr=3e-3)
     for _ in range(60):
-        texts = make_drill(64, WORDS, rng)
+        texts = make_text_batch(64, WORDS, rng)
         loss = meaning_loss(network.words(texts.words, texts.step), texts)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    new = make_drill(200, WORDS, rng)
+    new = make_text_batch(200, WORDS, rng)
     with torch.no_grad():
         right = network.words(new.words, new.step).action.argmax(-1) == new.action
     assert float(right.float().mean()) > 0.85

@@ -20,13 +20,19 @@ from stvla_ros.planning.progress import Horizon
 from stvla_ros.planning.prompt import progress_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.train.nano.batch import Batches
-from stvla_ros.train.nano.loss import LOOKING_LAYERS, attend, looking_loss, number_loss
+from stvla_ros.train.nano.loss import SUPERVISED_LAYERS, attend, attention_loss, number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.nano.run import NanoExperiment, NanoRun
 from stvla_ros.train.run import TrainingProgress
 from stvla_ros.train.scenes import dialogues
-from stvla_ros.train.scenes.dialogues import Exchange, further_paths, path_is_seen, pointing, task
-from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.dialogues import (
+    Exchange,
+    further_paths,
+    path_is_seen,
+    pointing_conversations,
+    task_conversations,
+)
+from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes, resized
 from stvla_ros.types import Keypose, PlanRequest
 
@@ -35,14 +41,16 @@ PAD_ID = int(TOKENS.convert_tokens_to_ids(PAD))
 IMAGE_ID = int(TOKENS.convert_tokens_to_ids("<|image_pad|>"))
 
 
-def talks(scenes: Scenes, index: int) -> list[list[Exchange]]:
+def asked_about(scenes: Scenes, index: int) -> list[list[Exchange]]:
     rng = np.random.default_rng(index)
-    return [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True)]
+    return [*pointing_conversations(scenes, index, rng), *task_conversations(scenes, index, rng, depth=True)]
 
 
 def with_a_path(scenes: Scenes) -> int:
     return next(
-        i for i in range(len(scenes)) if any(talk[-1].with_depth and len(talk) > 2 for talk in talks(scenes, i))
+        i
+        for i in range(len(scenes))
+        if any(conversation[-1].with_depth and len(conversation) > 2 for conversation in asked_about(scenes, i))
     )
 
 
@@ -56,7 +64,9 @@ def test_protocol_texts_have_no_unknown_word_and_come_back(scenes: Scenes) -> No
     unknown = TOKENS.convert_tokens_to_ids(UNKNOWN)
     seen = 0
     for index in range(len(scenes)):
-        for exchange in (e for talk in talks(scenes, index) for e in talk if e.answer != "unknown"):
+        for exchange in (
+            e for conversation in asked_about(scenes, index) for e in conversation if e.answer != "unknown"
+        ):
             for text in (exchange.question, exchange.answer):
                 ids = TOKENS(text, add_special_tokens=False)["input_ids"]
                 assert unknown not in ids, text
@@ -68,7 +78,9 @@ def test_protocol_texts_have_no_unknown_word_and_come_back(scenes: Scenes) -> No
 def test_answers_are_read_by_the_protocols_own_parsers(scenes: Scenes) -> None:
     kinds = set()
     for index in range(len(scenes)):
-        for exchange in (e for talk in talks(scenes, index) for e in talk if e.answer != "unknown"):
+        for exchange in (
+            e for conversation in asked_about(scenes, index) for e in conversation if e.answer != "unknown"
+        ):
             if exchange.question.startswith("Point"):
                 parse_points(exchange.answer, 1)
             elif exchange.kind == "points":
@@ -92,8 +104,8 @@ def test_what_a_planner_asks_while_buttons_are_pressed_is_learned(
     learned = {
         exchange.question: exchange.answer
         for seed in range(400)
-        for talk in task(scenes, index, np.random.default_rng(seed), depth=False)
-        for exchange in talk
+        for conversation in task_conversations(scenes, index, np.random.default_rng(seed), depth=False)
+        for exchange in conversation
     }
     horizon, frame = Horizon(), scenes.frame(index)
     hover, press = Keypose(np.eye(4), False), Keypose(np.eye(4), False, may_collide=True)
@@ -126,11 +138,13 @@ def test_further_paths_are_as_true_as_the_scenes_own(scenes: Scenes) -> None:
     for index in range(len(scenes)):
         goal, own = scenes.goal(index), scenes.arrays["path_uv"][index, 0]
         found = further_paths(scenes, index, np.random.default_rng(index), 40, PALETTE)
-        assert bool(found) <= (MOMENTS[scenes.arrays["moment"][index]] == "before")
-        for talk in found:
-            path = parse_points(talk[0].answer)
-            names = [scenes.name(index, i) for i in talk[0].ends]
-            assert all(name.colour in talk[0].question for name in names if name.colour), talk[0].question
+        assert bool(found) <= (PHASES[scenes.arrays["moment"][index]] == "before")
+        for conversation in found:
+            path = parse_points(conversation[0].answer)
+            names = [scenes.name(index, i) for i in conversation[0].ends]
+            assert all(name.colour in conversation[0].question for name in names if name.colour), conversation[
+                0
+            ].question
             action = {("block", "plate"): "place", ("block", "block"): "stack"}.get(
                 tuple(n.kind for n in names), "push"
             )
@@ -145,11 +159,11 @@ def test_a_packed_conversation_is_computed_as_if_alone(scenes: Scenes, shape: tu
     model, packer = network(TOKENS).eval(), Packer(TOKENS)
     index = with_a_path(scenes)
     image, depth = (resized(i, shape) for i in (scenes.rgb(index), scenes.depth_image(index)))
-    row = packer.row(image, talks(scenes, index), depth)
+    row = packer.row(image, asked_about(scenes, index), depth)
     packed = pack([row], PAD_ID)
     together = hidden(model, packed)
-    for number, talk in enumerate(talks(scenes, index), 1):
-        alone = packer.row(image, [talk], depth)
+    for number, conversation in enumerate(asked_about(scenes, index), 1):
+        alone = packer.row(image, [conversation], depth)
         single = pack([alone], PAD_ID)
         kinds = (single.ids == IMAGE_ID).int()
         positions, _ = model.model.get_rope_index(single.ids, kinds, single.grid)
@@ -180,13 +194,13 @@ def test_tokens_and_patches_are_those_of_the_backends_processor(scenes: Scenes) 
     image = scenes.rgb(0)
     theirs = made.image_processor(images=[image], return_tensors="pt", input_data_format="channels_last")
     assert torch.equal(theirs["pixel_values"], patches(image))
-    talk = talks(scenes, 0)[0]
+    conversation = asked_about(scenes, 0)[0]
     messages = [
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": talk[0].question}]},
-        {"role": "assistant", "content": [{"type": "text", "text": talk[0].answer}]},
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": conversation[0].question}]},
+        {"role": "assistant", "content": [{"type": "text", "text": conversation[0].answer}]},
     ]
     text = made.apply_chat_template(messages, tokenize=False).replace("<|image_pad|>", "<|image_pad|>" * 64)
-    row = Packer(TOKENS).row(image, [talk])
+    row = Packer(TOKENS).row(image, [conversation])
     assert TOKENS(text.rstrip("\n"), add_special_tokens=False)["input_ids"] == row.ids
 
 
@@ -239,9 +253,9 @@ def test_looking_at_the_thing_costs_less_than_looking_beside_it(scenes: Scenes) 
             shows = (parts[row] == thing).any(-1) & (thing >= 0)
             begin = int(p.first_image[row, 0])
             looks[row, before, begin : begin + len(shows)] = 9.0 * shows.roll(shift)
-        for layer in LOOKING_LAYERS:
-            made.model.language_model.layers[layer].self_attn.looks = looks
-        return float(looking_loss(made, p, batch.thing))
+        for layer in SUPERVISED_LAYERS:
+            made.model.language_model.layers[layer].self_attn.supervised_scores = looks
+        return float(attention_loss(made, p, batch.thing))
 
     assert cost(0) < 3 < cost(27)
 

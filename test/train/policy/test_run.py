@@ -152,7 +152,7 @@ def test_batches_have_one_length_of_words() -> None:
         assert {len(texts[i].split()) for i in rows} == {inputs.text.shape[1]}
         seen |= set(rows)
     assert seen == set(range(n))
-    assert sum(len(target) for _, target in batches.everything(3, 10_000)) == n
+    assert sum(len(target) for _, target in batches.evenly(3, 10_000)) == n
 
 
 def test_the_table_has_the_papers_values() -> None:

@@ -13,9 +13,9 @@ from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
 from stvla_ros.planning.heatmap.drawing import surface_point
 from stvla_ros.planning.heatmap.words import PALETTE, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
-from stvla_ros.train.heatmap.questions import absent, drill, questions
+from stvla_ros.train.heatmap.questions import absent, questions, text_questions
 from stvla_ros.train.scenes import shards
-from stvla_ros.train.scenes.ground_truth import LEAST_PX
+from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX
 from stvla_ros.train.scenes.layouts import make_layout
 from stvla_ros.train.scenes.renderer import squared
 from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes, load, render
@@ -26,7 +26,7 @@ def test_points_lie_on_their_things_in_the_image_and_in_depth(scenes: Scenes) ->
     gaps: list[float] = []
     for i in range(len(scenes)):
         frame, a = scenes.frame(i), scenes.arrays
-        for thing in np.flatnonzero(a["visible_px"][i] >= 3 * LEAST_PX):
+        for thing in np.flatnonzero(a["visible_px"][i] >= 3 * MIN_VISIBLE_PX):
             point, uv = a["point_m"][i, thing], a["uv"][i, thing].astype(float)
             px, _ = project(frame.camera, point)
             assert np.abs(px_to_uv(px, frame.camera) - uv).max() < 0.01
@@ -114,10 +114,10 @@ def test_questions_know_what_is_there(scenes: Scenes) -> None:
 
 
 def test_drills_name_no_unseen_colour_in_tasks() -> None:
-    texts = drill(400, np.random.default_rng(0))
+    texts = text_questions(400, np.random.default_rng(0))
     tasks = [goal for _, goal, _ in texts if goal.action != "point"]
     assert len(tasks) > 250
     assert not any(name.colour in UNSEEN for goal in tasks for name in goal.names)
     assert any(goal == Goal("point", (Name("plate", ""),)) for _, goal, _ in texts)
-    every = drill(400, np.random.default_rng(0), PALETTE)
+    every = text_questions(400, np.random.default_rng(0), PALETTE)
     assert {n.colour for _, goal, _ in every if goal.action == "push" for n in goal.names} == set(PALETTE)

@@ -23,7 +23,7 @@ from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
 from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.train.sft.experiments import EXPERIMENTS, experiment
-from stvla_ros.train.sft.lora import adapted, count
+from stvla_ros.train.sft.lora import adapted, parameter_counts
 from stvla_ros.train.sft.run import learning_rate
 from stvla_ros.train.sft.start import SftFiles, split
 from stvla_ros.train.sft.validation import LiveChat
@@ -182,7 +182,7 @@ def test_only_lora_of_the_language_model_is_trained(place: Path) -> None:
     assert not any("visual" in name or "lm_head" in name for name in names)
     assert model.peft_config["default"].r == 64
     assert model.peft_config["default"].lora_alpha == 128
-    assert count(model)[0] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert parameter_counts(model)[0] == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_the_papers_values() -> None:

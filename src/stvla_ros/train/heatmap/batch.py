@@ -12,7 +12,7 @@ from torch import Tensor
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
 from stvla_ros.planning.heatmap.words import ACTIONS
-from stvla_ros.train.heatmap.questions import Question, drill, questions, slots
+from stvla_ros.train.heatmap.questions import Question, class_labels, questions, text_questions
 from stvla_ros.train.scenes.shards import Scenes, colour_jitter
 
 
@@ -35,7 +35,7 @@ class Batch:
 
 
 @dataclass(frozen=True, eq=False)
-class Drill:
+class TextBatch:
     """T texts without images."""
 
     words: Tensor  # (T, L)
@@ -81,7 +81,7 @@ def _batch(
     rgb: np.ndarray, labels: np.ndarray, colours: np.ndarray, asked: list[tuple[int, Question]], words: tuple[str, ...]
 ) -> Batch:
     only = [question for _, question in asked]
-    meant = [slots(q.goal, q.step) for q in only]
+    meant = [class_labels(q.goal, q.step) for q in only]
     return Batch(
         torch.from_numpy(rgb).permute(0, 3, 1, 2),
         torch.from_numpy(labels.copy()),
@@ -98,11 +98,13 @@ def _batch(
     )
 
 
-def make_drill(count: int, words: tuple[str, ...], rng: np.random.Generator, colours: Sequence[str] = SEEN) -> Drill:
+def make_text_batch(
+    count: int, words: tuple[str, ...], rng: np.random.Generator, colours: Sequence[str] = SEEN
+) -> TextBatch:
     """Texts of tasks, a few of pointing."""
-    texts = drill(count, rng, colours)
-    meant = [slots(goal, step) for _, goal, step in texts]
-    return Drill(
+    texts = text_questions(count, rng, colours)
+    meant = [class_labels(goal, step) for _, goal, step in texts]
+    return TextBatch(
         padded([numbers(words, text) for text, _, _ in texts]),
         torch.tensor([step for _, _, step in texts]),
         torch.tensor([ACTIONS.index(goal.action) for _, goal, _ in texts]),

@@ -9,11 +9,11 @@ import numpy as np
 
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name, say
-from stvla_ros.train.scenes.ground_truth import LEAST_PX
-from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX
+from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 
-LEAST_CELLS = 2
+MIN_CELLS = 2
 POINTS = 3
 """Things per scene that are pointed at."""
 
@@ -51,19 +51,19 @@ def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Seq
     shown = [n for n in names if is_shown(scenes, index, there[n])]
     chosen = [shown[i] for i in rng.permutation(len(shown))[:POINTS]]
     goals = [Goal("point", (name,)) for name in [*chosen, absent(names, rng)]]
-    goals.append(scenes.goal(index) if rng.random() < 0.7 else _another(rng, shown, colours))
-    goals.append(scenes.goal(index) if rng.random() < 0.3 else _another(rng, shown, colours))
+    goals.append(scenes.goal(index) if rng.random() < 0.7 else _made_up_task(rng, shown, colours))
+    goals.append(scenes.goal(index) if rng.random() < 0.3 else _made_up_task(rng, shown, colours))
     return [_asked(scenes, index, goal, there, rng) for goal in goals]
 
 
 def is_shown(scenes: Scenes, index: int, thing: int) -> bool:
     """A thing can be asked for: its point is seen, or it is the block under the one that was stacked on it."""
     a = scenes.arrays
-    if a["visible_px"][index, thing] >= LEAST_PX:
+    if a["visible_px"][index, thing] >= MIN_VISIBLE_PX:
         return True
-    stacked = ACTIONS[a["action"][index]] == "stack" and MOMENTS[a["moment"][index]] == "done"
+    stacked = ACTIONS[a["action"][index]] == "stack" and PHASES[a["moment"][index]] == "done"
     inside = bool(np.isfinite(a["uv"][index, thing]).all())
-    return stacked and thing == 1 and inside and int((a["labels"][index] == thing + 1).sum()) >= LEAST_CELLS
+    return stacked and thing == 1 and inside and int((a["labels"][index] == thing + 1).sum()) >= MIN_CELLS
 
 
 def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> Question:
@@ -83,12 +83,12 @@ def absent(names: list[Name], rng: np.random.Generator) -> Name:
             return name
 
 
-def _anything(rng: np.random.Generator) -> Name:
+def _any_name(rng: np.random.Generator) -> Name:
     kind = str(rng.choice(KINDS))
     return Name(kind, "" if kind == "plate" else str(rng.choice(PALETTE)))
 
 
-def _another(rng: np.random.Generator, shown: list[Name], colours: Sequence[str]) -> Goal:
+def _made_up_task(rng: np.random.Generator, shown: list[Name], colours: Sequence[str]) -> Goal:
     """A task of some colours about things that are mostly in the scene."""
     action = str(rng.choice(["place", "stack", "push"]))
     kind = "button" if action == "push" else "block"
@@ -102,10 +102,11 @@ def _another(rng: np.random.Generator, shown: list[Name], colours: Sequence[str]
     return Goal(action, (*chosen, Name("plate", "")) if action == "place" else tuple(chosen))
 
 
-def drill(count: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[tuple[str, Goal, int]]:
+def text_questions(count: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[tuple[str, Goal, int]]:
     """Texts without images, what they mean, and one of their steps: words alone are cheap to learn from."""
     goals = [
-        _another(rng, [], colours) if rng.random() < 0.85 else Goal("point", (_anything(rng),)) for _ in range(count)
+        _made_up_task(rng, [], colours) if rng.random() < 0.85 else Goal("point", (_any_name(rng),))
+        for _ in range(count)
     ]
     return [(say(goal, rng), goal, int(rng.integers(goal.steps))) for goal in goals]
 
@@ -125,7 +126,7 @@ def _ask(
     return Question(index, say(goal, rng), goal, step, uv, counts)
 
 
-def slots(goal: Goal, step: int) -> tuple[list[int], list[int]]:
+def class_labels(goal: Goal, step: int) -> tuple[list[int], list[int]]:
     """(2,) kinds and (2,) colours of a step's ends as class numbers; the last colour is none."""
     ends = goal.ends(step)
     return [KINDS.index(n.kind) for n in ends], [PALETTE.index(n.colour) if n.colour else len(PALETTE) for n in ends]

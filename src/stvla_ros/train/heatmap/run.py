@@ -16,7 +16,7 @@ from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, NetworkConfig, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
-from stvla_ros.train.heatmap.batch import Batch, Drill, make_batch, make_drill
+from stvla_ros.train.heatmap.batch import Batch, TextBatch, make_batch, make_text_batch
 from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.scenes.run import SceneRun
@@ -98,7 +98,7 @@ class HeatmapRun(SceneRun):
         colours = PALETTE if self.experiment.all_colours else SEEN
         batch = make_batch(self._train, chosen, self.words, rng, colours)
         loss = losses(self.network.train(), batch, self.experiment.bf16)["total"]
-        texts = make_drill(self.experiment.drill, self.words, rng, colours)
+        texts = make_text_batch(self.experiment.drill, self.words, rng, colours)
         loss = loss + meaning_loss(self.network.words(texts.words, texts.step), texts)
         optimizer_step(loss, self.network, [self.optimizer], self.rate(), self.experiment.clip_norm)
         self.average.update(self.network, min(0.995, 1 - 1 / (1 + (self.step + 1) / 4)))
@@ -125,7 +125,7 @@ class HeatmapRun(SceneRun):
         self.average = AveragedWeights(state["average"])
 
 
-def meaning_loss(asked: Asked, wanted: Batch | Drill) -> Tensor:
+def meaning_loss(asked: Asked, wanted: Batch | TextBatch) -> Tensor:
     """Cross entropy of what the words mean."""
     cross = functional.cross_entropy
     return (
@@ -146,7 +146,7 @@ def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tenso
     place, offset = _heat_losses(heat, batch)
     cross = functional.cross_entropy
     meaning = meaning_loss(asked, batch)
-    dense = cross(network.cell_kind(features), batch.labels, _rare())
+    dense = cross(network.cell_kind(features), batch.labels, _class_weights())
     dense = dense + cross(network.cell_colour(features), batch.colours, ignore_index=-1)
     return {
         "total": place + 0.02 * offset + 0.5 * meaning + 0.5 * dense,
@@ -156,7 +156,7 @@ def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tenso
     }
 
 
-def _rare() -> Tensor:
+def _class_weights() -> Tensor:
     """Things cover few cells, so those count more."""
     return torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
 

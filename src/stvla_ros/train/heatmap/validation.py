@@ -12,15 +12,15 @@ from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing,
 from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.heatmap.questions import Question, questions, task_question
-from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
 
-SURE = 0.3
+MIN_CONFIDENCE = 0.3
 """A heatmap that is less sure says "not in the image"."""
 
 
-def validate(grounder: Grounder, scenes: Scenes, at_most: int = 100) -> dict[str, float]:
+def validate(grounder: Grounder, scenes: Scenes, max_scenes: int = 100) -> dict[str, float]:
     """Figures on the first scenes; the same wordings every time.
 
     Returns:
@@ -31,13 +31,13 @@ def validate(grounder: Grounder, scenes: Scenes, at_most: int = 100) -> dict[str
     """
     finder = Finder(grounder, 0.0)
     errors, told, meant, paths = [], [], [], []
-    for index in range(min(at_most, len(scenes))):
+    for index in range(min(max_scenes, len(scenes))):
         seen, rng = finder.see(scenes.rgb(index)), np.random.default_rng([7, index])
         for question in questions(scenes, index, rng):
             found = finder.find(seen, question.text, question.step)
             there = np.isfinite(question.uv).all(-1)
             errors += [*np.hypot(*(found.uv - question.uv).T)[there & question.counts]]
-            told += [*((found.sure > SURE) == there)[question.counts]]
+            told += [*((found.sure > MIN_CONFIDENCE) == there)[question.counts]]
             meant.append((_understood(finder, question), question.goal.steps > 1))
         paths += list(path_errors(finder, seen, scenes, index, rng))
     several = [ok for ok, many in meant if many]
@@ -69,7 +69,7 @@ def path_errors(
 ) -> Iterator[tuple[float, float] | None]:
     """RMSE [1/1000] and mean absolute depth error [m] of every step's path whose ends are seen; None: no path drawn."""
     a = scenes.arrays
-    if MOMENTS[a["moment"][index]] == "held":  # the planner starts at the tool then; the network has no part in that
+    if PHASES[a["moment"][index]] == "held":  # the planner starts at the tool then; the network has no part in that
         return
     frame = scenes.frame(index)
     for step in range(scenes.steps(index)):

@@ -11,7 +11,7 @@ from torch import Tensor
 from stvla_ros.planning.nano.architecture import CELL_PX
 from stvla_ros.train.nano.loss import SUBCELLS
 from stvla_ros.train.nano.packing import Packed, Packer, Row, pack
-from stvla_ros.train.scenes.dialogues import further_paths, pointing, task
+from stvla_ros.train.scenes.dialogues import further_paths, pointing_conversations, task_conversations
 from stvla_ros.train.scenes.shards import Scenes, colour_jitter, resized
 from stvla_ros.types import U8
 
@@ -55,13 +55,17 @@ class Batches:
     def _row(self, scenes: Scenes, index: int, pointing_only: bool, rng: np.random.Generator) -> Row | None:
         shape = scenes.shape_px(index)
         image = (255 * colour_jitter(scenes.rgb(index), rng)).astype(np.uint8)
-        talks = pointing(scenes, index, rng)
+        conversations = pointing_conversations(scenes, index, rng)
         depth = None
         if not pointing_only:
             wanted = rng.random() < DEPTH_SHARE
-            talks = [*talks[:2], *task(scenes, index, rng, wanted), *further_paths(scenes, index, rng, FURTHER_PATHS)]
+            conversations = [
+                *conversations[:2],
+                *task_conversations(scenes, index, rng, wanted),
+                *further_paths(scenes, index, rng, FURTHER_PATHS),
+            ]
             depth = resized(scenes.depth_image(index), shape) if wanted else None
-        return self._packer.row(resized(image, shape), talks, depth) if talks else None
+        return self._packer.row(resized(image, shape), conversations, depth) if conversations else None
 
 
 def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -25,7 +25,7 @@ SUBCELLS = 4
 """Each image token says what is in so many by so many parts of it."""
 
 
-class Showing(nn.Module):
+class DenseHead(nn.Module):
     """What is in each part of an image token, and where the thing is that it mostly shows; used in training only."""
 
     def __init__(self) -> None:
@@ -89,7 +89,7 @@ def _soft(log: Tensor, target: Tensor, spread: float) -> Tensor:
 
 NAME = "stvla_products"
 
-LOOKING_LAYERS = (1, 2)
+SUPERVISED_LAYERS = (1, 2)
 """Head 0 of these layers must look where a step begins, and where it ends, as one of its numbers is about to be written."""
 
 
@@ -102,12 +102,12 @@ def attend(
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Plain attention of (B, heads, L, width) as the library's models call it; mask True where it may look."""
+    """Plain attention of (B, heads, L, width) as the library's models call it; mask True where it may attend."""
     score = (query * scaling) @ key.transpose(2, 3)
     if attention_mask is not None:
         score = score.masked_fill(~attention_mask, -1e4)
-    if getattr(module, "layer_idx", None) in LOOKING_LAYERS:
-        module.looks = score[:, 0]
+    if getattr(module, "layer_idx", None) in SUPERVISED_LAYERS:
+        module.supervised_scores = score[:, 0]
     share = score.float().softmax(-1).to(value.dtype)
     return (share @ value).transpose(1, 2).contiguous(), None
 
@@ -115,13 +115,13 @@ def attend(
 AttentionInterface.register(NAME, attend)
 
 
-def use(network: Qwen3VLForConditionalGeneration) -> None:
+def use_attention(network: Qwen3VLForConditionalGeneration) -> None:
     """Train with :func:`attend`; a checkpoint does not remember it."""
     for part in (network.model.visual, network.model.language_model):
         part.config._attn_implementation = NAME
 
 
-def looking_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, things: Tensor) -> Tensor:
+def attention_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, things: Tensor) -> Tensor:
     """Cross entropy between where head 0 has looked on the image, and where the thing is.
 
     Args:
@@ -131,8 +131,8 @@ def looking_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, things
     """
     shares = _shares(batch, things)
     losses = []
-    for end, layer in enumerate(LOOKING_LAYERS):
-        looks = network.model.language_model.layers[layer].self_attn.looks
+    for end, layer in enumerate(SUPERVISED_LAYERS):
+        looks = network.model.language_model.layers[layer].self_attn.supervised_scores
         thing = batch.ends[:, end]
         wanted = (shares[batch.row] == thing[:, None, None]).sum(-1) * (thing >= 0)[:, None]
         seen = wanted.any(-1)

@@ -52,13 +52,13 @@ class Packer:
         self._tokenizer = tokenizer
         self._image_pad = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
 
-    def row(self, image: U8, talks: Sequence[Sequence[Exchange]], depth: U8 | None = None) -> Row:
+    def row(self, image: U8, conversations: Sequence[Sequence[Exchange]], depth: U8 | None = None) -> Row:
         """One image, (H, W, 3) with sides that are multiples of 32 pixels, and its conversations."""
         row = Row()
         after = self._image(row, 0, 0, "<|im_start|>user\n", image)
-        for number, talk in enumerate(talks, 1):
+        for number, conversation in enumerate(conversations, 1):
             at = after
-            for k, exchange in enumerate(talk):
+            for k, exchange in enumerate(conversation):
                 if k and exchange.with_depth and depth is not None:
                     at = self._image(row, at, number, "\n<|im_start|>user\n", depth)
                 elif k:

@@ -24,7 +24,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
 from stvla_ros.train.nano.batch import Batch, Batches
-from stvla_ros.train.nano.loss import Showing, looking_loss, number_loss, use
+from stvla_ros.train.nano.loss import DenseHead, attention_loss, number_loss, use_attention
 from stvla_ros.train.nano.packing import Packed, Packer
 from stvla_ros.train.nano.validation import validate
 from stvla_ros.train.optimization import optimizer_step, parameter_groups
@@ -101,8 +101,8 @@ class NanoRun(SceneRun):
         self.tokenizer = tokenizer()
         self._batches = Batches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
         self.network = network(self.tokenizer, seed)
-        use(self.network)
-        self.showing = Showing()
+        use_attention(self.network)
+        self.showing = DenseHead()
         self.optimizers = _optimizers(self.network, self.showing, experiment)
         self._resume()
 
@@ -128,7 +128,7 @@ class NanoRun(SceneRun):
             shown = _first_images(tokens, p)
             showing = self.showing.loss(shown, batch.kind, batch.colour)
             placing = self.showing.pointing_loss(shown, batch.uv, self.network.lm_head.weight[:NUMBERS])
-        parts = {"numbers": number_loss(logits, p), "looking": looking_loss(self.network, p, batch.thing)}
+        parts = {"numbers": number_loss(logits, p), "looking": attention_loss(self.network, p, batch.thing)}
         parts |= {"showing": showing, "placing": placing}
         e = self.experiment
         weights = {"numbers": 1.0, "looking": e.looking, "showing": e.showing, "placing": e.placing}

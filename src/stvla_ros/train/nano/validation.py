@@ -13,23 +13,23 @@ from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.conversation import NO_ANSWER
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
-from stvla_ros.train.scenes.dialogues import Exchange, pointing, task
+from stvla_ros.train.scenes.dialogues import Exchange, pointing_conversations, task_conversations
 from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import U8
 
-MOST_TOKENS = 80
+MAX_TOKENS = 80
 
 T = TypeVar("T")
 
 
-def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -> dict[str, float]:
+def validate(checkpoint: Path, scenes: Scenes, paths: bool, max_scenes: int = 40) -> dict[str, float]:
     """Figures on the first scenes; the same wordings every time.
 
     Args:
         checkpoint: Folder of the model.
         scenes: Never trained on.
         paths: Ask for paths, depths and progress too.
-        at_most: Scenes.
+        max_scenes: Scenes.
 
     Returns:
         ``point_median`` [1/1000], ``point_15``, ``point_30``, ``malformed`` (share of answers); with ``paths`` also
@@ -38,12 +38,12 @@ def validate(checkpoint: Path, scenes: Scenes, paths: bool, at_most: int = 40) -
     """
     model = Qwen3VlChat(LocalModelConfig(model=str(checkpoint), device="cpu"), "validation")
     asked = _Asked(model)
-    for index in range(min(at_most, len(scenes))):
+    for index in range(min(max_scenes, len(scenes))):
         rng, rgb = np.random.default_rng([7, index]), scenes.rgb(index)
-        for talk in pointing(scenes, index, rng)[:2]:
-            asked.point(rgb, talk[0])
-        for talk in task(scenes, index, rng, depth=True) if paths else []:
-            asked.task(rgb, scenes, index, talk)
+        for conversation in pointing_conversations(scenes, index, rng)[:2]:
+            asked.point(rgb, conversation[0])
+        for conversation in task_conversations(scenes, index, rng, depth=True) if paths else []:
+            asked.task(rgb, scenes, index, conversation)
     return dict(asked.figures(paths))
 
 
@@ -69,10 +69,10 @@ class _Asked:
         if found is not None:
             self.points.append(float(np.hypot(*(found - parse_points(exchange.answer, 1))[0])))
 
-    def task(self, rgb: U8, scenes: Scenes, index: int, talk: list[Exchange]) -> None:
+    def task(self, rgb: U8, scenes: Scenes, index: int, conversation: list[Exchange]) -> None:
         """A conversation with the model's own answers in it, until one cannot be read; questions name the true action."""
         turns: list[Turn] = []
-        for exchange in talk:
+        for exchange in conversation:
             images = (rgb,) if not turns else (scenes.depth_image(index),) if exchange.with_depth else ()
             turns.append(Turn("user", exchange.question, images))
             reply = self._reply(turns)
@@ -122,7 +122,7 @@ class _Asked:
 
     def _reply(self, turns: list[Turn]) -> str:
         try:
-            return self._model.reply(turns, MOST_TOKENS)
+            return self._model.reply(turns, MAX_TOKENS)
         except StageError:
             return ""
 

@@ -25,7 +25,7 @@ from stvla_ros.train.policy.samples import Samples, by_length
 from stvla_ros.train.run import TrainingRun
 
 FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
-VALIDATE_ON = 256
+MAX_VALIDATION_SAMPLES = 256
 """Validation looks at this many samples at most."""
 
 
@@ -52,10 +52,10 @@ class Batches:
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         return self.take(rng.choice(group, size))
 
-    def everything(self, size: int, at_most: int) -> Iterator[tuple[NetworkInput, Tensor]]:
+    def evenly(self, size: int, max_samples: int) -> Iterator[tuple[NetworkInput, Tensor]]:
         """Evenly chosen samples in batches of at most ``size``, always the same ones."""
         for group in self._groups:
-            count = max(1, math.ceil(at_most * len(group) / len(self._samples)))
+            count = max(1, math.ceil(max_samples * len(group) / len(self._samples)))
             chosen = np.array(group)[np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
             yield from (self.take(part) for part in np.array_split(chosen, math.ceil(len(chosen) / size)))
 
@@ -206,7 +206,7 @@ def validate(network: KeyposeNetwork, batches: Batches, size: int, device: torch
     """
     generator = torch.Generator(device).manual_seed(0)
     losses, errors, weights = [], [], []
-    for inputs, target in batches.everything(size, VALIDATE_ON):
+    for inputs, target in batches.evenly(size, MAX_VALIDATION_SAMPLES):
         context = network.encode(inputs)
         losses.append(network.loss(context, target, generator=generator))
         noise = Noise.draw(network.config, len(target), generator, device=device)

@@ -98,7 +98,7 @@ def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samp
     )
 
 
-def join(parts: Sequence[Samples]) -> Samples:
+def concatenate(parts: Sequence[Samples]) -> Samples:
     """Several sets as one."""
     rgb, xyz_m, history, target = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
     instructions = tuple(text for p in parts for text in p.instructions)
@@ -111,7 +111,7 @@ def load_samples(
     size_px: int,
     cache: Path,
     jobs: int,
-    tell: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Samples:
     """Samples of all episodes; each is guided once and kept in ``cache``, so that the next run starts at once.
 
@@ -121,7 +121,7 @@ def load_samples(
         size_px: Edge of the images.
         cache: Folder for the results, by episode and settings; whoever changes the code of guidance deletes it.
         jobs: Processes.
-        tell: Called with 1 after every episode.
+        on_progress: Called with 1 after every episode.
 
     Raises:
         ConfigError: An episode is damaged, or cannot be guided with these settings, or a process died.
@@ -129,23 +129,23 @@ def load_samples(
     cache.mkdir(parents=True, exist_ok=True)
     files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px)}.npz" for e in episodes]
     missing = {file: e.folder for e, file in zip(episodes, files, strict=True) if not file.exists()}
-    tell(len(files) - len(missing))
-    with ProcessPoolExecutor(jobs, get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
+    on_progress(len(files) - len(missing))
+    with ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts) as pool:
         work = [pool.submit(_fill, folder, settings, size_px, file) for file, folder in missing.items()]
         try:
             for future in as_completed(work):
                 future.result()
-                tell(1)
+                on_progress(1)
         except BrokenProcessPool as error:
             raise ConfigError(
                 "guiding the episodes: a process died, for want of memory? Try fewer --threads."
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: what has not begun never does
-    return join([_read(file) for file in files])
+    return concatenate([_read(file) for file in files])
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _ignore_interrupts() -> None:
     """In a worker process: Ctrl-C reaches all of them, and the parent ends the work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

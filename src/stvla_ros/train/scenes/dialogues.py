@@ -22,8 +22,8 @@ from stvla_ros.planning.prompt import (
     trace_prompt,
 )
 from stvla_ros.planning.route import draw
-from stvla_ros.train.scenes.ground_truth import LEAST_PX, ends_of, way
-from stvla_ros.train.scenes.layouts import MOMENTS
+from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX, step_ends, tool_path
+from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 
 POINTS = 4
@@ -57,10 +57,10 @@ class Exchange:
     ends: tuple[int, int] = (-1, -1)
 
 
-def pointing(scenes: Scenes, index: int, rng: np.random.Generator) -> list[list[Exchange]]:
+def pointing_conversations(scenes: Scenes, index: int, rng: np.random.Generator) -> list[list[Exchange]]:
     """Up to :data:`POINTS` conversations of one exchange."""
     a = scenes.arrays
-    shown = [i for i in range(int(a["count"][index])) if a["visible_px"][index, i] >= LEAST_PX]
+    shown = [i for i in range(int(a["count"][index])) if a["visible_px"][index, i] >= MIN_VISIBLE_PX]
     chosen = rng.permutation(shown)[:POINTS]
     return [[_point(scenes, index, int(i), rng)] for i in chosen]
 
@@ -82,7 +82,7 @@ def _spoken(goal: Goal, rng: np.random.Generator) -> str:
             return text
 
 
-def task(
+def task_conversations(
     scenes: Scenes, index: int, rng: np.random.Generator, depth: bool, together: float = TOGETHER_SHARE
 ) -> list[list[Exchange]]:
     """Progress, next action, path (and depth) of the scene's own task.
@@ -98,7 +98,7 @@ def task(
     words = f"{say(goal, rng)}."
     words = words[:1].upper() + words[1:]
     step = int(rng.integers(goal.steps))
-    progress, lines = _progress(goal, words, MOMENTS[a["moment"][index]], step, rng)
+    progress, lines = _progress(goal, words, PHASES[a["moment"][index]], step, rng)
     parts = [[progress]]
     if not progress.answer.endswith("yes"):
         past = [goal.sentence(k) for k in range(step)]
@@ -108,17 +108,17 @@ def task(
     return [[exchange for part in parts for exchange in part]] if rng.random() < together else parts
 
 
-def _progress(goal: Goal, words: str, moment: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
+def _progress(goal: Goal, words: str, phase: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
     """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`).
 
     The lines are those of the path's question, by when the action was asked for.
     """
     past = [described(goal.sentence(k), 2, _events(goal, k)) for k in range(step)]
-    finished, happened = moment == "done", _events(goal, step)
+    finished, happened = phase == "done", _events(goal, step)
     if goal.action == "push":
         finished = step == goal.steps - 1 and rng.random() < 0.4
     if not finished:
-        happened = happened[:1] if moment == "held" or (happened[0] == "close" and rng.random() < 0.1) else ()
+        happened = happened[:1] if phase == "held" or (happened[0] == "close" and rng.random() < 0.1) else ()
     keyposes = 2 if happened else int(rng.integers(2))
     present = [described(goal.sentence(step), keyposes, happened)] if happened or rng.random() < 0.5 else []
     question = progress_prompt(words, past + present)
@@ -137,12 +137,14 @@ def _events(goal: Goal, step: int) -> tuple[str, ...]:
 def path_is_seen(scenes: Scenes, index: int, step: int) -> bool:
     """The step has a path whose ends can be seen: none that starts behind what stands before it, or ends there."""
     a, action = scenes.arrays, scenes.goal(index).action
-    first, last = ends_of(action, step)
-    held = MOMENTS[a["moment"][index]] == "held"
+    first, last = step_ends(action, step)
+    held = PHASES[a["moment"][index]] == "held"
     drawn = bool(np.isfinite(a["path_uv"][index, step]).all())
     # the fingers hide the middle of a held block's top, where its point is: the depth tells whether it is seen
-    start_seen = abs(a["offset_m"][index, step, 0]) < NEAR_M if held else a["visible_px"][index, first] >= LEAST_PX
-    return drawn and bool(start_seen and a["visible_px"][index, last] >= LEAST_PX)
+    start_seen = (
+        abs(a["offset_m"][index, step, 0]) < NEAR_M if held else a["visible_px"][index, first] >= MIN_VISIBLE_PX
+    )
+    return drawn and bool(start_seen and a["visible_px"][index, last] >= MIN_VISIBLE_PX)
 
 
 def _path(
@@ -156,11 +158,11 @@ def _path(
         tool_uv = uv_in_view(scenes.camera(index), a["tool_m"][index])
         question = f"{question} {remaining_prompt(tool_uv, lines[-1:])}"
     path = write_points(a["path_uv"][index, step])
-    talk = [Exchange(question, path, "points", ends=ends_of(goal.action, step))]
+    conversation = [Exchange(question, path, "points", ends=step_ends(goal.action, step))]
     if depth:
         question = depth_prompt(float(a["start_depth_m"][index, step]))
-        talk.append(Exchange(question, write_offsets(a["offset_m"][index, step]), "offsets", with_depth=True))
-    return talk
+        conversation.append(Exchange(question, write_offsets(a["offset_m"][index, step]), "offsets", with_depth=True))
+    return conversation
 
 
 def further_paths(
@@ -176,12 +178,12 @@ def further_paths(
         colours: That tasks may name (:mod:`stvla_ros.data.splits`).
     """
     a = scenes.arrays
-    if MOMENTS[a["moment"][index]] != "before":
+    if PHASES[a["moment"][index]] != "before":
         return []
     names = [scenes.name(index, i) for i in range(int(a["count"][index]))]
     of: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for i, name in enumerate(names):
-        if a["visible_px"][index, i] >= LEAST_PX and (not name.colour or name.colour in colours):
+        if a["visible_px"][index, i] >= MIN_VISIBLE_PX and (not name.colour or name.colour in colours):
             of[name.kind].append(i)
     tasks = {
         "place": [(i, j) for i in of["block"] for j in of["plate"]],
@@ -189,14 +191,14 @@ def further_paths(
         "push": [(i, i) for i in of["button"]],
     }
     frame, points = scenes.frame(index), a["point_m"][index].astype(np.float64)
-    talks: list[list[Exchange]] = []
+    conversations: list[list[Exchange]] = []
     for action in rng.permutation([action for action, ends in tasks.items() if ends for _ in range(most)]).tolist():
-        if len(talks) == most:
+        if len(conversations) == most:
             break
         ends = tasks[action][rng.integers(len(tasks[action]))]
-        drawn = draw(way(action, [n.kind for n in names], points, ends, frame.camera), frame)
+        drawn = draw(tool_path(action, [n.kind for n in names], points, ends, frame.camera), frame)
         if drawn is not None:
             goal = Goal(action, (names[ends[0]],) if action == "push" else (names[ends[0]], names[ends[1]]))
             asked = goal.sentence(0) if rng.random() < 0.5 else say(goal, rng)
-            talks.append([Exchange(trace_prompt(asked), write_points(drawn[0]), "points", ends=ends)])
-    return talks
+            conversations.append([Exchange(trace_prompt(asked), write_points(drawn[0]), "points", ends=ends)])
+    return conversations

@@ -12,11 +12,11 @@ import numpy as np
 from stvla_ros.data.st_human import IMAGE, Objects, Sample, conversation, write_image
 from stvla_ros.data.st_human_json import write_samples
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
-from stvla_ros.train.scenes.dialogues import Exchange, pointing, task
+from stvla_ros.train.scenes.dialogues import Exchange, pointing_conversations, task_conversations
 from stvla_ros.train.scenes.shards import Scenes, resized
 
 
-def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = lambda _: None) -> int:
+def export(scenes: Scenes, path: Path, seed: int, on_progress: Callable[[int], None] = lambda _: None) -> int:
     """Write all scenes' conversations, images beside the file.
 
     Returns:
@@ -29,7 +29,7 @@ def export(scenes: Scenes, path: Path, seed: int, tell: Callable[[int], None] = 
     samples: list[Sample] = []
     for index in range(len(scenes)):
         samples += _samples(scenes, index, path.parent, np.random.default_rng([seed, index]))
-        tell(index + 1)
+        on_progress(index + 1)
     write_samples(path, samples)
     return len(samples)
 
@@ -38,21 +38,24 @@ def _samples(scenes: Scenes, index: int, root: Path, rng: np.random.Generator) -
     name = f"scene-{int(scenes.arrays['seed'][index])}"
     shape = scenes.shape_px(index)
     rgb = write_image(root, name, resized(scenes.rgb(index), shape))
-    talks = [*pointing(scenes, index, rng), *task(scenes, index, rng, depth=True, together=0.0)]
-    for number, talk in enumerate(talks):
-        if talk[0].answer == "unknown":
+    conversations = [
+        *pointing_conversations(scenes, index, rng),
+        *task_conversations(scenes, index, rng, depth=True, together=0.0),
+    ]
+    for number, exchanges in enumerate(conversations):
+        if exchanges[0].answer == "unknown":
             continue
-        yield _sample(f"{name}-{number}", (rgb,), talk[:1], root)
-        if len(talk) > 1:
+        yield _sample(f"{name}-{number}", (rgb,), exchanges[:1], root)
+        if len(exchanges) > 1:
             depth = write_image(root, f"{name}-depth", resized(scenes.depth_image(index), shape))
-            yield _sample(f"{name}-{number}-depth", (rgb, depth), talk, root)
+            yield _sample(f"{name}-{number}-depth", (rgb, depth), exchanges, root)
 
 
-def _sample(id_: str, images: tuple[str, ...], talk: list[Exchange], root: Path) -> Sample:
+def _sample(id_: str, images: tuple[str, ...], exchanges: list[Exchange], root: Path) -> Sample:
     words: list[str] = []
-    for k, exchange in enumerate(talk):
+    for k, exchange in enumerate(exchanges):
         words += [f"{IMAGE if not k or exchange.with_depth else ''}{exchange.question}", exchange.answer]
-    kind, objects = _truth(talk[-1])
+    kind, objects = _truth(exchanges[-1])
     return Sample(id_, kind, conversation(*words), images, objects, root)
 
 

@@ -13,17 +13,17 @@ from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
 from stvla_ros.sim.objects import BLOCK_M
 from stvla_ros.train.scenes.layouts import Layout
-from stvla_ros.train.scenes.renderer import Shot
+from stvla_ros.train.scenes.renderer import RenderedScene
 from stvla_ros.types import F64, I32, WAYPOINTS, Bool, Camera, RgbdFrame
 
-LEAST_PX = 10
+MIN_VISIBLE_PX = 10
 """Of a 256x256 image: what shows less is not asked for."""
 
 _BESIDE = ((0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx))
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class GroundTruth:
     """N things, S = MAX_STEPS steps.
 
     Attributes:
@@ -41,52 +41,52 @@ class Answers:
     offset_m: F64
 
 
-def answers(layout: Layout, shot: Shot) -> Answers:
+def ground_truth(layout: Layout, rendered: RenderedScene) -> GroundTruth:
     """All of a scene's true answers."""
     points = np.array([t.point_m for t in layout.things])
-    px, _ = project(shot.camera, points)
-    uv = px_to_uv(px, shot.camera)
+    px, _ = project(rendered.camera, points)
+    uv = px_to_uv(px, rendered.camera)
     uv[(uv < 0).any(axis=1) | (uv > 1000).any(axis=1)] = np.nan
-    counts = np.array([(shot.labels == i).sum() for i in range(1, len(points) + 1)], np.int32)
-    counts[~_shown(shot, px)] = 0
+    counts = np.array([(rendered.labels == i).sum() for i in range(1, len(points) + 1)], np.int32)
+    counts[~_shown(rendered, px)] = 0
     counts[np.isnan(uv).any(axis=1)] = 0
-    paths, starts, offsets = _ways(layout, shot)
-    return Answers(uv, counts, paths, starts, offsets)
+    paths, starts, offsets = _paths(layout, rendered)
+    return GroundTruth(uv, counts, paths, starts, offsets)
 
 
-def _shown(shot: Shot, px: F64) -> Bool:
+def _shown(rendered: RenderedScene, px: F64) -> Bool:
     """(N,) the pixel that a thing's point falls into shows that thing, or one beside it does where it is as thin as a neck."""
-    size = np.array(shot.rgb.shape[1::-1]) - 1
+    size = np.array(rendered.rgb.shape[1::-1]) - 1
     x, y = np.clip(np.nan_to_num(np.rint(px)), 0, size).astype(int).T
     own = np.arange(1, len(px) + 1)
-    near = [shot.labels[np.clip(y + dy, 0, size[1]), np.clip(x + dx, 0, size[0])] for dy, dx in _BESIDE]
+    near = [rendered.labels[np.clip(y + dy, 0, size[1]), np.clip(x + dx, 0, size[0])] for dy, dx in _BESIDE]
     return np.asarray((near[0] == own) | (np.array([n == own for n in near]).sum(0) >= 3))
 
 
-def _ways(layout: Layout, shot: Shot) -> tuple[F64, F64, F64]:
+def _paths(layout: Layout, rendered: RenderedScene) -> tuple[F64, F64, F64]:
     paths = np.full((MAX_STEPS, WAYPOINTS, 2), np.nan)
     starts, offsets = np.full(MAX_STEPS, np.nan), np.full((MAX_STEPS, WAYPOINTS), np.nan)
-    frame = RgbdFrame(shot.rgb, shot.depth_m, shot.camera, 0)
-    for step in range(layout.goal.steps if layout.moment != "done" else 0):
-        drawn = draw(_way(layout, step, shot), frame)
+    frame = RgbdFrame(rendered.rgb, rendered.depth_m, rendered.camera, 0)
+    for step in range(layout.goal.steps if layout.phase != "done" else 0):
+        drawn = draw(_step_path(layout, step, rendered), frame)
         if drawn is not None:
             paths[step], starts[step], offsets[step] = drawn
     return paths, starts, offsets
 
 
-def _way(layout: Layout, step: int, shot: Shot) -> F64:
+def _step_path(layout: Layout, step: int, rendered: RenderedScene) -> F64:
     kinds, points = [t.kind for t in layout.things], np.array([t.point_m for t in layout.things])
-    ends = ends_of(layout.goal.action, step)
-    tool = layout.tool_m if layout.moment == "held" else None
-    return way(layout.goal.action, kinds, points, ends, shot.camera, tool)
+    ends = step_ends(layout.goal.action, step)
+    tool = layout.tool_m if layout.phase == "held" else None
+    return tool_path(layout.goal.action, kinds, points, ends, rendered.camera, tool)
 
 
-def ends_of(action: str, step: int) -> tuple[int, int]:
+def step_ends(action: str, step: int) -> tuple[int, int]:
     """Indices of a scene's things where a step of its own task begins and ends: what a task names stands first."""
     return (step, step) if action == "push" else (0, 1)
 
 
-def way(
+def tool_path(
     action: str, kinds: Sequence[str], points_m: F64, ends: tuple[int, int], camera: Camera, tool_m: F64 | None = None
 ) -> F64:
     """(8, 3) tool positions of one step of a task.

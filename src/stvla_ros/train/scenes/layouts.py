@@ -18,13 +18,13 @@ from stvla_ros.planning.heatmap.words import MAX_STEPS, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
 from stvla_ros.sim.objects import BLOCK_M, PLATE_BASE_M
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, place
-from stvla_ros.train.scenes.objects import PALETTE, RADII_M, Thing
-from stvla_ros.train.scenes.renderer import CLOTHS, IMAGE_PX, Look
+from stvla_ros.train.scenes.objects import PALETTE, RADII_M, PlacedObject
+from stvla_ros.train.scenes.renderer import CLOTHS, IMAGE_PX, Appearance
 from stvla_ros.types import F64
 
-MOMENTS = ("before", "held", "done")
-MOST_DISTRACTORS = 8
-MAX_THINGS = MAX_STEPS + MOST_DISTRACTORS
+PHASES = ("before", "held", "done")
+MAX_DISTRACTORS = 8
+MAX_OBJECTS = MAX_STEPS + MAX_DISTRACTORS
 _ARMS = 120
 
 
@@ -35,20 +35,20 @@ class Layout:
     Attributes:
         seed: Decides all of it; its range tells the split.
         goal: What is asked for.
-        moment: ``held``: the block is in the hand; ``done``: it is where it should be; else ``before``.
+        phase: ``held``: the block is in the hand; ``done``: it is where it should be; else ``before``.
         things: Those that the goal names come first, in its order.
-        look: Camera, light, table, arm.
+        appearance: Camera, light, table, arm.
     """
 
     seed: int
     goal: Goal
-    moment: str
-    things: tuple[Thing, ...]
-    look: Look
+    phase: str
+    things: tuple[PlacedObject, ...]
+    appearance: Appearance
 
     @property
     def tool_m(self) -> F64:
-        return tcp_pose(self.look.q_rad)[:3, 3]
+        return tcp_pose(self.appearance.q_rad)[:3, 3]
 
 
 def make_layout(split: str, index: int) -> Layout:
@@ -61,9 +61,9 @@ def make_layout(split: str, index: int) -> Layout:
         if is_unseen(" ".join(map(str, goal.names))) == chosen.unseen:
             break
     things = _things(rng, goal)
-    moment = str(rng.choice(MOMENTS, p=[0.55, 0.25, 0.2])) if goal.action != "push" else "before"
-    look = _look(rng, moment)
-    layout = Layout(seed, goal, moment, things, look)
+    phase = str(rng.choice(PHASES, p=[0.55, 0.25, 0.2])) if goal.action != "push" else "before"
+    appearance = _appearance(rng, phase)
+    layout = Layout(seed, goal, phase, things, appearance)
     return replace(layout, things=_moved(rng, layout))
 
 
@@ -76,10 +76,10 @@ def _goal(rng: np.random.Generator) -> Goal:
     return Goal(action, (*names, Name("plate", "")) if action == "place" else tuple(names))
 
 
-def _things(rng: np.random.Generator, goal: Goal) -> tuple[Thing, ...]:
+def _things(rng: np.random.Generator, goal: Goal) -> tuple[PlacedObject, ...]:
     """Named things and distractors at free places; fewer distractors where the table is full."""
     names = [*goal.names]
-    for _ in range(int(rng.integers(0, MOST_DISTRACTORS + 1))):
+    for _ in range(int(rng.integers(0, MAX_DISTRACTORS + 1))):
         other = _distractor(rng, goal)
         if other not in names:
             names.append(other)
@@ -91,7 +91,9 @@ def _things(rng: np.random.Generator, goal: Goal) -> tuple[Thing, ...]:
         except StageError:
             names.pop()
     at = dict(zip(order, spots, strict=True))
-    return tuple(Thing(n.kind, n.colour, (*at[i], 0.0), float(rng.uniform(-np.pi, np.pi))) for i, n in enumerate(names))
+    return tuple(
+        PlacedObject(n.kind, n.colour, (*at[i], 0.0), float(rng.uniform(-np.pi, np.pi))) for i, n in enumerate(names)
+    )
 
 
 def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
@@ -104,14 +106,14 @@ def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
     return Name(kind, colour)
 
 
-def _moved(rng: np.random.Generator, layout: Layout) -> tuple[Thing, ...]:
+def _moved(rng: np.random.Generator, layout: Layout) -> tuple[PlacedObject, ...]:
     """The asked block is in the hand, or where it should be."""
     block, *others = layout.things
-    if layout.moment == "held":
+    if layout.phase == "held":
         x, y, z = layout.tool_m - [0.0, 0.0, BLOCK_M / 2]
-        R = tcp_pose(layout.look.q_rad)[:3, :3]
+        R = tcp_pose(layout.appearance.q_rad)[:3, :3]
         block = replace(block, xyz_m=(x, y, z), yaw_rad=float(np.arctan2(R[1, 0], R[0, 0])))
-    elif layout.moment == "done":
+    elif layout.phase == "done":
         reach, height = (0.025, PLATE_BASE_M) if others[0].kind == "plate" else (0.007, BLOCK_M)
         x, y = np.add(others[0].xyz_m[:2], rng.uniform(-reach, reach, 2))
         block = replace(block, xyz_m=(float(x), float(y), height))
@@ -131,16 +133,16 @@ def arms() -> F64:
     return np.array(found)
 
 
-def _look(rng: np.random.Generator, moment: str) -> Look:
-    away = moment == "held" or rng.random() < 0.35
+def _appearance(rng: np.random.Generator, phase: str) -> Appearance:
+    away = phase == "held" or rng.random() < 0.35
     q = arms()[rng.integers(_ARMS)] if away else HOME_Q_RAD
     plain = rng.random() < 0.4
     light_dir = np.array([-0.25, -0.25, -1.0]) if plain else np.array([*rng.uniform(-0.8, 0.8, 2), -1.0])
     strength = (0.48, 0.42, 0.18) if plain else tuple(rng.uniform([0.3, 0.32, 0.08], [0.62, 0.52, 0.28]))
     tint = np.ones(3) if plain else rng.uniform(0.5, 1.15, 3).clip(0, 1)
     cloth = 0 if plain or rng.random() < 0.4 else int(rng.integers(1, CLOTHS))
-    gripper = BLOCK_M if moment == "held" else 0.08
-    return Look(_camera(rng), light_dir, (strength[0], strength[1], strength[2]), tint, cloth, q, gripper)
+    gripper = BLOCK_M if phase == "held" else 0.08
+    return Appearance(_camera(rng), light_dir, (strength[0], strength[1], strength[2]), tint, cloth, q, gripper)
 
 
 def _camera(rng: np.random.Generator) -> CameraConfig:

@@ -39,7 +39,7 @@ _POINT_M = {
 
 
 @dataclass(frozen=True)
-class Thing:
+class PlacedObject:
     """One thing.
 
     Attributes:
@@ -72,7 +72,7 @@ class Thing:
         return np.add(self.xyz_m, (0.0, 0.0, _POINT_M[self.kind]))
 
 
-def everything() -> list[SceneObject]:
+def all_objects() -> list[SceneObject]:
     """Each kind in each colour, once, in the order of ``KINDS`` and colours."""
     nowhere = (0.0, 0.0)
     blocks: list[SceneObject] = [Block(c, nowhere, 0.0) for c in PALETTE]

@@ -13,7 +13,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HO
 from stvla_ros.sim.camera import TRIPOD, CameraConfig, ThirdViewConfig, look_at, make_camera
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
-from stvla_ros.train.scenes.objects import Thing, everything
+from stvla_ros.train.scenes.objects import PlacedObject, all_objects
 from stvla_ros.types import F32, F64, I32, U8, Camera
 
 IMAGE_PX = 256
@@ -26,7 +26,7 @@ _AWAY_M = (0.0, 0.0, -50.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
+class Appearance:
     """All of a scene's appearance besides its things.
 
     Attributes:
@@ -49,7 +49,7 @@ class Look:
 
 
 @dataclass(frozen=True, eq=False)
-class Shot:
+class RenderedScene:
     """One rendered scene at :data:`IMAGE_PX`.
 
     Attributes:
@@ -82,11 +82,11 @@ class _Cloths:
             texture.data = (255 * np.clip(image, 0, 1)).astype(np.uint8).tobytes()
 
 
-class Stage:
+class SceneRenderer:
     """One model with every thing in every colour."""
 
     def __init__(self) -> None:
-        things = everything()
+        things = all_objects()
         largest = CameraConfig(width_px=LARGEST_PX[0], height_px=LARGEST_PX[1])
         self._model = build_model([*things, _Cloths()], 0.002, largest, ThirdViewConfig(width_px=64, height_px=48))
         self._data = mujoco.MjData(self._model)
@@ -103,7 +103,7 @@ class Stage:
     def _cloth_ids(self) -> list[int]:
         return [self._model.texture(f"cloth_{i}").id for i in range(1, CLOTHS)]
 
-    def shoot(self, things: Sequence[Thing], look: Look) -> Shot:
+    def render(self, things: Sequence[PlacedObject], appearance: Appearance) -> RenderedScene:
         """One image.
 
         Raises:
@@ -111,11 +111,11 @@ class Stage:
         """
         for thing in things:
             self._move(thing.name, thing.origin_m, thing.yaw_rad)
-        self._dress(look)
+        self._dress(appearance)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
-        size = look.camera.width_px, look.camera.height_px
-        rgb, depth = self._renderer.rgbd(self._data, TRIPOD, *size, look.camera.shadows)
+        size = appearance.camera.width_px, appearance.camera.height_px
+        rgb, depth = self._renderer.rgbd(self._data, TRIPOD, *size, appearance.camera.shadows)
         bodies = self._renderer.body_ids(self._data, TRIPOD, IMAGE_PX, IMAGE_PX) if size[0] == size[1] else None
         if bodies is None:
             bodies = _squared(self._renderer.body_ids(self._data, TRIPOD, *size))
@@ -124,11 +124,11 @@ class Stage:
         area = cv2.INTER_AREA if min(size) > IMAGE_PX else cv2.INTER_LINEAR
         small = rgb if size == (IMAGE_PX, IMAGE_PX) else cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=area)
         depth = np.where(depth <= 4.0, depth, np.float32(np.nan))
-        return Shot(
+        return RenderedScene(
             np.asarray(small, np.uint8),
             _squared(depth),
             self._labels(bodies, things),
-            squared(make_camera(look.camera)),
+            squared(make_camera(appearance.camera)),
         )
 
     def close(self) -> None:
@@ -144,22 +144,22 @@ class Stage:
             address = self._model.jnt_qposadr[body.jntadr[0]]
             self._data.qpos[address : address + 7] = [*xyz_m, *quat]
 
-    def _dress(self, look: Look) -> None:
-        m, T = self._model, look_at(look.camera)
+    def _dress(self, appearance: Appearance) -> None:
+        m, T = self._model, look_at(appearance.camera)
         camera, light = m.camera(TRIPOD), m.light("ceiling")
-        camera.pos[:], camera.fovy[:] = T[:3, 3], look.camera.fov_y_deg
+        camera.pos[:], camera.fovy[:] = T[:3, 3], appearance.camera.fov_y_deg
         quat = np.zeros(4)
         mujoco.mju_mat2Quat(quat, (T[:3, :3] @ _FLIP).ravel())
         camera.quat[:] = quat
-        light.dir[:] = look.light_dir / np.linalg.norm(look.light_dir)
-        light.diffuse[:] = look.light[0]
-        m.vis.headlight.ambient[:], m.vis.headlight.diffuse[:] = look.light[1], look.light[2]
+        light.dir[:] = appearance.light_dir / np.linalg.norm(appearance.light_dir)
+        light.diffuse[:] = appearance.light[0]
+        m.vis.headlight.ambient[:], m.vis.headlight.diffuse[:] = appearance.light[1], appearance.light[2]
         beech = m.material("beech")
-        beech.rgba[:3] = look.tint
-        beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB] = self._cloths[look.cloth]
-        self._data.qpos[self._arm], self._data.qpos[self._fingers] = look.q_rad, look.gripper_m / 2
+        beech.rgba[:3] = appearance.tint
+        beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB] = self._cloths[appearance.cloth]
+        self._data.qpos[self._arm], self._data.qpos[self._fingers] = appearance.q_rad, appearance.gripper_m / 2
 
-    def _labels(self, bodies: I32, things: Sequence[Thing]) -> I32:
+    def _labels(self, bodies: I32, things: Sequence[PlacedObject]) -> I32:
         m = self._model
         label = np.zeros(m.nbody + 1, np.int32)  # the last is for -1, where nothing is
         names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(things, 1)}

@@ -21,9 +21,9 @@ from stvla_ros.config import ConfigError
 from stvla_ros.files import read_arrays, read_json, setting, written
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name
-from stvla_ros.train.scenes.ground_truth import Answers, answers
-from stvla_ros.train.scenes.layouts import MAX_THINGS, MOMENTS, Layout, make_layout
-from stvla_ros.train.scenes.renderer import IMAGE_PX, Shot, Stage
+from stvla_ros.train.scenes.ground_truth import GroundTruth, ground_truth
+from stvla_ros.train.scenes.layouts import MAX_OBJECTS, PHASES, Layout, make_layout
+from stvla_ros.train.scenes.renderer import IMAGE_PX, RenderedScene, SceneRenderer
 from stvla_ros.types import F32, U8, Camera, RgbdFrame
 
 FORMAT = "stvla-scenes-1"
@@ -46,17 +46,17 @@ def render(folder: Path, split: str, count: int) -> Iterator[int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     _check(folder)
-    stage, done = Stage(), 0
+    renderer, done = SceneRenderer(), 0
     try:
         for shard in range(-(-count // PER_SHARD)):
             path = folder / f"{split}-{shard:05d}.npz"
             if not path.exists():
-                for done in _fill(stage, path, split, shard):
+                for done in _fill(renderer, path, split, shard):
                     yield done
             done = (shard + 1) * PER_SHARD
             yield done
     finally:
-        stage.close()
+        renderer.close()
 
 
 def _check(folder: Path) -> None:
@@ -68,12 +68,12 @@ def _check(folder: Path) -> None:
         part.write_text(json.dumps(wanted) + "\n")
 
 
-def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
+def _fill(renderer: SceneRenderer, path: Path, split: str, shard: int) -> Iterator[int]:
     rows: list[dict[str, Any]] = []
     for i in range(shard * PER_SHARD, (shard + 1) * PER_SHARD):
         layout = make_layout(split, i)
-        shot = stage.shoot(layout.things, layout.look)
-        rows.append(_row(layout, shot, answers(layout, shot)))
+        rendered = renderer.render(layout.things, layout.appearance)
+        rows.append(_row(layout, rendered, ground_truth(layout, rendered)))
         yield i + 1
     images = {name: [row.pop(name) for row in rows] for name in ("rgb", "depth")}
     arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
@@ -84,22 +84,22 @@ def _fill(stage: Stage, path: Path, split: str, shard: int) -> Iterator[int]:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def _row(layout: Layout, shot: Shot, truth: Answers) -> dict[str, Any]:
+def _row(layout: Layout, rendered: RenderedScene, truth: GroundTruth) -> dict[str, Any]:
     n = len(layout.things)
-    millimetres = np.nan_to_num(shot.depth_m * 1000).round().astype(np.uint16)
+    millimetres = np.nan_to_num(rendered.depth_m * 1000).round().astype(np.uint16)
     level = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     offset = LABEL_STEP // 2
     return {
-        "rgb": cv2.imencode(".png", shot.rgb[..., ::-1], level)[1],
+        "rgb": cv2.imencode(".png", rendered.rgb[..., ::-1], level)[1],
         "depth": cv2.imencode(".png", millimetres, level)[1],
-        "labels": shot.labels[offset::LABEL_STEP, offset::LABEL_STEP].astype(np.int8),
+        "labels": rendered.labels[offset::LABEL_STEP, offset::LABEL_STEP].astype(np.int8),
         "seed": np.int64(layout.seed),
-        "K": shot.camera.K,
-        "T_base_camera": shot.camera.T_base_camera,
+        "K": rendered.camera.K,
+        "T_base_camera": rendered.camera.T_base_camera,
         "tool_m": layout.tool_m,
         "action": np.int8(ACTIONS.index(layout.goal.action)),
         "named": np.int8(len(layout.goal.names)),
-        "moment": np.int8(MOMENTS.index(layout.moment)),
+        "moment": np.int8(PHASES.index(layout.phase)),
         "kind": _padded(np.array([KINDS.index(t.kind) for t in layout.things], np.int8), -1),
         "colour": _padded(np.array([PALETTE.index(t.colour) if t.colour else -1 for t in layout.things], np.int8), -1),
         "uv": _padded(truth.uv.astype(np.float32), np.nan),
@@ -113,7 +113,7 @@ def _row(layout: Layout, shot: Shot, truth: Answers) -> dict[str, Any]:
 
 
 def _padded(values: np.ndarray, fill: float) -> np.ndarray:
-    out = np.full((MAX_THINGS, *values.shape[1:]), fill, values.dtype)
+    out = np.full((MAX_OBJECTS, *values.shape[1:]), fill, values.dtype)
     out[: len(values)] = values
     return out
 
@@ -191,7 +191,7 @@ def colour_jitter(rgb: U8, rng: np.random.Generator) -> F32:
     """An image of values 0..1 with a little more or less light, another tint, and noise."""
     gain = rng.normal(1.0, 0.08) * rng.normal(1.0, 0.03, 3)
     noise = rng.standard_normal(rgb.shape, np.float32) * np.float32(rng.uniform(0, 4))
-    return np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255)
+    return np.asarray(np.clip(rgb * gain.astype(np.float32) + noise, 0, 255) / np.float32(255), np.float32)
 
 
 def _decoded(png: np.ndarray, how: int) -> np.ndarray:
@@ -201,14 +201,14 @@ def _decoded(png: np.ndarray, how: int) -> np.ndarray:
     return image
 
 
-def load(folder: Path, split: str, at_most: int | None = None) -> Scenes:
+def load(folder: Path, split: str, max_scenes: int | None = None) -> Scenes:
     """The scenes of a split that are on disk.
 
     Raises:
         ConfigError: None are there, or one is damaged.
     """
     files = sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].npz"))
-    files = files if at_most is None else files[: -(-at_most // PER_SHARD)]
+    files = files if max_scenes is None else files[: -(-max_scenes // PER_SHARD)]
     if not files:
         raise ConfigError(
             f"{folder}: no scenes of the split '{split}': `stvla scenes --split {split} --output {folder}`."

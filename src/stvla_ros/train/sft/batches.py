@@ -101,7 +101,11 @@ def _row(pack: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def token_counts(
-    samples: Sequence[Sample], encoder: Encoder, cache: Path, key: str, tell: Callable[[int], None] = lambda _: None
+    samples: Sequence[Sample],
+    encoder: Encoder,
+    cache: Path,
+    key: str,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> I32:
     """Tokens of every sample; kept in a file, because every image is looked at.
 
@@ -110,24 +114,24 @@ def token_counts(
         encoder: Makes tokens.
         cache: A file that may be written; what another key wrote into it is made anew.
         key: Names what else decides the counts: the model and its settings.
-        tell: Hears of every sample that is counted.
+        on_progress: Hears of every sample that is counted.
     """
     digest = hashlib.sha256(repr([key, *((s.id, s.messages, s.images, s.root) for s in samples)]).encode()).hexdigest()
     if cache.is_file():
         content = read_arrays(cache, wanted="counts of tokens")
         if str(content.get("key")) == digest and "counts" in content:
-            tell(len(samples))
+            on_progress(len(samples))
             return np.asarray(content["counts"], np.int32)
     counts = np.zeros(len(samples), np.int32)
     for i, sample in enumerate(samples):
         counts[i] = encoder.count(sample)
-        tell(1)
+        on_progress(1)
     with written(cache) as part, part.open("wb") as file:
         np.savez(file, key=np.array(digest), counts=counts)
     return counts
 
 
-class Packs(torch.utils.data.Dataset[Batch]):
+class PackedSamples(torch.utils.data.Dataset[Batch]):
     """The forward passes of one process, in order.
 
     Args:

@@ -33,8 +33,8 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
         task_type="CAUSAL_LM",
     )
     if adapter is None:
-        with _without_forecasts():
-            return checked(get_peft_model(model, wanted))
+        with _without_future_warnings():
+            return check_trainable(get_peft_model(model, wanted))
     found = read_json(adapter / "adapter_config.json", "sft --adapter")
     if (found.get("r"), found.get("lora_alpha")) != (experiment.rank, experiment.alpha):
         raise ConfigError(
@@ -42,21 +42,21 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
             f"{found.get('r')} and {found.get('lora_alpha')}: merge it into the model first, or take its experiment."
         )
     try:
-        with _without_forecasts():
-            return checked(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
+        with _without_future_warnings():
+            return check_trainable(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"{adapter}: does not fit the model ({' '.join(str(error).split())[:300]}).") from error
 
 
 @contextmanager
-def _without_forecasts() -> Iterator[None]:
+def _without_future_warnings() -> Iterator[None]:
     """Names that peft 0.21 uses and transformers 6 will not have: nothing that a user can mend."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpointing.*")
         yield
 
 
-def checked(model: Any) -> Any:
+def check_trainable(model: Any) -> Any:
     """The model itself, once it is certain that LoRA's weights are trained and nothing else.
 
     Raises:
@@ -70,14 +70,14 @@ def checked(model: Any) -> Any:
     return model
 
 
-def recompute(model: Any) -> None:
+def use_gradient_checkpointing(model: Any) -> None:
     """Activations are computed again in the backward pass, in place of being kept."""
-    with _without_forecasts():
+    with _without_future_warnings():
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
 
 
-def count(model: Any) -> tuple[int, int]:
+def parameter_counts(model: Any) -> tuple[int, int]:
     """Numbers that are trained, and all."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

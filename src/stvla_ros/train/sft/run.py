@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +24,7 @@ from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.train.curves import CurveLog, LongCurveLog, Panel, draw
 from stvla_ros.train.run import TrainingProgress, TrainingRun
-from stvla_ros.train.sft.batches import Batch, Packs
+from stvla_ros.train.sft.batches import Batch, PackedSamples
 from stvla_ros.train.sft.encode import IGNORED
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.validation import LiveChat, answer_figures
@@ -84,8 +84,8 @@ class SftRun(TrainingRun):
         experiment: SftExperiment,
         checkpoint: Checkpoint,
         model: Any,
-        train: Packs,
-        val: Packs,
+        train: PackedSamples,
+        val: PackedSamples,
         asked: Sequence[Sample],
         folder: Path,
         steps: int,
@@ -120,7 +120,7 @@ class SftRun(TrainingRun):
         with closing(self._batches()) as self._passes:
             super().run(on_progress)
 
-    def _batches(self) -> Iterator[list[Batch]]:
+    def _batches(self) -> Generator[list[Batch], None, None]:
         """The forward passes of every step that is left; data that end before the steps begin again."""
         count = self.experiment.accumulate
         order = [i % len(self._train) for i in range(self.step * count, self.steps * count)]

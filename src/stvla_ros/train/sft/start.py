@@ -18,14 +18,14 @@ from stvla_ros.data.st_human import Sample
 from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.batches import Packs, token_counts
+from stvla_ros.train.sft.batches import PackedSamples, token_counts
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.experiments import SftExperiment
-from stvla_ros.train.sft.lora import adapted, recompute
+from stvla_ros.train.sft.lora import adapted, use_gradient_checkpointing
 from stvla_ros.train.sft.run import SftRun
 
 VALIDATION_SHARE = 0.02
-MOST_VALIDATED = 512
+MAX_VALIDATION_SAMPLES = 512
 ASKED = 64
 """Validation samples whose answers are written out and measured."""
 
@@ -63,8 +63,8 @@ def split(files: SftFiles) -> tuple[list[Sample], list[Sample]]:
             raise ConfigError(
                 f"{files.val}: {len(same)} of its samples are in the training data too, e.g. '{min(same)[0]}'."
             )
-        return samples, val[:MOST_VALIDATED]
-    every = max(round(1 / VALIDATION_SHARE), -(-len(samples) // MOST_VALIDATED))
+        return samples, val[:MAX_VALIDATION_SAMPLES]
+    every = max(round(1 / VALIDATION_SHARE), -(-len(samples) // MAX_VALIDATION_SAMPLES))
     train = [s for i, s in enumerate(samples) if i % every]
     if not train:
         raise ConfigError("stvla sft: wanted more than one sample, or --val: one is kept for validation.")
@@ -102,7 +102,7 @@ def prepare(
     steps: int | None,
     seed: int,
     workers: int,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SftRun:
     """Read data and model, count tokens, pack, put the adapter in.
 
@@ -113,7 +113,7 @@ def prepare(
         steps: Optimiser steps; None: the experiment's epochs.
         seed: Of the order, LoRA's first weights and dropout.
         workers: Processes that make batches beforehand.
-        tell: Hears of samples whose tokens were counted, and how many there are.
+        on_progress: Hears of samples whose tokens were counted, and how many there are.
 
     Raises:
         ConfigError: Anything in the files is wrong, or does not go together.
@@ -121,19 +121,21 @@ def prepare(
     train, val = split(files)
     checkpoint = _checkpoint(accelerator, experiment, files.model)
     encoder = Encoder(checkpoint)
-    counts = _counts(accelerator, experiment, files, encoder, [train, val], tell)
+    counts = _counts(accelerator, experiment, files, encoder, [train, val], on_progress)
     shape = (experiment.max_tokens, experiment.batch, checkpoint.processor.tokenizer.pad_token_id or 0)
     world, rank = accelerator.num_processes, accelerator.process_index
-    packs = Packs(train, encoder, counts[0], *shape, rank, world, experiment.epochs, seed, experiment.accumulate)
-    val_packs = Packs(val, encoder, counts[1], *shape)
+    packs = PackedSamples(
+        train, encoder, counts[0], *shape, rank, world, experiment.epochs, seed, experiment.accumulate
+    )
+    val_packs = PackedSamples(val, encoder, counts[1], *shape)
     torch.manual_seed(seed)
     model = adapted(checkpoint.model, experiment, files.adapter)
     if experiment.checkpointing:
-        recompute(model)
+        use_gradient_checkpointing(model)
     total = steps or len(packs) // experiment.accumulate
     identity = _identity(files, world, len(train))
     return SftRun(
-        accelerator, experiment, checkpoint, model, packs, val_packs, _spread(val, ASKED), files.output, total, identity, seed,
+        accelerator, experiment, checkpoint, model, packs, val_packs, _evenly(val, ASKED), files.output, total, identity, seed,
         workers,
     )  # fmt: skip
 
@@ -155,7 +157,7 @@ def _counts(
     files: SftFiles,
     encoder: Encoder,
     parts: Sequence[Sequence[Sample]],
-    tell: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> list[Any]:
     """Tokens of every sample of every part; the first process counts, the others read what it wrote."""
     key = f"{files.model} {experiment.image_tokens}"
@@ -164,7 +166,7 @@ def _counts(
     def counted(more: int) -> None:
         nonlocal done
         done += more
-        tell(done, total)
+        on_progress(done, total)
 
     with accelerator.main_process_first():
         return [
@@ -179,7 +181,7 @@ def _identity(files: SftFiles, world: int, samples: int) -> Mapping[str, Any]:
     return {"model": files.model, "data": data, "samples": samples, "adapter": adapter, "processes": world}
 
 
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+def _evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
     """At most ``count`` samples, evenly from all of them."""
     step = max(1, len(samples) / count)
     return [samples[int(i * step)] for i in range(min(count, len(samples)))]

@@ -18,8 +18,8 @@ from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.generation import Deadline, Generator, Timing
 
-ANSWER_TOKENS = 256
-PATIENCE_S = 600.0
+MAX_ANSWER_TOKENS = 256
+ANSWER_TIMEOUT_S = 600.0
 
 
 class LiveChat:
@@ -41,7 +41,7 @@ class LiveChat:
     ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`. Raises StageError REPLY_UNPARSABLE when the answer does not end."""
         tokens, ended = self._generator.answer(
-            self._composer.compose(turns), max_tokens, Deadline(PATIENCE_S, cancel), Timing()
+            self._composer.compose(turns), max_tokens, Deadline(ANSWER_TIMEOUT_S, cancel), Timing()
         )
         if not ended:
             raise StageError(OutcomeCode.REPLY_UNPARSABLE, f"The answer did not end within {max_tokens} tokens.")
@@ -52,7 +52,7 @@ def answer_figures(chat: LiveChat, samples: Sequence[Sample]) -> dict[str, float
     """``task.figure`` -> value over the samples, as ``stvla evaluate planner`` would report it."""
     questions = [question(sample) for sample in samples]
     with torch.random.fork_rng():
-        replies = {q.id: ask(chat, q, ANSWER_TOKENS) for q in questions}
+        replies = {q.id: ask(chat, q, MAX_ANSWER_TOKENS) for q in questions}
     rows = report(scored(questions, replies, Judge(strict_paths=True)))
     found = {f"{row.group}.{name}": value for row in rows for name, value in row.figures.items()}
     return found | {f"{row.group}.readable": 1 - row.unreadable / row.asked for row in rows}
