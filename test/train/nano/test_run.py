@@ -32,7 +32,6 @@ from stvla_ros.train.scenes.dialogues import (
     pointing_conversations,
     task_conversations,
 )
-from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes, resized
 from stvla_ros.types import Keypose, PlanRequest
 
@@ -138,7 +137,7 @@ def test_further_paths_are_as_true_as_the_scenes_own(scenes: Scenes) -> None:
     for index in range(len(scenes)):
         goal, own = scenes.goal(index), scenes.arrays["path_uv"][index, 0]
         found = further_paths(scenes, index, np.random.default_rng(index), 40, PALETTE)
-        assert bool(found) <= (PHASES[scenes.arrays["moment"][index]] == "before")
+        assert bool(found) <= (scenes.phase(index) == "before")
         for conversation in found:
             path = parse_points(conversation[0].answer)
             names = [scenes.name(index, i) for i in conversation[0].ends]
@@ -245,7 +244,7 @@ def test_attention_in_training_is_that_of_the_library(masked: bool) -> None:
 def test_looking_at_the_thing_costs_less_than_looking_beside_it(scenes: Scenes) -> None:
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 2, True, np.random.default_rng(0))
     made = network(TOKENS)
-    p, parts = batch.packed, batch.thing.split(batch.packed.cells.prod(-1).tolist())
+    p, parts = batch.packed, batch.object_index.split(batch.packed.cells.prod(-1).tolist())
 
     def cost(shift: int) -> float:
         looks = torch.zeros(len(p.ids), p.ids.shape[1], p.ids.shape[1])
@@ -255,14 +254,14 @@ def test_looking_at_the_thing_costs_less_than_looking_beside_it(scenes: Scenes) 
             looks[row, before, begin : begin + len(shows)] = 9.0 * shows.roll(shift)
         for layer in SUPERVISED_LAYERS:
             made.model.language_model.layers[layer].self_attn.supervised_scores = looks
-        return float(attention_loss(made, p, batch.thing))
+        return float(attention_loss(made, p, batch.object_index))
 
     assert cost(0) < 3 < cost(27)
 
 
 def test_a_token_is_told_where_the_thing_is_that_it_shows(scenes: Scenes) -> None:
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
-    shows = (batch.thing >= 0).any(-1)
+    shows = (batch.object_index >= 0).any(-1)
     assert batch.uv[~shows].isnan().all()
     assert 0.7 < torch.isfinite(batch.uv[shows]).all(-1).float().mean() <= 1
     first = batch.uv[: int(batch.packed.cells[0].prod())].reshape(*batch.packed.cells[0].tolist(), 2)

@@ -44,7 +44,7 @@ def test_paths_begin_and_end_where_the_goal_says(scenes: Scenes) -> None:
     checked = 0
     for i in range(len(scenes)):
         a, goal, frame = scenes.arrays, scenes.goal(i), scenes.frame(i)
-        if a["moment"][i] != 0:
+        if scenes.phase(i) != "before":
             continue
         for step in range(scenes.steps(i)):
             if not np.isfinite(a["path_uv"][i, step]).all():
@@ -66,7 +66,7 @@ def test_named_colours_and_seeds_are_those_of_the_split(split: str) -> None:
         assert bool(named & set(UNSEEN)) == SPLITS[split].unseen
         assert layout.seed in SPLITS[split].seeds
     assert {layout.goal.action for layout in layouts} == {"place", "stack", "push"}
-    shown = {t.colour for layout in layouts for t in layout.things}
+    shown = {t.colour for layout in layouts for t in layout.objects}
     assert shown & set(UNSEEN)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_STEPS, PALETTE, Goal, Name, say
 from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX
-from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 
 MIN_CELLS = 2
@@ -56,14 +55,14 @@ def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Seq
     return [_asked(scenes, index, goal, there, rng) for goal in goals]
 
 
-def is_shown(scenes: Scenes, index: int, thing: int) -> bool:
+def is_shown(scenes: Scenes, index: int, which: int) -> bool:
     """A thing can be asked for: its point is seen, or it is the block under the one that was stacked on it."""
     a = scenes.arrays
-    if a["visible_px"][index, thing] >= MIN_VISIBLE_PX:
+    if a["visible_px"][index, which] >= MIN_VISIBLE_PX:
         return True
-    stacked = ACTIONS[a["action"][index]] == "stack" and PHASES[a["moment"][index]] == "done"
-    inside = bool(np.isfinite(a["uv"][index, thing]).all())
-    return stacked and thing == 1 and inside and int((a["labels"][index] == thing + 1).sum()) >= MIN_CELLS
+    stacked = ACTIONS[a["action"][index]] == "stack" and scenes.phase(index) == "done"
+    inside = bool(np.isfinite(a["uv"][index, which]).all())
+    return stacked and which == 1 and inside and int((a["labels"][index] == which + 1).sum()) >= MIN_CELLS
 
 
 def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> Question:

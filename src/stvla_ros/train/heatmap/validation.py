@@ -12,7 +12,6 @@ from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing,
 from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.heatmap.questions import Question, questions, task_question
-from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
 
@@ -69,7 +68,7 @@ def path_errors(
 ) -> Iterator[tuple[float, float] | None]:
     """RMSE [1/1000] and mean absolute depth error [m] of every step's path whose ends are seen; None: no path drawn."""
     a = scenes.arrays
-    if PHASES[a["moment"][index]] == "held":  # the planner starts at the tool then; the network has no part in that
+    if scenes.phase(index) == "held":  # the planner starts at the tool then; the network has no part in that
         return
     frame = scenes.frame(index)
     for step in range(scenes.steps(index)):

@@ -29,7 +29,7 @@ class Batch:
     packed: Packed
     kind: Tensor  # (N, 16) class
     colour: Tensor  # (N, 16), -1: none
-    thing: Tensor  # (N, 16) which of the scene's, negative: none
+    object_index: Tensor  # (N, 16) which of the scene's, negative: none
     uv: Tensor  # (N, 2) where the thing is that a token mostly shows, 0..1000; NaN: none
 
 
@@ -71,10 +71,10 @@ class Batches:
 def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Kind, colour, thing and uv of :class:`Batch` for one image."""
     kind, colour = (_by_token(cells, image) for cells in scenes.cells(index))
-    thing = _by_token(scenes.arrays["labels"][index], image) - 1
+    object_index = _by_token(scenes.arrays["labels"][index], image) - 1
     uv = torch.from_numpy(scenes.arrays["uv"][index])
-    shows = (thing[..., None] == torch.arange(len(uv))).sum(1)
-    return kind, colour, thing, torch.where(shows.any(-1, keepdim=True), uv[shows.argmax(-1)], torch.nan)
+    shows = (object_index[..., None] == torch.arange(len(uv))).sum(1)
+    return kind, colour, object_index, torch.where(shows.any(-1, keepdim=True), uv[shows.argmax(-1)], torch.nan)
 
 
 def _by_token(cells: np.ndarray, image: U8) -> Tensor:

@@ -121,20 +121,20 @@ def use_attention(network: Qwen3VLForConditionalGeneration) -> None:
         part.config._attn_implementation = NAME
 
 
-def attention_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, things: Tensor) -> Tensor:
+def attention_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, object_index: Tensor) -> Tensor:
     """Cross entropy between where head 0 has looked on the image, and where the thing is.
 
     Args:
         network: After its forward pass.
         batch: What it has seen.
-        things: (N, 16) the thing that each part of the first images' tokens shows, from 0.
+        object_index: (N, 16) the thing that each part of the first images' tokens shows, from 0.
     """
-    shares = _shares(batch, things)
+    shares = _shares(batch, object_index)
     losses = []
     for end, layer in enumerate(SUPERVISED_LAYERS):
         looks = network.model.language_model.layers[layer].self_attn.supervised_scores
-        thing = batch.ends[:, end]
-        wanted = (shares[batch.row] == thing[:, None, None]).sum(-1) * (thing >= 0)[:, None]
+        wanted_index = batch.ends[:, end]
+        wanted = (shares[batch.row] == wanted_index[:, None, None]).sum(-1) * (wanted_index >= 0)[:, None]
         seen = wanted.any(-1)
         row, wanted = batch.row[seen], wanted[seen].float()
         place = batch.first_image[row, :1] + torch.arange(wanted.shape[1])
@@ -145,7 +145,7 @@ def attention_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, thin
     return torch.stack(losses).mean()
 
 
-def _shares(batch: Packed, things: Tensor) -> Tensor:
+def _shares(batch: Packed, object_index: Tensor) -> Tensor:
     """(B, most tokens, 16) of (N, 16), filled with -2."""
-    parts = things.split(batch.cells.prod(-1).tolist())
+    parts = object_index.split(batch.cells.prod(-1).tolist())
     return nn.utils.rnn.pad_sequence(list(parts), batch_first=True, padding_value=-2)

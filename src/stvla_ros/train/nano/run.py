@@ -128,7 +128,7 @@ class NanoRun(SceneRun):
             shown = _first_images(tokens, p)
             showing = self.showing.loss(shown, batch.kind, batch.colour)
             placing = self.showing.pointing_loss(shown, batch.uv, self.network.lm_head.weight[:NUMBERS])
-        parts = {"numbers": number_loss(logits, p), "looking": attention_loss(self.network, p, batch.thing)}
+        parts = {"numbers": number_loss(logits, p), "looking": attention_loss(self.network, p, batch.object_index)}
         parts |= {"showing": showing, "placing": placing}
         e = self.experiment
         weights = {"numbers": 1.0, "looking": e.looking, "showing": e.showing, "placing": e.placing}

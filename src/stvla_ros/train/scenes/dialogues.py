@@ -23,7 +23,6 @@ from stvla_ros.planning.prompt import (
 )
 from stvla_ros.planning.route import draw
 from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX, step_ends, tool_path
-from stvla_ros.train.scenes.layouts import PHASES
 from stvla_ros.train.scenes.shards import Scenes
 
 POINTS = 4
@@ -65,13 +64,13 @@ def pointing_conversations(scenes: Scenes, index: int, rng: np.random.Generator)
     return [[_point(scenes, index, int(i), rng)] for i in chosen]
 
 
-def _point(scenes: Scenes, index: int, thing: int, rng: np.random.Generator) -> Exchange:
-    name = scenes.name(index, thing)
+def _point(scenes: Scenes, index: int, which: int, rng: np.random.Generator) -> Exchange:
+    name = scenes.name(index, which)
     spoken = str(name) if rng.random() < 0.5 else _spoken(Goal("point", (name,)), rng)
     if rng.random() < UNKNOWN_SHARE:
         return Exchange(pointing_prompt(" ".join([NONSENSE, *spoken.split()[1:]])), UNKNOWN_ANSWER, "words")
-    answer = write_points(scenes.arrays["uv"][index, thing][None])
-    return Exchange(pointing_prompt(spoken), answer, "points", ends=(thing, thing))
+    answer = write_points(scenes.arrays["uv"][index, which][None])
+    return Exchange(pointing_prompt(spoken), answer, "points", ends=(which, which))
 
 
 def _spoken(goal: Goal, rng: np.random.Generator) -> str:
@@ -94,11 +93,11 @@ def task_conversations(
         depth: Ask for the path's depth too.
         together: How often it is one conversation, as the planner leads it (:mod:`stvla_ros.planning.dialogue`), and not one for each.
     """
-    goal, a = scenes.goal(index), scenes.arrays
+    goal = scenes.goal(index)
     words = f"{say(goal, rng)}."
     words = words[:1].upper() + words[1:]
     step = int(rng.integers(goal.steps))
-    progress, lines = _progress(goal, words, PHASES[a["moment"][index]], step, rng)
+    progress, lines = _progress(goal, words, scenes.phase(index), step, rng)
     parts = [[progress]]
     if not progress.answer.endswith("yes"):
         past = [goal.sentence(k) for k in range(step)]
@@ -138,7 +137,7 @@ def path_is_seen(scenes: Scenes, index: int, step: int) -> bool:
     """The step has a path whose ends can be seen: none that starts behind what stands before it, or ends there."""
     a, action = scenes.arrays, scenes.goal(index).action
     first, last = step_ends(action, step)
-    held = PHASES[a["moment"][index]] == "held"
+    held = scenes.phase(index) == "held"
     drawn = bool(np.isfinite(a["path_uv"][index, step]).all())
     # the fingers hide the middle of a held block's top, where its point is: the depth tells whether it is seen
     start_seen = (
@@ -178,7 +177,7 @@ def further_paths(
         colours: That tasks may name (:mod:`stvla_ros.data.splits`).
     """
     a = scenes.arrays
-    if PHASES[a["moment"][index]] != "before":
+    if scenes.phase(index) != "before":
         return []
     names = [scenes.name(index, i) for i in range(int(a["count"][index]))]
     of: dict[str, list[int]] = {kind: [] for kind in KINDS}

@@ -43,7 +43,7 @@ class GroundTruth:
 
 def ground_truth(layout: Layout, rendered: RenderedScene) -> GroundTruth:
     """All of a scene's true answers."""
-    points = np.array([t.point_m for t in layout.things])
+    points = np.array([o.point_m for o in layout.objects])
     px, _ = project(rendered.camera, points)
     uv = px_to_uv(px, rendered.camera)
     uv[(uv < 0).any(axis=1) | (uv > 1000).any(axis=1)] = np.nan
@@ -75,7 +75,7 @@ def _paths(layout: Layout, rendered: RenderedScene) -> tuple[F64, F64, F64]:
 
 
 def _step_path(layout: Layout, step: int, rendered: RenderedScene) -> F64:
-    kinds, points = [t.kind for t in layout.things], np.array([t.point_m for t in layout.things])
+    kinds, points = [o.kind for o in layout.objects], np.array([o.point_m for o in layout.objects])
     ends = step_ends(layout.goal.action, step)
     tool = layout.tool_m if layout.phase == "held" else None
     return tool_path(layout.goal.action, kinds, points, ends, rendered.camera, tool)

@@ -36,14 +36,14 @@ class Layout:
         seed: Decides all of it; its range tells the split.
         goal: What is asked for.
         phase: ``held``: the block is in the hand; ``done``: it is where it should be; else ``before``.
-        things: Those that the goal names come first, in its order.
+        objects: Those that the goal names come first, in its order.
         appearance: Camera, light, table, arm.
     """
 
     seed: int
     goal: Goal
     phase: str
-    things: tuple[PlacedObject, ...]
+    objects: tuple[PlacedObject, ...]
     appearance: Appearance
 
     @property
@@ -60,11 +60,11 @@ def make_layout(split: str, index: int) -> Layout:
         goal = _goal(rng)
         if is_unseen(" ".join(map(str, goal.names))) == chosen.unseen:
             break
-    things = _things(rng, goal)
+    objects = _objects(rng, goal)
     phase = str(rng.choice(PHASES, p=[0.55, 0.25, 0.2])) if goal.action != "push" else "before"
     appearance = _appearance(rng, phase)
-    layout = Layout(seed, goal, phase, things, appearance)
-    return replace(layout, things=_moved(rng, layout))
+    layout = Layout(seed, goal, phase, objects, appearance)
+    return replace(layout, objects=_moved(rng, layout))
 
 
 def _goal(rng: np.random.Generator) -> Goal:
@@ -76,7 +76,7 @@ def _goal(rng: np.random.Generator) -> Goal:
     return Goal(action, (*names, Name("plate", "")) if action == "place" else tuple(names))
 
 
-def _things(rng: np.random.Generator, goal: Goal) -> tuple[PlacedObject, ...]:
+def _objects(rng: np.random.Generator, goal: Goal) -> tuple[PlacedObject, ...]:
     """Named things and distractors at free places; fewer distractors where the table is full."""
     names = [*goal.names]
     for _ in range(int(rng.integers(0, MAX_DISTRACTORS + 1))):
@@ -108,7 +108,7 @@ def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
 
 def _moved(rng: np.random.Generator, layout: Layout) -> tuple[PlacedObject, ...]:
     """The asked block is in the hand, or where it should be."""
-    block, *others = layout.things
+    block, *others = layout.objects
     if layout.phase == "held":
         x, y, z = layout.tool_m - [0.0, 0.0, BLOCK_M / 2]
         R = tcp_pose(layout.appearance.q_rad)[:3, :3]

@@ -27,7 +27,7 @@ _AWAY_M = (0.0, 0.0, -50.0)
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """All of a scene's appearance besides its things.
+    """All of a scene's appearance besides its objects.
 
     Attributes:
         camera: Where from, and the size that is rendered before it is brought to :data:`IMAGE_PX`.
@@ -86,13 +86,13 @@ class SceneRenderer:
     """One model with every thing in every colour."""
 
     def __init__(self) -> None:
-        things = all_objects()
+        objects = all_objects()
         largest = CameraConfig(width_px=LARGEST_PX[0], height_px=LARGEST_PX[1])
-        self._model = build_model([*things, _Cloths()], 0.002, largest, ThirdViewConfig(width_px=64, height_px=48))
+        self._model = build_model([*objects, _Cloths()], 0.002, largest, ThirdViewConfig(width_px=64, height_px=48))
         self._data = mujoco.MjData(self._model)
         self._renderer = Renderer()
         m = self._model
-        self._names = [t.name for t in things]
+        self._names = [t.name for t in objects]
         self._arm = np.array([m.joint(n).qposadr[0] for n in ARM_JOINTS])
         self._fingers = np.array([m.joint(n).qposadr[0] for n in FINGER_JOINTS])
         beech = m.material("beech")
@@ -103,14 +103,14 @@ class SceneRenderer:
     def _cloth_ids(self) -> list[int]:
         return [self._model.texture(f"cloth_{i}").id for i in range(1, CLOTHS)]
 
-    def render(self, things: Sequence[PlacedObject], appearance: Appearance) -> RenderedScene:
+    def render(self, objects: Sequence[PlacedObject], appearance: Appearance) -> RenderedScene:
         """One image.
 
         Raises:
             ConfigError: No OpenGL on this machine.
         """
-        for thing in things:
-            self._move(thing.name, thing.origin_m, thing.yaw_rad)
+        for o in objects:
+            self._move(o.name, o.origin_m, o.yaw_rad)
         self._dress(appearance)
         mujoco.mj_kinematics(self._model, self._data)
         mujoco.mj_camlight(self._model, self._data)
@@ -119,15 +119,15 @@ class SceneRenderer:
         bodies = self._renderer.body_ids(self._data, TRIPOD, IMAGE_PX, IMAGE_PX) if size[0] == size[1] else None
         if bodies is None:
             bodies = _squared(self._renderer.body_ids(self._data, TRIPOD, *size))
-        for thing in things:
-            self._move(thing.name, _AWAY_M, 0.0)
+        for o in objects:
+            self._move(o.name, _AWAY_M, 0.0)
         area = cv2.INTER_AREA if min(size) > IMAGE_PX else cv2.INTER_LINEAR
         small = rgb if size == (IMAGE_PX, IMAGE_PX) else cv2.resize(rgb, (IMAGE_PX, IMAGE_PX), interpolation=area)
         depth = np.where(depth <= 4.0, depth, np.float32(np.nan))
         return RenderedScene(
             np.asarray(small, np.uint8),
             _squared(depth),
-            self._labels(bodies, things),
+            self._labels(bodies, objects),
             squared(make_camera(appearance.camera)),
         )
 
@@ -159,10 +159,10 @@ class SceneRenderer:
         beech.texid[mujoco.mjtTextureRole.mjTEXROLE_RGB] = self._cloths[appearance.cloth]
         self._data.qpos[self._arm], self._data.qpos[self._fingers] = appearance.q_rad, appearance.gripper_m / 2
 
-    def _labels(self, bodies: I32, things: Sequence[PlacedObject]) -> I32:
+    def _labels(self, bodies: I32, objects: Sequence[PlacedObject]) -> I32:
         m = self._model
         label = np.zeros(m.nbody + 1, np.int32)  # the last is for -1, where nothing is
-        names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(things, 1)}
+        names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(objects, 1)}
         for name, value in names.items():
             label[:-1][m.body_rootid == m.body(name).id] = value
         return label[bodies]

@@ -72,7 +72,7 @@ def _fill(renderer: SceneRenderer, path: Path, split: str, shard: int) -> Iterat
     rows: list[dict[str, Any]] = []
     for i in range(shard * PER_SHARD, (shard + 1) * PER_SHARD):
         layout = make_layout(split, i)
-        rendered = renderer.render(layout.things, layout.appearance)
+        rendered = renderer.render(layout.objects, layout.appearance)
         rows.append(_row(layout, rendered, ground_truth(layout, rendered)))
         yield i + 1
     images = {name: [row.pop(name) for row in rows] for name in ("rgb", "depth")}
@@ -85,7 +85,7 @@ def _fill(renderer: SceneRenderer, path: Path, split: str, shard: int) -> Iterat
 
 
 def _row(layout: Layout, rendered: RenderedScene, truth: GroundTruth) -> dict[str, Any]:
-    n = len(layout.things)
+    n = len(layout.objects)
     millimetres = np.nan_to_num(rendered.depth_m * 1000).round().astype(np.uint16)
     level = [cv2.IMWRITE_PNG_COMPRESSION, 1]
     offset = LABEL_STEP // 2
@@ -100,11 +100,11 @@ def _row(layout: Layout, rendered: RenderedScene, truth: GroundTruth) -> dict[st
         "action": np.int8(ACTIONS.index(layout.goal.action)),
         "named": np.int8(len(layout.goal.names)),
         "moment": np.int8(PHASES.index(layout.phase)),
-        "kind": _padded(np.array([KINDS.index(t.kind) for t in layout.things], np.int8), -1),
-        "colour": _padded(np.array([PALETTE.index(t.colour) if t.colour else -1 for t in layout.things], np.int8), -1),
+        "kind": _padded(np.array([KINDS.index(o.kind) for o in layout.objects], np.int8), -1),
+        "colour": _padded(np.array([PALETTE.index(o.colour) if o.colour else -1 for o in layout.objects], np.int8), -1),
         "uv": _padded(truth.uv.astype(np.float32), np.nan),
         "visible_px": _padded(truth.visible_px, 0),
-        "point_m": _padded(np.array([t.point_m for t in layout.things], np.float32), np.nan),
+        "point_m": _padded(np.array([o.point_m for o in layout.objects], np.float32), np.nan),
         "count": np.int8(n),
         "path_uv": truth.path_uv.astype(np.float32),
         "start_depth_m": truth.start_depth_m.astype(np.float32),
@@ -158,10 +158,14 @@ class Scenes:
         named = int(self.arrays["named"][index])
         return Goal(ACTIONS[self.arrays["action"][index]], tuple(self.name(index, i) for i in range(named)))
 
-    def name(self, index: int, thing: int) -> Name:
+    def name(self, index: int, which: int) -> Name:
         """What a thing of a scene is called."""
-        colour = int(self.arrays["colour"][index, thing])
-        return Name(KINDS[self.arrays["kind"][index, thing]], PALETTE[colour] if colour >= 0 else "")
+        colour = int(self.arrays["colour"][index, which])
+        return Name(KINDS[self.arrays["kind"][index, which]], PALETTE[colour] if colour >= 0 else "")
+
+    def phase(self, index: int) -> str:
+        """What has happened already in a scene: one of :data:`stvla_ros.train.scenes.layouts.PHASES`."""
+        return PHASES[self.arrays["moment"][index]]
 
     def steps(self, index: int) -> int:
         """Steps of a scene's task that have a path."""
