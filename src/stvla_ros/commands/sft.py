@@ -1,4 +1,4 @@
-"""``stvla sft``: fine-tune a Qwen3-VL planner with LoRA; one of the named experiments."""
+"""``stvla sft``: fine-tune a Qwen3-VL planner with LoRA, with the settings of a named experiment."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--model", metavar="DIR", help="the base model: folder of a Qwen3-VL checkpoint, or hub id")
     parser.add_argument("--data", type=Path, action="append", metavar="FILE", help="samples, .json(l); repeatable")
     parser.add_argument("--val", type=Path, metavar="FILE", help="samples to validate on; default: 2 %% of the data's")
-    parser.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of the stage before, to go on with")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of the previous stage, to continue with")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/sft-EXPERIMENT"
+        "--output", type=Path, metavar="DIR", help="an existing run is resumed; default runs/sft-EXPERIMENT"
     )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the epochs'")
     parser.add_argument("--batch", type=whole(1, 4096), metavar="N", help="packed sequences per device and pass")
     parser.add_argument("--accumulate", type=whole(1, 4096), metavar="N", help="passes per step")
     parser.add_argument("--lr", type=positive, metavar="RATE", help="peak learning rate")
     parser.add_argument("--validate-every", type=whole(1, 10**8), metavar="N", help="steps between checkpoints")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of order, LoRA, dropout")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for order, LoRA, dropout")
     parser.add_argument("--workers", type=whole(0, 64), default=0, metavar="N", help="processes that prepare batches")
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
 
@@ -60,7 +60,7 @@ def run(arguments: Namespace) -> int:
         main = _train(arguments, chosen, output, console)
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. The same command with --output {output} goes on from the last checkpoint.", soft_wrap=True
+            f"Stopped. The same command with --output {output} resumes from the last checkpoint.", soft_wrap=True
         )
         return INTERRUPTED
     if main:
@@ -69,7 +69,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: Console) -> bool:
-    """True in the process that speaks for all."""
+    """True in the main process."""
     import torch
 
     from stvla_ros.train.sft.lora import parameter_counts
@@ -82,7 +82,7 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
     ready = _prepared(arguments, chosen, files, processes, console)
     trained, all_ = parameter_counts(ready.adapted)
     console.print(
-        f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million numbers are trained, {ready.samples}",
+        f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million parameters are trained, {ready.samples}",
         soft_wrap=True,
     )
 

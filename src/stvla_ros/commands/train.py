@@ -1,4 +1,4 @@
-"""``stvla train``: train a policy on collected episodes; one of the named experiments."""
+"""``stvla train``: train a policy on collected episodes, with the settings of a named experiment."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
     parser.add_argument(
-        "--output", type=folder, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT"
+        "--output", type=folder, metavar="DIR", help="an existing run is resumed; default runs/EXPERIMENT"
     )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the experiment's")
     parser.add_argument(
         "--batch", type=whole(1, 4096), metavar="N", help="observations per step; default: the experiment's"
     )
     parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of batches, noise, augmentation"
+        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for batches, noise, augmentation"
     )
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N"
@@ -52,13 +52,13 @@ def add_arguments(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="weights to begin with: CLIP RN50, CLIP's text tower, or another policy; repeatable",
+        help="initial weights: CLIP RN50, CLIP's text tower, or another policy; repeatable",
     )
     parser.add_argument(
         "--tokenizer", default="", metavar="DIR", help="CLIP's tokenizer, for experiments with CLIP: folder or hub id"
     )
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
-    parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with the guidance's settings")
+    parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with settings of guidance")
     add_override_argument(parser)
 
 
@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
         _train(arguments, chosen, settings, output, console)
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. The same command with --output {output} goes on from the last validation.", soft_wrap=True
+            f"Stopped. The same command with --output {output} resumes from the last validation.", soft_wrap=True
         )
         return INTERRUPTED
     console.print(f"{output}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
@@ -87,13 +87,13 @@ def run(arguments: Namespace) -> int:
 
 
 def _settings(arguments: Namespace, mode: str) -> StackSettings:
-    """Of the guidance, in the mode of the experiment."""
+    """Settings of guidance, in the experiment's mode."""
     from stvla_ros.evaluate.stack import read_settings
 
     overrides = dict(arguments.overrides)
     settings = read_settings(arguments.params, overrides=overrides, parts=("segmenter", "guide"))
     if "guidance.mode" in overrides:
-        raise ConfigError(f"guidance.mode: the experiment decides it ('{mode}'): leave it out.")
+        raise ConfigError(f"guidance.mode: the experiment sets it ('{mode}'): leave it out.")
     return replace(settings, guide=replace(settings.guide, mode=mode))
 
 
@@ -127,7 +127,7 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
 def _samples(
     arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
-    """Training and validation samples, made from the episodes where they are not in the cache yet."""
+    """Training and validation samples; episodes that are not cached yet go through guidance."""
     from stvla_ros.train.policy.samples import load_samples
 
     train, val = split(arguments.data, arguments.val)
@@ -138,14 +138,14 @@ def _samples(
 
 
 def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
-    """Episodes to train and to validate on; none is in both, however often its folder is named.
+    """Episodes to train and to validate on. None is in both, even if folders are given twice.
 
     Args:
         data: Folders with episodes.
-        validation: Folder with those to validate on; None: a share of ``data``.
+        validation: Folder with episodes to validate on; None: a share of ``data``.
 
     Raises:
-        ConfigError: None is left to train on.
+        ConfigError: No episode is left to train on.
     """
     from stvla_ros.data.episode import find_episodes
 
@@ -157,7 +157,7 @@ def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode],
     train = [episode for place, episode in found.items() if place not in held_out]
     if not train:
         raise ConfigError(
-            "stvla train: no episode is left to train on: wanted more than those of --val, or more than one without it."
+            "stvla train: no episode is left to train on: wanted some that are not in --val, or at least two without it."
         )
     return train, list(held_out.values())
 

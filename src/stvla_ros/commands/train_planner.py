@@ -1,4 +1,4 @@
-"""``stvla train-planner``: train one of the project's own small planners on rendered scenes, nano also under ``torchrun``."""
+"""``stvla train-planner``: train one of the project's small planners on rendered scenes."""
 
 from __future__ import annotations
 
@@ -23,16 +23,20 @@ if TYPE_CHECKING:
 
 MODELS = ("heatmap", "nano")
 VALIDATION_SPLITS = ("val", "seen", "unseen")
-"""Splits that are measured where the folder has them."""
+"""Splits to validate on, if the folder has them."""
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("model", choices=MODELS, metavar="heatmap|nano", help="which small planner (docs/planners.md)")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="scenes (stvla scenes): train and val")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="taken up again; default runs/planner-MODEL")
-    parser.add_argument("--scenes", type=whole(16, 10**8), metavar="N", help="to be seen; default: the model's recipe")
     parser.add_argument(
-        "--pointing", type=whole(0, 10**8), metavar="N", help="nano: of those, first, with pointing questions only"
+        "--output", type=Path, metavar="DIR", help="an existing run is resumed; default runs/planner-MODEL"
+    )
+    parser.add_argument(
+        "--scenes", type=whole(16, 10**8), metavar="N", help="scenes to train on, in all; default: the model's"
+    )
+    parser.add_argument(
+        "--pointing", type=whole(0, 10**8), metavar="N", help="nano: the first N scenes have pointing questions only"
     )
     parser.add_argument(
         "--all-colours",
@@ -40,7 +44,7 @@ def add_arguments(parser: Parser) -> None:
         help="heatmap: tasks name all 20 colours; then the split unseen measures nothing",
     )
     parser.add_argument("--threads", type=whole(1, 256), default=1, metavar="N", help="CPU threads; default 1")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of weights and batches")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for weights and batches")
 
 
 def run(arguments: Namespace) -> int:
@@ -53,7 +57,7 @@ def run(arguments: Namespace) -> int:
     try:
         follow(training, training.experiment.scenes, "{:.1f} scenes/s", _sentence, console)
     except KeyboardInterrupt:
-        console.print(f"Stopped. The same command with --output {folder} goes on from the last validation.")
+        console.print(f"Stopped. The same command with --output {folder} resumes from the last validation.")
         return INTERRUPTED
     console.print(f"{folder}: weights, curves.png, curves.csv", soft_wrap=True, markup=False)
     return 0
@@ -72,7 +76,9 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
         from stvla_ros.train.heatmap.run import HeatmapExperiment, HeatmapRun
 
         if os.environ.get("WORLD_SIZE", "1") != "1":
-            raise ConfigError("heatmap: trains in one process; torchrun started several. Only nano shares a run.")
+            raise ConfigError(
+                "heatmap: trains in one process, but torchrun started several: only nano can share a run."
+            )
         plain = HeatmapExperiment(all_colours=arguments.all_colours)
         plain = replace(plain, scenes=arguments.scenes or plain.scenes)
         return HeatmapRun(plain, train, val, folder, arguments.seed)
@@ -86,7 +92,7 @@ def _run(arguments: Namespace, folder: Path) -> HeatmapRun | NanoRun:
 
 
 def _validation_scenes(data: Path) -> Mapping[str, Scenes]:
-    """Scenes to be judged by; ``val`` must be there, its figures are saved with the weights."""
+    """Validation scenes by split; ``val`` must exist: its figures are saved with the weights."""
     from stvla_ros.train.scenes.shards import load
 
     there = [split for split in reversed(VALIDATION_SPLITS) if split == "val" or any(data.glob(f"{split}-*.npz"))]

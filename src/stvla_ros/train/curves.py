@@ -1,4 +1,4 @@
-"""Curves of a training run: ``curves.csv``, which grows, and a picture of it."""
+"""Curves of a training run: ``curves.csv``, and a picture of it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,15 @@ Row = dict[str, str]
 
 
 class CurveLog:
-    """One row per split and moment in ``curves.csv``, a column per figure.
-
-    What an interrupted run wrote after its last checkpoint is dropped.
+    """Rows of ``curves.csv``, with a column per figure. Rows after the run's last checkpoint are dropped.
 
     Args:
         folder: Of the run.
-        fields: Names of the columns; the first counts what was done (steps, scenes), the second is the split.
-        done: Count of the checkpoint from which the run goes on.
+        fields: Names of the columns; the first is a count (steps or scenes), the second is the split.
+        done: Count at the checkpoint from which the run resumes.
 
     Raises:
-        ConfigError: ``curves.csv`` holds something else.
+        ConfigError: ``curves.csv`` is not such a file.
     """
 
     def __init__(self, folder: Path, fields: Sequence[str], done: int) -> None:
@@ -37,14 +35,14 @@ class CurveLog:
             writer.writerows(self.rows)
 
     def add(self, done: int, split: str, figures: Mapping[str, float]) -> None:
-        """Append figures; fields that have none stay empty."""
+        """Append figures; fields without one stay empty."""
         new = list(self._rows(str(done), split, {name: f"{value:.6g}" for name, value in figures.items()}))
         self.rows += new
         with self._path.open("a", newline="") as file:
             csv.DictWriter(file, self._fields).writerows(new)
 
     def series(self, split: str, figure: str) -> tuple[list[int], list[float]]:
-        """Counts and values of a figure, where it has any."""
+        """Counts and values of a figure."""
         found = [(row[self._fields[0]], self._value(row, figure)) for row in self.rows if row["split"] == split]
         return [int(done) for done, value in found if value], [float(value) for _, value in found if value]
 
@@ -56,7 +54,7 @@ class CurveLog:
 
 
 class LongCurveLog(CurveLog):
-    """A row per figure, for runs whose figures depend on their data."""
+    """A row per figure, for runs whose data decide which figures there are."""
 
     def __init__(self, folder: Path, step: int) -> None:
         super().__init__(folder, ("step", "split", "figure", "value"), step)
@@ -69,7 +67,7 @@ class LongCurveLog(CurveLog):
 
 
 def _read(path: Path, fields: Sequence[str], done: int) -> list[Row]:
-    """Rows of ``curves.csv`` up to a count; none where there is no file. A last line that was cut off is no row."""
+    """Rows of ``curves.csv`` up to a count; none if there is no file. An incomplete last line is ignored."""
     if not path.exists():
         return []
     check_file(path, "curves of a run", text=True)
@@ -82,7 +80,7 @@ def _read(path: Path, fields: Sequence[str], done: int) -> list[Row]:
         return [row for row in rows if int(row[fields[0]]) <= done]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: not the curves of a run ({said(error)}): delete it, the run goes on without."
+            f"{path}: not the curves of a run ({said(error)}): delete it; the run continues without."
         ) from error
 
 
@@ -91,10 +89,10 @@ class Panel:
     """One diagram of the picture.
 
     Attributes:
-        title: What is drawn.
-        lines: Label to split and figure; a single line may have none ("").
-        log: Logarithmic values.
-        target: A line to reach; None: there is none.
+        title: Shown above.
+        lines: Split and figure by label; a single line may have the label "".
+        log: Logarithmic scale.
+        target: Value of a dotted line; None: no such line.
         line_width: In points.
     """
 
@@ -112,7 +110,7 @@ def draw(
     xlabel: str = "step",
     size_in: tuple[float, float] = (11, 3.6),
 ) -> None:
-    """Write the picture, panels side by side, as PNG."""
+    """Draw panels side by side as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -127,7 +127,7 @@ class TrainingRun(ABC):
         return figures
 
     def _state(self) -> dict[str, Any]:
-        """What ``state.pt`` holds besides the step; a run with other checkpoints has its own _save and _load instead."""
+        """What ``state.pt`` holds besides the step. A run with other checkpoints overrides _save and _load."""
         raise NotImplementedError
 
     def _restore(self, state: Mapping[str, Any]) -> None:

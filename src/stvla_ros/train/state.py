@@ -1,4 +1,4 @@
-"""What a training run leaves to go on from: ``state.pt``, written whole, and read as data."""
+"""Checkpoint files of training runs: written completely or not at all, and read as data."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ ANEW = "Delete it to begin anew."
 
 
 def read_state(path: Path) -> Mapping[str, Any]:
-    """What :func:`write_state` wrote, on the CPU.
+    """Read what :func:`write_state` wrote, to the CPU.
 
     Raises:
-        ConfigError: It is damaged, or another thing.
+        ConfigError: The file is damaged, or something else.
     """
     with setting("", ANEW):
         return read_torch_file(path)
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write plain values and tensors, whole or not at all.
+    """Write plain values and tensors, completely or not at all.
 
     Raises:
-        ConfigError: There is no room, or no permission.
+        ConfigError: The disk is full, or writing is not permitted.
     """
-    content = io.BytesIO()  # PyTorch's own writer has no word for a full disk
+    content = io.BytesIO()  # PyTorch's own writer does not report a full disk
     torch.save(dict(state), content)
     with written(path) as part:
         part.write_bytes(content.getbuffer())
@@ -41,10 +41,10 @@ def write_state(path: Path, state: Mapping[str, Any]) -> None:
 
 @contextmanager
 def restoring(path: Path) -> Iterator[None]:
-    """Around what puts a state back into networks and optimisers.
+    """Context in which a state is loaded into networks and optimisers.
 
     Raises:
-        ConfigError: The state lacks something, or is of another network.
+        ConfigError: The state is incomplete, or belongs to another network.
     """
     try:
         yield

@@ -164,7 +164,7 @@ def test_what_does_not_go_together_is_refused(
         (["st-human"], "wanted --model DIR and --data FILE"),
         (["st-human", "--model", str(tmp_path), "--data", train, "--val", val], "sft.model"),
         (["st-human", "--model", "x", "--data", str(tmp_path / "no.json")], "found nothing"),
-        (["st-human", "--model", "x", "--data", train, "--val", train], "are in the training data too"),
+        (["st-human", "--model", "x", "--data", train, "--val", train], "are also in the training data"),
         (["nano-general", "--model", str(place / "model"), "--data", train, "--val", val, "--output", str(trained)],
          "holds a run with other settings"),
         (["general", "--model", str(place / "model"), "--data", train, "--val", val, "--output", str(tmp_path / "x"),

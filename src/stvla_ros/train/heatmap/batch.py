@@ -1,4 +1,4 @@
-"""Batches for the query-heatmap network: scenes with new wordings, and texts alone."""
+"""Batches for the query-heatmap network: scenes with questions, and texts alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Batch:
     words: Tensor  # (T, L)
     step: Tensor  # (T,)
     image: Tensor  # (T,)
-    uv: Tensor  # (T, 2, 2), NaN: not there
+    uv: Tensor  # (T, 2, 2), NaN: not in the image
     counts: Tensor  # (T, 2)
     action: Tensor  # (T,)
     steps: Tensor  # (T,)
@@ -53,14 +53,14 @@ def make_batch(
     rng: np.random.Generator,
     colours: Sequence[str] = SEEN,
 ) -> Batch:
-    """Scenes with new wordings, half of them mirrored, brightness and colour balance changed a little.
+    """Scenes with new questions; half of the images are mirrored, all have their colours jittered.
 
     Args:
-        scenes: All there are.
+        scenes: All scenes.
         chosen: Indices of those in the batch.
         words: The vocabulary.
-        rng: Decides.
-        colours: That made-up tasks name.
+        rng: Makes all random choices.
+        colours: Those that made-up tasks name.
     """
     asked: list[tuple[int, Question]] = []
     images, kinds, paints = [], [], []
@@ -101,7 +101,7 @@ def _batch(
 def make_text_batch(
     count: int, words: tuple[str, ...], rng: np.random.Generator, colours: Sequence[str] = SEEN
 ) -> TextBatch:
-    """Texts of tasks, a few of pointing."""
+    """Texts of tasks, and a few of pointing."""
     texts = text_questions(count, rng, colours)
     meant = [class_labels(goal, step) for _, goal, step in texts]
     return TextBatch(

@@ -1,4 +1,4 @@
-"""Questions about rendered scenes with their true answers, worded anew every time."""
+"""Questions about rendered scenes with true answers, in new words every time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stvla_ros.train.scenes.shards import Scenes
 
 MIN_CELLS = 2
 POINTS = 3
-"""Things per scene that are pointed at."""
+"""Objects per scene that are pointed at."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +24,10 @@ class Question:
     Attributes:
         scene: Index of the scene.
         text: The words.
-        goal: What they mean.
-        step: Which step is asked for.
-        uv: (2, 2) where its start and its end are, 0..1000; NaN: not in the image.
-        counts: (2,) whether that answer is certain; a thing that is there but hidden has none.
+        goal: Their meaning.
+        step: The step that is asked for.
+        uv: (2, 2) start and end of the step, 0..1000; NaN: not in the image.
+        counts: (2,) whether that answer is certain; it is not for an object that is hidden.
     """
 
     scene: int
@@ -39,9 +39,9 @@ class Question:
 
 
 def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[Question]:
-    """Pointing at things that are there and at one that is not, and the scene's task or another one.
+    """Pointing at objects in the scene and at an absent one, and the scene's own task or a made-up one.
 
-    Pointing names all colours; tasks that are made up here name only ``colours``, by default those of training
+    Pointing names all colours; made-up tasks name only ``colours``, by default those of training
     (:mod:`stvla_ros.data.splits`).
     """
     count = int(scenes.arrays["count"][index])
@@ -56,7 +56,7 @@ def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Seq
 
 
 def is_shown(scenes: Scenes, index: int, which: int) -> bool:
-    """A thing can be asked for: its point is seen, or it is the block under the one that was stacked on it."""
+    """Whether questions may name an object: its point is visible, or it is the block below a stacked one."""
     a = scenes.arrays
     if a["visible_px"][index, which] >= MIN_VISIBLE_PX:
         return True
@@ -72,7 +72,7 @@ def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generato
 
 
 def absent(names: list[Name], rng: np.random.Generator) -> Name:
-    """Something that is not among the names, often of the same kind or colour as one that is."""
+    """A name that is not among ``names``, often with the kind or colour of one that is."""
     while True:
         near = names[rng.integers(len(names))]
         kind = near.kind if rng.random() < 0.5 else str(rng.choice(KINDS))
@@ -88,7 +88,7 @@ def _any_name(rng: np.random.Generator) -> Name:
 
 
 def _made_up_task(rng: np.random.Generator, shown: list[Name], colours: Sequence[str]) -> Goal:
-    """A task of some colours about things that are mostly in the scene."""
+    """A task with the given colours, mostly about objects in the scene."""
     action = str(rng.choice(["place", "stack", "push"]))
     kind = "button" if action == "push" else "block"
     real = [n for n in shown if n.kind == kind and n.colour in colours]
@@ -102,7 +102,7 @@ def _made_up_task(rng: np.random.Generator, shown: list[Name], colours: Sequence
 
 
 def text_questions(count: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[tuple[str, Goal, int]]:
-    """Texts without images, what they mean, and one of their steps: words alone are cheap to learn from."""
+    """Texts without images, their meaning, and one of their steps; learning from words alone is cheap."""
     goals = [
         _made_up_task(rng, [], colours) if rng.random() < 0.85 else Goal("point", (_any_name(rng),))
         for _ in range(count)

@@ -1,4 +1,4 @@
-"""Training of the query-heatmap network: step, validate, save, go on."""
+"""Training of the query-heatmap network: settings, losses, run."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from stvla_ros.train.scenes.run import SceneRun
 from stvla_ros.train.scenes.shards import Scenes
 
 SPREAD_CELLS = 0.8
-"""Sigma of the wanted heatmap around the true point."""
+"""Sigma of the target heatmap around the true point."""
 
 
 @dataclass(frozen=True)
 class HeatmapExperiment:
-    """What decides a run.
+    """Settings of a run.
 
     Attributes:
-        scenes: To be seen in all; the learning rate falls to nothing over them.
+        scenes: Scenes in all, repeated ones counted again; the learning rate falls to 0 over them.
         batch: Scenes per step.
         lr: Highest learning rate of AdamW.
         weight_decay: Of weight matrices.
-        warmup: Steps of rising learning rate.
+        warmup: Steps in which the learning rate rises.
         clip_norm: Largest norm of the gradient.
         validate_every: Scenes between validations, each of which leaves a checkpoint.
-        bf16: The trunk computes in bfloat16.
-        drill: Texts without an image per step, to learn the words from.
-        all_colours: Made-up tasks name all colours: for weights that are to be used; the split ``unseen`` then measures
-            nothing any more.
+        bf16: Compute the trunk in bfloat16.
+        drill: Texts without an image per step.
+        all_colours: Made-up tasks name all colours, for weights to deploy; the split ``unseen`` then measures
+            nothing.
     """
 
     scenes: int = 60_000
@@ -61,7 +61,7 @@ class HeatmapExperiment:
 
 
 class HeatmapRun(SceneRun):
-    """One run of :class:`HeatmapExperiment`; ``last.safetensors`` are averaged weights."""
+    """One run of a :class:`HeatmapExperiment`; it saves averaged weights to ``last.safetensors``."""
 
     def __init__(
         self,
@@ -82,12 +82,12 @@ class HeatmapRun(SceneRun):
         self._resume()
 
     def rate(self) -> float:
-        """Learning rate of the present step: linear warm-up, then a cosine to nothing."""
+        """Learning rate of the current step: linear warm-up, then a cosine to 0."""
         warm = min(1.0, (self.step + 1) / self.experiment.warmup)
         return self.experiment.lr * warm * (1 + math.cos(math.pi * min(self.step / self.experiment.steps, 1.0))) / 2
 
     def grounder(self) -> Grounder:
-        """The averaged weights in use."""
+        """A grounder with the averaged weights."""
         network = HeatmapNetwork(self.network.config)
         network.load_state_dict(self.average.weights)
         return Grounder(network.eval().to(memory_format=torch.channels_last), self.words, {})
@@ -126,7 +126,7 @@ class HeatmapRun(SceneRun):
 
 
 def meaning_loss(asked: Asked, wanted: Batch | TextBatch) -> Tensor:
-    """Cross entropy of what the words mean."""
+    """Cross entropy of the words' meaning."""
     cross = functional.cross_entropy
     return (
         cross(asked.action, wanted.action)
@@ -157,12 +157,12 @@ def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tenso
 
 
 def _class_weights() -> Tensor:
-    """Things cover few cells, so those count more."""
+    """Objects cover few cells, so those count more."""
     return torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
 
 
 def _heat_losses(heat: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Cross entropy against a small Gaussian at the true point or "not there", and distance in cells of the local mean."""
+    """Cross entropy against a small Gaussian at the true point (or "absent"), and error of the local mean in cells."""
     there = torch.isfinite(batch.uv).all(-1)
     cells = torch.nan_to_num(batch.uv) * (CELLS / 1000) - 0.5
     line = torch.arange(CELLS, dtype=torch.float32)

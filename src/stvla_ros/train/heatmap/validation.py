@@ -1,4 +1,4 @@
-"""How well a grounder does on rendered scenes that it never saw: pointing, words, and whole paths."""
+"""Figures of a grounder on held-out rendered scenes: pointing, words, and whole paths."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
 
 MIN_CONFIDENCE = 0.3
-"""A heatmap that is less sure says "not in the image"."""
+"""Below this the object counts as absent."""
 
 
 def validate(grounder: Grounder, scenes: Scenes, max_scenes: int = 100) -> dict[str, float]:
-    """Figures on the first scenes; the same wordings every time.
+    """Figures on the first scenes; the questions are the same every time.
 
     Returns:
-        ``point_median`` [1/1000], ``point_15``, ``point_30`` (shares of things that are seen), ``absent`` (share of
-        questions where present and absent are told apart), ``meaning`` (share of texts understood wholly),
+        ``point_median`` [1/1000], ``point_15``, ``point_30`` (shares of visible objects), ``absent`` (share of
+        questions where presence is recognised), ``meaning`` (share of texts understood completely),
         ``step_accuracy`` (tasks of several steps), ``path_rmse_median``, ``path_rmse_mean`` [1/1000],
         ``paths`` (share of steps with a path), ``depth_mad_cm``.
     """
     finder = Finder(grounder, 0.0)
-    errors, told, meant, paths = [], [], [], []
+    errors, present, meant, paths = [], [], [], []
     for index in range(min(max_scenes, len(scenes))):
         seen, rng = finder.see(scenes.rgb(index)), np.random.default_rng([7, index])
         for question in questions(scenes, index, rng):
             found = finder.find(seen, question.text, question.step)
             there = np.isfinite(question.uv).all(-1)
             errors += [*np.hypot(*(found.uv - question.uv).T)[there & question.counts]]
-            told += [*((found.sure > MIN_CONFIDENCE) == there)[question.counts]]
+            present += [*((found.sure > MIN_CONFIDENCE) == there)[question.counts]]
             meant.append((_understood(finder, question), question.goal.steps > 1))
         paths += list(path_errors(finder, seen, scenes, index, rng))
     several = [ok for ok, many in meant if many]
@@ -46,7 +46,7 @@ def validate(grounder: Grounder, scenes: Scenes, max_scenes: int = 100) -> dict[
         "point_median": float(np.median(far)),
         "point_15": float((far < 15).mean()),
         "point_30": float((far < 30).mean()),
-        "absent": float(np.mean(told)),
+        "absent": float(np.mean(present)),
         "meaning": float(np.mean([ok for ok, _ in meant])),
         "step_accuracy": float(np.mean(several)) if several else float("nan"),
         "path_rmse_median": float(np.median(drawn[:, 0])) if len(drawn) else float("nan"),
@@ -66,9 +66,9 @@ def _understood(finder: Finder, question: Question) -> bool:
 def path_errors(
     finder: Finder, seen: Tensor, scenes: Scenes, index: int, rng: np.random.Generator
 ) -> Iterator[tuple[float, float] | None]:
-    """RMSE [1/1000] and mean absolute depth error [m] of every step's path whose ends are seen; None: no path drawn."""
+    """RMSE [1/1000] and mean absolute depth error [m] of each path with visible ends; None: no path was drawn."""
     a = scenes.arrays
-    if scenes.phase(index) == "held":  # the planner starts at the tool then; the network has no part in that
+    if scenes.phase(index) == "held":  # the planner then starts at the tool, without the network
         return
     frame = scenes.frame(index)
     for step in range(scenes.steps(index)):

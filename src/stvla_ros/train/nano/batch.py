@@ -1,4 +1,4 @@
-"""Batches for the nano model: scenes with new wordings, packed, and what each part of their images shows."""
+"""Batches for the nano model: packed conversations about scenes, and what each part of their images shows."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from stvla_ros.train.scenes.shards import Scenes, colour_jitter, resized
 from stvla_ros.types import U8
 
 DEPTH_SHARE = 0.7
-"""Of the paths whose depth is asked for too: it costs a second image."""
+"""Share of scenes whose paths' depth is asked for too, which costs a second image."""
 
 FURTHER_PATHS = 2
-"""Of other tasks in the same scene: a path costs little beside its image."""
+"""Paths of other tasks per scene; a path costs little compared to its image."""
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Packed rows, and what the N tokens of their first images show, in 16 parts each."""
+    """Packed rows, and what the N tokens of their first images show in 16 parts each."""
 
     packed: Packed
     kind: Tensor  # (N, 16) class
     colour: Tensor  # (N, 16), -1: none
-    object_index: Tensor  # (N, 16) which of the scene's, negative: none
-    uv: Tensor  # (N, 2) where the thing is that a token mostly shows, 0..1000; NaN: none
+    object_index: Tensor  # (N, 16) index in the scene, negative: none
+    uv: Tensor  # (N, 2) point of the object that a token mostly shows, 0..1000; NaN: none
 
 
 class Batches:
-    """Draws batches; the step's number decides."""
+    """Draws batches."""
 
     def __init__(self, packer: Packer, pad: int) -> None:
         self._packer, self._pad = packer, pad
 
     def draw(self, scenes: Scenes, size: int, pointing_only: bool, rng: np.random.Generator) -> Batch:
-        """Random scenes with new wordings, brightness and colour balance changed a little."""
+        """Random scenes with new conversations and jittered colours."""
         rows: list[Row] = []
         shows: list[tuple[Tensor, ...]] = []
         while len(rows) < size:
@@ -69,7 +69,7 @@ class Batches:
 
 
 def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Kind, colour, thing and uv of :class:`Batch` for one image."""
+    """Kind, colour, object index and uv of :class:`Batch` for one image."""
     kind, colour = (_by_token(cells, image) for cells in scenes.cells(index))
     object_index = _by_token(scenes.arrays["labels"][index], image) - 1
     uv = torch.from_numpy(scenes.arrays["uv"][index])
@@ -78,7 +78,7 @@ def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tenso
 
 
 def _by_token(cells: np.ndarray, image: U8) -> Tensor:
-    """(N, 16) what each image token shows, of (64, 64) cells."""
+    """(N, 16) what each image token shows, from (64, 64) cells."""
     down, across = (n // CELL_PX * SUBCELLS for n in image.shape[:2])
     y, x = ((np.arange(n) + 0.5) * 64 / n for n in (down, across))
     picked = cells[y.astype(int)[:, None], x.astype(int)[None]].astype(np.int64)

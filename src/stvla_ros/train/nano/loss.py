@@ -1,4 +1,4 @@
-"""What the nano model is trained for: soft numbers, what each part of the image shows, and where that thing is."""
+"""Losses of the nano model: soft numbers, what image tokens show and where that object is, and supervised attention."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from stvla_ros.planning.nano.tokens import NUMBERS
 from stvla_ros.train.nano.packing import COORDINATE, OFFSET, PLAIN, Packed
 
 SPREAD = {COORDINATE: 6.0, OFFSET: 8.0}
-"""Sigma of the wanted distribution over neighbouring numbers: thousandths, millimetres."""
+"""Sigma of the target distribution over neighbouring numbers, in thousandths and millimetres."""
 
 REACH = 18
 PLAIN_WEIGHT = 0.3
-"""Brackets and words are many and easy."""
+"""Weight of brackets and words: they are many and easy."""
 
 SUBCELLS = 4
-"""Each image token says what is in so many by so many parts of it."""
+"""Each image token predicts what it shows in so many by so many parts."""
 
 
 class DenseHead(nn.Module):
-    """What is in each part of an image token, and where the thing is that it mostly shows; used in training only."""
+    """Predicts from an image token what each of its parts shows, and where the object is; used in training only."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,11 +51,11 @@ class DenseHead(nn.Module):
         )
 
     def pointing_loss(self, tokens: Tensor, uv: Tensor, numbers: Tensor) -> Tensor:
-        """Soft cross entropy of the numbers that a token would answer, in their own embeddings: language need only copy them.
+        """Soft cross entropy of coordinates in the numbers' own embeddings: the language model need only copy them.
 
         Args:
             tokens: (N, width) image tokens.
-            uv: (N, 2) 0..1000, NaN: no thing, or one whose point is outside the image.
+            uv: (N, 2) 0..1000; NaN: no object, or its point is outside the image.
             numbers: (V, width) embeddings of the numbers.
         """
         here = torch.isfinite(uv).all(-1)
@@ -64,7 +64,7 @@ class DenseHead(nn.Module):
 
 
 def number_loss(logits: Tensor, batch: Packed) -> Tensor:
-    """Cross entropy; a number's neighbours are nearly right."""
+    """Cross entropy of answer tokens; a number's neighbours are nearly right."""
     log = logits.float().log_softmax(-1)
     total, weight = log.new_zeros(()), log.new_zeros(())
     for kind in (PLAIN, COORDINATE, OFFSET):
@@ -90,7 +90,7 @@ def _soft(log: Tensor, target: Tensor, spread: float) -> Tensor:
 NAME = "stvla_products"
 
 SUPERVISED_LAYERS = (1, 2)
-"""Head 0 of these layers must look where a step begins, and where it ends, as one of its numbers is about to be written."""
+"""Head 0 of these layers attends to the object where a step begins, and where it ends, before a number is written."""
 
 
 def attend(
@@ -98,11 +98,11 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None = None,
+    attention_mask: Tensor | None = None,  # True: attend
     scaling: float = 1.0,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Plain attention of (B, heads, L, width) as the library's models call it; mask True where it may attend."""
+    """Attention on (B, heads, L, width) as transformers calls it: batched products are faster on a CPU."""
     score = (query * scaling) @ key.transpose(2, 3)
     if attention_mask is not None:
         score = score.masked_fill(~attention_mask, -1e4)
@@ -116,30 +116,30 @@ AttentionInterface.register(NAME, attend)
 
 
 def use_attention(network: Qwen3VLForConditionalGeneration) -> None:
-    """Train with :func:`attend`; a checkpoint does not remember it."""
+    """Train with :func:`attend`; checkpoints do not record it."""
     for part in (network.model.visual, network.model.language_model):
         part.config._attn_implementation = NAME
 
 
 def attention_loss(network: Qwen3VLForConditionalGeneration, batch: Packed, object_index: Tensor) -> Tensor:
-    """Cross entropy between where head 0 has looked on the image, and where the thing is.
+    """Cross entropy between the attention of head 0 on the image and the place of the object.
 
     Args:
         network: After its forward pass.
-        batch: What it has seen.
-        object_index: (N, 16) the thing that each part of the first images' tokens shows, from 0.
+        batch: Input of that pass.
+        object_index: (N, 16) object that each part of the first images' tokens shows, from 0.
     """
     shares = _shares(batch, object_index)
     losses = []
     for end, layer in enumerate(SUPERVISED_LAYERS):
-        looks = network.model.language_model.layers[layer].self_attn.supervised_scores
+        scores = network.model.language_model.layers[layer].self_attn.supervised_scores
         wanted_index = batch.ends[:, end]
         wanted = (shares[batch.row] == wanted_index[:, None, None]).sum(-1) * (wanted_index >= 0)[:, None]
         seen = wanted.any(-1)
         row, wanted = batch.row[seen], wanted[seen].float()
         place = batch.first_image[row, :1] + torch.arange(wanted.shape[1])
         inside = place < batch.first_image[row, 1:]
-        score = looks[row[:, None], batch.before[seen][:, None], place.clamp(max=looks.shape[-1] - 1)].float()
+        score = scores[row[:, None], batch.before[seen][:, None], place.clamp(max=scores.shape[-1] - 1)].float()
         log = score.masked_fill(~inside, -1e4).log_softmax(-1)
         losses.append(-(wanted / wanted.sum(-1, keepdim=True) * log).sum(-1).mean())
     return torch.stack(losses).mean()

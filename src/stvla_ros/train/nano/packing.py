@@ -1,8 +1,8 @@
 """Several conversations about one image as one sequence: the image is computed once, no conversation sees another.
 
-Each row is the image's tokens, then the conversations one after the other. A token sees the image's tokens and those
-before it in its own conversation; positions go on from the image in every conversation. So each conversation is
-computed exactly as if it stood alone, which a test compares with the library's own forward pass.
+A row holds the image's tokens, then one conversation after another. A token attends to the image and to earlier tokens
+of its own conversation, and the positions of every conversation continue from the image. Each conversation is thus
+computed exactly as if it were alone; a test compares that with the library's own forward pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stvla_ros.train.scenes.dialogues import Exchange
 from stvla_ros.types import U8
 
 PLAIN, COORDINATE, OFFSET = 0, 1, 2
-"""What an answer's token is."""
+"""Kinds of answer tokens."""
 
 
 @dataclass(eq=False)
@@ -30,11 +30,11 @@ class Row:
 
     Attributes:
         ids: Token ids.
-        positions: (3) of time, height and width for each token.
-        segment: 0 the image's part, k the k-th conversation.
+        positions: Time, height and width of each token.
+        segment: 0: the image, k: the k-th conversation.
         images: Its images in order: the scene's, then depth images.
-        image_at: Place of the scene's first token.
-        targets: (place, id, kind, begin, end) of each answer token; the last two as in :attr:`Exchange.ends`.
+        image_at: Index of the scene image's first token.
+        targets: (index, id, kind, begin, end) of each answer token; the last two as in :attr:`Exchange.ends`.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Packer:
         self._image_pad = int(tokenizer.convert_tokens_to_ids("<|image_pad|>"))
 
     def row(self, image: U8, conversations: Sequence[Sequence[Exchange]], depth: U8 | None = None) -> Row:
-        """One image, (H, W, 3) with sides that are multiples of 32 pixels, and its conversations."""
+        """One (H, W, 3) image, whose sides are multiples of 32 pixels, and its conversations."""
         row = Row()
         after = self._image(row, 0, 0, "<|im_start|>user\n", image)
         for number, conversation in enumerate(conversations, 1):
@@ -101,17 +101,17 @@ class Packed:
     Attributes:
         ids: (B, L).
         positions: (3, B, L).
-        mask: (B, 1, L, L) True where the first token sees the second.
-        pixels: (P, D) patches of all images in the order of rows.
-        grid: (I, 3) their sizes in patches.
-        image_row: (I,) the row of each.
-        row: (M,) of each answer token, its row,
-        before: (M,) the place of the token before it,
-        target: (M,) its id,
-        kind: (M,) what it is,
-        ends: (M, 2) things where the way begins and ends that it is part of, -1 for none.
-        first_image: (B, 2) where each row's first image begins and ends.
-        cells: (B, 2) tokens of that image down and across.
+        mask: (B, 1, L, L) True where the first token attends to the second.
+        pixels: (P, D) patches of all images, row by row.
+        grid: (I, 3) size of each image in patches.
+        image_row: (I,) row of each image.
+        row: (M,) row of each answer token.
+        before: (M,) index of the token before it.
+        target: (M,) its id.
+        kind: (M,) its kind.
+        ends: (M, 2) objects at which its path begins and ends; -1: none.
+        first_image: (B, 2) first token of each row's first image, and the one after its last.
+        cells: (B, 2) tokens of that image, down and across.
     """
 
     ids: Tensor
@@ -148,7 +148,8 @@ def pack(rows: Sequence[Row], pad: int) -> Packed:
     return Packed(
         ids, positions, mask, torch.cat([patches(image) for image in images]), torch.tensor([_grid(i) for i in images]),
         torch.tensor([b for b, row in enumerate(rows) for _ in row.images]),
-        which, place - 1, target, kind, torch.stack([begins, ends], -1), torch.stack([begin, begin + cells.prod(-1)], -1), cells,
+        which, place - 1, target, kind, torch.stack([begins, ends], -1),
+        torch.stack([begin, begin + cells.prod(-1)], -1), cells,
     )  # fmt: skip
 
 
@@ -157,7 +158,7 @@ def _grid(image: U8) -> tuple[int, int, int]:
 
 
 def patches(image: U8) -> Tensor:
-    """(N, D) patches of an (H, W, 3) image as the library's image processor orders them: 2 x 2 that are merged together."""
+    """(N, D) patches of an (H, W, 3) image in the image processor's order: the 2 x 2 that are merged are neighbours."""
     height, width = image.shape[0] // CELL_PX, image.shape[1] // CELL_PX
     x = torch.from_numpy(np.ascontiguousarray(image)).float() / 127.5 - 1
     x = x.reshape(height, MERGE, PATCH_PX, width, MERGE, PATCH_PX, 3).permute(0, 3, 1, 4, 6, 2, 5)

@@ -1,7 +1,8 @@
-"""Training of the nano Qwen3-VL: losses, optimizers, and what a run keeps.
+"""Training of the nano Qwen3-VL: settings, losses, optimizers, run.
 
-Pointing first, with supervised attention; then all kinds of questions. Learned together from the start, paths never
-ground: 4 of the 16 numbers of a path name things, and the easy rest hides that (docs/planners.md).
+First only pointing, with supervised attention, then all questions. When all are learned together from the start, the
+model never grounds paths: only 4 of a path's 16 numbers depend on objects, and the easy rest hides it
+(docs/planners.md).
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from stvla_ros.train.scenes.shards import Scenes
 
 @dataclass(frozen=True)
 class NanoExperiment:
-    """What decides a run.
+    """Settings of a run.
 
     Attributes:
-        scenes: To be seen in all.
-        pointing: So many of them with pointing questions only, first.
+        scenes: Scenes in all, repeated ones counted again.
+        pointing: The first so many have pointing questions only.
         batch: Scenes per step.
-        lr: Highest learning rate; falls along a cosine within each of the two parts.
+        lr: Highest learning rate; it falls along a cosine within each of the two parts.
         weight_decay: Of weight matrices.
-        warmup: Steps of rising learning rate, in each part.
+        warmup: Steps in which the learning rate rises, in each part.
         clip_norm: Largest norm of the gradient.
-        looking: Weight of the attention's loss.
-        showing: Weight of the loss of what image tokens show.
-        placing: Weight of the loss of where the thing is that they show.
+        looking: Weight of the loss on attention.
+        showing: Weight of the loss on what image tokens show.
+        placing: Weight of the loss on the position of the object that they show.
         validate_every: Scenes between validations, each of which leaves a checkpoint.
         bf16: Forward pass in bfloat16.
     """
@@ -78,9 +79,9 @@ class NanoExperiment:
 
 
 class NanoRun(SceneRun):
-    """One run of :class:`NanoExperiment`; the checkpoint is in ``model/``.
+    """One run of a :class:`NanoExperiment`; it saves the model to ``model/``.
 
-    Started by ``torchrun``, the processes share every batch; the first one validates and writes.
+    Under ``torchrun`` the processes share every batch; the first one validates and writes.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class NanoRun(SceneRun):
         self._processes = Processes()
         if experiment.batch % self._processes.count:
             raise ConfigError(
-                f"{self._processes.count} processes cannot share batches of {experiment.batch} scenes evenly: start fewer."
+                f"{self._processes.count} processes cannot share a batch of {experiment.batch} scenes evenly: "
+                "start fewer."
             )
         super().__init__(experiment, load_train, val, folder, seed, writes=self._processes.rank == 0)
         self.experiment = experiment
@@ -108,7 +110,7 @@ class NanoRun(SceneRun):
 
     @property
     def checkpoint(self) -> Path:
-        """For the setting ``model`` of the planner ``qwen3_vl``."""
+        """Value for the setting ``model`` of the planner ``qwen3_vl``."""
         return self.folder / "model"
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
@@ -165,10 +167,10 @@ class NanoRun(SceneRun):
 
 
 class Processes:
-    """The processes of a run; alone without ``torchrun``.
+    """The processes of a run; one without ``torchrun``.
 
     Attributes:
-        rank: Which process this is; the first one writes.
+        rank: Number of this process; process 0 writes.
         count: How many there are.
     """
 
@@ -180,7 +182,7 @@ class Processes:
         self.count = distributed.get_world_size() if together else 1
 
     def average_gradients(self, parameters: Sequence[Parameter]) -> None:
-        """Every process goes on with the mean, in the same order of parameters; one that has none counts as zero."""
+        """Replace gradients by their mean over all processes; a missing gradient counts as zero."""
         if self.count == 1:
             return
         flat = torch.cat([torch.zeros_like(p).flatten() if p.grad is None else p.grad.flatten() for p in parameters])
@@ -190,7 +192,7 @@ class Processes:
 
 
 def _optimizers(network: nn.Module, showing: nn.Module, experiment: NanoExperiment) -> tuple[Optimizer, Optimizer]:
-    """Muon for the matrices of both towers, which needs two thirds of the scenes that AdamW does; AdamW for the rest."""
+    """Muon for the matrices of both towers, where it needs two thirds of AdamW's scenes; AdamW for the rest."""
     named = [*network.named_parameters(), *showing.named_parameters()]
     inner = [p for name, p in named if p.dim() == 2 and re.search(r"blocks|layers|merger", name)]
     outer = [p for _, p in named if all(p is not other for other in inner)]
@@ -199,7 +201,7 @@ def _optimizers(network: nn.Module, showing: nn.Module, experiment: NanoExperime
 
 
 def _first_images(tokens: Tensor, packed: Packed) -> Tensor:
-    """Tokens of each row's first image, without those of depth images."""
+    """Tokens of each row's first image; depth images come later."""
     rows = packed.image_row.tolist()
     parts = tokens.split((packed.grid.prod(-1) // MERGE**2).tolist())
     return torch.cat([part for i, part in enumerate(parts) if i == rows.index(rows[i])])

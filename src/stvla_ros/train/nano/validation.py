@@ -1,4 +1,4 @@
-"""How well a nano checkpoint does on rendered scenes that it never saw, asked through the backend that serves it."""
+"""Figures of a nano checkpoint on held-out rendered scenes, asked through the backend that serves it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ T = TypeVar("T")
 
 
 def validate(checkpoint: Path, scenes: Scenes, paths: bool, max_scenes: int = 40) -> dict[str, float]:
-    """Figures on the first scenes; the same wordings every time.
+    """Figures on the first scenes; the questions are the same every time.
 
     Args:
         checkpoint: Folder of the model.
-        scenes: Never trained on.
+        scenes: Held-out scenes.
         paths: Ask for paths, depths and progress too.
-        max_scenes: Scenes.
+        max_scenes: The first so many are asked about.
 
     Returns:
         ``point_median`` [1/1000], ``point_15``, ``point_30``, ``malformed`` (share of answers); with ``paths`` also
-        ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``paths`` (share read), ``depth_mad_cm``,
-        ``depth_median_cm`` (over paths, of the mean within one), ``step_accuracy``, ``action_accuracy`` (share of answers word by word).
+        ``path_rmse_median``, ``path_rmse_mean`` [1/1000], ``depth_mad_cm``,
+        ``depth_median_cm`` (over paths, of each path's mean), ``step_accuracy``, ``action_accuracy`` (shares of right
+        answers).
     """
     model = Qwen3VlChat(LocalModelConfig(model=str(checkpoint), device="cpu"), "validation")
     asked = _Asked(model)
@@ -48,7 +49,7 @@ def validate(checkpoint: Path, scenes: Scenes, paths: bool, max_scenes: int = 40
 
 
 class _Asked:
-    """Asks and keeps the errors."""
+    """Asks questions and collects errors."""
 
     def __init__(self, model: Qwen3VlChat) -> None:
         self._model = model
@@ -60,7 +61,7 @@ class _Asked:
         self.answers = self.malformed = 0
 
     def point(self, rgb: U8, exchange: Exchange) -> None:
-        """A pointing question."""
+        """Ask a pointing question."""
         if exchange.kind != "points":
             return
         reply = self._reply([Turn("user", exchange.question, (rgb,))])
@@ -70,7 +71,7 @@ class _Asked:
             self.points.append(float(np.hypot(*(found - parse_points(exchange.answer, 1))[0])))
 
     def task(self, rgb: U8, scenes: Scenes, index: int, conversation: list[Exchange]) -> None:
-        """A conversation with the model's own answers in it, until one cannot be read; questions name the true action."""
+        """Lead a conversation with the model's own answers until one is unreadable; questions name the true action."""
         turns: list[Turn] = []
         for exchange in conversation:
             images = (rgb,) if not turns else (scenes.depth_image(index),) if exchange.with_depth else ()
@@ -81,7 +82,7 @@ class _Asked:
                 return
 
     def _scored(self, exchange: Exchange, reply: str) -> bool:
-        """The answer can be read."""
+        """Score an answer. False ends the conversation."""
         if exchange.kind == "points":
             path = _read(lambda: parse_points(reply))
             self._count(path is not None)
@@ -128,7 +129,7 @@ class _Asked:
 
 
 def _read(parse: Callable[[], T]) -> T | None:
-    """What a reply says; None where it cannot be read."""
+    """The parsed reply; None if it is unreadable."""
     try:
         return parse()
     except StageError:

@@ -15,13 +15,13 @@ from stvla_ros.train.policy.experiments import Augmentation
 def augment(
     inputs: NetworkInput, target: Tensor, how: Augmentation, generator: torch.Generator
 ) -> tuple[NetworkInput, Tensor]:
-    """Change a batch.
+    """Augment a batch.
 
     Args:
         inputs: B observations.
         target: (B, L, hands, 8) keyposes: xyz in metres, quaternion xyzw, 1 for open.
-        how: What to change and how far.
-        generator: Decides.
+        how: What to change, and by how much.
+        generator: Makes all random choices.
     """
     if how.scale != (1.0, 1.0):
         inputs = _scaled(inputs, how.scale, generator)
@@ -38,7 +38,7 @@ def augment(
 
 
 def _scaled(inputs: NetworkInput, scale: tuple[float, float], generator: torch.Generator) -> NetworkInput:
-    """One random window per sample, enlarged or shrunk; what lies outside the image is mirrored. Pixels stay whole."""
+    """One random window per sample, magnified or reduced, by nearest pixel; the image is mirrored at its border."""
     b, c, _, h, w = inputs.rgb.shape
     low, high = scale
     factor = low + (high - low) * torch.rand(b, generator=generator)
@@ -60,7 +60,7 @@ def _centres(n: int) -> Tensor:
 def _moved(
     inputs: NetworkInput, target: Tensor, how: Augmentation, generator: torch.Generator
 ) -> tuple[NetworkInput, Tensor]:
-    """Cloud, history and target moved as one rigid body: about the middle of the batch's targets, in the base frame."""
+    """Move cloud, history and target as one rigid body, about the mean of the batch's targets, in the base frame."""
     b, device = len(target), target.device
     angle = (torch.rand(b, generator=generator) * 2 - 1) * how.turn_rad
     shift = (torch.rand(b, 3, generator=generator) * 2 - 1) * torch.tensor([how.shift_m, how.shift_m, 0.0])

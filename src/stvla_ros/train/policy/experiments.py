@@ -1,8 +1,8 @@
-"""Named experiments: everything that decides a training run, in one table.
+"""Named experiments: all settings of a training run, in one table.
 
-``3dda`` and ``3dfa`` hold the values of the paper's table 8, which are those of 3D FlowMatch Actor's PerAct scripts; the
-two differ in the denoiser only. ``-baseline`` trains on the camera's own images, without mask and overlay. ``nano``
-experiments have a small visual encoder and words of their own in place of CLIP, and train from scratch on a CPU.
+``3dda`` and ``3dfa`` have the values of the paper's table 8, which are those of 3D FlowMatch Actor's PerAct scripts;
+they differ only in the denoiser. ``-baseline`` trains on the camera's own images, without mask and overlay. ``nano``
+experiments replace CLIP by a small visual encoder and a vocabulary of their own, and train from scratch on a CPU.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes of a training sample; none of them changes what the right answer looks like.
+    """Random changes of a training sample that keep its answer right.
 
     Attributes:
-        scale: Range of the image's random magnification, cloud and colour together (3D FlowMatch Actor).
-        shift_m: Cloud, history and target are moved together by up to this much along x and y of the base frame.
-        turn_rad: ... and turned together about the vertical by up to this much.
-        jitter_m: Each position of the history is moved by up to this much along each axis: what is reached is never
-            quite what was asked for, and a policy that copies it would never correct it.
-        unknown_words: Share of words that are replaced by the unknown one.
+        scale: Range of random magnification, of colour and cloud together (3D FlowMatch Actor).
+        shift_m: Maximum shift of cloud, history and target together, along x and y of the base frame.
+        turn_rad: Maximum rotation of them together, about the vertical.
+        jitter_m: Maximum shift of each position in the history, along each axis. A robot never quite reaches its
+            target, and a policy that copies the history would never correct the error.
+        unknown_words: Share of words replaced by the unknown one.
     """
 
     scale: tuple[float, float] = (1.0, 1.0)
@@ -40,19 +40,19 @@ class Experiment:
     Attributes:
         name: Its key in the table.
         network: Architecture and denoiser.
-        guidance: What the images are: ``full`` (mask and path), ``mask_only``, ``off`` (the camera's).
+        guidance: Kind of images: ``full`` (mask and path), ``mask_only``, ``off`` (the camera's own).
         steps: Optimiser steps.
         batch: Observations per step.
         draws: Noise draws per encoded observation.
         lr: Learning rate of AdamW.
         betas: Of AdamW.
-        weight_decay: Of weight matrices; norms and biases have none.
-        warmup: Steps in which the learning rate grows to ``lr``.
-        cosine: The learning rate falls to a hundredth along a cosine; else it stays.
+        weight_decay: Of weight matrices; norms and biases do not decay.
+        warmup: Steps in which the learning rate rises to ``lr``.
+        cosine: The learning rate falls to a hundredth along a cosine; otherwise it is constant.
         clip_norm: Largest norm of the gradient.
-        ema: Keep an exponential moving average of the weights, and save that.
+        ema: Save an exponential moving average of the weights.
         bf16: Forward pass in bfloat16 on a GPU.
-        bounds_margin_m: The normaliser reaches this far beyond the training actions.
+        bounds_margin_m: Margin of the normaliser around the training actions.
         augment: Random changes.
         validate_every: Steps between validations, each of which leaves a checkpoint.
     """
@@ -86,7 +86,7 @@ NANO = replace(
     visual_cloud=True,
     rotary_scale=60.0,
     text="words",
-    vocabulary=1,  # that of the data takes its place
+    vocabulary=1,  # replaced by the data's
     width=60,
     heads=4,
     dropout=0.0,

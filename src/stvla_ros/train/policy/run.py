@@ -26,16 +26,16 @@ from stvla_ros.train.run import TrainingRun
 
 FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
 MAX_VALIDATION_SAMPLES = 256
-"""Validation looks at this many samples at most."""
+"""Validation uses at most this many samples."""
 
 
 class Batches:
-    """Draws batches of one instruction length; the step's number decides, so a resumed run draws the same ones.
+    """Draws batches in which all instructions have the same length.
 
     Args:
-        samples: From which to draw.
-        text: Makes tokens of an instruction.
-        device: Where batches are wanted.
+        samples: To draw from.
+        text: Tokenises an instruction.
+        device: Where to put batches.
     """
 
     def __init__(self, samples: Samples, text: TextInput, device: torch.device | str = "cpu") -> None:
@@ -46,21 +46,21 @@ class Batches:
         self._shares = np.array([len(group) for group in self._groups]) / len(samples)
 
     def draw(self, size: int, generator: torch.Generator) -> tuple[NetworkInput, Tensor]:
-        """A random batch; samples come with replacement."""
+        """A random batch, drawn with replacement."""
         seed = int(torch.randint(2**62, (), generator=generator))
         rng = np.random.default_rng(seed)
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         return self.take(rng.choice(group, size))
 
     def evenly(self, size: int, max_samples: int) -> Iterator[tuple[NetworkInput, Tensor]]:
-        """Evenly chosen samples in batches of at most ``size``, always the same ones."""
+        """Evenly spaced samples in batches of at most ``size``; the same ones every time."""
         for group in self._groups:
             count = max(1, math.ceil(max_samples * len(group) / len(self._samples)))
             chosen = np.array(group)[np.linspace(0, len(group) - 1, min(count, len(group))).astype(int)]
             yield from (self.take(part) for part in np.array_split(chosen, math.ceil(len(chosen) / size)))
 
     def take(self, indices: np.ndarray) -> tuple[NetworkInput, Tensor]:
-        """Samples of one instruction length as network input and (B, 1, 1, 8) target."""
+        """Samples with instructions of one length as network input and (B, 1, 1, 8) target."""
         s = self._samples
         text = torch.stack([self._tokens[i] for i in indices])
         arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.target))
@@ -70,7 +70,7 @@ class Batches:
 
 
 def learning_rate(experiment: Experiment, step: int) -> float:
-    """Rate at a step: linear warm-up, then constant, or along a cosine to a hundredth."""
+    """Learning rate at a step: linear warm-up, then constant, or a cosine down to a hundredth."""
     warm = min(1.0, (step + 1) / experiment.warmup) if experiment.warmup else 1.0
     if not experiment.cosine:
         return experiment.lr * warm
@@ -84,26 +84,26 @@ def ema_decay(step: int) -> float:
 
 
 def make_optimizer(network: KeyposeNetwork, experiment: Experiment) -> torch.optim.AdamW:
-    """AdamW on what is trained; norms and biases do not decay."""
+    """AdamW on the trained parameters; norms and biases do not decay."""
     groups = parameter_groups(network.parameters(), experiment.weight_decay)
     return torch.optim.AdamW(groups, lr=experiment.lr, betas=experiment.betas)
 
 
 class PolicyRun(TrainingRun):
-    """One run of an :class:`Experiment`: ``last.safetensors``, ``best.safetensors``, ``state.pt``, ``curves.csv``, ``.png``.
+    """One run of an :class:`Experiment`; it writes ``last`` and ``best.safetensors``, ``state.pt``, and curves.
 
     Args:
-        experiment: What to do.
-        start: The network to begin with, and what is saved beside its weights.
-        text: Makes tokens of an instruction.
-        train: Samples to learn from.
-        val: Samples to judge by; never learned from.
+        experiment: Settings.
+        start: The initial network, and what is saved with its weights.
+        text: Tokenises an instruction.
+        train: Training samples.
+        val: Validation samples.
         folder: Where results go.
         device: Where to compute.
         seed: Of batches, noise and augmentation.
 
     Raises:
-        ConfigError: The folder holds a run of another experiment or of other data, or its state is damaged.
+        ConfigError: The folder holds a run with another experiment or other data, or its state is damaged.
     """
 
     log_every = 20
@@ -132,7 +132,9 @@ class PolicyRun(TrainingRun):
     def _advance(self) -> tuple[dict[str, float], int]:
         e = self.experiment
         seeds = np.random.SeedSequence((self.seed, self.step)).generate_state(3, np.uint64)
-        of_batch, of_noise, of_dropout = (int(seed) for seed in seeds)  # equal ones would tie noise to augmentation
+        of_batch, of_noise, of_dropout = (
+            int(seed) for seed in seeds
+        )  # with equal seeds, noise and augmentation would correlate
         generator, noise = torch.Generator().manual_seed(of_batch), torch.Generator(self.device).manual_seed(of_noise)
         torch.manual_seed(of_dropout)
         inputs, target = self._train.draw(e.batch, generator)
@@ -199,7 +201,7 @@ class PolicyRun(TrainingRun):
 
 @torch.no_grad()
 def validate(network: KeyposeNetwork, batches: Batches, size: int, device: torch.device) -> dict[str, float]:
-    """Losses, and how far sampled keyposes are from those of the demonstrations; the same noise every time.
+    """Losses, and position errors of sampled keyposes against the demonstrations; the same noise every time.
 
     Returns:
         ``total``, ``position``, ``rotation``, ``open`` (losses), ``within_1cm`` (share of positions), ``median_mm``.

@@ -1,4 +1,4 @@
-"""Training samples: what the policy would have seen at every step of the episodes, and the keypose that followed."""
+"""Training samples: the policy's observation at every step of the episodes, and the keypose that followed."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ ARRAYS = ("rgb", "xyz_m", "history", "target")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """N steps of one camera and one hand; images are of S x S pixels.
+    """N steps with one camera and one gripper; images have S x S pixels.
 
     Attributes:
         rgb: (N, 3, S, S) uint8.
         xyz_m: (N, 3, S, S) float32, base frame.
         history: (N, 3, 8) float32: xyz, quaternion xyzw, 1 for open.
-        target: (N, 8) float32, the same of the keypose that was executed.
+        target: (N, 8) float32, the keypose that was executed, in the same format.
         instructions: N sentences.
         tasks: N names.
     """
@@ -54,22 +54,22 @@ class Samples:
         return len(self.target)
 
     def fingerprint(self) -> str:
-        """Changes with every pixel, pose and word: by it a run that is taken up again knows its data."""
+        """Checksum of every pixel, pose and word; a resumed run recognises its data by it."""
         sums = [zlib.crc32(np.ascontiguousarray(getattr(self, name)).data) for name in ARRAYS]
         sums.append(zlib.crc32(json.dumps([self.instructions, self.tasks]).encode()))
         return "-".join(f"{one:08x}" for one in sums)
 
     def bounds_m(self, margin_m: float) -> F32:
-        """(2, 3) least and largest target position, widened by ``margin_m``: the network's workspace."""
+        """(2, 3) minimum and maximum of target positions, widened by ``margin_m``: the network's workspace."""
         xyz = self.target[:, :3]
         return np.stack([xyz.min(0) - margin_m, xyz.max(0) + margin_m])
 
 
 def episode_inputs(episode: Episode, settings: StackSettings, size_px: int) -> Iterator[PolicyInput]:
-    """What the policy saw at every step of an episode, rebuilt by the functions that run on the robot.
+    """The policy's observation at every step of an episode, rebuilt by the functions that run on the robot.
 
     Raises:
-        StageError: The episode cannot be guided with these settings, or not looked at.
+        StageError: Guidance or the segmenter fails on the episode with these settings.
     """
     segmenter = registry.create("segmenter", settings.backends["segmenter"], settings.sections.get("segmenter", {}))
     for observation in observations(episode, SpatialGuide(segmenter, settings.guide)):
@@ -77,7 +77,7 @@ def episode_inputs(episode: Episode, settings: StackSettings, size_px: int) -> I
 
 
 def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samples:
-    """All steps of one episode.
+    """Samples of one episode.
 
     Raises:
         ConfigError: See :func:`episode_inputs`.
@@ -99,7 +99,7 @@ def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samp
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
-    """Several sets as one."""
+    """Several sets of samples as one."""
     rgb, xyz_m, history, target = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
     instructions = tuple(text for p in parts for text in p.instructions)
     return Samples(rgb, xyz_m, history, target, instructions, tuple(task for p in parts for task in p.tasks))
@@ -113,18 +113,18 @@ def load_samples(
     jobs: int,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Samples:
-    """Samples of all episodes; each is guided once and kept in ``cache``, so that the next run starts at once.
+    """Samples of all episodes. Each goes through guidance once and is cached, so that the next run starts at once.
 
     Args:
-        episodes: Where from.
-        settings: Of guidance and segmenter: the same as on the robot.
-        size_px: Edge of the images.
-        cache: Folder for the results, by episode and settings; whoever changes the code of guidance deletes it.
-        jobs: Processes.
+        episodes: The episodes.
+        settings: Of guidance and segmenter, as on the robot.
+        size_px: Width and height of the images.
+        cache: Folder of cached samples, by episode and settings; delete it after changing the code of guidance.
+        jobs: Number of processes.
         on_progress: Called with 1 after every episode.
 
     Raises:
-        ConfigError: An episode is damaged, or cannot be guided with these settings, or a process died.
+        ConfigError: An episode is damaged, guidance fails on it with these settings, or a process died.
     """
     cache.mkdir(parents=True, exist_ok=True)
     files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px)}.npz" for e in episodes]
@@ -138,20 +138,20 @@ def load_samples(
                 on_progress(1)
         except BrokenProcessPool as error:
             raise ConfigError(
-                "guiding the episodes: a process died, for want of memory? Try fewer --threads."
+                "guidance of the episodes: a process died, perhaps out of memory: try fewer --threads."
             ) from error
         finally:
-            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: what has not begun never does
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C: start nothing more
     return concatenate([_read(file) for file in files])
 
 
 def _ignore_interrupts() -> None:
-    """In a worker process: Ctrl-C reaches all of them, and the parent ends the work."""
+    """For worker processes: Ctrl-C reaches all of them, and the parent stops the work."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _key(folder: Path, settings: StackSettings, size_px: int) -> str:
-    """Changes with the episode, not with its place, and with all settings that change its samples."""
+    """Changes with the episode's contents and with all settings that affect its samples, not with the folder's path."""
     what = [
         asdict(settings.guide),
         settings.backends["segmenter"],
@@ -191,7 +191,7 @@ def _read(file: Path) -> Samples:
 
 
 def by_length(lengths: Iterable[int]) -> dict[int, list[int]]:
-    """Samples by the number of words: a batch has one length, for networks attend to every token and none is padded."""
+    """Indices of samples by instruction length. A batch has one length, since networks attend to every token."""
     groups: dict[int, list[int]] = {}
     for i, length in enumerate(lengths):
         groups.setdefault(length, []).append(i)

@@ -1,4 +1,4 @@
-"""What a training run begins with."""
+"""The network that a training run begins with."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from stvla_ros.train.policy.experiments import Experiment
 from stvla_ros.train.policy.samples import Samples
 
 WORDS = "encoder.text_encoder.word.weight"
-"""One row per word of a policy with words of its own; the first is for unknown ones."""
+"""Word embeddings of a policy with its own vocabulary; row 0 is for unknown words."""
 
 
 def untrained(
     experiment: Experiment, samples: Samples, initial: Sequence[Path] = (), tokenizer: str = "", seed: int = 0
 ) -> PolicyFile:
-    """A network with random weights and the bounds and words of the data.
+    """A network with random weights, and the bounds and vocabulary of the data.
 
     Args:
-        experiment: Decides the architecture.
-        samples: What it will be trained on.
-        initial: Files with weights to begin with: of CLIP, or of another policy.
+        experiment: Defines the architecture.
+        samples: Training samples.
+        initial: Files with initial weights: of CLIP, or of another policy.
         tokenizer: Folder or hub id of CLIP's tokenizer, for experiments with CLIP's text tower.
-        seed: Of the random weights.
+        seed: For the random weights.
 
     Raises:
-        ConfigError: A file has no weights for this network, or no file has those of a part that is not trained.
+        ConfigError: A file has no weights for this network, or a frozen part gets its weights from none.
     """
     own = experiment.network.text == "words"
     vocabulary = Vocabulary.of(samples.instructions) if own else Vocabulary(())
@@ -49,7 +49,7 @@ def untrained(
     for part in frozen_parts(made):
         if not any(name.startswith(part) for name in given):
             raise ConfigError(
-                f"{experiment.name}: '{part.rstrip('.')}' is not trained and would stay random: give its weights with "
+                f"{experiment.name}: '{part.rstrip('.')}' is not trained and would stay random: pass its weights with "
                 f"--initial. {HOW_TO_GET}"
             )
     trained = {"samples": len(samples), "tasks": sorted(set(samples.tasks))}
@@ -57,7 +57,7 @@ def untrained(
 
 
 def _word_rows(rows: torch.Tensor, vocabulary: Vocabulary, path: Path) -> torch.Tensor:
-    """Embeddings of words: of those that another policy knows its own, by name; the others as they are."""
+    """Word embeddings: another policy's for the words that it knows, ``rows`` for the others."""
     if not is_policy_file(path):
         return rows
     other = read_policy_file(path)

@@ -1,4 +1,4 @@
-"""Conversations about a rendered scene in the planners' protocol, with the true answers: what the nano model learns."""
+"""Conversations about a rendered scene in the planners' protocol, with true answers, to train the nano model."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from stvla_ros.train.scenes.shards import Scenes
 POINTS = 4
 UNKNOWN_SHARE = 0.06
 TOGETHER_SHARE = 0.7
-"""Of a scene's questions about its task that are asked in one conversation."""
+"""Share of scenes whose task is asked about in one conversation instead of one per question."""
 
 NEAR_M = 0.05
-"""The tool's point is this close behind the surface that is seen of what it holds."""
+"""The tool's point is at most this far behind the visible surface of the object that it holds."""
 
 NONSENSE = "gromble"
-"""A word that the tokenizer has not: all such words are one token."""
+"""A word that the tokenizer does not have; all such words are one token."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +42,11 @@ class Exchange:
     """A question and its answer.
 
     Attributes:
-        question: In the protocol.
-        answer: As the model shall write it.
+        question: In the protocol's words.
+        answer: What the model should write.
         kind: ``points``, ``offsets``, ``words``.
-        with_depth: The colourised depth goes with the question.
-        ends: Indices of the scene's things where the answer's way begins and ends, twice the same for a point; -1: none.
+        with_depth: The colourised depth image accompanies the question.
+        ends: Indices of the objects at which the answer's path begins and ends; equal for a point, -1: none.
     """
 
     question: str
@@ -57,7 +57,7 @@ class Exchange:
 
 
 def pointing_conversations(scenes: Scenes, index: int, rng: np.random.Generator) -> list[list[Exchange]]:
-    """Up to :data:`POINTS` conversations of one exchange."""
+    """Up to :data:`POINTS` conversations of one exchange each."""
     a = scenes.arrays
     shown = [i for i in range(int(a["count"][index])) if a["visible_px"][index, i] >= MIN_VISIBLE_PX]
     chosen = rng.permutation(shown)[:POINTS]
@@ -74,7 +74,7 @@ def _point(scenes: Scenes, index: int, which: int, rng: np.random.Generator) -> 
 
 
 def _spoken(goal: Goal, rng: np.random.Generator) -> str:
-    """The bare name in one of its wordings."""
+    """A wording that is just a name."""
     while True:
         text = say(goal, rng)
         if not text.startswith(("point", "where", "find", "locate", "show", "the")):
@@ -87,11 +87,11 @@ def task_conversations(
     """Progress, next action, path (and depth) of the scene's own task.
 
     Args:
-        scenes: All there are.
-        index: Which one.
-        rng: Chooses words, step and what was executed.
+        scenes: All scenes.
+        index: The scene.
+        rng: Chooses words, step and history.
         depth: Ask for the path's depth too.
-        together: How often it is one conversation, as the planner leads it (:mod:`stvla_ros.planning.dialogue`), and not one for each.
+        together: Probability of one conversation, as :mod:`stvla_ros.planning.dialogue` leads it, instead of one each.
     """
     goal = scenes.goal(index)
     words = f"{say(goal, rng)}."
@@ -108,9 +108,9 @@ def task_conversations(
 
 
 def _progress(goal: Goal, words: str, phase: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
-    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`).
+    """The planner's question about progress, and the lines of what was executed (:mod:`stvla_ros.planning.progress`).
 
-    The lines are those of the path's question, by when the action was asked for.
+    The lines are for the path's question, which is asked after the next action is known.
     """
     past = [described(goal.sentence(k), 2, _events(goal, k)) for k in range(step)]
     finished, happened = phase == "done", _events(goal, step)
@@ -127,19 +127,19 @@ def _progress(goal: Goal, words: str, phase: str, step: int, rng: np.random.Gene
 
 
 def _events(goal: Goal, step: int) -> tuple[str, ...]:
-    """What the hand does in a step, as :func:`stvla_ros.planning.progress.events` tells: it presses with closed fingers."""
+    """What the gripper does in a step, as :func:`stvla_ros.planning.progress.events` reports it."""
     if goal.action == "push":
         return ("touch",) if step else ("close", "touch")
     return ("close", "open")
 
 
 def path_is_seen(scenes: Scenes, index: int, step: int) -> bool:
-    """The step has a path whose ends can be seen: none that starts behind what stands before it, or ends there."""
+    """Whether the step has a path and both of its ends are visible."""
     a, action = scenes.arrays, scenes.goal(index).action
     first, last = step_ends(action, step)
     held = scenes.phase(index) == "held"
     drawn = bool(np.isfinite(a["path_uv"][index, step]).all())
-    # the fingers hide the middle of a held block's top, where its point is: the depth tells whether it is seen
+    # the fingers hide the point of a held block, the middle of its top: its depth shows whether the block is visible
     start_seen = (
         abs(a["offset_m"][index, step, 0]) < NEAR_M if held else a["visible_px"][index, first] >= MIN_VISIBLE_PX
     )
@@ -149,7 +149,7 @@ def path_is_seen(scenes: Scenes, index: int, step: int) -> bool:
 def _path(
     scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator, depth: bool, lines: Sequence[str]
 ) -> list[Exchange]:
-    """The path of one step, asked in its own sentence or in other words, with what was executed or without; then its depth."""
+    """The path of one step, with or without history, in the step's own sentence or another wording; then its depth."""
     single = Goal(goal.action, goal.names if goal.action != "push" else (goal.names[step],))
     question = trace_prompt(goal.sentence(step) if rng.random() < 0.7 else say(single, rng))
     a = scenes.arrays
@@ -165,16 +165,16 @@ def _path(
 
 
 def further_paths(
-    scenes: Scenes, index: int, rng: np.random.Generator, most: int, colours: Sequence[str] = SEEN
+    scenes: Scenes, index: int, rng: np.random.Generator, max_paths: int, colours: Sequence[str] = SEEN
 ) -> list[list[Exchange]]:
-    """Paths of other tasks that the things of a scene allow, while nothing is held or done: the ways are as true as the scene's own.
+    """True paths of other tasks that are possible in a scene; none while an object is held or the task is done.
 
     Args:
-        scenes: All there are.
-        index: Which one.
-        rng: Chooses.
-        most: So many.
-        colours: That tasks may name (:mod:`stvla_ros.data.splits`).
+        scenes: All scenes.
+        index: The scene.
+        rng: Chooses tasks and words.
+        max_paths: At most so many.
+        colours: Those that tasks may name (:mod:`stvla_ros.data.splits`).
     """
     a = scenes.arrays
     if scenes.phase(index) != "before":
@@ -191,8 +191,10 @@ def further_paths(
     }
     frame, points = scenes.frame(index), a["point_m"][index].astype(np.float64)
     conversations: list[list[Exchange]] = []
-    for action in rng.permutation([action for action, ends in tasks.items() if ends for _ in range(most)]).tolist():
-        if len(conversations) == most:
+    for action in rng.permutation(
+        [action for action, ends in tasks.items() if ends for _ in range(max_paths)]
+    ).tolist():
+        if len(conversations) == max_paths:
             break
         ends = tasks[action][rng.integers(len(tasks[action]))]
         drawn = draw(tool_path(action, [n.kind for n in names], points, ends, frame.camera), frame)

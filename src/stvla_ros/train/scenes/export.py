@@ -17,10 +17,10 @@ from stvla_ros.train.scenes.shards import Scenes, resized
 
 
 def export(scenes: Scenes, path: Path, seed: int, on_progress: Callable[[int], None] = lambda _: None) -> int:
-    """Write all scenes' conversations, images beside the file.
+    """Write the conversations of all scenes, and their images next to the file.
 
     Returns:
-        How many conversations there are.
+        The number of conversations.
 
     Raises:
         SampleError: A conversation does not fit the format.
@@ -60,7 +60,7 @@ def _sample(id_: str, images: tuple[str, ...], exchanges: list[Exchange], root: 
 
 
 def _truth(exchange: Exchange) -> tuple[str, Objects]:
-    """What a conversation asks, and the truth of its last answer."""
+    """What a conversation asks for, and its last answer as values."""
     answer = exchange.answer
     if exchange.question.startswith("Point"):
         x, y = parse_points(answer, 1)[0]

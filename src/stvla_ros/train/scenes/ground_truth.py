@@ -1,4 +1,4 @@
-"""True answers of a scene: where things are on the image, and the tool's way of every step."""
+"""Ground truth of a scene: where objects are in the image, and the tool's path in every step."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from stvla_ros.train.scenes.renderer import RenderedScene
 from stvla_ros.types import F64, I32, WAYPOINTS, Bool, Camera, RgbdFrame
 
 MIN_VISIBLE_PX = 10
-"""Of a 256x256 image: what shows less is not asked for."""
+"""In a 256x256 image; questions do not name objects that show fewer pixels."""
 
 _BESIDE = ((0, 0), *((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx))
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """N things, S = MAX_STEPS steps.
+    """Truth about N objects and S = MAX_STEPS steps.
 
     Attributes:
-        uv: (N, 2) of each thing's point, 0..1000; NaN outside the image.
-        visible_px: (N,) pixels that show it; 0 where its point itself is hidden.
-        path_uv: (S, 8, 2) of the tool's way of each step; NaN where there is none.
+        uv: (N, 2) of each object's point, 0..1000; NaN outside the image.
+        visible_px: (N,) pixels that show the object; 0 if its point is hidden.
+        path_uv: (S, 8, 2) tool path of each step; NaN if there is none.
         start_depth_m: (S,) sensor depth at the first waypoint.
-        offset_m: (S, 8) of the tool's depth from it.
+        offset_m: (S, 8) depth of the tool minus ``start_depth_m``.
     """
 
     uv: F64
@@ -42,7 +42,7 @@ class GroundTruth:
 
 
 def ground_truth(layout: Layout, rendered: RenderedScene) -> GroundTruth:
-    """All of a scene's true answers."""
+    """Ground truth of a rendered layout."""
     points = np.array([o.point_m for o in layout.objects])
     px, _ = project(rendered.camera, points)
     uv = px_to_uv(px, rendered.camera)
@@ -55,7 +55,7 @@ def ground_truth(layout: Layout, rendered: RenderedScene) -> GroundTruth:
 
 
 def _shown(rendered: RenderedScene, px: F64) -> Bool:
-    """(N,) the pixel that a thing's point falls into shows that thing, or one beside it does where it is as thin as a neck."""
+    """(N,) whether an object's pixel shows it, or three pixels of the 3x3 around do (bottle necks are thin)."""
     size = np.array(rendered.rgb.shape[1::-1]) - 1
     x, y = np.clip(np.nan_to_num(np.rint(px)), 0, size).astype(int).T
     own = np.arange(1, len(px) + 1)
@@ -82,7 +82,7 @@ def _step_path(layout: Layout, step: int, rendered: RenderedScene) -> F64:
 
 
 def step_ends(action: str, step: int) -> tuple[int, int]:
-    """Indices of a scene's things where a step of its own task begins and ends: what a task names stands first."""
+    """Indices of the objects at which a step of the scene's own task begins and ends."""
     return (step, step) if action == "push" else (0, 1)
 
 
@@ -93,11 +93,11 @@ def tool_path(
 
     Args:
         action: One of :data:`stvla_ros.planning.heatmap.words.ACTIONS`.
-        kinds: Of all N things in the scene.
-        points_m: (N, 3) theirs.
-        ends: Things where the step begins and ends.
-        camera: In whose view it should stay.
-        tool_m: Where the tool is, if it holds the first thing already.
+        kinds: Of all N objects in the scene.
+        points_m: (N, 3) their points.
+        ends: Indices of the objects at which the step begins and ends.
+        camera: The path should stay in its view.
+        tool_m: (3,) position of the tool if it already holds the first object.
     """
     first, last = ends
     if action == "push":
@@ -110,7 +110,7 @@ def tool_path(
 
 
 def _corners(kind: str, point_m: F64) -> F64:
-    """(5, 3) highest points of a thing."""
+    """(5, 3) highest points of an object."""
     half = {"block": BLOCK_M / 2, "plate": 0.08, "button": 0.02, "bottle": 0.02}[kind]
     around = half * np.array([(0, 0, 0), (1, 1, 0), (1, -1, 0), (-1, 1, 0), (-1, -1, 0)])
     return np.asarray(point_m + around, np.float64)

@@ -1,4 +1,4 @@
-"""Scenes for the small planners: what stands where, what is asked, what has happened already, how it looks."""
+"""Random scenes before they are rendered: objects, task, what has happened already, appearance."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Layout:
     """One scene before it is rendered.
 
     Attributes:
-        seed: Decides all of it; its range tells the split.
-        goal: What is asked for.
-        phase: ``held``: the block is in the hand; ``done``: it is where it should be; else ``before``.
-        objects: Those that the goal names come first, in its order.
+        seed: Determines everything; its range identifies the split.
+        goal: The task.
+        phase: ``before``; ``held``: the block is in the gripper; ``done``: the block is at its target.
+        objects: Those of the goal come first, in its order.
         appearance: Camera, light, table, arm.
     """
 
@@ -48,11 +48,12 @@ class Layout:
 
     @property
     def tool_m(self) -> F64:
+        """(3,) tool position in the base frame."""
         return tcp_pose(self.appearance.q_rad)[:3, 3]
 
 
 def make_layout(split: str, index: int) -> Layout:
-    """The ``index``-th scene of a split: seeds and named colours are those of :mod:`stvla_ros.data.splits`."""
+    """The ``index``-th scene of a split; :mod:`stvla_ros.data.splits` decides its seed and the colours in its task."""
     chosen = SPLITS[split]
     seed = chosen.seeds[index]
     rng = np.random.default_rng([seed, 5, chosen.unseen])
@@ -77,7 +78,7 @@ def _goal(rng: np.random.Generator) -> Goal:
 
 
 def _objects(rng: np.random.Generator, goal: Goal) -> tuple[PlacedObject, ...]:
-    """Named things and distractors at free places; fewer distractors where the table is full."""
+    """Named objects and distractors at free places; fewer distractors if the table is full."""
     names = [*goal.names]
     for _ in range(int(rng.integers(0, MAX_DISTRACTORS + 1))):
         other = _distractor(rng, goal)
@@ -97,7 +98,7 @@ def _objects(rng: np.random.Generator, goal: Goal) -> tuple[PlacedObject, ...]:
 
 
 def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
-    """Any thing; often of a colour that is asked for, but of another kind."""
+    """A random object, often of another kind but of a colour that the task names."""
     kind = str(rng.choice(["block", "button", "bottle", "plate"], p=[0.5, 0.3, 0.1, 0.1]))
     if kind == "plate":
         return Name("plate", "")
@@ -107,7 +108,7 @@ def _distractor(rng: np.random.Generator, goal: Goal) -> Name:
 
 
 def _moved(rng: np.random.Generator, layout: Layout) -> tuple[PlacedObject, ...]:
-    """The asked block is in the hand, or where it should be."""
+    """Put the task's block into the gripper or at its target, according to the phase."""
     block, *others = layout.objects
     if layout.phase == "held":
         x, y, z = layout.tool_m - [0.0, 0.0, BLOCK_M / 2]
@@ -122,7 +123,7 @@ def _moved(rng: np.random.Generator, layout: Layout) -> tuple[PlacedObject, ...]
 
 @lru_cache(maxsize=1)
 def arms() -> F64:
-    """(N, 7) joints with the tool pointing down at places above the table."""
+    """(N, 7) joint configurations with the tool pointing down above the table."""
     rng = np.random.default_rng(3)
     found: list[F64] = []
     while len(found) < _ARMS:
@@ -146,7 +147,7 @@ def _appearance(rng: np.random.Generator, phase: str) -> Appearance:
 
 
 def _camera(rng: np.random.Generator) -> CameraConfig:
-    """The cell's own camera, or another one that sees all of the places; square, or 4:3 and stretched."""
+    """The cell's own camera or a random one that sees the whole table; square, or 4:3 and stretched."""
     width, height = [(IMAGE_PX, IMAGE_PX), (320, 240), (640, 480)][int(rng.choice(3, p=[0.45, 0.35, 0.2]))]
     shadows = bool(rng.random() < 0.15)
     own = CameraConfig(width_px=width, height_px=height, shadows=shadows)

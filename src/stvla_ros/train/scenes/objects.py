@@ -1,4 +1,4 @@
-"""What stands in a scene of the planners' training data, and the one point that each thing is named by."""
+"""Objects of a rendered scene, and the one point on each that answers refer to."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PALETTE = tuple(COLOURS)
 BOTTLE_M = 0.2
 
 RADII_M = {"block": 0.7072 * BLOCK_M, "plate": PLATE_RADIUS_M, "button": BUTTON_RADIUS_M, "bottle": BOTTLE_RADIUS_M}
-"""Room that a thing fills around its centre."""
+"""Radius around the centre that an object occupies on the table."""
 
 _POINT_M = {
     "block": BLOCK_M,
@@ -40,13 +40,13 @@ _POINT_M = {
 
 @dataclass(frozen=True)
 class PlacedObject:
-    """One thing.
+    """An object at its place.
 
     Attributes:
         kind: One of :data:`KINDS`.
         colour: One of the 20 named ones; "" for the plate.
-        xyz_m: Where its foot is, in the base frame.
-        yaw_rad: Its turn about the vertical.
+        xyz_m: Its lowest point, in the base frame.
+        yaw_rad: Rotation about the vertical.
     """
 
     kind: str
@@ -56,19 +56,19 @@ class PlacedObject:
 
     @property
     def name(self) -> str:
-        """As the simulator's bodies are called."""
+        """Name of the simulator's body."""
         return f"{self.colour}_{self.kind}" if self.colour else self.kind
 
     @property
     def origin_m(self) -> tuple[float, float, float]:
-        """Where the simulator has its body's origin: in the middle of a block, at the foot of all else."""
+        """Origin of the simulator's body: the centre of a block, the lowest point of everything else."""
         x, y, z = self.xyz_m
         return x, y, z + (BLOCK_M / 2 if self.kind == "block" else 0.0)
 
     @property
     def point_m(self) -> F64:
-        """(3,) the middle of what a hand reaches for from above, on its surface: top of a block, cap of a button,
-        floor of a plate, top of a bottle."""
+        """(3,) centre of the surface that a gripper reaches from above: top of a block, cap of a button, floor of a
+        plate, top of a bottle."""
         return np.add(self.xyz_m, (0.0, 0.0, _POINT_M[self.kind]))
 
 

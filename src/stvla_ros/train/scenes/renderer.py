@@ -1,4 +1,4 @@
-"""Renders many scenes of the simulated cell from one model: things are moved, never compiled anew."""
+"""Renders many scenes of the simulated cell with one compiled model in which objects are only moved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stvla_ros.train.scenes.objects import PlacedObject, all_objects
 from stvla_ros.types import F32, F64, I32, U8, Camera
 
 IMAGE_PX = 256
-"""Width and height of what the small planners see; images of other shapes are stretched to it, as 0..1000 does."""
+"""Width and height that the small planners see. Images of other shapes are stretched, as coordinates of 0..1000 are."""
 
 LARGEST_PX = (640, 480)
 CLOTHS = 6
@@ -27,15 +27,15 @@ _AWAY_M = (0.0, 0.0, -50.0)
 
 @dataclass(frozen=True, eq=False)
 class Appearance:
-    """All of a scene's appearance besides its objects.
+    """Everything else that changes how a scene looks.
 
     Attributes:
-        camera: Where from, and the size that is rendered before it is brought to :data:`IMAGE_PX`.
-        light_dir: (3,) of the ceiling light.
-        light: Its strength, and that of the ambient light and of the light at the camera.
-        tint: (3,) factors of the table's colour.
-        cloth: Which of the :data:`CLOTHS` textures covers the table; 0 is the cell's own.
-        q_rad: (7,) the arm's joints.
+        camera: Pose, and the size to render before the image is resized to :data:`IMAGE_PX`.
+        light_dir: (3,) direction of the ceiling light.
+        light: Strength of the ceiling light, of the ambient light, and of the light at the camera.
+        tint: (3,) factors for the table's colour.
+        cloth: Index of the table's texture, below :data:`CLOTHS`; 0 is the cell's own.
+        q_rad: (7,) joint positions of the arm.
         gripper_m: Distance between the fingers.
     """
 
@@ -55,8 +55,8 @@ class RenderedScene:
     Attributes:
         rgb: (256, 256, 3).
         depth_m: (256, 256), NaN beyond the sensor's range.
-        labels: (256, 256) -1 the robot, 0 surroundings, i the i-th thing, from 1.
-        camera: Intrinsics of the image as it is here.
+        labels: (256, 256) -1: robot, 0: surroundings, i: the i-th object, from 1.
+        camera: Of this image, after resizing.
     """
 
     rgb: U8
@@ -66,7 +66,7 @@ class RenderedScene:
 
 
 class _Cloths:
-    """Textures for the table that the cell itself has not; a scene object so that it can join the model."""
+    """Further textures for the table; a scene object, so that they can be added to the model."""
 
     name, xy_m, clearance_m = "cloths", (0.0, 0.0), 0.0
 
@@ -83,7 +83,7 @@ class _Cloths:
 
 
 class SceneRenderer:
-    """One model with every thing in every colour."""
+    """Renders with one model that contains every object in every colour."""
 
     def __init__(self) -> None:
         objects = all_objects()
@@ -104,10 +104,10 @@ class SceneRenderer:
         return [self._model.texture(f"cloth_{i}").id for i in range(1, CLOTHS)]
 
     def render(self, objects: Sequence[PlacedObject], appearance: Appearance) -> RenderedScene:
-        """One image.
+        """Render one scene.
 
         Raises:
-            ConfigError: No OpenGL on this machine.
+            ConfigError: There is no OpenGL on this machine.
         """
         for o in objects:
             self._move(o.name, o.origin_m, o.yaw_rad)
@@ -161,7 +161,7 @@ class SceneRenderer:
 
     def _labels(self, bodies: I32, objects: Sequence[PlacedObject]) -> I32:
         m = self._model
-        label = np.zeros(m.nbody + 1, np.int32)  # the last is for -1, where nothing is
+        label = np.zeros(m.nbody + 1, np.int32)  # the last one is for -1: no body
         names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(objects, 1)}
         for name, value in names.items():
             label[:-1][m.body_rootid == m.body(name).id] = value
@@ -169,7 +169,7 @@ class SceneRenderer:
 
 
 def squared(camera: Camera) -> Camera:
-    """The camera of an image that was stretched to :data:`IMAGE_PX` by itself."""
+    """Camera of an image that was stretched to :data:`IMAGE_PX` squared."""
     K = camera.K.copy()
     for row, size in enumerate((camera.width_px, camera.height_px)):
         scale = IMAGE_PX / size

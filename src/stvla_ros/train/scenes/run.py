@@ -1,4 +1,4 @@
-"""What the runs of both small planners have in common: they learn from rendered scenes and count them."""
+"""Training on rendered scenes, as both small planners do."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from stvla_ros.train.scenes.shards import Scenes
 
 FIELDS = (
     "scenes", "split", "loss", "scenes_per_s", "point_median", "point_15", "point_30", "absent", "meaning",
-    "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "depth_median_cm", "step_accuracy", "action_accuracy", "malformed",
+    "path_rmse_median", "path_rmse_mean", "paths", "depth_mad_cm", "depth_median_cm", "step_accuracy",
+    "action_accuracy", "malformed",
 )  # fmt: skip
 
 
 class SceneExperiment(Protocol):
-    """What both recipes have; their own files say what it means."""
+    """What the settings of both planners have in common."""
 
     @property
     def batch(self) -> int: ...
@@ -34,7 +35,7 @@ class SceneRun(TrainingRun):
 
     Args:
         experiment: What to do.
-        load_train: Gives the training scenes that are on disk by now; called again after every validation.
+        load_train: Reads the training scenes; called again after every validation, since more may have been rendered.
         val: Validation scenes by the name of their split.
         folder: Where results go; a run that it holds already is resumed.
         seed: Of weights, batches and wordings.
@@ -57,7 +58,7 @@ class SceneRun(TrainingRun):
         self.seed, self._load_train, self._val, self._train = seed, load_train, val, load_train()
 
     def _rng(self, *further: int) -> np.random.Generator:
-        """Decides the present step, also after a resume."""
+        """The current step's generator; the same one after resuming."""
         return np.random.default_rng([self.seed, self.step, *further])
 
     def _train_figures(self, losses: Mapping[str, float], per_s: float) -> Mapping[str, float]:

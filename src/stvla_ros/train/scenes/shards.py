@@ -1,4 +1,4 @@
-"""Rendered scenes on disk: compact, resumable, and read back as arrays.
+"""Rendered scenes on disk, in shards: rendering is resumable, and arrays are read back.
 
 ::
 
@@ -29,17 +29,17 @@ from stvla_ros.types import F32, U8, Camera, RgbdFrame
 FORMAT = "stvla-scenes-1"
 PER_SHARD = 100
 LABEL_STEP = 4
-"""Labels are kept at every fourth pixel."""
+"""Labels are stored for every fourth pixel."""
 
 WIDE_PX = (192, 288)
 """Height and width of a 4:3 image as Qwen3-VL's processor makes it."""
 
 
 def render(folder: Path, split: str, count: int) -> Iterator[int]:
-    """Render the first ``count`` scenes of a split, shard by shard; shards that are there stay.
+    """Render the first ``count`` scenes of a split, shard by shard; existing shards are kept.
 
     Yields:
-        How many scenes are on disk, after every scene or shard.
+        How many scenes there are, after every scene or shard.
 
     Raises:
         ConfigError: The folder holds another format, or there is no OpenGL on this machine.
@@ -63,7 +63,7 @@ def _check(folder: Path) -> None:
     path = folder / "scenes.json"
     wanted = {"format": FORMAT, "per_shard": PER_SHARD, "image_px": IMAGE_PX}
     if path.exists() and read_json(path) != wanted:
-        raise ConfigError(f"{folder}: holds scenes of another format: choose another --output or delete it.")
+        raise ConfigError(f"{folder}: holds scenes of another format: choose another --output, or delete the folder.")
     with written(path) as part:
         part.write_text(json.dumps(wanted) + "\n")
 
@@ -120,10 +120,11 @@ def _padded(values: np.ndarray, fill: float) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class Scenes:
-    """Rendered scenes in memory; images stay compressed until they are asked for.
+    """Rendered scenes in memory; images stay compressed until they are read.
 
     Attributes:
-        arrays: As written by :func:`render`, concatenated over the shards.
+        arrays: As :func:`render` writes them, concatenated over the shards.
+        images: PNG files of ``rgb`` and ``depth``, one per scene.
     """
 
     arrays: dict[str, np.ndarray]
@@ -137,7 +138,7 @@ class Scenes:
         return np.asarray(_decoded(self.images["rgb"][index], cv2.IMREAD_COLOR_RGB), np.uint8)
 
     def depth_m(self, index: int) -> F32:
-        """(256, 256), NaN where unknown, in steps of a millimetre."""
+        """(256, 256) in steps of a millimetre; NaN: unknown."""
         raw = _decoded(self.images["depth"][index], cv2.IMREAD_UNCHANGED).astype(np.float32)
         return np.where(raw > 0, raw / 1000, np.float32(np.nan))
 
@@ -146,7 +147,7 @@ class Scenes:
         return RgbdFrame(self.rgb(index), self.depth_m(index), self.camera(index), 0)
 
     def camera(self, index: int) -> Camera:
-        """Of the image, which is not read for it."""
+        """The camera, without reading the image."""
         return Camera(self.arrays["K"][index], IMAGE_PX, IMAGE_PX, self.arrays["T_base_camera"][index])
 
     def depth_image(self, index: int) -> U8:
@@ -154,12 +155,12 @@ class Scenes:
         return colourised_depth(self.frame(index))
 
     def goal(self, index: int) -> Goal:
-        """What is asked in a scene."""
+        """The scene's task."""
         named = int(self.arrays["named"][index])
         return Goal(ACTIONS[self.arrays["action"][index]], tuple(self.name(index, i) for i in range(named)))
 
     def name(self, index: int, which: int) -> Name:
-        """What a thing of a scene is called."""
+        """Name of one of a scene's objects."""
         colour = int(self.arrays["colour"][index, which])
         return Name(KINDS[self.arrays["kind"][index, which]], PALETTE[colour] if colour >= 0 else "")
 
@@ -206,10 +207,10 @@ def _decoded(png: np.ndarray, how: int) -> np.ndarray:
 
 
 def load(folder: Path, split: str, max_scenes: int | None = None) -> Scenes:
-    """The scenes of a split that are on disk.
+    """Read the scenes of a split.
 
     Raises:
-        ConfigError: None are there, or one is damaged.
+        ConfigError: There are none, or a shard is damaged.
     """
     files = sorted(folder.glob(f"{split}-[0-9][0-9][0-9][0-9][0-9].npz"))
     files = files if max_scenes is None else files[: -(-max_scenes // PER_SHARD)]

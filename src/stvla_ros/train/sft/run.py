@@ -32,13 +32,13 @@ from stvla_ros.train.state import read_state, restoring, write_state
 from stvla_ros.weights import check_finite, read_tensors
 
 MAX_PANELS = 4
-"""Validation figures in the picture, besides the loss."""
+"""Validation figures in the picture, in addition to the loss."""
 
 ADAPTER = "adapter"
 
 
 def learning_rate(experiment: SftExperiment, step: int, steps: int) -> float:
-    """Rate at a step: linear warm-up, then along a cosine to 0."""
+    """Learning rate at a step: linear warm-up, then a cosine to 0."""
     warm = math.ceil(experiment.warmup * steps)
     if step < warm:
         return experiment.lr * (step + 1) / warm
@@ -46,7 +46,7 @@ def learning_rate(experiment: SftExperiment, step: int, steps: int) -> float:
 
 
 def token_loss(model: Any, batch: Batch) -> Tensor:
-    """Sum of the cross entropies of all answered tokens; only where one comes next are scores made."""
+    """Sum of the cross entropies of all answered tokens; logits are computed only where one comes next."""
     wanted = batch.labels[:, 1:]
     places = (wanted != IGNORED).any(dim=0).nonzero()[:, 0]
     images = {} if batch.pixels is None else {"pixel_values": batch.pixels, "image_grid_thw": batch.grids}
@@ -56,21 +56,21 @@ def token_loss(model: Any, batch: Batch) -> Tensor:
 
 
 class SftRun(TrainingRun):
-    """One fine-tuning in one folder: ``adapter/``, ``best/``, ``checkpoint-N/``, ``curves.csv``, ``curves.png``.
+    """One fine-tuning in one folder; it writes ``adapter/``, ``best/``, ``checkpoint-N/``, and curves.
 
     Args:
         accelerator: Processes and precision.
-        experiment: What to do.
-        checkpoint: The base model, whose ``model`` the adapter has been put into.
-        model: The adapted model.
+        experiment: Settings.
+        checkpoint: The base model, to whose ``model`` the adapter has been added.
+        model: The model with the adapter.
         train: Forward passes of this process.
-        val: Those of validation, the same for every process.
-        asked: Validation samples whose answers are looked at.
+        val: Forward passes of validation, the same for every process.
+        asked: Validation samples whose answers are generated and scored.
         folder: Where results go.
         steps: Optimiser steps in all.
-        identity: Names data and model; a folder never mixes two.
-        seed: Of dropout.
-        workers: Processes that make batches beforehand; 0: none.
+        identity: Data and model; a folder never mixes two.
+        seed: For dropout.
+        workers: Processes that prepare batches; 0: none.
 
     Raises:
         ConfigError: The folder holds another run.
@@ -104,7 +104,7 @@ class SftRun(TrainingRun):
 
     @property
     def samples(self) -> str:
-        """How much there is to learn from, for people."""
+        """The number of samples, in words."""
         longer = (
             f", {n} longer than {self.experiment.max_tokens} tokens left out" if (n := self._train.left_out) else ""
         )
@@ -112,7 +112,7 @@ class SftRun(TrainingRun):
 
     @property
     def adapted(self) -> Any:
-        """The adapted model, without what several processes wrap around it."""
+        """The model with the adapter, without the wrappers of several processes."""
         return self._accelerator.unwrap_model(self._model)
 
     def run(self, on_progress: Callable[[TrainingProgress], None] = lambda _: None) -> None:
@@ -121,7 +121,7 @@ class SftRun(TrainingRun):
             super().run(on_progress)
 
     def _batches(self) -> Generator[list[Batch], None, None]:
-        """The forward passes of every step that is left; data that end before the steps begin again."""
+        """The forward passes of every remaining step; the data repeat if they end earlier."""
         count = self.experiment.accumulate
         order = [i % len(self._train) for i in range(self.step * count, self.steps * count)]
         loader = torch.utils.data.DataLoader(
@@ -146,7 +146,7 @@ class SftRun(TrainingRun):
         for batch in batches:
             with a.accumulate(self._model):
                 part = token_loss(self._model, batch) / answered
-                # accelerate divides by the passes of a step, and processes average their gradients: both undone here
+                # undo accelerate's division by the passes of a step, and the averaging over processes
                 a.backward(part * len(batches) * a.num_processes)
                 if a.sync_gradients:
                     norm = a.clip_grad_norm_(self._model.parameters(), self.experiment.clip_norm)
@@ -168,7 +168,7 @@ class SftRun(TrainingRun):
 
     @torch.no_grad()
     def _validate(self) -> Mapping[str, Mapping[str, float]]:
-        """Loss on all validation samples, and what is answered to some of them; the other processes wait."""
+        """Loss on all validation samples, and scores of answers to some of them; the other processes wait."""
         model = self.adapted.eval()
         total, answered = 0.0, 0
         for i in range(len(self._val)):
@@ -179,7 +179,7 @@ class SftRun(TrainingRun):
         return {"val": {"loss": total / max(answered, 1)} | answer_figures(self._chat, self._asked)}
 
     def _save(self, figures: Mapping[str, float]) -> None:
-        """Write ``checkpoint-N`` and ``adapter``, and ``best`` where it is the best; old checkpoints go."""
+        """Write ``checkpoint-N``, ``adapter``, and ``best`` if the loss is the lowest; delete old checkpoints."""
         a, folder = self._accelerator, self.folder / f"checkpoint-{self.step:07d}"
         part, loss = folder.with_suffix(".part"), figures.get("loss", math.inf)
         a.wait_for_everyone()
@@ -208,7 +208,7 @@ class SftRun(TrainingRun):
         state = read_json(file)
         if not isinstance(state, dict) or not isinstance(state.get("identity"), dict):
             raise ConfigError(
-                f"{file}: not the state of a run: delete {kept[-1]} to go on from the checkpoint before it."
+                f"{file}: not the state of a run: delete {kept[-1]} to resume from the checkpoint before it."
             )
         self._check_identity(state["identity"], "its checkpoint-* folders")
         with restoring(kept[-1]):
@@ -230,15 +230,15 @@ class SftRun(TrainingRun):
 
 
 def load_adapter(model: Any, folder: Path) -> None:
-    """Put saved LoRA weights into an adapted model.
+    """Load saved LoRA weights into a model with an adapter.
 
     Raises:
-        ConfigError: They are of another model.
+        ConfigError: They belong to another model.
     """
     weights, _ = read_tensors(folder / "adapter_model.safetensors")
     check_finite(weights, str(folder))
     if weights.keys() != get_peft_model_state_dict(model).keys():
-        raise ConfigError(f"{folder}: the adapter's weights are not those of this model: choose another --output.")
+        raise ConfigError(f"{folder}: the adapter's weights do not fit this model: choose another --output.")
     set_peft_model_state_dict(model, weights)
 
 

@@ -1,4 +1,4 @@
-"""What the model in training answers: the figures of planner evaluation, on validation samples."""
+"""Answers of the model in training, scored by planner evaluation."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ANSWER_TIMEOUT_S = 600.0
 
 
 class LiveChat:
-    """A model in memory as a :class:`stvla_ros.planning.chat.ChatModel`; nothing is remembered between questions."""
+    """A model in memory as a :class:`stvla_ros.planning.chat.ChatModel`, without memory between questions."""
 
     name = "model in training"
 
@@ -39,7 +39,7 @@ class LiveChat:
         schema: Mapping[str, Any] | None = None,
         cancel: CancelToken | None = None,
     ) -> str:
-        """See :class:`stvla_ros.planning.chat.ChatModel`. Raises StageError REPLY_UNPARSABLE when the answer does not end."""
+        """See :class:`stvla_ros.planning.chat.ChatModel`. Raises REPLY_UNPARSABLE if the answer does not end."""
         tokens, ended = self._generator.answer(
             self._composer.compose(turns), max_tokens, Deadline(ANSWER_TIMEOUT_S, cancel), Timing()
         )
@@ -49,7 +49,7 @@ class LiveChat:
 
 
 def answer_figures(chat: LiveChat, samples: Sequence[Sample]) -> dict[str, float]:
-    """``task.figure`` -> value over the samples, as ``stvla evaluate planner`` would report it."""
+    """Figures over the samples as ``stvla evaluate planner`` reports them, named ``task.figure``."""
     questions = [question(sample) for sample in samples]
     with torch.random.fork_rng():
         replies = {q.id: ask(chat, q, MAX_ANSWER_TOKENS) for q in questions}
