@@ -12,7 +12,7 @@ from torch import Tensor
 from stvla_ros.data.splits import SEEN
 from stvla_ros.planning.heatmap.weights_file import numbers, padded
 from stvla_ros.planning.heatmap.words import ACTIONS
-from stvla_ros.train.heatmap.questions import Question, class_labels, questions, text_questions
+from stvla_ros.train.heatmap.questions import SceneQuestion, class_labels, questions, text_questions
 from stvla_ros.train.scenes.shards import Scenes, colour_jitter
 
 
@@ -62,7 +62,7 @@ def make_batch(
         rng: Makes all random choices.
         colours: Those that made-up tasks name.
     """
-    asked: list[tuple[int, Question]] = []
+    asked: list[tuple[int, SceneQuestion]] = []
     images, kinds, paints = [], [], []
     for place, index in enumerate(chosen):
         mirrored = rng.random() < 0.5
@@ -78,7 +78,11 @@ def make_batch(
 
 
 def _batch(
-    rgb: np.ndarray, labels: np.ndarray, colours: np.ndarray, asked: list[tuple[int, Question]], words: tuple[str, ...]
+    rgb: np.ndarray,
+    labels: np.ndarray,
+    colours: np.ndarray,
+    asked: list[tuple[int, SceneQuestion]],
+    words: tuple[str, ...],
 ) -> Batch:
     only = [question for _, question in asked]
     meant = [class_labels(q.goal, q.step) for q in only]

@@ -18,11 +18,10 @@ POINTS = 3
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class SceneQuestion:
     """One text about one scene.
 
     Attributes:
-        scene: Index of the scene.
         text: The words.
         goal: Their meaning.
         step: The step that is asked for.
@@ -30,7 +29,6 @@ class Question:
         counts: (2,) whether that answer is certain; it is not for an object that is hidden.
     """
 
-    scene: int
     text: str
     goal: Goal
     step: int
@@ -38,21 +36,21 @@ class Question:
     counts: np.ndarray
 
 
-def questions(scenes: Scenes, index: int, rng: np.random.Generator, colours: Sequence[str] = SEEN) -> list[Question]:
+def questions(
+    scenes: Scenes, index: int, rng: np.random.Generator, colours: Sequence[str] = SEEN
+) -> list[SceneQuestion]:
     """Pointing at objects in the scene and at an absent one, and the scene's own task or a made-up one.
 
     Pointing names all colours; made-up tasks name only ``colours``, by default those of training
     (:mod:`stvla_ros.data.splits`).
     """
-    count = int(scenes.arrays["count"][index])
-    names = [scenes.name(index, i) for i in range(count)]
-    there = {name: i for i, name in enumerate(names)}
-    shown = [n for n in names if is_shown(scenes, index, there[n])]
+    names = [scenes.name(index, i) for i in range(int(scenes.arrays["count"][index]))]
+    shown = [n for i, n in enumerate(names) if is_shown(scenes, index, i)]
     chosen = [shown[i] for i in rng.permutation(len(shown))[:POINTS]]
     goals = [Goal("point", (name,)) for name in [*chosen, absent(names, rng)]]
     goals.append(scenes.goal(index) if rng.random() < 0.7 else _made_up_task(rng, shown, colours))
     goals.append(scenes.goal(index) if rng.random() < 0.3 else _made_up_task(rng, shown, colours))
-    return [_asked(scenes, index, goal, there, rng) for goal in goals]
+    return [_question(scenes, index, goal, int(rng.integers(goal.steps)), rng) for goal in goals]
 
 
 def is_shown(scenes: Scenes, index: int, which: int) -> bool:
@@ -65,10 +63,9 @@ def is_shown(scenes: Scenes, index: int, which: int) -> bool:
     return stacked and which == 1 and inside and int((a["labels"][index] == which + 1).sum()) >= MIN_CELLS
 
 
-def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> Question:
+def task_question(scenes: Scenes, index: int, step: int, rng: np.random.Generator) -> SceneQuestion:
     """A step of the scene's own task."""
-    there = {scenes.name(index, i): i for i in range(int(scenes.arrays["count"][index]))}
-    return _ask(scenes, index, scenes.goal(index), step, there, rng)
+    return _question(scenes, index, scenes.goal(index), step, rng)
 
 
 def absent(names: list[Name], rng: np.random.Generator) -> Name:
@@ -110,19 +107,14 @@ def text_questions(count: int, rng: np.random.Generator, colours: Sequence[str] 
     return [(say(goal, rng), goal, int(rng.integers(goal.steps))) for goal in goals]
 
 
-def _asked(scenes: Scenes, index: int, goal: Goal, there: dict[Name, int], rng: np.random.Generator) -> Question:
-    return _ask(scenes, index, goal, int(rng.integers(goal.steps)), there, rng)
-
-
-def _ask(
-    scenes: Scenes, index: int, goal: Goal, step: int, there: dict[Name, int], rng: np.random.Generator
-) -> Question:
+def _question(scenes: Scenes, index: int, goal: Goal, step: int, rng: np.random.Generator) -> SceneQuestion:
+    there = {scenes.name(index, i): i for i in range(int(scenes.arrays["count"][index]))}
     uv, counts = np.full((2, 2), np.nan), np.ones(2, bool)
     for i, name in enumerate(goal.ends(step)):
         if name in there:
             uv[i] = scenes.arrays["uv"][index, there[name]]
             counts[i] = is_shown(scenes, index, there[name])
-    return Question(index, say(goal, rng), goal, step, uv, counts)
+    return SceneQuestion(say(goal, rng), goal, step, uv, counts)
 
 
 def class_labels(goal: Goal, step: int) -> tuple[list[int], list[int]]:

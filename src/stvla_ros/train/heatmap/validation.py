@@ -11,7 +11,7 @@ from stvla_ros.errors import StageError
 from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import Finder
 from stvla_ros.planning.heatmap.weights_file import Grounder
-from stvla_ros.train.heatmap.questions import Question, questions, task_question
+from stvla_ros.train.heatmap.questions import SceneQuestion, questions, task_question
 from stvla_ros.train.scenes.shards import Scenes
 from stvla_ros.types import F64, RgbdFrame
 
@@ -56,7 +56,7 @@ def validate(grounder: Grounder, scenes: Scenes, max_scenes: int = 100) -> dict[
     }
 
 
-def _understood(finder: Finder, question: Question) -> bool:
+def _understood(finder: Finder, question: SceneQuestion) -> bool:
     try:
         return finder.meaning(question.text) == question.goal
     except StageError:
@@ -85,7 +85,7 @@ def path_errors(
         yield float(np.sqrt(((uv - true) ** 2).sum(-1).mean())), float(np.abs(depth).mean())
 
 
-def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: Question) -> tuple[F64, float, F64] | None:
+def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: SceneQuestion) -> tuple[F64, float, F64] | None:
     found = finder.find(seen, question.text, question.step)
     start, end = (surface_point(frame, uv) for uv in found.uv)
     if start is None or end is None:

@@ -14,11 +14,11 @@ from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.motion.ik import solve
-from stvla_ros.planning.heatmap.words import MAX_STEPS, Goal, Name
+from stvla_ros.planning.heatmap.words import MAX_STEPS, PALETTE, Goal, Name
 from stvla_ros.sim.camera import CameraConfig, make_camera
 from stvla_ros.sim.objects import BLOCK_M, PLATE_BASE_M
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, place
-from stvla_ros.train.scenes.objects import PALETTE, RADII_M, PlacedObject
+from stvla_ros.train.scenes.objects import RADII_M, PlacedObject
 from stvla_ros.train.scenes.renderer import CLOTHS, IMAGE_PX, Appearance
 from stvla_ros.types import F64
 

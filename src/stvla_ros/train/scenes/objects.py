@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.colours import COLOURS
+from stvla_ros.planning.heatmap.words import PALETTE
 from stvla_ros.sim.objects import (
     BLOCK_M,
     BOTTLE_RADIUS_M,
@@ -23,8 +23,6 @@ from stvla_ros.sim.objects import (
 )
 from stvla_ros.types import F64
 
-KINDS = ("block", "plate", "button", "bottle")
-PALETTE = tuple(COLOURS)
 BOTTLE_M = 0.2
 
 RADII_M = {"block": 0.7072 * BLOCK_M, "plate": PLATE_RADIUS_M, "button": BUTTON_RADIUS_M, "bottle": BOTTLE_RADIUS_M}
@@ -43,7 +41,7 @@ class PlacedObject:
     """An object at its place.
 
     Attributes:
-        kind: One of :data:`KINDS`.
+        kind: One of :data:`stvla_ros.planning.heatmap.words.KINDS`.
         colour: One of the 20 named ones; "" for the plate.
         xyz_m: Its lowest point, in the base frame.
         yaw_rad: Rotation about the vertical.
@@ -73,7 +71,7 @@ class PlacedObject:
 
 
 def all_objects() -> list[SceneObject]:
-    """Each kind in each colour, once, in the order of ``KINDS`` and colours."""
+    """Each kind in each colour, once, ordered by kind and colour."""
     nowhere = (0.0, 0.0)
     blocks: list[SceneObject] = [Block(c, nowhere, 0.0) for c in PALETTE]
     buttons = [Button(c, nowhere) for c in PALETTE]

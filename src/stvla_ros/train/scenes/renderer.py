@@ -9,7 +9,7 @@ import cv2
 import mujoco
 import numpy as np
 
-from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD
+from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS
 from stvla_ros.sim.camera import TRIPOD, CameraConfig, ThirdViewConfig, look_at, make_camera
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
@@ -92,7 +92,7 @@ class SceneRenderer:
         self._data = mujoco.MjData(self._model)
         self._renderer = Renderer()
         m = self._model
-        self._names = [t.name for t in objects]
+        self._names = [o.name for o in objects]
         self._arm = np.array([m.joint(n).qposadr[0] for n in ARM_JOINTS])
         self._fingers = np.array([m.joint(n).qposadr[0] for n in FINGER_JOINTS])
         beech = m.material("beech")
@@ -162,7 +162,7 @@ class SceneRenderer:
     def _labels(self, bodies: I32, objects: Sequence[PlacedObject]) -> I32:
         m = self._model
         label = np.zeros(m.nbody + 1, np.int32)  # the last one is for -1: no body
-        names = {BASE_LINK: -1} | {t.name: i for i, t in enumerate(objects, 1)}
+        names = {BASE_LINK: -1} | {o.name: i for i, o in enumerate(objects, 1)}
         for name, value in names.items():
             label[:-1][m.body_rootid == m.body(name).id] = value
         return label[bodies]
@@ -182,6 +182,3 @@ def _squared(image: np.ndarray) -> np.ndarray:
     if image.shape == (IMAGE_PX, IMAGE_PX):
         return image
     return cv2.resize(image, (IMAGE_PX, IMAGE_PX), interpolation=cv2.INTER_NEAREST)
-
-
-HOME = HOME_Q_RAD
