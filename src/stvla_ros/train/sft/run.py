@@ -23,12 +23,11 @@ from stvla_ros.data.st_human import Sample
 from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.train.curves import CurveLog, LongCurveLog, Panel, draw
-from stvla_ros.train.run import TrainingProgress, TrainingRun
+from stvla_ros.train.run import TrainingProgress, TrainingRun, read_state, restoring, write_state
 from stvla_ros.train.sft.batches import Batch, PackedSamples
 from stvla_ros.train.sft.encode import IGNORED
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.validation import LiveChat, answer_figures
-from stvla_ros.train.state import read_state, restoring, write_state
 from stvla_ros.weights import check_finite, read_tensors
 
 MAX_PANELS = 4
