@@ -1,4 +1,4 @@
-"""The heatmap network learns, is saved, and a run goes on as if it had never stopped."""
+"""The heatmap network learns, is saved, and a run resumes as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class StopError(Exception):
 SHORT = HeatmapExperiment(scenes=16, batch=4, warmup=1, validate_every=8, drill=8)
 
 
-def test_a_batch_is_learned_by_heart(scenes: Scenes) -> None:
+def test_a_batch_is_overfitted(scenes: Scenes) -> None:
     torch.manual_seed(0)
     network = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)).train()
     batch = make_batch(scenes, np.arange(4), WORDS, np.random.default_rng(0))
@@ -76,7 +76,7 @@ def test_words_alone_teach_what_words_mean() -> None:
     assert float(right.float().mean()) > 0.85
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(scenes: Scenes, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(scenes: Scenes, tmp_path: Path) -> None:
     def train(folder: Path, stop: int | None) -> HeatmapRun:
         run = HeatmapRun(SHORT, lambda: scenes, {"val": scenes}, folder)
 

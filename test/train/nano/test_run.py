@@ -132,7 +132,7 @@ def test_a_path_is_asked_for_only_where_both_ends_are_seen(scenes: Scenes) -> No
     assert asked > 5
 
 
-def test_further_paths_are_as_true_as_the_scenes_own(scenes: Scenes) -> None:
+def test_further_paths_match_the_scenes_own(scenes: Scenes) -> None:
     compared = 0
     for index in range(len(scenes)):
         goal, own = scenes.goal(index), scenes.arrays["path_uv"][index, 0]
@@ -241,25 +241,25 @@ def test_attention_in_training_is_that_of_the_library(masked: bool) -> None:
     assert torch.allclose(mine, theirs.transpose(1, 2), atol=1e-6)
 
 
-def test_looking_at_the_thing_costs_less_than_looking_beside_it(scenes: Scenes) -> None:
+def test_attention_on_the_object_costs_less_than_next_to_it(scenes: Scenes) -> None:
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 2, True, np.random.default_rng(0))
     made = network(TOKENS)
     p, parts = batch.packed, batch.object_index.split(batch.packed.cells.prod(-1).tolist())
 
     def cost(shift: int) -> float:
-        looks = torch.zeros(len(p.ids), p.ids.shape[1], p.ids.shape[1])
-        for row, before, thing in zip(p.row.tolist(), p.before.tolist(), p.ends[:, 0].tolist(), strict=True):
-            shows = (parts[row] == thing).any(-1) & (thing >= 0)
+        scores = torch.zeros(len(p.ids), p.ids.shape[1], p.ids.shape[1])
+        for row, before, wanted in zip(p.row.tolist(), p.before.tolist(), p.ends[:, 0].tolist(), strict=True):
+            shows = (parts[row] == wanted).any(-1) & (wanted >= 0)
             begin = int(p.first_image[row, 0])
-            looks[row, before, begin : begin + len(shows)] = 9.0 * shows.roll(shift)
+            scores[row, before, begin : begin + len(shows)] = 9.0 * shows.roll(shift)
         for layer in SUPERVISED_LAYERS:
-            made.model.language_model.layers[layer].self_attn.supervised_scores = looks
+            made.model.language_model.layers[layer].self_attn.supervised_scores = scores
         return float(attention_loss(made, p, batch.object_index))
 
     assert cost(0) < 3 < cost(27)
 
 
-def test_a_token_is_told_where_the_thing_is_that_it_shows(scenes: Scenes) -> None:
+def test_a_token_is_trained_on_the_point_of_its_object(scenes: Scenes) -> None:
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
     shows = (batch.object_index >= 0).any(-1)
     assert batch.uv[~shows].isnan().all()
@@ -276,11 +276,11 @@ def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp
     run = NanoRun(experiment, lambda: scenes, {}, tmp_path)
     batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
     before = {name: float(value.detach()) for name, value in run.losses(batch).items()}
-    told: list[TrainingProgress] = []
-    run.run(told.append)
+    reports: list[TrainingProgress] = []
+    run.run(reports.append)
     after = {name: float(value.detach()) for name, value in run.losses(batch).items()}
     assert all(after[name] < before[name] for name in ("total", "numbers", "showing", "placing"))
-    assert told[-1].done == 8
+    assert reports[-1].done == 8
     assert sum(f.stat().st_size for f in run.checkpoint.iterdir()) < 16e6
     model = Qwen3VlChat(LocalModelConfig(model=str(run.checkpoint), device="cpu"), "test")
     assert model.name == "model"

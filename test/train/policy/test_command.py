@@ -29,14 +29,12 @@ def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[s
         (["nano-3dfa", "--data", "/nowhere", "--output", "/dev/null/run"], "/dev/null is none"),
     ],
 )
-def test_wrong_use_is_told_in_one_sentence(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_use_ends_in_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *arguments]) == USAGE
     assert words in " ".join(capsys.readouterr().err.split())
 
 
-def test_it_trains_and_goes_on(recorded: tuple[Any, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_trains_and_resumes(recorded: tuple[Any, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = recorded[0].episode.folder.parent
     command = ["train", "nano-3dfa", "--data", str(data), "--output", str(tmp_path), "--batch", "2", "--threads", "1"]
     assert main([*command, "--device", "cuda:77", "--steps", "2"]) == USAGE
@@ -46,7 +44,7 @@ def test_it_trains_and_goes_on(recorded: tuple[Any, ...], tmp_path: Path, capsys
     assert (file.guidance, file.trained["step"], file.network.denoiser) == ("full", 2, "flow")
     assert "block" in file.vocabulary.words
     capsys.readouterr()
-    assert main([*command, "--steps", "2"]) == 0  # there is nothing left to do
+    assert main([*command, "--steps", "2"]) == 0  # nothing is left to do
     assert "step 2:" not in capsys.readouterr().out
     assert main([*command, "--steps", "4"]) == USAGE
     assert "holds a run with other settings (experiment)" in " ".join(capsys.readouterr().err.split())
@@ -55,7 +53,7 @@ def test_it_trains_and_goes_on(recorded: tuple[Any, ...], tmp_path: Path, capsys
     assert "nano-3dfa" in capsys.readouterr().out
 
 
-def test_no_episode_is_both_learned_from_and_judged_by(recorded: tuple[Any, ...]) -> None:
+def test_no_episode_is_in_both_training_and_validation(recorded: tuple[Any, ...]) -> None:
     folder = recorded[0].episode.folder.parent
     train, val = split_episodes([folder, folder], None)
     assert sorted(e.folder.name for e in (*train, *val)) == ["3", "4"]

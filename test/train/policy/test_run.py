@@ -1,4 +1,4 @@
-"""The training loop: it learns, it goes on where it was, and what it saves is what it had."""
+"""Training of policies: it learns, it resumes, and it saves the weights that it has."""
 
 import csv
 from dataclasses import replace
@@ -37,14 +37,14 @@ def run(
     e = replace(e, steps=steps)
     file = untrained(e, samples)
     made = PolicyRun(e, file, for_policy(file), samples, samples, folder, torch.device("cpu"), seed)
-    told: list[TrainingProgress] = []
-    made.run(told.append)
-    return made, told
+    reports: list[TrainingProgress] = []
+    made.run(reports.append)
+    return made, reports
 
 
 def test_twenty_steps_lower_the_loss(samples: Samples, tmp_path: Path) -> None:
     quick = replace(QUICK, ema=False)
-    made, told = run(quick, samples, tmp_path, 20)
+    made, reports = run(quick, samples, tmp_path, 20)
     rows = list(csv.DictReader((tmp_path / "curves.csv").open()))
     val = [float(row["total"]) for row in rows if row["split"] == "val"]
     untrained = replace(quick, lr=0.0)
@@ -52,7 +52,7 @@ def test_twenty_steps_lower_the_loss(samples: Samples, tmp_path: Path) -> None:
     before = list(csv.DictReader((tmp_path / "untrained" / "curves.csv").open()))
     first = next(float(row["total"]) for row in before if row["split"] == "val")
     assert max(val) < first  # the same samples and noise each time
-    assert made.step == told[-1].done == 20
+    assert made.step == reports[-1].done == 20
     assert (tmp_path / "curves.png").stat().st_size > 5000
 
 
@@ -67,7 +67,7 @@ def test_what_is_saved_gives_the_same_answer(samples: Samples, tmp_path: Path) -
     np.testing.assert_allclose(file.bounds_m, samples.bounds_m(0.04), atol=1e-6)
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_been(samples: Samples, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_as_an_uninterrupted_one(samples: Samples, tmp_path: Path) -> None:
     """Random choices of all kinds included: batches, augmentation, noise and dropout."""
     e = replace(EVERYTHING, steps=20)
     run(e, samples, tmp_path / "whole", 20)
@@ -112,7 +112,7 @@ def test_a_folder_never_mixes_two_runs(samples: Samples, tmp_path: Path) -> None
         run(QUICK, samples, tmp_path, 10)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(samples: Samples, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_ends_the_run(samples: Samples, tmp_path: Path) -> None:
     broken = replace(samples, target=np.full_like(samples.target, np.nan))
     file = untrained(QUICK, samples)
     with pytest.raises(ConfigError, match="loss is nan at step 0"):

@@ -36,9 +36,9 @@ def test_without_guidance_it_sees_something_else(recorded: tuple[Any, ...]) -> N
 
 def test_samples_are_cached_by_settings(recorded: tuple[Any, ...], tmp_path: Path) -> None:
     episodes, settings = [r.episode for r in recorded], StackSettings()
-    told: list[int] = []
-    first = load_samples(episodes, settings, SIZE_PX, tmp_path, 1, told.append)
-    assert sum(told) == 2
+    counts: list[int] = []
+    first = load_samples(episodes, settings, SIZE_PX, tmp_path, 1, counts.append)
+    assert sum(counts) == 2
     files = sorted(tmp_path.iterdir())
     again = load_samples(episodes, settings, SIZE_PX, tmp_path, 1)
     assert sorted(tmp_path.iterdir()) == files

@@ -21,7 +21,7 @@ from stvla_ros.train.scenes.renderer import squared
 from stvla_ros.train.scenes.shards import LABEL_STEP, Scenes, load, render
 
 
-def test_points_lie_on_their_things_in_the_image_and_in_depth(scenes: Scenes) -> None:
+def test_points_lie_on_their_objects_in_the_image_and_in_depth(scenes: Scenes) -> None:
     """Labels and depth come from the renderer, points from the layout: the two must meet."""
     gaps: list[float] = []
     for i in range(len(scenes)):
@@ -79,7 +79,7 @@ def test_a_stretched_image_has_the_same_uv() -> None:
         )
 
 
-def test_shards_that_are_there_stay(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_existing_shards_are_kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "PER_SHARD", 6)
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.npz")}
     assert list(render(folder, "train", 12)) == [6, 12]
@@ -102,7 +102,7 @@ def test_other_formats_and_empty_folders_are_refused(folder: Path, tmp_path: Pat
         next(render(folder, "train", 1))
 
 
-def test_questions_know_what_is_there(scenes: Scenes) -> None:
+def test_questions_know_which_objects_are_there(scenes: Scenes) -> None:
     rng = np.random.default_rng(0)
     for i in range(len(scenes)):
         names = [scenes.name(i, k) for k in range(int(scenes.arrays["count"][i]))]
@@ -113,7 +113,7 @@ def test_questions_know_what_is_there(scenes: Scenes) -> None:
         assert absent(names, rng) not in names
 
 
-def test_drills_name_no_unseen_colour_in_tasks() -> None:
+def test_texts_name_no_unseen_colour_in_tasks() -> None:
     texts = text_questions(400, np.random.default_rng(0))
     tasks = [goal for _, goal, _ in texts if goal.action != "point"]
     assert len(tasks) > 250
