@@ -31,7 +31,7 @@ from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
 from stvla_ros.policy.checkpoint.torch_file import read_torch_file, weights_in
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.train.curves import CurveLog
-from stvla_ros.train.state import read_state, write_state
+from stvla_ros.train.run import read_state, write_state
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"4d" * 32 + b"\nsize 52428800\n"
 PAGE = b"<!DOCTYPE html>\n<html><head><title>Sign in</title></head><body>" + b"<p>words</p>" * 200 + b"</body></html>"

@@ -33,7 +33,7 @@ from stvla_ros.files import (
     written,
 )
 from stvla_ros.train.curves import CurveLog
-from stvla_ros.train.state import read_state, write_state
+from stvla_ros.train.run import read_state, write_state
 from stvla_ros.types import Camera, RgbdFrame
 from stvla_ros.weights import check_finite, open_tensors, read_tensors, write_tensors
 

@@ -9,7 +9,7 @@ import torch
 from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import NetworkInput, Noise
-from stvla_ros.train import experiments
+from stvla_ros.train.policy import experiments
 
 BOUNDS_M = ((-0.11, -0.56, 0.71), (0.65, 0.52, 1.51))
 """Roughly the workspace of RLBench's tasks."""

@@ -18,7 +18,7 @@ from stvla_ros.policy.learned import FlowmatchActorPolicy, KeyposePolicyConfig
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.words import Vocabulary
-from stvla_ros.train.experiments import NANO
+from stvla_ros.train.policy.experiments import NANO
 from stvla_ros.types import Observation
 
 BOUNDS = [[0.2, -0.5, 0.0], [0.8, 0.5, 0.6]]

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
@@ -23,6 +24,9 @@ from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.types import Outcome
 
 SHOWN_CHARS = 200
+
+if TYPE_CHECKING:
+    from stvla_ros.train.run import TrainingProgress, TrainingRun
 
 
 def count_bar(console: Console, said: str = "{task.fields[figures]}") -> ProgressBar:
@@ -159,3 +163,32 @@ def cancel_on_signal(cancel: CancelToken, live: LiveProgress) -> Iterator[None]:
             signal.signal(number, handler)
         received.put(0)
         thread.join(1.0)
+
+
+def follow(
+    run: TrainingRun, total: int, speed: str, sentence: Callable[[TrainingProgress], str], console: Console
+) -> None:
+    """Train to the end with a progress bar, and a line for every validation.
+
+    Args:
+        run: Ready to begin or to resume.
+        total: What ``run.done`` grows to.
+        speed: Format of the speed, such as ``{:.0f} samples/s``.
+        sentence: Words for a validation.
+        console: Where to print.
+    """
+    with count_bar(console) as bar:
+        line = bar.add_task("", total=total, completed=run.done, figures="")
+
+        def show(progress: TrainingProgress) -> None:
+            figures = f"loss {progress.loss:.3f}  {speed.format(progress.per_s)}"
+            bar.update(line, completed=progress.done, figures=figures)
+            if progress.validation:
+                bar.console.print(sentence(progress), soft_wrap=True, markup=False)
+
+        run.run(show)
+
+
+def figures_text(progress: TrainingProgress) -> str:
+    """All figures of a validation."""
+    return ", ".join(f"{name} {value:.3g}" for name, value in progress.validation.items())

@@ -1,4 +1,4 @@
-"""``stvla scenes``: render simulated scenes with true answers, for training and testing small planners."""
+"""``stvla scenes``: render simulated scenes with true answers, to train and test small planners."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPLIT_NAMES = ("train", "val", "seen", "unseen")
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="shards that are there stay")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="existing shards are kept")
     parser.add_argument(
         "--split", choices=SPLIT_NAMES, default="train", metavar="NAME", help="train, val, seen, unseen (docs/data.md)"
     )
@@ -25,14 +25,16 @@ def add_arguments(parser: Parser) -> None:
         "--st-human",
         type=Path,
         metavar="FILE",
-        help="also write them as conversations in the format of ST-Human (.json, images beside it)",
+        help="also write conversations in the format of ST-Human (.json, images next to it)",
     )
-    parser.add_argument("--seed", type=whole(0, 2**31), default=0, metavar="N", help="of the conversations' wordings")
+    parser.add_argument(
+        "--seed", type=whole(0, 2**31), default=0, metavar="N", help="for the words of the conversations"
+    )
 
 
 def run(arguments: Namespace) -> int:
     os.environ.setdefault("LP_NUM_THREADS", "1")  # software rendering: small images gain nothing from more threads
-    from stvla_ros.train.planner.shards import render
+    from stvla_ros.train.scenes.shards import render
 
     console = Console()
     try:
@@ -41,7 +43,7 @@ def run(arguments: Namespace) -> int:
             for done in render(arguments.output, arguments.split, arguments.count):
                 bar.update(line, completed=min(done, arguments.count))
     except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on from the last whole shard.")
+        console.print("Stopped. The same command resumes after the last complete shard.")
         return INTERRUPTED
     console.print(f"{arguments.output}: {arguments.count} scenes of '{arguments.split}'", soft_wrap=True, markup=False)
     if arguments.st_human is not None:
@@ -50,8 +52,8 @@ def run(arguments: Namespace) -> int:
 
 
 def _export(arguments: Namespace, console: Console) -> None:
-    from stvla_ros.train.planner.export import export
-    from stvla_ros.train.planner.shards import load
+    from stvla_ros.train.scenes.export import export
+    from stvla_ros.train.scenes.shards import load
 
     scenes = load(arguments.output, arguments.split, arguments.count)
     with count_bar(console, "scenes") as bar:

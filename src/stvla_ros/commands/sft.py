@@ -1,4 +1,4 @@
-"""``stvla sft``: fine-tune a Qwen3-VL planner with LoRA; one of the named experiments."""
+"""``stvla sft``: fine-tune a Qwen3-VL planner with LoRA, with the settings of a named experiment."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from rich.table import Table
 from stvla_ros.commands.arguments import MAX_SEED, Parser, whole
 from stvla_ros.commands.evaluate_planner import positive
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, figures_text, follow
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
+    from stvla_ros.train.run import TrainingProgress
     from stvla_ros.train.sft.experiments import SftExperiment
-    from stvla_ros.train.sft.loop import Moment, SftRun
+    from stvla_ros.train.sft.run import SftRun
     from stvla_ros.train.sft.start import SftFiles
 
 
@@ -28,16 +29,16 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--model", metavar="DIR", help="the base model: folder of a Qwen3-VL checkpoint, or hub id")
     parser.add_argument("--data", type=Path, action="append", metavar="FILE", help="samples, .json(l); repeatable")
     parser.add_argument("--val", type=Path, metavar="FILE", help="samples to validate on; default: 2 %% of the data's")
-    parser.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of the stage before, to go on with")
+    parser.add_argument("--adapter", type=Path, metavar="DIR", help="adapter of the previous stage, to continue with")
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="an existing one is taken up again; default runs/sft-EXPERIMENT"
+        "--output", type=Path, metavar="DIR", help="an existing run is resumed; default runs/sft-EXPERIMENT"
     )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the epochs'")
     parser.add_argument("--batch", type=whole(1, 4096), metavar="N", help="packed sequences per device and pass")
     parser.add_argument("--accumulate", type=whole(1, 4096), metavar="N", help="passes per step")
     parser.add_argument("--lr", type=positive, metavar="RATE", help="peak learning rate")
     parser.add_argument("--validate-every", type=whole(1, 10**8), metavar="N", help="steps between checkpoints")
-    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of order, LoRA, dropout")
+    parser.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for order, LoRA, dropout")
     parser.add_argument("--workers", type=whole(0, 64), default=0, metavar="N", help="processes that prepare batches")
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
 
@@ -59,7 +60,7 @@ def run(arguments: Namespace) -> int:
         main = _train(arguments, chosen, output, console)
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. The same command with --output {output} goes on from the last checkpoint.", soft_wrap=True
+            f"Stopped. The same command with --output {output} resumes from the last checkpoint.", soft_wrap=True
         )
         return INTERRUPTED
     if main:
@@ -68,10 +69,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: Console) -> bool:
-    """True in the process that speaks for all."""
+    """True in the main process."""
     import torch
 
-    from stvla_ros.train.sft.lora import count
+    from stvla_ros.train.sft.lora import parameter_counts
     from stvla_ros.train.sft.start import SftFiles, accelerator
 
     torch.set_num_threads(arguments.threads or os.cpu_count() or 1)
@@ -79,12 +80,16 @@ def _train(arguments: Namespace, chosen: SftExperiment, output: Path, console: C
     console.quiet = not processes.is_main_process
     files = SftFiles(arguments.model, tuple(arguments.data), arguments.val, arguments.adapter, output)
     ready = _prepared(arguments, chosen, files, processes, console)
-    trained, all_ = count(ready.adapted)
+    trained, all_ = parameter_counts(ready.adapted)
     console.print(
-        f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million numbers are trained, {ready.samples}",
+        f"{chosen.name}: {trained / 1e6:.1f} of {all_ / 1e6:.1f} million parameters are trained, {ready.samples}",
         soft_wrap=True,
     )
-    _run(ready, console)
+
+    def sentence(progress: TrainingProgress) -> str:
+        return f"step {progress.done}: validation {figures_text(progress)}"
+
+    follow(ready, ready.steps, "{:.0f} tokens/s", sentence, console)
     processes.end_training()
     return bool(processes.is_main_process)
 
@@ -97,24 +102,10 @@ def _prepared(
     with count_bar(console) as bar:
         line = bar.add_task("", total=None, figures="samples measured")
 
-        def tell(done: int, total: int) -> None:
+        def on_progress(done: int, total: int) -> None:
             bar.update(line, completed=done, total=total)
 
-        return prepare(processes, chosen, files, arguments.steps, arguments.seed, arguments.workers, tell)
-
-
-def _run(ready: SftRun, console: Console) -> None:
-    with count_bar(console) as bar:
-        line = bar.add_task("", total=ready.steps, completed=ready.step, figures="")
-
-        def tell(moment: Moment) -> None:
-            text = f"loss {moment.loss:.3f}  {moment.tokens_per_s:.0f} tokens/s"
-            bar.update(line, completed=moment.step, figures=text)
-            if moment.validation:
-                figures = ", ".join(f"{name} {value:.3g}" for name, value in moment.validation.items())
-                bar.console.print(f"step {moment.step}: validation {figures}", soft_wrap=True, markup=False)
-
-        ready.run(tell)
+        return prepare(processes, chosen, files, arguments.steps, arguments.seed, arguments.workers, on_progress)
 
 
 def _experiments() -> Table:

@@ -1,4 +1,4 @@
-"""``stvla train``: train a policy on collected episodes; one of the named experiments."""
+"""``stvla train``: train a policy on collected episodes, with the settings of a named experiment."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rich.table import Table
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED
-from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.progress import count_bar, follow
 from stvla_ros.config import ConfigError
 
 if TYPE_CHECKING:
     from stvla_ros.data.episode import Episode
     from stvla_ros.evaluate.stack import StackSettings
-    from stvla_ros.train.experiments import Experiment
-    from stvla_ros.train.loop import Moment
-    from stvla_ros.train.samples import Samples
+    from stvla_ros.train.policy.experiments import Experiment
+    from stvla_ros.train.policy.samples import Samples
+    from stvla_ros.train.run import TrainingProgress
 
 VALIDATION_SHARE = 0.06
 
@@ -34,14 +34,14 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
     parser.add_argument(
-        "--output", type=folder, metavar="DIR", help="an existing one is taken up again; default runs/EXPERIMENT"
+        "--output", type=folder, metavar="DIR", help="an existing run is resumed; default runs/EXPERIMENT"
     )
     parser.add_argument("--steps", type=whole(1, 10**8), metavar="N", help="optimiser steps; default: the experiment's")
     parser.add_argument(
         "--batch", type=whole(1, 4096), metavar="N", help="observations per step; default: the experiment's"
     )
     parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="of batches, noise, augmentation"
+        "--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="for batches, noise, augmentation"
     )
     parser.add_argument(
         "--device", default="auto", metavar="NAME", help="auto (a GPU where there is one), cpu, cuda, cuda:N"
@@ -52,13 +52,13 @@ def add_arguments(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="weights to begin with: CLIP RN50, CLIP's text tower, or another policy; repeatable",
+        help="initial weights: CLIP RN50, CLIP's text tower, or another policy; repeatable",
     )
     parser.add_argument(
         "--tokenizer", default="", metavar="DIR", help="CLIP's tokenizer, for experiments with CLIP: folder or hub id"
     )
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
-    parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with the guidance's settings")
+    parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with settings of guidance")
     add_override_argument(parser)
 
 
@@ -67,7 +67,7 @@ def run(arguments: Namespace) -> int:
     if arguments.experiment is None:
         console.print(_experiments())
         return 0
-    from stvla_ros.train.experiments import experiment
+    from stvla_ros.train.policy.experiments import experiment
 
     chosen = experiment(arguments.experiment)
     chosen = replace(chosen, steps=arguments.steps or chosen.steps, batch=arguments.batch or chosen.batch)
@@ -79,7 +79,7 @@ def run(arguments: Namespace) -> int:
         _train(arguments, chosen, settings, output, console)
     except KeyboardInterrupt:
         console.print(
-            f"Stopped. The same command with --output {output} goes on from the last validation.", soft_wrap=True
+            f"Stopped. The same command with --output {output} resumes from the last validation.", soft_wrap=True
         )
         return INTERRUPTED
     console.print(f"{output}/best.safetensors, last.safetensors, curves.png, curves.csv", soft_wrap=True)
@@ -87,13 +87,13 @@ def run(arguments: Namespace) -> int:
 
 
 def _settings(arguments: Namespace, mode: str) -> StackSettings:
-    """Of the guidance, in the mode of the experiment."""
+    """Settings of guidance, in the experiment's mode."""
     from stvla_ros.evaluate.stack import read_settings
 
     overrides = dict(arguments.overrides)
     settings = read_settings(arguments.params, overrides=overrides, parts=("segmenter", "guide"))
     if "guidance.mode" in overrides:
-        raise ConfigError(f"guidance.mode: the experiment decides it ('{mode}'): leave it out.")
+        raise ConfigError(f"guidance.mode: the experiment sets it ('{mode}'): leave it out.")
     return replace(settings, guide=replace(settings.guide, mode=mode))
 
 
@@ -102,8 +102,8 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
 
     from stvla_ros.policy.learned import choose_device
     from stvla_ros.policy.text_input import for_policy
-    from stvla_ros.train.loop import Run
-    from stvla_ros.train.start import untrained
+    from stvla_ros.train.policy.run import PolicyRun
+    from stvla_ros.train.policy.start import untrained
 
     threads = arguments.threads or os.cpu_count() or 1
     torch.set_num_threads(threads)
@@ -112,29 +112,23 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
-    run = Run(chosen, start, text, train, val, output, device, arguments.seed)
-    with count_bar(console) as bar:
-        line = bar.add_task("", total=chosen.steps, completed=run.step, figures="")
+    run = PolicyRun(chosen, start, text, train, val, output, device, arguments.seed)
 
-        def tell(moment: Moment) -> None:
-            text = f"loss {moment.loss:.3f}  {moment.samples_per_s:.0f} samples/s"
-            bar.update(line, completed=moment.step, figures=text)
-            if moment.validation:
-                v = moment.validation
-                bar.console.print(
-                    f"step {moment.step}: validation loss {v['total']:.3f}, position {v['median_mm']:.1f} mm (median), "
-                    f"{100 * v['within_1cm']:.0f} % within 1 cm",
-                    soft_wrap=True,
-                )
+    def sentence(progress: TrainingProgress) -> str:
+        v = progress.validation
+        return (
+            f"step {progress.done}: validation loss {v['total']:.3f}, position {v['median_mm']:.1f} mm (median), "
+            f"{100 * v['within_1cm']:.0f} % within 1 cm"
+        )
 
-        run.run(tell)
+    follow(run, chosen.steps, "{:.0f} samples/s", sentence, console)
 
 
 def _samples(
     arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
-    """Training and validation samples, made from the episodes where they are not in the cache yet."""
-    from stvla_ros.train.samples import load_samples
+    """Training and validation samples; episodes that are not cached yet go through guidance."""
+    from stvla_ros.train.policy.samples import load_samples
 
     train, val = split(arguments.data, arguments.val)
     with count_bar(console) as bar:
@@ -144,14 +138,14 @@ def _samples(
 
 
 def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:
-    """Episodes to train and to validate on; none is in both, however often its folder is named.
+    """Episodes to train and to validate on. None is in both, even if folders are given twice.
 
     Args:
         data: Folders with episodes.
-        validation: Folder with those to validate on; None: a share of ``data``.
+        validation: Folder with episodes to validate on; None: a share of ``data``.
 
     Raises:
-        ConfigError: None is left to train on.
+        ConfigError: No episode is left to train on.
     """
     from stvla_ros.data.episode import find_episodes
 
@@ -163,13 +157,13 @@ def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode],
     train = [episode for place, episode in found.items() if place not in held_out]
     if not train:
         raise ConfigError(
-            "stvla train: no episode is left to train on: wanted more than those of --val, or more than one without it."
+            "stvla train: no episode is left to train on: wanted some that are not in --val, or at least two without it."
         )
     return train, list(held_out.values())
 
 
 def _experiments() -> Table:
-    from stvla_ros.train.experiments import EXPERIMENTS
+    from stvla_ros.train.policy.experiments import EXPERIMENTS
 
     table = Table("experiment", "denoiser", "px", "encoders", "images", "steps", "batch", box=None)
     table.columns[0].no_wrap = True

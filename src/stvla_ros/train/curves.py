@@ -1,79 +1,73 @@
-"""Curves of a training run: one CSV that grows, and a picture of it."""
+"""Curves of a training run: ``curves.csv``, and a picture of it."""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
 from stvla_ros.files import check_file, said, written
 
-FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
+Row = dict[str, str]
 
 
 class CurveLog:
-    """Rows of figures in ``curves.csv``; what an interrupted run wrote beyond its last checkpoint is dropped.
+    """Rows of ``curves.csv``, with a column per figure. Rows after the run's last checkpoint are dropped.
 
     Args:
         folder: Of the run.
-        fields: Names of the columns; the first counts what was done (steps, scenes), the second is the split.
-        done: Count of the checkpoint from which the run goes on.
+        fields: Names of the columns; the first is a count (steps or scenes), the second is the split.
+        done: Count at the checkpoint from which the run resumes.
+
+    Raises:
+        ConfigError: ``curves.csv`` is not such a file.
     """
 
     def __init__(self, folder: Path, fields: Sequence[str], done: int) -> None:
         self._path, self._fields = folder / "curves.csv", tuple(fields)
         empty = dict.fromkeys(self._fields, "")
-        self.rows = [empty | row for row in read_rows(self._path, self._fields, done)]
-        write_rows(self._path, self._fields, self.rows)
+        self.rows: list[Row] = [empty | row for row in _read(self._path, self._fields, done)]
+        with written(self._path) as part, part.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self._fields)
+            writer.writeheader()
+            writer.writerows(self.rows)
 
     def add(self, done: int, split: str, figures: Mapping[str, float]) -> None:
-        """One row; fields that have no figure stay empty."""
-        row = dict.fromkeys(self._fields, "") | dict(zip(self._fields, (str(done), split)))
-        row |= {name: f"{value:.6g}" for name, value in figures.items()}
-        self.rows.append(row)
+        """Append figures; fields without one stay empty."""
+        new = list(self._rows(str(done), split, {name: f"{value:.6g}" for name, value in figures.items()}))
+        self.rows += new
         with self._path.open("a", newline="") as file:
-            csv.DictWriter(file, self._fields).writerow(row)
+            csv.DictWriter(file, self._fields).writerows(new)
 
-    def series(self, split: str, name: str) -> tuple[list[int], list[float]]:
-        """Counts and values of a column, where it has any."""
-        rows = [row for row in self.rows if row["split"] == split and row[name]]
-        return [int(row[self._fields[0]]) for row in rows], [float(row[name]) for row in rows]
+    def series(self, split: str, figure: str) -> tuple[list[int], list[float]]:
+        """Counts and values of a figure."""
+        found = [(row[self._fields[0]], self._value(row, figure)) for row in self.rows if row["split"] == split]
+        return [int(done) for done, value in found if value], [float(value) for _, value in found if value]
+
+    def _rows(self, done: str, split: str, values: Row) -> Iterator[Row]:
+        yield dict.fromkeys(self._fields, "") | dict(zip(self._fields, (done, split))) | values
+
+    def _value(self, row: Row, figure: str) -> str:
+        return row[figure]
 
 
-class Curves(CurveLog):
-    """Those of a policy's run."""
+class LongCurveLog(CurveLog):
+    """A row per figure, for runs whose data decide which figures there are."""
 
     def __init__(self, folder: Path, step: int) -> None:
-        super().__init__(folder, FIELDS, step)
+        super().__init__(folder, ("step", "split", "figure", "value"), step)
 
-    def draw(self, path: Path) -> None:
-        """Loss, its parts, and the error of predicted keyposes over the steps, as PNG."""
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+    def _rows(self, done: str, split: str, values: Row) -> Iterator[Row]:
+        yield from (dict(zip(self._fields, (done, split, figure, value))) for figure, value in values.items())
 
-        figure = Figure((11, 3.6), dpi=110, layout="constrained")
-        FigureCanvasAgg(figure)
-        loss, parts, error = figure.subplots(1, 3)
-        for split, style in (("train", "-"), ("val", "o-")):
-            loss.plot(*self.series(split, "total"), style, label=split, markersize=3, linewidth=1)
-        for name in ("position", "rotation", "open"):
-            parts.plot(*self.series("val", name), "o-", label=name, markersize=3, linewidth=1)
-        error.plot(*self.series("val", "median_mm"), "o-", color="tab:red", markersize=3, linewidth=1)
-        for axes, title in ((loss, "loss"), (parts, "validation loss by part"), (error, "median position error [mm]")):
-            axes.set(title=title, xlabel="step", yscale="log")
-            axes.grid(alpha=0.3)
-        loss.legend()
-        parts.legend()
-        figure.savefig(path)
+    def _value(self, row: Row, figure: str) -> str:
+        return row["value"] if row["figure"] == figure else ""
 
 
-def read_rows(path: Path, fields: Sequence[str], done: int) -> list[dict[str, str]]:
-    """Rows of ``curves.csv`` up to a count; none where there is no file. A last line that was cut off is no row.
-
-    Raises:
-        ConfigError: It is no such file.
-    """
+def _read(path: Path, fields: Sequence[str], done: int) -> list[Row]:
+    """Rows of ``curves.csv`` up to a count; none if there is no file. An incomplete last line is ignored."""
     if not path.exists():
         return []
     check_file(path, "curves of a run", text=True)
@@ -86,13 +80,52 @@ def read_rows(path: Path, fields: Sequence[str], done: int) -> list[dict[str, st
         return [row for row in rows if int(row[fields[0]]) <= done]
     except (OSError, ValueError, KeyError, csv.Error) as error:
         raise ConfigError(
-            f"{path}: not the curves of a run ({said(error)}): delete it, the run goes on without."
+            f"{path}: not the curves of a run ({said(error)}): delete it; the run continues without."
         ) from error
 
 
-def write_rows(path: Path, fields: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
-    """Write ``curves.csv`` anew. Raises ConfigError when it cannot be written."""
-    with written(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fields)
-        writer.writeheader()
-        writer.writerows(rows)
+@dataclass(frozen=True)
+class Panel:
+    """One diagram of the picture.
+
+    Attributes:
+        title: Shown above.
+        lines: Split and figure by label; a single line may have the label "".
+        log: Logarithmic scale.
+        target: Value of a dotted line; None: no such line.
+        line_width: In points.
+    """
+
+    title: str
+    lines: Mapping[str, tuple[str, str]]
+    log: bool = True
+    target: float | None = None
+    line_width: float = 1.0
+
+
+def draw(
+    path: Path,
+    curves: CurveLog,
+    panels: Sequence[Panel],
+    xlabel: str = "step",
+    size_in: tuple[float, float] = (11, 3.6),
+) -> None:
+    """Draw panels side by side as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(size_in, dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        for label, (split, name) in panel.lines.items():
+            style = {"markersize": 3, "linewidth": panel.line_width} | (
+                {"label": label} if label else {"color": "tab:red"}
+            )
+            axes.plot(*curves.series(split, name), "-" if split == "train" else "o-", **style)
+        if panel.target is not None:
+            axes.axhline(panel.target, color="gray", linestyle=":", label=f"target {panel.target}")
+        axes.set(title=panel.title, xlabel=xlabel, yscale="log" if panel.log else "linear")
+        axes.grid(alpha=0.3)
+        if "" not in panel.lines:
+            axes.legend()
+    figure.savefig(path)

@@ -14,10 +14,9 @@ from stvla_ros.data.st_human import Sample, SampleError, conversation, write_ima
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.batches import Packs, token_counts
+from stvla_ros.train.sft.batches import PackedSamples, collate, pack, token_counts
 from stvla_ros.train.sft.encode import IGNORED, Encoder
-from stvla_ros.train.sft.loop import token_loss
-from stvla_ros.train.sft.packing import collate, pack
+from stvla_ros.train.sft.run import token_loss
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +113,9 @@ def test_every_process_gets_its_own_passes_and_all_samples_are_there(tiny: Check
     many = [Sample(f"{s.id}-{k}", s.task, s.messages, s.images, root=s.root) for k in range(4) for s in samples]
     encoder = Encoder(tiny)
     counts = np.array([encoder.count(s) for s in many], np.int32)
-    parts = [Packs(many, encoder, counts, 256, 2, 0, rank, 2, epochs=2, seed=3, accumulate=2) for rank in (0, 1)]
+    parts = [
+        PackedSamples(many, encoder, counts, 256, 2, 0, rank, 2, epochs=2, seed=3, accumulate=2) for rank in (0, 1)
+    ]
     assert len(parts[0]) == len(parts[1])
     assert len(parts[0]) % (2 * 2) == 0  # whole steps in both epochs
     seen = [sorted({i for part in parts for passed in part._passes[half] for p in passed for i in p})
@@ -127,9 +128,9 @@ def test_every_process_gets_its_own_passes_and_all_samples_are_there(tiny: Check
 def test_long_samples_are_left_out_and_none_is_an_error(tiny: Checkpoint, samples: list[Sample]) -> None:
     encoder = Encoder(tiny)
     counts = np.array([encoder.count(s) for s in samples], np.int32)
-    assert Packs(samples, encoder, counts, int(counts.max()) - 1, 1, 0).left_out == 1
+    assert PackedSamples(samples, encoder, counts, int(counts.max()) - 1, 1, 0).left_out == 1
     with pytest.raises(ConfigError, match="wanted samples of at most 3 tokens"):
-        Packs(samples, encoder, counts, 3, 1, 0)
+        PackedSamples(samples, encoder, counts, 3, 1, 0)
 
 
 def test_counts_are_kept_and_made_anew_for_another_model(

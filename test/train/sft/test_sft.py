@@ -22,11 +22,11 @@ from stvla_ros.errors import StageError
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.answers import LiveChat
 from stvla_ros.train.sft.experiments import EXPERIMENTS, experiment
-from stvla_ros.train.sft.loop import learning_rate
-from stvla_ros.train.sft.lora import adapted, count
+from stvla_ros.train.sft.lora import adapted, parameter_counts
+from stvla_ros.train.sft.run import learning_rate
 from stvla_ros.train.sft.start import SftFiles, split
+from stvla_ros.train.sft.validation import LiveChat
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 ANSWERS = ("(120, 300)", "(700, 450)", "(50, 900)")
@@ -164,7 +164,7 @@ def test_what_does_not_go_together_is_refused(
         (["st-human"], "wanted --model DIR and --data FILE"),
         (["st-human", "--model", str(tmp_path), "--data", train, "--val", val], "sft.model"),
         (["st-human", "--model", "x", "--data", str(tmp_path / "no.json")], "found nothing"),
-        (["st-human", "--model", "x", "--data", train, "--val", train], "are in the training data too"),
+        (["st-human", "--model", "x", "--data", train, "--val", train], "are also in the training data"),
         (["nano-general", "--model", str(place / "model"), "--data", train, "--val", val, "--output", str(trained)],
          "holds a run with other settings"),
         (["general", "--model", str(place / "model"), "--data", train, "--val", val, "--output", str(tmp_path / "x"),
@@ -182,7 +182,7 @@ def test_only_lora_of_the_language_model_is_trained(place: Path) -> None:
     assert not any("visual" in name or "lm_head" in name for name in names)
     assert model.peft_config["default"].r == 64
     assert model.peft_config["default"].lora_alpha == 128
-    assert count(model)[0] == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert parameter_counts(model)[0] == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_the_papers_values() -> None:

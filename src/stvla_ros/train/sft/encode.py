@@ -1,4 +1,4 @@
-"""Conversations as tokens with the answers marked, exactly as a served model sees and writes them."""
+"""Conversations as tokens, with the answers labelled, exactly as a served model reads and writes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Example:
 
     Attributes:
         ids: (T,) int64.
-        labels: (T,) int64: the token itself where it belongs to an answer (its end included), else :data:`IGNORED`.
+        labels: (T,) int64: the token if it belongs to an answer (its end included), otherwise :data:`IGNORED`.
         positions: (3, T) int64: time, height, width, from 0.
         pixels: (N, D) float32 patches of all images, in order; None without images.
         grids: (I, 3) int64 patches in time, height and width per image; None without images.
@@ -39,10 +39,10 @@ class Example:
 
 
 class Encoder:
-    """Makes examples of samples for one checkpoint.
+    """Encodes samples for one checkpoint.
 
     Args:
-        checkpoint: The model; its tokenizer, template, image processor and way to number positions are used.
+        checkpoint: The model, with its tokenizer, template, image processor and position numbering.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -52,16 +52,16 @@ class Encoder:
         self._positions: Any = checkpoint.model.model.get_rope_index
 
     def count(self, sample: Sample) -> int:
-        """Tokens of a sample, its answers included. Raises SampleError when an image is missing."""
+        """Number of tokens of a sample, its answers included. Raises SampleError if an image is missing."""
         whole = self._composer.compose(sample.turns())
         return 1 + max((i for i, token in enumerate(whole.ids) if token in self._stops), default=len(whole.ids) - 1)
 
     def __call__(self, sample: Sample) -> Example:
-        """All of a sample's answers are learned, each from what stands before it.
+        """Encode a sample; all of its answers are labelled.
 
         Raises:
-            SampleError: An image is missing, or the model's template does not show earlier answers as they were written
-                (those of thinking models leave thoughts out).
+            SampleError: An image is missing, or the model's template does not repeat earlier answers literally
+                (templates of thinking models leave thoughts out).
         """
         turns = sample.turns()
         whole = self._composer.compose(turns)
@@ -72,14 +72,15 @@ class Encoder:
             begin, end = len(asked), self._answer_end(whole, len(asked))
             if whole.ids[:begin] != asked or end - begin < 2:
                 raise SampleError(
-                    f"{sample.id}: the model's chat template does not show the answer '{turns[k].text[:60]}' as it was written: "
+                    f"{sample.id}: the model's chat template does not repeat the answer '{turns[k].text[:60]}' "
+                    "literally: "
                     "take an Instruct model, not a Thinking one."
                 )
             labels[begin:end] = torch.tensor(whole.ids[begin:end])
         return self._example(whole, labels, end)
 
     def _answer_end(self, whole: Conversation, begin: int) -> int:
-        """Place behind the token that ends the answer which begins at ``begin``; 0 when there is none."""
+        """Index after the token that ends the answer from ``begin`` on; 0 if there is none."""
         return next((i + 1 for i in range(begin, len(whole.ids)) if whole.ids[i] in self._stops), 0)
 
     def _example(self, whole: Conversation, labels: Tensor, end: int) -> Example:

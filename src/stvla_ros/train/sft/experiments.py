@@ -1,10 +1,10 @@
-"""Named fine-tunings: everything that decides one, in one table.
+"""Named fine-tunings: all settings of each, in one table.
 
-``general`` and ``st-human`` are the paper's two stages (its table 7): LoRA of rank 64 and alpha 128 in all linear layers
-of the language model, vision tower and aligner frozen, batch 6 with 2 accumulation steps, warm-up over 5 % of one epoch,
-bfloat16, 4096 tokens, 1024 tokens per image. The learning rate is lost in the available text of the paper: it is that of
-ms-swift, the format of whose data the paper uses, as are dropout, weight decay, betas and the cosine. ``nano`` experiments
-are for small models of the same architecture, on two CPU cores.
+``general`` and ``st-human`` are the paper's two stages (its table 7): LoRA of rank 64 and alpha 128 in all linear
+layers of the language model, vision tower and aligner frozen, batch 6 with 2 accumulation steps, warm-up over 5 % of
+one epoch, bfloat16, 4096 tokens, 1024 tokens per image. The available text of the paper lacks the learning rate. It is
+taken from ms-swift, whose data format the paper uses, and so are dropout, weight decay, betas and the cosine. ``nano``
+experiments are for small models of the same architecture, on two CPU cores.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ class SftExperiment:
         alpha: Scale of LoRA, divided by the rank.
         dropout: Before LoRA's first matrix.
         lr: Peak learning rate of AdamW.
-        warmup: Share of all steps in which the rate grows to ``lr``; then it falls along a cosine to 0.
-        epochs: How often every sample is seen.
+        warmup: Share of all steps in which the rate rises to ``lr``; then it falls along a cosine to 0.
+        epochs: Passes over the samples.
         batch: Packed sequences per device and forward pass.
         accumulate: Forward passes per step.
         max_tokens: Length of a packed sequence; longer samples are left out.
-        image_tokens: Larger images are reduced to so many tokens.
+        image_tokens: Larger images are scaled down to this many tokens.
         weight_decay: Of AdamW.
         betas: Of AdamW.
         clip_norm: Largest norm of the gradient.
         bf16: Weights and forward pass in bfloat16 on a GPU.
-        checkpointing: Activations are computed again in the backward pass: a third slower, a fraction of the memory.
+        checkpointing: Recompute activations in the backward pass: a third slower, a fraction of the memory.
         validate_every: Steps between validations, each of which leaves a checkpoint.
-        keep: So many of the newest checkpoints are kept.
+        keep: Number of newest checkpoints to keep.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""LoRA in the language model's linear layers; everything else stays as it is."""
+"""LoRA in the language model's linear layers; everything else is frozen."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ FROZEN = r".*visual.*"
 
 
 def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) -> Any:
-    """The model with a new LoRA adapter, or with one of an earlier stage to go on with.
+    """The model with a new LoRA adapter, or with that of an earlier stage.
 
     Raises:
-        ConfigError: The earlier adapter is of another shape, or not one of this model.
+        ConfigError: The earlier adapter has another shape, or belongs to another model.
     """
     wanted = LoraConfig(
         r=experiment.rank,
@@ -33,51 +33,51 @@ def adapted(model: Any, experiment: SftExperiment, adapter: Path | None = None) 
         task_type="CAUSAL_LM",
     )
     if adapter is None:
-        with _without_forecasts():
-            return checked(get_peft_model(model, wanted))
+        with _without_future_warnings():
+            return check_trainable(get_peft_model(model, wanted))
     found = read_json(adapter / "adapter_config.json", "sft --adapter")
     if (found.get("r"), found.get("lora_alpha")) != (experiment.rank, experiment.alpha):
         raise ConfigError(
             f"{adapter}: wanted rank {experiment.rank} and alpha {experiment.alpha} as in {experiment.name}, found "
-            f"{found.get('r')} and {found.get('lora_alpha')}: merge it into the model first, or take its experiment."
+            f"{found.get('r')} and {found.get('lora_alpha')}: merge it into the model first, or choose its experiment."
         )
     try:
-        with _without_forecasts():
-            return checked(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
+        with _without_future_warnings():
+            return check_trainable(PeftModel.from_pretrained(model, str(adapter), is_trainable=True))
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"{adapter}: does not fit the model ({' '.join(str(error).split())[:300]}).") from error
 
 
 @contextmanager
-def _without_forecasts() -> Iterator[None]:
-    """Names that peft 0.21 uses and transformers 6 will not have: nothing that a user can mend."""
+def _without_future_warnings() -> Iterator[None]:
+    """Hide warnings about names that peft 0.21 uses and transformers 6 will drop: no user can act on them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=FutureWarning, message=".*gradient_checkpointing.*")
         yield
 
 
-def checked(model: Any) -> Any:
-    """The model itself, once it is certain that LoRA's weights are trained and nothing else.
+def check_trainable(model: Any) -> Any:
+    """The model, after a check that only LoRA weights of the language model are trained.
 
     Raises:
-        ConfigError: Something else is trained, or something of the vision tower, or nothing.
+        ConfigError: Something else is trained, or nothing.
     """
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     wrong = [name for name in trained if "lora_" not in name or ".visual." in name]
     if wrong or not trained:
         found = wrong[0] if wrong else "nothing"
-        raise ConfigError(f"LoRA: wanted adapters of the language model to be trained and no more, found {found}.")
+        raise ConfigError(f"LoRA: wanted only adapters of the language model to be trained, found {found}.")
     return model
 
 
-def recompute(model: Any) -> None:
-    """Activations are computed again in the backward pass, in place of being kept."""
-    with _without_forecasts():
+def use_gradient_checkpointing(model: Any) -> None:
+    """Recompute activations in the backward pass instead of storing them."""
+    with _without_future_warnings():
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.enable_input_require_grads()
 
 
-def count(model: Any) -> tuple[int, int]:
-    """Numbers that are trained, and all."""
+def parameter_counts(model: Any) -> tuple[int, int]:
+    """Number of trained parameters, and of all."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)

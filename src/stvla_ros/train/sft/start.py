@@ -1,4 +1,4 @@
-"""From files to a fine-tuning that is ready to run."""
+"""Prepares a fine-tuning from files."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from stvla_ros.data.st_human import Sample
 from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.placing import Placement
-from stvla_ros.train.sft.batches import Packs, token_counts
+from stvla_ros.train.sft.batches import PackedSamples, token_counts
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.experiments import SftExperiment
-from stvla_ros.train.sft.loop import SftRun
-from stvla_ros.train.sft.lora import adapted, recompute
+from stvla_ros.train.sft.lora import adapted, use_gradient_checkpointing
+from stvla_ros.train.sft.run import SftRun
 
 VALIDATION_SHARE = 0.02
-MOST_VALIDATED = 512
+MAX_VALIDATION_SAMPLES = 512
 ASKED = 64
-"""Validation samples whose answers are written out and measured."""
+"""Validation samples whose answers are generated and scored."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class SftFiles:
     Attributes:
         model: Folder or hub id of the base model.
         data: Files of samples.
-        val: File of validation samples; None: a share of the data's.
-        adapter: Adapter of the stage before, to go on with; None: a new one.
+        val: File of validation samples; None: a share of the data.
+        adapter: Adapter of the previous stage; None: a new one.
         output: Folder of the run.
     """
 
@@ -53,7 +53,7 @@ def split(files: SftFiles) -> tuple[list[Sample], list[Sample]]:
     """Training and validation samples; none is in both.
 
     Raises:
-        ConfigError: A file is not of the format, or nothing is left to train on.
+        ConfigError: A file has another format, or nothing is left to train on.
     """
     samples = [sample for path in files.data for sample in read_samples(path)]
     if files.val is not None:
@@ -61,13 +61,13 @@ def split(files: SftFiles) -> tuple[list[Sample], list[Sample]]:
         same = {_key(s) for s in val} & {_key(s) for s in samples}
         if same:
             raise ConfigError(
-                f"{files.val}: {len(same)} of its samples are in the training data too, e.g. '{min(same)[0]}'."
+                f"{files.val}: {len(same)} of its samples are also in the training data, e.g. '{min(same)[0]}'."
             )
-        return samples, val[:MOST_VALIDATED]
-    every = max(round(1 / VALIDATION_SHARE), -(-len(samples) // MOST_VALIDATED))
+        return samples, val[:MAX_VALIDATION_SAMPLES]
+    every = max(round(1 / VALIDATION_SHARE), -(-len(samples) // MAX_VALIDATION_SAMPLES))
     train = [s for i, s in enumerate(samples) if i % every]
     if not train:
-        raise ConfigError("stvla sft: wanted more than one sample, or --val: one is kept for validation.")
+        raise ConfigError("stvla sft: wanted more than one sample, or --val: one sample is kept for validation.")
     return train, samples[::every]
 
 
@@ -76,11 +76,11 @@ def _key(sample: Sample) -> tuple[str, ...]:
 
 
 def accelerator(experiment: SftExperiment) -> Accelerator:
-    """Processes as torchrun or accelerate started them; validation on one of them may take its time."""
+    """The processes that torchrun or accelerate started; the timeout leaves time for validation in one of them."""
     bf16 = experiment.bf16 and torch.cuda.is_available()
     deepspeed = os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true"  # set by accelerate's launcher
     made = Accelerator(
-        cpu=not torch.cuda.is_available() and not deepspeed,  # else processes on CPUs would not find each other
+        cpu=not torch.cuda.is_available() and not deepspeed,  # otherwise processes on CPUs would not find each other
         gradient_accumulation_steps=experiment.accumulate,
         mixed_precision="bf16" if bf16 else "no",
         kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=3))],
@@ -102,39 +102,41 @@ def prepare(
     steps: int | None,
     seed: int,
     workers: int,
-    tell: Callable[[int, int], None] = lambda done, total: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> SftRun:
-    """Read data and model, count tokens, pack, put the adapter in.
+    """Read data and model, count tokens, pack samples, add the adapter.
 
     Args:
-        accelerator: Of :func:`accelerator`.
-        experiment: What to do.
-        files: Where things are.
+        accelerator: From :func:`accelerator`.
+        experiment: Settings.
+        files: What to read, and where to write.
         steps: Optimiser steps; None: the experiment's epochs.
-        seed: Of the order, LoRA's first weights and dropout.
-        workers: Processes that make batches beforehand.
-        tell: Hears of samples whose tokens were counted, and how many there are.
+        seed: For the order, LoRA's initial weights and dropout.
+        workers: Processes that prepare batches.
+        on_progress: Called with the number of samples whose tokens are counted, and of all.
 
     Raises:
-        ConfigError: Anything in the files is wrong, or does not go together.
+        ConfigError: A file is wrong, or files do not fit together.
     """
     train, val = split(files)
     checkpoint = _checkpoint(accelerator, experiment, files.model)
     encoder = Encoder(checkpoint)
-    counts = _counts(accelerator, experiment, files, encoder, [train, val], tell)
+    counts = _counts(accelerator, experiment, files, encoder, [train, val], on_progress)
     shape = (experiment.max_tokens, experiment.batch, checkpoint.processor.tokenizer.pad_token_id or 0)
     world, rank = accelerator.num_processes, accelerator.process_index
-    packs = Packs(train, encoder, counts[0], *shape, rank, world, experiment.epochs, seed, experiment.accumulate)
-    val_packs = Packs(val, encoder, counts[1], *shape)
+    packs = PackedSamples(
+        train, encoder, counts[0], *shape, rank, world, experiment.epochs, seed, experiment.accumulate
+    )
+    val_packs = PackedSamples(val, encoder, counts[1], *shape)
     torch.manual_seed(seed)
     model = adapted(checkpoint.model, experiment, files.adapter)
     if experiment.checkpointing:
-        recompute(model)
+        use_gradient_checkpointing(model)
     total = steps or len(packs) // experiment.accumulate
     identity = _identity(files, world, len(train))
     return SftRun(
-        accelerator, experiment, checkpoint, model, packs, val_packs, _spread(val, ASKED), files.output, total, identity, seed,
-        workers,
+        accelerator, experiment, checkpoint, model, packs, val_packs, _evenly(val, ASKED), files.output, total,
+        identity, seed, workers,
     )  # fmt: skip
 
 
@@ -155,16 +157,16 @@ def _counts(
     files: SftFiles,
     encoder: Encoder,
     parts: Sequence[Sequence[Sample]],
-    tell: Callable[[int, int], None],
+    on_progress: Callable[[int, int], None],
 ) -> list[Any]:
-    """Tokens of every sample of every part; the first process counts, the others read what it wrote."""
+    """Tokens of every sample of every part; the first process counts, the others read its result."""
     key = f"{files.model} {experiment.image_tokens}"
     total, done = sum(map(len, parts)), 0
 
     def counted(more: int) -> None:
         nonlocal done
         done += more
-        tell(done, total)
+        on_progress(done, total)
 
     with accelerator.main_process_first():
         return [
@@ -179,7 +181,7 @@ def _identity(files: SftFiles, world: int, samples: int) -> Mapping[str, Any]:
     return {"model": files.model, "data": data, "samples": samples, "adapter": adapter, "processes": world}
 
 
-def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
-    """At most ``count`` samples, evenly from all of them."""
+def _evenly(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """At most ``count`` samples, evenly spaced."""
     step = max(1, len(samples) / count)
     return [samples[int(i * step)] for i in range(min(count, len(samples)))]

@@ -1,1 +1,0 @@
-"""Data and training of the project's own small planners."""

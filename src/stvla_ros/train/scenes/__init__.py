@@ -1,0 +1,1 @@
+"""Rendered scenes with true answers, and what runs that learn from them have in common."""

@@ -1,0 +1,61 @@
+"""``stvla train`` as it is typed."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stvla_ros.cli import main
+from stvla_ros.commands.exit_codes import USAGE
+from stvla_ros.commands.train import split as split_episodes
+from stvla_ros.config import ConfigError
+from stvla_ros.policy.checkpoint.policy_file import read_policy_file
+from stvla_ros.train.policy.experiments import EXPERIMENTS
+
+
+def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nano-3dfaa"], "Did you mean 'nano-3dfa'"),
+        (["nano-3dfa"], "wanted --data"),
+        (["nano-3dfa", "--data", "/nowhere"], "wanted a folder with episodes"),
+        (["nano-3dfa", "--data", "/nowhere", "--steps", "0"], "wanted 1 to"),
+        (["nano-3dfa", "--data", "/nowhere", "--output", "/dev/null/run"], "/dev/null is none"),
+    ],
+)
+def test_wrong_use_ends_in_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *arguments]) == USAGE
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_it_trains_and_resumes(recorded: tuple[Any, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = recorded[0].episode.folder.parent
+    command = ["train", "nano-3dfa", "--data", str(data), "--output", str(tmp_path), "--batch", "2", "--threads", "1"]
+    assert main([*command, "--device", "cuda:77", "--steps", "2"]) == USAGE
+    assert "cannot be used here" in capsys.readouterr().err
+    assert main([*command, "--steps", "2"]) == 0
+    file = read_policy_file(tmp_path / "best.safetensors")
+    assert (file.guidance, file.trained["step"], file.network.denoiser) == ("full", 2, "flow")
+    assert "block" in file.vocabulary.words
+    capsys.readouterr()
+    assert main([*command, "--steps", "2"]) == 0  # nothing is left to do
+    assert "step 2:" not in capsys.readouterr().out
+    assert main([*command, "--steps", "4"]) == USAGE
+    assert "holds a run with other settings (experiment)" in " ".join(capsys.readouterr().err.split())
+    assert {"curves.csv", "curves.png", "last.safetensors", "state.pt"} <= {p.name for p in tmp_path.iterdir()}
+    assert main(["policy", "inspect", str(tmp_path / "best.safetensors")]) == 0
+    assert "nano-3dfa" in capsys.readouterr().out
+
+
+def test_no_episode_is_in_both_training_and_validation(recorded: tuple[Any, ...]) -> None:
+    folder = recorded[0].episode.folder.parent
+    train, val = split_episodes([folder, folder], None)
+    assert sorted(e.folder.name for e in (*train, *val)) == ["3", "4"]
+    with pytest.raises(ConfigError, match="no episode is left to train on"):
+        split_episodes([folder], folder)
