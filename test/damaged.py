@@ -17,7 +17,7 @@ from policy.test_learned import BOUNDS, TINY, WORDS
 from stvla_ros.data.episode import Episode
 from stvla_ros.data.flowmatch_zarr import FlowmatchZarr
 from stvla_ros.data.keypose_sample import read_sentences
-from stvla_ros.data.peract_dat import read_dat, read_features
+from stvla_ros.data.peract_dat import read_dat
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.data.st_human import conversation, read_image, write_image
 from stvla_ros.data.st_human_json import read_samples
@@ -93,14 +93,6 @@ def _dat(folder: Path) -> Path:
     return test_peract_dat.pack(path, test_peract_dat.episode(np.random.default_rng(0))[0])
 
 
-def _features(folder: Path) -> Path:
-    import pickle
-
-    path = folder / "features.pkl"
-    path.write_bytes(pickle.dumps({"close_jar": {0: torch.zeros(2, 4, 5)}}))
-    return path
-
-
 def _text(name: str, content: Any) -> Callable[[Path], Path]:
     def write(folder: Path) -> Path:
         (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
@@ -153,7 +145,6 @@ KINDS: Mapping[str, Kind] = {
     "heatmap": Kind(_heatmap, weights_file.load),
     "bounds": Kind(_text("b.json", {"t": [[0, 0, 0], [1, 1, 1]]}), lambda path: read_bounds(path, ALL)),
     "dat": Kind(_dat, read_dat),
-    "features": Kind(_features, read_features),
     "zarr chunk": Kind(inside(_zarr, "rgb/0.0.0.0.0"), lambda path: list(FlowmatchZarr(path.parents[1]))),
     "zarr index": Kind(inside(_zarr, "action/.zarray"), lambda path: list(FlowmatchZarr(path.parents[1]))),
     "sentences": Kind(_text("s.json", {"t": {"0": ["Do it."]}}), read_sentences),

@@ -219,5 +219,8 @@ def find_episodes(folder: Path) -> list[Episode]:
     found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
     episodes = [Episode(path) for path in found if path.suffix != ".part"]
     if not episodes:
-        raise EpisodeError(f"{folder}: wanted a folder with episodes (*/{INDEX}), found none: see stvla collect.")
+        raise EpisodeError(
+            f"{folder}: wanted a folder with episodes (*/{INDEX}, from `stvla collect`) or, for training, published data (a zarr "
+            "group, or <task>+<variation>/ep<k>.dat), found neither."
+        )
     return episodes

@@ -39,8 +39,31 @@ DEPTHS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "extrinsics": ("float16", (None, None, 4, 4)),
     "intrinsics": ("float16", (None, None, 3, 3)),
 }
+TASKS = (
+    "place_cups", "close_jar", "insert_onto_square_peg", "light_bulb_in", "meat_off_grill", "open_drawer",
+    "place_shape_in_shape_sorter", "place_wine_at_rack_location", "push_buttons", "put_groceries_in_cupboard",
+    "put_item_in_drawer", "put_money_in_safe", "reach_and_drag", "slide_block_to_color_target", "stack_blocks",
+    "stack_cups", "sweep_to_dustpan_of_size", "turn_tap",
+)  # fmt: skip
+"""PerAct's 18 tasks by ``task_id`` (datasets/rlbench.py of the published code); groups with depth have others."""
+
+CAMERAS = {
+    1: ("front",),
+    2: ("wrist", "front"),
+    3: ("front", "wrist_left", "wrist_right"),
+    4: ("left_shoulder", "right_shoulder", "wrist", "front"),
+}
+"""How many cameras -> their names in order: one, Hiveformer, PerAct2, PerAct (the same file)."""
+
 MAY_BE_ZERO = ("task_id", "variation")
 """Arrays of which a writer may leave out a chunk of zeros; elsewhere a chunk that is not there is lost."""
+
+
+def is_zarr(place: Path) -> bool:
+    """Whether a folder is a zarr group, by its files or its name."""
+    return place.is_dir() and (
+        place.suffix == ".zarr" or any((place / name).exists() for name in (".zgroup", "zarr.json"))
+    )
 
 
 class FlowmatchZarr(Sequence[KeyposeSample]):
@@ -48,16 +71,16 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
 
     Args:
         folder: The group.
-        tasks: Names by ``task_id``; without them a task is called by its number.
+        tasks: Names by ``task_id`` of a group with depth; one with points has PerAct's (:data:`TASKS`).
 
     Raises:
         DatasetError: No such group, arrays missing, of other shapes or incomplete.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[str] = ()) -> None:
-        self._folder, self._tasks = folder, tuple(tasks)
         arrays = _open(folder)
         names = set(arrays)
+        self._folder, self._tasks = folder, TASKS if "pcd" in names else tuple(tasks)
         wanted = ALWAYS | (POINTS if "pcd" in names else DEPTHS)
         if missing := sorted(set(wanted) - names):
             raise DatasetError(
@@ -86,9 +109,10 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
             raise DatasetError(
                 f"{self._folder}: rgb {k}: wanted colours from 0 to 255, found only 0 and 1: pack them again, times 255."
             )
-        number = int(read["task_id"])
+        number, variation = int(read["task_id"]), int(read["variation"])
         task = self._tasks[number] if number < len(self._tasks) else str(number)
-        return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, int(read["variation"]))
+        cameras = CAMERAS.get(len(rgb), tuple(map(str, range(len(rgb)))))
+        return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, variation, cameras)
 
     def _read(self, name: str, k: int) -> Any:
         try:

@@ -29,6 +29,7 @@ class KeyposeSample:
         action: (nhand, 8) float32, the next keypose, the same way.
         task: Name.
         variation: Number of the task's variation.
+        cameras: Their names, in order.
     """
 
     rgb: U8
@@ -37,6 +38,7 @@ class KeyposeSample:
     action: F32
     task: str
     variation: int
+    cameras: tuple[str, ...]
 
     def __post_init__(self) -> None:
         hands = self.action.shape[0]

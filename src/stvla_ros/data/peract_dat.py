@@ -8,19 +8,27 @@ dense trajectories. Poses are xyz, quaternion xyzw, 1 for open. The pickle is re
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stvla_ros.data.blosc_frame import MAX_BYTES, unpack
+from stvla_ros.data.flowmatch_zarr import CAMERAS
 from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
 from stvla_ros.data.safe_pickle import PickleError, array_of, loads
 from stvla_ros.files import check_file, said
 from stvla_ros.types import F32
 
 _FOLDER = re.compile(r"(?P<task>.+)\+(?P<variation>\d+)")
+
+
+def dat_files(place: Path) -> list[Path]:
+    """A ``.dat`` file, or all in a folder and the folders in it, by name."""
+    if place.is_file():
+        return [place] if place.suffix == ".dat" else []
+    return sorted(path for pattern in ("*.dat", "*/*.dat") for path in place.glob(pattern))
 
 
 def read_dat(path: Path) -> list[KeyposeSample]:
@@ -37,6 +45,7 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     try:
         content = loads(unpack(data))
         images, actions, poses = _parts(content)
+        cameras = _cameras(content[3], images.shape[1])
     except ModuleNotFoundError as error:
         raise DatasetError(f"{path}: reading it needs the Python package '{error.name}': install it first.") from error
     except (PickleError, ValueError, TypeError, IndexError) as error:
@@ -46,30 +55,9 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     rgb, xyz_m = _rgb(images[:, :, 0], path), np.moveaxis(images[:, :, 1], 2, -1)
     task, variation = folder["task"], int(folder["variation"])
     return [
-        KeyposeSample(rgb[k], xyz_m[k], _history(poses, k), actions[k], task, variation) for k in range(len(images))
+        KeyposeSample(rgb[k], xyz_m[k], _history(poses, k), actions[k], task, variation, cameras)
+        for k in range(len(images))
     ]
-
-
-def read_features(path: Path) -> Mapping[str, Mapping[int, F32]]:
-    """Sentences as 3D Diffuser Actor keeps them: task -> variation -> (n, 53, 512) float32, ready features of CLIP.
-
-    Raises:
-        DatasetError: The file is missing, damaged, or of another form.
-    """
-    check_file(path, "a pickle of features", DatasetError)
-    data = _read(path)
-    try:
-        content = loads(data)
-        return {str(t): {int(v): _feature(f) for v, f in by.items()} for t, by in content.items()}
-    except (PickleError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {said(error)}.") from error
-
-
-def _feature(found: Any) -> F32:
-    array = array_of(found)
-    if array.dtype != np.float32 or array.ndim != 3:
-        raise ValueError(f"features of shape {array.shape} and dtype {array.dtype}")
-    return array
 
 
 def _read(path: Path) -> bytes:
@@ -99,6 +87,15 @@ def _poses(found: Any, count: int, name: str) -> F32:
     if wrong is not None:
         raise ValueError(f"wanted {name} of shape (1, 8), found {wrong}")
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, 1, 8), np.float32)
+
+
+def _cameras(pixels: Any, count: int) -> tuple[str, ...]:
+    """Names of the cameras: those of the gripper's pixels."""
+    names = tuple(map(str, pixels[0])) if isinstance(pixels, list) and pixels and isinstance(pixels[0], dict) else ()
+    names = names or CAMERAS.get(count, tuple(map(str, range(count))))
+    if len(names) != count:
+        raise ValueError(f"wanted names of {count} cameras, found {', '.join(names)}")
+    return names
 
 
 def _rgb(colour: F32, path: Path) -> Any:
