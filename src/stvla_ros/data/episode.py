@@ -11,7 +11,6 @@ All of it is exact: guidance run again on an episode gives the policy's input bi
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -89,8 +88,9 @@ class Episode(Sequence[EpisodeStep]):
         for name, frames, wanted in (("", self._frames, len(self._looks)), (PLANS, self._drawings, len(self.plans))):
             if len(frames) != wanted:
                 raise EpisodeError(f"{folder / name}: wanted {wanted} frames as in {INDEX}, found {len(frames)}.")
-        self._glances = range(len(self._looks))
-        self._steps = self._executed()
+        self._steps = tuple(i for i, look in enumerate(self._looks) if look.keypose is not None)
+        if not self._steps:
+            raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
 
     @property
     def keyposes(self) -> tuple[Keypose, ...]:
@@ -113,19 +113,11 @@ class Episode(Sequence[EpisodeStep]):
         return EpisodeStep(
             self._frames[look].frame,
             self._robot(look),
-            self.plan(number),
+            self.plans[number],
             self.plan_frame(number),
             self._keypose(look),
             self.history(i),
         )
-
-    def plan(self, number: int) -> TracePlan:
-        """A plan by its index, with the words of this episode (a part may have its own)."""
-        return replace(self.plans[number], instruction=self.instruction)
-
-    def plan_of(self, i: int) -> TracePlan:
-        """The plan of step ``i``, without reading images."""
-        return self.plan(self._looks[self._steps[i]].plan)
 
     def plan_frame(self, number: int) -> RgbdFrame:
         """The frame that a plan was drawn on."""
@@ -140,29 +132,8 @@ class Episode(Sequence[EpisodeStep]):
     def glances(self) -> Iterator[Glance]:
         """Every frame that was guided, in order: guidance remembers, so a replay needs them all."""
         step = {look: i for i, look in enumerate(self._steps)}
-        for look in self._glances:
-            yield Glance(self._frames[look].frame, self._robot(look), self._looks[look].plan, step.get(look))
-
-    def part(self, first: int, last: int, instruction: str | None = None) -> Episode:
-        """Steps ``first`` to ``last - 1`` as an episode of its own: history starts anew, the files are shared.
-
-        Raises:
-            ValueError: Not within the episode, or empty.
-        """
-        if not 0 <= first < last <= len(self):
-            raise ValueError(f"part: wanted 0 <= first < last <= {len(self)}, got {first} and {last}")
-        part = copy.copy(self)
-        part.instruction = instruction or self.instruction
-        before = self._steps[first - 1] + 1 if first else self._glances.start
-        part._glances = range(before, self._steps[last - 1] + 1)
-        part._steps = self._steps[first:last]
-        return part
-
-    def _executed(self) -> tuple[int, ...]:
-        steps = tuple(i for i in self._glances if self._looks[i].keypose is not None)
-        if not steps:
-            raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
-        return steps
+        for look, entry in enumerate(self._looks):
+            yield Glance(self._frames[look].frame, self._robot(look), entry.plan, step.get(look))
 
     def _robot(self, look: int) -> RobotState:
         robot = self._frames.robot(look)

@@ -16,7 +16,7 @@ def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
     The guide remembers frames, so all that were guided go through it in order, also those that no keypose came of.
 
     Args:
-        episode: A whole one; in a part of one, the guide has not seen the frames before.
+        episode: Where from.
         guide: A new one for each episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
 
     Raises:
@@ -25,7 +25,7 @@ def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
     traces: dict[int, Trace3d] = {}
     for glance in episode.glances():
         for number in range(max(traces, default=glance.plan - 1) + 1, glance.plan + 1):
-            traces[number] = guide.lift(episode.plan(number), episode.plan_frame(number))
+            traces[number] = guide.lift(episode.plans[number], episode.plan_frame(number))
         try:
             guidance = guide.guide(traces[glance.plan], glance.frame, glance.robot)
         except StageError:
