@@ -65,7 +65,7 @@ def _episode(folder: Path) -> Path:
     frame = test_episode.frame(0)
     plan = test_episode.plan(0)
     writer.add_plan(plan, frame)
-    writer.add_look(plan, frame, RobotState(np.zeros(7), np.zeros(7), np.eye(4), 0.04, 1))
+    writer.add_frame(plan, frame, RobotState(np.zeros(7), np.zeros(7), np.eye(4), 0.04, 1))
     writer.add_keypose(test_episode.keypose(0), 2)
     writer.close("task", 1, "Do it.", Verdict(OutcomeCode.OK, "Done.", True))
     return folder / "task-1"

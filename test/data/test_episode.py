@@ -61,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
         while drawn < using:
             drawn += 1
             writer.add_plan(plan(drawn), frame(10 + drawn))
-        writer.add_look(plan(using), frame(i), home_robot(0.01 * i, stamp_ns=i))
+        writer.add_frame(plan(using), frame(i), home_robot(0.01 * i, stamp_ns=i))
         if number is not None:
             writer.add_keypose(keypose(step), 5000 + step)
             step += 1
@@ -102,17 +102,17 @@ def test_round_trip_is_exact(folder: Path) -> None:
         episode[7]
 
 
-def test_glances_are_all_frames_that_were_guided(folder: Path) -> None:
-    glances = list(Episode(folder).glances())
-    assert [g.step for g in glances] == [0, 1, None, 2, 3, 4, None, 5, 6]
-    assert [g.plan for g in glances] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    assert all(same(g.frame, frame(i)) for i, g in enumerate(glances))
+def test_guided_frames_are_all_frames_that_were_guided(folder: Path) -> None:
+    guided = list(Episode(folder).guided_frames())
+    assert [g.step for g in guided] == [0, 1, None, 2, 3, 4, None, 5, 6]
+    assert [g.plan for g in guided] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    assert all(same(g.frame, frame(i)) for i, g in enumerate(guided))
 
 
 def test_an_unfinished_episode_is_none(tmp_path: Path) -> None:
     writer = EpisodeWriter(tmp_path / "a")
     writer.add_plan(plan(0), frame(0))
-    writer.add_look(plan(0), frame(1), home_robot())
+    writer.add_frame(plan(0), frame(1), home_robot())
     with pytest.raises(EpisodeError, match=r"wanted an episode \(episode.json\), found no such file"):
         Episode(tmp_path / "a")
     writer.close("t", 0, "w", Verdict(OutcomeCode.OK, ""))

@@ -89,11 +89,11 @@ def test_every_guided_frame_is_there(
     run: tuple[Episode, Listening, TaskResult], request: pytest.FixtureRequest
 ) -> None:
     episode, policy, _ = run
-    glances = list(episode.glances())
-    assert len(glances) == len(policy.heard)
-    assert [g.step is not None for g in glances] == [k is not None for _, k in policy.heard]
+    guided = list(episode.guided_frames())
+    assert len(guided) == len(policy.heard)
+    assert [g.step is not None for g in guided] == [k is not None for _, k in policy.heard]
     if "rarely" in request.node.name:
-        assert any(g.step is None for g in glances)
+        assert any(g.step is None for g in guided)
 
 
 def test_executed_keyposes_and_history(run: tuple[Episode, Listening, TaskResult]) -> None:

@@ -57,7 +57,7 @@ class WrittenStages(LocalStages):
             return super().predict(plan, history, not_before_ns, cancel)
         finally:
             if self._cell.newest is not None:
-                self._writer.add_look(plan, self._cell.newest, robot)
+                self._writer.add_frame(plan, self._cell.newest, robot)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         outcome = super().execute(plan, keypose, cancel)

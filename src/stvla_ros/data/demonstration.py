@@ -61,7 +61,7 @@ def _write(recording: Recording, steps: list[Cut], instruction: str, settings: S
     for step in steps:
         recorded = recording[step.frame]
         plan = drawing.plan(recorded.frame, recorded.robot)
-        writer.add_look(plan, recorded.frame, recorded.robot)
+        writer.add_frame(plan, recorded.frame, recorded.robot)
         writer.add_keypose(step.keypose, step.done_ns)
         drawing.history.append(replace(step.keypose, stamp_ns=step.done_ns))
     writer.close("", 0, instruction, Verdict(OutcomeCode.OK, f"Demonstrated in {len(steps)} keyposes."))

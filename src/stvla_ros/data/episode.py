@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, Look, Verdict, read_index
+from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, FrameRecord, Verdict, read_index
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
 
-__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "Glance", "Verdict", "find_episodes"]
+__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "GuidedFrame", "Verdict", "find_episodes"]
 
 PLANS = "plans"
 
@@ -47,7 +47,7 @@ class EpisodeStep:
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
+class GuidedFrame:
     """One guided frame, whether or not a keypose came of it.
 
     Attributes:
@@ -83,18 +83,18 @@ class Episode(Sequence[EpisodeStep]):
         index = read_index(folder)
         self.folder, self.task, self.seed = folder, index.task, index.seed
         self.instruction, self.outcome, self.plans = index.instruction, index.outcome, index.plans
-        self._looks = index.looks
+        self._records = index.frames
         self._frames, self._drawings = Recording(folder), Recording(folder / PLANS)
-        for name, frames, wanted in (("", self._frames, len(self._looks)), (PLANS, self._drawings, len(self.plans))):
+        for name, frames, wanted in (("", self._frames, len(self._records)), (PLANS, self._drawings, len(self.plans))):
             if len(frames) != wanted:
                 raise EpisodeError(f"{folder / name}: wanted {wanted} frames as in {INDEX}, found {len(frames)}.")
-        self._steps = tuple(i for i, look in enumerate(self._looks) if look.keypose is not None)
+        self._steps = tuple(n for n, record in enumerate(self._records) if record.keypose is not None)
         if not self._steps:
             raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
 
     @property
     def keyposes(self) -> tuple[Keypose, ...]:
-        return tuple(self._keypose(look) for look in self._steps)
+        return tuple(self._keypose(n) for n in self._steps)
 
     @property
     def start_pose(self) -> F64:
@@ -108,14 +108,14 @@ class Episode(Sequence[EpisodeStep]):
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
         i = range(len(self))[i]
-        look = self._steps[i]
-        number = self._looks[look].plan
+        n = self._steps[i]
+        plan = self._records[n].plan
         return EpisodeStep(
-            self._frames[look].frame,
-            self._robot(look),
-            self.plans[number],
-            self.plan_frame(number),
-            self._keypose(look),
+            self._frames[n].frame,
+            self._robot(n),
+            self.plans[plan],
+            self.plan_frame(plan),
+            self._keypose(n),
             self.history(i),
         )
 
@@ -126,23 +126,23 @@ class Episode(Sequence[EpisodeStep]):
 
     def history(self, i: int) -> tuple[Keypose, ...]:
         """Keyposes executed before step ``i``, as the policy saw them."""
-        before = [self._looks[look] for look in self._steps[max(i - HISTORY, 0) : i]]
-        return tuple(replace(look.keypose, stamp_ns=look.done_ns) for look in before if look.keypose)
+        before = [self._records[n] for n in self._steps[max(i - HISTORY, 0) : i]]
+        return tuple(replace(record.keypose, stamp_ns=record.done_ns) for record in before if record.keypose)
 
-    def glances(self) -> Iterator[Glance]:
+    def guided_frames(self) -> Iterator[GuidedFrame]:
         """Every frame that was guided, in order: guidance remembers, so a replay needs them all."""
-        step = {look: i for i, look in enumerate(self._steps)}
-        for look, entry in enumerate(self._looks):
-            yield Glance(self._frames[look].frame, self._robot(look), entry.plan, step.get(look))
+        step = {n: i for i, n in enumerate(self._steps)}
+        for n, record in enumerate(self._records):
+            yield GuidedFrame(self._frames[n].frame, self._robot(n), record.plan, step.get(n))
 
-    def _robot(self, look: int) -> RobotState:
-        robot = self._frames.robot(look)
+    def _robot(self, n: int) -> RobotState:
+        robot = self._frames.robot(n)
         if robot is None:
-            raise EpisodeError(f"{self.folder}: frame {look:06d} is without the state of the arm.")
+            raise EpisodeError(f"{self.folder}: frame {n:06d} is without the state of the arm.")
         return robot
 
-    def _keypose(self, look: int) -> Keypose:
-        keypose = self._looks[look].keypose
+    def _keypose(self, n: int) -> Keypose:
+        keypose = self._records[n].keypose
         assert keypose is not None
         return keypose
 
@@ -159,26 +159,26 @@ class EpisodeWriter:
         self._frames = RecordingWriter(folder, compress=True)
         self._drawings = RecordingWriter(folder / PLANS, compress=True)
         self._plans: list[TracePlan] = []
-        self._looks: list[Look] = []
+        self._records: list[FrameRecord] = []
 
     def add_plan(self, plan: TracePlan, frame: RgbdFrame) -> None:
         """A path was drawn on ``frame``."""
         self._drawings.append(frame)
         self._plans.append(plan)
 
-    def add_look(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
+    def add_frame(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
         """``frame`` was guided with ``plan``, which :meth:`add_plan` knows."""
         number = next(i for i, known in enumerate(self._plans) if known.plan_id == plan.plan_id)
         self._frames.append(frame, robot)
-        self._looks.append(Look(number))
+        self._records.append(FrameRecord(number))
 
     def add_keypose(self, keypose: Keypose, done_ns: int) -> None:
-        """The keypose predicted from the last look was executed."""
-        self._looks[-1] = replace(self._looks[-1], keypose=keypose, done_ns=done_ns)
+        """The keypose predicted from the last frame was executed."""
+        self._records[-1] = replace(self._records[-1], keypose=keypose, done_ns=done_ns)
 
     def close(self, task: str, seed: int, instruction: str, outcome: Verdict) -> None:
         """Write the index: now it is an episode."""
-        EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._looks)).write(self._folder)
+        EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._records)).write(self._folder)
 
 
 def find_episodes(folder: Path) -> list[Episode]:

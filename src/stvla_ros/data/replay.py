@@ -23,15 +23,15 @@ def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
         StageError: With these settings a plan cannot be lifted, or the frame of a step cannot be guided.
     """
     traces: dict[int, Trace3d] = {}
-    for glance in episode.glances():
-        for number in range(max(traces, default=glance.plan - 1) + 1, glance.plan + 1):
+    for guided in episode.guided_frames():
+        for number in range(max(traces, default=guided.plan - 1) + 1, guided.plan + 1):
             traces[number] = guide.lift(episode.plans[number], episode.plan_frame(number))
         try:
-            guidance = guide.guide(traces[glance.plan], glance.frame, glance.robot)
+            guidance = guide.guide(traces[guided.plan], guided.frame, guided.robot)
         except StageError:
-            if glance.step is not None:
+            if guided.step is not None:
                 raise
             continue
-        if glance.step is not None:
-            history = episode.history(glance.step)
-            yield Observation(guidance, glance.robot, history, episode.instruction)
+        if guided.step is not None:
+            history = episode.history(guided.step)
+            yield Observation(guidance, guided.robot, history, episode.instruction)
