@@ -18,7 +18,7 @@ from stvla_ros.commands.progress import count_bar
 from stvla_ros.commands.recordings import opened
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
-from stvla_ros.data.collect_bench import CollectBenchSetup
+from stvla_ros.data.collect_environment import CollectEnvironmentSetup
 from stvla_ros.data.demonstration import write_demonstration
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
@@ -64,7 +64,7 @@ def run(arguments: Namespace) -> int:
     collection = Collection(
         arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, plain(settings)
     )
-    setup = CollectBenchSetup(settings, collection.episodes_folder)
+    setup = CollectEnvironmentSetup(settings, collection.episodes_folder)
     console = Console()
     try:
         content = _run(collection, setup, arguments.jobs or os.cpu_count() or 1, console)
@@ -101,7 +101,7 @@ def _words(instruction: str) -> str:
         raise ConfigError(error.sentence) from error
 
 
-def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: Console) -> dict[str, Any]:
+def _run(collection: Collection, setup: CollectEnvironmentSetup, jobs: int, console: Console) -> dict[str, Any]:
     """All episodes that are missing, under a progress bar; rejected ones are told as they come."""
     counts = Counter(record.success for record in collection.prepare())
     with count_bar(console, "collected, [red]{task.fields[bad]} rejected[/]") as bar:
