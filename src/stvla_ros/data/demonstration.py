@@ -9,7 +9,7 @@ from pathlib import Path
 from stvla_ros import registry
 from stvla_ros.config import ConfigError
 from stvla_ros.data.episode import Episode, EpisodeWriter, Verdict
-from stvla_ros.data.keyposes import Cut, cut
+from stvla_ros.data.keyposes import Keyframe, discover_keyframes
 from stvla_ros.data.recording import Recording
 from stvla_ros.data.replay import observations
 from stvla_ros.errors import OutcomeCode, StageError
@@ -22,7 +22,7 @@ from stvla_ros.types import Keypose, PlanRequest, RgbdFrame, RobotState, TracePl
 def write_demonstration(
     source: Path, instruction: str, settings: StackSettings, folder: Path, recording: Recording | None = None
 ) -> Episode:
-    """Cut a dense recording, plan on its frames as the loop would have, and check that guidance accepts all of it.
+    """Keyframe a dense recording, plan on its frames as the loop would have, and check that guidance accepts all of it.
 
     Args:
         source: Folder of a recording with the arm's state in every frame.
@@ -38,7 +38,7 @@ def write_demonstration(
         raise ConfigError(f"{folder}: exists: delete it, or choose another --output.")
     recording = Recording(source) if recording is None else recording
     try:
-        steps = cut(recording)
+        steps = discover_keyframes(recording)
     except ConfigError as error:
         raise ConfigError(f"{source}: {error}") from error
     part = folder.with_name(f"{folder.name}.part")
@@ -54,7 +54,7 @@ def write_demonstration(
     return Episode(folder)
 
 
-def _write(recording: Recording, steps: list[Cut], instruction: str, settings: StackSettings, part: Path) -> None:
+def _write(recording: Recording, steps: list[Keyframe], instruction: str, settings: StackSettings, part: Path) -> None:
     planner = registry.create("planner", settings.backends["planner"], settings.sections.get("planner", {}))
     writer = EpisodeWriter(part)
     drawing = _Drawing(planner, instruction, settings.loop.keyposes_per_plan, writer)

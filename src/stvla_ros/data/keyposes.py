@@ -26,7 +26,7 @@ DIP_M = 0.02
 """Where the tool went down and up again by this much, it touched something."""
 
 
-def keypose_frames(gripper_open: npt.ArrayLike, dq_rad_s: npt.ArrayLike) -> list[int]:
+def keyframe_indices(gripper_open: npt.ArrayLike, dq_rad_s: npt.ArrayLike) -> list[int]:
     """Frames that are keyposes, by the rule of PerAct (arXiv 2209.05451, appendix): the gripper changed, the arm
     stopped, or the demonstration ended.
 
@@ -67,7 +67,7 @@ def _same(flags: Bool, i: int) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Cut:
+class Keyframe:
     """One step of a demonstration.
 
     Attributes:
@@ -82,7 +82,7 @@ class Cut:
     done_ns: int
 
 
-def cut(recording: Recording, open_m: float = OPEN_M) -> list[Cut]:
+def discover_keyframes(recording: Recording, open_m: float = OPEN_M) -> list[Keyframe]:
     """The steps of a dense recording of a demonstration.
 
     Args:
@@ -94,11 +94,14 @@ def cut(recording: Recording, open_m: float = OPEN_M) -> list[Cut]:
     """
     robots = list(_robots(recording))
     flags = np.array([robot.gripper_m > open_m for robot in robots])
-    frames = keypose_frames(flags, _velocities(robots))
+    frames = keyframe_indices(flags, _velocities(robots))
     if not frames:
         raise ConfigError("demonstration: wanted at least two frames, found one: record all of the motion.")
     height_m = [robots[i].T_base_tcp[2, 3] for i in [0, *frames]]
     return [_step(robots, flags, [0, *frames], i + 1, height_m) for i in range(len(frames))]
+
+
+cut = discover_keyframes  # deprecated name, kept for scripts outside of this project
 
 
 def _robots(recording: Recording) -> Iterator[RobotState]:
@@ -140,7 +143,9 @@ def _velocities(robots: Sequence[RobotState]) -> F64:
     return np.where(missing, np.where(slower[:, None], before, after)[at], dq)
 
 
-def _step(robots: Sequence[RobotState], flags: Bool, moments: Sequence[int], i: int, height_m: Sequence[float]) -> Cut:
+def _step(
+    robots: Sequence[RobotState], flags: Bool, moments: Sequence[int], i: int, height_m: Sequence[float]
+) -> Keyframe:
     """The step that ends at frame ``moments[i]``; ``height_m`` of the tool at all moments."""
     looked, frame = moments[i - 1], moments[i]
     acted = bool(flags[frame] != flags[frame - 1])
@@ -148,7 +153,7 @@ def _step(robots: Sequence[RobotState], flags: Bool, moments: Sequence[int], i: 
     goes_up = _higher(height_m[i:])
     touched = came_down and (acted if goes_up is None else goes_up)
     keypose = Keypose(robots[frame].T_base_tcp, bool(flags[frame]), touched, robots[looked].stamp_ns)
-    return Cut(looked, keypose, robots[frame].stamp_ns)
+    return Keyframe(looked, keypose, robots[frame].stamp_ns)
 
 
 def _higher(height_m: Sequence[float]) -> bool | None:
