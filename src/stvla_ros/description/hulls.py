@@ -63,11 +63,6 @@ def hull_meshes() -> dict[str, Path]:
     return {link: _cached(f"hull_{link}.obj", partial(_hull_text, link)) for link in LINKS}
 
 
-def hull_vertices(link: str) -> F64:
-    """(V, 3) corners of a link's hull in the link frame."""
-    return read_obj(hull_meshes()[link])[0]
-
-
 @cache
 def visual_meshes() -> dict[str, tuple[VisualMesh, ...]]:
     """Decimated meshes of every link, split by colour.
