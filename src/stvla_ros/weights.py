@@ -1,4 +1,4 @@
-"""safetensors files: opened with the true reason where they cannot be, written whole, their numbers finite."""
+"""safetensors files: opened with the true reason where they cannot be, written whole, their numbers finite; transformers silenced."""
 
 from __future__ import annotations
 
@@ -81,6 +81,22 @@ def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
             raise ConfigError(
                 f"{where}: '{name}' has values that are not finite: the file is damaged, or its training failed."
             )
+
+
+@contextmanager
+def silenced_transformers() -> Iterator[None]:
+    """Without the progress bars and warnings of the transformers library: callers check its results themselves."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
 
 
 def _check_size(path: Path) -> None:
