@@ -406,6 +406,25 @@ class JointPath(_Value):
             raise ValueError("JointPath.t_s: wanted at least one sample and strictly increasing times")
 
 
+@dataclass(frozen=True, eq=False)
+class Tolerances(_Value):
+    """How far the arm may be from a joint path; ``inf`` means no limit.
+
+    Attributes:
+        path_rad: (7,) on the way.
+        goal_rad: (7,) at the end.
+        goal_time_s: How late the arm may come to rest at the end.
+    """
+
+    path_rad: F64
+    goal_rad: F64
+    goal_time_s: float
+
+    def __post_init__(self) -> None:
+        self._freeze("path_rad", np.float64, 7)
+        self._freeze("goal_rad", np.float64, 7)
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How something ended, for the operator.
