@@ -8,8 +8,7 @@ import torch
 
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.fast.heads import HeadLayout, turn, turns
-from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
-from stvla_ros.policy.network.fast.schedule import DdpmSteps
+from stvla_ros.policy.network.fast.network import DdpmSteps, FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotary import rotary_table, rotate
 from stvla_ros.policy.network.schedulers import Ddpm

@@ -1,23 +1,61 @@
-"""One denoising step, cut down to what changes from step to step."""
+"""One denoising step, cut down to what changes from step to step, from a noisy keypose to a prediction."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from stvla_ros.policy.network.attention import AttentionLayer, AttentionStack, FeedForward
-from stvla_ros.policy.network.fast.ends import Entry, Exit, Places
-from stvla_ros.policy.network.fast.heads import HeadLayout, turns
-from stvla_ros.policy.network.fast.layers import Affine, FastAttention, FastFeedForward, normed
-from stvla_ros.policy.network.fast.modulation import Modulations
+from stvla_ros.policy.network.attention import AdaLN, AttentionLayer, AttentionStack, FeedForward
+from stvla_ros.policy.network.fast.heads import HeadLayout, Projection, attend, stacked, turns
+from stvla_ros.policy.network.fast.layers import Affine, FastAttention, FastFeedForward, affine, normed
 from stvla_ros.policy.network.fast.scene import FastScene, SceneTokens
 from stvla_ros.policy.network.head import PredictionHead
 
 Steps = Iterator[Affine]
+
+
+class Modulations:
+    """The adaptive modulations of a head in the order of their use, each with the layer norm in front of it, if any.
+
+    What they depend on, the time and the history, is known before the first step: one matrix product gives all of
+    them. A layer norm's own scale and shift (w, b), followed by a modulation ``x (1 + s) + t``, is one affine map with
+    scale ``w (1 + s)`` and shift ``b (1 + s) + t``, so that the modulation behind a norm costs nothing in a step.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[AdaLN | None, nn.LayerNorm | None]], groups: Sequence[int]) -> None:
+        """Stack weights.
+
+        Args:
+            pairs: Modulations and the norms in front of them.
+            groups: How many of them are used side by side, in the same order.
+        """
+        linears = [adaln.modulation[1] for adaln, _ in pairs if adaln is not None]
+        width = linears[0].in_features
+        self.weight = torch.cat([linear.weight.detach() for linear in linears])
+        self.bias = torch.cat([linear.bias.detach() for linear in linears])
+        one, zero = torch.ones_like(self.bias[:width]), torch.zeros_like(self.bias[:width])
+        self.norm_scale = torch.stack([one if norm is None else norm.weight.detach() for _, norm in pairs])
+        self.norm_shift = torch.stack([zero if norm is None else norm.bias.detach() for _, norm in pairs])
+        self.groups = list(groups)
+
+    def tables(self, condition: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Scale and shift (steps, modulations, B, 1, width) for conditions (steps, B, width)."""
+        found = functional.linear(functional.silu(condition), self.weight, self.bias)
+        found = found.unflatten(-1, (len(self.norm_scale), 2, -1)).permute(3, 0, 2, 1, 4)
+        scale, shift = found[0] + 1, found[1]
+        shift = self.norm_shift[:, None] * scale + shift
+        scale = self.norm_scale[:, None] * scale
+        return scale.unsqueeze(-2).to(dtype), shift.unsqueeze(-2).to(dtype)
+
+    def at(self, scale: Tensor, shift: Tensor) -> Iterator[Affine]:
+        """One after the other, those (modulations, S, 1, width) of one step, grouped."""
+        return map(Affine, scale.split(self.groups), shift.split(self.groups))
 
 
 class DenoisingLayer:
@@ -50,6 +88,75 @@ class DenoisingLayer:
 
     def _finish(self, tokens: Tensor, seen: Tensor, modulations: Steps) -> Tensor:
         return self.feed_forward(normed(seen.add_(tokens), next(modulations)))
+
+
+class Places(NamedTuple):
+    """What distinguishes the n = L * hands tokens of a keypose sequence before they see anything."""
+
+    place: Tensor
+    """Encoded place in the sequence (n, width)."""
+    offset: Tensor
+    """What the entry adds to tokens and queries (n, width + P)."""
+
+
+class Entry:
+    """Embeds noisy keyposes and lets them see the instruction.
+
+    Embedding and query projection are linear with nothing in between, so they are one matrix: it gives tokens and
+    queries at once.
+    """
+
+    def __init__(self, head: PredictionHead, embed: nn.Linear, layout: HeadLayout, dtype: torch.dtype) -> None:
+        stack = head.traj_lang_attention
+        self.layout, self.dtype, self.width = layout, dtype, embed.out_features
+        self.encode_place = copy.deepcopy(head.traj_time_emb)
+        self.hands = None if head.hand_embed is None else head.hand_embed.weight.detach().clone()
+        self.attention = FastAttention([stack.attn_layers[0].attention], layout, dtype, rotary=False)
+        self.norm = affine([stack.attn_layers[0].norm_q], dtype)
+        self.feed_forward = FastFeedForward(list(stack.ffw_layers), dtype) if len(stack.ffw_layers) > 0 else None
+        query = FastAttention([stack.attn_layers[0].attention], layout, torch.float32, rotary=False).query
+        self.query_weight, self.query_bias = query.weight[0], query.bias[0]
+        self.bias, weight = embed.bias.detach().clone(), embed.weight.detach().T
+        self.weight = torch.cat((weight, weight @ self.query_weight), -1).to(dtype)
+
+    def places(self, length: int, hands: int) -> Places:
+        """For ``length`` keyposes of ``hands`` grippers; the same for all steps."""
+        numbers = torch.arange(length, device=self.weight.device)
+        place = self.encode_place(numbers).repeat(hands, 1)  # the plain network's order, whatever it means
+        tokens = self.bias.expand(len(place), -1)
+        if self.hands is not None:
+            tokens = tokens + self.hands.repeat(length, 1)
+        queries = (tokens + place) @ self.query_weight + self.query_bias
+        return Places(place.to(self.dtype), torch.cat((tokens, queries), -1).to(self.dtype))
+
+    def __call__(self, x: Tensor, places: Places, scene: FastScene) -> Tensor:
+        """Tokens (1, S, n, width) of noisy keyposes (1, S, n, 9)."""
+        tokens, queries = (x @ self.weight + places.offset).tensor_split((self.width,), -1)
+        seen = self.attention.out(attend(self.layout, queries, scene.text_keys, scene.text_values))
+        tokens = normed(tokens + seen, self.norm)
+        return (tokens if self.feed_forward is None else self.feed_forward(tokens)) + places.place
+
+
+class Exit:
+    """Predictions from the two branches.
+
+    The branches' projections are linear and go straight into the predictors' first layers, so they are merged with
+    them; the three predictors are then one network of block matrices.
+    """
+
+    def __init__(self, head: PredictionHead, dtype: torch.dtype) -> None:
+        predictors = (head.position_predictor, head.openess_predictor, head.rotation_predictor)
+        projections = (head.position_proj, head.position_proj, head.rotation_proj)
+        merged = [_merged(predictor[0], projection) for predictor, projection in zip(predictors, projections)]
+        position, opening, rotation = (weight for weight, _ in merged)
+        hidden = torch.block_diag(torch.cat((position, opening)), rotation)
+        self.hidden = stacked([(hidden, torch.cat([bias for _, bias in merged]))], dtype)
+        self.last = _last([predictor[2] for predictor in predictors], dtype)
+
+    def __call__(self, branches: Tensor) -> Tensor:
+        """Position, rotation and opening (S, n, 10), float32, of tokens (2, S, n, width): position's, rotation's."""
+        joined = branches.permute(1, 2, 0, 3).flatten(2)[None]
+        return self.last(self.hidden(joined).relu_())[0].float()
 
 
 class FastHead:
@@ -87,7 +194,7 @@ class FastHead:
 
         Args:
             scene: Scenes, from :meth:`~.scene.FastScene.repeated` for S samples.
-            places: Of the n keypose tokens, see :meth:`~.ends.Entry.places`.
+            places: Of the n keypose tokens, see :meth:`Entry.places`.
             x: Noisy keyposes (S, n, 9).
             xyz: Their positions (S, n, 3), in the coordinates of the rotary encoding.
             index: Of the step.
@@ -118,3 +225,19 @@ def _modulations(layers: Sequence[Sequence[tuple[AttentionLayer, FeedForward]]])
         pairs += [(feed_forward.adaln, attention.norm_q) for attention, feed_forward in side_by_side]
         groups += [len(side_by_side)] * 2
     return Modulations(pairs, groups)
+
+
+def _merged(second: nn.Linear, first: nn.Linear) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one linear layer behind another, multiplied in double precision."""
+    weight = second.weight.detach().double()
+    bias = weight @ first.bias.detach().double() + second.bias.detach().double()
+    return (weight @ first.weight.detach().double()).float(), bias.float()
+
+
+def _last(layers: list[nn.Linear], dtype: torch.dtype) -> Projection:
+    """The predictors' last layers, in the order of the output: position, rotation, opening."""
+    position, opening, rotation = layers
+    order = torch.tensor([*range(3), *range(4, 10), 3], device=position.weight.device)
+    weight = torch.block_diag(*(layer.weight.detach() for layer in (position, opening, rotation)))
+    bias = torch.cat([layer.bias.detach() for layer in (position, opening, rotation)])
+    return stacked([(weight[order], bias[order])], dtype)

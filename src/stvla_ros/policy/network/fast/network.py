@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,12 +14,13 @@ from stvla_ros.policy.network.fast.graph import Recorded
 from stvla_ros.policy.network.fast.head import FastHead
 from stvla_ros.policy.network.fast.heads import HeadLayout, turns
 from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTokens
-from stvla_ros.policy.network.fast.schedule import fast_steps
-from stvla_ros.policy.network.fast.text_cache import TextCache
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotations import quaternion_from_sixd
-from stvla_ros.policy.network.schedulers import POSITION
+from stvla_ros.policy.network.schedulers import POSITION, Ddpm, Flow
 from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext
+
+INSTRUCTIONS = 64
+"""Batches of instructions that are remembered; one takes about 25 kB."""
 
 
 class FastKeyposeNetwork:
@@ -138,3 +141,84 @@ class FastKeyposeNetwork:
 
     def _unnormalised(self, xyz: Tensor) -> Tensor:
         return (xyz + 1.0) / 2.0 * (self.high - self.low) + self.low
+
+
+class TextCache:
+    """Remembers the latest results of a text encoder, by the token ids they came from.
+
+    Nobody may write to what is returned.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], capacity: int = INSTRUCTIONS) -> None:
+        self.encode, self.capacity = encode, capacity
+        self._known: OrderedDict[tuple[tuple[int, ...], bytes], Tensor] = OrderedDict()
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Features (B, n, channels) of ids (B, n); reading ids from a GPU waits for it."""
+        key = (tuple(ids.shape), ids.cpu().numpy().tobytes())
+        if key not in self._known:
+            self._known[key] = self.encode(ids)
+        self._known.move_to_end(key)
+        while len(self._known) > self.capacity:
+            self._known.popitem(last=False)
+        return self._known[key]
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class FlowSteps:
+    """The flow's Euler steps. Fewer or more than trained with are another, coarser or finer, approximation."""
+
+    def __init__(self, steps: int) -> None:
+        self.times = torch.tensor([(steps - index) / steps for index in range(steps)])
+
+    def scaled(self, noise: Tensor) -> Tensor:
+        """Nothing is added between steps."""
+        return noise
+
+    def advance(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor) -> Tensor:
+        return noisy - predicted / len(self.times)
+
+
+class DdpmSteps:
+    """Diffusion steps with the coefficients of every visited time in tables (steps, 9).
+
+    With fewer steps than the schedule has, times are evenly spaced down to 0 ("leading" spacing), and a step goes
+    down by the whole stride: 10 of 100 visit 90, 80, ..., 0. The result is close to, but not, that of all steps.
+    """
+
+    def __init__(self, plain: Ddpm, steps: int) -> None:
+        stride = len(plain.times) // steps
+        self.times = torch.arange(steps - 1, -1, -1, device=plain.kept.device) * stride
+        kept = plain.kept[self.times]
+        before = torch.cat((plain.kept[self.times[:-1] - stride], torch.ones_like(kept[:1])))
+        beta = 1 - kept / before
+        self.signal, self.noise = kept.sqrt(), (1 - kept).sqrt()
+        self.of_clean = before.sqrt() * beta / (1 - kept)
+        self.of_noisy = (1 - beta).sqrt() * (1 - before) / (1 - kept)
+        deviation = ((1 - before) / (1 - kept) * beta).clamp(min=1e-20).sqrt()
+        self.deviation = torch.cat((deviation[:-1], torch.zeros_like(deviation[:1])))
+
+    def scaled(self, noise: Tensor) -> Tensor:
+        """Noise (steps, ..., 9) times its deviation, 0 after the last step: one product instead of one per step."""
+        return noise * self.deviation.view(len(noise), *[1] * (noise.ndim - 2), -1)
+
+    def advance(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor) -> Tensor:
+        """``noisy`` (..., 9) after step ``index``, where ``noise`` (steps, ..., 9) is from :meth:`scaled`."""
+        clean = ((noisy - self.noise[index] * predicted) / self.signal[index]).clamp_(-1.0, 1.0)
+        return self.of_clean[index] * clean + self.of_noisy[index] * noisy + noise[index]
+
+
+def fast_steps(plain: Flow | Ddpm, steps: int) -> FlowSteps | DdpmSteps:
+    """The steps of a plain scheduler, ``steps`` of them.
+
+    Raises:
+        ValueError: There are not so many.
+    """
+    if steps < 1 or (isinstance(plain, Ddpm) and steps > len(plain.times)):
+        raise ValueError(f"steps is {steps}; this network was made for {len(plain.times)}: wanted 1 to that many.")
+    return FlowSteps(steps) if isinstance(plain, Flow) else DdpmSteps(plain, steps)
