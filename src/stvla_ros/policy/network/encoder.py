@@ -7,10 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvla_ros.policy.network.attention import AttentionStack
-from stvla_ros.policy.network.clip_resnet import ClipResnet
+from stvla_ros.policy.network.clip_resnet import ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.nano_visual import NanoVisual
-from stvla_ros.policy.network.pyramid import FeaturePyramid
 from stvla_ros.policy.network.rotary import Rotary, rotary_table, take
 from stvla_ros.policy.network.subsample import farthest, rarest
 from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words

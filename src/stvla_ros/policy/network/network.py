@@ -8,13 +8,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvla_ros.policy.network.checks import check_inputs
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.head import PredictionHead
 from stvla_ros.policy.network.rotations import quaternion_from_sixd, sixd_from_quaternion
 from stvla_ros.policy.network.schedulers import POSITION, ROTATION, scheduler
-from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext
+from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext, check_inputs
 
 __all__ = ["KeyposeNetwork", "NetworkConfig", "NetworkInput", "Noise", "SceneContext"]
 

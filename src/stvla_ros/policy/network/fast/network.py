@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from stvla_ros.policy.network.checks import check_inputs, check_noise
 from stvla_ros.policy.network.fast.graph import Recorded
 from stvla_ros.policy.network.fast.head import FastHead
 from stvla_ros.policy.network.fast.heads import HeadLayout, turns
@@ -17,7 +16,7 @@ from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTok
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotations import quaternion_from_sixd
 from stvla_ros.policy.network.schedulers import POSITION, Ddpm, Flow
-from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext
+from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext, check_inputs, check_noise
 
 INSTRUCTIONS = 64
 """Batches of instructions that are remembered; one takes about 25 kB."""

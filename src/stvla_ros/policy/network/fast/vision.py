@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stvla_ros.policy.network.clip_resnet import Bottleneck, ClipResnet
+from stvla_ros.policy.network.clip_resnet import FIRST, Bottleneck, ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.fast.heads import HeadLayout
 from stvla_ros.policy.network.fast.layers import CrossLayers
-from stvla_ros.policy.network.pyramid import FIRST, FeaturePyramid
 
 Images = Callable[[Tensor], Tensor]
 
