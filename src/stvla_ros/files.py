@@ -40,7 +40,7 @@ _ARCHIVES = {
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EROFS)
-_MOST_SAID = 300
+_MAX_REASON_CHARS = 300
 _AGAIN, _DOWNLOAD = ": copy or download it again", ": download it again"
 
 
@@ -198,7 +198,7 @@ def _why_no_json(error: Exception) -> str:
 def said(error: BaseException) -> str:
     """What a library or the system said, as part of a sentence: one line, not too long, never empty."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    return words.rstrip(".")[:_MOST_SAID] or type(error).__name__
+    return words.rstrip(".")[:_MAX_REASON_CHARS] or type(error).__name__
 
 
 @contextmanager

@@ -108,14 +108,14 @@ def _run(collection: Collection, setup: CollectEnvironmentSetup, jobs: int, cons
         total = collection.episodes * len(collection.tasks)
         line = bar.add_task("", total=total, completed=counts[True], bad=counts[False])
 
-        def tell(record: EpisodeRecord) -> None:
+        def report(record: EpisodeRecord) -> None:
             counts[record.success] += 1
             bar.update(line, completed=counts[True], bad=counts[False])
             if not record.success:
                 what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
                 bar.console.print(what, soft_wrap=True, markup=False)
 
-        return collection.run(setup, jobs, tell)
+        return collection.run(setup, jobs, report)
 
 
 def _table(content: dict[str, Any], title: str) -> Table:

@@ -73,8 +73,8 @@ class Collection:
         keep_settings(self.folder / "settings.json", {**self.settings, "split": self.split}, "episodes collected")
         return list(chain.from_iterable(self._tried(task) for task in self.tasks))
 
-    def run(self, setup: BenchSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
-        """Collect what is missing; every episode and record is on disk before ``tell`` sees it.
+    def run(self, setup: BenchSetup, jobs: int, report: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
+        """Collect what is missing; every episode and record is on disk before ``report`` sees it.
 
         Returns:
             The content of ``dataset.json``.
@@ -87,7 +87,7 @@ class Collection:
             for record in run_episodes(setup, scenes, jobs):
                 record.write(self.records_folder)
                 records.append(record)
-                tell(record)
+                report(record)
         content = self._summary()
         with written(self.folder / "dataset.json") as part:
             part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -97,6 +97,6 @@ def _joint(joint: Joint) -> str:
     ]
     if joint.kind != "fixed":
         bounds = f'lower="{joint.lower:.12g}" upper="{joint.upper:.12g}"'
-        most = f'velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"'
-        lines += [f'  <axis xyz="{_numbers(joint.axis)}"/>', f"  <limit {bounds} {most}/>"]
+        limits = f'velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"'
+        lines += [f'  <axis xyz="{_numbers(joint.axis)}"/>', f"  <limit {bounds} {limits}/>"]
     return "\n".join([*lines, "</joint>"])

@@ -161,8 +161,8 @@ def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0
     return Box(pose(np.eye(3), (low + high) / 2), high - low)
 
 
-def _span(values: F32, least: float, bin_m: float = 0.005) -> tuple[float, float]:
-    """How far values go on from zero in both directions without a gap of two bins; at least ``least`` each way."""
+def _span(values: F32, minimum: float, bin_m: float = 0.005) -> tuple[float, float]:
+    """How far values go on from zero in both directions without a gap of two bins; at least ``minimum`` each way."""
     taken = np.zeros(40, dtype=bool)
     index = np.floor(values / bin_m).astype(int) + 20
     taken[np.clip(index, 0, 39)] = True
@@ -171,4 +171,4 @@ def _span(values: F32, least: float, bin_m: float = 0.005) -> tuple[float, float
         gap = np.flatnonzero(~side[:-1] & ~side[1:])
         return int(gap[0]) if len(gap) else len(side)
 
-    return -max(reach(taken[:20][::-1]) * bin_m, least), max(reach(taken[20:]) * bin_m, least)
+    return -max(reach(taken[:20][::-1]) * bin_m, minimum), max(reach(taken[20:]) * bin_m, minimum)

@@ -290,9 +290,9 @@ class PlannedExecutor:
 
     def _look_at_gripper(self, state: RobotState) -> None:
         """Believe the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
-        width, most = state.gripper_m, self._open_width_m
-        if self._open is None or (not self._open and width > _OPEN * most) or (self._open and width < most / 2):
-            self._open, self._held, self._grasp_m = width > _OPEN * most, None, None
+        width, open_m = state.gripper_m, self._open_width_m
+        if self._open is None or (not self._open and width > _OPEN * open_m) or (self._open and width < open_m / 2):
+            self._open, self._held, self._grasp_m = width > _OPEN * open_m, None, None
             if not self._open and width >= self._config.empty_width_m:  # holds something that was not seen before
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
@@ -341,8 +341,10 @@ class PlannedExecutor:
     def _check_age(self, frame: RgbdFrame, state: RobotState) -> None:
         age_s = (state.stamp_ns - frame.stamp_ns) / 1e9
         if age_s > self._config.max_frame_age_s:
-            most = self._config.max_frame_age_s
-            raise StageError(OutcomeCode.STALE_IMAGE, f"The image is {age_s:.1f} s old; at most {most:g} s are taken.")
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The image is {age_s:.1f} s old; at most {self._config.max_frame_age_s:g} s are taken.",
+            )
 
     def _check_arrival(self, keypose: Keypose) -> None:
         """Free motions must end where they were planned; in contact the surface decides."""

@@ -18,7 +18,7 @@ CELL_M = 0.01
 APART_M = 0.05
 """Places that are offered lie so far from each other: where the arm cannot go, it cannot go 1 cm beside either."""
 
-MOST = 8
+MAX_PLACES = 8
 """Places offered."""
 
 HANG_M = 0.065
@@ -48,7 +48,7 @@ def free_places(
         config: What counts as an obstacle.
 
     Returns:
-        At most :data:`MOST` positions (3,) on the table in the base frame.
+        At most :data:`MAX_PLACES` positions (3,) on the table in the base frame.
     """
     every = slice(None, None, config.stride_px)
     points = cloud(frame)[:, every, every]
@@ -77,7 +77,7 @@ def free_places(
     xy = xy[((xy >= low_m[:2]) & (xy <= high_m[:2])).all(axis=1)]
     xy = xy[np.argsort(np.linalg.norm(xy - robot.T_base_tcp[:2, 3], axis=1), kind="stable")]
     places: list[F64] = []
-    while len(xy) and len(places) < MOST:
+    while len(xy) and len(places) < MAX_PLACES:
         x, y = xy[0]
         places.append(np.array([x, y, table.a * x + table.b * y + table.c]))
         xy = xy[np.linalg.norm(xy - xy[0], axis=1) > APART_M]

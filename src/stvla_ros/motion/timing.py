@@ -59,19 +59,19 @@ def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
     )
 
 
-def time_curve(waypoints_rad: F64, limits: Limits, at_least_s: float = 0.0) -> JointPath:
+def time_curve(waypoints_rad: F64, limits: Limits, min_duration_s: float = 0.0) -> JointPath:
     """Time a smooth curve through dense waypoints without stopping between.
 
     Args:
         waypoints_rad: (N, 7) evenly spaced on the curve; a cubic spline is laid through them.
         limits: What must not be exceeded.
-        at_least_s: The curve's length divided by the wanted top speed: cruising takes no less time than this.
+        min_duration_s: The curve's length divided by the wanted top speed: cruising takes no less time than this.
     """
     if len(waypoints_rad) < 2 or np.ptp(waypoints_rad, axis=0).max() < _SAME_RAD:
         return _standing(waypoints_rad[-1])
     spline = CubicSpline(np.linspace(0.0, 1.0, len(waypoints_rad)), waypoints_rad)
     speed, acceleration, jerk = _curve_limits(spline, 4 * len(waypoints_rad), limits)
-    t, s, ds = _profile(min(speed, 1.0 / at_least_s if at_least_s > 0 else speed), acceleration, jerk)
+    t, s, ds = _profile(min(speed, 1.0 / min_duration_s if min_duration_s > 0 else speed), acceleration, jerk)
     return JointPath(spline(s), spline(s, 1) * ds[:, None], t)
 
 

@@ -35,7 +35,7 @@ REFUSED = frozenset(
 )
 """Guidance refuses the plan: the planner is told why and looks again."""
 
-BROKEN = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
+FATAL = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
 """Failures of a look that end the task at once: no plan is held over a stack that is not whole."""
 
 
@@ -151,7 +151,7 @@ class _Loop:
         if serves is not None and not self.config.replan:
             return serves
         while True:
-            self._tell("planning")
+            self._report("planning")
             try:
                 with self._clock("planning"):
                     plan = self._draw()(self.cancel)
@@ -178,7 +178,7 @@ class _Loop:
         if error.code in REFUSED:
             return  # the planner knows more now
         self.fruitless += 1
-        if self.replanner.beside:
+        if self.replanner.concurrent:
             self.cancel.wait(self.config.retry_s)
             self.cancel.raise_if_set()
         elif self.fruitless >= self.config.max_failures:
@@ -214,7 +214,7 @@ class _Loop:
             return self._verdict()
         self._count_idle()
         if self.replanner.pending:
-            self._tell("planning")
+            self._report("planning")
             with self._clock("planning"):
                 plan = self._take(old)
             if plan is not old:
@@ -223,7 +223,7 @@ class _Loop:
 
     def _verdict(self) -> TracePlan:
         """Without replanning the planner still says whether the task is finished; a path that it draws is not used."""
-        self._tell("planning")
+        self._report("planning")
         with self._clock("planning"):
             plan = self._draw()(self.cancel)
         if not plan.finished:
@@ -242,7 +242,7 @@ class _Loop:
         if self.failing is None:
             self.failing_since = time.monotonic()
         self.failing = error
-        if error.code in BROKEN:
+        if error.code in FATAL:
             raise error
         self._end_if_held_too_long(error)
 
@@ -270,14 +270,14 @@ class _Loop:
     # --- keyposes --------------------------------------------------------------------------------------------------
 
     def _predict(self, plan: TracePlan) -> Keypose | None:
-        self._tell("predicting")
+        self._report("predicting")
         with self._clock("predicting"):
             return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
 
     def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
         """Execute one keypose. False when it failed and looking again may help."""
         self.last = keypose
-        self._tell("moving")
+        self._report("moving")
         try:
             with self._clock("moving"):
                 outcome = self.stages.execute(plan, keypose, self.cancel)
@@ -339,7 +339,7 @@ class _Loop:
             plan_id=plan.plan_id,
         )
 
-    def _tell(self, phase: str) -> None:
+    def _report(self, phase: str) -> None:
         self.cancel.raise_if_set()
         state, elapsed_s = self.state(), time.monotonic() - self.started
         self.report(Progress(phase, state.sub_instruction, state.keyposes, state.plan_id, self.last, elapsed_s, state))

@@ -17,11 +17,11 @@ class Replanner(Protocol):
     """One plan under way at a time.
 
     Attributes:
-        beside: Time goes on while a plan is drawn, and waiting may mend what is wrong.
+        concurrent: Time goes on while a plan is drawn, and waiting may mend what is wrong.
         late: Plans that came after they were dropped.
     """
 
-    beside: bool
+    concurrent: bool
     late: int
 
     @property
@@ -49,7 +49,7 @@ class Replanner(Protocol):
 class Inline:
     """Plans when asked for the result, so that a run repeats exactly."""
 
-    beside = False
+    concurrent = False
     late = 0
 
     def __init__(self, cancel: CancelToken) -> None:
@@ -78,7 +78,7 @@ class Inline:
 class Background:
     """One plan at a time in a thread beside the motion."""
 
-    beside = True
+    concurrent = True
 
     def __init__(self, cancel: CancelToken) -> None:
         self._task_cancel = cancel

@@ -12,7 +12,7 @@ from stvla_ros.types import F64, Keypose, Observation
 NEAR_M = 0.025
 """Something seen this close to the tool centre point will be touched."""
 
-ENOUGH_PX = 6
+MIN_PX = 6
 """Fewer pixels are noise."""
 
 SAME_PLACE_M = 0.05
@@ -34,7 +34,7 @@ def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bo
     seen = ~robot_pixels(points, robot)
     gap = points - T_base_tcp[:3, 3, None, None].astype(np.float32)
     near = np.einsum("chw,chw->hw", gap, gap) < NEAR_M**2
-    return int(np.count_nonzero(near & seen)) >= ENOUGH_PX
+    return int(np.count_nonzero(near & seen)) >= MIN_PX
 
 
 def done_there(observation: Observation, keypose: Keypose) -> bool:

@@ -16,8 +16,8 @@ FINGER_M = (0.040, 0.062)
 FINGER_HALF_WIDTH_M = 0.013
 NEAR_M = 0.035
 FACE_M = 0.007
-WIDEST_M = 0.070
-ENOUGH_M = 0.02
+MAX_GRIP_M = 0.070
+MAX_ROOM_M = 0.02
 """More room than this beside the fingers does not make a grasp better."""
 
 
@@ -28,7 +28,7 @@ class Grasp:
     Attributes:
         xyz_m: (3,) middle of the thing's top in the base frame.
         yaw_rad: Direction of the finger opening in the base frame's x-y plane.
-        room_m: Free space beside the open fingers, at most :data:`ENOUGH_M`.
+        room_m: Free space beside the open fingers, at most :data:`MAX_ROOM_M`.
     """
 
     xyz_m: F64
@@ -60,7 +60,7 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     options = []
     for edge, turn in ((size[0], 0.0), (size[1], np.pi / 2)):
         yaw = yaw_now_rad + wrap(angle + turn - yaw_now_rad, np.pi)
-        if edge < WIDEST_M:
+        if edge < MAX_GRIP_M:
             options.append(Grasp(np.array([*centre, top]), yaw, _room(others, centre, yaw)))
     return max(options, key=lambda g: (round(g.room_m / 0.004), -abs(g.yaw_rad - yaw_now_rad)), default=None)
 
@@ -78,9 +78,9 @@ def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: floa
 def _room(others: F64, centre: F64, yaw_rad: float) -> float:
     """Distance of the nearest neighbour to the space of the two open fingers."""
     if not len(others):
-        return ENOUGH_M
+        return MAX_ROOM_M
     opening = np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
     along, across = np.abs(others @ opening), np.abs(others @ [-opening[1], opening[0]])
     past = np.maximum(np.maximum(FINGER_M[0] - along, along - FINGER_M[1]), 0.0)
     aside = np.maximum(across - FINGER_HALF_WIDTH_M, 0.0)
-    return float(min(np.hypot(past, aside).min(), ENOUGH_M))
+    return float(min(np.hypot(past, aside).min(), MAX_ROOM_M))

@@ -25,7 +25,7 @@ from stvla_ros.types import F32, F64, Keypose, Observation
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
 _UP = np.array([0.0, 0.0, 1.0])
 
-BESIDE_M = 0.010
+XY_TOLERANCE_M = 0.010
 """The tool stands above a place when it is this close beside it."""
 
 ALIGNED_RAD = 0.17
@@ -123,7 +123,7 @@ class ScriptedPolicy:
         if _last_contact_at(scene.history, goal, 0.03) is not None:
             return self._clear(scene, gripper_open=False)
         above = goal + self._config.hover_m * _UP
-        ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, BESIDE_M)
+        ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, XY_TOLERANCE_M)
         if not ready:
             return _keypose(above, scene.yaw_rad, gripper_open=False)
         depth = self._config.fingertip_m - self._config.press_depth_m
@@ -146,7 +146,7 @@ class ScriptedPolicy:
         low[2] = max(grasp.xyz_m[2] - self._config.grip_depth_m, self._config.lowest_m)
         above = low + self._config.hover_m * _UP
         turned = abs(wrap(scene.yaw_rad - grasp.yaw_rad, np.pi)) < ALIGNED_RAD
-        if _at(scene, above, BESIDE_M) and turned and not may_hold(scene.observation.robot):
+        if _at(scene, above, XY_TOLERANCE_M) and turned and not may_hold(scene.observation.robot):
             return _keypose(low, scene.yaw_rad, gripper_open=False, may_collide=True)
         return _keypose(above, grasp.yaw_rad, gripper_open=True)
 
@@ -154,7 +154,7 @@ class ScriptedPolicy:
         """Carry what is held: up, across, down."""
         goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
         beside = np.hypot(*(goal - scene.tool_m)[:2])
-        if beside < BESIDE_M and scene.tool_m[2] > goal[2] + 0.03:
+        if beside < XY_TOLERANCE_M and scene.tool_m[2] > goal[2] + 0.03:
             return _keypose(self._release_point(scene), scene.yaw_rad, gripper_open=True, may_collide=True)
         if scene.tool_m[2] < top - 0.02:
             return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)

@@ -83,15 +83,15 @@ class ClipIds:
         """Ids (1, n) with start and end, without padding."""
         return self.padded(instruction, 0, LONGEST_INSTRUCTION)
 
-    def padded(self, instruction: str, least: int, most: int) -> Tensor:
-        """Ids (1, n), filled up with the end's to ``least``.
+    def padded(self, instruction: str, minimum: int, maximum: int) -> Tensor:
+        """Ids (1, n), filled up with the end's to ``minimum``.
 
         Raises:
-            StageError: INVALID_GOAL: more than ``most``.
+            StageError: INVALID_GOAL: more than ``maximum``.
         """
         ids = list(self._tokenizer(instruction)["input_ids"])
-        _check_length(len(ids), most, instruction)
-        return torch.tensor([ids + [CLIP_MARKS[1]] * (least - len(ids))])
+        _check_length(len(ids), maximum, instruction)
+        return torch.tensor([ids + [CLIP_MARKS[1]] * (minimum - len(ids))])
 
 
 class ClipFeatures:
@@ -123,9 +123,9 @@ def _source(policy: PolicyFile, tokenizer: str) -> tuple[str, bool]:
     return wanted, not tokenizer.strip()
 
 
-def _check_length(tokens: int, most: int, instruction: str) -> None:
-    if tokens > most:
+def _check_length(tokens: int, maximum: int, instruction: str) -> None:
+    if tokens > maximum:
         raise StageError(
             OutcomeCode.INVALID_GOAL,
-            f"The instruction has {tokens} tokens, this policy reads at most {most}: say '{instruction[:40]}...' shorter.",
+            f"The instruction has {tokens} tokens, this policy reads at most {maximum}: say '{instruction[:40]}...' shorter.",
         )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stvla_ros.policy.network.config import NetworkConfig
-from stvla_ros.policy.network.fast.heads import HeadLayout, turn, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, apply_rotary, rotary_phases
 from stvla_ros.policy.network.fast.network import DdpmSteps, FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotary import rotary_table, rotate
@@ -176,7 +176,7 @@ def test_padded_heads_hold_every_channel_once_and_pairs_whole(width: int, heads:
 def test_turning_padded_heads_is_the_rotary_encoding(width: int, heads: int, dtype: torch.dtype) -> None:
     layout, tokens, xyz = HeadLayout(width, heads, torch.device("cpu")), torch.randn(2, 7, width), torch.randn(2, 7, 3)
     padded = layout.rows(tokens.movedim(-1, 0), layout.filled).movedim(0, -1).contiguous().to(dtype)
-    found = turn(padded, turns(xyz, layout.frequencies(2.0)))[..., layout.own]
+    found = apply_rotary(padded, rotary_phases(xyz, layout.frequencies(2.0)))[..., layout.own]
     assert found.dtype == dtype
     close = 1e-6 if dtype == torch.float32 else 0.05
     assert difference(found.float(), rotate(tokens, rotary_table(xyz, width, 2.0))) <= close

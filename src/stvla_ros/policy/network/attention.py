@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from stvla_ros.policy.network.rotary import Rotary, rotate
 
-VECTOR = 16
+CHANNEL_MULTIPLE = 16
 """In training, channels per head are filled up with zeros to a multiple of this: 15 take 1.6 times as long as 16.
 
 Without gradients they are not, since the last bit decides which of two equally rare tokens is kept.
@@ -68,7 +68,7 @@ class Attention(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Softmax attention of (B, heads, N, channels), scaled by the root of the channels."""
     channels = query.shape[-1]
-    filling = (0, -channels % VECTOR if query.requires_grad else 0)
+    filling = (0, -channels % CHANNEL_MULTIPLE if query.requires_grad else 0)
     query, key, value = (functional.pad(part, filling) for part in (query, key, value))
     attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=channels**-0.5)
     return attended[..., :channels]

@@ -11,7 +11,7 @@ from stvla_ros.policy.network.clip_resnet import ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.nano_visual import NanoVisual
 from stvla_ros.policy.network.rotary import Rotary, rotary_table, take
-from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.subsample import density_based, farthest_point
 from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words
 from stvla_ros.policy.network.values import SceneContext
 
@@ -72,7 +72,7 @@ class SceneEncoder(nn.Module):
         image = self.vl_attention(self._image_tokens(rgb, xyz), words)
         image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
         at = self._rotary(image_xyz)
-        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         return SceneContext(
             image=image,
             image_xyz=image_xyz,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-LONGEST = 10000.0
+FREQUENCY_RATIO = 10000.0
 """Ratio of the highest to the lowest frequency, as in "Attention is all you need"."""
 
 
@@ -44,7 +44,7 @@ def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
     """
     third = width // 3
     pairs = torch.arange(0, third, 2, dtype=torch.float32, device=xyz.device)
-    angles = (xyz.unsqueeze(-1) * (scale * torch.exp(pairs * (-math.log(LONGEST) / third)))).flatten(-2)
+    angles = (xyz.unsqueeze(-1) * (scale * torch.exp(pairs * (-math.log(FREQUENCY_RATIO) / third)))).flatten(-2)
     cos, sin = angles.cos(), angles.sin()
     return Rotary(torch.stack((cos, cos), -1).flatten(-2), torch.stack((-sin, sin), -1).flatten(-2))
 
@@ -64,5 +64,5 @@ class Sinusoidal(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         steps = torch.arange(self.half, device=numbers.device)
-        angles = numbers[:, None] * torch.exp(steps * (-math.log(LONGEST) / (self.half - 1)))
+        angles = numbers[:, None] * torch.exp(steps * (-math.log(FREQUENCY_RATIO) / (self.half - 1)))
         return torch.cat((angles.sin(), angles.cos()), -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SHORTEST = 1e-8
+MIN_LENGTH = 1e-8
 """Columns shorter than this are not stretched to unit length."""
 
 
@@ -25,8 +25,8 @@ def sixd_from_quaternion(xyzw: Tensor) -> Tensor:
 def matrix_from_sixd(sixd: Tensor) -> Tensor:
     """Rotation matrix (..., 3, 3) of six numbers (..., 6): the first column's direction is kept as it is."""
     first, second = sixd.unflatten(-1, (2, 3)).unbind(-2)
-    x = functional.normalize(first, dim=-1, eps=SHORTEST)
-    z = functional.normalize(torch.linalg.cross(x, second), dim=-1, eps=SHORTEST)
+    x = functional.normalize(first, dim=-1, eps=MIN_LENGTH)
+    z = functional.normalize(torch.linalg.cross(x, second), dim=-1, eps=MIN_LENGTH)
     return torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
 

@@ -10,7 +10,7 @@ NEIGHBOURS = 8
 
 
 @torch.no_grad()
-def rarest(features: Tensor, count: int) -> Tensor:
+def density_based(features: Tensor, count: int) -> Tensor:
     """Indices (B, count) of the tokens with the largest mean distance to their nearest ones, rarest first.
 
     Args:
@@ -22,7 +22,7 @@ def rarest(features: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def farthest(features: Tensor, count: int) -> Tensor:
+def farthest_point(features: Tensor, count: int) -> Tensor:
     """Indices (B, count) by farthest point sampling from token 0 on, in double precision, the first of equals.
 
     Each next token is the one whose distance to the nearest chosen one is largest (3D Diffuser Actor, arXiv

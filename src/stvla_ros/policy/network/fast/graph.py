@@ -49,7 +49,7 @@ def capture_cuda(work: Callable[[], Tensors], device: torch.device) -> tuple[Rep
     return replay, results
 
 
-class Recording:
+class CapturedGraph:
     """One function for one combination of shapes, with memory of its own for arguments and results."""
 
     def __init__(self, function: Function, arguments: Sequence[Tensor], capture: Capture) -> None:
@@ -63,7 +63,7 @@ class Recording:
         return tuple(result.clone() for result in self.results)
 
 
-class Recorded:
+class GraphedFunction:
     """Calls a function by replaying recordings of it, and directly where it cannot be recorded.
 
     Attributes:
@@ -80,7 +80,7 @@ class Recorded:
         """
         self.function, self.capture, self.capacity = function, capture, capacity
         self.refused: str | None = None
-        self._recordings: OrderedDict[tuple, Recording] = OrderedDict()
+        self._recordings: OrderedDict[tuple, CapturedGraph] = OrderedDict()
 
     def __call__(self, *arguments: Tensor) -> Tensors:
         recording = None if self.refused is not None else self._recording(arguments)
@@ -89,11 +89,11 @@ class Recorded:
     def __len__(self) -> int:
         return len(self._recordings)
 
-    def _recording(self, arguments: Tensors) -> Recording | None:
+    def _recording(self, arguments: Tensors) -> CapturedGraph | None:
         key = tuple((argument.shape, argument.dtype, argument.device) for argument in arguments)
         if key not in self._recordings:
             try:
-                self._recordings[key] = Recording(self.function, arguments, self.capture)
+                self._recordings[key] = CapturedGraph(self.function, arguments, self.capture)
             except RuntimeError as error:
                 self.refused = str(error).partition("\n")[0]
                 warnings.warn(f"No CUDA graph, calls are direct and slower: {self.refused}", stacklevel=4)

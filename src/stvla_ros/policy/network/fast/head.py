@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvla_ros.policy.network.attention import AdaLN, AttentionLayer, AttentionStack, FeedForward
-from stvla_ros.policy.network.fast.heads import HeadLayout, Projection, attend, stacked, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, Projection, attend, rotary_phases, stacked
 from stvla_ros.policy.network.fast.layers import Affine, FastAttention, FastFeedForward, affine, normed
 from stvla_ros.policy.network.fast.scene import FastScene, SceneTokens
 from stvla_ros.policy.network.head import PredictionHead
@@ -90,7 +90,7 @@ class DenoisingLayer:
         return self.feed_forward(normed(seen.add_(tokens), next(modulations)))
 
 
-class Places(NamedTuple):
+class SequencePlaces(NamedTuple):
     """What distinguishes the n = L * hands tokens of a keypose sequence before they see anything."""
 
     place: Tensor
@@ -99,7 +99,7 @@ class Places(NamedTuple):
     """What the entry adds to tokens and queries (n, width + P)."""
 
 
-class Entry:
+class KeyposeEmbedding:
     """Embeds noisy keyposes and lets them see the instruction.
 
     Embedding and query projection are linear with nothing in between, so they are one matrix: it gives tokens and
@@ -119,7 +119,7 @@ class Entry:
         self.bias, weight = embed.bias.detach().clone(), embed.weight.detach().T
         self.weight = torch.cat((weight, weight @ self.query_weight), -1).to(dtype)
 
-    def places(self, length: int, hands: int) -> Places:
+    def places(self, length: int, hands: int) -> SequencePlaces:
         """For ``length`` keyposes of ``hands`` grippers; the same for all steps."""
         numbers = torch.arange(length, device=self.weight.device)
         place = self.encode_place(numbers).repeat(hands, 1)  # the plain network's order, whatever it means
@@ -127,9 +127,9 @@ class Entry:
         if self.hands is not None:
             tokens = tokens + self.hands.repeat(length, 1)
         queries = (tokens + place) @ self.query_weight + self.query_bias
-        return Places(place.to(self.dtype), torch.cat((tokens, queries), -1).to(self.dtype))
+        return SequencePlaces(place.to(self.dtype), torch.cat((tokens, queries), -1).to(self.dtype))
 
-    def __call__(self, x: Tensor, places: Places, scene: FastScene) -> Tensor:
+    def __call__(self, x: Tensor, places: SequencePlaces, scene: FastScene) -> Tensor:
         """Tokens (1, S, n, width) of noisy keyposes (1, S, n, 9)."""
         tokens, queries = (x @ self.weight + places.offset).tensor_split((self.width,), -1)
         seen = self.attention.out(attend(self.layout, queries, scene.text_keys, scene.text_values))
@@ -137,7 +137,7 @@ class Entry:
         return (tokens if self.feed_forward is None else self.feed_forward(tokens)) + places.place
 
 
-class Exit:
+class OutputHeads:
     """Predictions from the two branches.
 
     The branches' projections are linear and go straight into the predictors' first layers, so they are merged with
@@ -167,8 +167,8 @@ class FastHead:
     ) -> None:
         self.layout, self.dtype = layout, dtype
         self.frequencies = layout.frequencies(head.config.rotary_scale)
-        self.entry = Entry(head, traj_encoder, layout, dtype)
-        self.exit = Exit(head, dtype)
+        self.embedding = KeyposeEmbedding(head, traj_encoder, layout, dtype)
+        self.outputs = OutputHeads(head, dtype)
         branches = list(zip(_pairs(head.position_self_attn), _pairs(head.rotation_self_attn)))
         stages = ([(p,) for p in _pairs(head.cross_attn)], [(p,) for p in _pairs(head.self_attn)], branches)
         self.cross, self.shared, self.branches = (
@@ -184,33 +184,33 @@ class FastHead:
         condition = self.time[:, None] + self.gripper(tokens.history.flatten(1))
         scale, shift = self.modulations.tables(condition, self.dtype)
         image = tokens.image[None].to(self.dtype)
-        crossed = [layer.attention.keys_values(image, tokens.image_turns) for layer in self.cross]
+        crossed = [layer.attention.keys_values(image, tokens.image_phases) for layer in self.cross]
         keys, values = (torch.cat(parts) for parts in zip(*crossed))
-        words = self.entry.attention.keys_values(tokens.text[None].to(self.dtype), None)
-        return FastScene(*words, keys, values, tokens.sampled.to(self.dtype), tokens.sampled_turns, scale, shift)
+        words = self.embedding.attention.keys_values(tokens.text[None].to(self.dtype), None)
+        return FastScene(*words, keys, values, tokens.sampled.to(self.dtype), tokens.sampled_phases, scale, shift)
 
-    def step(self, scene: FastScene, places: Places, x: Tensor, xyz: Tensor, index: int) -> Tensor:
+    def step(self, scene: FastScene, places: SequencePlaces, x: Tensor, xyz: Tensor, index: int) -> Tensor:
         """Prediction (S, n, 10): position (3), rotation (6), logit of an open gripper.
 
         Args:
             scene: Scenes, from :meth:`~.scene.FastScene.repeated` for S samples.
-            places: Of the n keypose tokens, see :meth:`Entry.places`.
+            places: Of the n keypose tokens, see :meth:`KeyposeEmbedding.places`.
             x: Noisy keyposes (S, n, 9).
             xyz: Their positions (S, n, 3), in the coordinates of the rotary encoding.
             index: Of the step.
         """
         modulations = self.modulations.at(scene.scale[index], scene.shift[index])
-        at = turns(xyz, self.frequencies)
-        tokens = self.entry(x.unsqueeze(0).to(self.dtype), places, scene)
+        at = rotary_phases(xyz, self.frequencies)
+        tokens = self.embedding(x.unsqueeze(0).to(self.dtype), places, scene)
         for layer, keys, values in zip(self.cross, scene.cross_keys, scene.cross_values):
             tokens = layer.cross(tokens, modulations, keys[None], values[None], at)
-        tokens, at = torch.cat((tokens, scene.sampled[None]), 2), torch.cat((at, scene.sampled_turns), 1)
+        tokens, at = torch.cat((tokens, scene.sampled[None]), 2), torch.cat((at, scene.sampled_phases), 1)
         for layer in self.shared:
             tokens = layer.within(tokens, modulations, at)
         tokens = tokens.expand(2, -1, -1, -1)
         for layer in self.branches[:-1]:
             tokens = layer.within(tokens, modulations, at)
-        return self.exit(self.branches[-1].within(tokens, modulations, at, x.shape[1]))
+        return self.outputs(self.branches[-1].within(tokens, modulations, at, x.shape[1]))
 
 
 def _pairs(stack: AttentionStack) -> list[tuple[AttentionLayer, FeedForward]]:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stvla_ros.policy.network.rotary import LONGEST
+from stvla_ros.policy.network.rotary import FREQUENCY_RATIO
 
 ALIGNMENT = 8
 """Channels of a padded head are a multiple of this: 8 floats fill an AVX register, and GPU kernels ask for no more."""
@@ -71,7 +71,7 @@ class HeadLayout:
         """How fast the pair at each place turns, and with what; ``scale`` is the highest, and padding does not turn."""
         third = self.width // 3
         channel = self.source[::2]
-        speed = scale * torch.exp((channel % third).float() * (-math.log(LONGEST) / third))
+        speed = scale * torch.exp((channel % third).float() * (-math.log(FREQUENCY_RATIO) / third))
         return Frequencies(channel // third, speed * self.filled[::2])
 
     def split(self, tokens: Tensor) -> Tensor:
@@ -79,13 +79,13 @@ class HeadLayout:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
-def turns(xyz: Tensor, frequencies: Frequencies) -> Tensor:
+def rotary_phases(xyz: Tensor, frequencies: Frequencies) -> Tensor:
     """Rotary positions (..., 1, P/2), complex64, of points (..., 3); the same for queries and keys."""
     angles = xyz[..., frequencies.axis] * frequencies.speed
     return torch.polar(torch.ones_like(angles), angles).unsqueeze(-2)
 
 
-def turn(tokens: Tensor, by: Tensor) -> Tensor:
+def apply_rotary(tokens: Tensor, by: Tensor) -> Tensor:
     """Turn queries or keys (..., k P) by ``by`` (..., 1, P/2): a rotation of a pair is a complex product.
 
     Works in place on float32. There are no complex numbers of half precision, so others are turned in float32.

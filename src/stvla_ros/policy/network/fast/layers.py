@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvla_ros.policy.network.attention import Attention, AttentionStack, FeedForward
-from stvla_ros.policy.network.fast.heads import HeadLayout, attend, stacked, turn
+from stvla_ros.policy.network.fast.heads import HeadLayout, apply_rotary, attend, stacked
 
 
 class Affine(NamedTuple):
@@ -68,18 +68,18 @@ class FastAttention:
         self.out = stacked([_out(layer, layout) for layer in layers], dtype)
         self.own = layout.own.to(dtype) if rotary and layout.cut else None
 
-    def keys_values(self, memory: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
+    def keys_values(self, memory: Tensor, phases: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous: to be read often."""
         keys, values = self.memory(memory).chunk(2, -1)
         split = self.layout.split
-        return split(self._keys(keys, turns)).contiguous(), split(values).contiguous()
+        return split(self._keys(keys, phases)).contiguous(), split(values).contiguous()
 
-    def cross(self, queries: Tensor, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> Tensor:
+    def cross(self, queries: Tensor, keys: Tensor, values: Tensor, phases: Tensor | None = None) -> Tensor:
         """What queries (G, S, N, width) see of a memory given as keys and values of :meth:`keys_values`."""
         query = self.query(queries)
-        return self.out(attend(self.layout, query if turns is None else turn(query, turns), keys, values))
+        return self.out(attend(self.layout, query if phases is None else apply_rotary(query, phases), keys, values))
 
-    def within(self, queries: Tensor, memory: Tensor, turns: Tensor) -> Tensor:
+    def within(self, queries: Tensor, memory: Tensor, phases: Tensor) -> Tensor:
         """What the first N of M tokens see of all M: queries (G, S, N, width), memory (G, S, M, width).
 
         With one and the same tensor for both, queries, keys and values come from one matrix product.
@@ -87,23 +87,23 @@ class FastAttention:
         Args:
             queries: Tokens that ask.
             memory: Tokens that are seen.
-            turns: Rotary positions of the memory (S, M, 1, P/2).
+            phases: Rotary positions of the memory (S, M, 1, P/2).
         """
         if queries is memory:
             both, value = self.all(queries).tensor_split((2 * self.layout.padded,), -1)
-            query, key = turn(both, turns).chunk(2, -1)
+            query, key = apply_rotary(both, phases).chunk(2, -1)
             key = key if self.own is None else key.mul_(self.own)
         else:
-            query = turn(self.query(queries), turns[:, : queries.shape[2]])
+            query = apply_rotary(self.query(queries), phases[:, : queries.shape[2]])
             key, value = self.memory(memory).chunk(2, -1)
-            key = self._keys(key, turns)
+            key = self._keys(key, phases)
         return self.out(attend(self.layout, query, self.layout.split(key), self.layout.split(value)))
 
-    def _keys(self, keys: Tensor, turns: Tensor | None) -> Tensor:
+    def _keys(self, keys: Tensor, phases: Tensor | None) -> Tensor:
         """Keys turned, and zero where a partner stands, so that partners add nothing to the scores."""
-        if turns is None:
+        if phases is None:
             return keys
-        keys = turn(keys, turns)
+        keys = apply_rotary(keys, phases)
         return keys if self.own is None else keys.mul_(self.own)
 
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from stvla_ros.policy.network.fast.graph import Recorded
+from stvla_ros.policy.network.fast.graph import GraphedFunction
 from stvla_ros.policy.network.fast.head import FastHead
-from stvla_ros.policy.network.fast.heads import HeadLayout, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, rotary_phases
 from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTokens
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotations import quaternion_from_sixd
@@ -63,7 +63,7 @@ class FastKeyposeNetwork:
         self.head = FastHead(network.prediction_head, network.traj_encoder, layout, self.steps.times, dtype)
         self.words = self.encoder.words if config.text == "features" else TextCache(self.encoder.words)
         recorded = self.device.type == "cuda" if graphs is None else graphs
-        self.graphs = [Recorded(self._encode), Recorded(self._sample)] if recorded else []
+        self.graphs = [GraphedFunction(self._encode), GraphedFunction(self._sample)] if recorded else []
 
     @torch.no_grad()
     def encode(self, inputs: NetworkInput) -> FastScene:
@@ -79,7 +79,9 @@ class FastKeyposeNetwork:
     @torch.no_grad()
     def prepare(self, context: SceneContext) -> FastScene:
         """The same from what the plain network has encoded."""
-        at, sampled_at = (turns(xyz, self.encoder.frequencies) for xyz in (context.image_xyz, context.sampled_xyz))
+        at, sampled_at = (
+            rotary_phases(xyz, self.encoder.frequencies) for xyz in (context.image_xyz, context.sampled_xyz)
+        )
         tokens = SceneTokens(context.image, at, context.sampled, sampled_at, context.text, context.history)
         return self.head.prepare(tokens)
 
@@ -123,7 +125,7 @@ class FastKeyposeNetwork:
         scene, (start, fresh) = FastScene(*tensors[:-2]), tensors[-2:]
         _, length, hands, _ = start.shape
         scene = scene.repeated(len(start) // len(scene.sampled))
-        places, fresh = self.head.entry.places(length, hands), self.steps.scaled(fresh.flatten(2, 3))
+        places, fresh = self.head.embedding.places(length, hands), self.steps.scaled(fresh.flatten(2, 3))
         x = start.flatten(1, 2)
         predicted = x
         for index in range(self.config.steps):

@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.policy.network.encoder import SceneEncoder
-from stvla_ros.policy.network.fast.heads import HeadLayout, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, rotary_phases
 from stvla_ros.policy.network.fast.layers import CrossLayers
 from stvla_ros.policy.network.fast.vision import FoldedImages, PlainImages
 from stvla_ros.policy.network.rotary import take
-from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.subsample import density_based, farthest_point
 
 
 class SceneTokens(NamedTuple):
@@ -21,11 +21,11 @@ class SceneTokens(NamedTuple):
 
     image: Tensor
     """(B, N, width)."""
-    image_turns: Tensor
-    """Rotary positions (B, N, 1, P/2) of the image tokens, see :func:`~.heads.turns`."""
+    image_phases: Tensor
+    """Rotary positions (B, N, 1, P/2) of the image tokens, see :func:`~.heads.rotary_phases`."""
     sampled: Tensor
     """(B, M, width)."""
-    sampled_turns: Tensor
+    sampled_phases: Tensor
     """(B, M, 1, P/2)."""
     text: Tensor
     """(B, n, width)."""
@@ -46,7 +46,7 @@ class FastScene(NamedTuple):
     """As the keys."""
     sampled: Tensor
     """(B, M, width)."""
-    sampled_turns: Tensor
+    sampled_phases: Tensor
     """(B, M, 1, P/2)."""
     scale: Tensor
     """Of every modulation at every step, (steps, modulations, B, 1, width)."""
@@ -59,7 +59,7 @@ class FastScene(NamedTuple):
             return self
         return self._replace(
             sampled=self.sampled.repeat_interleave(times, 0),
-            sampled_turns=self.sampled_turns.repeat_interleave(times, 0),
+            sampled_phases=self.sampled_phases.repeat_interleave(times, 0),
             scale=self.scale.repeat_interleave(times, 2),
             shift=self.shift.repeat_interleave(times, 2),
         )
@@ -91,10 +91,10 @@ class FastEncoder:
             history_xyz: (B, history * hands, 3).
         """
         image = self.images(rgb, xyz, words)
-        at = turns(token_positions(xyz, self.config.visual_stride), self.frequencies)
-        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        at = rotary_phases(token_positions(xyz, self.config.visual_stride), self.frequencies)
+        kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)
-        history = self.to_image(queries, image, turns(history_xyz, self.frequencies), at)
+        history = self.to_image(queries, image, rotary_phases(history_xyz, self.frequencies), at)
         sampled_at = at.gather(1, kept[:, :, None, None].expand(-1, -1, *at.shape[2:]))
         return SceneTokens(image, at, take(image, kept), sampled_at, words, history)
 
