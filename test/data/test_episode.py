@@ -158,7 +158,7 @@ def test_damaged_files_are_refused(folder: Path) -> None:
     index = json.loads((folder / "recording.json").read_text())
     del index["frames"][3]["q_rad"]
     (folder / "recording.json").write_text(json.dumps(index))
-    with pytest.raises(EpisodeError, match="frame 000003 is without the state of the arm"):
+    with pytest.raises(EpisodeError, match="frame 000003 lacks the state of the arm"):
         Episode(folder)[2]
     (folder / "episode.json").write_text("{")
     with pytest.raises(EpisodeError, match="not valid JSON"):

@@ -123,7 +123,7 @@ def test_where_the_tool_touched(
 def test_what_is_no_demonstration_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="at least two frames"):
         discover_keyframes(record(tmp_path / "one", [0.08], [True]))
-    with pytest.raises(ConfigError, match="frame 0 is without the arm's state"):
+    with pytest.raises(ConfigError, match="frame 0 lacks the arm's state"):
         discover_keyframes(record(tmp_path / "blind", [0.08, 0.08], [True, True], blind=True))
 
 
@@ -210,6 +210,6 @@ def test_an_arm_at_rest_without_velocities_rests(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unknown", [NAN, ZERO])
 def test_neither_velocities_nor_stamps_is_refused(tmp_path: Path, unknown: np.ndarray, stamps_ns: list[int]) -> None:
     with pytest.raises(
-        ConfigError, match="velocities are not measured, and the stamps of the arm's states do not increase"
+        ConfigError, match=r"velocities are not measured .* because the stamps of the arm's states do not increase"
     ):
         discover_keyframes(film(tmp_path / "demo", places((0.4, 20)), lambda i: unknown, stamps_ns=stamps_ns))

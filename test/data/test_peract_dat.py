@@ -143,7 +143,7 @@ def nan_pose() -> list[torch.Tensor]:
         (1, np.zeros((K, CAMERAS, 2, 3, SIZE, SIZE), np.float64), "float64"),
         (1, np.full((K, CAMERAS, 2, 3, SIZE, SIZE), 255.0, np.float32), "colours from -1 to 1, found 255"),
         (1, None, "wanted an array, found NoneType"),
-        (2, poses(K - 1), "wanted 4 keyposes .*found 3"),
+        (2, poses(K - 1), "wanted 4 keyposes, .*found 3"),
         (2, [torch.zeros(8)] * K, r"shape \(1, 8\), found \(8,\)"),
         (4, [1.0] * K, "wanted an array, found float"),
         (4, nan_pose(), "finite poses"),

@@ -70,8 +70,8 @@ class CollectEnvironmentSetup:
     """Makes a :class:`CollectEnvironment` in a worker process.
 
     Attributes:
-        settings: Of all stages and the cell.
-        folder: Gets a folder per successful episode.
+        settings: Settings of all stages and of the cell.
+        folder: Where each successful episode gets its folder.
     """
 
     settings: StackSettings
@@ -79,7 +79,7 @@ class CollectEnvironmentSetup:
 
     @contextmanager
     def open(self) -> Iterator[CollectEnvironment]:
-        """Raises ConfigError when the cell or a backend cannot be made."""
+        """Raises ConfigError when the cell or a backend cannot be created."""
         cell = LastFrameCell(self.settings.cell)
         try:
             yield CollectEnvironment(self, cell)

@@ -2,11 +2,11 @@
 
 A folder::
 
-    recording.json, 000000.png, 000000.npz, ...   frames that were guided, with the arm's state (recording.py)
-    plans/                                        frames that the plans were drawn on, the same way
-    episode.json                                  plans, keyposes, words, outcome (episode_index.py)
+    recording.json, 000000.png, 000000.npz, ...   guided frames, with the arm's state (recording.py)
+    plans/                                        frames that the plans were drawn on, in the same form
+    episode.json                                  plans, keyposes, instruction, outcome (episode_index.py)
 
-All of it is exact: guidance run again on an episode gives the policy's input bit for bit (replay.py).
+Everything is stored exactly: replaying guidance on an episode gives the policy's input bit for bit (replay.py).
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ PLANS = "plans"
 
 @dataclass(frozen=True, eq=False)
 class EpisodeStep:
-    """One executed keypose and what it was predicted from.
+    """One executed keypose, and what it was predicted from.
 
     Attributes:
-        frame: What the camera saw, before guidance.
-        robot: The arm at about that time.
+        frame: The camera's image before guidance.
+        robot: State of the arm at about that time.
         plan: The path in use.
-        plan_frame: The frame that it was drawn on.
-        keypose: What was executed.
-        history: Executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamps say when each was done.
+        plan_frame: The frame that the path was drawn on.
+        keypose: The executed keypose.
+        history: Keyposes executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamped when they
+            ended.
     """
 
     frame: RgbdFrame
@@ -48,13 +49,13 @@ class EpisodeStep:
 
 @dataclass(frozen=True, eq=False)
 class GuidedFrame:
-    """One guided frame, whether or not a keypose came of it.
+    """One guided frame, whether or not it led to a keypose.
 
     Attributes:
-        frame: What the camera saw, before guidance.
-        robot: The arm at about that time.
+        frame: The camera's image before guidance.
+        robot: State of the arm at about that time.
         plan: Index of the plan in use.
-        step: Index of the step that came of it; None: no keypose was executed.
+        step: Index of the step predicted from it; None if no keypose was executed.
     """
 
     frame: RgbdFrame
@@ -64,19 +65,19 @@ class GuidedFrame:
 
 
 class Episode(Sequence[EpisodeStep]):
-    """The steps of an episode, read when asked for.
+    """The steps of an episode; images are read on access.
 
     Attributes:
-        folder: Where it is.
+        folder: Where it is stored.
         task: Name of the task; empty for a demonstration on a robot.
-        seed: Of the scene; 0 for a demonstration on a robot.
+        seed: Seed of the scene; 0 for a demonstration on a robot.
         instruction: The operator's words.
         outcome: How it ended.
-        plans: All paths that were drawn, the last one "finished" where the planner said so.
-        keyposes: All that were executed.
+        plans: All plans; the last one is "finished" if the planner said so.
+        keyposes: All executed keyposes.
 
     Raises:
-        RecordingError: The folder is no episode, or damaged (its subclass EpisodeError).
+        RecordingError: The folder holds no episode, or a damaged one (its subclass EpisodeError).
     """
 
     def __init__(self, folder: Path) -> None:
@@ -125,12 +126,12 @@ class Episode(Sequence[EpisodeStep]):
         return frame
 
     def history(self, i: int) -> tuple[Keypose, ...]:
-        """Keyposes executed before step ``i``, as the policy saw them."""
+        """Keyposes executed before step ``i``, as the policy received them."""
         before = [self._records[n] for n in self._steps[max(i - HISTORY, 0) : i]]
         return tuple(replace(record.keypose, stamp_ns=record.done_ns) for record in before if record.keypose)
 
     def guided_frames(self) -> Iterator[GuidedFrame]:
-        """Every frame that was guided, in order: guidance remembers, so a replay needs them all."""
+        """Every guided frame, in order. Guidance keeps state between frames, so a replay needs all of them."""
         step = {n: i for i, n in enumerate(self._steps)}
         for n, record in enumerate(self._records):
             yield GuidedFrame(self._frames[n].frame, self._robot(n), record.plan, step.get(n))
@@ -138,7 +139,7 @@ class Episode(Sequence[EpisodeStep]):
     def _robot(self, n: int) -> RobotState:
         robot = self._frames.robot(n)
         if robot is None:
-            raise EpisodeError(f"{self.folder}: frame {n:06d} is without the state of the arm.")
+            raise EpisodeError(f"{self.folder}: frame {n:06d} lacks the state of the arm.")
         return robot
 
     def _keypose(self, n: int) -> Keypose:
@@ -148,10 +149,10 @@ class Episode(Sequence[EpisodeStep]):
 
 
 class EpisodeWriter:
-    """Writes an episode as it happens; nobody takes the folder for an episode before :meth:`close`.
+    """Writes an episode while it happens. The folder counts as an episode only after :meth:`close`.
 
     Raises:
-        RecordingError: The folder has files already.
+        RecordingError: The folder is not empty.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -162,30 +163,30 @@ class EpisodeWriter:
         self._records: list[FrameRecord] = []
 
     def add_plan(self, plan: TracePlan, frame: RgbdFrame) -> None:
-        """A path was drawn on ``frame``."""
+        """Add a plan that was drawn on ``frame``."""
         self._drawings.append(frame)
         self._plans.append(plan)
 
     def add_frame(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
-        """``frame`` was guided with ``plan``, which :meth:`add_plan` knows."""
+        """Add a frame that was guided with ``plan``, after :meth:`add_plan` of that plan."""
         number = next(i for i, known in enumerate(self._plans) if known.plan_id == plan.plan_id)
         self._frames.append(frame, robot)
         self._records.append(FrameRecord(number))
 
     def add_keypose(self, keypose: Keypose, done_ns: int) -> None:
-        """The keypose predicted from the last frame was executed."""
+        """Add the executed keypose that was predicted from the last frame."""
         self._records[-1] = replace(self._records[-1], keypose=keypose, done_ns=done_ns)
 
     def close(self, task: str, seed: int, instruction: str, outcome: Verdict) -> None:
-        """Write the index: now it is an episode."""
+        """Write the index, which makes the folder an episode."""
         EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._records)).write(self._folder)
 
 
 def find_episodes(folder: Path) -> list[Episode]:
-    """All episodes in a dataset's folder, or directly in ``folder``, by name.
+    """All episodes of a dataset, or directly in ``folder``, by name.
 
     Raises:
-        RecordingError: There is none, or one is damaged.
+        RecordingError: There are none, or one is damaged.
     """
     found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
     episodes = [Episode(path) for path in found if path.suffix != ".part"]

@@ -1,12 +1,12 @@
-"""``episode.json``: all of an episode but its images.
+"""``episode.json``: everything of an episode except its images.
 
 ::
 
     format, task, seed, instruction
     outcome   code, sentence, judged (the simulator's verdict, null on a robot), detail
-    plans     the drawn paths; frame i of the recording in plans/ is what plan i was drawn on
-    looks     per frame of the recording beside this file: the plan in use and the keypose that was executed,
-              null where nothing was (path complete, scene changed, motion failed)
+    plans     the plans; plan i was drawn on frame i of the recording in plans/
+    looks     per guided frame (the recording in this folder): the plan in use and the executed keypose,
+              null if there was none (path complete, scene changed, motion failed)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FORMAT = "stvla-episode-1"
 
 
 class EpisodeError(RecordingError):
-    """A folder that is no episode; the message says what was found instead."""
+    """A folder that holds no valid episode; the message says what was found instead."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class FrameRecord:
 
     Attributes:
         plan: Index of the plan in use.
-        keypose: What was executed, as it was predicted; None when nothing was.
+        keypose: The executed keypose, as it was predicted; None if nothing was executed.
         done_ns: When its motion ended.
     """
 
@@ -55,7 +55,7 @@ class Verdict:
     Attributes:
         code: The stack's outcome.
         sentence: The stack's sentence.
-        judged: The simulator's verdict; None where nobody judged.
+        judged: The simulator's verdict; None on a robot.
         detail: What the simulator measured.
     """
 
@@ -133,7 +133,7 @@ def _from_plan(plan: TracePlan) -> dict[str, Any]:
 
 
 def _plan(entry: Mapping[str, Any]) -> TracePlan:
-    # of an older version: without the fields that were added since
+    # older files lack the fields that were added since
     values = {f.name: entry[f.name] for f in fields(TracePlan) if f.name in entry or f.default is MISSING}
     start = math.nan if entry["start_depth_m"] is None else float(entry["start_depth_m"])
     return TracePlan(**{**values, "start_depth_m": start})

@@ -1,9 +1,9 @@
-"""Data sets of 3D FlowMatch Actor (MIT licence): a zarr group, version 2, with one chunk per keypose.
+"""Datasets of 3D FlowMatch Actor (MIT licence): a zarr group, version 2, with one chunk per keypose.
 
 ::
 
     rgb             (N, ncam, 3, H, W) uint8
-    pcd             (N, ncam, 3, H, W) float16, metres (PerAct), or instead of it (Peract2, Hiveformer)
+    pcd             (N, ncam, 3, H, W) float16, metres (PerAct), or instead (PerAct2, Hiveformer)
     depth           (N, ncam, H, W) float16, metres
     extrinsics      (N, ncam, 4, 4) float16, camera to world
     intrinsics      (N, ncam, 3, 3) float16; RLBench's focal lengths are negative
@@ -56,7 +56,7 @@ CAMERAS = {
 """How many cameras -> their names in order: one, Hiveformer, PerAct2, PerAct (the same file)."""
 
 MAY_BE_ZERO = ("task_id", "variation")
-"""Arrays of which a writer may leave out a chunk of zeros; elsewhere a chunk that is not there is lost."""
+"""Arrays in which a writer may omit a chunk of zeros; elsewhere a missing chunk is lost data."""
 
 
 def is_zarr(place: Path) -> bool:
@@ -67,14 +67,14 @@ def is_zarr(place: Path) -> bool:
 
 
 class FlowmatchZarr(Sequence[KeyposeSample]):
-    """Samples of a group, read when asked for.
+    """Samples of a group, read on access.
 
     Args:
         folder: The group.
-        tasks: Names by ``task_id`` of a group with depth; one with points has PerAct's (:data:`TASKS`).
+        tasks: Task names by ``task_id`` of a group with depth; a group with points has PerAct's (:data:`TASKS`).
 
     Raises:
-        DatasetError: No such group, arrays missing, of other shapes or incomplete.
+        DatasetError: There is no such group, or its arrays are missing, incomplete or of other shapes.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[str] = ()) -> None:
@@ -105,7 +105,7 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         if "intrinsics" in read and not np.linalg.det(read["intrinsics"].astype(np.float64)).all():
             raise DatasetError(f"{self._folder}: intrinsics {k}: wanted matrices with an inverse.")
         rgb = np.ascontiguousarray(np.moveaxis(read["rgb"], 1, -1))
-        if rgb.max(initial=0) == 1:  # whole numbers made of 0 to 1: nearly all of the picture is gone
+        if rgb.max(initial=0) == 1:  # colours from 0 to 1 were rounded to integers: the image is lost
             raise DatasetError(
                 f"{self._folder}: rgb {k}: wanted colours from 0 to 255, found only 0 and 1: pack them again, times 255."
             )
@@ -120,11 +120,11 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
             return np.asarray(self._arrays[name][k])
         except DatasetError:
             raise
-        except Exception as error:  # each codec has errors of its own
+        except Exception as error:  # each codec raises its own errors
             raise DatasetError(f"{self._folder}: {name} {k} is damaged ({type(error).__name__}: {error}).") from error
 
     def _check_chunks(self, name: str, k: int) -> None:
-        """Blosc frames are complete. Raises ValueError."""
+        """Raises ValueError unless the Blosc frames are complete."""
         array = self._arrays[name]
         if getattr(array.metadata.compressor, "codec_id", "") != "blosc":
             return
@@ -147,10 +147,10 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
             )
         if name not in MAY_BE_ZERO and array.nchunks_initialized != array.nchunks:
             found = f"{array.nchunks_initialized} of {array.nchunks} chunks"
-            raise DatasetError(f"{self._folder}: {name}: found {found}: copy the data set again.")
+            raise DatasetError(f"{self._folder}: {name}: found {found}: copy the dataset again.")
 
     def _check_sizes(self) -> None:
-        """All arrays have as many samples; hands, cameras and pixels agree."""
+        """Check that all arrays agree in the number of samples, hands, cameras and pixels."""
         shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
         n, cameras, _, height, width = shapes["rgb"]
         hands = shapes["action"][2]
@@ -199,12 +199,12 @@ def _xyz_m(read: dict[str, Any]) -> F32:
 
 
 def unproject(depth_m: Any, T_world_camera: Any, K: Any) -> F32:
-    """Points of depth images in double precision (3D FlowMatch Actor's own code rounds to bfloat16, millimetres off).
+    """Points of depth images, in double precision. (The published code rounds to bfloat16 and is millimetres off.)
 
     Args:
         depth_m: (ncam, H, W) along the optical axis.
         T_world_camera: (ncam, 4, 4).
-        K: (ncam, 3, 3); any sign of the focal lengths.
+        K: (ncam, 3, 3); focal lengths may be negative.
 
     Returns:
         (ncam, H, W, 3) float32.

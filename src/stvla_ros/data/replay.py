@@ -1,4 +1,4 @@
-"""Guidance run again on an episode: exactly what the policy was given, bit for bit where the settings are the same."""
+"""Replays guidance on an episode: with the same settings, exactly the policy's input, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from stvla_ros.types import Observation, Trace3d
 
 
 def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
-    """What the policy saw before each step: as many values as the episode has steps.
+    """What the policy saw before each step: one observation per step.
 
-    The guide remembers frames, so all that were guided go through it in order, also those that no keypose came of.
+    The guide keeps state between frames, so every guided frame passes through it in order, with or without a keypose.
 
     Args:
-        episode: Where from.
-        guide: A new one for each episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
+        episode: The episode to replay.
+        guide: A new one per episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
 
     Raises:
-        StageError: With these settings a plan cannot be lifted, or the frame of a step cannot be guided.
+        StageError: With these settings, a plan cannot be lifted or the frame of a step cannot be guided.
     """
     traces: dict[int, Trace3d] = {}
     for guided in episode.guided_frames():
