@@ -112,7 +112,7 @@ def test_a_path_never_leads_to_a_download(
 ) -> None:
     (tmp_path / "runs").mkdir()
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"wanted the folder of CLIP ViT-B/32's tokenizer, .* is not one"):
+    with pytest.raises(ConfigError, match=r"wanted a folder with CLIP ViT-B/32's tokenizer, found no folder"):
         for_policy(policy(FLOWMATCH_ACTOR), path)
     assert offline == []
 
@@ -128,7 +128,7 @@ def test_only_an_id_that_was_asked_for_is_downloaded(offline: list[str]) -> None
 
 
 def test_nothing_named() -> None:
-    with pytest.raises(ConfigError, match="its file names no tokenizer"):
+    with pytest.raises(ConfigError, match="its file names none"):
         for_policy(policy(FLOWMATCH_ACTOR))
 
 
