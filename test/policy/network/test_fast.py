@@ -107,7 +107,7 @@ def test_same_prediction_at_every_step(name: str) -> None:
     fast, x = FastKeyposeNetwork(plain), noise.start
     with torch.no_grad():
         context = plain.encode(inputs)
-        scene, places = fast.encode(inputs), fast.head.entry.places(1, 1)
+        scene, places = fast.encode(inputs), fast.head.embedding.places(1, 1)
         for index, time in enumerate(plain.scheduler.times):
             wanted = plain.denoise(context, x, time)
             xyz = x[..., :3] if config.rotary == "normalised" else plain.unnormalise(x[..., :3])
@@ -264,7 +264,7 @@ class TestFewerSteps:
 
     @pytest.mark.parametrize("steps", [0, 101])
     def test_there_must_be_so_many(self, steps: int) -> None:
-        with pytest.raises(ValueError, match="steps is"):
+        with pytest.raises(ValueError, match="wanted 1"):
             FastKeyposeNetwork(build(DIFFUSION), steps=steps)
 
 
@@ -283,7 +283,7 @@ class TestMistakes:
 
     def test_input_for_another_network(self) -> None:
         fast = FastKeyposeNetwork(build(SMALL))
-        with pytest.raises(ValueError, match=r"NetworkInput\.rgb has shape"):
+        with pytest.raises(ValueError, match=r"NetworkInput.rgb: wanted shape"):
             fast.encode(observe(replace(SMALL, cameras=2)))
 
     def test_nothing_to_fold(self) -> None:

@@ -1,6 +1,7 @@
-"""The residual network of CLIP's RN50 (arXiv 2103.00020, section 2.4) without its attention pooling, and a pyramid on it.
+"""The residual network of CLIP's RN50 (arXiv 2103.00020, section 2.4) without its attention pooling, and a pyramid on
+it.
 
-It differs from the usual ResNet-50 in a stem of three convolutions and in average pooling wherever it strides.
+It differs from the usual ResNet-50: its stem has three convolutions, and it strides by average pooling.
 """
 
 from __future__ import annotations

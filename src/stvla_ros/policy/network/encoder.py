@@ -1,4 +1,4 @@
-"""Images, cloud, instruction and history to tokens; runs once per observation."""
+"""Encodes images, point cloud, instruction and history as tokens, once per observation."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words
 from stvla_ros.policy.network.values import SceneContext
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Mean of red, green and blue that CLIP was trained with (its model card)."""
+"""Mean of red, green and blue in CLIP's training (its model card)."""
 
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Their standard deviations."""
 
 
 class Normalize(nn.Module):
-    """RGB 0..1 to zero mean and unit deviation over CLIP's training images."""
+    """Normalises RGB 0..1 to zero mean and unit deviation over CLIP's training images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class Normalize(nn.Module):
 
 
 class SceneEncoder(nn.Module):
-    """Tokens of a scene: what is seen and where, what is wanted, and where the grippers were."""
+    """Makes the tokens of a scene: image, instruction, and past gripper poses."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -106,7 +106,7 @@ def _text_encoder(config: NetworkConfig) -> ClipText | Words | None:
 
 
 def _shrunk(xyz: Tensor, stride: int) -> Tensor:
-    """One position per token: bilinear sampling amounts to the mean of the middle 2 x 2 pixels of its square."""
+    """One position per token: bilinear sampling gives the mean of the central 2 x 2 pixels of its square."""
     height, width = xyz.shape[-2:]
     return functional.interpolate(xyz, (height // stride, width // stride), mode="bilinear", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""Positions as sines and cosines: rotary in three dimensions for attention, and additive for times and indices."""
+"""Encodes positions as sines and cosines: rotary in 3D for attention, additive for times and indices."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Rotary(NamedTuple):
     """Rotation of every pair of adjacent channels of a token, (B, N, width) each."""
 
     cos: Tensor
-    """Cosine of the pair's angle, given twice."""
+    """Cosine of the pair's angle, repeated for both channels."""
     sin: Tensor
     """Sine of the pair's angle, negative for the first channel of the pair."""
 
     def take(self, indices: Tensor) -> Rotary:
-        """The table of some of the tokens; ``indices`` are (B, M)."""
+        """The table for some of the tokens; ``indices`` are (B, M)."""
         return Rotary(take(self.cos, indices), take(self.sin, indices))
 
 
@@ -34,8 +34,8 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
 def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
     """Angles from positions, a third of the channels for each of x, y and z.
 
-    Within a third of c channels, pair k turns by ``scale * position * 10000 ** (-2 k / c)`` (RoFormer, arXiv 2104.09864, in
-    three dimensions as in 3D Diffuser Actor, arXiv 2402.10885).
+    Within a third of c channels, pair k turns by ``scale * position * 10000 ** (-2 k / c)`` (RoFormer, arXiv
+    2104.09864, in three dimensions as in 3D Diffuser Actor, arXiv 2402.10885).
 
     Args:
         xyz: Positions (B, N, 3), in any unit.
@@ -50,13 +50,13 @@ def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
 
 
 def rotate(tokens: Tensor, table: Rotary) -> Tensor:
-    """Turn each pair of adjacent channels of ``tokens`` (B, N, width) by its angle."""
+    """Rotate each pair of adjacent channels of ``tokens`` (B, N, width) by its angle."""
     swapped = torch.stack((tokens[..., 1::2], tokens[..., ::2]), -1).flatten(-2)
     return tokens * table.cos + swapped * table.sin
 
 
 class Sinusoidal(nn.Module):
-    """Numbers (N,) to sines and cosines (N, width) of geometrically spaced frequencies, 1 down to 1/10000."""
+    """Encodes numbers (N,) as sines and cosines (N, width) of geometrically spaced frequencies from 1 to 1/10000."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One denoising step, cut down to what changes from step to step, from a noisy keypose to a prediction."""
+"""One denoising step, reduced to what changes from step to step: from a noisy keypose to a prediction."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ Steps = Iterator[Affine]
 
 
 class Modulations:
-    """The adaptive modulations of a head in the order of their use, each with the layer norm in front of it, if any.
+    """The adaptive modulations of a head in order of use, each with the layer norm in front of it, if any.
 
-    What they depend on, the time and the history, is known before the first step: one matrix product gives all of
+    They depend on the time and the history, which are known before the first step, so one matrix product gives all of
     them. A layer norm's own scale and shift (w, b), followed by a modulation ``x (1 + s) + t``, is one affine map with
-    scale ``w (1 + s)`` and shift ``b (1 + s) + t``, so that the modulation behind a norm costs nothing in a step.
+    scale ``w (1 + s)`` and shift ``b (1 + s) + t``, so a modulation behind a norm costs nothing in a step.
     """
 
     def __init__(self, pairs: Sequence[tuple[AdaLN | None, nn.LayerNorm | None]], groups: Sequence[int]) -> None:
@@ -33,7 +33,7 @@ class Modulations:
 
         Args:
             pairs: Modulations and the norms in front of them.
-            groups: How many of them are used side by side, in the same order.
+            groups: How many of them are used together, in the same order.
         """
         linears = [adaln.modulation[1] for adaln, _ in pairs if adaln is not None]
         width = linears[0].in_features
@@ -54,12 +54,12 @@ class Modulations:
         return scale.unsqueeze(-2).to(dtype), shift.unsqueeze(-2).to(dtype)
 
     def at(self, scale: Tensor, shift: Tensor) -> Iterator[Affine]:
-        """One after the other, those (modulations, S, 1, width) of one step, grouped."""
+        """The modulations (modulations, S, 1, width) of one step, one group after the other."""
         return map(Affine, scale.split(self.groups), shift.split(self.groups))
 
 
 class DenoisingLayer:
-    """Attention and feed-forward of G branches side by side; modulations are taken from an iterator, in order."""
+    """Attention and feed-forward of G parallel branches; modulations come from an iterator, in order."""
 
     def __init__(
         self, pairs: Sequence[tuple[AttentionLayer, FeedForward]], layout: HeadLayout, dtype: torch.dtype
@@ -69,9 +69,9 @@ class DenoisingLayer:
         self.modulate_memory = pairs[0][0].modulate_memory
 
     def within(self, tokens: Tensor, modulations: Steps, at: Tensor, count: int | None = None) -> Tensor:
-        """Self-attention of (G, S, N, width); with ``count``, only the first so many tokens are wanted afterwards.
+        """Self-attention of (G, S, N, width); with ``count``, only the first ``count`` tokens are needed afterwards.
 
-        What is wanted needs keys and values of all tokens, but no other queries.
+        They need the keys and values of all tokens, but only their own queries.
         """
         modulate, wanted = next(modulations), tokens[:, :, :count]
         if self.modulate_memory:
@@ -91,19 +91,18 @@ class DenoisingLayer:
 
 
 class SequencePlaces(NamedTuple):
-    """What distinguishes the n = L * hands tokens of a keypose sequence before they see anything."""
+    """What distinguishes the n = L * hands tokens of a keypose sequence before any attention."""
 
     place: Tensor
     """Encoded place in the sequence (n, width)."""
     offset: Tensor
-    """What the entry adds to tokens and queries (n, width + P)."""
+    """Added to embedded tokens and queries (n, width + P)."""
 
 
 class KeyposeEmbedding:
-    """Embeds noisy keyposes and lets them see the instruction.
+    """Embeds noisy keyposes and lets them attend to the instruction.
 
-    Embedding and query projection are linear with nothing in between, so they are one matrix: it gives tokens and
-    queries at once.
+    Embedding and query projection are linear with nothing in between, so one matrix gives tokens and queries.
     """
 
     def __init__(self, head: PredictionHead, embed: nn.Linear, layout: HeadLayout, dtype: torch.dtype) -> None:
@@ -122,7 +121,7 @@ class KeyposeEmbedding:
     def places(self, length: int, hands: int) -> SequencePlaces:
         """For ``length`` keyposes of ``hands`` grippers; the same for all steps."""
         numbers = torch.arange(length, device=self.weight.device)
-        place = self.encode_place(numbers).repeat(hands, 1)  # the plain network's order, whatever it means
+        place = self.encode_place(numbers).repeat(hands, 1)  # in the plain network's order
         tokens = self.bias.expand(len(place), -1)
         if self.hands is not None:
             tokens = tokens + self.hands.repeat(length, 1)
@@ -140,8 +139,8 @@ class KeyposeEmbedding:
 class OutputHeads:
     """Predictions from the two branches.
 
-    The branches' projections are linear and go straight into the predictors' first layers, so they are merged with
-    them; the three predictors are then one network of block matrices.
+    The branches' projections are linear and feed the predictors' first layers directly, so they are merged into them.
+    The three predictors are then one network of block matrices.
     """
 
     def __init__(self, head: PredictionHead, dtype: torch.dtype) -> None:
@@ -154,13 +153,13 @@ class OutputHeads:
         self.last = _last([predictor[2] for predictor in predictors], dtype)
 
     def __call__(self, branches: Tensor) -> Tensor:
-        """Position, rotation and opening (S, n, 10), float32, of tokens (2, S, n, width): position's, rotation's."""
+        """Position, rotation and opening (S, n, 10), float32, from tokens (2, S, n, width) of position and rotation."""
         joined = branches.permute(1, 2, 0, 3).flatten(2)[None]
         return self.last(self.hidden(joined).relu_())[0].float()
 
 
 class FastHead:
-    """The plain prediction head, split into :meth:`prepare`, once per scene, and :meth:`step`."""
+    """The prediction head, split into :meth:`prepare`, which runs once per scene, and :meth:`step`."""
 
     def __init__(
         self, head: PredictionHead, traj_encoder: nn.Linear, layout: HeadLayout, times: Tensor, dtype: torch.dtype
@@ -180,7 +179,7 @@ class FastHead:
             self.time = head.time_emb(times.to(head.curr_gripper_emb[0].weight.device)).clone()
 
     def prepare(self, tokens: SceneTokens) -> FastScene:
-        """All that depends on the scene, the steps' times included, but not on the noisy keypose."""
+        """Everything that depends on the scene and the steps' times, but not on the noisy keypose."""
         condition = self.time[:, None] + self.gripper(tokens.history.flatten(1))
         scale, shift = self.modulations.tables(condition, self.dtype)
         image = tokens.image[None].to(self.dtype)
@@ -197,7 +196,7 @@ class FastHead:
             places: Of the n keypose tokens, see :meth:`KeyposeEmbedding.places`.
             x: Noisy keyposes (S, n, 9).
             xyz: Their positions (S, n, 3), in the coordinates of the rotary encoding.
-            index: Of the step.
+            index: Index of the step.
         """
         modulations = self.modulations.at(scene.scale[index], scene.shift[index])
         at = rotary_phases(xyz, self.frequencies)
@@ -218,7 +217,7 @@ def _pairs(stack: AttentionStack) -> list[tuple[AttentionLayer, FeedForward]]:
 
 
 def _modulations(layers: Sequence[Sequence[tuple[AttentionLayer, FeedForward]]]) -> Modulations:
-    """Of all layers in the order of their use: a layer's attentions first, then its feed-forward layers."""
+    """Modulations of all layers in order of use: first a layer's attentions, then its feed-forward layers."""
     pairs, groups = [], []
     for side_by_side in layers:
         pairs += [(attention.adaln, None) for attention, _ in side_by_side]
@@ -228,7 +227,7 @@ def _modulations(layers: Sequence[Sequence[tuple[AttentionLayer, FeedForward]]])
 
 
 def _merged(second: nn.Linear, first: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight and bias of one linear layer behind another, multiplied in double precision."""
+    """Weight and bias of two consecutive linear layers, multiplied in double precision."""
     weight = second.weight.detach().double()
     bias = weight @ first.bias.detach().double() + second.bias.detach().double()
     return (weight @ first.weight.detach().double()).float(), bias.float()

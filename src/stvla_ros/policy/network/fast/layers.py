@@ -30,12 +30,12 @@ def affine(norms: Sequence[nn.LayerNorm], dtype: torch.dtype) -> Affine:
 
 
 def normed(tokens: Tensor, then: Affine) -> Tensor:
-    """Layer norm; ``then`` is its own scale and shift, or these followed by a modulation, which is one affine map too."""
+    """Layer norm; ``then`` is its scale and shift, or these merged with a modulation into one affine map."""
     return then(functional.layer_norm(tokens, tokens.shape[-1:]))
 
 
 class FastFeedForward:
-    """G feed-forward layers side by side, without their adaptive modulation, which the caller has applied."""
+    """G parallel feed-forward layers, without their adaptive modulation, which the caller applies."""
 
     def __init__(self, layers: Sequence[FeedForward], dtype: torch.dtype) -> None:
         self.first = stacked([_parts(layer.ffn[0]) for layer in layers], dtype)
@@ -43,21 +43,21 @@ class FastFeedForward:
         self.norm = affine([layer.norm for layer in layers], dtype)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """(G, S, N, width) of the same."""
+        """(G, S, N, width) to (G, S, N, width)."""
         return normed(self.second(self.first(tokens).relu_()).add_(tokens), self.norm)
 
 
 class FastAttention:
-    """G attention layers side by side, with padded heads, up to the residual."""
+    """G parallel attention layers with padded heads, up to the residual."""
 
     def __init__(self, layers: Sequence[Attention], layout: HeadLayout, dtype: torch.dtype, rotary: bool) -> None:
         """Repack weights.
 
         Args:
             layers: G plain layers.
-            layout: Where their channels go.
-            dtype: Of the copies.
-            rotary: Whether queries and keys are rotated; if not, partners are not needed.
+            layout: Layout of the padded heads.
+            dtype: Type of the copies.
+            rotary: Whether queries and keys are rotated; otherwise partners are not needed.
         """
         self.layout = layout
         turned = layout.filled if rotary else layout.own
@@ -69,24 +69,24 @@ class FastAttention:
         self.own = layout.own.to(dtype) if rotary and layout.cut else None
 
     def keys_values(self, memory: Tensor, phases: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous: to be read often."""
+        """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous because read often."""
         keys, values = self.memory(memory).chunk(2, -1)
         split = self.layout.split
         return split(self._keys(keys, phases)).contiguous(), split(values).contiguous()
 
     def cross(self, queries: Tensor, keys: Tensor, values: Tensor, phases: Tensor | None = None) -> Tensor:
-        """What queries (G, S, N, width) see of a memory given as keys and values of :meth:`keys_values`."""
+        """Attention of queries (G, S, N, width) to a memory, given as keys and values of :meth:`keys_values`."""
         query = self.query(queries)
         return self.out(attend(self.layout, query if phases is None else apply_rotary(query, phases), keys, values))
 
     def within(self, queries: Tensor, memory: Tensor, phases: Tensor) -> Tensor:
-        """What the first N of M tokens see of all M: queries (G, S, N, width), memory (G, S, M, width).
+        """Attention of the first N of M tokens to all M: queries (G, S, N, width), memory (G, S, M, width).
 
-        With one and the same tensor for both, queries, keys and values come from one matrix product.
+        If both are the same tensor, queries, keys and values come from one matrix product.
 
         Args:
-            queries: Tokens that ask.
-            memory: Tokens that are seen.
+            queries: Tokens that attend.
+            memory: Tokens that are attended to.
             phases: Rotary positions of the memory (S, M, 1, P/2).
         """
         if queries is memory:
@@ -100,7 +100,7 @@ class FastAttention:
         return self.out(attend(self.layout, query, self.layout.split(key), self.layout.split(value)))
 
     def _keys(self, keys: Tensor, phases: Tensor | None) -> Tensor:
-        """Keys turned, and zero where a partner stands, so that partners add nothing to the scores."""
+        """Rotated keys, zero at the places of partners, so that partners add nothing to the scores."""
         if phases is None:
             return keys
         keys = apply_rotary(keys, phases)
@@ -108,7 +108,7 @@ class FastAttention:
 
 
 class CrossLayers:
-    """Layers by which tokens attend to a fixed memory, without a condition."""
+    """Layers that let tokens attend to a fixed memory, without a condition."""
 
     def __init__(self, stack: AttentionStack, layout: HeadLayout, rotary: bool) -> None:
         single = torch.float32
@@ -120,7 +120,7 @@ class CrossLayers:
     def __call__(
         self, tokens: Tensor, memory: Tensor, at: Tensor | None = None, memory_at: Tensor | None = None
     ) -> Tensor:
-        """Tokens (B, N, width) that have seen a memory (B, M, width), both with rotary positions or neither."""
+        """Tokens (B, N, width) after attention to a memory (B, M, width), both with rotary positions or neither."""
         tokens, memory = tokens[None], memory[None]
         for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards):
             keys, values = attention.keys_values(memory, memory_at)

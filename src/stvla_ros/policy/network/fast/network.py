@@ -19,15 +19,15 @@ from stvla_ros.policy.network.schedulers import POSITION, Ddpm, Flow
 from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext, check_inputs, check_noise
 
 INSTRUCTIONS = 64
-"""Batches of instructions that are remembered; one takes about 25 kB."""
+"""Batches of instructions that the cache holds; one takes about 25 kB."""
 
 
 class FastKeyposeNetwork:
-    """Samples what a :class:`~stvla_ros.policy.network.network.KeyposeNetwork` samples in evaluation mode, sooner.
+    """Samples like a :class:`~stvla_ros.policy.network.network.KeyposeNetwork` in evaluation mode, only faster.
 
-    Results agree to rounding: within 1e-5 after 100 steps in float32. It lives on the network's device and has its own,
-    repacked weights, so that later changes of the network do not reach it: make a new one after training. Only the text
-    encoder is shared with the network, and what it said about an instruction is remembered.
+    Results agree up to rounding: within 1e-5 after 100 steps in float32. It runs on the network's device with its own,
+    repacked weights, so later changes of the network do not affect it: create a new one after training. Only the text
+    encoder is shared with the network, and its output per instruction is cached.
     """
 
     def __init__(
@@ -43,14 +43,15 @@ class FastKeyposeNetwork:
 
         Args:
             network: The plain network.
-            steps: Denoising steps, if not all of them. Approximate: a diffusion with 10 of 100 steps skips times.
-            dtype: Of the denoising layers. Approximate if not float32; bfloat16 is meant for GPUs.
-            folded: Whether the batch norms of CLIP's RN50 are folded away, 1.1 times faster; None: where the choice of
-                tokens does not hang on rounding, see :mod:`~stvla_ros.policy.network.fast.vision`.
-            graphs: Whether to record CUDA graphs; None: on a GPU. The first call of every shape then takes longer.
+            steps: Number of denoising steps; None: as trained. Fewer are approximate: 10 of 100 diffusion steps skip
+                times.
+            dtype: Type of the denoising layers. Approximate unless float32; bfloat16 is for GPUs.
+            folded: Whether to fold the batch norms of CLIP's RN50, 1.1 times faster; None: if the choice of tokens does
+                not depend on rounding, see :mod:`~stvla_ros.policy.network.fast.vision`.
+            graphs: Whether to use CUDA graphs; None: on a GPU. The first call of each shape then takes longer.
 
         Raises:
-            ValueError: The network has not so many steps, or cannot be folded.
+            ValueError: The network has fewer steps, or cannot be folded.
         """
         config = network.config
         self.device = network.workspace_normalizer.device
@@ -67,10 +68,10 @@ class FastKeyposeNetwork:
 
     @torch.no_grad()
     def encode(self, inputs: NetworkInput) -> FastScene:
-        """All that is needed of B observations for any number of samples.
+        """Everything that any number of samples needs of B observations.
 
         Raises:
-            ValueError: A shape does not agree with the configuration.
+            ValueError: A shape does not match the configuration.
         """
         check_inputs(inputs, self.config)
         encode = self.graphs[0] if self.graphs else self._encode
@@ -78,7 +79,7 @@ class FastKeyposeNetwork:
 
     @torch.no_grad()
     def prepare(self, context: SceneContext) -> FastScene:
-        """The same from what the plain network has encoded."""
+        """The same from scenes encoded by the plain network."""
         at, sampled_at = (
             rotary_phases(xyz, self.encoder.frequencies) for xyz in (context.image_xyz, context.sampled_xyz)
         )
@@ -91,8 +92,8 @@ class FastKeyposeNetwork:
 
         Args:
             scene: B encoded scenes.
-            noise: All randomness there is, for B or m B samples, of which m consecutive ones are of one scene; drawn
-                for B samples and L = 1 if not given. Its steps are those of this object.
+            noise: All randomness, for B or m B samples, of which m consecutive ones belong to one scene; drawn for B
+                samples and L = 1 if not given. It has as many steps as this network.
 
         Raises:
             ValueError: The noise has the wrong shape.
@@ -107,7 +108,7 @@ class FastKeyposeNetwork:
         return self.sample(self.encode(inputs), noise)
 
     def forget_text(self) -> None:
-        """Encode instructions anew: for measurements, or after a change of the text encoder."""
+        """Clear the cached instructions: for measurements, or after a change of the text encoder."""
         if isinstance(self.words, TextCache):
             self.words.clear()
 
@@ -145,9 +146,9 @@ class FastKeyposeNetwork:
 
 
 class TextCache:
-    """Remembers the latest results of a text encoder, by the token ids they came from.
+    """Caches the latest results of a text encoder by token ids.
 
-    Nobody may write to what is returned.
+    Callers must not write to the returned tensors.
     """
 
     def __init__(self, encode: Callable[[Tensor], Tensor], capacity: int = INSTRUCTIONS) -> None:
@@ -155,7 +156,7 @@ class TextCache:
         self._known: OrderedDict[tuple[tuple[int, ...], bytes], Tensor] = OrderedDict()
 
     def __call__(self, ids: Tensor) -> Tensor:
-        """Features (B, n, channels) of ids (B, n); reading ids from a GPU waits for it."""
+        """Features (B, n, channels) of ids (B, n); reading ids from a GPU synchronises with it."""
         key = (tuple(ids.shape), ids.cpu().numpy().tobytes())
         if key not in self._known:
             self._known[key] = self.encode(ids)
@@ -172,7 +173,7 @@ class TextCache:
 
 
 class FlowSteps:
-    """The flow's Euler steps. Fewer or more than trained with are another, coarser or finer, approximation."""
+    """The flow's Euler steps. Fewer or more steps than in training approximate the flow more coarsely or finely."""
 
     def __init__(self, steps: int) -> None:
         self.times = torch.tensor([(steps - index) / steps for index in range(steps)])
@@ -188,8 +189,8 @@ class FlowSteps:
 class DdpmSteps:
     """Diffusion steps with the coefficients of every visited time in tables (steps, 9).
 
-    With fewer steps than the schedule has, times are evenly spaced down to 0 ("leading" spacing), and a step goes
-    down by the whole stride: 10 of 100 visit 90, 80, ..., 0. The result is close to, but not, that of all steps.
+    With fewer steps than the schedule has, times are evenly spaced down to 0 ("leading" spacing), and each step covers
+    the whole stride: 10 of 100 visit 90, 80, ..., 0. The result is close to that of all steps, but not the same.
     """
 
     def __init__(self, plain: Ddpm, steps: int) -> None:
@@ -205,7 +206,7 @@ class DdpmSteps:
         self.deviation = torch.cat((deviation[:-1], torch.zeros_like(deviation[:1])))
 
     def scaled(self, noise: Tensor) -> Tensor:
-        """Noise (steps, ..., 9) times its deviation, 0 after the last step: one product instead of one per step."""
+        """Noise (steps, ..., 9) times its deviation, 0 for the last step: one product instead of one per step."""
         return noise * self.deviation.view(len(noise), *[1] * (noise.ndim - 2), -1)
 
     def advance(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor) -> Tensor:
@@ -215,11 +216,11 @@ class DdpmSteps:
 
 
 def fast_steps(plain: Flow | Ddpm, steps: int) -> FlowSteps | DdpmSteps:
-    """The steps of a plain scheduler, ``steps`` of them.
+    """``steps`` denoising steps of a plain scheduler.
 
     Raises:
-        ValueError: There are not so many.
+        ValueError: The schedule has fewer steps.
     """
     if steps < 1 or (isinstance(plain, Ddpm) and steps > len(plain.times)):
-        raise ValueError(f"steps is {steps}; this network was made for {len(plain.times)}: wanted 1 to that many.")
+        raise ValueError(f"wanted 1 to {len(plain.times)} steps, as many as the network was trained for, got {steps}.")
     return FlowSteps(steps) if isinstance(plain, Flow) else DdpmSteps(plain, steps)

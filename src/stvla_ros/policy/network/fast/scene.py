@@ -1,4 +1,4 @@
-"""What the fast path keeps of a scene, and the encoder that makes it; runs once per observation."""
+"""What fast inference keeps of a scene, and its encoder, which runs once per observation."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ class SceneTokens(NamedTuple):
 
 
 class FastScene(NamedTuple):
-    """All that the denoising steps need of B scenes; nothing in it is computed twice. Only tensors."""
+    """Everything that the denoising steps need of B scenes, computed once. Tensors only."""
 
     text_keys: Tensor
-    """Of the keypose tokens' attention to the instruction, (1, B, heads, n, P/heads)."""
+    """Keys for the keypose tokens' attention to the instruction (1, B, heads, n, P/heads)."""
     text_values: Tensor
-    """As the keys."""
+    """The values, of the same shape."""
     cross_keys: Tensor
-    """Of the attention to all image tokens, turned, (layers, B, heads, N, P/heads)."""
+    """Rotated keys for the attention to all image tokens (layers, B, heads, N, P/heads)."""
     cross_values: Tensor
-    """As the keys."""
+    """The values, of the same shape."""
     sampled: Tensor
     """(B, M, width)."""
     sampled_phases: Tensor
     """(B, M, 1, P/2)."""
     scale: Tensor
-    """Of every modulation at every step, (steps, modulations, B, 1, width)."""
+    """Scale of every modulation at every step (steps, modulations, B, 1, width)."""
     shift: Tensor
-    """As the scales."""
+    """The shifts, of the same shape."""
 
     def repeated(self, times: int) -> FastScene:
-        """For ``times`` consecutive samples of every scene; keys and values of the scenes are shared by them."""
+        """For ``times`` consecutive samples of every scene, which share the scene's keys and values."""
         if times == 1:
             return self
         return self._replace(
@@ -66,7 +66,7 @@ class FastScene(NamedTuple):
 
 
 class FastEncoder:
-    """Tokens of scenes, like the plain encoder's; the text encoder is shared with it, other weights are copies."""
+    """Makes the same tokens as the plain encoder. It shares the text encoder with it; other weights are copies."""
 
     def __init__(self, encoder: SceneEncoder, layout: HeadLayout, folded: bool) -> None:
         self.config = encoder.config
@@ -100,7 +100,7 @@ class FastEncoder:
 
 
 def token_positions(xyz: Tensor, stride: int) -> Tensor:
-    """(B, N, 3) of (B, cameras, 3, H, W): the mean of the middle four pixels of every token's square."""
+    """(B, N, 3) from (B, cameras, 3, H, W): the mean of the central 2 x 2 pixels of every token's square."""
     size = xyz.shape[-2] // stride, xyz.shape[-1] // stride
     middle = functional.interpolate(xyz.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return middle.permute(0, 2, 3, 1).reshape(len(xyz), -1, 3)
