@@ -1,4 +1,4 @@
-"""Motion planning with OMPL's RRTConnect and MuJoCo as collision checker: no C++ scene of its own is needed."""
+"""Motion planning with OMPL's RRTConnect, and MuJoCo as collision checker."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stvla_ros.types import F32, F64, Box, CollisionWorld, JointPath, MotionRequ
 Grid = npt.NDArray[np.int64]
 
 MARGIN_M = 0.001
-"""Obstacles are grown by this: paths are checked at steps, and between two free steps an edge may graze."""
+"""Margin around obstacles: paths are checked at discrete steps, and an edge may graze something between two of them."""
 
 
 class OmplPlanner:
@@ -41,7 +41,7 @@ class OmplPlanner:
 class MujocoSpace:
     """The Panda's hulls among boxes in a MuJoCo model, searched with OMPL.
 
-    The model is compiled anew for every world.
+    The model is recompiled for every world.
     """
 
     def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
@@ -66,7 +66,7 @@ class MujocoSpace:
         return bool(self._data.ncon == 0)
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
-        """RRTConnect, then OMPL's shortcuts within the time that is left (at most as long again)."""
+        """RRTConnect for at most ``seconds``, then OMPL's shortcuts for at most as long."""
         setup = self._setup(start_rad, goal_rad)
         if setup.getSpaceInformation().checkMotion(_state(setup, start_rad), _state(setup, goal_rad)):
             return np.stack([start_rad, goal_rad])

@@ -118,7 +118,7 @@ class KeyposePolicy:
             found, a, b = (", ".join(f"{x:.2f}" for x in v) for v in (xyz_m, low, high))
             raise StageError(
                 OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
-                f"The policy's keypose at ({found}) m is outside its training workspace ({a}) to ({b}) m: plan again.",
+                f"The policy's keypose at ({found}) m is outside ({a}) to ({b}) m, where it was trained: plan again.",
             )
 
 
