@@ -1,4 +1,4 @@
-"""The loop itself."""
+"""The loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRYABLE = frozenset(
         OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
     }
 )
-"""Failures of one keypose after which looking again may help. All others end the task."""
+"""Failures of one keypose after which replanning may help. All others end the task."""
 
 REFUSED = frozenset(
     {
@@ -33,10 +33,10 @@ REFUSED = frozenset(
         OutcomeCode.SCENE_CHANGED,
     }
 )
-"""Guidance refuses the plan: the planner is told why and looks again."""
+"""Guidance refuses the plan: the planner gets the reason and plans again."""
 
 FATAL = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
-"""Failures of a look that end the task at once: no plan is held over a stack that is not whole."""
+"""Failures of planning that end the task at once: with a missing or broken node, no old plan is kept in use."""
 
 
 def run_task(
@@ -56,7 +56,7 @@ def run_task(
         config: Settings.
         cancel: Ends the task at any point with its own code.
         report: Called at every change of phase.
-        background: Replan beside motion (a robot); False replans between keyposes, so that runs repeat exactly.
+        background: Replan during motion (on a robot); False replans between keyposes, so that runs repeat exactly.
         hand: What the gripper holds, from one task to the next; None: nothing at the start.
 
     Returns:
@@ -69,7 +69,7 @@ def run_task(
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
-        ending = cancel.explain(error)  # a stage that was interrupted does not know why
+        ending = cancel.explain(error)  # an interrupted stage does not know why
         outcome = Outcome(ending.code, ending.sentence)
     finally:
         replanner.drop()
@@ -97,14 +97,14 @@ class _Loop:
     stale: int = 0  # plans that were older than the one in use
     failed_plans: int = 0
     failures: int = 0  # keyposes or refused plans in a row
-    fruitless: int = 0  # looks in a row that failed while nothing else could be done
-    failing: StageError | None = None  # the newest failure since replanning began to fail
-    failing_since: float = 0.0  # when that was
+    fruitless: int = 0  # failed plans in a row while there was nothing else to do
+    failing: StageError | None = None  # the last failure since replanning began to fail
+    failing_since: float = 0.0  # when replanning began to fail
     idle_plans: int = 0  # plans in a row on which the policy found nothing to do
     on_plan: int = 0  # keyposes executed on the current plan
     fresh_ns: int = 0  # images older than this show the scene before the last motion
-    feedback: str = ""  # why the last path did not serve, for the next look
-    reason: str = ""  # the same of the look that gave the plan in use
+    feedback: str = ""  # why the last path failed, for the next plan
+    reason: str = ""  # the feedback that led to the plan in use
     started: float = field(default_factory=time.monotonic)
     last: Keypose | None = None
 
@@ -130,7 +130,7 @@ class _Loop:
     # --- plans -----------------------------------------------------------------------------------------------------
 
     def _draw(self) -> PlanCall:
-        """A look of the planner at the scene as it is now, for any thread."""
+        """A call that plans on the current scene, for any thread."""
         history, fresh_ns, feedback = tuple(self.history), self.fresh_ns, self.feedback
 
         def draw(cancel: CancelToken) -> TracePlan:
@@ -142,10 +142,10 @@ class _Loop:
         return draw
 
     def _look(self, serves: TracePlan | None = None) -> TracePlan:
-        """Plan now and wait for it; while that fails, go on with the old plan or ask again, for a bounded time.
+        """Plan now and wait. If that fails, continue with the old plan or try again, for a bounded time.
 
         Args:
-            serves: The plan in use where it may still give keyposes.
+            serves: The plan in use, if it may still give keyposes.
         """
         self.replanner.drop()
         if serves is not None and not self.config.replan:
@@ -164,7 +164,7 @@ class _Loop:
                 return self._accept(plan)
 
     def _survive(self, error: StageError) -> None:
-        """A look failed while the loop waited for it. Returns when the task may go on, else raises."""
+        """Planning failed while the loop waited. Returns if the task may continue, otherwise raises."""
         if error.code in REFUSED:
             self.failed_plans += 1
             self._forgive(error, may_help=True)
@@ -174,7 +174,7 @@ class _Loop:
             self._hold(error)
 
     def _pause(self, error: StageError) -> None:
-        """Nothing can be done but look again: wait a little, where that may change something."""
+        """There is nothing to do but plan again: wait a little, if that may change something."""
         if error.code in REFUSED:
             return  # the planner knows more now
         self.fruitless += 1
@@ -185,7 +185,7 @@ class _Loop:
             raise error  # nothing changes while a simulated cell stands still
 
     def _beside(self, old: TracePlan) -> TracePlan:
-        """After a keypose: have the next plan drawn, and use one that is there."""
+        """After a keypose: start the next plan, and use one that is ready."""
         if not self.config.replan:
             return old
         if not self.replanner.pending and self.on_plan >= self.config.keyposes_per_plan:
@@ -196,7 +196,7 @@ class _Loop:
         return plan
 
     def _take(self, old: TracePlan) -> TracePlan:
-        """The plan drawn beside the motion if it is newer; else the old one, for a bounded time."""
+        """The plan drawn in the background if it is newer; otherwise the old one, for a bounded time."""
         try:
             plan = self.replanner.take()
         except StageError as error:
@@ -209,7 +209,7 @@ class _Loop:
         return self._accept(plan)
 
     def _at_the_end_of(self, old: TracePlan) -> TracePlan:
-        """The path is complete: the plan under way, where there is one, or a new look."""
+        """The path is complete: take the plan under way, if any, or plan again."""
         if not self.config.replan:
             return self._verdict()
         self._count_idle()
@@ -222,7 +222,7 @@ class _Loop:
         return self._look()
 
     def _verdict(self) -> TracePlan:
-        """Without replanning the planner still says whether the task is finished; a path that it draws is not used."""
+        """Without replanning, the planner still decides whether the task is finished; its path is not used."""
         self._report("planning")
         with self._clock("planning"):
             plan = self._draw()(self.cancel)
@@ -233,9 +233,9 @@ class _Loop:
         return self._accept(plan)
 
     def _hold(self, error: StageError) -> None:
-        """Replanning failed: the plan in use is held for a bounded time, then the task ends with this failure."""
+        """Replanning failed: keep the plan in use for a bounded time, then end the task with this failure."""
         if self.cancel.is_set() and error.code in INTERRUPTED:
-            raise error  # no failure of the planner's
+            raise error  # not the planner's failure
         self.failed_plans += 1
         if error.code in REFUSED:
             self.feedback = error.sentence
@@ -259,7 +259,7 @@ class _Loop:
         return plan
 
     def _count_idle(self) -> None:
-        """Several plans in a row without anything to do on them: planner and policy disagree."""
+        """If several plans in a row leave the policy nothing to do, planner and policy disagree."""
         self.idle_plans = 0 if self.on_plan else self.idle_plans + 1
         if self.idle_plans >= self.config.max_failures:
             raise StageError(
@@ -275,7 +275,7 @@ class _Loop:
             return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
 
     def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
-        """Execute one keypose. False when it failed and looking again may help."""
+        """Execute one keypose. False if it failed and replanning may help."""
         self.last = keypose
         self._report("moving")
         try:
@@ -297,8 +297,8 @@ class _Loop:
         return True
 
     def _grip(self, plan: TracePlan, keypose: Keypose) -> None:
-        """Remember what an executed keypose took or let go. An open hand that closes in contact has grasped: on nothing, the
-        executor says GRASP_FAILED; a hand that was closed before presses."""
+        """Remember what an executed keypose took or released. An open hand that closes in contact has grasped, as the
+        executor reports GRASP_FAILED for nothing. A hand that was closed before presses."""
         was_open = self.history[-1].gripper_open if self.history else not self.hand.holding
         if keypose.gripper_open:
             self.hand.let_go()
@@ -306,16 +306,16 @@ class _Loop:
             self.hand.took(plan.sub_instruction)
 
     def _forgive(self, error: StageError, may_help: bool) -> None:
-        """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
+        """Count a failure after which replanning may help; raise it if it cannot help or there were too many."""
         self.failures += 1
         if not may_help or self.failures >= self.config.max_failures:
             raise error
         self.feedback = error.sentence
 
-    # --- what is told ----------------------------------------------------------------------------------------------
+    # --- reports ---------------------------------------------------------------------------------------------------
 
     def state(self) -> TaskState:
-        """Where the task stands."""
+        """Current state of the task."""
         plan, late = self.plan, self.replanner.late
         state = TaskState(
             self.instruction,
