@@ -91,7 +91,7 @@ class _Loop:
     history: list[Keypose] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
     plan_times_s: list[float] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)  # sub-instructions so far
+    sub_instructions: list[str] = field(default_factory=list)
     plan: TracePlan | None = None  # in use
     replans: int = 0
     stale: int = 0  # plans that were older than the one in use
@@ -110,22 +110,22 @@ class _Loop:
 
     def run(self, instruction: str) -> None:
         self.instruction = instruction
-        plan = self._look()
+        plan = self._plan_now()
         while not plan.finished:
             if len(self.history) >= self.config.max_keyposes:
                 raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
             try:
                 keypose = self._predict(plan)
             except StageError as error:
-                self._forgive(error, error.code in REFUSED and self.config.replan)
-                plan = self._look()
+                self._count_failure(error, error.code in REFUSED and self.config.replan)
+                plan = self._plan_now()
                 continue
             if keypose is None:
-                plan = self._at_the_end_of(plan)
+                plan = self._complete_path(plan)
             elif not self._move(plan, keypose):
-                plan = self._look(serves=plan)
+                plan = self._plan_now(serves=plan)
             else:
-                plan = self._beside(plan)
+                plan = self._replan(plan)
 
     # --- plans -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class _Loop:
 
         return draw
 
-    def _look(self, serves: TracePlan | None = None) -> TracePlan:
+    def _plan_now(self, serves: TracePlan | None = None) -> TracePlan:
         """Plan now and wait. If that fails, continue with the old plan or try again, for a bounded time.
 
         Args:
@@ -156,24 +156,24 @@ class _Loop:
                 with self._clock("planning"):
                     plan = self._draw()(self.cancel)
             except StageError as error:
-                self._survive(error)
+                self._handle_failed_plan(error)
                 if serves is not None:
                     return serves
-                self._pause(error)
+                self._wait_to_retry(error)
             else:
                 return self._accept(plan)
 
-    def _survive(self, error: StageError) -> None:
+    def _handle_failed_plan(self, error: StageError) -> None:
         """Planning failed while the loop waited. Returns if the task may continue, otherwise raises."""
         if error.code in REFUSED:
             self.failed_plans += 1
-            self._forgive(error, may_help=True)
+            self._count_failure(error, may_help=True)
         elif self.plan is None:
             raise error
         else:
             self._hold(error)
 
-    def _pause(self, error: StageError) -> None:
+    def _wait_to_retry(self, error: StageError) -> None:
         """There is nothing to do but plan again: wait a little, if that may change something."""
         if error.code in REFUSED:
             return  # the planner knows more now
@@ -184,7 +184,7 @@ class _Loop:
         elif self.fruitless >= self.config.max_failures:
             raise error  # nothing changes while a simulated cell stands still
 
-    def _beside(self, old: TracePlan) -> TracePlan:
+    def _replan(self, old: TracePlan) -> TracePlan:
         """After a keypose: start the next plan, and use one that is ready."""
         if not self.config.replan:
             return old
@@ -208,10 +208,10 @@ class _Loop:
             return old
         return self._accept(plan)
 
-    def _at_the_end_of(self, old: TracePlan) -> TracePlan:
+    def _complete_path(self, old: TracePlan) -> TracePlan:
         """The path is complete: take the plan under way, if any, or plan again."""
         if not self.config.replan:
-            return self._verdict()
+            return self._ask_whether_finished()
         self._count_idle()
         if self.replanner.pending:
             self._report("planning")
@@ -219,9 +219,9 @@ class _Loop:
                 plan = self._take(old)
             if plan is not old:
                 return plan
-        return self._look()
+        return self._plan_now()
 
-    def _verdict(self) -> TracePlan:
+    def _ask_whether_finished(self) -> TracePlan:
         """Without replanning, the planner still decides whether the task is finished; its path is not used."""
         self._report("planning")
         with self._clock("planning"):
@@ -254,8 +254,8 @@ class _Loop:
         self.replans += self.plan is not None
         self.plan, self.on_plan, self.fruitless, self.failing = plan, 0, 0, None
         self.reason, self.feedback = self.feedback, ""
-        if not plan.finished and plan.sub_instruction != (self.said or [""])[-1]:
-            self.said.append(plan.sub_instruction)
+        if not plan.finished and plan.sub_instruction != (self.sub_instructions or [""])[-1]:
+            self.sub_instructions.append(plan.sub_instruction)
         return plan
 
     def _count_idle(self) -> None:
@@ -284,19 +284,19 @@ class _Loop:
         except StageError as error:
             if error.code is OutcomeCode.GRASP_FAILED:
                 self.hand.let_go()
-            self._forgive(error, error.code in RETRYABLE)
+            self._count_failure(error, error.code in RETRYABLE)
             return False
         finally:
             self.fresh_ns = self.stages.now_ns()
         for part, seconds in outcome.times_s.items():
             self.times_s[part] = self.times_s.get(part, 0.0) + seconds
-        self._grip(plan, keypose)
+        self._remember_grasp(plan, keypose)
         self.failures = 0
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
         return True
 
-    def _grip(self, plan: TracePlan, keypose: Keypose) -> None:
+    def _remember_grasp(self, plan: TracePlan, keypose: Keypose) -> None:
         """Remember what an executed keypose took or released. An open hand that closes in contact has grasped, as the
         executor reports GRASP_FAILED for nothing. A hand that was closed before presses."""
         was_open = self.history[-1].gripper_open if self.history else not self.hand.holding
@@ -305,7 +305,7 @@ class _Loop:
         elif keypose.may_collide and was_open:
             self.hand.took(plan.sub_instruction)
 
-    def _forgive(self, error: StageError, may_help: bool) -> None:
+    def _count_failure(self, error: StageError, may_help: bool) -> None:
         """Count a failure after which replanning may help; raise it if it cannot help or there were too many."""
         self.failures += 1
         if not may_help or self.failures >= self.config.max_failures:
@@ -319,7 +319,7 @@ class _Loop:
         plan, late = self.plan, self.replanner.late
         state = TaskState(
             self.instruction,
-            sub_instructions=tuple(self.said),
+            sub_instructions=tuple(self.sub_instructions),
             keyposes=len(self.history),
             replans=self.replans,
             stale_plans=self.stale + late,
