@@ -51,7 +51,7 @@ LIMITS = {"panda": PANDA, "fr3": FR3}
 """Name of a model -> its limits. Kinematics (lengths, frames) are the same for both."""
 
 OPEN_WIDTH_M = 0.078
-"""Width of an open hand. The driver aborts above the width found by homing, which may be just below the nominal 0.08 m."""
+"""Width of an open hand. The driver aborts above the width found by homing, which may be just below 0.08 m."""
 
 
 @dataclass(frozen=True)
