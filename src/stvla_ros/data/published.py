@@ -75,7 +75,8 @@ def load_published(
     rows = _Rows(read_sentences(sentences), sentences, camera, size_px)
     judged = [] if validation is None else _sources([validation])
     episodes = chain.from_iterable(rows.episodes(source) for source in _sources(data) if source not in judged)
-    train, val = [], list(chain.from_iterable(chain.from_iterable(rows.episodes(source) for source in judged)))
+    train: list[_Row] = []
+    val = list(chain.from_iterable(chain.from_iterable(rows.episodes(source) for source in judged)))
     for number, episode in enumerate(episodes):
         (train if judged or number % held_out_every else val).extend(episode)
     if not train:
@@ -172,4 +173,4 @@ def _view(rgb: U8, xyz_m: F32, size_px: int) -> tuple[U8, F32]:
 
 def _stacked(rows: Sequence[_Row]) -> KeyposeArrays:
     rgb, xyz_m, history, target, instructions, tasks = zip(*rows, strict=True)
-    return KeyposeArrays(*map(np.stack, (rgb, xyz_m, history, target)), instructions, tasks)
+    return KeyposeArrays(np.stack(rgb), np.stack(xyz_m), np.stack(history), np.stack(target), instructions, tasks)
