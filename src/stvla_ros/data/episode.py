@@ -192,7 +192,7 @@ def find_episodes(folder: Path) -> list[Episode]:
     episodes = [Episode(path) for path in found if path.suffix != ".part"]
     if not episodes:
         raise EpisodeError(
-            f"{folder}: wanted a folder with episodes (*/{INDEX}, from `stvla collect`) or, for training, published data (a zarr "
-            "group, or <task>+<variation>/ep<k>.dat), found neither."
+            f"{folder}: wanted a folder with episodes (*/{INDEX}, from `stvla collect`) or, for training, published data "
+            "(a zarr group, or <task>+<variation>/ep<k>.dat), found neither."
         )
     return episodes

@@ -1,6 +1,7 @@
 """Published keypose data for training: recognises the format at a path and gives arrays as training takes them.
 
-Two formats: a zarr group of 3D FlowMatch Actor, and ``<task>+<variation>/ep<k>.dat`` of 3D Diffuser Actor. Both hold the
+Two formats: a zarr group of 3D FlowMatch Actor, and ``<task>+<variation>/ep<k>.dat`` of 3D Diffuser Actor. Both hold
+    the
 cameras' own images in RLBench's world frame. Guidance cannot be added later: they lack the arm's joints, without which
 nothing can be masked, and nobody has drawn a path. So only experiments with ``guidance="off"`` can learn from them.
 """
@@ -57,20 +58,20 @@ def load_published(
     Args:
         data: zarr groups, ``.dat`` files, or folders with them.
         validation: The same, to validate on; None: one in ``held_out_every`` episodes of ``data``.
-        sentences: JSON ``{task: {"variation": [sentences]}}``. One sentence is drawn for each keypose (as in the published
-            training, but once, so that a run that goes on sees the same data).
+        sentences: JSON ``{task: {"variation": [sentences]}}``. One sentence is drawn for each keypose (as in the
+            published training, but once, so that a run that goes on sees the same data).
         camera: Name of the camera to look through.
         size_px: Edge of the images.
         held_out_every: See ``validation``.
 
     Raises:
-        DatasetError: No sentences given, or none for a task; a path with other data, or damaged ones; no such camera; data for
-            two hands; nothing left to train on.
+        DatasetError: No sentences given, or none for a task; a path with other data, or damaged ones; no such camera;
+            data for two hands; nothing left to train on.
     """
     if sentences is None:
         raise DatasetError(
-            "stvla train: published data carry no instructions: give their sentences with --instructions FILE (3D FlowMatch "
-            "Actor publishes instructions/peract/instructions.json)."
+            "stvla train: published data carry no instructions: give their sentences with --instructions FILE (3D "
+            "FlowMatch Actor publishes instructions/peract/instructions.json)."
         )
     rows = _Rows(read_sentences(sentences), sentences, camera, size_px)
     judged = [] if validation is None else _sources([validation])
@@ -92,8 +93,8 @@ def _sources(places: Sequence[Path]) -> list[Path]:
     for place in places:
         if not is_published(place):
             raise DatasetError(
-                f"{place}: wanted published data (a zarr group, or <task>+<variation>/ep<k>.dat), as the other folders are: train "
-                "on one kind at a time."
+                f"{place}: wanted published data (a zarr group, or <task>+<variation>/ep<k>.dat) as in the other "
+                "folders: train on one kind at a time."
             )
         found += [place] if is_zarr(place) else dat_files(place)
     return list(dict.fromkeys(path.resolve() for path in found))
@@ -118,7 +119,7 @@ class _Rows:
         self._random = np.random.default_rng(0)
 
     def episodes(self, source: Path) -> Iterator[list[_Row]]:
-        """Episodes of a zarr group or of a ``.dat`` file. An episode begins where all three past poses are the same one."""
+        """Episodes of a zarr group or of a ``.dat`` file. An episode begins where all past poses are equal."""
         samples = FlowmatchZarr(source, tuple(self._sentences)) if is_zarr(source) else read_dat(source)
         episode: list[_Row] = []
         for sample in samples:
@@ -150,8 +151,8 @@ class _Rows:
         known = self._sentences.get(sample.task, {}).get(sample.variation)
         if known is None:
             raise DatasetError(
-                f"{self._file}: has no sentences for variation {sample.variation} of '{sample.task}', which {source} has: give "
-                "the file of that data set with --instructions."
+                f"{self._file}: has no sentences for variation {sample.variation} of '{sample.task}', which {source} has: "
+                "give the file of that dataset with --instructions."
             )
         return known[self._random.integers(len(known))]
 
