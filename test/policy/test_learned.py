@@ -188,7 +188,7 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     refused("needs 2 cameras", checkpoint=two)
     cut = Path(flow).read_bytes()[:-100]
     (tmp_path / "cut.safetensors").write_bytes(cut)
-    refused("cut off, it has", checkpoint=str(tmp_path / "cut.safetensors"))
+    refused("cut off; it has", checkpoint=str(tmp_path / "cut.safetensors"))
 
 
 def test_a_checkpoint_of_another_frame_is_refused(tmp_path: Path) -> None:
