@@ -17,7 +17,7 @@ from policy.test_learned import BOUNDS, TINY, WORDS
 from stvla_ros.data.episode import Episode
 from stvla_ros.data.flowmatch_zarr import FlowmatchZarr
 from stvla_ros.data.keypose_sample import read_sentences
-from stvla_ros.data.peract_dat import read_dat, read_features
+from stvla_ros.data.peract_dat import read_dat
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.data.st_human import conversation, read_image, write_image
 from stvla_ros.data.st_human_json import read_samples
@@ -65,7 +65,7 @@ def _episode(folder: Path) -> Path:
     frame = test_episode.frame(0)
     plan = test_episode.plan(0)
     writer.add_plan(plan, frame)
-    writer.add_look(plan, frame, RobotState(np.zeros(7), np.zeros(7), np.eye(4), 0.04, 1))
+    writer.add_frame(plan, frame, RobotState(np.zeros(7), np.zeros(7), np.eye(4), 0.04, 1))
     writer.add_keypose(test_episode.keypose(0), 2)
     writer.close("task", 1, "Do it.", Verdict(OutcomeCode.OK, "Done.", True))
     return folder / "task-1"
@@ -91,14 +91,6 @@ def _torch(folder: Path, **how: Any) -> Path:
 def _dat(folder: Path) -> Path:
     path = folder / "close_jar+3" / "ep0.dat"
     return test_peract_dat.pack(path, test_peract_dat.episode(np.random.default_rng(0))[0])
-
-
-def _features(folder: Path) -> Path:
-    import pickle
-
-    path = folder / "features.pkl"
-    path.write_bytes(pickle.dumps({"close_jar": {0: torch.zeros(2, 4, 5)}}))
-    return path
 
 
 def _text(name: str, content: Any) -> Callable[[Path], Path]:
@@ -153,7 +145,6 @@ KINDS: Mapping[str, Kind] = {
     "heatmap": Kind(_heatmap, weights_file.load),
     "bounds": Kind(_text("b.json", {"t": [[0, 0, 0], [1, 1, 1]]}), lambda path: read_bounds(path, ALL)),
     "dat": Kind(_dat, read_dat),
-    "features": Kind(_features, read_features),
     "zarr chunk": Kind(inside(_zarr, "rgb/0.0.0.0.0"), lambda path: list(FlowmatchZarr(path.parents[1]))),
     "zarr index": Kind(inside(_zarr, "action/.zarray"), lambda path: list(FlowmatchZarr(path.parents[1]))),
     "sentences": Kind(_text("s.json", {"t": {"0": ["Do it."]}}), read_sentences),

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
-    "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet", "files",
+    "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "files",
     "weights", "pickled_arrays", "versions",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
@@ -40,7 +40,6 @@ BELOW: dict[str, tuple[str, ...]] = {
     "rcl_yaml": (),
     "config": ("errors", "rcl_yaml"),
     "registry": ("config", "errors"),
-    "quiet": (),
     "files": ("config",),
     "weights": ("config", "files"),
     "pickled_arrays": (),

@@ -220,7 +220,7 @@ def tensors_file(path: Path, header: Any, data: bytes = bytes(16)) -> Path:
 @pytest.mark.parametrize(
     ("header", "words"),
     [
-        ({"a": {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}, r"cut off, it has \d+ of \d+ bytes"),
+        ({"a": {"dtype": "F32", "shape": [8], "data_offsets": [0, 32]}}, r"cut off; it has \d+ of \d+ bytes"),
         (
             b'{"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]},"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}}',
             "has 'a' twice",

@@ -54,7 +54,7 @@ def fast_rows(network: KeyposeNetwork, inputs: NetworkInput, noise: Noise) -> Ro
     """The fast path; it has no single step, so that row bypasses the recorded graph."""
     fast = FastKeyposeNetwork(network)
     scene = fast.encode(inputs)
-    places, x = fast.head.entry.places(noise.start.shape[1], noise.start.shape[2]), noise.start.flatten(1, 2)
+    places, x = fast.head.embedding.places(noise.start.shape[1], noise.start.shape[2]), noise.start.flatten(1, 2)
     return {
         "encode": lambda: fast.encode(inputs),
         "encode, new text": lambda: (fast.forget_text(), fast.encode(inputs)),

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from stvla_ros.policy.network.clip_resnet import BLOCKS, ClipResnet
 from stvla_ros.policy.network.encoder import Normalize
-from stvla_ros.policy.network.subsample import farthest
+from stvla_ros.policy.network.subsample import farthest_point
 
 WANTED = ("einops", "diffusers")
 
@@ -87,7 +87,7 @@ def modules() -> dict[str, ModuleType]:
         "torchvision.models.resnet": nothing,
     }
     if not _imports("dgl.geometry"):
-        sampler = {"farthest_point_sampler": lambda points, count, start: farthest(points, count)}
+        sampler = {"farthest_point_sampler": lambda points, count, start: farthest_point(points, count)}
         made |= {"dgl": {}, "dgl.geometry": sampler}
     found = {}
     for name, contents in made.items():

@@ -1,7 +1,7 @@
 """Settings as dataclasses: one definition serves YAML files, ROS parameters and ``--help``.
 
-A settings class is a frozen dataclass whose fields are made with :func:`param`. Files have the form of
-ROS 2 parameter files, so the same file serves ``ros2 launch`` and the pipeline without ROS.
+A settings class is a frozen dataclass with fields created by :func:`param`. Files are ROS 2 parameter files, so the
+same file serves ``ros2 launch`` and the pipeline without ROS.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stvla_ros import rcl_yaml
 T = TypeVar("T")
 
 EVERY_NODE = "**"
-"""Name under which :func:`read_parameters` has the section ``/**``, which ROS applies to every node."""
+"""Name that :func:`read_parameters` gives to the section ``/**``, which ROS applies to every node."""
 
 SHARED = "robot"
 """The section that describes the robot: once in a file, under ``/**``."""
@@ -40,8 +40,8 @@ def param(
 ) -> Any:
     """A dataclass field with its documentation and allowed range (inclusive) or choices.
 
-    A ``live`` setting may change while a node runs. Whoever reads it must take it from the newest settings each time; a backend is
-    given them by its method ``reconfigure(config)``.
+    A ``live`` setting may change while a node runs, so read it from the newest settings each time. A backend gets them
+    through its method ``reconfigure(config)``.
     """
     metadata = {"doc": doc, "ge": ge, "le": le, "choices": choices, "live": live}
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
@@ -50,19 +50,19 @@ def param(
 
 
 def closest(name: str, valid: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` with the most similar valid name, or all of them where none is similar."""
+    """`` Did you mean 'x'?`` with the most similar valid name, or the list of all valid names if none is similar."""
     names = sorted(valid)
     match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f" Did you mean '{match[0]}'?" if match else f" Valid: {', '.join(names)}."
 
 
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
-    """Make a settings object from plain values (nested mappings for nested dataclasses).
+    """Create a settings object from plain values (nested mappings for nested dataclasses).
 
     Args:
         cls: A dataclass.
-        values: Plain values as read from YAML; missing ones take their default.
-        where: Shown in messages, e.g. ``config/stvla.yaml: guidance``.
+        values: Plain values as read from YAML; missing ones get their default.
+        where: Beginning of messages, e.g. ``config/stvla.yaml: guidance``.
 
     Raises:
         ConfigError: Unknown name, wrong type, or out of range.
@@ -106,7 +106,7 @@ def _is(value: Any, kind: type) -> bool:
 
 
 def _in_quotes(wanted: type, value: Any) -> str:
-    """What to write where YAML took a word for something else, e.g. ``off`` for False."""
+    """Advice if YAML read a word as another type, e.g. ``off`` as False."""
     if wanted is not str or isinstance(value, (list, tuple, dict)):
         return ""
     word = " (yes, no, on, off, true, false, y and n mean these)" if isinstance(value, bool) else ""
@@ -114,7 +114,7 @@ def _in_quotes(wanted: type, value: Any) -> str:
 
 
 def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
-    """Raise ConfigError when ``value`` is outside the field's range or choices. NaN is always outside."""
+    """Raise ConfigError if ``value`` is outside the field's range or choices. NaN is always outside."""
     ge, le, choices = metadata.get("ge"), metadata.get("le"), metadata.get("choices")
     if (ge is not None and not value >= ge) or (le is not None and not value <= le):
         wanted = f"{'-inf' if ge is None else ge} to {'inf' if le is None else le}"
@@ -124,19 +124,19 @@ def check_range(metadata: Mapping[str, Any], value: Any, where: str) -> None:
 
 
 def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
-    """Read a ROS 2 parameter file: name of a node -> its settings, nested. Those for all nodes are under :data:`EVERY_NODE`.
+    """Read a ROS 2 parameter file: node name -> its nested settings; those of all nodes under :data:`EVERY_NODE`.
 
-    Values and precedence are rcl's (:mod:`stvla_ros.rcl_yaml`); a section may be named by a pattern that fits nodes outside of
-    any namespace, as ``/**``, ``/*`` or ``/**/planner``.
+    Values and precedence are rcl's (:mod:`stvla_ros.rcl_yaml`). A section's name may be a pattern that matches nodes
+    outside of any namespace, such as ``/**``, ``/*`` or ``/**/planner``.
 
     Raises:
-        ConfigError: The file cannot be read, or rcl would refuse it; a section fits none of the nodes outside of a namespace;
-            a node has a ``robot`` section of its own.
+        ConfigError: The file cannot be read, or rcl would refuse it; a section matches no node outside of a namespace;
+            or a node has its own ``robot`` section.
     """
     try:
         if path.exists() and not path.is_file():
             raise ConfigError(
-                f"{path}: wanted a file, which every node reads for itself; this one can be read only once."
+                f"{path}: wanted a regular file, because every node reads it; this one can be read only once."
             )
         sections = rcl_yaml.read(path.read_bytes())
     except OSError as error:
@@ -157,10 +157,10 @@ def read_parameters(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _node(path: Path, section: str) -> str:
-    """The node that a section is for, or :data:`EVERY_NODE`. Raises ConfigError when it fits no node outside of a namespace."""
+    """The node of a section, or :data:`EVERY_NODE`. Raises ConfigError if it matches no node outside a namespace."""
     words = section.removeprefix("/").split("/")
     pattern = "".join({"*": r"(/\w+)", "**": r"(/\w+)*"}.get(word, f"/{word}") for word in words)  # as in rclpy
-    for word in ("0", *words):  # no name begins with a digit: what fits this one fits every node
+    for word in ("0", *words):  # no name begins with a digit: a pattern that matches this one matches every node
         if re.fullmatch(pattern, f"/{word}", re.ASCII):
             return EVERY_NODE if word == "0" else word
     raise ConfigError(
@@ -169,7 +169,7 @@ def _node(path: Path, section: str) -> str:
 
 
 def nest(flat: Mapping[str, Any], where: str = "") -> dict[str, Any]:
-    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``; arrays become lists. ``where`` stands before names in messages.
+    """``{"a.b": 1}`` to ``{"a": {"b": 1}}``; arrays become lists. ``where`` precedes names in messages.
 
     Raises:
         ConfigError: A name is both a value and a section.
@@ -200,8 +200,7 @@ def overridden(nodes: Mapping[str, Mapping[str, Any]], changes: Mapping[str, str
         changes: ``node.section.parameter`` -> value as in ``-p name:=value``; ``robot.parameter`` for all nodes.
 
     Raises:
-        ConfigError: A name is not of this form, rcl takes no such value, or a change goes through a value as if it were a
-            section.
+        ConfigError: A name has another form, rcl would refuse the value, or a change treats a value as a section.
     """
     changed = copy.deepcopy({name: dict(section) for name, section in nodes.items()})
     for dotted, text in changes.items():

@@ -1,7 +1,7 @@
-"""Typed outcomes, the one exception that carries them, and the cancel token.
+"""Typed outcomes, the exception that carries them, and the cancel token.
 
-Every way in which a task, plan, keypose or motion can end has one code here. The numbers are the
-constants of ``stvla_msgs/msg/Outcome``; a test keeps the two in step.
+Every way in which a task, plan, keypose or motion can end has one code here. The numbers are the constants of
+``stvla_msgs/msg/Outcome``; a test keeps the two in sync.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ class OutcomeCode(IntEnum):
 
     OK = 0
     INVALID_GOAL = 1  # empty, too long, or control characters in the instruction
-    GOAL_NOT_GROUNDED = 2  # the planner cannot find in the image what the words name
+    GOAL_NOT_GROUNDED = 2  # the planner cannot find the named object in the image
     REPLY_UNPARSABLE = 3  # the model answered, but not with a plan
     LIFT_NO_DEPTH = 4  # no valid depth near the start of the path
     LIFT_IMPLAUSIBLE = 5  # the lifted path leaves the workspace or enters a surface
-    MASK_EMPTY = 6  # nothing that the tube touches is left to act on
+    MASK_EMPTY = 6  # the tube touches no object to act on
     KEYPOSE_OUT_OF_BOUNDS = 7  # not finite, or outside the workspace
     NO_IK = 8
     NO_PATH = 9
     COLLISION = 10  # start or straight-line motion in collision
     REFLEX = 11  # the robot stopped itself (contact force, limit)
     GRASP_FAILED = 12  # the gripper closed on nothing
-    STALE_IMAGE = 13  # no camera image young enough
-    STALE_STATE = 14  # no joint state young enough
+    STALE_IMAGE = 13  # no recent camera image
+    STALE_STATE = 14  # no recent joint state
     SERVER_TIMEOUT = 15  # a stage did not answer before its deadline
     NODE_LOST = 16  # a node stopped sending heartbeats
     CONTROLLER_FAILED = 17  # the controller refused or aborted a trajectory
     STEP_LIMIT = 18  # ran out of keyposes; never a success
-    NO_PROGRESS = 19  # the policy sees nothing left to do, the planner sees the task unfinished
+    NO_PROGRESS = 19  # the policy has nothing left to do, but the planner sees the task unfinished
     CANCELED = 20
     PREEMPTED = 21
     INTERNAL = 22  # a defect in this software
-    SCENE_CHANGED = 23  # what the path was drawn for is no longer where it was
+    SCENE_CHANGED = 23  # the object that the path was drawn for has moved
     NO_DEPTH = 24  # too little of the policy's view has depth
-    WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets others
-    SERVER_ERROR = 26  # a model gave no answer for another reason than time: not reached, refused, failed
-    CANCEL_UNCONFIRMED = 27  # canceled, but nobody has confirmed that the arm stands still
+    WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets the other kind
+    SERVER_ERROR = 26  # a model gave no answer for a reason other than time: not reached, refused, failed
+    CANCEL_UNCONFIRMED = 27  # canceled, but it is not confirmed that the arm is at rest
 
 
 INTERRUPTED = frozenset({OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})
-"""Codes that say no more than that work was interrupted; why, its cancel token knows."""
+"""Codes that only say that work was interrupted; its cancel token knows why."""
 
 
 class StageError(Exception):
-    """A stage could not do its work, for a reason that an operator can read.
+    """A stage could not do its work; the reason is written for an operator.
 
     Attributes:
         code: The typed reason; never ``OK``.
@@ -65,7 +65,7 @@ class StageError(Exception):
 
 
 class CancelToken:
-    """Tells long work to end, and why. Thread safe; the first reason stays."""
+    """Tells long-running work to end, and why. Thread safe; the first reason is kept."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -101,9 +101,10 @@ class CancelToken:
             raise StageError(self._reason.code, self._reason.sentence)
 
     def explain(self, error: StageError) -> StageError:
-        """What to tell of a failure: the reason of the cancel for work that was interrupted by it, else the failure itself.
+        """What to report for a failure: the reason of the cancel if it interrupted the work, otherwise the failure
+        itself.
 
-        What goes wrong while a cancel is under way (CONTROLLER_FAILED: "use the emergency stop") says more than the cancel.
+        A failure during a cancel (CONTROLLER_FAILED: "use the emergency stop") is more important than the cancel.
         """
         if self._reason is None or error.code not in INTERRUPTED:
             return error
@@ -113,7 +114,7 @@ class CancelToken:
         """Call ``listener`` on cancel (at once if already canceled).
 
         Returns:
-            A function that takes the listener away again.
+            A function that removes the listener.
         """
         with self._lock:
             if self._reason is None:

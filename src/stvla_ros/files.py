@@ -1,4 +1,4 @@
-"""Files as they arrive: what lies in place of the right one, JSON in any encoding, and writing whole or not at all."""
+"""Files as they arrive: recognises wrong files, reads JSON in any encoding, writes completely or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from stvla_ros.config import ConfigError
 
 HEAD_BYTES = 1024
-"""As much of a file is looked at; a pointer of Git LFS has about 130 bytes."""
+"""Number of bytes examined; a Git LFS pointer has about 130 bytes."""
 
 ZIP = b"PK\x03\x04"
 
@@ -40,24 +40,24 @@ _ARCHIVES = {
 _PAGES = (b"<!doctype html", b"<html", b"<head", b"<body")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _NOT_ALLOWED = (errno.EACCES, errno.EROFS)
-_MOST_SAID = 300
+_MAX_REASON_CHARS = 300
 _AGAIN, _DOWNLOAD = ": copy or download it again", ": download it again"
 
 
 def check_file(
     path: Path, wanted: str, error: type[ConfigError] = ConfigError, *, text: bool = False, inside: bytes = b""
 ) -> None:
-    """Raise unless a file is there, can be read, and does not begin as what often lies in place of the right one.
+    """Raise unless a file exists, is readable, and does not look like something that often replaces the right file.
 
-    Found are pointers of Git LFS and git-annex, web pages, archives, plain text, files of no bytes and of zeros. One
-    function for all formats, for these have nothing to do with the format that was wanted.
+    It recognises Git LFS and git-annex pointers, web pages, archives, plain text, empty files and files of zeros. They
+    have nothing to do with the wanted format, so one function serves all formats.
 
     Args:
         path: The file.
         wanted: What should be there, for the message: ``a checkpoint``.
-        error: What to raise.
-        text: The format is text, so that text in it is no sign of another thing.
-        inside: The first bytes of the archive that the format itself is (:data:`ZIP` for ``.npz``).
+        error: Type of the exception.
+        text: Whether the format is text; otherwise text means a wrong file.
+        inside: First bytes of the archive that the format itself uses (:data:`ZIP` for ``.npz``).
 
     Raises:
         ConfigError: As ``error``: the message says what was found.
@@ -76,7 +76,7 @@ def check_file(
 
 
 def absent(path: Path) -> str:
-    """``nothing``, and as far as it is known, why: a link to nowhere, no such folder, or a name alike. Ends a sentence.
+    """``nothing``, with the reason if known: a broken link, a missing folder, or a similar name. Ends a sentence.
 
     Never raises.
     """
@@ -92,16 +92,16 @@ def absent(path: Path) -> str:
             return f"nothing: {there} has no {path.absolute().relative_to(there).parts[0]}."
         if not there.is_dir():
             return f"nothing: {there} is a file."
-        digits = str.maketrans("", "", "0123456789")  # another number is another thing
+        digits = str.maketrans("", "", "0123456789")  # a name with another number is no misspelling
         others = [n for n in os.listdir(there) if n.translate(digits) != path.name.translate(digits)]
         alike = difflib.get_close_matches(path.name, others, n=1, cutoff=0.75)
-    except (OSError, ValueError, RuntimeError, StopIteration):  # RuntimeError: a home folder that is not known
+    except (OSError, ValueError, RuntimeError, StopIteration):  # RuntimeError: the home folder is unknown
         return "nothing."
     return f"nothing. Did you mean '{alike[0]}'?" if alike else "nothing."
 
 
 def disguise(head: bytes, wanted: str = "the file itself", *, text: bool = False, inside: bytes = b"") -> str | None:
-    """What the first bytes of a file say it is instead of the right thing, and what to do; None: nothing known.
+    """What a file is instead of the wanted one, by its first bytes, and what to do; None if nothing is recognised.
 
     Args:
         head: The first :data:`HEAD_BYTES`, or all of a shorter file.
@@ -133,7 +133,7 @@ def disguise(head: bytes, wanted: str = "the file itself", *, text: bool = False
 
 
 def _text(head: bytes) -> str:
-    """The first words, if all of it is printable text."""
+    """The first words, if everything is printable text."""
     try:
         words = head[:200].decode("ascii")
     except UnicodeDecodeError:
@@ -145,7 +145,7 @@ def read_json(path: Path, error: type[ConfigError] = ConfigError, wanted: str = 
     """The content of a JSON file: UTF-8 with or without byte order mark, UTF-16 or UTF-32.
 
     Raises:
-        ConfigError: As ``error``: missing, another thing (:func:`check_file`), of another encoding, or not JSON.
+        ConfigError: As ``error``: missing, the wrong file (:func:`check_file`), of another encoding, or not JSON.
     """
     check_file(path, wanted, error, text=True)
     try:
@@ -166,7 +166,7 @@ def parse_json(data: bytes | str, where: str, error: type[ConfigError] = ConfigE
 def read_json_lines(
     path: Path, error: type[ConfigError] = ConfigError, wanted: str = "a file of JSON lines"
 ) -> Iterator[Any]:
-    """Values of a ``.jsonl`` file, in order; empty lines are passed over.
+    """Values of a ``.jsonl`` file, in order; empty lines are skipped.
 
     Raises:
         ConfigError: As ``error``: as for :func:`read_json`; the message names the line.
@@ -196,17 +196,18 @@ def _why_no_json(error: Exception) -> str:
 
 
 def said(error: BaseException) -> str:
-    """What a library or the system said, as part of a sentence: one line, not too long, never empty."""
+    """The message of a library or the system as part of a sentence: one line, not too long, never empty."""
     words = error.strerror if isinstance(error, OSError) and error.strerror else " ".join(str(error).split())
-    return words.rstrip(".")[:_MOST_SAID] or type(error).__name__
+    return words.rstrip(".")[:_MAX_REASON_CHARS] or type(error).__name__
 
 
 @contextmanager
 def written(path: Path, error: type[ConfigError] = ConfigError) -> Iterator[Path]:
-    """A name to write to; when all went well it becomes ``path``, so that no reader ever sees half a file.
+    """A temporary name to write to. On success it becomes ``path``, so that no reader ever sees half a file.
 
     Raises:
-        ConfigError: As ``error``: no room, no permission, or a folder in the way. Nothing is left, ``path`` is as it was.
+        ConfigError: As ``error``: no room, no permission, or a folder in the way. Nothing is left, and ``path`` is
+            unchanged.
     """
     part = path.with_name(path.name + ".part")
     try:
@@ -221,7 +222,7 @@ def written(path: Path, error: type[ConfigError] = ConfigError) -> Iterator[Path
 
 
 def outside_cause(error: OSError) -> str | None:
-    """One sentence where it is the disk or a permission that an operation on a file failed for; None: a defect of ours."""
+    """One sentence if an operation on a file failed for want of room or permission; None for a defect of ours."""
     if error.errno in _NO_ROOM:
         return f"{error.filename or 'a file'}: cannot be written ({said(error)}): make room and run it again."
     if error.errno in _NOT_ALLOWED and error.filename is not None:
@@ -230,14 +231,14 @@ def outside_cause(error: OSError) -> str | None:
 
 
 def _not_written(path: Path, wrong: OSError, error: type[ConfigError]) -> NoReturn:
-    full = wrong.errno in _NO_ROOM or wrong.errno is None  # NumPy's own, of a file that is shorter than it should be
+    full = wrong.errno in _NO_ROOM or wrong.errno is None  # None: NumPy, for a file that is too short
     advice = ": make room and run it again" if full else ""
     raise error(f"{path}: cannot be written ({said(wrong)}){advice}.") from wrong
 
 
 @contextmanager
 def setting(name: str, advice: str = "") -> Iterator[None]:
-    """Puts what named a file (a setting, or nothing) before every ConfigError of the block, and advice in place of its own."""
+    """Puts the setting that named a file before every ConfigError of the block, and replaces its advice."""
     try:
         yield
     except ConfigError as error:
@@ -251,16 +252,16 @@ DAMAGED = (
     OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, SyntaxError, OverflowError, MemoryError,
     NotImplementedError, RuntimeError, struct.error, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""What the readers of ``.npy`` and ``.npz`` raise for damaged files."""
+"""Exceptions that the readers of ``.npy`` and ``.npz`` raise for damaged files."""
 
 
 def read_arrays(
     path: Path, error: type[ConfigError] = ConfigError, wanted: str = "arrays of NumPy"
 ) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a ``.npz`` file by name, or the one of a ``.npy`` file under the name ``""``; never objects.
+    """Arrays of a ``.npz`` file by name, or the array of a ``.npy`` file under the name ``""``; never objects.
 
     Raises:
-        ConfigError: As ``error``: missing, another thing, damaged, or with objects in it, which are never read.
+        ConfigError: As ``error``: missing, the wrong file, damaged, or with objects in it, which are never read.
     """
     check_file(path, wanted, error, inside=ZIP)
     try:
@@ -278,10 +279,10 @@ def read_arrays(
 def read_image(
     path: Path, error: type[ConfigError] = ConfigError, wanted: str = "an image", *, grey: bool = False
 ) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) RGB, or (H, W) with ``grey``: palettes are looked up, 16 bits become 8, transparency is left out.
+    """(H, W, 3) RGB, or (H, W) with ``grey``. Palettes are resolved, 16 bits become 8, transparency is dropped.
 
     Raises:
-        ConfigError: As ``error``: missing, another thing, cut off or damaged.
+        ConfigError: As ``error``: missing, the wrong file, cut off or damaged.
     """
     import cv2
 
@@ -299,7 +300,7 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
     """Write (H, W, 3) RGB as PNG.
 
     Raises:
-        OSError: It cannot be written; OpenCV's own writer says only False.
+        OSError: It cannot be written; OpenCV's own writer only returns False.
     """
     import cv2
 
@@ -310,15 +311,15 @@ def write_image(path: Path, rgb: npt.NDArray[np.uint8]) -> None:
 
 
 def keep_settings(path: Path, settings: Mapping[str, Any], holds: str) -> None:
-    """Write the settings of all that is in a folder, which never mixes two of them.
+    """Write the settings of a folder's content, or check that they are the same: one folder never mixes two settings.
 
     Args:
-        path: ``settings.json`` in it.
+        path: ``settings.json`` in the folder.
         settings: Plain values.
-        holds: What the folder has, for the message: ``episodes run``.
+        holds: Content of the folder, for the message: ``episodes run``.
 
     Raises:
-        ConfigError: Other settings are there already, or something that is none; or it cannot be written.
+        ConfigError: The file has other settings or something else, or it cannot be written.
     """
     wanted = json.loads(json.dumps(settings))
     if path.exists():

@@ -1,8 +1,8 @@
 """The stages: each an object with one method from frozen values to a frozen value.
 
-Every Protocol has at least one implementation that needs no weights, no GPU and no hardware. A
-stage that cannot do its work raises :class:`stvla_ros.errors.StageError`; nothing else is an outcome.
-Backends are made by :mod:`stvla_ros.registry` and take one config dataclass; motion planners the arm's limits as well.
+Every Protocol has at least one implementation that needs no weights, no GPU and no hardware. A stage that cannot do its
+work raises :class:`stvla_ros.errors.StageError`; nothing else is an outcome. :mod:`stvla_ros.registry` creates backends
+from one config dataclass; motion planners also take the arm's limits.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FrameSource(Protocol):
     """A camera: live, simulated, or a recording."""
 
     def capture(self) -> RgbdFrame:
-        """The newest frame. Raises StageError STALE_IMAGE when none is to be had."""
+        """The newest frame. Raises StageError STALE_IMAGE if there is none."""
         ...
 
 
@@ -49,7 +49,7 @@ class Segmenter(Protocol):
     """Splits a frame into instances."""
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
-        """Labels of the frame's size; ids stay stable over time as far as the backend can."""
+        """Labels of the frame's size; ids stay stable over time as far as the backend is able."""
         ...
 
 
@@ -69,7 +69,7 @@ class Policy(Protocol):
     """Predicts the next keypose (low level of ST-VLA)."""
 
     def predict(self, observation: Observation) -> Keypose | None:
-        """The next keypose; None when nothing is left to do on this path (the planner must look again)."""
+        """The next keypose; None if nothing is left to do on this path (the planner must plan again)."""
         ...
 
 
@@ -100,7 +100,7 @@ class Robot(Protocol):
         ...
 
     def stop(self) -> None:
-        """Bring the arm to a standstill now. Never raises, never waits for anything else."""
+        """Bring the arm to a standstill now. Never raises, and waits for nothing else."""
         ...
 
 

@@ -1,7 +1,8 @@
-"""NumPy in pickles without NumPy's own functions: what stands for the names that arrays, numbers and dtypes are pickled under.
+"""NumPy arrays in pickles, without calling NumPy: replacements for the names under which arrays and dtypes are pickled.
 
-Readers of pickles (``data/safe_pickle.py``, ``policy/checkpoint/torch_file.py``) put :data:`STAND_INS` in place of those names.
-Each checks shapes and sizes and makes plain arrays of plain numbers or text, so that nothing a file names is ever called.
+Readers of pickles (``data/safe_pickle.py``, ``policy/checkpoint/torch_file.py``) use :data:`STAND_INS` instead of those
+names. Each checks shapes and sizes and makes plain arrays of numbers or text, so nothing that a file names is ever
+called.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import numpy as np
 import numpy.typing as npt
 
 MAX_BYTES = 1 << 30
-"""Of one array."""
+"""Limit of one array."""
 
 PLAIN = "fiubcUS"
-"""First letters of the dtypes that hold their values themselves: numbers, flags, text."""
+"""First letters of dtypes that contain their values: numbers, flags, text."""
 
 NDARRAY = "numpy.ndarray"
 
 
 class PickleError(ValueError):
-    """The bytes are no pickle of plain values, arrays and tensors; the message says what is wrong."""
+    """The pickle holds more than plain values, arrays and tensors, or is damaged; the message says what is wrong."""
 
 
 class Dtype:
-    """Stands for ``numpy.dtype``, of plain numbers and text."""
+    """Replaces ``numpy.dtype``, for plain numbers and text."""
 
     def __init__(self, code: Any, *_: Any) -> None:
         if not isinstance(code, str) or code[:1] not in tuple(PLAIN) or not code[1:].isdigit():
@@ -44,7 +45,7 @@ class Dtype:
 
 
 class StoredArray:
-    """A NumPy array in a pickle, which is made empty and filled later: see :func:`plain`."""
+    """A NumPy array in a pickle, which is created empty and filled later: see :func:`plain`."""
 
     array: npt.NDArray[Any] | None = None
 
@@ -55,7 +56,7 @@ class StoredArray:
 
 
 def plain(value: Any) -> Any:
-    """A value of a pickle with arrays and dtypes in place of what stood for them, in dicts, lists and tuples too.
+    """A value of a pickle with real arrays and dtypes instead of their replacements, also in dicts, lists and tuples.
 
     Raises:
         PickleError: An array was never filled.
@@ -78,7 +79,7 @@ def filled(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
     """An array of this machine's byte order from its bytes.
 
     Raises:
-        PickleError: They do not belong together.
+        PickleError: Shape, dtype and bytes do not match.
     """
     if not isinstance(dtype, Dtype) or not isinstance(data, bytes):
         raise PickleError("wanted an array's dtype and bytes, found something else")
@@ -90,7 +91,7 @@ def filled(data: Any, dtype: Any, shape: Any, order: Any) -> npt.NDArray[Any]:
 
 
 def check_shape(shape: Any) -> tuple[int, ...]:
-    """A shape as it was given. Raises PickleError when it is none."""
+    """The given shape. Raises PickleError if it is invalid."""
     if not isinstance(shape, tuple) or not all(isinstance(n, int) and 0 <= n <= MAX_BYTES for n in shape):
         raise PickleError(f"wanted the shape of an array, found {shape!r}")
     return shape
@@ -124,4 +125,4 @@ _HERE: dict[str, Callable[..., Any] | str] = {
 STAND_INS: Mapping[str, Callable[..., Any] | str] = MappingProxyType(
     _HERE | {name.replace("numpy._core", "numpy.core"): stand_in for name, stand_in in _HERE.items()}
 )
-"""Full name in a pickle, as NumPy 2 and as NumPy 1 writes it -> what stands for it here."""
+"""Full name in a pickle, as written by NumPy 2 and NumPy 1 -> its replacement here."""

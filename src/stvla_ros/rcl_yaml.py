@@ -1,9 +1,11 @@
-"""Parameter files with the meaning that rcl gives them, so that commands without ROS and nodes take the same values.
+"""Reads parameter files as rcl does, so that commands without ROS and nodes get the same values.
 
-``rcl_yaml_param_parser`` (ROS 2 Jazzy, ``src/parse.c``) has the syntax from libyaml, which is behind PyYAML's parser too, and
-rules of its own for what a scalar means, which are written out here: ``2e-2`` and ``1e3`` are numbers, ``0x10`` and ``010``
-are 16 and 8, ``~`` is a text, and there are neither aliases nor mixed lists. What rcl refuses is refused, and with it what rcl
-does not read as it stands there: a setting that is written twice, lists in lists, what follows an empty section.
+``rcl_yaml_param_parser`` (ROS 2 Jazzy, ``src/parse.c``) uses libyaml, like PyYAML, but has its own rules for scalars,
+which
+are repeated here: ``2e-2`` and ``1e3`` are numbers, ``0x10`` and ``010`` are 16 and 8, ``~`` is a text, and there are
+    no
+aliases or mixed lists. What rcl refuses is refused here. So is what rcl would read as something else: a setting that is
+written twice, lists in lists, and whatever follows an empty section.
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ _DOTTED = re.compile(r"([+-]?)\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 
 
 class RclYamlError(ValueError):
-    """What is wrong, as the end of a sentence, and in which line (1 for the first; None for a text without lines)."""
+    """What is wrong, as the end of a sentence, and the line (from 1; None for a text without lines)."""
 
     def __init__(self, sentence: str, line: int | None = None) -> None:
         super().__init__(sentence)
@@ -44,12 +46,12 @@ class RclYamlError(ValueError):
 
 
 def read(data: bytes) -> dict[str, dict[str, Value]]:
-    """Name of a section as it is written (``planner``, ``/**``) -> dotted name of a parameter -> its value.
+    """Name of a section as written (``planner``, ``/**``) -> dotted name of a parameter -> its value.
 
-    Sections stand in the order in which they first appear, which is rcl's order of precedence: the last one wins.
+    Sections are in the order of their first appearance, which is rcl's order of precedence: the last one wins.
 
     Raises:
-        RclYamlError: rcl would refuse it or read something else than stands there.
+        RclYamlError: rcl would refuse it, or read something other than what is written.
     """
     try:
         return _Reader(data).read()
@@ -61,7 +63,7 @@ def read_value(text: str) -> Value:
     """One value, as in ``-p name:=value``.
 
     Raises:
-        RclYamlError: rcl would refuse it, or it is more than one value.
+        RclYamlError: rcl would refuse it, or there is more than one value.
     """
     data = text.encode("utf-8", "surrogateescape")
     try:
@@ -75,7 +77,7 @@ def read_value(text: str) -> Value:
 
 
 def write(sections: Mapping[str, Any]) -> str:
-    """Names and values as YAML that rcl reads as they are: texts stand in quotes, so that none becomes a number."""
+    """YAML from which rcl reads exactly these names and values: texts are quoted, so that none becomes a number."""
     return yaml.dump(dict(sections), Dumper=_Dumper, allow_unicode=False, width=2**31)
 
 
@@ -110,7 +112,7 @@ class _Reader:
         return self._sections
 
     def _pairs(self, mapping: Any) -> Iterator[tuple[str, int, Any]]:
-        """Key, its line, and the first event of its value, of a mapping that has just begun."""
+        """Key, its line, and the first event of its value, for each pair of a mapping that has just begun."""
         self._level += 1
         if self._level > DEEPEST:
             raise RclYamlError(f"more than {DEEPEST} levels of sections", _line(mapping))
@@ -149,10 +151,10 @@ class _Reader:
             self._sections.setdefault(_checked(name, _line(mapping)), {})
 
     def _settings(self, node: str, prefix: str, mapping: Any) -> str:
-        """Settings below ``prefix``; the prefix that rcl puts before what follows them.
+        """Read the settings below ``prefix``; returns the prefix that rcl puts before what follows them.
 
-        rcl finds the way back out of a section by cutting the last dotted part off: too little, if the name of the
-        section has a dot itself.
+        rcl leaves a section by cutting off the last dotted part, which is too little if the section's name contains a
+        dot.
         """
         section, rcl_prefix, name = self._sections.setdefault(node, {}), prefix, ""
         for key, line, value in self._pairs(mapping):
@@ -214,7 +216,7 @@ def plain(text: str) -> bool | int | float | str:
     if match := _INT.fullmatch(text):
         digits = match[1]
         base = 16 if digits[:2] in ("0x", "0X") else 8 if digits[0] == "0" else 10
-        # int() has a limit of digits; far below it the number is no 64-bit one
+        # int() limits the number of digits; far fewer already exceed 64 bits
         number = int(digits, base) if len(digits) < 64 or base != 10 else 2**64
         number = -number if "-" in text else number
         if -(2**63) <= number < 2**63:
@@ -224,7 +226,7 @@ def plain(text: str) -> bool | int | float | str:
 
 
 def _double(text: str) -> float | None:
-    """``strtod`` of the whole text, or None: also where it sets ERANGE, for what is too large or too small for a double."""
+    """``strtod`` of the whole text, or None, as for values beyond a double's range, where it sets ERANGE."""
     if match := _DOTTED.fullmatch(text):
         return math.nan if match[3] else math.inf * (-1 if match[1] == "-" else 1)
     if match := _NO_NUMBER.fullmatch(text):

@@ -30,14 +30,14 @@ HISTORY = 3
 
 
 GUIDANCE_MODES = ("full", "mask_only", "off")
-"""What guidance does to an image: paints out and draws the path; paints out; leaves it as it is."""
+"""What guidance does to an image: removes objects and draws the path; removes objects; nothing."""
 
 
 def frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name: str) -> npt.NDArray[Any]:
-    """A read-only view of ``value`` after a check of its shape; ``None`` in ``shape`` fits any length.
+    """A read-only view of ``value`` after a check of its shape; ``None`` in ``shape`` matches any length.
 
-    Images keep their dtype strictly (a float image given for uint8 is an error); small
-    geometry (float64) is converted.
+    Images must have the right dtype (a float image instead of uint8 is an error); small geometry (float64) is
+    converted.
 
     Raises:
         ValueError: Wrong shape or dtype; the message names the field.
@@ -54,7 +54,7 @@ def frozen(value: Any, dtype: npt.DTypeLike, shape: tuple[int | None, ...], name
 
 
 class _Value:
-    """Base of the frozen values: arrays are checked once, when a value is made."""
+    """Base of the frozen values: arrays are checked once, when a value is created."""
 
     def _freeze(self, name: str, dtype: npt.DTypeLike, *shape: int | None) -> None:
         object.__setattr__(self, name, frozen(getattr(self, name), dtype, shape, f"{type(self).__name__}.{name}"))
@@ -107,7 +107,7 @@ class RgbdFrame(_Value):
 
 @dataclass(frozen=True, eq=False)
 class RobotState(_Value):
-    """Where the arm is.
+    """State of the arm and the gripper.
 
     Attributes:
         q_rad: (7,) joint positions.
@@ -133,13 +133,13 @@ class RobotState(_Value):
 
 @dataclass(frozen=True, eq=False)
 class Keypose(_Value):
-    """Where the tool should be next. First the arm moves with the old gripper state, then the gripper acts.
+    """The next goal of the tool. The arm first moves with the old gripper state, then the gripper acts.
 
     Attributes:
         T_base_tcp: (4, 4) tool pose.
         gripper_open: Gripper state after the move.
-        may_collide: The tool may touch what lies at the target (grasp, press, place).
-        stamp_ns: When it was predicted; once executed, when the motion ended.
+        may_collide: Whether the tool may touch something at the target (grasp, press, place).
+        stamp_ns: When it was predicted; after execution, when the motion ended.
     """
 
     T_base_tcp: F64
@@ -153,16 +153,16 @@ class Keypose(_Value):
 
 @dataclass(frozen=True, eq=False)
 class PlanRequest:
-    """What a planner may look at.
+    """Input of a planner.
 
     Attributes:
         instruction: The operator's words.
         frame: The image to draw on.
         robot: Arm state at about the image's stamp.
         history: All keyposes executed in this task so far, oldest first.
-        feedback: Why the last path did not serve, one sentence; empty when nothing was wrong with it.
-        cancel: Set when nobody waits for the plan any more; a planner that takes long ends soon after.
-        holding: What the gripper holds, e.g. "the cyan block"; "something", or empty, where nobody knows.
+        feedback: Why the last path failed, in one sentence; empty if nothing was wrong with it.
+        cancel: Set when the plan is no longer wanted; a slow planner ends soon after.
+        holding: What the gripper holds, e.g. "the cyan block"; "something" or empty if unknown.
     """
 
     instruction: str
@@ -184,13 +184,13 @@ class TracePlan(_Value):
         uv: (8, 2) float64, u right and v down in 0..1000 of the image's width and height.
         start_depth_m: Sensor depth at the first waypoint; NaN if the planner leaves it to the lifter.
         depth_offset_m: (8,) float64, end-effector depth minus start depth at each waypoint.
-        step_index: Which step of a long task this is, from 0.
-        finished: The planner sees the task done; the path then has no meaning.
+        step_index: Step of a long task, from 0.
+        finished: Whether the planner sees the task done; the path then has no meaning.
         planner: Name of the backend.
         raw_reply: The model's text, for the log.
         image_stamp_ns: Stamp of the image that the path was drawn on.
         plan_id: Unique id.
-        step_total: How many steps the whole task has; None: the planner does not say.
+        step_total: Number of steps of the whole task; None if the planner does not say.
     """
 
     instruction: str
@@ -212,7 +212,7 @@ class TracePlan(_Value):
 
 
 class DepthSource(IntEnum):
-    """Where the depth of a lifted point came from (constants of ``stvla_msgs/msg/Trace3d``)."""
+    """Source of a lifted point's depth (constants of ``stvla_msgs/msg/Trace3d``)."""
 
     INVALID = 0
     SENSOR = 1
@@ -226,10 +226,10 @@ class Trace3d(_Value):
 
     Attributes:
         xyz_m: (T, 3) float32 in the base frame, from start to goal.
-        source: (T,) uint8 of :class:`DepthSource` per point; ``INVALID`` points are not to be used.
-        plan_id: The plan it was lifted from.
-        sub_instruction: Copied from the plan: says whether to pick, place or press.
-        notes: Repairs that were made, one sentence each.
+        source: (T,) uint8 of :class:`DepthSource` per point; ``INVALID`` points must not be used.
+        plan_id: The plan that it was lifted from.
+        sub_instruction: Copied from the plan; says whether to pick, place or press.
+        notes: Repairs of the path, one sentence each.
     """
 
     xyz_m: F32
@@ -248,7 +248,7 @@ class Segments(_Value):
     """Instances of one frame.
 
     Attributes:
-        labels: (H, W) int32; 0 is background (table, walls), -1 the robot and what it holds, above 0 an instance id.
+        labels: (H, W) int32; 0: background (table, walls), -1: the robot and what it holds, above 0: an instance id.
         ids: The instance ids present, ascending.
     """
 
@@ -261,11 +261,11 @@ class Segments(_Value):
 
 @dataclass(frozen=True, eq=False)
 class Instance(_Value):
-    """One thing in the scene, as its visible points show it.
+    """One object in the scene, measured from its visible points.
 
     Attributes:
-        id: The same from frame to frame.
-        centre_m: (3,) middle of its bounding box in the base frame.
+        id: Stays the same from frame to frame.
+        centre_m: (3,) centre of its bounding box in the base frame.
         size_m: (3,) edges of its bounding box along the base frame's axes.
     """
 
@@ -280,18 +280,18 @@ class Instance(_Value):
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """What the policy gets to see (paper 3.3.2, 3.4.1).
+    """The guided frame that the policy sees (paper 3.3.2, 3.4.1).
 
     Attributes:
         trace: The lifted path.
         tube_radius_m: Radius r of the union of balls around the path.
         kept_ids: Instances that the tube touches (or the endpoint rule adds).
-        removed_ids: Instances painted out.
+        removed_ids: Instances removed from the image.
         frame: RGB-D with the removed instances filled; carries the path in mode "full".
         mode: What was done to the frame, one of :data:`GUIDANCE_MODES`.
-        instances: Where the kept and the removed instances are, for people; those without valid depth are missing.
-        progress_m: Length of the path that the tool has gone.
-        notes: What the operator should know of this frame, one sentence each.
+        instances: Positions of the kept and removed instances, for people; those without valid depth are missing.
+        progress_m: Length of the path that the tool has covered.
+        notes: What the operator should know about this frame, one sentence each.
     """
 
     trace: Trace3d
@@ -311,7 +311,7 @@ class Guidance:
 
 @dataclass(frozen=True, eq=False)
 class Observation:
-    """What a policy predicts from.
+    """Input of a policy.
 
     Attributes:
         guidance: The guided frame and its path.
@@ -328,7 +328,7 @@ class Observation:
 
 @dataclass(frozen=True, eq=False)
 class Box(_Value):
-    """A box fixed to a frame: what the gripper holds, in the tool frame.
+    """A box fixed to a frame, such as the held object in the tool frame.
 
     Attributes:
         T_frame_box: (4, 4) pose of the box's centre.
@@ -345,7 +345,7 @@ class Box(_Value):
 
 @dataclass(frozen=True, eq=False)
 class CollisionWorld(_Value):
-    """What the arm must not touch, as seen by the depth camera.
+    """Obstacles of the arm, as seen by the depth camera.
 
     Attributes:
         voxels_m: (N, 3) float32 centres of occupied cubes in the base frame.
@@ -369,7 +369,7 @@ class MotionRequest(_Value):
         start_q_rad: (7,) current joints.
         T_base_tcp: (4, 4) goal of the tool.
         world: Obstacles.
-        straight: The tool must move on a straight line (approach, retreat, press).
+        straight: Whether the tool must move on a straight line (approach, retreat, press).
         gripper_m: Distance between the fingers during the motion.
     """
 
@@ -404,6 +404,25 @@ class JointPath(_Value):
         self._freeze("dq_rad_s", np.float64, len(self.t_s), 7)
         if len(self.t_s) == 0 or np.any(np.diff(self.t_s) <= 0):
             raise ValueError("JointPath.t_s: wanted at least one sample and strictly increasing times")
+
+
+@dataclass(frozen=True, eq=False)
+class Tolerances(_Value):
+    """How far the arm may be from a joint path; ``inf`` means no limit.
+
+    Attributes:
+        path_rad: (7,) on the way.
+        goal_rad: (7,) at the end.
+        goal_time_s: How late the arm may come to rest at the end.
+    """
+
+    path_rad: F64
+    goal_rad: F64
+    goal_time_s: float
+
+    def __post_init__(self) -> None:
+        self._freeze("path_rad", np.float64, 7)
+        self._freeze("goal_rad", np.float64, 7)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""safetensors files: opened with the true reason where they cannot be, written whole, their numbers finite."""
+"""safetensors files: opened with the true reason for a failure, written completely, with finite numbers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_HEADER_BYTES = 100_000_000
 
 
 def is_safetensors(head: bytes) -> bool:
-    """Whether a file that begins so (16 bytes or more) is one of safetensors, whatever its name: a length, then JSON."""
+    """Whether a file with these first bytes (16 or more) is in the safetensors format: a length, then JSON."""
     return len(head) > 9 and 2 <= int.from_bytes(head[:8], "little") <= MAX_HEADER_BYTES and head[8:9] == b"{"
 
 
@@ -28,7 +28,7 @@ def open_tensors(path: Path, wanted: str = "a safetensors file") -> Iterator[Any
     """``safetensors.safe_open`` for PyTorch on the CPU.
 
     Raises:
-        ConfigError: The file is missing, another thing, cut off or damaged, on opening or inside the block.
+        ConfigError: The file is missing, of another kind, cut off or damaged, on opening or inside the block.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -54,7 +54,7 @@ def read_tensors(path: Path, wanted: str = "a safetensors file") -> tuple[dict[s
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file, whole or not at all.
+    """Write a file, complete or not at all.
 
     Raises:
         ConfigError: It cannot be written.
@@ -67,15 +67,15 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
-    """Weights are numbers. Tensors without values (of the device ``meta``) are passed over.
+    """Check that weights are finite. Tensors without values (on the device ``meta``) are skipped.
 
     Raises:
-        ConfigError: One has NaN or infinite values; the message names it.
+        ConfigError: A weight has NaN or infinite values; the message names it.
     """
     import torch
 
     for name, weight in weights.items():
-        # torch has no isfinite for the types of 8 bits
+        # torch has no isfinite for 8-bit types
         wide = weight.float() if weight.dtype.itemsize == 1 and weight.is_floating_point() else weight
         if not weight.is_meta and weight.is_floating_point() and not bool(torch.isfinite(wide).all()):
             raise ConfigError(
@@ -83,13 +83,29 @@ def check_finite(weights: Mapping[str, Tensor], where: str) -> None:
             )
 
 
+@contextmanager
+def silenced_transformers() -> Iterator[None]:
+    """Without the progress bars and warnings of the transformers library: callers check its results themselves."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
 def _check_size(path: Path) -> None:
-    """The library says of a file that is cut off only that it is "not fully covered", of one name given twice the same."""
+    """Raise ConfigError for a file that is cut off or has a name twice: the library calls both "not fully covered"."""
     size = path.stat().st_size
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
-            return  # the library says that well
+            return  # the library reports this well
         data = file.read(length)
     if len(data) < length:
         raise ConfigError(f"{path}: the file is cut off inside its header: copy or download it again.")
@@ -99,9 +115,9 @@ def _check_size(path: Path) -> None:
     except ConfigError:
         raise
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        return  # damaged in another way, which the library names
+        return  # damaged in another way, which the library reports
     if size < end:
-        raise ConfigError(f"{path}: the file is cut off, it has {size} of {end} bytes: copy or download it again.")
+        raise ConfigError(f"{path}: the file is cut off; it has {size} of {end} bytes: copy or download it again.")
 
 
 def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
@@ -109,5 +125,5 @@ def _once(pairs: list[tuple[str, Any]], path: Path) -> dict[str, Any]:
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"{path}: its header has '{twice}' twice: save it anew.")
+        raise ConfigError(f"{path}: its header has '{twice}' twice: save it again.")
     return content

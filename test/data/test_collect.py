@@ -126,7 +126,7 @@ def test_the_command_collects_in_the_real_cell(tmp_path: Path, capsys: pytest.Ca
     for episode in episodes:
         assert any(colour in episode.instruction for colour in UNSEEN)
         assert episode.outcome.judged is True
-        assert len(episode) == len(list(episode.glances())) >= 4
+        assert len(episode) == len(list(episode.guided_frames())) >= 4
     assert not left.exists()
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.npz")}
     assert main(command) == 0

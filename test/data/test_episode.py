@@ -1,4 +1,4 @@
-"""Episodes: exact both ways, cut into parts, and anything else in the folder is refused in words."""
+"""Episodes: exact both ways, and anything else in the folder is refused in words."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from drawn_plans import make_plan
 from tabletop import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.data.episode import Episode, EpisodeError, EpisodeWriter, Verdict, find_episodes
-from stvla_ros.data.presses import single_presses
 from stvla_ros.data.recording import RecordingError
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.types import Keypose, RgbdFrame, TracePlan
@@ -62,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
         while drawn < using:
             drawn += 1
             writer.add_plan(plan(drawn), frame(10 + drawn))
-        writer.add_look(plan(using), frame(i), home_robot(0.01 * i, stamp_ns=i))
+        writer.add_frame(plan(using), frame(i), home_robot(0.01 * i, stamp_ns=i))
         if number is not None:
             writer.add_keypose(keypose(step), 5000 + step)
             step += 1
@@ -103,44 +102,17 @@ def test_round_trip_is_exact(folder: Path) -> None:
         episode[7]
 
 
-def test_glances_are_all_frames_that_were_guided(folder: Path) -> None:
-    glances = list(Episode(folder).glances())
-    assert [g.step for g in glances] == [0, 1, None, 2, 3, 4, None, 5, 6]
-    assert [g.plan for g in glances] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
-    assert all(same(g.frame, frame(i)) for i, g in enumerate(glances))
-
-
-def test_a_part_is_an_episode(folder: Path) -> None:
-    episode = Episode(folder)
-    part = episode.part(2, 5, "Push the lime button.")
-    assert (len(part), part.instruction, part.seed) == (3, "Push the lime button.", 7)
-    assert [len(step.history) for step in part] == [0, 1, 2]
-    assert {step.plan.instruction for step in part} == {"Push the lime button."}
-    assert same(part[0].keypose, keypose(2))
-    assert same(part.start_pose, episode[2].robot.T_base_tcp)
-    assert [g.step for g in part.glances()] == [None, 0, 1, 2]
-    assert same(part.part(1, 2)[0].frame, episode[3].frame)
-    assert len(episode) == 7
-    assert episode.instruction == plan(0).instruction
-    for first, last in ((3, 3), (-1, 2), (0, 8)):
-        with pytest.raises(ValueError, match="wanted 0 <= first < last <= 7"):
-            episode.part(first, last)
-
-
-def test_single_presses(folder: Path) -> None:
-    episode = Episode(folder)
-    parts = single_presses(episode)
-    assert [p.instruction for p in parts] == ["Push the red button.", "Push the lime button.", "Push the red button."]
-    assert [[k.stamp_ns - 1000 for k in p.keyposes] for p in parts] == [[0, 1, 2], [3, 4], [5, 6]]
-    paper = single_presses(episode, after=0)
-    assert [[k.stamp_ns - 1000 for k in p.keyposes] for p in paper] == [[0, 1], [3, 4], [5, 6]]
-    assert [k.may_collide for p in paper for k in p.keyposes] == [False, True] * 3
+def test_guided_frames_are_all_frames_that_were_guided(folder: Path) -> None:
+    guided = list(Episode(folder).guided_frames())
+    assert [g.step for g in guided] == [0, 1, None, 2, 3, 4, None, 5, 6]
+    assert [g.plan for g in guided] == [0, 0, 0, 1, 1, 1, 1, 2, 2]
+    assert all(same(g.frame, frame(i)) for i, g in enumerate(guided))
 
 
 def test_an_unfinished_episode_is_none(tmp_path: Path) -> None:
     writer = EpisodeWriter(tmp_path / "a")
     writer.add_plan(plan(0), frame(0))
-    writer.add_look(plan(0), frame(1), home_robot())
+    writer.add_frame(plan(0), frame(1), home_robot())
     with pytest.raises(EpisodeError, match=r"wanted an episode \(episode.json\), found no such file"):
         Episode(tmp_path / "a")
     writer.close("t", 0, "w", Verdict(OutcomeCode.OK, ""))
@@ -186,7 +158,7 @@ def test_damaged_files_are_refused(folder: Path) -> None:
     index = json.loads((folder / "recording.json").read_text())
     del index["frames"][3]["q_rad"]
     (folder / "recording.json").write_text(json.dumps(index))
-    with pytest.raises(EpisodeError, match="frame 000003 is without the state of the arm"):
+    with pytest.raises(EpisodeError, match="frame 000003 lacks the state of the arm"):
         Episode(folder)[2]
     (folder / "episode.json").write_text("{")
     with pytest.raises(EpisodeError, match="not valid JSON"):

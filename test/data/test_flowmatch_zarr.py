@@ -11,7 +11,7 @@ import pytest
 import zarr
 from numcodecs import Blosc
 
-from stvla_ros.data.flowmatch_zarr import FlowmatchZarr, unproject
+from stvla_ros.data.flowmatch_zarr import TASKS, FlowmatchZarr, unproject
 from stvla_ros.data.keypose_sample import DatasetError
 
 N, CAMERAS, H, W = 3, 2, 12, 16
@@ -58,10 +58,10 @@ def write(folder: Path, content: dict[str, Any]) -> Path:
 @pytest.mark.parametrize("hands", [1, 2])
 def test_points(tmp_path: Path, hands: int) -> None:
     content = arrays(hands)
-    data = FlowmatchZarr(write(tmp_path / "train.zarr", content), ("close_jar", "push_buttons"))
+    data = FlowmatchZarr(write(tmp_path / "train.zarr", content))
     assert (tmp_path / "train.zarr" / ".zgroup").is_file()
     assert len(data) == N
-    assert [(s.task, s.variation) for s in data] == [("close_jar", 0), ("push_buttons", 4), ("7", 5)]
+    assert [(s.task, s.variation) for s in data] == [(TASKS[0], 0), (TASKS[1], 4), (TASKS[7], 5)]
     sample = data[-1]
     np.testing.assert_array_equal(sample.rgb, np.moveaxis(content["rgb"][2], 1, -1))
     np.testing.assert_array_equal(sample.xyz_m, np.moveaxis(content["pcd"][2], 1, -1).astype(np.float32))
@@ -75,7 +75,9 @@ def test_points(tmp_path: Path, hands: int) -> None:
 
 def test_depth_becomes_points(tmp_path: Path) -> None:
     content = arrays(2, depth=True)
-    sample = FlowmatchZarr(write(tmp_path / "g", content))[1]
+    data = FlowmatchZarr(write(tmp_path / "g", content), ("close_jar", "push_buttons"))
+    sample = data[1]
+    assert [(s.task, s.variation) for s in data] == [("close_jar", 0), ("push_buttons", 4), ("7", 5)]
     depth = content["depth"][1, 1, 3, 5].astype(np.float64)
     expected = np.array([(5 - 8) / -20.0 * depth + 0.5, (3 - 6) / -20.0 * depth, depth + 1.5])
     np.testing.assert_allclose(sample.xyz_m[1, 3, 5], expected, atol=1e-6)
@@ -140,7 +142,7 @@ def test_lost_and_damaged_chunks(tmp_path: Path) -> None:
     data = FlowmatchZarr(folder)
     with pytest.raises(DatasetError, match="pcd 1 is damaged"):
         data[1]
-    assert data[0].task == "0"
+    assert data[0].task == TASKS[0]
     chunk.unlink()
     with pytest.raises(DatasetError, match="pcd: found 2 of 3 chunks"):
         FlowmatchZarr(folder)

@@ -14,7 +14,7 @@ import torch
 from numcodecs import blosc
 
 from stvla_ros.data.keypose_sample import DatasetError
-from stvla_ros.data.peract_dat import read_dat, read_features
+from stvla_ros.data.peract_dat import read_dat
 
 K, CAMERAS, SIZE = 4, 2, 16
 
@@ -65,7 +65,7 @@ def test_round_trip(path: Path) -> None:
     assert len(samples) == K
     np.testing.assert_array_equal(np.stack([s.rgb for s in samples]), np.moveaxis(rgb, 2, -1))
     np.testing.assert_array_equal(np.stack([s.xyz_m for s in samples]), np.moveaxis(xyz, 2, -1))
-    assert {(s.task, s.variation) for s in samples} == {("close_jar", 12)}
+    assert {(s.task, s.variation, s.cameras) for s in samples} == {("close_jar", 12, ("front", "wrist"))}
     assert [s.action[0, 0] for s in samples] == [10, 11, 12, 13]
     assert [s.proprio[:, 0, 0].tolist() for s in samples] == [[0, 0, 0], [0, 0, 1], [0, 1, 2], [1, 2, 3]]
     assert samples[0].proprio.shape == (3, 1, 8)
@@ -143,7 +143,7 @@ def nan_pose() -> list[torch.Tensor]:
         (1, np.zeros((K, CAMERAS, 2, 3, SIZE, SIZE), np.float64), "float64"),
         (1, np.full((K, CAMERAS, 2, 3, SIZE, SIZE), 255.0, np.float32), "colours from -1 to 1, found 255"),
         (1, None, "wanted an array, found NoneType"),
-        (2, poses(K - 1), "wanted 4 keyposes .*found 3"),
+        (2, poses(K - 1), "wanted 4 keyposes, .*found 3"),
         (2, [torch.zeros(8)] * K, r"shape \(1, 8\), found \(8,\)"),
         (4, [1.0] * K, "wanted an array, found float"),
         (4, nan_pose(), "finite poses"),
@@ -165,16 +165,3 @@ def test_no_list(path: Path) -> None:
 def test_the_folder_names_the_task(tmp_path: Path, content: list[Any]) -> None:
     with pytest.raises(DatasetError, match=r"wanted a folder named <task>\+<variation>, found 'elsewhere'"):
         read_dat(pack(tmp_path / "elsewhere" / "ep0.dat", content))
-
-
-def test_features(tmp_path: Path) -> None:
-    file = tmp_path / "instructions.pkl"
-    feature = torch.randn(3, 53, 512)
-    file.write_bytes(pickle.dumps({"close_jar": {0: feature, 1: feature[:1]}}))
-    found = read_features(file)
-    np.testing.assert_array_equal(found["close_jar"][0], feature.numpy())
-    assert found["close_jar"][1].shape == (1, 53, 512)
-    for other in ([], {"a": {"x": feature}}, {"a": {0: torch.zeros(2)}}, {"a": {0: os.getcwd}}):
-        file.write_bytes(pickle.dumps(other))
-        with pytest.raises(DatasetError, match="wanted a pickle of task -> variation -> features"):
-            read_features(file)

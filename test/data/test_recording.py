@@ -72,10 +72,10 @@ def test_wrong_content(tmp_path: Path) -> None:
         ("{", "not valid JSON"),
         ("[]", "wanted format 'stvla-recording-1', found 'list'"),
         ('{"format": "rosbag2"}', "found 'rosbag2'"),
-        ('{"format": "stvla-recording-1"}', "without frame_id, frames, height_px, width_px"),
+        ('{"format": "stvla-recording-1"}', "lacks frame_id, frames, height_px, width_px"),
         (
             '{"format": "stvla-recording-1", "frames": [], "frame_id": "c", "width_px": 1, "height_px": 1}',
-            "no frames in it",
+            "has no frames",
         ),
     ],
 )

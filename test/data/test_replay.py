@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stvla_ros import registry
-from stvla_ros.data.collect_bench import SeenCell, WrittenStages
+from stvla_ros.data.collect_environment import LastFrameCell, RecordingStages
 from stvla_ros.data.episode import Episode, EpisodeWriter, Verdict
 from stvla_ros.data.replay import observations
 from stvla_ros.errors import CancelToken
@@ -41,14 +41,14 @@ def run(
 ) -> tuple[Episode, Listening, TaskResult]:
     folder = tmp_path_factory.mktemp("data") / "episode"
     settings: StackSettings = request.param
-    cell = SeenCell(settings.cell)
+    cell = LastFrameCell(settings.cell)
     try:
         instruction = cell.reset("push_buttons", 5)
         stages = build_stages(settings, cell)
         policy = Listening(stages._policy)
         stages._policy = policy
         writer = EpisodeWriter(folder)
-        written = WrittenStages(stages, cell, writer)
+        written = RecordingStages(stages, cell, writer)
         result = run_task(written, instruction, settings.loop, CancelToken(), background=False)
         writer.close("push_buttons", 5, instruction, Verdict(result.outcome.code, result.outcome.sentence))
     finally:
@@ -89,11 +89,11 @@ def test_every_guided_frame_is_there(
     run: tuple[Episode, Listening, TaskResult], request: pytest.FixtureRequest
 ) -> None:
     episode, policy, _ = run
-    glances = list(episode.glances())
-    assert len(glances) == len(policy.heard)
-    assert [g.step is not None for g in glances] == [k is not None for _, k in policy.heard]
+    guided = list(episode.guided_frames())
+    assert len(guided) == len(policy.heard)
+    assert [g.step is not None for g in guided] == [k is not None for _, k in policy.heard]
     if "rarely" in request.node.name:
-        assert any(g.step is None for g in glances)
+        assert any(g.step is None for g in guided)
 
 
 def test_executed_keyposes_and_history(run: tuple[Episode, Listening, TaskResult]) -> None:

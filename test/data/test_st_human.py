@@ -68,9 +68,9 @@ WRONG = {
     "no messages": (entry(messages=[]), "found none"),
     "role twice": (entry(messages=entry()["messages"] * 1 + entry()["messages"][1:]), "user, assistant, assistant"),
     "empty words": (entry(messages=[{"role": "user", "content": " "}]), "role and content as text"),
-    "placeholder": (entry(messages=[{"role": "user", "content": "<bbox>?"}]), "'<bbox>' is not filled in"),
+    "placeholder": (entry(messages=[{"role": "user", "content": "<bbox>?"}]), "'<bbox>' is not supported"),
     "image too many": (entry(images=["a.png", "b.png"]), "for each of 2 images, found 1"),
-    "web image": (entry(images=["https://x/a.png"]), "wanted paths of files"),
+    "web image": (entry(images=["https://x/a.png"]), "wanted file paths"),
     "unknown key": (entry(image="a.png"), "unknown key 'image'. Did you mean 'images'?"),
     "unknown object": (entry(objects={"traj2d": []}), "unknown key 'traj2d'. Did you mean 'traj_2d'?"),
     "unknown task": (entry(task="trajectories"), "Did you mean 'trajectory'?"),
@@ -79,7 +79,7 @@ WRONG = {
     "not a number": (entry(objects={"traj_2d": [[1, float("nan")]] * 8}), "finite number"),
     "true is no number": (entry(objects={"traj_2d": [[True, 2]] * 8}), "finite number, found True"),
     "out of range": (entry(objects={"traj_2d": [[1, 1001]] * 8}), "from 0 to 1000, found [1001"),
-    "nothing to judge by": (entry(task="depth"), "wants objects.depth_offset_mm"),
+    "nothing to judge by": (entry(task="depth"), "needs objects.depth_offset_mm"),
     "box inside out": (entry(task="pointing", objects={"bbox_2d": [5, 5, 1, 9]}), "x1 <= x2"),
     "step after the last": (entry(task="progress", objects={"step": 4, "steps": 3}), "wanted 1 to 3, found 4"),
 }
@@ -102,7 +102,7 @@ def test_what_is_wrong_is_refused(name: str) -> None:
         ("[]", "wanted samples, found none"),
         ("[" * 100_000, "not valid JSON"),
         ("[3]", "wanted an object, found int"),
-        (json.dumps([entry(id="a"), entry(id="a")]), "the id 'a' is there twice"),
+        (json.dumps([entry(id="a"), entry(id="a")]), "an earlier sample has the same id 'a'"),
     ],
 )
 def test_files_that_are_none(tmp_path: Path, text: str, words: str) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import pytest
 import stalls
+from fake_robot import FakeRobot, FakeRobotConfig
 from motion.scenes import box, depth_image
 from tabletop import Box as Thing
 from tabletop import look_at
@@ -24,7 +25,6 @@ from stvla_ros.motion.collision import VoxelConfig
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.motion.planning import PlannerConfig
 from stvla_ros.motion.roboplan import RoboplanPlanner
-from stvla_ros.robot.fake import FakeRobot, FakeRobotConfig
 from stvla_ros.types import F64, Camera, JointPath, Keypose, MotionRequest, Outcome, RobotState
 
 BLOCK = box(0.5, 0.1, 0.02, 0.04, 0.04, 0.04)

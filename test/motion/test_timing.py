@@ -69,7 +69,7 @@ def test_curves_keep_the_limits(scales: tuple[float, float, float]) -> None:
 def test_curves_keep_the_tool_speed() -> None:
     T = tcp_pose(HOME_Q_RAD)
     T[2, 3] -= 0.2
-    path = timing.time_curve(ik.follow_line(HOME_Q_RAD, T), timing.scaled_limits(PANDA), at_least_s=0.2 / 0.1)
+    path = timing.time_curve(ik.follow_line(HOME_Q_RAD, T), timing.scaled_limits(PANDA), min_duration_s=0.2 / 0.1)
     speed = np.linalg.norm(np.diff(tcp_pose(path.q_rad)[:, :3, 3], axis=0), axis=1) / np.diff(path.t_s)
     assert speed.max() == pytest.approx(0.1, rel=0.05)
 

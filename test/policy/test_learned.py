@@ -185,10 +185,10 @@ def test_wrong_checkpoints_are_refused(tmp_path: Path) -> None:
     refused("use the policy '3dfa' for it", "3dda", checkpoint=flow)
     refused("cannot be used here", checkpoint=flow, device="cuda:99")
     two = str(checkpoint(tmp_path / "two.safetensors", replace(TINY, cameras=2)))
-    refused("wants 2 cameras", checkpoint=two)
+    refused("needs 2 cameras", checkpoint=two)
     cut = Path(flow).read_bytes()[:-100]
     (tmp_path / "cut.safetensors").write_bytes(cut)
-    refused("cut off, it has", checkpoint=str(tmp_path / "cut.safetensors"))
+    refused("cut off; it has", checkpoint=str(tmp_path / "cut.safetensors"))
 
 
 def test_a_checkpoint_of_another_frame_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_holes_in_depth_are_closed() -> None:
 @pytest.mark.parametrize("value", [np.nan, 0.0, -1.0, np.inf])
 def test_no_depth_is_a_typed_outcome(value: float) -> None:
     seen = observation()
-    with pytest.raises(StageError, match="has no depth") as caught:
+    with pytest.raises(StageError, match="lacks depth") as caught:
         policy_input(with_depth(seen, np.full(seen.guidance.frame.depth_m.shape, value)), None, 128)
     assert caught.value.code is OutcomeCode.NO_DEPTH
 

@@ -5,12 +5,12 @@ from threading import Thread
 
 import numpy as np
 import pytest
+from fake_robot import FakeRobot, FakeRobotConfig
 from sim.motions import straight
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.robot.fake import FakeRobot, FakeRobotConfig
 
 NEAR = HOME_Q_RAD + 0.3
 

@@ -290,4 +290,4 @@ def test_a_demonstration_without_its_end_is_refused(tmp_path: Path, capsys: pyte
     database.close()
     command = ["collect", "--from", str(folder), "--instruction", PICK, "--output", str(tmp_path / "data")]
     assert main(command) == USAGE
-    assert "A demonstration must be whole" in capsys.readouterr().err
+    assert "A demonstration must be complete" in capsys.readouterr().err

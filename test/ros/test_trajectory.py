@@ -11,7 +11,6 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from stvla_ros.description.panda import ARM_JOINTS, HOME_Q_RAD
 from stvla_ros.ros.trajectory import (
     SAMPLE_S,
-    Tolerances,
     TrajectoryError,
     duration,
     read_tolerances,
@@ -20,7 +19,7 @@ from stvla_ros.ros.trajectory import (
     start_delay_s,
     trajectory_message,
 )
-from stvla_ros.types import JointPath
+from stvla_ros.types import JointPath, Tolerances
 
 Result = FollowJointTrajectory.Result
 

@@ -1,4 +1,4 @@
-"""``stvla backends``: what can be plugged in, and whether it can be loaded here."""
+"""``stvla backends``: lists the backends, and whether they can be loaded here."""
 
 from __future__ import annotations
 

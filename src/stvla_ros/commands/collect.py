@@ -18,7 +18,7 @@ from stvla_ros.commands.progress import count_bar
 from stvla_ros.commands.recordings import open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
-from stvla_ros.data.collect_bench import CollectBenchSetup
+from stvla_ros.data.collect_environment import CollectEnvironmentSetup
 from stvla_ros.data.demonstration import write_demonstration
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
@@ -31,13 +31,15 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to collect; default: all")
     parser.add_argument("--episodes", type=whole(1, 100_000), default=100, metavar="N", help="per task; default 100")
     parser.add_argument("--split", choices=tuple(SPLITS), default="train", help="scenes by colours and seeds")
-    parser.add_argument("--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="begin so far into the split")
+    parser.add_argument(
+        "--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="offset into the split's seeds"
+    )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
     parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores")
     parser.add_argument(
-        "--output", type=folder, metavar="DIR", required=True, help="of the dataset; an existing one is taken up again"
+        "--output", type=folder, metavar="DIR", required=True, help="folder of the dataset; an existing one is resumed"
     )
-    demonstration = parser.add_argument_group("instead of simulation, a demonstration that was recorded on a robot")
+    demonstration = parser.add_argument_group("a demonstration recorded on a robot, instead of simulation")
     demonstration.add_argument(
         "--from", dest="source", type=Path, metavar="RECORDING", help="a recording, or a rosbag2"
     )
@@ -64,12 +66,12 @@ def run(arguments: Namespace) -> int:
     collection = Collection(
         arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, plain(settings)
     )
-    setup = CollectBenchSetup(settings, collection.episodes_folder)
+    setup = CollectEnvironmentSetup(settings, collection.episodes_folder)
     console = Console()
     try:
         content = _run(collection, setup, arguments.jobs or os.cpu_count() or 1, console)
     except KeyboardInterrupt:
-        console.print("Stopped. The same command goes on from here.")
+        console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
     console.print(_table(content, f"{arguments.output}: split {arguments.split}"))
     enough = all(content["tasks"][task]["episodes"] >= arguments.episodes for task in tasks)
@@ -83,14 +85,14 @@ def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
     folder = arguments.output / "episodes" / _name(arguments.source.resolve())
     recording: Any = open_recording(arguments.source, arguments, settings, console)
     if damage := getattr(recording, "damage", None):
-        raise ConfigError(f"{damage} A demonstration must be whole: its end tells where the task was done.")
+        raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
     episode = write_demonstration(arguments.source, words, settings, folder, recording)
     console.print(f"{folder}: {len(episode)} keyposes, {len(episode.plans)} plans.", soft_wrap=True, markup=False)
     return 0
 
 
 def _name(source: Path) -> str:
-    """Of the episode: that of the recording's folder, or of a bag's file."""
+    """Name of the episode: that of the recording's folder, or of the bag's file."""
     return source.parent.name if source.name == "metadata.yaml" else source.name if source.is_dir() else source.stem
 
 
@@ -101,21 +103,21 @@ def _words(instruction: str) -> str:
         raise ConfigError(error.sentence) from error
 
 
-def _run(collection: Collection, setup: CollectBenchSetup, jobs: int, console: Console) -> dict[str, Any]:
-    """All episodes that are missing, under a progress bar; rejected ones are told as they come."""
+def _run(collection: Collection, setup: CollectEnvironmentSetup, jobs: int, console: Console) -> dict[str, Any]:
+    """Collect the missing episodes under a progress bar, and print rejected ones."""
     counts = Counter(record.success for record in collection.prepare())
     with count_bar(console, "collected, [red]{task.fields[bad]} rejected[/]") as bar:
         total = collection.episodes * len(collection.tasks)
         line = bar.add_task("", total=total, completed=counts[True], bad=counts[False])
 
-        def tell(record: EpisodeRecord) -> None:
+        def report(record: EpisodeRecord) -> None:
             counts[record.success] += 1
             bar.update(line, completed=counts[True], bad=counts[False])
             if not record.success:
                 what = f"{record.task} {record.seed}: {record.outcome}: {record.sentence} ({record.detail})"
                 bar.console.print(what, soft_wrap=True, markup=False)
 
-        return collection.run(setup, jobs, tell)
+        return collection.run(setup, jobs, report)
 
 
 def _table(content: dict[str, Any], title: str) -> Table:

@@ -1,4 +1,4 @@
-"""``stvla policy``: what a policy checkpoint is, and released ones in our format."""
+"""``stvla policy``: describes policy checkpoints, and converts released ones to our format."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def add_arguments(parser: Parser) -> None:
     from stvla_ros.policy.network.config import CHOICES
 
     verbs = parser.add_subparsers(dest="verb", metavar="inspect|convert", required=True, parser_class=_VerbParser)
-    show = verbs.add_parser("inspect", help="print what a checkpoint is, and what must be given to use it")
-    show.add_argument("file", type=Path, metavar="FILE", help="of `stvla train`, or a released .pth")
+    show = verbs.add_parser("inspect", help="describe a checkpoint, and what must be given to use it")
+    show.add_argument("file", type=Path, metavar="FILE", help="a file of `stvla train`, or a released .pth")
     show.add_argument("--json", action="store_true", help="for machines")
     convert = verbs.add_parser("convert", help="write a released checkpoint in our format")
     convert.add_argument("file", type=Path, metavar="FILE", help="a released .pth")
@@ -37,19 +37,19 @@ def add_arguments(parser: Parser) -> None:
     option(
         "--as", dest="published", choices=tuple(PRESETS), metavar="NAME", help=f"a published file: {', '.join(PRESETS)}"
     )
-    option("--ema", action="store_true", help="take the moving average of the weights, where training kept one")
+    option("--ema", action="store_true", help="take the moving average of the weights, if training kept one")
     option("--cameras", type=_names, metavar="NAME,...", help="in the order of training")
     option("--image-px", type=whole(32, 4096), metavar="N", help="width and height of the images")
     option("--heads", type=whole(1, 1024), metavar="N", help="attention heads")
-    option("--subsample-factor", type=whole(1, 10**6), metavar="N", help="one image token in so many is kept")
+    option("--subsample-factor", type=whole(1, 10**6), metavar="N", help="one image token in N is kept")
     option("--denoiser", choices=CHOICES["denoiser"], metavar="NAME", help="flow or ddpm")
-    option("--steps", type=whole(1, 10**5), metavar="N", help="denoising steps, for ddpm those of training")
+    option("--steps", type=whole(1, 10**5), metavar="N", help="denoising steps; for ddpm the number used in training")
     option("--hands", type=whole(1, 2), metavar="N", help="1 or 2")
     option("--quaternion", metavar="ORDER", help="xyzw; wxyz_literal if quaternion_format was wxyz on xyzw data")
-    option("--frame", choices=FRAMES, metavar="NAME", help="what positions refer to: base or rlbench")
-    option("--bounds", type=Path, metavar="FILE", help="workspace bounds, {task: [[min], [max]]}; wants --task")
-    option("--task", metavar="NAME", help="the task of the training, if it was one; else all")
-    option("--buffer", type=float, metavar="M", help="metres around the bounds")
+    option("--frame", choices=FRAMES, metavar="NAME", help="frame of positions: base or rlbench")
+    option("--bounds", type=Path, metavar="FILE", help="workspace bounds, {task: [[min], [max]]}; needs --task")
+    option("--task", metavar="NAME", help="the task of the training if it was a single one, else all")
+    option("--buffer", type=float, metavar="M", help="margin around the bounds, metres")
 
 
 def run(arguments: Namespace) -> int:
@@ -74,7 +74,7 @@ def _convert(arguments: Namespace) -> int:
     if output.suffix != ".safetensors":
         raise ConfigError(f"OUT: '{output}' should end in .safetensors.")
     if output.exists():
-        raise ConfigError(f"OUT: {output} exists already; choose another name or remove it.")
+        raise ConfigError(f"OUT: {output} exists already: choose another name, or delete it.")
     released = open_released(arguments.file, average=arguments.ema)
     policy = as_policy_file(released, reading_as(released, arguments.published, _given(arguments)))
     policy.save(output)
@@ -93,7 +93,7 @@ def _given(arguments: Namespace) -> Reading:
     from stvla_ros.policy.checkpoint.reading import Reading
 
     if (arguments.bounds is None) != (arguments.task is None):
-        raise ConfigError("--bounds and --task go together: a file, and the one task of the training or 'all'.")
+        raise ConfigError("--bounds and --task go together: a file, and the training's single task or 'all'.")
     bounds = None
     if arguments.bounds is not None:
         low, high = (tuple(map(float, corner)) for corner in read_bounds(arguments.bounds, arguments.task))

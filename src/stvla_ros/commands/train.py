@@ -30,7 +30,11 @@ VALIDATION_SHARE = 0.06
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("experiment", nargs="?", metavar="EXPERIMENT", help="name of an experiment; none: list them")
     parser.add_argument(
-        "--data", type=Path, action="append", metavar="DIR", help="episodes (stvla collect); repeatable"
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="episodes (stvla collect) or published data; repeatable",
     )
     parser.add_argument("--val", type=Path, metavar="DIR", help="episodes to validate on; default: 6 %% of the data's")
     parser.add_argument(
@@ -57,6 +61,13 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--tokenizer", default="", metavar="DIR", help="CLIP's tokenizer, for experiments with CLIP: folder or hub id"
     )
+    parser.add_argument(
+        "--instructions",
+        type=Path,
+        metavar="FILE",
+        help="sentences of published data: JSON {task: {variation: [sentences]}}",
+    )
+    parser.add_argument("--camera", default="front", metavar="NAME", help="camera of published data; default front")
     parser.add_argument("--threads", type=whole(1, 256), metavar="N", help="CPU threads; default: all cores")
     parser.add_argument("--params", type=Path, metavar="FILE", help="parameter file with settings of guidance")
     add_override_argument(parser)
@@ -100,6 +111,7 @@ def _settings(arguments: Namespace, mode: str) -> StackSettings:
 def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, console: Console) -> None:
     import torch
 
+    from stvla_ros.data.published import FRAME, is_published
     from stvla_ros.policy.learned import choose_device
     from stvla_ros.policy.text_input import for_policy
     from stvla_ros.train.policy.run import PolicyRun
@@ -110,6 +122,8 @@ def _train(arguments: Namespace, chosen: Experiment, settings: StackSettings, ou
     device = choose_device(arguments.device)
     train, val = _samples(arguments, chosen, settings, output, threads, console)
     start = untrained(chosen, train, arguments.initial, arguments.tokenizer, arguments.seed)
+    if any(map(is_published, arguments.data)):
+        start = replace(start, frame=FRAME, cameras=(arguments.camera,))
     console.print(f"{chosen.name}: {len(train)} training samples, {len(val)} for validation", soft_wrap=True)
     text = for_policy(start, arguments.tokenizer)
     run = PolicyRun(chosen, start, text, train, val, output, device, arguments.seed)
@@ -128,13 +142,33 @@ def _samples(
     arguments: Namespace, chosen: Experiment, settings: StackSettings, output: Path, jobs: int, console: Console
 ) -> tuple[Samples, Samples]:
     """Training and validation samples; episodes that are not cached yet go through guidance."""
-    from stvla_ros.train.policy.samples import load_samples
+    from stvla_ros.data.published import is_published, load_published
+    from stvla_ros.train.policy.samples import Samples, load_samples
 
+    if any(map(is_published, arguments.data)):
+        _check_published(chosen)
+        how = (arguments.instructions, arguments.camera, chosen.network.image_px, round(1 / VALIDATION_SHARE))
+        train_arrays, val_arrays = load_published(arguments.data, arguments.val, *how)
+        return Samples(*train_arrays), Samples(*val_arrays)
+    if arguments.instructions is not None:
+        raise ConfigError("--instructions: is for published data; episodes of `stvla collect` carry their own.")
     train, val = split(arguments.data, arguments.val)
     with count_bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
         return load_samples(train, *cached), load_samples(val, *cached)
+
+
+def _check_published(chosen: Experiment) -> None:
+    """Raise ConfigError for an experiment that learns from guided images: published data cannot be guided."""
+    from stvla_ros.train.policy.experiments import EXPERIMENTS
+
+    if chosen.guidance != "off":
+        plain = next(name for name, e in EXPERIMENTS.items() if (e.guidance, e.network) == ("off", chosen.network))
+        raise ConfigError(
+            f"stvla train: published data have no path drawn on their images, which '{chosen.name}' learns from: train "
+            f"'{plain}'."
+        )
 
 
 def split(data: Sequence[Path], validation: Path | None) -> tuple[list[Episode], list[Episode]]:

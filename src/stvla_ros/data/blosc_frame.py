@@ -1,28 +1,28 @@
-"""Blosc 1 frames: their header is checked first, because the decompressor trusts it and reads past a truncated end."""
+"""Blosc 1 frames. Their header is checked first: the decompressor trusts it and reads past a truncated end."""
 
 from __future__ import annotations
 
 import struct
 
 MAX_BYTES = 1 << 30
-"""Of one unpacked frame; 20 keyposes of 4 cameras have 126 MB."""
+"""Limit of one unpacked frame; 20 keyposes of 4 cameras have 126 MB."""
 
 _HEADER = struct.Struct("<4B3I")
-"""Version, version of the codec, flags, size of an item, unpacked bytes, bytes of a block, bytes of the frame."""
+"""Version, codec version, flags, item size, unpacked bytes, block bytes, frame bytes."""
 
 HEADER_BYTES = _HEADER.size
 
 
 def check_frame(header: bytes, size: int, unpacked_bytes: int | None = None) -> None:
-    """Whether a frame is all there and not too large.
+    """Check that a frame is complete and not too large.
 
     Args:
         header: Its first :data:`HEADER_BYTES`, or more.
-        size: How many bytes there are in all.
-        unpacked_bytes: How many it must have unpacked; None: any number up to :data:`MAX_BYTES`.
+        size: Size of the frame in bytes.
+        unpacked_bytes: Size that it must have unpacked; None: any up to :data:`MAX_BYTES`.
 
     Raises:
-        ValueError: It is not so, or this is no frame.
+        ValueError: It is incomplete, too large, or no Blosc frame.
     """
     if size < HEADER_BYTES or len(header) < HEADER_BYTES:
         raise ValueError(f"{size} bytes, too few for a Blosc frame")
@@ -36,10 +36,10 @@ def check_frame(header: bytes, size: int, unpacked_bytes: int | None = None) -> 
 
 
 def unpack(data: bytes) -> bytes:
-    """The bytes in a frame.
+    """Unpack a frame.
 
     Raises:
-        ValueError: See :func:`check_frame`; or it is damaged.
+        ValueError: See :func:`check_frame`; or the frame is damaged.
         ModuleNotFoundError: numcodecs is not installed.
     """
     from numcodecs import blosc

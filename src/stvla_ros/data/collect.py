@@ -1,10 +1,10 @@
-"""A dataset: successful episodes of a split's scenes. Can be taken up again.
+"""Collects a dataset: successful episodes of a split's scenes. An interrupted collection resumes.
 
 ::
 
-    settings.json            all that changes an episode; a folder never mixes two of them
+    settings.json            everything that changes an episode; one folder holds episodes of one setting only
     episodes/<task>-<seed>/  see episode.py
-    records/<task>-<seed>.json   how each episode went, those that were rejected too
+    records/<task>-<seed>.json   how each episode went, rejected ones included
     dataset.json             counts, seeds, colours, reasons of rejection, versions
 """
 
@@ -28,19 +28,19 @@ from stvla_ros.versions import versions
 FORMAT = "stvla-dataset-1"
 
 TRIES = 4
-"""Collecting ends when this many scenes per wanted episode were tried."""
+"""Collection gives up after this many scenes per wanted episode."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """What to collect and where it is kept.
+    """What to collect, and where.
 
     Attributes:
-        folder: Output; made if missing.
+        folder: Output; created if missing.
         tasks: Task names.
         episodes: Successful episodes wanted per task.
         split: One of :data:`stvla_ros.data.splits.SPLITS`.
-        first: How far into the split's range of seeds to begin.
+        first: Offset into the split's range of seeds.
         settings: Everything that changes an episode.
     """
 
@@ -60,10 +60,10 @@ class Collection:
         return self.folder / "records"
 
     def prepare(self) -> list[EpisodeRecord]:
-        """Make or check the folder.
+        """Create or check the folder.
 
         Returns:
-            The records of the scenes that were tried before, as far as this collection asks for them.
+            Records of the scenes that were tried before and belong to this collection.
 
         Raises:
             ConfigError: The folder holds episodes of other settings, or a damaged record.
@@ -73,8 +73,8 @@ class Collection:
         keep_settings(self.folder / "settings.json", {**self.settings, "split": self.split}, "episodes collected")
         return list(chain.from_iterable(self._tried(task) for task in self.tasks))
 
-    def run(self, setup: EnvironmentSetup, jobs: int, tell: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
-        """Collect what is missing; every episode and record is on disk before ``tell`` sees it.
+    def run(self, setup: EnvironmentSetup, jobs: int, report: Callable[[EpisodeRecord], None]) -> dict[str, Any]:
+        """Collect what is missing. Every episode and record is on disk before ``report`` gets it.
 
         Returns:
             The content of ``dataset.json``.
@@ -87,7 +87,7 @@ class Collection:
             for record in run_episodes(setup, scenes, jobs):
                 record.write(self.records_folder)
                 records.append(record)
-                tell(record)
+                report(record)
         content = self._summary()
         with written(self.folder / "dataset.json") as part:
             part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -110,13 +110,13 @@ class Collection:
                 return
 
     def _missing(self, task: str, records: list[EpisodeRecord]) -> list[Scene]:
-        """The next scenes, as many as successes are missing."""
+        """The next scenes: as many as there are successes missing."""
         tried = {Scene(r.task, r.seed) for r in records}
         good = sum(record.success for record in records if record.task == task)
         return list(islice((s for s in self._scenes(task) if s not in tried), self.episodes - good))
 
     def _summary(self) -> dict[str, Any]:
-        """Of all that is in the folder, also from other calls: training takes all of it."""
+        """Content of ``dataset.json``: everything in the folder, earlier calls included, as training takes it all."""
         records = [
             record
             for path in sorted(self.records_folder.glob("*.json"))

@@ -2,41 +2,41 @@
 
 A folder::
 
-    recording.json, 000000.png, 000000.npz, ...   frames that were guided, with the arm's state (recording.py)
-    plans/                                        frames that the plans were drawn on, the same way
-    episode.json                                  plans, keyposes, words, outcome (episode_index.py)
+    recording.json, 000000.png, 000000.npz, ...   guided frames, with the arm's state (recording.py)
+    plans/                                        frames that the plans were drawn on, in the same form
+    episode.json                                  plans, keyposes, instruction, outcome (episode_index.py)
 
-All of it is exact: guidance run again on an episode gives the policy's input bit for bit (replay.py).
+Everything is stored exactly: replaying guidance on an episode gives the policy's input bit for bit (replay.py).
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, Look, Verdict, read_index
+from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, FrameRecord, Verdict, read_index
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
 
-__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "Glance", "Verdict", "find_episodes"]
+__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "GuidedFrame", "Verdict", "find_episodes"]
 
 PLANS = "plans"
 
 
 @dataclass(frozen=True, eq=False)
 class EpisodeStep:
-    """One executed keypose and what it was predicted from.
+    """One executed keypose, and what it was predicted from.
 
     Attributes:
-        frame: What the camera saw, before guidance.
-        robot: The arm at about that time.
+        frame: The camera's image before guidance.
+        robot: State of the arm at about that time.
         plan: The path in use.
-        plan_frame: The frame that it was drawn on.
-        keypose: What was executed.
-        history: Executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamps say when each was done.
+        plan_frame: The frame that the path was drawn on.
+        keypose: The executed keypose.
+        history: Keyposes executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamped when they
+            ended.
     """
 
     frame: RgbdFrame
@@ -48,14 +48,14 @@ class EpisodeStep:
 
 
 @dataclass(frozen=True, eq=False)
-class Glance:
-    """One guided frame, whether or not a keypose came of it.
+class GuidedFrame:
+    """One guided frame, whether or not it led to a keypose.
 
     Attributes:
-        frame: What the camera saw, before guidance.
-        robot: The arm at about that time.
+        frame: The camera's image before guidance.
+        robot: State of the arm at about that time.
         plan: Index of the plan in use.
-        step: Index of the step that came of it; None: no keypose was executed.
+        step: Index of the step predicted from it; None if no keypose was executed.
     """
 
     frame: RgbdFrame
@@ -65,36 +65,37 @@ class Glance:
 
 
 class Episode(Sequence[EpisodeStep]):
-    """The steps of an episode, read when asked for.
+    """The steps of an episode; images are read on access.
 
     Attributes:
-        folder: Where it is.
+        folder: Where it is stored.
         task: Name of the task; empty for a demonstration on a robot.
-        seed: Of the scene; 0 for a demonstration on a robot.
+        seed: Seed of the scene; 0 for a demonstration on a robot.
         instruction: The operator's words.
         outcome: How it ended.
-        plans: All paths that were drawn, the last one "finished" where the planner said so.
-        keyposes: All that were executed.
+        plans: All plans; the last one is "finished" if the planner said so.
+        keyposes: All executed keyposes.
 
     Raises:
-        RecordingError: The folder is no episode, or damaged (its subclass EpisodeError).
+        RecordingError: The folder holds no episode, or a damaged one (its subclass EpisodeError).
     """
 
     def __init__(self, folder: Path) -> None:
         index = read_index(folder)
         self.folder, self.task, self.seed = folder, index.task, index.seed
         self.instruction, self.outcome, self.plans = index.instruction, index.outcome, index.plans
-        self._looks = index.looks
+        self._records = index.frames
         self._frames, self._drawings = Recording(folder), Recording(folder / PLANS)
-        for name, frames, wanted in (("", self._frames, len(self._looks)), (PLANS, self._drawings, len(self.plans))):
+        for name, frames, wanted in (("", self._frames, len(self._records)), (PLANS, self._drawings, len(self.plans))):
             if len(frames) != wanted:
                 raise EpisodeError(f"{folder / name}: wanted {wanted} frames as in {INDEX}, found {len(frames)}.")
-        self._glances = range(len(self._looks))
-        self._steps = self._executed()
+        self._steps = tuple(n for n, record in enumerate(self._records) if record.keypose is not None)
+        if not self._steps:
+            raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
 
     @property
     def keyposes(self) -> tuple[Keypose, ...]:
-        return tuple(self._keypose(look) for look in self._steps)
+        return tuple(self._keypose(n) for n in self._steps)
 
     @property
     def start_pose(self) -> F64:
@@ -108,24 +109,16 @@ class Episode(Sequence[EpisodeStep]):
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
         i = range(len(self))[i]
-        look = self._steps[i]
-        number = self._looks[look].plan
+        n = self._steps[i]
+        plan = self._records[n].plan
         return EpisodeStep(
-            self._frames[look].frame,
-            self._robot(look),
-            self.plan(number),
-            self.plan_frame(number),
-            self._keypose(look),
+            self._frames[n].frame,
+            self._robot(n),
+            self.plans[plan],
+            self.plan_frame(plan),
+            self._keypose(n),
             self.history(i),
         )
-
-    def plan(self, number: int) -> TracePlan:
-        """A plan by its index, with the words of this episode (a part may have its own)."""
-        return replace(self.plans[number], instruction=self.instruction)
-
-    def plan_of(self, i: int) -> TracePlan:
-        """The plan of step ``i``, without reading images."""
-        return self.plan(self._looks[self._steps[i]].plan)
 
     def plan_frame(self, number: int) -> RgbdFrame:
         """The frame that a plan was drawn on."""
@@ -133,54 +126,33 @@ class Episode(Sequence[EpisodeStep]):
         return frame
 
     def history(self, i: int) -> tuple[Keypose, ...]:
-        """Keyposes executed before step ``i``, as the policy saw them."""
-        before = [self._looks[look] for look in self._steps[max(i - HISTORY, 0) : i]]
-        return tuple(replace(look.keypose, stamp_ns=look.done_ns) for look in before if look.keypose)
+        """Keyposes executed before step ``i``, as the policy received them."""
+        before = [self._records[n] for n in self._steps[max(i - HISTORY, 0) : i]]
+        return tuple(replace(record.keypose, stamp_ns=record.done_ns) for record in before if record.keypose)
 
-    def glances(self) -> Iterator[Glance]:
-        """Every frame that was guided, in order: guidance remembers, so a replay needs them all."""
-        step = {look: i for i, look in enumerate(self._steps)}
-        for look in self._glances:
-            yield Glance(self._frames[look].frame, self._robot(look), self._looks[look].plan, step.get(look))
+    def guided_frames(self) -> Iterator[GuidedFrame]:
+        """Every guided frame, in order. Guidance keeps state between frames, so a replay needs all of them."""
+        step = {n: i for i, n in enumerate(self._steps)}
+        for n, record in enumerate(self._records):
+            yield GuidedFrame(self._frames[n].frame, self._robot(n), record.plan, step.get(n))
 
-    def part(self, first: int, last: int, instruction: str | None = None) -> Episode:
-        """Steps ``first`` to ``last - 1`` as an episode of its own: history starts anew, the files are shared.
-
-        Raises:
-            ValueError: Not within the episode, or empty.
-        """
-        if not 0 <= first < last <= len(self):
-            raise ValueError(f"part: wanted 0 <= first < last <= {len(self)}, got {first} and {last}")
-        part = copy.copy(self)
-        part.instruction = instruction or self.instruction
-        before = self._steps[first - 1] + 1 if first else self._glances.start
-        part._glances = range(before, self._steps[last - 1] + 1)
-        part._steps = self._steps[first:last]
-        return part
-
-    def _executed(self) -> tuple[int, ...]:
-        steps = tuple(i for i in self._glances if self._looks[i].keypose is not None)
-        if not steps:
-            raise EpisodeError(f"{self.folder}: no keypose was executed in it: delete the folder.")
-        return steps
-
-    def _robot(self, look: int) -> RobotState:
-        robot = self._frames.robot(look)
+    def _robot(self, n: int) -> RobotState:
+        robot = self._frames.robot(n)
         if robot is None:
-            raise EpisodeError(f"{self.folder}: frame {look:06d} is without the state of the arm.")
+            raise EpisodeError(f"{self.folder}: frame {n:06d} lacks the state of the arm.")
         return robot
 
-    def _keypose(self, look: int) -> Keypose:
-        keypose = self._looks[look].keypose
+    def _keypose(self, n: int) -> Keypose:
+        keypose = self._records[n].keypose
         assert keypose is not None
         return keypose
 
 
 class EpisodeWriter:
-    """Writes an episode as it happens; nobody takes the folder for an episode before :meth:`close`.
+    """Writes an episode while it happens. The folder counts as an episode only after :meth:`close`.
 
     Raises:
-        RecordingError: The folder has files already.
+        RecordingError: The folder is not empty.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -188,36 +160,39 @@ class EpisodeWriter:
         self._frames = RecordingWriter(folder, compress=True)
         self._drawings = RecordingWriter(folder / PLANS, compress=True)
         self._plans: list[TracePlan] = []
-        self._looks: list[Look] = []
+        self._records: list[FrameRecord] = []
 
     def add_plan(self, plan: TracePlan, frame: RgbdFrame) -> None:
-        """A path was drawn on ``frame``."""
+        """Add a plan that was drawn on ``frame``."""
         self._drawings.append(frame)
         self._plans.append(plan)
 
-    def add_look(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
-        """``frame`` was guided with ``plan``, which :meth:`add_plan` knows."""
+    def add_frame(self, plan: TracePlan, frame: RgbdFrame, robot: RobotState) -> None:
+        """Add a frame that was guided with ``plan``, after :meth:`add_plan` of that plan."""
         number = next(i for i, known in enumerate(self._plans) if known.plan_id == plan.plan_id)
         self._frames.append(frame, robot)
-        self._looks.append(Look(number))
+        self._records.append(FrameRecord(number))
 
     def add_keypose(self, keypose: Keypose, done_ns: int) -> None:
-        """The keypose predicted from the last look was executed."""
-        self._looks[-1] = replace(self._looks[-1], keypose=keypose, done_ns=done_ns)
+        """Add the executed keypose that was predicted from the last frame."""
+        self._records[-1] = replace(self._records[-1], keypose=keypose, done_ns=done_ns)
 
     def close(self, task: str, seed: int, instruction: str, outcome: Verdict) -> None:
-        """Write the index: now it is an episode."""
-        EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._looks)).write(self._folder)
+        """Write the index, which makes the folder an episode."""
+        EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._records)).write(self._folder)
 
 
 def find_episodes(folder: Path) -> list[Episode]:
-    """All episodes in a dataset's folder, or directly in ``folder``, by name.
+    """All episodes of a dataset, or directly in ``folder``, by name.
 
     Raises:
-        RecordingError: There is none, or one is damaged.
+        RecordingError: There are none, or one is damaged.
     """
     found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
     episodes = [Episode(path) for path in found if path.suffix != ".part"]
     if not episodes:
-        raise EpisodeError(f"{folder}: wanted a folder with episodes (*/{INDEX}), found none: see stvla collect.")
+        raise EpisodeError(
+            f"{folder}: wanted a folder with episodes (*/{INDEX}, from `stvla collect`) or, for training, published data "
+            "(a zarr group, or <task>+<variation>/ep<k>.dat), found neither."
+        )
     return episodes

@@ -1,12 +1,12 @@
-"""``episode.json``: all of an episode but its images.
+"""``episode.json``: everything of an episode except its images.
 
 ::
 
     format, task, seed, instruction
     outcome   code, sentence, judged (the simulator's verdict, null on a robot), detail
-    plans     the drawn paths; frame i of the recording in plans/ is what plan i was drawn on
-    looks     per frame of the recording beside this file: the plan in use and the keypose that was executed,
-              null where nothing was (path complete, scene changed, motion failed)
+    plans     the plans; plan i was drawn on frame i of the recording in plans/
+    looks     per guided frame (the recording in this folder): the plan in use and the executed keypose,
+              null if there was none (path complete, scene changed, motion failed)
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ FORMAT = "stvla-episode-1"
 
 
 class EpisodeError(RecordingError):
-    """A folder that is no episode; the message says what was found instead."""
+    """A folder that holds no valid episode; the message says what was found instead."""
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """One prediction of the policy.
+class FrameRecord:
+    """One guided frame, and the keypose that was executed from it.
 
     Attributes:
         plan: Index of the plan in use.
-        keypose: What was executed, as it was predicted; None when nothing was.
+        keypose: The executed keypose, as it was predicted; None if nothing was executed.
         done_ns: When its motion ended.
     """
 
@@ -55,7 +55,7 @@ class Verdict:
     Attributes:
         code: The stack's outcome.
         sentence: The stack's sentence.
-        judged: The simulator's verdict; None where nobody judged.
+        judged: The simulator's verdict; None on a robot.
         detail: What the simulator measured.
     """
 
@@ -74,7 +74,7 @@ class EpisodeIndex:
     instruction: str
     outcome: Verdict
     plans: tuple[TracePlan, ...]
-    looks: tuple[Look, ...]
+    frames: tuple[FrameRecord, ...]
 
     def write(self, folder: Path) -> None:
         """Write the file; a reader never sees half of it.
@@ -89,7 +89,7 @@ class EpisodeIndex:
             "instruction": self.instruction,
             "outcome": {**vars(self.outcome), "code": self.outcome.code.name},
             "plans": [_from_plan(plan) for plan in self.plans],
-            "looks": [_from_look(look) for look in self.looks],
+            "looks": [_from_frame(frame) for frame in self.frames],
         }
         with written(folder / INDEX, EpisodeError) as part:
             part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -117,14 +117,14 @@ def read_index(folder: Path) -> EpisodeIndex:
 
 def _index(content: Mapping[str, Any]) -> EpisodeIndex:
     plans = tuple(_plan(entry) for entry in content["plans"])
-    looks = tuple(_look(entry) for entry in content["looks"])
-    beyond = [look.plan for look in looks if not 0 <= look.plan < len(plans)]
+    frames = tuple(_frame(entry) for entry in content["looks"])
+    beyond = [frame.plan for frame in frames if not 0 <= frame.plan < len(plans)]
     if beyond:
-        raise ValueError(f"looks name plan {beyond[0]} of {len(plans)}")
+        raise ValueError(f"frames name plan {beyond[0]} of {len(plans)}")
     outcome = dict(content["outcome"])
     verdict = Verdict(OutcomeCode[outcome.pop("code")], **outcome)
     words = (str(content["task"]), int(content["seed"]), str(content["instruction"]))
-    return EpisodeIndex(*words, verdict, plans, looks)
+    return EpisodeIndex(*words, verdict, plans, frames)
 
 
 def _from_plan(plan: TracePlan) -> dict[str, Any]:
@@ -133,23 +133,23 @@ def _from_plan(plan: TracePlan) -> dict[str, Any]:
 
 
 def _plan(entry: Mapping[str, Any]) -> TracePlan:
-    # of an older version: without the fields that were added since
+    # older files lack the fields that were added since
     values = {f.name: entry[f.name] for f in fields(TracePlan) if f.name in entry or f.default is MISSING}
     start = math.nan if entry["start_depth_m"] is None else float(entry["start_depth_m"])
     return TracePlan(**{**values, "start_depth_m": start})
 
 
-def _from_look(look: Look) -> dict[str, Any]:
-    entry: dict[str, Any] = {"plan": look.plan, "keypose": None}
-    if look.keypose is not None:
-        keypose = {**vars(look.keypose), "T_base_tcp": look.keypose.T_base_tcp.tolist()}
-        entry["keypose"] = {**keypose, "done_ns": look.done_ns}
+def _from_frame(frame: FrameRecord) -> dict[str, Any]:
+    entry: dict[str, Any] = {"plan": frame.plan, "keypose": None}
+    if frame.keypose is not None:
+        keypose = {**vars(frame.keypose), "T_base_tcp": frame.keypose.T_base_tcp.tolist()}
+        entry["keypose"] = {**keypose, "done_ns": frame.done_ns}
     return entry
 
 
-def _look(entry: Mapping[str, Any]) -> Look:
+def _frame(entry: Mapping[str, Any]) -> FrameRecord:
     values = entry["keypose"]
     if values is None:
-        return Look(int(entry["plan"]))
+        return FrameRecord(int(entry["plan"]))
     flags = (bool(values["gripper_open"]), bool(values["may_collide"]), int(values["stamp_ns"]))
-    return Look(int(entry["plan"]), Keypose(np.array(values["T_base_tcp"]), *flags), int(values["done_ns"]))
+    return FrameRecord(int(entry["plan"]), Keypose(np.array(values["T_base_tcp"]), *flags), int(values["done_ns"]))

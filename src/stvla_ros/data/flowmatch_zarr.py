@@ -1,9 +1,9 @@
-"""Data sets of 3D FlowMatch Actor (MIT licence): a zarr group, version 2, with one chunk per keypose.
+"""Datasets of 3D FlowMatch Actor (MIT licence): a zarr group, version 2, with one chunk per keypose.
 
 ::
 
     rgb             (N, ncam, 3, H, W) uint8
-    pcd             (N, ncam, 3, H, W) float16, metres (PerAct), or instead of it (Peract2, Hiveformer)
+    pcd             (N, ncam, 3, H, W) float16, metres (PerAct), or instead (PerAct2, Hiveformer)
     depth           (N, ncam, H, W) float16, metres
     extrinsics      (N, ncam, 4, 4) float16, camera to world
     intrinsics      (N, ncam, 3, 3) float16; RLBench's focal lengths are negative
@@ -39,25 +39,48 @@ DEPTHS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "extrinsics": ("float16", (None, None, 4, 4)),
     "intrinsics": ("float16", (None, None, 3, 3)),
 }
+TASKS = (
+    "place_cups", "close_jar", "insert_onto_square_peg", "light_bulb_in", "meat_off_grill", "open_drawer",
+    "place_shape_in_shape_sorter", "place_wine_at_rack_location", "push_buttons", "put_groceries_in_cupboard",
+    "put_item_in_drawer", "put_money_in_safe", "reach_and_drag", "slide_block_to_color_target", "stack_blocks",
+    "stack_cups", "sweep_to_dustpan_of_size", "turn_tap",
+)  # fmt: skip
+"""PerAct's 18 tasks by ``task_id`` (datasets/rlbench.py of the published code); groups with depth have others."""
+
+CAMERAS = {
+    1: ("front",),
+    2: ("wrist", "front"),
+    3: ("front", "wrist_left", "wrist_right"),
+    4: ("left_shoulder", "right_shoulder", "wrist", "front"),
+}
+"""How many cameras -> their names in order: one, Hiveformer, PerAct2, PerAct (the same file)."""
+
 MAY_BE_ZERO = ("task_id", "variation")
-"""Arrays of which a writer may leave out a chunk of zeros; elsewhere a chunk that is not there is lost."""
+"""Arrays in which a writer may omit a chunk of zeros; elsewhere a missing chunk is lost data."""
+
+
+def is_zarr(place: Path) -> bool:
+    """Whether a folder is a zarr group, by its files or its name."""
+    return place.is_dir() and (
+        place.suffix == ".zarr" or any((place / name).exists() for name in (".zgroup", "zarr.json"))
+    )
 
 
 class FlowmatchZarr(Sequence[KeyposeSample]):
-    """Samples of a group, read when asked for.
+    """Samples of a group, read on access.
 
     Args:
         folder: The group.
-        tasks: Names by ``task_id``; without them a task is called by its number.
+        tasks: Task names by ``task_id`` of a group with depth; a group with points has PerAct's (:data:`TASKS`).
 
     Raises:
-        DatasetError: No such group, arrays missing, of other shapes or incomplete.
+        DatasetError: There is no such group, or its arrays are missing, incomplete or of other shapes.
     """
 
     def __init__(self, folder: Path, tasks: Sequence[str] = ()) -> None:
-        self._folder, self._tasks = folder, tuple(tasks)
         arrays = _open(folder)
         names = set(arrays)
+        self._folder, self._tasks = folder, TASKS if "pcd" in names else tuple(tasks)
         wanted = ALWAYS | (POINTS if "pcd" in names else DEPTHS)
         if missing := sorted(set(wanted) - names):
             raise DatasetError(
@@ -82,13 +105,14 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
         if "intrinsics" in read and not np.linalg.det(read["intrinsics"].astype(np.float64)).all():
             raise DatasetError(f"{self._folder}: intrinsics {k}: wanted matrices with an inverse.")
         rgb = np.ascontiguousarray(np.moveaxis(read["rgb"], 1, -1))
-        if rgb.max(initial=0) == 1:  # whole numbers made of 0 to 1: nearly all of the picture is gone
+        if rgb.max(initial=0) == 1:  # colours from 0 to 1 were rounded to integers: the image is lost
             raise DatasetError(
                 f"{self._folder}: rgb {k}: wanted colours from 0 to 255, found only 0 and 1: pack them again, times 255."
             )
-        number = int(read["task_id"])
+        number, variation = int(read["task_id"]), int(read["variation"])
         task = self._tasks[number] if number < len(self._tasks) else str(number)
-        return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, int(read["variation"]))
+        cameras = CAMERAS.get(len(rgb), tuple(map(str, range(len(rgb)))))
+        return KeyposeSample(rgb, _xyz_m(read), read["proprioception"], read["action"][0], task, variation, cameras)
 
     def _read(self, name: str, k: int) -> Any:
         try:
@@ -96,11 +120,11 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
             return np.asarray(self._arrays[name][k])
         except DatasetError:
             raise
-        except Exception as error:  # each codec has errors of its own
+        except Exception as error:  # each codec raises its own errors
             raise DatasetError(f"{self._folder}: {name} {k} is damaged ({type(error).__name__}: {error}).") from error
 
     def _check_chunks(self, name: str, k: int) -> None:
-        """Blosc frames are complete. Raises ValueError."""
+        """Raises ValueError unless the Blosc frames are complete."""
         array = self._arrays[name]
         if getattr(array.metadata.compressor, "codec_id", "") != "blosc":
             return
@@ -123,10 +147,10 @@ class FlowmatchZarr(Sequence[KeyposeSample]):
             )
         if name not in MAY_BE_ZERO and array.nchunks_initialized != array.nchunks:
             found = f"{array.nchunks_initialized} of {array.nchunks} chunks"
-            raise DatasetError(f"{self._folder}: {name}: found {found}: copy the data set again.")
+            raise DatasetError(f"{self._folder}: {name}: found {found}: copy the dataset again.")
 
     def _check_sizes(self) -> None:
-        """All arrays have as many samples; hands, cameras and pixels agree."""
+        """Check that all arrays agree in the number of samples, hands, cameras and pixels."""
         shapes = {name: tuple(array.shape) for name, array in self._arrays.items()}
         n, cameras, _, height, width = shapes["rgb"]
         hands = shapes["action"][2]
@@ -175,12 +199,12 @@ def _xyz_m(read: dict[str, Any]) -> F32:
 
 
 def unproject(depth_m: Any, T_world_camera: Any, K: Any) -> F32:
-    """Points of depth images in double precision (3D FlowMatch Actor's own code rounds to bfloat16, millimetres off).
+    """Points of depth images, in double precision. (The published code rounds to bfloat16 and is millimetres off.)
 
     Args:
         depth_m: (ncam, H, W) along the optical axis.
         T_world_camera: (ncam, 4, 4).
-        K: (ncam, 3, 3); any sign of the focal lengths.
+        K: (ncam, 3, 3); focal lengths may be negative.
 
     Returns:
         (ncam, H, W, 3) float32.

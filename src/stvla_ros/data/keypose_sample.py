@@ -1,4 +1,4 @@
-"""One training sample of the published keypose data sets, and the sentences that go with them."""
+"""One training sample of the published keypose datasets, and the instructions that go with them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from stvla_ros.types import F32, HISTORY, U8, frozen
 
 
 class DatasetError(ConfigError):
-    """A file that is not of the format it should be; the message says what was found instead."""
+    """A file that does not have the expected format; the message says what was found instead."""
 
 
 @dataclass(frozen=True, eq=False)
 class KeyposeSample:
-    """One keypose and what it is to be predicted from, in the frame of the data set (RLBench: its world, table near z = 0.75 m).
+    """One keypose and the observation to predict it from, in the dataset's frame (RLBench's world).
 
     Attributes:
         rgb: (ncam, H, W, 3) uint8.
-        xyz_m: (ncam, H, W, 3) float32, where each pixel's point is.
+        xyz_m: (ncam, H, W, 3) float32, the point of each pixel.
         proprio: (3, nhand, 8) float32, tool poses two keyposes ago, one ago and now: xyz, quaternion xyzw, 1 for open.
-        action: (nhand, 8) float32, the next keypose, the same way.
-        task: Name.
+        action: (nhand, 8) float32, the next keypose, in the same form.
+        task: Name of the task.
         variation: Number of the task's variation.
+        cameras: Names of the cameras, in order.
     """
 
     rgb: U8
@@ -37,6 +38,7 @@ class KeyposeSample:
     action: F32
     task: str
     variation: int
+    cameras: tuple[str, ...]
 
     def __post_init__(self) -> None:
         hands = self.action.shape[0]
@@ -51,10 +53,10 @@ class KeyposeSample:
 
 
 def check_poses(rows: F32, where: str) -> None:
-    """Finite numbers and quaternions of length 1, in (..., 8) rows.
+    """Check that (..., 8) poses are finite, with unit quaternions.
 
     Raises:
-        DatasetError: With ``where``.
+        DatasetError: They are not; the message begins with ``where``.
     """
     if not np.isfinite(rows).all():
         raise DatasetError(f"{where}: wanted finite poses, found NaN or infinity.")
@@ -66,14 +68,14 @@ def check_poses(rows: F32, where: str) -> None:
 
 
 Sentences = Mapping[str, Mapping[int, tuple[str, ...]]]
-"""Task -> variation -> ways to say it."""
+"""Task -> variation -> sentences."""
 
 
 def read_sentences(path: Path) -> Sentences:
-    """Instructions as 3D FlowMatch Actor keeps them: JSON ``{task: {"variation": [sentences]}}``.
+    """Read instructions in 3D FlowMatch Actor's form: JSON ``{task: {"variation": [sentences]}}``.
 
     Raises:
-        DatasetError: The file is missing or of another form.
+        DatasetError: The file is missing or has another form.
     """
     content = read_json(path, DatasetError)
     try:
@@ -84,5 +86,5 @@ def read_sentences(path: Path) -> Sentences:
 
 def _sentences(found: Any) -> tuple[str, ...]:
     if not isinstance(found, list) or not found or not all(isinstance(s, str) and s.strip() for s in found):
-        raise ValueError(f"{str(found)[:60]!r} in place of sentences")
+        raise ValueError(f"{str(found)[:60]!r} instead of sentences")
     return tuple(found)

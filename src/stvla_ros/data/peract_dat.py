@@ -1,20 +1,22 @@
-"""Episodes of PerAct's demonstrations as 3D Diffuser Actor packs them (MIT licence, its README links the files).
+"""PerAct's demonstrations as 3D Diffuser Actor packs them (MIT licence; its README links the files).
 
-``<split>/<task>+<variation>/ep<k>.dat`` is Blosc around a pickled list: frame numbers; an (K, ncam, 2, 3, H, W) float32
-array with colour in -1..1 and points in metres; K next keyposes (1, 8); pixels of the gripper; K present poses (1, 8);
-dense trajectories. Poses are xyz, quaternion xyzw, 1 for open. The pickle is read without running anything in it.
+``<split>/<task>+<variation>/ep<k>.dat`` is a Blosc frame around a pickled list: frame numbers; a (K, ncam, 2, 3, H, W)
+float32 array with colour in -1..1 and points in metres; K next keyposes (1, 8); the gripper's pixel per camera; K
+current poses (1, 8); dense trajectories. Poses are xyz, quaternion xyzw, 1 for open. Reading the pickle runs nothing in
+it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from stvla_ros.data.blosc_frame import MAX_BYTES, unpack
+from stvla_ros.data.flowmatch_zarr import CAMERAS
 from stvla_ros.data.keypose_sample import DatasetError, KeyposeSample, check_poses
 from stvla_ros.data.safe_pickle import PickleError, array_of, loads
 from stvla_ros.files import check_file, said
@@ -23,11 +25,19 @@ from stvla_ros.types import F32
 _FOLDER = re.compile(r"(?P<task>.+)\+(?P<variation>\d+)")
 
 
+def dat_files(place: Path) -> list[Path]:
+    """A ``.dat`` file itself, or all ``.dat`` files of a folder and its subfolders, by name."""
+    if place.is_file():
+        return [place] if place.suffix == ".dat" else []
+    return sorted(path for pattern in ("*.dat", "*/*.dat") for path in place.glob(pattern))
+
+
 def read_dat(path: Path) -> list[KeyposeSample]:
     """All keyposes of one ``.dat`` file.
 
     Raises:
-        DatasetError: The file is missing, truncated, too large, names what arrays do not need, or has other shapes.
+        DatasetError: The file is missing, truncated or too large, has other shapes, or its pickle asks for more than
+            arrays.
     """
     check_file(path, "a .dat file", DatasetError)
     folder = _FOLDER.fullmatch(path.parent.name)
@@ -37,6 +47,7 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     try:
         content = loads(unpack(data))
         images, actions, poses = _parts(content)
+        cameras = _cameras(content[3], images.shape[1])
     except ModuleNotFoundError as error:
         raise DatasetError(f"{path}: reading it needs the Python package '{error.name}': install it first.") from error
     except (PickleError, ValueError, TypeError, IndexError) as error:
@@ -46,30 +57,9 @@ def read_dat(path: Path) -> list[KeyposeSample]:
     rgb, xyz_m = _rgb(images[:, :, 0], path), np.moveaxis(images[:, :, 1], 2, -1)
     task, variation = folder["task"], int(folder["variation"])
     return [
-        KeyposeSample(rgb[k], xyz_m[k], _history(poses, k), actions[k], task, variation) for k in range(len(images))
+        KeyposeSample(rgb[k], xyz_m[k], _history(poses, k), actions[k], task, variation, cameras)
+        for k in range(len(images))
     ]
-
-
-def read_features(path: Path) -> Mapping[str, Mapping[int, F32]]:
-    """Sentences as 3D Diffuser Actor keeps them: task -> variation -> (n, 53, 512) float32, ready features of CLIP.
-
-    Raises:
-        DatasetError: The file is missing, damaged, or of another form.
-    """
-    check_file(path, "a pickle of features", DatasetError)
-    data = _read(path)
-    try:
-        content = loads(data)
-        return {str(t): {int(v): _feature(f) for v, f in by.items()} for t, by in content.items()}
-    except (PickleError, ValueError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path}: wanted a pickle of task -> variation -> features, found {said(error)}.") from error
-
-
-def _feature(found: Any) -> F32:
-    array = array_of(found)
-    if array.dtype != np.float32 or array.ndim != 3:
-        raise ValueError(f"features of shape {array.shape} and dtype {array.dtype}")
-    return array
 
 
 def _read(path: Path) -> bytes:
@@ -82,7 +72,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parts(content: Any) -> tuple[F32, F32, F32]:
-    """(K, ncam, 2, 3, H, W) images, (K, 1, 8) next keyposes, (K, 1, 8) present poses."""
+    """(K, ncam, 2, 3, H, W) images, (K, 1, 8) next keyposes, (K, 1, 8) current poses."""
     if not isinstance(content, list) or len(content) < 5:
         raise ValueError(f"wanted a list of 6 parts, found {type(content).__name__}")
     images = array_of(content[1])
@@ -93,7 +83,7 @@ def _parts(content: Any) -> tuple[F32, F32, F32]:
 
 def _poses(found: Any, count: int, name: str) -> F32:
     if not isinstance(found, Sequence) or len(found) != count:
-        raise ValueError(f"wanted {count} {name} as there are images, found {len(found)}")
+        raise ValueError(f"wanted {count} {name}, one per image, found {len(found)}")
     arrays = [array_of(row) for row in found]
     wrong = next((a.shape for a in arrays if a.shape != (1, 8)), None)
     if wrong is not None:
@@ -101,8 +91,17 @@ def _poses(found: Any, count: int, name: str) -> F32:
     return np.stack(arrays).astype(np.float32) if arrays else np.zeros((0, 1, 8), np.float32)
 
 
+def _cameras(pixels: Any, count: int) -> tuple[str, ...]:
+    """Names of the cameras: the keys of the gripper's pixels."""
+    names = tuple(map(str, pixels[0])) if isinstance(pixels, list) and pixels and isinstance(pixels[0], dict) else ()
+    names = names or CAMERAS.get(count, tuple(map(str, range(count))))
+    if len(names) != count:
+        raise ValueError(f"wanted names of {count} cameras, found {', '.join(names)}")
+    return names
+
+
 def _rgb(colour: F32, path: Path) -> Any:
-    """(K, ncam, H, W, 3) uint8 of (K, ncam, 3, H, W) in -1..1: exactly the bytes that were packed."""
+    """(K, ncam, H, W, 3) uint8 from (K, ncam, 3, H, W) in -1..1: exactly the packed bytes."""
     if not colour.size:
         return np.moveaxis(colour.astype(np.uint8), 2, -1)
     low, high = float(colour.min()), float(colour.max())
@@ -111,7 +110,7 @@ def _rgb(colour: F32, path: Path) -> Any:
             f"{path}: wanted colours from -1 to 1, found {low:.3g} to {high:.3g}"
             f"{'' if low < 0 or not high <= 255.0 else ': scale them from 0 to 255'}."
         )
-    if low >= 0.0 and high > 0.0:  # not one of all pixels darker than the middle: no picture is so bright
+    if low >= 0.0 and high > 0.0:  # no pixel below the middle: no image is that bright
         raise DatasetError(
             f"{path}: wanted colours from -1 to 1, found {low:.3g} to {high:.3g}: scale them from 0 to 1."
         )
@@ -119,5 +118,5 @@ def _rgb(colour: F32, path: Path) -> Any:
 
 
 def _history(poses: F32, k: int) -> F32:
-    """(3, 1, 8): two keyposes ago, one ago, now; before the first, the first."""
+    """(3, 1, 8): two keyposes ago, one ago, now; the first pose stands in for missing ones."""
     return poses[[max(k - 2, 0), max(k - 1, 0), k]]

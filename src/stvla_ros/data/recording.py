@@ -1,9 +1,9 @@
-"""Recordings of RGB-D frames with arm states: a folder that people can look into, exact both ways.
+"""Recordings of RGB-D frames with arm states: a folder of ordinary files, written and read back exactly.
 
 ::
 
-    recording.json   format, size, optical frame, and per frame: stamp, K, T_base_camera, joints, gripper; null: not measured
-    000000.png       colour
+    recording.json   format, size, optical frame; per frame: stamp, K, T_base_camera, joints, gripper (null: not
+    measured) 000000.png       colour
     000000.npy       depth, float32 metres, NaN where unknown;
     000000.npz       or the same compressed, as array ``depth_m``
 """
@@ -30,12 +30,12 @@ BAG_FILES = (".mcap", ".db3", ".zstd", ".bag")
 
 
 class RecordingError(ConfigError):
-    """A folder that is no recording; the message says what was found instead."""
+    """A folder that holds no valid recording; the message says what was found instead."""
 
 
 @dataclass(frozen=True, eq=False)
 class RecordedFrame:
-    """What was seen and where the arm was."""
+    """A frame, and the state of the arm if it was recorded."""
 
     frame: RgbdFrame
     robot: RobotState | None
@@ -45,17 +45,18 @@ class RecordingWriter:
     """Writes frames into a new folder.
 
     Args:
-        folder: Made if missing.
-        compress: Depth as ``.npz``: a third to a tenth of the size, still exact, but too slow for a live camera.
+        folder: Created if missing.
+        compress: Write depth as ``.npz``: a third to a tenth of the size and still exact, but too slow for a live
+            camera.
 
     Raises:
-        RecordingError: The folder has files already.
+        RecordingError: The folder is not empty.
     """
 
     def __init__(self, folder: Path, compress: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording.")
+            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
         self._folder = folder
         self._compress = compress
         self._entries: list[dict[str, Any]] = []
@@ -64,8 +65,8 @@ class RecordingWriter:
         """Write one frame; the index is up to date after each.
 
         Raises:
-            RecordingError: A number of the camera or the arm is NaN, which only velocities may be; or it cannot be written, for
-                want of room or permission. The frames before it stay readable.
+            RecordingError: A number of the camera or the arm is NaN (only velocities may be), or the frame cannot be
+                written. Earlier frames stay readable.
         """
         number, camera = f"{len(self._entries):06d}", frame.camera
         entry, suffix = _entry(frame, robot), "npz" if self._compress else "npy"
@@ -92,10 +93,10 @@ class RecordingWriter:
 
 
 class Recording(Sequence[RecordedFrame]):
-    """Frames of a folder, read when asked for.
+    """Frames of a folder, read on access.
 
     Raises:
-        RecordingError: The folder is missing, is no recording, or is damaged.
+        RecordingError: The folder is missing, damaged, or holds no recording.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -129,7 +130,7 @@ class Recording(Sequence[RecordedFrame]):
             raise RecordingError(f"{self._folder}: frame {number} is damaged ({error}).") from error
 
     def robot(self, i: int) -> RobotState | None:
-        """Where the arm was at a frame, without reading its images."""
+        """State of the arm at a frame, without reading its images."""
         try:
             return _robot(self._entries[i])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -149,7 +150,7 @@ class Recording(Sequence[RecordedFrame]):
                 f"{path}: wanted depth as a NumPy array 'depth_m', found {', '.join(map(repr, arrays)) or 'none'}."
             )
         depth = arrays[name]
-        if depth.dtype.kind != "f":  # of whole numbers the unit is not known
+        if depth.dtype.kind != "f":  # integers do not tell their unit
             raise RecordingError(
                 f"{path}: wanted depth in metres as float32, found {depth.dtype}: convert it (millimetres: divide by 1000)."
             )
@@ -157,9 +158,10 @@ class Recording(Sequence[RecordedFrame]):
 
 
 def is_bag(path: Path) -> bool:
-    """Whether this is no recording but a rosbag, by its names: the folder, its ``metadata.yaml`` or a file of one.
+    """Whether a path is a rosbag rather than a recording, by its name: a bag's folder, its ``metadata.yaml``, or a bag
+    file.
 
-    Bags of ROS 1 and folders of bags count too: whoever reads bags says what to do with them.
+    ROS 1 bags and folders of bags count too: the reader of bags says what to do with them.
     """
     if not path.is_dir():
         return path.name == "metadata.yaml" or path.suffix.lower() in BAG_FILES
@@ -186,13 +188,13 @@ def _read_index(folder: Path) -> dict[str, Any]:
     missing = {"width_px", "height_px", "frame_id", "frames"} - set(index)
     if missing or not isinstance(index["frames"], list) or not index["frames"]:
         raise RecordingError(
-            f"{path}: no frames in it" if not missing else f"{path}: without {', '.join(sorted(missing))}."
+            f"{path}: has no frames." if not missing else f"{path}: lacks {', '.join(sorted(missing))}."
         )
     return index
 
 
 def _entry(frame: RgbdFrame, robot: RobotState | None) -> dict[str, Any]:
-    """What the index tells of a frame. JSON has no NaN: a velocity that is not measured is null."""
+    """A frame's entry in the index. JSON has no NaN: a velocity that was not measured is null."""
     camera = frame.camera
     entry: dict[str, Any] = {
         "stamp_ns": frame.stamp_ns,
@@ -210,7 +212,7 @@ def _entry(frame: RgbdFrame, robot: RobotState | None) -> dict[str, Any]:
 
 
 def _robot(entry: dict[str, Any]) -> RobotState | None:
-    """Raises KeyError, TypeError or ValueError for an entry that is damaged."""
+    """Raises KeyError, TypeError or ValueError for a damaged entry."""
     if "q_rad" not in entry:
         return None
     q, dq = np.array(entry["q_rad"], np.float64), np.array(entry["dq_rad_s"], np.float64)  # null becomes NaN

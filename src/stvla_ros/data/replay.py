@@ -1,4 +1,4 @@
-"""Guidance run again on an episode: exactly what the policy was given, bit for bit where the settings are the same."""
+"""Replays guidance on an episode: with the same settings, exactly the policy's input, bit for bit."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from stvla_ros.types import Observation, Trace3d
 
 
 def observations(episode: Episode, guide: Guide) -> Iterator[Observation]:
-    """What the policy saw before each step: as many values as the episode has steps.
+    """What the policy saw before each step: one observation per step.
 
-    The guide remembers frames, so all that were guided go through it in order, also those that no keypose came of.
+    The guide keeps state between frames, so every guided frame passes through it in order, with or without a keypose.
 
     Args:
-        episode: A whole one; in a part of one, the guide has not seen the frames before.
-        guide: A new one for each episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
+        episode: The episode to replay.
+        guide: A new one per episode, e.g. ``SpatialGuide(registry.create("segmenter", "geometric"), GuideConfig())``.
 
     Raises:
-        StageError: With these settings a plan cannot be lifted, or the frame of a step cannot be guided.
+        StageError: With these settings, a plan cannot be lifted or the frame of a step cannot be guided.
     """
     traces: dict[int, Trace3d] = {}
-    for glance in episode.glances():
-        for number in range(max(traces, default=glance.plan - 1) + 1, glance.plan + 1):
-            traces[number] = guide.lift(episode.plan(number), episode.plan_frame(number))
+    for guided in episode.guided_frames():
+        for number in range(max(traces, default=guided.plan - 1) + 1, guided.plan + 1):
+            traces[number] = guide.lift(episode.plans[number], episode.plan_frame(number))
         try:
-            guidance = guide.guide(traces[glance.plan], glance.frame, glance.robot)
+            guidance = guide.guide(traces[guided.plan], guided.frame, guided.robot)
         except StageError:
-            if glance.step is not None:
+            if guided.step is not None:
                 raise
             continue
-        if glance.step is not None:
-            history = episode.history(glance.step)
-            yield Observation(guidance, glance.robot, history, episode.instruction)
+        if guided.step is not None:
+            history = episode.history(guided.step)
+            yield Observation(guidance, guided.robot, history, episode.instruction)

@@ -1,7 +1,7 @@
-"""Pickles of arrays and tensors without the danger: nothing that a file names is ever called.
+"""Reads pickles of arrays and tensors safely: nothing that a file names is ever called.
 
-The few names that arrays need stand for functions of this module, which check shapes and sizes and make plain NumPy
-arrays. Any other name is refused, so a hostile file can do nothing but be refused.
+The few names that arrays need are replaced by functions of this module, which check shapes and sizes and make plain
+NumPy arrays. Any other name is refused, so a hostile file can do nothing.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["PickleError", "StoredArray", "array_of", "loads"]
 
 
 def loads(data: bytes) -> Any:
-    """Plain values, lists, tuples, dicts; tensors come as NumPy arrays, arrays are taken out by :func:`array_of`.
+    """Plain values, lists, tuples and dicts. Tensors become NumPy arrays; arrays are taken out by :func:`array_of`.
 
     Raises:
-        PickleError: The pickle names something else, is damaged, or an array in it does not fit its bytes.
+        PickleError: The pickle is damaged, names something else, or has an array that does not fit its bytes.
     """
     try:
         _check_memo(data)
@@ -39,10 +39,10 @@ def loads(data: bytes) -> Any:
 
 
 def array_of(value: Any) -> npt.NDArray[Any]:
-    """The array that :func:`loads` found at some place.
+    """The array behind a value of :func:`loads`.
 
     Raises:
-        PickleError: Something else is there.
+        PickleError: The value is no array.
     """
     array = value.array if isinstance(value, StoredArray) else value
     if not isinstance(array, np.ndarray):
@@ -51,7 +51,7 @@ def array_of(value: Any) -> npt.NDArray[Any]:
 
 
 def _check_memo(data: bytes) -> None:
-    """Numbered values are numbered in turn: a huge number alone would make the reader reserve as much memory."""
+    """Check that memo numbers are consecutive: a single huge one would make the reader allocate that much memory."""
     for count, (code, number, _) in enumerate(pickletools.genops(data)):
         if code.name in ("PUT", "BINPUT", "LONG_BINPUT") and isinstance(number, int) and number > count:
             raise PickleError(f"value number {number} after {count} operations: it may be hostile")
@@ -68,7 +68,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _StandIn:
-    """A function that a pickle may call and cannot change."""
+    """A function that a pickle may call but not change."""
 
     __slots__ = ("_function",)
     _function: Callable[..., Any]
@@ -137,4 +137,4 @@ _NAMES: dict[str, _StandIn | str] = {
     "torch.storage._load_from_bytes": _StandIn(_storage),
     "collections.OrderedDict": _StandIn(OrderedDict),
 }
-"""What pickles of arrays and tensors name, and what stands for it here."""
+"""Name in a pickle of arrays or tensors -> its replacement here."""

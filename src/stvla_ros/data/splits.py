@@ -1,8 +1,8 @@
-"""Which scenes are for training and which for testing: by the colours that the words name, and by seed.
+"""Splits scenes into training and test by the colours that their instruction names, and by seed.
 
-As in the paper (appendix D), 15 of the 20 colours are seen in training and 5 are not. Ours are chosen so that every
-unseen colour has seen neighbours of its hue (navy: blue; cyan: teal, azure; orange: red, yellow; purple: violet,
-magenta) and one is without hue (silver: gray, white). Only what the words name counts: distractors have any colour.
+As in the paper (appendix D), 15 of the 20 colours are seen in training and 5 are not. They are chosen so that every
+unseen colour has seen neighbours in hue (navy: blue; cyan: teal, azure; orange: red, yellow; purple: violet, magenta)
+and one has no hue (silver: gray, white). Only colours that the instruction names count: distractors have any colour.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Split:
     """Scenes by seed and colours.
 
     Attributes:
-        seeds: Where its seeds are; the ranges of training, validation and test never meet.
-        unseen: Scenes whose words name an unseen colour; False: those whose words name none.
+        seeds: Range of seeds; the ranges of training, validation and test never overlap.
+        unseen: Whether its scenes name an unseen colour; False: none of them does.
     """
 
     seeds: range
@@ -41,26 +41,26 @@ SPLITS = {
     "val": Split(range(100_000, 200_000), False),
     "train": Split(range(200_000, 1_000_000), False),
 }
-"""``seen`` and ``unseen`` are for tests; ``stvla evaluate`` counts its seeds from 0 too, so it never runs a training scene."""
+"""``seen`` and ``unseen`` are for tests. ``stvla evaluate`` counts seeds from 0 too: it never runs a training scene."""
 
 
 def named_colours(words: str) -> tuple[str, ...]:
-    """The colours that a sentence names, in its order."""
+    """The colours that a sentence names, in order."""
     return tuple(word.lower() for word in _COLOUR.findall(words))
 
 
 def is_unseen(words: str) -> bool:
-    """The sentence names a colour that training does not name."""
+    """Whether a sentence names a colour that training does not name."""
     return any(colour in UNSEEN for colour in named_colours(words))
 
 
 def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
-    """The seeds of a split, ascending. Lays scenes out without physics or images, a millisecond each.
+    """The seeds of a split, ascending. Lays out each scene without physics or images, a millisecond each.
 
     Args:
         task: Name of the task.
         split: One of :data:`SPLITS`.
-        first: How far into the split's range to begin.
+        first: Offset into the split's range.
 
     Raises:
         ConfigError: Unknown split.

@@ -1,6 +1,6 @@
-"""Conversations about images for training and testing planners: the unified JSON of the paper's table 5.
+"""Conversations about images, to train and test planners: the unified JSON of the paper's table 5.
 
-One sample, as ms-swift reads it (``.json``: a list of them; ``.jsonl``: one a line)::
+One sample, as ms-swift reads it (``.json``: a list of samples; ``.jsonl``: one per line)::
 
     {"id": "place-17", "task": "trajectory",
      "messages": [{"role": "user", "content": "<image>Instruction: 'Put the red block in the plate.'. Provide a ..."},
@@ -8,10 +8,10 @@ One sample, as ms-swift reads it (``.json``: a list of them; ``.jsonl``: one a l
      "images": ["images/place-17.png"],
      "objects": {"traj_2d": [[643, 367], [696, 470], ...]}}
 
-The last message is the assistant's; it answers what ``task`` names, and those before it are its context. Each
-``<image>`` in a user's text stands for the next of ``images``, whose paths are relative to the file. Coordinates are
-0..1000 of the image's width and height. ``id``, ``task`` and the fields of ``objects`` beside ``traj_2d`` are ours: the
-available text of the paper does not show how the other tasks of ST-Human keep their truth.
+The last message is the assistant's and answers what ``task`` names; the messages before it are context. Each
+``<image>`` in a user's text refers to the next of ``images``, whose paths are relative to the file. Coordinates are
+0..1000 of the image's width and height. ``id``, ``task`` and the fields of ``objects`` other than ``traj_2d`` are ours:
+the available text of the paper does not show how the other tasks of ST-Human store their ground truth.
 :mod:`stvla_ros.data.st_human_json` reads, checks and writes such files.
 """
 
@@ -38,11 +38,11 @@ TASKS = (
     "previous_action",
     "progress",
 )
-"""What a sample asks: any question, multiple choice, a point, 8 waypoints, 8 depth offsets, decomposition (two), progress."""
+"""A sample asks for any answer, a choice, a point, 8 waypoints, 8 depth offsets, decomposition (two), or progress."""
 
 
 class SampleError(ConfigError):
-    """A file or a sample of it that is not of the format; the message says where, what was wanted and what was found."""
+    """A file or sample that does not follow the format; the message says where, what was wanted, and what was found."""
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Message:
 
 @dataclass(frozen=True)
 class Objects:
-    """The truth behind an answer; None where it does not apply.
+    """The ground truth of an answer; None where it does not apply.
 
     Attributes:
         traj_2d: 8 waypoints, x right and y down, 0..1000.
-        point_2d: A right point, 0..1000.
-        bbox_2d: x1, y1, x2, y2 around all right points, 0..1000.
+        point_2d: A correct point, 0..1000.
+        bbox_2d: x1, y1, x2, y2 around all correct points, 0..1000.
         start_depth_m: The sensor's depth at the first waypoint.
-        depth_offset_mm: 8 depths of the tool less the start depth.
-        step: Which step of the task is being done, from 1.
-        steps: How many there are.
-        finished: The task is done.
+        depth_offset_mm: 8 depths of the tool minus the start depth.
+        step: Current step of the task, from 1.
+        steps: Number of steps.
+        finished: Whether the task is done.
     """
 
     traj_2d: tuple[tuple[float, float], ...] | None = None
@@ -87,8 +87,8 @@ class Sample:
         task: One of :data:`TASKS`.
         messages: In order; see the module.
         images: Paths relative to ``root``.
-        objects: The truth.
-        root: Folder of the file; images are below it.
+        objects: The ground truth.
+        root: Folder of the file, with the images below it.
     """
 
     id: str
@@ -100,14 +100,14 @@ class Sample:
 
     @property
     def answer(self) -> str:
-        """The assistant's last words."""
+        """The assistant's last message."""
         return self.messages[-1].content
 
     def turns(self) -> tuple[Turn, ...]:
-        """All of it as turns of a chat, images read; a system message becomes the head of the first question.
+        """The whole conversation as chat turns, with images; a system message becomes the head of the first question.
 
         Raises:
-            SampleError: An image is missing or is none.
+            SampleError: An image is missing or unreadable.
         """
         images = iter(self.images)
         head, turns = "", []
@@ -121,7 +121,7 @@ class Sample:
         return tuple(turns)
 
     def question(self) -> tuple[Turn, ...]:
-        """All turns but the answer."""
+        """All turns except the answer."""
         return self.turns()[:-1]
 
 
@@ -131,7 +131,7 @@ def read_image(path: Path) -> U8:
 
 
 def write_image(root: Path, name: str, rgb: U8) -> str:
-    """Save an image as ``images/NAME.png`` below ``root``; the path for :attr:`Sample.images`."""
+    """Save an image as ``images/NAME.png`` below ``root``; returns its path for :attr:`Sample.images`."""
     path = root / "images" / f"{name}.png"
     with files.written(path, SampleError) as part:
         files.write_image(part, rgb)
@@ -139,11 +139,11 @@ def write_image(root: Path, name: str, rgb: U8) -> str:
 
 
 def conversation(*words: str) -> tuple[Message, ...]:
-    """Messages of user and assistant in turn, the user's first."""
+    """Messages of user and assistant alternately, beginning with the user."""
     return tuple(Message(("user", "assistant")[i % 2], text) for i, text in enumerate(words))
 
 
 def by_task(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
-    """Samples by what they ask, in the order of :data:`TASKS`."""
+    """Samples by task, in the order of :data:`TASKS`."""
     groups = {task: [s for s in samples if s.task == task] for task in TASKS}
     return {task: group for task, group in groups.items() if group}

@@ -1,4 +1,4 @@
-"""Files of :mod:`stvla_ros.data.st_human`: reading with strict checks, and writing."""
+"""Reads files of :mod:`stvla_ros.data.st_human` with strict checks, and writes them."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _NEEDS = {
     "depth": ("depth_offset_mm",),
     "progress": ("step",),
 }
-"""The truth that a task is judged by; one of them must be there. The others are judged by their text."""
+"""Ground truth that a task is judged by, at least one of these. Other tasks are judged by their text."""
 
 _KEYS = ("id", "task", "messages", "images", "objects")
 
 
 def read_samples(path: Path) -> list[Sample]:
-    """All samples of a ``.json`` or ``.jsonl`` file, checked; images are read later.
+    """All samples of a ``.json`` or ``.jsonl`` file, checked. Images are read later.
 
     Raises:
-        SampleError: The file is missing, empty, not JSON, or a sample is wrong.
+        SampleError: The file is missing, empty or not JSON, or a sample is invalid.
     """
     samples: dict[str, Sample] = {}
     for number, entry in enumerate(_entries(path)):
         sample = parse_sample(entry, path.parent, f"{path}: sample {number}")
         if sample.id in samples:
-            raise SampleError(f"{path}: sample {number}: the id '{sample.id}' is there twice.")
+            raise SampleError(f"{path}: sample {number}: an earlier sample has the same id '{sample.id}'.")
         samples[sample.id] = sample
     if not samples:
         raise SampleError(f"{path}: wanted samples, found none.")
@@ -57,7 +57,7 @@ def parse_sample(entry: Any, root: Path = Path(), where: str = "sample") -> Samp
     """A sample from plain JSON values.
 
     Raises:
-        SampleError: Anything in it is not of the format.
+        SampleError: It does not follow the format.
     """
     if not isinstance(entry, dict):
         raise SampleError(f"{where}: wanted an object, found {type(entry).__name__}.")
@@ -79,7 +79,7 @@ def parse_sample(entry: Any, root: Path = Path(), where: str = "sample") -> Samp
 
 
 def check_sample(sample: Sample, where: str = "sample") -> None:
-    """Raise SampleError unless the parts of a sample fit together."""
+    """Raise SampleError unless the parts of a sample are consistent."""
     if sample.task not in TASKS:
         raise SampleError(f"{where}: task '{sample.task}' is not known.{closest(str(sample.task), TASKS)}")
     roles = [message.role for message in sample.messages]
@@ -87,21 +87,21 @@ def check_sample(sample: Sample, where: str = "sample") -> None:
     if not spoken or len(spoken) % 2 or spoken != ["user", "assistant"] * (len(spoken) // 2):
         found = ", ".join(roles[:6]) or "none"
         raise SampleError(
-            f"{where}: wanted messages of user and assistant in turn, the assistant's last, found {found}."
+            f"{where}: wanted alternating messages of user and assistant, the assistant's last, found {found}."
         )
     asked = sum(m.content.count(IMAGE) for m in sample.messages if m.role == "user")
     if asked != len(sample.images) or asked != sum(m.content.count(IMAGE) for m in sample.messages):
         raise SampleError(
-            f"{where}: wanted one {IMAGE} in the user's words for each of {len(sample.images)} images, found {asked}."
+            f"{where}: wanted one {IMAGE} in the user's text for each of {len(sample.images)} images, found {asked}."
         )
     _check_truth(sample, where)
 
 
 def _check_truth(sample: Sample, where: str) -> None:
-    """The truth that the task is judged by is there, in its range."""
+    """Raise SampleError unless the task's ground truth is there and in range."""
     objects, needs = sample.objects, _NEEDS.get(sample.task, ())
     if needs and all(getattr(objects, name) is None for name in needs):
-        raise SampleError(f"{where}: a {sample.task} sample wants objects.{' or objects.'.join(needs)}, found neither.")
+        raise SampleError(f"{where}: a {sample.task} sample needs objects.{' or objects.'.join(needs)}, found neither.")
     points = [*(objects.traj_2d or ()), *([objects.point_2d] if objects.point_2d else [])]
     numbers = [x for point in points for x in point] + list(objects.bbox_2d or ())
     if not all(0 <= x <= 1000 for x in numbers):
@@ -132,14 +132,14 @@ def _message(value: Any, where: str) -> Message:
         raise SampleError(f"{where}: wanted role and content as text, found {str(value)[:80]}.")
     for mark in ("<bbox>", "<ref-object>", "<video>", "<audio>"):
         if mark in value["content"]:
-            raise SampleError(f"{where}: '{mark}' is not filled in here: write its content out.")
+            raise SampleError(f"{where}: '{mark}' is not supported: write its content out.")
     return Message(value["role"], value["content"])
 
 
 def _image(value: Any, where: str) -> str:
     path = value.get("path") if isinstance(value, dict) else value
     if not isinstance(path, str) or not path or "://" in path or path.startswith("data:"):
-        raise SampleError(f"{where}: wanted paths of files, found {str(value)[:80]}.")
+        raise SampleError(f"{where}: wanted file paths, found {str(value)[:80]}.")
     return path
 
 
@@ -198,10 +198,10 @@ def plain(sample: Sample) -> dict[str, Any]:
 
 
 def write_samples(path: Path, samples: Iterable[Sample]) -> None:
-    """Write a ``.json`` or ``.jsonl`` file; a reader never sees half of it. Images are the caller's.
+    """Write a ``.json`` or ``.jsonl`` file, complete or not at all. The caller writes the images.
 
     Raises:
-        SampleError: A sample is not of the format.
+        SampleError: A sample does not follow the format.
     """
     entries = []
     for number, sample in enumerate(samples):

@@ -1,1 +1,1 @@
-"""The Panda as one source of facts for physics, rendering, planning and self-masking."""
+"""The Panda: one source of facts for physics, rendering, planning and self-masking."""

@@ -1,4 +1,4 @@
-"""How far points are from the arm's body: which pixels of a depth image show the robot itself."""
+"""Distance of points to the arm's body, which tells the pixels of a depth image that show the robot."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class HalfSpaces:
     Attributes:
         normals: (P, 3) float32, outward, unit length.
         offsets: (P,) float32, metres.
-        centre_m: (3,) centre of a ball around the hull.
-        radius_m: Radius of that ball.
+        centre_m: (3,) centre of a bounding sphere.
+        radius_m: Radius of the bounding sphere.
     """
 
     normals: F32
@@ -57,13 +57,13 @@ def robot_distance(
 ) -> F32:
     """Distance of points to the robot's hulls.
 
-    Exact inside and before a face; near an edge or corner a little too small, never too large.
+    Exact inside and in front of a face; near an edge or corner slightly too small, never too large.
 
     Args:
         points_m: (N, 3) points in the base frame; NaN gives inf.
         q_rad: (7,) joint positions.
         gripper_m: Distance between the fingers.
-        reach_m: Points further away than this are not looked at closely.
+        reach_m: Points further away than this get inf.
 
     Returns:
         (N,) float32 metres, negative inside, inf beyond ``reach_m``.

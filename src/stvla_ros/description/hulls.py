@@ -1,8 +1,8 @@
 """Light meshes of the Panda's links, made once from an installed package and cached.
 
-The package ``dm-robotics-panda`` carries Franka's own visual meshes (franka_ros, Apache-2.0). Two things
-are made of them: convex hulls, which physics, planning and self-masking share, and decimated coloured
-meshes for rendering. Every mesh is in its link's frame, in metres.
+The package ``dm-robotics-panda`` contains Franka's own visual meshes (franka_ros, Apache-2.0). They become convex
+hulls, which physics, planning and self-masking share, and decimated coloured meshes for rendering. Every mesh is in its
+link's frame, in metres.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from stvla_ros.types import F64, I32
 PACKAGE = "dm-robotics-panda"
 INSTALL = f"pip install --no-deps {PACKAGE}==0.4.8"
 HULL_ERROR_M = 0.001
-"""A hull lies inside the exact convex hull and is nowhere further from it than this."""
+"""A hull lies inside the exact convex hull, nowhere further from it than this."""
 
 VISUAL_FACES = 1500
-"""Triangles per link after decimation; a Panda then has about 15 000."""
+"""Triangles per link after decimation; a Panda then has about 15,000."""
 
 _VERSION = 1  # of what is written into the cache
 
@@ -47,7 +47,7 @@ class VisualMesh:
 
 
 def cache_dir() -> Path:
-    """Where meshes are kept: ``$STVLA_CACHE``, else ``~/.cache/stvla``."""
+    """Folder of the cached meshes: ``$STVLA_CACHE``, or else ``~/.cache/stvla``."""
     root = os.environ.get("STVLA_CACHE")
     base = Path(root) if root else Path.home() / ".cache" / "stvla"
     return base / f"panda-v{_VERSION}"
@@ -55,17 +55,12 @@ def cache_dir() -> Path:
 
 @cache
 def hull_meshes() -> dict[str, Path]:
-    """Convex hull of every link as OBJ, base first, hand and fingers included.
+    """Convex hull of every link as OBJ, base first, including hand and fingers.
 
     Raises:
         ConfigError: The mesh package is not installed.
     """
     return {link: _cached(f"hull_{link}.obj", partial(_hull_text, link)) for link in LINKS}
-
-
-def hull_vertices(link: str) -> F64:
-    """(V, 3) corners of a link's hull in the link frame."""
-    return read_obj(hull_meshes()[link])[0]
 
 
 @cache
@@ -79,7 +74,7 @@ def visual_meshes() -> dict[str, tuple[VisualMesh, ...]]:
 
 
 def _cached(name: str, make: Callable[[], str]) -> Path:
-    """The file ``name`` of the cache; made and moved into place whole, so that parallel processes are safe."""
+    """The file ``name`` of the cache. It is moved into place complete, so that parallel processes are safe."""
     path = cache_dir() / name
     if not path.exists():
         text = make()
@@ -96,7 +91,7 @@ def _cached(name: str, make: Callable[[], str]) -> Path:
 
 
 def _asset(name: str) -> Path:
-    """A file of the mesh package, found without importing it (its own dependencies are not needed)."""
+    """A file of the mesh package, found without importing the package, whose dependencies are not needed."""
     try:
         found = [f for f in files(PACKAGE) or () if f.name == name]
     except PackageNotFoundError as error:
@@ -110,7 +105,7 @@ def source_mesh(link: str) -> tuple[F64, I32, F64]:
     """Vertices (V, 3) in the link frame, triangles (F, 3), and texture coordinates (F, 2) of one corner each."""
     stem = {HAND_LINK: "hand", **dict.fromkeys(FINGER_LINKS, "finger")}.get(link, link.removeprefix("panda_"))
     vertices, faces, uv = read_obj(_asset(f"{stem}.obj"))
-    if link == FINGER_LINKS[1]:  # the same finger, turned by half a turn about z
+    if link == FINGER_LINKS[1]:  # the same finger, rotated by half a turn about z
         vertices = vertices * [-1.0, -1.0, 1.0]
     return vertices, faces, uv
 
@@ -146,15 +141,14 @@ def _hull_text(link: str) -> str:
 def simplified_hull(points: F64, error_m: float) -> tuple[F64, I32]:
     """Convex hull with few corners.
 
-    Corners of the exact hull are added, always the one that sticks out furthest, until none sticks out
-    more than ``error_m``.
+    Adds the corner of the exact hull that sticks out furthest, until none sticks out more than ``error_m``.
 
     Args:
         points: (N, 3) points.
         error_m: Largest distance of a point outside the result.
 
     Returns:
-        (V, 3) corners and (F, 3) triangles, turned outward.
+        (V, 3) corners and (F, 3) triangles, oriented outward.
     """
     from scipy.spatial import ConvexHull
 
@@ -172,7 +166,7 @@ def simplified_hull(points: F64, error_m: float) -> tuple[F64, I32]:
 
 
 def _outward(vertices: F64, triangles: I32, normals: F64) -> tuple[F64, I32]:
-    """Triangles with corners counter-clockwise seen from outside; unused vertices dropped."""
+    """Triangles with counter-clockwise corners seen from outside, without unused vertices."""
     a, b, c = (vertices[triangles[:, i]] for i in range(3))
     flip = np.einsum("ij,ij->i", np.cross(b - a, c - a), normals) < 0
     triangles = np.where(flip[:, None], triangles[:, ::-1], triangles)
@@ -181,7 +175,7 @@ def _outward(vertices: F64, triangles: I32, normals: F64) -> tuple[F64, I32]:
 
 
 def _visual_parts(link: str) -> tuple[VisualMesh, ...]:
-    """One mesh per colour of the link. The names of the files carry the colours."""
+    """One mesh per colour of the link. File names contain the colours."""
     directory, prefix = cache_dir(), f"visual_{link}_"
     index = _cached(f"{prefix}colours.txt", lambda: "\n".join(_write_parts(link, prefix)) + "\n")
     parts = []
@@ -192,7 +186,7 @@ def _visual_parts(link: str) -> tuple[VisualMesh, ...]:
 
 
 def _write_parts(link: str, prefix: str) -> list[str]:
-    """Write the decimated meshes; returns their colours as hex."""
+    """Write the decimated meshes and return their colours as hex."""
     import fast_simplification
 
     vertices, faces, uv = source_mesh(link)

@@ -39,7 +39,7 @@ class Inertial:
 
 @dataclass(frozen=True)
 class Joint:
-    """How a link hangs on its parent.
+    """How a link is attached to its parent.
 
     Attributes:
         name: Joint name as in Franka's descriptions.
@@ -76,7 +76,7 @@ ARM_JOINTS = tuple(f"panda_joint{i}" for i in range(1, 8))
 FINGER_JOINTS = ("panda_finger_joint1", "panda_finger_joint2")
 
 TCP_OFFSET_M = 0.1034
-"""From the hand frame along z to the point between the fingertips (Franka's default NE_T_EE)."""
+"""Distance from the hand frame along z to the point between the fingertips (Franka's default NE_T_EE)."""
 
 MAX_WIDTH_M = 0.08
 """Distance between the fingers when open; each finger travels half of it."""

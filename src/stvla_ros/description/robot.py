@@ -1,4 +1,4 @@
-"""Which arm it is: its limits, and its names in ROS. The section ``robot`` of the parameter file, the same for every node."""
+"""The arm's limits and its names in ROS: the section ``robot`` of the parameter file, the same for every node."""
 
 from __future__ import annotations
 
@@ -41,8 +41,9 @@ FR3 = ArmLimits(
 """Franka Research 3. Franka Control Interface documentation, "Limits for Franka Research 3".
 
 The velocity that an FR3 allows falls towards the ends of its joints' range (-2.7437 .. 2.7437, -1.7837 .. 1.7837,
--2.9007 .. 2.9007, -3.0421 .. -0.1518, -2.8065 .. 2.8065, 0.5445 .. 4.5169, -3.0159 .. 3.0159 rad; at most 2.62, 2.62, 2.62,
-2.62, 5.26, 4.18, 5.26 rad/s). A planner with constant limits uses the documentation's rectangular set, which is the
+-2.9007 .. 2.9007, -3.0421 .. -0.1518, -2.8065 .. 2.8065, 0.5445 .. 4.5169, -3.0159 .. 3.0159 rad; at most 2.62, 2.62,
+2.62, 2.62, 5.26, 4.18, 5.26 rad/s). A planner with constant limits uses the documentation's rectangular set, which is
+the
 conservative one: a narrower range, in which these smaller velocities are allowed everywhere.
 """
 
@@ -50,22 +51,22 @@ LIMITS = {"panda": PANDA, "fr3": FR3}
 """Name of a model -> its limits. Kinematics (lengths, frames) are the same for both."""
 
 OPEN_WIDTH_M = 0.078
-"""An open hand. Its driver aborts a width above the one found by homing, which may be a little below the nominal 0.08 m."""
+"""Width of an open hand. The driver aborts above the width found by homing, which may be just below 0.08 m."""
 
 
 @dataclass(frozen=True)
 class RobotConfig:
-    """Names and facts of the robot. An empty name stands for the usual one of this kind of robot, and is filled in.
+    """Names and facts of the robot. An empty name is replaced by the default of this kind of robot.
 
-    For a real robot the joint states are those of ``franka_ros2`` as they are measured. Its ``/joint_states`` goes through
-    ``joint_state_publisher``, which stamps *now* whether or not the arm has spoken: a silent arm would never be noticed.
+    For a real robot, the joint states are those that ``franka_ros2`` measures. Its ``/joint_states`` is no substitute:
+    ``joint_state_publisher`` stamps it with the current time even when the arm is silent, which would go unnoticed.
     """
 
     kind: str = param(
         "sim", "sim: the simulated cell; real: franka_ros2. Set by the launch option robot", choices=("sim", "real")
     )
-    model: str = param("panda", "which arm: decides the joints' limits", choices=tuple(LIMITS))
-    prefix: str = param("", "what names of joints and links begin with; empty: the model")
+    model: str = param("panda", "model of the arm: decides the joints' limits", choices=tuple(LIMITS))
+    prefix: str = param("", "prefix of the names of joints and links; empty: the model")
     base_frame: str = param("", "frame of the robot's base; empty: PREFIX_link0")
     arm_action: str = param("", "action of the arm's controller; empty: /PREFIX_arm_controller/follow_joint_trajectory")
     gripper_action: str = param(

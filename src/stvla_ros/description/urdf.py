@@ -24,8 +24,8 @@ _MUJOCO = '<mujoco><compiler discardvisual="true" fusestatic="false" strippath="
 def urdf(name: str = "panda", fine_visuals: bool = False, limits: ArmLimits = PANDA) -> str:
     """The Panda with hand as URDF text.
 
-    Loads in MuJoCo, Pinocchio and RViz; joint and link names are Franka's. The fingers are not mimic
-    joints: a planner sets both.
+    Loads in MuJoCo, Pinocchio and RViz. Joint and link names are Franka's. The fingers are no mimic joints: a planner
+    sets both.
 
     Args:
         name: Robot name.
@@ -97,6 +97,6 @@ def _joint(joint: Joint) -> str:
     ]
     if joint.kind != "fixed":
         bounds = f'lower="{joint.lower:.12g}" upper="{joint.upper:.12g}"'
-        most = f'velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"'
-        lines += [f'  <axis xyz="{_numbers(joint.axis)}"/>', f"  <limit {bounds} {most}/>"]
+        limits = f'velocity="{joint.velocity:.12g}" effort="{joint.effort:.12g}"'
+        lines += [f'  <axis xyz="{_numbers(joint.axis)}"/>', f"  <limit {bounds} {limits}/>"]
     return "\n".join([*lines, "</joint>"])

@@ -1,4 +1,4 @@
-"""Obstacles from one depth image: occupied voxels without the robot, what it holds, and what it is about to touch."""
+"""Obstacles from one depth image: occupied voxels without the robot, the held object, and the object to be touched."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from stvla_ros.types import F32, F64, Bool, Box, CollisionWorld, RgbdFrame, Robo
 
 @dataclass(frozen=True)
 class VoxelConfig:
-    """How depth becomes obstacles."""
+    """How depth is turned into obstacles."""
 
     size_m: float = param(0.01, "edge of a voxel [m]", ge=0.004, le=0.05)
-    floor_m: float = param(0.006, "points lower than this above the table are the table [m]", ge=0.0, le=0.05)
+    floor_m: float = param(0.006, "points lower than this above the table belong to the table [m]", ge=0.0, le=0.05)
     least_share: float = param(
-        0.25, "seen share of a voxel's face that makes it occupied (less is noise)", ge=0.0, le=1.0
+        0.25, "a voxel is occupied if this share of its face is seen (less is noise)", ge=0.0, le=1.0
     )
-    stride_px: int = param(2, "every how many-th pixel is used in both directions", ge=1, le=8)
-    self_margin_m: float = param(0.02, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
+    stride_px: int = param(2, "use every n-th pixel in both directions", ge=1, le=8)
+    self_margin_m: float = param(0.02, "points this close to the arm's hulls belong to the arm [m]", ge=0.0, le=0.1)
     column_fill: bool = param(True, "everything below a seen surface is occupied (one camera sees no back sides)")
     target_radius_m: float = param(
         0.045, "around the target of a keypose that may touch, nothing is an obstacle [m]", ge=0.0, le=0.2
@@ -34,14 +34,14 @@ class VoxelConfig:
 
 LOW_M = (-0.2, -1.0, -0.05)
 HIGH_M = (1.2, 1.0, 1.3)
-"""Where obstacles matter: somewhat more than the arm's reach (base frame)."""
+"""Obstacles outside are ignored; a little more than the arm's reach (base frame)."""
 
 _BETWEEN_FINGERS = Box(pose(np.eye(3), [0.0, 0.0, -0.01]), np.array([0.10, 0.08, 0.06]))
-"""In the tool frame: what lies here when the hand is at its target is meant to be grasped."""
+"""In the tool frame: points in this box are to be grasped when the hand is at its target."""
 
 
 def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> tuple[F32, F32]:
-    """Points of the frame above the table, without the robot and what is between its fingers.
+    """Points of the frame above the table, without the robot and the object between its fingers.
 
     Args:
         frame: RGB-D image with the camera's pose.
@@ -49,7 +49,7 @@ def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) ->
         config: Settings.
 
     Returns:
-        (N, 3) points in the base frame, and (N,) the area in m^2 that each stands for if seen square on.
+        (N, 3) points in the base frame, and (N,) the area in m^2 that each covers if seen head-on.
     """
     every = slice(None, None, config.stride_px)
     points = cloud(frame)[:, every, every]
@@ -102,7 +102,7 @@ def in_box(points_m: F32, T_base_box: F64, size_m: F64, margin_m: float = 0.0) -
 
 @dataclass(frozen=True, eq=False)
 class DepthScene:
-    """One depth image as obstacles, from which worlds for single motions are cut.
+    """Obstacles of one depth image, from which the worlds of single motions are made.
 
     Attributes:
         points_m: (N, 3) obstacle points, see :func:`obstacle_points`.
@@ -125,9 +125,9 @@ class DepthScene:
         """Obstacles of one motion.
 
         Args:
-            touched: (4, 4) tool poses at which contact is wanted: what is around the fingertips there is left out.
-            held: What the hand carries, in the tool frame.
-            holding: (4, 4) tool poses at which the held box may touch its surroundings (where it is, where it goes).
+            touched: (4, 4) tool poses where contact is wanted: obstacles around the fingertips there are left out.
+            held: The carried object, in the tool frame.
+            holding: (4, 4) tool poses where the held box may touch its surroundings (where it is, where it goes).
         """
         voxels, edge = self.voxels_m, self.config.size_m
         drop = np.zeros(len(voxels), dtype=bool)
@@ -141,16 +141,16 @@ class DepthScene:
 
 
 def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0.004) -> Box:
-    """What the fingers closed on, as a box in the tool frame.
+    """The object that the fingers closed on, as a box in the tool frame.
 
-    The opening gives its size across; points of the image from before the grasp give the rest: along the
-    fingers from the object's top to its lowest seen point, sideways as far as points go on without a gap.
+    The opening gives its width. Points of the image from before the grasp give the rest: along the fingers from the
+    object's top to its lowest seen point, sideways as far as points continue without a gap.
 
     Args:
-        points_m: (N, 3) obstacle points seen before the hand went there.
+        points_m: (N, 3) obstacle points seen before the grasp.
         T_base_tcp: (4, 4) tool pose of the grasp.
         width_m: Finger distance when closed on it.
-        shrink_m: Taken off the lower end, so that an object may stand on a surface without "touching" it.
+        shrink_m: Removed from the lower end, so that an object on a surface does not "touch" it.
     """
     T = inverse(T_base_tcp)
     local = points_m @ T[:3, :3].T + T[:3, 3]
@@ -161,8 +161,8 @@ def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0
     return Box(pose(np.eye(3), (low + high) / 2), high - low)
 
 
-def _span(values: F32, least: float, bin_m: float = 0.005) -> tuple[float, float]:
-    """How far values go on from zero in both directions without a gap of two bins; at least ``least`` each way."""
+def _span(values: F32, minimum: float, bin_m: float = 0.005) -> tuple[float, float]:
+    """How far values extend from zero in both directions without a gap of two bins; at least ``minimum`` each way."""
     taken = np.zeros(40, dtype=bool)
     index = np.floor(values / bin_m).astype(int) + 20
     taken[np.clip(index, 0, 39)] = True
@@ -171,4 +171,4 @@ def _span(values: F32, least: float, bin_m: float = 0.005) -> tuple[float, float
         gap = np.flatnonzero(~side[:-1] & ~side[1:])
         return int(gap[0]) if len(gap) else len(side)
 
-    return -max(reach(taken[:20][::-1]) * bin_m, least), max(reach(taken[20:]) * bin_m, least)
+    return -max(reach(taken[:20][::-1]) * bin_m, minimum), max(reach(taken[20:]) * bin_m, minimum)

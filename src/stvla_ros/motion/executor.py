@@ -1,9 +1,9 @@
-"""Takes the tool to a keypose: world from depth, plan, follow, then actuate the gripper.
+"""Moves the tool to a keypose: build the world from depth, plan, follow, then actuate the gripper.
 
-Meaning of a keypose (as in RLBench, on which the paper's policies are trained): the arm moves with the *old*
-gripper state; at the target the gripper opens or closes. ``may_collide`` means that the tool touches
-something at the target: the last stretch is then a straight line along the tool's axis, and so is the way
-out of contact in the next keypose.
+A keypose has RLBench's meaning, because the paper's policies are trained on it: the arm moves with the *old* gripper
+state, and the gripper opens or closes at the target. ``may_collide`` means that the tool touches something at the
+target. Then the last part of the motion is a straight line along the tool's axis, and so is the way out in the next
+keypose.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ class ExecutorConfig:
     approach_m: float = param(0.1, "length of the straight way into contact [m]", ge=0.02, le=0.3)
     retreat_m: float = param(0.08, "length of the straight way out of contact [m]", ge=0.0, le=0.3)
     empty_width_m: float = param(0.004, "a closed gripper narrower than this holds nothing [m]", ge=0.0, le=0.03)
-    symmetric_gripper: bool = param(True, "an empty hand may be turned by half a turn about its axis")
+    symmetric_gripper: bool = param(True, "an empty hand may be rotated by half a turn about its axis")
     reach_tolerance_m: float = param(
-        0.015, "a free motion that ends further off than this failed [m]", ge=0.001, le=0.1
+        0.015, "a free motion that ends further than this from its goal has failed [m]", ge=0.001, le=0.1
     )
-    release_clear_m: float = param(0.02, "free table kept around what `stvla release` puts down [m]", ge=0.0, le=0.2)
+    release_clear_m: float = param(0.02, "`stvla release` keeps this much free table around [m]", ge=0.0, le=0.2)
     max_frame_age_s: float = param(2.0, "an image older than this is refused [s]", ge=0.05, le=60.0)
     voxels: VoxelConfig = param(VoxelConfig(), "obstacles from depth")  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
 class _Leg:
-    """One motion of a keypose: where to, how, and where contact is allowed on it."""
+    """One motion of a keypose: its goal, whether it is straight, and where contact is allowed."""
 
     T_base_tcp: F64
     straight: bool
@@ -82,23 +82,24 @@ class PlannedExecutor:
     ) -> None:
         self._robot, self._planner, self._config = robot, planner, config
         self._open_width_m = open_width_m
-        self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one comes
-        self._open: bool | None = None  # last commanded state of the gripper; None: look at the fingers
+        self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one arrives
+        self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
         self._held: Box | None = None
-        self._grasp_m: F64 | None = None  # where the tool was when the fingers closed on it
+        self._grasp_m: F64 | None = None  # position of the tool when the fingers closed on it
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
-        self._turned = False  # the hand was turned by half a turn against the last keypose
+        self._turned = False  # the hand is rotated by half a turn relative to the last keypose
 
     def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
-        """Go to the keypose, then actuate the gripper.
+        """Move to the keypose, then actuate the gripper.
 
-        A grasp (the gripper closes at a keypose that may touch) that ends on nothing opens the gripper again, so
-        that the next attempt starts like this one, and raises GRASP_FAILED; so does losing the object on the way.
+        If a grasp (the gripper closes at a keypose that may touch) finds nothing, the gripper opens again, so that the
+        next attempt starts like this one, and GRASP_FAILED is raised. The same happens if the object is lost on the
+        way.
 
         Args:
-            keypose: Where to.
-            frame: Image of the scene as it is now, arm included.
-            trace: Not needed: ``may_collide`` says where contact is wanted.
+            keypose: The goal.
+            frame: Current image of the scene, with the arm in it.
+            trace: Not used: ``may_collide`` says where contact is wanted.
             cancel: Stops the arm at once when set.
 
         Raises:
@@ -119,14 +120,14 @@ class PlannedExecutor:
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
 
     def reset(self) -> None:
-        """Forget what is held and touched: the scene was changed by others."""
+        """Forget what is held and touched, after somebody else changed the scene."""
         self._open, self._held, self._contact, self._turned = None, None, None, False
 
     def holds(self, state: RobotState) -> bool:
-        """Whether the hand holds something, by the fingers: they closed on it, or are neither shut nor open and nobody knows why.
+        """Whether the hand holds something: the fingers closed on it, or are half open for an unknown reason.
 
         Args:
-            state: The robot while the gripper does not move.
+            state: State of the robot while the gripper does not move.
         """
         c, width = self._config, state.gripper_m
         apart = c.empty_width_m <= width <= _OPEN * self._open_width_m
@@ -135,14 +136,15 @@ class PlannedExecutor:
         )
 
     def release(self, look: Callable[[], RgbdFrame], cancel: CancelToken) -> Outcome:
-        """Put what the hand holds on the nearest free place of the table, open the hand, and go up. An empty hand only opens.
+        """Put the held object on the nearest free place of the table, open the hand, and move up. An empty hand only
+        opens.
 
         Args:
-            look: Gives an image of the scene as it is now.
+            look: Returns a current image of the scene.
             cancel: Stops the arm at once when set.
 
         Raises:
-            StageError: NO_PATH when the table is nowhere free where the arm can go (nothing has moved), and as
+            StageError: NO_PATH if the arm can reach no free place on the table (nothing has moved), and as
                 :meth:`execute`.
         """
         cancel.raise_if_set()
@@ -177,8 +179,8 @@ class PlannedExecutor:
         if scene is None:
             raise StageError(
                 OutcomeCode.NO_PATH,
-                f"What is in the gripper cannot be put down on the table ({len(places)} places tried: {why.rstrip('.')}): "
-                "clear a part of the table, or take it out by hand.",
+                f"The object in the gripper cannot be put down on the table ({len(places)} places tried: "
+                f"{why.rstrip('.')}): clear a part of the table, or take the object out by hand.",
             )
         with clock("gripper"):
             self._actuate(Keypose(T, gripper_open=True, may_collide=True), scene, cancel)
@@ -188,7 +190,7 @@ class PlannedExecutor:
         return f"Put down at ({x:.2f}, {y:.2f}) m; the gripper is open."
 
     def _places(self, held: Box, frame: RgbdFrame, state: RobotState) -> list[F64]:
-        """(4, 4) tool poses from which what is held can be let go, as keyposes give them."""
+        """(4, 4) tool poses, as in keyposes, from which the held object can be released."""
         c = self._config
         radius = max(float(np.hypot(*held.size_m[:2])) / 2, self._open_width_m / 2 + FINGER_M) + c.release_clear_m
         low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
@@ -213,7 +215,7 @@ class PlannedExecutor:
         return scene
 
     def _plan(self, keypose: Keypose, state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
-        """Paths of the first way that works. When none does, the failure of the first way is told."""
+        """Paths of the first way that works. If none does, raises the failure of the first one."""
         failure: StageError | None = None
         for turned, way in self._ways(keypose, state):
             try:
@@ -240,17 +242,17 @@ class PlannedExecutor:
         return paths
 
     def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[tuple[bool, list[_Leg]]]:
-        """Sequences of motions to a keypose, the simplest first, and whether the hand is turned on them."""
+        """Sequences of motions to a keypose, the simplest first, and whether they rotate the hand by half a turn."""
         for turned in self._turns(keypose, state):
             T = keypose.T_base_tcp @ _HALF_TURN if turned else keypose.T_base_tcp
             ways = self._ways_into_contact(T, state) if keypose.may_collide else self._ways_free(T, state)
             yield from ((turned, way) for way in ways)
 
     def _turns(self, keypose: Keypose, state: RobotState) -> tuple[bool, ...]:
-        """Whether to turn the hand by half a turn about its axis.
+        """Whether to rotate the hand by half a turn about its axis.
 
-        An empty hand may do either; the one that needs less turning is tried first. A hand that holds
-        something keeps the choice made at the grasp, so that the object turns as the keyposes say.
+        An empty hand may do either; the smaller rotation is tried first. A hand that holds something keeps the choice
+        of the grasp, so that the object rotates as the keyposes say.
         """
         if not self._config.symmetric_gripper:
             return (False,)
@@ -277,7 +279,7 @@ class PlannedExecutor:
             yield [_Leg(T, False, touching)]
 
     def _touching(self, state: RobotState) -> tuple[F64, ...]:
-        """The tool's pose if the arm still stands where the last keypose brought it into contact."""
+        """The tool's pose if the arm is still where the last keypose brought it into contact."""
         contact = self._contact
         near = contact is not None and np.linalg.norm(state.T_base_tcp[:3, 3] - contact[:3, 3]) < 0.03
         return (state.T_base_tcp,) if near else ()
@@ -289,11 +291,11 @@ class PlannedExecutor:
         return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, touching)]
 
     def _look_at_gripper(self, state: RobotState) -> None:
-        """Believe the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
-        width, most = state.gripper_m, self._open_width_m
-        if self._open is None or (not self._open and width > _OPEN * most) or (self._open and width < most / 2):
-            self._open, self._held, self._grasp_m = width > _OPEN * most, None, None
-            if not self._open and width >= self._config.empty_width_m:  # holds something that was not seen before
+        """Trust the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
+        width, open_m = state.gripper_m, self._open_width_m
+        if self._open is None or (not self._open and width > _OPEN * open_m) or (self._open and width < open_m / 2):
+            self._open, self._held, self._grasp_m = width > _OPEN * open_m, None, None
+            if not self._open and width >= self._config.empty_width_m:  # holds an object that was never seen
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
     def _actuate(self, keypose: Keypose, scene: DepthScene, cancel: CancelToken) -> None:
@@ -306,7 +308,7 @@ class PlannedExecutor:
         if keypose.gripper_open:
             self._let_go(cancel)
             return
-        self._open = None  # unknown until the fingers stand
+        self._open = None  # unknown until the fingers stop
         width = self._robot.move_gripper(0.0, cancel)
         cancel.raise_if_set()
         self._open = False
@@ -341,11 +343,13 @@ class PlannedExecutor:
     def _check_age(self, frame: RgbdFrame, state: RobotState) -> None:
         age_s = (state.stamp_ns - frame.stamp_ns) / 1e9
         if age_s > self._config.max_frame_age_s:
-            most = self._config.max_frame_age_s
-            raise StageError(OutcomeCode.STALE_IMAGE, f"The image is {age_s:.1f} s old; at most {most:g} s are taken.")
+            raise StageError(
+                OutcomeCode.STALE_IMAGE,
+                f"The image is {age_s:.1f} s old; at most {self._config.max_frame_age_s:g} s are allowed.",
+            )
 
     def _check_arrival(self, keypose: Keypose) -> None:
-        """Free motions must end where they were planned; in contact the surface decides."""
+        """Check that a free motion ended where it was planned; in contact, the surface decides."""
         if keypose.may_collide:
             return
         off = float(np.linalg.norm(self._robot.state().T_base_tcp[:3, 3] - keypose.T_base_tcp[:3, 3]))
@@ -357,7 +361,7 @@ class PlannedExecutor:
 
 
 _OPEN = 0.95
-"""A gripper this far open is open, as a share of its open width."""
+"""A gripper counts as open from this share of its open width."""
 
 _NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.COLLISION})
 """Failures before anything has moved."""

@@ -13,7 +13,7 @@ TOLERANCE = 1e-5
 """A solution is this close: metres and radians."""
 
 LIMIT_MARGIN_RAD = 0.01
-"""Solutions keep this distance from the ends of the joints' range, so that tracking errors stay inside."""
+"""Solutions keep this distance from the joints' limits, so that tracking errors stay inside."""
 
 
 def pose_error(T_have: F64, T_want: F64) -> F64:
@@ -33,8 +33,8 @@ def solve(T_base_tcp: F64, seeds_rad: F64, iterations: int = 25, arm: ArmLimits 
 
     Args:
         T_base_tcp: (4, 4) wanted pose.
-        seeds_rad: (S, 7) where to start from.
-        iterations: Steps of every seed.
+        seeds_rad: (S, 7) initial postures.
+        iterations: Steps per seed.
         arm: Range of the joints.
 
     Returns:
@@ -60,7 +60,7 @@ def _step(J: F64, error: F64) -> F64:
 
 
 def distinct(solutions: F64, near_rad: F64) -> F64:
-    """Solutions without near-doubles (0.05 rad), the one nearest to ``near_rad`` first."""
+    """Solutions without near duplicates (0.05 rad), the nearest to ``near_rad`` first."""
     order = np.argsort(np.linalg.norm(solutions - near_rad, axis=1))
     kept: list[F64] = []
     for q in solutions[order]:
@@ -70,7 +70,7 @@ def distinct(solutions: F64, near_rad: F64) -> F64:
 
 
 def seeds(near_rad: F64, count: int, rng: np.random.Generator, arm: ArmLimits = PANDA) -> F64:
-    """(count, 7) the given posture, some around it, and random ones."""
+    """(count, 7) seeds: the given posture, some around it, and random ones."""
     around = near_rad + rng.normal(0.0, 0.4, (count // 3, 7))
     anywhere = rng.uniform(arm.q_min_rad, arm.q_max_rad, (count - 1 - len(around), 7))
     return np.clip(np.vstack([near_rad[None], around, anywhere]), arm.q_min_rad, arm.q_max_rad)
@@ -89,7 +89,7 @@ def line_poses(T_from: F64, T_to: F64, step_m: float = 0.01, step_rad: float = 0
 
 
 def follow_line(start_rad: F64, T_base_tcp: F64, max_step_rad: float = 0.2, arm: ArmLimits = PANDA) -> F64:
-    """Joint positions along the straight tool line from where the arm stands.
+    """Joint positions along a straight line of the tool.
 
     Args:
         start_rad: (7,) posture to start from.
@@ -98,8 +98,8 @@ def follow_line(start_rad: F64, T_base_tcp: F64, max_step_rad: float = 0.2, arm:
         arm: Range of the joints.
 
     Returns:
-        (N, 7) evenly spaced postures from the start; the last reaches the pose only if the line can be followed
-        to its end (compare with forward kinematics), else the rows stop where it became impossible.
+        (N, 7) evenly spaced postures from the start. They end early where the line cannot be followed further, so
+        compare the last one with the goal by forward kinematics.
     """
     q, path = start_rad, [start_rad]
     for T in line_poses(tcp_and_jacobian(start_rad)[0], T_base_tcp)[1:]:

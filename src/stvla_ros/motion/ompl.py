@@ -1,4 +1,4 @@
-"""Motion planning with OMPL's RRTConnect and MuJoCo as collision checker: no C++ scene of its own is needed."""
+"""Motion planning with OMPL's RRTConnect, and MuJoCo as collision checker."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from functools import cache
 
 import mujoco
 import numpy as np
+import numpy.typing as npt
 from ompl import base, geometric, util
 
 from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, TCP_LINK
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
-from stvla_ros.motion.boxes import merge_voxels
 from stvla_ros.motion.planning import PlannerConfig, plan_motion
-from stvla_ros.types import F64, Box, CollisionWorld, JointPath, MotionRequest
+from stvla_ros.types import F32, F64, Box, CollisionWorld, JointPath, MotionRequest
+
+Grid = npt.NDArray[np.int64]
 
 MARGIN_M = 0.001
-"""Obstacles are grown by this: paths are checked at steps, and between two free steps an edge may graze."""
+"""Margin around obstacles: paths are checked at discrete steps, and an edge may graze something between two of them."""
 
 
 class OmplPlanner:
@@ -39,7 +41,7 @@ class OmplPlanner:
 class MujocoSpace:
     """The Panda's hulls among boxes in a MuJoCo model, searched with OMPL.
 
-    The model is compiled anew for every world.
+    The model is recompiled for every world.
     """
 
     def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
@@ -64,7 +66,7 @@ class MujocoSpace:
         return bool(self._data.ncon == 0)
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
-        """RRTConnect, then OMPL's shortcuts within the time that is left (at most as long again)."""
+        """RRTConnect for at most ``seconds``, then OMPL's shortcuts for at most as long."""
         setup = self._setup(start_rad, goal_rad)
         if setup.getSpaceInformation().checkMotion(_state(setup, start_rad), _state(setup, goal_rad)):
             return np.stack([start_rad, goal_rad])
@@ -131,3 +133,37 @@ def _state(setup: geometric.SimpleSetup, q_rad: F64) -> base.State:
     for i in range(7):
         state[i] = float(q_rad[i])
     return state
+
+
+def merge_voxels(voxels_m: F32, size_m: float) -> tuple[F64, F64]:
+    """Voxels joined to few boxes that fill exactly the same space: MuJoCo has no octree.
+
+    Runs of voxels are joined along z, equal runs then along x, and equal plates along y.
+
+    Args:
+        voxels_m: (N, 3) centres.
+        size_m: Edge of a voxel.
+
+    Returns:
+        (B, 3) centres and (B, 3) full edge lengths.
+    """
+    cell = np.unique(np.floor(voxels_m / size_m).astype(np.int64), axis=0)
+    low, high = cell, cell + 1
+    for axis in (2, 0, 1):
+        low, high = _join(low, high, axis)
+    return (low + high) / 2 * size_m, (high - low) * size_m
+
+
+def _join(low: Grid, high: Grid, axis: int) -> tuple[Grid, Grid]:
+    """Join boxes that touch along ``axis`` and agree in the other two."""
+    if not len(low):
+        return low, high
+    others = [i for i in range(3) if i != axis]
+    order = np.lexsort([low[:, axis], *(side[:, i] for i in others for side in (low, high))])
+    low, high = low[order], high[order]
+    same = (low[1:, others] == low[:-1, others]).all(axis=1) & (high[1:, others] == high[:-1, others]).all(axis=1)
+    begins = np.r_[True, ~same | (low[1:, axis] != high[:-1, axis])]
+    ends = np.r_[begins[1:], True]
+    joined = low[begins].copy(), high[begins].copy()
+    joined[1][:, axis] = high[ends, axis]
+    return joined

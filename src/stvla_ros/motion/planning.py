@@ -1,6 +1,6 @@
-"""What every joint-space planner does alike: choose a goal posture, leave contact, draw lines, time the path.
+"""What all joint-space planners share: choosing a goal posture, leaving contact, straight lines, and timing.
 
-A backend gives an :class:`ArmSpace` (collision checks and path search); :func:`plan_motion` does the rest.
+A backend provides an :class:`ArmSpace` (collision checks and path search); :func:`plan_motion` does the rest.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PlannerConfig:
     table: bool = param(True, "treat the table as a solid plate under the whole workspace")
     table_z_m: float = param(0.0, "height of the table in the base frame [m]", ge=-1.0, le=1.0)
     leave_contact_m: float = param(
-        0.06, "how far a motion may go until it is free of what it touches at the start [m]", ge=0.0, le=0.2
+        0.06, "within this distance a motion must leave the contact it starts in [m]", ge=0.0, le=0.2
     )
     goal_postures: int = param(8, "joint postures tried for one tool pose", ge=1, le=32)
     seed: int = param(0, "seed of the path search", ge=0)
@@ -43,18 +43,18 @@ class ArmSpace(Protocol):
     """The arm's joint space with the obstacles of one world."""
 
     arm: ArmLimits
-    """Range and limits of its joints."""
+    """Range and limits of the joints."""
 
     def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
-        """Replace the obstacles, what is held, and the opening of the fingers."""
+        """Set the obstacles, the held object, and the opening of the fingers."""
         ...
 
     def is_free(self, q_rad: F64) -> bool:
-        """Whether a (7,) posture touches nothing."""
+        """Whether a (7,) posture is free of collision."""
         ...
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
-        """(N, 7) waypoints of a shortened free path between free postures, or None in that time."""
+        """(N, 7) waypoints of a shortened free path between free postures; None if none was found in time."""
         ...
 
 
@@ -62,8 +62,8 @@ def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) 
     """A timed motion to ``request.T_base_tcp``.
 
     Raises:
-        StageError: NO_IK (out of reach), COLLISION (goal or line touches something; start cannot be freed),
-            NO_PATH (nothing found in time; a line passes a singularity or the end of a joint).
+        StageError: NO_IK (out of reach), COLLISION (the goal or line touches something, or the start cannot be freed),
+            NO_PATH (no path found in time, or a line passes a singularity or a joint limit).
     """
     check_request(request, space.arm)
     space.set_world(request.world, request.gripper_m)
@@ -76,10 +76,10 @@ def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) 
 
 
 def check_request(request: MotionRequest, arm: ArmLimits) -> None:
-    """Refuse what no planner can work with.
+    """Refuse requests that no planner can handle.
 
     Raises:
-        StageError: NO_IK for a pose that is not one; COLLISION for a start outside the joints' range.
+        StageError: NO_IK for an invalid pose; COLLISION for a start outside the joints' range.
     """
     R = request.T_base_tcp[:3, :3]
     if not np.isfinite(request.T_base_tcp).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
@@ -113,7 +113,7 @@ def _route(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F6
 
 
 def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
-    """(M, 7) free postures for a tool pose, the most convenient first; M at least 1."""
+    """(M, 7) free postures for a tool pose, the cheapest first; M at least 1."""
     postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng, space.arm), arm=space.arm)
     if not len(postures):
         raise StageError(OutcomeCode.NO_IK, f"The arm cannot reach {_place(T)} with that orientation.")
@@ -127,13 +127,13 @@ def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rn
 
 
 def _inconvenience(q: F64, near: F64, arm: ArmLimits) -> float:
-    """Joint distance, and a price for postures close to the ends of the joints' range."""
+    """Cost of a posture: joint distance, and a penalty close to the joints' limits."""
     room = np.minimum(q - arm.q_min_rad, arm.q_max_rad - q).min()
     return float(np.linalg.norm(q - near) + 10.0 * max(0.0, 0.15 - room))
 
 
 def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
-    """(N, 7) from the start to a free posture close by: back along the tool first, else a small random move."""
+    """(N, 7) from the start to a free posture nearby: back along the tool's axis, or else a small random move."""
     if space.is_free(start):
         return start[None]
     T = tcp_pose(start)
@@ -175,7 +175,7 @@ def _line(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64
 
 
 def _touches_again(free: Bool) -> bool:
-    """Whether contact follows after the first free posture."""
+    """Whether a posture after the first free one is in contact."""
     return bool(free.any() and not free[int(np.argmax(free)) :].all())
 
 
@@ -189,7 +189,7 @@ def _densify(path: F64, step_rad: float) -> F64:
 
 
 def _share(path: F64, request: MotionRequest) -> int:
-    """Percent of the line that the path covers."""
+    """Percentage of the line that the path covers."""
     start, end = tcp_pose(path[0])[:3, 3], tcp_pose(path[-1])[:3, 3]
     whole = float(np.linalg.norm(request.T_base_tcp[:3, 3] - start))
     return int(100 * float(np.linalg.norm(end - start)) / max(whole, 1e-9))

@@ -1,4 +1,4 @@
-"""Where the table is free for what the hand holds."""
+"""Finds free places on the table for the held object."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ from stvla_ros.motion.collision import LOW_M, VoxelConfig, held_box, obstacle_po
 from stvla_ros.types import F64, Box, RgbdFrame, RobotState
 
 CELL_M = 0.01
-"""Edge of the cells of table that are free or not."""
+"""Edge of a grid cell of the table."""
 
 APART_M = 0.05
-"""Places that are offered lie so far from each other: where the arm cannot go, it cannot go 1 cm beside either."""
+"""Distance between offered places: if the arm cannot reach one, it cannot reach the one 1 cm next to it either."""
 
-MOST = 8
-"""Places offered."""
+MAX_PLACES = 8
+"""Number of places offered."""
 
 HANG_M = 0.065
-"""What is held counts as reaching at most this far below the tool."""
+"""The held object counts as reaching at most this far below the tool."""
 
 UNSEEN_M = 0.01
-"""So much of what is held may hide below its lowest seen point: the height up to which points count as the table, and noise."""
+"""The held object may extend this far below its lowest seen point: points that low count as the table, and noise."""
 
 DROP_M = 0.004
 """Height above the table at which the hand opens."""
 
 FINGER_M = 0.02
-"""Room for one finger beside what it lets go."""
+"""Room for one finger next to the released object."""
 
 
 def free_places(
     frame: RgbdFrame, robot: RobotState, radius_m: float, low_m: F64, high_m: F64, config: VoxelConfig
 ) -> list[F64]:
-    """Where the table is seen to be free, the nearest to the tool first.
+    """Places where the table is seen to be free, the nearest to the tool first.
 
     Args:
-        frame: The scene now.
-        robot: The arm at about the image's time; what it and what it holds hide counts as not free.
-        radius_m: So far around a place everything must be table.
-        low_m: (3,) least position of the tool, m.
-        high_m: (3,) greatest position of the tool, m.
+        frame: Current image of the scene.
+        robot: The arm at about the image's time; table hidden by it or by the held object does not count as free.
+        radius_m: Only table may lie within this distance of a place.
+        low_m: (3,) smallest position of the tool, m.
+        high_m: (3,) largest position of the tool, m.
         config: What counts as an obstacle.
 
     Returns:
-        At most :data:`MOST` positions (3,) on the table in the base frame.
+        At most :data:`MAX_PLACES` positions (3,) on the table in the base frame.
     """
     every = slice(None, None, config.stride_px)
     points = cloud(frame)[:, every, every]
@@ -77,7 +77,7 @@ def free_places(
     xy = xy[((xy >= low_m[:2]) & (xy <= high_m[:2])).all(axis=1)]
     xy = xy[np.argsort(np.linalg.norm(xy - robot.T_base_tcp[:2, 3], axis=1), kind="stable")]
     places: list[F64] = []
-    while len(xy) and len(places) < MOST:
+    while len(xy) and len(places) < MAX_PLACES:
         x, y = xy[0]
         places.append(np.array([x, y, table.a * x + table.b * y + table.c]))
         xy = xy[np.linalg.norm(xy - xy[0], axis=1) > APART_M]
@@ -85,16 +85,16 @@ def free_places(
 
 
 def hang(held: Box, robot: RobotState, frame: RgbdFrame, grasp_m: F64 | None) -> float:
-    """How far what is held reaches below the tool at most, m.
+    """Upper bound of how far the held object reaches below the tool, m.
 
-    Nothing reaches lower than the table under the place of its grasp. Where that is not known, the lowest point seen between
-    the fingers counts.
+    It reaches no lower than the table at the place of its grasp. If that place is unknown, the lowest point seen
+    between the fingers counts.
 
     Args:
-        held: What is held, in the tool frame.
+        held: The held object, in the tool frame.
         robot: The arm at about the image's time.
-        frame: The scene now.
-        grasp_m: (3,) where the tool was when the fingers closed on it; None: not known.
+        frame: Current image of the scene.
+        grasp_m: (3,) position of the tool when the fingers closed on it; None if unknown.
     """
     points = cloud(frame)
     if grasp_m is not None:
@@ -110,5 +110,5 @@ def _bottom(box: Box) -> float:
 
 
 def tool_over(place_m: F64, robot: RobotState, height_m: float) -> F64:
-    """(4, 4) tool pose straight above a place, the fingers opening in the same direction as now."""
+    """(4, 4) tool pose straight above a place, with the current direction of the finger opening."""
     return tool_down(place_m + np.array([0.0, 0.0, height_m]), finger_yaw(robot.T_base_tcp))

@@ -25,7 +25,7 @@ _STANDING_ON_TABLE = (BASE_LINK, "panda_link1")
 class RoboplanPlanner:
     """Implements :class:`stvla_ros.interfaces.MotionPlanner`.
 
-    One instance serves one thread: RoboPlan's scene holds scratch memory and must not be shared.
+    Use one instance per thread: RoboPlan's scene holds scratch memory and must not be shared.
     """
 
     Config = PlannerConfig
@@ -72,7 +72,7 @@ class _RoboplanSpace:
         return not self._scene.hasCollisions(self._full(q_rad))
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
-        """Search with coarse checks, then check finely what was found; if it grazes something, search with fine checks."""
+        """Search with coarse checks and check the result finely; if it grazes something, search with fine checks."""
         deadline = time.monotonic() + seconds
         fine = self._config.check_step_rad
         direct = np.stack([start_rad, goal_rad])
@@ -94,7 +94,7 @@ class _RoboplanSpace:
         planner.setRngSeed(self._config.seed)
         try:
             path = planner.plan(_configuration(start_rad), _configuration(goal_rad))
-        except RuntimeError:  # RoboPlan's way to say that it found nothing
+        except RuntimeError:  # RoboPlan found no path
             return None
         shortcut = core.PathShortcuttingOptions(group_name=_GROUP, max_step_size=step_rad, seed=self._config.seed)
         return np.array(core.PathShortcutter(self._scene, shortcut).shortcut(path).positions)
@@ -112,7 +112,7 @@ class _RoboplanSpace:
             self._present.discard(name)
 
     def _add(self, add: Any, name: str, frame: str, shape: Any, T: F64, ignore: tuple[str, ...]) -> None:
-        """Add a geometry; RoboPlan also checks objects against each other, which is switched off for ``ignore``."""
+        """Add a geometry. RoboPlan also checks objects against each other; this switches it off for ``ignore``."""
         add(name, frame, shape, np.asfortranarray(T), _COLOUR)
         self._present.add(name)
         pairs = [(name, other) for other in ignore if other in LINKS or other in self._present]

@@ -1,8 +1,8 @@
-"""Time for joint paths: smooth in jerk, within the arm's limits, and exactly on the path that was checked.
+"""Times joint paths: jerk-limited, within the arm's limits, and exactly on the path that was checked.
 
-Every straight piece of a path gets one profile along its length (Ruckig with one degree of freedom: Berscheid
-and Kroeger, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States", RSS 2021), so all joints
-move in proportion and the collision-checked geometry is kept. The arm stops at the corners.
+Each straight piece of a path gets one profile along its length (Ruckig with one degree of freedom: Berscheid and
+Kroeger, "Jerk-limited Real-time Trajectory Generation with Arbitrary Target States", RSS 2021), so all joints move in
+proportion and the collision-checked geometry is kept. The arm stops at the corners.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def scaled_limits(
 
 
 def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
-    """Time a path of straight pieces; the arm stands still at each waypoint.
+    """Time a path of straight pieces; the arm stops at each waypoint.
 
     Args:
         waypoints_rad: (N, 7), N at least 1.
-        limits: What must not be exceeded.
+        limits: Limits of the joints.
     """
     pieces = [_segment(a, b, limits) for a, b in pairwise(waypoints_rad)]
     pieces = [piece for piece in pieces if len(piece.t_s) > 1]
@@ -59,19 +59,19 @@ def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
     )
 
 
-def time_curve(waypoints_rad: F64, limits: Limits, at_least_s: float = 0.0) -> JointPath:
-    """Time a smooth curve through dense waypoints without stopping between.
+def time_curve(waypoints_rad: F64, limits: Limits, min_duration_s: float = 0.0) -> JointPath:
+    """Time a smooth curve through dense waypoints, without stops in between.
 
     Args:
-        waypoints_rad: (N, 7) evenly spaced on the curve; a cubic spline is laid through them.
-        limits: What must not be exceeded.
-        at_least_s: The curve's length divided by the wanted top speed: cruising takes no less time than this.
+        waypoints_rad: (N, 7) evenly spaced on the curve; a cubic spline passes through them.
+        limits: Limits of the joints.
+        min_duration_s: Length of the curve divided by the wanted top speed; the motion takes at least this long.
     """
     if len(waypoints_rad) < 2 or np.ptp(waypoints_rad, axis=0).max() < _SAME_RAD:
         return _standing(waypoints_rad[-1])
     spline = CubicSpline(np.linspace(0.0, 1.0, len(waypoints_rad)), waypoints_rad)
     speed, acceleration, jerk = _curve_limits(spline, 4 * len(waypoints_rad), limits)
-    t, s, ds = _profile(min(speed, 1.0 / at_least_s if at_least_s > 0 else speed), acceleration, jerk)
+    t, s, ds = _profile(min(speed, 1.0 / min_duration_s if min_duration_s > 0 else speed), acceleration, jerk)
     return JointPath(spline(s), spline(s, 1) * ds[:, None], t)
 
 
@@ -122,5 +122,5 @@ def _standing(q: F64) -> JointPath:
 
 
 def _joined(arrays: list[F64]) -> F64:
-    """Pieces one after another; the first sample of a piece is the last of the one before."""
+    """Consecutive pieces, joined; the first sample of a piece equals the last of the previous one."""
     return np.concatenate([arrays[0], *(array[1:] for array in arrays[1:])])

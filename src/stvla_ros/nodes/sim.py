@@ -31,12 +31,11 @@ from stvla_ros.ros.run import run, stop
 from stvla_ros.ros.simulated_camera import CameraTopics, SimulatedCamera, SimulatedCameraConfig, camera_topics
 from stvla_ros.ros.simulated_robot import RealTime, SimulatedArm, SimulatedGripper
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.scene import SceneState
 from stvla_ros.sim.tasks import TASKS
-from stvla_ros.types import RobotState
+from stvla_ros.types import RobotState, Tolerances
 
 SEEN_S = 4.0
 """Within this time an image of a new scene is sent, also by a camera that was started again."""

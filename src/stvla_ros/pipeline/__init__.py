@@ -1,8 +1,7 @@
-"""The ST-VLA loop (paper Alg. 1): look, draw, lift, mask, predict, move; look again every k keyposes.
+"""The ST-VLA loop (paper, algorithm 1): look, draw, lift, mask, predict, move; replan every k keyposes.
 
-:func:`run_task` is the only place where the loop stands. It knows three verbs (:class:`Stages`). In one
-process they are direct calls (:class:`LocalStages`); over ROS the task node gives it the same verbs as
-action clients. Nothing here imports ROS.
+The loop is implemented once, in :func:`run_task`. It uses three verbs (:class:`Stages`): in one process they are direct
+calls (:class:`LocalStages`), over ROS they are the task node's action clients. Nothing here imports ROS.
 """
 
 from stvla_ros.pipeline.hand import SOMETHING, Hand, in_the_gripper, object_of, with_advice

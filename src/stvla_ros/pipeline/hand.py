@@ -1,7 +1,7 @@
 """What the gripper holds, in words.
 
-That the fingers hold something is known where their distance is seen (the executor); what it is, only where the words are
-(the loop: the sub-instruction of the plan on which it was taken). A :class:`Hand` brings the two together and outlives tasks.
+The executor knows from the fingers' distance whether they hold something. Only the loop knows what it is: the
+sub-instruction of the plan on which it was taken. A :class:`Hand` combines the two and outlives tasks.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from threading import Lock
 
 SOMETHING = "something"
-"""What a hand holds that took it before anybody remembered: after a restart, or when a person put it there."""
+"""Name of an unknown object in the hand: held since before a restart, or put there by a person."""
 
 _OBJECT = re.compile(
     r"\b(?:pick up|pick|take|grasp|grab|lift|get|put|place|move|stack|bring|carry|set|lay|drop|hold)\s+(?:up\s+)?"
@@ -21,9 +21,9 @@ _OBJECT = re.compile(
 
 
 def object_of(sub_instruction: str) -> str:
-    """What a sub-instruction takes: ``the cyan block`` of "pick up the cyan block and put it in the plate".
+    """The object that a sub-instruction takes: ``the cyan block`` in "pick up the cyan block and put it in the plate".
 
-    Where no object follows a verb of taking, the whole sentence stands for it: ``what was taken to 'tidy up'``.
+    If no object follows a verb of taking, the result is the whole sentence: ``what was taken to 'tidy up'``.
     """
     found = _OBJECT.search(sub_instruction)
     return f"the {found[1]}" if found else f"what was taken to '{sub_instruction.strip().rstrip('.')}'"
@@ -35,14 +35,14 @@ def in_the_gripper(holding: str) -> str:
 
 
 def with_advice(sentence: str, holding: str) -> str:
-    """The last sentence of a task, followed by what the hand still holds and how to be rid of it."""
+    """The last sentence of a task, followed by what the hand still holds and how to put it down."""
     if not holding:
         return sentence
     return f"{sentence} {in_the_gripper(holding).rstrip('.')}: `stvla release` puts it down."
 
 
 class Hand:
-    """Thread safe. Without a word about the fingers (a pipeline in one process) the executed keyposes decide."""
+    """What the hand holds. Thread safe. Without reports about the fingers (in one process), the keyposes decide."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -51,22 +51,22 @@ class Hand:
 
     @property
     def holding(self) -> str:
-        """What the gripper holds; :data:`SOMETHING` where nobody knows what, empty for nothing."""
+        """What the gripper holds: :data:`SOMETHING` if unknown, empty for nothing."""
         with self._lock:
             if self._fingers is None:
                 return self._words
             return (self._words or SOMETHING) if self._fingers else ""
 
     def took(self, sub_instruction: str) -> None:
-        """The gripper closed on what a sub-instruction names."""
+        """The gripper closed on the object of a sub-instruction."""
         self._set(object_of(sub_instruction), True)
 
     def let_go(self) -> None:
-        """The gripper opened, or what it held slipped out."""
+        """The gripper opened, or the object slipped out."""
         self._set("", False)
 
     def fingers(self, hold: bool) -> None:
-        """By their distance, the fingers hold something or nothing."""
+        """Report whether the fingers hold something, by their distance."""
         with self._lock:
             if not hold and self._fingers:
                 self._words = ""

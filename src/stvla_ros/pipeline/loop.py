@@ -1,4 +1,4 @@
-"""The loop itself."""
+"""The loop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RETRYABLE = frozenset(
         OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
     }
 )
-"""Failures of one keypose after which looking again may help. All others end the task."""
+"""Failures of one keypose after which replanning may help. All others end the task."""
 
 REFUSED = frozenset(
     {
@@ -33,10 +33,10 @@ REFUSED = frozenset(
         OutcomeCode.SCENE_CHANGED,
     }
 )
-"""Guidance refuses the plan: the planner is told why and looks again."""
+"""Guidance refuses the plan: the planner gets the reason and plans again."""
 
-BROKEN = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
-"""Failures of a look that end the task at once: no plan is held over a stack that is not whole."""
+FATAL = frozenset({OutcomeCode.NODE_LOST, OutcomeCode.INVALID_GOAL, OutcomeCode.INTERNAL})
+"""Failures of planning that end the task at once: with a missing or broken node, no old plan is kept in use."""
 
 
 def run_task(
@@ -56,7 +56,7 @@ def run_task(
         config: Settings.
         cancel: Ends the task at any point with its own code.
         report: Called at every change of phase.
-        background: Replan beside motion (a robot); False replans between keyposes, so that runs repeat exactly.
+        background: Replan during motion (on a robot); False replans between keyposes, so that runs repeat exactly.
         hand: What the gripper holds, from one task to the next; None: nothing at the start.
 
     Returns:
@@ -69,7 +69,7 @@ def run_task(
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
-        ending = cancel.explain(error)  # a stage that was interrupted does not know why
+        ending = cancel.explain(error)  # an interrupted stage does not know why
         outcome = Outcome(ending.code, ending.sentence)
     finally:
         replanner.drop()
@@ -91,46 +91,46 @@ class _Loop:
     history: list[Keypose] = field(default_factory=list)
     times_s: dict[str, float] = field(default_factory=lambda: {"planning": 0.0, "predicting": 0.0, "moving": 0.0})
     plan_times_s: list[float] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)  # sub-instructions so far
+    sub_instructions: list[str] = field(default_factory=list)
     plan: TracePlan | None = None  # in use
     replans: int = 0
     stale: int = 0  # plans that were older than the one in use
     failed_plans: int = 0
     failures: int = 0  # keyposes or refused plans in a row
-    fruitless: int = 0  # looks in a row that failed while nothing else could be done
-    failing: StageError | None = None  # the newest failure since replanning began to fail
-    failing_since: float = 0.0  # when that was
+    fruitless: int = 0  # failed plans in a row while there was nothing else to do
+    failing: StageError | None = None  # the last failure since replanning began to fail
+    failing_since: float = 0.0  # when replanning began to fail
     idle_plans: int = 0  # plans in a row on which the policy found nothing to do
     on_plan: int = 0  # keyposes executed on the current plan
     fresh_ns: int = 0  # images older than this show the scene before the last motion
-    feedback: str = ""  # why the last path did not serve, for the next look
-    reason: str = ""  # the same of the look that gave the plan in use
+    feedback: str = ""  # why the last path failed, for the next plan
+    reason: str = ""  # the feedback that led to the plan in use
     started: float = field(default_factory=time.monotonic)
     last: Keypose | None = None
 
     def run(self, instruction: str) -> None:
         self.instruction = instruction
-        plan = self._look()
+        plan = self._plan_now()
         while not plan.finished:
             if len(self.history) >= self.config.max_keyposes:
                 raise StageError(OutcomeCode.STEP_LIMIT, f"Not finished after {len(self.history)} keyposes.")
             try:
                 keypose = self._predict(plan)
             except StageError as error:
-                self._forgive(error, error.code in REFUSED and self.config.replan)
-                plan = self._look()
+                self._count_failure(error, error.code in REFUSED and self.config.replan)
+                plan = self._plan_now()
                 continue
             if keypose is None:
-                plan = self._at_the_end_of(plan)
+                plan = self._complete_path(plan)
             elif not self._move(plan, keypose):
-                plan = self._look(serves=plan)
+                plan = self._plan_now(serves=plan)
             else:
-                plan = self._beside(plan)
+                plan = self._replan(plan)
 
     # --- plans -----------------------------------------------------------------------------------------------------
 
     def _draw(self) -> PlanCall:
-        """A look of the planner at the scene as it is now, for any thread."""
+        """A call that plans on the current scene, for any thread."""
         history, fresh_ns, feedback = tuple(self.history), self.fresh_ns, self.feedback
 
         def draw(cancel: CancelToken) -> TracePlan:
@@ -141,51 +141,51 @@ class _Loop:
 
         return draw
 
-    def _look(self, serves: TracePlan | None = None) -> TracePlan:
-        """Plan now and wait for it; while that fails, go on with the old plan or ask again, for a bounded time.
+    def _plan_now(self, serves: TracePlan | None = None) -> TracePlan:
+        """Plan now and wait. If that fails, continue with the old plan or try again, for a bounded time.
 
         Args:
-            serves: The plan in use where it may still give keyposes.
+            serves: The plan in use, if it may still give keyposes.
         """
         self.replanner.drop()
         if serves is not None and not self.config.replan:
             return serves
         while True:
-            self._tell("planning")
+            self._report("planning")
             try:
                 with self._clock("planning"):
                     plan = self._draw()(self.cancel)
             except StageError as error:
-                self._survive(error)
+                self._handle_failed_plan(error)
                 if serves is not None:
                     return serves
-                self._pause(error)
+                self._wait_to_retry(error)
             else:
                 return self._accept(plan)
 
-    def _survive(self, error: StageError) -> None:
-        """A look failed while the loop waited for it. Returns when the task may go on, else raises."""
+    def _handle_failed_plan(self, error: StageError) -> None:
+        """Planning failed while the loop waited. Returns if the task may continue, otherwise raises."""
         if error.code in REFUSED:
             self.failed_plans += 1
-            self._forgive(error, may_help=True)
+            self._count_failure(error, may_help=True)
         elif self.plan is None:
             raise error
         else:
             self._hold(error)
 
-    def _pause(self, error: StageError) -> None:
-        """Nothing can be done but look again: wait a little, where that may change something."""
+    def _wait_to_retry(self, error: StageError) -> None:
+        """There is nothing to do but plan again: wait a little, if that may change something."""
         if error.code in REFUSED:
             return  # the planner knows more now
         self.fruitless += 1
-        if self.replanner.beside:
+        if self.replanner.concurrent:
             self.cancel.wait(self.config.retry_s)
             self.cancel.raise_if_set()
         elif self.fruitless >= self.config.max_failures:
             raise error  # nothing changes while a simulated cell stands still
 
-    def _beside(self, old: TracePlan) -> TracePlan:
-        """After a keypose: have the next plan drawn, and use one that is there."""
+    def _replan(self, old: TracePlan) -> TracePlan:
+        """After a keypose: start the next plan, and use one that is ready."""
         if not self.config.replan:
             return old
         if not self.replanner.pending and self.on_plan >= self.config.keyposes_per_plan:
@@ -196,7 +196,7 @@ class _Loop:
         return plan
 
     def _take(self, old: TracePlan) -> TracePlan:
-        """The plan drawn beside the motion if it is newer; else the old one, for a bounded time."""
+        """The plan drawn in the background if it is newer; otherwise the old one, for a bounded time."""
         try:
             plan = self.replanner.take()
         except StageError as error:
@@ -208,22 +208,22 @@ class _Loop:
             return old
         return self._accept(plan)
 
-    def _at_the_end_of(self, old: TracePlan) -> TracePlan:
-        """The path is complete: the plan under way, where there is one, or a new look."""
+    def _complete_path(self, old: TracePlan) -> TracePlan:
+        """The path is complete: take the plan under way, if any, or plan again."""
         if not self.config.replan:
-            return self._verdict()
+            return self._ask_whether_finished()
         self._count_idle()
         if self.replanner.pending:
-            self._tell("planning")
+            self._report("planning")
             with self._clock("planning"):
                 plan = self._take(old)
             if plan is not old:
                 return plan
-        return self._look()
+        return self._plan_now()
 
-    def _verdict(self) -> TracePlan:
-        """Without replanning the planner still says whether the task is finished; a path that it draws is not used."""
-        self._tell("planning")
+    def _ask_whether_finished(self) -> TracePlan:
+        """Without replanning, the planner still decides whether the task is finished; its path is not used."""
+        self._report("planning")
         with self._clock("planning"):
             plan = self._draw()(self.cancel)
         if not plan.finished:
@@ -233,16 +233,16 @@ class _Loop:
         return self._accept(plan)
 
     def _hold(self, error: StageError) -> None:
-        """Replanning failed: the plan in use is held for a bounded time, then the task ends with this failure."""
+        """Replanning failed: keep the plan in use for a bounded time, then end the task with this failure."""
         if self.cancel.is_set() and error.code in INTERRUPTED:
-            raise error  # no failure of the planner's
+            raise error  # not the planner's failure
         self.failed_plans += 1
         if error.code in REFUSED:
             self.feedback = error.sentence
         if self.failing is None:
             self.failing_since = time.monotonic()
         self.failing = error
-        if error.code in BROKEN:
+        if error.code in FATAL:
             raise error
         self._end_if_held_too_long(error)
 
@@ -254,12 +254,12 @@ class _Loop:
         self.replans += self.plan is not None
         self.plan, self.on_plan, self.fruitless, self.failing = plan, 0, 0, None
         self.reason, self.feedback = self.feedback, ""
-        if not plan.finished and plan.sub_instruction != (self.said or [""])[-1]:
-            self.said.append(plan.sub_instruction)
+        if not plan.finished and plan.sub_instruction != (self.sub_instructions or [""])[-1]:
+            self.sub_instructions.append(plan.sub_instruction)
         return plan
 
     def _count_idle(self) -> None:
-        """Several plans in a row without anything to do on them: planner and policy disagree."""
+        """If several plans in a row leave the policy nothing to do, planner and policy disagree."""
         self.idle_plans = 0 if self.on_plan else self.idle_plans + 1
         if self.idle_plans >= self.config.max_failures:
             raise StageError(
@@ -270,56 +270,56 @@ class _Loop:
     # --- keyposes --------------------------------------------------------------------------------------------------
 
     def _predict(self, plan: TracePlan) -> Keypose | None:
-        self._tell("predicting")
+        self._report("predicting")
         with self._clock("predicting"):
             return self.stages.predict(plan, tuple(self.history[-HISTORY:]), self.fresh_ns, self.cancel)
 
     def _move(self, plan: TracePlan, keypose: Keypose) -> bool:
-        """Execute one keypose. False when it failed and looking again may help."""
+        """Execute one keypose. False if it failed and replanning may help."""
         self.last = keypose
-        self._tell("moving")
+        self._report("moving")
         try:
             with self._clock("moving"):
                 outcome = self.stages.execute(plan, keypose, self.cancel)
         except StageError as error:
             if error.code is OutcomeCode.GRASP_FAILED:
                 self.hand.let_go()
-            self._forgive(error, error.code in RETRYABLE)
+            self._count_failure(error, error.code in RETRYABLE)
             return False
         finally:
             self.fresh_ns = self.stages.now_ns()
         for part, seconds in outcome.times_s.items():
             self.times_s[part] = self.times_s.get(part, 0.0) + seconds
-        self._grip(plan, keypose)
+        self._remember_grasp(plan, keypose)
         self.failures = 0
         self.on_plan += 1
         self.history.append(replace(keypose, stamp_ns=self.fresh_ns))
         return True
 
-    def _grip(self, plan: TracePlan, keypose: Keypose) -> None:
-        """Remember what an executed keypose took or let go. An open hand that closes in contact has grasped: on nothing, the
-        executor says GRASP_FAILED; a hand that was closed before presses."""
+    def _remember_grasp(self, plan: TracePlan, keypose: Keypose) -> None:
+        """Remember what an executed keypose took or released. An open hand that closes in contact has grasped, as the
+        executor reports GRASP_FAILED for nothing. A hand that was closed before presses."""
         was_open = self.history[-1].gripper_open if self.history else not self.hand.holding
         if keypose.gripper_open:
             self.hand.let_go()
         elif keypose.may_collide and was_open:
             self.hand.took(plan.sub_instruction)
 
-    def _forgive(self, error: StageError, may_help: bool) -> None:
-        """Count a failure after which looking again may help; raise it when it does not or when there were too many."""
+    def _count_failure(self, error: StageError, may_help: bool) -> None:
+        """Count a failure after which replanning may help; raise it if it cannot help or there were too many."""
         self.failures += 1
         if not may_help or self.failures >= self.config.max_failures:
             raise error
         self.feedback = error.sentence
 
-    # --- what is told ----------------------------------------------------------------------------------------------
+    # --- reports ---------------------------------------------------------------------------------------------------
 
     def state(self) -> TaskState:
-        """Where the task stands."""
+        """Current state of the task."""
         plan, late = self.plan, self.replanner.late
         state = TaskState(
             self.instruction,
-            sub_instructions=tuple(self.said),
+            sub_instructions=tuple(self.sub_instructions),
             keyposes=len(self.history),
             replans=self.replans,
             stale_plans=self.stale + late,
@@ -339,7 +339,7 @@ class _Loop:
             plan_id=plan.plan_id,
         )
 
-    def _tell(self, phase: str) -> None:
+    def _report(self, phase: str) -> None:
         self.cancel.raise_if_set()
         state, elapsed_s = self.state(), time.monotonic() - self.started
         self.report(Progress(phase, state.sub_instruction, state.keyposes, state.plan_id, self.last, elapsed_s, state))

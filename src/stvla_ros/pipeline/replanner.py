@@ -1,4 +1,4 @@
-"""Where a new plan is drawn: beside the motion, or between keyposes."""
+"""Draws new plans: in the background during motion, or between keyposes."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ PlanCall: TypeAlias = Callable[[CancelToken], TracePlan]
 
 
 class Replanner(Protocol):
-    """One plan under way at a time.
+    """Draws one plan at a time.
 
     Attributes:
-        beside: Time goes on while a plan is drawn, and waiting may mend what is wrong.
-        late: Plans that came after they were dropped.
+        concurrent: Time passes while a plan is drawn, and waiting may resolve a failure.
+        late: Number of plans that arrived after they were dropped.
     """
 
-    beside: bool
+    concurrent: bool
     late: int
 
     @property
     def pending(self) -> bool:
-        """A plan is under way, or there and not taken."""
+        """Whether a plan is under way, or ready and not taken."""
         ...
 
     def start(self, plan: PlanCall) -> None:
-        """Begin to draw."""
+        """Start a plan."""
         ...
 
     def ready(self) -> bool:
-        """:meth:`take` returns without waiting for the planner's thread."""
+        """Whether :meth:`take` returns without waiting for the planner's thread."""
         ...
 
     def take(self) -> TracePlan:
-        """The plan, or the failure of drawing it."""
+        """Return the plan, or raise its failure."""
         ...
 
     def drop(self) -> None:
-        """The plan under way is not wanted any more: it is told to end, and nobody waits for it."""
+        """Cancel the plan under way without waiting for it."""
         ...
 
 
 class Inline:
-    """Plans when asked for the result, so that a run repeats exactly."""
+    """Plans when the result is taken, so that a run repeats exactly."""
 
-    beside = False
+    concurrent = False
     late = 0
 
     def __init__(self, cancel: CancelToken) -> None:
@@ -76,9 +76,9 @@ class Inline:
 
 
 class Background:
-    """One plan at a time in a thread beside the motion."""
+    """Plans in a thread during motion, one plan at a time."""
 
-    beside = True
+    concurrent = True
 
     def __init__(self, cancel: CancelToken) -> None:
         self._task_cancel = cancel

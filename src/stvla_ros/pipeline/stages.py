@@ -1,4 +1,4 @@
-"""The three verbs of the loop, and what they are in one process."""
+"""The three verbs of the loop, and their implementation in one process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ KEPT_TRACES = 4
 
 
 class Stages(Protocol):
-    """The three verbs of the loop. Each raises StageError and returns soon after ``cancel`` is set.
+    """The three verbs of the loop. Each may raise StageError, and returns soon after ``cancel`` is set.
 
-    A plan serves from the moment it is drawn: ``predict`` may use the plan that it is given or a newer one.
+    A plan is in use as soon as it is drawn: ``predict`` may use the given plan or a newer one.
     """
 
     def plan(
@@ -31,8 +31,8 @@ class Stages(Protocol):
             instruction: The operator's words.
             history: All keyposes executed so far.
             not_before_ns: Older images show the scene before the last motion.
-            cancel: Ends it.
-            feedback: Why the last path did not serve; empty when nothing was wrong with it.
+            cancel: Ends the call.
+            feedback: Why the last path failed; empty if nothing was wrong with it.
         """
         ...
 
@@ -43,7 +43,7 @@ class Stages(Protocol):
         ...
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        """Move."""
+        """Move to the keypose."""
         ...
 
     def now_ns(self) -> int:
@@ -52,7 +52,7 @@ class Stages(Protocol):
 
 
 class LocalStages:
-    """All stages in this process: evaluation, data collection, tests, replay."""
+    """All stages in one process: for evaluation, data collection and tests."""
 
     def __init__(
         self,
@@ -65,9 +65,9 @@ class LocalStages:
     ) -> None:
         self._camera, self._robot = camera, robot
         self._planner, self._guide, self._policy, self._executor = planner, guide, policy, executor
-        self._traces: dict[str, Trace3d] = {}  # of the last plans: a new one may be drawn while the old one serves
+        self._traces: dict[str, Trace3d] = {}  # of the last plans: a new one may be drawn while the old one is in use
         self.guidance: Guidance | None = None
-        """The newest guidance, for recorders."""
+        """The last guidance, for recorders."""
 
     def plan(
         self,
@@ -79,7 +79,7 @@ class LocalStages:
     ) -> TracePlan:
         frame = self._camera.capture()
         plan = self._planner.plan(PlanRequest(instruction, frame, self._robot.state(), history, feedback, cancel))
-        cancel.raise_if_set()  # nobody waits for it any more: it must not push out a path that is in use
+        cancel.raise_if_set()  # a canceled plan must not replace a path that is in use
         if not plan.finished:
             trace = self._guide.lift(plan, frame)
             self._traces = {**dict(list(self._traces.items())[1 - KEPT_TRACES :]), plan.plan_id: trace}

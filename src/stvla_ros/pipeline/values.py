@@ -1,4 +1,4 @@
-"""What goes into the loop and comes out of it."""
+"""Input and output of the loop."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ MAX_INSTRUCTION_CHARS = 1000
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """Settings of the loop; all may change between goals."""
+    """Settings of the loop; all of them may change between goals."""
 
     replan: bool = param(
         True,
-        "look again: every k keyposes, at the end of a path, after failures; false: the first plan serves alone",
+        "replan every k keyposes, at the end of a path, and after failures; false: use the first plan only",
         live=True,
     )
-    keyposes_per_plan: int = param(2, "k: keyposes executed before the planner looks again", ge=1, le=25, live=True)
-    max_keyposes: int = param(25, "keyposes after which the task ends with STEP_LIMIT", ge=1, le=200, live=True)
+    keyposes_per_plan: int = param(2, "k: replan after this many keyposes", ge=1, le=25, live=True)
+    max_keyposes: int = param(25, "end the task with STEP_LIMIT after this many keyposes", ge=1, le=200, live=True)
     max_failures: int = param(
-        3, "failed keyposes, or plans that guidance refuses, in a row after which the task ends", ge=1, le=10, live=True
+        3, "end the task after this many failed keyposes or refused plans in a row", ge=1, le=10, live=True
     )
     plan_hold_s: float = param(
-        30.0, "how long the last valid plan serves while replanning fails [s]", ge=0.0, le=600.0, live=True
+        30.0, "how long the last valid plan stays in use while replanning fails [s]", ge=0.0, le=600.0, live=True
     )
     retry_s: float = param(
-        1.0, "pause between two looks while nothing else can be done [s]", ge=0.0, le=60.0, live=True
+        1.0, "pause before planning again when there is nothing else to do [s]", ge=0.0, le=60.0, live=True
     )
 
 
 @dataclass(frozen=True)
 class TaskState:
-    """Where a task stands; the long-horizon part is the planner's view of it.
+    """Current state of a task; its long-horizon part is the planner's view.
 
     Attributes:
         instruction: The operator's words.
-        sub_instruction: What the present path does.
-        step_index: Which step of the task it is, from 0.
-        step_total: How many steps there are; None: the planner does not say.
-        finished: The planner sees the task done.
-        sub_instructions: All so far, oldest first, without repeats in a row; the last one is the present one.
-        plan_id: Of the plan in use.
-        keyposes: Executed.
+        sub_instruction: What the current path does.
+        step_index: Current step of the task, from 0.
+        step_total: Number of steps; None if the planner does not say.
+        finished: Whether the planner sees the task finished.
+        sub_instructions: All sub-instructions so far, oldest first, the current one last, without consecutive repeats.
+        plan_id: Id of the plan in use.
+        keyposes: Number of executed keyposes.
         replans: Plans accepted after the first.
-        stale_plans: Came too late (a newer one is in use, or they were no longer wanted) and were dropped.
-        failed_plans: Looks of the planner that gave no plan, or one that guidance refused.
-        feedback: Why the planner was last asked to look again; empty: as a matter of course.
-        plan_times_s: From the request to the lifted path, per plan that came.
-        holding: What the gripper holds, e.g. "the cyan block"; "something" where nobody knows what; empty: nothing.
+        stale_plans: Plans that arrived too late (a newer one is in use, or they were dropped) and are not used.
+        failed_plans: Planner calls that gave no plan, or one that guidance refused.
+        feedback: Why the planner was last asked to plan again; empty for regular replanning.
+        plan_times_s: Time from request to lifted path, for each plan that arrived.
+        holding: What the gripper holds, e.g. "the cyan block"; "something" if unknown; empty for nothing.
     """
 
     instruction: str
@@ -100,9 +100,9 @@ class Progress:
 class TaskResult:
     """How a task ended.
 
-    ``outcome.times_s`` has the seconds per phase (planning, predicting, moving), the executor's own parts of
-    ``moving`` (motion planning, motion, gripper) and the ``total``. ``planning`` is the time in which the loop waited
-    for the planner; how long the planner took is in ``state.plan_times_s``.
+    ``outcome.times_s`` has the seconds per phase (planning, predicting, moving), the executor's parts of ``moving``
+    (motion planning, motion, gripper) and the ``total``. ``planning`` is the time that the loop waited for the planner;
+    the planner's own times are in ``state.plan_times_s``.
     """
 
     outcome: Outcome
@@ -137,7 +137,7 @@ def check_instruction(text: str) -> str:
     if len(words) > MAX_INSTRUCTION_CHARS:
         raise StageError(
             OutcomeCode.INVALID_GOAL,
-            f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are taken.",
+            f"The instruction has {len(words)} characters; at most {MAX_INSTRUCTION_CHARS} are allowed.",
         )
     if not words.isprintable():
         raise StageError(

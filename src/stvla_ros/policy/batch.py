@@ -12,12 +12,12 @@ from stvla_ros.policy.observation import PolicyInput
 
 
 def to_network(inputs: Sequence[PolicyInput], text: torch.Tensor, device: torch.device | str = "cpu") -> NetworkInput:
-    """A batch of one camera and one hand.
+    """A batch for one camera and one hand.
 
     Args:
         inputs: B observations of one size.
         text: (B, n) token ids or (B, n, 512) features.
-        device: Where to.
+        device: Device of the batch.
     """
     rgb = np.stack([i.rgb for i in inputs])[:, None]
     xyz = np.stack([i.xyz_m for i in inputs])[:, None]
@@ -32,14 +32,14 @@ def as_input(
     history: torch.Tensor,
     device: torch.device | str = "cpu",
 ) -> NetworkInput:
-    """Arrays as the network takes them.
+    """Arrays as network input.
 
     Args:
         rgb: (B, C, 3, H, W) uint8.
         xyz_m: (B, C, 3, H, W) float32, metres.
         text: (B, n) token ids or (B, n, 512) features.
         history: (B, 3, hands, 8) float32.
-        device: Where to.
+        device: Device of the batch.
     """
     return NetworkInput(
         rgb.to(device).float() / 255.0, xyz_m.to(device), text.to(device), history.to(device, torch.float32)

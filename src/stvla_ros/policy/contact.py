@@ -1,4 +1,4 @@
-"""Whether a keypose is meant to touch something: what keypose networks do not say and the executor needs to know."""
+"""Whether a keypose is meant to touch something. The executor needs to know, and keypose networks do not predict it."""
 
 from __future__ import annotations
 
@@ -10,38 +10,38 @@ from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.types import F64, Keypose, Observation
 
 NEAR_M = 0.025
-"""Something seen this close to the tool centre point will be touched."""
+"""Points this close to the tool centre point will be touched."""
 
-ENOUGH_PX = 6
+MIN_PX = 6
 """Fewer pixels are noise."""
 
 SAME_PLACE_M = 0.05
-"""Contacts this close beside each other are at one place."""
+"""Contacts closer together than this horizontally are at the same place."""
 
 
 def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bool:
-    """A keypose touches where the gripper acts on something, and where the tool ends on a surface.
+    """Whether a keypose touches: the gripper lets go of something, or the tool ends at a surface.
 
     Args:
-        observation: The guided frame and the state from which the keypose was predicted.
+        observation: What the keypose was predicted from.
         T_base_tcp: (4, 4) predicted tool pose.
         gripper_open: Predicted gripper state after the move.
     """
     frame, robot, history = observation.guidance.frame, observation.robot, observation.history
     if history and history[-1].gripper_open != gripper_open and gripper_open:
-        return True  # lets go of what it holds
+        return True  # releases what it holds
     points = depth_cloud(frame.camera, without_specks(frame.depth_m))
     seen = ~robot_pixels(points, robot)
     gap = points - T_base_tcp[:3, 3, None, None].astype(np.float32)
     near = np.einsum("chw,chw->hw", gap, gap) < NEAR_M**2
-    return int(np.count_nonzero(near & seen)) >= ENOUGH_PX
+    return int(np.count_nonzero(near & seen)) >= MIN_PX
 
 
 def done_there(observation: Observation, keypose: Keypose) -> bool:
-    """A keypose would touch again where the path ends, after the tool touched there and has moved off.
+    """Whether a keypose would touch the path's end again, after the tool has touched there and moved away.
 
     Args:
-        observation: From which it was predicted.
+        observation: What the keypose was predicted from.
         keypose: The prediction.
     """
     contacts = [k for k in observation.history if k.may_collide]
@@ -52,5 +52,5 @@ def done_there(observation: Observation, keypose: Keypose) -> bool:
 
 
 def _beside(T_base_tcp: F64, place_m: np.ndarray) -> float:
-    """Horizontal distance of a tool pose from a place, metres."""
+    """Horizontal distance between a tool pose and a place, metres."""
     return float(np.hypot(*(T_base_tcp[:2, 3] - place_m[:2])))

@@ -1,4 +1,4 @@
-"""Where and how to grip a thing from above, from the points that a camera sees of it."""
+"""Where and how to grasp an object from above, from the points that a camera sees of it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from stvla_ros.geometry.se3 import wrap
 from stvla_ros.types import F32, F64
 
 FINGER_M = (0.040, 0.062)
-"""From the tool's axis to the inner and outer face of an open finger, along the opening."""
+"""Distance from the tool's axis to the inner and outer face of an open finger, along the opening."""
 
 FINGER_HALF_WIDTH_M = 0.013
 NEAR_M = 0.035
 FACE_M = 0.007
-WIDEST_M = 0.070
-ENOUGH_M = 0.02
-"""More room than this beside the fingers does not make a grasp better."""
+MAX_GRIP_M = 0.070
+MAX_ROOM_M = 0.02
+"""More free space than this around the fingers does not improve a grasp."""
 
 
 @dataclass(frozen=True, eq=False)
 class Grasp:
-    """A grip from above.
+    """A grasp from above.
 
     Attributes:
-        xyz_m: (3,) middle of the thing's top in the base frame.
+        xyz_m: (3,) centre of the object's top in the base frame.
         yaw_rad: Direction of the finger opening in the base frame's x-y plane.
-        room_m: Free space beside the open fingers, at most :data:`ENOUGH_M`.
+        room_m: Free space around the open fingers, at most :data:`MAX_ROOM_M`.
     """
 
     xyz_m: F64
@@ -37,15 +37,15 @@ class Grasp:
 
 
 def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
-    """The best grip of what lies at the start of a path.
+    """The best grasp of the object at the start of a path.
 
     Args:
         points_m: (N, 3) points of the guided frame without the robot.
-        start_m: (3,) start of the path, on or in the thing.
-        yaw_now_rad: Present direction of the finger opening; of equal grips the one with less turning wins.
+        start_m: (3,) start of the path, on or in the object.
+        yaw_now_rad: Current direction of the finger opening; among equal grasps the one that turns least wins.
 
     Returns:
-        None when nothing is there.
+        None if no object is there.
     """
     beside = np.hypot(points_m[:, 0] - start_m[0], points_m[:, 1] - start_m[1])
     own = points_m[(beside < NEAR_M) & (np.abs(points_m[:, 2] - start_m[2]) < 0.04) & (points_m[:, 2] > 0.012)]
@@ -60,13 +60,13 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     options = []
     for edge, turn in ((size[0], 0.0), (size[1], np.pi / 2)):
         yaw = yaw_now_rad + wrap(angle + turn - yaw_now_rad, np.pi)
-        if edge < WIDEST_M:
+        if edge < MAX_GRIP_M:
             options.append(Grasp(np.array([*centre, top]), yaw, _room(others, centre, yaw)))
     return max(options, key=lambda g: (round(g.room_m / 0.004), -abs(g.yaw_rad - yaw_now_rad)), default=None)
 
 
 def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: float) -> F64:
-    """(N, 2) places of points that the fingers could touch, relative to the thing's middle, the thing left out."""
+    """(N, 2) points that the fingers could touch, relative to the object's centre, without the object's own."""
     relative = points_m[:, :2].astype(np.float64) - centre
     near = (np.abs(relative).max(axis=1) < 0.12) & (points_m[:, 2] > top_m - 0.032) & (points_m[:, 2] < top_m + 0.06)
     relative = relative[near]
@@ -76,11 +76,11 @@ def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: floa
 
 
 def _room(others: F64, centre: F64, yaw_rad: float) -> float:
-    """Distance of the nearest neighbour to the space of the two open fingers."""
+    """Distance between the nearest neighbouring point and the two open fingers."""
     if not len(others):
-        return ENOUGH_M
+        return MAX_ROOM_M
     opening = np.array([np.cos(yaw_rad), np.sin(yaw_rad)])
     along, across = np.abs(others @ opening), np.abs(others @ [-opening[1], opening[0]])
     past = np.maximum(np.maximum(FINGER_M[0] - along, along - FINGER_M[1]), 0.0)
     aside = np.maximum(across - FINGER_HALF_WIDTH_M, 0.0)
-    return float(min(np.hypot(past, aside).min(), ENOUGH_M))
+    return float(min(np.hypot(past, aside).min(), MAX_ROOM_M))

@@ -20,7 +20,7 @@ from stvla_ros.policy.observation import policy_input
 from stvla_ros.policy.text_input import for_policy
 from stvla_ros.types import F64, Guidance, Keypose, Observation
 
-HOW_TO_GET = "`stvla train` makes one; `stvla policy convert` makes one of a file that others released."
+HOW_TO_GET = "Train one with `stvla train`, or convert a released file with `stvla policy convert`."
 
 
 @dataclass(frozen=True)
@@ -29,21 +29,21 @@ class KeyposePolicyConfig:
 
     checkpoint: str = param("", "policy checkpoint (.safetensors) of `stvla train` or `stvla policy convert`")
     device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
-    threads: int = param(1, "CPU threads of the network: more slow down the nodes beside it", ge=1, le=256)
+    threads: int = param(1, "CPU threads of the network: more of them slow down the other nodes", ge=1, le=256)
     tokenizer: str = param("", "folder or hub id of CLIP's tokenizer, for checkpoints with CLIP's text tower")
     precision: str = param(
-        "float32", "of the denoising layers; bf16 is meant for GPUs and approximate", choices=("float32", "bf16")
+        "float32", "of the denoising layers; bf16 is for GPUs and approximate", choices=("float32", "bf16")
     )
-    steps: int = param(0, "denoising steps, approximate where not those of training; 0: as trained", ge=0, le=1000)
+    steps: int = param(0, "denoising steps; 0: as trained, any other number is approximate", ge=0, le=1000)
     seed: int = param(
-        0, "of the sampler's noise; with it and the image's stamp a prediction repeats exactly", ge=0, le=2**31 - 1
+        0, "of the sampler's noise; the same seed and image stamp give the same prediction", ge=0, le=2**31 - 1
     )
 
 
 class KeyposePolicy:
-    """Encodes the guided frame, samples a keypose, and lets none pass that is not finite or outside of its workspace.
+    """Encodes the guided frame, samples a keypose, and refuses one that is not finite or leaves the workspace.
 
-    It remembers where the tool was when the task began (the first prediction without history), as the networks'
+    It remembers the tool's pose at the start of the task (the first prediction without history), because the networks'
     history begins there.
     """
 
@@ -62,13 +62,13 @@ class KeyposePolicy:
     def predict(self, observation: Observation) -> Keypose | None:
         """See :class:`stvla_ros.interfaces.Policy`.
 
-        The networks never say that a path is complete. It is when they want to touch again what was done at its end:
-        while a planner looks whether the task is finished, they would go on.
+        The networks never predict that a path is complete. It counts as complete when they would touch its end a second
+        time; without this they would go on while the planner checks whether the task is finished.
 
         Raises:
-            StageError: INVALID_GOAL without words, NO_DEPTH without depth, WRONG_GUIDANCE when the image has a path
-                drawn on it and those of the training had none, or the other way round, KEYPOSE_OUT_OF_BOUNDS when the
-                network's answer is not finite or leaves the workspace that it was trained in.
+            StageError: INVALID_GOAL without an instruction; NO_DEPTH without depth; WRONG_GUIDANCE if the image has a
+                drawn path and the training images had none, or the other way round; KEYPOSE_OUT_OF_BOUNDS if the
+                prediction is not finite or leaves the workspace of the training.
         """
         self._check_guidance(observation.guidance)
         if not observation.history:
@@ -84,13 +84,13 @@ class KeyposePolicy:
         if drawn and self._file.guidance != "full":
             raise StageError(
                 OutcomeCode.WRONG_GUIDANCE,
-                f"The policy was trained on images without a drawn path (guidance '{self._file.guidance}') and gets one: "
-                "set guidance.mode to mask_only, the paper's way to use a frozen policy.",
+                f"The policy was trained on images without a drawn path (guidance '{self._file.guidance}'), and this "
+                "image has one: set guidance.mode to mask_only, the paper's way to use a frozen policy.",
             )
         if not drawn and self._file.guidance == "full":
             raise StageError(
                 OutcomeCode.WRONG_GUIDANCE,
-                "The policy was trained on images with the path drawn on them and gets none: set guidance.mode to full.",
+                "The policy was trained on images with a drawn path, and this one has none: set guidance.mode to full.",
             )
 
     def _sample(self, observation: Observation) -> tuple[F64, F64, float]:
@@ -138,10 +138,10 @@ BACKEND = {"ddpm": "3dda", "flow": "3dfa"}
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is the first GPU, or the CPU.
+    """The device of a name; ``auto`` is the first GPU, or else the CPU.
 
     Raises:
-        ConfigError: It is not there.
+        ConfigError: There is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -169,16 +169,17 @@ def _checkpoint(name: str, denoiser: str) -> PolicyFile:
     file = read_policy_file(Path(name).expanduser())
     if file.network.denoiser != denoiser:
         raise ConfigError(
-            f"{where}: {name} is of a network with denoiser '{file.network.denoiser}': "
+            f"{where}: the network of {name} has the denoiser '{file.network.denoiser}': "
             f"use the policy '{BACKEND[file.network.denoiser]}' for it."
         )
     if file.frame != "base":
         raise ConfigError(
-            f"{where}: {name} was trained in the frame '{file.frame}', and this stack speaks of the robot's base: "
+            f"{where}: {name} was trained in the frame '{file.frame}', and this stack uses the robot's base frame: "
             "fine-tune it on episodes of this robot (`stvla train --initial`)."
         )
     if file.network.cameras != 1 or file.network.hands != 1:
         raise ConfigError(
-            f"{where}: {name} wants {file.network.cameras} cameras and {file.network.hands} hands; this stack has one of each."
+            f"{where}: {name} needs {file.network.cameras} cameras and {file.network.hands} hands; this stack has one "
+            "of each."
         )
     return file

@@ -1,4 +1,4 @@
-"""What a keypose network gets to see, from what the policy is given: one code path for training and for the robot."""
+"""The input of a keypose network, made from an observation: one code path for training and for the robot."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stvla_ros.geometry.views import square_view, without_holes
 from stvla_ros.types import F32, F64, HISTORY, U8, Keypose, Observation, RgbdFrame, RobotState, frozen
 
 MAX_INVALID = 0.6
-"""A view of which a larger share has no depth is refused."""
+"""A view in which a larger share of pixels lacks depth is refused."""
 
 OPEN_M = 0.04
-"""A gripper whose fingers are farther apart counts as open, as long as nothing was asked of it."""
+"""Before the first keypose, a gripper wider than this counts as open."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class PolicyInput:
     Attributes:
         rgb: (3, S, S) uint8.
         xyz_m: (3, S, S) float32 point of each pixel in the base frame; finite everywhere.
-        history: (3, 8) float32, oldest first and the present pose last: xyz in metres, quaternion xyzw, 1 for open.
+        history: (3, 8) float32, oldest first and the current pose last: xyz in metres, quaternion xyzw, 1 for open.
         instruction: The operator's words.
     """
 
@@ -46,42 +46,42 @@ def policy_input(observation: Observation, start: F64 | None, size_px: int) -> P
     """The network's view of an observation.
 
     Args:
-        observation: Guided frame, arm state, executed keyposes, words.
-        start: (4, 4) tool pose when the task began; None when nobody saw it.
+        observation: Guided frame, arm state, executed keyposes, instruction.
+        start: (4, 4) tool pose when the task began; None if unknown.
         size_px: Edge of the square image.
 
     Raises:
-        StageError: INVALID_GOAL without words; NO_DEPTH when most of the view has no depth.
+        StageError: INVALID_GOAL without an instruction; NO_DEPTH if most of the view lacks depth.
     """
     words = observation.instruction.strip()
     if not words:
-        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: the policy needs words to act on.")
+        raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what the policy should do.")
     view = _view(observation.guidance.frame, size_px)
     rows = history_rows(observation.history, observation.robot, start)
     return PolicyInput(np.ascontiguousarray(view.rgb.transpose(2, 0, 1)), cloud(view), rows, words)
 
 
 def _view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
-    """The square view, every pixel with a depth: one bad pixel would spoil all that attends to it."""
+    """The square view with depth in every pixel: one bad pixel would spoil every token that attends to it."""
     view = square_view(frame, size_px)
     invalid = 1.0 - np.mean(np.isfinite(view.depth_m) & (view.depth_m > 0))
     if invalid > MAX_INVALID:
         raise StageError(
             OutcomeCode.NO_DEPTH,
-            f"{100 * invalid:.0f} % of the policy's view has no depth, at most {100 * MAX_INVALID:.0f} % may: "
-            "look at the depth camera.",
+            f"{100 * invalid:.0f} % of the policy's view lacks depth, at most {100 * MAX_INVALID:.0f} % may: "
+            "check the depth camera.",
         )
     return RgbdFrame(view.rgb, without_holes(view.depth_m), view.camera, view.stamp_ns)
 
 
 def history_rows(history: tuple[Keypose, ...], robot: RobotState, start: F64 | None) -> F32:
-    """One row per executed keypose and the start, as RLBench's policies have it; the newest is where the tool is now.
+    """The start pose and executed keyposes as RLBench's policies take them; the last row is the current pose.
 
-    The oldest row is repeated where there are fewer than three.
+    The oldest row is repeated if there are fewer than three.
 
     Args:
         history: Executed keyposes, oldest first.
-        robot: Present state.
+        robot: Current state.
         start: (4, 4) tool pose when the task began.
 
     Returns:

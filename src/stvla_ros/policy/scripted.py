@@ -1,7 +1,7 @@
-"""The scripted policy: next keypose from the 3D path, the guided cloud and the robot's state.
+"""The scripted policy: the next keypose from the 3D path, the guided point cloud and the robot's state.
 
-Reactive: it keeps no memory of its own, so it works whether the planner looks again after every keypose or
-never, and goes on sensibly when the path changes under way. It looks at pixels only.
+It is reactive and keeps no state of its own. So it works whether the planner replans after every keypose or never, and
+continues sensibly when the path changes during a task. It uses camera pixels only, never the simulator's state.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from stvla_ros.types import F32, F64, Keypose, Observation
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
 _UP = np.array([0.0, 0.0, 1.0])
 
-BESIDE_M = 0.010
-"""The tool stands above a place when it is this close beside it."""
+XY_TOLERANCE_M = 0.010
+"""The tool counts as above a place within this horizontal distance."""
 
 ALIGNED_RAD = 0.17
-"""Parallel fingers turn a block by this much as they close."""
+"""Closing fingers align a block that is turned by up to this much."""
 
 _HOME_YAW_RAD = finger_yaw(tcp_pose(HOME_Q_RAD))
 
@@ -43,18 +43,18 @@ class ScriptedConfig:
     )
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
     lowest_m: float = param(0.012, "the tool centre point never goes lower than this [m]", ge=0.0, le=0.1)
-    drop_m: float = param(0.003, "height above its support at which a thing is let go [m]", ge=0.0, le=0.03)
+    drop_m: float = param(0.003, "height above its support at which an object is released [m]", ge=0.0, le=0.03)
     press_depth_m: float = param(0.007, "how far a button's cap is pushed down [m]", ge=0.001, le=0.02)
     fingertip_m: float = param(
         0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03
     )
-    retreat_m: float = param(0.14, "height gained straight up after a contact [m]", ge=0.05, le=0.4)
-    clear_x_m: float = param(0.33, "where the tool waits out of the camera's sight", ge=0.15, le=0.8)
-    clear_z_m: float = param(0.45, "where the tool waits out of the camera's sight", ge=0.2, le=0.8)
-    x_min_m: float = param(0.15, "bounds of keyposes", ge=-1.0, le=1.0)
-    x_max_m: float = param(0.85, "bounds of keyposes", ge=0.0, le=1.0)
-    y_max_m: float = param(0.65, "bounds of keyposes, to both sides", ge=0.0, le=1.0)
-    z_max_m: float = param(0.80, "bounds of keyposes", ge=0.1, le=1.2)
+    retreat_m: float = param(0.14, "straight up by this much after a contact [m]", ge=0.05, le=0.4)
+    clear_x_m: float = param(0.33, "x of where the tool waits out of the camera's view [m]", ge=0.15, le=0.8)
+    clear_z_m: float = param(0.45, "z of where the tool waits out of the camera's view [m]", ge=0.2, le=0.8)
+    x_min_m: float = param(0.15, "smallest x of keyposes [m]", ge=-1.0, le=1.0)
+    x_max_m: float = param(0.85, "largest x of keyposes [m]", ge=0.0, le=1.0)
+    y_max_m: float = param(0.65, "largest y of keyposes, to both sides [m]", ge=0.0, le=1.0)
+    z_max_m: float = param(0.80, "largest z of keyposes [m]", ge=0.1, le=1.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,14 +88,14 @@ class _Scene:
 
     @property
     def in_contact(self) -> bool:
-        """The tool still stands where the last keypose touched something."""
+        """Whether the tool is still where the last keypose touched something."""
         if not self.history or not self.history[-1].may_collide:
             return False
         return bool(np.linalg.norm(self.tool_m - self.history[-1].T_base_tcp[:3, 3]) < 0.03)
 
     @property
     def holding(self) -> bool:
-        """Something is between the fingers, by the finger distance and the last keypose."""
+        """Whether something is between the fingers, by their distance and the last keypose."""
         return may_hold(self.observation.robot) and (not self.history or not self.history[-1].gripper_open)
 
 
@@ -123,7 +123,7 @@ class ScriptedPolicy:
         if _last_contact_at(scene.history, goal, 0.03) is not None:
             return self._clear(scene, gripper_open=False)
         above = goal + self._config.hover_m * _UP
-        ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, BESIDE_M)
+        ready = scene.observation.robot.gripper_m < 0.01 and _at(scene, above, XY_TOLERANCE_M)
         if not ready:
             return _keypose(above, scene.yaw_rad, gripper_open=False)
         depth = self._config.fingertip_m - self._config.press_depth_m
@@ -146,22 +146,22 @@ class ScriptedPolicy:
         low[2] = max(grasp.xyz_m[2] - self._config.grip_depth_m, self._config.lowest_m)
         above = low + self._config.hover_m * _UP
         turned = abs(wrap(scene.yaw_rad - grasp.yaw_rad, np.pi)) < ALIGNED_RAD
-        if _at(scene, above, BESIDE_M) and turned and not may_hold(scene.observation.robot):
+        if _at(scene, above, XY_TOLERANCE_M) and turned and not may_hold(scene.observation.robot):
             return _keypose(low, scene.yaw_rad, gripper_open=False, may_collide=True)
         return _keypose(above, grasp.yaw_rad, gripper_open=True)
 
     def _transfer(self, scene: _Scene) -> Keypose:
-        """Carry what is held: up, across, down."""
+        """Carry the held object: up, across, down."""
         goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
         beside = np.hypot(*(goal - scene.tool_m)[:2])
-        if beside < BESIDE_M and scene.tool_m[2] > goal[2] + 0.03:
+        if beside < XY_TOLERANCE_M and scene.tool_m[2] > goal[2] + 0.03:
             return _keypose(self._release_point(scene), scene.yaw_rad, gripper_open=True, may_collide=True)
         if scene.tool_m[2] < top - 0.02:
             return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)
         return _keypose(np.array([*goal[:2], top]), scene.yaw_rad, gripper_open=False)
 
     def _release_point(self, scene: _Scene) -> F64:
-        """Above the path's end, as high as what is seen under it and what hangs below the tool ask for."""
+        """Above the path's end, with room for the surface below and for what hangs under the tool."""
         goal = scene.path_m[-1].copy()
         below = scene.points_m[scene.points_m[:, 2] < scene.tool_m[2] - 0.05]
         near = below[np.hypot(*(below[:, :2] - goal[:2]).T) < 0.018]
@@ -173,7 +173,7 @@ class ScriptedPolicy:
         return goal
 
     def _hangs_below(self, scene: _Scene) -> float:
-        """How far what is held reaches below the tool centre point."""
+        """How far the held object reaches below the tool centre point."""
         T = inverse(scene.tool)
         x, y, z = T[:3, :3] @ scene.robot_m.T + T[:3, 3:]
         half = scene.observation.robot.gripper_m / 2
@@ -186,7 +186,7 @@ class ScriptedPolicy:
         return _keypose(np.array([*scene.tool_m[:2], z]), scene.yaw_rad, gripper_open=gripper_open)
 
     def _clear(self, scene: _Scene, *, gripper_open: bool) -> Keypose | None:
-        """Out of the camera's sight, so that the planner sees the whole table; None when already there."""
+        """Out of the camera's view, so that the planner sees the whole table; None if already there."""
         place = np.array([self._config.clear_x_m, 0.0, self._config.clear_z_m])
         if np.linalg.norm(scene.tool_m - place) < 0.03 or not scene.history:
             return None
@@ -220,20 +220,20 @@ def _keypose(xyz_m: F64, yaw_rad: float, *, gripper_open: bool, may_collide: boo
 
 
 def _at(scene: _Scene, place_m: F64, beside_m: float) -> bool:
-    """The tool stands at a place above a target: close in the plane, roughly in height."""
+    """Whether the tool is at a place above a target: close horizontally, roughly in height."""
     gap = scene.tool_m - place_m
     return bool(np.hypot(gap[0], gap[1]) < beside_m and abs(gap[2]) < 0.03)
 
 
 def _surface(points_m: F32, place_m: F64, radius_m: float) -> F64:
-    """A place moved to the top of the surface seen there; as it is when nothing is seen within 2 cm of it."""
+    """A place moved to the top of the surface seen there; unchanged if nothing is seen within 2 cm of it."""
     near = np.hypot(*(points_m[:, :2] - place_m[:2]).T) < radius_m
     heights = points_m[near & (np.abs(points_m[:, 2] - place_m[2]) < 0.02), 2]
     return np.array([*place_m[:2], float(np.median(heights))]) if len(heights) >= 6 else place_m
 
 
 def _last_contact_at(history: tuple[Keypose, ...], place_m: F64, radius_m: float) -> Keypose | None:
-    """The last keypose that touched something, if that was at this place."""
+    """The last keypose that touched something, if it was at this place."""
     touched = [k for k in history if k.may_collide]
     if touched and np.hypot(*(touched[-1].T_base_tcp[:2, 3] - place_m[:2])) < radius_m:
         return touched[-1]

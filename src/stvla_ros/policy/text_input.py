@@ -1,7 +1,7 @@
-"""An operator's words as what a network takes: word ids, CLIP token ids, or CLIP's features of them.
+"""Instructions as network input: word ids, CLIP token ids, or CLIP's text features.
 
-Padding is attended to like any token, so it must be what training had: none for words and 3D FlowMatch Actor (which pads
-to the longest of a batch), 53 tokens for 3D Diffuser Actor, whose features are computed before the network.
+Networks attend to padding like to any token, so it must match training: no padding for words and 3D FlowMatch Actor
+(which pads to the longest of a batch), 53 tokens for 3D Diffuser Actor, whose features are computed before the network.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from stvla_ros.policy.network.text import LONGEST_INSTRUCTION
 from stvla_ros.policy.words import Vocabulary
 
 FEATURE_TOKENS = 53
-"""Tokens that 3D Diffuser Actor pads an instruction to (``model_max_length`` of its preprocessing)."""
+"""3D Diffuser Actor pads an instruction to this many tokens (``model_max_length`` of its preprocessing)."""
 
 
 class TextInput(Protocol):
-    """What turns an instruction into a network's text."""
+    """Makes a network's text input from an instruction."""
 
     def __call__(self, instruction: str) -> Tensor:
         """Ids (1, n) int64, or features (1, 53, 512) float32.
 
         Raises:
-            StageError: INVALID_GOAL: too long for the network.
+            StageError: INVALID_GOAL if it is too long for the network.
         """
         ...
 
@@ -39,13 +39,14 @@ def for_policy(policy: PolicyFile, tokenizer: str = "") -> TextInput:
     """The text input of a policy.
 
     Args:
-        policy: Its file.
-        tokenizer: Folder or Hugging Face hub id of CLIP ViT-B/32's tokenizer, and of its text model where the policy
-            has none inside. An id is downloaded if need be. Empty: what the policy's file names, from a folder or the
-            download cache only.
+        policy: The policy's file.
+        tokenizer: Folder or Hugging Face hub id of CLIP ViT-B/32's tokenizer, and of its text model if the policy does
+            not contain one. An id is downloaded if necessary. Empty: the source that the policy's file names, from a
+                folder
+            or the download cache only.
 
     Raises:
-        ConfigError: It is needed and not there, or not CLIP's.
+        ConfigError: It is needed and missing, or not CLIP's.
     """
     if policy.network.text == "words":
         if len(policy.vocabulary) != policy.network.vocabulary:
@@ -61,7 +62,7 @@ def for_policy(policy: PolicyFile, tokenizer: str = "") -> TextInput:
 
 
 class WordIds:
-    """Ids of a vocabulary of its own, one per word."""
+    """Ids of the policy's own vocabulary, one per word."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
@@ -80,22 +81,22 @@ class ClipIds:
         self._tokenizer = tokenizer
 
     def __call__(self, instruction: str) -> Tensor:
-        """Ids (1, n) with start and end, without padding."""
+        """Ids (1, n) with start and end marks, without padding."""
         return self.padded(instruction, 0, LONGEST_INSTRUCTION)
 
-    def padded(self, instruction: str, least: int, most: int) -> Tensor:
-        """Ids (1, n), filled up with the end's to ``least``.
+    def padded(self, instruction: str, minimum: int, maximum: int) -> Tensor:
+        """Ids (1, n), padded with the end mark to ``minimum``.
 
         Raises:
-            StageError: INVALID_GOAL: more than ``most``.
+            StageError: INVALID_GOAL for more than ``maximum``.
         """
         ids = list(self._tokenizer(instruction)["input_ids"])
-        _check_length(len(ids), most, instruction)
-        return torch.tensor([ids + [CLIP_MARKS[1]] * (least - len(ids))])
+        _check_length(len(ids), maximum, instruction)
+        return torch.tensor([ids + [CLIP_MARKS[1]] * (minimum - len(ids))])
 
 
 class ClipFeatures:
-    """Features of CLIP's text model, for networks that have none inside."""
+    """Features of CLIP's text model, for networks that do not contain it."""
 
     def __init__(self, ids: ClipIds, model: Any) -> None:
         self._ids = ids
@@ -103,29 +104,30 @@ class ClipFeatures:
 
     @torch.no_grad()
     def __call__(self, instruction: str) -> Tensor:
-        """Features (1, 53, 512): of all tokens, after the last layer norm; the padding is not masked."""
+        """Features (1, 53, 512) of all tokens after the last layer norm, with unmasked padding."""
         ids = self._ids.padded(instruction, FEATURE_TOKENS, FEATURE_TOKENS)
         return self._model(ids).last_hidden_state
 
 
 def _source(policy: PolicyFile, tokenizer: str) -> tuple[str, bool]:
-    """Folder or id, and whether nothing may be downloaded."""
+    """Folder or id, and whether to use local files only."""
     wanted = tokenizer.strip() or policy.tokenizer
     if not wanted:
-        raise ConfigError(f"tokenizer: this policy reads CLIP's text and its file names no tokenizer. {HOW_TO_GET}")
+        raise ConfigError(f"tokenizer: this policy needs CLIP's tokenizer, and its file names none. {HOW_TO_GET}")
     folder = Path(wanted).expanduser()
     if folder.is_dir():
         return str(folder), True
     if not is_hub_id(wanted):
         raise ConfigError(
-            f"tokenizer: wanted the folder of CLIP ViT-B/32's tokenizer, {folder} is not one. {HOW_TO_GET}"
+            f"tokenizer: wanted a folder with CLIP ViT-B/32's tokenizer, found no folder {folder}. {HOW_TO_GET}"
         )
     return wanted, not tokenizer.strip()
 
 
-def _check_length(tokens: int, most: int, instruction: str) -> None:
-    if tokens > most:
+def _check_length(tokens: int, maximum: int, instruction: str) -> None:
+    if tokens > maximum:
         raise StageError(
             OutcomeCode.INVALID_GOAL,
-            f"The instruction has {tokens} tokens, this policy reads at most {most}: say '{instruction[:40]}...' shorter.",
+            f"The instruction has {tokens} tokens, this policy reads at most {maximum}: shorten "
+            f"'{instruction[:40]}...'.",
         )

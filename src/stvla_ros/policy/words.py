@@ -1,4 +1,4 @@
-"""Instructions as numbers, for networks that learn their own words."""
+"""Instructions as word ids, for networks that learn their own vocabulary."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from stvla_ros.colours import SPELLINGS
 
 UNKNOWN = 0
-"""Id of every word that was not in the training data."""
+"""Id of every word that does not occur in the training data."""
 
 _WORD = re.compile(r"[a-z0-9]+")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The words of the training data; id 0 stands for all others.
+    """The words of the training data; all others share id 0.
 
     Attributes:
-        words: Sorted; the i-th has id i + 1.
+        words: Sorted; the i-th word has id i + 1.
     """
 
     words: tuple[str, ...]
@@ -30,13 +30,13 @@ class Vocabulary:
         return cls(tuple(sorted({word for text in instructions for word in split(text)})))
 
     def __len__(self) -> int:
-        """How many ids there are, the unknown one included."""
+        """Number of ids, including the unknown one."""
         return len(self.words) + 1
 
     def encode(self, instruction: str) -> list[int]:
-        """One id per word; never padded, since the networks attend to every token.
+        """One id per word, without padding: the networks attend to every token.
 
-        A colour may be spelled otherwise than in training, as planners read it too.
+        Other spellings of a colour are accepted, as planners accept them.
         """
         ids = {word: i + 1 for i, word in enumerate(self.words)}
         ids = {spelling: ids[colour] for spelling, colour in SPELLINGS.items() if colour in ids} | ids

@@ -1,1 +1,1 @@
-"""Arms behind one interface: a kinematic fake and the simulated Panda."""
+"""The simulated arm and camera, behind the interfaces that a real robot has."""

@@ -1,6 +1,6 @@
-"""The simulated arm and camera for a loop in one process.
+"""The simulated arm and camera, for a loop in one process.
 
-Simulated time goes on only while the robot moves, as fast as the machine can: nothing else waits.
+Simulated time advances only while the robot moves, and as fast as the machine can.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stvla_ros.sim.controller import TrajectoryGoal, TrajectoryStatus
 from stvla_ros.types import JointPath, RgbdFrame, RobotState
 
 TICK_S = 0.01
-"""Simulated time between two looks at the cancel token."""
+"""Simulated time between two checks of the cancel token."""
 
 GRIPPER_TIMEOUT_S = 3.0
 
@@ -32,8 +32,8 @@ class SimRobot:
         """Track a path to its end; returns at standstill.
 
         Raises:
-            StageError: The reason of ``cancel``; REFLEX after a collision; CONTROLLER_FAILED when the path
-                does not start at the arm, violates a limit, or cannot be tracked.
+            StageError: The reason of ``cancel``; REFLEX after a collision; CONTROLLER_FAILED if the path does not start
+                at the arm, violates a limit, or cannot be tracked.
         """
         cancel.raise_if_set()
         self._stopped.clear()
@@ -46,11 +46,11 @@ class SimRobot:
         _raise_failure(goal)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
-        """Open or close; returns the distance between the fingers when they stand still.
+        """Open or close; returns the distance between the fingers at rest.
 
         Raises:
-            StageError: The reason of ``cancel`` (the fingers hold where they are); CONTROLLER_FAILED
-                for a width that the hand does not have.
+            StageError: The reason of ``cancel`` (the fingers stay where they are); CONTROLLER_FAILED for a width that
+                the hand does not have.
         """
         cancel.raise_if_set()
         self._stopped.clear()
@@ -70,8 +70,8 @@ class SimRobot:
     def stop(self) -> None:
         """Stop arm and fingers; may be called from any thread.
 
-        A :meth:`follow` in another thread brings the arm to its standstill; it is awaited here only when
-        nothing else advances the cell.
+        If :meth:`follow` runs in another thread, it brings the arm to rest. This call waits for rest only if nothing
+        else advances the cell.
         """
         self._stopped.set()
         self._cell.cancel()
@@ -86,7 +86,7 @@ class SimCamera:
         self._cell = cell
 
     def capture(self) -> RgbdFrame:
-        """A new frame; with sensor defects on, time goes on by the camera's latency until it is here."""
+        """A new frame. With sensor defects on, time advances by the camera's latency until the frame arrives."""
         frame = self._cell.render()
         sensor = self._cell.config.sensor
         if sensor.enabled and sensor.latency_s > 0.0:

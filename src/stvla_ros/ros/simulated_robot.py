@@ -11,12 +11,10 @@ import numpy as np
 from control_msgs.action import FollowJointTrajectory
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros.trajectory import Tolerances
 from stvla_ros.ros.trajectory_server import MotionProgress, MotionState
-from stvla_ros.sim import controller
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.controller import TrajectoryGoal, TrajectoryStatus
-from stvla_ros.types import F64, JointPath, RobotState
+from stvla_ros.types import F64, JointPath, RobotState, Tolerances
 
 TICK_S = 0.005
 GIVE_UP_S = 0.25
@@ -135,10 +133,10 @@ class SimulatedArm:
                 self._begin(path, tolerances)
         return number
 
-    def _begin(self, path: JointPath, t: Tolerances) -> None:
+    def _begin(self, path: JointPath, tolerances: Tolerances) -> None:
         self._started_ns = self._cell.time_ns
         try:
-            self._goal = self._cell.follow(path, controller.Tolerances(t.path_rad, t.goal_rad, t.goal_time_s))
+            self._goal = self._cell.follow(path, tolerances)
         except StageError as error:
             self._refused = error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from builtin_interfaces.msg import Duration
@@ -12,7 +11,7 @@ from control_msgs.action import FollowJointTrajectory
 from control_msgs.msg import JointTolerance
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from stvla_ros.types import F64, JointPath
+from stvla_ros.types import F64, JointPath, Tolerances
 
 SAMPLE_S = 0.01
 """Longest step between samples of a path that was read from a message."""
@@ -24,21 +23,6 @@ class TrajectoryError(ValueError):
     def __init__(self, error_code: int, text: str) -> None:
         super().__init__(text)
         self.error_code = error_code
-
-
-@dataclass(frozen=True, eq=False)
-class Tolerances:
-    """How far the arm may be from the trajectory; ``inf`` means no limit.
-
-    Attributes:
-        path_rad: (7,) on the way.
-        goal_rad: (7,) at the end.
-        goal_time_s: How late the goal may be reached; ``inf`` waits for ever.
-    """
-
-    path_rad: F64
-    goal_rad: F64
-    goal_time_s: float
 
 
 def duration(seconds: float) -> Duration:

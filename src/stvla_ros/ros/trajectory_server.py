@@ -21,14 +21,13 @@ from trajectory_msgs.msg import JointTrajectoryPoint
 
 from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
 from stvla_ros.ros.trajectory import (
-    Tolerances,
     TrajectoryError,
     duration,
     read_tolerances,
     read_trajectory,
     start_delay_s,
 )
-from stvla_ros.types import F64, JointPath
+from stvla_ros.types import F64, JointPath, Tolerances
 
 POLL_S = 0.01
 FEEDBACK_S = 0.05

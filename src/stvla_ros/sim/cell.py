@@ -15,7 +15,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HO
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
-from stvla_ros.sim.controller import ControllerConfig, Tolerances, TrajectoryController, TrajectoryGoal
+from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import STATE, Scene, SceneState
@@ -23,7 +23,7 @@ from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
 from stvla_ros.sim.world import World
-from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState
+from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, Tolerances
 
 SETTLE_S = 0.1
 _OUT_OF_SIGHT_M = (0.0, 0.0, -1000.0)

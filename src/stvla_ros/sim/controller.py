@@ -17,7 +17,7 @@ from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchroniza
 from stvla_ros.config import param
 from stvla_ros.description.panda import A_MAX_RAD_S2, ARM_JOINTS, J_MAX_RAD_S3, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.types import F64, Bool, JointPath
+from stvla_ros.types import F64, Bool, JointPath, Tolerances
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,6 @@ class ControllerConfig:
     goal_time_s: float = param(0.5, "how long the arm may take to settle at the end of a path", ge=0.0, le=5.0)
     reflex_force_n: float = param(60.0, "contact force on the arm at which it stops itself", ge=5.0, le=1000.0)
     reflex_filter_s: float = param(0.02, "time constant of the contact force filter", ge=0.0, le=1.0)
-
-
-@dataclass(frozen=True, eq=False)
-class Tolerances:
-    """What one goal allows, where it differs from the configuration; ``inf`` means no limit.
-
-    Attributes:
-        path_rad: (7,) largest tracking error on the way.
-        goal_rad: (7,) largest error at the end.
-        goal_time_s: How long the arm may take to settle.
-    """
-
-    path_rad: F64
-    goal_rad: F64
-    goal_time_s: float
 
 
 class TrajectoryStatus(Enum):

@@ -99,7 +99,7 @@ def test_the_file_says_it(tmp_path: Path) -> None:
         ({"quaternion": "wxyz"}, "quaternion is 'wxyz'; wanted one of xyzw, wxyz_literal"),
         ({"frame": "world"}, "frame is 'world'"),
         ({"guidance": "some"}, "guidance is 'some'"),
-        ({"cameras": ("front", "wrist")}, "names cameras front, wrist for a network of 1"),
+        ({"cameras": ("front", "wrist")}, "wanted names of 1 cameras, found front, wrist"),
     ],
 )
 def test_values_that_mean_nothing(change: dict, message: str) -> None:

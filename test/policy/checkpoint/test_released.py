@@ -273,10 +273,10 @@ def test_flowmatch_actor_does_not_say_either(folder: Path, lacking: str, wanted:
 @pytest.mark.parametrize(
     ("reading", "message"),
     [
-        (replace(ONE_HAND, bounds_m=GNFACTOR.bounds_m), "has its own bounds_m inside; leave --bounds out"),
+        (replace(ONE_HAND, bounds_m=GNFACTOR.bounds_m), "contains its own bounds_m: leave --bounds out"),
         (replace(ONE_HAND, quaternion="wxyz_literal"), "always has quaternion 'xyzw'"),
         (replace(ONE_HAND, quaternion="wxyz"), "quaternion 'wxyz' is not known; wanted --quaternion xyzw|wxyz_literal"),
-        (replace(ONE_HAND, hands=2), "3 past poses do not divide among 2 hands"),
+        (replace(ONE_HAND, hands=2), "3 past poses cannot be divided among 2 hands"),
         (replace(ONE_HAND, heads=7), "wanted a multiple of heads, 7"),
     ],
 )
@@ -301,7 +301,7 @@ def test_flowmatch_actor_without_its_bounds(folder: Path) -> None:
 def test_a_published_name_of_the_other_code(folder: Path) -> None:
     released = open_released(save(folder / "file.pth", constants(diffuser_actor())))
     with pytest.raises(
-        ConfigError, match="'3dfa_peract2' is one of 3D FlowMatch Actor; wanted --as diffuser_actor_peract or"
+        ConfigError, match="'3dfa_peract2' is one of 3D FlowMatch Actor: give --as diffuser_actor_peract or"
     ):
         reading_as(released, "3dfa_peract2", Reading())
     with pytest.raises(ConfigError, match="Did you mean 'diffuser_actor_peract'"):

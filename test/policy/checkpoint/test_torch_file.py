@@ -97,7 +97,7 @@ def script(path: Path) -> None:
         (cut_off, "cut off"),
         (old_cut_off, "damaged"),
         (of_several_disks, "a damaged zip archive (zipfiles that span multiple disks"),
-        (another_archive, "not a file of torch.save"),
+        (another_archive, "is no file of torch.save"),
         (script, "TorchScript archive"),
         (lambda path: torch.save(torch.zeros(3), path), "wanted a dictionary of weights, found Tensor"),
     ],

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from stvla_ros.policy.network.config import NetworkConfig
-from stvla_ros.policy.network.fast.heads import HeadLayout, turn, turns
-from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
-from stvla_ros.policy.network.fast.schedule import DdpmSteps
+from stvla_ros.policy.network.fast.heads import HeadLayout, apply_rotary, rotary_phases
+from stvla_ros.policy.network.fast.network import DdpmSteps, FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotary import rotary_table, rotate
 from stvla_ros.policy.network.schedulers import Ddpm
@@ -108,7 +107,7 @@ def test_same_prediction_at_every_step(name: str) -> None:
     fast, x = FastKeyposeNetwork(plain), noise.start
     with torch.no_grad():
         context = plain.encode(inputs)
-        scene, places = fast.encode(inputs), fast.head.entry.places(1, 1)
+        scene, places = fast.encode(inputs), fast.head.embedding.places(1, 1)
         for index, time in enumerate(plain.scheduler.times):
             wanted = plain.denoise(context, x, time)
             xyz = x[..., :3] if config.rotary == "normalised" else plain.unnormalise(x[..., :3])
@@ -177,7 +176,7 @@ def test_padded_heads_hold_every_channel_once_and_pairs_whole(width: int, heads:
 def test_turning_padded_heads_is_the_rotary_encoding(width: int, heads: int, dtype: torch.dtype) -> None:
     layout, tokens, xyz = HeadLayout(width, heads, torch.device("cpu")), torch.randn(2, 7, width), torch.randn(2, 7, 3)
     padded = layout.rows(tokens.movedim(-1, 0), layout.filled).movedim(0, -1).contiguous().to(dtype)
-    found = turn(padded, turns(xyz, layout.frequencies(2.0)))[..., layout.own]
+    found = apply_rotary(padded, rotary_phases(xyz, layout.frequencies(2.0)))[..., layout.own]
     assert found.dtype == dtype
     close = 1e-6 if dtype == torch.float32 else 0.05
     assert difference(found.float(), rotate(tokens, rotary_table(xyz, width, 2.0))) <= close
@@ -265,7 +264,7 @@ class TestFewerSteps:
 
     @pytest.mark.parametrize("steps", [0, 101])
     def test_there_must_be_so_many(self, steps: int) -> None:
-        with pytest.raises(ValueError, match="steps is"):
+        with pytest.raises(ValueError, match="wanted 1"):
             FastKeyposeNetwork(build(DIFFUSION), steps=steps)
 
 
@@ -284,7 +283,7 @@ class TestMistakes:
 
     def test_input_for_another_network(self) -> None:
         fast = FastKeyposeNetwork(build(SMALL))
-        with pytest.raises(ValueError, match=r"NetworkInput\.rgb has shape"):
+        with pytest.raises(ValueError, match=r"NetworkInput.rgb: wanted shape"):
             fast.encode(observe(replace(SMALL, cameras=2)))
 
     def test_nothing_to_fold(self) -> None:

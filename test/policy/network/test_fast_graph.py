@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from stvla_ros.policy.network.config import NetworkConfig
-from stvla_ros.policy.network.fast.graph import Recorded
+from stvla_ros.policy.network.fast.graph import GraphedFunction
 from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import NetworkInput, Noise
@@ -77,7 +77,7 @@ def observe(config: NetworkConfig, device: str = "cpu") -> NetworkInput:
 
 def test_one_recording_per_shape() -> None:
     graph = FakeGraph()
-    call = Recorded(doubled, graph)
+    call = GraphedFunction(doubled, graph)
     for size in (2, 2, 3, 2):
         x = torch.rand(size)
         assert torch.equal(call(x)[0], 2 * x)
@@ -85,7 +85,7 @@ def test_one_recording_per_shape() -> None:
 
 
 def test_results_do_not_change_with_the_next_call() -> None:
-    call = Recorded(doubled, FakeGraph())
+    call = GraphedFunction(doubled, FakeGraph())
     first = call(torch.ones(2))[0]
     call(torch.zeros(2))
     assert first.tolist() == [2.0, 2.0]
@@ -93,7 +93,7 @@ def test_results_do_not_change_with_the_next_call() -> None:
 
 def test_latest_recordings_are_kept() -> None:
     graph = FakeGraph()
-    call = Recorded(doubled, graph, capacity=2)
+    call = GraphedFunction(doubled, graph, capacity=2)
     for size in (1, 2, 1, 3, 1, 2):
         call(torch.rand(size))
     assert len(call) == 2
@@ -104,8 +104,8 @@ def test_what_cannot_be_recorded_is_called() -> None:
     def refuse(work: Work, device: torch.device) -> tuple[Callable[[], None], tuple[torch.Tensor, ...]]:
         raise RuntimeError("operation not permitted when stream is capturing\nlong story")
 
-    call = Recorded(doubled, refuse)
-    with pytest.warns(UserWarning, match="No CUDA graph.*not permitted when stream is capturing$"):
+    call = GraphedFunction(doubled, refuse)
+    with pytest.warns(UserWarning, match="No CUDA graph; .*not permitted when stream is capturing$"):
         assert call(torch.ones(1))[0] == 2
     assert call.refused == "operation not permitted when stream is capturing"
     assert call(torch.ones(1))[0] == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.subsample import density_based, farthest_point
 
 
 def features() -> torch.Tensor:
@@ -11,18 +11,18 @@ def features() -> torch.Tensor:
 
 
 def test_rarest() -> None:
-    for found, points in zip(rarest(features(), 10), features().double().numpy()):
+    for found, points in zip(density_based(features(), 10), features().double().numpy()):
         distances = np.linalg.norm(points[:, None] - points[None], axis=-1)
         near = np.sort(distances, axis=1)[:, :8].mean(1)
         assert found.tolist() == np.argsort(-near)[:10].tolist()
 
 
 def test_rarest_of_few() -> None:
-    assert sorted(rarest(features()[:, :5], 5)[0].tolist()) == [0, 1, 2, 3, 4]
+    assert sorted(density_based(features()[:, :5], 5)[0].tolist()) == [0, 1, 2, 3, 4]
 
 
 def test_farthest() -> None:
-    for found, points in zip(farthest(features(), 10), features().double().numpy()):
+    for found, points in zip(farthest_point(features(), 10), features().double().numpy()):
         chosen = [0]
         while len(chosen) < 10:
             nearest = [min(np.linalg.norm(point - points[i]) for i in chosen) for point in points]
@@ -32,4 +32,4 @@ def test_farthest() -> None:
 
 def test_farthest_takes_the_first_of_equals() -> None:
     points = torch.tensor([[[0.0], [1.0], [-1.0], [1.0]]])
-    assert farthest(points, 3).tolist() == [[0, 1, 2]]
+    assert farthest_point(points, 3).tolist() == [[0, 1, 2]]

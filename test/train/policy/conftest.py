@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stvla_ros.data.collect_bench import SeenCell, WrittenStages
+from stvla_ros.data.collect_environment import LastFrameCell, RecordingStages
 from stvla_ros.data.episode import Episode, EpisodeWriter, Verdict
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.evaluate.stack import StackSettings, build_stages
@@ -50,19 +50,19 @@ class Recorded:
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Recorded, ...]]:
     settings = StackSettings().with_noise()
-    cell = SeenCell(settings.cell)
+    cell = LastFrameCell(settings.cell)
     folder = tmp_path_factory.mktemp("episodes")
     yield tuple(record(cell, settings, folder, seed) for seed in (3, 4))
     cell.close()
 
 
-def record(cell: SeenCell, settings: StackSettings, folder: Path, seed: int) -> Recorded:
+def record(cell: LastFrameCell, settings: StackSettings, folder: Path, seed: int) -> Recorded:
     words = cell.reset("pick_place", seed)
     stages = build_stages(settings, cell)
     watched = Watched(stages._policy)
     stages._policy = watched
     writer = EpisodeWriter(folder / str(seed))
-    result = run_task(WrittenStages(stages, cell, writer), words, settings.loop, CancelToken(), background=False)
+    result = run_task(RecordingStages(stages, cell, writer), words, settings.loop, CancelToken(), background=False)
     assert result.outcome.ok
     writer.close("pick_place", seed, words, Verdict(OutcomeCode.OK, "", True, ""))
     return Recorded(Episode(folder / str(seed)), tuple(watched.seen))

@@ -13,8 +13,7 @@ from transformers import Sam2Model, Sam2VideoConfig, Sam2VideoModel
 
 from stvla_ros.config import ConfigError
 from stvla_ros.files import check_file, read_json, setting
-from stvla_ros.quiet import quietly
-from stvla_ros.weights import check_finite, open_tensors
+from stvla_ros.weights import check_finite, open_tensors, silenced_transformers
 
 KINDS = ("sam2", "sam2_video")
 """``model_type`` of checkpoints for images only, and of the published ones, which serve images and video."""
@@ -106,7 +105,7 @@ def _check_kind(kind: str, memory: bool, where: str) -> None:
 def _read(source: str, memory: bool, local: bool, where: str) -> Any:
     cls = Sam2VideoModel if memory else Sam2Model
     try:
-        with quietly():  # the published checkpoints are of the video model, and serve both
+        with silenced_transformers():  # the published checkpoints are of the video model, and serve both
             model, notes = cls.from_pretrained(
                 source,
                 local_files_only=local,

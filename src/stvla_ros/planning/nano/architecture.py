@@ -11,7 +11,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, STOP, TEMPLATE
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor
-from stvla_ros.quiet import quietly
+from stvla_ros.weights import silenced_transformers
 
 IMAGE_PX = 256
 PATCH_PX, MERGE = 16, 2
@@ -89,6 +89,6 @@ def save(model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerF
     stops = [tokenizer.convert_tokens_to_ids(STOP), tokenizer.convert_tokens_to_ids(PAD)]
     model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=stops[1])
     half = {name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()}
-    with quietly():
+    with silenced_transformers():
         model.save_pretrained(folder, state_dict=half)
         processor(tokenizer).save_pretrained(folder)

@@ -12,8 +12,7 @@ from safetensors import SafetensorError
 
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.qwen3_vl.folder import find, read_json, weight_files
-from stvla_ros.quiet import quietly
-from stvla_ros.weights import open_tensors
+from stvla_ros.weights import open_tensors, silenced_transformers
 
 HOW_TO_GET = "`stvla sft` makes one; leave 'adapter' empty for the model alone."
 
@@ -42,7 +41,7 @@ def merged(model: Any, adapter: str, where: str) -> Any:
 
 def _merge(model: Any, folder: Path, file: Path, where: str) -> Any:
     try:
-        with quietly(), warnings.catch_warnings():
+        with silenced_transformers(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing weights, which are refused by name
             config = PeftConfig.from_pretrained(str(folder))
             adapted = PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=False)

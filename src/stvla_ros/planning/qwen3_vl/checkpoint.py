@@ -16,8 +16,7 @@ from stvla_ros.files import setting
 from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
 from stvla_ros.planning.qwen3_vl.placing import Placement, check_room
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
-from stvla_ros.quiet import quietly
-from stvla_ros.weights import check_finite
+from stvla_ros.weights import check_finite, silenced_transformers
 
 CLASSES = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration}
 """``model_type`` of the dense models (2B to 32B) and of those with experts."""
@@ -82,7 +81,7 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
 
 def _config(folder: Path, cls: Any, where: str) -> Any:
     try:
-        with quietly():
+        with silenced_transformers():
             return cls.config_class.from_pretrained(folder, local_files_only=True)
     except (StrictDataclassError, OSError, ValueError, TypeError, LookupError, AttributeError) as error:
         raise ConfigError(f"{where}: config.json does not make a Qwen3-VL model: {_words(error)}.") from error
@@ -90,7 +89,7 @@ def _config(folder: Path, cls: Any, where: str) -> Any:
 
 def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
     try:
-        with quietly():
+        with silenced_transformers():
             model, notes = cls.from_pretrained(
                 folder,
                 local_files_only=True,

@@ -1,1 +1,1 @@
-"""Policy checkpoints: our own files, and those that others released."""
+"""Policy checkpoints: our own format, and files that others released."""

@@ -1,4 +1,4 @@
-"""What names and shapes in a released file say about its network."""
+"""Infers a released network's architecture from the names and shapes in its file."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ LAYERS = {
 
 @dataclass(frozen=True, eq=False)
 class Released:
-    """A released file, its weights under our names.
+    """A released file, with its weights under our names.
 
     Attributes:
         path: The file.
-        code: Which code it comes from, ``3D Diffuser Actor`` or ``3D FlowMatch Actor``.
-        weights: Our name -> tensor, the unused ones included.
-        theirs: Our name -> the file's.
-        iterations: Training steps, as the file says; 0 if it does not.
-        average: Whether these are the moving averages of the weights.
+        code: The code that wrote it: ``3D Diffuser Actor`` or ``3D FlowMatch Actor``.
+        weights: Our name -> tensor, including unused weights.
+        theirs: Our name -> name in the file.
+        iterations: Training steps according to the file; 0 if it does not say.
+        average: Whether these are moving averages of the weights.
     """
 
     path: Path
@@ -50,19 +50,17 @@ def inferred(released: Released, reading: Reading) -> NetworkConfig:
     """Architecture from names and shapes, and from a complete reading.
 
     Raises:
-        ConfigError: They do not make a network that exists here.
+        ConfigError: The result is no network that exists here.
     """
     where, weights = str(released.path), released.weights
     width, numbers = _shape(released, "traj_encoder.weight")
     rows, _ = _shape(released, "encoder.curr_gripper_embed.weight")
     rotation, _ = _shape(released, "prediction_head.rotation_predictor.2.weight")
     if (numbers, rotation) != (9, 6):
-        raise ConfigError(
-            f"{where}: poses of {numbers} numbers with rotations of {rotation}; wanted 9 and 6, position and rotation."
-        )
+        raise ConfigError(f"{where}: wanted poses of 9 numbers with rotations of 6, found {numbers} and {rotation}.")
     hands = reading.hands or 1
     if rows % hands:
-        raise ConfigError(f"{where}: {rows} past poses do not divide among {hands} hands; look at --hands.")
+        raise ConfigError(f"{where}: {rows} past poses cannot be divided among {hands} hands: check --hands.")
     base = DIFFUSER_ACTOR if released.code == DIFFUSER else FLOWMATCH_ACTOR
     given = {name: getattr(reading, name) for name in ("heads", "image_px", "subsample_factor", "denoiser", "steps")}
     layers: dict[str, Any] = {name: _layers(weights, modules, where) for name, modules in LAYERS.items()}
@@ -86,11 +84,11 @@ def _shape(released: Released, name: str) -> tuple[int, int]:
 
 
 def _layers(weights: Mapping[str, torch.Tensor], modules: tuple[str, ...], where: str) -> int:
-    """How many layers modules have: the highest index and one."""
+    """Number of layers of some modules: the highest index plus one."""
     counts = {}
     for module in modules:
         found = [re.match(re.escape(module) + r"\.attn_layers\.(\d+)\.", name) for name in weights]
         counts[module] = max((int(match[1]) + 1 for match in found if match), default=0)
     if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise ConfigError(f"{where}: layers {counts}; wanted one or more, and as many of each.")
+        raise ConfigError(f"{where}: wanted one or more layers, the same number in each, found {counts}.")
     return next(iter(counts.values()))

@@ -1,4 +1,4 @@
-"""Workspace bounds of 3D Diffuser Actor, which its files lack: they come from a JSON file and a margin around it."""
+"""Workspace bounds of 3D Diffuser Actor. Its checkpoints lack them: they come from a JSON file and a margin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stvla_ros.files import read_json
 from stvla_ros.types import F64
 
 ALL = "all"
-"""In place of a task: the policy was trained on several."""
+"""Stands for a task: the policy was trained on several."""
 
 RLBENCH_18_TASKS_M = (
     (-0.07010312378406525, -0.5157904028892517, 0.752871036529541),
@@ -22,17 +22,17 @@ RLBENCH_18_TASKS_M = (
 
 
 def read_bounds(path: Path, task: str) -> F64:
-    """Bounds (2, 3) before the margin, by the rule of the published code.
+    """Bounds (2, 3) without the margin, by the rule of the published code.
 
-    A policy trained on exactly one task has that task's box. One trained on several has the union over all tasks that
-    the file lists, whether or not it was trained on them.
+    A policy trained on exactly one task has that task's box. One trained on several has the union of all boxes in the
+    file, whether or not it was trained on those tasks.
 
     Args:
         path: ``{task: [[x, y, z], [x, y, z]]}``: lower and upper corner in metres.
         task: The one task of the training, or ``all``.
 
     Raises:
-        ConfigError: Missing, of another form, or without that task.
+        ConfigError: The file is missing, has another form, or lacks that task.
     """
     boxes = _boxes(path)
     if task == ALL:
@@ -44,10 +44,10 @@ def read_bounds(path: Path, task: str) -> F64:
 
 
 def with_margin(bounds_m: F64, margin_m: float, where: str) -> F64:
-    """Bounds (2, 3) that reach ``margin_m`` further on each side.
+    """Bounds (2, 3) widened by ``margin_m`` on each side.
 
     Raises:
-        ConfigError: They are not two corners in the right order, or the margin is negative.
+        ConfigError: They are not two corners in the right order, or the margin is out of range.
     """
     if not 0.0 <= margin_m <= 1.0:
         raise ConfigError(f"{where}: --buffer is {margin_m}; wanted 0 to 1 m.")
@@ -56,10 +56,10 @@ def with_margin(bounds_m: F64, margin_m: float, where: str) -> F64:
 
 
 def check_bounds(bounds_m: object, where: str) -> F64:
-    """(2, 3) float64, finite, lower corner first.
+    """Check bounds: (2, 3) float64, finite, lower corner first.
 
     Raises:
-        ConfigError: They are not.
+        ConfigError: They are something else.
     """
     try:
         bounds = np.asarray(bounds_m, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Weights that training starts from: CLIP's, or those of another policy."""
+"""Weights that training starts from: CLIP's, or another policy's."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.weights import check_finite
 
 CLIP_PREFIXES = {"visual.": "encoder.backbone.", "text_model.": "encoder.text_encoder.model."}
-"""Prefixes in files of CLIP -> ours: RN50's image network as OpenAI and open_clip name it, ViT-B/32's text tower as
-transformers does."""
+"""Prefixes in CLIP's files -> ours: RN50's image network as in OpenAI's code and open_clip, ViT-B/32's text tower as in
+transformers."""
 
 PARTS = ("encoder.backbone.", "encoder.text_encoder.model.")
-"""Parts that are of no use half loaded where training does not change them."""
+"""Parts that must be loaded completely if training does not change them."""
 
 COUNTER = ".num_batches_tracked"
-"""Left out by some; nothing depends on it."""
+"""Missing in some files; nothing depends on it."""
 
 HOW_TO_GET = (
     "CLIP RN50 as safetensors: hf download timm/resnet50_clip.openai open_clip_model.safetensors --local-dir DIR."
@@ -30,20 +30,21 @@ HOW_TO_GET = (
 
 
 def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
-    """Set those weights of a network that a file has.
+    """Load those weights of a network that a file has.
 
     Args:
-        network: Is changed, unless an error is raised.
+        network: Changed in place, unless an error is raised.
         path: safetensors, or a dictionary of tensors of ``torch.save``: CLIP RN50 (``visual.*``), CLIP ViT-B/32's text
-            tower as transformers saves it (``text_model.*``), or a policy, released or ours. Of a policy, weights
+            tower as transformers saves it (``text_model.*``), or a policy, released or ours. From a policy, weights
             of the same name and shape are taken, but never its workspace bounds.
 
     Returns:
-        Names that were set, sorted. A frozen part is among them completely or not at all, and at least one is.
+        Names of the loaded weights, sorted. A frozen part is loaded completely or not at all, and at least one is
+        loaded.
 
     Raises:
-        ConfigError: Nothing can be read, none of it belongs to the network, or a frozen part is there in part or in
-            another shape; the message names the first weight.
+        ConfigError: The file cannot be read, no weight fits the network, or a frozen part is incomplete or has another
+            shape; the message names the first weight.
     """
     found = _ours(weights_in(read_torch_file(path), str(path)), str(path))
     wanted = network.state_dict()
@@ -54,17 +55,17 @@ def initial_weights(network: KeyposeNetwork, path: Path) -> tuple[str, ...]:
     present = [part for part in parts if _is_complete(part, wanted, found, str(path))]
     if parts and not present:
         raise ConfigError(
-            f"{path}: has no weights of {' or '.join(part.rstrip('.') for part in parts)}, but '{min(found)}' and "
+            f"{path}: wanted weights of {' or '.join(part.rstrip('.') for part in parts)}, found '{min(found)}' and "
             f"{len(found) - 1} more. {HOW_TO_GET}"
         )
     if not chosen:
-        raise ConfigError(f"{path}: none of its {len(found)} weights belongs to this network.")
+        raise ConfigError(f"{path}: none of its {len(found)} weights fits this network: give weights of the same one.")
     network.load_state_dict(chosen, strict=False)
     return tuple(sorted(chosen))
 
 
 def frozen_parts(network: KeyposeNetwork) -> list[str]:
-    """Prefixes of CLIP's parts that the network has and does not train."""
+    """Prefixes of CLIP's parts that the network contains but does not train."""
     trained = dict.fromkeys(PARTS, False)
     has = set()
     for name, parameter in network.named_parameters():
@@ -76,7 +77,7 @@ def frozen_parts(network: KeyposeNetwork) -> list[str]:
 
 
 def _ours(weights: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Tensor]:
-    """Weights of a file of CLIP or of a policy under our names."""
+    """Weights of a CLIP or policy file, under our names."""
     if not any(name.startswith(tuple(CLIP_PREFIXES)) for name in weights):
         return renamed(weights, flavour(weights, where), where)[0]
     ours = {}
@@ -88,7 +89,7 @@ def _ours(weights: Mapping[str, torch.Tensor], where: str) -> dict[str, torch.Te
 
 
 def _is_complete(part: str, wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], where: str) -> bool:
-    """Whether all of a part is there; False if none of it is."""
+    """Whether a part is there; raises ConfigError if it is there incompletely or in another shape."""
     names = [name for name in wanted if name.startswith(part)]
     needed = [name for name in names if not name.endswith(COUNTER)]
     if not any(name in found for name in needed):
@@ -97,12 +98,12 @@ def _is_complete(part: str, wanted: Mapping[str, torch.Tensor], found: Mapping[s
     if lacking:
         raise ConfigError(
             f"{where}: {len(lacking)} of {len(needed)} weights of {part.rstrip('.')} are missing, the first is "
-            f"'{min(lacking)}': it is another network, or part of one. {HOW_TO_GET}"
+            f"'{min(lacking)}': this is another network, or part of one. {HOW_TO_GET}"
         )
     for name in names:
         if name in found and found[name].shape != wanted[name].shape:
             raise ConfigError(
                 f"{where}: '{name}' has shape {tuple(found[name].shape)}, wanted {tuple(wanted[name].shape)}: "
-                f"it is another network. {HOW_TO_GET}"
+                f"this is another network. {HOW_TO_GET}"
             )
     return True

@@ -1,4 +1,4 @@
-"""What a policy checkpoint is, ours or a released one: for ``stvla policy inspect``."""
+"""Describes a policy checkpoint, ours or a released one, for ``stvla policy inspect``."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.network.network import KeyposeNetwork
 
 ANY = Reading(cameras=("any",), image_px=256, heads=1, subsample_factor=1, steps=1, denoiser="flow")
-"""Stands for what does not change names and shapes of weights."""
+"""Any values for what does not change names and shapes of weights."""
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a checkpoint is; None where its file does not say.
+    """Facts about a checkpoint; None where its file does not say.
 
     Attributes:
         file: Path.
         kind: ``stvla policy``, or the code that it was released with.
-        parameters: Numbers in all weights that are used.
+        parameters: Number of values in all used weights.
         trainable: ... in those that training changes.
         unused: ... in weights of the file that no output depends on.
         width: Channels of every token.
         heads: Attention heads.
-        layers: Number by name.
+        layers: Number of layers by name.
         past_poses: Rows of the history, over all hands.
         hands: 1 or 2.
         cameras: Number, or names in order.
         image_px: Width and height.
         visual: Image network.
-        text: How it reads words.
-        vocabulary: Its words, for a policy with words of its own.
-        tokenizer: Of CLIP's text.
-        subsample_factor: One image token in so many is kept.
+        text: Text encoder.
+        vocabulary: Its words, if it learned a vocabulary.
+        tokenizer: Source of CLIP's tokenizer.
+        subsample_factor: One image token in this many is kept.
         denoiser: ``flow`` or ``ddpm``.
         steps: Denoising steps.
         quaternion: ``xyzw`` or ``wxyz_literal``.
-        frame: What positions refer to.
+        frame: Frame of its positions.
         bounds_m: (2, 3) corners of the workspace.
-        guidance: What its training images were.
+        guidance: What was done to its training images.
         trained: Training record.
         needs: What must be given to use it, as options of ``stvla policy convert``.
         presets: Published files that it may be.
@@ -94,10 +94,10 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Look at a checkpoint; its names and shapes are checked, its values are not.
+    """Describe a checkpoint. Names and shapes are checked, values are not.
 
     Raises:
-        ConfigError: It is none, or a weight is missing, unknown or of another shape.
+        ConfigError: It is no checkpoint, or a weight is missing, unknown or of another shape.
     """
     if is_policy_file(path):
         return _own(path, read_policy_file(path))
@@ -129,7 +129,7 @@ def _own(path: Path, policy: PolicyFile) -> Inspection:
 
 
 def _released(released: Released) -> Inspection:
-    """The reading that is not known stands for itself; hands are counted as one with a longer history."""
+    """What the file does not say stays None; several hands count as one with a longer history."""
     implied: dict[str, Any] = dict(IMPLIED[released.code])
     network = inferred(released, ANY)
     weights = used_weights(released, network)
@@ -152,13 +152,13 @@ def _released(released: Released) -> Inspection:
 
 
 def _published(released: Released, network: NetworkConfig) -> list[str]:
-    """Names of the published files that a file may be; of those alike, the one that it is called."""
+    """Names of the published files that a file may be; only one if the file has its name."""
     alike = [name for name in PRESETS if _may_be(name, released, network)]
     return [name for name in alike if name == released.path.stem] or alike
 
 
 def _may_be(name: str, released: Released, network: NetworkConfig) -> bool:
-    """Whether a file's shapes are those of a published one."""
+    """Whether a file's shapes match a published one."""
     published = PRESETS[name]
     past_poses = FLOWMATCH_ACTOR.history * (published.reading.hands or 1)
     found = (released.code, network.history, network.vision_text_layers)
@@ -166,7 +166,7 @@ def _may_be(name: str, released: Released, network: NetworkConfig) -> bool:
 
 
 def _common(path: Path, network: NetworkConfig, unused: int) -> Inspection:
-    """What follows from names and shapes; all else is not known."""
+    """What follows from names and shapes; everything else is unknown."""
     total, trainable = _counts(network)
     return Inspection(
         file=str(path),

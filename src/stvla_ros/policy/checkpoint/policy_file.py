@@ -1,4 +1,4 @@
-"""Our own checkpoints: one safetensors file that says all that is needed to run it, loaded strictly."""
+"""Our own checkpoints: one safetensors file with everything that is needed to run the policy, loaded strictly."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ class PolicyFile:
     """A trained network and how to use it.
 
     Attributes:
-        network: Its architecture, with sampler and number of steps.
-        weights: Name -> tensor; the workspace bounds (2, 3) in metres are among them.
-        vocabulary: Words that it knows; empty where it has a text model of its own.
-        guidance: What its training images were: ``full``, ``mask_only`` or ``off``.
-        tokenizer: Id or folder of the text model's tokenizer; empty for words of our own.
+        network: Its architecture, with denoiser and number of steps.
+        weights: Name -> tensor, including the workspace bounds (2, 3) in metres.
+        vocabulary: The words that it learned; empty if it uses CLIP's text model.
+        guidance: What was done to its training images: ``full``, ``mask_only`` or ``off``.
+        tokenizer: Id or folder of the text model's tokenizer; empty if it learned a vocabulary.
         trained: For people: experiment, steps, data, measured figures.
-        cameras: Names of its cameras in the order of training; empty for the one there is.
-        quaternion: ``xyzw``, or ``wxyz_literal`` for weights whose training took xyzw for wxyz; the network that
-            :meth:`build` gives has true xyzw quaternions either way.
-        frame: What its positions refer to: ``base`` of the robot, or ``rlbench``, that simulator's world frame.
+        cameras: Names of its cameras in the order of training; empty for the only one.
+        quaternion: ``xyzw``, or ``wxyz_literal`` if training read xyzw as wxyz; the network of :meth:`build` uses true
+            xyzw quaternions either way.
+        frame: Frame of its positions: ``base`` of the robot, or ``rlbench``, that simulator's world frame.
     """
 
     network: NetworkConfig
@@ -61,16 +61,16 @@ class PolicyFile:
                 raise ConfigError(f"policy checkpoint: {name} is {value!r}; wanted one of {', '.join(valid)}.")
         if self.cameras and len(self.cameras) != self.network.cameras:
             raise ConfigError(
-                f"policy checkpoint: names cameras {', '.join(self.cameras)} for a network of {self.network.cameras}."
+                f"policy checkpoint: wanted names of {self.network.cameras} cameras, found {', '.join(self.cameras)}."
             )
 
     @property
     def bounds_m(self) -> np.ndarray:
-        """(2, 3) least and largest tool position, metres in ``frame``."""
+        """(2, 3) smallest and largest tool position, metres in ``frame``."""
         return self.weights[BOUNDS].double().cpu().numpy()
 
     def save(self, path: Path) -> None:
-        """Write the file; a reader never sees half of it.
+        """Write the file, complete or not at all.
 
         Raises:
             ConfigError: It cannot be written.
@@ -91,10 +91,11 @@ class PolicyFile:
         """The network with these weights, in eval mode on the CPU.
 
         Raises:
-            ConfigError: A weight is missing, unknown or of another shape, or the bounds are none; the message names it.
+            ConfigError: A weight is missing, unknown or of another shape, or the bounds are invalid; the message names
+                it.
         """
         if BOUNDS not in self.weights:
-            raise ConfigError(f"policy checkpoint: '{BOUNDS}' is missing: without workspace bounds it cannot be run.")
+            raise ConfigError(f"policy checkpoint: '{BOUNDS}' is missing: without workspace bounds it cannot run.")
         kind = LiteralQuaternionNetwork if self.quaternion == "wxyz_literal" else KeyposeNetwork
         try:
             network = kind(self.network, self.bounds_m)
@@ -105,10 +106,10 @@ class PolicyFile:
         return network.eval()
 
     def build_fast(self, device: torch.device | str = "cpu", **how: Any) -> FastKeyposeNetwork:
-        """The same for inference, on a device.
+        """The network for fast inference, on a device.
 
         Args:
-            device: Where to.
+            device: Where it runs.
             how: ``steps``, ``dtype`` and ``graphs`` of :class:`FastKeyposeNetwork`.
 
         Raises:
@@ -119,7 +120,7 @@ class PolicyFile:
 
 
 def weightless(network: NetworkConfig) -> dict[str, torch.Tensor]:
-    """Name -> tensor of the right shape and no memory, for all weights of a network."""
+    """Name -> tensor of the right shape, without memory, for all weights of a network."""
     with torch.device("meta"):
         return KeyposeNetwork(network, ((0, 0, 0), (1, 1, 1))).state_dict()
 
@@ -130,16 +131,16 @@ def check_weights(
     where: str,
     theirs: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    """Names and shapes must be the same.
+    """Check that names and shapes agree.
 
     Args:
-        wanted: What the network has.
-        found: What the file has.
+        wanted: Weights of the network.
+        found: Weights of the file.
         where: The file, for messages.
-        theirs: Name of a weight -> its name in the file, where that is another one.
+        theirs: Our name of a weight -> its name in the file, where the two differ.
 
     Raises:
-        ConfigError: Names the first that is missing, the first unknown, or one of another shape, and how many there are.
+        ConfigError: Weights are missing, unknown or of another shape; the message has the first one and the number.
     """
     odd = {"missing": wanted.keys() - found.keys(), "unknown": found.keys() - wanted.keys()}
     if any(odd.values()):
@@ -148,22 +149,22 @@ def check_weights(
             for what, names in odd.items()
             if names
         ]
-        raise ConfigError(f"{where}: {'; '.join(parts)}: weights and architecture do not belong together.")
+        raise ConfigError(f"{where}: {'; '.join(parts)}: the weights do not fit the architecture.")
     for name, tensor in wanted.items():
         if tensor.is_floating_point() and not found[name].is_floating_point():
             raise ConfigError(
-                f"{where}: '{theirs.get(name, name)}' is of {found[name].dtype}, wanted {tensor.dtype}: its numbers are not the "
-                "weights themselves (quantized?)."
+                f"{where}: '{theirs.get(name, name)}' has the type {found[name].dtype}, wanted {tensor.dtype}: its "
+                "numbers are not the weights themselves (quantized?)."
             )
         if tensor.shape != found[name].shape:
             raise ConfigError(
-                f"{where}: '{theirs.get(name, name)}' has shape {tuple(found[name].shape)}, wanted {tuple(tensor.shape)}: "
-                "weights and architecture do not belong together."
+                f"{where}: '{theirs.get(name, name)}' has shape {tuple(found[name].shape)}, wanted "
+                f"{tuple(tensor.shape)}: the weights do not fit the architecture."
             )
 
 
 def is_policy_file(path: Path) -> bool:
-    """Whether a file is one of ours, by its header."""
+    """Whether a file is in our format, by its header."""
     try:
         with path.open("rb") as file:
             if not is_safetensors(file.read(16)):
@@ -178,7 +179,7 @@ def read_policy_file(path: Path) -> PolicyFile:
     """Read one of our own checkpoints.
 
     Raises:
-        ConfigError: Missing, damaged, not of this format, or with weights that are not finite.
+        ConfigError: The file is missing, damaged or of another format, or has weights that are not finite.
     """
     weights, metadata = read_tensors(path, "a safetensors file of a policy")
     if metadata.get("format") != FORMAT:

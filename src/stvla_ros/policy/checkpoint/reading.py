@@ -1,4 +1,4 @@
-"""What a released file does not say about itself, and what is known of the published ones."""
+"""What a released file does not say about its network, and what is known about the published ones."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Bounds = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 @dataclass(frozen=True)
 class Reading:
-    """How to read a released file; None is "not known".
+    """How to read a released file; None means unknown.
 
     Attributes:
         cameras: Names of the cameras, in the order of training.
         image_px: Width and height of every image.
         heads: Attention heads.
-        subsample_factor: One image token in so many is kept for self-attention.
-        steps: Denoising steps; for ``ddpm`` those of training.
+        subsample_factor: One image token in this many is kept for self-attention.
+        steps: Denoising steps; for ``ddpm`` the number used in training.
         denoiser: ``flow`` or ``ddpm``.
         hands: 1 or 2.
-        quaternion: ``xyzw``, or ``wxyz_literal`` for what was trained with 3D Diffuser Actor's
-            ``quaternion_format=wxyz`` on xyzw data, like all its published weights.
-        frame: What positions refer to: ``base`` of the robot, or ``rlbench``, that simulator's world.
+        quaternion: ``xyzw``, or ``wxyz_literal`` for weights trained with 3D Diffuser Actor's
+            ``quaternion_format=wxyz`` on xyzw data, like all its published ones.
+        frame: Frame of positions: ``base`` of the robot, or ``rlbench``, that simulator's world.
         bounds_m: Lower and upper corner of the workspace, without margin.
-        buffer_m: Margin around them.
+        buffer_m: Margin around the workspace.
     """
 
     cameras: tuple[str, ...] | None = None
@@ -48,7 +48,7 @@ class Reading:
     buffer_m: float | None = None
 
     def over(self, other: Reading) -> Reading:
-        """``other``, with all that is known here in place of what it says."""
+        """``other``, overridden by everything that is known here."""
         return replace(other, **{name: value for name, value in vars(self).items() if value is not None})
 
 
@@ -62,7 +62,7 @@ HOW = MappingProxyType(
         "denoiser": "--denoiser flow|ddpm",
         "hands": "--hands 1|2",
         "quaternion": "--quaternion xyzw|wxyz_literal (wxyz_literal if its quaternion_format was wxyz on xyzw data)",
-        "frame": "--frame base|rlbench (what its positions refer to)",
+        "frame": "--frame base|rlbench (the frame of its positions)",
         "bounds_m": "--bounds FILE --task NAME|all (3D Diffuser Actor's JSON of workspace bounds)",
         "buffer_m": "--buffer M (the training's gripper_loc_bounds_buffer)",
     }
@@ -75,7 +75,7 @@ IMPLIED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         FLOWMATCH: MappingProxyType({"quaternion": "xyzw", "bounds_m": None, "buffer_m": None}),
     }
 )
-"""What is the same for all files of a code; None: the file has it."""
+"""The same for all files of a code; None: the file contains it."""
 
 _PERACT = Reading(
     cameras=("left_shoulder", "right_shoulder", "wrist", "front"),
@@ -95,10 +95,10 @@ class Preset:
     """A published file.
 
     Attributes:
-        code: What it was trained with.
-        reading: What it does not say.
-        vision_text_layers: What it can be told by from the other files.
-        source: Where the numbers are published.
+        code: The code that trained it.
+        reading: What the file does not say.
+        vision_text_layers: Distinguishes it from the other files.
+        source: Where these values are published.
     """
 
     code: str
@@ -135,7 +135,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
     }
 )
-"""The published RLBench policies, by their file's name."""
+"""The published RLBench policies, by file name."""
 
 
 def preset(name: str) -> Preset:
@@ -150,30 +150,30 @@ def preset(name: str) -> Preset:
 
 
 def unknown(reading: Reading, code: str) -> list[str]:
-    """Names of the fields that must be known for a file of ``code`` and are not."""
+    """Names of the fields that a file of ``code`` needs and that are unknown."""
     return [f.name for f in fields(reading) if f.name not in IMPLIED[code] and getattr(reading, f.name) is None]
 
 
 def completed(reading: Reading, code: str, where: str) -> Reading:
-    """The reading with all that is needed.
+    """The reading, complete and checked.
 
     Raises:
-        ConfigError: Something is not known, is not one of its choices, or contradicts what all files of the code have;
-            the message says what to give.
+        ConfigError: A value is unknown, not one of its choices, or contradicts what all files of the code have; the
+            message says what to give.
     """
     _check_choices(reading, where)
     lacking = unknown(reading, code)
     if lacking:
         named = ", ".join(name for name, p in PRESETS.items() if p.code == code)
         raise ConfigError(
-            f"{where}: a file of {code} does not say everything; give {', '.join(HOW[name] for name in lacking)}, "
+            f"{where}: a file of {code} does not say everything: give {', '.join(HOW[name] for name in lacking)}, "
             f"or for a published file --as {named.replace(', ', ' or ')}."
         )
     for name, value in IMPLIED[code].items():
         given = getattr(reading, name)
         if given not in (None, value):
-            known = f"has its own {name} inside" if value is None else f"always has {name} {value!r}"
-            raise ConfigError(f"{where}: a file of {code} {known}; leave {HOW[name].split(' ')[0]} out.")
+            known = f"contains its own {name}" if value is None else f"always has {name} {value!r}"
+            raise ConfigError(f"{where}: a file of {code} {known}: leave {HOW[name].split(' ')[0]} out.")
     return replace(reading, **IMPLIED[code])
 
 

@@ -1,7 +1,7 @@
-"""Published weights of 3D Diffuser Actor and 3D FlowMatch Actor, read strictly.
+"""Reads published weights of 3D Diffuser Actor and 3D FlowMatch Actor strictly.
 
-What can be seen from names and shapes is inferred: the code, width, layers, history. What cannot must be given
-(:class:`Reading`). Every weight in the file is used or on a list of those known to be unused; nothing is ignored.
+The code, width, layers and history are inferred from names and shapes. Everything else must be given
+(:class:`Reading`). Every weight in the file is used or listed as unused; nothing is ignored silently.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from stvla_ros.policy.network.encoder import CLIP_MEAN, CLIP_STD
 from stvla_ros.weights import check_finite
 
 STEPS = ("iter", "global_step", "step")
-"""Where training code keeps the number of steps."""
+"""Keys under which training code stores the number of steps."""
 
 TEXT_MODEL = "openai/clip-vit-base-patch32"
-"""Tokenizer of both codes, and text model of 3D Diffuser Actor."""
+"""Tokenizer of both codes, and 3D Diffuser Actor's text model."""
 
 
 def open_released(path: Path, *, average: bool = False) -> Released:
     """Read names and tensors.
 
     Args:
-        path: A file of ``torch.save``: ``{weight, [ema_weight, optimizer, iter, best_loss]}``, or as other training code saves
-            weights (:data:`stvla_ros.policy.checkpoint.torch_file.KEYS`).
-        average: Take the moving average of the weights, where the training kept one. The published evaluations take
-            the weights themselves.
+        path: A file of ``torch.save``: ``{weight, [ema_weight, optimizer, iter, best_loss]}``, or as other training
+            code saves weights (:data:`stvla_ros.policy.checkpoint.torch_file.KEYS`).
+        average: Take the moving average of the weights, if training kept one. The published evaluations take the
+            weights themselves.
 
     Raises:
-        ConfigError: Not such a file, or not of these codes.
+        ConfigError: This is no such file, or not from these codes.
     """
     content = read_torch_file(path)
     weights = weights_in(content, str(path))
@@ -54,19 +54,19 @@ def open_released(path: Path, *, average: bool = False) -> Released:
 
 
 def _averaged(weights: dict[str, torch.Tensor], content: Mapping[str, Any], path: Path) -> dict[str, torch.Tensor]:
-    """Averaged parameters, and the buffers of the weights: 3D FlowMatch Actor's average never updates buffers."""
+    """Averaged parameters with the buffers of the weights: 3D FlowMatch Actor's average never updates buffers."""
     if content.get("ema_weight") is None:
-        raise ConfigError(f"{path}: has no moving average of its weights (ema_weight); leave --ema out.")
+        raise ConfigError(f"{path}: has no moving average of its weights (ema_weight): leave --ema out.")
     averaged = tensors(content["ema_weight"], f"{path}: ema_weight")
     buffers = {name: value for name, value in weights.items() if re.search(r"\.(running_|num_batches)", name)}
     return averaged | buffers
 
 
 def reading_as(released: Released, name: str | None, given: Reading) -> Reading:
-    """What is given, over what is known of the published file ``name``, if any.
+    """The given values, over those of the published file ``name``, if any.
 
     Raises:
-        ConfigError: No such published file, or it is of another code.
+        ConfigError: There is no such published file, or it is from another code.
     """
     if name is None:
         return given
@@ -74,23 +74,23 @@ def reading_as(released: Released, name: str | None, given: Reading) -> Reading:
     if published.code != released.code:
         valid = [other for other, p in PRESETS.items() if p.code == released.code]
         raise ConfigError(
-            f"{released.path}: a file of {released.code}, but '{name}' is one of {published.code}; "
-            f"wanted --as {' or '.join(valid)}."
+            f"{released.path}: this is a file of {released.code}, but '{name}' is one of {published.code}: "
+            f"give --as {' or '.join(valid)}."
         )
     return given.over(published.reading)
 
 
 def read_released(path: Path, reading: Reading, *, average: bool = False) -> PolicyFile:
-    """A released file as one of ours.
+    """A released file in our format.
 
     Args:
         path: The file.
-        reading: All that the file does not say.
+        reading: Everything that the file does not say.
         average: As for :func:`open_released`.
 
     Raises:
-        ConfigError: The file is not what it should be, a weight is missing, unknown, not finite or of another shape, or
-            something that the file does not say was not given; the message names it and says what to do.
+        ConfigError: The file is of another kind, a weight is missing, unknown, not finite or of another shape, or a
+            needed value was not given; the message names it and says what to do.
     """
     return as_policy_file(open_released(path, average=average), reading)
 
@@ -126,12 +126,12 @@ def as_policy_file(released: Released, reading: Reading) -> PolicyFile:
 
 
 def used_weights(released: Released, network: NetworkConfig) -> dict[str, torch.Tensor]:
-    """Weights without those known to be unused, as float32."""
+    """Weights as float32, without the unused ones."""
     used = {n: w for n, w in released.weights.items() if not is_unused(n, released.code, network.hands)}
     return {name: w.float() if w.is_floating_point() else w for name, w in used.items()}
 
 
 def _normalize() -> dict[str, torch.Tensor]:
-    """The image normalisation, which 3D Diffuser Actor has in its code."""
+    """The image normalisation, which 3D Diffuser Actor keeps in its code."""
     values = {"mean": CLIP_MEAN, "std": CLIP_STD}
     return {f"encoder.normalize.{name}": torch.tensor(value).view(1, 3, 1, 1) for name, value in values.items()}

@@ -1,4 +1,4 @@
-"""Files of ``torch.save``: tensors and plain values only; what would execute code is refused and never executed."""
+"""Reads files of ``torch.save``: tensors and plain values only. A file that would execute code is refused."""
 
 from __future__ import annotations
 
@@ -23,29 +23,28 @@ from stvla_ros.pickled_arrays import STAND_INS, PickleError, StoredArray, plain
 from stvla_ros.weights import is_safetensors, read_tensors
 
 PREFIX = "module."
-"""What training on several GPUs puts before every name."""
+"""Prefix of every name after training on several GPUs."""
 
 COUNTER = "n_averaged"
-"""What ``torch.optim.swa_utils.AveragedModel`` has beside its weights."""
+"""Counter that ``torch.optim.swa_utils.AveragedModel`` stores with its weights."""
 
 COMPILED = "_orig_mod."
-"""What ``torch.compile`` puts before the names of a module, the whole network or a part of it."""
+"""Prefix that ``torch.compile`` puts before the names of a module, of the whole network or a part of it."""
 
 WRAPPERS = (PREFIX, "model.", "network.", "net.", "policy.")
-"""Names of the one module that holds the network: of several GPUs, and of Lightning's and others' training code."""
+"""Names of a module that wraps the network, for several GPUs and in Lightning's and others' training code."""
 
 KEYS = ("weight", "state_dict", "model_state_dict", "model", "module", "network")
-"""Where training code keeps the weights in what it saves: the published codes, Lightning, PyTorch's own examples,
-DeepSpeed."""
+"""Keys under which training code stores weights: the published codes, Lightning, PyTorch's examples, DeepSpeed."""
 
 _PICKLE = b"\x80"
 _NAMED = re.compile(r"(?:GLOBAL|Unsupported class) ([\w.]+)")
 _ACTS = ("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "runpy", "importlib", "pty", "ctypes")
-"""Modules whose functions do harm. Of a file that asks for them, or for a built-in function, nobody is told how to run it."""
+"""Modules whose functions can do harm. If a file asks for them or a built-in, no message says how to run it."""
 
 
 def _emptied(kind: type) -> Callable[..., Any]:
-    """In place of a kind of container that begins empty and is filled afterwards."""
+    """Replaces a kind of container that is created empty and filled afterwards."""
     return lambda *_: kind()
 
 
@@ -68,18 +67,18 @@ _PLAIN: Mapping[str, Any] = {
     },
     **{f"numpy.{name}": getattr(np, name.rstrip("_")) for name in ("float16", "float32", "float64", "int32", "int64")},
 }
-"""Full name in a pickle -> what stands for it: values of training scripts beside the weights, which are data and no more."""
+"""Full name in a pickle -> its replacement: plain data that training scripts store with the weights."""
 
 
 def read_torch_file(path: Path) -> Mapping[str, Any]:
-    """The dictionary in a file, its tensors on the CPU and mapped from the disk where the format allows it.
+    """The dictionary in a file, with tensors on the CPU, memory-mapped where the format allows it.
 
-    Numbers and arrays of NumPy, ``argparse.Namespace``, paths and standard containers in it are read as what they are. A file of
-    safetensors is read too, whatever its name.
+    NumPy numbers and arrays, ``argparse.Namespace``, paths and standard containers are read too. So is a safetensors
+    file, whatever its name.
 
     Raises:
-        ConfigError: Missing, damaged, cut off, no dictionary, a TorchScript archive, or a pickle that does more than
-            hold data; nothing of it was executed.
+        ConfigError: The file is missing, damaged or cut off, no dictionary, a TorchScript archive, or a pickle that
+            does more than hold data; nothing of it was executed.
     """
     check_file(path, "a checkpoint", inside=ZIP)
     with path.open("rb") as file:
@@ -95,7 +94,7 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
                     content = plain(torch.load(file, map_location="cpu", weights_only=True))
             else:
                 content = plain(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
-    except Exception as error:  # damaged files raise nearly anything
+    except Exception as error:  # damaged files raise almost anything
         raise ConfigError(_refusal(path, error, is_zip)) from error
     if not isinstance(content, Mapping):
         raise ConfigError(f"{path}: wanted a dictionary of weights, found {type(content).__name__}.")
@@ -103,7 +102,7 @@ def read_torch_file(path: Path) -> Mapping[str, Any]:
 
 
 def _check_kind(path: Path, start: bytes) -> bool:
-    """Whether it is a zip archive, as new files are. Raises ConfigError when it is one of something else, or damaged."""
+    """Whether it is a zip archive, as newer files are. Raises ConfigError for another or a damaged archive."""
     try:
         is_zip = zipfile.is_zipfile(path)
         names = zipfile.ZipFile(path).namelist() if is_zip else []
@@ -114,45 +113,41 @@ def _check_kind(path: Path, start: bytes) -> bool:
     if is_zip:
         if any(name.endswith("constants.pkl") for name in names):
             raise ConfigError(
-                f"{path}: a TorchScript archive, which holds code, is not read: wanted the weights alone, as "
-                "safetensors or as a dictionary of tensors."
+                f"{path}: this is a TorchScript archive, which holds code: wanted only the weights, as safetensors or "
+                "as a dictionary of tensors."
             )
         if not any(name.endswith("data.pkl") for name in names):
             raise ConfigError(
-                f"{path}: a zip archive, but not a file of torch.save: it holds {', '.join(map(repr, names[:3])) or 'nothing'}. If the "
-                "checkpoint is in it, unpack it first."
+                f"{path}: this zip archive is no file of torch.save; it holds "
+                f"{', '.join(map(repr, names[:3])) or 'nothing'}. If the checkpoint is inside, unpack it first."
             )
     return is_zip
 
 
 def _refusal(path: Path, error: Exception, is_zip: bool) -> str:
-    """One sentence; torch's own is a page and advises to execute the file."""
+    """Why a file was refused, in short; PyTorch's own message is a page long and suggests executing the file."""
     named = _NAMED.search(str(error)) if isinstance(error, UnpicklingError) else None
     if named:
-        refused = (
-            f"{path}: its pickle asks for '{named[1]}', so it would do more than hold tensors; it was not executed."
-        )
+        refused = f"{path}: its pickle asks for '{named[1]}', so it does more than hold tensors; it was not executed."
         if "." not in named[1] or named[1].split(".")[0] in _ACTS:  # torch leaves "builtins." out
-            return f"{refused} Get the file from its authors, with the weights only."
+            return f"{refused} Ask its authors for a file with the weights only."
         return f"{refused} Where it was trained, save only the weights: {_how_to_save(path, is_zip)}."
     if isinstance(error, PickleError):
         return (
-            f"{path}: its pickle is not of plain values ({error}); nothing of it was executed. Save only the weights."
+            f"{path}: its pickle holds more than plain values ({error}); nothing was executed. Save only the weights."
         )
     if "Unsupported operand" in str(error):
         return (
-            f"{path}: pickled by another protocol than torch.save's own, or damaged; nothing of it was executed. Save it again "
-            "without pickle_protocol."
+            f"{path}: damaged, or pickled with another protocol than torch.save's default; nothing was executed. Save "
+            "it again without pickle_protocol."
         )
     with path.open("rb") as file:
         what = "a pickle that torch.save did not write" if file.read(1) == _PICKLE else "not a file of torch.save"
-    return (
-        f"{path}: {what}, or damaged ({type(error).__name__}); nothing of it was executed. Copy or download it again."
-    )
+    return f"{path}: {what}, or damaged ({type(error).__name__}); nothing was executed. Copy or download it again."
 
 
 def _how_to_save(path: Path, is_zip: bool) -> str:
-    """The line that saves the weights alone. It executes the file, so it is for those who made it."""
+    """The command that saves only the weights. It executes the file, so it is for the file's authors."""
     loaded = f"torch.load('{path.name}', weights_only=False)"
     key = next((key for key in KEYS if key in _texts(path, is_zip)), None)
     weights = f"{{'{key}': {loaded}['{key}']}}" if key else f"{loaded}.state_dict()"
@@ -160,7 +155,7 @@ def _how_to_save(path: Path, is_zip: bool) -> str:
 
 
 def _texts(path: Path, is_zip: bool) -> set[str]:
-    """The words in a pickled dictionary, as far as it can be read; none of a pickled object. Nothing of it is executed."""
+    """The strings in a pickled dictionary, as far as readable; none for a pickled object. Nothing is executed."""
     found: set[str] = set()
     try:
         with ExitStack() as opened:
@@ -177,17 +172,17 @@ def _texts(path: Path, is_zip: bool) -> set[str]:
                 words = {text for _, text, _ in operations if isinstance(text, str)}
                 found = words if first.name == "EMPTY_DICT" or name == "collections OrderedDict" else set()
     except (ValueError, OSError, EOFError, StopIteration, zipfile.BadZipFile):
-        pass  # what was found before
+        pass  # keep what was found before
     return found
 
 
 def tensors(content: object, where: str) -> dict[str, torch.Tensor]:
-    """A dictionary of tensors under the network's own names: without what training on several GPUs, ``torch.compile`` and the
-    modules around the network put before them.
+    """A dictionary of tensors under the network's own names, without the prefixes of multi-GPU training,
+    ``torch.compile`` and wrapping modules.
 
     Raises:
-        ConfigError: Something else is in it, it is empty, only some names have the prefix of several GPUs, or two names
-            are the same without what was put before them.
+        ConfigError: It is empty or holds something else, only some names have the multi-GPU prefix, or two names are
+            equal without their prefixes.
     """
     if not isinstance(content, Mapping) or not content:
         raise ConfigError(f"{where}: wanted a dictionary of tensors, found {_what(content)}.")
@@ -219,10 +214,10 @@ def _all_have(prefix: str, names: list[str]) -> bool:
 
 
 def weights_in(content: Mapping[str, Any], where: str) -> dict[str, torch.Tensor]:
-    """The weights of a checkpoint, by :func:`tensors`: under one of :data:`KEYS`, or all of it.
+    """The weights of a checkpoint, by :func:`tensors`: the value of one of :data:`KEYS`, or the whole dictionary.
 
     Raises:
-        ConfigError: There are none.
+        ConfigError: It has no weights.
     """
     key = next((key for key in KEYS if isinstance(content.get(key), Mapping)), None)
     if key is not None:

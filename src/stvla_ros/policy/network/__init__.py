@@ -1,1 +1,1 @@
-"""The keypose network: RGB, point cloud, instruction and history to the next gripper pose, by denoising."""
+"""The keypose network: predicts the next gripper pose from RGB, point cloud, instruction and history, by denoising."""

@@ -1,4 +1,4 @@
-"""Attention with rotary positions, and the post-norm layers and stacks made of it."""
+"""Attention with rotary positions, and post-norm layers and stacks of it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch.nn import functional
 
 from stvla_ros.policy.network.rotary import Rotary, rotate
 
-VECTOR = 16
-"""In training, channels per head are filled up with zeros to a multiple of this: 15 take 1.6 times as long as 16.
+CHANNEL_MULTIPLE = 16
+"""In training, the channels of a head are padded with zeros to a multiple of this: 15 take 1.6 times as long as 16.
 
-Without gradients they are not, since the last bit decides which of two equally rare tokens is kept.
+Not at inference, where the last bit decides which of two equally rare tokens is kept.
 """
 
 
@@ -68,14 +68,14 @@ class Attention(nn.Module):
 def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
     """Softmax attention of (B, heads, N, channels), scaled by the root of the channels."""
     channels = query.shape[-1]
-    filling = (0, -channels % VECTOR if query.requires_grad else 0)
+    filling = (0, -channels % CHANNEL_MULTIPLE if query.requires_grad else 0)
     query, key, value = (functional.pad(part, filling) for part in (query, key, value))
     attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=channels**-0.5)
     return attended[..., :channels]
 
 
 class AttentionLayer(nn.Module):
-    """Attention, then the residual and a layer norm. The residual is not modulated."""
+    """Attention, residual and layer norm. The residual is not modulated."""
 
     def __init__(self, width: int, heads: int, dropout: float, conditioned: bool, modulate_memory: bool) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ class AttentionLayer(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers, the residual and a layer norm. The residual is the modulated input."""
+    """Two linear layers, residual and layer norm. The residual is the modulated input."""
 
     def __init__(self, width: int, hidden: int, dropout: float, conditioned: bool) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class FeedForward(nn.Module):
 
 
 class AttentionStack(nn.Module):
-    """Layers of attention, each with a feed-forward layer behind it."""
+    """Layers of attention, each followed by a feed-forward layer."""
 
     def __init__(
         self,
@@ -136,14 +136,14 @@ class AttentionStack(nn.Module):
         modulate_memory: bool = False,
         feed_forward: bool = True,
     ) -> None:
-        """Make the layers.
+        """Create the layers.
 
         Args:
             layers: Number of layers.
             width: Channels of tokens, conditions and memory.
             heads: Attention heads.
             hidden: Channels inside the feed-forward layers.
-            dropout: Of attention weights and of what is added to the residual.
+            dropout: Dropout of attention weights and of what is added to the residual.
             conditioned: Whether tokens are modulated by a condition.
             modulate_memory: In self-attention, whether keys and values are modulated too.
             feed_forward: Whether there are feed-forward layers.
@@ -170,7 +170,7 @@ class AttentionStack(nn.Module):
             memory: What is attended to (B, M, width); None for self-attention.
             at: Rotary positions of the tokens.
             memory_at: Rotary positions of the memory; unused in self-attention.
-            condition: (m B, width), for a stack made with ``conditioned``.
+            condition: (m B, width), for a stack created with ``conditioned``.
             query_offset: Added to the queries only, (1 or m B, N, width).
         """
         for index, layer in enumerate(self.attn_layers):

@@ -1,6 +1,7 @@
-"""The residual network of CLIP's RN50 (arXiv 2103.00020, section 2.4), without its attention pooling.
+"""The residual network of CLIP's RN50 (arXiv 2103.00020, section 2.4) without its attention pooling, and a pyramid on
+it.
 
-It differs from the usual ResNet-50 in a stem of three convolutions and in average pooling wherever it strides.
+It differs from the usual ResNet-50: its stem has three convolutions, and it strides by average pooling.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from collections import OrderedDict
 from typing import Self
 
 from torch import Tensor, nn
+from torch.nn import functional
 
 BLOCKS = (3, 4, 6, 3)
 """Bottleneck blocks of the four stages."""
 
 EXPANSION = 4
 """Channels that leave a bottleneck per channel inside it."""
+
+FIRST = 2
+"""Index of the stride-8 level among the five of the published networks, which their weights are named by."""
 
 
 class Bottleneck(nn.Module):
@@ -88,3 +93,29 @@ class ClipResnet(nn.Module):
 def _stage(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:
     first = Bottleneck(channels_in, channels, stride)
     return nn.Sequential(first, *(Bottleneck(EXPANSION * channels, channels, 1) for _ in range(blocks - 1)))
+
+
+class FeaturePyramid(nn.Module):
+    """Merges maps of strides 8, 16 and 32, from the coarsest down, to one of stride 8 (arXiv 1612.03144).
+
+    The finer levels of the published networks are never used and not made.
+    """
+
+    def __init__(self, channels: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        laterals = {str(FIRST + i): nn.Sequential(nn.Conv2d(count, width, 1)) for i, count in enumerate(channels)}
+        self.inner_blocks = nn.ModuleDict(laterals)
+        self.layer_blocks = nn.ModuleDict({str(FIRST): nn.Sequential(nn.Conv2d(width, width, 3, padding=1))})
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_uniform_(module.weight, a=1)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, maps: tuple[Tensor, ...]) -> Tensor:
+        """Map (B, width, H/8, W/8) from maps of falling resolution."""
+        laterals = [self.inner_blocks[str(FIRST + i)](level) for i, level in enumerate(maps)]
+        merged = laterals.pop()
+        while laterals:
+            finer = laterals.pop()
+            merged = finer + functional.interpolate(merged, size=finer.shape[-2:], mode="nearest")
+        return self.layer_blocks[str(FIRST)](merged)

@@ -1,4 +1,4 @@
-"""What distinguishes one keypose network from another; all of it is needed to rebuild one for a checkpoint."""
+"""Configuration of a keypose network: everything that is needed to rebuild it for a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CHOICES = {
     "subsampler": ("density", "farthest"),
     "denoiser": ("flow", "ddpm"),
 }
-"""Allowed values of the fields that name a variant."""
+"""Field that names a variant -> its allowed values."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class NetworkConfig:
     The defaults are 3D FlowMatch Actor (arXiv 2508.11002) with one camera and one hand.
 
     Raises:
-        ValueError: A field is out of range, or two fields do not go together; the message says which and why.
+        ValueError: A field is out of range, or two fields contradict each other; the message says which and why.
     """
 
     image_px: int = 256
@@ -33,15 +33,15 @@ class NetworkConfig:
     heads: int = 8
     """Attention heads."""
     history: int = 3
-    """Past gripper poses given, the current one included (oldest first)."""
+    """Number of past gripper poses in the input, including the current one."""
     hands: int = 1
     """Grippers, 1 or 2."""
     visual: str = "clip_rn50"
-    """``clip_rn50``: CLIP's RN50, frozen, and a feature pyramid; ``nano``: a small network trained with the rest."""
+    """``clip_rn50``: CLIP's frozen RN50 and a feature pyramid; ``nano``: a small network trained with the rest."""
     visual_stride: int = 8
     """Pixels per image token along each side; 8 for ``clip_rn50``, 4 or 8 for ``nano``."""
     visual_cloud: bool = False
-    """Whether ``nano`` sees each pixel's position beside its colour."""
+    """Whether ``nano`` sees each pixel's position in addition to its colour."""
     text: str = "clip"
     """``clip``: CLIP's text tower, frozen, token ids in; ``features``: its output (B, n, 512) in; ``words``: a small
     encoder trained with the rest, word ids in."""
@@ -61,13 +61,13 @@ class NetworkConfig:
     """Coordinates of the rotary encoding: metres, or normalised to -1..1 by the workspace bounds."""
     rotary_scale: float = 1.0
     """Highest frequency of the rotary encoding, radians per unit of its coordinates. The published networks have 1: a
-    centimetre then turns by a hundredth of a radian, and it takes them long to tell near from far."""
+    centimetre then rotates by only a hundredth of a radian, and distances take long to learn."""
     subsampler: str = "density"
-    """How image tokens are thinned out: ``density`` keeps the rarest features, ``farthest`` the most different."""
+    """How image tokens are subsampled: ``density`` keeps the rarest features, ``farthest`` the most different."""
     subsample_factor: int = 4
-    """One image token in so many is kept for self-attention."""
+    """One image token in this many is kept for self-attention."""
     modulate_kv: bool = True
-    """Whether self-attention modulates its keys and values like its queries."""
+    """Whether self-attention modulates keys and values as well as queries."""
     text_ffn: bool = True
     """Whether a feed-forward layer follows the keypose tokens' attention to the text."""
     dropout: float = 0.1
@@ -75,11 +75,11 @@ class NetworkConfig:
     rotary_dropout: float = 0.1
     """Dropout of all attention with rotary encoding (history, cross, self), in training."""
     backbone_batch_statistics: bool = True
-    """Whether CLIP's frozen RN50 normalises with batch statistics in training, which moves its running averages."""
+    """Whether CLIP's frozen RN50 uses batch statistics in training, which changes its running averages."""
     denoiser: str = "flow"
     """``flow``: rectified flow; ``ddpm``: predicted noise with the schedules of 3D Diffuser Actor."""
     steps: int = 5
-    """Denoising steps; for ``ddpm`` those of training too, as the schedule depends on them."""
+    """Denoising steps; for ``ddpm`` also the number in training, because the schedule depends on it."""
 
     def __post_init__(self) -> None:
         for name, allowed in CHOICES.items():

@@ -1,4 +1,4 @@
-"""Images, cloud, instruction and history to tokens; runs once per observation."""
+"""Encodes images, point cloud, instruction and history as tokens, once per observation."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvla_ros.policy.network.attention import AttentionStack
-from stvla_ros.policy.network.clip_resnet import ClipResnet
+from stvla_ros.policy.network.clip_resnet import ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.nano_visual import NanoVisual
-from stvla_ros.policy.network.pyramid import FeaturePyramid
 from stvla_ros.policy.network.rotary import Rotary, rotary_table, take
-from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.subsample import density_based, farthest_point
 from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words
 from stvla_ros.policy.network.values import SceneContext
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-"""Mean of red, green and blue that CLIP was trained with (its model card)."""
+"""Mean of red, green and blue in CLIP's training (its model card)."""
 
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 """Their standard deviations."""
 
 
 class Normalize(nn.Module):
-    """RGB 0..1 to zero mean and unit deviation over CLIP's training images."""
+    """Normalises RGB 0..1 to zero mean and unit deviation over CLIP's training images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -36,7 +35,7 @@ class Normalize(nn.Module):
 
 
 class SceneEncoder(nn.Module):
-    """Tokens of a scene: what is seen and where, what is wanted, and where the grippers were."""
+    """Makes the tokens of a scene: image, instruction, and past gripper poses."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -73,7 +72,7 @@ class SceneEncoder(nn.Module):
         image = self.vl_attention(self._image_tokens(rgb, xyz), words)
         image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
         at = self._rotary(image_xyz)
-        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         return SceneContext(
             image=image,
             image_xyz=image_xyz,
@@ -107,7 +106,7 @@ def _text_encoder(config: NetworkConfig) -> ClipText | Words | None:
 
 
 def _shrunk(xyz: Tensor, stride: int) -> Tensor:
-    """One position per token: bilinear sampling amounts to the mean of the middle 2 x 2 pixels of its square."""
+    """One position per token: bilinear sampling gives the mean of the central 2 x 2 pixels of its square."""
     height, width = xyz.shape[-2:]
     return functional.interpolate(xyz, (height // stride, width // stride), mode="bilinear", align_corners=False)
 

@@ -1,4 +1,4 @@
-"""One denoising step: noisy keypose tokens look at the scene and say which way the true pose lies."""
+"""One denoising step: noisy keypose tokens attend to the scene and predict the denoising direction."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stvla_ros.policy.network.values import SceneContext
 
 
 class PredictionHead(nn.Module):
-    """Attention to text, to the whole image, then among keypose and sampled tokens; two branches at the end."""
+    """Attention to the text, to the whole image, then among keypose and sampled tokens, and two output branches."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class PredictionHead(nn.Module):
         """Prediction (m B, L, hands, 10): position (3), rotation (6), logit of an open gripper.
 
         Args:
-            context: B scenes; m consecutive rows of the other arguments belong to one of them.
+            context: B scenes; m consecutive rows of the other arguments belong to one scene.
             tokens: Embedded noisy keyposes (m B, L, hands, width).
             xyz: Their positions (m B, L, hands, 3), in the coordinates of the rotary encoding.
             times: Denoising times (m B,).
@@ -62,11 +62,11 @@ class PredictionHead(nn.Module):
         return torch.cat(predicted, -1).unflatten(1, (length, hands))
 
     def _with_text(self, context: SceneContext, tokens: Tensor) -> Tensor:
-        """Tokens (m B, L * hands, width) that know the instruction, their place in the sequence and their hand."""
+        """Tokens (m B, L * hands, width) with the instruction, their place in the sequence and their hand."""
         _, length, hands, _ = tokens.shape
         if self.hand_embed is not None:
             tokens = tokens + self.hand_embed.weight
-        # with two hands and length > 1 the places do not follow the order of the tokens: so it is in the published code
+        # with two hands and length > 1 the places do not follow the order of the tokens, as in the published code
         place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat(hands, 1)[None]
         return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place) + place
 

@@ -1,4 +1,4 @@
-"""A small image encoder to be trained from scratch, on a CPU if need be."""
+"""A small image encoder that can be trained from scratch, even on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEM, FINE, MIDDLE, COARSE = 24, 48, 64, 96
 """Channels at strides 2, 4, 8 and 16."""
 
 FAR = 1.5
-"""Largest position that is seen, in the unit of the rotary encoding: metres, or half the workspace."""
+"""Positions are clamped to this, in the unit of the rotary encoding: metres, or half the workspace."""
 
 
 class NanoVisual(nn.Module):
@@ -20,7 +20,7 @@ class NanoVisual(nn.Module):
     """
 
     def __init__(self, width: int, stride: int, cloud: bool = False) -> None:
-        """Make the layers; with ``cloud``, positions are seen beside colours."""
+        """Create the layers; with ``cloud``, the input has positions in addition to colours."""
         super().__init__()
         self.fine = nn.Sequential(_block(6 if cloud else 3, STEM, 2), _block(STEM, FINE, 2))
         self.detail = _block(FINE, FINE, 1) if stride == 4 else None
@@ -33,7 +33,7 @@ class NanoVisual(nn.Module):
     def forward(self, rgb: Tensor, xyz: Tensor | None = None) -> Tensor:
         """Map (B, width, H/stride, W/stride) of normalised images (B, 3, H, W) and, with ``cloud``, their positions.
 
-        Positions beyond :data:`FAR` of their origin are cut off: what is behind the workspace does not matter.
+        Positions are clamped to :data:`FAR`: what lies behind the workspace does not matter.
         """
         fine = self.fine(rgb if xyz is None else torch.cat((rgb, xyz.clamp(-FAR, FAR)), 1))
         middle = self.middle(fine)

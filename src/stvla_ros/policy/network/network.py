@@ -8,32 +8,31 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stvla_ros.policy.network.checks import check_inputs
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.head import PredictionHead
 from stvla_ros.policy.network.rotations import quaternion_from_sixd, sixd_from_quaternion
 from stvla_ros.policy.network.schedulers import POSITION, ROTATION, scheduler
-from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext
+from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext, check_inputs
 
 __all__ = ["KeyposeNetwork", "NetworkConfig", "NetworkInput", "Noise", "SceneContext"]
 
 POSITION_WEIGHT, ROTATION_WEIGHT = 30.0, 10.0
-"""Weights of the L1 losses beside the opening's cross-entropy, in both publications' code."""
+"""Weights of the L1 losses relative to the opening's cross-entropy, as in the code of both publications."""
 
 
 class KeyposeNetwork(nn.Module):
-    """Predicts the next keypose of the gripper by denoising it in view of the scene.
+    """Predicts the gripper's next keypose by denoising it, conditioned on the scene.
 
-    Names of parameters are those of 3D FlowMatch Actor's released files; those that it never uses are not made.
+    Parameters have the names of 3D FlowMatch Actor's released files; those that it never uses do not exist.
     """
 
     def __init__(self, config: NetworkConfig, bounds_m: ArrayLike) -> None:
-        """Make a network with random weights, CLIP's included.
+        """Create a network with random weights, including CLIP's.
 
         Args:
             config: Its shape.
-            bounds_m: (2, 3), lower and upper corner of the workspace, which is mapped to -1..1.
+            bounds_m: (2, 3) lower and upper corner of the workspace, which is mapped to -1..1.
 
         Raises:
             ValueError: The bounds are not two corners in the right order.
@@ -47,10 +46,10 @@ class KeyposeNetwork(nn.Module):
         self.scheduler = scheduler(config)
 
     def encode(self, inputs: NetworkInput) -> SceneContext:
-        """All that is needed of B observations for any number of denoising steps.
+        """Everything that any number of denoising steps needs of B observations.
 
         Raises:
-            ValueError: A shape does not agree with the configuration.
+            ValueError: A shape does not match the configuration.
         """
         check_inputs(inputs, self.config)
         xyz, history = inputs.xyz_m, inputs.history[..., :3].flatten(1, 2)
@@ -60,12 +59,12 @@ class KeyposeNetwork(nn.Module):
         return self.encoder(inputs.rgb, xyz, inputs.text, history)
 
     def denoise(self, context: SceneContext, x: Tensor, t: Tensor | float) -> Tensor:
-        """One evaluation: (m B, L, hands, 10), velocity or noise of position and rotation, and the opening's logit.
+        """One evaluation (m B, L, hands, 10): velocity or noise of position and rotation, and the opening's logit.
 
         Args:
             context: B scenes.
-            x: Noisy keyposes (m B, L, hands, 9), or (m B, L, 9) for one hand: normalised position and six numbers of
-                rotation. m consecutive rows belong to one scene.
+            x: Noisy keyposes (m B, L, hands, 9), or (m B, L, 9) for one hand: normalised position and 6D rotation. m
+                consecutive rows belong to one scene.
             t: Denoising time, a number or (m B,): 0..1 for a flow, the index of the step for diffusion.
         """
         x = x.unsqueeze(2) if x.ndim == 3 else x
@@ -79,14 +78,14 @@ class KeyposeNetwork(nn.Module):
 
         Args:
             inputs: B observations.
-            noise: All randomness there is; drawn for L = 1 if not given.
+            noise: All randomness; drawn for L = 1 if not given.
         """
         with torch.no_grad():
             return self.sample(self.encode(inputs), noise)
 
     @torch.no_grad()
     def sample(self, context: SceneContext, noise: Noise | None = None) -> Tensor:
-        """As :meth:`predict`, for encoded scenes; with noise for m B samples, m consecutive ones are of one scene."""
+        """As :meth:`predict`, for encoded scenes. Of noise for m B samples, m consecutive ones belong to one scene."""
         device = context.image.device
         noise = Noise.draw(self.config, len(context.image), device=device) if noise is None else noise
         x, predicted = noise.start, noise.start
@@ -110,12 +109,13 @@ class KeyposeNetwork(nn.Module):
         Args:
             context: B encoded scenes.
             target: True keyposes (B, L, hands, 8): xyz in metres, quaternion xyzw, open 0 or 1.
-            draws: Noises and times drawn per scene; more of them cost less than more scenes.
-            generator: Source of both, of the network's device.
+            draws: Noises and times per scene; more draws cost less than more scenes.
+            generator: Source of both, on the network's device.
 
         Returns:
-            ``position`` and ``rotation``, mean absolute errors of the prediction; ``open``, the cross-entropy; and
-            ``total``, 30, 10 and 1 times these.
+            ``position`` and ``rotation``: mean absolute errors of the prediction; ``open``: the cross-entropy;
+                ``total``: 30,
+            10 and 1 times these.
         """
         target = (target.unsqueeze(2) if target.ndim == 3 else target).repeat_interleave(draws, 0)
         clean = torch.cat((self.normalise(target[..., :3]), sixd_from_quaternion(target[..., 3:7])), -1)

@@ -1,4 +1,4 @@
-"""Positions as sines and cosines: rotary in three dimensions for attention, and additive for times and indices."""
+"""Encodes positions as sines and cosines: rotary in 3D for attention, additive for times and indices."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-LONGEST = 10000.0
+FREQUENCY_RATIO = 10000.0
 """Ratio of the highest to the lowest frequency, as in "Attention is all you need"."""
 
 
@@ -16,12 +16,12 @@ class Rotary(NamedTuple):
     """Rotation of every pair of adjacent channels of a token, (B, N, width) each."""
 
     cos: Tensor
-    """Cosine of the pair's angle, given twice."""
+    """Cosine of the pair's angle, repeated for both channels."""
     sin: Tensor
     """Sine of the pair's angle, negative for the first channel of the pair."""
 
     def take(self, indices: Tensor) -> Rotary:
-        """The table of some of the tokens; ``indices`` are (B, M)."""
+        """The table for some of the tokens; ``indices`` are (B, M)."""
         return Rotary(take(self.cos, indices), take(self.sin, indices))
 
 
@@ -34,8 +34,8 @@ def take(values: Tensor, indices: Tensor) -> Tensor:
 def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
     """Angles from positions, a third of the channels for each of x, y and z.
 
-    Within a third of c channels, pair k turns by ``scale * position * 10000 ** (-2 k / c)`` (RoFormer, arXiv 2104.09864, in
-    three dimensions as in 3D Diffuser Actor, arXiv 2402.10885).
+    Within a third of c channels, pair k turns by ``scale * position * 10000 ** (-2 k / c)`` (RoFormer, arXiv
+    2104.09864, in three dimensions as in 3D Diffuser Actor, arXiv 2402.10885).
 
     Args:
         xyz: Positions (B, N, 3), in any unit.
@@ -44,19 +44,19 @@ def rotary_table(xyz: Tensor, width: int, scale: float = 1.0) -> Rotary:
     """
     third = width // 3
     pairs = torch.arange(0, third, 2, dtype=torch.float32, device=xyz.device)
-    angles = (xyz.unsqueeze(-1) * (scale * torch.exp(pairs * (-math.log(LONGEST) / third)))).flatten(-2)
+    angles = (xyz.unsqueeze(-1) * (scale * torch.exp(pairs * (-math.log(FREQUENCY_RATIO) / third)))).flatten(-2)
     cos, sin = angles.cos(), angles.sin()
     return Rotary(torch.stack((cos, cos), -1).flatten(-2), torch.stack((-sin, sin), -1).flatten(-2))
 
 
 def rotate(tokens: Tensor, table: Rotary) -> Tensor:
-    """Turn each pair of adjacent channels of ``tokens`` (B, N, width) by its angle."""
+    """Rotate each pair of adjacent channels of ``tokens`` (B, N, width) by its angle."""
     swapped = torch.stack((tokens[..., 1::2], tokens[..., ::2]), -1).flatten(-2)
     return tokens * table.cos + swapped * table.sin
 
 
 class Sinusoidal(nn.Module):
-    """Numbers (N,) to sines and cosines (N, width) of geometrically spaced frequencies, 1 down to 1/10000."""
+    """Encodes numbers (N,) as sines and cosines (N, width) of geometrically spaced frequencies from 1 to 1/10000."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -64,5 +64,5 @@ class Sinusoidal(nn.Module):
 
     def forward(self, numbers: Tensor) -> Tensor:
         steps = torch.arange(self.half, device=numbers.device)
-        angles = numbers[:, None] * torch.exp(steps * (-math.log(LONGEST) / (self.half - 1)))
+        angles = numbers[:, None] * torch.exp(steps * (-math.log(FREQUENCY_RATIO) / (self.half - 1)))
         return torch.cat((angles.sin(), angles.cos()), -1)

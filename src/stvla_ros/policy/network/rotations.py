@@ -1,7 +1,7 @@
-"""Rotations as quaternions and as six numbers.
+"""Rotations as quaternions and in 6D.
 
-The six are the first two columns of the rotation matrix, one after the other; any six that are not degenerate can be
-turned back (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", arXiv 1812.07035).
+The six numbers are the first two columns of the rotation matrix, one after the other. Any six that are not degenerate
+give a rotation (Zhou et al., "On the Continuity of Rotation Representations in Neural Networks", arXiv 1812.07035).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SHORTEST = 1e-8
-"""Columns shorter than this are not stretched to unit length."""
+MIN_LENGTH = 1e-8
+"""Columns shorter than this are not normalised to unit length."""
 
 
 def sixd_from_quaternion(xyzw: Tensor) -> Tensor:
@@ -23,18 +23,18 @@ def sixd_from_quaternion(xyzw: Tensor) -> Tensor:
 
 
 def matrix_from_sixd(sixd: Tensor) -> Tensor:
-    """Rotation matrix (..., 3, 3) of six numbers (..., 6): the first column's direction is kept as it is."""
+    """Rotation matrix (..., 3, 3) of six numbers (..., 6), with the direction of the first column unchanged."""
     first, second = sixd.unflatten(-1, (2, 3)).unbind(-2)
-    x = functional.normalize(first, dim=-1, eps=SHORTEST)
-    z = functional.normalize(torch.linalg.cross(x, second), dim=-1, eps=SHORTEST)
+    x = functional.normalize(first, dim=-1, eps=MIN_LENGTH)
+    z = functional.normalize(torch.linalg.cross(x, second), dim=-1, eps=MIN_LENGTH)
     return torch.stack((x, torch.linalg.cross(z, x), z), -1)
 
 
 def quaternion_from_matrix(matrix: Tensor) -> Tensor:
     """Quaternion xyzw (..., 4) of a rotation matrix (..., 3, 3), its largest component positive.
 
-    The outer product of the quaternion with itself, times 4, is linear in the matrix; its row with the largest
-    diagonal element is the quaternion, scaled.
+    Four times the quaternion's outer product with itself is linear in the matrix. Its row with the largest diagonal
+    element is the scaled quaternion.
     """
     (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrix.unbind(-2))
     outer = (

@@ -1,4 +1,4 @@
-"""From noise to a pose: rectified flow, and diffusion with the schedules of 3D Diffuser Actor.
+"""Denoising from noise to a pose: rectified flow, and diffusion with 3D Diffuser Actor's schedules.
 
 Both work on (..., 9): three numbers of position, then six of rotation, all roughly within -1..1.
 """
@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from stvla_ros.policy.network.config import NetworkConfig
 
 POSITION, ROTATION = 3, 6
-"""How many of the nine channels are position and rotation."""
+"""Numbers of position and of rotation channels."""
 
 LOGIT_STD = 1.5
 """Standard deviation of the logit of a training time of the flow (3D FlowMatch Actor, arXiv 2508.11002)."""
 
 
 class Flow(nn.Module):
-    """Rectified flow (arXiv 2209.03003): ``x_t = (1 - t) clean + t noise``, and the network predicts the velocity."""
+    """Rectified flow (arXiv 2209.03003): ``x_t = (1 - t) clean + t noise``; the network predicts the velocity."""
 
     def __init__(self, steps: int) -> None:
         super().__init__()
@@ -48,8 +48,9 @@ class Flow(nn.Module):
 class Ddpm(nn.Module):
     """Denoising diffusion (arXiv 2006.11239): the network predicts the noise.
 
-    Position has a scaled-linear schedule, which ends far from pure noise, rotation a cosine one (arXiv 2102.09672).
-    Estimates of the clean value are clipped to -1..1. The number of steps sets the schedules, for training too.
+    Position has a scaled-linear schedule, which ends far from pure noise; rotation has a cosine schedule (arXiv
+    2102.09672). Estimates of the clean value are clipped to -1..1. The schedules depend on the number of steps, in
+    training too.
     """
 
     def __init__(self, steps: int) -> None:
@@ -73,7 +74,7 @@ class Ddpm(nn.Module):
         return noise
 
     def step(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor | None = None) -> Tensor:
-        """``noisy`` (..., 9) after step ``index``; fresh ``noise`` of that shape is needed for all steps but the last.
+        """``noisy`` (..., 9) after step ``index``. All steps but the last need fresh ``noise`` of the same shape.
 
         Raises:
             ValueError: The noise is missing.
@@ -90,7 +91,7 @@ class Ddpm(nn.Module):
 
 
 def _tables(steps: int) -> dict[str, Tensor]:
-    """Factors (steps, 9) of each step; always real numbers, also of a network that is made without memory."""
+    """Factors (steps, 9) of each step; always real numbers, even for a network created on the meta device."""
     with torch.device("cpu"):
         betas = torch.stack([scaled_linear_betas(steps)] * POSITION + [cosine_betas(steps)] * ROTATION, -1)
         kept = torch.cumprod(1 - betas, 0)
@@ -110,7 +111,7 @@ def scaled_linear_betas(steps: int) -> Tensor:
 
 
 def cosine_betas(steps: int) -> Tensor:
-    """Noise variances (steps,) by which the signal left falls like a squared cosine; at most 0.999."""
+    """Noise variances (steps,), at most 0.999, that let the remaining signal fall like a squared cosine."""
 
     def left(share: float) -> float:
         return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2

@@ -1,4 +1,4 @@
-"""Which image tokens to keep for self-attention, judged by their features alone."""
+"""Chooses the image tokens to keep for self-attention, by their features alone."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 NEIGHBOURS = 8
-"""Nearest features that tell how rare a token is, itself included (3D FlowMatch Actor, arXiv 2508.11002)."""
+"""Nearest features that decide how rare a token is, including itself (3D FlowMatch Actor, arXiv 2508.11002)."""
 
 
 @torch.no_grad()
-def rarest(features: Tensor, count: int) -> Tensor:
-    """Indices (B, count) of the tokens with the largest mean distance to their nearest ones, rarest first.
+def density_based(features: Tensor, count: int) -> Tensor:
+    """Indices (B, count) of the tokens with the largest mean distance to their nearest neighbours, rarest first.
 
     Args:
         features: (B, N, C); distances are Euclidean.
@@ -22,11 +22,11 @@ def rarest(features: Tensor, count: int) -> Tensor:
 
 
 @torch.no_grad()
-def farthest(features: Tensor, count: int) -> Tensor:
-    """Indices (B, count) by farthest point sampling from token 0 on, in double precision, the first of equals.
+def farthest_point(features: Tensor, count: int) -> Tensor:
+    """Indices (B, count) by farthest point sampling from token 0, in double precision, the first among equals.
 
-    Each next token is the one whose distance to the nearest chosen one is largest (3D Diffuser Actor, arXiv
-    2402.10885, which uses DGL's sampler).
+    Each next token has the largest distance to its nearest chosen one (3D Diffuser Actor, arXiv 2402.10885, which uses
+    DGL's sampler).
 
     Args:
         features: (B, N, C); distances are Euclidean.

@@ -1,4 +1,4 @@
-"""Instruction encoders; all give features (B, n, channels) for token ids (B, n)."""
+"""Text encoders: features (B, n, channels) of token ids (B, n)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ CLIP_CHANNELS = 512
 """Channels of CLIP's text features."""
 
 LONGEST_INSTRUCTION = 77
-"""Tokens that an instruction may have, as in CLIP."""
+"""Largest number of tokens of an instruction, as in CLIP."""
 
 
 class ClipText(nn.Module):
-    """The text tower of CLIP ViT-B/32 (arXiv 2103.00020), frozen and, until a checkpoint is loaded, random.
+    """The text tower of CLIP ViT-B/32 (arXiv 2103.00020): frozen, and random until a checkpoint is loaded.
 
-    Padding is attended to like any token, as in the published networks: pad no more than training did.
+    It attends to padding like to any token, as the published networks do: pad no more than in training.
     """
 
     channels = CLIP_CHANNELS
@@ -34,7 +34,7 @@ class ClipText(nn.Module):
 class Words(nn.Module):
     """Word and position embeddings and one transformer layer, trained with the rest of the network.
 
-    Padding is a word like any other: give it an id of its own and pad all instructions to the same length.
+    Padding would count as a word, so instructions are not padded: a batch has one length.
     """
 
     def __init__(self, vocabulary: int, channels: int, heads: int, dropout: float) -> None:

@@ -1,4 +1,4 @@
-"""What goes into the keypose network, and what it keeps of a scene between denoising steps."""
+"""Input of the keypose network, its checks, and what is kept of a scene between denoising steps."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class NetworkInput:
     rgb: Tensor
     """(B, cameras, 3, H, W) float32, 0..1."""
     xyz_m: Tensor
-    """(B, cameras, 3, H, W) float32: position of every pixel in the workspace frame, finite wherever a token looks,
-    which is the middle 2 x 2 pixels of each square of ``visual_stride`` pixels."""
+    """(B, cameras, 3, H, W) float32: position of every pixel in the workspace frame. It must be finite where tokens
+    take their position: in the central 2 x 2 pixels of each square of ``visual_stride`` pixels."""
     text: Tensor
     """(B, n) int64 ids, or (B, n, 512) float32 for text "features"."""
     history: Tensor
@@ -29,18 +29,18 @@ class NetworkInput:
 
 @dataclass(frozen=True)
 class SceneContext:
-    """All that does not depend on the denoising step. Positions are those of the rotary encoding: metres, or -1..1."""
+    """What does not depend on the denoising step. Positions are in the rotary encoding's unit: metres, or -1..1."""
 
     image: Tensor
     """Image tokens (B, N, width), camera by camera, row by row."""
     image_xyz: Tensor
-    """Their positions (B, N, 3)."""
+    """Positions of the image tokens (B, N, 3)."""
     image_rotary: Rotary
     """The rotary table of these positions."""
     sampled: Tensor
     """The image tokens kept for self-attention (B, M, width)."""
     sampled_xyz: Tensor
-    """Their positions (B, M, 3)."""
+    """Positions of the sampled tokens (B, M, 3)."""
     sampled_rotary: Rotary
     """The rotary table of these positions."""
     text: Tensor
@@ -54,9 +54,9 @@ class Noise:
     """All randomness of one sampling."""
 
     start: Tensor
-    """What denoising starts from, (B, L, hands, 9), standard normal."""
+    """Start of denoising (B, L, hands, 9), standard normal."""
     steps: Tensor
-    """Noise added after each step, (steps, B, L, hands, 9), of which the last is not used; (0, ...) for a flow."""
+    """Noise added after each step (steps, B, L, hands, 9), the last of them unused; (0, ...) for a flow."""
 
     @classmethod
     def draw(
@@ -68,9 +68,9 @@ class Noise:
         length: int = 1,
         device: torch.device | str = "cpu",
     ) -> Noise:
-        """Noise for ``batch`` samples of ``length`` keyposes; the generator must be of ``device``.
+        """Noise for ``batch`` samples of ``length`` keyposes; the generator must be on ``device``.
 
-        Position and rotation noise of a step are drawn one after the other, as the published networks do.
+        A step's position noise is drawn before its rotation noise, as in the published networks.
         """
 
         def normal(channels: int) -> Tensor:
@@ -81,3 +81,26 @@ class Noise:
             return cls(start, start.new_zeros(0, *start.shape))
         steps = [torch.cat((normal(POSITION), normal(ROTATION)), -1) for _ in range(config.steps - 1)]
         return cls(start, torch.stack([*steps, torch.zeros_like(start)]))
+
+
+def check_inputs(inputs: NetworkInput, config: NetworkConfig) -> None:
+    """Raise ValueError if an input's shape does not match the configuration."""
+    batch = len(inputs.rgb)
+    image = (batch, config.cameras, 3, config.image_px, config.image_px)
+    text = (batch, inputs.text.shape[1]) + ((512,) if config.text == "features" else ())
+    wanted = {"rgb": image, "xyz_m": image, "text": text, "history": (batch, config.history, config.hands, 8)}
+    for name, shape in wanted.items():
+        found = tuple(getattr(inputs, name).shape)
+        if found != shape:
+            raise ValueError(f"NetworkInput.{name}: wanted shape {shape}, found {found}.")
+
+
+def check_noise(noise: Noise, scenes: int, hands: int, steps: int) -> None:
+    """Raise ValueError unless the noise fits a multiple of ``scenes``, ``hands`` and ``steps``."""
+    start, later = tuple(noise.start.shape), tuple(noise.steps.shape)
+    fits = len(start) == 4 and start[0] > 0 and start[0] % scenes == 0 and start[2:] == (hands, POSITION + ROTATION)
+    if not fits:
+        wanted = f"(a multiple of {scenes}, L, {hands}, {POSITION + ROTATION})"
+        raise ValueError(f"Noise.start has shape {start}; {scenes} scene(s) and {hands} hand(s) want {wanted}.")
+    if later != (steps, *start):
+        raise ValueError(f"Noise.steps has shape {later}; this sampler wants {(steps, *start)}.")

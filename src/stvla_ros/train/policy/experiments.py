@@ -119,6 +119,7 @@ _ALL = (
     _NANO,
     replace(_NANO, name="nano-3dda", network=replace(NANO, denoiser="ddpm", steps=100)),
     replace(_NANO, name="nano-3dfa-baseline", guidance="off"),
+    replace(_NANO, name="nano-3dda-baseline", network=replace(NANO, denoiser="ddpm", steps=100), guidance="off"),
 )
 
 EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}

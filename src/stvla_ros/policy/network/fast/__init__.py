@@ -1,1 +1,1 @@
-"""The keypose network's fast path: the same results from fewer and larger operations. Start reading in ``network``."""
+"""Fast inference of the keypose network: the same results from fewer and larger operations. Start with ``network``."""

@@ -1,14 +1,14 @@
-"""Attention heads padded to a size that kernels like, laid out so that a rotary pair never lies in two heads.
+"""Attention heads padded to an efficient size, laid out so that no rotary pair is split between two heads.
 
-A head of the published networks has 15 channels. That is slow twice over: vector units want multiples of 8, and the
-pairs that the rotary encoding turns straddle every second border between heads. Here each head holds whole pairs: its
-own channels, the partner of a pair cut by its border, and zeros. Of 15 channels that makes exactly 16::
+A head of the published networks has 15 channels. That is slow for two reasons: vector units need multiples of 8, and
+the pairs that the rotary encoding rotates straddle every second border between heads. Here each head holds whole pairs:
+its own channels, the partner of a pair cut by its border, and zeros. 15 channels become exactly 16::
 
-    channels    0 1 | 2 3 | ... | 14 15 | 16 17 | ... | 28 29        pairs that turn together
-    head 0      ^-------------------^ 15                             15 is only there to turn 14
-    head 1                        14 ^--------------------------^    14 is only there to turn 15
+    channels    0 1 | 2 3 | ... | 14 15 | 16 17 | ... | 28 29        pairs that rotate together
+    head 0      ^-------------------^ 15                             15 is only there to rotate 14
+    head 1                        14 ^--------------------------^    14 is only there to rotate 15
 
-Zeros and partners leave the result as it is: keys and values are zero there when they meet the queries.
+Zeros and partners do not change the result: keys and values are zero in their places.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stvla_ros.policy.network.rotary import LONGEST
+from stvla_ros.policy.network.rotary import FREQUENCY_RATIO
 
 ALIGNMENT = 8
-"""Channels of a padded head are a multiple of this: 8 floats fill an AVX register, and GPU kernels ask for no more."""
+"""A padded head has a multiple of this many channels: 8 floats fill an AVX register, and GPU kernels need no more."""
 
 
 class Frequencies(NamedTuple):
-    """Of the pairs of channels at all places (P/2,)."""
+    """Rotary frequencies of the pairs of channels at all places (P/2,)."""
 
     axis: Tensor
-    """0, 1 or 2: turned by x, y or z."""
+    """0, 1 or 2: rotated by x, y or z."""
     speed: Tensor
     """Radians per unit of the position."""
 
 
 class HeadLayout:
-    """Which channel of a token stands in which place of the padded heads.
+    """Assigns the channels of a token to places in the padded heads.
 
     Attributes:
         heads: Number of heads.
-        padded: Places of all heads together, P.
-        source: (P,) int64, the channel at each place; 0 where there is none.
+        padded: Number of places in all heads, P.
+        source: (P,) int64, the channel at each place; 0 in an empty place.
         own: (P,) bool, whether the place holds a channel of its own head.
-        filled: (P,) bool, whether the place holds a channel at all, a partner's included.
-        scale: What to multiply scores with: the size of an unpadded head decides.
+        filled: (P,) bool, whether the place holds any channel, including a partner.
+        scale: Factor of the attention scores, from the size of an unpadded head.
     """
 
     def __init__(self, width: int, heads: int, device: torch.device) -> None:
@@ -63,15 +63,15 @@ class HeadLayout:
         self.cut = bool((own != filled).any())
 
     def rows(self, matrix: Tensor, where: Tensor) -> Tensor:
-        """Rows (P, ...) of a projection's weight or bias (width, ...), zero at the places not in ``where`` (P,)."""
+        """Rows (P, ...) of a projection's weight or bias (width, ...), zero at places outside ``where`` (P,)."""
         chosen = matrix[self.source]
         return chosen * where.view(-1, *[1] * (chosen.ndim - 1))
 
     def frequencies(self, scale: float) -> Frequencies:
-        """How fast the pair at each place turns, and with what; ``scale`` is the highest, and padding does not turn."""
+        """Rotary frequency and axis of the pair at each place; the highest frequency is ``scale``, padding has 0."""
         third = self.width // 3
         channel = self.source[::2]
-        speed = scale * torch.exp((channel % third).float() * (-math.log(LONGEST) / third))
+        speed = scale * torch.exp((channel % third).float() * (-math.log(FREQUENCY_RATIO) / third))
         return Frequencies(channel // third, speed * self.filled[::2])
 
     def split(self, tokens: Tensor) -> Tensor:
@@ -79,16 +79,16 @@ class HeadLayout:
         return tokens.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
 
 
-def turns(xyz: Tensor, frequencies: Frequencies) -> Tensor:
+def rotary_phases(xyz: Tensor, frequencies: Frequencies) -> Tensor:
     """Rotary positions (..., 1, P/2), complex64, of points (..., 3); the same for queries and keys."""
     angles = xyz[..., frequencies.axis] * frequencies.speed
     return torch.polar(torch.ones_like(angles), angles).unsqueeze(-2)
 
 
-def turn(tokens: Tensor, by: Tensor) -> Tensor:
-    """Turn queries or keys (..., k P) by ``by`` (..., 1, P/2): a rotation of a pair is a complex product.
+def apply_rotary(tokens: Tensor, by: Tensor) -> Tensor:
+    """Rotate queries or keys (..., k P) by ``by`` (..., 1, P/2): rotating a pair is a complex product.
 
-    Works in place on float32. There are no complex numbers of half precision, so others are turned in float32.
+    Works in place on float32. Complex numbers of half precision do not exist, so other types are rotated in float32.
     """
     pairs = tokens if tokens.dtype == torch.float32 else tokens.float()
     torch.view_as_complex(pairs.unflatten(-1, (-1, by.shape[-1], 2))).mul_(by)
@@ -96,7 +96,7 @@ def turn(tokens: Tensor, by: Tensor) -> Tensor:
 
 
 class Projection(NamedTuple):
-    """G linear layers side by side: one for a stack of its own, two for the two branches at the end."""
+    """G parallel linear layers: one for a single stack, two for the two output branches."""
 
     weight: Tensor
     """(G, in, out)."""
@@ -109,16 +109,16 @@ class Projection(NamedTuple):
 
 
 def stacked(layers: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> Projection:
-    """G pairs of weight (out, in) and bias (out,) as one projection, copied."""
+    """G pairs of weight (out, in) and bias (out,), copied into one projection."""
     weight = torch.stack([weight.T for weight, _ in layers]).contiguous()
     return Projection(weight.to(dtype), torch.stack([bias[None] for _, bias in layers]).to(dtype))
 
 
 def attend(layout: HeadLayout, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """What padded queries (G, m S, N, P) see; of the same shape.
+    """Attention output of padded queries (G, m S, N, P), of the same shape.
 
     Args:
-        layout: Of the heads.
+        layout: Layout of the heads.
         query: (G, m S, N, P); m consecutive samples share keys and values.
         key: (G, S, heads, M, P/heads).
         value: As the keys.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from stvla_ros.policy.network.attention import Attention, AttentionStack, FeedForward
-from stvla_ros.policy.network.fast.heads import HeadLayout, attend, stacked, turn
+from stvla_ros.policy.network.fast.heads import HeadLayout, apply_rotary, attend, stacked
 
 
 class Affine(NamedTuple):
@@ -30,12 +30,12 @@ def affine(norms: Sequence[nn.LayerNorm], dtype: torch.dtype) -> Affine:
 
 
 def normed(tokens: Tensor, then: Affine) -> Tensor:
-    """Layer norm; ``then`` is its own scale and shift, or these followed by a modulation, which is one affine map too."""
+    """Layer norm; ``then`` is its scale and shift, or these merged with a modulation into one affine map."""
     return then(functional.layer_norm(tokens, tokens.shape[-1:]))
 
 
 class FastFeedForward:
-    """G feed-forward layers side by side, without their adaptive modulation, which the caller has applied."""
+    """G parallel feed-forward layers, without their adaptive modulation, which the caller applies."""
 
     def __init__(self, layers: Sequence[FeedForward], dtype: torch.dtype) -> None:
         self.first = stacked([_parts(layer.ffn[0]) for layer in layers], dtype)
@@ -43,21 +43,21 @@ class FastFeedForward:
         self.norm = affine([layer.norm for layer in layers], dtype)
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """(G, S, N, width) of the same."""
+        """(G, S, N, width) to (G, S, N, width)."""
         return normed(self.second(self.first(tokens).relu_()).add_(tokens), self.norm)
 
 
 class FastAttention:
-    """G attention layers side by side, with padded heads, up to the residual."""
+    """G parallel attention layers with padded heads, up to the residual."""
 
     def __init__(self, layers: Sequence[Attention], layout: HeadLayout, dtype: torch.dtype, rotary: bool) -> None:
         """Repack weights.
 
         Args:
             layers: G plain layers.
-            layout: Where their channels go.
-            dtype: Of the copies.
-            rotary: Whether queries and keys are rotated; if not, partners are not needed.
+            layout: Layout of the padded heads.
+            dtype: Type of the copies.
+            rotary: Whether queries and keys are rotated; otherwise partners are not needed.
         """
         self.layout = layout
         turned = layout.filled if rotary else layout.own
@@ -68,47 +68,47 @@ class FastAttention:
         self.out = stacked([_out(layer, layout) for layer in layers], dtype)
         self.own = layout.own.to(dtype) if rotary and layout.cut else None
 
-    def keys_values(self, memory: Tensor, turns: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous: to be read often."""
+    def keys_values(self, memory: Tensor, phases: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Keys and values (G, S, heads, M, P/heads) of a memory (G, S, M, width), contiguous because read often."""
         keys, values = self.memory(memory).chunk(2, -1)
         split = self.layout.split
-        return split(self._keys(keys, turns)).contiguous(), split(values).contiguous()
+        return split(self._keys(keys, phases)).contiguous(), split(values).contiguous()
 
-    def cross(self, queries: Tensor, keys: Tensor, values: Tensor, turns: Tensor | None = None) -> Tensor:
-        """What queries (G, S, N, width) see of a memory given as keys and values of :meth:`keys_values`."""
+    def cross(self, queries: Tensor, keys: Tensor, values: Tensor, phases: Tensor | None = None) -> Tensor:
+        """Attention of queries (G, S, N, width) to a memory, given as keys and values of :meth:`keys_values`."""
         query = self.query(queries)
-        return self.out(attend(self.layout, query if turns is None else turn(query, turns), keys, values))
+        return self.out(attend(self.layout, query if phases is None else apply_rotary(query, phases), keys, values))
 
-    def within(self, queries: Tensor, memory: Tensor, turns: Tensor) -> Tensor:
-        """What the first N of M tokens see of all M: queries (G, S, N, width), memory (G, S, M, width).
+    def within(self, queries: Tensor, memory: Tensor, phases: Tensor) -> Tensor:
+        """Attention of the first N of M tokens to all M: queries (G, S, N, width), memory (G, S, M, width).
 
-        With one and the same tensor for both, queries, keys and values come from one matrix product.
+        If both are the same tensor, queries, keys and values come from one matrix product.
 
         Args:
-            queries: Tokens that ask.
-            memory: Tokens that are seen.
-            turns: Rotary positions of the memory (S, M, 1, P/2).
+            queries: Tokens that attend.
+            memory: Tokens that are attended to.
+            phases: Rotary positions of the memory (S, M, 1, P/2).
         """
         if queries is memory:
             both, value = self.all(queries).tensor_split((2 * self.layout.padded,), -1)
-            query, key = turn(both, turns).chunk(2, -1)
+            query, key = apply_rotary(both, phases).chunk(2, -1)
             key = key if self.own is None else key.mul_(self.own)
         else:
-            query = turn(self.query(queries), turns[:, : queries.shape[2]])
+            query = apply_rotary(self.query(queries), phases[:, : queries.shape[2]])
             key, value = self.memory(memory).chunk(2, -1)
-            key = self._keys(key, turns)
+            key = self._keys(key, phases)
         return self.out(attend(self.layout, query, self.layout.split(key), self.layout.split(value)))
 
-    def _keys(self, keys: Tensor, turns: Tensor | None) -> Tensor:
-        """Keys turned, and zero where a partner stands, so that partners add nothing to the scores."""
-        if turns is None:
+    def _keys(self, keys: Tensor, phases: Tensor | None) -> Tensor:
+        """Rotated keys, zero at the places of partners, so that partners add nothing to the scores."""
+        if phases is None:
             return keys
-        keys = turn(keys, turns)
+        keys = apply_rotary(keys, phases)
         return keys if self.own is None else keys.mul_(self.own)
 
 
 class CrossLayers:
-    """Layers by which tokens attend to a fixed memory, without a condition."""
+    """Layers that let tokens attend to a fixed memory, without a condition."""
 
     def __init__(self, stack: AttentionStack, layout: HeadLayout, rotary: bool) -> None:
         single = torch.float32
@@ -120,7 +120,7 @@ class CrossLayers:
     def __call__(
         self, tokens: Tensor, memory: Tensor, at: Tensor | None = None, memory_at: Tensor | None = None
     ) -> Tensor:
-        """Tokens (B, N, width) that have seen a memory (B, M, width), both with rotary positions or neither."""
+        """Tokens (B, N, width) after attention to a memory (B, M, width), both with rotary positions or neither."""
         tokens, memory = tokens[None], memory[None]
         for attention, norm, feed_forward in zip(self.attentions, self.norms, self.feed_forwards):
             keys, values = attention.keys_values(memory, memory_at)

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from stvla_ros.policy.network.checks import check_inputs, check_noise
-from stvla_ros.policy.network.fast.graph import Recorded
+from stvla_ros.policy.network.fast.graph import GraphedFunction
 from stvla_ros.policy.network.fast.head import FastHead
-from stvla_ros.policy.network.fast.heads import HeadLayout, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, rotary_phases
 from stvla_ros.policy.network.fast.scene import FastEncoder, FastScene, SceneTokens
-from stvla_ros.policy.network.fast.schedule import fast_steps
-from stvla_ros.policy.network.fast.text_cache import TextCache
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.rotations import quaternion_from_sixd
-from stvla_ros.policy.network.schedulers import POSITION
-from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext
+from stvla_ros.policy.network.schedulers import POSITION, Ddpm, Flow
+from stvla_ros.policy.network.values import NetworkInput, Noise, SceneContext, check_inputs, check_noise
+
+INSTRUCTIONS = 64
+"""Batches of instructions that the cache holds; one takes about 25 kB."""
 
 
 class FastKeyposeNetwork:
-    """Samples what a :class:`~stvla_ros.policy.network.network.KeyposeNetwork` samples in evaluation mode, sooner.
+    """Samples like a :class:`~stvla_ros.policy.network.network.KeyposeNetwork` in evaluation mode, only faster.
 
-    Results agree to rounding: within 1e-5 after 100 steps in float32. It lives on the network's device and has its own,
-    repacked weights, so that later changes of the network do not reach it: make a new one after training. Only the text
-    encoder is shared with the network, and what it said about an instruction is remembered.
+    Results agree up to rounding: within 1e-5 after 100 steps in float32. It runs on the network's device with its own,
+    repacked weights, so later changes of the network do not affect it: create a new one after training. Only the text
+    encoder is shared with the network, and its output per instruction is cached.
     """
 
     def __init__(
@@ -41,14 +43,15 @@ class FastKeyposeNetwork:
 
         Args:
             network: The plain network.
-            steps: Denoising steps, if not all of them. Approximate: a diffusion with 10 of 100 steps skips times.
-            dtype: Of the denoising layers. Approximate if not float32; bfloat16 is meant for GPUs.
-            folded: Whether the batch norms of CLIP's RN50 are folded away, 1.1 times faster; None: where the choice of
-                tokens does not hang on rounding, see :mod:`~stvla_ros.policy.network.fast.vision`.
-            graphs: Whether to record CUDA graphs; None: on a GPU. The first call of every shape then takes longer.
+            steps: Number of denoising steps; None: as trained. Fewer are approximate: 10 of 100 diffusion steps skip
+                times.
+            dtype: Type of the denoising layers. Approximate unless float32; bfloat16 is for GPUs.
+            folded: Whether to fold the batch norms of CLIP's RN50, 1.1 times faster; None: if the choice of tokens does
+                not depend on rounding, see :mod:`~stvla_ros.policy.network.fast.vision`.
+            graphs: Whether to use CUDA graphs; None: on a GPU. The first call of each shape then takes longer.
 
         Raises:
-            ValueError: The network has not so many steps, or cannot be folded.
+            ValueError: The network has fewer steps, or cannot be folded.
         """
         config = network.config
         self.device = network.workspace_normalizer.device
@@ -61,14 +64,14 @@ class FastKeyposeNetwork:
         self.head = FastHead(network.prediction_head, network.traj_encoder, layout, self.steps.times, dtype)
         self.words = self.encoder.words if config.text == "features" else TextCache(self.encoder.words)
         recorded = self.device.type == "cuda" if graphs is None else graphs
-        self.graphs = [Recorded(self._encode), Recorded(self._sample)] if recorded else []
+        self.graphs = [GraphedFunction(self._encode), GraphedFunction(self._sample)] if recorded else []
 
     @torch.no_grad()
     def encode(self, inputs: NetworkInput) -> FastScene:
-        """All that is needed of B observations for any number of samples.
+        """Everything that any number of samples needs of B observations.
 
         Raises:
-            ValueError: A shape does not agree with the configuration.
+            ValueError: A shape does not match the configuration.
         """
         check_inputs(inputs, self.config)
         encode = self.graphs[0] if self.graphs else self._encode
@@ -76,8 +79,10 @@ class FastKeyposeNetwork:
 
     @torch.no_grad()
     def prepare(self, context: SceneContext) -> FastScene:
-        """The same from what the plain network has encoded."""
-        at, sampled_at = (turns(xyz, self.encoder.frequencies) for xyz in (context.image_xyz, context.sampled_xyz))
+        """The same from scenes encoded by the plain network."""
+        at, sampled_at = (
+            rotary_phases(xyz, self.encoder.frequencies) for xyz in (context.image_xyz, context.sampled_xyz)
+        )
         tokens = SceneTokens(context.image, at, context.sampled, sampled_at, context.text, context.history)
         return self.head.prepare(tokens)
 
@@ -87,8 +92,8 @@ class FastKeyposeNetwork:
 
         Args:
             scene: B encoded scenes.
-            noise: All randomness there is, for B or m B samples, of which m consecutive ones are of one scene; drawn
-                for B samples and L = 1 if not given. Its steps are those of this object.
+            noise: All randomness, for B or m B samples, of which m consecutive ones belong to one scene; drawn for B
+                samples and L = 1 if not given. It has as many steps as this network.
 
         Raises:
             ValueError: The noise has the wrong shape.
@@ -103,7 +108,7 @@ class FastKeyposeNetwork:
         return self.sample(self.encode(inputs), noise)
 
     def forget_text(self) -> None:
-        """Encode instructions anew: for measurements, or after a change of the text encoder."""
+        """Clear the cached instructions: for measurements, or after a change of the text encoder."""
         if isinstance(self.words, TextCache):
             self.words.clear()
 
@@ -121,7 +126,7 @@ class FastKeyposeNetwork:
         scene, (start, fresh) = FastScene(*tensors[:-2]), tensors[-2:]
         _, length, hands, _ = start.shape
         scene = scene.repeated(len(start) // len(scene.sampled))
-        places, fresh = self.head.entry.places(length, hands), self.steps.scaled(fresh.flatten(2, 3))
+        places, fresh = self.head.embedding.places(length, hands), self.steps.scaled(fresh.flatten(2, 3))
         x = start.flatten(1, 2)
         predicted = x
         for index in range(self.config.steps):
@@ -138,3 +143,84 @@ class FastKeyposeNetwork:
 
     def _unnormalised(self, xyz: Tensor) -> Tensor:
         return (xyz + 1.0) / 2.0 * (self.high - self.low) + self.low
+
+
+class TextCache:
+    """Caches the latest results of a text encoder by token ids.
+
+    Callers must not write to the returned tensors.
+    """
+
+    def __init__(self, encode: Callable[[Tensor], Tensor], capacity: int = INSTRUCTIONS) -> None:
+        self.encode, self.capacity = encode, capacity
+        self._known: OrderedDict[tuple[tuple[int, ...], bytes], Tensor] = OrderedDict()
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Features (B, n, channels) of ids (B, n); reading ids from a GPU synchronises with it."""
+        key = (tuple(ids.shape), ids.cpu().numpy().tobytes())
+        if key not in self._known:
+            self._known[key] = self.encode(ids)
+        self._known.move_to_end(key)
+        while len(self._known) > self.capacity:
+            self._known.popitem(last=False)
+        return self._known[key]
+
+    def clear(self) -> None:
+        self._known.clear()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+
+class FlowSteps:
+    """The flow's Euler steps. Fewer or more steps than in training approximate the flow more coarsely or finely."""
+
+    def __init__(self, steps: int) -> None:
+        self.times = torch.tensor([(steps - index) / steps for index in range(steps)])
+
+    def scaled(self, noise: Tensor) -> Tensor:
+        """Nothing is added between steps."""
+        return noise
+
+    def advance(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor) -> Tensor:
+        return noisy - predicted / len(self.times)
+
+
+class DdpmSteps:
+    """Diffusion steps with the coefficients of every visited time in tables (steps, 9).
+
+    With fewer steps than the schedule has, times are evenly spaced down to 0 ("leading" spacing), and each step covers
+    the whole stride: 10 of 100 visit 90, 80, ..., 0. The result is close to that of all steps, but not the same.
+    """
+
+    def __init__(self, plain: Ddpm, steps: int) -> None:
+        stride = len(plain.times) // steps
+        self.times = torch.arange(steps - 1, -1, -1, device=plain.kept.device) * stride
+        kept = plain.kept[self.times]
+        before = torch.cat((plain.kept[self.times[:-1] - stride], torch.ones_like(kept[:1])))
+        beta = 1 - kept / before
+        self.signal, self.noise = kept.sqrt(), (1 - kept).sqrt()
+        self.of_clean = before.sqrt() * beta / (1 - kept)
+        self.of_noisy = (1 - beta).sqrt() * (1 - before) / (1 - kept)
+        deviation = ((1 - before) / (1 - kept) * beta).clamp(min=1e-20).sqrt()
+        self.deviation = torch.cat((deviation[:-1], torch.zeros_like(deviation[:1])))
+
+    def scaled(self, noise: Tensor) -> Tensor:
+        """Noise (steps, ..., 9) times its deviation, 0 for the last step: one product instead of one per step."""
+        return noise * self.deviation.view(len(noise), *[1] * (noise.ndim - 2), -1)
+
+    def advance(self, index: int, noisy: Tensor, predicted: Tensor, noise: Tensor) -> Tensor:
+        """``noisy`` (..., 9) after step ``index``, where ``noise`` (steps, ..., 9) is from :meth:`scaled`."""
+        clean = ((noisy - self.noise[index] * predicted) / self.signal[index]).clamp_(-1.0, 1.0)
+        return self.of_clean[index] * clean + self.of_noisy[index] * noisy + noise[index]
+
+
+def fast_steps(plain: Flow | Ddpm, steps: int) -> FlowSteps | DdpmSteps:
+    """``steps`` denoising steps of a plain scheduler.
+
+    Raises:
+        ValueError: The schedule has fewer steps.
+    """
+    if steps < 1 or (isinstance(plain, Ddpm) and steps > len(plain.times)):
+        raise ValueError(f"wanted 1 to {len(plain.times)} steps, as many as the network was trained for, got {steps}.")
+    return FlowSteps(steps) if isinstance(plain, Flow) else DdpmSteps(plain, steps)

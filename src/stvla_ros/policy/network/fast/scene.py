@@ -1,4 +1,4 @@
-"""What the fast path keeps of a scene, and the encoder that makes it; runs once per observation."""
+"""What fast inference keeps of a scene, and its encoder, which runs once per observation."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.policy.network.encoder import SceneEncoder
-from stvla_ros.policy.network.fast.heads import HeadLayout, turns
+from stvla_ros.policy.network.fast.heads import HeadLayout, rotary_phases
 from stvla_ros.policy.network.fast.layers import CrossLayers
 from stvla_ros.policy.network.fast.vision import FoldedImages, PlainImages
 from stvla_ros.policy.network.rotary import take
-from stvla_ros.policy.network.subsample import farthest, rarest
+from stvla_ros.policy.network.subsample import density_based, farthest_point
 
 
 class SceneTokens(NamedTuple):
@@ -21,11 +21,11 @@ class SceneTokens(NamedTuple):
 
     image: Tensor
     """(B, N, width)."""
-    image_turns: Tensor
-    """Rotary positions (B, N, 1, P/2) of the image tokens, see :func:`~.heads.turns`."""
+    image_phases: Tensor
+    """Rotary positions (B, N, 1, P/2) of the image tokens, see :func:`~.heads.rotary_phases`."""
     sampled: Tensor
     """(B, M, width)."""
-    sampled_turns: Tensor
+    sampled_phases: Tensor
     """(B, M, 1, P/2)."""
     text: Tensor
     """(B, n, width)."""
@@ -34,39 +34,39 @@ class SceneTokens(NamedTuple):
 
 
 class FastScene(NamedTuple):
-    """All that the denoising steps need of B scenes; nothing in it is computed twice. Only tensors."""
+    """Everything that the denoising steps need of B scenes, computed once. Tensors only."""
 
     text_keys: Tensor
-    """Of the keypose tokens' attention to the instruction, (1, B, heads, n, P/heads)."""
+    """Keys for the keypose tokens' attention to the instruction (1, B, heads, n, P/heads)."""
     text_values: Tensor
-    """As the keys."""
+    """The values, of the same shape."""
     cross_keys: Tensor
-    """Of the attention to all image tokens, turned, (layers, B, heads, N, P/heads)."""
+    """Rotated keys for the attention to all image tokens (layers, B, heads, N, P/heads)."""
     cross_values: Tensor
-    """As the keys."""
+    """The values, of the same shape."""
     sampled: Tensor
     """(B, M, width)."""
-    sampled_turns: Tensor
+    sampled_phases: Tensor
     """(B, M, 1, P/2)."""
     scale: Tensor
-    """Of every modulation at every step, (steps, modulations, B, 1, width)."""
+    """Scale of every modulation at every step (steps, modulations, B, 1, width)."""
     shift: Tensor
-    """As the scales."""
+    """The shifts, of the same shape."""
 
     def repeated(self, times: int) -> FastScene:
-        """For ``times`` consecutive samples of every scene; keys and values of the scenes are shared by them."""
+        """For ``times`` consecutive samples of every scene, which share the scene's keys and values."""
         if times == 1:
             return self
         return self._replace(
             sampled=self.sampled.repeat_interleave(times, 0),
-            sampled_turns=self.sampled_turns.repeat_interleave(times, 0),
+            sampled_phases=self.sampled_phases.repeat_interleave(times, 0),
             scale=self.scale.repeat_interleave(times, 2),
             shift=self.shift.repeat_interleave(times, 2),
         )
 
 
 class FastEncoder:
-    """Tokens of scenes, like the plain encoder's; the text encoder is shared with it, other weights are copies."""
+    """Makes the same tokens as the plain encoder. It shares the text encoder with it; other weights are copies."""
 
     def __init__(self, encoder: SceneEncoder, layout: HeadLayout, folded: bool) -> None:
         self.config = encoder.config
@@ -91,16 +91,16 @@ class FastEncoder:
             history_xyz: (B, history * hands, 3).
         """
         image = self.images(rgb, xyz, words)
-        at = turns(token_positions(xyz, self.config.visual_stride), self.frequencies)
-        kept = (rarest if self.config.subsampler == "density" else farthest)(image, self.config.sampled)
+        at = rotary_phases(token_positions(xyz, self.config.visual_stride), self.frequencies)
+        kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)
-        history = self.to_image(queries, image, turns(history_xyz, self.frequencies), at)
+        history = self.to_image(queries, image, rotary_phases(history_xyz, self.frequencies), at)
         sampled_at = at.gather(1, kept[:, :, None, None].expand(-1, -1, *at.shape[2:]))
         return SceneTokens(image, at, take(image, kept), sampled_at, words, history)
 
 
 def token_positions(xyz: Tensor, stride: int) -> Tensor:
-    """(B, N, 3) of (B, cameras, 3, H, W): the mean of the middle four pixels of every token's square."""
+    """(B, N, 3) from (B, cameras, 3, H, W): the mean of the central 2 x 2 pixels of every token's square."""
     size = xyz.shape[-2] // stride, xyz.shape[-1] // stride
     middle = functional.interpolate(xyz.flatten(0, 1), size, mode="bilinear", align_corners=False)
     return middle.permute(0, 2, 3, 1).reshape(len(xyz), -1, 3)

@@ -1,8 +1,8 @@
-"""Image features: as the plain network computes them, or with batch norm folded away and channels innermost.
+"""Image features: as in the plain network, or with batch norms folded into convolutions and channels last.
 
-Folding is exact up to rounding, but rounding may decide which image tokens are kept. That of "density" is fragile: a
-token's distance to itself, 0 in truth, comes out as rounding noise, is one of the eight distances that are averaged, and
-moves tokens across the border between kept and dropped. A network so trained gets the plain operations.
+Folding is exact up to rounding, but rounding may decide which image tokens are kept. The "density" sampler is sensitive
+to it: it averages eight distances including a token's distance to itself, which is rounding noise instead of 0 and can
+move a token across the border between kept and dropped. Networks with this sampler use the plain operations.
 """
 
 from __future__ import annotations
@@ -15,21 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from stvla_ros.policy.network.clip_resnet import Bottleneck, ClipResnet
+from stvla_ros.policy.network.clip_resnet import FIRST, Bottleneck, ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.encoder import SceneEncoder
 from stvla_ros.policy.network.fast.heads import HeadLayout
 from stvla_ros.policy.network.fast.layers import CrossLayers
-from stvla_ros.policy.network.pyramid import FIRST, FeaturePyramid
 
 Images = Callable[[Tensor], Tensor]
 
 
 class Convolution:
-    """A convolution, the batch norm behind it, and a ReLU if wanted.
+    """A convolution with its batch norm, and a ReLU if wanted.
 
-    In evaluation batch norm is an affine map per channel, so it is folded into the weights. A 1 x 1 convolution is a
-    matrix product, and is computed as one: with channels innermost nothing has to be moved for that, and on a CPU
-    PyTorch takes a slow path for such convolutions.
+    In evaluation, batch norm is an affine map per channel, so it is folded into the weights. A 1 x 1 convolution is
+    computed as a matrix product: with channels last this moves no data, and PyTorch's own 1 x 1 convolutions are slow
+    on a CPU.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: nn.BatchNorm2d | None = None, relu: bool = True) -> None:
@@ -51,7 +50,7 @@ class Convolution:
 
 
 class FastBottleneck:
-    """A residual block; see the plain one."""
+    """A residual block, like the plain one."""
 
     def __init__(self, block: Bottleneck) -> None:
         self.inner = [Convolution(block.conv1, block.bn1), Convolution(block.conv2, block.bn2)]
@@ -68,7 +67,7 @@ class FastBottleneck:
 
 
 class FastClipResnet:
-    """CLIP's RN50 and the part of the feature pyramid that leads to stride 8."""
+    """CLIP's RN50 and the part of the feature pyramid up to stride 8."""
 
     def __init__(self, backbone: ClipResnet, pyramid: FeaturePyramid) -> None:
         pairs = ((backbone.conv1, backbone.bn1), (backbone.conv2, backbone.bn2), (backbone.conv3, backbone.bn3))
@@ -95,7 +94,7 @@ class FastClipResnet:
 
 
 class PlainImages:
-    """Image tokens by the plain operations, bit by bit."""
+    """Image tokens by the plain operations, equal bit by bit."""
 
     def __init__(self, encoder: SceneEncoder) -> None:
         parts = (encoder.normalize, encoder.backbone, encoder.feature_pyramid or nn.Identity(), encoder.vl_attention)
@@ -112,17 +111,17 @@ class PlainImages:
 
 
 class FoldedImages:
-    """The same up to rounding, sooner; for CLIP's RN50."""
+    """The same up to rounding, but faster; for CLIP's RN50."""
 
     def __init__(self, encoder: SceneEncoder, layout: HeadLayout) -> None:
         if not isinstance(encoder.backbone, ClipResnet) or encoder.feature_pyramid is None:
-            raise ValueError("Only visual 'clip_rn50' can be folded; the norms of 'nano' depend on the image.")
+            raise ValueError("Only visual 'clip_rn50' can be folded: the norms of 'nano' depend on the image.")
         self.mean, self.std = (stats.view(3).clone() for stats in (encoder.normalize.mean, encoder.normalize.std))
         self.maps = FastClipResnet(encoder.backbone, encoder.feature_pyramid)
         self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
 
     def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor) -> Tensor:
-        """As :class:`PlainImages`; positions are not looked at."""
+        """As :class:`PlainImages`; positions are ignored."""
         maps = self.maps((rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std)
         return self.to_text(maps.reshape(len(rgb), -1, maps.shape[-1]), words)
 

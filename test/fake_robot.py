@@ -1,4 +1,4 @@
-"""An arm without physics: it is always exactly where its path says. For tests and dry runs."""
+"""An arm without physics: it is always exactly where its path says."""
 
 from __future__ import annotations
 

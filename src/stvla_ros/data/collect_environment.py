@@ -1,4 +1,4 @@
-"""Episodes of the evaluation's environment, written down as they happen."""
+"""The environment of evaluation, recording its episodes as they happen."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan
 
 
-class SeenCell(WatchedCell):
-    """A cell that remembers the newest image that somebody asked for."""
+class LastFrameCell(WatchedCell):
+    """A simulated cell that keeps the last rendered frame."""
 
-    newest: RgbdFrame | None = None
+    last: RgbdFrame | None = None
 
     def render(self, hidden: Collection[str] = (), ideal: bool = False) -> RgbdFrame:
-        self.newest = super().render(hidden, ideal)
-        return self.newest
+        self.last = super().render(hidden, ideal)
+        return self.last
 
 
-class WrittenStages(LocalStages):
-    """The same stages; what they look at and what they execute is written down."""
+class RecordingStages(LocalStages):
+    """Stages that record the frames they see and the keyposes they execute."""
 
-    def __init__(self, stages: LocalStages, cell: SeenCell, writer: EpisodeWriter) -> None:
+    def __init__(self, stages: LocalStages, cell: LastFrameCell, writer: EpisodeWriter) -> None:
         vars(self).update(vars(stages))
         self._cell, self._writer = cell, writer
 
@@ -44,19 +44,19 @@ class WrittenStages(LocalStages):
         feedback: str = "",
     ) -> TracePlan:
         plan = super().plan(instruction, history, not_before_ns, cancel, feedback)
-        assert self._cell.newest is not None
-        self._writer.add_plan(plan, self._cell.newest)
+        assert self._cell.last is not None
+        self._writer.add_plan(plan, self._cell.last)
         return plan
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
     ) -> Keypose | None:
-        self._cell.newest, robot = None, self._cell.state()
+        self._cell.last, robot = None, self._cell.state()
         try:
             return super().predict(plan, history, not_before_ns, cancel)
         finally:
-            if self._cell.newest is not None:
-                self._writer.add_look(plan, self._cell.newest, robot)
+            if self._cell.last is not None:
+                self._writer.add_frame(plan, self._cell.last, robot)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         outcome = super().execute(plan, keypose, cancel)
@@ -65,31 +65,31 @@ class WrittenStages(LocalStages):
 
 
 @dataclass(frozen=True)
-class CollectBenchSetup:
-    """Makes a :class:`CollectBench` in a worker process.
+class CollectEnvironmentSetup:
+    """Makes a :class:`CollectEnvironment` in a worker process.
 
     Attributes:
-        settings: Of all stages and the cell.
-        folder: Gets a folder per successful episode.
+        settings: Settings of all stages and of the cell.
+        folder: Where each successful episode gets its folder.
     """
 
     settings: StackSettings
     folder: Path
 
     @contextmanager
-    def open(self) -> Iterator[CollectBench]:
-        """Raises ConfigError when the cell or a backend cannot be made."""
-        cell = SeenCell(self.settings.cell)
+    def open(self) -> Iterator[CollectEnvironment]:
+        """Raises ConfigError when the cell or a backend cannot be created."""
+        cell = LastFrameCell(self.settings.cell)
         try:
-            yield CollectBench(self, cell)
+            yield CollectEnvironment(self, cell)
         finally:
             cell.close()
 
 
-class CollectBench(CellEnvironment):
-    """Leaves the folder of an episode that the simulator judged successful, and nothing of any other."""
+class CollectEnvironment(CellEnvironment):
+    """Keeps the folder of every episode that the simulator judges successful, and nothing of the others."""
 
-    def __init__(self, setup: CollectBenchSetup, cell: SeenCell) -> None:
+    def __init__(self, setup: CollectEnvironmentSetup, cell: LastFrameCell) -> None:
         super().__init__(CellEnvironmentSetup(setup.settings), cell)
         self._folder, self._seen = setup.folder, cell
 
@@ -102,7 +102,7 @@ class CollectBench(CellEnvironment):
             shutil.rmtree(left, ignore_errors=True)
         writer = EpisodeWriter(part)
         try:
-            written = WrittenStages(stages, self._seen, writer)
+            written = RecordingStages(stages, self._seen, writer)
             record = super()._carry_out(episode, instruction, written, report)
             if record.success and record.keyposes:
                 verdict = Verdict(OutcomeCode[record.outcome], record.sentence, record.judged, record.detail)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvla_ros.motion.boxes import merge_voxels
+from stvla_ros.motion.ompl import merge_voxels
 
 cells = st.lists(st.tuples(*[st.integers(-4, 4)] * 3), min_size=0, max_size=60)
 
