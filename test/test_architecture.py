@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
-    "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet", "files",
-    "weights", "pickled_arrays",
+    "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet",
+    "files", "weights", "pickled_arrays",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
@@ -28,7 +28,8 @@ BELOW: dict[str, tuple[str, ...]] = {
     "colours": (),
     "types": ("errors",),
     "description": ("errors", "types", "colours", "config"),
-    "geometry": ("errors", "types", "colours", "description"),
+    "geometry": ("errors", "types"),
+    "tabletop": ("errors", "types", "colours", "geometry", "description"),
     "interfaces": ("errors", "types"),
     "rcl_yaml": (),
     "config": ("errors", "rcl_yaml"),

@@ -15,7 +15,6 @@ from benchmarks.guidance.decisions import visible_plan
 from benchmarks.guidance.given import GivenMasks, sort_instances
 from benchmarks.guidance.scenes import Setup, View, make_cell, views
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.tables import fit_table
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.inpaint import FillConfig, Filler
@@ -24,6 +23,7 @@ from stvla_ros.perception.tracking import InstanceTracker
 from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import CameraConfig
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.tabletop.support_plane import fit_table
 from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 
 SIZES = ((256, 256), (640, 480), (1280, 720))

@@ -12,10 +12,10 @@ from tabletop import Box, Disc, Scene, block, front_camera, look_at, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays
-from stvla_ros.geometry.tables import Table, fit_table, inverse_depth_plane, plane_depth
 from stvla_ros.perception.inpaint import FillConfig, Filled, Filler, fill, fit_planes
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients
 from stvla_ros.perception.inpaint.layers import table_edges
+from stvla_ros.tabletop.support_plane import Table, fit_table, inverse_depth_plane, plane_depth
 from stvla_ros.types import Camera, RgbdFrame
 
 TARGETS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]

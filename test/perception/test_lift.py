@@ -10,8 +10,8 @@ from tabletop import Box, Scene, block, front_camera, plate, with_holes
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
 from stvla_ros.geometry.paths import distance, resample
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.perception.lift import LiftConfig, lift
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import Camera, DepthSource, RgbdFrame, Trace3d, TracePlan
 
 SCENE = Scene([block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)])

@@ -15,12 +15,12 @@ from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, read_parameters
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.perception.sam2.checkpoint import load
 from stvla_ros.perception.sam2.masks import Limits, acceptable, grid_points
 from stvla_ros.perception.sam2.network import PROMPTS_AT_ONCE, Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, reduced, surroundings
 from stvla_ros.perception.sam2.segmenter import Sam2Config, Sam2Segmenter
+from stvla_ros.tabletop.self_filter import robot_pixels
 from stvla_ros.types import RgbdFrame, RobotState, Segments
 
 ROOT = Path(__file__).resolve().parents[2]

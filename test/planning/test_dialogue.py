@@ -16,7 +16,6 @@ from tabletop import Scene, block, button, home_robot, plate
 from stvla_ros.config import build
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.interfaces import Planner
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.planning.chat import Turn
@@ -24,6 +23,7 @@ from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.planning.conversation import NO_ANSWER, corrections
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.dialogue import DialogueConfig, DialoguePlanner
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import Keypose, PlanRequest, RobotState
 
 PUT = "Put the red block in the plate."

@@ -10,8 +10,8 @@ from stvla_ros.config import param
 from stvla_ros.description.body import robot_mask
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import inverse, pose
-from stvla_ros.geometry.selfmask import held_pixels, may_hold
-from stvla_ros.geometry.tables import fit_table
+from stvla_ros.tabletop.self_filter import held_pixels, may_hold
+from stvla_ros.tabletop.support_plane import fit_table
 from stvla_ros.types import F32, F64, Bool, Box, CollisionWorld, RgbdFrame, RobotState
 
 

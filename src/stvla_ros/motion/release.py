@@ -7,9 +7,9 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import finger_yaw, tool_down
-from stvla_ros.geometry.selfmask import held_pixels
-from stvla_ros.geometry.tables import fit_table
 from stvla_ros.motion.collision import LOW_M, VoxelConfig, held_box, obstacle_points
+from stvla_ros.tabletop.self_filter import held_pixels
+from stvla_ros.tabletop.support_plane import fit_table
 from stvla_ros.types import F64, Box, RgbdFrame, RobotState
 
 CELL_M = 0.01

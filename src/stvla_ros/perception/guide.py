@@ -11,7 +11,6 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import calibration_fault, cloud
-from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.following import PathFollower
 from stvla_ros.perception.inpaint import FillConfig, Filler
@@ -19,6 +18,7 @@ from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
 from stvla_ros.perception.tube import Relevance, TubeConfig
+from stvla_ros.tabletop.support_plane import Table, fit_table
 from stvla_ros.types import (
     F32,
     GUIDANCE_MODES,

@@ -14,11 +14,11 @@ from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.parts import Parts, PartsConfig, find_parts
-from stvla_ros.geometry.selfmask import may_hold, robot_pixels
-from stvla_ros.geometry.things import Thing, find_things
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.tabletop.objects import Thing, find_things
+from stvla_ros.tabletop.regions import Parts, PartsConfig, find_parts
+from stvla_ros.tabletop.self_filter import may_hold, robot_pixels
 from stvla_ros.types import F64, WAYPOINTS, Keypose, PlanRequest, TracePlan
 
 

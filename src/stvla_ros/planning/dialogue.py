@@ -19,7 +19,6 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import uv_in_view, uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.planning import prompt
 from stvla_ros.planning.chat import ChatModel
 from stvla_ros.planning.conversation import Conversation
@@ -35,6 +34,7 @@ from stvla_ros.planning.parse import (
 )
 from stvla_ros.planning.progress import Horizon, described, events
 from stvla_ros.planning.sense import may_stay, path_fault
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F64, U8, WAYPOINTS, PlanRequest, TracePlan
 
 T = TypeVar("T")

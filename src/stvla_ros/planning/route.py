@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, px_to_uv
 from stvla_ros.geometry.paths import distance
-from stvla_ros.geometry.starts import start_depth
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F64, WAYPOINTS, Camera, RgbdFrame
 
 CORRIDOR_M = 0.10

@@ -6,7 +6,7 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.selfmask import robot_pixels
+from stvla_ros.tabletop.self_filter import robot_pixels
 from stvla_ros.types import F64, Keypose, Observation
 
 NEAR_M = 0.025

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.geometry.parts import top_rectangle
 from stvla_ros.geometry.se3 import wrap
+from stvla_ros.tabletop.regions import top_rectangle
 from stvla_ros.types import F32, F64
 
 FINGER_M = (0.040, 0.062)

@@ -18,8 +18,8 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
-from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.tabletop.self_filter import may_hold, robot_pixels
 from stvla_ros.types import F32, F64, Keypose, Observation
 
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)

@@ -9,7 +9,6 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.tables import Table
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
@@ -17,6 +16,7 @@ from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, s
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
 from stvla_ros.perception.inpaint.shade import cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
+from stvla_ros.tabletop.support_plane import Table
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3

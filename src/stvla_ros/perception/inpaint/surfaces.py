@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.geometry.tables import Table, inverse_depth_plane
 from stvla_ros.perception.inpaint.grid import Grid
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE
 from stvla_ros.perception.inpaint.masks import between, valid_depth
 from stvla_ros.perception.inpaint.planes import TOLERANCE
+from stvla_ros.tabletop.support_plane import Table, inverse_depth_plane
 from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
 
 FURTHEST_M = 20.0

@@ -9,13 +9,13 @@ import torch
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_crumbs
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture, choose_device
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
+from stvla_ros.tabletop.self_filter import robot_pixels
 from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from stvla_ros.geometry.cameras import back_project, cloud, uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.planning.heatmap.route import carry, press
 from stvla_ros.planning.route import draw
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F32, F64, Bool, RgbdFrame
 
 STANDS_M = 0.012

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.components import connected, renumber, sizes
-from stvla_ros.geometry.fragments import Fragment, divided, is_boss
-from stvla_ros.geometry.parts import LOW_M
+from stvla_ros.tabletop.fragments import Fragment, divided, is_boss
+from stvla_ros.tabletop.regions import LOW_M
 from stvla_ros.types import F32, I32, Bool
 
 ARM_M = 0.009
@@ -60,7 +60,7 @@ def cut_creases(
 
     Args:
         regions: (H, W) regions connected in depth, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.geometry.parts.colour_feature`).
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         depth_m: (H, W) depth.

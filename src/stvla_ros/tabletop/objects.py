@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.geometry.parts import Parts, top_rectangle
-from stvla_ros.geometry.shades import colour_costs, robust_mean
+from stvla_ros.tabletop.regions import Parts, top_rectangle
+from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
 from stvla_ros.types import F32, F64, U8
 
 FACE_M = 0.006
@@ -33,7 +33,7 @@ class Thing:
     Attributes:
         kind: ``block``, ``plate``, ``button`` or ``thing``.
         colour: Nearest of the named colours.
-        costs: How badly each named colour explains what is seen (:func:`stvla_ros.geometry.shades.colour_costs`).
+        costs: How badly each named colour explains what is seen (:func:`stvla_ros.tabletop.surface_colours.colour_costs`).
         covered: Its top is not seen, only its sides, on which the light falls from nobody knows where.
         centre_m: (3,) middle of its top in the base frame.
         size_m: (2,) edges of the smallest rectangle around its top (its diameter twice where round).
@@ -65,7 +65,7 @@ def find_things(parts: Parts, rgb: U8) -> list[Thing]:
     """Recognise the parts of a frame; bases of buttons are swallowed by their caps.
 
     Args:
-        parts: From :func:`stvla_ros.geometry.parts.find_parts`.
+        parts: From :func:`stvla_ros.tabletop.regions.find_parts`.
         rgb: (H, W, 3) image of the same frame.
     """
     height, points, colours = parts.height_m.ravel(), parts.points_m.reshape(3, -1), rgb.reshape(-1, 3)

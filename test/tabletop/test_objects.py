@@ -11,11 +11,11 @@ from tabletop import Box, Disc, Scene, block, button, home_robot, plate
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.parts import PartsConfig, find_parts, top_rectangle
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.geometry.selfmask import held_pixels, may_hold, robot_pixels
-from stvla_ros.geometry.shades import colour_costs
-from stvla_ros.geometry.things import Thing, find_things
+from stvla_ros.tabletop.objects import Thing, find_things
+from stvla_ros.tabletop.regions import PartsConfig, find_parts, top_rectangle
+from stvla_ros.tabletop.self_filter import held_pixels, may_hold, robot_pixels
+from stvla_ros.tabletop.surface_colours import colour_costs
 from stvla_ros.types import RgbdFrame
 
 

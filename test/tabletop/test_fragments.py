@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from stvla_ros.geometry.creases import valleys
-from stvla_ros.geometry.fragments import filled, nearest_label, solidity
-from stvla_ros.geometry.fringe import absorb_fringe
-from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import colour_feature, low_pixels
-from stvla_ros.geometry.tables import Table
+from stvla_ros.tabletop.boundaries import absorb_fringe
+from stvla_ros.tabletop.concavities import valleys
+from stvla_ros.tabletop.constrictions import cut_necks
+from stvla_ros.tabletop.fragments import filled, nearest_label, solidity
+from stvla_ros.tabletop.regions import colour_feature, low_pixels
+from stvla_ros.tabletop.support_plane import Table
 
 
 def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.components import connected, member_pixels, renumber, sizes
-from stvla_ros.geometry.tables import Table, fit_table
+from stvla_ros.tabletop.support_plane import Table, fit_table
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
 SPLIT_DISTANCE = 0.26

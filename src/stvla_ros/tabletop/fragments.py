@@ -27,7 +27,7 @@ import numpy.typing as npt
 from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import connected, renumber, sizes
-from stvla_ros.geometry.parts import LOW_M, pixel_classes, top_rectangle
+from stvla_ros.tabletop.regions import LOW_M, pixel_classes, top_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
 LEAST_SHARE = 0.04
@@ -53,7 +53,7 @@ ENOUGH_PX = 1000
 """Fragments are measured at so many of their pixels."""
 
 ALIKE = 0.12
-"""Colours (see :func:`stvla_ros.geometry.parts.colour_feature`) that differ by less are one."""
+"""Colours (see :func:`stvla_ros.tabletop.regions.colour_feature`) that differ by less are one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Fragment:
     Attributes:
         label: Its number among the pieces of its region.
         near: (h + 2, w + 2) pieces of the region in the fragment's window and one pixel around it, 0 is outside.
-        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.geometry.parts.colour_feature`).
+        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
         points_m: (3, h, w) points of the window in the base frame.
         heights_m: (h, w) heights of the window above the table.
         area_px: Its size.
@@ -160,7 +160,7 @@ def split_colours(
 
     Args:
         regions: (H, W) regions 1..n connected in depth, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.geometry.parts.colour_feature`).
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
         depth_m: (H, W) depth.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.

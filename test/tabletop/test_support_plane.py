@@ -6,8 +6,8 @@ from tabletop import Scene, block, front_camera, with_holes
 
 from stvla_ros.geometry.cameras import cloud, project, rays
 from stvla_ros.geometry.depths import steady, without_specks
-from stvla_ros.geometry.parts import PartsConfig, find_regions
-from stvla_ros.geometry.tables import Table, fit_table, plane_depth
+from stvla_ros.tabletop.regions import PartsConfig, find_regions
+from stvla_ros.tabletop.support_plane import Table, fit_table, plane_depth
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.0012, 0.003])
