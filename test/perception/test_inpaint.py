@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Disc, Scene, block, front_camera, look_at, plate
+from tabletop import Box, Disc, Scene, block, front_camera, look_at, plane_depth, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays
 from stvla_ros.perception.inpaint import FillConfig, Filled, Filler, fill, fit_planes
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients
 from stvla_ros.perception.inpaint.layers import table_edges
-from stvla_ros.tabletop.support_plane import Table, fit_table, inverse_depth_plane, plane_depth
+from stvla_ros.tabletop.support_plane import Table, fit_table, inverse_depth_plane
 from stvla_ros.types import Camera, RgbdFrame
 
 TARGETS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]

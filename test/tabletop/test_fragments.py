@@ -1,14 +1,13 @@
 """Creases, necks, fragments and fringes on small pictures."""
 
 import numpy as np
-import pytest
 
 from stvla_ros.tabletop.boundaries import absorb_fringe
 from stvla_ros.tabletop.concavities import valleys
 from stvla_ros.tabletop.constrictions import cut_necks
-from stvla_ros.tabletop.fragments import filled, nearest_label, solidity
-from stvla_ros.tabletop.regions import colour_feature, low_pixels
+from stvla_ros.tabletop.regions import low_pixels
 from stvla_ros.tabletop.support_plane import Table
+from stvla_ros.tabletop.surface_colours import colour_feature
 
 
 def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:
@@ -50,31 +49,6 @@ def test_a_ring_has_no_neck() -> None:
     y, x = np.mgrid[:60, :100]
     ring[(x - 30) ** 2 + (y - 30) ** 2 < 12**2] = 0
     assert cut_necks(ring, 20).max() == 1
-
-
-def test_nearest_label_equals_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.zeros((24, 31), np.int32)
-    at = rng.choice(labels.size, 9, replace=False)
-    labels.reshape(-1)[at] = np.arange(1, 10)
-    rows, columns = np.divmod(at, 31)
-    y, x = np.mgrid[:24, :31]
-    distance = np.hypot(y[..., None] - rows, x[..., None] - columns)
-    ours = distance[y, x, nearest_label(labels) - 1]
-    assert (ours - distance.min(axis=-1)).max() < 1.0  # the distance transform's chessboard steps are a little long
-    assert (nearest_label(np.zeros((3, 4), np.int32)) == 0).all()
-
-
-def test_filled_and_solidity() -> None:
-    ring = np.ones((20, 20), bool)
-    ring[5:15, 5:15] = False
-    assert filled(ring).all()
-    assert solidity(ring) == pytest.approx(0.75)
-    assert solidity(np.eye(20, dtype=bool)) > 0.9
-    cross = np.zeros((30, 30), bool)
-    cross[13:17], cross[:, 13:17] = True, True
-    assert solidity(cross) < 0.5
-    assert solidity(np.zeros((4, 4), bool)) == 0.0
 
 
 TABLE = Table(noise_m=0.002)

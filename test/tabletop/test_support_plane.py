@@ -1,13 +1,12 @@
-"""Table plane, holes, noise."""
+"""The support plane under objects and noise, and what stands on it."""
 
 import numpy as np
 import pytest
-from tabletop import Scene, block, front_camera, with_holes
+from tabletop import Scene, block, front_camera, plane_depth
 
-from stvla_ros.geometry.cameras import cloud, project, rays
-from stvla_ros.geometry.depths import steady, without_specks
+from stvla_ros.geometry.cameras import cloud, rays
 from stvla_ros.tabletop.regions import PartsConfig, find_regions
-from stvla_ros.tabletop.support_plane import Table, fit_table, plane_depth
+from stvla_ros.tabletop.support_plane import Table, fit_table
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.0012, 0.003])
@@ -52,36 +51,6 @@ def test_plane_depth_is_affine_in_inverse_depth() -> None:
     assert on_table.sum() > 100_000
     inverse = 1 / depth[200:300, 200:400]
     assert np.abs(np.diff(inverse, 2, axis=1)).max() < 1e-6
-
-
-def test_specks_close_and_holes_stay() -> None:
-    depth = with_holes(np.ones((100, 100), np.float32), 0.15, 1)
-    depth[40:60, 40:60] = np.nan
-    closed = without_specks(depth)
-    assert np.isnan(closed[42:58, 42:58]).all()
-    assert np.isnan(closed[:35]).mean() < 0.02
-    np.testing.assert_array_equal(closed[np.isfinite(depth)], 1.0)
-
-
-def test_the_point_of_a_block_projects_onto_it() -> None:
-    camera = front_camera()
-    _, ids = Scene([block("red", 0.5, 0.1)]).render(camera)
-    px, _ = project(camera, [0.5, 0.1, 0.04])
-    assert ids[tuple(np.round(px[::-1]).astype(int))] == 1
-
-
-def test_steady_depth_has_less_noise_and_the_same_edges() -> None:
-    depth = np.full((120, 640), 1.0, np.float32)
-    depth[:, 300:] = 1.2
-    noisy = depth + np.random.default_rng(0).normal(0, 0.002, depth.shape).astype(np.float32)
-    noisy[50:60, 100:110] = np.nan
-    calm = steady(noisy)
-    assert np.nanstd(calm[:, :280] - 1.0) < 0.0008
-    assert (np.abs(calm - depth)[:, 295:305] < 0.005).all()
-    np.testing.assert_array_equal(np.isnan(calm), np.isnan(noisy))
-    assert steady(depth) is depth
-    nothing = np.full((8, 9), np.nan, np.float32)
-    assert np.isnan(steady(nothing)).all()
 
 
 def test_the_opening_of_a_noisy_mask_does_not_move_it() -> None:

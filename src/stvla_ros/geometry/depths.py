@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from stvla_ros.types import F32
+from stvla_ros.types import F32, F64, Bool
+
+NEAR_M = 0.05
+"""Nothing nearer to the camera is a measurement, or a place for a tool."""
+
+EDGE_M = 0.010
+"""Neighbouring pixels whose depths differ by more show different surfaces; at more than 1 m it grows as noise does."""
 
 STILL_M = 0.0004
 """A depth image that a small median changes by less has no noise."""
@@ -14,6 +21,16 @@ WIDE_PX = 480
 """Images at least this wide bear a median over 5x5 pixels, smaller ones over 3x3."""
 
 _FAR_M = np.float32(1e6)
+
+
+def usable(depth_m: F32, range_m: float) -> Bool:
+    """(H, W) pixels whose depth is a measurement; not NaN, zero, negative, infinite or saturated."""
+    return np.asarray((depth_m > NEAR_M) & (depth_m < range_m))
+
+
+def edge_m(depth_m: npt.ArrayLike) -> F64:
+    """Depth step between neighbouring pixels that is an edge: the noise of stereo grows with the square of depth."""
+    return np.asarray(EDGE_M * np.maximum(1.0, np.asarray(depth_m, dtype=np.float64) ** 2))
 
 
 def without_specks(depth_m: F32) -> F32:

@@ -10,15 +10,15 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
 from stvla_ros.geometry.components import bounding_slices, renumber, sizes
-from stvla_ros.geometry.depths import steady, without_specks
+from stvla_ros.geometry.depths import steady, usable, without_specks
 from stvla_ros.tabletop.boundaries import absorb_fringe
 from stvla_ros.tabletop.concavities import cut_creases
 from stvla_ros.tabletop.constrictions import cut_necks
 from stvla_ros.tabletop.fragments import split_colours
-from stvla_ros.tabletop.regions import LEAST_PX, PartsConfig, colour_feature, find_regions, least_px, low_pixels, step_m
+from stvla_ros.tabletop.regions import LEAST_PX, PartsConfig, find_regions, least_px, low_pixels, step_m
 from stvla_ros.tabletop.self_filter import robot_pixels
-from stvla_ros.tabletop.start_depth import usable
 from stvla_ros.tabletop.support_plane import Table, fit_table
+from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
 
 WORK_PX = 640 * 480

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.config import param
 from stvla_ros.geometry.components import member_pixels
-from stvla_ros.tabletop.regions import colour_feature
+from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, F64, I32, Camera, Instance, RgbdFrame, RobotState, Segments
 
 OWN_SHARE = 0.6
@@ -50,7 +50,7 @@ class Seen:
 
     Attributes:
         box: Where it is; None without any valid depth.
-        colour: (4,) :func:`stvla_ros.tabletop.regions.colour_feature`.
+        colour: (4,) :func:`stvla_ros.tabletop.surface_colours.colour_feature`.
         area_px: Pixels.
     """
 

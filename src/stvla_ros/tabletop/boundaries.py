@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import sizes
-from stvla_ros.tabletop.fragments import filled
+from stvla_ros.geometry.components import filled, sizes
 from stvla_ros.tabletop.support_plane import Table
 from stvla_ros.types import F32, I32, Bool
 
@@ -35,7 +34,7 @@ THIN, SLIVER, BESIDE = 1 / 180, 0.15, 0.33
 of the pixels around it that are the neighbour's."""
 
 UNLIKE = 0.08
-"""Least distance of the two colours (see :func:`stvla_ros.tabletop.regions.colour_feature`)."""
+"""Least distance of the two colours (see :func:`stvla_ros.tabletop.surface_colours.colour_feature`)."""
 
 
 def absorb_fringe(
@@ -45,7 +44,7 @@ def absorb_fringe(
 
     Args:
         labels: (H, W) things 1..n, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (H, W) depth, NaN where unknown.
         height_m: (H, W) height above the table, NaN where unknown.
         exclude: (H, W) pixels that are nobody's (the robot).

@@ -60,7 +60,7 @@ def cut_creases(
 
     Args:
         regions: (H, W) regions connected in depth, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
         depth_m: (H, W) depth.

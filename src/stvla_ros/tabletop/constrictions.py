@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import renumber, sizes
-from stvla_ros.tabletop.fragments import filled, nearest_label, solidity
+from stvla_ros.geometry.components import filled, nearest_label, renumber, sizes, solidity
 from stvla_ros.types import F32, I32, Bool
 
 NECK = 0.62

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, renumber, sizes
+from stvla_ros.geometry.components import connected, nearest_label, renumber, sizes, solidity
 from stvla_ros.tabletop.regions import LOW_M, pixel_classes, top_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
@@ -53,7 +53,7 @@ ENOUGH_PX = 1000
 """Fragments are measured at so many of their pixels."""
 
 ALIKE = 0.12
-"""Colours (see :func:`stvla_ros.tabletop.regions.colour_feature`) that differ by less are one."""
+"""Colours (see :func:`stvla_ros.tabletop.surface_colours.colour_feature`) that differ by less are one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class Fragment:
     Attributes:
         label: Its number among the pieces of its region.
         near: (h + 2, w + 2) pieces of the region in the fragment's window and one pixel around it, 0 is outside.
-        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
+        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         points_m: (3, h, w) points of the window in the base frame.
         heights_m: (h, w) heights of the window above the table.
         area_px: Its size.
@@ -160,7 +160,7 @@ def split_colours(
 
     Args:
         regions: (H, W) regions 1..n connected in depth, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.regions.colour_feature`).
+        colours: (H, W, 4) features of its colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (H, W) depth.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
@@ -254,17 +254,6 @@ def _fragments(grown: I32, pieces: I32, colours: F32, points_m: F32, height_m: F
     return found
 
 
-def nearest_label(labels: I32) -> I32:
-    """(H, W) label of the nearest labelled pixel."""
-    free = (labels <= 0).astype(np.uint8)
-    if free.all():
-        return np.zeros_like(labels)
-    _, index = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    of_index = np.zeros(int(index.max()) + 1, dtype=np.int32)
-    of_index[index[free == 0]] = labels[free == 0]
-    return np.asarray(of_index[index], dtype=np.int32)
-
-
 def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
     """Flat indices of the pixels where two pieces meet, by pair."""
     width = pieces.shape[1]
@@ -295,24 +284,6 @@ def _footprint(own: U8, xy_m: F32) -> tuple[F64, F64, float]:
     away = np.abs(xy - np.sort(xy, axis=1)[:, xy.shape[1] // 2, None]).max(axis=0)
     xy = xy[:, away <= np.sort(away)[int(0.99 * len(away))] * 1.05]
     return top_rectangle(xy[:, :: max(xy.shape[1] // 400, 1)].T)
-
-
-def filled(mask: Bool) -> Bool:
-    """A mask without holes, and without notches one pixel wide."""
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    outline, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(closed, outline, -1, 1, cv2.FILLED)[2:-2, 2:-2]).astype(bool)
-
-
-def solidity(mask: Bool | U8) -> float:
-    """Share of its convex hull that a mask fills."""
-    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not outline:
-        return 0.0
-    hull = np.zeros(mask.shape, dtype=np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outline)), 1)
-    return int(np.count_nonzero(mask)) / max(int(np.count_nonzero(hull)), 1)
 
 
 def _apart(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:

@@ -10,11 +10,8 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.components import connected, member_pixels, renumber, sizes
 from stvla_ros.tabletop.support_plane import Table, fit_table
+from stvla_ros.tabletop.surface_colours import colour_clusters, colour_feature
 from stvla_ros.types import F32, F64, I32, U8, Bool
-
-SPLIT_DISTANCE = 0.26
-"""Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
-
 
 NOISY_M = 0.0008
 """Noise of the heights above which single pixels do not count."""
@@ -171,21 +168,6 @@ def _large(labels: I32, least: int) -> I32:
     return renumber(labels, sizes(labels) >= least)
 
 
-def colour_feature(rgb: U8) -> F32:
-    """(..., 4) features of (..., 3) colours whose Euclidean distance follows what things are made of, not how lit.
-
-    Three are the chroma relative to the brightness (constant over the faces of a matt body), one is the
-    logarithm of the brightness at a small weight: white and black differ by more than two faces of one body.
-    """
-    channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
-    mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
-    out = np.empty((*mean.shape, 4), dtype=np.float32)
-    for i, channel in enumerate(channels):
-        out[..., i] = (channel - mean) / (mean + np.float32(0.04)) * np.float32(0.4)
-    out[..., 3] = np.log(mean + np.float32(0.06)) * np.float32(0.15)
-    return out
-
-
 def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
     """(H, W) class of each pixel within its label: 0 where a label is one thing.
 
@@ -202,7 +184,7 @@ def split_classes(rgb: U8, height_m: F32, labels: I32, least: int) -> U8:
 
 def pixel_classes(feature: F32, height_m: F32, least: int) -> U8:
     """(N,) class below 16 of the pixels of one region, given their (N, 4) colour features and (N,) heights."""
-    colours = _halve(feature, least, depth=3)
+    colours = colour_clusters(feature, least, depth=3)
     return np.asarray(colours + 8 * _standing_in(colours, height_m, least), dtype=np.uint8)  # at most 8 colours
 
 
@@ -216,56 +198,6 @@ def _standing_in(colours: U8, height_m: F32, least: int) -> U8:
             low, middle = np.quantile(height_m[own], [0.1, 0.5])
             out[tall] = middle - low < 0.008  # else it is a side, seen without a top
     return out
-
-
-def _halve(feature: F32, least: int, depth: int) -> U8:
-    """(N,) cluster number, 0 for the largest."""
-    out = np.zeros(len(feature), dtype=np.uint8)
-    if depth == 0 or len(feature) < 2 * least:
-        return out
-    second = two_means(feature)
-    if second is None:
-        return out
-    count = int(np.count_nonzero(second))
-    if min(count, len(second) - count) < least:
-        return out
-    if count > len(second) / 2:
-        second = ~second
-    first_part, second_part = _halve(feature[~second], least, depth - 1), _halve(feature[second], least, depth - 1)
-    out[~second] = first_part
-    out[second] = second_part + first_part.max() + 1
-    return out
-
-
-def two_means(feature: F32, budget: int = 400) -> Bool | None:
-    """(N,) membership of the second of two clusters, or None when the features are one cluster."""
-    sample = feature[:: max(len(feature) // budget, 1)]
-    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them are so far apart
-        return None
-    away = ((sample - _middle(sample)) ** 2).sum(axis=1)
-    far = sample[np.argmax(away)]
-    centres = np.stack([sample[np.argmax(((sample - far) ** 2).sum(axis=1))], far])
-    for _ in range(8):
-        second = _nearer_second(sample, centres)
-        if not 0 < np.count_nonzero(second) < len(sample):
-            return None
-        before = centres.copy()
-        centres[0], centres[1] = _middle(sample[~second]), _middle(sample[second])
-        if np.abs(centres - before).max() < 1e-4:
-            break
-    if np.linalg.norm(centres[0] - centres[1]) < SPLIT_DISTANCE:
-        return None
-    return _nearer_second(feature, centres)
-
-
-def _middle(feature: F32) -> F32:
-    """(F,) median of (N, F) features (the upper one of two): quicker than numpy's on a few hundred."""
-    return np.asarray(np.sort(feature, axis=0)[len(feature) // 2])
-
-
-def _nearer_second(feature: F32, centres: npt.NDArray[np.floating]) -> Bool:
-    axis = centres[1] - centres[0]
-    return np.asarray(feature @ axis > (centres[0] + centres[1]) @ axis / 2)
 
 
 def top_rectangle(xy_m: npt.NDArray[np.floating]) -> tuple[F64, F64, float]:

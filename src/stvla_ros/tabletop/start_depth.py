@@ -9,13 +9,8 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import back_project
 from stvla_ros.geometry.components import connected
-from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame
-
-NEAR_M = 0.05
-"""Nothing nearer to the camera is a measurement, or a place for a tool."""
-
-EDGE_M = 0.010
-"""Neighbouring pixels whose depths differ by more show different surfaces; at more than 1 m it grows as noise does."""
+from stvla_ros.geometry.depths import edge_m, usable
+from stvla_ros.types import F32, F64, I32, RgbdFrame
 
 SPECK = 0.02
 """Regions of a smaller share of the window are flying pixels."""
@@ -91,16 +86,6 @@ def start_depth(frame: RgbdFrame, px: npt.ArrayLike, rule: StartRule | None = No
     own = window.region == _meant(window, frame, px, snap_px, rule.low_m)
     nearest = np.argsort(np.hypot(*window.offset_px[own].T), kind="stable")[:NEIGHBOURS]
     return float(np.median(window.depth_m[own][nearest]))
-
-
-def usable(depth_m: F32, range_m: float) -> Bool:
-    """(H, W) pixels whose depth is a measurement; not NaN, zero, negative, infinite or saturated."""
-    return np.asarray((depth_m > NEAR_M) & (depth_m < range_m))
-
-
-def edge_m(depth_m: npt.ArrayLike) -> F64:
-    """Depth step between neighbouring pixels that is an edge: the noise of stereo grows with the square of depth."""
-    return np.asarray(EDGE_M * np.maximum(1.0, np.asarray(depth_m, dtype=np.float64) ** 2))
 
 
 def _window(depth_m: F32, px: F64, radius: float, range_m: float) -> _Window | None:

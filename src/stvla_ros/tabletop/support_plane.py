@@ -79,19 +79,6 @@ def fit_table(points_m: F32, exclude: Bool | None = None, budget: int = 6000) ->
     return Table(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
 
 
-def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:
-    """(H, W) depth at which each pixel's ray meets the table; NaN where it does not.
-
-    ``rays`` is :func:`stvla_ros.geometry.cameras.rays` of the camera. The inverse of this depth is affine in the pixel.
-    """
-    o: F64 = camera.T_base_camera[:3, 3]
-    slope = rays[2] - np.float32(table.a) * rays[0] - np.float32(table.b) * rays[1]
-    above = np.float32(o[2] - table.a * o[0] - table.b * o[1] - table.c)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = -above / slope
-    return np.asarray(np.where(depth > 0, depth, np.nan), dtype=np.float32)
-
-
 def inverse_depth_plane(camera: Camera, table: Table) -> F64:
     """(3,) with which the inverse depth of the table is ``plane @ (u, v, 1)`` at pixel (u, v); it is not positive where
     the pixel's ray does not meet the table. All zeros when the camera is not above the table.

@@ -6,7 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.types import F64
+from stvla_ros.types import F32, F64, U8, Bool
+
+SPLIT_DISTANCE = 0.26
+"""Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
 
 _NAMES = tuple(COLOURS)
 _RGB = np.array([COLOURS[name] for name in _NAMES])
@@ -37,3 +40,71 @@ def robust_mean(rgb: npt.NDArray[np.uint8]) -> F64:
     values = rgb.astype(np.float64) / 255.0
     off = np.abs(values - np.median(values, axis=0)).max(axis=1)
     return np.asarray(values[off <= np.quantile(off, 0.6)].mean(axis=0))
+
+
+def colour_feature(rgb: U8) -> F32:
+    """(..., 4) features of (..., 3) colours whose Euclidean distance follows what things are made of, not how lit.
+
+    Three are the chroma relative to the brightness (constant over the faces of a matt body), one is the
+    logarithm of the brightness at a small weight: white and black differ by more than two faces of one body.
+    """
+    channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
+    mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
+    out = np.empty((*mean.shape, 4), dtype=np.float32)
+    for i, channel in enumerate(channels):
+        out[..., i] = (channel - mean) / (mean + np.float32(0.04)) * np.float32(0.4)
+    out[..., 3] = np.log(mean + np.float32(0.06)) * np.float32(0.15)
+    return out
+
+
+def colour_clusters(feature: F32, least: int, depth: int) -> U8:
+    """(N,) cluster number, 0 for the largest."""
+    out = np.zeros(len(feature), dtype=np.uint8)
+    if depth == 0 or len(feature) < 2 * least:
+        return out
+    second = two_means(feature)
+    if second is None:
+        return out
+    count = int(np.count_nonzero(second))
+    if min(count, len(second) - count) < least:
+        return out
+    if count > len(second) / 2:
+        second = ~second
+    first_part, second_part = (
+        colour_clusters(feature[~second], least, depth - 1),
+        colour_clusters(feature[second], least, depth - 1),
+    )
+    out[~second] = first_part
+    out[second] = second_part + first_part.max() + 1
+    return out
+
+
+def two_means(feature: F32, budget: int = 400) -> Bool | None:
+    """(N,) membership of the second of two clusters, or None when the features are one cluster."""
+    sample = feature[:: max(len(feature) // budget, 1)]
+    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them are so far apart
+        return None
+    away = ((sample - _middle(sample)) ** 2).sum(axis=1)
+    far = sample[np.argmax(away)]
+    centres = np.stack([sample[np.argmax(((sample - far) ** 2).sum(axis=1))], far])
+    for _ in range(8):
+        second = _nearer_second(sample, centres)
+        if not 0 < np.count_nonzero(second) < len(sample):
+            return None
+        before = centres.copy()
+        centres[0], centres[1] = _middle(sample[~second]), _middle(sample[second])
+        if np.abs(centres - before).max() < 1e-4:
+            break
+    if np.linalg.norm(centres[0] - centres[1]) < SPLIT_DISTANCE:
+        return None
+    return _nearer_second(feature, centres)
+
+
+def _middle(feature: F32) -> F32:
+    """(F,) median of (N, F) features (the upper one of two): quicker than numpy's on a few hundred."""
+    return np.asarray(np.sort(feature, axis=0)[len(feature) // 2])
+
+
+def _nearer_second(feature: F32, centres: npt.NDArray[np.floating]) -> Bool:
+    axis = centres[1] - centres[0]
+    return np.asarray(feature @ axis > (centres[0] + centres[1]) @ axis / 2)

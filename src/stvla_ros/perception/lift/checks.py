@@ -6,8 +6,9 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import calibration_fault
+from stvla_ros.geometry.depths import NEAR_M
 from stvla_ros.perception.lift.config import LiftConfig
-from stvla_ros.tabletop.start_depth import NEAR_M, StartRule, start_depth
+from stvla_ros.tabletop.start_depth import StartRule, start_depth
 from stvla_ros.types import F64, Camera, RgbdFrame, TracePlan
 
 

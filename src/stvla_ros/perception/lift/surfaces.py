@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, sampled
+from stvla_ros.geometry.depths import edge_m, usable
 from stvla_ros.geometry.paths import arc_length, runs
 from stvla_ros.perception.lift.checks import implausible
 from stvla_ros.perception.lift.config import LiftConfig
-from stvla_ros.tabletop.start_depth import edge_m, usable
 from stvla_ros.types import F32, F64, Bool, RgbdFrame
 
 MEDIAN = 5
