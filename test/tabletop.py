@@ -10,7 +10,7 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import rays
-from stvla_ros.tabletop.support_plane import Table
+from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, F64, I32, Camera, RgbdFrame, RobotState
 
 LIGHT = np.array([0.35, 0.25, 0.9]) / np.linalg.norm([0.35, 0.25, 0.9])
@@ -174,7 +174,7 @@ def with_holes(depth_m: F32, share: float, seed: int) -> F32:
     return out
 
 
-def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:
+def plane_depth(camera: Camera, table: SupportPlane, rays: F32) -> F32:
     """(H, W) depth at which each pixel's ray meets the table; NaN where it does not.
 
     ``rays`` is :func:`stvla_ros.geometry.cameras.rays` of the camera. The inverse of this depth is affine in the pixel.

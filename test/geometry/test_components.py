@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stvla_ros.geometry.components import (
     bounding_slices,
     connected,
-    filled,
+    fill_holes,
     member_pixels,
     nearest_label,
     renumber,
@@ -81,7 +81,7 @@ def test_nearest_label_equals_brute_force() -> None:
 def test_filled_and_solidity() -> None:
     ring = np.ones((20, 20), bool)
     ring[5:15, 5:15] = False
-    assert filled(ring).all()
+    assert fill_holes(ring).all()
     assert solidity(ring) == pytest.approx(0.75)
     assert solidity(np.eye(20, dtype=bool)) > 0.9
     cross = np.zeros((30, 30), bool)

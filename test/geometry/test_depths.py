@@ -3,7 +3,7 @@
 import numpy as np
 from tabletop import with_holes
 
-from stvla_ros.geometry.depths import steady, without_specks
+from stvla_ros.geometry.depths import denoise, without_specks
 
 
 def test_specks_close_and_holes_stay() -> None:
@@ -20,10 +20,10 @@ def test_steady_depth_has_less_noise_and_the_same_edges() -> None:
     depth[:, 300:] = 1.2
     noisy = depth + np.random.default_rng(0).normal(0, 0.002, depth.shape).astype(np.float32)
     noisy[50:60, 100:110] = np.nan
-    calm = steady(noisy)
+    calm = denoise(noisy)
     assert np.nanstd(calm[:, :280] - 1.0) < 0.0008
     assert (np.abs(calm - depth)[:, 295:305] < 0.005).all()
     np.testing.assert_array_equal(np.isnan(calm), np.isnan(noisy))
-    assert steady(depth) is depth
+    assert denoise(depth) is depth
     nothing = np.full((8, 9), np.nan, np.float32)
-    assert np.isnan(steady(nothing)).all()
+    assert np.isnan(denoise(nothing)).all()

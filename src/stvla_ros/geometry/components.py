@@ -91,7 +91,7 @@ def nearest_label(labels: I32) -> I32:
     return np.asarray(of_index[index], dtype=np.int32)
 
 
-def filled(mask: Bool) -> Bool:
+def fill_holes(mask: Bool) -> Bool:
     """A mask without holes, and without notches one pixel wide."""
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from stvla_ros.types import F32, F64, Bool
 
-NEAR_M = 0.05
+MIN_RANGE_M = 0.05
 """Nothing nearer to the camera is a measurement, or a place for a tool."""
 
 EDGE_M = 0.010
@@ -23,12 +23,12 @@ WIDE_PX = 480
 _FAR_M = np.float32(1e6)
 
 
-def usable(depth_m: F32, range_m: float) -> Bool:
+def valid_depth(depth_m: F32, range_m: float) -> Bool:
     """(H, W) pixels whose depth is a measurement; not NaN, zero, negative, infinite or saturated."""
-    return np.asarray((depth_m > NEAR_M) & (depth_m < range_m))
+    return np.asarray((depth_m > MIN_RANGE_M) & (depth_m < range_m))
 
 
-def edge_m(depth_m: npt.ArrayLike) -> F64:
+def depth_edge_m(depth_m: npt.ArrayLike) -> F64:
     """Depth step between neighbouring pixels that is an edge: the noise of stereo grows with the square of depth."""
     return np.asarray(EDGE_M * np.maximum(1.0, np.asarray(depth_m, dtype=np.float64) ** 2))
 
@@ -55,7 +55,7 @@ def without_specks(depth_m: F32) -> F32:
     return np.where(fillable, nearest, np.where(valid, depth_m, np.float32(np.nan))).astype(np.float32, copy=False)
 
 
-def steady(depth_m: F32) -> F32:
+def denoise(depth_m: F32) -> F32:
     """Depth with the noise of single pixels taken out by a median, which leaves edges where they are.
 
     A depth image without such noise (under :data:`STILL_M` on average) stays as it is, for a median rounds corners.

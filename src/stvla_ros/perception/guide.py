@@ -18,7 +18,7 @@ from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
 from stvla_ros.perception.tube import Relevance, TubeConfig
-from stvla_ros.tabletop.support_plane import Table, fit_table
+from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import (
     F32,
     GUIDANCE_MODES,
@@ -117,7 +117,7 @@ class SpatialGuide:
         return known
 
     def _cleaned(
-        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: Table, points_m: F32
+        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: SupportPlane, points_m: F32
     ) -> RgbdFrame:
         if not relevance.removed:
             return frame
@@ -176,8 +176,8 @@ def _keep_newest(plans: OrderedDict[str, Any]) -> None:
         plans.popitem(last=False)
 
 
-def _table(segments: Segments, points_m: F32) -> Table:
+def _table(segments: Segments, points_m: F32) -> SupportPlane:
     """The plane under what is neither thing nor robot; some 80 columns of points are plenty."""
     step = max(segments.labels.shape[1] // 80, 1)
     labels, points = segments.labels[::step, ::step], points_m[:, ::step, ::step]
-    return fit_table(np.where(labels == 0, points, np.float32(np.nan)))
+    return fit_support_plane(np.where(labels == 0, points, np.float32(np.nan)))

@@ -16,9 +16,9 @@ from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
-from stvla_ros.tabletop.objects import Thing, find_things
-from stvla_ros.tabletop.regions import Parts, PartsConfig, find_parts
-from stvla_ros.tabletop.self_filter import may_hold, robot_pixels
+from stvla_ros.tabletop.objects import TableObject, recognise_objects
+from stvla_ros.tabletop.regions import RegionConfig, Regions, find_regions
+from stvla_ros.tabletop.self_filter import may_hold, robot_mask
 from stvla_ros.types import F64, WAYPOINTS, Keypose, PlanRequest, TracePlan
 
 
@@ -39,20 +39,20 @@ class _View:
     """What one request shows."""
 
     request: PlanRequest
-    parts: Parts
-    things: tuple[Thing, ...]
+    parts: Regions
+    things: tuple[TableObject, ...]
 
     @property
     def tool_m(self) -> F64:
         return self.request.robot.T_base_tcp[:3, 3]
 
     def sentence(self) -> str:
-        names = sorted(thing.name for thing in self.things if thing.kind != "thing")
+        names = sorted(thing.name for thing in self.things if thing.kind != "other")
         if not names:
             return "I see no block, plate or button."
         return f"I see {', '.join(f'{_article(name)} {name}' for name in names)}."
 
-    def one(self, kind: str, colour: str | None = None) -> Thing:
+    def one(self, kind: str, colour: str | None = None) -> TableObject:
         """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
         wanted = f"{colour} {kind}" if colour else kind
         found = [t for t in self.things if t.kind == kind]
@@ -63,7 +63,7 @@ class _View:
         what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
         raise refused(f"I see {what}. {self.sentence()}")
 
-    def whole(self, thing: Thing) -> Thing:
+    def whole(self, thing: TableObject) -> TableObject:
         """The thing, if enough of its top is seen to know where its middle is. Raises GOAL_NOT_GROUNDED."""
         if thing.kind == "block" and min(thing.size_m) < 0.7 * max(thing.size_m):
             raise refused(f"The {thing.name} is partly hidden. {self.sentence()}")
@@ -81,7 +81,7 @@ class ColourPlanner:
 
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
-        self._parts = PartsConfig()
+        self._parts = RegionConfig()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -98,8 +98,8 @@ class ColourPlanner:
         frame = request.frame
         depth = without_specks(frame.depth_m)
         points = depth_cloud(frame.camera, depth)
-        parts = find_parts(frame.rgb, depth, points, robot_pixels(points, request.robot), self._parts)
-        return _View(request, parts, tuple(find_things(parts, frame.rgb)))
+        parts = find_regions(frame.rgb, depth, points, robot_mask(points, request.robot), self._parts)
+        return _View(request, parts, tuple(recognise_objects(parts, frame.rgb)))
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
@@ -116,14 +116,14 @@ class ColourPlanner:
         start = block.centre_m - [0.0, 0.0, min(self._config.grip_depth_m, block.top_m - 0.012)]
         return self._path(view, task.sentence, self._carry_from(start, goal, view))
 
-    def _carry_from(self, start_m: F64, goal: Thing, view: _View) -> F64:
+    def _carry_from(self, start_m: F64, goal: TableObject, view: _View) -> F64:
         end = goal.centre_m.copy()
         end[2] = self._support(goal) + self._config.grip_depth_m + self._config.drop_m
         standing = view.parts.points_m[:, view.parts.labels > 0].T[::4]
         return carry_route(start_m, end, standing, self._config.grip_depth_m, view.request.frame.camera)
 
     @staticmethod
-    def _support(goal: Thing) -> float:
+    def _support(goal: TableObject) -> float:
         """Height on which the block will rest: the floor of a plate inside its rim, the top of a block."""
         if goal.kind != "plate":
             return float(goal.centre_m[2])
@@ -141,7 +141,7 @@ class ColourPlanner:
         history = view.request.history
         return may_hold(view.request.robot) and (not history or not history[-1].gripper_open)
 
-    def _rests_on(self, block: Thing, goal: Thing) -> bool:
+    def _rests_on(self, block: TableObject, goal: TableObject) -> bool:
         if goal.kind == "plate":
             beside = float(np.hypot(*(block.centre_m - goal.centre_m)[:2]))
             return beside < goal.size_m[0] / 2 - 0.015 and block.top_m < 0.08
@@ -213,7 +213,7 @@ class ColourPlanner:
         )
 
 
-def _best_coloured(things: list[Thing], colour: str) -> list[Thing]:
+def _best_coloured(things: list[TableObject], colour: str) -> list[TableObject]:
     """Things of a colour, else those that may be of it; only the best one where it is clearly better."""
     exact = [t for t in things if t.colour == colour]
     found = exact or [t for t in things if t.may_be(colour)]

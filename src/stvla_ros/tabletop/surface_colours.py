@@ -1,4 +1,4 @@
-"""Names of colours as seen on lit surfaces."""
+"""Colours of lit surfaces: features that ignore the light, clusters, and the nearest named colours."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.types import F32, F64, U8, Bool
 
 SPLIT_DISTANCE = 0.26
-"""Colour distance (see :func:`colour_feature`) of two clusters of one component that are two things."""
+"""Two clusters whose features (:func:`colour_feature`) are further apart belong to two objects."""
 
 _NAMES = tuple(COLOURS)
 _RGB = np.array([COLOURS[name] for name in _NAMES])
@@ -19,8 +19,8 @@ _GAINS = np.exp(np.linspace(np.log(0.55), np.log(1.35), 19))
 def colour_costs(rgb: npt.ArrayLike, gain: float = 1.0) -> dict[str, float]:
     """How badly each named colour explains a measured one.
 
-    The light on a surface scales its colour; how much is known only roughly, so every gain is allowed at a
-    price that grows with its distance from the expected one.
+    Light scales the colour of a surface. The gain is known only roughly, so every gain is allowed at a cost that
+    grows with its distance from the expected one.
 
     Args:
         rgb: (3,) measured colour, 0..1, linear.
@@ -36,17 +36,17 @@ def colour_costs(rgb: npt.ArrayLike, gain: float = 1.0) -> dict[str, float]:
 
 
 def robust_mean(rgb: npt.NDArray[np.uint8]) -> F64:
-    """(3,) colour in 0..1 of (N, 3) pixels: the mean around the median, so that edges and glints do not count."""
+    """(3,) colour in 0..1 of (N, 3) pixels: the mean of those near the median, without edges and highlights."""
     values = rgb.astype(np.float64) / 255.0
     off = np.abs(values - np.median(values, axis=0)).max(axis=1)
     return np.asarray(values[off <= np.quantile(off, 0.6)].mean(axis=0))
 
 
 def colour_feature(rgb: U8) -> F32:
-    """(..., 4) features of (..., 3) colours whose Euclidean distance follows what things are made of, not how lit.
+    """(..., 4) features of (..., 3) colours whose Euclidean distance follows the material, not the light.
 
-    Three are the chroma relative to the brightness (constant over the faces of a matt body), one is the
-    logarithm of the brightness at a small weight: white and black differ by more than two faces of one body.
+    Three are the chroma relative to the brightness, which is constant over the faces of a matt body. The fourth is
+    the logarithm of the brightness at a small weight: white and black differ more than two faces of one body.
     """
     channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
     mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
@@ -57,22 +57,22 @@ def colour_feature(rgb: U8) -> F32:
     return out
 
 
-def colour_clusters(feature: F32, least: int, depth: int) -> U8:
-    """(N,) cluster number, 0 for the largest."""
+def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
+    """(N,) cluster of each of (N, 4) features by repeated bisection, at most 2**depth; 0 is the largest."""
     out = np.zeros(len(feature), dtype=np.uint8)
-    if depth == 0 or len(feature) < 2 * least:
+    if depth == 0 or len(feature) < 2 * min_px:
         return out
     second = two_means(feature)
     if second is None:
         return out
     count = int(np.count_nonzero(second))
-    if min(count, len(second) - count) < least:
+    if min(count, len(second) - count) < min_px:
         return out
     if count > len(second) / 2:
         second = ~second
     first_part, second_part = (
-        colour_clusters(feature[~second], least, depth - 1),
-        colour_clusters(feature[second], least, depth - 1),
+        colour_clusters(feature[~second], min_px, depth - 1),
+        colour_clusters(feature[second], min_px, depth - 1),
     )
     out[~second] = first_part
     out[second] = second_part + first_part.max() + 1
@@ -82,7 +82,7 @@ def colour_clusters(feature: F32, least: int, depth: int) -> U8:
 def two_means(feature: F32, budget: int = 400) -> Bool | None:
     """(N,) membership of the second of two clusters, or None when the features are one cluster."""
     sample = feature[:: max(len(feature) // budget, 1)]
-    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them are so far apart
+    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them can be that far apart
         return None
     away = ((sample - _middle(sample)) ** 2).sum(axis=1)
     far = sample[np.argmax(away)]
@@ -101,7 +101,7 @@ def two_means(feature: F32, budget: int = 400) -> Bool | None:
 
 
 def _middle(feature: F32) -> F32:
-    """(F,) median of (N, F) features (the upper one of two): quicker than numpy's on a few hundred."""
+    """(F,) median of (N, F) features (the upper of two): faster than NumPy's on a few hundred."""
     return np.asarray(np.sort(feature, axis=0)[len(feature) // 2])
 
 

@@ -16,7 +16,7 @@ from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, s
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
 from stvla_ros.perception.inpaint.shade import cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
-from stvla_ros.tabletop.support_plane import Table
+from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
@@ -67,7 +67,7 @@ class Filler:
         """Forget what was kept."""
         self._plan = None
 
-    def fill(self, frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32) -> Filled:
+    def fill(self, frame: RgbdFrame, remove: Bool, keep: Bool, table: SupportPlane, height_m: F32) -> Filled:
         """Replace pixels by the background behind them.
 
         Args:
@@ -100,7 +100,7 @@ class Filler:
 
 
 def fill(
-    frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32, config: FillConfig | None = None
+    frame: RgbdFrame, remove: Bool, keep: Bool, table: SupportPlane, height_m: F32, config: FillConfig | None = None
 ) -> Filled:
     """:meth:`Filler.fill` of a single frame."""
     return Filler(config or FillConfig()).fill(frame, remove, keep, table, height_m)
@@ -109,7 +109,9 @@ def fill(
 class _Plan:
     """A hole, the layers behind it, and their patches."""
 
-    def __init__(self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: Table, height_m: F32) -> None:
+    def __init__(
+        self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
+    ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
         stride = _stride(frame.camera, gone)
@@ -186,7 +188,7 @@ class _Plan:
         both[self._grid.window] |= self._hole.raw
         return both
 
-    def paint(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> Filled:
+    def paint(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]

@@ -10,7 +10,7 @@ from stvla_ros.perception.inpaint.grid import Grid
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE
 from stvla_ros.perception.inpaint.masks import between, valid_depth
 from stvla_ros.perception.inpaint.planes import TOLERANCE
-from stvla_ros.tabletop.support_plane import Table, inverse_depth_plane
+from stvla_ros.tabletop.support_plane import SupportPlane, inverse_depth_plane
 from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
 
 FURTHEST_M = 20.0
@@ -20,9 +20,9 @@ FAR_M = 4.0
 """Depth where no surface is met and nothing is seen."""
 
 
-def table_tolerance_m(table: Table) -> float:
+def table_tolerance_m(table: SupportPlane) -> float:
     """Visible pixels this close to the table's plane show the table."""
-    return max(2 * table.floor_m, 0.006)
+    return max(2 * table.noise_floor_m, 0.006)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Surface:
     tolerance: float
 
     @classmethod
-    def make(cls, layer: int, planes: list[F64], camera: Camera, table: Table) -> Surface:
+    def make(cls, layer: int, planes: list[F64], camera: Camera, table: SupportPlane) -> Surface:
         o = camera.T_base_camera[:3, 3]
         above = float(o[2] - table.a * o[0] - table.b * o[1] - table.c)
         if layer == TABLE:

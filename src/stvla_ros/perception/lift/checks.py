@@ -6,7 +6,7 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import calibration_fault
-from stvla_ros.geometry.depths import NEAR_M
+from stvla_ros.geometry.depths import MIN_RANGE_M
 from stvla_ros.perception.lift.config import LiftConfig
 from stvla_ros.tabletop.start_depth import StartRule, start_depth
 from stvla_ros.types import F64, Camera, RgbdFrame, TracePlan
@@ -32,7 +32,7 @@ def check_plan(plan: TracePlan, camera: Camera) -> None:
 def check_depth(depth_m: F64) -> None:
     """Raises LIFT_IMPLAUSIBLE for a waypoint at or behind the camera."""
     i = int(depth_m.argmin())
-    if depth_m[i] <= NEAR_M:
+    if depth_m[i] <= MIN_RANGE_M:
         raise implausible(f"waypoint {i + 1} lies {depth_m[i]:.3f} m from the camera")
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, sampled
-from stvla_ros.geometry.depths import edge_m, usable
+from stvla_ros.geometry.depths import depth_edge_m, valid_depth
 from stvla_ros.geometry.paths import arc_length, runs
 from stvla_ros.perception.lift.checks import implausible
 from stvla_ros.perception.lift.config import LiftConfig
@@ -78,7 +78,7 @@ class _Seen:
     @property
     def jumps(self) -> Bool:
         """(S + 1,) an edge of the measured depth lies between a sample and the one before, or within a sample of that."""
-        step = np.abs(np.diff(self.surface_m)) > edge_m(self.surface_m[1:])
+        step = np.abs(np.diff(self.surface_m)) > depth_edge_m(self.surface_m[1:])
         padded = np.concatenate([[False, False], step, [False, False]])
         return np.asarray(padded[:-2] | padded[1:-1] | padded[2:])
 
@@ -201,10 +201,10 @@ def _inverse_depths(depth_m: F32, px: F64, size_px: float, range_m: float) -> tu
         np.arange(max(x - half, 0), min(x + half + 1, w), step),
     )
     patch = depth_m[np.ix_(rows, columns)]
-    valid = usable(patch, range_m)
+    valid = valid_depth(patch, range_m)
     i, j = np.nonzero(valid)
     z = patch[valid].astype(np.float64)
-    return (rows[i] - px[1]), (columns[j] - px[0]), 1.0 / z, 2 * edge_m(z) / z**2
+    return (rows[i] - px[1]), (columns[j] - px[0]), 1.0 / z, 2 * depth_edge_m(z) / z**2
 
 
 def _moved_sentence(samples_m: F64, excess_m: float) -> str:

@@ -11,8 +11,8 @@ from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.sam2.images import to_frame, to_model
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, acceptable, grid_points, inner_points, suppress
 from stvla_ros.perception.sam2.network import Network, Picture
-from stvla_ros.tabletop.regions import PartsConfig, standing
-from stvla_ros.tabletop.support_plane import fit_table
+from stvla_ros.tabletop.regions import RegionConfig, above_plane
+from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame, RobotState
 
 Proposal = tuple[Bool, float]
@@ -21,8 +21,8 @@ Proposal = tuple[Bool, float]
 
 def surroundings(points_m: F32, arm: Bool) -> Surroundings:
     """What stands on the table, from the (3, H, W) cloud and the (H, W) pixels of the arm, which say nothing."""
-    table = fit_table(np.where(arm, np.float32(np.nan), points_m))
-    on_table = standing(points_m, table.height(points_m), table.floor_m, PartsConfig())
+    table = fit_support_plane(np.where(arm, np.float32(np.nan), points_m))
+    on_table = above_plane(points_m, table.height(points_m), table.noise_floor_m, RegionConfig())
     return Surroundings(np.isfinite(points_m[2]) & ~arm, on_table & ~arm)
 
 

@@ -15,7 +15,7 @@ from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture, choose_device
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
-from stvla_ros.tabletop.self_filter import robot_pixels
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"
@@ -74,7 +74,7 @@ class Sam2Segmenter:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame. With memory, an older frame or one of another size than the last starts anew."""
         points = cloud(frame)
-        arm = robot_pixels(points, robot, self._config.robot_margin_m)
+        arm = robot_mask(points, robot, self._config.robot_margin_m)
         around = surroundings(points, arm)
         picture = self._network.encode(frame.rgb)
         instances = self._follow if self._config.memory else self._propose

@@ -20,7 +20,7 @@ from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing,
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
 from stvla_ros.planning.heatmap.words import Goal
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
-from stvla_ros.tabletop.self_filter import may_hold, robot_pixels
+from stvla_ros.tabletop.self_filter import may_hold, robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
 
 ON_PLATE_M, IN_PLATE_M = 0.075, 0.075
@@ -150,7 +150,7 @@ class _Looking:
         return points[0], points[1]
 
     def _standing(self) -> F32:
-        return standing(self._frame, robot_pixels(cloud(self._frame), self._request.robot))
+        return standing(self._frame, robot_mask(cloud(self._frame), self._request.robot))
 
     def _holds(self) -> bool:
         history = self._request.history
