@@ -16,10 +16,11 @@ from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
 from stvla_ros.tabletop.objects import TableObject, recognise_objects
 from stvla_ros.tabletop.regions import RegionConfig, Regions, find_regions
-from stvla_ros.tabletop.self_filter import may_hold, robot_mask
-from stvla_ros.types import F64, WAYPOINTS, Keypose, PlanRequest, TracePlan
+from stvla_ros.tabletop.self_filter import robot_mask
+from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,13 @@ class _View:
     @property
     def tool_m(self) -> F64:
         return self.request.robot.T_base_tcp[:3, 3]
+
+    @property
+    def holding(self) -> bool:
+        return is_holding(self.request.robot, self.request.history)
+
+    def clear_of(self, place_m: F64, clear_m: float) -> bool:
+        return is_clear(self.request.robot, self.request.history, place_m, clear_m)
 
     def sentence(self) -> str:
         names = sorted(thing.name for thing in self.things if thing.kind != "other")
@@ -103,12 +111,12 @@ class ColourPlanner:
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
-        if self._holds(view):
+        if view.holding:
             self._check_held(task, view)
             return self._path(view, task.sentence, self._carry_from(view.tool_m, view.whole(goal), view))
         block = view.one("block", task.colour)
         if self._rests_on(block, goal):
-            if self._away(view, block.centre_m):
+            if view.clear_of(block.centre_m, self._config.clear_m):
                 return self._finished(view, task.sentence, 1)
         else:
             view.whole(goal)
@@ -136,11 +144,6 @@ class ColourPlanner:
         if held not in ("", "something", wanted):
             raise refused(f"I cannot take {wanted} with {held} in the gripper.")
 
-    def _holds(self, view: _View) -> bool:
-        """Something is between the fingers, by the finger distance and the last keypose."""
-        history = view.request.history
-        return may_hold(view.request.robot) and (not history or not history[-1].gripper_open)
-
     def _rests_on(self, block: TableObject, goal: TableObject) -> bool:
         if goal.kind == "plate":
             beside = float(np.hypot(*(block.centre_m - goal.centre_m)[:2]))
@@ -148,21 +151,15 @@ class ColourPlanner:
         near = np.hypot(*(goal.points_m[:, :2] - block.centre_m[:2]).T).min() < 0.035
         return bool(near and block.top_m > 0.06 and block.bottom_m > 0.025 and block.top_m > goal.top_m + 0.02)
 
-    def _away(self, view: _View, place_m: F64) -> bool:
-        """The gripper is open or empty, and the tool is clear of a place."""
-        gap = view.tool_m - place_m
-        clear = self._config.clear_m
-        return bool(gap[2] > clear or np.hypot(gap[0], gap[1]) > 1.5 * clear) and not self._holds(view)
-
     def _push(self, task: Push, view: _View) -> TracePlan:
         history = view.request.history
-        if not history and self._holds(view):
+        if not history and view.holding:
             raise refused("I cannot push a button with something in the gripper.")
         buttons = {colour: view.one("button", colour) for colour in dict.fromkeys(task.colours)}
         centres = [buttons[colour].centre_m for colour in task.colours]
         step = pressed_in_order(centres, history, self._config.press_radius_m)
         if step == len(centres):
-            if self._away(view, centres[-1]):
+            if view.clear_of(centres[-1], self._config.clear_m):
                 return self._finished(view, _press_sentence(task, step - 1), step)
             step -= 1  # the way up from the last button is still part of it
         return self._path(view, _press_sentence(task, step), press_route(centres[step]), step, len(centres))
@@ -232,13 +229,3 @@ def _article(name: str) -> str:
 
 def _press_sentence(task: Push, step: int) -> str:
     return f"push the {task.colours[step]} button"
-
-
-def pressed_in_order(centres_m: list[F64], history: tuple[Keypose, ...], radius_m: float) -> int:
-    """How many of the buttons the executed keyposes pressed, in the wanted order."""
-    step = 0
-    for keypose in history:
-        if step < len(centres_m) and keypose.may_collide and not keypose.gripper_open:
-            beside = np.hypot(*(keypose.T_base_tcp[:2, 3] - centres_m[step][:2]))
-            step += bool(beside < radius_m)
-    return step

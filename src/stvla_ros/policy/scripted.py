@@ -19,6 +19,7 @@ from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
 from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.tabletop.interaction import is_holding
 from stvla_ros.tabletop.self_filter import may_hold, robot_mask
 from stvla_ros.types import F32, F64, Keypose, Observation
 
@@ -95,8 +96,7 @@ class _Scene:
 
     @property
     def holding(self) -> bool:
-        """Something is between the fingers, by the finger distance and the last keypose."""
-        return may_hold(self.observation.robot) and (not self.history or not self.history[-1].gripper_open)
+        return is_holding(self.observation.robot, self.history)
 
 
 class ScriptedPolicy:

@@ -20,7 +20,8 @@ from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing,
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
 from stvla_ros.planning.heatmap.words import Goal
 from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
-from stvla_ros.tabletop.self_filter import may_hold, robot_mask
+from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
 
 ON_PLATE_M, IN_PLATE_M = 0.075, 0.075
@@ -114,27 +115,27 @@ class _Looking:
     def push(self) -> TracePlan:
         """Up and down on the first button that was not pressed yet."""
         caps = [self._points(step, (True, False))[0] for step in range(self._goal.steps)]
-        step = pressed_in_order(caps, self._request, self._config.press_radius_m)
+        step = pressed_in_order(caps, self._request.history, self._config.press_radius_m)
         if step == len(caps):
-            if self._away(caps[-1]):
+            if self._is_clear(caps[-1]):
                 return self._plan(step - 1, None)
             step -= 1  # the way up from the last button is still part of it
         return self._plan(step, draw_press(self._frame, caps[step]))
 
     def carry(self) -> TracePlan:
         """From the block, or from the hand that holds it, to where it should be."""
-        held = self._holds()
+        held = is_holding(self._request.robot, self._request.history)
         if not held and self._goal.action == "stack":
             top, _ = self._points(0, (True, False))
             if self._stands(top):
-                if self._away(top) or self.goal_m is None:
+                if self._is_clear(top) or self.goal_m is None:
                     return self._plan(0, None)
                 return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._standing(), held=False))
         start, end = self._points(0, (not held, True))
         self.goal_m = end
         if held:
             return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._standing(), held=True))
-        if self._goal.action == "place" and _lies_in(start, end) and self._away(start):
+        if self._goal.action == "place" and _lies_in(start, end) and self._is_clear(start):
             return self._plan(0, None)
         return self._plan(0, draw_carry(self._frame, start, end, self._standing(), held=False))
 
@@ -152,10 +153,6 @@ class _Looking:
     def _standing(self) -> F32:
         return standing(self._frame, robot_mask(cloud(self._frame), self._request.robot))
 
-    def _holds(self) -> bool:
-        history = self._request.history
-        return may_hold(self._request.robot) and (not history or not history[-1].gripper_open)
-
     def _stands(self, top_m: F64) -> bool:
         """The block stands on the other one, whose top it hides: it is high enough, and under it is where the other one was
         seen last; in a new task, the network sees the other one right under it, and the tool is away."""
@@ -166,11 +163,10 @@ class _Looking:
         uv = self._finder.locate(self._seen, self._goal.sentence(0), self._goal)
         px, _ = project(self._frame.camera, top_m - np.array([0.0, 0.0, BLOCK_M]))
         under = px_to_uv(px, self._frame.camera)
-        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top_m)
+        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._is_clear(top_m)
 
-    def _away(self, place_m: F64) -> bool:
-        gap, clear = self._tool_m - place_m, self._config.clear_m
-        return bool(gap[2] > clear or np.hypot(gap[0], gap[1]) > 1.5 * clear) and not self._holds()
+    def _is_clear(self, place_m: F64) -> bool:
+        return is_clear(self._request.robot, self._request.history, place_m, self._config.clear_m)
 
     def _plan(self, step: int, drawn: tuple[F64, float, F64] | None) -> TracePlan:
         """A plan of a drawn path; finished for None."""
@@ -196,12 +192,3 @@ class _Looking:
 
 def _lies_in(block_m: F64, plate_m: F64) -> bool:
     return bool(np.hypot(*(block_m - plate_m)[:2]) < ON_PLATE_M and block_m[2] < IN_PLATE_M)
-
-
-def pressed_in_order(caps_m: list[F64], request: PlanRequest, radius_m: float) -> int:
-    """How many of the buttons the executed keyposes pressed, in the wanted order."""
-    step = 0
-    for keypose in request.history:
-        if step < len(caps_m) and keypose.may_collide and not keypose.gripper_open:
-            step += bool(np.hypot(*(keypose.T_base_tcp[:2, 3] - caps_m[step][:2])) < radius_m)
-    return step
