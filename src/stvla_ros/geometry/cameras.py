@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.geometry.se3 import is_rotation
 from stvla_ros.types import F32, F64, Camera, RgbdFrame
 
 UV_MAX = 1000.0
@@ -49,9 +50,7 @@ def calibration_fault(camera: Camera) -> str | None:
         return f"wanted intrinsics with positive focal lengths and last row (0, 0, 1), got K = {K.round(3).tolist()}"
     if min(K[0, 0], K[1, 1]) < MIN_FOCAL_PX or np.abs(K).max() > MAX_INTRINSIC_PX:
         return f"wanted intrinsics in pixels, got K = {K.round(3).tolist()}: calibrate the camera again"
-    R = T[:3, :3]
-    rigid = np.isfinite(T).all() and np.abs(R.T @ R - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
-    if not (rigid and (T[3] == [0, 0, 0, 1]).all()):
+    if not (np.isfinite(T).all() and is_rotation(T[:3, :3]) and (T[3] == [0, 0, 0, 1]).all()):
         return f"wanted a rigid transform from camera to base, got {T.round(3).tolist()}"
     return None
 

@@ -15,6 +15,12 @@ def pose(R: npt.ArrayLike, t_m: npt.ArrayLike) -> F64:
     return T
 
 
+def is_rotation(R: npt.ArrayLike) -> bool:
+    """A (3, 3) matrix is a proper rotation within 1e-3; False where it is not finite."""
+    m = np.asarray(R, dtype=np.float64)
+    return bool(np.isfinite(m).all() and np.abs(m @ m.T - np.eye(3)).max() < 1e-3 and np.linalg.det(m) > 0)
+
+
 def inverse(T: F64) -> F64:
     """(..., 4, 4) inverse of (..., 4, 4) rigid transforms."""
     out = np.zeros_like(T)
