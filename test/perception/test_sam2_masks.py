@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stvla_ros.perception.sam2.images import MEAN, STD, model_input, shrink, to_frame, to_model
 from stvla_ros.perception.sam2.masks import (
     Limits,
     Surroundings,
@@ -18,6 +17,7 @@ from stvla_ros.perception.sam2.masks import (
     suppress,
     without_crumbs,
 )
+from stvla_ros.perception.sam2.network import MEAN, STD, model_input, shrink, to_frame, to_model
 
 LIMITS = Limits(score=0.8, stability=0.9, share=0.5, background=0.5)
 OPEN = Surroundings(np.ones((20, 30), bool), np.ones((20, 30), bool))

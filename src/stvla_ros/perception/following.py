@@ -23,7 +23,7 @@ ON_PATH_M = 0.10
 """The tool follows the path when it is this close to it. This close to the start it may move the object there."""
 
 GONE_SHARE = 0.6
-"""An object is gone when this share of its former surface is transparent to the camera: a shift by half its size."""
+"""An object is gone when the camera sees through this share of its former surface: a shift by half its size."""
 
 _ANCHORS = 200
 

@@ -14,7 +14,7 @@ from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shade import cast_shadows
+from stvla_ros.perception.inpaint.shadows import cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame

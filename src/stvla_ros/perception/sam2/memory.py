@@ -6,9 +6,8 @@ import numpy as np
 import torch
 from transformers import Sam2VideoInferenceSession
 
-from stvla_ros.perception.sam2.images import shrink, to_frame
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, overlaps, stands, suppress
-from stvla_ros.perception.sam2.network import Network, Picture
+from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame
 from stvla_ros.perception.sam2.proposals import Proposal, reduced
 from stvla_ros.types import F32, Bool
 

@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 
 from stvla_ros.interfaces import Segmenter
-from stvla_ros.perception.sam2.images import to_frame, to_model
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, acceptable, grid_points, inner_points, suppress
-from stvla_ros.perception.sam2.network import Network, Picture
+from stvla_ros.perception.sam2.network import Network, Picture, to_frame, to_model
 from stvla_ros.tabletop.regions import RegionConfig, above_plane
 from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame, RobotState
