@@ -139,7 +139,7 @@ class PathFollower:
                     f"The object at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved since the path was drawn: "
                     "plan again on a fresh image.",
                 )
-        return self._appearedra_note(frame.camera)
+        return self._camera_note(frame.camera)
 
     def _new(self, anchors_m: F64, tolerance_m: float) -> bool:
         """The frame that the path was drawn on does not show these points."""
