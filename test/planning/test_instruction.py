@@ -79,7 +79,7 @@ def test_the_templates_with_every_colour(colour: str) -> None:
 def test_only_what_is_there_is_proposed(words: str, there: set[str], end: str) -> None:
     with pytest.raises(UnclearError) as error:
         parse(words)
-    assert error.value.told(there).endswith(end)
+    assert error.value.message(there).endswith(end)
 
 
 @pytest.mark.parametrize("saying", [s for s in SAYINGS if s.actions], ids=lambda s: s.text)

@@ -64,7 +64,7 @@ class OraclePlanner:
         try:
             task = parse(request.instruction)
         except UnclearError as error:
-            raise _refused(f"Not understood: {error.told({name.replace('_', ' ') for name in poses})}") from error
+            raise _refused(f"Not understood: {error.message({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
         return self._push(task, request, poses)

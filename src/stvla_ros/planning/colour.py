@@ -98,7 +98,7 @@ class ColourPlanner:
             task = parse(request.instruction)
         except UnclearError as error:
             there = {thing.name for thing in view.things}
-            raise refused(f"Not understood: {error.told(there)} {view.sentence()}") from error
+            raise refused(f"Not understood: {error.message(there)} {view.sentence()}") from error
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:

@@ -25,15 +25,15 @@ from stvla_ros.planning.conversation import Conversation
 from stvla_ros.planning.coordinates import CONVENTIONS, Coordinates
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.parse import (
-    Progress,
     ReplyError,
+    StepProgress,
     parse_action,
     parse_offsets,
     parse_points,
     parse_progress,
 )
-from stvla_ros.planning.progress import Horizon, described, events
-from stvla_ros.planning.sense import may_stay, path_fault
+from stvla_ros.planning.plausibility import may_stay, path_fault
+from stvla_ros.planning.task_memory import TaskMemory, described, events
 from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F64, U8, WAYPOINTS, PlanRequest, TracePlan
 
@@ -71,7 +71,7 @@ class DialoguePlanner:
 
     def __init__(self, model: ChatModel, config: DialogueConfig) -> None:
         self._model, self._config = model, config
-        self._horizon = Horizon()
+        self._memory = TaskMemory()
         self._busy = Lock()
 
     def plan(self, request: PlanRequest) -> TracePlan:
@@ -83,9 +83,9 @@ class DialoguePlanner:
         """
         deadline = time.monotonic() + self._config.deadline_s
         with self._alone():
-            self._horizon.follow(request)
+            self._memory.follow(request)
             talk = Conversation(self._model, request.frame.rgb, self._config.retries, deadline, request.cancel)
-            return _Planning(request, self._config, talk, self._horizon, self._model.name).plan()
+            return _Planning(request, self._config, talk, self._memory, self._model.name).plan()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -107,7 +107,7 @@ class _Planning:
     request: PlanRequest
     config: DialogueConfig
     talk: Conversation
-    horizon: Horizon
+    memory: TaskMemory
     model: str
 
     def plan(self) -> TracePlan:
@@ -116,25 +116,25 @@ class _Planning:
             self.talk.ask("thoughts", prompt.spatial_prompt(task), str, self.config.max_tokens)
         progress = self._progress()
         if progress.finished:
-            last = self.horizon.steps[-1].action if self.horizon.steps else task
+            last = self.memory.steps[-1].action if self.memory.steps else task
             return self._trace(progress, last, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS))
         action = self._action(progress)
-        self.horizon.ask(progress.step, action)
+        self.memory.ask(progress.step, action)
         uv, start_m = self._path(action)
         return self._trace(progress, action, uv, start_m, self._offsets(start_m))
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> StepProgress:
         single = self.config.horizon == "single"
         if self.config.horizon == "off" or (single and not self.request.history):
-            return Progress(1, None, finished=False)
+            return StepProgress(1, None, finished=False)
         question = prompt.progress_prompt(self.request.instruction, self._executed())
         reply = self._ask("progress", question, parse_progress, prompt.PROGRESS_SCHEMA)
-        return self.horizon.bounded(Progress(1, 1, reply.finished) if single else reply)
+        return self.memory.bounded(StepProgress(1, 1, reply.finished) if single else reply)
 
-    def _action(self, progress: Progress) -> str:
+    def _action(self, progress: StepProgress) -> str:
         if self.config.horizon != "long":
             return self.request.instruction
-        question = prompt.next_action_prompt(self.request.instruction, self.horizon.done(progress.step))
+        question = prompt.next_action_prompt(self.request.instruction, self.memory.done(progress.step))
         return self._ask("action", question, parse_action, prompt.ACTION_SCHEMA)
 
     def _path(self, action: str) -> tuple[F64, float]:
@@ -184,7 +184,7 @@ class _Planning:
     def _executed(self) -> tuple[str, ...]:
         """What was executed for each action asked for; for the whole task where this planner has no memory of it."""
         history = self.request.history
-        known = self.horizon.executed(history)
+        known = self.memory.executed(history)
         if known or not history:
             return known
         return (described(self.request.instruction, len(history), events(history)),)
@@ -194,7 +194,7 @@ class _Planning:
         camera = self.request.frame.camera
         return Coordinates(self.config.coordinates, (camera.width_px, camera.height_px))
 
-    def _trace(self, progress: Progress, action: str, uv: F64, start_m: float, offset_m: F64) -> TracePlan:
+    def _trace(self, progress: StepProgress, action: str, uv: F64, start_m: float, offset_m: F64) -> TracePlan:
         return TracePlan(
             instruction=self.request.instruction,
             sub_instruction=action,

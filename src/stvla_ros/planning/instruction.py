@@ -83,9 +83,9 @@ class UnclearError(ValueError):
 
     def __init__(self, reason: str, words: Iterable[str] = (), things: Iterable[str] = ()) -> None:
         self._reason, self._words, self.things = reason, sorted(words), tuple(things)
-        super().__init__(self.told(self.things))
+        super().__init__(self.message(self.things))
 
-    def told(self, there: Collection[str]) -> str:
+    def message(self, there: Collection[str]) -> str:
         """The message, in which only those things are proposed that are there."""
         meant = [*self._words, *(name for name in self.things if name in there)]
         quoted = " or ".join(f"'{name}'" for name in meant)

@@ -51,7 +51,7 @@ _MARKED = re.compile(rf"</?[^<>\n]{{1,80}}>|{FENCE}")  # may stand around a sent
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepProgress:
     """Where a long task is.
 
     Attributes:
@@ -90,7 +90,7 @@ def parse_points(text: str, count: int = WAYPOINTS, coordinates: Coordinates = N
 
     Points count as one list when there are no words between them. There must be one list of ``count``, be it
     written more than once; words may say one or two points of it again. Whether the points make a path is for
-    :func:`stvla_ros.planning.sense.path_fault` to say.
+    :func:`stvla_ros.planning.plausibility.path_fault` to say.
 
     Returns:
         (count, 2) in 0..1000 of the image's width and height, whatever the convention of the reply.
@@ -124,7 +124,7 @@ def parse_action(text: str) -> str:
     return _parsed(text, _action)
 
 
-def parse_progress(text: str) -> Progress:
+def parse_progress(text: str) -> StepProgress:
     """``step 2 of 3, finished: no``, or the same as JSON.
 
     Raises:
@@ -408,7 +408,7 @@ _NOTHING = re.compile(r"[\[({]\s*[\])}]|\?|\.\.\.|…|:\s*\Z")
 _FINISHED = re.compile(r"\bfinished\b\W{0,6}(yes|no|true|false)\b", re.I | re.A)
 
 
-def _progress(answer: str) -> Progress:
+def _progress(answer: str) -> StepProgress:
     answer = _EMPHASIS.sub(" ", _json_lines(answer))
     steps, totals = set(), {int(m[1]) for m in _TOTAL.finditer(answer) if m[1].isdigit()}
     for match in _STEP.finditer(answer):
@@ -421,12 +421,12 @@ def _progress(answer: str) -> Progress:
     word = doubt([rest]) if True in finished else None
     if word is not None or refuses(rest) or _NOTHING.search(rest):
         raise _ProblemError(f"Wanted step and finished alone, found '{(word or rest.strip())[:40]}' beside them.")
-    progress = Progress(steps.pop(), totals.pop() if totals else None, finished.pop())
+    progress = StepProgress(steps.pop(), totals.pop() if totals else None, finished.pop())
     _check_progress(progress)
     return progress
 
 
-def _check_progress(progress: Progress) -> None:
+def _check_progress(progress: StepProgress) -> None:
     step, total = progress.step, progress.total
     if not 1 <= step <= (MAX_STEPS if total is None else min(total, MAX_STEPS)) or (total or 1) > MAX_STEPS:
         raise _ProblemError(f"Wanted a step from 1 to the last one, at most {MAX_STEPS}, found step {step} of {total}.")

@@ -19,7 +19,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
-from stvla_ros.planning.qwen3_vl.placing import Placement
+from stvla_ros.planning.qwen3_vl.placement import Placement
 from stvla_ros.types import U8
 
 CPU = Placement(torch.device("cpu"), torch.float32)

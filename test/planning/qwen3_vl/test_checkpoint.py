@@ -17,7 +17,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.planning.qwen3_vl import folder as folders
 from stvla_ros.planning.qwen3_vl import placing
 from stvla_ros.planning.qwen3_vl.checkpoint import load
-from stvla_ros.planning.qwen3_vl.placing import Placement, choose_placement
+from stvla_ros.planning.qwen3_vl.placement import Placement, choose_placement
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor, read_processor
 
 CPU = Placement(torch.device("cpu"), torch.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, Asked, elsewhere, local_mean, positions
+from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, TextQuery, elsewhere, local_mean, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
 from stvla_ros.planning.instruction import UnclearError, parse
@@ -96,7 +96,7 @@ class Finder:
             goal = Goal("point", (name,)) if name else Goal.of(parse(text))
         except UnclearError as error:
             there = [thing for thing in error.things if rgb is not None and self.sees(rgb, thing)]
-            raise refused(f"Not understood: {error.told(there)}") from error
+            raise refused(f"Not understood: {error.message(there)}") from error
         for single in {goal.single(step) for step in range(goal.steps)} - self._understood:
             if self.meaning(single.sentence(0)) != single:
                 raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
@@ -185,7 +185,7 @@ class Finder:
         return found.uv
 
     @cached_property
-    def _pointing(self) -> tuple[list[Name], Asked]:
+    def _pointing(self) -> tuple[list[Name], TextQuery]:
         """All names whose words are known, and what the network looks for when it should point to each; of any image."""
         texts = {name: self._grounder.numbers(Goal("point", (name,)).sentence(0)) for name in NAMES}
         known = {name: text for name, text in texts.items() if UNKNOWN not in text}
@@ -215,8 +215,8 @@ class Finder:
         return padded([numbers])
 
     @torch.inference_mode()
-    def _ask(self, tokens: torch.Tensor, step: int) -> Asked:
-        asked: Asked = self._grounder.network.words(tokens, torch.tensor([step]))
+    def _ask(self, tokens: torch.Tensor, step: int) -> TextQuery:
+        asked: TextQuery = self._grounder.network.words(tokens, torch.tensor([step]))
         return asked
 
     def _meaning(self, tokens: torch.Tensor, step: int) -> tuple[tuple[str, tuple[Name, Name], int], float]:
@@ -240,6 +240,6 @@ class Finder:
             )
 
 
-def _surest(asked: Asked) -> float:
+def _surest(asked: TextQuery) -> float:
     parts = (asked.action, asked.steps, asked.kind, asked.colour)
     return min(float(p.float().softmax(-1).amax(-1).min()) for p in parts)

@@ -42,7 +42,7 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class TextQuery:
     """What T texts ask for.
 
     Attributes:
@@ -138,14 +138,14 @@ class _Words(nn.Module):
         self.action, self.steps = nn.Linear(width, len(ACTIONS)), nn.Linear(width, MAX_STEPS)
         self.kind, self.colour = nn.Linear(width, len(KINDS)), nn.Linear(width, NO_COLOUR + 1)
 
-    def forward(self, words: Tensor, step: Tensor) -> Asked:
+    def forward(self, words: Tensor, step: Tensor) -> TextQuery:
         ask = self.ask + self.step(step)[:, None]
         x = torch.cat([ask, self.word(words) + self.place[: words.shape[1]]], 1)
         seen = torch.cat([words.new_ones((len(words), 2), dtype=torch.bool), words != 0], 1)[:, None, None]
         for layer in self.layers:
             x = layer(x, seen)
         x = self.norm(x[:, :2])
-        return Asked(
+        return TextQuery(
             self.query(x),
             self.absent(x)[..., 0],
             self.action(x[:, 0]),
@@ -171,7 +171,7 @@ class HeatmapNetwork(nn.Module):
         out: Tensor = self.trunk(image)
         return out
 
-    def heat(self, features: Tensor, asked: Asked, image: Tensor) -> Tensor:
+    def heat(self, features: Tensor, asked: TextQuery, image: Tensor) -> Tensor:
         """(T, 2, 64 * 64 + 1) logits; the last: not in the image.
 
         Args:

@@ -16,10 +16,10 @@ import numpy as np
 from stvla_ros.config import ConfigError, param
 from stvla_ros.geometry.cameras import cloud, project, px_to_uv
 from stvla_ros.planning.heatmap.chat import HeatmapChat
-from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
+from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.words import Goal
-from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
+from stvla_ros.planning.prompt import write_offsets, write_points, write_progress
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan

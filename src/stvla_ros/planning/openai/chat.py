@@ -17,7 +17,7 @@ from stvla_ros.planning.chat import NotReadyError, Turn
 from stvla_ros.planning.openai.connection import Connection, Received
 from stvla_ros.planning.openai.faults import (
     ALWAYS,
-    Asked,
+    FailedRequest,
     ServerFaultError,
     has_error,
     meaning,
@@ -173,9 +173,9 @@ class ServerChat:
         if wants_stream(refusal) and not self._streams:
             self._streams = True
             return await self._once(connection, body, end)
-        asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
+        asked = FailedRequest(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
         rule = meaning(refusal, asked)
-        what = rule.told(refusal, asked)
+        what = rule.explain(refusal, asked)
         if rule.look:
             with contextlib.suppress(TimeoutError):  # what was refused is what is told
                 async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + LOOKING_S)):

@@ -60,7 +60,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class FailedRequest:
     """What a server refused.
 
     Attributes:
@@ -83,7 +83,7 @@ class Rule:
     """A meaning, and how it is recognised: by status and words, where both are given.
 
     Attributes:
-        meaning: With ``{status}``, ``{where}`` and the other names of :meth:`told`.
+        meaning: With ``{status}``, ``{where}`` and the other names of :meth:`explain`.
         statuses: Empty: any.
         words: Pattern; empty: any.
         tries: See :class:`ServerFaultError`.
@@ -98,14 +98,14 @@ class Rule:
     look: bool = False
     needs: str = ""
 
-    def fits(self, refusal: Refusal, asked: Asked) -> bool:
+    def fits(self, refusal: Refusal, asked: FailedRequest) -> bool:
         in_use = {"": True, "structured": asked.config.structured, "schema": "response_format" in asked.body}
         by_status = not self.statuses or refusal.status in self.statuses
         return (
             in_use[self.needs] and by_status and (not self.words or re.search(self.words, refusal.searched) is not None)
         )
 
-    def told(self, refusal: Refusal, asked: Asked) -> str:
+    def explain(self, refusal: Refusal, asked: FailedRequest) -> str:
         """In words, without what the server said."""
         config, where = asked.config, asked.where
         variable = config.token_variable
@@ -258,7 +258,7 @@ RULES = (
 """The first one that fits is meant. Statuses that say "later" come before words: they are reliable, words are not."""
 
 
-def meaning(refusal: Refusal, asked: Asked) -> Rule:
+def meaning(refusal: Refusal, asked: FailedRequest) -> Rule:
     """What a refusal means."""
     return next(rule for rule in RULES if rule.fits(refusal, asked))
 

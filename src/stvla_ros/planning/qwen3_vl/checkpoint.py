@@ -14,7 +14,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForCondition
 from stvla_ros.config import ConfigError
 from stvla_ros.files import setting
 from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
-from stvla_ros.planning.qwen3_vl.placing import Placement, check_room
+from stvla_ros.planning.qwen3_vl.placement import Placement, check_room
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
 from stvla_ros.quiet import quietly
 from stvla_ros.weights import check_finite

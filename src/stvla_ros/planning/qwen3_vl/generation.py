@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.conversation import Conversation
+from stvla_ros.planning.qwen3_vl.tokenization import TokenSequence
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Generator:
         self._model, self._stops, self._reuse = checkpoint.model, checkpoint.stops, reuse
         self._device = checkpoint.model.device
         self._cache: DynamicCache | None = None
-        self._known: Conversation | None = None
+        self._known: TokenSequence | None = None
         self._deadline: Deadline | None = None
         core = checkpoint.model.model
         for layer in (*core.visual.blocks, *core.language_model.layers):
@@ -87,7 +87,7 @@ class Generator:
 
     @torch.inference_mode()
     def answer(
-        self, asked: Conversation, max_tokens: int, deadline: Deadline, timing: Timing
+        self, asked: TokenSequence, max_tokens: int, deadline: Deadline, timing: Timing
     ) -> tuple[list[int], bool]:
         """The most likely tokens one after another, and whether the model ended them itself.
 
@@ -130,7 +130,7 @@ class Generator:
         if self._deadline is not None:
             self._deadline.check()
 
-    def _memory(self, asked: Conversation) -> tuple[DynamicCache, int]:
+    def _memory(self, asked: TokenSequence) -> tuple[DynamicCache, int]:
         """Keys and values of the first tokens of a conversation, and how many those are."""
         cache, self._cache = self._cache, None
         if not self._reuse or cache is None:
@@ -142,7 +142,7 @@ class Generator:
         cache.crop(known - length)
         return cache, known
 
-    def _positions(self, asked: Conversation) -> torch.Tensor:
+    def _positions(self, asked: TokenSequence) -> torch.Tensor:
         """(3, 1, T) positions in time, height and width."""
         ids = torch.tensor([asked.ids])
         kinds = torch.zeros_like(ids, dtype=torch.int32)
@@ -152,7 +152,7 @@ class Generator:
         positions, _ = self._model.model.get_rope_index(ids, kinds, grids)
         return positions.to(self._device)
 
-    def _prefill(self, asked: Conversation, known: int, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _prefill(self, asked: TokenSequence, known: int, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """(V,) scores of the first token of the answer."""
         new = [i for i, place in zip(asked.images, asked.places, strict=True) if place.start >= known]
         images = {}

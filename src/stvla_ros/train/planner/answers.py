@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.planning.heatmap.route import carry, press
+from stvla_ros.planning.heatmap.paths import carry, press
 from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
 from stvla_ros.sim.objects import BLOCK_M

@@ -10,9 +10,7 @@ import numpy as np
 from stvla_ros.data.splits import SEEN
 from stvla_ros.geometry.cameras import uv_in_view
 from stvla_ros.planning.heatmap.words import KINDS, Goal, say
-from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
 from stvla_ros.planning.nano.tokens import UNKNOWN_ANSWER
-from stvla_ros.planning.progress import described
 from stvla_ros.planning.prompt import (
     depth_prompt,
     next_action_prompt,
@@ -20,8 +18,12 @@ from stvla_ros.planning.prompt import (
     progress_prompt,
     remaining_prompt,
     trace_prompt,
+    write_offsets,
+    write_points,
+    write_progress,
 )
 from stvla_ros.planning.route import draw
+from stvla_ros.planning.task_memory import described
 from stvla_ros.train.planner.answers import LEAST_PX, ends_of, way
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.shards import Scenes
@@ -109,7 +111,7 @@ def task(
 
 
 def _progress(goal: Goal, words: str, moment: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
-    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.progress`).
+    """As the planner asks, and what was executed for each action so far (:mod:`stvla_ros.planning.task_memory`).
 
     The lines are those of the path's question, by when the action was asked for.
     """
@@ -128,7 +130,7 @@ def _progress(goal: Goal, words: str, moment: str, step: int, rng: np.random.Gen
 
 
 def _events(goal: Goal, step: int) -> tuple[str, ...]:
-    """What the hand does in a step, as :func:`stvla_ros.planning.progress.events` tells: it presses with closed fingers."""
+    """What the hand does in a step, as :func:`stvla_ros.planning.task_memory.events` tells: it presses with closed fingers."""
     if goal.action == "push":
         return ("touch",) if step else ("close", "touch")
     return ("close", "open")

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, local_mean
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, TextQuery, local_mean
 from stvla_ros.train.planner.heatmap_batch import Batch, Drill
 
 SPREAD_CELLS = 0.8
 """Sigma of the wanted heatmap around the true point."""
 
 
-def meaning_loss(asked: Asked, wanted: Batch | Drill) -> Tensor:
+def meaning_loss(asked: TextQuery, wanted: Batch | Drill) -> Tensor:
     """Cross entropy of what the words mean."""
     cross = functional.cross_entropy
     return (

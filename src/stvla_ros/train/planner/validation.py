@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from stvla_ros.errors import StageError
-from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import Finder
+from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.questions import Question, questions, task_question

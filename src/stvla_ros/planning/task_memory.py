@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stvla_ros.planning.parse import Progress
+from stvla_ros.planning.parse import StepProgress
 from stvla_ros.types import Keypose, PlanRequest
 
 
@@ -42,7 +42,7 @@ def described(action: str, keyposes: int, happened: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedAction:
     """An action that was asked for.
 
     Attributes:
@@ -56,13 +56,13 @@ class Asked:
     begun: int
 
 
-class Horizon:
+class TaskMemory:
     """The actions asked for in one task. A request without history, or of another task, begins anew."""
 
     def __init__(self) -> None:
         self._instruction = ""
         self._keyposes = 0
-        self._asked: tuple[Asked, ...] = ()
+        self._asked: tuple[RequestedAction, ...] = ()
 
     def follow(self, request: PlanRequest) -> None:
         """Must be told of every request, before anything else is asked."""
@@ -76,9 +76,9 @@ class Horizon:
             # a step may be put in other words, and a step that was thought to be over may come again
             kept = tuple(asked for asked in self._asked if asked.step < step)
             begun = next((a.begun for a in self._asked if a.step == step), self._keyposes)
-            self._asked = (*kept, Asked(step, action, begun))
+            self._asked = (*kept, RequestedAction(step, action, begun))
 
-    def bounded(self, progress: Progress) -> Progress:
+    def bounded(self, progress: StepProgress) -> StepProgress:
         """What of a model's word the executed keyposes allow.
 
         Nothing executed: the first step, not finished. Else at most the step after the last one that was asked for, and that one
@@ -92,7 +92,7 @@ class Horizon:
         return replace(progress, step=min(progress.step, limit))
 
     @property
-    def steps(self) -> tuple[Asked, ...]:
+    def steps(self) -> tuple[RequestedAction, ...]:
         return self._asked
 
     def done(self, step: int) -> tuple[str, ...]:
@@ -105,7 +105,7 @@ class Horizon:
         return tuple(self._line(asked, history, end) for asked, end in zip(self._asked, ends))
 
     @staticmethod
-    def _line(asked: Asked, history: Sequence[Keypose], end: int) -> str:
+    def _line(asked: RequestedAction, history: Sequence[Keypose], end: int) -> str:
         own = history[asked.begun : end]
         before = history[: asked.begun]
         return described(asked.action, len(own), events(own, before[-1].gripper_open if before else True))

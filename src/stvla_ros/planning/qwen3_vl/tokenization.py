@@ -34,7 +34,7 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class Place:
+class ImageSpan:
     """Where an image's tokens are: ``start`` to ``end``, the latter not counted."""
 
     start: int
@@ -43,7 +43,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Conversation:
+class TokenSequence:
     """What the network gets.
 
     Attributes:
@@ -54,9 +54,9 @@ class Conversation:
 
     ids: tuple[int, ...]
     images: tuple[Patches, ...]
-    places: tuple[Place, ...]
+    places: tuple[ImageSpan, ...]
 
-    def common(self, other: Conversation | None, known: int) -> int:
+    def common(self, other: TokenSequence | None, known: int) -> int:
         """How many of the first tokens are those of another conversation, images included.
 
         Args:
@@ -75,9 +75,9 @@ class Conversation:
                 return mine.start
         return same
 
-    def followed_by(self, answer: Sequence[int]) -> Conversation:
+    def followed_by(self, answer: Sequence[int]) -> TokenSequence:
         """The same with the tokens of an answer."""
-        return Conversation((*self.ids, *answer), self.images, self.places)
+        return TokenSequence((*self.ids, *answer), self.images, self.places)
 
 
 class Composer:
@@ -92,12 +92,12 @@ class Composer:
         self._special = re.compile("|".join(re.escape(t) for t in sorted(special, key=len, reverse=True) if len(t) > 1))
         self._image_id = int(processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
-    def compose(self, turns: Sequence[Turn]) -> Conversation:
+    def compose(self, turns: Sequence[Turn]) -> TokenSequence:
         """Tokens and patches of turns, up to where the answer begins."""
         images = tuple(self._image(rgb) for turn in turns for rgb in turn.images)
         self._patches = {image.digest: image for image in images}
         ids = tuple(self._tokens(self._text(turns), images))
-        return Conversation(ids, images, _places(ids, self._image_id, images))
+        return TokenSequence(ids, images, _places(ids, self._image_id, images))
 
     def _text(self, turns: Sequence[Turn]) -> str:
         messages = [
@@ -133,11 +133,11 @@ class Composer:
         return Patches(digest, made["pixel_values"], grid, int(grid.prod()) // images.merge_size**2)
 
 
-def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[Place, ...]:
+def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[ImageSpan, ...]:
     """Each image's run of placeholder tokens; two images are always apart by other tokens."""
     places, start = [], 0
     for image in images:
         start = ids.index(image_id, start)
-        places.append(Place(start, start + image.tokens, image.digest))
+        places.append(ImageSpan(start, start + image.tokens, image.digest))
         start += image.tokens
     return tuple(places)
