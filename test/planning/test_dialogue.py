@@ -315,7 +315,7 @@ def test_an_older_plan_in_work_holds_up_a_new_one_for_a_bounded_time() -> None:
     with stage._alone(), pytest.raises(StageError) as caught:
         stage.plan(request())
     assert caught.value.code is OutcomeCode.SERVER_TIMEOUT
-    assert "still at work on an older plan" in caught.value.sentence
+    assert "still working on an older plan" in caught.value.sentence
 
 
 def test_a_long_task_of_three_steps() -> None:

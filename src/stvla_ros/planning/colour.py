@@ -1,6 +1,6 @@
-"""The colour planner: task templates, coloured objects found in the image, a path over what is in the way.
+"""The colour planner: parses task sentences, finds coloured objects in the image, draws a path over obstacles.
 
-It needs no weights and looks at pixels and robot state only. What it cannot find, it refuses.
+It needs no weights and sees only pixels and robot state. It refuses what it cannot find.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class ColourConfig:
     """Settings of the colour planner."""
 
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
-    drop_m: float = param(0.003, "height above its support at which a block is let go [m]", ge=0.0, le=0.03)
-    clear_m: float = param(0.08, "the tool is away from a thing when this far above or beside it [m]", ge=0.02, le=0.3)
-    press_radius_m: float = param(
-        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+    drop_m: float = param(0.003, "a block is released this high above its support [m]", ge=0.0, le=0.03)
+    clear_m: float = param(
+        0.08, "the tool is clear of an object this far above it, or 1.5 times as far beside it [m]", ge=0.02, le=0.3
     )
+    press_radius_m: float = param(0.03, "a contact this close to a button's centre presses it [m]", ge=0.005, le=0.1)
 
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """What one request shows."""
+    """One request and the objects in its frame."""
 
     request: PlanRequest
-    parts: Regions
-    things: tuple[TableObject, ...]
+    regions: Regions
+    objects: tuple[TableObject, ...]
 
     @property
     def tool_m(self) -> F64:
@@ -55,27 +55,27 @@ class _View:
         return is_clear(self.request.robot, self.request.history, place_m, clear_m)
 
     def sentence(self) -> str:
-        names = sorted(thing.name for thing in self.things if thing.kind != "other")
+        names = sorted(found.name for found in self.objects if found.kind != "other")
         if not names:
             return "I see no block, plate or button."
         return f"I see {', '.join(f'{_article(name)} {name}' for name in names)}."
 
     def one(self, kind: str, colour: str | None = None) -> TableObject:
-        """The only thing of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
+        """The only object of a kind and colour. Raises GOAL_NOT_GROUNDED for none or several."""
         wanted = f"{colour} {kind}" if colour else kind
-        found = [t for t in self.things if t.kind == kind]
+        found = [found for found in self.objects if found.kind == kind]
         if colour is not None:
             found = _best_coloured(found, colour)
         if len(found) == 1:
             return found[0]
-        what = f"no {wanted}" if not found else f"{len(found)} things that could be the {wanted}"
+        what = f"no {wanted}" if not found else f"{len(found)} objects that could be the {wanted}"
         raise refused(f"I see {what}. {self.sentence()}")
 
-    def whole(self, thing: TableObject) -> TableObject:
-        """The thing, if enough of its top is seen to know where its middle is. Raises GOAL_NOT_GROUNDED."""
-        if thing.kind == "block" and min(thing.size_m) < 0.7 * max(thing.size_m):
-            raise refused(f"The {thing.name} is partly hidden. {self.sentence()}")
-        return thing
+    def unoccluded(self, found: TableObject) -> TableObject:
+        """The object, if enough of its top is visible to locate its centre. Raises GOAL_NOT_GROUNDED."""
+        if found.kind == "block" and min(found.size_m) < 0.7 * max(found.size_m):
+            raise refused(f"The {found.name} is partly hidden. {self.sentence()}")
+        return found
 
 
 def refused(sentence: str) -> StageError:
@@ -83,13 +83,13 @@ def refused(sentence: str) -> StageError:
 
 
 class ColourPlanner:
-    """Parses the task templates and grounds coloured blocks, plates and buttons."""
+    """Parses task sentences and grounds coloured blocks, plates and buttons."""
 
     Config = ColourConfig
 
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
-        self._parts = RegionConfig()
+        self._regions = RegionConfig()
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -97,52 +97,52 @@ class ColourPlanner:
         try:
             task = parse(request.instruction)
         except UnclearError as error:
-            there = {thing.name for thing in view.things}
+            there = {found.name for found in view.objects}
             raise refused(f"Not understood: {error.message(there)} {view.sentence()}") from error
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:
-        """Find the things in a request's frame."""
+        """Find the objects in a request's frame."""
         frame = request.frame
         depth = without_specks(frame.depth_m)
         points = depth_cloud(frame.camera, depth)
-        parts = find_regions(frame.rgb, depth, points, robot_mask(points, request.robot), self._parts)
-        return _View(request, parts, tuple(recognise_objects(parts, frame.rgb)))
+        regions = find_regions(frame.rgb, depth, points, robot_mask(points, request.robot), self._regions)
+        return _View(request, regions, tuple(recognise_objects(regions, frame.rgb)))
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")
         if view.holding:
             self._check_held(task, view)
-            return self._path(view, task.sentence, self._carry_from(view.tool_m, view.whole(goal), view))
+            return self._path(view, task.sentence, self._carry_from(view.tool_m, view.unoccluded(goal), view))
         block = view.one("block", task.colour)
         if self._rests_on(block, goal):
             if view.clear_of(block.centre_m, self._config.clear_m):
                 return self._finished(view, task.sentence, 1)
         else:
-            view.whole(goal)
-        view.whole(block)
+            view.unoccluded(goal)
+        view.unoccluded(block)
         start = block.centre_m - [0.0, 0.0, min(self._config.grip_depth_m, block.top_m - 0.012)]
         return self._path(view, task.sentence, self._carry_from(start, goal, view))
 
     def _carry_from(self, start_m: F64, goal: TableObject, view: _View) -> F64:
         end = goal.centre_m.copy()
         end[2] = self._support(goal) + self._config.grip_depth_m + self._config.drop_m
-        standing = view.parts.points_m[:, view.parts.labels > 0].T[::4]
+        standing = view.regions.points_m[:, view.regions.labels > 0].T[::4]
         return carry_route(start_m, end, standing, self._config.grip_depth_m, view.request.frame.camera)
 
     @staticmethod
     def _support(goal: TableObject) -> float:
-        """Height on which the block will rest: the floor of a plate inside its rim, the top of a block."""
+        """Height at which the block will rest: the floor of a plate inside its rim, the top of a block."""
         if goal.kind != "plate":
             return float(goal.centre_m[2])
         inside = np.hypot(*(goal.points_m[:, :2] - goal.centre_m[:2]).T) < 0.3 * goal.size_m[0]
         return float(np.median(goal.points_m[inside, 2])) if inside.sum() > 20 else 0.005
 
     def _check_held(self, task: Carry, view: _View) -> None:
-        """The hand goes on with what it holds, unless that is known to be something else. Raises GOAL_NOT_GROUNDED."""
+        """A held object is used as the wanted one unless known to be another. Raises GOAL_NOT_GROUNDED."""
         held, wanted = view.request.holding, f"the {task.colour} block"
         if held not in ("", "something", wanted):
-            raise refused(f"I cannot take {wanted} with {held} in the gripper.")
+            raise refused(f"I cannot pick up {wanted} with {held} in the gripper.")
 
     def _rests_on(self, block: TableObject, goal: TableObject) -> bool:
         if goal.kind == "plate":
@@ -161,7 +161,7 @@ class ColourPlanner:
         if step == len(centres):
             if view.clear_of(centres[-1], self._config.clear_m):
                 return self._finished(view, _press_sentence(task, step - 1), step)
-            step -= 1  # the way up from the last button is still part of it
+            step -= 1  # the retreat from the last button belongs to it
         return self._path(view, _press_sentence(task, step), press_route(centres[step]), step, len(centres))
 
     def _path(self, view: _View, sentence: str, route_m: F64, step: int = 0, total: int = 1) -> TracePlan:
@@ -210,10 +210,10 @@ class ColourPlanner:
         )
 
 
-def _best_coloured(things: list[TableObject], colour: str) -> list[TableObject]:
-    """Things of a colour, else those that may be of it; only the best one where it is clearly better."""
-    exact = [t for t in things if t.colour == colour]
-    found = exact or [t for t in things if t.may_be(colour)]
+def _best_coloured(objects: list[TableObject], colour: str) -> list[TableObject]:
+    """Objects of a colour, else those that may have it; only the best one if it is clearly better."""
+    exact = [t for t in objects if t.colour == colour]
+    found = exact or [t for t in objects if t.may_be(colour)]
     found.sort(key=lambda t: (t.covered, t.costs[colour]))
     if len(found) > 1 and (found[0].covered, found[0].costs[colour] + 0.03) < (
         found[1].covered,

@@ -1,7 +1,8 @@
-"""The planner behind which any vision-language model works: the paper's two stages as one conversation (3.3.1).
+"""A planner for any vision-language model: the paper's two stages as one conversation (3.3.1).
 
-Per plan: which step, finished or not; the next action; the path of that action on the image; then, with the depth that the
-sensor has where the path starts and the colourised depth image, the depth of every waypoint relative to it.
+Per plan the model is asked for the current step and whether the task is finished, the next action, and the path of that
+action on the image. Then it gets the sensor's depth at the start of the path and the colourised depth image, and is
+asked for the depth of every waypoint relative to the start.
 """
 
 from __future__ import annotations
@@ -42,29 +43,31 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DialogueConfig:
-    """How a model is talked to."""
+    """Settings of the conversation with a model."""
 
     horizon: str = param(
         "long",
-        "long: asked for progress and next action before each path; single: for progress only; off: never finished",
+        "long: ask for progress and next action before each path; single: for progress only; off: never finished",
         choices=("long", "single", "off"),
     )
-    spatial_first: bool = param(False, "let the model find the key object in its own words first (ST4VLA)")
-    remaining_path: bool = param(True, "in the middle of a task, say where the tool is and what was executed")
-    tell_refusals: bool = param(True, "say why the last path could not be used, where it could not")
-    explain_form: bool = param(True, "say how answers look; off for models that were trained on this protocol")
-    constrain: bool = param(True, "hold answers to a JSON schema where the model can be held to one")
-    coordinates: str = param("norm1000", "what the model's points mean", choices=CONVENTIONS)
-    retries: int = param(2, "times a question is repeated after an answer that cannot be used", ge=0, le=10)
-    max_tokens: int = param(512, "of each answer", ge=16, le=16384)
-    deadline_s: float = param(60.0, "for all answers of one plan [s]", ge=0.1, le=3600.0)
+    spatial_first: bool = param(False, "let the model describe the key object first (ST4VLA)")
+    remaining_path: bool = param(
+        True, "in the middle of a task, tell the model where the tool is and what was executed"
+    )
+    tell_refusals: bool = param(True, "tell the model why its last path was refused")
+    explain_form: bool = param(True, "describe the form of the answers; off for models trained on this protocol")
+    constrain: bool = param(True, "constrain answers to a JSON schema if the model supports it")
+    coordinates: str = param("norm1000", "coordinate convention of the model's points", choices=CONVENTIONS)
+    retries: int = param(2, "times a question is repeated after an unusable answer", ge=0, le=10)
+    max_tokens: int = param(512, "limit of each answer", ge=16, le=16384)
+    deadline_s: float = param(60.0, "limit for all answers of one plan [s]", ge=0.1, le=3600.0)
 
 
 class DialoguePlanner:
     """Two stages, one growing conversation per plan, one memory per task. Plans are made one at a time.
 
-    The deadline is looked at before and after each answer; how long a single answer may take is the model's own limit. A
-    cancel ends an answer in its midst.
+    The deadline is checked before and after each answer; the duration of a single answer is limited by the model's own
+    setting. A cancel interrupts an answer.
     """
 
     Config = DialogueConfig
@@ -92,7 +95,7 @@ class DialoguePlanner:
         if not self._busy.acquire(timeout=self._config.deadline_s):
             raise StageError(
                 OutcomeCode.SERVER_TIMEOUT,
-                f"{self._model.name} was still at work on an older plan after {self._config.deadline_s:g} s: ask later.",
+                f"{self._model.name} was still working on an older plan after {self._config.deadline_s:g} s: ask again later.",
             )
         try:
             yield
@@ -182,7 +185,7 @@ class _Planning:
         return self.talk.ask(kind, question, read, self.config.max_tokens, held, image)
 
     def _executed(self) -> tuple[str, ...]:
-        """What was executed for each action asked for; for the whole task where this planner has no memory of it."""
+        """What was executed for each requested action, or for the whole task if this planner has no memory of it."""
         history = self.request.history
         known = self.memory.executed(history)
         if known or not history:

@@ -171,7 +171,7 @@ class Finder:
                 continue
             if second > ALIKE:
                 raise refused(
-                    f"I see two things that could be the {name}: leave one on the table, or ask for another one."
+                    f"I see two objects that could be the {name}: leave one on the table, or ask for another one."
                 )
             if sure < self._least:
                 raise refused(

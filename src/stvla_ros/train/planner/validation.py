@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stvla_ros.errors import StageError
 from stvla_ros.planning.heatmap.ground import Finder
-from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, standing, surface_point
+from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.planner.layouts import MOMENTS
 from stvla_ros.train.planner.questions import Question, questions, task_question
@@ -93,4 +93,4 @@ def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: Question) ->
         return None
     if question.goal.action == "push":
         return draw_press(frame, start)
-    return draw_carry(frame, start, end, standing(frame), held=False)
+    return draw_carry(frame, start, end, obstacle_points(frame), held=False)
