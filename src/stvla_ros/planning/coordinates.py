@@ -1,4 +1,4 @@
-"""What the numbers of a model's points mean. Models differ, and servers have shifted them: ``stvla doctor planner`` looks."""
+"""Coordinate conventions of a model's points. Models differ and servers may shift them: ``stvla doctor planner`` checks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Coordinates:
     size_px: tuple[int, int] = (1000, 1000)
 
     def top(self) -> F64:
-        """(2,) largest x and y that are taken."""
+        """(2,) largest accepted x and y."""
         if self.convention == "pixel":
             return np.array(self.size_px, dtype=np.float64)
         return np.full(2, 1.0 if self.convention == "norm1" else 1000.0)
@@ -36,7 +36,7 @@ class Coordinates:
         return np.minimum((points + self._half()) / self.top() * 1000, 1000.0)
 
     def written(self, uv: npt.ArrayLike) -> str:
-        """(2,) in 0..1000 as a model would write it: ``(512, 430)`` or ``(0.512, 0.430)``."""
+        """(2,) in 0..1000 in the model's convention: ``(512, 430)`` or ``(0.512, 0.430)``."""
         x, y = np.asarray(uv, dtype=np.float64) / 1000 * self.top() - self._half()
         return f"({x:.3f}, {y:.3f})" if self.convention == "norm1" else f"({x:.0f}, {y:.0f})"
 

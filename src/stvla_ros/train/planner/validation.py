@@ -37,7 +37,7 @@ def validate(grounder: Grounder, scenes: Scenes, at_most: int = 100) -> dict[str
             found = finder.find(seen, question.text, question.step)
             there = np.isfinite(question.uv).all(-1)
             errors += [*np.hypot(*(found.uv - question.uv).T)[there & question.counts]]
-            told += [*((found.sure > SURE) == there)[question.counts]]
+            told += [*((found.confidence > SURE) == there)[question.counts]]
             meant.append((_understood(finder, question), question.goal.steps > 1))
         paths += list(path_errors(finder, seen, scenes, index, rng))
     several = [ok for ok, many in meant if many]
