@@ -1,4 +1,4 @@
-"""Connected regions of an image, with cuts between pixels."""
+"""Labelled regions of an image: connected components cut at depth steps, and tools for masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stvla_ros.types import F32, I32, U8, Bool
 
 
 def bounding_slices(mask: Bool) -> tuple[slice, slice] | None:
-    """Rows and columns that hold all True pixels; None when there is none."""
+    """Rows and columns that contain all True pixels; None if there is none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -92,7 +92,7 @@ def nearest_label(labels: I32) -> I32:
 
 
 def fill_holes(mask: Bool) -> Bool:
-    """A mask without holes, and without notches one pixel wide."""
+    """The mask without holes, and without notches one pixel wide."""
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
     outline, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -54,7 +54,7 @@ def to_quaternion(R: npt.ArrayLike) -> F64:
 
 
 def from_quaternion(xyzw: npt.ArrayLike) -> F64:
-    """(3, 3) rotation of a (4,) quaternion xyzw, which need not be of unit length.
+    """(3, 3) rotation of a (4,) quaternion xyzw of any non-zero length.
 
     Raises:
         ValueError: The quaternion is zero or not finite.
@@ -74,7 +74,7 @@ def from_quaternion(xyzw: npt.ArrayLike) -> F64:
 
 
 def tool_down(xyz_m: npt.ArrayLike, yaw_rad: float) -> F64:
-    """(4, 4) tool pose that looks straight down (z of the tool along -z of the base).
+    """(4, 4) tool pose that points straight down (z of the tool along -z of the base).
 
     ``yaw_rad`` is the direction of the finger opening (y of the tool) in the base frame's x-y plane.
     """

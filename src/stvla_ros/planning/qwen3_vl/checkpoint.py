@@ -1,4 +1,4 @@
-"""Qwen3-VL checkpoints: configuration and safetensors, never pickle or code; complete and of the right kind, or refused."""
+"""Qwen3-VL checkpoints: configuration and safetensors, never pickle or code. Incomplete or foreign ones are refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForCondition
 from stvla_ros.config import ConfigError
 from stvla_ros.files import setting
 from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
-from stvla_ros.planning.qwen3_vl.placement import Placement, check_room
+from stvla_ros.planning.qwen3_vl.placement import Placement, check_memory
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
 from stvla_ros.quiet import quietly
 from stvla_ros.weights import check_finite
@@ -34,9 +34,9 @@ class Checkpoint:
 
     Attributes:
         model: In eval mode on its device.
-        processor: Of text and images.
+        processor: Processor of text and images.
         stops: Tokens that end an answer.
-        name: Of its folder or repository.
+        name: Name of its folder or repository.
     """
 
     model: Any
@@ -50,7 +50,7 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
 
     Args:
         model: A folder, or an id on the hub.
-        placement: Where it computes.
+        placement: Device and precision.
         where: Name of the backend, for messages.
         min_pixels: See :func:`read_processor`.
         max_pixels: See :func:`read_processor`.
@@ -68,15 +68,13 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
         )
     check_texts(folder, ["generation_config.json"], place)
     check_config(_config(folder, CLASSES[kind], place), place)
-    check_room(weight_files(folder, "model", place, HOW_TO_GET), placement, place)
+    check_memory(weight_files(folder, "model", place, HOW_TO_GET), placement, place)
     processor = read_processor(folder, place, min_pixels, max_pixels)
     network = _read(folder, CLASSES[kind], placement, place)
     _check_together(network.config, processor, place)
     stops = _stops(network, processor)
     if not stops:
-        raise ConfigError(
-            f"{place}: {folder} names no token that ends an answer (eos_token_id of generation_config.json)."
-        )
+        raise ConfigError(f"{place}: {folder} names no end-of-answer token (eos_token_id of generation_config.json).")
     return Checkpoint(network, processor, stops, folder.resolve().name if Path(model).expanduser().is_dir() else model)
 
 
@@ -104,7 +102,7 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
         raise ConfigError(f"{where}: the weights are damaged ({error}): download them again.") from error
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"{where}: {placement.device} has too little memory for {folder}: take a smaller one."
+            f"{where}: {placement.device} has too little memory for {folder}: use a smaller one."
         ) from error
     except OSError as error:
         raise ConfigError(f"{where}: a file is missing or cannot be read: {_words(error)}. {HOW_TO_GET}") from error
@@ -122,7 +120,7 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
 
 
 def check_config(config: Any, where: str) -> None:
-    """What the library does not check and runs on silently.
+    """Check what the library silently accepts.
 
     Raises:
         ConfigError: ``mrope_section`` does not divide half a head among time, height and width, or the vision tower's

@@ -1,4 +1,4 @@
-"""Where a model computes, in which precision, and whether it fits there."""
+"""Device and precision of a model, and whether it fits there."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from stvla_ros.config import ConfigError
 from stvla_ros.files import setting
 from stvla_ros.weights import open_tensors
 
-ROOM = 1.1
-"""Memory wanted, as a multiple of the weights: activations and the cache of one conversation come on top of them."""
+MEMORY_FACTOR = 1.1
+"""Required memory as a multiple of the weights, with activations and the cache of one conversation."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """A device and the type of weights and activations there."""
+    """A device, and the type of weights and activations."""
 
     device: torch.device
     dtype: torch.dtype
 
 
 def choose_placement(device: str, precision: str, where: str) -> Placement:
-    """Where to compute.
+    """Choose device and precision.
 
     Args:
         device: ``auto`` (the first GPU, or the CPU), ``cpu``, ``cuda``, ``cuda:N``.
         precision: ``auto`` (bfloat16 on a GPU that has it, float32 elsewhere), ``bf16``, ``float32``.
-        where: For messages.
+        where: Name of the setting, for messages.
 
     Raises:
-        ConfigError: The device is unknown or not there, or it has no bfloat16.
+        ConfigError: The device is unknown or missing, or has no bfloat16.
     """
     chosen = _device(device, where)
     able = chosen.type == "cpu" or torch.cuda.get_device_capability(chosen)[0] >= 8
@@ -61,20 +61,20 @@ def _device(wanted: str, where: str) -> torch.device:
     return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
-def check_room(files: Iterable[Path], placement: Placement, where: str) -> None:
-    """Refuse a model that does not fit: on a CPU the system would end some process instead of refusing memory.
+def check_memory(files: Iterable[Path], placement: Placement, where: str) -> None:
+    """Refuse a model that does not fit: on a CPU the system would kill some process instead of refusing memory.
 
     Args:
         files: The safetensors files of the model; only their headers are read.
-        placement: Where it is to go.
-        where: For messages.
+        placement: Where to load it.
+        where: Name of the setting, for messages.
 
     Raises:
-        ConfigError: Too little memory, or a file that is damaged.
+        ConfigError: Too little memory, or a damaged file.
     """
     needed = weights_bytes(files, placement.dtype, where)
     free = free_bytes(placement.device)
-    if ROOM * needed > free:
+    if MEMORY_FACTOR * needed > free:
         name = str(placement.dtype).removeprefix("torch.")
         raise ConfigError(
             f"{where}: the weights take {needed / 1e9:.1f} GB as {name} and {placement.device} has {free / 1e9:.1f} GB "
@@ -83,7 +83,7 @@ def check_room(files: Iterable[Path], placement: Placement, where: str) -> None:
 
 
 def weights_bytes(files: Iterable[Path], dtype: torch.dtype, where: str) -> int:
-    """Memory of all tensors of some files as a type."""
+    """Memory of all tensors of some files, as the given type."""
     numbers = 0
     for file in files:
         with setting(where), open_tensors(file) as content:
@@ -92,7 +92,7 @@ def weights_bytes(files: Iterable[Path], dtype: torch.dtype, where: str) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device, as far as it is known."""
+    """Free memory of a device, as far as known."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     return int(psutil.virtual_memory().available)

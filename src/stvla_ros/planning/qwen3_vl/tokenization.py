@@ -1,4 +1,4 @@
-"""From turns to tokens, positions and image patches."""
+"""From turns to tokens and image patches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stvla_ros.types import U8
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """One image as the vision tower takes it.
+    """One image as input of the vision tower.
 
     Attributes:
-        digest: Tells images apart.
+        digest: Identifies the image.
         pixels: (N, D) float32.
         grid: (1, 3) patches in time, height and width.
-        tokens: How many tokens of the conversation it is.
+        tokens: Number of its tokens in the conversation.
     """
 
     digest: str
@@ -35,7 +35,7 @@ class Patches:
 
 @dataclass(frozen=True)
 class ImageSpan:
-    """Where an image's tokens are: ``start`` to ``end``, the latter not counted."""
+    """The tokens of an image: ``start`` to ``end``, exclusive."""
 
     start: int
     end: int
@@ -44,12 +44,12 @@ class ImageSpan:
 
 @dataclass(frozen=True, eq=False)
 class TokenSequence:
-    """What the network gets.
+    """A conversation as input of the network.
 
     Attributes:
         ids: All tokens.
-        images: In their order.
-        places: Of the images.
+        images: Images in order.
+        places: Their spans.
     """
 
     ids: tuple[int, ...]
@@ -57,14 +57,14 @@ class TokenSequence:
     places: tuple[ImageSpan, ...]
 
     def common(self, other: TokenSequence | None, known: int) -> int:
-        """How many of the first tokens are those of another conversation, images included.
+        """Length of the common prefix with another conversation, images included.
 
         Args:
             other: The last conversation, with its answer.
-            known: How many of its tokens may be counted.
+            known: How many of its tokens may count.
 
         Returns:
-            At least one token less than there are: something must be left to compute. Never in the midst of an image.
+            At most all tokens but one (something must be left to compute), and never a position inside an image.
         """
         if other is None:
             return 0
@@ -76,12 +76,12 @@ class TokenSequence:
         return same
 
     def followed_by(self, answer: Sequence[int]) -> TokenSequence:
-        """The same with the tokens of an answer."""
+        """This sequence with the tokens of an answer appended."""
         return TokenSequence((*self.ids, *answer), self.images, self.places)
 
 
 class Composer:
-    """Makes conversations; the patches of the last one's images are kept."""
+    """Tokenizes conversations and caches the patches of the last images."""
 
     def __init__(self, processor: ImageOnlyQwen3VLProcessor) -> None:
         self._processor = processor
@@ -93,7 +93,7 @@ class Composer:
         self._image_id = int(processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
     def compose(self, turns: Sequence[Turn]) -> TokenSequence:
-        """Tokens and patches of turns, up to where the answer begins."""
+        """Tokens and patches of turns, up to the beginning of the answer."""
         images = tuple(self._image(rgb) for turn in turns for rgb in turn.images)
         self._patches = {image.digest: image for image in images}
         ids = tuple(self._tokens(self._text(turns), images))
@@ -105,15 +105,15 @@ class Composer:
                 "role": turn.role,
                 "content": [
                     *({"type": "image"} for _ in turn.images),
-                    {"type": "text", "text": self.harmless(turn.text)},
+                    {"type": "text", "text": self.escaped(turn.text)},
                 ],
             }
             for turn in turns
         ]
         return str(self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def harmless(self, text: str) -> str:
-        """A text in which nothing reads as one of the tokens that structure a conversation."""
+    def escaped(self, text: str) -> str:
+        """The text with every special token broken up, so that it cannot structure the conversation."""
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _tokens(self, text: str, images: Sequence[Patches]) -> list[int]:
@@ -134,7 +134,7 @@ class Composer:
 
 
 def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[ImageSpan, ...]:
-    """Each image's run of placeholder tokens; two images are always apart by other tokens."""
+    """Each image's run of placeholder tokens. Other tokens always separate two images."""
     places, start = [], 0
     for image in images:
         start = ids.index(image_id, start)
