@@ -1,9 +1,9 @@
-"""What a planner's model is asked (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt).
+"""The prompts of a planner's model (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt), and the answers' form.
 
-The sentences are the protocol: training data, our own small models and evaluation use these functions too. A model
-that was trained on them needs no more; to another one :func:`explained` says the form of the answer.
+The sentences are the protocol: training data, the small models of this project and evaluation use these functions too. A
+model trained on them needs nothing else; for other models :func:`explained` adds the form of the answer.
 
-The image belongs to the first turn of a conversation. The turn of :func:`depth_prompt` adds the colourised depth.
+The first turn of a conversation carries the image. The turn of :func:`depth_prompt` adds the colourised depth.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from stvla_ros.planning.depth_image import colourised_depth as colourised_depth
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_OFFSET_MM = 1500
-"""No tool path on a table reaches further behind or before its start."""
+"""Largest depth offset of a tool path on a table."""
 
 
 def trace_prompt(task: str) -> str:
