@@ -1,7 +1,7 @@
 """Specks and noise of depth images."""
 
 import numpy as np
-from tabletop import with_holes
+from ray_caster import with_holes
 
 from stvla_ros.geometry.depths import denoise, without_specks
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Disc, Scene, block, front_camera, look_at, plane_depth, plate
+from ray_caster import Box, Disc, Scene, block, front_camera, look_at, plane_depth, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays

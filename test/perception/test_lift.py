@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_plans import PICK_TO_PLATE, make_plan
-from tabletop import Box, Scene, block, front_camera, plate, with_holes
+from ray_caster import Box, Scene, block, front_camera, plate, with_holes
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px

@@ -7,7 +7,7 @@ import pytest
 from drawn_plans import PICK_TO_PLATE, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Scene, block, front_camera, home_robot, plate
+from ray_caster import Box, Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
 from stvla_ros.geometry.paths import distance, resample

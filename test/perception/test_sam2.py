@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tabletop import Scene, block, front_camera, home_robot, with_holes
+from ray_caster import Scene, block, front_camera, home_robot, with_holes
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, read_parameters

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray_caster import Box, Disc, Printed, Scene, block, button, front_camera, home_robot, look_at, plate, with_holes
 from scipy.spatial.transform import Rotation
-from tabletop import Box, Disc, Printed, Scene, block, button, front_camera, home_robot, look_at, plate, with_holes
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.se3 import tool_down

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import Box, Disc, Scene, block, button, front_camera, home_robot, plate
+from ray_caster import Box, Disc, Scene, block, button, front_camera, home_robot, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv

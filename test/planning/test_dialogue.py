@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from planning.replies import broken, mutated, plain
-from tabletop import Scene, block, button, home_robot, plate
+from ray_caster import Scene, block, button, home_robot, plate
 
 from stvla_ros.config import build
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError

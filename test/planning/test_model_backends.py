@@ -10,7 +10,7 @@ import pytest
 import stalls
 import torch
 from planning.openai.http_server import Behaviour, Exchange, Server, completion, says
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 from tiny_qwen3_vl import save_tiny
 from transformers import Qwen3VLForConditionalGeneration
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from tabletop import Scene, home_robot
+from ray_caster import Scene, home_robot
 
 from stvla_ros.planning.parse import StepProgress
 from stvla_ros.planning.task_memory import TaskMemory, described, events

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import home_robot
+from ray_caster import home_robot
 
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Disc, Scene, block, button, home_robot, plate
+from ray_caster import Box, Disc, Scene, block, button, home_robot, plate
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import Box, Scene, block, button, front_camera, with_holes
+from ray_caster import Box, Scene, block, button, front_camera, with_holes
 
 from stvla_ros.tabletop.start_depth import StartRule, start_depth
 from stvla_ros.types import RgbdFrame

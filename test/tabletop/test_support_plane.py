@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tabletop import Scene, block, front_camera, plane_depth
+from ray_caster import Scene, block, front_camera, plane_depth
 
 from stvla_ros.geometry.cameras import cloud, rays
 from stvla_ros.tabletop.regions import RegionConfig, depth_regions

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tabletop import home_robot
+from ray_caster import home_robot
 
 from stvla_ros.planning.heatmap.words import PALETTE
 from stvla_ros.planning.nano.architecture import network, processor
