@@ -3,11 +3,10 @@
 import numpy as np
 
 from stvla_ros.tabletop.boundaries import refine_boundaries
-from stvla_ros.tabletop.concavities import concave_pixels
-from stvla_ros.tabletop.constrictions import split_at_constrictions
 from stvla_ros.tabletop.regions import low_pixels
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.tabletop.touching import concave_pixels, split_at_constrictions
 
 
 def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:

@@ -12,8 +12,6 @@ from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
 from stvla_ros.geometry.components import bounding_slices, renumber, sizes
 from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
 from stvla_ros.tabletop.boundaries import refine_boundaries
-from stvla_ros.tabletop.concavities import split_at_concavities
-from stvla_ros.tabletop.constrictions import split_at_constrictions
 from stvla_ros.tabletop.fragments import split_by_colour_and_shape
 from stvla_ros.tabletop.regions import (
     MIN_REGION_PX,
@@ -26,6 +24,7 @@ from stvla_ros.tabletop.regions import (
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState, Segments
 
 WORK_PX = 640 * 480
