@@ -14,7 +14,7 @@ PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
     "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry", "quiet",
-    "files", "weights", "pickled_arrays",
+    "files", "weights", "devices", "pickled_arrays",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS = ("data", "train", "evaluate", "console", "record")
@@ -37,6 +37,7 @@ BELOW: dict[str, tuple[str, ...]] = {
     "quiet": (),
     "files": ("config",),
     "weights": ("config", "files"),
+    "devices": ("config",),
     "pickled_arrays": (),
     **dict.fromkeys(STAGES, CORE),
     "robot": (*CORE, "sim"),

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from stvla_ros.config import ConfigError
 from stvla_ros.types import F32, F64, U8, Bool
 
 MEAN = (0.485, 0.456, 0.406)
@@ -105,30 +104,6 @@ class Network:
         maps = [*fine, coarse + self.model.no_memory_embedding]
         sizes = self.model.backbone_feature_sizes
         return [m.permute(1, 2, 0).reshape(1, -1, *size) for m, size in zip(maps, sizes, strict=True)]
-
-
-def choose_device(wanted: str, where: str) -> torch.device:
-    """The device of that name; ``auto`` is the first GPU, or the CPU.
-
-    Raises:
-        ConfigError: Unknown or missing.
-    """
-    if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"{count} GPUs" if torch.version.cuda else "a build without CUDA"
-        raise ConfigError(
-            f"{where}: '{wanted}' is not there, PyTorch {torch.__version__} sees {found}: set it to auto, or install the "
-            "build for your GPU (requirements/learned.txt says how)."
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
 
 
 def model_input(rgb: U8, size_px: int) -> F32:

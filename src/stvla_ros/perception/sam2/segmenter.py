@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stvla_ros.config import ConfigError, param
+from stvla_ros.config import param
+from stvla_ros.devices import choose_placement
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_tiny
 from stvla_ros.perception.sam2.memory import Memory
-from stvla_ros.perception.sam2.network import Network, Picture, choose_device
+from stvla_ros.perception.sam2.network import Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
@@ -58,10 +59,11 @@ class Sam2Segmenter:
     Config = Sam2Config
 
     def __init__(self, config: Sam2Config) -> None:
-        device = choose_device(config.device, f"{WHERE}.device")
-        bf16 = _computes_in_bf16(config.precision, device)
+        placement = choose_placement(config.device, config.precision, WHERE)
         self._config = config
-        self._network = Network(load(config.model, config.memory, f"{WHERE}.model"), device, bf16)
+        self._network = Network(
+            load(config.model, config.memory, f"{WHERE}.model"), placement.device, placement.dtype == torch.bfloat16
+        )
         self._limits = Limits(
             config.min_score, config.min_stability, config.max_share, config.max_background, config.min_area_px / VGA_PX
         )
@@ -101,11 +103,3 @@ class Sam2Segmenter:
 
     def _blank(self) -> Memory:
         return Memory(self._network, self._limits, self._config.double_iou, self._config.patience)
-
-
-def _computes_in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to use bfloat16: CPUs and GPUs from Ampere on support it, ``auto`` uses it on such a GPU."""
-    able = device.type == "cpu" or torch.cuda.get_device_capability(device)[0] >= 8
-    if precision == "bf16" and not able:
-        raise ConfigError(f"{WHERE}.precision: {torch.cuda.get_device_name(device)} has no bfloat16: set it to auto.")
-    return precision == "bf16" or (precision == "auto" and able and device.type == "cuda")

@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from stvla_ros.config import param
+from stvla_ros.devices import choose_placement
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.adapter import merged
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.generation import Deadline, Generator, Timing
-from stvla_ros.planning.qwen3_vl.placement import choose_placement
 from stvla_ros.planning.qwen3_vl.tokenization import Composer
 
 QUOTED = 500

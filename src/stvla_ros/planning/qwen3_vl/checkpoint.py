@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
 
 from stvla_ros.config import ConfigError
+from stvla_ros.devices import Placement
 from stvla_ros.files import setting
 from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
-from stvla_ros.planning.qwen3_vl.placement import Placement, check_memory
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
 from stvla_ros.quiet import quietly
-from stvla_ros.weights import check_finite
+from stvla_ros.weights import check_finite, open_tensors
 
 CLASSES = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration}
 """``model_type`` of the dense models (2B to 32B) and of those with experts."""
+
+MEMORY_FACTOR = 1.1
+"""Required memory as a multiple of the weights, with activations and the cache of one conversation."""
 
 HOW_TO_GET = (
     "With network: hf download Qwen/Qwen3-VL-4B-Instruct --local-dir DIR; then set 'model' to that folder "
@@ -171,3 +176,47 @@ def _stops(model: Any, processor: ImageOnlyQwen3VLProcessor) -> frozenset[int]:
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def check_memory(files: Iterable[Path], placement: Placement, where: str) -> None:
+    """Refuse a model that does not fit: on a CPU the system would kill some process instead of refusing memory.
+
+    Args:
+        files: The safetensors files of the model; only their headers are read.
+        placement: Where to load it.
+        where: Name of the setting, for messages.
+
+    Raises:
+        ConfigError: Too little memory, or a damaged file.
+    """
+    needed = weights_bytes(files, placement.dtype, where)
+    free = free_bytes(placement.device)
+    if MEMORY_FACTOR * needed > free:
+        name = str(placement.dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"{where}: the weights take {needed / 1e9:.1f} GB as {name} and {placement.device} has {free / 1e9:.1f} GB "
+            "free: take a smaller model, precision bf16, another device, or a server (backend openai)."
+        )
+
+
+def weights_bytes(files: Iterable[Path], dtype: torch.dtype, where: str) -> int:
+    """Memory of all tensors of some files, as the given type."""
+    numbers = 0
+    for file in files:
+        with setting(where), open_tensors(file) as content:
+            numbers += sum(_count(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118
+    return numbers * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device, as far as known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count

@@ -47,11 +47,6 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
         """Names of its parts."""
         return ["image_processor", "tokenizer"]
 
-    @property
-    def tokens_per_side_px(self) -> int:
-        """Side of the image patch of one token, px."""
-        return int(self.image_processor.patch_size * self.image_processor.merge_size)
-
 
 def read_processor(folder: Path, where: str, min_pixels: int = 0, max_pixels: int = 0) -> ImageOnlyQwen3VLProcessor:
     """The processor of a checkpoint, as saved by this project or downloaded from the hub.
