@@ -162,7 +162,7 @@ class _Reader:
             raise UnclearError("carrying a block and pushing buttons are two tasks: ask for one after another")
         if len(carried) > 1:
             said_twice = len(set(carried)) < len(carried)
-            raise UnclearError("the same is said twice: say it once" if said_twice else _ONE_BLOCK)
+            raise UnclearError("the same task is stated twice: state it once" if said_twice else _ONE_BLOCK)
         if any(index != len(self._read) - 1 for index in self._last_said):
             raise self._unordered()
         return carried[0] if carried else Push(self._buttons())
@@ -188,7 +188,7 @@ class _Reader:
         return UnclearError(f"'{rest[:80]}' is not understood here: {SAY_IT_AS}")
 
     def _unordered(self) -> UnclearError:
-        return UnclearError("the order is not clear: name things in the order in which they come")
+        return UnclearError("the order is unclear: name the objects in the order of the steps")
 
     def _joint(self) -> bool:
         """Skip words between two parts that only state their order; False if there are none."""
@@ -264,7 +264,7 @@ class _Reader:
             self._at = at
             self._push()
         elif self._ended or self._is(ORDER):
-            raise UnclearError(f"'{named}' is a thing: say what to do with it")
+            raise UnclearError(f"'{named}' is an object: say what to do with it")
         else:
             raise self._lost()
 
@@ -328,7 +328,7 @@ class _Reader:
         begun = self._at
         self._take(*THE)
         if self._is(ORDINALS) and self._at > begun:
-            raise UnclearError(f"'{self._words[self._at]}' counts things: name each by its colour instead")
+            raise UnclearError(f"'{self._words[self._at]}' counts objects: name each by its colour instead")
         colours = self._colours()
         noun = self._take(*KINDS, *PLURALS, *ONE)
         if noun and (self._is(("that", "which")) and self._is(("is", "are"), 1)):
@@ -382,7 +382,7 @@ class _Reader:
                 raise UnclearError(_ONE_BLOCK)
         elif not self._ended:
             raise self._lost()
-        raise UnclearError(f"where {moved} goes is not said: in the plate, or on another block")
+        raise UnclearError(f"{moved} has no goal: say where it goes, in the plate or on another block")
 
     def _goal(self) -> _Phrase:
         way = self._take(*WHERE)
@@ -413,30 +413,34 @@ class _Reader:
         self._read.append(Carry(str(moved.colour), goal.colour))
 
     @staticmethod
-    def _checked(thing: _Phrase) -> _Phrase:
+    def _checked(named: _Phrase) -> _Phrase:
         """A block that has a colour. Raises UnclearError."""
-        if thing.kind == "plate":
+        if named.kind == "plate":
             raise UnclearError("a plate is not carried: a block goes in the plate, not the plate on or in a block")
-        if thing.kind == "button":
+        if named.kind == "button":
             raise UnclearError("a button is not carried: buttons are pushed, blocks are carried")
-        if thing.several:
+        if named.several:
             raise UnclearError(_ONE_BLOCK)
-        if thing.colour is None:
-            raise UnclearError("which block is not said: name it by its colour")
-        return replace(thing, kind="block")
+        if named.colour is None:
+            raise UnclearError("it is unclear which block is meant: name it by its colour")
+        return replace(named, kind="block")
 
     # buttons
 
     def _buttons(self) -> tuple[str, ...]:
-        things = [thing for thing in self._read if isinstance(thing, _Phrase)]
-        for thing, before in zip(things, [None, *things], strict=False):
+        named = [phrase for phrase in self._read if isinstance(phrase, _Phrase)]
+        for phrase, before in zip(named, [None, *named], strict=False):
             alone = before is None or before.kind is not None
-            if thing.colour is None or (thing.several and alone):
-                raise UnclearError("which button is not said: name each by its colour, in the order in which they come")
-        if len(things) < 1 + self._listed or (self._both and len(things) != 2):
-            raise UnclearError("which buttons is not said: name each by its colour, in the order in which they come")
-        colours = tuple(str(thing.colour) for thing in things)
-        if not self._listed and not any(thing.kind == "button" for thing in things):
+            if phrase.colour is None or (phrase.several and alone):
+                raise UnclearError(
+                    "it is unclear which button is meant: name each by its colour, in the order of the steps"
+                )
+        if len(named) < 1 + self._listed or (self._both and len(named) != 2):
+            raise UnclearError(
+                "it is unclear which buttons are meant: name each by its colour, in the order of the steps"
+            )
+        colours = tuple(str(phrase.colour) for phrase in named)
+        if not self._listed and not any(phrase.kind == "button" for phrase in named):
             raise UnclearError(f"the {colours[0]} what? Say 'the {colours[0]} button' if that is meant")
         if again := next((a for a, b in pairwise(colours) if a == b), ""):
             raise UnclearError(f"the {again} button is named twice in a row: name it once")

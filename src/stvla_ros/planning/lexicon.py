@@ -59,7 +59,7 @@ _FORBIDDEN = (
     ),
     (
         r"if|when|whenever|whether|unless|until|till|while|once(?= [^,])|as soon as|in case|provided|depending|otherwise|else",
-        "{} makes it depend on something, which this planner does not watch: ask for it when the time has come",
+        "{} makes the task depend on something, which this planner does not watch: ask again when the time has come",
     ),
     (
         r"or|either|any|some|whichever|whatever|anything|something|random|randomly",
@@ -67,11 +67,11 @@ _FORBIDDEN = (
     ),
     (
         r"(?:at )?(?:the )?same time|at once|simultaneously|together|quickly|fast|faster|slowly|slow|hard|softly|strongly|firmly",
-        "{} says how to do it, which words cannot set: things are done one after another",
+        "{} says how to do it, which words cannot set: steps are done one after another",
     ),
     (
         r"in reverse|reverse|backwards|last|later",
-        "{} leaves the order unclear: name things in the order in which they come",
+        "{} leaves the order unclear: name the objects in the order of the steps",
     ),
 )  # fmt: skip
 """Words that make a sentence something other than one task, whatever the rest says."""
@@ -80,19 +80,19 @@ _NOT_NAMED = (
     (
         rf"(?:all|every|each|everything|once|twice|thrice|again|another|others?|more|several|many|both (?:the )?(?:\w+s)(?= |$)|"
         rf"(?:{_NUMBERS})(?: times)?|rest|remaining)",
-        "{} does not say which things are meant: name each by its colour, in the order in which they come",
+        "{} does not say which objects are meant: name each by its colour, in the order of the steps",
     ),
     (
         r"next to|left|right|leftmost|rightmost|near|nearest|nearby|far|farthest|furthest|closest|close to|behind|beside|besides|"
         r"between|under|underneath|below|beneath|above|front|at the back|back of|rear|corner|edge|here|there|away|around|along|"
         r"across|top|bottom|middle|centre|center|side|from|off|out|towards?|against|through",
-        "{} is a place that this planner does not know: things are named by colour and kind, and a block goes in the plate "
+        "{} is a place that this planner does not know: objects are named by colour and kind, and a block goes in the plate "
         "or on another block",
     ),
     (
         r"big|bigger|biggest|large|larger|largest|small|smaller|smallest|little|tiny|tall|short|huge|same|different|dark|"
         r"light|bright|pale|deep|wooden|plastic|round|square",
-        "{} is not looked at by this planner: things are named by colour and kind only",
+        "this planner does not perceive {}: objects are named by colour and kind only",
     ),
 )  # fmt: skip
 """Ways to distinguish objects that the planners do not support."""

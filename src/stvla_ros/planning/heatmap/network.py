@@ -1,8 +1,8 @@
-"""The query-heatmap network: a convolutional trunk, a word transformer, and one heatmap per asked thing.
+"""The query-heatmap network: a convolutional trunk, a word transformer, and one heatmap per named object.
 
-Two queries leave the words, one for what a step starts at and one for what it ends at. Each query's product with the
-image features is a heatmap over 64 x 64 cells; one more value, which no cell may exceed where the thing is absent,
-stands for "not in the image". The words alone say which action it is, which things, and how many steps.
+The words give two queries, one for the start of a step and one for its end. Each query's product with the image features
+is a heatmap over 64 x 64 cells. One more value, which no cell may exceed if the object is absent, means "not in the
+image". The words alone determine the action, the objects and the number of steps.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class NetworkConfig:
     """Architecture.
 
     Attributes:
-        vocabulary: Words, the padding and the unknown word included.
-        width: Of the cell features.
-        words_width: Of the word transformer.
+        vocabulary: Number of words, including padding and the unknown word.
+        width: Width of the cell features.
+        words_width: Width of the word transformer.
         words_layers: Its depth.
     """
 
@@ -43,15 +43,15 @@ class NetworkConfig:
 
 @dataclass(frozen=True, eq=False)
 class TextQuery:
-    """What T texts ask for.
+    """The interpretation of T texts.
 
     Attributes:
         query: (T, 2, width) of start and end.
         absent: (T, 2) logits of "not in the image".
         action: (T, 4) logits over ``ACTIONS``.
-        steps: (T, 3) logits of how many steps the whole has.
+        steps: (T, 3) logits of the number of steps.
         kind: (T, 2, 4) logits over ``KINDS``.
-        colour: (T, 2, 21) logits over the colours, the last: none.
+        colour: (T, 2, 21) logits over the colours; the last means none.
     """
 
     query: Tensor

@@ -67,7 +67,7 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 @dataclass(frozen=True)
 class Name:
-    """A kind of thing and its colour ("" for a plate)."""
+    """A kind of object and its colour ("" for a plate)."""
 
     kind: str
     colour: str
@@ -125,7 +125,7 @@ class Goal:
 
 
 def named(text: str) -> Name | None:
-    """The thing that a text names and says nothing else of: "the lime bottle"; else None."""
+    """The object that a text names without saying anything else: "the lime bottle"; else None."""
     words = [word for word in plain(text) if word not in ("the", "a", "an")]
     kind = {"bottle": "bottle", **KINDS_SAID}.get(words[-1] if words else "", "")
     colour = " ".join(words[:-1])
