@@ -123,7 +123,8 @@ class PathFollower:
             Notes for the operator.
 
         Raises:
-            StageError: SCENE_CHANGED when the object at the path's start (until the tool is there) or at its end has moved.
+            StageError: SCENE_CHANGED when the object at the path's start (until the tool is there) or at its end has
+                moved.
         """
         tolerance_m = max(0.006, 4 * noise_m)
         if self._ends is None:

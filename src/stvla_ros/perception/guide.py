@@ -1,4 +1,4 @@
-"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2) and follow the scene until the next plan (4D)."""
+"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2) and follow the scene (4D)."""
 
 from __future__ import annotations
 

@@ -65,7 +65,8 @@ def relevant(
 
     The tube follows the whole polyline, not only its points, so that a coarse path has no gaps. A trace may end short
     of the goal, hence the end rule: if no kept instance lies within ``end_radius_m`` of an end, the nearest instance in
-    the search domain around that end is kept too. The start is exempt while the robot is there: then it holds the object.
+    the search domain around that end is kept too. The start is exempt while the robot is there: then it holds the
+    object.
 
     Args:
         trace: The path P*.

@@ -1,8 +1,8 @@
 """Locate the answer in a model's text: after its thoughts, inside its answer marks, before its end tokens.
 
 Models mark thoughts and answers in many ways: ``<think>``, ``[THINK]``, ``<|channel|>analysis``, headings, code fences.
-Known thoughts are removed; an unfinished thought leaves nothing. Unknown marks are reported by :func:`unknown_mark`, and
-callers that act on an answer must refuse one that contains any. The work is linear.
+Known thoughts are removed; an unfinished thought leaves nothing. Unknown marks are reported by :func:`unknown_mark`,
+and callers that act on an answer must refuse one that contains any. The work is linear.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def corrections(error: StageError) -> Turn:
 
 
 def _may_mend(error: StageError, text: str | None) -> bool:
-    """Asking again may help: the answer was unusable. It does not help if the model itself failed or answered "unknown"."""
+    """Asking again may help: the answer was unusable. It does not if the model failed or answered "unknown"."""
     unusable = error.code is OutcomeCode.REPLY_UNPARSABLE
     return unusable if text is None else unusable or not is_unknown(text)
 
@@ -81,8 +81,9 @@ class Conversation:
             image: A further image for this question.
 
         Raises:
-            StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT past the
-                deadline; the reason of a cancel; what the model raises, at once, but REPLY_UNPARSABLE, after which it is asked again too.
+            StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT
+                past the deadline; the reason of a cancel; what the model raises, at once, but REPLY_UNPARSABLE, after
+                which it is asked again too.
         """
         turn = Turn("user", question, self._images if image is None else (*self._images, image))
         self._images, wrong = (), None

@@ -1,4 +1,4 @@
-"""Coordinate conventions of a model's points. Models differ and servers may shift them: ``stvla doctor planner`` checks."""
+"""Coordinate conventions of models, which differ and may be shifted by servers; ``stvla doctor planner`` checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Coordinates:
     """A model's image coordinates, x to the right and y down.
 
     Attributes:
-        convention: ``norm1000`` (0..1000 of width and height: the paper, Qwen3-VL), ``norm1`` (0..1: RoboPoint, HAMSTER)
-            or ``pixel`` (Qwen2.5-VL).
+        convention: ``norm1000`` (0..1000 of width and height: the paper, Qwen3-VL), ``norm1`` (0..1: RoboPoint,
+            HAMSTER) or ``pixel`` (Qwen2.5-VL).
         size_px: Width and height of the image that the model saw; for ``pixel``.
     """
 

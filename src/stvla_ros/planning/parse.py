@@ -94,9 +94,9 @@ def parse_points(text: str, count: int = WAYPOINTS, coordinates: Coordinates = N
         (count, 2) in 0..1000 of the image's width and height, whatever the convention of the reply.
 
     Raises:
-        ReplyError: REPLY_UNPARSABLE: no such list, several different ones, another number of points, a point that is not two
-            finite numbers in range, a truncated list, words that doubt or retract it, an unfinished thought, or an
-            unknown mark.
+        ReplyError: REPLY_UNPARSABLE: no such list, several different ones, another number of points, a point that is
+            not two finite numbers in range, a truncated list, words that doubt or retract it, an unfinished thought, or
+            an unknown mark.
     """
     return _parsed(text, lambda answer: coordinates.to_uv(_points(answer, count, coordinates)))
 
@@ -126,7 +126,8 @@ def parse_progress(text: str) -> StepProgress:
     """``step 2 of 3, finished: no``, or the same as JSON.
 
     Raises:
-        ReplyError: REPLY_UNPARSABLE: a part is missing, contradictory or out of range, or "finished" before the last step.
+        ReplyError: REPLY_UNPARSABLE: a part is missing, contradictory or out of range, or "finished" before the last
+            step.
     """
     return _parsed(text, _progress)
 

@@ -1,7 +1,7 @@
 """The prompts of a planner's model (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt), and the answers' form.
 
-The sentences are the protocol: training data, the small models of this project and evaluation use these functions too. A
-model trained on them needs nothing else; for other models :func:`explained` adds the form of the answer.
+The sentences are the protocol: training data, the small models of this project and evaluation use these functions too.
+A model trained on them needs nothing else; for other models :func:`explained` adds the form of the answer.
 
 The first turn of a conversation carries the image. The turn of :func:`depth_prompt` adds the colourised depth.
 """

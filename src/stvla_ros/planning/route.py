@@ -38,7 +38,7 @@ def carry_route(
 
 
 def press_route(cap_m: F64, hover_m: float = 0.12) -> F64:
-    """(8, 3) tool positions: from the button up and back down onto it. The start lies on the button, where there is depth."""
+    """(8, 3) tool positions: from the button, whose surface has depth, up and back down onto it."""
     lift = hover_m * np.array([0.0, 0.3, 0.6, 1.0, 1.0, 0.6, 0.3, 0.0])
     route = np.tile(cap_m, (WAYPOINTS, 1))
     route[:, 2] += lift

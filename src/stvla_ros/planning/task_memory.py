@@ -81,8 +81,8 @@ class TaskMemory:
     def bounded(self, progress: StepProgress) -> StepProgress:
         """A model's progress, limited to what the executed keyposes allow.
 
-        If nothing was executed: the first step, not finished. Otherwise at most the step after the last requested one, or
-        that one itself while nothing was executed for it. Going back is always allowed: objects fall.
+        If nothing was executed: the first step, not finished. Otherwise at most the step after the last requested one,
+        or that one itself while nothing was executed for it. Going back is always allowed: objects fall.
         """
         if not self._keyposes:
             return replace(progress, step=1, finished=False)

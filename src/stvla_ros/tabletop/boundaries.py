@@ -1,4 +1,4 @@
-"""Refine the boundaries of objects: pixels within the noise of the table, or without depth, that have an object's colour."""
+"""Refine object boundaries: pixels within the noise of the table, or without depth, but of an object's colour."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ROUNDS = 3
 into the table's long before the object ends."""
 
 MAX_RATIO = 0.5
-"""A pixel at the table's height joins an object if its colour distance to the object, divided by that to the table, is less."""
+"""A pixel at the table's height joins an object if its ratio (:func:`_colour_ratio`) is less."""
 
 MAX_RATIO_NO_DEPTH = 0.8
 """The same for a pixel without depth."""
@@ -34,7 +34,7 @@ MAX_HALF_WIDTH, MAX_AREA, MIN_CONTACT = 1 / 180, 0.15, 0.33
 share of the pixels around it that belong to the neighbour."""
 
 MIN_CONTRAST = 0.08
-"""Smallest distance between the colours of object and table (see :func:`stvla_ros.tabletop.surface_colours.colour_feature`)."""
+"""Smallest distance between the colour features of object and table."""
 
 
 def refine_boundaries(

@@ -33,7 +33,7 @@ class TableObject:
     Attributes:
         kind: ``block``, ``plate``, ``button`` or ``other``.
         colour: Nearest named colour.
-        costs: How badly each named colour explains what is seen (:func:`stvla_ros.tabletop.surface_colours.colour_costs`).
+        costs: Misfit of each named colour (:func:`stvla_ros.tabletop.surface_colours.colour_costs`).
         covered: Only its sides are visible, not its top. How the light falls on them is unknown.
         centre_m: (3,) centre of its top in the base frame.
         size_m: (2,) edges of the smallest rectangle around its top; for a round object, its diameter twice.
@@ -57,7 +57,7 @@ class TableObject:
         return self.kind if self.kind == "plate" else f"{self.colour} {self.kind}"
 
     def may_be(self, colour: str) -> bool:
-        """The colour explains the pixels nearly as well as the nearest one does. The limit is wider where the top is hidden."""
+        """The colour fits nearly as well as the nearest one does; with more tolerance where the top is hidden."""
         return self.costs[colour] < self.costs[self.colour] + (0.08 if self.covered else 0.03)
 
 

@@ -142,7 +142,7 @@ def min_region_px(image_px: int, config: RegionConfig) -> int:
 
 
 def depth_step_m(table: SupportPlane, config: RegionConfig, depth_m: F32 | None = None) -> float:
-    """Depth step that ends an object. Noise makes steps too, and so do level surfaces between the rows of a coarse image."""
+    """Depth step that ends an object; larger with noise, and between the rows of a coarse image of a level surface."""
     step = config.step_m + 4 * table.noise_m
     if depth_m is None or len(depth_m) < 2:
         return step
@@ -152,7 +152,7 @@ def depth_step_m(table: SupportPlane, config: RegionConfig, depth_m: F32 | None 
 
 
 def _opened(mask: Bool) -> Bool:
-    """The mask without anything narrower than two pixels. With equal anchors an even kernel would shift it by one pixel."""
+    """The mask without parts narrower than two pixels. With equal anchors an even kernel would shift it."""
     square = np.ones((2, 2), np.uint8)
     inner = cv2.erode(mask.astype(np.uint8), square, anchor=(1, 1), borderType=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.dilate(inner, square, anchor=(0, 0))).astype(bool)

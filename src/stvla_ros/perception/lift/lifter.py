@@ -30,9 +30,9 @@ def lift(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> Trace3d:
     """Lift a plan on the frame that it was drawn on.
 
     The start depth is measured by the sensor at the first waypoint, never taken from the model. The model's offsets say
-    how much further from the camera the *end effector* is at each waypoint. Corners are slightly rounded and the path is
-    sampled by arc length. If all waypoints coincide, which is legal (the tool acts in place, as in pressing), the path
-    has two points and a note. Each repair is noted in one sentence. No point is INVALID.
+    how much further from the camera the *end effector* is at each waypoint. Corners are slightly rounded and the path
+    is sampled by arc length. If all waypoints coincide, which is legal (the tool acts in place, as in pressing), the
+    path has two points and a note. Each repair is noted in one sentence. No point is INVALID.
 
     Raises:
         StageError: LIFT_NO_DEPTH without a surface near the first waypoint; LIFT_IMPLAUSIBLE when plan or camera are

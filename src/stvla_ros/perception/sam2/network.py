@@ -44,8 +44,8 @@ class Picture:
 class Network:
     """A SAM 2 model with its device and precision.
 
-    With ``bf16`` the image encoder and the memory run in bfloat16 with float32 weights (autocast). Prompts and masks stay
-    in float32: they are cheap, and bfloat16 would move a point by pixels.
+    With ``bf16`` the image encoder and the memory run in bfloat16 with float32 weights (autocast). Prompts and masks
+    stay in float32: they are cheap, and bfloat16 would move a point by pixels.
     """
 
     def __init__(self, model: Any, device: torch.device, bf16: bool) -> None:

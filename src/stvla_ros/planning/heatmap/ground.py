@@ -89,7 +89,8 @@ class Finder:
             rgb: (H, W, 3) image: only objects visible in it are suggested for a mistyped name.
 
         Raises:
-            StageError: GOAL_NOT_GROUNDED: the words name no task, or the network does not understand the plain sentence.
+            StageError: GOAL_NOT_GROUNDED: the words name no task, or the network does not understand the plain
+                sentence.
         """
         name = named(text)
         try:
@@ -162,8 +163,8 @@ class Finder:
             needed: Which of the two must be found.
 
         Raises:
-            StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks more
-                like another one.
+            StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks
+                more like another one.
         """
         found = self.find(seen, text, step)
         for name, uv, sure, second, must in zip(

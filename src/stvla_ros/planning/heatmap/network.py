@@ -1,8 +1,8 @@
 """The query-heatmap network: a convolutional trunk, a word transformer, and one heatmap per named object.
 
-The words give two queries, one for the start of a step and one for its end. Each query's product with the image features
-is a heatmap over 64 x 64 cells. One more value, which no cell may exceed if the object is absent, means "not in the
-image". The words alone determine the action, the objects and the number of steps.
+The words give two queries, one for the start of a step and one for its end. Each query's product with the image
+features is a heatmap over 64 x 64 cells. One more value, which no cell may exceed if the object is absent, means "not
+in the image". The words alone determine the action, the objects and the number of steps.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 
 
 def network(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """Random weights, except two codes that would take thousands of scenes to learn: close numbers and patches start alike."""
+    """Random weights, except two codes that would take long to learn: close numbers and close patches start alike."""
     torch.manual_seed(seed)
     made = Qwen3VLForConditionalGeneration(config(tokenizer))
     numbers, patches = made.model.language_model.embed_tokens.weight, made.model.visual.pos_embed.weight
@@ -64,7 +64,7 @@ def network(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForCond
 
 
 def _waves(at: torch.Tensor, length: float, width: int) -> torch.Tensor:
-    """(N, width) sines and cosines of (N,) positions, in octaves from half a period in ``length`` to 64, or to one in two."""
+    """(N, width) sines and cosines of (N,) positions, in octaves from half a period in ``length`` up."""
     octaves = min(7.0, math.log2(length))
     angle = 2 * math.pi / length * 0.5 * 2 ** torch.linspace(0, octaves, width // 2) * at[:, None]
     return torch.cat([angle.cos(), angle.sin()], -1)

@@ -74,7 +74,8 @@ class ServerChat:
     ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
-        A server that is starting, loading or overloaded is asked again within the deadline, after the pauses it requests.
+        A server that is starting, loading or overloaded is asked again within the deadline, after the pauses it
+        requests.
 
         Raises:
             NotReadyError: It stayed so until the deadline, or requests a pause beyond it.

@@ -76,9 +76,9 @@ class Qwen3VlChat:
         """See :class:`stvla_ros.planning.chat.ChatModel`; the schema is not enforced here.
 
         Raises:
-            StageError: SERVER_TIMEOUT after ``reply_deadline_s``; SERVER_ERROR when memory runs out; REPLY_UNPARSABLE when the
-                answer has not ended after ``max_tokens``, or conversation and answer exceed the model's context; the
-                reason of ``cancel``, before the network's next layer.
+            StageError: SERVER_TIMEOUT after ``reply_deadline_s``; SERVER_ERROR when memory runs out; REPLY_UNPARSABLE
+                when the answer has not ended after ``max_tokens``, or conversation and answer exceed the model's
+                context; the reason of ``cancel``, before the network's next layer.
         """
         deadline = Deadline(self._config.reply_deadline_s, cancel)
         with self._alone(deadline), _enough_memory():

@@ -1,7 +1,7 @@
 """Qwen3-VL's processor without videos.
 
-The library's processor requires a video processor, which requires torchvision. ``AutoProcessor`` silently returns a bare
-tokenizer instead; it is never used here.
+The library's processor requires a video processor, which requires torchvision. ``AutoProcessor`` silently returns a
+bare tokenizer instead; it is never used here.
 """
 
 from __future__ import annotations
