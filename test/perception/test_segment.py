@@ -272,7 +272,7 @@ def test_a_crowded_frame_has_the_same_instances(noise: float, monkeypatch: pytes
     standing = (segment(frame).labels > 0).sum()
     for stride in (2, 3):
         monkeypatch.setattr(geometric, "CROWDED_PX", standing / stride**2)
-        monkeypatch.setattr(geometric, "FINE_M", 0.01)
+        monkeypatch.setattr(geometric, "MAX_STEP_M", 0.01)
         labels = segment(frame).labels
         assert labels.max() == 5
         assert whole(labels, *own)
