@@ -3,7 +3,7 @@
 import numpy as np
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.geometry.starts import start_depth
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import RgbdFrame, TracePlan
 
 PICK_TO_PLATE = np.array(

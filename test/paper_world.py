@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from tabletop import Box, Disc, Scene, front_camera, home_robot
+from ray_caster import Box, Disc, Scene, front_camera, home_robot
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.types import F64, Keypose, Outcome, RgbdFrame, RobotState, Trace3d

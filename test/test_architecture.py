@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "stvla_ros"
 
 CORE = (
-    "errors", "types", "colours", "geometry", "description", "interfaces", "rcl_yaml", "config", "registry", "files",
-    "weights", "pickled_arrays", "versions",
+    "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry",
+    "files", "weights", "devices", "pickled_arrays", "versions",
 )  # fmt: skip
 STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
 APPLICATIONS: dict[str, tuple[str, ...]] = {
@@ -35,13 +35,15 @@ BELOW: dict[str, tuple[str, ...]] = {
     "colours": (),
     "types": ("errors",),
     "description": ("errors", "types", "colours", "config"),
-    "geometry": ("errors", "types", "colours", "description"),
+    "geometry": ("errors", "types"),
+    "tabletop": ("errors", "types", "colours", "geometry", "description"),
     "interfaces": ("errors", "types"),
     "rcl_yaml": (),
     "config": ("errors", "rcl_yaml"),
     "registry": ("config", "errors"),
     "files": ("config",),
     "weights": ("config", "files"),
+    "devices": ("config",),
     "pickled_arrays": (),
     "versions": (),
     **dict.fromkeys(STAGES, CORE),

@@ -12,7 +12,7 @@ from tiny_qwen3_vl import save_tiny
 
 from benchmarks.planner import __main__ as program
 from benchmarks.planner import measure, models
-from stvla_ros.planning.qwen3_vl.placing import Placement
+from stvla_ros.devices import Placement
 
 CPU = Placement(torch.device("cpu"), torch.float32)
 

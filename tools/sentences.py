@@ -24,7 +24,7 @@ TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner
 """What is said to a model, which no operator reads."""
 
 ROOMS = {
-    "Parameter files, settings, options": "rcl_yaml.py config.py registry.py cli.py commands ros/params.py ros/graph.py",
+    "Parameter files, settings, options": "rcl_yaml.py config.py registry.py devices.py cli.py commands ros/params.py ros/graph.py",
     "Starting and ending the stack": (
         "ros/up.py ros/run.py ros/attendance.py ros/heartbeats.py ros/stage_node.py ros/domain.py "
         "ros/shared_memory.py nodes/composed.py"

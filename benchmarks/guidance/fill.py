@@ -25,7 +25,6 @@ from rich.table import Table as Rows
 from benchmarks.guidance.rivals import RIVALS
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
@@ -33,6 +32,7 @@ from stvla_ros.sim.objects import Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.sim.tasks import make_task
 from stvla_ros.sim.world import World
+from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import F32, U8, Bool, RgbdFrame
 
 KINDS = ("plain", "shadow", "noise", "edge", "edge noise")
@@ -72,10 +72,10 @@ class Case:
     rgb: U8
     depth_m: F32
 
-    def table(self) -> tuple[Table, F32]:
+    def table(self) -> tuple[SupportPlane, F32]:
         """The table as the guide fits it, and the heights above it."""
         points = cloud(self.frame)
-        table = fit_table(np.where(self.remove | self.keep, np.float32(np.nan), points))
+        table = fit_support_plane(np.where(self.remove | self.keep, np.float32(np.nan), points))
         return table, table.height(points)
 
 

@@ -15,7 +15,6 @@ from benchmarks.guidance.decisions import visible_plan
 from benchmarks.guidance.given import GivenMasks, sort_instances
 from benchmarks.guidance.scenes import Setup, View, make_cell, views
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.tables import fit_table
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.inpaint import FillConfig, Filler
@@ -24,6 +23,7 @@ from stvla_ros.perception.tracking import InstanceTracker
 from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 
 SIZES = ((256, 256), (640, 480), (1280, 720))
@@ -162,7 +162,7 @@ def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments
         clock("track", tracker.update, segments, image, points, robot)
         found = clock("tube", sort_instances, trace, segments, points, config)
         remove, keep = np.isin(segments.labels, found.removed), np.isin(segments.labels, (-1, *found.kept))
-        table = clock("table", fit_table, np.where(segments.labels == 0, points, np.float32(np.nan)))
+        table = clock("table", fit_support_plane, np.where(segments.labels == 0, points, np.float32(np.nan)))
         hole = image, remove, keep, table, table.height(points)
         filled = clock("fill, first", Filler(FillConfig()).fill, *hole)
         clock("fill, again" if i else "warm-up", going_on.fill, *hole)

@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.planner import models
 from benchmarks.planner.measure import PARTS, STAGES, clock_of, measure
-from stvla_ros.planning.qwen3_vl.placing import Placement, choose_placement
+from stvla_ros.devices import Placement, choose_placement
 
 SHAPES = {"nano": models.nano, "4b": models.qwen3_vl_4b}
 

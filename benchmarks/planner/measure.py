@@ -14,8 +14,8 @@ from benchmarks.planner.models import answer_tokens, decoder_bytes
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.prompt import depth_prompt, explained, trace_prompt
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.generation import Deadline, Generator, Timing
+from stvla_ros.planning.qwen3_vl.tokenization import Composer
 from stvla_ros.types import U8
 
 TASK = "Put the red block in the plate."

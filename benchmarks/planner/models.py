@@ -10,9 +10,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from stvla_ros.devices import Placement
 from stvla_ros.planning.nano import architecture, tokens
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor
 
 VOCABULARY = 151_936

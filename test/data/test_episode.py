@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from drawn_plans import make_plan
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.data.episode import Episode, EpisodeError, EpisodeWriter, Verdict, find_episodes
 from stvla_ros.data.recording import RecordingError

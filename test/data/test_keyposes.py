@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tabletop import Scene, block, front_camera
+from ray_caster import Scene, block, front_camera
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.keyposes import PAUSE_FRAMES, discover_keyframes, keyframe_indices

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.data.recording import Recording, RecordingError, RecordingWriter
 

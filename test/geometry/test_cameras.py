@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Scene, front_camera
+from ray_caster import Scene, block, front_camera
 
 from stvla_ros.geometry.cameras import (
     back_project,
@@ -112,3 +112,10 @@ def test_calibrations() -> None:
         assert "wanted" in str(calibration_fault(Camera(width_px=64, height_px=48, **fields)))
     mirrored = camera.T_base_camera @ np.diag([-1.0, 1, 1, 1])
     assert "rigid" in str(calibration_fault(Camera(camera.K, 64, 48, mirrored)))
+
+
+def test_the_point_of_a_block_projects_onto_it() -> None:
+    camera = front_camera()
+    _, ids = Scene([block("red", 0.5, 0.1)]).render(camera)
+    px, _ = project(camera, [0.5, 0.1, 0.04])
+    assert ids[tuple(np.round(px[::-1]).astype(int))] == 1

@@ -1,10 +1,20 @@
 """Connected regions with cuts."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stvla_ros.geometry.components import bounding_slices, connected, member_pixels, renumber, sizes
+from stvla_ros.geometry.components import (
+    bounding_slices,
+    connected,
+    fill_holes,
+    member_pixels,
+    nearest_label,
+    renumber,
+    sizes,
+    solidity,
+)
 
 
 def flood(mask: np.ndarray, depth: np.ndarray, step: float, classes: np.ndarray) -> np.ndarray:
@@ -53,3 +63,28 @@ def test_renumber_and_members() -> None:
     assert sizes(kept).tolist() == [2, 2, 2]
     assert [m.tolist() for m in member_pixels(kept, 2)] == [[0, 1], [4, 5]]
     assert renumber(kept, np.array([False, True, True])) is kept
+
+
+def test_nearest_label_equals_brute_force() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.zeros((24, 31), np.int32)
+    at = rng.choice(labels.size, 9, replace=False)
+    labels.reshape(-1)[at] = np.arange(1, 10)
+    rows, columns = np.divmod(at, 31)
+    y, x = np.mgrid[:24, :31]
+    distance = np.hypot(y[..., None] - rows, x[..., None] - columns)
+    ours = distance[y, x, nearest_label(labels) - 1]
+    assert (ours - distance.min(axis=-1)).max() < 1.0  # the distance transform's chessboard steps are a little long
+    assert (nearest_label(np.zeros((3, 4), np.int32)) == 0).all()
+
+
+def test_filled_and_solidity() -> None:
+    ring = np.ones((20, 20), bool)
+    ring[5:15, 5:15] = False
+    assert fill_holes(ring).all()
+    assert solidity(ring) == pytest.approx(0.75)
+    assert solidity(np.eye(20, dtype=bool)) > 0.9
+    cross = np.zeros((30, 30), bool)
+    cross[13:17], cross[:, 13:17] = True, True
+    assert solidity(cross) < 0.5
+    assert solidity(np.zeros((4, 4), bool)) == 0.0

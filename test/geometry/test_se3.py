@@ -9,6 +9,7 @@ from stvla_ros.geometry.se3 import (
     finger_yaw,
     from_quaternion,
     inverse,
+    is_rotation,
     pose,
     rotation_distance,
     rotation_z,
@@ -34,6 +35,13 @@ def test_quaternions_round_trip(q: tuple[float, ...]) -> None:
 
 def test_quaternion_order_is_xyzw() -> None:
     np.testing.assert_allclose(to_quaternion(rotation_z(np.pi / 2)), [0, 0, np.sqrt(0.5), np.sqrt(0.5)], atol=1e-12)
+
+
+def test_only_proper_rotations_are_rotations() -> None:
+    assert is_rotation(rotation_z(0.3))
+    assert not is_rotation(np.diag([1.0, 1.0, -1.0]))  # a mirror
+    assert not is_rotation(1.01 * np.eye(3))
+    assert not is_rotation(np.full((3, 3), np.nan))
 
 
 @pytest.mark.parametrize("bad", [[0, 0, 0, 0], [np.nan, 0, 0, 1]])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Scene, block, front_camera
+from ray_caster import Scene, block, front_camera
 
 from stvla_ros.geometry.cameras import back_project, cloud, project
 from stvla_ros.geometry.views import square_camera, square_view, without_holes

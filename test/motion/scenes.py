@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import mujoco
 import numpy as np
-from tabletop import Box, Scene, front_camera
+from ray_caster import Box, Scene, front_camera
 
 from stvla_ros.description.panda import BASE_LINK
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf

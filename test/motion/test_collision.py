@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from motion.scenes import box, depth_image
-from tabletop import Scene, front_camera, home_robot
+from ray_caster import Scene, front_camera, home_robot
 
 from stvla_ros.description.body import robot_distance
 from stvla_ros.description.kinematics import link_poses

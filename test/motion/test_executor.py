@@ -11,8 +11,8 @@ import pytest
 import stalls
 from fake_robot import FakeRobot, FakeRobotConfig
 from motion.scenes import box, depth_image
-from tabletop import Box as Thing
-from tabletop import look_at
+from ray_caster import Box as Thing
+from ray_caster import look_at
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from motion.scenes import Judge, box, world
-from tabletop import Box as Thing
+from ray_caster import Box as Thing
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD

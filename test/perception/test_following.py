@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_plans import PICK_TO_PLATE
-from tabletop import Scene, block, front_camera, home_robot, look_at, plate
+from ray_caster import Scene, block, front_camera, home_robot, look_at, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
@@ -104,7 +104,7 @@ def test_what_the_path_was_drawn_for_is_missed(where: str) -> None:
     follow(RED, *PLATE, BLUE)
     moved = [replace(RED, centre_m=(0.5, 0.16, 0.02))] if where == "start" else [RED]
     moved += plate(0.45, -0.08) if where == "end" else PLATE
-    with pytest.raises(StageError, match=f"What stands at the path's {where}") as caught:
+    with pytest.raises(StageError, match=f"The object at the path's {where}") as caught:
         follow(*moved, BLUE)
     assert caught.value.code is OutcomeCode.SCENE_CHANGED
 
@@ -120,7 +120,7 @@ def test_a_move_between_drawing_and_the_first_frame_is_noticed(where: str) -> No
         assert follow(RED, *PLATE, replace(BLUE, centre_m=(0.7, 0.2, 0.02)))[1] == ()
         return
     for _ in range(2):
-        with pytest.raises(StageError, match=f"What stands at the path's {where}") as caught:
+        with pytest.raises(StageError, match=f"The object at the path's {where}") as caught:
             follow(moved, *goal, BLUE)
         assert caught.value.code is OutcomeCode.SCENE_CHANGED
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from drawn_plans import PICK_TO_PLATE, plan_through
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Disc, Scene, block, front_camera, look_at, plate
+from ray_caster import Box, Disc, Scene, block, front_camera, look_at, plane_depth, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud, project, rays
-from stvla_ros.geometry.tables import Table, fit_table, inverse_depth_plane, plane_depth
 from stvla_ros.perception.inpaint import FillConfig, Filled, Filler, fill, fit_planes
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients
 from stvla_ros.perception.inpaint.layers import table_edges
+from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane, inverse_depth_plane
 from stvla_ros.types import Camera, RgbdFrame
 
 TARGETS = [block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)]
@@ -50,7 +50,7 @@ def noisy(frame: RgbdFrame, noise_m: float, seed: int) -> RgbdFrame:
 
 def arguments(frame: RgbdFrame, remove: np.ndarray, keep: np.ndarray) -> tuple:
     points = cloud(frame)
-    table = fit_table(np.where(remove | keep, np.float32(np.nan), points))
+    table = fit_support_plane(np.where(remove | keep, np.float32(np.nan), points))
     return frame, remove, keep, table, table.height(points)
 
 
@@ -106,7 +106,7 @@ def test_a_jar_over_the_edge_of_the_table_leaves_the_edge_where_it_was(noise_m: 
     frame, ids = Scene([*TARGETS, jar]).render(camera, noise_m)
     truth, _ = Scene(TARGETS).render(camera)
     out = filled(frame, ids == 3, np.isin(ids, [1, 2]))
-    beyond = truth.depth_m > plane_depth(camera, Table(), rays(camera)) + 0.1
+    beyond = truth.depth_m > plane_depth(camera, SupportPlane(), rays(camera)) + 0.1
     assert 0.2 < beyond[ids == 3].mean() < 0.9, "the jar hides both"
     assert 1e3 * np.abs(out.depth_m - truth.depth_m)[out.hidden].mean() < 12
 
@@ -125,12 +125,12 @@ def test_a_round_table_is_followed_to_a_few_pixels() -> None:
     on = (u - 160) ** 2 + (v - 250) ** 2 < 150**2
     camera = front_camera(320, 240)
     height = np.where(on, 0.0, -0.7).astype(np.float32)
-    table_m = plane_depth(camera, Table(), rays(camera))
+    table_m = plane_depth(camera, SupportPlane(), rays(camera))
     depth = np.where(on, table_m, 2.5).astype(np.float32)
     frame = RgbdFrame(np.where(on[..., None], np.uint8(200), np.uint8(40)).repeat(3, 2), depth, camera, 0)
     remove = np.zeros(on.shape, bool)
     remove[85:115, 145:170] = True
-    out = fill(frame, remove, np.zeros_like(remove), Table(), height)
+    out = fill(frame, remove, np.zeros_like(remove), SupportPlane(), height)
     wrong = ((out.depth_m > 2) != ~on) & out.hidden
     assert wrong.sum(axis=0).max() < 10
     assert wrong.sum() < 5 * out.hidden.any(axis=0).sum()
@@ -141,12 +141,12 @@ def test_where_no_straight_edge_fits_the_border_is_a_level_line() -> None:
     v, u = np.mgrid[0:240, 0:320]
     on = v > 100 + np.abs((u % 40) - 20)
     camera = front_camera(320, 240)
-    table_m = plane_depth(camera, Table(), rays(camera))
+    table_m = plane_depth(camera, SupportPlane(), rays(camera))
     depth = np.where(on, table_m, 2.5).astype(np.float32)
     frame = RgbdFrame(np.where(on[..., None], np.uint8(200), np.uint8(40)).repeat(3, 2), depth, camera, 0)
     remove = np.zeros(on.shape, bool)
     remove[90:130, 150:170] = True
-    out = fill(frame, remove, np.zeros_like(remove), Table(), np.where(on, 0.0, -0.7).astype(np.float32))
+    out = fill(frame, remove, np.zeros_like(remove), SupportPlane(), np.where(on, 0.0, -0.7).astype(np.float32))
     assert (((out.depth_m > 2) != ~on) & out.hidden).sum() < 12 * out.hidden.any(axis=0).sum()
     assert (out.depth_m[out.hidden & (v > 125)] < 2).all()
     assert (out.depth_m[out.hidden & (v < 95)] > 2).all()
@@ -468,7 +468,7 @@ def test_sequential_ransac_separates_two_planes() -> None:
 
 
 def test_the_plane_of_inverse_depth_is_that_of_the_table() -> None:
-    camera, table = front_camera(), Table(0.02, -0.01, 0.005)
+    camera, table = front_camera(), SupportPlane(0.02, -0.01, 0.005)
     px, depth = project(camera, [0.5, 0.1, 0.02 * 0.5 - 0.01 * 0.1 + 0.005])
     assert inverse_depth_plane(camera, table) @ [*px, 1] == pytest.approx(1 / depth)
     below = replace(camera, T_base_camera=look_at((1.2, 0.0, -0.1), (0.45, 0.0, 0.05)))

@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from drawn_plans import PICK_TO_PLATE, make_plan
-from tabletop import Box, Scene, block, front_camera, plate, with_holes
+from ray_caster import Box, Scene, block, front_camera, plate, with_holes
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
 from stvla_ros.geometry.paths import distance, resample
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.perception.lift import LiftConfig, lift
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import Camera, DepthSource, RgbdFrame, Trace3d, TracePlan
 
 SCENE = Scene([block("red", 0.5, 0.1, 0.4), *plate(0.45, -0.22)])
@@ -89,7 +89,7 @@ def test_a_path_of_one_place_is_legal_and_says_so() -> None:
     trace = lift(make_plan(np.tile(uv[0], (8, 1)), np.zeros(8)), frame, CONFIG)
     assert len(trace.xyz_m) == 2
     np.testing.assert_array_equal(trace.xyz_m[0], trace.xyz_m[1])
-    assert trace.notes == ("All waypoints are one place: the tool acts where it is aimed.",)
+    assert trace.notes == ("All waypoints coincide: the tool acts in place.",)
 
 
 def test_coincident_neighbours_are_one_point() -> None:
@@ -158,7 +158,7 @@ def test_a_path_that_ends_behind_a_thing_stays() -> None:
 def test_a_path_deep_through_a_thing_stays_and_says_so() -> None:
     through = way((0.7, -0.3, 0.03), (0.75, -0.1, 0.1), (0.75, 0.0, 0.1), (0.35, 0.0, 0.1))
     trace = lifted(through, POST, START)
-    assert "The path runs into a thing at (" in trace.notes[0]
+    assert "The path runs into an object at (" in trace.notes[0]
     assert distance(trace.xyz_m, through).max() < 0.006
 
 
@@ -228,7 +228,7 @@ def test_a_path_a_little_under_the_table_is_raised_to_it() -> None:
     low[[6, 7], 2] = -0.01, -0.03
     trace = lift(drawn(low, frame), frame, CONFIG)
     assert trace.xyz_m[:, 2].min() >= -1e-6
-    assert trace.notes == ("2 waypoints up to 30 mm under the table were raised to it.",)
+    assert trace.notes == ("2 waypoints up to 30 mm below the table were raised to it.",)
 
 
 def test_a_camera_under_the_table_is_refused() -> None:
@@ -237,7 +237,7 @@ def test_a_camera_under_the_table_is_refused() -> None:
     T = frame.camera.T_base_camera.copy()
     T[2, 3] -= 0.72
     sunk = replace(frame, camera=replace(frame.camera, T_base_camera=T))
-    with pytest.raises(StageError, match="under the table, and so does the camera"):
+    with pytest.raises(StageError, match="below the table, and so does the camera"):
         lift(plan, sunk, LiftConfig(sink_m=2.0))
 
 

@@ -7,8 +7,8 @@ import pytest
 from drawn_plans import PICK_TO_PLATE
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from ray_caster import Box, Scene, block, front_camera, plate, with_holes
 from scipy.spatial import cKDTree
-from tabletop import Box, Scene, block, front_camera, plate, with_holes
 
 from stvla_ros.geometry.cameras import project
 from stvla_ros.geometry.paths import arc_length, distance, resample, subdivide

@@ -7,15 +7,15 @@ import pytest
 from drawn_plans import PICK_TO_PLATE, make_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Scene, block, front_camera, home_robot, plate
+from ray_caster import Box, Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
 from stvla_ros.geometry.paths import distance, resample
 from stvla_ros.geometry.se3 import pose, rotation_z
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import RgbdFrame, RobotState, Segments, TracePlan
 
 ANYWHERE = LiftConfig(x_min_m=-20.0, x_max_m=20.0, y_max_m=20.0, z_max_m=20.0)

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tabletop import Scene, block, front_camera, home_robot, with_holes
+from ray_caster import Scene, block, front_camera, home_robot, with_holes
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, read_parameters
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.perception.sam2.checkpoint import load
 from stvla_ros.perception.sam2.masks import Limits, acceptable, grid_points
 from stvla_ros.perception.sam2.network import PROMPTS_AT_ONCE, Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, reduced, surroundings
 from stvla_ros.perception.sam2.segmenter import Sam2Config, Sam2Segmenter
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import RgbdFrame, RobotState, Segments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -237,7 +237,7 @@ def test_the_robot_and_what_it_holds_are_no_instances() -> None:
     robot = replace(home_robot(0.04), T_base_tcp=tool_down([0.5, 0.0, 0.2], np.pi / 2))
     for prompts in ("geometric", "grid"):
         labels = segmenter(prompts=prompts, grid_side=16).segment(frame, robot).labels
-        assert ((labels == -1) == robot_pixels(cloud(frame), robot)).all()
+        assert ((labels == -1) == robot_mask(cloud(frame), robot)).all()
         assert (labels[ids == 1] == -1).mean() > 0.9
 
 

@@ -71,7 +71,7 @@ def cut_short(folder: Path) -> None:
         (with_setting("mask_decoder_config", "mlp_dim", value=48), r"of another size, the first is 'mask_decoder\."),
         (with_setting("memory_attention_num_layers", value=3), "missing .* the first is 'memory_attention.layers.1"),
         (with_setting("mask_decoder_config", "mlp_dim", value="many"), "'mlp_dim' expected int"),
-        (with_setting("prompt_encoder_config", "image_size", value=333), r"image_size 333, which does not go with"),
+        (with_setting("prompt_encoder_config", "image_size", value=333), r"image_size 333, which does not match"),
         (lacking_a_weight, r"the first is 'mask_decoder\.iou_token\.weight'"),
     ],
 )
@@ -123,7 +123,7 @@ def test_offline_a_hub_id_says_what_to_do(tmp_path: Path) -> None:
         "except ConfigError as error: print(error)"
     )
     said = fresh_python(program, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
-    assert "'facebook/sam2.1-hiera-small' is no folder here, nor is it in the download cache" in said
+    assert "'facebook/sam2.1-hiera-small' is neither a local folder nor in the download cache" in said
     assert "hf download" in said
 
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stvla_ros.perception.sam2.images import MEAN, STD, model_input, shrink, to_frame, to_model
 from stvla_ros.perception.sam2.masks import (
     Limits,
     Surroundings,
@@ -13,11 +12,12 @@ from stvla_ros.perception.sam2.masks import (
     inner_points,
     overlaps,
     paint,
+    plausible,
     stability,
-    stands,
     suppress,
-    without_crumbs,
+    without_tiny,
 )
+from stvla_ros.perception.sam2.network import MEAN, STD, model_input, shrink, to_frame, to_model
 
 LIMITS = Limits(score=0.8, stability=0.9, share=0.5, background=0.5)
 OPEN = Surroundings(np.ones((20, 30), bool), np.ones((20, 30), bool))
@@ -98,12 +98,12 @@ def test_a_mask_of_the_table_is_dropped() -> None:
     for mask in masks:
         known, on_table = (mask & around.known).sum(), (mask & around.known & ~around.standing).sum()
         wanted.append(bool(known) and on_table / known <= 0.5)
-    assert stands(masks, around, LIMITS).tolist() == wanted == [True, True, False, False, False, False]
+    assert plausible(masks, around, LIMITS).tolist() == wanted == [True, True, False, False, False, False]
 
 
 def test_a_crumb_is_dropped() -> None:
     masks = np.stack([blob(area) > 0 for area in (5, 6, 7)])
-    assert stands(masks, OPEN, Limits(0, 0, 1.0, 1.0, least=0.01)).tolist() == [False, True, True]
+    assert plausible(masks, OPEN, Limits(0, 0, 1.0, 1.0, min_area=0.01)).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("shape", "side"), [((480, 640), 4), ((7, 5), 3), ((20, 20), 1)])
@@ -140,7 +140,7 @@ def test_overlaps_are_resolved_the_same_way_in_any_order(order: tuple[int, ...])
 
 def test_crumbs_vanish_and_the_robot_stays() -> None:
     labels = np.array([[-1, 0, 1, 1], [2, 2, 2, 3]], dtype=np.int32)
-    assert without_crumbs(labels, 2).tolist() == [[-1, 0, 1, 1], [2, 2, 2, 0]]
+    assert without_tiny(labels, 2).tolist() == [[-1, 0, 1, 1], [2, 2, 2, 0]]
 
 
 @pytest.mark.parametrize("shape", [(480, 640), (720, 1280), (33, 47), (256, 256)])

@@ -15,7 +15,7 @@ from stvla_ros.perception.sam2.network import Picture
 from stvla_ros.perception.sam2.proposals import claimed
 
 SIDE = 64
-LIMITS = Limits(score=0.5, stability=0.5, share=0.3, background=0.5, least=0.002)
+LIMITS = Limits(score=0.5, stability=0.5, share=0.3, background=0.5, min_area=0.002)
 PICTURE = Picture((SIDE, SIDE), torch.zeros(1, 3, SIDE, SIDE), [torch.zeros(1)], [torch.zeros(1)])
 
 

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ray_caster import Box, Disc, Printed, Scene, block, button, front_camera, home_robot, look_at, plate, with_holes
 from scipy.spatial.transform import Rotation
-from tabletop import Box, Disc, Printed, Scene, block, button, front_camera, home_robot, look_at, plate, with_holes
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception import geometric
-from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter, crowd_stride, spread
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter, crowd_stride, upsampled
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.types import Camera, RgbdFrame, Segments
 
@@ -272,7 +272,7 @@ def test_a_crowded_frame_has_the_same_instances(noise: float, monkeypatch: pytes
     standing = (segment(frame).labels > 0).sum()
     for stride in (2, 3):
         monkeypatch.setattr(geometric, "CROWDED_PX", standing / stride**2)
-        monkeypatch.setattr(geometric, "FINE_M", 0.01)
+        monkeypatch.setattr(geometric, "MAX_STEP_M", 0.01)
         labels = segment(frame).labels
         assert labels.max() == 5
         assert whole(labels, *own)
@@ -294,7 +294,7 @@ def test_spread_fills_the_regions_and_little_beside_them() -> None:
     regions[5:20, 7:23] = 1
     regions[5:20, 23:34] = 2
     for stride in (1, 2, 3):
-        out = spread(np.ascontiguousarray(regions[::stride, ::stride]), regions, stride)
+        out = upsampled(np.ascontiguousarray(regions[::stride, ::stride]), regions, stride)
         assert (out[regions > 0] > 0).all()
         assert (out != regions).sum() <= 2 * stride * (15 + 15 + 27)
         assert (out[5:20, 7:20] == 1).all()

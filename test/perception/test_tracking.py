@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import Scene, block, front_camera, home_robot, look_at, plate
+from ray_caster import Scene, block, front_camera, home_robot, look_at, plate
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import Box, Disc, Scene, block, button, front_camera, home_robot, plate
+from ray_caster import Box, Disc, Scene, block, button, front_camera, home_robot, plate
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv
@@ -149,7 +149,7 @@ def test_the_way_up_from_the_last_button_belongs_to_it() -> None:
         ("Stack the red block on the lime block.", TABLE, "I see no lime block"),
         (PUT, TABLE[:1], "I see no plate"),
         ("Push the red button.", TABLE, "I see no red button"),
-        (PUT, [*TABLE, block("red", 0.65, -0.3)], "2 things that could be the red block"),
+        (PUT, [*TABLE, block("red", 0.65, -0.3)], "2 objects that could be the red block"),
         ("Put the pink block in the plate.", TABLE, "'pink' is not a colour"),
         ("Put the magneta block in the plate.", [*TABLE, block("magenta", 0.6, 0.2)], "Did you mean 'magenta block'?"),
         ("Put the magneta block in the plate.", TABLE, "'magneta' is not a colour that this planner knows. I see a"),
@@ -190,7 +190,7 @@ def test_colours_and_places_over_many_scenes() -> None:
         objects = [block(c, *xy, yaw=rng.uniform(0, 3)) for c, xy in zip(names, spots, strict=True)]
         camera = front_camera(*((640, 480) if seed % 2 else (320, 240)))
         frame, _ = Scene(objects).render(camera, noise_m=0.001, seed=seed)
-        seen = ColourPlanner(ColourConfig()).look(PlanRequest(PUT, frame, home_robot())).things
+        seen = ColourPlanner(ColourConfig()).look(PlanRequest(PUT, frame, home_robot())).objects
         assert sorted(t.name for t in seen) == sorted(f"{c} block" for c in names), seed
         for thing in seen:
             errors.append(np.linalg.norm(thing.centre_m[:2] - spots[list(names).index(thing.colour)]))
@@ -211,5 +211,5 @@ def test_a_hand_that_holds_what_is_asked_for_goes_on_with_it() -> None:
 
 def test_a_hand_that_holds_something_else_is_not_sent_to_the_goal() -> None:
     ask = replace(request(PUT, TABLE, HOLDING), holding="the cyan block")
-    assert refusal(ask) == "I cannot take the red block with the cyan block in the gripper."
+    assert refusal(ask) == "I cannot pick up the red block with the cyan block in the gripper."
     assert "with something in the gripper" in refusal(request(PUSH, BUTTONS, HOLDING))

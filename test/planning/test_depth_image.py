@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tabletop import Camera, RgbdFrame, Scene, block
+from ray_caster import Camera, RgbdFrame, Scene, block
 
 from stvla_ros.planning.depth_image import PALETTE, colourised_depth, depth_range
 

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from planning.replies import broken, mutated, plain
-from tabletop import Scene, block, button, home_robot, plate
+from ray_caster import Scene, block, button, home_robot, plate
 
 from stvla_ros.config import build
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.interfaces import Planner
 from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.planning.chat import Turn
@@ -24,6 +23,7 @@ from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.planning.conversation import NO_ANSWER, corrections
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.dialogue import DialogueConfig, DialoguePlanner
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import Keypose, PlanRequest, RobotState
 
 PUT = "Put the red block in the plate."
@@ -315,7 +315,7 @@ def test_an_older_plan_in_work_holds_up_a_new_one_for_a_bounded_time() -> None:
     with stage._alone(), pytest.raises(StageError) as caught:
         stage.plan(request())
     assert caught.value.code is OutcomeCode.SERVER_TIMEOUT
-    assert "still at work on an older plan" in caught.value.sentence
+    assert "still working on an older plan" in caught.value.sentence
 
 
 def test_a_long_task_of_three_steps() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.evaluate.planner.datasets.words import NOT_THERE, Saying, sayings
-from stvla_ros.planning.instruction import MOST_WORDS, Carry, Push, UnclearError, parse
+from stvla_ros.planning.instruction import MAX_WORDS, Carry, Push, UnclearError, parse
 
 SAYINGS = sayings(Path(__file__).with_name("instructions.txt"))
 WORDS = [
@@ -79,7 +79,7 @@ def test_the_templates_with_every_colour(colour: str) -> None:
 def test_only_what_is_there_is_proposed(words: str, there: set[str], end: str) -> None:
     with pytest.raises(UnclearError) as error:
         parse(words)
-    assert error.value.told(there).endswith(end)
+    assert error.value.message(there).endswith(end)
 
 
 @pytest.mark.parametrize("saying", [s for s in SAYINGS if s.actions], ids=lambda s: s.text)
@@ -114,5 +114,5 @@ def test_a_very_long_text_is_refused() -> None:
             parse(text)
     ten = ", then ".join(f"push the {'red' if i % 2 else 'blue'} button" for i in range(10))
     assert parse(ten) == Push(("blue", "red") * 5)
-    with pytest.raises(UnclearError, match=f"at most {MOST_WORDS} words"):
+    with pytest.raises(UnclearError, match=f"at most {MAX_WORDS} words"):
         parse("please " * 1000 + "push the red button")

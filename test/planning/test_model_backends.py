@@ -10,18 +10,18 @@ import pytest
 import stalls
 import torch
 from planning.openai.http_server import Behaviour, Exchange, Server, completion, says
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 from tiny_qwen3_vl import save_tiny
 from transformers import Qwen3VLForConditionalGeneration
 
 from stvla_ros import registry
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import project, px_to_uv, uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.prompt import depth_prompt, trace_prompt
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F64, PlanRequest
 
 WORDS = "put the red block in the plate"

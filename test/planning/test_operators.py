@@ -151,7 +151,7 @@ def test_of_two_alike_none_is_chosen(planner: str, cell: Cell) -> None:
     request = PlanRequest("Put the red block in the plate.", other.render(), other.state())
     other.close()
     made = ColourPlanner(ColourConfig()) if planner == "colour" else HeatmapPlanner(HeatmapConfig())
-    with pytest.raises(StageError, match=r"(2|two) things that could be the red block"):
+    with pytest.raises(StageError, match=r"(2|two) objects that could be the red block"):
         made.plan(request)
     assert not made.plan(replace(request, instruction="Put the blue block in the plate.")).finished
 

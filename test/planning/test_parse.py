@@ -10,15 +10,15 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.coordinates import Coordinates
 from stvla_ros.planning.parse import (
     MAX_BYTES,
-    Progress,
     ReplyError,
+    StepProgress,
     is_unknown,
     parse_action,
     parse_offsets,
     parse_points,
     parse_progress,
 )
-from stvla_ros.planning.sense import may_stay, path_fault
+from stvla_ros.planning.plausibility import may_stay, path_fault
 
 POINTS = [
     (643.0, 367.0),
@@ -53,7 +53,7 @@ def test_thoughts_are_no_answer(begin: str, end: str) -> None:
         parse_points(f"{said}\nunknown")
     assert np.array_equal(parse_points(f"{said}\n{plain(POINTS)}"), POINTS)
     assert parse_action(f"{said}\npush the red button") == "push the red button"
-    assert parse_progress(f"{said}\nstep 2 of 3, finished: no") == Progress(2, 3, False)
+    assert parse_progress(f"{said}\nstep 2 of 3, finished: no") == StepProgress(2, 3, False)
     if begin:
         with pytest.raises(ReplyError, match="found none"):  # it does not end
             parse_points(f"{begin}{DRAFT}")
@@ -414,25 +414,25 @@ def test_what_is_no_action(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "progress"),
     [
-        ("step 2 of 3, finished: no", Progress(2, 3, False)),
-        ("Step: 3/3. Finished: Yes.", Progress(3, 3, True)),
-        ('{"step": 2, "total": 3, "finished": false}', Progress(2, 3, False)),
-        ('{"step": 2, "total": null, "finished": true}', Progress(2, None, True)),
-        ("<think>step 1 of 9, finished: no</think>step 2 of 3, finished: no", Progress(2, 3, False)),
-        ("step 2 of 3, finished: no<|im_end|>", Progress(2, 3, False)),
-        ("Step: **2** of **3**\n- **Finished:** No", Progress(2, 3, False)),
-        ("| step | 3 of 3 |\n|---|---|\n| finished | yes |", Progress(3, 3, True)),
-        ("Step 2 out of 3. Finished? No.", Progress(2, 3, False)),
+        ("step 2 of 3, finished: no", StepProgress(2, 3, False)),
+        ("Step: 3/3. Finished: Yes.", StepProgress(3, 3, True)),
+        ('{"step": 2, "total": 3, "finished": false}', StepProgress(2, 3, False)),
+        ('{"step": 2, "total": null, "finished": true}', StepProgress(2, None, True)),
+        ("<think>step 1 of 9, finished: no</think>step 2 of 3, finished: no", StepProgress(2, 3, False)),
+        ("step 2 of 3, finished: no<|im_end|>", StepProgress(2, 3, False)),
+        ("Step: **2** of **3**\n- **Finished:** No", StepProgress(2, 3, False)),
+        ("| step | 3 of 3 |\n|---|---|\n| finished | yes |", StepProgress(3, 3, True)),
+        ("Step 2 out of 3. Finished? No.", StepProgress(2, 3, False)),
         (
             '{"reasoning": "step 1 is over", "current_step": 2, "total_steps": 3, "finished": "no"}',
-            Progress(2, 3, False),
+            StepProgress(2, 3, False),
         ),
-        ('{"progress": {"step": 3, "total": 3, "finished": true}}', Progress(3, 3, True)),
-        ("Thought: step 1 is over.\nAnswer: step 2 of 3, finished: no", Progress(2, 3, False)),
-        ("step 2 of 3, finished: no. The cup does not stand yet.", Progress(2, 3, False)),
+        ('{"progress": {"step": 3, "total": 3, "finished": true}}', StepProgress(3, 3, True)),
+        ("Thought: step 1 is over.\nAnswer: step 2 of 3, finished: no", StepProgress(2, 3, False)),
+        ("step 2 of 3, finished: no. The cup does not stand yet.", StepProgress(2, 3, False)),
     ],
 )
-def test_progress(text: str, progress: Progress) -> None:
+def test_progress(text: str, progress: StepProgress) -> None:
     assert parse_progress(text) == progress
 
 

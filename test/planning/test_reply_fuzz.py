@@ -14,7 +14,7 @@ import pytest
 from planning.replies import FORMS, broken, discarded, discarded_text, dressed, mutated, noise, plain, some_points
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.parse import MAX_BYTES, Progress, parse_action, parse_offsets, parse_points, parse_progress
+from stvla_ros.planning.parse import MAX_BYTES, StepProgress, parse_action, parse_offsets, parse_points, parse_progress
 
 EACH = 21_000
 DRAFTS = int(os.environ.get("STVLA_FUZZ_DRAFTS", 6_000))  # 100,000 before a release
@@ -130,7 +130,7 @@ def test_mutations_of_progress_and_action() -> None:
         text = mutated(rng, rng.choice(valid))
         progress, action = parsed(parse_progress, text), parsed(parse_action, text)
         if progress is not None:
-            assert isinstance(progress, Progress)
+            assert isinstance(progress, StepProgress)
             assert 1 <= progress.step <= (progress.total or 50) <= 50
             assert not (progress.finished and progress.total and progress.step < progress.total)
         if action is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Scene, front_camera
+from ray_caster import Scene, front_camera
 
 from stvla_ros.planning.route import carry_route, draw, in_view, press_route
 

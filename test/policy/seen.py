@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from drawn_plans import PICK_TO_PLATE, plan_through
-from tabletop import Scene, block, front_camera, home_robot, plate
+from ray_caster import Scene, block, front_camera, home_robot, plate
 
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide

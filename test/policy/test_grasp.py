@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tabletop import Box, Disc, Scene, block
+from ray_caster import Box, Disc, Scene, block
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import wrap

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from policy.seen import observation, with_depth
-from tabletop import home_robot
+from ray_caster import home_robot
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import tool_down

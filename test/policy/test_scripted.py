@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from paper_world import PaperWorld
-from tabletop import Scene, block, button, front_camera, home_robot, plate
+from ray_caster import Scene, block, button, front_camera, home_robot, plate
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import tool_down

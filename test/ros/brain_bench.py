@@ -10,13 +10,13 @@ from typing import Any
 
 import stalls
 from action_msgs.srv import CancelGoal
+from ray_caster import Scene, block, home_robot, plate
 from rclpy.node import Node
 from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
-from tabletop import Scene, block, home_robot, plate
 
 from stvla_ros.config import param
 from stvla_ros.data.recording import RecordingWriter

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from ray_caster import home_robot
 from ros.bags import (
     OPTICAL,
     START,
@@ -28,7 +29,6 @@ from ros.bags import (
 from ros.brain_bench import PICK, record_scene
 from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CompressedImage
-from tabletop import home_robot
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.cli import main

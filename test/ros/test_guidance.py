@@ -114,7 +114,7 @@ def _images_are_read_best_effort(bench: BrainBench) -> None:
 
 
 def test_markers_show_what_is_kept_what_is_removed_and_what_is_done() -> None:
-    from tabletop import Scene
+    from ray_caster import Scene
 
     frame, _ = Scene().render(stamp_ns=3_000_000_007)
     trace = Trace3d(np.array([[0.4, 0, 0], [0.4, 0, 0.2], [0.5, 0, 0.2]], np.float32), np.full(3, 2, np.uint8), "p", "")

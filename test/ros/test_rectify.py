@@ -7,8 +7,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from ray_caster import Scene, block, front_camera, plate
 from std_msgs.msg import Header
-from tabletop import Scene, block, front_camera, plate
 
 from stvla_ros.ros import convert
 from stvla_ros.ros.rectify import Rectifier

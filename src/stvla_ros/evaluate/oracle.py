@@ -15,11 +15,11 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.colour import pressed_in_order
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M
+from stvla_ros.tabletop.interaction import pressed_in_order
 from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
 
 NAME = "oracle"
@@ -64,7 +64,7 @@ class OraclePlanner:
         try:
             task = parse(request.instruction)
         except UnclearError as error:
-            raise _refused(f"Not understood: {error.told({name.replace('_', ' ') for name in poses})}") from error
+            raise _refused(f"Not understood: {error.message({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
         return self._push(task, request, poses)

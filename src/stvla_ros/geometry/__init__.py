@@ -1,1 +1,1 @@
-"""Cameras, rigid transforms, paths, clouds and what stands on a table: pure functions on arrays."""
+"""Cameras, rigid transforms, paths, depth images and labelled regions: pure functions on arrays."""

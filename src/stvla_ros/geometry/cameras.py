@@ -1,4 +1,4 @@
-"""Pinhole projection and the two image coordinates in use.
+"""Pinhole projection and the two kinds of image coordinates in use.
 
 Pixel coordinates ``px`` follow OpenCV and ROS: (x right, y down), the *centre* of the top-left pixel is
 (0, 0), so an image of W pixels spans x from -0.5 to W - 0.5. Trace coordinates ``uv`` follow Qwen-VL and
@@ -16,16 +16,17 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.geometry.se3 import is_rotation
 from stvla_ros.types import F32, F64, Camera, RgbdFrame
 
 UV_MAX = 1000.0
 
 SATURATED_M = 65.5
-"""Greater depths are no measurement: a 16-bit image in millimetres ends here."""
+"""Greater depths are invalid: a 16-bit image in millimetres ends here."""
 
 
 MIN_FOCAL_PX, MAX_INTRINSIC_PX = 1.0, 1e6
-"""Intrinsics beyond these are no lens's: in other units (of the sensor's size, metres), or damaged."""
+"""Intrinsics outside these limits are in other units (sensor size, metres) or damaged."""
 
 
 def uv_to_px(uv: npt.ArrayLike, camera: Camera) -> F64:
@@ -41,7 +42,7 @@ def px_to_uv(px: npt.ArrayLike, camera: Camera) -> F64:
 
 
 def calibration_fault(camera: Camera) -> str | None:
-    """What is wrong with a camera's intrinsics or pose; None for a pinhole that can be computed with."""
+    """What is wrong with a camera's intrinsics or pose; None for a valid pinhole."""
     K, T = camera.K, camera.T_base_camera
     if not (
         np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and (K[[1, 2, 2, 2], [0, 0, 1, 2]] == [0, 0, 0, 1]).all()
@@ -49,15 +50,13 @@ def calibration_fault(camera: Camera) -> str | None:
         return f"wanted intrinsics with positive focal lengths and last row (0, 0, 1), got K = {K.round(3).tolist()}"
     if min(K[0, 0], K[1, 1]) < MIN_FOCAL_PX or np.abs(K).max() > MAX_INTRINSIC_PX:
         return f"wanted intrinsics in pixels, got K = {K.round(3).tolist()}: calibrate the camera again"
-    R = T[:3, :3]
-    rigid = np.isfinite(T).all() and np.abs(R.T @ R - np.eye(3)).max() < 1e-3 and np.linalg.det(R) > 0
-    if not (rigid and (T[3] == [0, 0, 0, 1]).all()):
+    if not (np.isfinite(T).all() and is_rotation(T[:3, :3]) and (T[3] == [0, 0, 0, 1]).all()):
         return f"wanted a rigid transform from camera to base, got {T.round(3).tolist()}"
     return None
 
 
 def sampled(depth_m: F32, px: npt.ArrayLike) -> F64:
-    """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where it is no measurement."""
+    """(N,) depth at the pixels nearest to (N, 2) pixel coordinates; NaN outside the image or where invalid."""
     h, w = depth_m.shape
     px = np.asarray(px, dtype=np.float64)
     inside = ((px >= -0.5) & (px <= [w - 0.5, h - 0.5])).all(axis=1)  # False for NaN
@@ -87,7 +86,7 @@ def project(camera: Camera, xyz_m: npt.ArrayLike) -> tuple[F64, F64]:
 
 
 def uv_in_view(camera: Camera, xyz_m: npt.ArrayLike) -> F64 | None:
-    """(2,) where a point (3,) of the base frame is on the image, in 0..1000; None outside of it."""
+    """(2,) image of a point (3,) of the base frame, in 0..1000; None outside the image."""
     px, _ = project(camera, xyz_m)
     uv = px_to_uv(px, camera)
     return uv if np.isfinite(uv).all() and uv.min() >= 0 and uv.max() <= 1000 else None
@@ -102,7 +101,7 @@ def back_project(camera: Camera, px: npt.ArrayLike, depth_m: npt.ArrayLike) -> F
 
 
 def rays(camera: Camera) -> F32:
-    """(3, H, W) float32: direction through each pixel centre in the base frame, of unit depth (not unit length). Read only."""
+    """(3, H, W) float32 direction through each pixel centre in the base frame, of unit depth (not length). Read-only."""
     M = camera.T_base_camera[:3, :3] @ np.linalg.inv(camera.K)
     return _rays(M.tobytes(), camera.width_px, camera.height_px)
 
@@ -118,8 +117,7 @@ def _rays(matrix: bytes, width_px: int, height_px: int) -> F32:
 
 
 def cloud(frame: RgbdFrame) -> F32:
-    """(3, H, W) float32 point of each pixel in the base frame; NaN where the depth is not a positive number
-    or saturated.
+    """(3, H, W) float32 point of each pixel in the base frame; NaN where the depth is not positive or is saturated.
 
     The coordinate comes first so that ``x, y, z = cloud(frame)`` are three contiguous images.
     """

@@ -1,4 +1,4 @@
-"""Connected regions of an image, with cuts between pixels."""
+"""Labelled regions of an image: connected components cut at depth steps, and tools for masks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.types import F32, I32, Bool
+from stvla_ros.types import F32, I32, U8, Bool
 
 
 def bounding_slices(mask: Bool) -> tuple[slice, slice] | None:
-    """Rows and columns that hold all True pixels; None when there is none."""
+    """Rows and columns that contain all True pixels; None if there is none."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not len(rows):
         return None
@@ -78,3 +78,32 @@ def member_pixels(labels: I32, count: int) -> list[npt.NDArray[np.intp]]:
     where = where[order]
     bounds = np.searchsorted(flat[where], np.arange(1, count + 2))
     return [where[a:b] for a, b in pairwise(bounds)]
+
+
+def nearest_label(labels: I32) -> I32:
+    """(H, W) label of the nearest labelled pixel."""
+    free = (labels <= 0).astype(np.uint8)
+    if free.all():
+        return np.zeros_like(labels)
+    _, index = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
+    of_index = np.zeros(int(index.max()) + 1, dtype=np.int32)
+    of_index[index[free == 0]] = labels[free == 0]
+    return np.asarray(of_index[index], dtype=np.int32)
+
+
+def fill_holes(mask: Bool) -> Bool:
+    """The mask without holes, and without notches one pixel wide."""
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
+    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    outline, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    return np.asarray(cv2.drawContours(closed, outline, -1, 1, cv2.FILLED)[2:-2, 2:-2]).astype(bool)
+
+
+def solidity(mask: Bool | U8) -> float:
+    """Share of its convex hull that a mask fills."""
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    if not outline:
+        return 0.0
+    hull = np.zeros(mask.shape, dtype=np.uint8)
+    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outline)), 1)
+    return int(np.count_nonzero(mask)) / max(int(np.count_nonzero(hull)), 1)

@@ -9,7 +9,7 @@ from stvla_ros.types import F64, Trace3d
 
 
 def valid_points(trace: Trace3d) -> F64:
-    """(N, 3) points of a path without those that are INVALID or not finite."""
+    """(N, 3) points of a path that are neither INVALID nor non-finite."""
     valid = (trace.source != 0) & np.isfinite(trace.xyz_m).all(axis=1)
     return np.asarray(trace.xyz_m[valid], dtype=np.float64)
 
@@ -36,11 +36,11 @@ def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.i
         step: Longest distance wanted, > 0.
 
     Returns:
-        (M, D) points and the (N,) indices at which the given points now stand.
+        (M, D) points, and the (N,) indices of the given points among them.
     """
     points = np.asarray(points, dtype=np.float64)
     steps = np.linalg.norm(np.diff(points, axis=0), axis=1) / step
-    counts = np.maximum(np.ceil(steps - 1e-6), 1).astype(np.intp)  # rounding of a whole number makes no extra point
+    counts = np.maximum(np.ceil(steps - 1e-6), 1).astype(np.intp)  # rounding error must not add a point
     where = np.concatenate([[0], np.cumsum(counts)])
     leg = np.repeat(np.arange(len(counts)), counts)
     t = (np.arange(where[-1]) - where[leg]) / counts[leg]
@@ -48,7 +48,7 @@ def subdivide(points: npt.ArrayLike, step: float) -> tuple[F64, npt.NDArray[np.i
     return np.concatenate([between, points[-1:]]), where
 
 
-STRAIGHT = 0.17
+MIN_BEND = 0.17
 """Corners that turn by less (10 degrees) are not rounded: |a + b| of the unit vectors along both legs."""
 
 
@@ -63,7 +63,7 @@ def round_corners(points: npt.ArrayLike, deviation: float) -> tuple[F64, npt.NDA
         deviation: Largest distance between a corner and the curve; 0 leaves the polyline as it is.
 
     Returns:
-        (M, D) points and the (N,) indices of those that stand for the given points.
+        (M, D) points, and the (N,) indices of those that correspond to the given points.
     """
     points = np.asarray(points, dtype=np.float64)
     pieces, where = [points[:1]], [0]
@@ -83,14 +83,14 @@ def _curve(before: F64, corner: F64, after: F64, deviation: float) -> F64:
     lengths = np.linalg.norm(legs, axis=1)
     a, b = legs / np.maximum(lengths, 1e-12)[:, None]
     bend = float(np.linalg.norm(a + b))
-    if bend < STRAIGHT or deviation <= 0 or lengths.min() == 0:
+    if bend < MIN_BEND or deviation <= 0 or lengths.min() == 0:
         return corner[None]
     cut = min(4 * deviation / bend, lengths.min() / 3)
     return np.stack([corner + cut * a, corner + cut / 4 * (a + b), corner + cut * b])
 
 
 def runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """First index and index after the last of each run of True."""
+    """First index, and index after the last, of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
@@ -114,7 +114,7 @@ def simplify(points: npt.ArrayLike, tolerance: float = 1e-6) -> F64:
     """The polyline without points that lie (within ``tolerance``) on the segment between their two neighbours."""
     given: F64 = np.asarray(points, dtype=np.float64)
     moved = np.linalg.norm(np.diff(given, axis=0), axis=1) > tolerance
-    line: F64 = given[np.concatenate([[True], moved])]  # of two equal neighbours each would excuse the other
+    line: F64 = given[np.concatenate([[True], moved])]  # else two equal neighbours would remove each other
     if len(line) < 3:
         return line
     before, here, after = line[:-2], line[1:-1], line[2:]

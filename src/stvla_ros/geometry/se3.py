@@ -15,6 +15,12 @@ def pose(R: npt.ArrayLike, t_m: npt.ArrayLike) -> F64:
     return T
 
 
+def is_rotation(R: npt.ArrayLike) -> bool:
+    """A (3, 3) matrix is a proper rotation within 1e-3; False where it is not finite."""
+    m = np.asarray(R, dtype=np.float64)
+    return bool(np.isfinite(m).all() and np.abs(m @ m.T - np.eye(3)).max() < 1e-3 and np.linalg.det(m) > 0)
+
+
 def inverse(T: F64) -> F64:
     """(..., 4, 4) inverse of (..., 4, 4) rigid transforms."""
     out = np.zeros_like(T)
@@ -48,7 +54,7 @@ def to_quaternion(R: npt.ArrayLike) -> F64:
 
 
 def from_quaternion(xyzw: npt.ArrayLike) -> F64:
-    """(3, 3) rotation of a (4,) quaternion xyzw, which need not be of unit length.
+    """(3, 3) rotation of a (4,) quaternion xyzw of any non-zero length.
 
     Raises:
         ValueError: The quaternion is zero or not finite.
@@ -68,7 +74,7 @@ def from_quaternion(xyzw: npt.ArrayLike) -> F64:
 
 
 def tool_down(xyz_m: npt.ArrayLike, yaw_rad: float) -> F64:
-    """(4, 4) tool pose that looks straight down (z of the tool along -z of the base).
+    """(4, 4) tool pose that points straight down (z of the tool along -z of the base).
 
     ``yaw_rad`` is the direction of the finger opening (y of the tool) in the base frame's x-y plane.
     """

@@ -1,4 +1,4 @@
-"""A frame as a square image of another size: what networks look at."""
+"""A frame as a square image of another size, as input of networks."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def square_camera(camera: Camera, size_px: int) -> Camera:
 
 
 def square_view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
-    """The central square of a frame, resized; the aspect ratio stays and the intrinsics follow.
+    """The central square of a frame, resized. The aspect ratio stays and the intrinsics follow.
 
-    Colour is averaged over the pixels that become one. Depth is that of one pixel, never a mean: a mean across an edge
-    is a point in the air.
+    Colour is averaged over the merged pixels. Depth is taken from one pixel, never averaged: a mean across an edge is a
+    point in free space.
 
     Args:
         frame: Any size.
@@ -44,7 +44,7 @@ def square_view(frame: RgbdFrame, size_px: int) -> RgbdFrame:
 
 
 def without_holes(depth_m: F32) -> F32:
-    """Depth in which every pixel without a positive number has the depth of the nearest pixel that has one.
+    """Depth in which every invalid pixel has the depth of the nearest valid one.
 
     Raises:
         ValueError: No pixel has a depth.

@@ -10,8 +10,8 @@ from stvla_ros.config import param
 from stvla_ros.description.body import robot_mask
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import inverse, pose
-from stvla_ros.geometry.selfmask import held_pixels, may_hold
-from stvla_ros.geometry.tables import fit_table
+from stvla_ros.tabletop.self_filter import held_object_mask, may_hold
+from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F32, F64, Bool, Box, CollisionWorld, RgbdFrame, RobotState
 
 
@@ -53,12 +53,12 @@ def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) ->
     """
     every = slice(None, None, config.stride_px)
     points = cloud(frame)[:, every, every]
-    table = fit_table(points)
+    table = fit_support_plane(points)
     height = table.height(points)
     low, high = (np.array(v, dtype=np.float32)[:, None, None] for v in (LOW_M, HIGH_M))
-    keep = (height > max(config.floor_m, table.floor_m)) & ((points > low) & (points < high)).all(axis=0)
+    keep = (height > max(config.floor_m, table.noise_floor_m)) & ((points > low) & (points < high)).all(axis=0)
     if may_hold(robot):
-        keep &= ~held_pixels(points, robot)
+        keep &= ~held_object_mask(points, robot)
     seen = np.ascontiguousarray(points[:, keep].T)
     pixel = config.stride_px**2 / (frame.camera.K[0, 0] * frame.camera.K[1, 1])
     areas = (frame.depth_m[every, every][keep] ** 2 * pixel).astype(np.float32)

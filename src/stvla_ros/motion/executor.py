@@ -19,7 +19,7 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.description.robot import OPEN_WIDTH_M
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.geometry.se3 import rotation_distance
+from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
 from stvla_ros.motion.collision import DepthScene, VoxelConfig, held_box
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
@@ -327,8 +327,7 @@ class PlannedExecutor:
 
     def _check_keypose(self, keypose: Keypose) -> None:
         T, c = keypose.T_base_tcp, self._config
-        R = T[:3, :3]
-        if not np.isfinite(T).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+        if not (np.isfinite(T).all() and is_rotation(T[:3, :3])):
             raise StageError(
                 OutcomeCode.KEYPOSE_OUT_OF_BOUNDS, "The keypose is not a finite position and a proper rotation."
             )

@@ -16,6 +16,7 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.geometry.se3 import is_rotation
 from stvla_ros.motion import ik, timing
 from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
 
@@ -81,8 +82,7 @@ def check_request(request: MotionRequest, arm: ArmLimits) -> None:
     Raises:
         StageError: NO_IK for an invalid pose; COLLISION for a start outside the joints' range.
     """
-    R = request.T_base_tcp[:3, :3]
-    if not np.isfinite(request.T_base_tcp).all() or np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+    if not (np.isfinite(request.T_base_tcp).all() and is_rotation(request.T_base_tcp[:3, :3])):
         raise StageError(OutcomeCode.NO_IK, "The wanted tool pose is not a rotation and a finite position.")
     q = request.start_q_rad
     if not np.isfinite(q).all() or (q < arm.q_min_rad - 0.02).any() or (q > arm.q_max_rad + 0.02).any():

@@ -7,9 +7,9 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import finger_yaw, tool_down
-from stvla_ros.geometry.selfmask import held_pixels
-from stvla_ros.geometry.tables import fit_table
 from stvla_ros.motion.collision import LOW_M, VoxelConfig, held_box, obstacle_points
+from stvla_ros.tabletop.self_filter import held_object_mask
+from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F64, Box, RgbdFrame, RobotState
 
 CELL_M = 0.01
@@ -52,8 +52,8 @@ def free_places(
     """
     every = slice(None, None, config.stride_px)
     points = cloud(frame)[:, every, every]
-    table = fit_table(points)
-    flat = points[:, np.abs(table.height(points)) <= max(config.floor_m, table.floor_m)].T
+    table = fit_support_plane(points)
+    flat = points[:, np.abs(table.height(points)) <= max(config.floor_m, table.noise_floor_m)].T
     things, _ = obstacle_points(frame, robot, config)
     origin = np.asarray(LOW_M[:2])
     shape = tuple(int(n) for n in np.ceil((np.asarray(high_m[:2]) + radius_m - origin) / CELL_M).astype(int) + 1)
@@ -98,9 +98,9 @@ def hang(held: Box, robot: RobotState, frame: RgbdFrame, grasp_m: F64 | None) ->
     """
     points = cloud(frame)
     if grasp_m is not None:
-        deep = float(fit_table(points).height(grasp_m[:, None])[0])
+        deep = float(fit_support_plane(points).height(grasp_m[:, None])[0])
     else:
-        between = points[:, held_pixels(points, robot)].T
+        between = points[:, held_object_mask(points, robot)].T
         deep = _bottom(held_box(between, robot.T_base_tcp, robot.gripper_m)) + UNSEEN_M
     return max(min(deep, HANG_M), _bottom(held))
 

@@ -1,4 +1,4 @@
-"""One plan over time (4D): decisions that do not flicker, progress along the path, and whether it still fits the scene."""
+"""One plan over time (4D): stable decisions, progress along the path, and whether the plan still fits the scene."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from stvla_ros.perception.tube import Relevance, TubeConfig, relevant
 from stvla_ros.types import F32, F64, Camera, Instance, RgbdFrame, RobotState, Segments, Trace3d
 
 MOVED_M = 0.02
-"""A thing whose box is this far from where it was decided on is decided on anew."""
+"""An object whose box moved this far since its decision is decided again."""
 
 GROWN_M = 0.015
-"""A removed thing of which this much more is seen is decided on anew: the tube may touch what was hidden."""
+"""A removed object whose visible part grew this much is decided again: the tube may touch the newly visible part."""
 
-NEAR_M = 0.10
-"""The tool goes along the path when it is this close to it; nearer than this to the start it may move what stands there."""
+ON_PATH_M = 0.10
+"""The tool follows the path when it is this close to it. This close to the start it may move the object there."""
 
 GONE_SHARE = 0.6
-"""A thing is gone when the camera sees through so much of where it was: a shift by about half its size."""
+"""An object is gone when the camera sees through this share of its former surface: a shift by half its size."""
 
 _ANCHORS = 200
 
@@ -34,7 +34,7 @@ class PathFollower:
     Args:
         trace: The lifted path.
         config: Settings of the tube.
-        drawn_on: The image that the path was drawn on, where it is at hand: what moved since is then noticed too.
+        drawn_on: The frame that the path was drawn on, if available: motion since then is noticed too.
 
     Raises:
         StageError: MASK_EMPTY for a path without any valid point.
@@ -52,14 +52,14 @@ class PathFollower:
         self._lengths = arc_length(self._points)
         self._decided: dict[int, tuple[bool, Instance]] = {}
         self._ends: dict[str, F64] | None = None
-        self._came: set[str] = set()  # ends at which something stands that was not there when the path was drawn
+        self._appeared: set[str] = set()  # ends with an object that was not there when the path was drawn
         self._first_camera: Camera | None = None
         self._started = False
         self.progress_m = 0.0
-        """Length of the path behind the tool."""
+        """Length of the path that the tool has completed, m."""
 
     def relevance(self, segments: Segments, instances: Sequence[Instance], points_m: F32) -> Relevance:
-        """The tube test; as long as a thing stays where it is, so does the decision on it."""
+        """The tube test. The decision on an object stays as long as the object does not move."""
         now = {i.id: i for i in instances}
         settled = self._settled(segments, now)
         kept = tuple(i for i in segments.ids if settled.get(i))
@@ -84,7 +84,7 @@ class PathFollower:
         return Relevance(tuple(sorted(keep)), removed, fresh.empty and not keep)
 
     def _settled(self, segments: Segments, now: Mapping[int, Instance]) -> dict[int, bool]:
-        """Decisions that stand: of what stays where it was, and of what has no depth just now."""
+        """Decisions that remain valid: the object has not moved, or has no depth in this frame."""
         if not self._decided:
             return {}
         out = {}
@@ -95,20 +95,20 @@ class PathFollower:
         return out
 
     def advance(self, robot: RobotState) -> None:
-        """Move :attr:`progress_m` on to where the tool is; it never goes back."""
+        """Advance :attr:`progress_m` to the tool; it never decreases."""
         tool = robot.T_base_tcp[:3, 3]
-        self._started |= bool(np.linalg.norm(tool - self._points[0]) < NEAR_M)
+        self._started |= bool(np.linalg.norm(tool - self._points[0]) < ON_PATH_M)
         if not self._started or len(self._points) < 2:
             return
         feet, lengths = self._feet(tool)
         ahead = lengths >= self.progress_m
-        if not ahead.any() or (away := np.linalg.norm(feet - tool, axis=1))[ahead].min() > NEAR_M:
+        if not ahead.any() or (away := np.linalg.norm(feet - tool, axis=1))[ahead].min() > ON_PATH_M:
             return
-        close = ahead & (away <= away[ahead].min() + 0.005)  # of equally near places the first: a path may come back
+        close = ahead & (away <= away[ahead].min() + 0.005)  # the first of equally near places: a path may return
         self.progress_m = float(lengths[close].min())
 
     def _feet(self, tool: F64) -> tuple[F64, F64]:
-        """Nearest point to the tool on each segment, and its length along the path."""
+        """Point nearest to the tool on each segment, and its arc length."""
         a, d = self._points[:-1], np.diff(self._points, axis=0)
         square = np.maximum(np.einsum("ij,ij->i", d, d), 1e-18)
         t = np.clip(np.einsum("ij,ij->i", tool - a, d) / square, 0.0, 1.0)
@@ -117,36 +117,37 @@ class PathFollower:
     def check(
         self, frame: RgbdFrame, segments: Segments, relevance: Relevance, points_m: F32, noise_m: float
     ) -> tuple[str, ...]:
-        """Look whether the path still fits what it was drawn for.
+        """Check that the path still fits the scene it was drawn for.
 
         Returns:
             Notes for the operator.
 
         Raises:
-            StageError: SCENE_CHANGED when the thing at the path's start (until the tool is there) or at its end has moved.
+            StageError: SCENE_CHANGED when the object at the path's start (until the tool is there) or at its end has
+                moved.
         """
         tolerance_m = max(0.006, 4 * noise_m)
         if self._ends is None:
             self._ends = self._anchors(segments, relevance, points_m)
             self._first_camera = frame.camera
-            self._came = {e for e, points in self._ends.items() if self._new(points, tolerance_m)}
+            self._appeared = {e for e, points in self._ends.items() if self._new(points, tolerance_m)}
         for end, anchors in self._ends.items():
             watched = end == "end" or not self._started
-            if watched and (end in self._came or gone(anchors, frame, tolerance_m) > GONE_SHARE):
+            if watched and (end in self._appeared or gone(anchors, frame, tolerance_m) > GONE_SHARE):
                 x, y, z = np.median(anchors, axis=0)
                 raise StageError(
                     OutcomeCode.SCENE_CHANGED,
-                    f"What stands at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved since the path was drawn: "
+                    f"The object at the path's {end}, ({x:.2f}, {y:.2f}, {z:.2f}) m, has moved since the path was drawn: "
                     "plan again on a fresh image.",
                 )
         return self._camera_note(frame.camera)
 
     def _new(self, anchors_m: F64, tolerance_m: float) -> bool:
-        """The path was drawn on an image in which these points were not there yet."""
+        """The frame that the path was drawn on does not show these points."""
         return self._drawn_on is not None and gone(anchors_m, self._drawn_on, tolerance_m) > GONE_SHARE
 
     def _anchors(self, segments: Segments, relevance: Relevance, points_m: F32) -> dict[str, F64]:
-        """Points of the kept things nearest to both ends of the path; of one thing only once."""
+        """Points of the kept objects nearest to each end of the path; one object serves one end only."""
         clouds = {i: _points_of(segments, i, points_m) for i in relevance.kept}
         clouds = {i: points for i, points in clouds.items() if len(points)}
         out: dict[str, F64] = {}
@@ -170,16 +171,16 @@ class PathFollower:
 
 
 def _points_of(segments: Segments, instance: int, points_m: F32) -> F64:
-    """(N, 3) some of the valid points of an instance."""
+    """(N, 3) a sample of the valid points of an instance."""
     points = points_m.reshape(3, -1)[:, np.flatnonzero(segments.labels == instance)].T
     points = points[np.isfinite(points[:, 2])]
     return points[:: max(len(points) // _ANCHORS, 1)].astype(np.float64)
 
 
 def gone(anchors_m: F64, frame: RgbdFrame, tolerance_m: float) -> float:
-    """Share of (N, 3) surface points through which the camera now sees something further away.
+    """Share of (N, 3) surface points at which the camera now measures something further away.
 
-    Points that are hidden, out of the image or without depth do not count; 0 when less than a fifth is left.
+    Points that are hidden, outside the image or without depth do not count; 0 when less than a fifth remains.
     """
     px, expected = project(frame.camera, anchors_m)
     measured = sampled(frame.depth_m, px)
@@ -190,7 +191,7 @@ def gone(anchors_m: F64, frame: RgbdFrame, tolerance_m: float) -> float:
 
 
 def _same(then: Instance, now: Instance, kept: bool) -> bool:
-    """The thing is where it was decided on, as far as can be seen."""
+    """The object has not moved since its decision, as far as is visible."""
     boxes = [(i.centre_m - i.size_m / 2, i.centre_m + i.size_m / 2) for i in (then, now)]
     grown = bool((now.size_m - then.size_m).max() > GROWN_M)
     return gap(boxes[0], boxes[1]) < MOVED_M and (kept or not grown)

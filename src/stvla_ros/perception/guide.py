@@ -1,4 +1,4 @@
-"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2) and follow the scene until the next (4D)."""
+"""The guide: lift a plan once, then clean every frame with it (paper 3.3.2) and follow the scene (4D)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import calibration_fault, cloud
-from stvla_ros.geometry.tables import Table, fit_table
 from stvla_ros.interfaces import Segmenter
 from stvla_ros.perception.following import PathFollower
 from stvla_ros.perception.inpaint import FillConfig, Filler
@@ -19,6 +18,7 @@ from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
 from stvla_ros.perception.tube import Relevance, TubeConfig
+from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import (
     F32,
     GUIDANCE_MODES,
@@ -32,7 +32,7 @@ from stvla_ros.types import (
 )
 
 _FOLLOWED = 4
-"""Plans that may be in use at once: a new one is drawn while the old one serves."""
+"""Number of plans kept at the same time: a new one is drawn while the old one is in use."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class GuideConfig(TubeConfig):
     )
     overlay_alpha: float = param(0.6, "opacity of the drawn path", ge=0.0, le=1.0)
     lift: LiftConfig = param(LiftConfig(), "lifter")  # noqa: RUF009
-    fill: FillConfig = param(FillConfig(), "filling of what is painted out")  # noqa: RUF009
+    fill: FillConfig = param(FillConfig(), "filling of removed objects")  # noqa: RUF009
     tracker: TrackerConfig = param(TrackerConfig(), "instance ids over time")  # noqa: RUF009
 
 
 class SpatialGuide:
     """Lift; then per frame segment, track, tube, fill, overlay.
 
-    It remembers the frames before: give it those of one camera in the order of their stamps, and :meth:`reset` it
-    where that order breaks.
+    It remembers earlier frames: pass the frames of one camera in the order of their stamps, and call :meth:`reset`
+    when that order breaks.
     """
 
     Config = GuideConfig
@@ -63,7 +63,7 @@ class SpatialGuide:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the frames seen so far."""
+        """Forget all earlier frames."""
         self._tracker = InstanceTracker(self._config.tracker)
         self._filler = Filler(self._config.fill)
         self._followed: OrderedDict[str, PathFollower] = OrderedDict()
@@ -81,8 +81,8 @@ class SpatialGuide:
 
         Raises:
             StageError: MASK_EMPTY when neither an object nor the robot is in the tube, or the path has no valid point;
-                SCENE_CHANGED when what the path was drawn for has moved away; STALE_IMAGE for a camera whose numbers are
-                none.
+                SCENE_CHANGED when the object that the path was drawn for has moved; STALE_IMAGE for an invalid
+                calibration.
         """
         fault = calibration_fault(frame.camera)
         if fault is not None:
@@ -117,15 +117,15 @@ class SpatialGuide:
         return known
 
     def _cleaned(
-        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: Table, points_m: F32
+        self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: SupportPlane, points_m: F32
     ) -> RgbdFrame:
         if not relevance.removed:
             return frame
-        fate = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label + 1: robot, background, instances
-        fate[[0, *(i + 1 for i in relevance.kept)]] = 1
-        fate[[i + 1 for i in relevance.removed]] = 2
-        fate_px = fate[segments.labels + 1]
-        filled = self._filler.fill(frame, fate_px == 2, fate_px == 1, table, table.height(points_m))
+        decision = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label + 1: robot, background, instances
+        decision[[0, *(i + 1 for i in relevance.kept)]] = 1
+        decision[[i + 1 for i in relevance.removed]] = 2
+        decision_px = decision[segments.labels + 1]
+        filled = self._filler.fill(frame, decision_px == 2, decision_px == 1, table, table.height(points_m))
         return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns)
 
     def _guidance(
@@ -176,8 +176,8 @@ def _keep_newest(plans: OrderedDict[str, Any]) -> None:
         plans.popitem(last=False)
 
 
-def _table(segments: Segments, points_m: F32) -> Table:
-    """The plane under what is neither thing nor robot; some 80 columns of points are plenty."""
+def _table(segments: Segments, points_m: F32) -> SupportPlane:
+    """The support plane without objects and robot, fitted to about 80 columns of points."""
     step = max(segments.labels.shape[1] // 80, 1)
     labels, points = segments.labels[::step, ::step], points_m[:, ::step, ::step]
-    return fit_table(np.where(labels == 0, points, np.float32(np.nan)))
+    return fit_support_plane(np.where(labels == 0, points, np.float32(np.nan)))

@@ -1,7 +1,7 @@
 """The path drawn on the image (paper 3.4.1): a thin translucent line, red where near, blue where far.
 
-A pure function of its arguments, pixel for pixel the same in every run, so that a policy sees at run time what it saw
-in training: data and robot call this one function, with the same arguments and nothing else.
+A pure function, identical pixel for pixel in every run: data collection and robot call it with the same arguments, so
+a policy sees at run time what it saw in training.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from stvla_ros.geometry.paths import arc_length, subdivide, valid_points
 from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Trace3d
 
 SEGMENTS = 64
-"""The path is drawn in pieces of this share of its length, or shorter ones: each has one colour."""
+"""The path is drawn in at least this many pieces of one colour each."""
 
-NEAR_M = 0.02
-"""Nothing nearer to the camera is drawn."""
+NEAR_PLANE_M = 0.02
+"""Anything nearer to the camera is clipped."""
 
 _SHIFT = 4  # fractional bits of OpenCV's drawing coordinates
 
@@ -31,7 +31,7 @@ class _Strokes:
 
     Attributes:
         px: (S, 2, 2) both ends in pixels.
-        depth_m: (S,) of their middles.
+        depth_m: (S,) depth of their midpoints.
         opacity: (S,) 0..255.
         thickness_px: (S,).
     """
@@ -55,21 +55,21 @@ def draw_trace(
 ) -> U8:
     """A copy of an image with the path on it.
 
-    INVALID and infinite points are left out and their neighbours joined. What lies behind the camera or outside the image is cut
-    off at its edge. Colours span the depths of the whole path, whatever part of it is drawn.
+    INVALID and non-finite points are skipped and their neighbours joined. Parts behind the camera or outside the image
+    are clipped. Colours span the depths of the whole path, whichever part of it is drawn.
 
     Args:
         rgb: (H, W, 3) image of the camera.
         trace: The path.
         camera: Its camera.
         alpha: Opacity of the line.
-        depth_m: (H, W) the sensor's depth of the frame: what lies behind it is drawn thinner. None: nothing is hidden.
-        progress_m: Length of path that has been executed; it is drawn faint.
+        depth_m: (H, W) the sensor's depth of the frame: hidden parts are drawn thinner. None: nothing is hidden.
+        progress_m: Executed length of the path, drawn faint.
         done_alpha: Opacity of the executed part, as a share of ``alpha``.
-        hidden_m: A path further behind the measured depth is hidden; the tool's place in a grasped thing is not.
+        hidden_m: Parts further behind the measured depth are hidden. The tool's place in a grasped object is not.
 
     Raises:
-        ValueError: Image, depth and camera differ in size, or the camera's numbers are none.
+        ValueError: Image, depth and camera differ in size, or the calibration is invalid.
     """
     for name, image in (("rgb", rgb), ("depth", depth_m)):
         if image is not None and image.shape[:2] != (camera.height_px, camera.width_px):
@@ -88,7 +88,7 @@ def draw_trace(
 
 
 def overlay(guidance: Guidance, alpha: float = 0.6) -> U8:
-    """(H, W, 3) guided image with the path on it, for people in every mode; in mode "full" the policy's own image."""
+    """(H, W, 3) guided image with the path on it, for people. In mode "full" it is the policy's own image."""
     frame = guidance.frame
     if guidance.mode == "full":
         return frame.rgb
@@ -100,10 +100,10 @@ def overlay(guidance: Guidance, alpha: float = 0.6) -> U8:
 def _strokes(
     xyz_m: F64, camera: Camera, alpha: float, faint: float, depth_m: F32 | None, progress_m: float, hidden_m: float
 ) -> tuple[_Strokes, tuple[float, float]]:
-    """What is drawn, first the executed part, then hidden pieces, and the path's nearest and farthest depth."""
+    """Strokes in drawing order (executed part, hidden pieces, the rest), and the path's nearest and farthest depth."""
     stops, points = _stops(xyz_m, progress_m)
     depth = project(camera, points)[1]
-    ends = _before_camera(np.stack([points[:-1], points[1:]], axis=1), np.stack([depth[:-1], depth[1:]], axis=1))
+    ends = _clipped_near(np.stack([points[:-1], points[1:]], axis=1), np.stack([depth[:-1], depth[1:]], axis=1))
     done = (stops[:-1] + stops[1:]) / 2 < progress_m
     px, _ = project(camera, ends)
     middle_px, middle = project(camera, ends.mean(axis=1))
@@ -114,41 +114,41 @@ def _strokes(
     opacity = np.rint(255 * np.where(done, faint, alpha)).astype(np.intp)
     thin = max(round(camera.width_px / 640), 1)
     thickness = np.where(hidden, thin, max(round(camera.width_px / 213), thin + 1))
-    front = depth[depth > NEAR_M]
+    front = depth[depth > NEAR_PLANE_M]
     span = (float(front.min()), float(front.max())) if len(front) else (0.0, 0.0)
     return _Strokes(px[order], middle[order], opacity[order], thickness[order]), span
 
 
 def _median_depth(depth_m: F32, px: F64) -> F64:
-    """(S,) median depth of 3x3 pixels, so that noise does not make pieces flicker; infinite where most are unknown."""
+    """(S,) median depth of 3x3 pixels, so that noise does not make pieces flicker; infinite where most have none."""
     around = px[:, None] + np.stack(np.meshgrid([-1, 0, 1], [-1, 0, 1]), axis=-1).reshape(9, 2)
     depth = sampled(depth_m, around.reshape(-1, 2)).reshape(-1, 9)
     return np.asarray(np.sort(np.where(np.isnan(depth), np.inf, depth), axis=1)[:, 4])
 
 
 def _stops(xyz_m: F64, progress_m: float) -> tuple[F64, F64]:
-    """(P,) places along the path as lengths from its start, and (P, 3) points: its own, more between, and the progress."""
+    """(P,) arc lengths and (P, 3) points along the path: its own points, more in between, and the progress."""
     length = arc_length(xyz_m)
     fine, _ = subdivide(xyz_m, max(length[-1] / SEGMENTS, 1e-6))
     stops = np.union1d(arc_length(fine), np.clip(progress_m, 0.0, length[-1]))
-    stops = np.repeat(stops, 2) if len(stops) == 1 else stops  # a path of no length is a dot
+    stops = np.repeat(stops, 2) if len(stops) == 1 else stops  # a path of zero length is a dot
     return stops, np.column_stack([np.interp(stops, length, axis) for axis in xyz_m.T])
 
 
-def _before_camera(ends_m: F64, depth_m: F64) -> F64:
-    """(S, 2, 3) pieces cut off where they come nearer to the camera than NEAR_M; NaN where nothing is left."""
+def _clipped_near(ends_m: F64, depth_m: F64) -> F64:
+    """(S, 2, 3) pieces clipped at the near plane; NaN where nothing is left."""
     out = ends_m.copy()
     for end in (0, 1):
         other = 1 - end
-        cut = (depth_m[:, end] < NEAR_M) & (depth_m[:, other] >= NEAR_M)
-        t = (NEAR_M - depth_m[cut, other]) / (depth_m[cut, end] - depth_m[cut, other])
+        cut = (depth_m[:, end] < NEAR_PLANE_M) & (depth_m[:, other] >= NEAR_PLANE_M)
+        t = (NEAR_PLANE_M - depth_m[cut, other]) / (depth_m[cut, end] - depth_m[cut, other])
         out[cut, end] = ends_m[cut, other] + t[:, None] * (ends_m[cut, end] - ends_m[cut, other])
-    out[(depth_m < NEAR_M).all(axis=1)] = np.nan
+    out[(depth_m < NEAR_PLANE_M).all(axis=1)] = np.nan
     return out
 
 
 def _inside_image(px: F64, camera: Camera) -> tuple[F64, Bool]:
-    """Pieces (S, 2, 2) cut off a little outside the image (Liang and Barsky), and which are left."""
+    """Pieces (S, 2, 2) clipped slightly outside the image (Liang and Barsky), and which ones remain."""
     margin = camera.width_px / 50 + 4
     low, high = np.full(2, -margin), np.array([camera.width_px, camera.height_px]) + margin
     start, way = px[:, 0], px[:, 1] - px[:, 0]
@@ -170,7 +170,7 @@ def _colours(depth_m: F64, span_m: tuple[float, float]) -> U8:
 
 
 def _blend(out: U8, strokes: _Strokes, colours: U8) -> None:
-    """Draw into the image. Opacity and colour are drawn beside it, in the box around the path only, and mixed in."""
+    """Draw into the image. Opacity and colour are drawn separately, within the path's bounding box, then blended."""
     if not len(strokes.px):
         return
     reach = int(strokes.thickness_px.max()) + 2

@@ -1,8 +1,8 @@
-"""Identity over time: a thing keeps its id from frame to frame, also when the segmenter splits or merges it for a moment.
+"""Instance tracking: an object keeps its id from frame to frame, even if the segmenter briefly splits or merges it.
 
-While the camera stands still, masks are matched by overlap with those of the last frame; what overlap does not
-decide, and everything after the camera moved, is matched by place and colour in the base frame. What the hand
-carries off keeps its id until the hand lets go of it.
+While the camera stands still, masks are matched by overlap with the last frame. What overlap leaves undecided, and
+everything after a camera motion, is matched by position and colour in the base frame. A carried object keeps its id
+until the gripper releases it.
 """
 
 from __future__ import annotations
@@ -16,42 +16,42 @@ from scipy.optimize import linear_sum_assignment
 
 from stvla_ros.config import param
 from stvla_ros.geometry.components import member_pixels
-from stvla_ros.geometry.parts import colour_feature
+from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, F64, I32, Camera, Instance, RgbdFrame, RobotState, Segments
 
 OWN_SHARE = 0.6
-"""A mask belongs to an older one when this share of the smaller of the two lies in the other."""
+"""Two masks belong together when this share of the smaller one lies in the other."""
 
 COLOUR_M = 0.35
-"""Weight of a colour difference against a distance: colours of two things differ by about 0.3 (see ``SPLIT_DISTANCE``)."""
+"""Weight of a colour difference relative to a distance: two objects differ by about 0.3 (see ``SPLIT_DISTANCE``)."""
 
-COLOUR_LIMIT_M = 0.05
-"""Colours that differ by more, so weighted, are not those of one thing."""
+MAX_COLOUR_M = 0.05
+"""Largest weighted colour difference of one object."""
 
 HAND_M = 0.12
-"""What vanishes or appears this close to the tool centre point was in the hand."""
+"""An object that vanishes or appears this close to the tool centre point was in the gripper."""
 
 SAMPLE = 300
-"""Points of an instance that its place, size and colour are taken from."""
+"""Points per instance from which position, size and colour are measured."""
 
 
 @dataclass(frozen=True)
 class TrackerConfig:
     """Settings of the tracker."""
 
-    reach_m: float = param(0.08, "a thing may move this far between two frames [m]", ge=0.005, le=0.5)
-    patience: int = param(5, "frames that a split or a merge must last to be believed", ge=0, le=100)
-    memory_s: float = param(10.0, "how long an id is kept for a thing out of sight [s]", ge=0.0, le=600.0)
+    reach_m: float = param(0.08, "largest motion of an object between two frames [m]", ge=0.005, le=0.5)
+    patience: int = param(5, "frames that a split or a merge must last before it is accepted", ge=0, le=100)
+    memory_s: float = param(10.0, "how long an id is kept for an object out of sight [s]", ge=0.0, le=600.0)
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What was seen of one instance.
+class Observed:
+    """One instance as observed in a frame.
 
     Attributes:
-        box: Where it is; None without any valid depth.
-        colour: (4,) :func:`stvla_ros.geometry.parts.colour_feature`.
-        area_px: Pixels.
+        box: Lower and upper corner in the base frame; None without valid depth.
+        colour: (4,) :func:`stvla_ros.tabletop.surface_colours.colour_feature`.
+        area_px: Number of pixels.
     """
 
     box: tuple[F64, F64] | None
@@ -61,27 +61,27 @@ class Seen:
 
 @dataclass
 class _Track:
-    """One identity."""
+    """An instance with its id over time."""
 
-    seen: Seen
+    seen: Observed
     stamp_ns: int
     in_hand: bool = False
 
 
 @dataclass
-class _Doubt:
-    """For how many frames a split or merge of tracks has lasted."""
+class _Pending:
+    """Splits or merges of tracks that are not yet accepted, and for how many frames each has lasted."""
 
     frames: dict[tuple[int, ...], int] = field(default_factory=dict)
 
     def lasting(self, found: set[tuple[int, ...]], patience: int) -> set[tuple[int, ...]]:
-        """Those of ``found`` that are believed by now; the others are counted."""
+        """Those of ``found`` that have lasted long enough; the count of the others goes up."""
         self.frames = {key: self.frames.get(key, 0) + 1 for key in found}
         return {key for key, count in self.frames.items() if count > patience}
 
 
 class InstanceTracker:
-    """Gives the instances of consecutive frames stable ids; ids are never used twice."""
+    """Gives the instances of consecutive frames stable ids. Ids are never reused."""
 
     Config = TrackerConfig
 
@@ -90,14 +90,14 @@ class InstanceTracker:
         self._tracks: dict[int, _Track] = {}
         self._labels: I32 | None = None  # of the last frame, stable ids
         self._camera: Camera | None = None
-        self._splits, self._merges = _Doubt(), _Doubt()
-        self._crossed: set[int] = set()  # tracks that the arm cuts in two
+        self._splits, self._merges = _Pending(), _Pending()
+        self._crossed: set[int] = set()  # tracks that the arm divides
         self._next = 1
         self.instances: tuple[Instance, ...] = ()
-        """Those of the last frame that have valid depth."""
+        """Instances of the last frame with valid depth."""
 
     def update(self, segments: Segments, frame: RgbdFrame, points_m: F32, robot: RobotState) -> Segments:
-        """The same instances under stable ids; parts of one thing may be joined, joined things parted.
+        """The same instances under stable ids. Brief splits and merges are undone.
 
         Args:
             segments: From a segmenter.
@@ -105,18 +105,18 @@ class InstanceTracker:
             points_m: (3, H, W) its cloud in the base frame.
             robot: Arm state at about the image's stamp.
         """
-        labels = self._mended(segments.labels, frame.camera)
+        labels = self._repaired(segments.labels, frame.camera)
         ids = tuple(np.unique(labels[labels > 0]).tolist())
-        seen = _look(labels, ids, frame, points_m)
-        names = self._named(labels, seen, robot)
+        seen = _observe_all(labels, ids, frame, points_m)
+        names = self._ids(labels, seen, robot)
         stable = _renamed(labels, names)
         self._remember(stable, {names[i]: s for i, s in seen.items()}, robot, frame)
         return Segments(stable, tuple(sorted(names.values())))
 
-    # --- splits and merges that do not last ---------------------------------------------------------------------
+    # --- brief splits and merges --------------------------------------------------------------------------------
 
-    def _mended(self, labels: I32, camera: Camera) -> I32:
-        """Labels after short-lived splits and merges against the last frame are undone."""
+    def _repaired(self, labels: I32, camera: Camera) -> I32:
+        """Labels in which splits and merges that have not lasted are undone."""
         if self._labels is None or not same_view(self._camera, camera):
             self._labels = None
             return labels
@@ -129,7 +129,7 @@ class InstanceTracker:
         lasting = self._merges.lasting({tuple(ts) for ts in merged.values()}, self._config.patience)
         for j, tracks in merged.items():
             if tuple(tracks) not in lasting:
-                self._part(out, labels == j, tracks)
+                self._unmerge(out, labels == j, tracks)
         self._crossed = {t for t in split if t in self._crossed or shared.get((t, -1), 0) > 0.02 * old[t]}
         lasting = self._splits.lasting({(t,) for t in split}, self._config.patience)
         for t, parts in split.items():
@@ -137,16 +137,16 @@ class InstanceTracker:
                 out[np.isin(labels, parts[1:])] = parts[0]
         return out
 
-    def _part(self, labels: I32, mask: npt.NDArray[np.bool_], tracks: list[int]) -> None:
-        """Give the pixels of a merged mask back to the tracks that had them; the rest goes to the first."""
+    def _unmerge(self, labels: I32, mask: npt.NDArray[np.bool_], tracks: list[int]) -> None:
+        """Return the pixels of a merged mask to their former tracks; the rest goes to the first."""
         assert self._labels is not None
         fresh = int(labels.max()) + 1
         for k, t in enumerate(tracks[1:]):
             labels[mask & (self._labels == t)] = fresh + k
 
-    # --- names ----------------------------------------------------------------------------------------------------
+    # --- ids ------------------------------------------------------------------------------------------------------
 
-    def _named(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState) -> dict[int, int]:
+    def _ids(self, labels: I32, seen: Mapping[int, Observed], robot: RobotState) -> dict[int, int]:
         """Stable id per label."""
         first = not self._tracks
         names = self._by_overlap(labels, seen)
@@ -157,8 +157,8 @@ class InstanceTracker:
                 self._next = max(self._next, names[i]) + 1
         return {i: names[i] for i in seen}
 
-    def _by_overlap(self, labels: I32, seen: Mapping[int, Seen]) -> dict[int, int]:
-        """The pairs of masks that share most, one to one; those that share less only where the colour fits."""
+    def _by_overlap(self, labels: I32, seen: Mapping[int, Observed]) -> dict[int, int]:
+        """One-to-one matches by largest overlap; a small overlap counts only if the colours agree."""
         if self._labels is None:
             return {}
         shared = _overlap(self._labels, labels)
@@ -168,14 +168,14 @@ class InstanceTracker:
         for share, t, j in sorted(pairs, reverse=True):
             if j in names or t in names.values():
                 continue
-            inside = shared[t, j] >= OWN_SHARE * min(old[t], new[j])  # more or less of it is seen than before
-            alike = _colour_m(seen[j], self._tracks[t].seen) <= COLOUR_LIMIT_M
+            inside = shared[t, j] >= OWN_SHARE * min(old[t], new[j])  # its visible part grew or shrank
+            alike = _colour_m(seen[j], self._tracks[t].seen) <= MAX_COLOUR_M
             if share > OWN_SHARE or (alike and (share > 0.25 or inside)):
                 names[j] = t
         return names
 
-    def _by_place(self, seen: Mapping[int, Seen], named: Mapping[int, int], robot: RobotState) -> dict[int, int]:
-        """Least sum of distance and colour difference over what is left, each within reach."""
+    def _by_place(self, seen: Mapping[int, Observed], named: Mapping[int, int], robot: RobotState) -> dict[int, int]:
+        """Optimal assignment of the rest by distance plus colour difference, each within reach."""
         free = [i for i in seen if i not in named]
         lost = [t for t in self._tracks if t not in named.values()]
         if not free or not lost:
@@ -184,21 +184,21 @@ class InstanceTracker:
         rows, columns = linear_sum_assignment(np.minimum(cost, 1e3))
         return {free[r]: lost[c] for r, c in zip(rows, columns, strict=True) if np.isfinite(cost[r, c])}
 
-    def _cost(self, seen: Seen, track: _Track, robot: RobotState) -> float:
-        """Metres, colour included; infinite when it cannot be the same thing."""
+    def _cost(self, seen: Observed, track: _Track, robot: RobotState) -> float:
+        """Distance plus weighted colour difference, m; infinite if it cannot be the same object."""
         if seen.box is None or track.seen.box is None:
             return float("inf")
         tool = robot.T_base_tcp[:3, 3]
         away = gap(seen.box, track.seen.box)
         colour = _colour_m(seen, track.seen)
-        if track.in_hand:  # let go of, wherever that is
+        if track.in_hand:  # released, wherever that was
             away = max(_from_box(tool, seen.box) - HAND_M, 0.0)
         reach = self._config.reach_m
-        return away + colour if away <= reach and colour <= COLOUR_LIMIT_M else float("inf")
+        return away + colour if away <= reach and colour <= MAX_COLOUR_M else float("inf")
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def _remember(self, labels: I32, seen: Mapping[int, Seen], robot: RobotState, frame: RgbdFrame) -> None:
+    def _remember(self, labels: I32, seen: Mapping[int, Observed], robot: RobotState, frame: RgbdFrame) -> None:
         tool = robot.T_base_tcp[:3, 3]
         for i, s in seen.items():
             self._tracks[i] = _Track(s, frame.stamp_ns)
@@ -218,7 +218,7 @@ class InstanceTracker:
 
 
 def same_view(a: Camera | None, b: Camera) -> bool:
-    """Pixels of both show the same places: same size, intrinsics, and pose within 1 mm and 0.001 rad."""
+    """The same pixels show the same places: equal size and intrinsics, pose within 1 mm and 0.001 rad."""
     return (
         a is not None
         and (a.width_px, a.height_px) == (b.width_px, b.height_px)
@@ -228,13 +228,13 @@ def same_view(a: Camera | None, b: Camera) -> bool:
 
 
 def gap(a: tuple[F64, F64], b: tuple[F64, F64]) -> float:
-    """Distance between the middles of two boxes (lower corner, upper corner), less what the growth of one explains."""
+    """Distance between the centres of two boxes (lower, upper corner), minus what a change of size explains."""
     middle = float(np.linalg.norm((a[0] + a[1]) / 2 - (b[0] + b[1]) / 2))
-    growth = float(np.linalg.norm((a[1] - a[0]) - (b[1] - b[0]))) / 2  # a part was hidden by the arm
+    growth = float(np.linalg.norm((a[1] - a[0]) - (b[1] - b[0]))) / 2  # the arm hid a part of it
     return max(middle - growth, 0.0)
 
 
-def _colour_m(a: Seen, b: Seen) -> float:
+def _colour_m(a: Observed, b: Observed) -> float:
     return COLOUR_M * float(np.linalg.norm(a.colour - b.colour))
 
 
@@ -242,25 +242,25 @@ def _from_box(point: F64, box: tuple[F64, F64]) -> float:
     return float(np.linalg.norm(np.maximum(np.maximum(box[0] - point, point - box[1]), 0.0)))
 
 
-def _look(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: F32) -> dict[int, Seen]:
+def _observe_all(labels: I32, ids: tuple[int, ...], frame: RgbdFrame, points_m: F32) -> dict[int, Observed]:
     if not ids:
         return {}
     flat, colours = points_m.reshape(3, -1), frame.rgb.reshape(-1, 3)
     members = member_pixels(labels, ids[-1])
-    return {i: _seen(members[i - 1], flat, colours) for i in ids}
+    return {i: _observe(members[i - 1], flat, colours) for i in ids}
 
 
-def _seen(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Seen:
+def _observe(pixels: npt.NDArray[np.intp], flat_m: F32, colours: npt.NDArray[np.uint8]) -> Observed:
     few = pixels[:: max(len(pixels) // SAMPLE, 1)]
     some = flat_m[:, few]
     points: F64 = np.sort(some[:, np.isfinite(some[2])], axis=1).astype(np.float64)
     last = points.shape[1] - 1
     box = (points[:, round(0.02 * last)], points[:, round(0.98 * last)]) if last >= 0 else None
-    return Seen(box, np.sort(colour_feature(colours[few]), axis=0)[len(few) // 2], len(pixels))
+    return Observed(box, np.sort(colour_feature(colours[few]), axis=0)[len(few) // 2], len(pixels))
 
 
 def _overlap(a: I32, b: I32) -> dict[tuple[int, int], int]:
-    """Pixels per pair of labels, from every second row and column."""
+    """Number of pixels per pair of labels, at every second row and column."""
     a, b = a[::2, ::2].ravel() + 1, b[::2, ::2].ravel() + 1
     width = int(b.max(initial=0)) + 1
     counts = np.bincount(a * width + b)
@@ -275,7 +275,7 @@ def _areas(shared: Mapping[tuple[int, int], int], side: int) -> dict[int, int]:
 
 
 def _groups(pairs: set[tuple[int, int]]) -> dict[int, list[int]]:
-    """Second members per first member, where there are two or more."""
+    """Second members per first member, for first members with two or more."""
     groups: dict[int, list[int]] = {}
     for a, b in sorted(pairs):
         groups.setdefault(a, []).append(b)

@@ -1,9 +1,9 @@
-"""Which instances matter: those that a tube around the path touches (paper 3.3.2).
+"""Relevant instances: those that a tube around the path touches (paper 3.3.2).
 
-In the paper's symbols: the tube is the union of balls of radius r around the points of the lifted path P*, an
-instance O_i is relevant when min over its points p and path points q of |p - q| <= r, and the end rule adds what is
-nearest to the last waypoint within 10 cm when nothing relevant is there. The paper gives no value for r; 5 cm kept every
-task object and removed 99 % of the others in our trials, also with a path 5 cm beside the true one.
+In the paper's symbols: the tube is the union of balls of radius r around the points of the lifted path P*. An
+instance O_i is relevant if the minimum of |p - q| over its points p and path points q is at most r. The end rule adds
+the instance nearest to the last waypoint within 10 cm if no relevant one is there. The paper gives no value for r. In
+our trials 5 cm kept every task object and removed 99 % of the others, even with a path 5 cm off the true one.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from stvla_ros.types import F32, F64, Segments, Trace3d
 class TubeConfig:
     """Settings of the tube (paper 3.3.2)."""
 
-    tube_radius_m: float = param(0.05, "r: instances nearer to the path than this stay [m]", ge=0.005, le=0.5)
+    tube_radius_m: float = param(0.05, "r: instances closer to the path than this are kept [m]", ge=0.005, le=0.5)
     end_radius_m: float = param(
-        0.10, "what is kept this close to an end of the path satisfies the end rule [m]", ge=0.0, le=0.5
+        0.10, "a kept instance this close to an end of the path satisfies the end rule [m]", ge=0.0, le=0.5
     )
     end_domain_m: float = param(
-        0.10, "search domain of the end rule: else the nearest thing within it is kept [m]", ge=0.0, le=2.0
+        0.10, "otherwise the end rule keeps the nearest instance within this distance [m]", ge=0.0, le=2.0
     )
     hysteresis_m: float = param(
-        0.01, "how far a thing must be beyond the tube's wall for its decision to turn [m]", ge=0.0, le=0.1
+        0.01, "a decision is reversed only this far beyond the tube's boundary [m]", ge=0.0, le=0.1
     )
 
 
@@ -41,9 +41,9 @@ class Relevance:
     """Outcome of the tube test.
 
     Attributes:
-        kept: Instance ids that stay, ascending.
-        removed: The others, ascending.
-        empty: Neither an instance nor the robot (or what it holds) is in the tube.
+        kept: Ids of the kept instances, ascending.
+        removed: Ids of the others, ascending.
+        empty: The tube contains neither an instance nor the robot (or its held object).
     """
 
     kept: tuple[int, ...]
@@ -61,21 +61,21 @@ def relevant(
     hysteresis_m: float = 0.01,
     end_domain_m: float | None = None,
 ) -> Relevance:
-    """Sort the instances by the tube.
+    """Divide the instances into kept and removed ones.
 
-    Balls of ``radius_m`` all along the polyline, not at its points only, so that a coarse path has no gaps. Its ends
-    get a second chance, since a trace may end short of the goal: when no kept instance lies within ``end_radius_m`` of an
-    end, the nearest instance of the search domain around that end is kept too (not at the start while the robot is there:
-    then it holds the object).
+    The tube follows the whole polyline, not only its points, so that a coarse path has no gaps. A trace may end short
+    of the goal, hence the end rule: if no kept instance lies within ``end_radius_m`` of an end, the nearest instance in
+    the search domain around that end is kept too. The start is exempt while the robot is there: then it holds the
+    object.
 
     Args:
         trace: The path P*.
         segments: Instances O_i of the frame.
         points_m: (3, H, W) cloud of the same frame in the base frame.
         radius_m: Tube radius r.
-        end_radius_m: What is kept within this distance of an end satisfies the end rule (paper: 10 cm).
+        end_radius_m: A kept instance within this distance of an end satisfies the end rule (paper: 10 cm).
         before: Decisions of an earlier frame (True: kept).
-        hysteresis_m: A decision of before turns only where the distance is beyond r, or within it, by more than this.
+        hysteresis_m: An earlier decision is reversed only if the distance passes r by more than this.
         end_domain_m: Radius of the search domain of the end rule; ``end_radius_m`` where None.
     """
     domain_m = end_radius_m if end_domain_m is None else end_domain_m
@@ -87,18 +87,18 @@ def relevant(
     line = simplify(valid_points(trace))
     flat = points_m.reshape(3, -1)
     clouds = {i: _finite(flat[:, pixels]) for i, pixels in _members(segments).items()}
-    keep = {i for i, cloud in clouds.items() if least(cloud, line, limit(radius_m, i)) <= limit(radius_m, i)}
+    keep = {i for i, cloud in clouds.items() if min_distance(cloud, line, limit(radius_m, i)) <= limit(radius_m, i)}
     robot = _finite(flat[:, np.flatnonzero(segments.labels.ravel() == -1)[::4]])
     for end, free in ((line[:1], True), (line[-1:], False)):
-        if any(least(clouds[i], end) <= limit(end_radius_m, i) for i in keep):
+        if any(min_distance(clouds[i], end) <= limit(end_radius_m, i) for i in keep):
             continue
-        if free and least(robot, end, radius_m) <= radius_m:
+        if free and min_distance(robot, end, radius_m) <= radius_m:
             continue
-        to_end = {i: least(cloud, end) for i, cloud in clouds.items()}
+        to_end = {i: min_distance(cloud, end) for i, cloud in clouds.items()}
         near = [i for i, d in to_end.items() if d <= limit(domain_m, i)]
         keep |= set(sorted(near, key=lambda i: (not before.get(i, False), to_end[i]))[:1])
     removed = tuple(i for i in segments.ids if i not in keep)
-    return Relevance(tuple(sorted(keep)), removed, not keep and least(robot, line, radius_m) > radius_m)
+    return Relevance(tuple(sorted(keep)), removed, not keep and min_distance(robot, line, radius_m) > radius_m)
 
 
 def _members(segments: Segments) -> dict[int, npt.NDArray[np.intp]]:
@@ -111,8 +111,8 @@ def _finite(points_m: F32) -> F32:
     return points_m[:, np.isfinite(points_m[2])].T
 
 
-def least(points_m: F32, line: F64, within_m: float = float("inf")) -> float:
-    """Least distance of (N, 3) points to a (M, 3) polyline; inf for no points, and when it is surely over ``within_m``."""
+def min_distance(points_m: F32, line: F64, within_m: float = float("inf")) -> float:
+    """Smallest distance of (N, 3) points to a (M, 3) polyline; inf for no points or if certainly above ``within_m``."""
     if not len(points_m):
         return float("inf")
     low, high = line.min(axis=0).astype(np.float32), line.max(axis=0).astype(np.float32)
@@ -122,5 +122,5 @@ def least(points_m: F32, line: F64, within_m: float = float("inf")) -> float:
     sample = float(distance(points_m[:: max(len(points_m) // 64, 1)], line).min())
     bound = min(sample, within_m)
     outside = np.maximum(np.maximum(low - points_m, points_m - high), 0.0)
-    near = points_m[np.einsum("ij,ij->i", outside, outside) <= bound * bound]  # only these can be nearer than that
+    near = points_m[np.einsum("ij,ij->i", outside, outside) <= bound * bound]  # only these can be nearer
     return min(sample, float(distance(near, line).min())) if len(near) else sample

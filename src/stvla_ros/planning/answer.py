@@ -1,9 +1,8 @@
-"""Where in a model's text the answer is: behind its thoughts, inside its answer marks, before its end tokens.
+"""Locate the answer in a model's text: after its thoughts, inside its answer marks, before its end tokens.
 
-Models mark what they think and what they answer in many ways: ``<think>``, ``[THINK]``, ``<|channel|>analysis``,
-headings, code fences. What is known to be thoughts is cut off; a thought that does not end leaves nothing. What a
-mark means that is not known here, only :func:`unknown_mark` says: whoever acts on an answer must refuse one that
-has any. Work is linear.
+Models mark thoughts and answers in many ways: ``<think>``, ``[THINK]``, ``<|channel|>analysis``, headings, code fences.
+Known thoughts are removed; an unfinished thought leaves nothing. Unknown marks are reported by :func:`unknown_mark`,
+and callers that act on an answer must refuse one that contains any. The work is linear.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 FENCE = r"```(?:[ \t]{0,3}\w[\w+ -]{0,30}(?=[ \t\r]{0,3}\n))?"
-"""Begin or end of a fenced block, with its language."""
+"""Start or end of a fenced block, with its language."""
 
 MARK = re.compile(
     r"<!--|<[/|!?@$_#&%*+~:.\s-]{0,4}\w[^<>]{0,400}>"  # <think>, </answer>, <|im_end|>, <point x="1" y="2"/>, <!--
@@ -37,7 +36,7 @@ _LAYOUT = """
     list item offsets depth depths progress step p b br strong i em u ul ol li code pre span div table thead tbody tr td th
 """
 _DRESS = frozenset((*_ANSWERS, *_LAYOUT.split()))
-"""Names of tags that say how an answer is laid out, not whether it is one."""
+"""Names of tags that only concern the layout of an answer."""
 
 _LANGUAGES = "json json5 jsonc python py text txt plaintext plain yaml csv xml html markdown"
 _FENCES = frozenset(("", *_LANGUAGES.split()))
@@ -85,13 +84,13 @@ _POINT_TAG = re.compile(r"</?point>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Group:
-    """What stands between innermost brackets.
+    """The content of innermost brackets.
 
     Attributes:
-        items: The texts between its commas.
-        numbers: The items as numbers; None when not all are.
-        start: Place of its opening bracket in the text.
-        end: Place behind its closing bracket.
+        items: The texts between the commas.
+        numbers: The items as numbers; None if not all are numbers.
+        start: Index of the opening bracket.
+        end: Index after the closing bracket.
     """
 
     items: tuple[str, ...]
@@ -105,10 +104,10 @@ class Mark:
     """A mark in a text.
 
     Attributes:
-        name: In lower case, without brackets, attributes and what says that it begins or ends something.
-        side: 1 begins something, -1 ends it, 0 stands alone.
-        start: Its place in the text.
-        end: Place behind it.
+        name: Name in lower case, without brackets, attributes and begin or end markers.
+        side: 1 opens, -1 closes, 0 stands alone.
+        start: Index of its first character.
+        end: Index after its last one.
     """
 
     name: str
@@ -118,10 +117,10 @@ class Mark:
 
 
 def marked_answer(text: str) -> str:
-    """The part of a reply that is meant as the answer: behind all thoughts, from the first answer mark or heading on.
+    """The answer in a reply: after all thoughts, from the first answer mark or heading on.
 
-    What follows the end of an answer mark belongs to it: a model may take its answer back there. A thought that
-    does not end leaves nothing.
+    Text after a closing answer mark is included: a model may retract its answer there. An unfinished thought leaves
+    nothing.
     """
     text = _without_start(_without_ends(text.translate(_WIDE)))
     text = _behind_headings(_without_start(_behind_thoughts(_final_channel(text))))
@@ -129,7 +128,7 @@ def marked_answer(text: str) -> str:
 
 
 def answer_of(text: str) -> str:
-    """What stands inside the last answer marks or code fence of a reply: to count what models say, not to act on it."""
+    """The content of the last answer marks or code fence of a reply: for statistics, not to act on."""
     text = marked_answer(text)
     marks = [mark for mark in _marks(text) if mark.name in _ANSWERS]
     begin = max((mark.end for mark in marks if mark.side == 1), default=0)
@@ -139,13 +138,13 @@ def answer_of(text: str) -> str:
 
 
 def unknown_mark(answer: str) -> str | None:
-    """The first mark in an answer of which it is not known what it says about the text around it; None: there is none."""
+    """The first unknown mark in an answer; None if there is none."""
     found = (answer[mark.start : mark.end] for mark in _marks(answer) if not _known(mark))
     return next(found, "~~" if "~~" in answer else None)
 
 
 def begins_again(answer: str) -> str | None:
-    """The first mark that begins another answer behind the end of one; None: there is none."""
+    """The first mark that opens another answer after the end of one; None if there is none."""
     ended = False
     for mark in _marks(answer):
         if mark.name in _ANSWERS:
@@ -156,7 +155,7 @@ def begins_again(answer: str) -> str | None:
 
 
 def is_thought(name: str) -> bool:
-    """A name that people and models give to what is no answer: ``reasoning``, ``Thought process``."""
+    """A name for something other than an answer: ``reasoning``, ``Thought process``."""
     return bool(_THOUGHT.search(name.lower()))
 
 
@@ -164,7 +163,7 @@ _SIDES = re.compile(r"^(?:start|begin|end)_(?:of_)?|_(?:start|begin|end)$")
 
 
 def _marks(text: str) -> Iterator[Mark]:
-    """All marks in order. An arrow ``-->`` is one only behind ``<!--``."""
+    """All marks in order. An arrow ``-->`` counts only after ``<!--``."""
     comment = False
     for match in MARK.finditer(text):
         if match[0] in ("<!--", "-->"):
@@ -191,7 +190,7 @@ def _tag(match: re.Match[str]) -> Mark:
 
 
 def _without_ends(text: str) -> str:
-    """The text before the special tokens at its end, which are looked for in its last characters only."""
+    """The text without special tokens at its end, which are searched for in its last characters only."""
     return text[:-400] + _ENDS.sub("", text[-400:])
 
 
@@ -200,7 +199,7 @@ def _without_start(text: str) -> str:
 
 
 def _final_channel(text: str) -> str:
-    """What gpt-oss says in its final channel; nothing when it is still in another one."""
+    """The final channel of gpt-oss; empty while it is still in another one."""
     found = list(_CHANNEL.finditer(text))
     if found:
         return text[found[-1].end() :] if found[-1][1] == "final" else ""
@@ -210,21 +209,21 @@ def _final_channel(text: str) -> str:
 
 
 def _behind_thoughts(text: str) -> str:
-    """The text behind the last thought. As many must have ended as began; an end alone ends what a template began."""
+    """The text after the last thought. All must be closed; a lone closing mark ends a thought opened by a template."""
     begun = ended = behind = 0
     last: Mark | None = None
     for mark in _thoughts(text):
         if last is None and mark.side == 1 and _inside_unknown(text[: mark.start]):
             return text
         same = last and (mark.name, mark.side) == (last.name, last.side) and not text[last.end : mark.start].strip()
-        begun += mark.side == 1 and not same  # a template's opening mark and the model's own are one
+        begun += mark.side == 1 and not same  # the opening marks of template and model count once
         ended += mark.side == -1
         behind, last = mark.end, mark
     return "" if begun > ended else text[behind:]
 
 
 def _thoughts(text: str) -> Iterator[Mark]:
-    """The marks of thoughts, with fences of blocks that are named so."""
+    """The marks of thoughts, including fences of blocks with such a name."""
     inside = False
     for mark in _marks(text):
         if mark.name.startswith("```"):
@@ -236,7 +235,7 @@ def _thoughts(text: str) -> Iterator[Mark]:
 
 
 def _behind_headings(text: str) -> str:
-    """From the first heading for an answer on that follows all headings for thoughts; all when there are none of them."""
+    """From the first answer heading after all thought headings on; everything if there are none."""
     text = text.rpartition("...done thinking.")[2]  # ollama
     thought, begin = False, 0
     for match in _HEADING.finditer(text):
@@ -249,7 +248,7 @@ def _behind_headings(text: str) -> str:
 
 
 def _from(text: str, begin: int) -> str:
-    """The text from a place on; all of it when the place lies inside a mark that is not known."""
+    """The text from an index on; all of it if the index lies inside an unknown mark."""
     return text if _inside_unknown(text[:begin]) else text[begin:]
 
 
@@ -262,7 +261,7 @@ def _known(mark: Mark) -> bool:
 
 
 def groups(text: str) -> Iterator[Group]:
-    """All innermost brackets that hold a digit or a word for no number, in order."""
+    """All innermost brackets that contain a digit or a word such as NaN, in order."""
     for match in _GROUP.finditer(text):
         opening, inner, closing = match.groups()
         if _DIGIT.search(inner) or _NO_NUMBER.search(inner):
@@ -272,7 +271,7 @@ def groups(text: str) -> Iterator[Group]:
 
 
 def numbers(items: tuple[str, ...]) -> tuple[float, ...] | None:
-    """Plain decimal numbers; None when one is none."""
+    """The items as plain decimal numbers; None if one is not."""
     if items and not items[-1]:  # a comma before the closing bracket
         items = items[:-1]
     found = [number(item) for item in items]
@@ -281,7 +280,7 @@ def numbers(items: tuple[str, ...]) -> tuple[float, ...] | None:
 
 
 def number(text: str) -> float | None:
-    """A plain decimal number, ASCII digits only, with or without mm or px; None when it is none or not finite."""
+    """A plain decimal number, ASCII digits only, with or without mm or px; None for anything else or if not finite."""
     if not _NUMBER.fullmatch(text):
         return None
     value = float(text.removesuffix("mm").removesuffix("px"))

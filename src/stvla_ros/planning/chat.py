@@ -1,4 +1,4 @@
-"""What planners with a vision-language model behind them talk through: turns in, text out."""
+"""The interface to a vision-language model: turns in, text out."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.types import U8
 
 UNANSWERED = (OutcomeCode.SERVER_TIMEOUT, OutcomeCode.SERVER_ERROR)
-"""Outcomes of a question that says nothing of the model: it may be asked again another time."""
+"""Outcomes that say nothing about the model: the question may be repeated later."""
 
 
 class NotReadyError(StageError):
-    """One of :data:`UNANSWERED` that waiting mends: the same question is worth asking again.
+    """One of :data:`UNANSWERED` that waiting resolves: the same question is worth repeating.
 
     Attributes:
-        pause_s: After so long [s].
+        pause_s: Pause before the repetition [s].
     """
 
     def __init__(self, code: OutcomeCode, sentence: str, pause_s: float) -> None:
@@ -41,7 +41,7 @@ class Turn:
 
 
 class ChatModel(Protocol):
-    """A vision-language model: here, behind a server, or a small one of our own."""
+    """A vision-language model: on this machine, behind a server, or a small one of this project."""
 
     @property
     def name(self) -> str:
@@ -57,16 +57,16 @@ class ChatModel(Protocol):
     ) -> str:
         """The model's answer to a conversation that ends with a user's turn.
 
-        A conversation that begins with the turns of the last one may reuse what was computed for them.
+        A conversation that begins with the turns of the last one may reuse their computation.
 
         Args:
             turns: In order; the last is the user's.
-            max_tokens: Of the answer.
-            schema: JSON schema that the answer should obey; a model that cannot be held to one ignores it.
-            cancel: Once set, the answer is given up soon and its reason raised.
+            max_tokens: Limit of the answer.
+            schema: JSON schema for the answer; ignored by a model that does not support it.
+            cancel: Once set, the answer is soon abandoned and its reason raised.
 
         Raises:
-            NotReadyError: It starts, loads or is overloaded, and was so for as long as an answer may take.
+            NotReadyError: The model was starting, loading or overloaded for as long as an answer may take.
             StageError: one of :data:`UNANSWERED`, REPLY_UNPARSABLE (an answer that is no text, is too long
                 or was cut off), GOAL_NOT_GROUNDED (the model says that it does not know what is named), or the
                 reason of ``cancel``.

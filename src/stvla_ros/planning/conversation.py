@@ -1,6 +1,6 @@
-"""One growing conversation with a model: ask, read, ask again with what was wrong.
+"""One growing conversation with a model: ask, read, and ask again with the reason if the answer was unusable.
 
-Turns are only ever added, so that each call begins with all that the last one computed (key-value caches stay valid).
+Turns are only appended, so that each call starts with everything the last one computed (key-value caches stay valid).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from stvla_ros.types import U8
 T = TypeVar("T")
 
 NO_ANSWER = "(no answer)"
-"""Stands in the conversation for a reply that did not arrive as text: roles must alternate."""
+"""Placeholder for a reply that did not arrive as text: roles must alternate."""
 
 LOGGED_CHARS = 4000
-"""Of each reply."""
+"""Limit per logged reply."""
 
 
 def corrections(error: StageError) -> Turn:
-    """What a model is told about an answer that could not be used."""
+    """The turn that tells a model why its answer was unusable."""
     if isinstance(error, ReplyError):
         return Turn("user", f"Not usable: {one_line(error.problem, 300)} Answer once more, in the form asked for.")
     if error.code is OutcomeCode.REPLY_UNPARSABLE:
@@ -34,7 +34,7 @@ def corrections(error: StageError) -> Turn:
 
 
 def _may_mend(error: StageError, text: str | None) -> bool:
-    """Asking again may help: the answer could not be used. It does not where the model itself failed or knows nothing."""
+    """Asking again may help: the answer was unusable. It does not if the model failed or answered "unknown"."""
     unusable = error.code is OutcomeCode.REPLY_UNPARSABLE
     return unusable if text is None else unusable or not is_unknown(text)
 
@@ -43,11 +43,11 @@ class Conversation:
     """The turns of one plan.
 
     Args:
-        model: Who answers.
-        image: (H, W, 3) RGB that all questions are about; goes with the first one.
-        retries: How often a question is repeated after an answer that could not be used.
-        deadline: ``time.monotonic()`` at which no further question is asked and no answer is taken any more.
-        cancel: Ends it, in the midst of an answer where the model can.
+        model: The model.
+        image: (H, W, 3) RGB that all questions are about; sent with the first one.
+        retries: How often a question is repeated after an unusable answer.
+        deadline: ``time.monotonic()`` after which no question is asked and no answer accepted.
+        cancel: Ends the conversation, during an answer if the model supports it.
     """
 
     def __init__(self, model: ChatModel, image: U8, retries: int, deadline: float, cancel: CancelToken) -> None:
@@ -58,7 +58,7 @@ class Conversation:
 
     @property
     def log(self) -> str:
-        """All replies, one per line or more, each after the name of its question."""
+        """All replies, each after the name of its question."""
         return "\n".join(self._log)
 
     def ask(
@@ -73,16 +73,17 @@ class Conversation:
         """The answer to one question, as ``read`` understands it.
 
         Args:
-            name: Of the question, for the log.
+            name: Name of the question, for the log.
             question: Its text.
-            read: Makes a value of a reply; what it cannot, it raises as StageError, and the model is told.
-            max_tokens: Of each reply.
-            schema: For a model that can be held to one.
-            image: A further image that goes with the question.
+            read: Converts a reply to a value, or raises StageError, of which the model is told.
+            max_tokens: Limit of each reply.
+            schema: JSON schema, for a model that supports it.
+            image: A further image for this question.
 
         Raises:
-            StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT past the
-                deadline; the reason of a cancel; what the model raises, at once, but REPLY_UNPARSABLE, after which it is asked again too.
+            StageError: What ``read`` raised last; GOAL_NOT_GROUNDED, at once, for the answer "unknown"; SERVER_TIMEOUT
+                past the deadline; the reason of a cancel; what the model raises, at once, but REPLY_UNPARSABLE, after
+                which it is asked again too.
         """
         turn = Turn("user", question, self._images if image is None else (*self._images, image))
         self._images, wrong = (), None
@@ -111,7 +112,7 @@ class Conversation:
         return text
 
     def _answer(self, max_tokens: int, schema: Mapping[str, Any] | None) -> str:
-        """The model's, asked again while it is not ready and time is left."""
+        """The model's answer; repeats the question while the model is not ready and time is left."""
         while True:
             try:
                 return self._model.reply(tuple(self._turns), max_tokens, schema, self._cancel)
@@ -125,7 +126,7 @@ class Conversation:
         asked = one_line(question, 160)
         return StageError(
             OutcomeCode.GOAL_NOT_GROUNDED,
-            f'{self._model.name} does not know or see what is named. It was asked: "{asked}" Use other words, or look.',
+            f'{self._model.name} does not know or see the named object. It was asked: "{asked}" Use other words, or check the view.',
         )
 
     def _check_deadline(self) -> None:

@@ -1,4 +1,4 @@
-"""What the numbers of a model's points mean. Models differ, and servers have shifted them: ``stvla doctor planner`` looks."""
+"""Coordinate conventions of models, which differ and may be shifted by servers; ``stvla doctor planner`` checks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Coordinates:
     """A model's image coordinates, x to the right and y down.
 
     Attributes:
-        convention: ``norm1000`` (0..1000 of width and height: the paper, Qwen3-VL), ``norm1`` (0..1: RoboPoint, HAMSTER)
-            or ``pixel`` (Qwen2.5-VL).
+        convention: ``norm1000`` (0..1000 of width and height: the paper, Qwen3-VL), ``norm1`` (0..1: RoboPoint,
+            HAMSTER) or ``pixel`` (Qwen2.5-VL).
         size_px: Width and height of the image that the model saw; for ``pixel``.
     """
 
@@ -26,7 +26,7 @@ class Coordinates:
     size_px: tuple[int, int] = (1000, 1000)
 
     def top(self) -> F64:
-        """(2,) largest x and y that are taken."""
+        """(2,) largest accepted x and y."""
         if self.convention == "pixel":
             return np.array(self.size_px, dtype=np.float64)
         return np.full(2, 1.0 if self.convention == "norm1" else 1000.0)
@@ -36,7 +36,7 @@ class Coordinates:
         return np.minimum((points + self._half()) / self.top() * 1000, 1000.0)
 
     def written(self, uv: npt.ArrayLike) -> str:
-        """(2,) in 0..1000 as a model would write it: ``(512, 430)`` or ``(0.512, 0.430)``."""
+        """(2,) in 0..1000 in the model's convention: ``(512, 430)`` or ``(0.512, 0.430)``."""
         x, y = np.asarray(uv, dtype=np.float64) / 1000 * self.top() - self._half()
         return f"({x:.3f}, {y:.3f})" if self.convention == "norm1" else f"({x:.0f}, {y:.0f})"
 

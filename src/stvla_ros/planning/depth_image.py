@@ -1,4 +1,4 @@
-"""Depth as a colour image: how a model that sees RGB is shown what the depth camera measured."""
+"""Depth as a colour image: shows the measured depth to a model that takes RGB."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy.typing as npt
 from stvla_ros.types import F64, U8, Bool, RgbdFrame
 
 LEVELS = 255
-"""Colours from the nearest to the farthest; beside them black means "no depth"."""
+"""Number of colours from nearest to farthest. Black, in addition, means "no depth"."""
 
 SHARE = 0.01
-"""This share of the depths may lie before the nearest colour, as much behind the farthest: flying pixels, far walls."""
+"""This share of the depths is clipped at each end: flying pixels, far walls."""
 
-LEAST_SPAN_M = 0.05
-"""A flat scene is not stretched over all colours."""
+MIN_SPAN_M = 0.05
+"""Smallest depth range of all colours, so that a flat scene is not stretched over all of them."""
 
 
 def _palette() -> U8:
@@ -29,24 +29,24 @@ PALETTE = _palette()
 
 
 def valid(depth_m: npt.NDArray[np.float32]) -> Bool:
-    """(H, W) pixels with a depth: finite and before the camera."""
+    """(H, W) pixels with depth: finite and in front of the camera."""
     return np.asarray(np.isfinite(depth_m) & (depth_m > 0))
 
 
 def depth_range(depth_m: npt.NDArray[np.float32]) -> tuple[float, float] | None:
-    """Nearest and farthest depth that get a colour of their own, m; None when nothing has depth."""
+    """Depths of the nearest and the farthest colour, m; None without any depth."""
     depths = depth_m[valid(depth_m)]
     if not len(depths):
         return None
     near, far = (float(x) for x in np.quantile(depths, [SHARE, 1 - SHARE]))
-    spare = max(LEAST_SPAN_M - (far - near), 0.0) / 2
+    spare = max(MIN_SPAN_M - (far - near), 0.0) / 2
     return near - spare, far + spare
 
 
 def colourised_depth(frame: RgbdFrame) -> U8:
     """(H, W, 3) uint8: red is near, over yellow, green and cyan to blue, which is far; black has no depth.
 
-    The colours are even in depth between the 1 % nearest and the 1 % farthest of the valid pixels (at least 5 cm apart).
+    Colours are linear in depth between the 1 % nearest and the 1 % farthest valid pixels (at least 5 cm apart).
     """
     span = depth_range(frame.depth_m)
     if span is None:

@@ -1,7 +1,8 @@
-"""The planner behind which any vision-language model works: the paper's two stages as one conversation (3.3.1).
+"""A planner for any vision-language model: the paper's two stages as one conversation (3.3.1).
 
-Per plan: which step, finished or not; the next action; the path of that action on the image; then, with the depth that the
-sensor has where the path starts and the colourised depth image, the depth of every waypoint relative to it.
+Per plan the model is asked for the current step and whether the task is finished, the next action, and the path of that
+action on the image. Then it gets the sensor's depth at the start of the path and the colourised depth image, and is
+asked for the depth of every waypoint relative to the start.
 """
 
 from __future__ import annotations
@@ -19,22 +20,22 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import uv_in_view, uv_to_px
-from stvla_ros.geometry.starts import start_depth
 from stvla_ros.planning import prompt
 from stvla_ros.planning.chat import ChatModel
 from stvla_ros.planning.conversation import Conversation
 from stvla_ros.planning.coordinates import CONVENTIONS, Coordinates
 from stvla_ros.planning.depth_image import colourised_depth
 from stvla_ros.planning.parse import (
-    Progress,
     ReplyError,
+    StepProgress,
     parse_action,
     parse_offsets,
     parse_points,
     parse_progress,
 )
-from stvla_ros.planning.progress import Horizon, described, events
-from stvla_ros.planning.sense import may_stay, path_fault
+from stvla_ros.planning.plausibility import may_stay, path_fault
+from stvla_ros.planning.task_memory import TaskMemory, described, events
+from stvla_ros.tabletop.start_depth import start_depth
 from stvla_ros.types import F64, U8, WAYPOINTS, PlanRequest, TracePlan
 
 T = TypeVar("T")
@@ -42,36 +43,38 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class DialogueConfig:
-    """How a model is talked to."""
+    """Settings of the conversation with a model."""
 
     horizon: str = param(
         "long",
-        "long: asked for progress and next action before each path; single: for progress only; off: never finished",
+        "long: ask for progress and next action before each path; single: for progress only; off: never finished",
         choices=("long", "single", "off"),
     )
-    spatial_first: bool = param(False, "let the model find the key object in its own words first (ST4VLA)")
-    remaining_path: bool = param(True, "in the middle of a task, say where the tool is and what was executed")
-    tell_refusals: bool = param(True, "say why the last path could not be used, where it could not")
-    explain_form: bool = param(True, "say how answers look; off for models that were trained on this protocol")
-    constrain: bool = param(True, "hold answers to a JSON schema where the model can be held to one")
-    coordinates: str = param("norm1000", "what the model's points mean", choices=CONVENTIONS)
-    retries: int = param(2, "times a question is repeated after an answer that cannot be used", ge=0, le=10)
-    max_tokens: int = param(512, "of each answer", ge=16, le=16384)
-    deadline_s: float = param(60.0, "for all answers of one plan [s]", ge=0.1, le=3600.0)
+    spatial_first: bool = param(False, "let the model describe the key object first (ST4VLA)")
+    remaining_path: bool = param(
+        True, "in the middle of a task, tell the model where the tool is and what was executed"
+    )
+    tell_refusals: bool = param(True, "tell the model why its last path was refused")
+    explain_form: bool = param(True, "describe the form of the answers; off for models trained on this protocol")
+    constrain: bool = param(True, "constrain answers to a JSON schema if the model supports it")
+    coordinates: str = param("norm1000", "coordinate convention of the model's points", choices=CONVENTIONS)
+    retries: int = param(2, "times a question is repeated after an unusable answer", ge=0, le=10)
+    max_tokens: int = param(512, "limit of each answer", ge=16, le=16384)
+    deadline_s: float = param(60.0, "limit for all answers of one plan [s]", ge=0.1, le=3600.0)
 
 
 class DialoguePlanner:
     """Two stages, one growing conversation per plan, one memory per task. Plans are made one at a time.
 
-    The deadline is looked at before and after each answer; how long a single answer may take is the model's own limit. A
-    cancel ends an answer in its midst.
+    The deadline is checked before and after each answer; the duration of a single answer is limited by the model's own
+    setting. A cancel interrupts an answer.
     """
 
     Config = DialogueConfig
 
     def __init__(self, model: ChatModel, config: DialogueConfig) -> None:
         self._model, self._config = model, config
-        self._horizon = Horizon()
+        self._memory = TaskMemory()
         self._busy = Lock()
 
     def plan(self, request: PlanRequest) -> TracePlan:
@@ -83,16 +86,16 @@ class DialoguePlanner:
         """
         deadline = time.monotonic() + self._config.deadline_s
         with self._alone():
-            self._horizon.follow(request)
+            self._memory.follow(request)
             talk = Conversation(self._model, request.frame.rgb, self._config.retries, deadline, request.cancel)
-            return _Planning(request, self._config, talk, self._horizon, self._model.name).plan()
+            return _Planning(request, self._config, talk, self._memory, self._model.name).plan()
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
         if not self._busy.acquire(timeout=self._config.deadline_s):
             raise StageError(
                 OutcomeCode.SERVER_TIMEOUT,
-                f"{self._model.name} was still at work on an older plan after {self._config.deadline_s:g} s: ask later.",
+                f"{self._model.name} was still working on an older plan after {self._config.deadline_s:g} s: ask again later.",
             )
         try:
             yield
@@ -107,7 +110,7 @@ class _Planning:
     request: PlanRequest
     config: DialogueConfig
     talk: Conversation
-    horizon: Horizon
+    memory: TaskMemory
     model: str
 
     def plan(self) -> TracePlan:
@@ -116,25 +119,25 @@ class _Planning:
             self.talk.ask("thoughts", prompt.spatial_prompt(task), str, self.config.max_tokens)
         progress = self._progress()
         if progress.finished:
-            last = self.horizon.steps[-1].action if self.horizon.steps else task
+            last = self.memory.steps[-1].action if self.memory.steps else task
             return self._trace(progress, last, np.zeros((WAYPOINTS, 2)), float("nan"), np.zeros(WAYPOINTS))
         action = self._action(progress)
-        self.horizon.ask(progress.step, action)
+        self.memory.ask(progress.step, action)
         uv, start_m = self._path(action)
         return self._trace(progress, action, uv, start_m, self._offsets(start_m))
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> StepProgress:
         single = self.config.horizon == "single"
         if self.config.horizon == "off" or (single and not self.request.history):
-            return Progress(1, None, finished=False)
+            return StepProgress(1, None, finished=False)
         question = prompt.progress_prompt(self.request.instruction, self._executed())
         reply = self._ask("progress", question, parse_progress, prompt.PROGRESS_SCHEMA)
-        return self.horizon.bounded(Progress(1, 1, reply.finished) if single else reply)
+        return self.memory.bounded(StepProgress(1, 1, reply.finished) if single else reply)
 
-    def _action(self, progress: Progress) -> str:
+    def _action(self, progress: StepProgress) -> str:
         if self.config.horizon != "long":
             return self.request.instruction
-        question = prompt.next_action_prompt(self.request.instruction, self.horizon.done(progress.step))
+        question = prompt.next_action_prompt(self.request.instruction, self.memory.done(progress.step))
         return self._ask("action", question, parse_action, prompt.ACTION_SCHEMA)
 
     def _path(self, action: str) -> tuple[F64, float]:
@@ -182,9 +185,9 @@ class _Planning:
         return self.talk.ask(kind, question, read, self.config.max_tokens, held, image)
 
     def _executed(self) -> tuple[str, ...]:
-        """What was executed for each action asked for; for the whole task where this planner has no memory of it."""
+        """What was executed for each requested action, or for the whole task if this planner has no memory of it."""
         history = self.request.history
-        known = self.horizon.executed(history)
+        known = self.memory.executed(history)
         if known or not history:
             return known
         return (described(self.request.instruction, len(history), events(history)),)
@@ -194,7 +197,7 @@ class _Planning:
         camera = self.request.frame.camera
         return Coordinates(self.config.coordinates, (camera.width_px, camera.height_px))
 
-    def _trace(self, progress: Progress, action: str, uv: F64, start_m: float, offset_m: F64) -> TracePlan:
+    def _trace(self, progress: StepProgress, action: str, uv: F64, start_m: float, offset_m: F64) -> TracePlan:
         return TracePlan(
             instruction=self.request.instruction,
             sub_instruction=action,

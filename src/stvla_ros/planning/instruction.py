@@ -1,7 +1,7 @@
-"""What an operator's words mean: one reader for all planners that have no language model.
+"""Parse an operator's words: one parser for all planners without a language model.
 
-Every word of a sentence must have its part in the task: nothing is passed over, so that "not", "or", "left" and words that
-nobody knows cannot get lost. What has one meaning is read, however it is said; all else is refused with the reason.
+Every word of a sentence must have a role in the task. Nothing is skipped, so that "not", "or", "left" and unknown words
+cannot get lost. A sentence with one meaning is accepted in any phrasing; all others are refused with the reason.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from stvla_ros.planning.lexicon import (
 )  # fmt: skip
 from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
 
-MOST_WORDS = 100
+MAX_WORDS = 100
 SAY_IT_AS = (
     "say it as in 'put the red block in the plate', 'stack the red block on the blue block', "
     "'push the red button, then push the blue button'"
@@ -48,7 +48,7 @@ class Carry:
 
     Attributes:
         colour: Of the block.
-        onto: Colour of the block underneath; None for the plate.
+        onto: Colour of the lower block; None for the plate.
     """
 
     colour: str
@@ -76,30 +76,30 @@ class UnclearError(ValueError):
     """The words do not name a task; the message says which part.
 
     Args:
-        reason: What is wrong, without a stop at its end.
-        words: What was perhaps meant by a word.
-        things: Names of things that were perhaps meant ("magenta block").
+        reason: What is wrong, without a final stop.
+        words: Suggestions for a word.
+        things: Suggested object names ("magenta block").
     """
 
     def __init__(self, reason: str, words: Iterable[str] = (), things: Iterable[str] = ()) -> None:
         self._reason, self._words, self.things = reason, sorted(words), tuple(things)
-        super().__init__(self.told(self.things))
+        super().__init__(self.message(self.things))
 
-    def told(self, there: Collection[str]) -> str:
-        """The message, in which only those things are proposed that are there."""
+    def message(self, there: Collection[str]) -> str:
+        """The message, which suggests only objects that are present."""
         meant = [*self._words, *(name for name in self.things if name in there)]
         quoted = " or ".join(f"'{name}'" for name in meant)
         return f"{self._reason}. Did you mean {quoted}?" if quoted else f"{self._reason}."
 
 
 def parse(instruction: str) -> Carry | Push:
-    """The task that an instruction names.
+    """The task in an instruction.
 
     Raises:
-        UnclearError: Another task, none at all, several at a time, or words that leave open what is meant.
+        UnclearError: Another task, no task, several tasks, or an ambiguous one.
     """
-    if len(instruction.split(maxsplit=MOST_WORDS)) > MOST_WORDS:
-        raise UnclearError(f"an instruction has at most {MOST_WORDS} words")
+    if len(instruction.split(maxsplit=MAX_WORDS)) > MAX_WORDS:
+        raise UnclearError(f"an instruction has at most {MAX_WORDS} words")
     words = plain(instruction)
     if not any(word != PAUSE for word in words):
         raise UnclearError(f"the instruction says nothing: {SAY_IT_AS}")
@@ -127,8 +127,8 @@ def _unknown(word: str, after: str) -> UnclearError:
 
 
 @dataclass(frozen=True)
-class _Thing:
-    """What words name: a kind and a colour, each None where it is left out."""
+class _Phrase:
+    """A noun phrase: kind and colour of an object, each None if omitted."""
 
     kind: str | None
     colour: str | None
@@ -139,16 +139,16 @@ class _Thing:
 
 
 class _Reader:
-    """Reads words from left to right.
+    """Parses words from left to right.
 
-    ``_read`` holds what was read: things to push and what to carry, in order.
+    ``_read`` holds the result so far: objects to push and what to carry, in order.
     """
 
     def __init__(self, words: list[str], *, asks: bool) -> None:
         self._words, self._at, self._asks = words, 0, asks
-        self._read: list[_Thing | Carry] = []
+        self._read: list[_Phrase | Carry] = []
         self._last_said: list[int] = []
-        self._it: _Thing | None = None
+        self._it: _Phrase | None = None
         self._listed = self._both = self._counted = False
 
     def read(self) -> Carry | Push:
@@ -162,7 +162,7 @@ class _Reader:
             raise UnclearError("carrying a block and pushing buttons are two tasks: ask for one after another")
         if len(carried) > 1:
             said_twice = len(set(carried)) < len(carried)
-            raise UnclearError("the same is said twice: say it once" if said_twice else _ONE_BLOCK)
+            raise UnclearError("the same task is stated twice: state it once" if said_twice else _ONE_BLOCK)
         if any(index != len(self._read) - 1 for index in self._last_said):
             raise self._unordered()
         return carried[0] if carried else Push(self._buttons())
@@ -188,10 +188,10 @@ class _Reader:
         return UnclearError(f"'{rest[:80]}' is not understood here: {SAY_IT_AS}")
 
     def _unordered(self) -> UnclearError:
-        return UnclearError("the order is not clear: name things in the order in which they come")
+        return UnclearError("the order is unclear: name the objects in the order of the steps")
 
     def _joint(self) -> bool:
-        """Words between two parts, which say no more than the order in which the parts stand; false if there are none."""
+        """Skip words between two parts that only state their order; False if there are none."""
         begun = self._at
         while self._is(ORDER):
             word = self._words[self._at]
@@ -206,7 +206,7 @@ class _Reader:
         return self._at > begun
 
     def _after_thing(self) -> None:
-        """Order words right behind a thing belong to it: "the red button first, the blue one second"."""
+        """Order words right after an object belong to it: "the red button first, the blue one second"."""
         self._take("down")
         if self._is(ORDINALS):
             if ORDINALS[self._words[self._at]] != len(self._read) - 1:
@@ -244,7 +244,7 @@ class _Reader:
             self._without_verb()
 
     def _find(self) -> None:
-        """A thing that the next words are about: "find the red button and push it"."""
+        """An object that the next words refer to: "find the red button and push it"."""
         self._it = self._thing()
         self._joint()
         verb, up = self._is((*CARRY, *PUSH)), self._is(PARTICLES, 1)
@@ -252,7 +252,7 @@ class _Reader:
             raise self._lost()
 
     def _without_verb(self) -> None:
-        """A thing alone: one more button, a block with its goal, or no task at all."""
+        """An object alone: one more button, a block with its goal, or no task."""
         at, named = self._at, self._thing()
         if self._take(*BELONGS) or self._is(WHERE):
             if self._asks:
@@ -264,12 +264,12 @@ class _Reader:
             self._at = at
             self._push()
         elif self._ended or self._is(ORDER):
-            raise UnclearError(f"'{named}' is a thing: say what to do with it")
+            raise UnclearError(f"'{named}' is an object: say what to do with it")
         else:
             raise self._lost()
 
     def _push(self) -> None:
-        """A button, and perhaps what comes before or after it."""
+        """A button, and possibly what comes before or after it."""
         both = bool(self._take("both"))
         named = self._thing_or_it()
         if (
@@ -312,23 +312,23 @@ class _Reader:
             self._turn_around()
 
     def _turn_around(self) -> None:
-        """The last one comes first; said as first, second or finally it would not."""
+        """Reverse the order, unless first, second or finally stated it."""
         if self._counted:
             raise self._unordered()
         self._read.reverse()
 
-    def _thing_or_it(self) -> _Thing:
+    def _thing_or_it(self) -> _Phrase:
         if not (word := self._take(*IT)):
             return self._thing()
         if self._it is None or word != "it":
             raise UnclearError(f"'{word}' does not say what is meant: name it by its colour")
         return self._it
 
-    def _thing(self) -> _Thing:
+    def _thing(self) -> _Phrase:
         begun = self._at
         self._take(*THE)
         if self._is(ORDINALS) and self._at > begun:
-            raise UnclearError(f"'{self._words[self._at]}' counts things: name each by its colour instead")
+            raise UnclearError(f"'{self._words[self._at]}' counts objects: name each by its colour instead")
         colours = self._colours()
         noun = self._take(*KINDS, *PLURALS, *ONE)
         if noun and (self._is(("that", "which")) and self._is(("is", "are"), 1)):
@@ -349,7 +349,7 @@ class _Reader:
         if len(colours) > 1:
             raise UnclearError(f"'{' '.join(colours)}' is more than one colour: say one")
         kind = KINDS.get(noun) or PLURALS.get(noun)
-        return _Thing(kind, colours[0] if colours else None, noun in PLURALS or noun == "ones")
+        return _Phrase(kind, colours[0] if colours else None, noun in PLURALS or noun == "ones")
 
     def _colours(self) -> list[str]:
         found = []
@@ -360,8 +360,8 @@ class _Reader:
 
     # carrying
 
-    def _goal_of(self, moved: _Thing, verb: str) -> _Thing:
-        """Where it goes: said at once, or after a second verb that is about the same thing."""
+    def _goal_of(self, moved: _Phrase, verb: str) -> _Phrase:
+        """The goal: stated at once, or after a second verb about the same object."""
         if self._is(WHERE) or (self._is((PAUSE,)) and self._is(WHERE, 1)):
             self._take(PAUSE)
             return self._goal()
@@ -382,9 +382,9 @@ class _Reader:
                 raise UnclearError(_ONE_BLOCK)
         elif not self._ended:
             raise self._lost()
-        raise UnclearError(f"where {moved} goes is not said: in the plate, or on another block")
+        raise UnclearError(f"{moved} has no goal: say where it goes, in the plate or on another block")
 
-    def _goal(self) -> _Thing:
+    def _goal(self) -> _Phrase:
         way = self._take(*WHERE)
         if not way:
             raise self._lost()
@@ -399,7 +399,7 @@ class _Reader:
                 raise UnclearError(f"'to {goal}' may be beside it or on it: say 'on {goal}' if that is meant")
         return goal
 
-    def _carry(self, moved: _Thing, goal: _Thing) -> None:
+    def _carry(self, moved: _Phrase, goal: _Phrase) -> None:
         if goal.kind == "plate":
             if goal.colour or goal.several:
                 raise UnclearError("this planner knows one plate, and not its colour: say 'the plate'")
@@ -413,30 +413,34 @@ class _Reader:
         self._read.append(Carry(str(moved.colour), goal.colour))
 
     @staticmethod
-    def _checked(thing: _Thing) -> _Thing:
+    def _checked(named: _Phrase) -> _Phrase:
         """A block that has a colour. Raises UnclearError."""
-        if thing.kind == "plate":
+        if named.kind == "plate":
             raise UnclearError("a plate is not carried: a block goes in the plate, not the plate on or in a block")
-        if thing.kind == "button":
+        if named.kind == "button":
             raise UnclearError("a button is not carried: buttons are pushed, blocks are carried")
-        if thing.several:
+        if named.several:
             raise UnclearError(_ONE_BLOCK)
-        if thing.colour is None:
-            raise UnclearError("which block is not said: name it by its colour")
-        return replace(thing, kind="block")
+        if named.colour is None:
+            raise UnclearError("it is unclear which block is meant: name it by its colour")
+        return replace(named, kind="block")
 
     # buttons
 
     def _buttons(self) -> tuple[str, ...]:
-        things = [thing for thing in self._read if isinstance(thing, _Thing)]
-        for thing, before in zip(things, [None, *things], strict=False):
+        named = [phrase for phrase in self._read if isinstance(phrase, _Phrase)]
+        for phrase, before in zip(named, [None, *named], strict=False):
             alone = before is None or before.kind is not None
-            if thing.colour is None or (thing.several and alone):
-                raise UnclearError("which button is not said: name each by its colour, in the order in which they come")
-        if len(things) < 1 + self._listed or (self._both and len(things) != 2):
-            raise UnclearError("which buttons is not said: name each by its colour, in the order in which they come")
-        colours = tuple(str(thing.colour) for thing in things)
-        if not self._listed and not any(thing.kind == "button" for thing in things):
+            if phrase.colour is None or (phrase.several and alone):
+                raise UnclearError(
+                    "it is unclear which button is meant: name each by its colour, in the order of the steps"
+                )
+        if len(named) < 1 + self._listed or (self._both and len(named) != 2):
+            raise UnclearError(
+                "it is unclear which buttons are meant: name each by its colour, in the order of the steps"
+            )
+        colours = tuple(str(phrase.colour) for phrase in named)
+        if not self._listed and not any(phrase.kind == "button" for phrase in named):
             raise UnclearError(f"the {colours[0]} what? Say 'the {colours[0]} button' if that is meant")
         if again := next((a for a, b in pairwise(colours) if a == b), ""):
             raise UnclearError(f"the {again} button is named twice in a row: name it once")

@@ -1,4 +1,4 @@
-"""The words of the tasks, and words that make something else of a sentence."""
+"""The vocabulary of the tasks, and words that make a sentence something else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOUNS = {
     "plate": ("plate", "dish"),
     "button": ("button", "switch"),
 }
-"""Kinds of things and what they are called."""
+"""Kinds of objects and their nouns."""
 
 KINDS = {name: kind for kind, names in NOUNS.items() for name in names}
 PLURALS = {f"{name}{'es' if name[-1] in 'xh' else 's'}": kind for name, kind in KINDS.items()}
@@ -42,7 +42,7 @@ KNOWN = frozenset({
 })  # fmt: skip
 
 MEANT = (*KINDS, *CARRY, *PUSH, *LAST, "onto", "into", "inside", "the", "then", "first", "after", "before", "find")
-"""What somebody may have mistyped who names no thing."""
+"""Words that may be meant by a mistyped word that is not a name."""
 
 A_QUESTION = "a question is not a task: say what is to be done"
 _NUMBERS = "two|three|four|five|six|seven|eight|nine|ten|[0-9]+"
@@ -59,7 +59,7 @@ _FORBIDDEN = (
     ),
     (
         r"if|when|whenever|whether|unless|until|till|while|once(?= [^,])|as soon as|in case|provided|depending|otherwise|else",
-        "{} makes it depend on something, which this planner does not watch: ask for it when the time has come",
+        "{} makes the task depend on something, which this planner does not watch: ask again when the time has come",
     ),
     (
         r"or|either|any|some|whichever|whatever|anything|something|random|randomly",
@@ -67,35 +67,35 @@ _FORBIDDEN = (
     ),
     (
         r"(?:at )?(?:the )?same time|at once|simultaneously|together|quickly|fast|faster|slowly|slow|hard|softly|strongly|firmly",
-        "{} says how to do it, which words cannot set: things are done one after another",
+        "{} says how to do it, which words cannot set: steps are done one after another",
     ),
     (
         r"in reverse|reverse|backwards|last|later",
-        "{} leaves the order unclear: name things in the order in which they come",
+        "{} leaves the order unclear: name the objects in the order of the steps",
     ),
 )  # fmt: skip
-"""What makes a sentence something else than one task, however the rest of it reads."""
+"""Words that make a sentence something other than one task, whatever the rest says."""
 
 _NOT_NAMED = (
     (
         rf"(?:all|every|each|everything|once|twice|thrice|again|another|others?|more|several|many|both (?:the )?(?:\w+s)(?= |$)|"
         rf"(?:{_NUMBERS})(?: times)?|rest|remaining)",
-        "{} does not say which things are meant: name each by its colour, in the order in which they come",
+        "{} does not say which objects are meant: name each by its colour, in the order of the steps",
     ),
     (
         r"next to|left|right|leftmost|rightmost|near|nearest|nearby|far|farthest|furthest|closest|close to|behind|beside|besides|"
         r"between|under|underneath|below|beneath|above|front|at the back|back of|rear|corner|edge|here|there|away|around|along|"
         r"across|top|bottom|middle|centre|center|side|from|off|out|towards?|against|through",
-        "{} is a place that this planner does not know: things are named by colour and kind, and a block goes in the plate "
+        "{} is a place that this planner does not know: objects are named by colour and kind, and a block goes in the plate "
         "or on another block",
     ),
     (
         r"big|bigger|biggest|large|larger|largest|small|smaller|smallest|little|tiny|tall|short|huge|same|different|dark|"
         r"light|bright|pale|deep|wooden|plastic|round|square",
-        "{} is not looked at by this planner: things are named by colour and kind only",
+        "this planner does not perceive {}: objects are named by colour and kind only",
     ),
 )  # fmt: skip
-"""Ways to tell things apart that the planners do not have."""
+"""Ways to distinguish objects that the planners do not support."""
 
 
 def _patterns(reasons: Iterable[tuple[str, str]]) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -106,12 +106,12 @@ _FORBIDDING, _TELLING_APART = _patterns(_FORBIDDEN), _patterns(_NOT_NAMED)
 
 
 def forbids(words: list[str]) -> str:
-    """Why a sentence with such a word in it is no single task; empty: there is none."""
+    """Why a sentence with such a word is not a single task; empty if it has none."""
     return _reason(words, _FORBIDDING)
 
 
 def tells_apart(words: list[str]) -> str:
-    """Why things cannot be told apart by such a word; empty: there is none."""
+    """Why objects cannot be distinguished by such a word; empty if there is none."""
     return _reason(words, _TELLING_APART)
 
 
@@ -122,12 +122,12 @@ def _reason(words: list[str], reasons: tuple[tuple[re.Pattern[str], str], ...]) 
 
 
 def meant(word: str, among: Iterable[str] = MEANT) -> set[str]:
-    """Words that are one edit away from a word."""
+    """Words one edit away from a word."""
     return {other for other in among if _one_edit(word, other)}
 
 
 def _one_edit(a: str, b: str) -> bool:
-    """One letter more, less or other, or two neighbours exchanged."""
+    """One letter inserted, deleted or replaced, or two neighbours swapped."""
     if abs(len(a) - len(b)) > 1 or a == b:
         return False
     i = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

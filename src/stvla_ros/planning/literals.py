@@ -1,7 +1,7 @@
-"""Lists and points in an answer, as JSON, Python or plain brackets write them. Nothing is evaluated; work is linear.
+"""Lists and points in an answer, written as JSON, Python or plain brackets. Nothing is evaluated; the work is linear.
 
-An answer is cut into words; brackets that close make nodes; what stands outside of all brackets makes runs of nodes
-that follow each other like the items of one list. What stands in quotes is text.
+An answer is split into tokens. Closed brackets become nodes. Outside all brackets, nodes that follow each other like
+the items of one list form runs. Quoted parts are text.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import NamedTuple
 from stvla_ros.planning.answer import MARK, is_thought, number
 
 MAX_TOKENS = 12_000
-"""Longer answers are no answers."""
+"""Longer answers are refused."""
 
 MAX_DEPTH = 8
-"""Of brackets in brackets."""
+"""Largest depth of nested brackets."""
 
 MAX_GAP = 240
-"""Points farther apart in the text are no list."""
+"""Points further apart in the text do not form a list."""
 
 Point = tuple[float, float]
 
@@ -79,7 +79,7 @@ class Token(NamedTuple):
 
 
 class Item(NamedTuple):
-    """What stands between two commas: ``"x": 593`` has the key ``x`` and the value 593."""
+    """One item of a list or object: ``"x": 593`` has the key ``x`` and the value 593."""
 
     key: str
     value: float | str | Node | None
@@ -87,14 +87,14 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """Brackets that close.
+    """A pair of brackets.
 
     Attributes:
-        items: What stands between its commas; None as a value is neither a number, a text nor a node.
+        items: Its items; the value None is neither a number, a text nor a node.
         sound: The brackets match and are not too deep.
-        counts: There are numbers, or words for no number, in it.
-        depth: Of brackets in it.
-        words: All its words, texts and keys, for whoever looks for doubts.
+        counts: It contains numbers, or words such as NaN.
+        depth: Depth of the brackets in it.
+        words: All its words, texts and keys, to be searched for doubts.
     """
 
     items: tuple[Item, ...]
@@ -114,13 +114,13 @@ class Run:
     """Nodes that follow each other like the items of one list.
 
     Attributes:
-        points: Of all of them.
-        bad: The first node in it that is no point.
-        loose: Single points; else lists with brackets of their own.
-        bare: Single points without any brackets around them.
-        lined: The first point begins a line of a list: ``1. (593, 569)``.
-        goes_on: Behind it another item begins.
-        described: Words behind a sign describe its points, each on a line of its own: ``1. (593, 569) - start``.
+        points: Points of all nodes.
+        bad: The first node that is not a point.
+        loose: Single points, as opposed to bracketed lists.
+        bare: Single points without enclosing brackets.
+        lined: The first point starts a line of a list: ``1. (593, 569)``.
+        goes_on: Another item follows.
+        described: Each point has a description on its line: ``1. (593, 569) - start``.
     """
 
     points: list[Point]
@@ -135,13 +135,13 @@ class Run:
 
 
 def parts_of(answer: str) -> list[Part] | None:
-    """The nodes of an answer and what stands between them; None for an answer that is too long."""
+    """The nodes of an answer and the tokens between them; None for an answer that is too long."""
     tokens = list(islice(_tokens(answer), MAX_TOKENS + 1))
     if len(tokens) > MAX_TOKENS:
         return None
     closed = _closed(tokens)
     parts: list[Part] = []
-    around: list[tuple[Token, list[Part]]] = []  # open brackets, each with what stands before it
+    around: list[tuple[Token, list[Part]]] = []  # open brackets, each with the parts before it
     for k, token in enumerate(tokens):
         side = _side(token)
         if side == 1 and k in closed:
@@ -158,7 +158,7 @@ def parts_of(answer: str) -> list[Part] | None:
 
 
 def with_bare_points_in_brackets(answer: str) -> str:
-    """An answer with ``x: 593, y: 569`` and the rows of a table that has columns x and y written as ``(593, 569)``."""
+    """An answer in which ``x: 593, y: 569`` and table rows with columns x and y are rewritten as ``(593, 569)``."""
     return _BARE_POINT.sub(r"\1(\2, \3)", _with_rows_as_points(answer))
 
 
@@ -216,7 +216,7 @@ def _side(token: Token) -> int:
 
 
 def _closed(tokens: Sequence[Token]) -> set[int]:
-    """Places of the opening brackets that some bracket closes."""
+    """Indices of the opening brackets that are closed."""
     waiting, found = [], set()
     for k, token in enumerate(tokens):
         side = _side(token)
@@ -228,7 +228,7 @@ def _closed(tokens: Sequence[Token]) -> set[int]:
 
 
 def _may_close(opening: Token, closing: Token) -> bool:
-    """Any bracket closes any other, which is then broken; a tag closes only tags, as some need no end."""
+    """Any bracket closes any other, which makes it unsound; a tag closes only tags, because some need no end."""
     return closing.kind != "mark" or opening.kind == "mark"
 
 
@@ -238,7 +238,7 @@ def _node(opening: Token, inside: list[Part], closing: Token) -> Node:
     depth = 1 + max((node.depth for node in nodes), default=0)
     sound = (closing.kind == "mark") if tag else _OPENING.find(opening.text) == _CLOSING.find(closing.text)
     items = tuple(_items(inside, tag))
-    if tag:  # a point, in brackets or not; a box of two corners is none
+    if tag:  # a point, in brackets or not; a box of two corners is not one
         sound = sound and (len(nodes) == len(items) == 1 or (not nodes and len(items) == 2))
     return Node(
         items=items,
@@ -258,7 +258,7 @@ def _counts(part: Part) -> bool:
 
 
 def _items(inside: Sequence[Part], tag: bool) -> Iterator[Item]:
-    """The items of a node. A comma before its end is no item; in ``<point>593 569</point>`` a space is enough."""
+    """The items of a node. A trailing comma adds no item; in ``<point>593 569</point>`` a space separates items."""
     groups: list[list[Part]] = [[]]
     for part in inside:
         if isinstance(part, Token) and part.kind == "comma":
@@ -297,7 +297,7 @@ def _is_word(part: Part) -> bool:
 
 
 def words_of(parts: Sequence[Part]) -> Iterator[str]:
-    """Words and texts for whoever looks for doubts. What JSON calls thoughts may have some, before a list."""
+    """Words and texts to be searched for doubts. JSON thoughts before a list may contain some."""
     last = max((k for k, part in enumerate(parts) if isinstance(part, Node)), default=-1)
     thought = False
     for k, part in enumerate(parts):
@@ -353,7 +353,7 @@ def points_of(node: Node) -> list[Point] | None:
 
 
 def _contents(node: Node) -> tuple[Sequence[Item], Sequence[Node]]:
-    """The items of a node but texts that JSON calls thoughts, and the nodes among them; nothing of one that is broken."""
+    """The items of a node without JSON thoughts, and the nodes among them; nothing for an unsound node."""
     items = [item for item in node.items if not (is_thought(item.key) and isinstance(item.value, str))]
     if not node.sound or any(item.value is None or is_thought(item.key) for item in items):
         return (), ()
@@ -361,14 +361,14 @@ def _contents(node: Node) -> tuple[Sequence[Item], Sequence[Node]]:
 
 
 def offending(node: Node) -> Node:
-    """The innermost node in a broken list that is no point."""
+    """The innermost node in a bad list that is not a point."""
     inner = [item.value for item in node.items if isinstance(item.value, Node)]
     bad = next((each for each in inner if points_of(each) is None), None)
     return node if bad is None else offending(bad)
 
 
 def numbers(node: Node) -> list[float | None] | None:
-    """The numbers of a list, or of its objects ``{"waypoint": 1, "offset_mm": -50}``; None for a node that is no list."""
+    """The numbers of a list, or of its objects ``{"waypoint": 1, "offset_mm": -50}``; None for anything but a list."""
     if any(item.key for item in node.items) or not node.counts or len(node.items) < 2:
         return None
     return [_offset(item.value) if node.sound else None for item in node.items]
@@ -382,7 +382,7 @@ def _offset(value: float | str | Node | None) -> float | None:
 
 
 def nodes(parts: Sequence[Part]) -> Iterator[Node]:
-    """All nodes, outer ones first, as deep as they may be."""
+    """All nodes at any depth, outer ones first."""
     waiting = [part for part in reversed(parts) if isinstance(part, Node)]
     while waiting:
         node = waiting.pop()
@@ -392,9 +392,9 @@ def nodes(parts: Sequence[Part]) -> Iterator[Node]:
 
 
 def runs(parts: Sequence[Part]) -> list[Run]:
-    """All runs, in order. Words between two nodes part them, but for names of points; so do fences and open brackets.
+    """All runs, in order. Words between two nodes separate them, except names of points; so do fences and open brackets.
 
-    A list is not joined to single points: ``From (9, 9): [(1, 2), ...]``.
+    A list is never joined to single points: ``From (9, 9): [(1, 2), ...]``.
     """
     found: list[Run] = []
     gap: list[Token] = []
@@ -421,7 +421,7 @@ def runs(parts: Sequence[Part]) -> list[Run]:
 
 
 def _end(found: Sequence[Run], gap: Sequence[Token]) -> None:
-    """Tell the last run what follows it: words to the end of the line are its own when they describe its other points."""
+    """Finish the last run. Words up to the end of the line belong to it if its other points have descriptions too."""
     if not found:
         return
     run = found[-1]
@@ -436,7 +436,7 @@ def _describes(gap: Sequence[Token]) -> bool:
 
 
 def _joined(gap: Sequence[Token], length: int, lined: bool) -> bool:
-    """Nothing but names and numbers of points stands between two nodes, or they begin two lines of a list."""
+    """Only names and numbers of points separate two nodes, or the nodes start two lines of a list."""
     if length > MAX_GAP or any(token.kind in ("open", "more") or token.text.startswith("```") for token in gap):
         return False
     marker = _marker(gap, True) if lined and sum(token.kind == "line" for token in gap) == 1 else None
@@ -448,7 +448,7 @@ def _joined(gap: Sequence[Token], length: int, lined: bool) -> bool:
 
 
 def _marker(gap: Sequence[Token], inside: bool) -> int | None:
-    """Place of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the begin of a line in a gap; of the text, too, if not inside."""
+    """Index of ``2.``, ``2)``, ``-``, ``*`` or ``•`` at the start of a line in a gap, or of the text if not inside."""
     begins = [k + 1 for k, token in enumerate(gap) if token.kind in ("line", "mark") or token.text == ":"]
     for k in reversed(begins if inside else [0, *begins]):
         while [token.text for token in gap[k : k + 2]] == ["*", "*"]:
@@ -468,14 +468,14 @@ def _names_item(gap: Sequence[Token], k: int) -> bool:
 
 
 def _numbers_item(gap: Sequence[Token], k: int) -> bool:
-    """A number between two nodes that is the number of one: ``1.``, ``1)``, ``1:``, ``Point 1``, ``| 1 |``."""
+    """A number between two nodes that numbers one of them: ``1.``, ``1)``, ``1:``, ``Point 1``, ``| 1 |``."""
     behind = gap[k + 1].text if k + 1 < len(gap) else ""
     named = k > 0 and gap[k - 1].kind in ("word", "text")
     return gap[k].text.endswith(".") or behind in (".", ")", ":", "]", "|", "-") or named
 
 
 def _goes_on(gap: Sequence[Token]) -> bool:
-    """Behind a run another item begins: a bracket that does not close, a loose number, dots."""
+    """Another item follows a run: an unclosed bracket, a loose number, dots."""
     comma = False
     for k, token in enumerate(gap):
         if token.kind == "open":

@@ -1,9 +1,8 @@
-"""Replies of models as values: tolerant of form, strict of content.
+"""Parse model replies into values: tolerant of form, strict about content.
 
-In four stages: thoughts, special tokens and answer marks (:mod:`.answer`); lists and points (:mod:`.literals`);
-exactly one meaning of the content asked for, here; no doubt in the words beside it (:mod:`.prose`). What is
-ambiguous, or marked in ways that are not known, is refused. Nothing is evaluated, texts are bounded, and the work
-is linear in their length.
+There are four stages: thoughts, special tokens and answer marks (:mod:`.answer`); lists and points (:mod:`.literals`);
+exactly one meaning of the requested content (here); no doubt in the surrounding words (:mod:`.prose`). Ambiguous
+replies and unknown marks are refused. Nothing is evaluated, texts are bounded, and the work is linear in their length.
 """
 
 from __future__ import annotations
@@ -43,21 +42,21 @@ MAX_BYTES = 65536
 """Longer replies are refused unread."""
 
 MAX_STEPS = 50
-"""More steps are no plan."""
+"""Plans with more steps are refused."""
 
 ACTION_CHARS = (4, 200)
 
-_MARKED = re.compile(rf"</?[^<>\n]{{1,80}}>|{FENCE}")  # may stand around a sentence once unknown marks were refused
+_MARKED = re.compile(rf"</?[^<>\n]{{1,80}}>|{FENCE}")  # allowed around a sentence once unknown marks were refused
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a long task is.
+class StepProgress:
+    """Progress in a long task.
 
     Attributes:
-        step: Step under way, from 1.
-        total: Number of steps; None when the model does not know.
-        finished: The model sees the task done.
+        step: Current step, from 1.
+        total: Number of steps; None if the model does not know.
+        finished: The model considers the task finished.
     """
 
     step: int
@@ -69,8 +68,8 @@ class ReplyError(StageError):
     """REPLY_UNPARSABLE.
 
     Attributes:
-        problem: What is wrong, without the reply: to be told to the model.
-        text: The whole reply; the sentence has its first 500 characters.
+        problem: What is wrong, without the reply; sent to the model.
+        text: The whole reply; the sentence contains its first 500 characters.
     """
 
     def __init__(self, problem: str, text: str) -> None:
@@ -88,17 +87,16 @@ class _ProblemError(Exception):
 def parse_points(text: str, count: int = WAYPOINTS, coordinates: Coordinates = NORM1000) -> F64:
     """Exactly ``count`` points.
 
-    Points count as one list when there are no words between them. There must be one list of ``count``, be it
-    written more than once; words may say one or two points of it again. Whether the points make a path is for
-    :func:`stvla_ros.planning.sense.path_fault` to say.
+    Points form one list if no words separate them. There must be one list of ``count`` points, possibly repeated; words
+    may mention one or two of its points again. :func:`stvla_ros.planning.plausibility.path_fault` judges the path.
 
     Returns:
         (count, 2) in 0..1000 of the image's width and height, whatever the convention of the reply.
 
     Raises:
-        ReplyError: REPLY_UNPARSABLE: no such list, several that differ, another number of points, a point that is not two
-            finite numbers in range, a list that was cut off, words beside it that doubt it or take it back, a thought without
-            an end, or a mark whose meaning is not known.
+        ReplyError: REPLY_UNPARSABLE: no such list, several different ones, another number of points, a point that is
+            not two finite numbers in range, a truncated list, words that doubt or retract it, an unfinished thought, or
+            an unknown mark.
     """
     return _parsed(text, lambda answer: coordinates.to_uv(_points(answer, count, coordinates)))
 
@@ -119,16 +117,17 @@ def parse_action(text: str) -> str:
     """One plain sentence of 4 to 200 characters and at least two words.
 
     Raises:
-        ReplyError: REPLY_UNPARSABLE: none, several, or something else than a sentence.
+        ReplyError: REPLY_UNPARSABLE: none, several, or anything but a sentence.
     """
     return _parsed(text, _action)
 
 
-def parse_progress(text: str) -> Progress:
+def parse_progress(text: str) -> StepProgress:
     """``step 2 of 3, finished: no``, or the same as JSON.
 
     Raises:
-        ReplyError: REPLY_UNPARSABLE: a part is missing, said twice differently, out of range, or "finished" before the last step.
+        ReplyError: REPLY_UNPARSABLE: a part is missing, contradictory or out of range, or "finished" before the last
+            step.
     """
     return _parsed(text, _progress)
 
@@ -145,10 +144,9 @@ _UNKNOWN = re.compile(
 
 
 def is_unknown(text: str) -> bool:
-    """The model says that it does not know or see what is named: ``unknown``, ``{"action": "unknown"}``.
+    """The model says that it does not know or see the named object: ``unknown``, ``{"action": "unknown"}``.
 
-    A reason may follow. Whatever stands before, also in marks that are not known here, an answer may end in a line
-    of its own.
+    A reason may follow. Anything may precede it, even unknown marks, if the answer is on the last line.
     """
     if len(text) > MAX_BYTES:
         return False
@@ -228,7 +226,7 @@ def _no_points(found: Sequence[Run], count: int, answer: str) -> str:
 
 
 def _rivals(run: Run, answer: Run, text: str) -> bool:
-    """A run that may be meant as another answer: not one or two points that words mention, nor a number in brackets."""
+    """A run that may be another answer: not one or two points mentioned in words, nor a number in brackets."""
     if run.bad is not None:
         return bool(run.points) or not _aside(run.bad, text)
     if run.goes_on or len(run.points) > min(2, len(answer.points)):
@@ -244,7 +242,7 @@ def _aside(node: Node, text: str) -> bool:
 
 
 def _check_beside(parts: Sequence[Part], end: int, answer: str, mentions: Callable[[Node], bool]) -> None:
-    """Refuse a list when words doubt it, or when what is behind it does more than describe it and mention parts of it."""
+    """Refuse a list if words doubt it, or if the text after it does more than describe it and mention parts of it."""
     word = doubt([" ".join(part.text for part in parts if not isinstance(part, Node)), *words_of(parts)])
     if word is not None:
         raise _ProblemError(f"Wanted the list alone, or the word '{UNKNOWN}' alone, found '{word[:40]}' beside a list.")
@@ -309,7 +307,7 @@ def _offsets(answer: str, count: int) -> F64:
 
 
 def _within(said: Sequence[float | None] | None, values: Sequence[float | None]) -> bool:
-    """Numbers are some of a list's, or its range: [-60, 0]."""
+    """The numbers are some of the list's, or its range: [-60, 0]."""
     known = [value for value in said or () if value is not None]
     if not known or len(known) != len(said or ()):
         return False
@@ -391,7 +389,7 @@ def _json_lines(answer: str) -> str:
 
 
 def _undressed(line: str) -> str:
-    """A line without what a list, a heading or a quotation puts around a sentence; nothing when it is a heading alone."""
+    """A line without list, heading or quotation marks around its sentence; empty if it is only a heading."""
     words, before = _BOLD.sub(r"\1", line).strip(_QUOTES), ""
     while words != before:
         before = words
@@ -408,7 +406,7 @@ _NOTHING = re.compile(r"[\[({]\s*[\])}]|\?|\.\.\.|…|:\s*\Z")
 _FINISHED = re.compile(r"\bfinished\b\W{0,6}(yes|no|true|false)\b", re.I | re.A)
 
 
-def _progress(answer: str) -> Progress:
+def _progress(answer: str) -> StepProgress:
     answer = _EMPHASIS.sub(" ", _json_lines(answer))
     steps, totals = set(), {int(m[1]) for m in _TOTAL.finditer(answer) if m[1].isdigit()}
     for match in _STEP.finditer(answer):
@@ -421,12 +419,12 @@ def _progress(answer: str) -> Progress:
     word = doubt([rest]) if True in finished else None
     if word is not None or refuses(rest) or _NOTHING.search(rest):
         raise _ProblemError(f"Wanted step and finished alone, found '{(word or rest.strip())[:40]}' beside them.")
-    progress = Progress(steps.pop(), totals.pop() if totals else None, finished.pop())
+    progress = StepProgress(steps.pop(), totals.pop() if totals else None, finished.pop())
     _check_progress(progress)
     return progress
 
 
-def _check_progress(progress: Progress) -> None:
+def _check_progress(progress: StepProgress) -> None:
     step, total = progress.step, progress.total
     if not 1 <= step <= (MAX_STEPS if total is None else min(total, MAX_STEPS)) or (total or 1) > MAX_STEPS:
         raise _ProblemError(f"Wanted a step from 1 to the last one, at most {MAX_STEPS}, found step {step} of {total}.")

@@ -1,9 +1,9 @@
-"""What a planner's model is asked (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt).
+"""The prompts of a planner's model (paper 3.3.1 and appendix F; ST4VLA for the spatial prompt), and the answers' form.
 
-The sentences are the protocol: training data, our own small models and evaluation use these functions too. A model
-that was trained on them needs no more; to another one :func:`explained` says the form of the answer.
+The sentences are the protocol: training data, the small models of this project and evaluation use these functions too.
+A model trained on them needs nothing else; for other models :func:`explained` adds the form of the answer.
 
-The image belongs to the first turn of a conversation. The turn of :func:`depth_prompt` adds the colourised depth.
+The first turn of a conversation carries the image. The turn of :func:`depth_prompt` adds the colourised depth.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from stvla_ros.planning.coordinates import NORM1000, Coordinates
 from stvla_ros.planning.depth_image import colourised_depth as colourised_depth
 from stvla_ros.types import F64, WAYPOINTS
 
 MAX_OFFSET_MM = 1500
-"""No tool path on a table reaches further behind or before its start."""
+"""Largest depth offset of a tool path on a table."""
 
 
 def trace_prompt(task: str) -> str:
@@ -52,7 +55,7 @@ def progress_prompt(task: str, steps_done: Sequence[str]) -> str:
 
     Args:
         task: The operator's words.
-        steps_done: What was done for each action asked for so far (:func:`stvla_ros.planning.progress.described`).
+        steps_done: What was done for each action asked for so far (:func:`stvla_ros.planning.task_memory.described`).
     """
     return f"Instruction: '{task}'. Executed: {listed(steps_done)}. Which step is it, and is the task finished?"
 
@@ -68,7 +71,7 @@ def remaining_prompt(tool_uv: F64 | None, done: Sequence[str], coordinates: Coor
 
     Args:
         tool_uv: (2,) image of the tool centre point in 0..1000; None when the camera does not see it.
-        done: What was executed so far (:func:`stvla_ros.planning.progress.described`).
+        done: What was executed so far (:func:`stvla_ros.planning.task_memory.described`).
         coordinates: How the model writes points.
     """
     where = "" if tool_uv is None else f"The tool is at {coordinates.written(tool_uv)}. "
@@ -151,3 +154,19 @@ PROGRESS_SCHEMA = _object(
         "finished": {"type": "boolean"},
     }
 )
+
+
+def write_points(uv: npt.ArrayLike) -> str:
+    """``[(643, 367), (696, 470), ...]`` of (N, 2) in 0..1000."""
+    points = np.rint(np.asarray(uv, np.float64)).astype(int)
+    return "[" + ", ".join(f"({u}, {v})" for u, v in points) + "]"
+
+
+def write_offsets(offset_m: npt.ArrayLike) -> str:
+    """``[0, -120, ...]`` millimetres of (N,) m."""
+    return "[" + ", ".join(str(mm) for mm in np.rint(1000 * np.asarray(offset_m, np.float64)).astype(int)) + "]"
+
+
+def write_progress(step: int, total: int, finished: bool) -> str:
+    """``step 2 of 3, finished: no``; steps count from 1."""
+    return f"step {step} of {total}, finished: {'yes' if finished else 'no'}"

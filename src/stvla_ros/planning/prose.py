@@ -1,7 +1,7 @@
-"""What the words beside an answer say about it: whether the model doubts it, or takes it back.
+"""The words around an answer: does the model doubt it or retract it?
 
-A list is an answer when nothing beside it raises a doubt, and when what follows it only describes it. Words that
-are not known here are no description: a refusal can be put in any words and in any language.
+A list is an answer if nothing around it raises a doubt and the text after it only describes it. Unknown words do not
+count as a description: a refusal can come in any words and any language.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ IN_ACTIONS = _set("""
     not no or but if until unless outside previous old hidden covered missing lost blocked rough scrap wait ignore pending
     candidate option random fake mock bad worst void
 """)
-"""Words that an action may have: "wait until the cup is not covered"."""
+"""Words allowed in an action: "wait until the cup is not covered"."""
 
 _DOUBT_SIGNS = re.compile("[❌✗✘✖🚫⛔👎🤷¬]")
 _DOUBT_PARTS = re.compile(r"n['’]t$|^un(?:seen|known)|[不没無无未错誤抱]|可能|或|ない|ません|なし|없|않|못|모르|아니")
@@ -74,7 +74,7 @@ _NAMES = _set("range start end starting ending point waypoint first last located
 _MODALS = _set("should must need needs ought shall let")
 _CODE = _set("print return")
 MENTION = "§"
-"""Stands in a sentence for points and numbers in brackets that it mentions."""
+"""Placeholder in a sentence for points and bracketed numbers."""
 
 _NUMBERS = frozenset(f"0123456789{MENTION}")
 _ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -88,22 +88,22 @@ _CLOSING = re.compile(
 
 
 def without_closing(text: str) -> str:
-    """A text without the politeness that it ends with: "Hope this helps!"."""
+    """A text without a closing phrase: "Hope this helps!"."""
     text = text.rstrip()
     return text[: -len(found[0])] if (found := _CLOSING.search(text[-200:])) else text
 
 
 def refuses(text: str) -> bool:
-    """A text says in words that there is no answer."""
+    """A text says that there is no answer."""
     return bool(_REFUSAL.search(text))
 
 
 def doubt(texts: Iterable[str], allowed: Container[str] = ()) -> str | None:
-    """The first word of texts that takes an answer back or makes it less than one; None when there is none.
+    """The first word that doubts or retracts an answer; None if there is none.
 
     Args:
-        texts: The words beside an answer.
-        allowed: Words that raise no doubt there.
+        texts: The words around an answer.
+        allowed: Words that raise no doubt.
     """
     for text in map(_unescaped, texts):
         refusal = _REFUSAL.search(text) or _DOUBT_SIGNS.search(text)
@@ -117,15 +117,15 @@ def doubt(texts: Iterable[str], allowed: Container[str] = ()) -> str | None:
 
 
 def _unescaped(text: str) -> str:
-    """JSON may write any letter as an escape."""
+    """Decode the escapes of JSON, which may stand for any letter."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 16)), text)
 
 
 def no_description(text: str) -> str | None:
-    """The first sentence that does not plainly describe the path or list before it; None when all do.
+    """The first sentence that does not plainly describe the path or list before it; None if all do.
 
-    A sentence describes when it begins with the path, its points or a pronoun for them and says what the path does,
-    or names points of it. Signs that end or decorate a text say nothing.
+    A descriptive sentence starts with the path, its points or a pronoun for them, and says what the path does or names
+    points of it. Punctuation and decoration are ignored.
     """
     for sentence in _SENTENCE.split(text):
         words = [word.lower() for word in _WORD.findall(sentence)]

@@ -1,4 +1,4 @@
-"""An operator's sentence as plain words: one spelling, no politeness, one mark for every pause."""
+"""Normalise an operator's sentence to plain words: one spelling, no politeness, one mark for every pause."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _EMPTY = (
     r"one after (?:the other|another)|(?:once|one time)(?= (?:,|and|then)|$)",
     r"(?:(?:that|which) (?:is|lies|stands) |lying |standing )?(?:on|from|off) the table",
 )
-"""Says nothing that the task does not say: all that the planners know lies on the table."""
+"""Phrases without meaning for the task: all objects that the planners know are on the table."""
 
 _ASKS = (
     r"(?:can|could|would|will|may) (?:you|u|we)(?: be able to)?|are you able to|do you think you (?:can|could)",
@@ -89,9 +89,9 @@ _THANKED = re.compile(rf"(?: ?(?:{PAUSE}|(?<!\S)(?:{_any(_THANKS)})))*$")
 
 
 def plain(text: str) -> list[str]:
-    """The words of a sentence that say what to do, in lower case; :data:`PAUSE` between its parts.
+    """The words of a sentence that say what to do, in lower case, with :data:`PAUSE` between its parts.
 
-    Signs that divide nothing stay as words of their own: they are none that a task has.
+    Other signs remain as separate words, which no task contains.
     """
     words = " ".join(_tokens(text))
     for several, one in _SAME_ANYWHERE:
@@ -99,7 +99,7 @@ def plain(text: str) -> list[str]:
     words = _single(_EMPTY_ANYWHERE.sub(" ", words))
     words = _single(_THANKED.sub("", words))
     asked = _ASKED.match(words)
-    assert asked is not None  # it matches nothing too
+    assert asked is not None  # it also matches the empty string
     rest = words[asked.end() :]
     for wish, verb in _WISH:
         rest = re.sub(f"^{wish}", verb, rest)

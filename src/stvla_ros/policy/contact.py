@@ -6,7 +6,7 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.selfmask import robot_pixels
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F64, Keypose, Observation
 
 NEAR_M = 0.025
@@ -31,7 +31,7 @@ def touches(observation: Observation, T_base_tcp: F64, gripper_open: bool) -> bo
     if history and history[-1].gripper_open != gripper_open and gripper_open:
         return True  # releases what it holds
     points = depth_cloud(frame.camera, without_specks(frame.depth_m))
-    seen = ~robot_pixels(points, robot)
+    seen = ~robot_mask(points, robot)
     gap = points - T_base_tcp[:3, 3, None, None].astype(np.float32)
     near = np.einsum("chw,chw->hw", gap, gap) < NEAR_M**2
     return int(np.count_nonzero(near & seen)) >= MIN_PX

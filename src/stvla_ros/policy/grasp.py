@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stvla_ros.geometry.parts import top_rectangle
 from stvla_ros.geometry.se3 import wrap
+from stvla_ros.tabletop.regions import min_area_rectangle
 from stvla_ros.types import F32, F64
 
 FINGER_M = (0.040, 0.062)
@@ -55,7 +55,7 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     face = own[own[:, 2] > top - FACE_M]
     if top < start_m[2] - 0.03 or len(face) < 5:
         return None
-    centre, size, angle = top_rectangle(face[:, :2])
+    centre, size, angle = min_area_rectangle(face[:, :2])
     others = _neighbours(points_m, centre, size, angle, top)
     options = []
     for edge, turn in ((size[0], 0.0), (size[1], np.pi / 2)):

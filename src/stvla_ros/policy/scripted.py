@@ -18,8 +18,9 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
-from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.tabletop.interaction import is_holding
+from stvla_ros.tabletop.self_filter import may_hold, robot_mask
 from stvla_ros.types import F32, F64, Keypose, Observation
 
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
@@ -95,8 +96,7 @@ class _Scene:
 
     @property
     def holding(self) -> bool:
-        """Whether something is between the fingers, by their distance and the last keypose."""
-        return may_hold(self.observation.robot) and (not self.history or not self.history[-1].gripper_open)
+        return is_holding(self.observation.robot, self.history)
 
 
 class ScriptedPolicy:
@@ -208,7 +208,7 @@ class ScriptedPolicy:
 def _prepare(observation: Observation) -> _Scene:
     frame = observation.guidance.frame
     points = depth_cloud(frame.camera, without_specks(frame.depth_m))
-    mask = robot_pixels(points, observation.robot).ravel()
+    mask = robot_mask(points, observation.robot).ravel()
     flat = points.reshape(3, -1)
     x, y, z = flat
     useful = (z > -0.02) & (z < 0.6) & (x > 0.0) & (x < 1.0) & (np.abs(y) < 0.8)

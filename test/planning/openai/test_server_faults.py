@@ -26,14 +26,12 @@ def fastapi(*at: str, message: str) -> str:
     return json.dumps({"detail": [{"type": "x", "loc": at, "msg": message, "input": {"response_format": "image"}}]})
 
 
-STRUCTURED = "cannot hold answers to a JSON schema .*: set planner.openai.structured to false"
-NO_IMAGES = "takes no images with this model .*planner.openai.model"
-FEWER = r"fewer images than a plan sends, which are two .*--limit-mm-per-prompt '\{\"image\": 2\}'"
-CONTEXT = (
-    "has no room for the question with its images and 64 tokens .*--max-model-len.*lower planner.openai.max_tokens"
-)
+STRUCTURED = "cannot constrain answers to a JSON schema .*: set planner.openai.structured to false"
+NO_IMAGES = "accepts no images with this model .*planner.openai.model"
+FEWER = r"fewer images than the two that a plan sends .*--limit-mm-per-prompt '\{\"image\": 2\}'"
+CONTEXT = "has no room for the question, its images and 64 tokens .*--max-model-len.*lower planner.openai.max_tokens"
 OTHER_FORMAT = "cannot read the images as png .*: set planner.openai.image_format to jpeg"
-SMALLER = "finds the images too large .*image_format to jpeg, or let the camera send smaller ones"
+SMALLER = "rejects the images as too large .*image_format to jpeg, or let the camera send smaller ones"
 TOKEN = "refused the token .*: set planner.openai.token_variable to the NAME of the environment variable"
 MODEL = "has no model 'qwen' .*: set planner.openai.model to one of its models. It has Qwen/Qwen3-VL, other."
 PATH = "has no /v1/chat/completions .*: set planner.openai.base_url to its address up to the version"
@@ -48,7 +46,7 @@ FINAL = [
     (400, openai("Invalid schema for response_format 'reply'"), STRUCTURED),
     (400, json.dumps({"object": "error", "message": "xgrammar: unsupported keyword minItems"}), STRUCTURED),
     (400, openai("guided_json is not supported by this engine"), STRUCTURED),
-    (422, fastapi("body", "messages", message="Field required"), "did not take the question .*set planner.openai.structured"),
+    (422, fastapi("body", "messages", message="Field required"), "rejected the question .*set planner.openai.structured"),
     # images
     (400, json.dumps({"object": "error", "message": "At most 1 image(s) may be provided in one request."}), FEWER),  # vLLM
     (400, openai("You set image=2 (or defaulted) in `--limit-mm-per-prompt`"), FEWER),
@@ -80,7 +78,7 @@ FINAL = [
     (400, openai("The decoder prompt (length 5022) is longer than the maximum model length of 4096."), CONTEXT),  # vLLM
     (400, openai("prompt is too long: 210000 tokens > 200000 maximum"), CONTEXT),  # Anthropic
     (400, openai("max_tokens is too large: 99999. This model supports at most 16384 completion tokens"), CONTEXT),
-    (413, PAGE.format("413 Request Entity Too Large"), "takes no question of 1 kB .*image_format to jpeg.*client_max_body_size"),
+    (413, PAGE.format("413 Request Entity Too Large"), "rejects a question of 1 kB .*image_format to jpeg.*client_max_body_size"),
     # names of settings
     (400, openai("Unsupported parameter: 'max_tokens' is not supported. Use 'max_completion_tokens' instead."),
      "set planner.openai.token_limit to max_completion_tokens"),  # OpenAI
@@ -97,15 +95,15 @@ FINAL = [
     # the token
     (401, openai("Invalid API Key", type="authentication_error"), TOKEN),
     (400, json.dumps([{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}]), TOKEN),  # Gemini
-    (403, openai("told so"), "refuses access with status 403: look whether the token may use this model, and set"),
+    (403, openai("told so"), "refuses access with status 403: check that the token may use this model, and set"),
     (402, openai("Insufficient credits"), CREDIT),  # OpenRouter
     (429, openai("You exceeded your current quota", code="insufficient_quota"), CREDIT),  # OpenAI
     # the address
-    (405, json.dumps({"detail": "Method Not Allowed"}), "takes no questions at /v1/chat/completions .*base_url"),
+    (405, json.dumps({"detail": "Method Not Allowed"}), "accepts no questions at /v1/chat/completions .*base_url"),
     (400, PAGE.format("400 The plain HTTP request was sent to HTTPS port"), "base_url to https://"),  # nginx
     (400, "Client sent an HTTP request to an HTTPS server.\n", "base_url to https://"),  # Go
     # what only the server knows
-    (400, openai("told so"), "did not take the question .*; if it knows no response_format.*It says: 'told so'"),
+    (400, openai("told so"), "rejected the question .*; if it does not support response_format.*It says: 'told so'"),
     (500, "Internal Server Error", "answered with status 500. It says: 'Internal Server Error'"),
     (500, openai("CUDA out of memory"), "too little memory for the question .*It says: 'CUDA out of memory'"),
     (500, json.dumps({"error": "model runner has unexpectedly stopped, this may be due to resource limitations"}),
@@ -154,9 +152,9 @@ LATER = [
     (429, json.dumps({"error": "Model is overloaded", "error_type": "overloaded"}), "is too busy"),  # TGI
     (429, openai("Rate limit reached for images per minute", code="rate_limit_exceeded"), "is too busy"),
     (529, json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}), "is too busy"),
-    (502, PAGE.format("502 Bad Gateway"), "behind a proxy that gets no answer .* It says: '502 Bad Gateway'"),
-    (504, PAGE.format("504 Gateway Time-out"), "behind a proxy"),
-    (522, "error code: 522", "behind a proxy"),  # Cloudflare
+    (502, PAGE.format("502 Bad Gateway"), "does not answer the proxy in front of it .* It says: '502 Bad Gateway'"),
+    (504, PAGE.format("504 Gateway Time-out"), "the proxy in front of it"),
+    (522, "error code: 522", "the proxy in front of it"),  # Cloudflare
     (408, "", "is too busy .status 408"),
     (500, openai("The server is overloaded. You can retry your request."), "is too busy .status 500"),  # OpenAI
     (500, openai("Rate limit reached", code="429"), "is too busy .status 429"),  # LiteLLM
@@ -195,7 +193,7 @@ IN_A_200 = [
     ({"success": False, "errors": [{"code": 10000, "message": "Authentication error"}]}, TOKEN, 1),  # Cloudflare
     ({"base_resp": {"status_code": 1004, "status_msg": "login fail"}, "choices": None}, "It says: 'login fail'", 1),  # MiniMax
     ({"code": 500, "msg": "told so", "success": False}, "answered with status 500. It says: 'told so'", 1),
-    ([{"error": {"code": 400, "message": "told so"}}], "did not take the question .status 400", 1),  # Gemini
+    ([{"error": {"code": 400, "message": "told so"}}], "rejected the question .status 400", 1),  # Gemini
     ({"error": {"code": 429, "message": "Rate limit exceeded"}}, "is too busy .status 429", 3),
     ({"choices": None, "error": {"message": "upstream overloaded"}}, "is too busy", 3),
     ({"error": {"message": "Provider returned error", "code": 502, "metadata": {"raw": "no GPU"}}}, "proxy .*'Provider.* no GPU'", 3),
@@ -246,8 +244,8 @@ LOST = [
     (b"", "sent an empty answer"),
     (b" \r\n\r\n ", "sent an empty answer"),
     (WHOLE[:-9], "sent JSON that is cut off or damaged"),
-    (b'{"choices": []}', "is no chat completion"),
-    (b'{"choices": null}', "is no chat completion"),
+    (b'{"choices": []}', "is not a chat completion"),
+    (b'{"choices": null}', "is not a chat completion"),
     (b'{"choices": [{}]}', "a completion without a message"),
     (completion("[(1, 2)", "error").encode(), r"broke off \(error\)"),
     (completion("[(1, 2)", "abort").encode(), r"broke off \(abort\)"),  # SGLang, vLLM
@@ -269,7 +267,7 @@ def test_answers_that_were_lost_are_asked_for_again_a_few_times(body: bytes, wor
 @pytest.mark.parametrize("body", [PAGE.format("Sign in"), "<html><body>Sign in</body></html>"])
 def test_a_web_page_is_no_answer(body: str) -> None:
     with Server([lambda exchange: exchange.send(body)]) as server:
-        assert "sent a web page, no answer of an API: 'Sign in': set base_url" in refused(chat(server)).sentence
+        assert "sent a web page, not an API answer: 'Sign in': set base_url" in refused(chat(server)).sentence
         assert len(server.asked) == 1
 
 
@@ -446,7 +444,7 @@ def test_a_server_that_only_streams_is_asked_for_a_stream() -> None:
         assert [model.reply(QUESTION, 8) for _ in range(2)] == ["ok", "ok"]
         assert [asked.json["stream"] for asked in server.asked] == [False, True, True]
     with Server([lambda exchange: exchange.send(only, "400 Bad Request")]) as server:
-        assert "did not take the question" in refused(chat(server)).sentence
+        assert "rejected the question" in refused(chat(server)).sentence
         assert len(server.asked) == 2
 
 
@@ -494,8 +492,8 @@ def test_address_of_something_else(path: str, given: str, words: str) -> None:
     [
         ("https://HOST/v1/chat/completions", "(status 308): set planner.openai.base_url to https://HOST/v1."),
         ("/api/v1/chat/completions", "(status 308): set planner.openai.base_url to http://HOST/api/v1."),
-        ("/login?next=%2Fv1", "to '/login?next=%2Fv1', which is no /chat/completions: set planner.openai.base_url"),
-        ("", "to '', which is no /chat/completions"),
+        ("/login?next=%2Fv1", "to '/login?next=%2Fv1', which is not /chat/completions: set planner.openai.base_url"),
+        ("", "to '', which is not /chat/completions"),
     ],
 )
 def test_redirects_say_where_to(location: str, words: str) -> None:

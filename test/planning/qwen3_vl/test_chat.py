@@ -15,11 +15,11 @@ from safetensors.torch import load_file, save_file
 from tiny_qwen3_vl import like_the_hub, save_tiny, word_tokenizer
 from transformers import Qwen3VLForConditionalGeneration
 
+from stvla_ros.devices import Placement
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
-from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.types import U8
 
 CPU = Placement(torch.device("cpu"), torch.float32)

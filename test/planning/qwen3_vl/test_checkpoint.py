@@ -14,10 +14,10 @@ from tiny_qwen3_vl import byte_tokenizer, like_the_hub, save_tiny, word_tokenize
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from stvla_ros.config import ConfigError
+from stvla_ros.devices import Placement, choose_placement
+from stvla_ros.planning.qwen3_vl import checkpoint
 from stvla_ros.planning.qwen3_vl import folder as folders
-from stvla_ros.planning.qwen3_vl import placing
 from stvla_ros.planning.qwen3_vl.checkpoint import load
-from stvla_ros.planning.qwen3_vl.placing import Placement, choose_placement
 from stvla_ros.planning.qwen3_vl.processor import ImageOnlyQwen3VLProcessor, read_processor
 
 CPU = Placement(torch.device("cpu"), torch.float32)
@@ -114,7 +114,7 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (with_content("config.json", b"{"), "not valid JSON"),
         (with_content("config.json", b"[]"), "holds a list"),
         (with_content("tokenizer.json", b"{}"), "tokenizer cannot be read"),
-        (with_content("processor_config.json", b"nonsense"), "preprocessor_config|of no use"),
+        (with_content("processor_config.json", b"nonsense"), "preprocessor_config|unusable"),
         (with_setting("config.json", "model_type", value="qwen2_5_vl"), r"model_type 'qwen2_5_vl', wanted qwen3_vl"),
         (with_setting("config.json", *ROPE, value=[4, 4, 4]), r"mrope_section \[4, 4, 4\].*half of head_dim, 8"),
         (with_setting("config.json", *ROPE, value=[8]), "mrope_section"),
@@ -125,7 +125,7 @@ ROPE = ("text_config", "rope_parameters", "mrope_section")
         (with_setting("processor_config.json", "image_processor", "merge_size", value=1), "merge_size is 1"),
         (of_other_words, "files of two checkpoints"),
         (without_image_tokens, r"no token <\|image_pad\|>"),
-        (without_an_end, "no token that ends an answer"),
+        (without_an_end, "no end-of-answer token"),
         (lacking_a_weight, r"1 of the model's weights.*norm\.weight"),
         (cut_short, "cut off"),
         *[
@@ -175,7 +175,7 @@ def test_a_repository_out_of_reach_is_one_sentence(monkeypatch: pytest.MonkeyPat
         raise OSError("no network")
 
     monkeypatch.setattr(folders, "snapshot_download", download)
-    with pytest.raises(ConfigError, match=r"nor is it in the download cache.*hf download"):
+    with pytest.raises(ConfigError, match=r"nor in the download cache.*hf download"):
         load("Qwen/Qwen3-VL-4B-Instruct", CPU, "x")
 
 
@@ -183,8 +183,8 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_read(
     tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = sum(w.numel() for w in load_file(tiny / "model.safetensors").values())
-    assert placing.weights_bytes([tiny / "model.safetensors"], torch.bfloat16, "x") == 2 * numbers
-    monkeypatch.setattr(placing, "free_bytes", lambda device: 2 * numbers)
+    assert checkpoint.weights_bytes([tiny / "model.safetensors"], torch.bfloat16, "x") == 2 * numbers
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda device: 2 * numbers)
     with pytest.raises(ConfigError, match=r"take .* GB as float32 and cpu has .* GB free.*backend openai"):
         load(str(tiny), CPU, "x")
 
@@ -211,7 +211,6 @@ def test_processor_is_saved_and_loaded_whole(tiny: Path) -> None:
     """The library's automatic class gives a tokenizer without a word: ours is asked for by name."""
     processor = ImageOnlyQwen3VLProcessor.from_pretrained(tiny)
     assert isinstance(processor, ImageOnlyQwen3VLProcessor)
-    assert processor.tokens_per_side_px == 32
     ours = read_processor(tiny, "x")
     assert ours.chat_template == processor.chat_template
     assert ours.tokenizer.get_vocab() == processor.tokenizer.get_vocab()

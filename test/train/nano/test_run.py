@@ -9,16 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tabletop import home_robot
+from ray_caster import home_robot
 
 from stvla_ros.planning.heatmap.words import PALETTE
-from stvla_ros.planning.heatmap.written import write_progress
 from stvla_ros.planning.nano.architecture import network, processor
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, TEMPLATE, UNKNOWN, tokenizer
 from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, parse_progress
-from stvla_ros.planning.progress import Horizon
-from stvla_ros.planning.prompt import progress_prompt
+from stvla_ros.planning.prompt import progress_prompt, write_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
+from stvla_ros.planning.task_memory import TaskMemory
 from stvla_ros.train.nano.batch import Batches
 from stvla_ros.train.nano.loss import SUPERVISED_LAYERS, attend, attention_loss, number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
@@ -106,17 +105,17 @@ def test_what_a_planner_asks_while_buttons_are_pressed_is_learned(
         for conversation in task_conversations(scenes, index, np.random.default_rng(seed), depth=False)
         for exchange in conversation
     }
-    horizon, frame = Horizon(), scenes.frame(index)
+    memory, frame = TaskMemory(), scenes.frame(index)
     hover, press = Keypose(np.eye(4), False), Keypose(np.eye(4), False, may_collide=True)
     history: tuple[Keypose, ...] = ()
     for step in range(goal.steps):
         for executed in (history, (*history, hover)) if step == 0 else (history,):
-            horizon.follow(PlanRequest("Push them.", frame, home_robot(), executed))
-            question = progress_prompt("Push them.", horizon.executed(executed))
+            memory.follow(PlanRequest("Push them.", frame, home_robot(), executed))
+            question = progress_prompt("Push them.", memory.executed(executed))
             assert learned[question] == write_progress(step + 1, goal.steps, False)
-            horizon.ask(step + 1, goal.sentence(step))
+            memory.ask(step + 1, goal.sentence(step))
         history += (hover, press)
-    assert learned[progress_prompt("Push them.", horizon.executed(history))].endswith("finished: yes")
+    assert learned[progress_prompt("Push them.", memory.executed(history))].endswith("finished: yes")
 
 
 def test_a_path_is_asked_for_only_where_both_ends_are_seen(scenes: Scenes) -> None:

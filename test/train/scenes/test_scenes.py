@@ -10,7 +10,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, UNSEEN
 from stvla_ros.geometry.cameras import back_project, project, px_to_uv, uv_to_px
-from stvla_ros.planning.heatmap.drawing import surface_point
+from stvla_ros.planning.heatmap.paths import surface_point
 from stvla_ros.planning.heatmap.words import PALETTE, Goal, Name
 from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.train.heatmap.questions import absent, questions, text_questions

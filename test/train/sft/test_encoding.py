@@ -11,9 +11,9 @@ from tiny_qwen3_vl import TEMPLATE, save_tiny
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Sample, SampleError, conversation, write_image
+from stvla_ros.devices import Placement
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
-from stvla_ros.planning.qwen3_vl.conversation import Composer
-from stvla_ros.planning.qwen3_vl.placing import Placement
+from stvla_ros.planning.qwen3_vl.tokenization import Composer
 from stvla_ros.train.sft.batches import PackedSamples, collate, pack, token_counts
 from stvla_ros.train.sft.encode import IGNORED, Encoder
 from stvla_ros.train.sft.run import token_loss

@@ -18,10 +18,10 @@ from stvla_ros.cli import main
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Objects, Sample, conversation, write_image
 from stvla_ros.data.st_human_json import read_samples, write_samples
+from stvla_ros.devices import Placement
 from stvla_ros.errors import StageError
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.qwen3_vl.checkpoint import load
-from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.train.sft.experiments import EXPERIMENTS, experiment
 from stvla_ros.train.sft.lora import adapted, parameter_counts
 from stvla_ros.train.sft.run import learning_rate

@@ -1,4 +1,4 @@
-"""Filling one frame, and what is kept of it for the next."""
+"""Fill frame after frame, reusing the structure of an unchanged hole."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.tables import Table
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shade import cast_shadows
+from stvla_ros.perception.inpaint.shadows import cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
+from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
@@ -30,11 +30,11 @@ _SHADED_SHARE = 0.2
 class FillConfig:
     """Settings of the fill."""
 
-    grow_px: float = param(5.0, "fringe around a mask that goes with it, in a 640 px wide image [px]", ge=0.0, le=50.0)
-    feather_px: int = param(3, "soft edge around what is painted out [px]", ge=0, le=32)
-    shadows: bool = param(True, "shadows that removed objects cast on the table go with them")
-    grain: float = param(0.0, "share of the surroundings' noise that fills get", ge=0.0, le=2.0)
-    smooth_px: int = param(20, "the table's deviation from a plane is averaged over so many pixels", ge=1, le=200)
+    grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
+    feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
+    shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
+    grain: float = param(0.0, "share of the surroundings' noise added to fills", ge=0.0, le=2.0)
+    smooth_px: int = param(20, "the table's deviation from a plane is averaged over this many pixels", ge=1, le=200)
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Filled:
     Attributes:
         rgb: (H, W, 3).
         depth_m: (H, W).
-        hidden: (H, W) pixels that were replaced in colour, depth, or both; feathered ones around them not counted.
+        hidden: (H, W) pixels replaced in colour, depth, or both, without the feathered ones around them.
     """
 
     rgb: U8
@@ -53,10 +53,10 @@ class Filled:
 
 
 class Filler:
-    """Fills frame after frame. While the hole stays where it is, its structure is found once.
+    """Fills frame after frame. The structure of a hole is computed once and reused while the hole stays.
 
-    The same hole serves again when the camera stands where it stood and the mask changed by no more than jitter of a
-    pixel or two; its colours and depths always come from the frame at hand.
+    It is reused if the camera has not moved and the mask changed by no more than a pixel or two of jitter. Colours and
+    depths always come from the current frame.
     """
 
     def __init__(self, config: FillConfig) -> None:
@@ -64,21 +64,21 @@ class Filler:
         self._plan: _Plan | None = None
 
     def reset(self) -> None:
-        """Forget what was kept."""
+        """Forget the hole."""
         self._plan = None
 
-    def fill(self, frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32) -> Filled:
+    def fill(self, frame: RgbdFrame, remove: Bool, keep: Bool, table: SupportPlane, height_m: F32) -> Filled:
         """Replace pixels by the background behind them.
 
         Args:
-            frame: The image.
-            remove: (H, W) pixels of what is painted out.
-            keep: (H, W) pixels that must stay bit for bit (kept objects, the robot); they win over ``remove``.
-            table: The table in this frame.
+            frame: The frame.
+            remove: (H, W) pixels to remove.
+            keep: (H, W) pixels that stay bit for bit (kept objects, the robot); they win over ``remove``.
+            table: The support plane in this frame.
             height_m: (H, W) height of each pixel above the table, NaN where unknown.
 
         Raises:
-            StageError: INTERNAL when masks or heights are not of the image's size.
+            StageError: INTERNAL when masks or heights differ from the image in size.
         """
         _check_sizes(frame, remove, keep, height_m)
         kept = as_mask(keep)
@@ -92,7 +92,7 @@ class Filler:
         return self._plan.paint(frame, kept, table, height_m)
 
     def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
-        """The mask, united with that of the present hole where they differ by jitter only; and whether that hole serves."""
+        """The mask, united with the current hole's if they differ by jitter only, and whether that hole can be reused."""
         plan = self._plan
         if plan is None or not plan.is_of(camera) or not plan.reached_by(gone, kept):
             return gone, False
@@ -100,7 +100,7 @@ class Filler:
 
 
 def fill(
-    frame: RgbdFrame, remove: Bool, keep: Bool, table: Table, height_m: F32, config: FillConfig | None = None
+    frame: RgbdFrame, remove: Bool, keep: Bool, table: SupportPlane, height_m: F32, config: FillConfig | None = None
 ) -> Filled:
     """:meth:`Filler.fill` of a single frame."""
     return Filler(config or FillConfig()).fill(frame, remove, keep, table, height_m)
@@ -109,7 +109,9 @@ def fill(
 class _Plan:
     """A hole, the layers behind it, and their patches."""
 
-    def __init__(self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: Table, height_m: F32) -> None:
+    def __init__(
+        self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
+    ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
         stride = _stride(frame.camera, gone)
@@ -120,7 +122,7 @@ class _Plan:
         closed = self._hole.depth | self._fringed(kept)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
         shadow, seen = self._shadows(view, kept)
-        shadow = and_not(shadow, closed)  # and never the rim of what is kept
+        shadow = and_not(shadow, closed)  # never the rim of kept objects
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth
@@ -134,7 +136,7 @@ class _Plan:
         self._seen: Cells | None = seen
 
     def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
-        """Pixels in the shadow of what goes, and what is seen of the table without them."""
+        """Pixels in the shadow of removed objects, and the visible table without them."""
         grid, seen = self._grid, Cells.of(self._grid, view)
         if not self._config.shadows:
             return np.zeros_like(kept), seen
@@ -143,7 +145,7 @@ class _Plan:
         return spread_cells(cells, grid.stride, kept.shape), seen.without(cells)
 
     def _fringed(self, kept: U8) -> U8:
-        """Kept pixels and what is so close that it may be theirs: it lends its colour to nothing."""
+        """Kept pixels with a margin that may belong to them: their colours are not used for fills."""
         return square_dilated(kept, self._grow // 2)
 
     def _present(self) -> list[int]:
@@ -151,7 +153,7 @@ class _Plan:
         return [TABLE] if labels is None else [int(k) for k in np.unique(labels[self._closed > 0])]
 
     def _patch(self, layer: int, colour: U8, depth: U8) -> tuple[Patch, Slices]:
-        """The patch of a layer, and which part of the window it covers."""
+        """The patch of a layer, and the part of the window that it covers."""
         grid, config = self._grid, self._config
         rows, columns = (slice(0, s.stop - s.start) for s in grid.window)
         part = (rows, columns)
@@ -168,25 +170,25 @@ class _Plan:
         return camera is self._camera or _same(camera, self._camera)
 
     def reached_by(self, gone: U8, kept: U8) -> bool:
-        """Nothing that this hole was made for is further from a mask than its jitter."""
+        """The mask that this hole was made for exceeds the given one by no more than jitter."""
         window = self._grid.window
         reached = square_dilated(gone[window], _JITTER_PX) | kept[window]
         return not cv2.countNonZero(and_not(self._hole.raw, reached))
 
     def covers(self, gone: U8) -> bool:
-        """A mask lies within this hole, and a rim of it is left."""
+        """The given mask lies within this hole and leaves a rim of it."""
         inside = gone[self._grid.window]
         return cv2.countNonZero(inside) == cv2.countNonZero(gone) and not cv2.countNonZero(
             and_not(inside, self._hole.limit)
         )
 
     def united(self, gone: U8) -> U8:
-        """A mask together with that of this hole."""
+        """The given mask united with that of this hole."""
         both = gone.copy()
         both[self._grid.window] |= self._hole.raw
         return both
 
-    def paint(self, frame: RgbdFrame, kept: U8, table: Table, height_m: F32) -> Filled:
+    def paint(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
@@ -212,19 +214,19 @@ def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:
             raise StageError(
                 OutcomeCode.INTERNAL,
                 f"The fill wanted masks and heights of the image's {frame.depth_m.shape} pixels, got {image.shape}: "
-                "segment the frame that is to be filled.",
+                "segment the same frame that is filled.",
             )
 
 
 def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: U8) -> View:
-    """What a frame shows of a surface; where nothing is seen of it, what is seen at all lends its colour."""
+    """The visible part of a surface in a frame; if there is none, all visible pixels lend their colour."""
     rgb = frame.rgb[grid.window]
     deviation, known = surface.seen(grid, frame, height_m, open_)
     return View(rgb, deviation, known) if known.any() else View(rgb, np.zeros_like(deviation), open_)
 
 
 def _stride(camera: Camera, gone: U8) -> int:
-    """Edge of the cells, px: so that a usual image has about 160 in a row, and a large hole not too many."""
+    """Edge of the cells, px: about 160 cells per row of a usual image, fewer for a large hole."""
     stride = max(round(camera.width_px / 160), _MIN_STRIDE)
     while cv2.countNonZero(gone) > _MAX_CELLS * stride**2:
         stride *= 2

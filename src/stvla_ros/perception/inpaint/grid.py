@@ -15,15 +15,15 @@ from stvla_ros.types import F32, U8, Bool
 Slices = tuple[slice, slice]
 
 _LEAK = 1e-6
-"""Pull towards the layer's mean colour: it decides where no visible pixel does, and nowhere else."""
+"""Pull towards the layer's mean colour; it only matters where no visible pixel determines the value."""
 
 
 _FLAT = 9.0
-"""Squared step between cells (of the sum of three colours) under which there is no direction to follow."""
+"""Squared step between cells (of the sum of three colours) below which there is no direction to follow."""
 
 
 _EXACT_STRIDE = 15
-"""Up to this stride 8 bits hold the number of a cell's pixels."""
+"""Up to this stride the number of a cell's pixels fits into 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Grid:
     """Cells of ``stride`` pixels.
 
     Attributes:
-        window: The part of the image that is covered; its corner lies on a multiple of the stride.
+        window: The covered part of the image; its corner lies on a multiple of the stride.
         stride: Edge of a cell, px.
     """
 
@@ -40,7 +40,7 @@ class Grid:
 
     @classmethod
     def around(cls, mask: U8, pad_px: int, stride: int) -> Grid:
-        """The cells that hold a mask which is not empty, and some more on each side."""
+        """The cells that contain a non-empty mask, with padding on each side."""
         h, w = mask.shape
         x, y, width, height = cv2.boundingRect(mask)
         top, left = max(y - pad_px, 0) // stride * stride, max(x - pad_px, 0) // stride * stride
@@ -48,7 +48,7 @@ class Grid:
         return cls((slice(top, min(bottom, h)), slice(left, min(right, w))), stride)
 
     def part(self, mask: U8, pad_px: int) -> tuple[Grid, Slices]:
-        """The cells around a mask over this window, and where they lie in it."""
+        """The cells around a mask over this window, and their place in it."""
         inner = Grid.around(mask, pad_px, self.stride)
         rows, columns = (
             slice(a.start + b.start, a.start + b.stop) for a, b in zip(self.window, inner.window, strict=True)
@@ -62,16 +62,16 @@ class Grid:
         return rows, columns
 
     def share(self, mask: U8) -> F32:
-        """(rows, columns) which part of each cell a mask of 0 and 255 covers."""
+        """(rows, columns) share of each cell that a mask of 0 and 255 covers."""
         rows, columns = self.cells
         s = self.stride
         if mask.shape != (rows * s, columns * s) or not 1 < s <= _EXACT_STRIDE:
             return self.pooled((mask > 0).astype(np.float32))
         small = cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA)
-        return np.rint(small * np.float32(s * s / 255)) / np.float32(s * s)  # rounding to 8 bits lost nothing
+        return np.rint(small * np.float32(s * s / 255)) / np.float32(s * s)  # exact despite the rounding to 8 bits
 
     def pooled(self, image: F32) -> F32:
-        """Mean over each cell of (h, w) or (h, w, c); beyond the image everything is 0."""
+        """Mean over each cell of (h, w) or (h, w, c); pixels beyond the image count as 0."""
         rows, columns = self.cells
         down, right = rows * self.stride - image.shape[0], columns * self.stride - image.shape[1]
         if down or right:
@@ -103,9 +103,9 @@ class Membrane:
     """Laplace's equation on the unknown cells of a grid, factorised once for any boundary values.
 
     Args:
-        unknown: (rows, columns) cells to be solved for.
-        known: (rows, columns) cells whose value is given; others take no part.
-        tensor: (3, rows, columns) diffusion xx, xy, yy of each cell; the same in all directions when not given.
+        unknown: (rows, columns) cells to solve for.
+        known: (rows, columns) cells with a given value; others are ignored.
+        tensor: (3, rows, columns) diffusion xx, xy, yy of each cell; isotropic if not given.
 
     Attributes:
         unknown: As given.
@@ -134,7 +134,7 @@ class Membrane:
         """(n, c) values of the unknown cells, in raster order.
 
         Args:
-            values: (rows, columns, c); only those of the boundary cells are read.
+            values: (rows, columns, c); only boundary cells are read.
             mean: (c,) for cells that no boundary reaches.
         """
         if self._factor is None:
@@ -146,7 +146,7 @@ class Membrane:
 def _rows(
     weight: npt.NDArray[np.floating], target: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], size: int
 ) -> sparse.csr_matrix:
-    """Sparse (n, len(columns)) from (n, k) weights and the cells that they belong to; zeros are left out."""
+    """Sparse (n, len(columns)) from (n, k) weights and the cells that they belong to, without zeros."""
     number = np.zeros(size, dtype=np.int32)
     number[columns] = np.arange(len(columns), dtype=np.int32)
     used = weight != 0

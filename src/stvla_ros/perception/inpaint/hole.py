@@ -1,4 +1,4 @@
-"""What belongs to the hole: the mask, its fringe, and depth that is lost or flies beside it."""
+"""The extent of the hole: the mask, its fringe, and missing or flying depth around it."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stvla_ros.perception.inpaint.masks import and_not, between, dilated, square_dilated, valid_depth
+from stvla_ros.perception.inpaint.masks import and_not, between, dilated, has_depth, square_dilated
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
-"""Depth beside a removed thing that is more than this above the table lies between the two: a mixed pixel."""
+"""Depth next to a removed object and more than this above the table lies between the two: a mixed pixel."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sight:
-    """What the pixels of a window show, hidden or not: masks of 0 and 255.
+    """Content of a window's pixels, hidden or not: masks of 0 and 255.
 
     Attributes:
-        valid: Depth is known.
-        table: The table, or something as high.
-        other: Anything else.
+        valid: Pixels with depth.
+        table: Pixels at the height of the table.
+        other: All other pixels with depth.
     """
 
     valid: U8
@@ -30,7 +30,7 @@ class Sight:
 
     @classmethod
     def of(cls, depth_m: F32, height_m: F32, tolerance_m: float) -> Sight:
-        valid, table = valid_depth(depth_m), between(height_m, -tolerance_m, tolerance_m)
+        valid, table = has_depth(depth_m), between(height_m, -tolerance_m, tolerance_m)
         return cls(valid, table, and_not(valid, table))
 
 
@@ -39,10 +39,10 @@ class Hole:
     """Masks of 0 and 255 over the window of a grid.
 
     Attributes:
-        raw: What is painted out.
+        raw: The removed objects.
         core: ``raw``, its fringe, and depth flying beside it.
         depth: Pixels whose depth is replaced: ``core``, and lost depth beside it; its colour is that of the background.
-        limit: As far as a mask may jitter without being a different hole.
+        limit: A mask within this may serve the same hole: jitter is allowed.
     """
 
     raw: U8
@@ -55,10 +55,10 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -
     """The hole of a mask.
 
     Args:
-        remove: (h, w) what is painted out; masks are 0 and 255 and cover the grid's window.
-        keep: (h, w) what stays.
-        sight: What the pixels show.
-        height_m: (h, w) above the table.
+        remove: (h, w) removed objects; masks are 0 and 255 and cover the grid's window.
+        keep: (h, w) kept pixels.
+        sight: Content of the pixels.
+        height_m: (h, w) height above the table.
         grow_px: Width of the fringe.
     """
     core = dilated(remove, grow_px)
@@ -73,7 +73,7 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:
-    """The pixels of ``mask`` that are reached from ``start`` through ``mask`` in so many steps."""
+    """The pixels of ``mask`` that can be reached from ``start`` within ``mask`` in at most ``steps`` steps."""
     front, count = start, 0
     kernel = np.ones((5, 5), np.uint8)
     if not cv2.countNonZero(mask):

@@ -1,9 +1,9 @@
-"""Which layer of the background is behind each hidden pixel.
+"""The background layer behind each hidden pixel.
 
-Most holes lie on the table and nothing else is seen around them. Where pixels beyond the table are seen at a hole, the
-straight edges of the table are found to a fraction of a pixel between neighbours of which one shows the table and the
-other what is behind, and the table is what all edges leave: a table is convex. Where straight edges do not explain
-what is seen around the hole (a round table), the border is the level line of the membrane over both.
+Most holes lie on the table with nothing else visible around them. If pixels beyond the table are visible at a hole, the
+straight edges of the table are located to a fraction of a pixel, between neighbours of which one shows the table and
+the other the background. The table is the intersection of their inner sides, since a table is convex. If straight edges
+do not explain the surroundings (a round table), the border is the level line of the membrane over both.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ from scipy.spatial import cKDTree
 
 from stvla_ros.perception.inpaint.grid import Grid, Membrane
 from stvla_ros.perception.inpaint.masks import between, spread_cells, square_dilated
-from stvla_ros.perception.inpaint.planes import fit_planes
 from stvla_ros.types import F32, F64, U8, Bool
 
 TABLE, LOOSE = 0, 255
-"""Labels of the table and of what no plane explains; planes have 1, 2, ..."""
+"""Labels of the table and of the layer without a plane; planes have 1, 2, ..."""
 
 BELOW_M = 0.02
-"""Depth that is this much below the table's plane shows what is beyond the table."""
+"""Depth this far below the table's plane shows the background beyond the table."""
+
+PLANE_TOLERANCE = 0.015
+"""A pixel belongs to a plane when their inverse depths differ by less than this share (three sigma of a stereo camera
+at 3 m)."""
 
 _WALL_SHARE = 0.03
 _GAP_PX = 6
@@ -33,12 +36,14 @@ _MAX_EDGES = 4
 _MISFIT = 0.04
 _RING_PX = 12
 _SAMPLES = 8000
+_MAX_PLANES = 3
+_BUDGET = 1500
 
 
 @dataclass(frozen=True, eq=False)
 class LayerMap:
     """Attributes:
-    labels: (h, w) layer of each hidden pixel of a window; None when all are the table's.
+    labels: (h, w) layer of each hidden pixel of a window; None if all belong to the table.
     planes: Inverse depth of the layers 1, 2, ... as (3,) for ``plane @ (u, v, 1)``.
     """
 
@@ -53,7 +58,7 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
         grid: Cells over the window.
         hidden: (h, w) the hole; this and the other masks are 0 and 255.
         table: (h, w) pixels that show the table.
-        beyond: (h, w) pixels that show what is behind or beside it.
+        beyond: (h, w) pixels that show the background behind or beside it.
         depth_m: (h, w).
     """
     at_edge = _touching(grid, hidden, beyond)
@@ -70,13 +75,13 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
 
 
 def pixels_beyond(grid: Grid, height_m: F32, other: U8, tolerance_m: float) -> U8:
-    """Pixels (255) that show what is behind or beside the table: below it, or large and above it (a wall).
+    """Pixels (255) that show the background: below the table, or large and above it (a wall).
 
     Args:
         grid: Cells over the window.
         height_m: (h, w) above the table.
         other: (h, w) visible pixels that do not show the table.
-        tolerance_m: The table is seen within this height.
+        tolerance_m: Pixels within this height show the table.
     """
     if not cv2.countNonZero(other):
         return other
@@ -94,7 +99,7 @@ def pixels_beyond(grid: Grid, height_m: F32, other: U8, tolerance_m: float) -> U
 
 
 def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8 | None:
-    """The regions of the hole at which a few cells of something beyond the table are seen, if any."""
+    """The regions of the hole next to at least a few cells of background, if any."""
     if not cv2.countNonZero(beyond):
         return None
     cells = (grid.share(hidden) > 0).astype(np.uint8)
@@ -108,7 +113,7 @@ def _touching(grid: Grid, hidden: U8, beyond: U8) -> U8 | None:
 
 
 def _off_table(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
-    """Hidden pixels behind which the table is not."""
+    """Hidden pixels with background, not table, behind them."""
     edges = table_edges(table, beyond)
     h, w = hidden.shape
     u, v = np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32)[:, None]
@@ -125,7 +130,7 @@ def _off_table(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
 
 
 def _level_line(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
-    """Where the membrane between table (1) and beyond (0) is over a half."""
+    """Where the membrane between table (1) and background (0) exceeds one half."""
     on, off = grid.share(table), grid.share(beyond)
     known = on + off > 0.25
     unknown = (grid.share(hidden) > 0) & ~known
@@ -135,11 +140,11 @@ def _level_line(grid: Grid, hidden: U8, table: U8, beyond: U8) -> Bool:
 
 
 def table_edges(table: U8, beyond: U8) -> list[F64]:
-    """Straight edges between the table and what is beyond it.
+    """Straight edges between the table and the background.
 
     Args:
         table: (h, w) pixels that show the table, not 0.
-        beyond: (h, w) pixels that show something else behind it, not 0.
+        beyond: (h, w) pixels that show the background, not 0.
 
     Returns:
         (a, b, c) with ``a u + b v + c`` the distance in pixels on the table's side; the most supported edge first.
@@ -161,7 +166,7 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
 
 
 def _crossings(table: U8, beyond: U8) -> F64:
-    """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few lost pixels apart."""
+    """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few missing pixels apart."""
     on, off = table > 0, beyond > 0
     found = []
     free = ~(on | off)
@@ -179,7 +184,7 @@ def _crossings(table: U8, beyond: U8) -> F64:
 
 
 def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Generator) -> F64 | None:
-    """RANSAC for the line with most points that has the whole surface on one side."""
+    """RANSAC for the line through most points with the whole surface on one side."""
     pairs = points[rng.integers(len(points), size=(120, 2))]
     along = pairs[:, 1] - pairs[:, 0]
     length = np.linalg.norm(along, axis=1)
@@ -213,7 +218,7 @@ def _refined(points: F64, line: F64) -> F64:
 
 
 def _planes_behind(grid: Grid, beyond: U8, depth_m: F32, px: npt.NDArray[np.intp]) -> tuple[list[F64], U8]:
-    """Planes through what is seen near some hidden pixels (N, 2), and the label of each of those pixels.
+    """Planes through the visible background near hidden pixels (N, 2), and the label of each of those pixels.
 
     A hidden pixel belongs to the plane of the nearest visible pixel.
     """
@@ -234,3 +239,53 @@ def _planes_behind(grid: Grid, beyond: U8, depth_m: F32, px: npt.NDArray[np.intp
         cKDTree(np.column_stack([u, v])).query(px)[1] if len(np.unique(labels)) > 1 else np.zeros(len(px), np.intp)
     )
     return [plane for plane, _ in fits], labels[nearest]
+
+
+def fit_planes(A: F64, inverse_depth: F64, seed: int = 0) -> list[tuple[F64, npt.NDArray[np.intp]]]:
+    """Sequential RANSAC for planes in inverse depth.
+
+    Args:
+        A: (N, 3) rows (x, y, 1) in pixels.
+        inverse_depth: (N,) 1/m.
+        seed: Seed of the random triples, so that a frame is always filled alike.
+
+    Returns:
+        Up to three planes (3,), for which ``A @ plane`` is the inverse depth, and the indices of their pixels.
+    """
+    rng = np.random.default_rng(seed)
+    left = np.arange(len(A))
+    planes: list[tuple[F64, npt.NDArray[np.intp]]] = []
+    while len(left) > 60 and len(planes) < _MAX_PLANES:
+        sub = left[rng.integers(len(left), size=min(len(left), _BUDGET))]
+        plane = _best_of_triples(A[sub], inverse_depth[sub], rng)
+        if plane is None:
+            break
+        for _ in range(2):
+            inside = _close(A[left], inverse_depth[left], plane)
+            if inside.sum() < 3:
+                return planes
+            plane = refit(A[left[inside]], inverse_depth[left[inside]])
+        planes.append((plane, left[inside]))
+        left = left[~inside]
+    return planes
+
+
+def refit(A: F64, inverse_depth: F64) -> F64:
+    """(3,) least-squares plane of (N, 3) rows and (N,) inverse depths."""
+    return np.asarray(np.linalg.lstsq(A, inverse_depth, rcond=None)[0], dtype=np.float64)
+
+
+def _close(A: F64, inverse_depth: F64, plane: F64) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.abs(A @ plane - inverse_depth) < PLANE_TOLERANCE * inverse_depth)
+
+
+def _best_of_triples(A: F64, inverse_depth: F64, rng: np.random.Generator) -> F64 | None:
+    """The plane through three of the pixels with most support; None if less than a tenth supports it."""
+    triples = rng.integers(len(A), size=(80, 3))
+    M = A[triples]
+    good = np.abs(np.linalg.det(M)) > 50  # three pixels on a line span no plane
+    if not good.any():
+        return None
+    planes = np.linalg.solve(M[good], inverse_depth[triples[good]][..., None])[..., 0]
+    votes = (np.abs(A @ planes.T - inverse_depth[:, None]) < PLANE_TOLERANCE * inverse_depth[:, None]).sum(axis=0)
+    return np.asarray(planes[votes.argmax()]) if votes.max() >= 0.1 * len(A) else None

@@ -1,4 +1,4 @@
-"""Masks as OpenCV takes them: (h, w) uint8 of 0 and 255."""
+"""Masks in OpenCV's format: (h, w) uint8 of 0 and 255."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def and_not(a: U8, b: U8) -> U8:
 
 
 def between(values: F32, low: float, high: float) -> U8:
-    """255 where a value lies in a range; NaN lies in none."""
+    """255 where a value lies in a range; never for NaN."""
     return np.asarray(cv2.inRange(values, low, high), dtype=np.uint8)
 
 
-def valid_depth(depth_m: F32) -> U8:
-    """255 where the depth is a measurement: positive and not saturated."""
+def has_depth(depth_m: F32) -> U8:
+    """255 where the depth is valid: positive and not saturated."""
     return between(depth_m, 1e-6, SATURATED_M)
 
 
 def dilated(mask: U8, radius_px: int) -> U8:
-    """Grown by a disc."""
+    """Dilated by a disc."""
     if radius_px <= 0:
         return mask
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius_px + 1, 2 * radius_px + 1))
@@ -38,12 +38,12 @@ def dilated(mask: U8, radius_px: int) -> U8:
 
 
 def square_dilated(mask: U8, radius_px: int) -> U8:
-    """Grown by a square: cheaper than a disc."""
+    """Dilated by a square: cheaper than a disc."""
     size = 2 * radius_px + 1
     return np.asarray(cv2.dilate(mask, np.ones((size, size), np.uint8)), dtype=np.uint8)
 
 
 def spread_cells(cells: Bool, stride: int, shape: tuple[int, ...]) -> U8:
-    """255 at the pixels of the cells that are True."""
+    """255 at the pixels of True cells."""
     full = cv2.resize(cells.astype(np.uint8), None, fx=stride, fy=stride, interpolation=cv2.INTER_NEAREST)
     return np.asarray(full[: shape[0], : shape[1]] * np.uint8(255), dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""The hidden pixels of one layer: their membrane, and painting them into a frame."""
+"""The hidden pixels of one layer: their membrane, and how they are painted into a frame."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from stvla_ros.types import F32, U8, Bool
 Indices = npt.NDArray[np.intp]
 
 _KNOWN_SHARE = 0.25
-"""A cell of which the layer is seen in this share has a value of its own."""
+"""A cell has a value if the layer is visible in at least this share of it."""
 
 _LOST_SHARE = 0.1
-"""A membrane serves until a cell at its boundary shows less than this, or ..."""
+"""A membrane is reused until a cell at its boundary shows less than this, or ..."""
 
 _GAINED_SHARE = 0.6
 """... a cell at the hole that had no value shows more than this."""
@@ -28,7 +28,7 @@ _GRADIENT_CELLS = 11
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What one frame shows of a layer, over the patch's window.
+    """The visible part of a layer in one frame, over the patch's window.
 
     Attributes:
         rgb: (h, w, 3).
@@ -47,7 +47,7 @@ class Cells:
 
     Attributes:
         values: (rows, columns, 4) mean colour and deviation of the pixels that show the layer.
-        share: (rows, columns) of each cell that does.
+        share: (rows, columns) share of each cell that shows it.
     """
 
     values: F32
@@ -63,7 +63,7 @@ class Cells:
         return cls(values, share)
 
     def without(self, cells: Bool) -> Cells:
-        """The same where some cells are not seen."""
+        """A copy in which some cells count as not visible."""
         return Cells(self.values, np.where(cells, np.float32(0), self.share))
 
     def smoothed(self, size: int) -> F32:
@@ -75,7 +75,7 @@ class Cells:
 
 @dataclass(frozen=True, eq=False)
 class Pixels:
-    """Some pixels of a window.
+    """A set of pixels of a window.
 
     Attributes:
         inside: (N,) flat indices in the window.
@@ -98,20 +98,20 @@ class Pixels:
         return cls(inside, v * width_px + u, u.astype(np.float32), v.astype(np.float32))
 
     def where(self, mask: U8) -> Bool | slice:
-        """Those on a mask over the window; a slice when it is all of them, which costs nothing to apply."""
+        """Those on a mask over the window; a slice if all are, which costs nothing to apply."""
         chosen = mask.reshape(-1)[self.inside] > 0
         return slice(None) if chosen.all() else chosen
 
 
 class Patch:
-    """What serves from frame to frame while the hole stays: pixels, feather, factorised membrane.
+    """Everything that is reused while the hole stays: pixels, feather, factorised membrane.
 
     Args:
         grid: Cells over the window.
         colour: (h, w) pixels whose colour is replaced; this and the other mask are 0 and 255.
         depth: (h, w) pixels whose depth is replaced.
-        width_px: Of the image.
-        feather_px: Width of the feather outside.
+        width_px: Width of the image.
+        feather_px: Width of the feather around the hole.
         smooth_px: Edge of the square over which the deviation from the plane is averaged.
     """
 
@@ -141,7 +141,7 @@ class Patch:
             view: The frame.
             colour: From :meth:`smooth`.
             writable: (h, w) pixels that are not kept.
-            grain: How much of what the feather's pixels deviate from smooth is added to the fill as noise.
+            grain: Share of the feather pixels' deviation from smooth that is added to the fill as noise.
         """
         flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
         soft = self.soft.where(view.known & writable)
@@ -157,7 +157,7 @@ class Patch:
 
     def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
         membrane = self._membrane
-        if membrane is None or not self._serves(membrane, share):
+        if membrane is None or not self._is_reusable(membrane, share):
             self._membrane = membrane = self._new_membrane(values, share)
         known = share >= _LOST_SHARE
         weight = known.ravel().astype(np.float32)
@@ -175,7 +175,7 @@ class Patch:
         self._unused = np.flatnonzero(near & ~known)
         return Membrane(unknown, known, along_gradients(values[..., :3], known, _GRADIENT_CELLS))
 
-    def _serves(self, membrane: Membrane, share: F32) -> bool:
+    def _is_reusable(self, membrane: Membrane, share: F32) -> bool:
         flat = share.ravel()
         return bool((flat[membrane.boundary] > _LOST_SHARE).all() and (flat[self._unused] < _GAINED_SHARE).all())
 
@@ -186,12 +186,12 @@ def _rounded(colour: F32) -> U8:
 
 @lru_cache(maxsize=2)
 def _pattern(shape: tuple[int, int]) -> F32:
-    """(H * W,) noise of deviation 1, the same in every frame: grain must not flicker."""
+    """(H * W,) noise of standard deviation 1, equal in every frame: grain must not flicker."""
     return np.random.default_rng(0).standard_normal(shape[0] * shape[1], dtype=np.float32)
 
 
 def feather(mask: U8, width_px: int) -> U8:
-    """Outside a mask of 0 and 255, up to 255 near it and falling to 0 beyond ``width_px``."""
+    """Weights around a mask of 0 and 255: up to 255 next to it, falling to 0 beyond ``width_px``, 0 inside."""
     blur = width_px // 2
     near = cv2.dilate(mask, np.ones((3, 3), np.uint8), iterations=width_px - blur)
     soft = cv2.boxFilter(near, -1, (2 * blur + 1, 2 * blur + 1), borderType=cv2.BORDER_REPLICATE)

@@ -1,4 +1,4 @@
-"""A trace on the image becomes a path in space (paper 3.3.2)."""
+"""Lift a trace on the image to a path in space (paper 3.3.2)."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from stvla_ros.perception.lift.surfaces import settle
 from stvla_ros.types import F64, U8, DepthSource, RgbdFrame, Trace3d, TracePlan
 
 SAME_M = 1e-4
-"""Neighbouring waypoints that are closer are one place."""
+"""Neighbouring waypoints that are closer coincide."""
 
-FINEST_M = 0.0005
-"""Paths are compared with the sensor at steps of a pixel, but not finer."""
+MIN_STEP_M = 0.0005
+"""A path is compared with the depth image in steps of a pixel, but not smaller than this."""
 
 
 def lift(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> Trace3d:
     """Lift a plan on the frame that it was drawn on.
 
-    The start depth is the sensor's at the first waypoint, never the model's; the model's offsets say how much further
-    from or nearer to the camera the *end effector* is at each waypoint. Corners are rounded a little and the path is
-    sampled by arc length. A path whose waypoints all coincide is legal - the tool acts where it is aimed, as for
-    pressing - and has two points; a note says so. Repairs are noted, one sentence each; no point is INVALID.
+    The start depth is measured by the sensor at the first waypoint, never taken from the model. The model's offsets say
+    how much further from the camera the *end effector* is at each waypoint. Corners are slightly rounded and the path
+    is sampled by arc length. If all waypoints coincide, which is legal (the tool acts in place, as in pressing), the
+    path has two points and a note. Each repair is noted in one sentence. No point is INVALID.
 
     Raises:
         StageError: LIFT_NO_DEPTH without a surface near the first waypoint; LIFT_IMPLAUSIBLE when plan or camera are
@@ -44,7 +44,7 @@ def lift(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> Trace3d:
     xyz, source, notes = _waypoints(plan, px, start_m, frame, config)
     distinct = np.concatenate([[True], np.linalg.norm(np.diff(xyz, axis=0), axis=1) > SAME_M])
     if distinct.sum() == 1:
-        notes.append("All waypoints are one place: the tool acts where it is aimed.")
+        notes.append("All waypoints coincide: the tool acts in place.")
         return _trace(xyz[[0, -1]], source[[0, -1]], plan, notes)
     xyz, source = _smoothed(xyz[distinct], source[distinct], config.round_m)
     xyz, source, repairs = _in_front(xyz, source, frame, config)
@@ -61,7 +61,7 @@ def _waypoints(
     if abs(plan.start_depth_m - start_m) > config.start_tolerance_m:
         notes.append(
             f"The planner put the start {plan.start_depth_m:.3f} m from the camera, the sensor measures {start_m:.3f} m: "
-            "the sensor's was taken."
+            "the sensor's value is used."
         )
     offset = plan.depth_offset_m.copy()
     source = np.full(len(px), DepthSource.MODEL, dtype=np.uint8)
@@ -80,7 +80,7 @@ def _waypoints(
     check_jumps(xyz, config.jump_m)
     low = xyz[:, 2] < 0
     if low.any():
-        notes.append(f"{low.sum()} waypoints up to {-xyz[:, 2].min() * 1000:.0f} mm under the table were raised to it.")
+        notes.append(f"{low.sum()} waypoints up to {-xyz[:, 2].min() * 1000:.0f} mm below the table were raised to it.")
         xyz = raised_to_table(xyz, frame.camera)
     return xyz, source, notes
 
@@ -91,8 +91,8 @@ def _smoothed(xyz_m: F64, source: U8, round_m: float) -> tuple[F64, U8]:
 
 
 def _in_front(xyz_m: F64, source: U8, frame: RgbdFrame, config: LiftConfig) -> tuple[F64, U8, tuple[str, ...]]:
-    """The path moved out of surfaces; where it was moved it has a point every half step."""
-    pixel_m = max(_pixel_m(frame, xyz_m), FINEST_M)
+    """The path moved out of surfaces, with a point every half step where it was moved."""
+    pixel_m = max(_pixel_m(frame, xyz_m), MIN_STEP_M)
     samples, where = subdivide(xyz_m, pixel_m)
     settled = settle(samples, frame, config)
     kept = np.zeros(len(samples), dtype=bool)

@@ -1,18 +1,18 @@
-"""The path against what the depth camera measured: inside a surface, or merely hidden behind one.
+"""Compare a path with the measured depth: does it enter a surface, or pass hidden behind one?
 
-A depth camera sees the front of things. A point of the path that is further away than what is measured at its pixel
-is either inside that thing or in free space behind it, and the one image cannot tell for a point alone. The way there
-can. Follow the path pixel by pixel:
+A depth camera sees the front of objects. A path point further away than the depth measured at its pixel is either
+inside an object or in free space behind it. A single point cannot tell, the path leading there can. Follow it pixel by
+pixel:
 
-* where the path comes to lie behind the measured depth because the *measured depth jumps* - the outline of a thing
-  passes before the path - the path went behind the thing: legitimate, nothing is changed;
-* where it does so while the measured depth is *continuous*, the path itself went through the surface: it pierces it.
+* if it falls behind the measured depth because the *measured depth jumps* (the outline of an object passes in front of
+  it), the path went behind the object: legitimate, nothing changes;
+* if it does so while the measured depth is *continuous*, the path itself went through the surface: it pierces it.
 
-What pierces at most ``inside_m`` deep is moved towards the camera, along its own ray, to ``clear_m`` before the
-surface. What pierces deeper is refused where the surface is a wall (plane over a window of ``wall_m``) and otherwise
-left as it is with a note: whether it should pass over, beside or behind a thing nobody can say. At both ends the tool
-is meant to enter what it grasps or fills, by ``grip_m``. What is entered above the start may be the robot's own hand,
-which stands there while it holds something: that is left alone unless it is a wall.
+A part that pierces at most ``inside_m`` deep is moved along its rays to ``clear_m`` in front of the surface. A deeper
+one is refused if the surface is a wall (a plane over a window of ``wall_m``). Otherwise it stays, with a note: nothing
+says whether it should pass over, beside or behind the object. At both ends the tool is meant to enter the grasped or
+filled object by ``grip_m``. A surface entered above the start may be the robot's own hand, which is there while it
+holds something: it is ignored unless it is a wall.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, sampled
+from stvla_ros.geometry.depths import depth_edge_m, valid_depth
 from stvla_ros.geometry.paths import arc_length, runs
-from stvla_ros.geometry.starts import edge_m, usable
 from stvla_ros.perception.lift.checks import implausible
 from stvla_ros.perception.lift.config import LiftConfig
 from stvla_ros.types import F32, F64, Bool, RgbdFrame
 
 MEDIAN = 5
-"""Samples of the measured depth along the path whose median counts: single flying pixels do not."""
+"""Length of the median filter over the measured depth along the path, against single flying pixels."""
 
 WALL_SHARE = 0.8
-"""A wall fills this share of the window."""
+"""A wall fills at least this share of the window."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class Settled:
     """A path after comparison with the sensor.
 
     Attributes:
-        xyz_m: (N, 3) samples, moved where that was called for.
-        moved: (N,) the samples whose depth is now the sensor's.
-        notes: What was done, one sentence each.
+        xyz_m: (N, 3) samples, repaired.
+        moved: (N,) samples that were moved to the sensor's depth.
+        notes: One sentence per repair.
     """
 
     xyz_m: F64
@@ -53,15 +53,15 @@ class Settled:
 
 @dataclass(frozen=True, eq=False)
 class _Seen:
-    """The samples of a path at whose pixel the sensor measured something, in order.
+    """The samples of a path with valid measured depth at their pixel, in order.
 
     Attributes:
-        index: (S,) of the samples.
+        index: (S,) indices of the samples.
         px: (S, 2) their pixels.
         depth_m: (S,) depth of the path.
         surface_m: (S,) measured depth.
         allowed_m: (S,) how far behind the surface the path may be.
-        hand: (S,) samples where the robot's hand may be what is measured.
+        hand: (S,) samples at which the measured surface may be the robot's hand.
     """
 
     index: npt.NDArray[np.intp]
@@ -77,14 +77,14 @@ class _Seen:
 
     @property
     def jumps(self) -> Bool:
-        """(S + 1,) an edge of the measured depth lies between a sample and the one before, or within a sample of that."""
-        step = np.abs(np.diff(self.surface_m)) > edge_m(self.surface_m[1:])
+        """(S + 1,) a depth edge lies between a sample and the previous one, or at most one sample further."""
+        step = np.abs(np.diff(self.surface_m)) > depth_edge_m(self.surface_m[1:])
         padded = np.concatenate([[False, False], step, [False, False]])
         return np.asarray(padded[:-2] | padded[1:-1] | padded[2:])
 
 
 def settle(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> Settled:
-    """Compare a path with the depth image and move it out of surfaces (see the module).
+    """Compare a path with the depth image and move it out of surfaces (see the module docstring).
 
     Args:
         samples_m: (N, 3) path, about a pixel between neighbours.
@@ -92,7 +92,7 @@ def settle(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> Settled:
         config: Settings.
 
     Raises:
-        StageError: LIFT_IMPLAUSIBLE where it runs deep into a wall.
+        StageError: LIFT_IMPLAUSIBLE if it runs deep into a wall.
     """
     unchanged = Settled(samples_m, np.zeros(len(samples_m), dtype=bool))
     seen = _see(samples_m, frame, config)
@@ -131,7 +131,7 @@ def _see(samples_m: F64, frame: RgbdFrame, config: LiftConfig) -> _Seen:
 
 
 def _above_start(xyz_m: F64, start_m: F64, hand_m: float) -> Bool:
-    """Samples where the hand is if it stands at the start: from there on up, as long as the path has not left."""
+    """Samples where the hand would be with the tool at the start: above it, until the path first leaves that column."""
     beside = np.hypot(*(xyz_m[:, :2] - start_m[:2]).T)
     above = (beside < hand_m) & (xyz_m[:, 2] > start_m[2] - 0.02)
     return np.asarray(np.logical_and.accumulate(above))
@@ -145,7 +145,7 @@ def _median(values: F64) -> F64:
 
 
 def _piercing(seen: _Seen, inside: Bool) -> list[tuple[int, int, int]]:
-    """Runs of samples behind a surface that began or ended without an edge of the measured depth, and where they did."""
+    """Runs of samples behind a surface that began or ended without a depth edge, and the sample where they did."""
     jumps, count = seen.jumps, len(inside)
     found = []
     for first, last in runs(inside):
@@ -157,7 +157,7 @@ def _piercing(seen: _Seen, inside: Bool) -> list[tuple[int, int, int]]:
 
 
 def _widened(seen: _Seen, first: int, last: int, clear_m: float) -> slice:
-    """The run, and the samples beside it that are closer to the surface than they should be."""
+    """The run, extended by adjacent samples that are too close to the surface."""
     close, jumps = (seen.behind_m > -clear_m) & ~seen.hand, seen.jumps
     while first > 0 and close[first - 1] and not jumps[first]:
         first -= 1
@@ -169,18 +169,18 @@ def _widened(seen: _Seen, first: int, last: int, clear_m: float) -> slice:
 def _too_deep(
     seen: _Seen, samples_m: F64, crossing: int, excess_m: float, frame: RgbdFrame, config: LiftConfig
 ) -> list[str]:
-    """A note, if it was not the hand. Raises LIFT_IMPLAUSIBLE at a wall."""
+    """A note, unless it was the hand. Raises LIFT_IMPLAUSIBLE at a wall."""
     x, y, z = samples_m[seen.index[crossing]]
     where = f"at ({x:.2f}, {y:.2f}, {z:.2f}) m and gets {excess_m * 100:.0f} cm behind the surface measured there"
     size_px = config.wall_m * float(frame.camera.K[0, 0]) / seen.surface_m[crossing]
     if _is_wall(frame.depth_m, seen.px[crossing], size_px, config.range_m):
         raise implausible(f"it runs into a wall {where}")
-    sentence = f"The path runs into a thing {where}: left as it was drawn, nobody sees how far the thing reaches."
+    sentence = f"The path runs into an object {where}. It stays as drawn: how far the object extends is not visible."
     return [] if seen.hand[crossing] else [sentence]
 
 
 def _is_wall(depth_m: F32, px: F64, size_px: float, range_m: float) -> bool:
-    """The plane of the middle of a window fills the window."""
+    """The plane through the centre of a window fills the window."""
     v, u, q, tolerance = _inverse_depths(depth_m, px, size_px, range_m)
     middle = np.maximum(np.abs(u), np.abs(v)) < max(size_px / 8, 2.0)
     if middle.sum() < 9:
@@ -191,7 +191,7 @@ def _is_wall(depth_m: F32, px: F64, size_px: float, range_m: float) -> bool:
 
 
 def _inverse_depths(depth_m: F32, px: F64, size_px: float, range_m: float) -> tuple[F64, F64, F64, F64]:
-    """Rows and columns from the middle, inverse depths, and what an edge is of those: (N,) each."""
+    """Rows and columns from the centre, inverse depths, and the step of those that is an edge: (N,) each."""
     h, w = depth_m.shape
     x, y = np.rint(px).astype(int)
     half = max(round(size_px / 2), 2)
@@ -201,10 +201,10 @@ def _inverse_depths(depth_m: F32, px: F64, size_px: float, range_m: float) -> tu
         np.arange(max(x - half, 0), min(x + half + 1, w), step),
     )
     patch = depth_m[np.ix_(rows, columns)]
-    valid = usable(patch, range_m)
+    valid = valid_depth(patch, range_m)
     i, j = np.nonzero(valid)
     z = patch[valid].astype(np.float64)
-    return (rows[i] - px[1]), (columns[j] - px[0]), 1.0 / z, 2 * edge_m(z) / z**2
+    return (rows[i] - px[1]), (columns[j] - px[0]), 1.0 / z, 2 * depth_edge_m(z) / z**2
 
 
 def _moved_sentence(samples_m: F64, excess_m: float) -> str:

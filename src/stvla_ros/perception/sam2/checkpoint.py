@@ -1,4 +1,4 @@
-"""SAM 2.1 checkpoints: configuration and safetensors, never pickle; complete and of the right kind, or refused."""
+"""SAM 2.1 checkpoints: configuration and safetensors, never pickle. Incomplete or foreign ones are refused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load(model: str, memory: bool, where: str) -> Any:
 
     Args:
         model: A folder, or the id of a repository on the Hugging Face hub (``owner/name``).
-        memory: The video model is wanted.
+        memory: Load the video model.
         where: Name of the setting, for messages.
 
     Raises:
@@ -52,7 +52,7 @@ def _is_hub_id(model: str) -> bool:
 
 
 def _kind_in(folder: Path, where: str) -> str:
-    """``model_type`` of a folder that has all that is needed."""
+    """``model_type`` of a folder, after a check that it is complete."""
     if not folder.is_dir():
         raise ConfigError(f"{where}: wanted the folder of a SAM 2.1 checkpoint, {folder} is not one. {HOW_TO_GET}")
     file = folder / "config.json"
@@ -69,7 +69,7 @@ def _kind_in(folder: Path, where: str) -> str:
         content = read_json(file)
         if single.is_file():
             with open_tensors(single):
-                pass  # only what is wrong with the file
+                pass  # only to check the file
         else:
             check_file(index, "an index of weights", text=True)
     return str(content.get("model_type")) if isinstance(content, dict) else "none"
@@ -85,7 +85,7 @@ def _kind_on_hub(model: str, where: str) -> str:
 
 def _unreachable(model: str, where: str) -> str:
     return (
-        f"{where}: '{model}' is no folder here, nor is it in the download cache, and the Hugging Face hub could not be "
+        f"{where}: '{model}' is neither a local folder nor in the download cache, and the Hugging Face hub could not be "
         f"reached or does not have it. {HOW_TO_GET}"
     )
 
@@ -105,7 +105,7 @@ def _check_kind(kind: str, memory: bool, where: str) -> None:
 def _read(source: str, memory: bool, local: bool, where: str) -> Any:
     cls = Sam2VideoModel if memory else Sam2Model
     try:
-        with silenced_transformers():  # the published checkpoints are of the video model, and serve both
+        with silenced_transformers():  # the published checkpoints are of the video model and serve both
             model, notes = cls.from_pretrained(
                 source,
                 local_files_only=local,
@@ -136,10 +136,10 @@ def _read(source: str, memory: bool, local: bool, where: str) -> Any:
 
 
 def _check_sizes(config: Any, where: str) -> None:
-    """The weights fit any size; points would land in the wrong place."""
+    """Check sizes that loading ignores: with wrong ones, points would land in the wrong place."""
     prompts, coarse = config.prompt_encoder_config, config.vision_config.backbone_feature_sizes[-1]
     if [prompts.image_size // prompts.patch_size] * 2 != list(coarse):
         raise ConfigError(
-            f"{where}: config.json says prompt_encoder_config.image_size {prompts.image_size}, which does not go with "
+            f"{where}: config.json says prompt_encoder_config.image_size {prompts.image_size}, which does not match "
             f"vision_config.backbone_feature_sizes {list(coarse)}: the file was changed, download it again. {HOW_TO_GET}"
         )

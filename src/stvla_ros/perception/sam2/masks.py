@@ -1,4 +1,4 @@
-"""What becomes of the masks that a promptable model proposes: filters, suppression of doubles, one label per pixel."""
+"""Proposed masks of a promptable model: filtering, suppression of duplicates, one label per pixel."""
 
 from __future__ import annotations
 
@@ -13,35 +13,35 @@ from stvla_ros.geometry.components import bounding_slices
 from stvla_ros.types import F32, F64, I32, Bool
 
 STABILITY_OFFSET = 1.0
-"""Logits by which the threshold is moved up and down to see how stable a mask is (SAM's automatic mask generator)."""
+"""Shift of the logit threshold, up and down, to measure stability (SAM's automatic mask generator)."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a proposed mask must satisfy.
+    """Conditions for a proposed mask.
 
     Attributes:
-        score: Least IoU that the model predicts for its own mask.
-        stability: Least :func:`stability`.
+        score: Smallest IoU that the model predicts for its own mask.
+        stability: Smallest :func:`stability`.
         share: Largest share of the frame.
         background: Largest share of the mask's pixels with depth that are table, wall or floor.
-        least: Smallest share of the frame.
+        min_area: Smallest share of the frame.
     """
 
     score: float
     stability: float
     share: float
     background: float
-    least: float = 0.0
+    min_area: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What the depth says about each pixel.
+    """What the depth image shows at each pixel.
 
     Attributes:
-        known: (h, w) it has depth and is not the arm.
-        standing: (h, w) it shows something above the table and inside the workspace.
+        known: (h, w) pixels with depth that do not show the arm.
+        standing: (h, w) pixels above the table and inside the workspace.
     """
 
     known: Bool
@@ -56,7 +56,7 @@ def grid_points(shape: tuple[int, int], side: int) -> F64:
 
 
 def inner_points(labels: I32, ids: Sequence[int]) -> F64:
-    """(N, 2) pixel of each instance that lies deepest inside it: also where a centroid would lie outside (a ring)."""
+    """(N, 2) innermost pixel of each instance, valid even where the centroid lies outside (a ring)."""
     return np.array([_deepest(labels == i) for i in ids], dtype=np.float64).reshape(-1, 2)
 
 
@@ -75,24 +75,24 @@ def stability(logits: F32) -> F64:
 
 
 def acceptable(logits: F32, scores: F32, around: Surroundings, limits: Limits) -> Bool:
-    """(N,) which of (N, h, w) mask logits with (N,) predicted IoU may be things.
+    """(N,) which of (N, h, w) mask logits with (N,) predicted IoU may be objects.
 
-    Dropped are NaN and empty masks, those that the model or :func:`stability` doubts, those that swallow the frame,
-    and those that mostly show table or walls. A mask without any depth has no place in the scene and is dropped too.
+    Masks are dropped if they are NaN or empty, have a low predicted IoU or :func:`stability`, cover too much of the
+    frame, or mostly show table or walls. A mask without any depth has no place in the scene and is dropped too.
     """
     finite = np.isfinite(scores) & np.isfinite(logits).all(axis=(1, 2))
     ok = finite & (scores >= limits.score) & (stability(logits) >= limits.stability)
-    ok[ok] = stands(logits[ok] > 0, around, limits)
+    ok[ok] = plausible(logits[ok] > 0, around, limits)
     return np.asarray(ok)
 
 
-def stands(masks: Bool, around: Surroundings, limits: Limits) -> Bool:
-    """(N,) which of (N, h, w) masks are neither empty nor a crumb, nor the whole frame, nor background."""
+def plausible(masks: Bool, around: Surroundings, limits: Limits) -> Bool:
+    """(N,) which of (N, h, w) masks are neither empty, tiny, too large, nor background."""
     area = masks.sum(axis=(1, 2))
     known = (masks & around.known).sum(axis=(1, 2))
     background = known - (masks & around.standing).sum(axis=(1, 2))
     size = around.known.size
-    inside = (area > 0) & (area >= limits.least * size) & (area <= limits.share * size)
+    inside = (area > 0) & (area >= limits.min_area * size) & (area <= limits.share * size)
     return np.asarray(inside & (known > 0) & (background <= limits.background * known))
 
 
@@ -106,7 +106,7 @@ def overlaps(masks: Bool, others: Bool) -> tuple[F64, F64]:
 
 
 def suppress(masks: Bool, scores: npt.ArrayLike, iou: float) -> list[int]:
-    """Indices that stay, best first: none overlaps a better one by more than ``iou``; of equal scores the first stays."""
+    """Non-maximum suppression: kept indices, best first; none overlaps a better one by more than ``iou``."""
     _, same = overlaps(masks, masks)
     kept: list[int] = []
     for i in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable"):
@@ -116,8 +116,8 @@ def suppress(masks: Bool, scores: npt.ArrayLike, iou: float) -> list[int]:
 
 
 def paint(shape: tuple[int, int], masks: Sequence[Bool], scores: Sequence[float], ids: Sequence[int]) -> I32:
-    """(H, W) labels, 0 where no mask is. Of overlapping masks the smaller one is seen (what stands in a plate is not the
-    plate), of two of one size the one with the higher score, then the one with the lower id."""
+    """(H, W) labels, 0 without a mask. Where masks overlap the smaller one wins (an object in a plate is not the plate),
+    then the one with the higher score, then the one with the lower id."""
     labels = np.zeros(shape, dtype=np.int32)
     areas = [int(mask.sum()) for mask in masks]
     for i in sorted(range(len(masks)), key=lambda i: (-areas[i], scores[i], -ids[i])):
@@ -125,8 +125,8 @@ def paint(shape: tuple[int, int], masks: Sequence[Bool], scores: Sequence[float]
     return labels
 
 
-def without_crumbs(labels: I32, least_px: int) -> I32:
-    """Labels without those of which fewer than ``least_px`` pixels are seen; negative ones stay."""
+def without_tiny(labels: I32, min_px: int) -> I32:
+    """Labels without those that have fewer than ``min_px`` pixels; negative ones stay."""
     ids, counts = np.unique(labels, return_counts=True)
-    crumbs = ids[(ids > 0) & (counts < least_px)]
-    return np.where(np.isin(labels, crumbs), np.int32(0), labels)
+    tiny = ids[(ids > 0) & (counts < min_px)]
+    return np.where(np.isin(labels, tiny), np.int32(0), labels)

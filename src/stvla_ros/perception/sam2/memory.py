@@ -1,4 +1,4 @@
-"""Things followed from frame to frame by the memory of SAM 2's video model, so that their ids stay."""
+"""Objects tracked from frame to frame by the memory of SAM 2's video model, so that their ids persist."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import numpy as np
 import torch
 from transformers import Sam2VideoInferenceSession
 
-from stvla_ros.perception.sam2.images import shrink, to_frame
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, overlaps, stands, suppress
-from stvla_ros.perception.sam2.network import Network, Picture
+from stvla_ros.perception.sam2.masks import Limits, Surroundings, overlaps, plausible, suppress
+from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame
 from stvla_ros.perception.sam2.proposals import Proposal, reduced
 from stvla_ros.types import F32, Bool
 
 KNOWN_IOU = 0.5
-"""A proposal that overlaps one thing that is followed by this much is that thing."""
+"""A proposal that overlaps a tracked object by this much is that object."""
 
 KNOWN_SHARE = 0.7
-"""A proposal that is not the model's is nothing new when followed things cover this share of it."""
+"""A proposal that is not the model's is not new if tracked objects cover this share of it."""
 
 FORGOTTEN = ("pred_masks", "high_res_masks")
-"""What the model keeps of every frame, but does not read again."""
+"""Outputs that the model keeps for every frame but never reads again."""
 
 
 class Track:
-    """One thing. It has a session of its own, so that it can be given up without the others; the image is encoded once.
+    """One tracked object. It has its own session, so that it can be dropped alone; the image is encoded only once.
 
     Attributes:
-        lost: Consecutive frames in which it was not seen.
+        lost: Consecutive frames without it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -43,7 +42,7 @@ class Track:
         self.lost = 0
 
     def start(self, picture: Picture, index: int, mask: Bool) -> bool:
-        """Remember (H, W) ``mask`` of frame ``index``; False when it is too small for the model to see."""
+        """Remember (H, W) ``mask`` of frame ``index``; False if it is too small for the model."""
         size = self._network.size_px
         small = shrink(mask, (size, size))
         if not small.any():
@@ -55,7 +54,7 @@ class Track:
         return True
 
     def follow(self, picture: Picture, index: int) -> tuple[F32, bool]:
-        """(h, w) mask logits in frame ``index``, later than any before, and whether the model sees the thing at all."""
+        """(h, w) mask logits in frame ``index``, later than all before, and whether the model sees the object at all."""
         features = {"vision_feats": picture.features, "vision_pos_embeds": picture.positions}
         self._session.cache.cache_vision_features(index, features)
         with self._network.autocast():
@@ -65,7 +64,7 @@ class Track:
         return logits, bool(out.object_score_logits.max() > 0) and bool(np.isfinite(logits).all())
 
     def _forget(self, index: int) -> None:
-        """Let go of all that the model will not read again: a session grows by megabytes a frame otherwise."""
+        """Free everything that the model will not read again; otherwise a session grows by megabytes per frame."""
         self._session.processed_frames = {}
         self._session.cache.clear_all()
         outputs = self._session.output_dict_per_obj[self._object]
@@ -79,13 +78,13 @@ class Track:
 
 
 class Memory:
-    """All things that are followed, by id.
+    """All tracked objects, by id.
 
     Args:
         network: A video model.
-        limits: What a mask must satisfy in every frame.
-        double_iou: Two things whose masks overlap more are one; the older id stays.
-        patience: Frames after which a thing that is not seen is given up.
+        limits: Conditions for a mask in every frame.
+        double_iou: Two objects whose masks overlap more are one; the older id stays.
+        patience: Frames after which an object out of sight is dropped.
     """
 
     def __init__(self, network: Network, limits: Limits, double_iou: float, patience: int) -> None:
@@ -96,14 +95,14 @@ class Memory:
 
     @property
     def index(self) -> int:
-        """Number of the last frame, from 0."""
+        """Index of the last frame, from 0."""
         return self._index
 
     def follow(self, picture: Picture, around: Surroundings) -> dict[int, Bool]:
-        """(H, W) masks of what is seen again in the next frame, by id.
+        """(H, W) masks of the objects visible in the next frame, by id.
 
-        A mask that has run off onto the table or over the frame is not seen; neither is the younger of two on one thing.
-        What is in the hand is not seen, but not lost either.
+        Excluded are masks that have spread over the table or the frame, and the younger of two on one object. An object
+        in the gripper has no mask but is not lost either.
         """
         self._index += 1
         small = reduced(around, self._network.mask_shape)
@@ -111,7 +110,7 @@ class Memory:
         for key, track in self._tracks.items():
             logits, there = track.follow(picture, self._index)
             mask = logits > 0
-            if there and stands(mask[None], small, self._limits)[0]:
+            if there and plausible(mask[None], small, self._limits)[0]:
                 seen[key] = to_frame(logits, picture.shape)
             hidden = there and bool(mask.any()) and not (mask & small.known).any()
             track.lost = 0 if hidden else track.lost + 1
@@ -129,7 +128,7 @@ class Memory:
         return {keys[i]: seen[keys[i]] for i in sorted(kept)}
 
     def add(self, picture: Picture, seen: dict[int, Bool], proposals: list[Proposal]) -> dict[int, Bool]:
-        """``seen`` and what is new among the proposals, which is followed from this frame on."""
+        """``seen`` plus the new proposals, which are tracked from this frame on."""
         new = dict(seen)
         for mask, score in proposals:
             if _known(mask, score, list(seen.values())):
@@ -143,10 +142,10 @@ class Memory:
 
 
 def _known(mask: Bool, score: float, seen: list[Bool]) -> bool:
-    """Whether a proposal is one of the things that are followed, or nothing.
+    """Whether a proposal is empty or an object already tracked.
 
-    The model may see one thing within the mask of another (that spilled onto it, or was of both when they touched);
-    where it does not, what is covered is not taken apart.
+    The model may find an object within the mask of another one (which spread over it, or covered both while they
+    touched). A proposal that is not the model's never divides a tracked mask.
     """
     if not mask.any():
         return True

@@ -1,4 +1,4 @@
-"""The network on its device: an image is encoded once, prompts are cheap after that."""
+"""The network on its device. An image is encoded once, after which prompts are cheap."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 
-from stvla_ros.config import ConfigError
-from stvla_ros.perception.sam2.images import model_input, to_model
-from stvla_ros.types import F32, F64, U8
+from stvla_ros.types import F32, F64, U8, Bool
+
+MEAN = (0.485, 0.456, 0.406)
+"""Mean of ImageNet's colours, used in training of all SAM 2 checkpoints."""
+
+STD = (0.229, 0.224, 0.225)
+"""Their standard deviation."""
 
 PROMPTS_AT_ONCE = 64
-"""Prompts per call of the mask decoder: bounds the memory that a grid takes."""
+"""Prompts per call of the mask decoder, which bounds the memory of a grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,8 +30,8 @@ class Picture:
 
     Attributes:
         shape: (H, W) of the frame.
-        pixels: (1, 3, S, S) what the model saw.
-        features: Maps from fine to coarse, as the model gives them: (h * w, 1, C).
+        pixels: (1, 3, S, S) input of the model.
+        features: Maps from fine to coarse, as returned by the model: (h * w, 1, C).
         positions: Their positional encodings.
     """
 
@@ -35,10 +42,10 @@ class Picture:
 
 
 class Network:
-    """A SAM 2 model and where and how it computes.
+    """A SAM 2 model with its device and precision.
 
-    With ``bf16`` the image encoder and the memory compute in bfloat16 with weights in float32 (autocast); prompts and
-    masks stay in float32, whose cost does not count and where bfloat16 would move a point by pixels.
+    With ``bf16`` the image encoder and the memory run in bfloat16 with float32 weights (autocast). Prompts and masks
+    stay in float32: they are cheap, and bfloat16 would move a point by pixels.
     """
 
     def __init__(self, model: Any, device: torch.device, bf16: bool) -> None:
@@ -49,7 +56,7 @@ class Network:
         self._bf16 = bf16
 
     def autocast(self) -> torch.autocast:
-        """Context in which heavy layers compute in the chosen precision."""
+        """Context in which heavy layers run in the chosen precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16)
 
     @torch.inference_mode()
@@ -63,11 +70,11 @@ class Network:
         return Picture((rgb.shape[0], rgb.shape[1]), pixels, features, positions)
 
     def prompt(self, picture: Picture, px: F64) -> Iterator[tuple[F32, F32]]:
-        """Masks for (N, 2) pixels of the frame, each of which lies on one thing.
+        """Masks for (N, 2) pixels of the frame, each on one object.
 
         Yields:
-            For each point (3, h, w) mask logits of the square (the model proposes part, thing and whole), and (3,) the
-            IoU that it predicts for them.
+            For each point (3, h, w) mask logits of the square (the model proposes part, object and whole), and (3,)
+            predicted IoU.
         """
         points = to_model(px, picture.shape, (self.size_px, self.size_px)).astype(np.float32)
         for start in range(0, len(points), PROMPTS_AT_ONCE):
@@ -92,32 +99,35 @@ class Network:
         return masks[0].float().cpu().numpy(), scores[0].float().cpu().numpy()
 
     def _maps(self, picture: Picture) -> list[torch.Tensor]:
-        """(1, C, h, w) features of an image that follows no other."""
+        """(1, C, h, w) features of an image without predecessors."""
         *fine, coarse = picture.features
         maps = [*fine, coarse + self.model.no_memory_embedding]
         sizes = self.model.backbone_feature_sizes
         return [m.permute(1, 2, 0).reshape(1, -1, *size) for m, size in zip(maps, sizes, strict=True)]
 
 
-def choose_device(wanted: str, where: str) -> torch.device:
-    """The device of that name; ``auto`` is the first GPU, or the CPU.
+def model_input(rgb: U8, size_px: int) -> F32:
+    """(3, S, S) normalised image: the frame (H, W, 3) stretched to a square, smoothed if it shrinks."""
+    square = Image.fromarray(rgb).resize((size_px, size_px), Image.Resampling.BILINEAR)
+    values = (np.asarray(square, dtype=np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(STD, np.float32)
+    return np.ascontiguousarray(values.transpose(2, 0, 1))
 
-    Raises:
-        ConfigError: Unknown, or not there.
+
+def to_model(px: npt.ArrayLike, shape: tuple[int, int], square: tuple[int, int]) -> F64:
+    """(N, 2) pixels (x, y) of a frame of ``shape`` (H, W) as pixels of the stretched image of shape ``square``.
+
+    The centres of pixels are whole numbers in both.
     """
-    if wanted == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.") from error
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"{where}: wanted auto, cpu, cuda or cuda:N, got '{wanted}'.")
-    count = torch.cuda.device_count()
-    if device.type == "cuda" and (device.index or 0) >= count:
-        found = f"{count} GPUs" if torch.version.cuda else "a build without CUDA"
-        raise ConfigError(
-            f"{where}: '{wanted}' is not there, PyTorch {torch.__version__} sees {found}: set it to auto, or install the "
-            "build for your GPU (requirements/learned.txt says how)."
-        )
-    return torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    scale = np.array([square[1] / shape[1], square[0] / shape[0]])
+    return (np.asarray(px, dtype=np.float64).reshape(-1, 2) + 0.5) * scale - 0.5
+
+
+def to_frame(logits: F32, shape: tuple[int, int]) -> Bool:
+    """(H, W) mask of a frame from (h, w) mask logits of the square."""
+    return np.asarray(cv2.resize(logits, (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR) > 0)
+
+
+def shrink(mask: Bool, shape: tuple[int, int]) -> Bool:
+    """(h, w) mask of the square from an (H, W) mask of a frame: True where at least half of the covered pixels are."""
+    small = cv2.resize(mask.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(small >= 0.5)

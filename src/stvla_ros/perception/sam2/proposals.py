@@ -1,4 +1,4 @@
-"""Masks of one frame: where the model is asked, and which of its answers are things."""
+"""Mask proposals in one frame: where to prompt the model, and which of its masks to accept."""
 
 from __future__ import annotations
 
@@ -7,27 +7,26 @@ from collections.abc import Collection
 import cv2
 import numpy as np
 
-from stvla_ros.geometry.parts import PartsConfig, standing
-from stvla_ros.geometry.tables import fit_table
 from stvla_ros.interfaces import Segmenter
-from stvla_ros.perception.sam2.images import to_frame, to_model
 from stvla_ros.perception.sam2.masks import Limits, Surroundings, acceptable, grid_points, inner_points, suppress
-from stvla_ros.perception.sam2.network import Network, Picture
+from stvla_ros.perception.sam2.network import Network, Picture, to_frame, to_model
+from stvla_ros.tabletop.regions import RegionConfig, above_plane
+from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame, RobotState
 
 Proposal = tuple[Bool, float]
-"""(H, W) mask and the IoU that the model predicts for it; 0 where the mask is not the model's."""
+"""(H, W) mask and the IoU that the model predicts for it; 0 if the mask is not the model's."""
 
 
 def surroundings(points_m: F32, arm: Bool) -> Surroundings:
-    """What stands on the table, from the (3, H, W) cloud and the (H, W) pixels of the arm, which say nothing."""
-    table = fit_table(np.where(arm, np.float32(np.nan), points_m))
-    on_table = standing(points_m, table.height(points_m), table.floor_m, PartsConfig())
+    """Pixels above the table, from the (3, H, W) cloud without the (H, W) pixels of the arm."""
+    table = fit_support_plane(np.where(arm, np.float32(np.nan), points_m))
+    on_table = above_plane(points_m, table.height(points_m), table.noise_floor_m, RegionConfig())
     return Surroundings(np.isfinite(points_m[2]) & ~arm, on_table & ~arm)
 
 
 def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
-    """The same for (h, w) masks of the model's square."""
+    """The same at the (h, w) size of the model's masks."""
     size = shape[1], shape[0]
     known, there = (
         cv2.resize(image.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
@@ -37,7 +36,7 @@ def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
 
 
 def claimed(labels: I32, seen: Collection[Bool]) -> set[int]:
-    """Regions that are known: for each mask the one in which most of it lies. What a mask merely spills onto is not."""
+    """Regions that are already tracked: for each mask the region that contains most of it."""
     regions: set[int] = set()
     for mask in seen:
         counts = np.bincount(np.maximum(labels[mask], 0), minlength=2)[1:]
@@ -47,13 +46,13 @@ def claimed(labels: I32, seen: Collection[Bool]) -> set[int]:
 
 
 class Proposer:
-    """Asks the model for masks.
+    """Prompts the model for masks.
 
     Args:
         network: The model.
-        limits: What a mask must satisfy.
-        double_iou: Masks that overlap more are one.
-        regions: Says where things are; None asks all over the frame.
+        limits: Conditions for a mask.
+        double_iou: Masks that overlap more are duplicates.
+        regions: Segmenter whose regions are prompted; None prompts all over the frame.
         grid_side: Points along each side of the frame, without regions.
     """
 
@@ -72,7 +71,7 @@ class Proposer:
         arm: Bool,
         seen: Collection[Bool] = (),
     ) -> list[Proposal]:
-        """Masks of things in a frame, other than the (H, W) pixels of the arm and the masks of what is known already."""
+        """Masks of objects in a frame, except the (H, W) pixels of the arm and the masks already tracked."""
         small = reduced(around, self._network.mask_shape)
         if self._regions is None:
             taken = np.logical_or.reduce([arm, *seen])
@@ -81,9 +80,9 @@ class Proposer:
         return self._from_regions(labels, picture, small, claimed(labels, seen))
 
     def _from_grid(self, picture: Picture, small: Surroundings, worth: Bool) -> list[Proposal]:
-        """Automatic masks: of the answers to all points those that pass, the better one of two of the same thing.
+        """Automatic masks: accepted masks of all points, the best one of duplicates.
 
-        ``worth`` leaves out points on the bare table or a wall, the answers to which would be dropped as background.
+        ``worth`` excludes points on the bare table or a wall, whose masks would be dropped as background.
         """
         px = grid_points(picture.shape, self._grid_side)
         nearest = np.rint(px).astype(int)
@@ -100,7 +99,7 @@ class Proposer:
         return [(to_frame(logits[i], picture.shape), scores[i]) for i in kept]
 
     def _from_regions(self, labels: I32, picture: Picture, small: Surroundings, known: set[int]) -> list[Proposal]:
-        """The best mask for each region; the region itself where no answer passes, so that nothing is overlooked."""
+        """The best mask for each region; the region itself if no mask is accepted, so that nothing is missed."""
         ids = [int(i) for i in np.unique(labels) if i > 0 and i not in known]
         px = inner_points(labels, ids)
         found: list[Proposal] = []
@@ -117,7 +116,7 @@ class Proposer:
         return [found[i] for i in sorted(suppress(np.stack(masks), scores, self._double_iou))]
 
     def _passing(self, logits: F32, scores: F32, at: F64, picture: Picture, small: Surroundings) -> Bool:
-        """(n,) which of (n, h, w) answers to one point of the frame hold that point and are acceptable."""
+        """(n,) which of (n, h, w) masks for one point of the frame contain that point and are acceptable."""
         h, w = self._network.mask_shape
         x, y = np.clip(np.rint(to_model(at, picture.shape, (h, w))[0]).astype(int), 0, (w - 1, h - 1))
         return acceptable(logits, scores, small, self._limits) & (logits[:, y, x] > 0)

@@ -1,4 +1,4 @@
-"""The ``sam2`` segmenter: SAM 2.1 prompted where things stand, guarded by what the depth says."""
+"""The ``sam2`` segmenter: SAM 2.1 prompted at objects on the table, its masks checked against the depth."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from stvla_ros.config import ConfigError, param
+from stvla_ros.config import param
+from stvla_ros.devices import choose_placement
 from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.selfmask import robot_pixels
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_crumbs
+from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_tiny
 from stvla_ros.perception.sam2.memory import Memory
-from stvla_ros.perception.sam2.network import Network, Picture, choose_device
+from stvla_ros.perception.sam2.network import Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"
@@ -32,36 +33,37 @@ class Sam2Config:
     precision: str = param("auto", "auto: bf16 on a GPU, float32 on a CPU", choices=("auto", "bf16", "float32"))
     prompts: str = param(
         "geometric",
-        "geometric: a point in each thing that the geometric segmenter sees; grid: points all over the frame",
+        "geometric: a point in each object of the geometric segmenter; grid: points all over the frame",
         choices=("geometric", "grid"),
     )
     grid_side: int = param(32, "points of the grid along each side", ge=1, le=128)
-    min_score: float = param(0.8, "least IoU that the model predicts for its mask", ge=0.0, le=1.0)
-    min_stability: float = param(0.95, "least overlap of a mask at two thresholds", ge=0.0, le=1.0)
-    double_iou: float = param(0.7, "masks that overlap more are one", ge=0.0, le=1.0)
-    max_share: float = param(0.25, "larger masks (share of the frame) are dropped", ge=0.001, le=1.0)
+    min_score: float = param(0.8, "smallest IoU that the model predicts for its mask", ge=0.0, le=1.0)
+    min_stability: float = param(0.95, "smallest overlap of a mask at two thresholds", ge=0.0, le=1.0)
+    double_iou: float = param(0.7, "masks that overlap more are duplicates", ge=0.0, le=1.0)
+    max_share: float = param(0.25, "larger masks are dropped (share of the frame)", ge=0.001, le=1.0)
     max_background: float = param(0.5, "masks that show more table or wall are dropped (share)", ge=0.0, le=1.0)
     min_area_px: int = param(60, "smaller instances (of a 640x480 image) are dropped", ge=1, le=10000)
-    robot_margin_m: float = param(0.012, "points this close to the arm's hulls are the arm [m]", ge=0.0, le=0.1)
-    memory: bool = param(False, "follow things with the video model's memory, so that their ids stay")
-    look_again: int = param(5, "frames after which things that appeared are looked for (memory)", ge=1, le=1000)
-    patience: int = param(60, "frames after which a thing out of sight is forgotten (memory)", ge=0, le=100000)
+    robot_margin_m: float = param(0.012, "points this close to the arm's hulls belong to the arm [m]", ge=0.0, le=0.1)
+    memory: bool = param(False, "track objects with the video model's memory, so that their ids persist")
+    look_again: int = param(5, "interval of searches for new objects [frames] (memory)", ge=1, le=1000)
+    patience: int = param(60, "frames after which an object out of sight is forgotten (memory)", ge=0, le=100000)
 
 
 class Sam2Segmenter:
-    """SAM 2.1 masks: asked where things stand, checked against the depth; needs weights (docs/segmenters.md).
+    """SAM 2.1 masks, prompted at objects and checked against the depth; needs weights (docs/segmenters.md).
 
     Raises:
-        ConfigError: No weights, unusable weights, or a device that is not there; the message says what to do.
+        ConfigError: No weights, unusable weights, or a missing device; the message says what to do.
     """
 
     Config = Sam2Config
 
     def __init__(self, config: Sam2Config) -> None:
-        device = choose_device(config.device, f"{WHERE}.device")
-        bf16 = _computes_in_bf16(config.precision, device)
+        placement = choose_placement(config.device, config.precision, WHERE)
         self._config = config
-        self._network = Network(load(config.model, config.memory, f"{WHERE}.model"), device, bf16)
+        self._network = Network(
+            load(config.model, config.memory, f"{WHERE}.model"), placement.device, placement.dtype == torch.bfloat16
+        )
         self._limits = Limits(
             config.min_score, config.min_stability, config.max_share, config.max_background, config.min_area_px / VGA_PX
         )
@@ -72,15 +74,15 @@ class Sam2Segmenter:
         self._last: tuple[int, tuple[int, ...]] | None = None
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
-        """Instances of one frame. With memory, an older frame or one of another size than the last starts anew."""
+        """Instances of one frame. With memory, a frame that is older than the last or of another size starts over."""
         points = cloud(frame)
-        arm = robot_pixels(points, robot, self._config.robot_margin_m)
+        arm = robot_mask(points, robot, self._config.robot_margin_m)
         around = surroundings(points, arm)
         picture = self._network.encode(frame.rgb)
-        instances = self._follow if self._config.memory else self._propose
+        instances = self._track if self._config.memory else self._propose
         labels = instances(frame, robot, picture, around, arm)
-        least = max(int(self._limits.least * arm.size), 6)
-        labels = without_crumbs(np.where(arm, np.int32(-1), labels), least)
+        min_px = max(int(self._limits.min_area * arm.size), 6)
+        labels = without_tiny(np.where(arm, np.int32(-1), labels), min_px)
         return Segments(labels, tuple(int(i) for i in np.unique(labels) if i > 0))
 
     def _propose(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
@@ -88,7 +90,7 @@ class Sam2Segmenter:
         masks, scores = [mask for mask, _ in found], [score for _, score in found]
         return paint(picture.shape, masks, scores, range(1, len(found) + 1))
 
-    def _follow(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
+    def _track(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
         if self._last is not None and (frame.stamp_ns < self._last[0] or picture.shape != self._last[1]):
             self._memory = self._blank()
         self._last = frame.stamp_ns, picture.shape
@@ -101,11 +103,3 @@ class Sam2Segmenter:
 
     def _blank(self) -> Memory:
         return Memory(self._network, self._limits, self._config.double_iou, self._config.patience)
-
-
-def _computes_in_bf16(precision: str, device: torch.device) -> bool:
-    """Whether to compute in bfloat16: every CPU can, GPUs from Ampere on can, ``auto`` does on such a GPU."""
-    able = device.type == "cpu" or torch.cuda.get_device_capability(device)[0] >= 8
-    if precision == "bf16" and not able:
-        raise ConfigError(f"{WHERE}.precision: {torch.cuda.get_device_name(device)} has no bfloat16: set it to auto.")
-    return precision == "bf16" or (precision == "auto" and able and device.type == "cuda")

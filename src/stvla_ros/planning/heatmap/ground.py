@@ -1,4 +1,4 @@
-"""Where in an image the things are that a text names, as the heatmap network sees it, and what it refuses."""
+"""Grounding with the heatmap network: where in an image the named objects are, and when it refuses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, Asked, elsewhere, local_mean, positions
+from stvla_ros.planning.heatmap.network import CELLS, NO_COLOUR, TextQuery, elsewhere, local_mean, positions
 from stvla_ros.planning.heatmap.weights_file import UNKNOWN, Grounder, load, padded
 from stvla_ros.planning.heatmap.words import ACTIONS, KINDS, MAX_WORDS, PALETTE, Goal, Name, named, split
 from stvla_ros.planning.instruction import UnclearError, parse
@@ -22,14 +22,14 @@ IMAGE_PX = 256
 NAMES = (
     Name("plate", ""), *(Name(kind, colour) for kind in KINDS if kind != "plate" for colour in PALETTE)
 )  # fmt: skip
-"""All that can be pointed at."""
+"""All objects that can be pointed at."""
 
-ALIKE = 0.2
-"""Two things answer to a name when a second one has so much of the heatmap. With one there, it was at most 0.09 (383 things
-in 75 scenes); with two alike at least 0.28 (40 scenes)."""
+AMBIGUOUS = 0.2
+"""A name is ambiguous when a second maximum has this share of the heatmap. With one such object it was at most 0.09
+(383 objects in 75 scenes), with two at least 0.28 (40 scenes)."""
 
-CLEARER = 0.1
-"""A thing is taken for what another name points to with so much more certainty."""
+MORE_LIKELY = 0.1
+"""An object gets another name that points to it with this much more confidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,15 +37,15 @@ class Found:
     """A step of a goal on an image.
 
     Attributes:
-        uv: (2, 2) of what it starts at and ends at, 0..1000.
-        sure: (2,) share of the heatmap around there.
-        words_sure: Lowest probability among what the words were taken to mean.
+        uv: (2, 2) places of its start and end, 0..1000.
+        confidence: (2,) share of the heatmap around them.
+        words_confidence: Lowest probability among the interpretations of the words.
         second: (2,) share of the heatmap around its second maximum.
     """
 
     uv: F64
-    sure: F64
-    words_sure: float
+    confidence: F64
+    words_confidence: float
     second: F64
 
 
@@ -62,41 +62,42 @@ def refused(sentence: str) -> StageError:
 
 
 class Finder:
-    """A grounder in use: text to goal, goal and image to places. Deterministic.
+    """Grounds texts with a network: text to goal, goal and image to places. Deterministic.
 
     Args:
         grounder: Network and words.
-        least: Answers that are less sure are refused, 0..1.
+        min_confidence: Answers below are refused, 0..1.
     """
 
-    def __init__(self, grounder: Grounder, least: float) -> None:
-        self._grounder, self._least = grounder, least
+    def __init__(self, grounder: Grounder, min_confidence: float) -> None:
+        self._grounder, self._min_confidence = grounder, min_confidence
         self._understood: set[Goal] = set()
 
     @classmethod
-    def of_file(cls, path: Path, least: float) -> Finder:
+    def of_file(cls, path: Path, min_confidence: float) -> Finder:
         """Raises ConfigError for a missing or damaged file."""
-        return cls(load(path), least)
+        return cls(load(path), min_confidence)
 
     def goal(self, text: str, rgb: U8 | None = None) -> Goal:
-        """What an operator's words ask for, or the thing that they name.
+        """The task in an operator's words, or the object that they name.
 
-        The words are read by rules (:mod:`stvla_ros.planning.instruction`); the network is then asked for one plain
-        sentence per step, and must take it for what it says.
+        Rules parse the words (:mod:`stvla_ros.planning.instruction`). The network then gets one plain sentence per step
+        and must interpret it correctly.
 
         Args:
             text: The words.
-            rgb: (H, W, 3) image: only what is seen in it is proposed for a name that was mistyped.
+            rgb: (H, W, 3) image: only objects visible in it are suggested for a mistyped name.
 
         Raises:
-            StageError: GOAL_NOT_GROUNDED: the words name no task, or the network does not understand the plain ones.
+            StageError: GOAL_NOT_GROUNDED: the words name no task, or the network does not understand the plain
+                sentence.
         """
         name = named(text)
         try:
             goal = Goal("point", (name,)) if name else Goal.of(parse(text))
         except UnclearError as error:
-            there = [thing for thing in error.things if rgb is not None and self.sees(rgb, thing)]
-            raise refused(f"Not understood: {error.told(there)}") from error
+            there = [name for name in error.things if rgb is not None and self.sees(rgb, name)]
+            raise refused(f"Not understood: {error.message(there)}") from error
         for single in {goal.single(step) for step in range(goal.steps)} - self._understood:
             if self.meaning(single.sentence(0)) != single:
                 raise refused(f"The weights do not understand '{single.sentence(0)}': train them for longer.")
@@ -104,12 +105,12 @@ class Finder:
         return goal
 
     def sees(self, rgb: U8, name: str) -> bool:
-        """A thing ("red block") is in an (H, W, 3) image."""
+        """An object ("red block") is in an (H, W, 3) image."""
         found = self.find(self.see(rgb), Goal("point", (Name.of(name),)).sentence(0))
-        return bool(found.sure[0] >= self._least)
+        return bool(found.confidence[0] >= self._min_confidence)
 
     def meaning(self, text: str) -> Goal:
-        """What the network takes words for that are like those of its training.
+        """The network's interpretation of words like those of its training.
 
         Raises:
             StageError: GOAL_NOT_GROUNDED for an unknown word, a text that is too long, or one without a clear meaning.
@@ -132,12 +133,12 @@ class Finder:
 
     @torch.inference_mode()
     def find(self, seen: torch.Tensor, text: str, step: int = 0) -> Found:
-        """Places of a step's start and end, whatever their certainty.
+        """Places of a step's start and end, whatever their confidence.
 
         Args:
-            seen: Of :meth:`see`.
+            seen: Result of :meth:`see`.
             text: The words of the whole goal.
-            step: Of the goal, from 0.
+            step: Step of the goal, from 0.
 
         Raises:
             StageError: GOAL_NOT_GROUNDED for an unknown word.
@@ -145,7 +146,9 @@ class Finder:
         asked = self._ask(self._tokens(text), step)
         heat = self._grounder.network.heat(seen, asked, torch.zeros(1, dtype=torch.long))
         uv, sure = positions(heat[0])
-        return Found(uv.double().numpy(), sure.double().numpy(), _surest(asked), elsewhere(heat[0]).double().numpy())
+        return Found(
+            uv.double().numpy(), sure.double().numpy(), _min_confidence(asked), elsewhere(heat[0]).double().numpy()
+        )
 
     def locate(
         self, seen: torch.Tensor, text: str, goal: Goal, step: int = 0, needed: tuple[bool, bool] = (True, True)
@@ -153,40 +156,38 @@ class Finder:
         """(2, 2) places of a step's start and end, 0..1000.
 
         Args:
-            seen: Of :meth:`see`.
+            seen: Result of :meth:`see`.
             text: The words of the whole goal.
             goal: What they mean.
-            step: Of the goal, from 0.
+            step: Step of the goal, from 0.
             needed: Which of the two must be found.
 
         Raises:
-            StageError: GOAL_NOT_GROUNDED when one that is needed is not in the image, not clearly, or twice; or when it looks
-                more like something else.
+            StageError: GOAL_NOT_GROUNDED when a needed object is not clearly in the image, is there twice, or looks
+                more like another one.
         """
         found = self.find(seen, text, step)
         for name, uv, sure, second, must in zip(
-            goal.ends(step), found.uv, found.sure, found.second, needed, strict=True
+            goal.ends(step), found.uv, found.confidence, found.second, needed, strict=True
         ):
             if not must:
                 continue
-            if second > ALIKE:
+            if second > AMBIGUOUS:
+                raise refused(f"I see two objects that could be the {name}: remove one, or ask for another object.")
+            if sure < self._min_confidence:
                 raise refused(
-                    f"I see two things that could be the {name}: leave one on the table, or ask for another one."
-                )
-            if sure < self._least:
-                raise refused(
-                    f"I do not see the {name} clearly (certainty {sure:.2f}, wanted {self._least:.2f}): move the camera or "
-                    "the things, or ask for another one."
+                    f"I do not see the {name} clearly (confidence {sure:.2f}, wanted {self._min_confidence:.2f}): move the camera "
+                    "or the objects, or ask for another one."
                 )
             if (likely := self._likely(seen, uv, name)) != name:
                 raise refused(
-                    f"I do not see the {name}: what is most like it looks like a {likely}. Ask for that, or move it."
+                    f"I do not see the {name}: the object most like it looks like a {likely}. Ask for that, or move it."
                 )
         return found.uv
 
     @cached_property
-    def _pointing(self) -> tuple[list[Name], Asked]:
-        """All names whose words are known, and what the network looks for when it should point to each; of any image."""
+    def _pointing(self) -> tuple[list[Name], TextQuery]:
+        """All names whose words are known, and the network's queries for pointing to each; independent of the image."""
         texts = {name: self._grounder.numbers(Goal("point", (name,)).sentence(0)) for name in NAMES}
         known = {name: text for name, text in texts.items() if UNKNOWN not in text}
         asked = self._grounder.network.words(padded([*known.values()]), torch.zeros(len(known), dtype=torch.long))
@@ -194,20 +195,20 @@ class Finder:
 
     @torch.inference_mode()
     def _likely(self, seen: torch.Tensor, uv: F64, name: Name) -> Name:
-        """The name itself, or the one that points to the same place with clearly more certainty."""
+        """The name itself, or another that points to the same place with clearly more confidence."""
         names, asked = self._pointing
         heat = self._grounder.network.heat(seen, asked, torch.zeros(len(names), dtype=torch.long))
         u, v = np.clip(uv * CELLS / 1000, 0, CELLS - 1).astype(int)
         _, sure = local_mean(heat[:, 0].float().softmax(-1)[:, :-1], torch.full((len(names),), int(v * CELLS + u)))
         best = int(sure.argmax())
-        return names[best] if sure[best] > sure[names.index(name)] + CLEARER else name
+        return names[best] if sure[best] > sure[names.index(name)] + MORE_LIKELY else name
 
     def _tokens(self, text: str) -> torch.Tensor:
         numbers = self._grounder.numbers(text)
         unknown = [w for w, n in zip(split(text), numbers, strict=True) if n == UNKNOWN]
         if unknown:
             raise refused(
-                f"The word '{unknown[0][:40]}' is unknown to the heatmap planner, which knows {len(self._grounder.words)} words: "
+                f"The heatmap planner does not know the word '{unknown[0][:40]}' (it knows {len(self._grounder.words)}): "
                 "say it as in 'put the red block in the plate', or use another planner."
             )
         if not 0 < len(numbers) <= MAX_WORDS:
@@ -215,8 +216,8 @@ class Finder:
         return padded([numbers])
 
     @torch.inference_mode()
-    def _ask(self, tokens: torch.Tensor, step: int) -> Asked:
-        asked: Asked = self._grounder.network.words(tokens, torch.tensor([step]))
+    def _ask(self, tokens: torch.Tensor, step: int) -> TextQuery:
+        asked: TextQuery = self._grounder.network.words(tokens, torch.tensor([step]))
         return asked
 
     def _meaning(self, tokens: torch.Tensor, step: int) -> tuple[tuple[str, tuple[Name, Name], int], float]:
@@ -225,7 +226,7 @@ class Finder:
         colours = [int(i) for i in asked.colour[0].argmax(-1)]
         names = [Name(k, PALETTE[c] if c != NO_COLOUR else "") for k, c in zip(kinds, colours, strict=True)]
         action = ACTIONS[int(asked.action[0].argmax())]
-        return (action, (names[0], names[1]), int(asked.steps[0].argmax()) + 1), _surest(asked)
+        return (action, (names[0], names[1]), int(asked.steps[0].argmax()) + 1), _min_confidence(asked)
 
     def _check(self, goal: Goal, text: str, sure: float) -> None:
         said = set(split(text))
@@ -233,13 +234,13 @@ class Finder:
             c in {n.colour for n in goal.names} for c in PALETTE if c in said
         )
         whole = all(bool(n.colour) != (n.kind == "plate") for n in goal.names)
-        if sure < self._least or not colours_said or not whole:
+        if sure < self._min_confidence or not colours_said or not whole:
             raise refused(
                 f"'{text.strip()[:80]}' is not clear to the heatmap planner: say it as in 'put the red block in the plate', "
                 "'stack the red block on the blue block', 'push the red button, then push the blue button'."
             )
 
 
-def _surest(asked: Asked) -> float:
+def _min_confidence(asked: TextQuery) -> float:
     parts = (asked.action, asked.steps, asked.kind, asked.colour)
     return min(float(p.float().softmax(-1).amax(-1).min()) for p in parts)

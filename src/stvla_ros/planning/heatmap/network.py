@@ -1,8 +1,8 @@
-"""The query-heatmap network: a convolutional trunk, a word transformer, and one heatmap per asked thing.
+"""The query-heatmap network: a convolutional trunk, a word transformer, and one heatmap per named object.
 
-Two queries leave the words, one for what a step starts at and one for what it ends at. Each query's product with the
-image features is a heatmap over 64 x 64 cells; one more value, which no cell may exceed where the thing is absent,
-stands for "not in the image". The words alone say which action it is, which things, and how many steps.
+The words give two queries, one for the start of a step and one for its end. Each query's product with the image
+features is a heatmap over 64 x 64 cells. One more value, which no cell may exceed if the object is absent, means "not
+in the image". The words alone determine the action, the objects and the number of steps.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class NetworkConfig:
     """Architecture.
 
     Attributes:
-        vocabulary: Words, the padding and the unknown word included.
-        width: Of the cell features.
-        words_width: Of the word transformer.
+        vocabulary: Number of words, including padding and the unknown word.
+        width: Width of the cell features.
+        words_width: Width of the word transformer.
         words_layers: Its depth.
     """
 
@@ -42,16 +42,16 @@ class NetworkConfig:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What T texts ask for.
+class TextQuery:
+    """The interpretation of T texts.
 
     Attributes:
         query: (T, 2, width) of start and end.
         absent: (T, 2) logits of "not in the image".
         action: (T, 4) logits over ``ACTIONS``.
-        steps: (T, 3) logits of how many steps the whole has.
+        steps: (T, 3) logits of the number of steps.
         kind: (T, 2, 4) logits over ``KINDS``.
-        colour: (T, 2, 21) logits over the colours, the last: none.
+        colour: (T, 2, 21) logits over the colours; the last means none.
     """
 
     query: Tensor
@@ -138,14 +138,14 @@ class _Words(nn.Module):
         self.action, self.steps = nn.Linear(width, len(ACTIONS)), nn.Linear(width, MAX_STEPS)
         self.kind, self.colour = nn.Linear(width, len(KINDS)), nn.Linear(width, NO_COLOUR + 1)
 
-    def forward(self, words: Tensor, step: Tensor) -> Asked:
+    def forward(self, words: Tensor, step: Tensor) -> TextQuery:
         ask = self.ask + self.step(step)[:, None]
         x = torch.cat([ask, self.word(words) + self.place[: words.shape[1]]], 1)
         seen = torch.cat([words.new_ones((len(words), 2), dtype=torch.bool), words != 0], 1)[:, None, None]
         for layer in self.layers:
             x = layer(x, seen)
         x = self.norm(x[:, :2])
-        return Asked(
+        return TextQuery(
             self.query(x),
             self.absent(x)[..., 0],
             self.action(x[:, 0]),
@@ -171,7 +171,7 @@ class HeatmapNetwork(nn.Module):
         out: Tensor = self.trunk(image)
         return out
 
-    def heat(self, features: Tensor, asked: Asked, image: Tensor) -> Tensor:
+    def heat(self, features: Tensor, asked: TextQuery, image: Tensor) -> Tensor:
         """(T, 2, 64 * 64 + 1) logits; the last: not in the image.
 
         Args:

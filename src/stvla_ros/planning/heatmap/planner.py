@@ -1,8 +1,8 @@
-"""The embedded planner: things by heatmap, paths by geometry. No GPU, no server, a fraction of a second on one core.
+"""The embedded planner: objects by heatmap, paths by geometry. No GPU, no server, a fraction of a second on one core.
 
-The network grounds what the words name; whether a block is held, rests where it should, or a button was pressed is
-read from the depth image, the arm's state and the executed keyposes. Free-air points (hover, lift) have no image of
-their own: they are built in 3D from the surface points, in the same way as the ways that the models are trained on.
+The network grounds the named objects. Whether a block is held, rests at its goal, or a button was pressed follows from
+the depth image, the arm's state and the executed keyposes. Free-space points (hover, lift) show no surface in the
+image: they are built in 3D from the surface points, exactly like the paths that the models are trained on.
 """
 
 from __future__ import annotations
@@ -15,26 +15,27 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.geometry.cameras import cloud, project, px_to_uv
-from stvla_ros.geometry.selfmask import may_hold, robot_pixels
 from stvla_ros.planning.heatmap.chat import HeatmapChat
-from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import WEIGHTS, Finder, refused
+from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.words import Goal
-from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
+from stvla_ros.planning.prompt import write_offsets, write_points, write_progress
+from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
+from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.types import F32, F64, WAYPOINTS, PlanRequest, RgbdFrame, TracePlan
 
 ON_PLATE_M, IN_PLATE_M = 0.075, 0.075
-"""A block lies in a plate when the middle of its top is this close beside the plate's and no higher over the table."""
+"""A block lies in a plate when the centre of its top is this close to the plate's and at most this high."""
 
 BLOCK_M = 0.04
 STACKED_M = (0.065, 0.095)
-"""Height over the table of the top of a block that stands on another one."""
+"""Height of the top of a block that stands on another one."""
 
-UNDER = 45.0
-"""A block is seen this close to where one under the other would be [1/1000]: about its own size."""
+MAX_BELOW = 45.0
+"""Largest image distance of the lower block from where it should be [1/1000]: about the size of a block."""
 
 ON_BLOCK_M = 0.03
-"""A block on another one has its middle this close beside that one's."""
+"""The centre of a stacked block is this close to that of the lower one."""
 
 
 @dataclass(frozen=True)
@@ -42,30 +43,30 @@ class HeatmapConfig:
     """Settings of the heatmap planner."""
 
     weights: str = param("", "file of `stvla train-planner heatmap`; empty: the one that comes with the package")
-    least_sure: float = param(0.5, "what the network is less sure of is refused, 0 to 1", ge=0.0, le=1.0)
-    clear_m: float = param(0.08, "the tool is away from a thing when this far above or beside it [m]", ge=0.02, le=0.3)
-    press_radius_m: float = param(
-        0.03, "a keypose this close beside a button's centre presses it [m]", ge=0.005, le=0.1
+    least_sure: float = param(0.5, "answers below this confidence are refused, 0 to 1", ge=0.0, le=1.0)
+    clear_m: float = param(
+        0.08, "the tool is clear of an object this far above it, or 1.5 times as far beside it [m]", ge=0.02, le=0.3
     )
+    press_radius_m: float = param(0.03, "a contact this close to a button's centre presses it [m]", ge=0.005, le=0.1)
 
 
 @dataclass(frozen=True, eq=False)
 class _Memory:
-    """Where the goal was seen last in a task: the block that is set down on it hides it."""
+    """Where the goal of a task was last visible: the block placed on it hides it."""
 
     instruction: str = ""
     keyposes: int = 0
     goal_m: F64 | None = None
 
     def of(self, request: PlanRequest) -> F64 | None:
-        """The place, if the request goes on with the same task."""
+        """The place, if the request continues the same task."""
         same = self.instruction == request.instruction and self.keyposes <= len(request.history)
         return self.goal_m if same and request.history else None
 
 
 class HeatmapPlanner:
-    """A Planner over a :class:`Finder`. The executed keyposes say what was done; of a task's earlier images it remembers
-    only where the goal of a stack was."""
+    """A Planner on top of a :class:`Finder`. The executed keyposes say what was done. From earlier images of a task it
+    remembers only where the goal of a stack was."""
 
     Config = HeatmapConfig
 
@@ -73,8 +74,8 @@ class HeatmapPlanner:
         path = Path(config.weights) if config.weights else WEIGHTS
         if not config.weights and not path.exists():
             raise ConfigError(
-                "planner.heatmap.weights: no weights come with this version: `stvla train-planner heatmap` makes some, "
-                "then name the file here."
+                "planner.heatmap.weights: this version comes without weights: train some with `stvla train-planner heatmap` and "
+                "name the file here."
             )
         self._config, self._finder = config, Finder.of_file(path, config.least_sure)
         self.model = HeatmapChat(self._finder)
@@ -87,14 +88,14 @@ class HeatmapPlanner:
             raise refused(
                 f"'{request.instruction.strip()[:80]}' names a thing but no action: say what to do with the {goal.names[0]}."
             )
-        looking = _Looking(request, goal, self._finder, self._config, self._memory.of(request))
-        plan = looking.push() if goal.action == "push" else looking.carry()
-        self._memory = _Memory(request.instruction, len(request.history), looking.goal_m)
+        planning = _Planning(request, goal, self._finder, self._config, self._memory.of(request))
+        plan = planning.push() if goal.action == "push" else planning.carry()
+        self._memory = _Memory(request.instruction, len(request.history), planning.goal_m)
         return plan
 
 
-class _Looking:
-    """One plan."""
+class _Planning:
+    """The making of one plan."""
 
     def __init__(
         self, request: PlanRequest, goal: Goal, finder: Finder, config: HeatmapConfig, goal_m: F64 | None
@@ -112,31 +113,31 @@ class _Looking:
         return self._request.robot.T_base_tcp[:3, 3]
 
     def push(self) -> TracePlan:
-        """Up and down on the first button that was not pressed yet."""
+        """Up and down on the first button that is not pressed yet."""
         caps = [self._points(step, (True, False))[0] for step in range(self._goal.steps)]
-        step = pressed_in_order(caps, self._request, self._config.press_radius_m)
+        step = pressed_in_order(caps, self._request.history, self._config.press_radius_m)
         if step == len(caps):
-            if self._away(caps[-1]):
+            if self._is_clear(caps[-1]):
                 return self._plan(step - 1, None)
-            step -= 1  # the way up from the last button is still part of it
+            step -= 1  # the retreat from the last button belongs to it
         return self._plan(step, draw_press(self._frame, caps[step]))
 
     def carry(self) -> TracePlan:
-        """From the block, or from the hand that holds it, to where it should be."""
-        held = self._holds()
+        """From the block, or from the gripper that holds it, to its goal."""
+        held = is_holding(self._request.robot, self._request.history)
         if not held and self._goal.action == "stack":
             top, _ = self._points(0, (True, False))
-            if self._stands(top):
-                if self._away(top) or self.goal_m is None:
+            if self._is_stacked(top):
+                if self._is_clear(top) or self.goal_m is None:
                     return self._plan(0, None)
-                return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._standing(), held=False))
+                return self._plan(0, draw_carry(self._frame, top, self.goal_m, self._obstacles(), held=False))
         start, end = self._points(0, (not held, True))
         self.goal_m = end
         if held:
-            return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._standing(), held=True))
-        if self._goal.action == "place" and _lies_in(start, end) and self._away(start):
+            return self._plan(0, draw_carry(self._frame, self._tool_m, end, self._obstacles(), held=True))
+        if self._goal.action == "place" and _lies_in(start, end) and self._is_clear(start):
             return self._plan(0, None)
-        return self._plan(0, draw_carry(self._frame, start, end, self._standing(), held=False))
+        return self._plan(0, draw_carry(self._frame, start, end, self._obstacles(), held=False))
 
     def _points(self, step: int, needed: tuple[bool, bool]) -> tuple[F64, F64]:
         goal = self._goal.single(step)
@@ -149,16 +150,12 @@ class _Looking:
             points.append(point)
         return points[0], points[1]
 
-    def _standing(self) -> F32:
-        return standing(self._frame, robot_pixels(cloud(self._frame), self._request.robot))
+    def _obstacles(self) -> F32:
+        return obstacle_points(self._frame, robot_mask(cloud(self._frame), self._request.robot))
 
-    def _holds(self) -> bool:
-        history = self._request.history
-        return may_hold(self._request.robot) and (not history or not history[-1].gripper_open)
-
-    def _stands(self, top_m: F64) -> bool:
-        """The block stands on the other one, whose top it hides: it is high enough, and under it is where the other one was
-        seen last; in a new task, the network sees the other one right under it, and the tool is away."""
+    def _is_stacked(self, top_m: F64) -> bool:
+        """The block stands on the other one and hides its top: it is high enough, and the other one was last visible right
+        below it. In a new task the network must find the other one right below it, with the tool clear."""
         if not STACKED_M[0] < top_m[2] < STACKED_M[1]:
             return False
         if self.goal_m is not None:
@@ -166,11 +163,10 @@ class _Looking:
         uv = self._finder.locate(self._seen, self._goal.sentence(0), self._goal)
         px, _ = project(self._frame.camera, top_m - np.array([0.0, 0.0, BLOCK_M]))
         under = px_to_uv(px, self._frame.camera)
-        return bool(np.hypot(*(uv[1] - under)) < UNDER) and self._away(top_m)
+        return bool(np.hypot(*(uv[1] - under)) < MAX_BELOW) and self._is_clear(top_m)
 
-    def _away(self, place_m: F64) -> bool:
-        gap, clear = self._tool_m - place_m, self._config.clear_m
-        return bool(gap[2] > clear or np.hypot(gap[0], gap[1]) > 1.5 * clear) and not self._holds()
+    def _is_clear(self, place_m: F64) -> bool:
+        return is_clear(self._request.robot, self._request.history, place_m, self._config.clear_m)
 
     def _plan(self, step: int, drawn: tuple[F64, float, F64] | None) -> TracePlan:
         """A plan of a drawn path; finished for None."""
@@ -196,12 +192,3 @@ class _Looking:
 
 def _lies_in(block_m: F64, plate_m: F64) -> bool:
     return bool(np.hypot(*(block_m - plate_m)[:2]) < ON_PLATE_M and block_m[2] < IN_PLATE_M)
-
-
-def pressed_in_order(caps_m: list[F64], request: PlanRequest, radius_m: float) -> int:
-    """How many of the buttons the executed keyposes pressed, in the wanted order."""
-    step = 0
-    for keypose in request.history:
-        if step < len(caps_m) and keypose.may_collide and not keypose.gripper_open:
-            step += bool(np.hypot(*(keypose.T_base_tcp[:2, 3] - caps_m[step][:2])) < radius_m)
-    return step

@@ -1,4 +1,4 @@
-"""Weights of the heatmap network on disk: half precision safetensors, with its words and how it was trained."""
+"""Weights of the heatmap network on disk: half-precision safetensors with its words and training record."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from stvla_ros.weights import check_finite, read_tensors, write_tensors
 FORMAT = "stvla-heatmap-1"
 UNKNOWN = -1
 _FIRST = 1
-"""Number of the first word; 0 is padding."""
+"""Id of the first word; 0 is padding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class Grounder:
 
     Attributes:
         network: In evaluation mode.
-        words: The i-th has the number i + 1.
-        trained: What is known of the training.
+        words: The i-th has the id i + 1.
+        trained: Record of the training.
     """
 
     network: HeatmapNetwork
@@ -38,18 +38,18 @@ class Grounder:
     trained: Mapping[str, Any]
 
     def numbers(self, text: str) -> list[int]:
-        """One number per word; :data:`UNKNOWN` for words that training had not."""
+        """One id per word; :data:`UNKNOWN` for words that were not in training."""
         return numbers(self.words, text)
 
 
 def numbers(words: tuple[str, ...], text: str) -> list[int]:
-    """One number per word of a text, from 1; :data:`UNKNOWN` for a word that is not in ``words``."""
+    """One id per word of a text, from 1; :data:`UNKNOWN` for a word that is not in ``words``."""
     known = {word: i + _FIRST for i, word in enumerate(words)}
     return [known.get(word, UNKNOWN) for word in split(text)]
 
 
 def padded(texts: list[list[int]]) -> Tensor:
-    """(T, L) numbers, filled up with 0; longer texts are cut to ``MAX_WORDS``."""
+    """(T, L) ids, padded with 0; longer texts are truncated to ``MAX_WORDS``."""
     length = min(max(map(len, texts)), MAX_WORDS)
     return torch.tensor([(t + [0] * length)[:length] for t in texts])
 
@@ -62,10 +62,10 @@ def save(path: Path, weights: Mapping[str, Tensor], words: tuple[str, ...], trai
 
 
 def load(path: Path) -> Grounder:
-    """Read weights; every tensor must be there, of the right shape and finite, and none besides.
+    """Read weights. Exactly the expected tensors must be there, of the right shape and finite.
 
     Raises:
-        ConfigError: The file is missing, damaged, or no file of this network.
+        ConfigError: The file is missing, damaged, or not one of this network.
     """
     weights, content = read_tensors(path, "a safetensors file of the heatmap planner")
     if content.get("format") != FORMAT:
@@ -73,11 +73,13 @@ def load(path: Path) -> Grounder:
     try:
         words, trained = tuple(json.loads(content["words"])), json.loads(content["trained"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"{path}: its header is damaged ({said(error)}): take another file.") from error
+        raise ConfigError(f"{path}: the header is damaged ({said(error)}): use another file.") from error
     check_finite(weights, str(path))
     network = HeatmapNetwork(NetworkConfig(len(words) + _FIRST))
     try:
         network.load_state_dict({n: w.float() if w.is_floating_point() else w for n, w in weights.items()})
     except RuntimeError as error:
-        raise ConfigError(f"{path}: does not fit the network: {' '.join(str(error).split())[:300]}") from error
+        raise ConfigError(
+            f"{path}: the weights do not fit the network: {' '.join(str(error).split())[:300]}"
+        ) from error
     return Grounder(network.eval().to(memory_format=torch.channels_last), words, trained)

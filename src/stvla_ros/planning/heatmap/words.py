@@ -1,7 +1,7 @@
-"""What the small planners can be asked, and the ways to say it that they are trained on.
+"""The goals of the small planners, and the phrasings that they are trained on.
 
-The wording below is training data and vocabulary at once. Operators are not bound to it: their words are read by
-:mod:`stvla_ros.planning.instruction`, and the network is asked for :meth:`Goal.sentence`.
+The phrasings are training data and vocabulary at once. Operators are not bound to them:
+:mod:`stvla_ros.planning.instruction` parses their words, and the network gets :meth:`Goal.sentence`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 @dataclass(frozen=True)
 class Name:
-    """A kind of thing and its colour ("" for a plate)."""
+    """A kind of object and its colour ("" for a plate)."""
 
     kind: str
     colour: str
@@ -77,14 +77,14 @@ class Name:
 
     @classmethod
     def of(cls, text: str) -> Name:
-        """The name that :meth:`__str__` writes so."""
+        """The inverse of :meth:`__str__`."""
         colour, _, kind = text.rpartition(" ")
         return cls(kind, colour)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked: of ``point`` one thing, of ``place`` and ``stack`` what goes where, of ``push`` buttons in order."""
+    """A goal: ``point`` has one object; ``place`` and ``stack`` what goes where; ``push`` buttons in order."""
 
     action: str
     names: tuple[Name, ...]
@@ -125,7 +125,7 @@ class Goal:
 
 
 def named(text: str) -> Name | None:
-    """The thing that a text names and says nothing else of: "the lime bottle"; else None."""
+    """The object that a text names without saying anything else: "the lime bottle"; else None."""
     words = [word for word in plain(text) if word not in ("the", "a", "an")]
     kind = {"bottle": "bottle", **KINDS_SAID}.get(words[-1] if words else "", "")
     colour = " ".join(words[:-1])

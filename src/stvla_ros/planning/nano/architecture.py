@@ -1,4 +1,4 @@
-"""Sizes of the nano model, and its checkpoint: the files that a published Qwen3-VL checkpoint has."""
+"""Architecture of the nano model, and its checkpoint in the format of a published Qwen3-VL one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from stvla_ros.weights import silenced_transformers
 IMAGE_PX = 256
 PATCH_PX, MERGE = 16, 2
 CELL_PX = PATCH_PX * MERGE
-"""Side of what becomes one token."""
+"""Side of the image patch of one token."""
 
 WIDTH = 192
 
 NUMBER_CODE, PATCH_CODE = 0.05, 0.3
-"""Amplitudes: of the order of a token's random part, and of what a patch's pixels add."""
+"""Amplitudes: similar to the random part of a token, and to the contribution of a patch's pixels."""
 
 
 def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
-    """Five layers of vision with one deepstack, four of language, embeddings shared with the output: about 5 M parameters."""
+    """Five vision layers with one deepstack, four language layers, tied embeddings: about 5 M parameters."""
     named = ("image_pad", "video_pad", "vision_start", "vision_end")
     ids = {f"{name}_token_id": tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in named}
     text = {
@@ -49,7 +49,7 @@ def config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
 
 
 def network(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForConditionalGeneration:
-    """With random weights, but for two codes that would take thousands of scenes to find: near numbers and near patches begin alike."""
+    """Random weights, except two codes that would take long to learn: close numbers and close patches start alike."""
     torch.manual_seed(seed)
     made = Qwen3VLForConditionalGeneration(config(tokenizer))
     numbers, patches = made.model.language_model.embed_tokens.weight, made.model.visual.pos_embed.weight
@@ -64,14 +64,14 @@ def network(tokenizer: PreTrainedTokenizerFast, seed: int = 0) -> Qwen3VLForCond
 
 
 def _waves(at: torch.Tensor, length: float, width: int) -> torch.Tensor:
-    """(N, width) sines and cosines of (N,) places, from half a period in ``length`` up in octaves to 64, or to one in two places."""
+    """(N, width) sines and cosines of (N,) positions, in octaves from half a period in ``length`` up."""
     octaves = min(7.0, math.log2(length))
     angle = 2 * math.pi / length * 0.5 * 2 ** torch.linspace(0, octaves, width // 2) * at[:, None]
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
 def processor(tokenizer: PreTrainedTokenizerFast) -> ImageOnlyQwen3VLProcessor:
-    """Every image becomes one of about 256 x 256 pixels, of its own shape: 64 tokens, 54 for 4:3."""
+    """Resizes every image to about 256 x 256 pixels at its own aspect ratio: 64 tokens, 54 for 4:3."""
     pixels = IMAGE_PX * IMAGE_PX
     images = Qwen2VLImageProcessorPil(
         patch_size=PATCH_PX,
@@ -85,7 +85,7 @@ def processor(tokenizer: PreTrainedTokenizerFast) -> ImageOnlyQwen3VLProcessor:
 
 
 def save(model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """A checkpoint in bfloat16 that the backend ``qwen3_vl`` reads as any other."""
+    """Save a checkpoint in bfloat16 that the backend ``qwen3_vl`` reads like any other."""
     stops = [tokenizer.convert_tokens_to_ids(STOP), tokenizer.convert_tokens_to_ids(PAD)]
     model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=stops[1])
     half = {name: weight.detach().to(torch.bfloat16) for name, weight in model.state_dict().items()}

@@ -1,7 +1,7 @@
-"""The nano model's tokenizer: a token per word of the protocol and per whole number, so that a coordinate is one token.
+"""The nano model's tokenizer: one token per word of the protocol and per whole number, hence per coordinate.
 
-Its text is the protocol's (:mod:`stvla_ros.planning.prompt`) in lower case. What is neither a known word, a number nor
-a known sign becomes the unknown token, to which the model learns to answer with :data:`UNKNOWN_ANSWER`.
+Its text is the protocol (:mod:`stvla_ros.planning.prompt`) in lower case. Everything but known words, numbers and known
+signs becomes the unknown token, to which the model learns to answer :data:`UNKNOWN_ANSWER`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stvla_ros.planning.prompt import (
 )
 
 NUMBERS = 2048
-"""Whole numbers from 0 to this are tokens with that number as their id: coordinates, millimetres, steps."""
+"""Whole numbers below this are tokens whose id is the number: coordinates, millimetres, steps."""
 
 UNKNOWN, STOP, PAD = "<|unknown|>", "<|im_end|>", "<|endoftext|>"
 SPECIAL = (PAD, "<|im_start|>", STOP, "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
@@ -44,7 +44,7 @@ TEMPLATE = (
 
 
 def words() -> tuple[str, ...]:
-    """All words of the protocol, each with and without the space before it, sorted."""
+    """All words of the protocol, each with and without a leading space, sorted."""
     red, plate, button = Name("block", "red"), Name("plate", ""), Name("button", "red")
     goals = (Goal("place", (red, plate)), Goal("stack", (red, red)), Goal("push", (button,)), Goal("point", (red,)))
     texts = [
@@ -58,7 +58,7 @@ def words() -> tuple[str, ...]:
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
-    """Numbers first, so that a number is its own id; then signs, words, special tokens."""
+    """Numbers first, so that each is its own id; then signs, words, special tokens."""
     entries = [*map(str, range(NUMBERS)), *_SIGNS, *words(), UNKNOWN]
     made = Tokenizer(models.WordLevel({entry: i for i, entry in enumerate(entries)}, unk_token=UNKNOWN))
     made.normalizer = normalizers.Lowercase()

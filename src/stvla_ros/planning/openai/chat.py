@@ -1,4 +1,4 @@
-"""A model behind a server, as a :class:`stvla_ros.planning.chat.ChatModel`."""
+"""A model on a server, as a :class:`stvla_ros.planning.chat.ChatModel`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stvla_ros.planning.chat import NotReadyError, Turn
 from stvla_ros.planning.openai.connection import Connection, Received
 from stvla_ros.planning.openai.faults import (
     ALWAYS,
-    Asked,
+    FailedRequest,
     ServerFaultError,
     has_error,
     meaning,
@@ -30,11 +30,11 @@ from stvla_ros.planning.openai.messages import answer, excerpt, question, read
 from stvla_ros.planning.openai.server import COMPLETIONS, Address, ServerConfig, address
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)
-"""Before a question is put again; the last one stays."""
+"""Pauses between attempts; the last one repeats."""
 
 MODELS_SHOWN = 5
 LOOKING_S, MARGIN_S = 3.0, 0.05
-"""For asking a server what would be right; what is left of the deadline then, to tell what it refused."""
+"""Time for asking a server for its models; margin before the deadline, to report the refusal."""
 
 T = TypeVar("T")
 
@@ -42,14 +42,14 @@ _log = logging.getLogger(__name__)
 
 
 class ServerChat:
-    """Asks a server; one connection, kept open between questions.
+    """Asks a server over one connection, kept open between questions.
 
-    The deadline is for everything together: name look-up, connection, TLS, the question's way, every byte of the
-    answer, pauses until a server is ready. A server that sends a byte now and then does not get more time. Nothing is
-    sent to another host than the one given: no redirects, no proxies from the environment.
+    The deadline covers everything: name lookup, connection, TLS, sending the question, every byte of the answer, and
+    pauses until a server is ready. A server that trickles bytes gets no extra time. Only the given host is contacted:
+    no redirects, no proxies from the environment.
 
     Raises:
-        ConfigError: The settings are of no use; the message says which.
+        ConfigError: A setting is unusable; the message says which.
     """
 
     def __init__(self, config: ServerConfig, where: str) -> None:
@@ -62,7 +62,7 @@ class ServerChat:
 
     @property
     def name(self) -> str:
-        """Of the model at the server."""
+        """Name of the model at the server."""
         return self._config.model
 
     def reply(
@@ -74,14 +74,15 @@ class ServerChat:
     ) -> str:
         """See :class:`stvla_ros.planning.chat.ChatModel`.
 
-        A server that starts, loads or is overloaded is asked again within the deadline, after the pauses that it wants.
+        A server that is starting, loading or overloaded is asked again within the deadline, after the pauses it
+        requests.
 
         Raises:
-            NotReadyError: It was so all the time, or wants a pause beyond the deadline.
-            StageError: SERVER_TIMEOUT for what comes too late; SERVER_ERROR for no connection, a broken one, an error
-                or what is no completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that
-                is too long, cut off, or without text; the reason of ``cancel``: the connection is closed, at which
-                servers stop thinking.
+            NotReadyError: It stayed so until the deadline, or requests a pause beyond it.
+            StageError: SERVER_TIMEOUT for a late answer; SERVER_ERROR for no connection, a broken one, an error, or
+                anything but a completion (the sentence says which, and what to do); REPLY_UNPARSABLE for an answer that
+                is too long, cut off, or without text; the reason of ``cancel``, after the connection was closed, which
+                makes servers stop computing.
         """
         if not self._lock.acquire(timeout=self._config.reply_deadline_s):
             raise StageError(
@@ -94,7 +95,7 @@ class ServerChat:
             self._lock.release()
 
     def close(self) -> None:
-        """Close the connection; the next question opens another one."""
+        """Close the connection. The next question opens another one."""
         with self._lock:
             if self._runner is not None:
                 if self._connection is not None:
@@ -126,7 +127,7 @@ class ServerChat:
             release()
 
     async def _until_answered(self, body: Mapping[str, Any]) -> str:
-        """Ask again where that may help, as long as there is time."""
+        """Ask again while that may help and time is left."""
         if self._connection is None:
             self._connection = Connection(self._address, self._named, self._where, self._config.max_reply_bytes)
         connection, clock = self._connection, asyncio.get_running_loop().time
@@ -156,12 +157,12 @@ class ServerChat:
                     why = f"wants a pause of {pause:.0f} s, and an answer has {left:.0f} s left."
                 raise NotReadyError(fault.code, f"{fault.sentence} It {why}", pause)
             if tries == 1:
-                _log.warning("%s It is asked again, for %.0f s at most.", fault.sentence, left)
+                _log.warning("%s It is asked again for up to %.0f s.", fault.sentence, left)
             before = fault
             await asyncio.sleep(pause)
 
     async def _once(self, connection: Connection, body: Mapping[str, Any], end: float) -> str:
-        """One answer. Raises ServerFaultError, told at ``end`` [s of the loop] at the latest, or REPLY_UNPARSABLE."""
+        """One answer. Raises ServerFaultError, at ``end`` [s of the loop] at the latest, or REPLY_UNPARSABLE."""
         packed = json.dumps({**body, "stream": self._streams}).encode()
         came = await connection.exchange("POST", self._address.url, packed)
         if 300 <= came.status < 400:
@@ -173,18 +174,18 @@ class ServerChat:
         if wants_stream(refusal) and not self._streams:
             self._streams = True
             return await self._once(connection, body, end)
-        asked = Asked(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
+        asked = FailedRequest(self._config, self._where, urlsplit(self._address.url).path, body, len(packed))
         rule = meaning(refusal, asked)
-        what = rule.told(refusal, asked)
+        what = rule.explain(refusal, asked)
         if rule.look:
-            with contextlib.suppress(TimeoutError):  # what was refused is what is told
+            with contextlib.suppress(TimeoutError):  # then the refusal alone is reported
                 async with asyncio.timeout_at(min(end, asyncio.get_running_loop().time() + LOOKING_S)):
                     what += await self._offered(connection)
         said = f" It says: '{excerpt(refusal.words)}'." if refusal.words else ""
         raise ServerFaultError(f"{self._named} {what}{said}", rule.tries, wanted_pause_s(came.headers))
 
     async def _offered(self, connection: Connection) -> str:
-        """What the server itself says of what would be right."""
+        """The server's own models or addresses that would be right."""
         base, url = self._address.base, urlsplit(self._address.base)
         models = await self._models(connection, base)
         if models:
@@ -197,7 +198,7 @@ class ServerChat:
         return ""
 
     async def _models(self, connection: Connection, base: str) -> list[str] | None:
-        """Names of the models at an address; None where there is no list of them."""
+        """Names of the models at an address; None if it has no list of them."""
         try:
             came = await connection.exchange("GET", f"{base}/models")
         except StageError:  # as above
@@ -213,22 +214,24 @@ class ServerChat:
         to = urljoin(self._address.url, location)
         if location and to.endswith(COMPLETIONS):
             base = excerpt(to.removesuffix(COMPLETIONS))
-            what = f"sends us elsewhere (status {came.status}): set {self._where}.base_url to {base}."
+            what = f"redirects to another address (status {came.status}): set {self._where}.base_url to {base}."
             return ServerFaultError(f"{self._named} {what}")
         return ServerFaultError(
-            f"{self._named} sends us elsewhere (status {came.status}), to '{excerpt(location)}', which is no {COMPLETIONS}: "
-            f"set {self._where}.base_url to where that is; a page to log in means a wrong address or token."
+            f"{self._named} redirects (status {came.status}) to '{excerpt(location)}', which is not {COMPLETIONS}: "
+            f"set {self._where}.base_url to the right address; a login page means a wrong address or token."
         )
 
     def _late(self, connection: Connection, before: ServerFaultError | None, lost_s: float) -> StageError:
-        """The deadline is over in the midst of an exchange."""
+        """The deadline passed during an exchange."""
         limit = f"{self._config.reply_deadline_s:g} s (reply_deadline_s)"
         if before is None or before.tries < ALWAYS:
             return StageError(OutcomeCode.SERVER_TIMEOUT, connection.late(limit))
-        sentence = f"{before.sentence} It was so for {lost_s:.0f} s, and gave no whole answer in the rest of {limit}."
+        sentence = (
+            f"{before.sentence} This lasted {lost_s:.0f} s, and it gave no complete answer in the rest of {limit}."
+        )
         return NotReadyError(OutcomeCode.SERVER_TIMEOUT, sentence, 0.0)
 
     @property
     def _named(self) -> str:
-        """What sentences call the server."""
+        """Name of the server in messages."""
         return f"{self._address.host} ({self._config.model})"

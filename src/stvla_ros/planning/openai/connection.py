@@ -18,7 +18,7 @@ from stvla_ros.planning.openai.messages import STREAM_END, excerpt
 from stvla_ros.planning.openai.server import HERE, Address
 
 IDLE_S = 300.0
-"""A connection without a question for so long is closed."""
+"""An idle connection is closed after this time."""
 
 NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "UNKNOWN_PROTOCOL")
 NOT_YET, EXPIRED, OTHER_NAME = 9, 10, (62, 64)
@@ -32,7 +32,7 @@ PACKED = ("gzip", "x-gzip", "deflate")
 
 @dataclass(frozen=True)
 class Received:
-    """What came back: ``headers`` by small letters, ``content`` unpacked."""
+    """A response: ``headers`` with lower-case names, ``content`` uncompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -40,21 +40,21 @@ class Received:
 
 
 class Connection:
-    """Of an event loop. Nothing is sent to another host: no redirects, no proxies from the environment.
+    """A connection of one event loop. It contacts no other host: no redirects, no proxies from the environment.
 
     Args:
-        address: Of the server.
-        named: What sentences call it.
+        address: Address of the server.
+        named: Name of the server in messages.
         where: Name of its settings, for messages.
-        most: Bytes of an answer.
+        max_bytes: Largest answer.
     """
 
-    def __init__(self, address: Address, named: str, where: str, most: int) -> None:
-        self._address, self._named, self._most = address, named, most
+    def __init__(self, address: Address, named: str, where: str, max_bytes: int) -> None:
+        self._address, self._named, self._max_bytes = address, named, max_bytes
         self._base_url, self._ca_file = f"{where}.base_url", f"{where}.ca_file"
         self._phase, self._answers, self._size = "", False, 0
         limits = httpx2.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_S)
-        tls = address.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # one that trusts nobody, where there is none
+        tls = address.tls or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # without TLS, a context that trusts nobody
         self._client = httpx2.AsyncClient(
             verify=tls, timeout=None, limits=limits, trust_env=False, follow_redirects=False
         )
@@ -63,11 +63,11 @@ class Connection:
         await self._client.aclose()
 
     async def exchange(self, method: str, url: str, body: bytes | None = None) -> Received:
-        """A question and what came back.
+        """Send a request and return the response.
 
         Raises:
-            ServerFaultError: No connection, a broken one, or an answer that cannot be unpacked.
-            StageError: REPLY_UNPARSABLE: too long.
+            ServerFaultError: No connection, a broken one, or an answer that cannot be uncompressed.
+            StageError: REPLY_UNPARSABLE for an answer that is too long.
         """
         self._phase, self._answers, self._size = "", False, len(body or b"")
         extensions = {"trace": self._follow}
@@ -80,16 +80,16 @@ class Connection:
             raise self._lost(error) from error
 
     def late(self, limit: str) -> str:
-        """How far an exchange came that was given up, and what to do. ``limit``: of time, in words."""
+        """How far an abandoned exchange got, and what to do. ``limit``: the time limit, in words."""
         if self._phase in ("", "connection.connect_tcp.started"):
-            what = f"took no connection within {limit}: is {self._base_url} right, and does a firewall let it through?"
+            what = f"accepted no connection within {limit}: is {self._base_url} right, and does a firewall block it?"
             return f"{self._named} {what}{self._no_proxy}"
         if self._phase == "connection.start_tls.started":
-            return f"{self._named} began no TLS within {limit}: if it has none, set {self._base_url} to http://..."
-        return f"{self._named} gave no whole answer within {limit}: raise it if the model needs longer, or take a faster one."
+            return f"{self._named} did not start TLS within {limit}: if it does not use TLS, set {self._base_url} to http://..."
+        return f"{self._named} gave no complete answer within {limit}: raise the limit if the model needs longer, or use a faster one."
 
     async def _follow(self, event: str, _: Mapping[str, object]) -> None:
-        if event.endswith(".started") and "response_closed" not in event:  # not the ends that giving up brings about
+        if event.endswith(".started") and "response_closed" not in event:  # not the events caused by giving up
             self._phase = event
         self._answers |= event.startswith("http11.receive_response_body")
 
@@ -101,21 +101,23 @@ class Connection:
         packing = sent.headers.get("content-encoding", "").lower() or "identity"
         if packing not in ("identity", *PACKED):
             raise self._fault(
-                f"packs its answers as '{excerpt(packing, 20)}', unasked: turn that off in the proxy before it."
+                f"compresses its answers as '{excerpt(packing, 20)}' although not asked to: turn that off in the proxy in front of it."
             )
         unpack = zlib.decompressobj(wbits=47) if packing in PACKED else None  # 47: gzip or zlib, as its head says
         parts, size = [], 0
         try:
             async for part in sent.aiter_raw():
-                parts.append(unpack.decompress(part, self._most + 1) if unpack else part)
+                parts.append(unpack.decompress(part, self._max_bytes + 1) if unpack else part)
                 size += len(parts[-1])
-                if size > self._most:
-                    what = f"{self._named} sent an answer that is longer than {self._most} bytes (max_reply_bytes)."
+                if size > self._max_bytes:
+                    what = (
+                        f"{self._named} sent an answer that is longer than {self._max_bytes} bytes (max_reply_bytes)."
+                    )
                     raise StageError(OutcomeCode.REPLY_UNPARSABLE, what)
         except zlib.error:
-            raise self._fault(f"sent an answer that is no {packing}, though it says so.", FEW) from None
+            raise self._fault(f"sent an answer that is not {packing}, although its header says so.", FEW) from None
         except httpx2.RemoteProtocolError:
-            if not b"".join(parts).rstrip().endswith(STREAM_END):  # a stream that says that it is whole
+            if not b"".join(parts).rstrip().endswith(STREAM_END):  # a stream that says that it is complete
                 raise
         token = self._address.token.encode()
         return b"".join(parts).replace(token, b"***") if token else b"".join(parts)
@@ -127,14 +129,16 @@ class Connection:
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return self._fault(f"cannot be trusted ({words}): {self._mistrust(cause)}.")
             if isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS:
-                return self._fault(f"speaks no TLS ({words}): set {self._base_url} to http://...")
+                return self._fault(f"does not use TLS ({words}): set {self._base_url} to http://...")
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
-                return self._fault(f"and this machine find no common TLS ({words}): look at the server's TLS settings.")
+                return self._fault(
+                    f"and this machine share no TLS version or cipher ({words}): check the TLS settings of the server."
+                )
             if isinstance(cause, socket.gaierror) and cause.errno != socket.EAI_AGAIN:
-                return self._fault(f"is a name that nobody knows ({words}): is {self._base_url} right?{self._no_proxy}")
+                return self._fault(f"is an unknown host name ({words}): is {self._base_url} right?{self._no_proxy}")
         if self._phase.startswith("connection.start_tls"):
             return self._fault(
-                f"broke the connection off as TLS began ({words}): if it has none, set {self._base_url} to http://...",
+                f"closed the connection when TLS started ({words}): if it does not use TLS, set {self._base_url} to http://...",
                 FEW,
             )
         if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)):
@@ -143,15 +147,17 @@ class Connection:
                 f"cannot be reached ({words}): is the server running, and is {self._base_url} right{tried}?{self._no_proxy}",
                 ALWAYS,
             )
-        if str(error).startswith("illegal"):  # h11's word for bytes that are no head of an answer
-            other = "" if self._address.tls else ", or https://... where it speaks TLS"
-            return self._fault(f"speaks no HTTP ({words}): set {self._base_url} to the server's port{other}.")
+        if str(error).startswith("illegal"):  # h11's word for bytes that are not a response header
+            other = "" if self._address.tls else ", or https://... if it uses TLS"
+            return self._fault(f"does not speak HTTP ({words}): set {self._base_url} to the server's port{other}.")
         wants = "" if self._address.tls else ", and whether it wants https://..."
         takes = (
-            f", and how large a question it takes (this one has {self._size // 1000} kB)" if self._size > LARGE else ""
+            f", and the largest question it accepts (this one has {self._size // 1000} kB)"
+            if self._size > LARGE
+            else ""
         )
         more = "" if self._answers else wants + takes
-        return self._fault(f"broke the connection off ({words}): look at the server's log{more}.", FEW)
+        return self._fault(f"closed the connection ({words}): check the log of the server{more}.", FEW)
 
     def _fault(self, what: str, tries: float = 1) -> ServerFaultError:
         return ServerFaultError(f"{self._named} {what}", tries)
@@ -170,12 +176,12 @@ class Connection:
         if error.verify_code in (NOT_YET, EXPIRED):
             return "renew its certificate, or set this machine's clock"
         if error.verify_code in OTHER_NAME:
-            return f"its certificate is for another name; set {self._base_url} to that one"
+            return f"its certificate is for another name; set {self._base_url} to that name"
         return f"set {self._ca_file} to the authority that signed its certificate"
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and what led to it."""
+    """An error and its causes."""
     yield error
     if isinstance(error, BaseExceptionGroup):
         yield from _causes(error.exceptions[0])

@@ -1,4 +1,4 @@
-"""What a server says instead of an answer: what that means, what to do, and whether waiting helps."""
+"""Errors of a server: what they mean, what to do, and whether waiting helps."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.openai.server import ServerConfig
 
 FEW = 3
-"""So often a question is put in all where its answer was lost on the way: a server that dies of it is not killed for ever."""
+"""Attempts when an answer was lost in transit: limited, in case the question itself crashes the server."""
 
 ALWAYS = math.inf
-"""As long as time allows: for what ends by itself."""
+"""Retry until the deadline: for conditions that end by themselves."""
 
 GATEWAY = (502, 504, 520, 521, 522, 523, 524)
 WAITING = (408, 409, 425, 429, 503, 529, *GATEWAY)
-"""Statuses of a server that may well answer later."""
+"""Statuses of a server that may answer later."""
 
 _SHOWN = frozenset(
     {"message", "msg", "error", "errors", "detail", "details", "description", "reason", "title", "loc", "raw"}
@@ -32,11 +32,11 @@ _STATUS = frozenset(("code", "status", "status_code", "statuscode", "error_code"
 
 
 class ServerFaultError(StageError):
-    """SERVER_ERROR: the server, not the model, is what failed.
+    """SERVER_ERROR: the server failed, not the model.
 
     Attributes:
-        tries: How often the question is worth putting in all: 1, :data:`FEW` or :data:`ALWAYS`.
-        pause_s: The pause that the server asks for [s]; 0: none.
+        tries: Number of attempts that are worth making: 1, :data:`FEW` or :data:`ALWAYS`.
+        pause_s: Pause requested by the server [s]; 0: none.
     """
 
     def __init__(self, sentence: str, tries: float = 1, pause_s: float = 0.0) -> None:
@@ -46,12 +46,12 @@ class ServerFaultError(StageError):
 
 @dataclass(frozen=True)
 class Refusal:
-    """What a server said instead of an answer.
+    """An error response of a server.
 
     Attributes:
-        status: Of HTTP, or the one that an answer with status 200 names; 0: none.
-        words: To be shown; may be empty.
-        searched: All that it said, codes included, in small letters: what rules look at.
+        status: HTTP status, or the one named in an answer with status 200; 0: none.
+        words: Text to show; may be empty.
+        searched: Everything it said, including codes, in lower case: rules match this.
     """
 
     status: int
@@ -60,15 +60,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
-    """What a server refused.
+class FailedRequest:
+    """The request that a server refused.
 
     Attributes:
-        config: How it was asked.
+        config: Settings of the server.
         where: Name of the settings, for messages.
-        path: Of the address.
+        path: Path of the address.
         body: The question.
-        size: Of it, bytes.
+        size: Its size, bytes.
     """
 
     config: ServerConfig
@@ -80,15 +80,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Rule:
-    """A meaning, and how it is recognised: by status and words, where both are given.
+    """An explanation, and how to recognise its case: by status and by words, where given.
 
     Attributes:
-        meaning: With ``{status}``, ``{where}`` and the other names of :meth:`told`.
-        statuses: Empty: any.
+        meaning: Template with ``{status}``, ``{where}`` and the other names of :meth:`explain`.
+        statuses: Statuses; empty: any.
         words: Pattern; empty: any.
         tries: See :class:`ServerFaultError`.
-        look: The server is to be asked for its models, to say what is right.
-        needs: Only where these are in use: ``structured`` (the setting), ``schema`` (one went with the question).
+        look: Ask the server for its models, to suggest a right name.
+        needs: Applies only if in use: ``structured`` (the setting), ``schema`` (sent with the question).
     """
 
     meaning: str
@@ -98,15 +98,15 @@ class Rule:
     look: bool = False
     needs: str = ""
 
-    def fits(self, refusal: Refusal, asked: Asked) -> bool:
+    def fits(self, refusal: Refusal, asked: FailedRequest) -> bool:
         in_use = {"": True, "structured": asked.config.structured, "schema": "response_format" in asked.body}
         by_status = not self.statuses or refusal.status in self.statuses
         return (
             in_use[self.needs] and by_status and (not self.words or re.search(self.words, refusal.searched) is not None)
         )
 
-    def told(self, refusal: Refusal, asked: Asked) -> str:
-        """In words, without what the server said."""
+    def explain(self, refusal: Refusal, asked: FailedRequest) -> str:
+        """The explanation, without the server's own words."""
         config, where = asked.config, asked.where
         variable = config.token_variable
         to_variable = (
@@ -153,21 +153,21 @@ IS_LOADING = "is still loading ({status}): wait until it is ready."
 IS_BUSY = "is too busy ({status}): ask again later, or raise its limits."
 
 RULES = (
-    Rule("has no credit left for this token ({status}): pay, or take another server.", (402,)),
-    Rule("has no credit left for this token ({status}): pay, or take another server.", (), _NEVER_HELPS),
+    Rule("has no credit left for this token ({status}): add credit, or use another server.", (402,)),
+    Rule("has no credit left for this token ({status}): add credit, or use another server.", (), _NEVER_HELPS),
     Rule(
-        "is behind a proxy that gets no answer from it ({status}): look whether it runs, and how long the proxy waits.",
+        "does not answer the proxy in front of it ({status}): check that it runs, and the timeout of the proxy.",
         GATEWAY,
         tries=ALWAYS,
     ),
     Rule(IS_LOADING, WAITING, _LOADING, ALWAYS),
     Rule(IS_BUSY, WAITING, tries=ALWAYS),
     Rule(
-        "speaks TLS and was asked without ({status}): set {where}.base_url to https://...",
+        "expects TLS and was contacted without it ({status}): set {where}.base_url to https://...",
         words=r"plain http request was sent to https|http request to an https server",
     ),
     Rule(
-        "has no room for the question with its images and {max_tokens} tokens of answer ({status}): raise the model's "
+        "has no room for the question, its images and {max_tokens} tokens of answer ({status}): raise the model's "
         "context at the server (vLLM --max-model-len, llama.cpp --ctx-size, Ollama OLLAMA_CONTEXT_LENGTH), or lower "
         "{where}.max_tokens.",
         words=r"context.{0,9}(length|size|window)|context.{0,30}(overflow|exceed)|max_model_len|model length|n_ctx"
@@ -175,7 +175,7 @@ RULES = (
         r"|at most \d{1,9}.{0,20} tokens|prompt is too long|token count",
     ),
     Rule(
-        "takes fewer images than a plan sends, which are two ({status}): raise its limit "
+        "accepts fewer images than the two that a plan sends ({status}): raise its limit "
         "(vLLM --limit-mm-per-prompt '{{\"image\": 2}}').",
         words=r"at most [1-9]\d{0,8} (image|multi)|limit.mm.per.prompt|too many images|multiple images|number of images"
         r"|(only|at most|maximum|max|up to)\b.{0,30}\b(one|single|[1-9]\d?) images?\b",
@@ -187,12 +187,12 @@ RULES = (
         r"|\bimages?\b.{0,20}\b(format|mime|media.type)\b|must be a base64",
     ),
     Rule(
-        "finds the images too large ({status}): {smaller}let the camera send smaller ones.",
+        "rejects the images as too large ({status}): {smaller}let the camera send smaller ones.",
         words=r"\bimages?\b.{0,60}(too (large|big|small)|exceed|larger than|smaller than|size limit|maximum)"
         r"|too large.{0,20}\bimages?\b",
     ),
     Rule(
-        "takes no images with this model ({status}): name one that sees in {where}.model, or load its vision part "
+        "accepts no images with this model ({status}): name a vision model in {where}.model, or load its vision part "
         "(llama.cpp --mmproj).",
         words=r"image input is not supported|not a (multi.?modal|vision)|not (support|accept|able to (see|process)).{0,40}"
         r"(image|vision|multi.?modal)|support image input|image_url.{0,20} is only supported|unknown variant .?image_url"
@@ -200,7 +200,7 @@ RULES = (
         r"|(image|vision|multi.?modal).{0,30}(not |un)support",
     ),
     Rule(
-        "cannot hold answers to a JSON schema ({status}): set {where}.structured to false.",
+        "cannot constrain answers to a JSON schema ({status}): set {where}.structured to false.",
         (0, 400, 404, 415, 422, 500, 501),
         _NO_SCHEMA,
         needs="structured",
@@ -211,7 +211,7 @@ RULES = (
         rf"{_NOT_KNOWN}.{{0,80}}max_(completion_)?tokens|max_(completion_)?tokens.{{0,80}}{_NOT_KNOWN}",
     ),
     Rule(
-        "does not take this temperature ({status}): set {where}.temperature to -1, and none is sent.",
+        "does not accept this temperature ({status}): set {where}.temperature to -1 to send none.",
         (0, 400, 422),
         "temperature",
     ),
@@ -227,7 +227,7 @@ RULES = (
     Rule(
         "refused the token ({status}): {token}.", (0, 400, 500), r"api.?key|unauthenticated|unauthori[sz]ed|authenticat"
     ),
-    Rule("refuses access with {status}: look whether the token may use this model, and {token}.", (403, 407)),
+    Rule("refuses access with {status}: check that the token may use this model, and {token}.", (403, 407)),
     Rule(
         "has too little memory for the question ({status}): give it more, or send smaller images.",
         words="out of memory|resource limitations|outofmemory",
@@ -238,43 +238,43 @@ RULES = (
     Rule(_HAS_NO_PATH, (404, 410), r"(?s)^(?!.*model).*not found|^$", look=True),
     Rule("has no such model or nothing at {path} ({status}): check {where}.model and base_url.", (404, 410), look=True),
     Rule(
-        "takes no questions at {path} ({status}): another service is there; set {where}.base_url to that of the model.",
+        "accepts no questions at {path} ({status}): another service is there; set {where}.base_url to the address of the model.",
         (405,),
     ),
     Rule(
-        "or a proxy before it takes no question of {size_kb} kB ({status}): {smaller}raise the limit "
+        "or a proxy in front of it rejects a question of {size_kb} kB ({status}): {smaller}raise the limit "
         "(nginx client_max_body_size).",
         (413,),
     ),
     Rule(
-        "did not take the question ({status}); if it knows no response_format, set {where}.structured to false.",
+        "rejected the question ({status}); if it does not support response_format, set {where}.structured to false.",
         (400, 422),
         needs="schema",
     ),
-    Rule("did not take the question ({status}).", (400, 422)),
+    Rule("rejected the question ({status}).", (400, 422)),
     Rule("answered with an error.", (0,)),
     Rule("answered with {status}."),
 )
-"""The first one that fits is meant. Statuses that say "later" come before words: they are reliable, words are not."""
+"""The first match applies. Statuses that mean "later" come before words: they are reliable, words are not."""
 
 
-def meaning(refusal: Refusal, asked: Asked) -> Rule:
-    """What a refusal means."""
+def meaning(refusal: Refusal, asked: FailedRequest) -> Rule:
+    """The rule that explains a refusal."""
     return next(rule for rule in RULES if rule.fits(refusal, asked))
 
 
 def wants_stream(refusal: Refusal) -> bool:
-    """The server answers in pieces only."""
+    """The server only answers as a stream."""
     return re.search(_STREAM_ONLY, refusal.searched) is not None
 
 
 def refusal_of(status: int, content: Any, text: str) -> Refusal:
-    """What was said.
+    """The refusal in a response.
 
     Args:
-        status: Of HTTP.
-        content: The JSON in it; None where there is none.
-        text: The same as text.
+        status: HTTP status.
+        content: Its JSON; None if there is none.
+        text: Its text.
     """
     if content is None:
         words = plain(text)
@@ -289,14 +289,14 @@ def refusal_of(status: int, content: Any, text: str) -> Refusal:
 
 
 def has_error(content: Any) -> bool:
-    """JSON that comes with status 200 and is an error all the same."""
+    """JSON with status 200 that is an error nevertheless."""
     if isinstance(content, list):
         return any(has_error(item) for item in content[:1])
     if not isinstance(content, dict):
         return False
     choices = content.get("choices")
     first = choices[0] if isinstance(choices, list) and choices else None
-    if any(map(_told, (content.get("error"), content.get("errors"), isinstance(first, dict) and first.get("error")))):
+    if any(map(_is_set, (content.get("error"), content.get("errors"), isinstance(first, dict) and first.get("error")))):
         return True
     if choices:
         return False
@@ -305,13 +305,13 @@ def has_error(content: Any) -> bool:
     return said or named or bool(content.get("detail") or content.get("base_resp"))
 
 
-def _told(error: Any) -> bool:
-    """An error that says something: ``{"code": null, "message": ""}`` is none."""
+def _is_set(error: Any) -> bool:
+    """The error is not empty, as ``{"code": null, "message": ""}`` is."""
     return any(value not in ("0", "false") for _, value in _leaves(error, "error"))
 
 
 def _leaves(value: Any, key: str = "", depth: int = 6) -> Iterator[tuple[str, str]]:
-    """Key and text of all words and numbers in JSON, but what echoes the question."""
+    """Key and text of all strings and numbers in JSON, except parts that echo the question."""
     if isinstance(value, Mapping) and depth:
         for name, inner in list(value.items())[:50]:
             if name.lower() not in _PASSED_OVER:
@@ -326,7 +326,7 @@ def _leaves(value: Any, key: str = "", depth: int = 6) -> Iterator[tuple[str, st
 
 
 def plain(text: str) -> str:
-    """Words of a web page or of a text."""
+    """Plain text of a web page or a text."""
     if not is_page(text):
         return text[:4000]
     title = re.search(r"<title[^>]{0,200}>([^<]{1,300})</title>", text[:20_000], re.I)
@@ -342,14 +342,14 @@ def is_page(text: str) -> bool:
 
 
 def says_busy(text: str) -> bool:
-    """A line without any JSON that says to come later, as proxies send it."""
+    """A line without JSON that asks to retry later, as proxies send it."""
     words = text.strip().lower()
     line = 0 < len(words) < 500 and not words.startswith(("{", "[", "data:", ":")) and not is_page(words)
     return line and re.search(f"{_LOADING}|{_BUSY}", words) is not None
 
 
 def wanted_pause_s(headers: Mapping[str, str]) -> float:
-    """The pause that a server asks for [s]: ``Retry-After`` in seconds or as a date, ``retry-after-ms``; 0: none."""
+    """The pause requested by a server [s]: ``Retry-After`` in seconds or as a date, ``retry-after-ms``; 0: none."""
     for name, scale in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         text = headers.get(name, "").strip()
         if re.fullmatch(r"\d{1,9}(\.\d{0,9})?", text, re.A):
@@ -358,7 +358,7 @@ def wanted_pause_s(headers: Mapping[str, str]) -> float:
         until = _date(headers.get("retry-after", ""))
     except (ValueError, OverflowError):
         return 0.0
-    try:  # by the server's clock: this machine's may be off
+    try:  # relative to the server's clock: this machine's may be wrong
         now = _date(headers.get("date", ""))
     except (ValueError, OverflowError):
         now = datetime.now(UTC)
@@ -366,6 +366,6 @@ def wanted_pause_s(headers: Mapping[str, str]) -> float:
 
 
 def _date(text: str) -> datetime:
-    """Raises ValueError or OverflowError for what is no date of HTTP."""
+    """Raises ValueError or OverflowError for anything but an HTTP date."""
     date = parsedate_to_datetime(text)
     return date if date.tzinfo else date.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""Questions and answers in the form of OpenAI's chat completions."""
+"""Requests and responses of OpenAI's chat completions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMPLETE = frozenset(
     {"", "none", "null", "stop", "eos", "eos_token", "stop_token", "stop_sequence", "end_turn", "end"}
     | {"done", "complete", "completed", "finished"}
 )
-"""What servers call the end of a whole answer, in small letters."""
+"""Finish reasons of a complete answer, in lower case."""
 
 CUT_OFF = frozenset(
     {"length", "max_tokens", "max_new_tokens", "max_output_tokens", "max_length", "model_length", "token_limit"}
@@ -75,10 +75,10 @@ def data_uri(rgb: U8, image_format: str) -> str:
 
 
 def answer(body: bytes, host: str) -> str:
-    """The text of a completion: JSON, or a stream of its pieces.
+    """The text of a completion: JSON, or a stream of chunks.
 
     Raises:
-        ServerFaultError: No completion, or one that the server did not end.
+        ServerFaultError: Not a completion, or one that the server did not finish.
         StageError: REPLY_UNPARSABLE: cut off, refused by the model, or without text.
     """
     choice = _choice(read(body), body, host)
@@ -89,11 +89,11 @@ def answer(body: bytes, host: str) -> str:
     _check_end(choice.get("finish_reason"), message, text, host)
     if not text.strip():
         raise _unusable(host, "an answer without text", body)
-    return text.encode("utf-8", "replace").decode()  # half a pair of surrogates is no character that can be sent on
+    return text.encode("utf-8", "replace").decode()  # a lone surrogate cannot be sent on
 
 
 def _check_end(reason: Any, message: dict[str, Any], text: str, host: str) -> None:
-    """Raise for an answer that did not end as a whole one. A reason that nobody knows may mean half an answer."""
+    """Raise for an incomplete answer. An unknown finish reason may mean half an answer."""
     if isinstance(reason, dict):  # SGLang: {"type": "stop", "matched": 151645}
         reason = reason.get("type")
     end = str(reason).strip().casefold() if reason is None or isinstance(reason, str) else f"{reason!r}"
@@ -127,7 +127,7 @@ def _choice(content: Any, body: bytes, host: str) -> dict[str, Any]:
     text = body.decode("utf-8", "replace").strip()
     if is_page(text):
         raise ServerFaultError(
-            f"{host} sent a web page, no answer of an API: '{excerpt(plain(text))}': set base_url to where the API is."
+            f"{host} sent a web page, not an API answer: '{excerpt(plain(text))}': set base_url to the address of the API."
         )
     if not text:
         raise ServerFaultError(f"{host} sent an empty answer.", FEW)
@@ -135,11 +135,11 @@ def _choice(content: Any, body: bytes, host: str) -> dict[str, Any]:
         what = "JSON that is cut off or damaged" if text[0] in "{[" else "neither JSON nor a whole stream"
         raise _no_answer(host, what, body)
     tries = FEW if "choices" in text else 1
-    raise ServerFaultError(f"{host} sent JSON that is no chat completion: '{excerpt(body)}'", tries)
+    raise ServerFaultError(f"{host} sent JSON that is not a chat completion: '{excerpt(body)}'", tries)
 
 
 def _text(content: Any) -> str:
-    """Plain text, or the text parts of a list (some servers answer so), never their thoughts."""
+    """Plain text, or the text parts of a list (some servers send one), never reasoning."""
     if isinstance(content, str):
         return content
     if isinstance(content, list):
@@ -149,9 +149,9 @@ def _text(content: Any) -> str:
 
 
 def read(body: bytes) -> Any:
-    """The JSON of an answer, as it is or put together from a stream; None: neither, or damaged.
+    """The JSON of an answer, plain or assembled from a stream; None: neither, or damaged.
 
-    A stream has the events of `server-sent events <https://html.spec.whatwg.org/multipage/server-sent-events.html>`_.
+    A stream consists of `server-sent events <https://html.spec.whatwg.org/multipage/server-sent-events.html>`_.
     """
     content = _json(body)
     if content is not None:
@@ -176,7 +176,7 @@ def _json(text: str | bytes) -> Any:
 
 
 def _events(lines: Sequence[str]) -> Iterator[str]:
-    """The data of each event. Lines without an empty one between them are one, but some servers leave it out."""
+    """The data of each event. An empty line ends an event, but some servers omit it."""
     data: list[str] = []
     for line in (*lines, ""):
         if line.startswith("data:"):
@@ -188,7 +188,7 @@ def _events(lines: Sequence[str]) -> Iterator[str]:
 
 
 def _joined(events: Sequence[str]) -> Any:
-    """One completion of the pieces of a stream; its error, where it has one; None where a piece is damaged."""
+    """One completion assembled from the chunks of a stream; its error, if any; None if a chunk is damaged."""
     message: dict[str, Any] = {"content": ""}
     reason, over = None, False
     for event in events:
@@ -213,11 +213,11 @@ def _joined(events: Sequence[str]) -> Any:
     return {"choices": [{"index": 0, "message": message, "finish_reason": end}]}
 
 
-def excerpt(text: str | bytes, most: int = 300) -> str:
+def excerpt(text: str | bytes, max_chars: int = 300) -> str:
     """One printable line of what a server said."""
-    words = text[: 4 * most].decode("utf-8", "replace") if isinstance(text, bytes) else text[: 4 * most]
+    words = text[: 4 * max_chars].decode("utf-8", "replace") if isinstance(text, bytes) else text[: 4 * max_chars]
     line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
-    return line if len(line) <= most else f"{line[:most]}..."
+    return line if len(line) <= max_chars else f"{line[:max_chars]}..."
 
 
 def _unusable(host: str, what: str, text: str | bytes) -> StageError:

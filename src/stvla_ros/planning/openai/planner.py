@@ -11,19 +11,19 @@ from stvla_ros.planning.openai.server import ServerConfig
 
 @dataclass(frozen=True)
 class OpenAiConfig(DialogueConfig, ServerConfig):
-    """Settings of the planner with a model behind a server."""
+    """Settings of the planner with a model on a server."""
 
     @property
     def longest_plan_s(self) -> float:
-        """The longest time for a plan [s]: an answer that was asked for just before the deadline is still waited for."""
+        """Longest duration of a plan [s]: an answer requested just before the deadline is still awaited."""
         return self.deadline_s + self.reply_deadline_s
 
 
 class OpenAiPlanner(DialoguePlanner):
-    """Any model behind an OpenAI-compatible server: vLLM, SGLang, hosted ones; needs a server (docs/planners.md).
+    """Any model on an OpenAI-compatible server (vLLM, SGLang, hosted); needs a server (docs/planners.md).
 
     Raises:
-        ConfigError: Address, model's name, token or certificates are of no use; the message says which.
+        ConfigError: Address, model name, token or certificates are unusable; the message says which.
     """
 
     Config = OpenAiConfig  # type: ignore[assignment] # more settings than the base has

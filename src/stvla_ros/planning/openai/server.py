@@ -1,4 +1,4 @@
-"""Where the server is and how to talk to it: settings, checked once."""
+"""Address and settings of the server, checked once."""
 
 from __future__ import annotations
 
@@ -22,28 +22,32 @@ _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,60}")
 class ServerConfig:
     """Settings of a server with OpenAI's API."""
 
-    base_url: str = param("http://127.0.0.1:8000/v1", "address up to and with the version: http(s)://HOST[:PORT]/v1")
+    base_url: str = param("http://127.0.0.1:8000/v1", "address including the version: http(s)://HOST[:PORT]/v1")
     model: str = param("", "name of the model at the server, e.g. Qwen/Qwen3-VL-8B-Instruct")
     token_variable: str = param("", "NAME of the environment variable with the server's token; empty: none is sent")
     plain_token: bool = param(False, "send the token to another machine even without TLS (http://)")
     ca_file: str = param("", "PEM file with the authority that signed the server's certificate; empty: the system's")
-    reply_deadline_s: float = param(30.0, "an answer must be there, whole, after so long [s]", ge=0.1, le=3600.0)
-    max_reply_bytes: int = param(1_000_000, "longer answers of the server are refused", ge=1000, le=100_000_000)
-    image_format: str = param("png", "how images are sent; jpeg is smaller and inexact", choices=("png", "jpeg"))
-    structured: bool = param(True, "hold answers to a JSON schema (response_format); off where a server refuses that")
-    temperature: float = param(0.0, "of sampling; negative: not sent, for models that take none", ge=-1.0, le=2.0)
+    reply_deadline_s: float = param(30.0, "time limit of a complete answer [s]", ge=0.1, le=3600.0)
+    max_reply_bytes: int = param(1_000_000, "longer answers are refused", ge=1000, le=100_000_000)
+    image_format: str = param("png", "format of sent images; jpeg is smaller but lossy", choices=("png", "jpeg"))
+    structured: bool = param(
+        True, "constrain answers to a JSON schema (response_format); off for servers that refuse it"
+    )
+    temperature: float = param(
+        0.0, "sampling temperature; negative: not sent, for models that accept none", ge=-1.0, le=2.0
+    )
     token_limit: str = param(
-        "max_tokens", "name of the answer's limit", choices=("max_tokens", "max_completion_tokens")
+        "max_tokens", "name of the field that limits the answer", choices=("max_tokens", "max_completion_tokens")
     )
 
 
 @dataclass(frozen=True)
 class Address:
-    """What is needed to reach a server.
+    """A checked server address.
 
     Attributes:
-        base: Up to and with the version, without a slash at its end.
-        host: For messages.
+        base: URL including the version, without a trailing slash.
+        host: Host for messages.
         token: Empty: none. Never shown.
         tls: Verifies certificate and host name; None without TLS.
     """
@@ -55,14 +59,14 @@ class Address:
 
     @property
     def url(self) -> str:
-        """Of the chat completions."""
+        """URL of the chat completions."""
         return f"{self.base}{COMPLETIONS}"
 
     def __repr__(self) -> str:
         return f"Address({self.url})"
 
     def without_token(self, text: str) -> str:
-        """A text that may be shown: servers quote what they were sent."""
+        """A text that may be shown: servers quote what they receive."""
         return text.replace(self.token, "***") if self.token else text
 
 
@@ -70,8 +74,8 @@ def address(config: ServerConfig, where: str) -> Address:
     """Check the settings.
 
     Raises:
-        ConfigError: The URL is none, the model has no name, the variable is not set, the token would travel in the clear, or
-            the CA file is of no use.
+        ConfigError: The URL is invalid, the model has no name, the variable is not set, the token would be sent
+            unencrypted, or the CA file is unusable.
     """
     url = _url(config.base_url, f"{where}.base_url")
     if not config.model.strip():
@@ -89,7 +93,7 @@ def address(config: ServerConfig, where: str) -> Address:
 
 
 def _url(text: str, where: str) -> SplitResult:
-    """The address up to and with the version; people also give that of the completions themselves."""
+    """The URL including the version. The URL of the completions is accepted too."""
     base = text.strip().rstrip("/").removesuffix(COMPLETIONS).rstrip("/")
     url = _split(base)
     if url is None or url.scheme not in ("http", "https") or url.query or url.fragment:
@@ -97,12 +101,12 @@ def _url(text: str, where: str) -> SplitResult:
         meant = f" Did you mean 'http://{base}'?" if without else ""
         raise ConfigError(f"{where}: wanted http(s)://HOST[:PORT]/v1 (an IPv6 HOST in []), got '{text}'.{meant}")
     if url.username is not None:
-        raise ConfigError(f"{where}: no user or password in the address, please: use token_variable.")
+        raise ConfigError(f"{where}: the address must not contain a user or password: use token_variable.")
     return url
 
 
 def _split(text: str) -> SplitResult | None:
-    """Parts of an address that can be asked; None for another one."""
+    """Parts of a usable URL; None for any other."""
     try:
         url = urlsplit(text)
         httpx2.URL(text)
@@ -115,7 +119,7 @@ def _token(variable: str, where: str) -> str:
     if not variable:
         return ""
     token = os.environ.get(variable, "").strip()
-    if not token and not _NAME.fullmatch(variable):  # people put the token itself there, which must not be shown
+    if not token and not _NAME.fullmatch(variable):  # probably the token itself, which must not be shown
         raise ConfigError(
             f"{where}: wanted the NAME of an environment variable, such as MY_TOKEN, that is set; found none."
         )
@@ -123,7 +127,7 @@ def _token(variable: str, where: str) -> str:
         raise ConfigError(f"{where}: the environment variable {variable} is not set: export {variable}=... first.")
     if not token.isascii() or not token.isprintable() or set(" '\"") & set(token):
         raise ConfigError(
-            f"{where}: what {variable} holds is no token: it has blanks, quotes or characters that are not ASCII."
+            f"{where}: the value of {variable} is not a token: it has blanks, quotes or non-ASCII characters."
         )
     return token
 
@@ -134,4 +138,4 @@ def _tls(ca_file: str, where: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=str(Path(ca_file).expanduser()) if ca_file else None)
     except ssl.SSLError as error:
-        raise ConfigError(f"{where}: {ca_file} holds no certificate in PEM form ({error.reason}).") from error
+        raise ConfigError(f"{where}: {ca_file} contains no certificate in PEM format ({error.reason}).") from error

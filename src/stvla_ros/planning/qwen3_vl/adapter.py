@@ -18,7 +18,7 @@ HOW_TO_GET = "`stvla sft` makes one; leave 'adapter' empty for the model alone."
 
 
 def merged(model: Any, adapter: str, where: str) -> Any:
-    """The model with a LoRA adapter in its weights, which makes it as fast as the model alone.
+    """The model with a LoRA adapter merged into its weights, as fast as the model alone.
 
     Args:
         model: The model that the adapter was trained on.
@@ -26,7 +26,7 @@ def merged(model: Any, adapter: str, where: str) -> Any:
         where: Name of the backend, for messages.
 
     Raises:
-        ConfigError: Not found, incomplete, no LoRA adapter, or one of another model.
+        ConfigError: Not found, incomplete, not a LoRA adapter, or one of another model.
     """
     place = f"{where}.adapter"
     folder = find(adapter, "a LoRA adapter", place, HOW_TO_GET)
@@ -42,7 +42,7 @@ def merged(model: Any, adapter: str, where: str) -> Any:
 def _merge(model: Any, folder: Path, file: Path, where: str) -> Any:
     try:
         with silenced_transformers(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of missing weights, which are refused by name
+            warnings.simplefilter("ignore")  # missing weights are refused by name below
             config = PeftConfig.from_pretrained(str(folder))
             adapted = PeftModel.from_pretrained(model, str(folder), config=config, is_trainable=False)
             _check_complete(adapted, file, where)
@@ -50,7 +50,7 @@ def _merge(model: Any, folder: Path, file: Path, where: str) -> Any:
     except SafetensorError as error:
         raise ConfigError(f"{where}: {file} is damaged ({error}): copy it again.") from error
     except torch.OutOfMemoryError as error:
-        raise ConfigError(f"{where}: too little memory to add {folder} to the model: take a smaller model.") from error
+        raise ConfigError(f"{where}: too little memory to add {folder} to the model: use a smaller model.") from error
     except ConfigError:
         raise
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
@@ -60,7 +60,7 @@ def _merge(model: Any, folder: Path, file: Path, where: str) -> Any:
 
 
 def _check_complete(adapted: Any, file: Path, where: str) -> None:
-    """The library passes silently over weights that are missing or have no place."""
+    """Refuse missing or surplus weights, which the library silently accepts."""
     wanted = set(get_peft_model_state_dict(adapted))
     with open_tensors(file) as content:
         found = set(content.keys())

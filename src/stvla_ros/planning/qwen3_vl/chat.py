@@ -12,16 +12,16 @@ from typing import Any
 import torch
 
 from stvla_ros.config import param
+from stvla_ros.devices import choose_placement
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.adapter import merged
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
-from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.generation import Deadline, Generator, Timing
-from stvla_ros.planning.qwen3_vl.placing import choose_placement
+from stvla_ros.planning.qwen3_vl.tokenization import Composer
 
 QUOTED = 500
-"""Characters of an answer that a message quotes."""
+"""Characters of an answer to quote in a message."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,20 @@ class LocalModelConfig:
     adapter: str = param("", "folder or hub id of a LoRA adapter for it; empty: none")
     device: str = param("auto", "auto (a GPU where there is one), cpu, cuda, cuda:N")
     precision: str = param("auto", "auto: bf16 on a GPU, float32 on a CPU", choices=("auto", "bf16", "float32"))
-    min_pixels: int = param(0, "smaller images are enlarged to so many pixels; 0: as the checkpoint says", ge=0)
-    max_pixels: int = param(0, "larger images are reduced to so many pixels; 0: as the checkpoint says", ge=0)
-    reply_deadline_s: float = param(60.0, "an answer must be there after so long [s]", ge=0.1, le=3600.0)
-    reuse: bool = param(True, "do not compute again what the last conversation began with")
+    min_pixels: int = param(0, "smaller images are enlarged to this many pixels; 0: as in the checkpoint", ge=0)
+    max_pixels: int = param(0, "larger images are reduced to this many pixels; 0: as in the checkpoint", ge=0)
+    reply_deadline_s: float = param(60.0, "time limit of an answer [s]", ge=0.1, le=3600.0)
+    reuse: bool = param(True, "reuse the computation of the turns shared with the last conversation")
 
 
 class Qwen3VlChat:
-    """A checkpoint that answers greedily: the same conversation gets the same answer.
+    """A checkpoint with greedy decoding: the same conversation gets the same answer.
 
-    A conversation that begins with the tokens of the last one, images included, costs only what is new in it. One
-    conversation at a time; another thread waits, within its own deadline.
+    A conversation that begins with the tokens of the last one, images included, costs only its new part. It serves one
+    conversation at a time; other threads wait within their own deadlines.
 
     Raises:
-        ConfigError: No usable checkpoint or adapter, or no place for it; the message says what to do.
+        ConfigError: No usable checkpoint or adapter, or too little memory; the message says what to do.
     """
 
     def __init__(self, config: LocalModelConfig, where: str) -> None:
@@ -54,7 +54,7 @@ class Qwen3VlChat:
         if config.adapter:
             found = Checkpoint(merged(found.model, config.adapter, where), found.processor, found.stops, found.name)
         self.timing = Timing()
-        """Of the last answer."""
+        """Timing of the last answer."""
         self._name, self._config = found.name, config
         self._tokenizer = found.processor.tokenizer
         self._composer = Composer(found.processor)
@@ -63,7 +63,7 @@ class Qwen3VlChat:
 
     @property
     def name(self) -> str:
-        """Of the checkpoint's folder or repository."""
+        """Name of the checkpoint's folder or repository."""
         return self._name
 
     def reply(
@@ -76,9 +76,9 @@ class Qwen3VlChat:
         """See :class:`stvla_ros.planning.chat.ChatModel`; the schema is not enforced here.
 
         Raises:
-            StageError: SERVER_TIMEOUT after ``reply_deadline_s``; SERVER_ERROR when memory runs out; REPLY_UNPARSABLE when the
-                answer has not ended after ``max_tokens``, or conversation and answer are longer than the model can take;
-                the reason of ``cancel``, before the network's next layer.
+            StageError: SERVER_TIMEOUT after ``reply_deadline_s``; SERVER_ERROR when memory runs out; REPLY_UNPARSABLE
+                when the answer has not ended after ``max_tokens``, or conversation and answer exceed the model's
+                context; the reason of ``cancel``, before the network's next layer.
         """
         deadline = Deadline(self._config.reply_deadline_s, cancel)
         with self._alone(deadline), _enough_memory():

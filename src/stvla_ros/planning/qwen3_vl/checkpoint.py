@@ -1,25 +1,30 @@
-"""Qwen3-VL checkpoints: configuration and safetensors, never pickle or code; complete and of the right kind, or refused."""
+"""Qwen3-VL checkpoints: configuration and safetensors, never pickle or code. Incomplete or foreign ones are refused."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import Qwen3VLForConditionalGeneration, Qwen3VLMoeForConditionalGeneration
 
 from stvla_ros.config import ConfigError
+from stvla_ros.devices import Placement
 from stvla_ros.files import setting
 from stvla_ros.planning.qwen3_vl.folder import check_texts, find, read_json, weight_files
-from stvla_ros.planning.qwen3_vl.placing import Placement, check_room
 from stvla_ros.planning.qwen3_vl.processor import IMAGE_TOKEN, ImageOnlyQwen3VLProcessor, read_processor
-from stvla_ros.weights import check_finite, silenced_transformers
+from stvla_ros.weights import check_finite, open_tensors, silenced_transformers
 
 CLASSES = {"qwen3_vl": Qwen3VLForConditionalGeneration, "qwen3_vl_moe": Qwen3VLMoeForConditionalGeneration}
 """``model_type`` of the dense models (2B to 32B) and of those with experts."""
+
+MEMORY_FACTOR = 1.1
+"""Required memory as a multiple of the weights, with activations and the cache of one conversation."""
 
 HOW_TO_GET = (
     "With network: hf download Qwen/Qwen3-VL-4B-Instruct --local-dir DIR; then set 'model' to that folder "
@@ -33,9 +38,9 @@ class Checkpoint:
 
     Attributes:
         model: In eval mode on its device.
-        processor: Of text and images.
+        processor: Processor of text and images.
         stops: Tokens that end an answer.
-        name: Of its folder or repository.
+        name: Name of its folder or repository.
     """
 
     model: Any
@@ -49,7 +54,7 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
 
     Args:
         model: A folder, or an id on the hub.
-        placement: Where it computes.
+        placement: Device and precision.
         where: Name of the backend, for messages.
         min_pixels: See :func:`read_processor`.
         max_pixels: See :func:`read_processor`.
@@ -67,15 +72,13 @@ def load(model: str, placement: Placement, where: str, min_pixels: int = 0, max_
         )
     check_texts(folder, ["generation_config.json"], place)
     check_config(_config(folder, CLASSES[kind], place), place)
-    check_room(weight_files(folder, "model", place, HOW_TO_GET), placement, place)
+    check_memory(weight_files(folder, "model", place, HOW_TO_GET), placement, place)
     processor = read_processor(folder, place, min_pixels, max_pixels)
     network = _read(folder, CLASSES[kind], placement, place)
     _check_together(network.config, processor, place)
     stops = _stops(network, processor)
     if not stops:
-        raise ConfigError(
-            f"{place}: {folder} names no token that ends an answer (eos_token_id of generation_config.json)."
-        )
+        raise ConfigError(f"{place}: {folder} names no end-of-answer token (eos_token_id of generation_config.json).")
     return Checkpoint(network, processor, stops, folder.resolve().name if Path(model).expanduser().is_dir() else model)
 
 
@@ -103,7 +106,7 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
         raise ConfigError(f"{where}: the weights are damaged ({error}): download them again.") from error
     except torch.OutOfMemoryError as error:
         raise ConfigError(
-            f"{where}: {placement.device} has too little memory for {folder}: take a smaller one."
+            f"{where}: {placement.device} has too little memory for {folder}: use a smaller one."
         ) from error
     except OSError as error:
         raise ConfigError(f"{where}: a file is missing or cannot be read: {_words(error)}. {HOW_TO_GET}") from error
@@ -121,7 +124,7 @@ def _read(folder: Path, cls: Any, placement: Placement, where: str) -> Any:
 
 
 def check_config(config: Any, where: str) -> None:
-    """What the library does not check and runs on silently.
+    """Check what the library silently accepts.
 
     Raises:
         ConfigError: ``mrope_section`` does not divide half a head among time, height and width, or the vision tower's
@@ -172,3 +175,47 @@ def _stops(model: Any, processor: ImageOnlyQwen3VLProcessor) -> frozenset[int]:
 
 def _words(error: BaseException) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def check_memory(files: Iterable[Path], placement: Placement, where: str) -> None:
+    """Refuse a model that does not fit: on a CPU the system would kill some process instead of refusing memory.
+
+    Args:
+        files: The safetensors files of the model; only their headers are read.
+        placement: Where to load it.
+        where: Name of the setting, for messages.
+
+    Raises:
+        ConfigError: Too little memory, or a damaged file.
+    """
+    needed = weights_bytes(files, placement.dtype, where)
+    free = free_bytes(placement.device)
+    if MEMORY_FACTOR * needed > free:
+        name = str(placement.dtype).removeprefix("torch.")
+        raise ConfigError(
+            f"{where}: the weights take {needed / 1e9:.1f} GB as {name} and {placement.device} has {free / 1e9:.1f} GB "
+            "free: take a smaller model, precision bf16, another device, or a server (backend openai)."
+        )
+
+
+def weights_bytes(files: Iterable[Path], dtype: torch.dtype, where: str) -> int:
+    """Memory of all tensors of some files, as the given type."""
+    numbers = 0
+    for file in files:
+        with setting(where), open_tensors(file) as content:
+            numbers += sum(_count(content.get_slice(name).get_shape()) for name in content.keys())  # noqa: SIM118
+    return numbers * dtype.itemsize
+
+
+def free_bytes(device: torch.device) -> int:
+    """Free memory of a device, as far as known."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)
+
+
+def _count(shape: list[int]) -> int:
+    count = 1
+    for n in shape:
+        count *= n
+    return count

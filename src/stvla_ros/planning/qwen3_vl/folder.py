@@ -1,4 +1,4 @@
-"""Finding a checkpoint: a folder here, or a repository of the Hugging Face hub brought here once."""
+"""Find a checkpoint: a local folder, or a repository of the Hugging Face hub, downloaded once."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from stvla_ros import files as stored
 from stvla_ros.config import ConfigError
 
 FILES = ("*.json", "*.safetensors", "*.txt", "*.jinja")
-"""What is fetched from a repository; never a pickle, never code."""
+"""Files to download from a repository: never a pickle, never code."""
 
 
 def find(model: str, what: str, where: str, how_to_get: str) -> Path:
     """The folder of a checkpoint.
 
     Args:
-        model: A folder, or the id of a repository on the hub (``owner/name``): taken from the download cache, and
-            only if it is not there from the network.
-        what: What is looked for, for messages.
+        model: A folder, or a repository id on the hub (``owner/name``), read from the download cache if it is there and
+            downloaded otherwise.
+        what: Kind of checkpoint, for messages.
         where: Name of the setting, for messages.
-        how_to_get: What to do if it is not found.
+        how_to_get: Advice if it is not found.
 
     Raises:
         ConfigError: Nothing given, or not found.
@@ -40,12 +40,12 @@ def find(model: str, what: str, where: str, how_to_get: str) -> Path:
     try:
         return Path(snapshot_download(model, allow_patterns=list(FILES), local_files_only=True))
     except (LocalEntryNotFoundError, OSError, ValueError):
-        pass  # not here yet, or not all of it
+        pass  # not or only partly downloaded
     try:
         return Path(snapshot_download(model, allow_patterns=list(FILES)))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:
         raise ConfigError(
-            f"{where}: '{model}' is no folder here, nor is it in the download cache, and the Hugging Face hub could not "
+            f"{where}: '{model}' is neither a local folder nor in the download cache, and the Hugging Face hub could not "
             f"be reached or does not have it. {how_to_get}"
         ) from error
 
@@ -54,7 +54,7 @@ def read_json(file: Path, where: str) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
-        ConfigError: The file is missing, or it is something else.
+        ConfigError: The file is missing or contains something else.
     """
     if not file.exists() and not file.is_symlink():
         raise ConfigError(f"{where}: {file.parent} lacks {file.name}: copy it from the checkpoint's repository.")
@@ -69,7 +69,7 @@ def weight_files(folder: Path, stem: str, where: str, how_to_get: str) -> tuple[
     """The safetensors files of a checkpoint, ``STEM.safetensors`` or the parts that ``STEM.safetensors.index.json`` names.
 
     Raises:
-        ConfigError: There are none (a pickle is named but never read), or a part is missing.
+        ConfigError: There are none (a pickle is mentioned but never read), or a part is missing.
     """
     single, index = folder / f"{stem}.safetensors", folder / f"{stem}.safetensors.index.json"
     if single.is_file():
@@ -88,10 +88,10 @@ def weight_files(folder: Path, stem: str, where: str, how_to_get: str) -> tuple[
 
 
 def check_texts(folder: Path, names: Iterable[str], where: str) -> None:
-    """Files of a folder, as far as they are there, are not what lies in place of the right ones (:mod:`stvla_ros.files`).
+    """Check that existing files of a folder are not placeholders of the real ones (:mod:`stvla_ros.files`).
 
     Raises:
-        ConfigError: One is; libraries say of it only that it is no JSON.
+        ConfigError: One is a placeholder, which libraries only report as invalid JSON.
     """
     with stored.setting(where):
         for name in names:

@@ -1,4 +1,4 @@
-"""Greedy answers token by token, from what is left of a conversation after what is known of it."""
+"""Greedy decoding token by token, reusing the computed beginning of a conversation."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from transformers import DynamicCache
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.conversation import Conversation
+from stvla_ros.planning.qwen3_vl.tokenization import TokenSequence
 
 
 @dataclass
 class Timing:
-    """Where the time of an answer went.
+    """Timing of an answer.
 
     Attributes:
         preprocess_s: Images to patches, words to tokens.
-        prefill_s: Until the first token was known.
-        decode_s: All further ones.
-        prompt_tokens: Of the conversation.
-        reused_tokens: Of these, the ones known from the last conversation.
-        reply_tokens: Computed, the one that ends the answer included.
+        prefill_s: Time to the first token.
+        decode_s: All further tokens.
+        prompt_tokens: Tokens of the conversation.
+        reused_tokens: Those of them reused from the last conversation.
+        reply_tokens: Computed tokens, including the one that ends the answer.
     """
 
     preprocess_s: float = 0.0
@@ -38,7 +38,7 @@ class Timing:
 
 
 class Deadline:
-    """When an answer must be there, or is not wanted any more."""
+    """The time limit of an answer, or its cancellation."""
 
     def __init__(self, seconds: float, cancel: CancelToken | None = None) -> None:
         self.seconds, self._end = seconds, time.monotonic() + seconds
@@ -49,24 +49,24 @@ class Deadline:
         return self._end - time.monotonic()
 
     def check(self) -> None:
-        """Raises StageError: SERVER_TIMEOUT when it is over, or the reason of the cancel."""
+        """Raises StageError: SERVER_TIMEOUT past the limit, or the reason of the cancel."""
         if self._cancel is not None:
             self._cancel.raise_if_set()
         if self.left_s <= 0.0:
             raise StageError(
                 OutcomeCode.SERVER_TIMEOUT,
-                f"The model gave no answer within {self.seconds:g} s: take a smaller one or a GPU, lower max_pixels, or raise "
+                f"The model gave no answer within {self.seconds:g} s: use a smaller one or a GPU, lower max_pixels, or raise "
                 "reply_deadline_s.",
             )
 
 
 class Generator:
-    """A network with its memory of the last conversation: keys and values of every token that it has seen.
+    """A network with the key-value cache of the last conversation.
 
     Args:
         checkpoint: The network and the tokens that end an answer.
-        reuse: Keep that memory.
-        clock: What :class:`Timing` is read from, s.
+        reuse: Keep the cache.
+        clock: Clock of :class:`Timing`, s.
     """
 
     def __init__(self, checkpoint: Checkpoint, reuse: bool, clock: Callable[[], float] = time.monotonic) -> None:
@@ -74,30 +74,30 @@ class Generator:
         self._model, self._stops, self._reuse = checkpoint.model, checkpoint.stops, reuse
         self._device = checkpoint.model.device
         self._cache: DynamicCache | None = None
-        self._known: Conversation | None = None
+        self._known: TokenSequence | None = None
         self._deadline: Deadline | None = None
         core = checkpoint.model.model
         for layer in (*core.visual.blocks, *core.language_model.layers):
-            layer.register_forward_pre_hook(self._look_at_the_clock)
+            layer.register_forward_pre_hook(self._check_deadline)
 
     @property
     def longest(self) -> int:
-        """Tokens that conversation and answer may have together."""
+        """Largest number of tokens of conversation and answer together."""
         return int(self._model.config.text_config.max_position_embeddings)
 
     @torch.inference_mode()
     def answer(
-        self, asked: Conversation, max_tokens: int, deadline: Deadline, timing: Timing
+        self, asked: TokenSequence, max_tokens: int, deadline: Deadline, timing: Timing
     ) -> tuple[list[int], bool]:
-        """The most likely tokens one after another, and whether the model ended them itself.
+        """The most likely tokens, and whether the model ended the answer itself.
 
         Raises:
-            StageError: SERVER_TIMEOUT or a cancel's reason; looked for before every layer, so that a large image is no
-                reason to be late.
+            StageError: SERVER_TIMEOUT or the reason of a cancel, checked before every layer so that even a large image
+                causes no delay.
         """
         start = self._clock()
         with self._until(deadline):
-            cache, known = self._memory(asked)
+            cache, known = self._reusable(asked)
             timing.prompt_tokens, timing.reused_tokens = len(asked.ids), known
             positions = self._positions(asked)
             token = int(self._prefill(asked, known, positions, cache).argmax())
@@ -116,7 +116,7 @@ class Generator:
 
     @contextmanager
     def _until(self, deadline: Deadline) -> Iterator[None]:
-        """Work that leaves no memory behind unless it comes to its end."""
+        """Drops the cache unless the work completes."""
         self._deadline = deadline
         try:
             yield
@@ -126,12 +126,12 @@ class Generator:
         finally:
             self._deadline = None
 
-    def _look_at_the_clock(self, module: Any, inputs: Any) -> None:
+    def _check_deadline(self, module: Any, inputs: Any) -> None:
         if self._deadline is not None:
             self._deadline.check()
 
-    def _memory(self, asked: Conversation) -> tuple[DynamicCache, int]:
-        """Keys and values of the first tokens of a conversation, and how many those are."""
+    def _reusable(self, asked: TokenSequence) -> tuple[DynamicCache, int]:
+        """Cache of the first tokens of a conversation, and their number."""
         cache, self._cache = self._cache, None
         if not self._reuse or cache is None:
             return DynamicCache(config=self._model.config.get_text_config()), 0
@@ -142,7 +142,7 @@ class Generator:
         cache.crop(known - length)
         return cache, known
 
-    def _positions(self, asked: Conversation) -> torch.Tensor:
+    def _positions(self, asked: TokenSequence) -> torch.Tensor:
         """(3, 1, T) positions in time, height and width."""
         ids = torch.tensor([asked.ids])
         kinds = torch.zeros_like(ids, dtype=torch.int32)
@@ -152,7 +152,7 @@ class Generator:
         positions, _ = self._model.model.get_rope_index(ids, kinds, grids)
         return positions.to(self._device)
 
-    def _prefill(self, asked: Conversation, known: int, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _prefill(self, asked: TokenSequence, known: int, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """(V,) scores of the first token of the answer."""
         new = [i for i, place in zip(asked.images, asked.places, strict=True) if place.start >= known]
         images = {}

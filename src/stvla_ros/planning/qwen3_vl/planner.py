@@ -10,19 +10,19 @@ from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 
 @dataclass(frozen=True)
 class Qwen3VlConfig(DialogueConfig, LocalModelConfig):
-    """Settings of the planner with a model on this machine."""
+    """Settings of the planner with a local model."""
 
     @property
     def longest_plan_s(self) -> float:
-        """The longest time for a plan [s]: an answer that was asked for just before the deadline is still waited for."""
+        """Longest duration of a plan [s]: an answer requested just before the deadline is still awaited."""
         return self.deadline_s + self.reply_deadline_s
 
 
 class Qwen3VlPlanner(DialoguePlanner):
-    """Qwen3-VL on this machine, of any size, with or without a LoRA adapter; needs weights (docs/planners.md).
+    """Qwen3-VL of any size on this machine, with or without a LoRA adapter; needs weights (docs/planners.md).
 
     Raises:
-        ConfigError: No usable checkpoint or adapter, or no place for it; the message says what to do.
+        ConfigError: No usable checkpoint or adapter, or too little memory; the message says what to do.
     """
 
     Config = Qwen3VlConfig  # type: ignore[assignment] # more settings than the base has

@@ -1,7 +1,7 @@
-"""Qwen3-VL's processor for images alone.
+"""Qwen3-VL's processor without videos.
 
-The library's own one wants a video processor, and that wants torchvision. ``AutoProcessor`` gives, without a word, a
-bare tokenizer in its place; it is never used here.
+The library's processor requires a video processor, which requires torchvision. ``AutoProcessor`` silently returns a
+bare tokenizer instead; it is never used here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TOKENIZER_FILES = (
     "tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
 )  # fmt: skip
 IMAGE_FILES = ("preprocessor_config.json", "processor_config.json")
-"""What the library reads, as far as it is there."""
+"""Files that the library reads if they exist."""
 
 TEMPLATES = ("chat_template.jinja", "chat_template.json", "tokenizer_config.json")
-"""Where a conversation's template may stand, in the order in which they are looked at."""
+"""Files that may contain the chat template, in order of precedence."""
 
 
 class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
-    """Qwen3-VL's processor without videos; made, called, saved and loaded as the library's own one."""
+    """Qwen3-VL's processor without videos; used like the library's own."""
 
     def __init__(
         self,
@@ -44,23 +44,18 @@ class ImageOnlyQwen3VLProcessor(Qwen3VLProcessor):
 
     @classmethod
     def get_attributes(cls) -> list[str]:
-        """What it is made of."""
+        """Names of its parts."""
         return ["image_processor", "tokenizer"]
-
-    @property
-    def tokens_per_side_px(self) -> int:
-        """Pixels along one side of what becomes one token."""
-        return int(self.image_processor.patch_size * self.image_processor.merge_size)
 
 
 def read_processor(folder: Path, where: str, min_pixels: int = 0, max_pixels: int = 0) -> ImageOnlyQwen3VLProcessor:
-    """The processor of a checkpoint's folder, as this project saves it or as it lies on the hub.
+    """The processor of a checkpoint, as saved by this project or downloaded from the hub.
 
     Args:
-        folder: With tokenizer, ``preprocessor_config.json`` (or ``processor_config.json``) and a chat template.
-        where: For messages.
-        min_pixels: Smaller images are enlarged; 0: as the checkpoint says.
-        max_pixels: Larger images are reduced; 0: as the checkpoint says.
+        folder: Contains tokenizer, ``preprocessor_config.json`` (or ``processor_config.json``) and a chat template.
+        where: Name of the setting, for messages.
+        min_pixels: Smaller images are enlarged; 0: as in the checkpoint.
+        max_pixels: Larger images are reduced; 0: as in the checkpoint.
 
     Raises:
         ConfigError: A file is missing or damaged, or the tokenizer lacks the tokens for images.
@@ -70,7 +65,7 @@ def read_processor(folder: Path, where: str, min_pixels: int = 0, max_pixels: in
     size = images.size
     low, high = min_pixels or int(size["shortest_edge"]), max_pixels or int(size["longest_edge"])
     if low > high:
-        raise ConfigError(f"{where}: images of {low} to {high} pixels are wanted: min_pixels is above max_pixels.")
+        raise ConfigError(f"{where}: wanted images of {low} to {high} pixels, but min_pixels is above max_pixels.")
     images.size = {"shortest_edge": low, "longest_edge": high}
     return ImageOnlyQwen3VLProcessor(images, tokenizer, template)
 
@@ -103,7 +98,7 @@ def _image_processor(folder: Path, where: str) -> Any:
     try:
         return Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigError(f"{where}: {folder}: preprocessor_config.json is of no use ({_words(error)}).") from error
+        raise ConfigError(f"{where}: {folder}: preprocessor_config.json is unusable ({_words(error)}).") from error
 
 
 def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
@@ -118,7 +113,7 @@ def _tokenizer(folder: Path, where: str) -> PreTrainedTokenizerBase:
     lacking = [token for token in (IMAGE_TOKEN, VISION_START, VISION_END) if token not in known]
     if lacking:
         raise ConfigError(
-            f"{where}: {folder}: the tokenizer has no token {lacking[0]}: it is not one of a Qwen3-VL model."
+            f"{where}: {folder}: the tokenizer has no token {lacking[0]}: it does not belong to a Qwen3-VL model."
         )
     return tokenizer
 

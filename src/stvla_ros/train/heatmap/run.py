@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.data.splits import SEEN
-from stvla_ros.planning.heatmap.network import CELLS, Asked, HeatmapNetwork, NetworkConfig, local_mean
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, TextQuery, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
 from stvla_ros.train.heatmap.batch import Batch, TextBatch, make_batch, make_text_batch
@@ -125,7 +125,7 @@ class HeatmapRun(SceneRun):
         self.average = AveragedWeights(state["average"])
 
 
-def meaning_loss(asked: Asked, wanted: Batch | TextBatch) -> Tensor:
+def meaning_loss(asked: TextQuery, wanted: Batch | TextBatch) -> Tensor:
     """Cross entropy of the words' meaning."""
     cross = functional.cross_entropy
     return (

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 
 from stvla_ros.errors import StageError
-from stvla_ros.planning.heatmap.drawing import draw_carry, draw_press, standing, surface_point
 from stvla_ros.planning.heatmap.ground import Finder
+from stvla_ros.planning.heatmap.paths import draw_carry, draw_press, obstacle_points, surface_point
 from stvla_ros.planning.heatmap.weights_file import Grounder
 from stvla_ros.train.heatmap.questions import SceneQuestion, questions, task_question
 from stvla_ros.train.scenes.shards import Scenes
@@ -36,7 +36,7 @@ def validate(grounder: Grounder, scenes: Scenes, max_scenes: int = 100) -> dict[
             found = finder.find(seen, question.text, question.step)
             there = np.isfinite(question.uv).all(-1)
             errors += [*np.hypot(*(found.uv - question.uv).T)[there & question.counts]]
-            present += [*((found.sure > MIN_CONFIDENCE) == there)[question.counts]]
+            present += [*((found.confidence > MIN_CONFIDENCE) == there)[question.counts]]
             meant.append((_understood(finder, question), question.goal.steps > 1))
         paths += list(path_errors(finder, seen, scenes, index, rng))
     several = [ok for ok, many in meant if many]
@@ -92,4 +92,4 @@ def _draw(finder: Finder, seen: Tensor, frame: RgbdFrame, question: SceneQuestio
         return None
     if question.goal.action == "push":
         return draw_press(frame, start)
-    return draw_carry(frame, start, end, standing(frame), held=False)
+    return draw_carry(frame, start, end, obstacle_points(frame), held=False)

@@ -10,9 +10,7 @@ import numpy as np
 from stvla_ros.data.splits import SEEN
 from stvla_ros.geometry.cameras import uv_in_view
 from stvla_ros.planning.heatmap.words import KINDS, Goal, say
-from stvla_ros.planning.heatmap.written import write_offsets, write_points, write_progress
 from stvla_ros.planning.nano.tokens import UNKNOWN_ANSWER
-from stvla_ros.planning.progress import described
 from stvla_ros.planning.prompt import (
     depth_prompt,
     next_action_prompt,
@@ -20,8 +18,12 @@ from stvla_ros.planning.prompt import (
     progress_prompt,
     remaining_prompt,
     trace_prompt,
+    write_offsets,
+    write_points,
+    write_progress,
 )
 from stvla_ros.planning.route import draw
+from stvla_ros.planning.task_memory import described
 from stvla_ros.train.scenes.ground_truth import MIN_VISIBLE_PX, step_ends, tool_path
 from stvla_ros.train.scenes.shards import Scenes
 
@@ -108,7 +110,7 @@ def task_conversations(
 
 
 def _progress(goal: Goal, words: str, phase: str, step: int, rng: np.random.Generator) -> tuple[Exchange, list[str]]:
-    """The planner's question about progress, and the lines of what was executed (:mod:`stvla_ros.planning.progress`).
+    """The planner's question about progress, and the lines of what was executed (:mod:`stvla_ros.planning.task_memory`).
 
     The lines are for the path's question, which is asked after the next action is known.
     """
@@ -127,7 +129,7 @@ def _progress(goal: Goal, words: str, phase: str, step: int, rng: np.random.Gene
 
 
 def _events(goal: Goal, step: int) -> tuple[str, ...]:
-    """What the gripper does in a step, as :func:`stvla_ros.planning.progress.events` reports it."""
+    """What the gripper does in a step, as :func:`stvla_ros.planning.task_memory.events` reports it."""
     if goal.action == "push":
         return ("touch",) if step else ("close", "touch")
     return ("close", "open")

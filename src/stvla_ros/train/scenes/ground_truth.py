@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.geometry.cameras import project, px_to_uv
-from stvla_ros.planning.heatmap.route import carry, press
+from stvla_ros.planning.heatmap.paths import carry_path, press_path
 from stvla_ros.planning.heatmap.words import MAX_STEPS
 from stvla_ros.planning.route import draw
 from stvla_ros.sim.objects import BLOCK_M
@@ -101,12 +101,12 @@ def tool_path(
     """
     first, last = ends
     if action == "push":
-        return press(points_m[first])
+        return press_path(points_m[first])
     held = tool_m is not None
     standing = [i for i in range(len(kinds)) if not (held and i == first)]
     obstacles = np.concatenate([_corners(kinds[i], points_m[i]) for i in standing])
     start = points_m[first] if tool_m is None else tool_m
-    return carry(start, points_m[last], obstacles, camera, held=held)
+    return carry_path(start, points_m[last], obstacles, camera, held=held)
 
 
 def _corners(kind: str, point_m: F64) -> F64:

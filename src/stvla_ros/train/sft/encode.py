@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stvla_ros.data.st_human import Sample, SampleError
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.conversation import Composer, Conversation
+from stvla_ros.planning.qwen3_vl.tokenization import Composer, TokenSequence
 
 IGNORED = -100
 """Label of a token that is not learned."""
@@ -79,11 +79,11 @@ class Encoder:
             labels[begin:end] = torch.tensor(whole.ids[begin:end])
         return self._example(whole, labels, end)
 
-    def _answer_end(self, whole: Conversation, begin: int) -> int:
+    def _answer_end(self, whole: TokenSequence, begin: int) -> int:
         """Index after the token that ends the answer from ``begin`` on; 0 if there is none."""
         return next((i + 1 for i in range(begin, len(whole.ids)) if whole.ids[i] in self._stops), 0)
 
-    def _example(self, whole: Conversation, labels: Tensor, end: int) -> Example:
+    def _example(self, whole: TokenSequence, labels: Tensor, end: int) -> Example:
         ids = torch.tensor(whole.ids[:end])
         grids = torch.cat([image.grid for image in whole.images]) if whole.images else None
         pixels = torch.cat([image.pixels for image in whole.images]) if whole.images else None

@@ -16,8 +16,8 @@ from accelerate.utils import DistributedType, InitProcessGroupKwargs
 from stvla_ros.config import ConfigError
 from stvla_ros.data.st_human import Sample
 from stvla_ros.data.st_human_json import read_samples
+from stvla_ros.devices import Placement
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
-from stvla_ros.planning.qwen3_vl.placing import Placement
 from stvla_ros.train.sft.batches import PackedSamples, token_counts
 from stvla_ros.train.sft.encode import Encoder
 from stvla_ros.train.sft.experiments import SftExperiment

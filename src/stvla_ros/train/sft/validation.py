@@ -15,8 +15,8 @@ from stvla_ros.evaluate.planner.run import ask
 from stvla_ros.evaluate.planner.scoring import Judge
 from stvla_ros.planning.chat import Turn
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
-from stvla_ros.planning.qwen3_vl.conversation import Composer
 from stvla_ros.planning.qwen3_vl.generation import Deadline, Generator, Timing
+from stvla_ros.planning.qwen3_vl.tokenization import Composer
 
 MAX_ANSWER_TOKENS = 256
 ANSWER_TIMEOUT_S = 600.0

@@ -1,4 +1,4 @@
-"""Which pixels show the robot and what it holds."""
+"""Robot self-filter: pixels that show the robot or the object it holds."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from stvla_ros.geometry.se3 import inverse
 from stvla_ros.types import F32, Bool, RobotState
 
 HOLDING_M = (0.004, 0.076)
-"""Finger distances between which the gripper may hold something: neither shut nor open."""
+"""Finger distances between which the gripper may hold something: neither fully closed nor fully open."""
 
 HELD_LOW_M, HELD_HIGH_M = 0.035, 0.045
-"""What is held reaches at most this far below and above the tool centre point."""
+"""A held object reaches at most this far below and above the tool centre point."""
 
 LARGE_PX = 200_000
-"""An image of so many pixels shows the arm's thinnest part more than ten pixels wide."""
+"""In an image of this many pixels the thinnest part of the arm is more than ten pixels wide."""
 
 
 def may_hold(robot: RobotState) -> bool:
-    """The finger distance allows that something is held."""
+    """The finger distance allows an object between the fingers."""
     return HOLDING_M[0] < robot.gripper_m < HOLDING_M[1]
 
 
-def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> Bool:
-    """(H, W) True where a pixel shows the arm, the hand or what is between the closed fingers.
+def robot_mask(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> Bool:
+    """(H, W) True where a pixel shows the arm, the hand or an object between the fingers.
 
-    The arm's hulls are tested at every second pixel in both directions (every fourth of large images), the answer
-    is spread to the pixels between, and the pixels along the outline are tested one by one.
+    Every second pixel in both directions (every fourth in large images) is tested against the arm's hulls and the
+    result spread to the pixels between. Pixels along the outline are tested one by one.
 
     Args:
         points_m: (3, H, W) cloud in the base frame, NaN where unknown.
         robot: Arm state at the image's stamp.
-        margin_m: Distance to the hulls that still counts as the arm (calibration, depth noise).
+        margin_m: Points this close to the hulls count as the arm (calibration error, depth noise).
     """
     _, h, w = points_m.shape
     step = 2 if h * w < LARGE_PX else 4
@@ -45,12 +45,12 @@ def robot_pixels(points_m: F32, robot: RobotState, margin_m: float = 0.012) -> B
     outline = cv2.dilate(spread, kernel).astype(bool) & ~sure & np.isfinite(points_m[2])
     mask: Bool = sure | _near_arm(points_m, outline, robot, margin_m)
     if may_hold(robot):
-        mask |= held_pixels(points_m, robot)
+        mask |= held_object_mask(points_m, robot)
     return mask
 
 
 def _near_arm(points_m: F32, candidates: Bool, robot: RobotState, margin_m: float) -> Bool:
-    """(H, W) candidates that lie on the arm or within the margin of it."""
+    """(H, W) candidates on the arm or within its margin."""
     where = np.flatnonzero(candidates)
     mask = np.zeros(candidates.shape, dtype=bool)
     distance = robot_distance(points_m.reshape(3, -1).T[where], robot.q_rad, robot.gripper_m, margin_m)
@@ -59,14 +59,14 @@ def _near_arm(points_m: F32, candidates: Bool, robot: RobotState, margin_m: floa
 
 
 def _within_reach(points_m: F32, robot: RobotState) -> Bool:
-    """Everything that could be the arm: not under the table, not beyond the tool's side of the base by much."""
+    """Points that could be the arm: above the table and not much further from the base than the tool."""
     x, y, z = points_m
     reach = max(float(np.hypot(*robot.T_base_tcp[:2, 3])), 0.5) + 0.25
     return np.asarray((z > 0.002) & (x * x + y * y < reach * reach))
 
 
-def held_pixels(points_m: F32, robot: RobotState) -> Bool:
-    """(H, W) True in the box between and just below the fingers, whose faces the finger distance gives."""
+def held_object_mask(points_m: F32, robot: RobotState) -> Bool:
+    """(H, W) True in the box between and just below the fingers. The finger distance sets its width."""
     T = inverse(robot.T_base_tcp).astype(np.float32)
     x, y, z = points_m
     mask = np.zeros(x.shape, dtype=bool)

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tabletop import Box, Scene, block, button, front_camera, with_holes
+from ray_caster import Box, Scene, block, button, front_camera, with_holes
 
-from stvla_ros.geometry.starts import StartRule, start_depth
+from stvla_ros.tabletop.start_depth import StartRule, start_depth
 from stvla_ros.types import RgbdFrame
 
 SIZES = pytest.mark.parametrize("size", [(640, 480), (256, 256), (1280, 720)])

@@ -1,17 +1,18 @@
-"""Which colours of one region are things of their own, and which are print.
+"""Split-and-merge of regions by colour and shape: separate objects, or one object with a print on it?
 
-A region of the depth image may hold several things that touch. Its colours say where one may end, its shape says
-whether one does. Two neighbouring fragments of different colour stay two when
+A region of the depth image may contain several touching objects. Colour says where one may end, shape says whether it
+does. Two neighbouring fragments of different colour remain separate if
 
 * one stands on the other: it begins where the other ends, and the seam is level;
 * one stands in the other, which is low and flat (a block in a plate);
-* each has a top face of its own, at different heights;
-* they stand side by side: both are plain, compact and mostly bounded by the region's outline, neither lies between two
-  of the same colour, and the seam follows an edge of the rectangle that one of them fills when seen from above, as it
-  does between blocks that are pushed together.
+* each has its own top face, at different heights;
+* they stand side by side: both are of one colour, compact and mostly bounded by the region's outline, neither lies
+  between two fragments of the same colour, and the seam follows an edge of the rectangle that one of them fills when
+  seen from above, as between blocks that are pushed together.
 
-All else is print, a label, a handle of another colour: one thing. So is a low boss in the middle of a wider base, like
-the cap of a button. A merge only keeps a neighbour in sight; a wrong split paints out half a thing.
+Anything else (a print, a label, a handle of another colour) is one object. So is a low boss in the middle of a wider
+base, like the cap of a button. In doubt fragments merge: a wrong merge keeps a neighbour visible, a wrong split paints
+out half an object.
 """
 
 from __future__ import annotations
@@ -26,48 +27,49 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, renumber, sizes
-from stvla_ros.geometry.parts import LOW_M, pixel_classes, top_rectangle
+from stvla_ros.geometry.components import connected, nearest_label, renumber, sizes
+from stvla_ros.geometry.components import solidity as mask_solidity
+from stvla_ros.tabletop.regions import TRAY_TOP_M, classify_pixels, min_area_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
 
-LEAST_SHARE = 0.04
-"""Smaller fragments, as a share of their region, are print."""
+MIN_SHARE = 0.04
+"""Fragments that cover a smaller share of their region are print."""
 
 FACE_M = 0.006
-"""Points this close under the top of a fragment are its top face."""
+"""Points this close below the top of a fragment form its top face."""
 
-FLAT_SHARE = 0.3
-"""Least share of a fragment that is top face, for it to have one."""
+MIN_TOP_SHARE = 0.3
+"""A fragment has a top face if at least this share of it belongs to that face."""
 
-RISE_M = 0.010
-"""Least difference in height between the top faces of two things."""
+MIN_RISE_M = 0.010
+"""Smallest height difference between the top faces of two objects."""
 
-BOSS_M = 0.017
+MAX_BOSS_M = 0.017
 """A cap rises at most this far above its base."""
 
-COMPACT, OUTER, PLAIN, SEAM_M, LONG = 0.76, 0.34, 0.88, 0.004, 2.6
-"""Of things side by side: least share of the convex hull, of the border that is outline, and of one colour; largest
-distance of the seam from an edge; largest ratio of length to width."""
+MIN_SOLIDITY, MIN_OUTLINE, MIN_PURITY, MAX_SEAM_M, MAX_ASPECT = 0.76, 0.34, 0.88, 0.004, 2.6
+"""Of objects side by side: smallest share of the convex hull, of the border that is outline, and of pixels of the
+main colour; largest distance of the seam from an edge; largest ratio of length to width."""
 
-ENOUGH_PX = 1000
-"""Fragments are measured at so many of their pixels."""
+SAMPLE_PX = 1000
+"""Fragments are measured at about this many of their pixels."""
 
-ALIKE = 0.12
-"""Colours (see :func:`stvla_ros.geometry.parts.colour_feature`) that differ by less are one."""
+SAME_COLOUR = 0.12
+"""Colours (see :func:`stvla_ros.tabletop.surface_colours.colour_feature`) that differ by less are the same."""
 
 
 @dataclass(frozen=True, eq=False)
 class Fragment:
-    """A part of a region that has one colour. It is measured when asked: most judgements need little of it.
+    """A part of a region that has one colour. Its properties are measured on demand: most decisions need few of them.
 
     Attributes:
-        label: Its number among the pieces of its region.
-        near: (h + 2, w + 2) pieces of the region in the fragment's window and one pixel around it, 0 is outside.
-        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.geometry.parts.colour_feature`).
+        label: Its label among the pieces of its region.
+        near: (h + 2, w + 2) labels of the region's pieces in the fragment's window, padded by one pixel; 0 is outside.
+        colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         points_m: (3, h, w) points of the window in the base frame.
         heights_m: (h, w) heights of the window above the table.
-        area_px: Its size.
-        plain: Share of it that has its own colour, the rest is print.
+        area_px: Number of its pixels.
+        purity: Share of its pixels that have its colour. The rest is print.
         neighbours: Other fragments of the region that it touches.
     """
 
@@ -77,12 +79,12 @@ class Fragment:
     points_m: F32
     heights_m: F32
     area_px: int
-    plain: float
+    purity: float
     neighbours: list[Fragment] = field(default_factory=list)
 
     @cached_property
     def own(self) -> U8:
-        """(h, w) 1 where it is."""
+        """(h, w) 1 at its pixels."""
         return np.asarray(self.near[1:-1, 1:-1] == self.label).astype(np.uint8)
 
     @cached_property
@@ -91,7 +93,7 @@ class Fragment:
 
     @cached_property
     def height_m(self) -> F32:
-        """Heights above the table below which 5, 10, 50, 90 and 97 percent of it are."""
+        """5, 10, 50, 90 and 97 % quantiles of its height above the table."""
         heights = self.heights_m[self._some]
         at = [int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]
         return np.asarray(np.partition(heights, at)[at])
@@ -103,32 +105,32 @@ class Fragment:
     @cached_property
     def flat(self) -> bool:
         """It has a top face."""
-        return bool((self.heights_m[self._some] > self.top_m - FACE_M).mean() > FLAT_SHARE)
+        return bool((self.heights_m[self._some] > self.top_m - FACE_M).mean() > MIN_TOP_SHARE)
 
     @cached_property
-    def compact(self) -> float:
+    def solidity(self) -> float:
         """Share of its convex hull that it fills."""
-        return solidity(self.own)
+        return mask_solidity(self.own)
 
     @cached_property
-    def outer(self) -> float:
+    def outline(self) -> float:
         """Share of its border that is the region's outline."""
         own = cv2.copyMakeBorder(self.own, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
         ring = cv2.dilate(own, np.ones((3, 3), np.uint8)) > own
         return int(np.count_nonzero(ring & (self.near == 0))) / max(int(np.count_nonzero(ring)), 1)
 
     @cached_property
-    def shade(self) -> npt.NDArray[np.floating]:
-        """(F,) its colour's features."""
+    def colour(self) -> npt.NDArray[np.floating]:
+        """(F,) features of its median colour."""
         rows, columns = self._some
         few = slice(None, None, max(len(rows) // 100, 1))
         return np.asarray(np.median(self.colours[rows[few], columns[few]], axis=0))
 
     @cached_property
     def inlaid(self) -> bool:
-        """It lies between two others that have one colour."""
-        shades = [other.shade for other in self.neighbours]
-        return any(float(np.linalg.norm(p - q)) < ALIKE for p, q in combinations(shades, 2))
+        """It lies between two fragments of the same colour."""
+        colours = [other.colour for other in self.neighbours]
+        return any(float(np.linalg.norm(p - q)) < SAME_COLOUR for p, q in combinations(colours, 2))
 
     @cached_property
     def _rectangle(self) -> tuple[F64, F64, float]:
@@ -136,58 +138,60 @@ class Fragment:
 
     @property
     def centre_m(self) -> F64:
-        """(2,) middle of the smallest rectangle around its footprint."""
+        """(2,) centre of the smallest rectangle around its footprint."""
         return self._rectangle[0]
 
     @property
     def size_m(self) -> tuple[float, float]:
-        """Long and short edge of the rectangle."""
+        """Long and short edge of that rectangle."""
         edges = self._rectangle[1]
         return float(edges.max()), float(edges.min())
 
     def edge_distance(self, xy_m: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
-        """(N,) distance of (2, N) points to the nearest edge of the rectangle (its line, where within its span)."""
+        """(N,) distance of (2, N) points to the nearest of the lines through the edges of that rectangle."""
         centre, edges, turn = self._rectangle
         c, s = np.cos(turn), np.sin(turn)
         local = np.abs(np.array([[c, s], [-s, c]]) @ (xy_m - centre[:, None]))
         return np.asarray(np.abs(local - edges[:, None] / 2).min(axis=0))
 
 
-def split_colours(
-    regions: I32, colours: F32, depth_m: F32, points_m: F32, height_m: F32, step_m: float, noise_m: float, least_px: int
+def split_by_colour_and_shape(
+    regions: I32, colours: F32, depth_m: F32, points_m: F32, height_m: F32, step_m: float, noise_m: float, min_px: int
 ) -> I32:
-    """Regions divided where their colour changes and their shape says that things meet there.
+    """Split regions where their colour changes and their shape says that two objects meet.
 
     Args:
-        regions: (H, W) regions 1..n connected in depth, 0 is none.
-        colours: (H, W, 4) features of its colours (:func:`stvla_ros.geometry.parts.colour_feature`).
+        regions: (H, W) regions 1..n connected in depth, 0 elsewhere.
+        colours: (H, W, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (H, W) depth.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
-        step_m: Depth step at which a thing ends.
+        step_m: Depth step that ends an object.
         noise_m: Standard deviation of the heights.
-        least_px: Smallest part.
+        min_px: Smallest object.
 
     Returns:
-        (H, W) labels 1..m of things, 0 outside the regions.
+        (H, W) labels 1..m of objects, 0 outside the regions.
     """
 
     def divide(own: Bool, window: tuple[slice, slice]) -> I32 | None:
         area = int(np.count_nonzero(own))
-        if area < 2 * least_px:
+        if area < 2 * min_px:
             return None
         classes = np.zeros(own.shape, dtype=np.uint8)
-        classes[own] = pixel_classes(colours[window][own], height_m[window][own], least_px)
+        classes[own] = classify_pixels(colours[window][own], height_m[window][own], min_px)
         if not classes.any():
             return None
         smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
         pieces = connected(own, depth_m[window], step_m, smooth)
-        return renumber(pieces, sizes(pieces) >= max(least_px, LEAST_SHARE * area))
+        return renumber(pieces, sizes(pieces) >= max(min_px, MIN_SHARE * area))
 
-    return divided(regions, colours, points_m, height_m, divide, lambda a, b, seam: not _apart(a, b, seam, noise_m))
+    return split_and_merge(
+        regions, colours, points_m, height_m, divide, lambda a, b, seam: not _are_separate(a, b, seam, noise_m)
+    )
 
 
-def divided(
+def split_and_merge(
     regions: I32,
     colours: F32,
     points_m: F32,
@@ -195,19 +199,19 @@ def divided(
     divide: Callable[[Bool, tuple[slice, slice]], I32 | None],
     same: Callable[[Fragment, Fragment, F32], bool],
 ) -> I32:
-    """Regions divided into pieces, but not between neighbours that are the same thing.
+    """Split regions into pieces, then merge neighbours that belong to the same object.
 
     Args:
-        regions: (H, W) regions 1..n, 0 is none.
-        colours: (H, W, 4) features of its colours.
+        regions: (H, W) regions 1..n, 0 elsewhere.
+        colours: (H, W, 4) features of the colours.
         points_m: (3, H, W) points in the base frame.
         height_m: (H, W) height above the table.
-        divide: Pieces 1..k of a region (0 goes to the nearest), given its mask and the window of the image that the
-            mask shows; None for one piece.
-        same: Judges two neighbours and the (3, N) points along the seam between them.
+        divide: Returns the pieces 1..k of a region, given its mask and the mask's window in the image; pixels 0 go to
+            the nearest piece. None for a single piece.
+        same: Whether two neighbours are one object, given the (3, N) points along their seam.
 
     Returns:
-        (H, W) labels 1..m that fill the regions.
+        (H, W) labels 1..m that cover the regions.
     """
     out, count = regions.copy(), int(regions.max(initial=0))
     first_new = count + 1
@@ -216,17 +220,17 @@ def divided(
         pieces = divide(own, window)
         if pieces is None or pieces.max() < 2:
             continue
-        parts = _joined(own, pieces, colours[window], points_m[(slice(None), *window)], height_m[window], same)
+        parts = _merged(own, pieces, colours[window], points_m[(slice(None), *window)], height_m[window], same)
         for part in range(2, int(parts.max()) + 1):
             count += 1
             out[window][parts == part] = count
     return renumber(out, sizes(out) > 0) if count >= first_new else regions
 
 
-def _joined(
+def _merged(
     own: Bool, pieces: I32, colours: F32, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
 ) -> I32:
-    """(h, w) parts 1..n of one region."""
+    """(h, w) objects 1..n of one region."""
     grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
     known, seams = _fragments(grown, pieces, colours, points_m, height_m), _seams(grown)
     for i, j in seams:
@@ -241,7 +245,7 @@ def _joined(
 
 
 def _fragments(grown: I32, pieces: I32, colours: F32, points_m: F32, height_m: F32) -> list[Fragment]:
-    """Pieces 1..n of a region, which they fill as ``grown`` says."""
+    """Fragments 1..n of a region; ``pieces`` are their core pixels, ``grown`` all of them."""
     area, firm = sizes(grown), sizes(pieces)
     around = np.asarray(cv2.copyMakeBorder(grown, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0), dtype=np.int32)
     found = []
@@ -254,19 +258,8 @@ def _fragments(grown: I32, pieces: I32, colours: F32, points_m: F32, height_m: F
     return found
 
 
-def nearest_label(labels: I32) -> I32:
-    """(H, W) label of the nearest labelled pixel."""
-    free = (labels <= 0).astype(np.uint8)
-    if free.all():
-        return np.zeros_like(labels)
-    _, index = cv2.distanceTransformWithLabels(free, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)
-    of_index = np.zeros(int(index.max()) + 1, dtype=np.int32)
-    of_index[index[free == 0]] = labels[free == 0]
-    return np.asarray(of_index[index], dtype=np.int32)
-
-
 def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
-    """Flat indices of the pixels where two pieces meet, by pair."""
+    """Flat indices of the pixels where two pieces meet, per pair."""
     width = pieces.shape[1]
     found = []
     for a, b, step in ((pieces[:, 1:], pieces[:, :-1], 1), (pieces[1:], pieces[:-1], 0)):
@@ -280,59 +273,41 @@ def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
 
 
 def _evenly(mask: Bool | U8) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows and columns of at most about :data:`ENOUGH_PX` pixels of a mask, which tell as much as all."""
+    """Rows and columns of about :data:`SAMPLE_PX` evenly spaced pixels of a mask."""
     rows, columns = np.nonzero(mask)  # in raster order
-    every = slice(None, None, max(len(rows) // ENOUGH_PX, 1))
+    every = slice(None, None, max(len(rows) // SAMPLE_PX, 1))
     return rows[every], columns[every]
 
 
 def _footprint(own: U8, xy_m: F32) -> tuple[F64, F64, float]:
-    """Smallest rectangle around a piece seen from above, without the pixels along its outline, which mix two depths."""
+    """Smallest rectangle around a piece seen from above. Pixels along its outline mix two depths and do not count."""
     inner = np.asarray(cv2.erode(own, np.ones((3, 3), np.uint8), borderValue=0), dtype=np.uint8)
     firm = inner if np.count_nonzero(inner) > 0.4 * np.count_nonzero(own) else own
     rows, columns = _evenly(firm)
     xy = xy_m[:, rows, columns]
     away = np.abs(xy - np.sort(xy, axis=1)[:, xy.shape[1] // 2, None]).max(axis=0)
     xy = xy[:, away <= np.sort(away)[int(0.99 * len(away))] * 1.05]
-    return top_rectangle(xy[:, :: max(xy.shape[1] // 400, 1)].T)
+    return min_area_rectangle(xy[:, :: max(xy.shape[1] // 400, 1)].T)
 
 
-def filled(mask: Bool) -> Bool:
-    """A mask without holes, and without notches one pixel wide."""
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=0)
-    closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
-    outline, _ = cv2.findContours(closed, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    return np.asarray(cv2.drawContours(closed, outline, -1, 1, cv2.FILLED)[2:-2, 2:-2]).astype(bool)
-
-
-def solidity(mask: Bool | U8) -> float:
-    """Share of its convex hull that a mask fills."""
-    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    if not outline:
-        return 0.0
-    hull = np.zeros(mask.shape, dtype=np.uint8)
-    cv2.fillConvexPoly(hull, cv2.convexHull(np.concatenate(outline)), 1)
-    return int(np.count_nonzero(mask)) / max(int(np.count_nonzero(hull)), 1)
-
-
-def _apart(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
-    """Two fragments are two things."""
+def _are_separate(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
+    """Two fragments are separate objects."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
     rise = upper.top_m - lower.top_m
     if is_boss(a, b):
         return False
     slack = 0.006 + 2 * noise_m
     above = rise > 0.015 and upper.height_m[1] > lower.height_m[3] - slack
-    stacked = above and lower.outer > OUTER and float(np.std(seam_m[2])) < slack
-    in_a_plate = rise > 0.012 and lower.top_m < LOW_M and lower.height_m[3] - lower.height_m[1] < 0.013
-    own_tops = rise > RISE_M + 4 * noise_m and a.flat and b.flat
+    stacked = above and lower.outline > MIN_OUTLINE and float(np.std(seam_m[2])) < slack
+    in_a_plate = rise > 0.012 and lower.top_m < TRAY_TOP_M and lower.height_m[3] - lower.height_m[1] < 0.013
+    own_tops = rise > MIN_RISE_M + 4 * noise_m and a.flat and b.flat
     return bool(stacked or in_a_plate or own_tops) or _side_by_side(a, b, seam_m, noise_m)
 
 
 def is_boss(a: Fragment, b: Fragment) -> bool:
-    """One is a low cap in the middle of the other, a wider base."""
+    """One fragment is a low cap in the middle of the other, a wider base."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
-    if upper.top_m - lower.top_m >= BOSS_M:
+    if upper.top_m - lower.top_m >= MAX_BOSS_M:
         return False
     centred = np.hypot(*(upper.centre_m - lower.centre_m)) < 0.25 * lower.size_m[0]
     return bool(centred and lower.size_m[0] > 1.25 * upper.size_m[0])
@@ -340,10 +315,10 @@ def is_boss(a: Fragment, b: Fragment) -> bool:
 
 def _side_by_side(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     for part in (a, b):
-        if part.plain < PLAIN or part.outer < OUTER or part.compact < COMPACT:
+        if part.purity < MIN_PURITY or part.outline < MIN_OUTLINE or part.solidity < MIN_SOLIDITY:
             return False
     for part in (a, b):
-        if part.size_m[0] > LONG * part.size_m[1] or part.inlaid:
+        if part.size_m[0] > MAX_ASPECT * part.size_m[1] or part.inlaid:
             return False
     off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.7)) for part in (a, b))
-    return off < SEAM_M + noise_m
+    return off < MAX_SEAM_M + noise_m

@@ -1,25 +1,23 @@
 """Creases, necks, fragments and fringes on small pictures."""
 
 import numpy as np
-import pytest
 
-from stvla_ros.geometry.creases import valleys
-from stvla_ros.geometry.fragments import filled, nearest_label, solidity
-from stvla_ros.geometry.fringe import absorb_fringe
-from stvla_ros.geometry.necks import cut_necks
-from stvla_ros.geometry.parts import colour_feature, low_pixels
-from stvla_ros.geometry.tables import Table
+from stvla_ros.tabletop.boundaries import refine_boundaries
+from stvla_ros.tabletop.regions import low_pixels
+from stvla_ros.tabletop.support_plane import SupportPlane
+from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.tabletop.touching import concave_pixels, split_at_constrictions
 
 
 def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:
     height = np.full((40, 60), 0.04, np.float32)
     height[:, 20:] = 0.07
-    step = valleys(height, 4, 0.004)
+    step = concave_pixels(height, 4, 0.004)
     assert step[:, 16:20].all()
     assert not step[:, 20:].any()
     assert not step[:, :15].any()
     x = np.abs(np.arange(60) - 30).astype(np.float32) * np.ones((40, 1), np.float32)
-    groove, ridge = valleys(0.04 + 0.002 * x, 4, 0.004), valleys(0.1 - 0.002 * x, 4, 0.004)
+    groove, ridge = concave_pixels(0.04 + 0.002 * x, 4, 0.004), concave_pixels(0.1 - 0.002 * x, 4, 0.004)
     assert groove[:, 30].all()
     assert not groove[:, :25].any()
     assert not ridge[5:-5, 5:-5].any()
@@ -27,7 +25,7 @@ def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:
 
 def test_a_slope_is_no_valley() -> None:
     slope = np.linspace(0.0, 0.3, 60, dtype=np.float32) * np.ones((40, 1), np.float32)
-    assert not valleys(slope, 5, 0.002)[6:-6, 6:-6].any()
+    assert not concave_pixels(slope, 5, 0.002)[6:-6, 6:-6].any()
 
 
 def two_discs(gap: int) -> np.ndarray:
@@ -37,47 +35,22 @@ def two_discs(gap: int) -> np.ndarray:
 
 
 def test_discs_that_touch_are_cut_and_one_is_not() -> None:
-    labels = cut_necks(two_discs(38), 20)
+    labels = split_at_constrictions(two_discs(38), 20)
     assert labels.max() == 2
     assert labels[30, 20] != labels[30, 80]
     assert (labels > 0).sum() == two_discs(38).sum()
-    assert cut_necks(two_discs(16), 20).max() == 1
-    assert cut_necks(two_discs(0), 20).max() == 1
+    assert split_at_constrictions(two_discs(16), 20).max() == 1
+    assert split_at_constrictions(two_discs(0), 20).max() == 1
 
 
 def test_a_ring_has_no_neck() -> None:
     ring = two_discs(0)
     y, x = np.mgrid[:60, :100]
     ring[(x - 30) ** 2 + (y - 30) ** 2 < 12**2] = 0
-    assert cut_necks(ring, 20).max() == 1
+    assert split_at_constrictions(ring, 20).max() == 1
 
 
-def test_nearest_label_equals_brute_force() -> None:
-    rng = np.random.default_rng(0)
-    labels = np.zeros((24, 31), np.int32)
-    at = rng.choice(labels.size, 9, replace=False)
-    labels.reshape(-1)[at] = np.arange(1, 10)
-    rows, columns = np.divmod(at, 31)
-    y, x = np.mgrid[:24, :31]
-    distance = np.hypot(y[..., None] - rows, x[..., None] - columns)
-    ours = distance[y, x, nearest_label(labels) - 1]
-    assert (ours - distance.min(axis=-1)).max() < 1.0  # the distance transform's chessboard steps are a little long
-    assert (nearest_label(np.zeros((3, 4), np.int32)) == 0).all()
-
-
-def test_filled_and_solidity() -> None:
-    ring = np.ones((20, 20), bool)
-    ring[5:15, 5:15] = False
-    assert filled(ring).all()
-    assert solidity(ring) == pytest.approx(0.75)
-    assert solidity(np.eye(20, dtype=bool)) > 0.9
-    cross = np.zeros((30, 30), bool)
-    cross[13:17], cross[:, 13:17] = True, True
-    assert solidity(cross) < 0.5
-    assert solidity(np.zeros((4, 4), bool)) == 0.0
-
-
-TABLE = Table(noise_m=0.002)
+TABLE = SupportPlane(noise_m=0.002)
 
 
 def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -103,7 +76,9 @@ def test_colour_features_are_the_same_for_an_image_and_its_pixels() -> None:
 
 def test_the_rim_is_taken_by_colour_and_the_table_is_not() -> None:
     labels, rgb, depth, height = scene()
-    out = absorb_fringe(labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
+    out = refine_boundaries(
+        labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1]
+    )
     assert (out[57:59, 102:138] == 1).all()
     red = rgb[..., 0] == 200
     assert not out[~red].any()
@@ -113,11 +88,11 @@ def test_the_rim_is_not_taken_from_the_robot_nor_on_a_table_of_its_colour() -> N
     labels, rgb, depth, height = scene()
     arm = np.zeros(depth.shape, bool)
     arm[56:] = True
-    assert not absorb_fringe(labels, colour_feature(rgb), depth, height, arm, TABLE, depth.shape[1])[56:].any()
+    assert not refine_boundaries(labels, colour_feature(rgb), depth, height, arm, TABLE, depth.shape[1])[56:].any()
     same = np.full_like(rgb, 150)
     nobody = np.zeros(depth.shape, bool)
     np.testing.assert_array_equal(
-        absorb_fringe(labels, colour_feature(same), depth, height, nobody, TABLE, depth.shape[1]), labels
+        refine_boundaries(labels, colour_feature(same), depth, height, nobody, TABLE, depth.shape[1]), labels
     )
 
 
@@ -125,7 +100,9 @@ def test_holes_go_to_the_thing_around_them() -> None:
     labels, rgb, depth, height = scene()
     labels[30:40, 110:125] = 0
     depth[30:40, 110:125] = np.nan
-    out = absorb_fringe(labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1])
+    out = refine_boundaries(
+        labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1]
+    )
     assert (out[20:56, 100:140] == 1).all()
 
 
@@ -133,10 +110,10 @@ def test_low_things_are_seen_through_noise() -> None:
     rng = np.random.default_rng(1)
     height = rng.normal(0.0, 0.0015, (240, 320)).astype(np.float32)
     height[80:160, 100:200] += 0.005
-    low = low_pixels(height, Table(noise_m=0.0015), np.zeros(height.shape, bool))
-    low |= height > Table(noise_m=0.0015).floor_m
+    low = low_pixels(height, SupportPlane(noise_m=0.0015), np.zeros(height.shape, bool))
+    low |= height > SupportPlane(noise_m=0.0015).noise_floor_m
     assert low[85:155, 105:195].mean() > 0.99
     away = np.ones(low.shape, bool)
     away[74:166, 94:206] = False
     assert low[away].mean() < 0.005
-    assert not low_pixels(height, Table(noise_m=0.0002), np.zeros(height.shape, bool)).any()
+    assert not low_pixels(height, SupportPlane(noise_m=0.0002), np.zeros(height.shape, bool)).any()

@@ -10,6 +10,7 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import rays
+from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, F64, I32, Camera, RgbdFrame, RobotState
 
 LIGHT = np.array([0.35, 0.25, 0.9]) / np.linalg.norm([0.35, 0.25, 0.9])
@@ -171,3 +172,16 @@ def with_holes(depth_m: F32, share: float, seed: int) -> F32:
     out = depth_m.copy()
     out[rng.random(depth_m.shape) < share] = np.nan
     return out
+
+
+def plane_depth(camera: Camera, table: SupportPlane, rays: F32) -> F32:
+    """(H, W) depth at which each pixel's ray meets the table; NaN where it does not.
+
+    ``rays`` is :func:`stvla_ros.geometry.cameras.rays` of the camera. The inverse of this depth is affine in the pixel.
+    """
+    o: F64 = camera.T_base_camera[:3, 3]
+    slope = rays[2] - np.float32(table.a) * rays[0] - np.float32(table.b) * rays[1]
+    above = np.float32(o[2] - table.a * o[0] - table.b * o[1] - table.c)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = -above / slope
+    return np.asarray(np.where(depth > 0, depth, np.nan), dtype=np.float32)

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tabletop import Box, Disc, Scene, block, button, home_robot, plate
+from ray_caster import Box, Disc, Scene, block, button, home_robot, plate
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.parts import PartsConfig, find_parts, top_rectangle
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.geometry.selfmask import held_pixels, may_hold, robot_pixels
-from stvla_ros.geometry.shades import colour_costs
-from stvla_ros.geometry.things import Thing, find_things
+from stvla_ros.tabletop.objects import TableObject, recognise_objects
+from stvla_ros.tabletop.regions import RegionConfig, find_regions, min_area_rectangle
+from stvla_ros.tabletop.self_filter import held_object_mask, may_hold, robot_mask
+from stvla_ros.tabletop.surface_colours import colour_costs
 from stvla_ros.types import RgbdFrame
 
 
-def things(objects: list[Box | Disc], noise_m: float = 0.0, seed: int = 0) -> list[Thing]:
+def things(objects: list[Box | Disc], noise_m: float = 0.0, seed: int = 0) -> list[TableObject]:
     frame, _ = Scene(objects).render(noise_m=noise_m, seed=seed)
     depth = without_specks(frame.depth_m)
-    parts = find_parts(frame.rgb, depth, cloud(frame), np.zeros(depth.shape, bool), PartsConfig())
-    return find_things(parts, frame.rgb)
+    parts = find_regions(frame.rgb, depth, cloud(frame), np.zeros(depth.shape, bool), RegionConfig())
+    return recognise_objects(parts, frame.rgb)
 
 
 @settings(deadline=None)
@@ -79,7 +79,7 @@ def test_top_rectangle() -> None:
     angle = 0.3
     axes = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     grid = np.stack(np.meshgrid(np.linspace(-0.03, 0.03, 20), np.linspace(-0.01, 0.01, 20)), -1).reshape(-1, 2)
-    centre, size, direction = top_rectangle(grid @ axes.T + [0.4, -0.2])
+    centre, size, direction = min_area_rectangle(grid @ axes.T + [0.4, -0.2])
     np.testing.assert_allclose(centre, [0.4, -0.2], atol=1e-3)
     np.testing.assert_allclose(sorted(size), [0.02, 0.06], atol=1e-3)
     assert min(abs((direction - angle + k * np.pi / 2 + 1e-4) % np.pi) for k in range(2)) < 0.01
@@ -90,12 +90,12 @@ def test_what_is_between_the_fingers_counts_as_robot() -> None:
     frame, ids = Scene([held, other]).render()
     home = home_robot(0.04)
     holding = replace(home, T_base_tcp=tool_down([0.5, 0.0, 0.15], np.pi / 2))
-    mask = robot_pixels(cloud(frame), holding)
+    mask = robot_mask(cloud(frame), holding)
     assert mask[ids == 1].mean() > 0.95
     assert not mask[ids == 2].any()
-    assert not held_pixels(cloud(frame), home)[ids == 1].any()
+    assert not held_object_mask(cloud(frame), home)[ids == 1].any()
     empty = replace(holding, gripper_m=0.08)
-    assert not robot_pixels(cloud(frame), empty)[ids == 1].any()
+    assert not robot_mask(cloud(frame), empty)[ids == 1].any()
 
 
 @pytest.mark.parametrize(("width", "holds"), [(0.0, False), (0.003, False), (0.04, True), (0.08, False)])
@@ -106,5 +106,5 @@ def test_finger_distance_says_whether_something_can_be_held(width: float, holds:
 def test_a_frame_without_depth_has_no_things() -> None:
     frame, _ = Scene([block("red", 0.5, 0.0)]).render()
     blind = RgbdFrame(frame.rgb, np.full_like(frame.depth_m, np.nan), frame.camera, 0)
-    parts = find_parts(blind.rgb, blind.depth_m, cloud(blind), np.zeros(blind.depth_m.shape, bool), PartsConfig())
-    assert find_things(parts, blind.rgb) == []
+    parts = find_regions(blind.rgb, blind.depth_m, cloud(blind), np.zeros(blind.depth_m.shape, bool), RegionConfig())
+    assert recognise_objects(parts, blind.rgb) == []

@@ -1,4 +1,4 @@
-"""From turns to tokens, positions and image patches."""
+"""From turns to tokens and image patches."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from stvla_ros.types import U8
 
 @dataclass(frozen=True, eq=False)
 class Patches:
-    """One image as the vision tower takes it.
+    """One image as input of the vision tower.
 
     Attributes:
-        digest: Tells images apart.
+        digest: Identifies the image.
         pixels: (N, D) float32.
         grid: (1, 3) patches in time, height and width.
-        tokens: How many tokens of the conversation it is.
+        tokens: Number of its tokens in the conversation.
     """
 
     digest: str
@@ -34,8 +34,8 @@ class Patches:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where an image's tokens are: ``start`` to ``end``, the latter not counted."""
+class ImageSpan:
+    """The tokens of an image: ``start`` to ``end``, exclusive."""
 
     start: int
     end: int
@@ -43,28 +43,28 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Conversation:
-    """What the network gets.
+class TokenSequence:
+    """A conversation as input of the network.
 
     Attributes:
         ids: All tokens.
-        images: In their order.
-        places: Of the images.
+        images: Images in order.
+        places: Their spans.
     """
 
     ids: tuple[int, ...]
     images: tuple[Patches, ...]
-    places: tuple[Place, ...]
+    places: tuple[ImageSpan, ...]
 
-    def common(self, other: Conversation | None, known: int) -> int:
-        """How many of the first tokens are those of another conversation, images included.
+    def common(self, other: TokenSequence | None, known: int) -> int:
+        """Length of the common prefix with another conversation, images included.
 
         Args:
             other: The last conversation, with its answer.
-            known: How many of its tokens may be counted.
+            known: How many of its tokens may count.
 
         Returns:
-            At least one token less than there are: something must be left to compute. Never in the midst of an image.
+            At most all tokens but one (something must be left to compute), and never a position inside an image.
         """
         if other is None:
             return 0
@@ -75,13 +75,13 @@ class Conversation:
                 return mine.start
         return same
 
-    def followed_by(self, answer: Sequence[int]) -> Conversation:
-        """The same with the tokens of an answer."""
-        return Conversation((*self.ids, *answer), self.images, self.places)
+    def followed_by(self, answer: Sequence[int]) -> TokenSequence:
+        """This sequence with the tokens of an answer appended."""
+        return TokenSequence((*self.ids, *answer), self.images, self.places)
 
 
 class Composer:
-    """Makes conversations; the patches of the last one's images are kept."""
+    """Tokenizes conversations and caches the patches of the last images."""
 
     def __init__(self, processor: ImageOnlyQwen3VLProcessor) -> None:
         self._processor = processor
@@ -92,12 +92,12 @@ class Composer:
         self._special = re.compile("|".join(re.escape(t) for t in sorted(special, key=len, reverse=True) if len(t) > 1))
         self._image_id = int(processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
-    def compose(self, turns: Sequence[Turn]) -> Conversation:
-        """Tokens and patches of turns, up to where the answer begins."""
+    def compose(self, turns: Sequence[Turn]) -> TokenSequence:
+        """Tokens and patches of turns, up to the beginning of the answer."""
         images = tuple(self._image(rgb) for turn in turns for rgb in turn.images)
         self._patches = {image.digest: image for image in images}
         ids = tuple(self._tokens(self._text(turns), images))
-        return Conversation(ids, images, _places(ids, self._image_id, images))
+        return TokenSequence(ids, images, _places(ids, self._image_id, images))
 
     def _text(self, turns: Sequence[Turn]) -> str:
         messages = [
@@ -105,15 +105,15 @@ class Composer:
                 "role": turn.role,
                 "content": [
                     *({"type": "image"} for _ in turn.images),
-                    {"type": "text", "text": self.harmless(turn.text)},
+                    {"type": "text", "text": self.escaped(turn.text)},
                 ],
             }
             for turn in turns
         ]
         return str(self._processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
-    def harmless(self, text: str) -> str:
-        """A text in which nothing reads as one of the tokens that structure a conversation."""
+    def escaped(self, text: str) -> str:
+        """The text with every special token broken up, so that it cannot structure the conversation."""
         return self._special.sub(lambda match: f"{match[0][0]} {match[0][1:]}", text)
 
     def _tokens(self, text: str, images: Sequence[Patches]) -> list[int]:
@@ -133,11 +133,11 @@ class Composer:
         return Patches(digest, made["pixel_values"], grid, int(grid.prod()) // images.merge_size**2)
 
 
-def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[Place, ...]:
-    """Each image's run of placeholder tokens; two images are always apart by other tokens."""
+def _places(ids: Sequence[int], image_id: int, images: Sequence[Patches]) -> tuple[ImageSpan, ...]:
+    """Each image's run of placeholder tokens. Other tokens always separate two images."""
     places, start = [], 0
     for image in images:
         start = ids.index(image_id, start)
-        places.append(Place(start, start + image.tokens, image.digest))
+        places.append(ImageSpan(start, start + image.tokens, image.digest))
         start += image.tokens
     return tuple(places)

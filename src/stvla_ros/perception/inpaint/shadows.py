@@ -1,7 +1,7 @@
-"""Shadows of removed objects: darker than the table around, of the same hue, touching the object.
+"""Shadows of removed objects: darker than the surrounding table, of the same hue, touching the object.
 
-Found on the cells of a grid against a smooth model of the lit table, and with doubt resolved towards leaving them: a
-shadow that reaches kept objects stays on their side, and what is large compared with its object is no shadow.
+They are found on the cells of a grid against a smooth model of the lit table. In doubt a shadow stays: the part of a
+shadow nearer to kept objects is left, and a dark region that is large compared with its object is not a shadow.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from stvla_ros.perception.inpaint.grid import normalised_blur
 from stvla_ros.types import F32, Bool
 
 DARKER = 0.07
-"""A shadow takes at least this share of the light in its middle, and half as much at its rim."""
+"""A shadow removes at least this share of the light in its core, and half as much at its rim."""
 
 HUE = 0.16
-"""The three colours may lose light differently by this share of the brightness (sky light is bluer than the lamp)."""
+"""Allowed difference between the colour channels, as a share of brightness (sky light is bluer than the lamp)."""
 
 _SIGMAS = 3.5
 _MAX_AREA = 2.0
@@ -29,13 +29,13 @@ _NEAR_CELLS = 31
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
-    """Cells in the shadow of what was removed, and a rim of one cell around them.
+    """Cells in the shadow of removed objects, and a rim of one cell around them.
 
     Args:
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
         table: (rows, columns) cells that show the table.
-        hole: (rows, columns) cells of removed things.
-        kept: (rows, columns) cells of kept things.
+        hole: (rows, columns) cells of removed objects.
+        kept: (rows, columns) cells of kept objects.
     """
     dark, strong = np.zeros_like(table), np.zeros_like(table)
     if np.count_nonzero(table) < 60 or not hole.any():
@@ -94,7 +94,7 @@ def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32, floa
 def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float]:
     """(6, 4) quadratic model of the logarithms of the lit table's colour and brightness, and the robust deviation.
 
-    Light multiplies, so its logarithm is modelled. Fitted again and again to what is not much darker than the model.
+    Light multiplies, so its logarithm is modelled, by iterated fits to cells not much darker than the model.
     """
     cells = np.flatnonzero(table)
     cells = cells[:: max(len(cells) // _BUDGET, 1)]
@@ -120,7 +120,7 @@ def _nearer(hole: Bool, kept: Bool) -> Bool:
 
 
 def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
-    """Dark regions that touch the hole, are dark somewhere inside, and are not large for the hole they touch."""
+    """Dark regions that touch the hole, have a dark core, and are not too large for the hole they touch."""
     _, holes, hole_stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
     count, labels, stats, _ = cv2.connectedComponentsWithStats(dark.astype(np.uint8), connectivity=8)
     near = cv2.dilate(holes.astype(np.uint16), np.ones((5, 5), np.uint8))
@@ -135,4 +135,4 @@ def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
         return np.zeros_like(dark)
     found = good[labels].astype(np.uint8)
     rim, wide = (cv2.dilate(found, np.ones((k, k), np.uint8)) > 0 for k in (3, 7))
-    return np.asarray(rim | (wide & hole))  # also what cells of the hole show between object and shadow
+    return np.asarray(rim | (wide & hole))  # also cells of the hole between object and shadow

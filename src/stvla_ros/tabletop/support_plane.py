@@ -1,4 +1,4 @@
-"""The table under the objects: a plane near z = 0 of the base frame."""
+"""The support plane: the table under the objects, near z = 0 of the base frame."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy.typing as npt
 from stvla_ros.types import F32, F64, Bool, Camera
 
 SEARCH_M = 0.05
-"""The table is looked for this far around z = 0 of the base frame (calibration error of a real cell)."""
+"""The table is searched within this distance of z = 0 of the base frame (calibration error of a real cell)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class SupportPlane:
     """The plane ``z = a x + b y + c`` in the base frame.
 
     Attributes:
@@ -35,21 +35,21 @@ class Table:
         return np.asarray(z - (np.float32(self.a) * x + np.float32(self.b) * y + np.float32(self.c)), dtype=np.float32)
 
     @property
-    def floor_m(self) -> float:
-        """Height above which a point is not the table: four sigma, between 3.5 and 12 mm."""
+    def noise_floor_m(self) -> float:
+        """Points higher than this are not the table: four sigma, between 3.5 and 12 mm."""
         return float(np.clip(4.0 * self.noise_m, 0.0035, 0.012))
 
 
-def fit_table(points_m: F32, exclude: Bool | None = None, budget: int = 6000) -> Table:
-    """Fit the table by iterated least squares around the most frequent height.
+def fit_support_plane(points_m: F32, exclude: Bool | None = None, budget: int = 6000) -> SupportPlane:
+    """Fit the support plane by iterated least squares, starting from the most frequent height.
 
     Args:
         points_m: (3, H, W) points in the base frame, NaN where unknown.
-        exclude: (H, W) pixels that do not count.
-        budget: Points that are used, taken evenly over the image.
+        exclude: (H, W) pixels to ignore.
+        budget: Number of points to use, evenly spread over the image.
 
     Returns:
-        The plane; ``z = 0`` when fewer than 200 points lie near it (the calibrated table is then all there is).
+        The plane; ``z = 0``, the calibrated table, when fewer than 200 points lie near it or the fit is too steep.
     """
     flat = points_m.reshape(3, -1)
     every = slice(None, None, max(flat.shape[1] // (4 * budget), 1))
@@ -60,7 +60,7 @@ def fit_table(points_m: F32, exclude: Bool | None = None, budget: int = 6000) ->
     flat = flat[:, near]
     flat = flat[:, :: max(flat.shape[1] // budget, 1)].astype(np.float64)
     if flat.shape[1] < 200:
-        return Table()
+        return SupportPlane()
     counts, edges = np.histogram(flat[2], bins=40)
     i = int(np.argmax(np.convolve(counts, [1, 1, 1], "same")))
     plane = np.array([0.0, 0.0, (edges[i] + edges[i + 1]) / 2])
@@ -72,29 +72,17 @@ def fit_table(points_m: F32, exclude: Bool | None = None, budget: int = 6000) ->
         if inside.sum() < 100:
             break
         X, y = A[inside], flat[2][inside]
-        plane = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]  # normal equations: a tenth of the time
+        plane = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]  # normal equations take a tenth of the time
         sigma = 1.4826 * float(np.median(np.abs((flat[2] - A @ plane)[inside])))
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
-        return Table()
-    return Table(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
+        return SupportPlane()
+    return SupportPlane(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
 
 
-def plane_depth(camera: Camera, table: Table, rays: F32) -> F32:
-    """(H, W) depth at which each pixel's ray meets the table; NaN where it does not.
+def inverse_depth_plane(camera: Camera, table: SupportPlane) -> F64:
+    """(3,) plane in inverse depth: ``plane @ (u, v, 1)`` is the inverse depth of the table at pixel (u, v).
 
-    ``rays`` is :func:`stvla_ros.geometry.cameras.rays` of the camera. The inverse of this depth is affine in the pixel.
-    """
-    o: F64 = camera.T_base_camera[:3, 3]
-    slope = rays[2] - np.float32(table.a) * rays[0] - np.float32(table.b) * rays[1]
-    above = np.float32(o[2] - table.a * o[0] - table.b * o[1] - table.c)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        depth = -above / slope
-    return np.asarray(np.where(depth > 0, depth, np.nan), dtype=np.float32)
-
-
-def inverse_depth_plane(camera: Camera, table: Table) -> F64:
-    """(3,) with which the inverse depth of the table is ``plane @ (u, v, 1)`` at pixel (u, v); it is not positive where
-    the pixel's ray does not meet the table. All zeros when the camera is not above the table.
+    It is not positive where the pixel's ray misses the table. All zeros when the camera is not above the table.
     """
     o = camera.T_base_camera[:3, 3]
     above = float(o[2] - table.a * o[0] - table.b * o[1] - table.c)

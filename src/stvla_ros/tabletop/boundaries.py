@@ -1,0 +1,172 @@
+"""Refine object boundaries: pixels within the noise of the table, or without depth, but of an object's colour."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+
+from stvla_ros.geometry.components import fill_holes, sizes
+from stvla_ros.tabletop.support_plane import SupportPlane
+from stvla_ros.types import F32, I32, Bool
+
+RIM = 1 / 70
+"""Width of the rim to examine, as a share of the image's width."""
+
+MAX_ROUNDS = 3
+"""A rim that is wider is examined up to this often: where an object tapers off, as a banana does, its depth sinks
+into the table's long before the object ends."""
+
+MAX_RATIO = 0.5
+"""A pixel at the table's height joins an object if its ratio (:func:`_colour_ratio`) is less."""
+
+MAX_RATIO_NO_DEPTH = 0.8
+"""The same for a pixel without depth."""
+
+MAX_FILL = 4.0
+"""Holes are filled only if the object grows to less than this multiple of its size."""
+
+ABOVE_M = 0.008
+"""A region inside a hollow object that ends less than this above its rim is part of that object."""
+
+MAX_HALF_WIDTH, MAX_AREA, MIN_CONTACT = 1 / 180, 0.15, 0.33
+"""Of a sliver: largest half width as a share of the image's width; largest area as a share of its neighbour's; smallest
+share of the pixels around it that belong to the neighbour."""
+
+MIN_CONTRAST = 0.08
+"""Smallest distance between the colour features of object and table."""
+
+
+def refine_boundaries(
+    labels: I32, colours: F32, depth_m: F32, height_m: F32, exclude: Bool, table: SupportPlane, width_px: int
+) -> I32:
+    """Labels with enclosed holes filled and each object extended over the pixels around it that look like it.
+
+    Args:
+        labels: (H, W) objects 1..n, 0 elsewhere.
+        colours: (H, W, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
+        depth_m: (H, W) depth, NaN where unknown.
+        height_m: (H, W) height above the table, NaN where unknown.
+        exclude: (H, W) pixels that belong to no object (the robot).
+        table: The support plane.
+        width_px: Width of the whole image, of which the arrays may be a crop.
+    """
+    labels = _merge_slivers(_fill_enclosed(labels, height_m, exclude), width_px)
+    radius = max(round(RIM * width_px), 2)
+    low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
+    fronts = labels
+    for _ in range(MAX_ROUNDS):
+        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
+        if not fronts.any():
+            break
+    return labels
+
+
+def _grown(
+    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, radius: int
+) -> tuple[I32, I32]:
+    """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
+    out, further = labels.copy(), np.zeros_like(labels)
+    best = np.full(labels.shape, np.inf, dtype=np.float32)
+    nobody = (labels == 0) & ~exclude
+    free = nobody & (unknown | low)
+    for label, window in enumerate(find_objects(fronts), start=1):
+        if window is None:
+            continue
+        here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
+        own, front = labels[here] == label, fronts[here] == label
+        ring = _dilated(front, radius) & free[here] & ~own
+        if not ring.any():
+            continue
+        table = nobody[here] & ~_dilated(own, radius)
+        ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
+        take = ratio < best[here]
+        best[here][take] = ratio[take]
+        out[here][take] = label
+        further[here][take & ~_dilated(front, radius - 1)] = label
+    return out, further
+
+
+def _fill_enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
+    """Fill the holes in objects: table visible inside a bowl or plate, and regions that do not rise above its rim."""
+    out, area = labels.copy(), sizes(labels)
+    for label, window in enumerate(find_objects(labels), start=1):
+        inside, height = out[window], height_m[window]  # views
+        own = inside == label
+        hole = _holes(own) & ~exclude[window]
+        for other in np.flatnonzero(sizes(inside[hole])):
+            part = hole & (inside == other)
+            if other == 0 or (
+                np.count_nonzero(part) == area[other] and _top(height[part]) < _top(height[own]) + ABOVE_M
+            ):
+                inside[part] = label
+    return out
+
+
+def _top(height_m: F32) -> float:
+    return float(np.nanquantile(height_m, 0.97))
+
+
+def _holes(own: Bool) -> Bool:
+    """Pixels enclosed by an object, unless the object would grow too much."""
+    whole = fill_holes(own)
+    return whole & ~own & bool(np.count_nonzero(whole) < MAX_FILL * np.count_nonzero(own))
+
+
+def _merge_slivers(labels: I32, width_px: int) -> I32:
+    """Merge thin slivers into a much larger neighbour: its steep side or smeared edge, cut off by a depth step."""
+    area = sizes(labels)
+    out = labels.copy()
+    thick = max(MAX_HALF_WIDTH * width_px, 1.5)
+    for label, window in enumerate(find_objects(labels), start=1):
+        if window is None or area[label] > MAX_AREA * area.max():
+            continue
+        here = tuple(slice(max(s.start - 2, 0), s.stop + 2) for s in window)
+        own = (labels[here] == label).astype(np.uint8)
+        wide = cv2.copyMakeBorder(own, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+        if cv2.distanceTransform(wide, cv2.DIST_L2, 3).max() > thick:
+            continue
+        ring = cv2.dilate(own, np.ones((5, 5), np.uint8)).astype(bool) & (own == 0)
+        near = np.bincount(np.maximum(out[here][ring], 0), minlength=1)
+        near[0] = 0
+        other = int(near.argmax())
+        if near[other] > MIN_CONTACT * ring.sum() and area[label] < MAX_AREA * area[other]:
+            out[here][own == 1] = other
+    return out
+
+
+def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int) -> F32:
+    """(h, w) colour distance of rim pixels to the object, divided by that to the table; inf elsewhere."""
+    out = np.full(own.shape, np.inf, dtype=np.float32)
+    to_object, have_object = _distance(colours, own, ring, radius)
+    to_table, have_table = _distance(colours, table, ring, 2 * radius)
+    ratio = to_object / np.maximum(to_table, 1e-6)
+    ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
+    out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)
+    take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
+    out[~_touching(take, own)] = np.inf
+    return out
+
+
+def _dilated(mask: Bool, radius: int) -> Bool:
+    """A mask dilated by a square."""
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
+
+
+def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
+    """Distance of the colours at the pixels ``at`` to the mean colour of the pixels ``of`` around each."""
+    size, weight = (2 * radius + 1, 2 * radius + 1), of.astype(np.uint8)
+    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False)[at]
+    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)[at]
+    off = colours[at] - total / np.maximum(count, 1)[:, None]
+    return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
+
+
+def _touching(take: Bool, own: Bool) -> Bool:
+    """The pixels of ``take`` that are connected to the object."""
+    count, parts = cv2.connectedComponents((take | own).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    touched = np.zeros(count, dtype=bool)
+    touched[parts[own]] = True
+    touching = np.zeros_like(take)
+    touching[take] = touched[parts[take]]
+    return touching

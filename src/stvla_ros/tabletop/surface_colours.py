@@ -1,0 +1,110 @@
+"""Colours of lit surfaces: features that ignore the light, clusters, and the nearest named colours."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.colours import COLOURS
+from stvla_ros.types import F32, F64, U8, Bool
+
+SPLIT_DISTANCE = 0.26
+"""Two clusters whose features (:func:`colour_feature`) are further apart belong to two objects."""
+
+_NAMES = tuple(COLOURS)
+_RGB = np.array([COLOURS[name] for name in _NAMES])
+_GAINS = np.exp(np.linspace(np.log(0.55), np.log(1.35), 19))
+
+
+def colour_costs(rgb: npt.ArrayLike, gain: float = 1.0) -> dict[str, float]:
+    """How badly each named colour explains a measured one.
+
+    Light scales the colour of a surface. The gain is known only roughly, so every gain is allowed at a cost that
+    grows with its distance from the expected one.
+
+    Args:
+        rgb: (3,) measured colour, 0..1, linear.
+        gain: Expected brightness of a white surface with this orientation.
+
+    Returns:
+        Cost per name, 0 for a perfect match at the expected gain.
+    """
+    seen = np.asarray(rgb, dtype=np.float64)
+    lit = np.clip(_RGB[:, None] * (gain * _GAINS)[None, :, None], 0.0, 1.0)  # colour, gain, channel
+    error = np.linalg.norm(lit - seen, axis=2) + 0.25 * gain * np.abs(np.log(_GAINS))
+    return dict(zip(_NAMES, error.min(axis=1).tolist(), strict=True))
+
+
+def robust_mean(rgb: npt.NDArray[np.uint8]) -> F64:
+    """(3,) colour in 0..1 of (N, 3) pixels: the mean of those near the median, without edges and highlights."""
+    values = rgb.astype(np.float64) / 255.0
+    off = np.abs(values - np.median(values, axis=0)).max(axis=1)
+    return np.asarray(values[off <= np.quantile(off, 0.6)].mean(axis=0))
+
+
+def colour_feature(rgb: U8) -> F32:
+    """(..., 4) features of (..., 3) colours whose Euclidean distance follows the material, not the light.
+
+    Three are the chroma relative to the brightness, which is constant over the faces of a matt body. The fourth is
+    the logarithm of the brightness at a small weight: white and black differ more than two faces of one body.
+    """
+    channels = [rgb[..., i].astype(np.float32) / np.float32(255.0) for i in range(3)]  # one by one: long loops
+    mean = (channels[0] + (channels[1] + channels[2])) / np.float32(3.0)
+    out = np.empty((*mean.shape, 4), dtype=np.float32)
+    for i, channel in enumerate(channels):
+        out[..., i] = (channel - mean) / (mean + np.float32(0.04)) * np.float32(0.4)
+    out[..., 3] = np.log(mean + np.float32(0.06)) * np.float32(0.15)
+    return out
+
+
+def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
+    """(N,) cluster of each of (N, 4) features by repeated bisection, at most 2**depth; 0 is the largest."""
+    out = np.zeros(len(feature), dtype=np.uint8)
+    if depth == 0 or len(feature) < 2 * min_px:
+        return out
+    second = two_means(feature)
+    if second is None:
+        return out
+    count = int(np.count_nonzero(second))
+    if min(count, len(second) - count) < min_px:
+        return out
+    if count > len(second) / 2:
+        second = ~second
+    first_part, second_part = (
+        colour_clusters(feature[~second], min_px, depth - 1),
+        colour_clusters(feature[second], min_px, depth - 1),
+    )
+    out[~second] = first_part
+    out[second] = second_part + first_part.max() + 1
+    return out
+
+
+def two_means(feature: F32, budget: int = 400) -> Bool | None:
+    """(N,) membership of the second of two clusters, or None when the features are one cluster."""
+    sample = feature[:: max(len(feature) // budget, 1)]
+    if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them can be that far apart
+        return None
+    away = ((sample - _middle(sample)) ** 2).sum(axis=1)
+    far = sample[np.argmax(away)]
+    centres = np.stack([sample[np.argmax(((sample - far) ** 2).sum(axis=1))], far])
+    for _ in range(8):
+        second = _nearer_second(sample, centres)
+        if not 0 < np.count_nonzero(second) < len(sample):
+            return None
+        before = centres.copy()
+        centres[0], centres[1] = _middle(sample[~second]), _middle(sample[second])
+        if np.abs(centres - before).max() < 1e-4:
+            break
+    if np.linalg.norm(centres[0] - centres[1]) < SPLIT_DISTANCE:
+        return None
+    return _nearer_second(feature, centres)
+
+
+def _middle(feature: F32) -> F32:
+    """(F,) median of (N, F) features (the upper of two): faster than NumPy's on a few hundred."""
+    return np.asarray(np.sort(feature, axis=0)[len(feature) // 2])
+
+
+def _nearer_second(feature: F32, centres: npt.NDArray[np.floating]) -> Bool:
+    axis = centres[1] - centres[0]
+    return np.asarray(feature @ axis > (centres[0] + centres[1]) @ axis / 2)

@@ -1,0 +1,177 @@
+"""Split touching objects where the surface is concave or the outline has a constriction (a narrow neck).
+
+The surface is concave where two bodies meet, and steps up where one stands behind another; on a single convex body
+neither happens. Concavity is measured over a centimetre, so that it shows in images of a sensor that smears edges over
+several pixels.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from scipy.ndimage import find_objects
+
+from stvla_ros.geometry.components import connected, fill_holes, nearest_label, renumber, sizes, solidity
+from stvla_ros.tabletop.fragments import Fragment, is_boss, split_and_merge
+from stvla_ros.tabletop.regions import TRAY_TOP_M
+from stvla_ros.types import F32, I32, Bool
+
+BASELINE_M = 0.009
+"""The concavity at a pixel is measured over this distance to both sides."""
+
+MIN_CONCAVITY_M = 0.004
+"""A pixel is concave if the chord passes at least this far above the surface."""
+
+SMALL_SHARE = 0.05
+"""Pieces that are a smaller share of their neighbour belong to it."""
+
+MAX_NECK = 0.62
+"""Largest width of a neck, as a share of the width of the narrower part."""
+
+MAX_SOLIDITY = 0.92
+"""Regions that fill more of their convex hull have no neck."""
+
+MIN_PART_SOLIDITY = 0.82
+"""Smallest share of its convex hull that a part fills."""
+
+MIN_PART_SHARE = 0.12
+"""Smallest part, as a share of the region."""
+
+SEARCH_PX = 96
+"""Larger regions are scaled down to at most this size for the search."""
+
+
+def concave_pixels(height_m: F32, baseline_px: int, min_m: float) -> Bool:
+    """(H, W) pixels where the surface is concave along a row, a column or a diagonal.
+
+    Args:
+        height_m: (H, W) height above the table, NaN where unknown (not concave).
+        baseline_px: Distance to the two pixels that each pixel is compared with.
+        min_m: Smallest height of the chord between those two above the pixel.
+    """
+    surface = cv2.GaussianBlur(np.nan_to_num(height_m, nan=0.0), (3, 3), 0)
+    h, w = surface.shape
+    k, slant = baseline_px, max(round(0.7 * baseline_px), 1)
+    wide = cv2.copyMakeBorder(surface, k, k, k, k, cv2.BORDER_REPLICATE)
+    bend = np.zeros((h, w), dtype=np.float32)
+    for dy, dx in ((0, k), (k, 0), (slant, slant), (slant, -slant)):
+        there = wide[k + dy : k + dy + h, k + dx : k + dx + w]
+        back = wide[k - dy : k - dy + h, k - dx : k - dx + w]
+        np.maximum(bend, there + back, out=bend)
+    return np.asarray(bend > 2 * (surface + np.float32(min_m)))
+
+
+def split_at_concavities(
+    regions: I32,
+    colours: F32,
+    points_m: F32,
+    height_m: F32,
+    depth_m: F32,
+    focal_px: float,
+    step_m: float,
+    noise_m: float,
+    min_px: int,
+) -> I32:
+    """Regions 1..n, split where objects touch.
+
+    Args:
+        regions: (H, W) regions connected in depth, 0 elsewhere.
+        colours: (H, W, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
+        points_m: (3, H, W) points in the base frame.
+        height_m: (H, W) height above the table.
+        depth_m: (H, W) depth.
+        focal_px: Focal length of the image.
+        step_m: Depth step that ends an object.
+        noise_m: Standard deviation of the heights.
+        min_px: Smallest object.
+    """
+    standing = regions > 0
+    if not standing.any():
+        return regions
+    baseline_px = int(np.clip(round(focal_px * BASELINE_M / float(np.median(depth_m[standing]))), 2, 12))
+    firm = standing & ~concave_pixels(height_m, baseline_px, MIN_CONCAVITY_M + noise_m)
+    pieces = connected(firm, depth_m, step_m, regions)
+    pieces = renumber(pieces, sizes(pieces) >= min_px)
+
+    def divide(own: Bool, window: tuple[slice, slice]) -> I32:
+        inner = np.where(own, pieces[window], 0)
+        return renumber(inner, sizes(inner) > 0)
+
+    return split_and_merge(regions, colours, points_m, height_m, divide, lambda a, b, _: _same(a, b, min_px))
+
+
+def _same(a: Fragment, b: Fragment, min_px: int) -> bool:
+    """Two pieces belong to one object although the seam between them is concave."""
+    smaller, larger = (a, b) if a.area_px < b.area_px else (b, a)
+    if smaller.area_px < max(SMALL_SHARE * larger.area_px, 3 * min_px):
+        return True
+    plate = a.top_m < TRAY_TOP_M and b.top_m < TRAY_TOP_M  # its rim and its floor
+    lower = a if a.top_m < b.top_m else b
+    inside = lower.outline < 0.1  # the bottom of a bowl
+    return plate or inside or is_boss(a, b)
+
+
+def split_at_constrictions(labels: I32, min_px: int) -> I32:
+    """Regions 1..n, split in two or more where a narrow neck joins solid parts.
+
+    Args:
+        labels: (H, W) regions 1..n, 0 elsewhere.
+        min_px: Smallest part.
+    """
+    out = labels.copy()
+    count = int(labels.max(initial=0))
+    top = count
+    area = sizes(labels)
+    for label, window in enumerate(find_objects(labels), start=1):
+        if area[label] < 4 * min_px:
+            continue
+        parts = _parts(out[window] == label, max(min_px / area[label], MIN_PART_SHARE))
+        for part in range(2, int(parts.max()) + 1):
+            top += 1
+            out[window][parts == part] = top
+    return renumber(out, sizes(out) > 0) if top > count else labels
+
+
+def _parts(own: Bool, min_share: float) -> I32:
+    """(h, w) parts 1..n of one region; a large region is scaled down for the search."""
+    h, w = own.shape
+    step = -(-max(h, w) // SEARCH_PX)
+    small = fill_holes(own[::step, ::step])
+    if solidity(small) > MAX_SOLIDITY:
+        return own.astype(np.int32)
+    parts = _split(small, min_share * np.count_nonzero(small))
+    if parts.max() < 2:
+        return own.astype(np.int32)
+    spread = parts.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
+    return np.where(own, nearest_label(np.where(own, spread, 0).astype(np.int32)), 0).astype(np.int32)
+
+
+def _split(own: Bool, min_px: float) -> I32:
+    """(h, w) parts 1..n of one region; all 1 where it has no neck."""
+    wide = cv2.copyMakeBorder(own.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
+    padded = cv2.distanceTransform(wide, cv2.DIST_L2, 5)
+    distance = np.asarray(padded[1:-1, 1:-1], dtype=np.float32)
+    whole = own.astype(np.int32)
+    for level in np.linspace(0.25, 0.7, 7) * float(distance.max()):
+        cores = _cores(distance, float(level))
+        if cores.max() < 2:
+            continue
+        parts = np.where(own, nearest_label(cores), 0).astype(np.int32)
+        count = int(parts.max())
+        if all(
+            np.count_nonzero(parts == i) >= min_px and solidity(parts == i) > MIN_PART_SOLIDITY
+            for i in range(1, count + 1)
+        ):
+            return parts
+    return whole
+
+
+def _cores(distance: F32, level: float) -> I32:
+    """What remains of the parts after everything narrower than ``level`` is removed, if they are clearly wider."""
+    count, found = cv2.connectedComponents((distance > level).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    cores = np.asarray(found, dtype=np.int32)
+    if count < 3:
+        return cores
+    widest = np.zeros(count, dtype=np.float32)
+    np.maximum.at(widest, cores.ravel(), distance.ravel())
+    return renumber(cores, level < MAX_NECK * widest)
