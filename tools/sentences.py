@@ -30,7 +30,7 @@ ROOMS = {
         "ros/shared_memory.py nodes/composed.py"
     ),
     "Goals, stops and answers between nodes": (
-        "ros/client.py ros/actions.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
+        "ros/client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
         "ros/remote_stages.py ros/services.py ros/traces.py ros/release.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
@@ -38,7 +38,7 @@ ROOMS = {
         "ros/simulated_camera.py"
     ),
     "Joint states, arm and gripper": (
-        "ros/freshness.py ros/endpoints.py ros/robot_state.py ros/backends ros/controller_actions.py ros/gripper_server.py "
+        "ros/freshness.py ros/endpoints.py ros/robot_state.py ros/backends ros/controller_server.py ros/gripper_server.py "
         "ros/trajectory.py ros/trajectory_server.py ros/simulated_robot.py nodes/executor.py motion robot "
         "description"
     ),

@@ -35,7 +35,7 @@ from stvla_msgs.action import ExecuteTask
 from stvla_msgs.srv import ResetScene
 
 from stvla_ros.errors import CancelToken, OutcomeCode
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.operator_stop import release_arm

@@ -15,7 +15,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import actions
 from stvla_ros.ros.action_server import Job, StageServer
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 
 
 class Losing:

@@ -21,7 +21,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.task import TaskNode
 from stvla_ros.ros import graces
 from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.stage_node import StageNode
 

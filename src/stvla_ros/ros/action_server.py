@@ -17,7 +17,7 @@ from rclpy.node import Node
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.actions import DeferredServer
+from stvla_ros.ros.action_client import DeferredServer
 from stvla_ros.ros.convert import error_to_msg
 
 

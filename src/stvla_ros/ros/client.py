@@ -21,7 +21,7 @@ from stvla_msgs.msg import StopState as StopStateMsg
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.ros import graces, qos, stop_state
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.stopper import Stopper

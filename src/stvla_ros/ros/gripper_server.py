@@ -16,7 +16,7 @@ from typing import Protocol
 from control_msgs.action import GripperCommand
 from rclpy.node import Node
 
-from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, End
 
 POLL_S = FEEDBACK_S = 0.02
 MAX_POSITION_M = 0.04

@@ -8,7 +8,7 @@ from stvla_msgs.action import ReleaseObject
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import graces
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.convert import outcome_from_msg
 from stvla_ros.types import Outcome

@@ -11,7 +11,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import graces
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.convert import (
     history_to_msg,
     keypose_from_msg,

@@ -19,7 +19,7 @@ from control_msgs.action import FollowJointTrajectory
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, End
 from stvla_ros.ros.trajectory import (
     Tolerances,
     TrajectoryError,

@@ -22,7 +22,7 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import graces
-from stvla_ros.ros.actions import SentGoal
+from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.endpoints import other_action_types
 from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
