@@ -22,8 +22,8 @@ from stvla_ros.config import param
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
+from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.stage_node import StageNode
@@ -104,9 +104,9 @@ class BrainBench:
         self.node = ros.add(Node("bench"))
         self.controller = ros.add(Controller())
         self.monitor = HeartbeatMonitor(self.node, 1.0)
-        self._plan = ActionCaller(self.node, PlanTrace, "stvla/plan_trace")
-        self._predict = ActionCaller(self.node, PredictKeypose, "stvla/predict_keypose")
-        self._task = ActionCaller(self.node, ExecuteTask, "stvla/execute_task")
+        self._plan = StageClient(self.node, PlanTrace, "stvla/plan_trace")
+        self._predict = StageClient(self.node, PredictKeypose, "stvla/predict_keypose")
+        self._task = StageClient(self.node, ExecuteTask, "stvla/execute_task")
         self.traces: dict[str, Trace3dMsg] = {}
         self.guidance: list[GuidanceMsg] = []
         self.feedback: list[Any] = []

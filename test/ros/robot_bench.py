@@ -21,7 +21,7 @@ from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import convert
-from stvla_ros.ros.action_client import ActionCaller
+from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.client import run_goal
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
@@ -136,7 +136,7 @@ class RobotBench(Bench):
 
     def __enter__(self):
         super().__enter__()
-        self.remote = ActionCaller(self.node, ExecuteKeypose, "stvla/execute_keypose")
+        self.remote = StageClient(self.node, ExecuteKeypose, "stvla/execute_keypose")
         self.processes, self._started = {}, []
         return self
 

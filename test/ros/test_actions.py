@@ -14,8 +14,8 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import actions
+from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.action_server import Job, StageServer
-from stvla_ros.ros.action_client import ActionCaller
 
 
 class Losing:
@@ -53,7 +53,7 @@ class Bench:
         node = ros.add(Node("server"))
         self.server = StageServer(node, PlanTrace, "stvla/plan_trace", self._work, preempt)
         self.client = ros.add(Node("client"))
-        self.caller = ActionCaller(self.client, PlanTrace, "stvla/plan_trace")
+        self.caller = StageClient(self.client, PlanTrace, "stvla/plan_trace")
 
     def lose(self, method: str, times: int) -> None:
         self.server._server._handle = Losing(self.server._server._handle, method, times)
@@ -126,7 +126,7 @@ def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.Monk
 def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
     release = threading.Event()
     bench = Bench(ros, lambda job: release.wait(30.0))
-    bench.caller = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    bench.caller = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.3, cancel.cancel).start()
     with pytest.raises(StageError) as error:

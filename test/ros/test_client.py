@@ -14,7 +14,7 @@ from stvla_msgs.action import ExecuteTask
 from stvla_ros.commands import doctor
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
-from stvla_ros.ros import client, graces, qos
+from stvla_ros.ros import client, qos
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.stage_node import StageNode
@@ -67,7 +67,7 @@ def test_feedback_that_takes_for_ever_holds_up_neither_a_cancel_nor_the_outcome(
 
 
 def test_a_cancel_that_nobody_confirms_says_so(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graces, "TASK_S", 0.5)
+    monkeypatch.setattr(client, "TASK_CANCEL_S", 0.5)
     task = ros.add(PretendedTask(cancel_s=4.0))
     cancel = CancelToken()
     outcome = client.run_goal("Go.", lambda _: cancel.cancel(), cancel, connect_s=10.0).outcome

@@ -26,11 +26,11 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.planner import PlannerNode
 from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.ros import qos
+from stvla_ros.ros.action_client import GoalCanceler
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.convert import ok_msg, time_to_ns
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.types import PlanRequest, TracePlan
 
 
@@ -193,7 +193,7 @@ def test_a_plan_whose_image_the_lifter_lost_is_drawn_again(ros: Spinner, lost: i
     """The first plan of a task too; but not for ever, and other refusals are the loop's business."""
     planner = ros.add(LosesImages(lost, code))
     node = ros.add(Node("task_of_test"))
-    stages = RemoteStages(node, Deadlines(), Stopper(node, []), "panda_link0")
+    stages = RemoteStages(node, Deadlines(), GoalCanceler(node, []), "panda_link0")
     if lost < drawn:
         assert stages.plan(PICK, (), 0, CancelToken()).plan_id == f"plan {drawn}"
     else:

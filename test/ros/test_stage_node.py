@@ -19,9 +19,9 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.task import TaskNode
-from stvla_ros.ros import graces
+from stvla_ros.ros import action_client
+from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.action_client import ActionCaller
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.stage_node import StageNode
 
@@ -47,7 +47,7 @@ class Bench:
     def __init__(self, ros: Any, work: Callable[[Job], Any], preempt: bool = False) -> None:
         self.server = ros.add(Server(work, preempt))
         self.client = ros.add(Node("client"))
-        self.remote = ActionCaller(self.client, PlanTrace, "stvla/plan_trace")
+        self.remote = StageClient(self.client, PlanTrace, "stvla/plan_trace")
 
     def call(self, cancel: CancelToken | None = None, deadline_s: float = 10.0, words: str = "x") -> Any:
         return self.remote.call(PlanTrace.Goal(instruction=words), cancel or CancelToken(), deadline_s)
@@ -135,7 +135,7 @@ def test_deadline(ros: Any) -> None:
 
 def test_no_server(ros: Any) -> None:
     client = ros.add(Node("client"))
-    remote = ActionCaller(client, PlanTrace, "stvla/nobody")
+    remote = StageClient(client, PlanTrace, "stvla/nobody")
     with pytest.raises(
         StageError, match=r"NODE_LOST: Nobody was found within 0\.3 s who serves the action 'stvla/nobody'"
     ):
@@ -253,7 +253,7 @@ def test_a_cancel_of_what_moves_the_arm_is_confirmed_or_says_that_it_is_not(
     ros: Any, reason: OutcomeCode, code: OutcomeCode
 ) -> None:
     bench = Bench(ros, deaf)
-    bench.remote = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    bench.remote = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.5, lambda: cancel.cancel(reason, "Why.")).start()
     with pytest.raises(StageError, match=r"has not confirmed within 0\.5 s that the arm stands still") as error:
@@ -263,7 +263,7 @@ def test_a_cancel_of_what_moves_the_arm_is_confirmed_or_says_that_it_is_not(
 
 
 def test_a_cancel_of_what_moves_nothing_says_nothing_about_the_arm(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graces, "UNMOVING_S", 0.3)
+    monkeypatch.setattr(action_client, "CANCEL_S", 0.3)
     bench, cancel = Bench(ros, deaf), CancelToken()
     threading.Timer(0.5, cancel.cancel).start()
     with pytest.raises(StageError) as error:
@@ -272,9 +272,9 @@ def test_a_cancel_of_what_moves_nothing_says_nothing_about_the_arm(ros: Any, mon
 
 
 def test_a_server_that_is_known_to_be_lost_is_hardly_waited_for(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graces, "LOST_S", 0.3)
+    monkeypatch.setattr(action_client, "LOST_CANCEL_S", 0.3)
     bench, cancel = Bench(ros, deaf), CancelToken()
-    remote = ActionCaller(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=30.0)
+    remote = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=30.0)
     threading.Timer(0.5, lambda: cancel.cancel(OutcomeCode.NODE_LOST, "Silent.")).start()
     with pytest.raises(StageError, match=r"Silent\. .* within 0.3 s") as error:
         remote.call(PlanTrace.Goal(), cancel, 20.0, lost=lambda: True)
@@ -315,7 +315,7 @@ def test_every_end_is_logged_with_its_code_before_the_client_hears_of_it(
     server, logger = ros.add(Server(work)), Logger()
     server.logs_success = True
     monkeypatch.setattr(server, "get_logger", lambda: logger)
-    remote = ActionCaller(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
+    remote = StageClient(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
     remote.call(PlanTrace.Goal(instruction="Put it there."), CancelToken(), 10.0)
     told = "" if code is OutcomeCode.OK else "Why."
     assert (level, f"'Put it there.': {code.name}: {told}") in logger.lines
@@ -324,7 +324,7 @@ def test_every_end_is_logged_with_its_code_before_the_client_hears_of_it(
 def test_what_went_well_is_logged_for_tasks_only(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     server, logger = ros.add(Server(lambda job: PlanTrace.Result())), Logger()
     monkeypatch.setattr(server, "get_logger", lambda: logger)
-    remote = ActionCaller(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
+    remote = StageClient(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
     remote.call(PlanTrace.Goal(instruction="Put it there."), CancelToken(), 10.0)
     assert logger.lines == []
     assert TaskNode.logs_success

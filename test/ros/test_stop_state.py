@@ -16,7 +16,8 @@ from stvla_ros.commands.exit_codes import UNREACHABLE, of_outcome
 from stvla_ros.commands.stop import conclude
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros import graces, operator_stop
+from stvla_ros.ros import operator_stop
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig
 from stvla_ros.ros.graph import default_parameters
 from stvla_ros.ros.operator_stop import KEEPERS, USUAL, Standstill, Stopped, robots
@@ -264,11 +265,11 @@ def test_names_come_from_the_parameter_file(parameter_file: Callable[[str], Path
     assert robots(parameter_file(text)) == (RobotConfig("real", prefix="fr3", gripper_action="/g/grip"),)
 
 
-# --- graces ----------------------------------------------------------------------------------------------------------
+# --- cancel timeouts -----------------------------------------------------------------------------------------------
 
 
-def test_graces_nest() -> None:
+def test_cancel_timeouts_nest() -> None:
     """A client gives up later than the task node, that later than the executor, that later than the controllers."""
     most_s = Ros2ControlConfig.__dataclass_fields__["stop_timeout_s"].metadata["le"]
     until_the_goal_ended = until_the_arm_stands = most_s
-    assert until_the_goal_ended + until_the_arm_stands < graces.EXECUTOR_S < graces.TASK_S
+    assert until_the_goal_ended + until_the_arm_stands < EXECUTOR_CANCEL_S < TASK_CANCEL_S

@@ -27,6 +27,7 @@ from stvla_ros.pipeline import (
     with_advice,
 )
 from stvla_ros.ros import qos, task_state
+from stvla_ros.ros.action_client import GoalCanceler
 from stvla_ros.ros.action_server import Job
 from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
@@ -36,7 +37,6 @@ from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.types import Outcome
 
 EXECUTOR = "executor"
@@ -74,8 +74,10 @@ class TaskNode(StageNode[TaskConfig]):
         super().__init__("task", TaskConfig)
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
-        self._stopper = Stopper(self, [config.robot.arm_action])
-        self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame, self._executor_lost)
+        self._canceler = GoalCanceler(self, [config.robot.arm_action])
+        self._stages = RemoteStages(
+            self, config.deadlines, self._canceler, config.robot.base_frame, self._executor_lost
+        )
         self._hand = Hand()
         self._lock = threading.Lock()
         self._missing: list[str] | None = None
@@ -150,7 +152,7 @@ class TaskNode(StageNode[TaskConfig]):
             StageError: CONTROLLER_FAILED; the reason of a cancel.
         """
         end = time.monotonic() + qos.DISCOVERY_S
-        while missing := self._stopper.missing():
+        while missing := self._canceler.missing():
             cancel.raise_if_set()
             if time.monotonic() > end:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, _no_controller(missing))
@@ -158,7 +160,7 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _look_for_controller(self) -> None:
         """Say when the arm's controller cannot be found, once per loss."""
-        missing = self._stopper.missing()
+        missing = self._canceler.missing()
         if missing and missing != self._missing:
             self.get_logger().warning(_no_controller(missing))
         self._missing = missing
@@ -192,7 +194,7 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _halt(self) -> None:
         """The operator says stop, to this node or to another one."""
-        self._stopper.cancel_all()
+        self._canceler.cancel_all()
         with self._lock:
             active = self._active
         if active is not None:
@@ -216,7 +218,7 @@ class TaskNode(StageNode[TaskConfig]):
         if active is None:
             return
         if EXECUTOR in active.watch.lost():
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
         if active.cancel.is_set():
             return
         try:

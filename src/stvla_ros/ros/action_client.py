@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from action_msgs.msg import GoalStatus
-from rclpy.action import ActionClient, ActionServer
-from rclpy.action.server import ServerGoalHandle
+from action_msgs.srv import CancelGoal
+from rclpy.action import ActionClient
 from rclpy.node import Node
-from rclpy.task import Future, Task
+from rclpy.task import Future
 
 from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
 from stvla_ros.ros.qos import DISCOVERY_S
 
 ACCEPT_S = 1.0
@@ -36,6 +35,32 @@ ASK_AGAIN_S = 1.0
 GONE_S = 1.0
 """How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
 with an endpoint of the same name comes or goes."""
+
+MAX_STOP_S = 3.0
+"""Upper bound of ``stop_timeout_s``, the time that a controller may take to stop. The timeouts below rest on it.
+
+Each process waits longer for the confirmation of a cancel than the process below it:
+
+    client > task node > executor > controller
+
+"The arm still moves: use the emergency stop" comes from the executor, so nobody above it may give up before it can say so.
+"""
+
+TRANSPORT_S = 1.0
+"""Time for an answer to get from one process to the next on a busy machine."""
+
+EXECUTOR_CANCEL_S = 2 * MAX_STOP_S + TRANSPORT_S
+"""The task node's wait for the executor, which first waits for the end of the controller's goal and then for the standstill
+of the arm, each for up to :data:`MAX_STOP_S`."""
+
+TASK_CANCEL_S = EXECUTOR_CANCEL_S + TRANSPORT_S
+"""A client's wait for the task node."""
+
+CANCEL_S = 2.0
+"""The wait for a server that moves nothing (planner, policy): its answer says nothing about the arm."""
+
+LOST_CANCEL_S = 2.0
+"""The wait for a server that is gone or silent; it may only be slow. Meanwhile the arm is stopped without it."""
 
 
 class SentGoal:
@@ -141,15 +166,15 @@ class SentGoal:
             self._done.set()
 
 
-class ActionCaller:
+class StageClient:
     """One action of another node of the stack, called from worker threads: with a deadline, cancelable, never hanging.
 
     Args:
         node: Its executor must spin.
         action_type: The action.
         name: Its name.
-        standstill_s: For a server that moves the arm: how long it may take to confirm a cancel by its answer, see
-            :mod:`stvla_ros.ros.graces`. None: it moves nothing.
+        standstill_s: For a server that moves the arm: how long it may take to confirm a cancel by its answer, e.g.
+            :data:`EXECUTOR_CANCEL_S`. None: it moves nothing.
     """
 
     def __init__(self, node: Node, action_type: Any, name: str, standstill_s: float | None = None) -> None:
@@ -218,7 +243,7 @@ class ActionCaller:
             seen_at = now if self.available() else seen_at
             if cancel.is_set():
                 canceled_at = canceled_at or now
-                grace_s = graces.LOST_S if lost() else self._standstill_s or graces.UNMOVING_S
+                grace_s = LOST_CANCEL_S if lost() else self._standstill_s or CANCEL_S
                 if now - canceled_at > grace_s:
                     raise self._unconfirmed(cancel, grace_s)
             elif now > end:
@@ -259,40 +284,28 @@ class ActionCaller:
         self._client.destroy()
 
 
-class DeferredServer(ActionServer):
-    """rclpy's server for work in another thread: told of a goal that begins, and told its end from any thread.
+class GoalCanceler:
+    """Cancels all goals of some action servers, whoever sent them.
 
-    rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
-    load.
-
-    Args:
-        begin: Called in the executor's thread with each accepted goal; must return at once.
-        kwargs: Further arguments of rclpy's server, e.g. ``cancel_callback``.
+    A request without goal id and stamp cancels every goal (action_msgs/srv/CancelGoal). On that a
+    trajectory controller brings the arm to a standstill and holds it.
     """
 
-    def __init__(
-        self, node: Node, action_type: Any, name: str, begin: Callable[[ServerGoalHandle], None], **kwargs: Any
-    ) -> None:
-        self._begin = begin
-        self._ending: list[Task] = []
-        super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
+    def __init__(self, node: Node, actions: Sequence[str]) -> None:
+        self._clients = {name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal") for name in actions}
 
-    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
-        """Called in the executor's thread when a goal has become EXECUTING."""
-        self._begin(goal_handle)
+    def ready(self) -> bool:
+        """Every action server has been found."""
+        return all(client.service_is_ready() for client in self._clients.values())
 
-    def finish(self, handle: ServerGoalHandle, end: Callable[[ServerGoalHandle], Any]) -> None:
-        """The work is done: ``end`` sets the goal's state and returns the Result message, in the executor's thread."""
-        executor = self._node.executor
-        if executor is not None:
-            self._ending = [task for task in self._ending if not task.done()]
-            self._ending.append(executor.create_task(self._execute_goal, end, handle))
+    def cancel_all(self) -> list[Future]:
+        """Ask every server that is there to cancel its goals; returns at once.
 
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until the executor's thread has sent all answers; False when it did not in time."""
-        until = time.monotonic() + timeout_s
-        while any(not task.done() for task in self._ending):
-            if time.monotonic() > until:
-                return False
-            time.sleep(0.002)
-        return True
+        Returns:
+            One future per request, done when the server has answered.
+        """
+        return [client.call_async(CancelGoal.Request()) for client in self._clients.values()]
+
+    def missing(self) -> list[str]:
+        """Names of the action servers that have not been found."""
+        return [name for name, client in self._clients.items() if not client.service_is_ready()]

@@ -11,14 +11,53 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.action import CancelResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from rclpy.task import Task
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.action_client import DeferredServer
 from stvla_ros.ros.convert import error_to_msg
+
+
+class DeferredServer(ActionServer):
+    """rclpy's server for work in another thread: told of a goal that begins, and told its end from any thread.
+
+    rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
+    load.
+
+    Args:
+        begin: Called in the executor's thread with each accepted goal; must return at once.
+        kwargs: Further arguments of rclpy's server, e.g. ``cancel_callback``.
+    """
+
+    def __init__(
+        self, node: Node, action_type: Any, name: str, begin: Callable[[ServerGoalHandle], None], **kwargs: Any
+    ) -> None:
+        self._begin = begin
+        self._ending: list[Task] = []
+        super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
+
+    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
+        """Called in the executor's thread when a goal has become EXECUTING."""
+        self._begin(goal_handle)
+
+    def finish(self, handle: ServerGoalHandle, end: Callable[[ServerGoalHandle], Any]) -> None:
+        """The work is done: ``end`` sets the goal's state and returns the Result message, in the executor's thread."""
+        executor = self._node.executor
+        if executor is not None:
+            self._ending = [task for task in self._ending if not task.done()]
+            self._ending.append(executor.create_task(self._execute_goal, end, handle))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the executor's thread has sent all answers; False when it did not in time."""
+        until = time.monotonic() + timeout_s
+        while any(not task.done() for task in self._ending):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
 
 
 @dataclass(frozen=True)

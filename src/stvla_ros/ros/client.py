@@ -20,11 +20,10 @@ from stvla_msgs.msg import StopState as StopStateMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
-from stvla_ros.ros import graces, qos, stop_state
-from stvla_ros.ros.action_client import ActionCaller
+from stvla_ros.ros import qos, stop_state
+from stvla_ros.ros.action_client import TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.ros.udp_only import udp_only
 from stvla_ros.types import Outcome
@@ -137,7 +136,7 @@ def run_goal(
     """
     cancel = cancel or CancelToken()
     with client_node() as node:
-        remote = ActionCaller(node, ExecuteTask, TASK_ACTION, graces.TASK_S)
+        remote = StageClient(node, ExecuteTask, TASK_ACTION, TASK_CANCEL_S)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
         if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
             raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
@@ -182,7 +181,7 @@ class _Follower:
 
 
 def _call(
-    remote: ActionCaller,
+    remote: StageClient,
     instruction: str,
     on_feedback: Callable[[ExecuteTask.Feedback], None],
     cancel: CancelToken,
@@ -244,16 +243,16 @@ def cancel_all(actions: list[str], timeout_s: float) -> bool:
     """Cancel every goal of some action servers, by a node made for it; False when one has not answered in time."""
     end = time.monotonic() + timeout_s
     with client_node("stvla_cancel") as node:
-        stopper = Stopper(node, actions)
-        while not stopper.ready() and time.monotonic() < end:
+        canceler = GoalCanceler(node, actions)
+        while not canceler.ready() and time.monotonic() < end:
             time.sleep(0.02)
-        answers = stopper.cancel_all()
+        answers = canceler.cancel_all()
         while not all(answer.done() for answer in answers) and time.monotonic() < end:
             time.sleep(0.02)
         return all(answer.done() for answer in answers)
 
 
-def _served(remote: ActionCaller, timeout_s: float) -> bool:
+def _served(remote: StageClient, timeout_s: float) -> bool:
     end = time.monotonic() + timeout_s
     while not remote.available() and time.monotonic() < end:
         time.sleep(0.02)

@@ -17,7 +17,7 @@ from rclpy.action import CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
 
-from stvla_ros.ros.action_client import DeferredServer
+from stvla_ros.ros.action_server import DeferredServer
 
 
 class End(Enum):

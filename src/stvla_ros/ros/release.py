@@ -7,8 +7,7 @@ from collections.abc import Callable
 from stvla_msgs.action import ReleaseObject
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
-from stvla_ros.ros.action_client import ActionCaller
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, StageClient
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.convert import outcome_from_msg
 from stvla_ros.types import Outcome
@@ -28,7 +27,7 @@ def release_object(tell: Callable[[str, float], None], cancel: CancelToken, conn
         ConnectionError: No executor answers, or it went away meanwhile.
     """
     with client_node("release_client") as node:
-        remote = ActionCaller(node, ReleaseObject, "stvla/release_object", graces.EXECUTOR_S)
+        remote = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
         try:
             result = remote.call(
                 ReleaseObject.Goal(), cancel, DEADLINE_S, lambda f: tell(f.phase, f.elapsed_s), connect_s

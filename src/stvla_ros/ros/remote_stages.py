@@ -10,8 +10,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
-from stvla_ros.ros.action_client import ActionCaller
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import (
     history_to_msg,
     keypose_from_msg,
@@ -20,7 +19,6 @@ from stvla_ros.ros.convert import (
     plan_from_msg,
     raise_unless_ok,
 )
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
 
@@ -46,7 +44,7 @@ class RemoteStages:
     Args:
         node: Its executor must spin.
         deadlines: Per stage.
-        stopper: Stops the arm when the executor cannot be asked any more.
+        canceler: Stops the arm when the executor cannot be asked any more.
         base_frame: Frame of the robot's base, in which keyposes are.
         executor_lost: The executor is silent or was restarted: it will hardly answer.
     """
@@ -55,15 +53,15 @@ class RemoteStages:
         self,
         node: Node,
         deadlines: Deadlines,
-        stopper: Stopper,
+        canceler: GoalCanceler,
         base_frame: str,
         executor_lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self._base_frame = base_frame
-        self._node, self._deadlines, self._stopper, self._executor_lost = node, deadlines, stopper, executor_lost
-        self._planner = ActionCaller(node, PlanTrace, "stvla/plan_trace")
-        self._policy = ActionCaller(node, PredictKeypose, "stvla/predict_keypose")
-        self._executor = ActionCaller(node, ExecuteKeypose, "stvla/execute_keypose", graces.EXECUTOR_S)
+        self._node, self._deadlines, self._canceler, self._executor_lost = node, deadlines, canceler, executor_lost
+        self._planner = StageClient(node, PlanTrace, "stvla/plan_trace")
+        self._policy = StageClient(node, PredictKeypose, "stvla/predict_keypose")
+        self._executor = StageClient(node, ExecuteKeypose, "stvla/execute_keypose", EXECUTOR_CANCEL_S)
         self._traces = TraceInbox(node)
 
     def plan(
@@ -116,10 +114,10 @@ class RemoteStages:
         try:
             result = self._executor.call(goal, cancel, self._deadlines.execute_s, lost=self._executor_lost)
         except StageError:
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
             raise
         if result.outcome.code == OutcomeCode.INTERNAL:
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
         return raise_unless_ok(result.outcome)
 
     def now_ns(self) -> int:

@@ -21,10 +21,8 @@ from rclpy.node import Node
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
-from stvla_ros.ros.action_client import SentGoal
+from stvla_ros.ros.action_client import MAX_STOP_S, GoalCanceler, SentGoal
 from stvla_ros.ros.endpoints import other_action_types
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.types import JointPath, RobotState
 
@@ -61,7 +59,7 @@ class Ros2ControlConfig:
         0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1
     )
     accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
-    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=graces.STOP_MOST_S)
+    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=MAX_STOP_S)
     gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
 
 
@@ -93,7 +91,7 @@ class Ros2ControlRobot:
             self._arm: (robot.arm_action, "robot.arm_action", FollowJointTrajectory),
             self._gripper: (robot.gripper_action, "robot.gripper_action", GripperCommand),
         }
-        self._stopper = Stopper(node, [robot.arm_action, robot.gripper_action])
+        self._canceler = GoalCanceler(node, [robot.arm_action, robot.gripper_action])
         self.activity = "planning"
         """What the robot does, for feedback: moving, gripper, or planning while it waits."""
 
@@ -148,7 +146,7 @@ class Ros2ControlRobot:
 
     def stop(self) -> None:
         """Cancel every goal on both controllers, whoever sent it. Never raises, never waits."""
-        self._stopper.cancel_all()
+        self._canceler.cancel_all()
 
     def clear(self, timeout_s: float) -> None:
         """Cancel what an earlier process may have left running, and wait until the arm stands still.
@@ -157,11 +155,11 @@ class Ros2ControlRobot:
             StageError: CONTROLLER_FAILED when a controller is not there or of another type, STALE_STATE.
         """
         until = time.monotonic() + timeout_s
-        while not self._stopper.ready() and time.monotonic() < until:
+        while not self._canceler.ready() and time.monotonic() < until:
             time.sleep(0.05)
-        if not self._stopper.ready():
-            raise _no_server(" and ".join(self._stopper.missing()))
-        answers = self._stopper.cancel_all()
+        if not self._canceler.ready():
+            raise _no_server(" and ".join(self._canceler.missing()))
+        answers = self._canceler.cancel_all()
         while not all(answer.done() for answer in answers):
             if time.monotonic() > until:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, "A controller does not answer a request to cancel.")
