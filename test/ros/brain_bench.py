@@ -23,7 +23,7 @@ from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import StageClient
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.stage_node import StageNode
@@ -84,14 +84,14 @@ class PretendedExecutor(StageNode[Nothing]):
         self._cancel_s = cancel_s
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
 
-    def _work(self, job: Job) -> Any:
+    def _work(self, goal_handle: GoalHandle) -> Any:
         self.asked += 1
-        job.cancel.wait(self.seconds)
-        self.canceled += job.cancel.is_set()
+        goal_handle.cancel.wait(self.seconds)
+        self.canceled += goal_handle.cancel.is_set()
         self.ended += 1
-        if job.cancel.is_set():
+        if goal_handle.cancel.is_set():
             time.sleep(self._cancel_s)
-        job.cancel.raise_if_set()
+        goal_handle.cancel.raise_if_set()
         return ExecuteKeypose.Result(outcome=ok_msg("", {"motion": self.seconds}))
 
 

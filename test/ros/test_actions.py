@@ -15,7 +15,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import actions
 from stvla_ros.ros.action_client import StageClient
-from stvla_ros.ros.action_server import Job, StageServer
+from stvla_ros.ros.action_server import GoalHandle, StageServer
 
 
 class Losing:
@@ -48,8 +48,8 @@ class Bench:
     """A server whose work counts its calls, and a caller."""
 
     def __init__(self, ros: Any, work: Any = None, preempt: bool = False) -> None:
-        self.seen: list[Job] = []
-        self._does = work or (lambda job: None)
+        self.seen: list[GoalHandle] = []
+        self._does = work or (lambda goal_handle: None)
         node = ros.add(Node("server"))
         self.server = StageServer(node, PlanTrace, "stvla/plan_trace", self._work, preempt)
         self.client = ros.add(Node("client"))
@@ -58,11 +58,11 @@ class Bench:
     def lose(self, method: str, times: int) -> None:
         self.server._server._handle = Losing(self.server._server._handle, method, times)
 
-    def _work(self, job: Job) -> Any:
-        self.seen.append(job)
-        self._does(job)
-        job.cancel.raise_if_set()
-        return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=job.goal.instruction))
+    def _work(self, goal_handle: GoalHandle) -> Any:
+        self.seen.append(goal_handle)
+        self._does(goal_handle)
+        goal_handle.cancel.raise_if_set()
+        return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=goal_handle.request.instruction))
 
     def call(self, cancel: CancelToken | None = None, deadline_s: float = 20.0, **options: Any) -> Any:
         return self.caller.call(PlanTrace.Goal(instruction="x"), cancel or CancelToken(), deadline_s, **options).outcome
@@ -83,7 +83,7 @@ def test_a_result_that_got_lost_is_asked_for_again(ros: Any) -> None:
 
 
 def test_a_cancel_whose_answer_got_lost_is_confirmed(ros: Any) -> None:
-    bench = Bench(ros, lambda job: job.cancel.wait(30.0))
+    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
     bench.lose("send_cancel_response", 5)
     cancel = CancelToken()
     with ThreadPoolExecutor(1) as pool:
@@ -106,7 +106,7 @@ def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(actions, "ACCEPT_S", 0.3)
     monkeypatch.setattr(actions, "ASK_AGAIN_S", 0.3)
     held, go_on = threading.Event(), threading.Event()
-    bench = Bench(ros, lambda job: job.cancel.wait(0.2), preempt=True)
+    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(0.2), preempt=True)
     other = bench.server._node
     bench.call()
 
@@ -120,12 +120,12 @@ def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.Monk
     with ThreadPoolExecutor(1) as pool:
         threading.Timer(1.0, go_on.set).start()
         assert pool.submit(bench.call).result(30.0).code == OutcomeMsg.OK
-    assert sum(not job.cancel.is_set() for job in bench.seen) == 1
+    assert sum(not goal_handle.cancel.is_set() for goal_handle in bench.seen) == 1
 
 
 def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
     release = threading.Event()
-    bench = Bench(ros, lambda job: release.wait(30.0))
+    bench = Bench(ros, lambda goal_handle: release.wait(30.0))
     bench.caller = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.3, cancel.cancel).start()
@@ -138,7 +138,7 @@ def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
 
 def test_a_server_that_ends_answers_first(ros: Any) -> None:
     """Closed in the midst of a goal: the client hears why, because the answer is out before the node goes."""
-    bench = Bench(ros, lambda job: job.cancel.wait(30.0))
+    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(bench.call)
         while not bench.seen:

@@ -15,7 +15,7 @@ from stvla_ros.commands import doctor
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
 from stvla_ros.ros import client, qos
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import ok_msg
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import StopKeeper
@@ -30,13 +30,13 @@ class PretendedTask(StageNode[Nothing]):
         self.stop_state = StopKeeper(self, lambda: None)
         self.serve(ExecuteTask, "stvla/execute_task", self._work)
 
-    def _work(self, job: Job) -> Any:
+    def _work(self, goal_handle: GoalHandle) -> Any:
         self.begun.set()
-        while not job.cancel.wait(0.05):
-            job.feedback(ExecuteTask.Feedback(phase="moving"))
+        while not goal_handle.cancel.wait(0.05):
+            goal_handle.publish_feedback(ExecuteTask.Feedback(phase="moving"))
         time.sleep(self.cancel_s)
         self.canceled.set()
-        job.cancel.raise_if_set()
+        goal_handle.cancel.raise_if_set()
         return ExecuteTask.Result(outcome=ok_msg("", {}))
 
 

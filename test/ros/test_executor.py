@@ -15,7 +15,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.nodes.executor import ExecutorNode, ExecutorNodeConfig, guard
 from stvla_ros.ros import convert, qos
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.types import Keypose
 
 
@@ -214,8 +214,11 @@ def test_feedback_that_raises_does_not_touch_the_guard():
         raise RuntimeError("rcl")
 
     cancel, looks = CancelToken(), []
-    job = Job(None, cancel, feedback)
-    with guard(lambda: looks.append(True), cancel, lambda: None, defects.append), ExecutorNode._telling(Stub(), job):
+    goal_handle = GoalHandle(None, cancel, feedback)
+    with (
+        guard(lambda: looks.append(True), cancel, lambda: None, defects.append),
+        ExecutorNode._telling(Stub(), goal_handle),
+    ):
         until = time.monotonic() + 30.0
         while not defects and time.monotonic() < until:
             time.sleep(0.02)

@@ -27,7 +27,7 @@ from stvla_ros.nodes.planner import PlannerNode
 from stvla_ros.planning.colour import ColourConfig, ColourPlanner
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import GoalCanceler
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import ok_msg, time_to_ns
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.stage_node import StageNode
@@ -176,12 +176,12 @@ class LosesImages(StageNode[Nothing]):
         self._traces = self.create_publisher(Trace3dMsg, "stvla/trace", qos.LATCHED)
         self.serve(PlanTrace, "stvla/plan_trace", self._work)
 
-    def _work(self, job: Job) -> PlanTrace.Result:
+    def _work(self, goal_handle: GoalHandle) -> PlanTrace.Result:
         self.drawn += 1
         code = self._code if self.drawn <= self._lost else OutcomeMsg.OK
         outcome = OutcomeMsg(code=code, sentence=f"Image {self.drawn} did not come.")
         self._traces.publish(Trace3dMsg(plan_id=f"plan {self.drawn}", outcome=outcome))
-        plan = TracePlanMsg(plan_id=f"plan {self.drawn}", instruction=job.goal.instruction)
+        plan = TracePlanMsg(plan_id=f"plan {self.drawn}", instruction=goal_handle.request.instruction)
         return PlanTrace.Result(outcome=ok_msg(), plan=plan)
 
 
@@ -233,9 +233,9 @@ class TimedExecutor(PretendedExecutor):
         super().__init__(seconds)
         self.motions: list[tuple[float, float]] = []
 
-    def _work(self, job: Any) -> Any:
+    def _work(self, goal_handle: Any) -> Any:
         start = stalls.clock()
         try:
-            return super()._work(job)
+            return super()._work(goal_handle)
         finally:
             self.motions.append((start, stalls.clock()))

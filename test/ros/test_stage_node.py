@@ -21,7 +21,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.task import TaskNode
 from stvla_ros.ros import action_client
 from stvla_ros.ros.action_client import StageClient
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.stage_node import StageNode
 
@@ -36,7 +36,7 @@ class NoConfig:
 class Server(StageNode[NoConfig]):
     """Serves ``work`` whose behaviour the test sets."""
 
-    def __init__(self, work: Callable[[Job], Any], preempt: bool = False) -> None:
+    def __init__(self, work: Callable[[GoalHandle], Any], preempt: bool = False) -> None:
         super().__init__("server", NoConfig)
         self.work_server = self.serve(PlanTrace, "stvla/plan_trace", work, preempt)
 
@@ -44,7 +44,7 @@ class Server(StageNode[NoConfig]):
 class Bench:
     """A server and a client."""
 
-    def __init__(self, ros: Any, work: Callable[[Job], Any], preempt: bool = False) -> None:
+    def __init__(self, ros: Any, work: Callable[[GoalHandle], Any], preempt: bool = False) -> None:
         self.server = ros.add(Server(work, preempt))
         self.client = ros.add(Node("client"))
         self.remote = StageClient(self.client, PlanTrace, "stvla/plan_trace")
@@ -53,14 +53,14 @@ class Bench:
         return self.remote.call(PlanTrace.Goal(instruction=words), cancel or CancelToken(), deadline_s)
 
 
-def ok(job: Job) -> Any:
-    return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=job.goal.instruction))
+def ok(goal_handle: GoalHandle) -> Any:
+    return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=goal_handle.request.instruction))
 
 
-def until_canceled(job: Job) -> Any:
-    job.cancel.wait(30.0)
-    job.cancel.raise_if_set()
-    return ok(job)
+def until_canceled(goal_handle: GoalHandle) -> Any:
+    goal_handle.cancel.wait(30.0)
+    goal_handle.cancel.raise_if_set()
+    return ok(goal_handle)
 
 
 def test_results_come_back_and_fast(ros: Any) -> None:
@@ -75,7 +75,7 @@ def test_results_come_back_and_fast(ros: Any) -> None:
 
 
 def test_stage_error_is_typed(ros: Any) -> None:
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "No pink block in the image.")
 
     outcome = Bench(ros, work).call().outcome
@@ -83,8 +83,8 @@ def test_stage_error_is_typed(ros: Any) -> None:
 
 
 def test_defect_is_internal_and_the_server_lives_on(ros: Any) -> None:
-    def work(job: Job) -> Any:
-        return ok(job) if job.goal.instruction == "good" else 1 / 0
+    def work(goal_handle: GoalHandle) -> Any:
+        return ok(goal_handle) if goal_handle.request.instruction == "good" else 1 / 0
 
     bench = Bench(ros, work)
     assert bench.call().outcome.code == OutcomeMsg.INTERNAL
@@ -113,9 +113,9 @@ def test_cancel_at_any_moment(ros: Any, delay_s: float) -> None:
 def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
     release = threading.Event()
 
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         release.wait(20.0)
-        return ok(job)
+        return ok(goal_handle)
 
     bench = Bench(ros, work)
     cancel = CancelToken()
@@ -145,9 +145,9 @@ def test_no_server(ros: Any) -> None:
 def test_new_goal_preempts(ros: Any) -> None:
     begun = threading.Event()
 
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         begun.set()
-        return until_canceled(job) if job.goal.instruction == "old" else ok(job)
+        return until_canceled(goal_handle) if goal_handle.request.instruction == "old" else ok(goal_handle)
 
     bench = Bench(ros, work, preempt=True)
     with ThreadPoolExecutor(1) as pool:
@@ -158,9 +158,9 @@ def test_new_goal_preempts(ros: Any) -> None:
 
 
 def test_goals_queue_without_preemption(ros: Any) -> None:
-    def work(job: Job) -> Any:
-        job.cancel.wait(0.2)
-        return ok(job)
+    def work(goal_handle: GoalHandle) -> Any:
+        goal_handle.cancel.wait(0.2)
+        return ok(goal_handle)
 
     bench = Bench(ros, work)
     with ThreadPoolExecutor(3) as pool:
@@ -169,11 +169,11 @@ def test_goals_queue_without_preemption(ros: Any) -> None:
 
 
 def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         end = time.monotonic() + 2.0
         while time.monotonic() < end:
             sum(range(10000))  # holds the interpreter as Python code does
-        return ok(job)
+        return ok(goal_handle)
 
     bench = Bench(ros, work)
     monitor = HeartbeatMonitor(bench.client, timeout_s=1.0)
@@ -192,11 +192,11 @@ def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
 
 
 def test_diagnostics_tell_latency_and_trouble(ros: Any) -> None:
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         def think() -> Any:
-            if job.goal.instruction == "bad":
+            if goal_handle.request.instruction == "bad":
                 raise StageError(OutcomeCode.REPLY_UNPARSABLE, "No JSON in the reply.")
-            return ok(job)
+            return ok(goal_handle)
 
         return bench.server.timed("plan", think)
 
@@ -221,9 +221,9 @@ def _until(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
 def test_closing_cancels_the_work(ros: Any) -> None:
     begun = threading.Event()
 
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         begun.set()
-        return until_canceled(job)
+        return until_canceled(goal_handle)
 
     bench = Bench(ros, work)
     with ThreadPoolExecutor(1) as pool:
@@ -234,11 +234,11 @@ def test_closing_cancels_the_work(ros: Any) -> None:
     assert (outcome.code, outcome.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
 
 
-def deaf(job: Job) -> Any:
+def deaf(goal_handle: GoalHandle) -> Any:
     """Takes a cancel, and answers late."""
-    job.cancel.wait(30.0)
+    goal_handle.cancel.wait(30.0)
     time.sleep(2.0)
-    return ok(job)
+    return ok(goal_handle)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ class Logger:
 def test_every_end_is_logged_with_its_code_before_the_client_hears_of_it(
     ros: Any, monkeypatch: pytest.MonkeyPatch, code: OutcomeCode, level: str
 ) -> None:
-    def work(job: Job) -> Any:
+    def work(goal_handle: GoalHandle) -> Any:
         if code is not OutcomeCode.OK:
             raise StageError(code, "Why.")
         return PlanTrace.Result()
@@ -322,7 +322,7 @@ def test_every_end_is_logged_with_its_code_before_the_client_hears_of_it(
 
 
 def test_what_went_well_is_logged_for_tasks_only(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    server, logger = ros.add(Server(lambda job: PlanTrace.Result())), Logger()
+    server, logger = ros.add(Server(lambda goal_handle: PlanTrace.Result())), Logger()
     monkeypatch.setattr(server, "get_logger", lambda: logger)
     remote = StageClient(ros.add(Node("client")), PlanTrace, "stvla/plan_trace")
     remote.call(PlanTrace.Goal(instruction="Put it there."), CancelToken(), 10.0)

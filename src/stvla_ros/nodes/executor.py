@@ -26,7 +26,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.ros import convert, qos, task_state
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
@@ -199,20 +199,22 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             )
         return convert.trace_from_msg(message)
 
-    def _work(self, job: Job) -> ExecuteKeypose.Result:
+    def _work(self, goal_handle: GoalHandle) -> ExecuteKeypose.Result:
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
-        keypose = self._read_keypose(job.goal.keypose, job.cancel)
-        frame = self._frames.wait(self._left_ns(), job.cancel)
-        with self._guarded(job):
+        keypose = self._read_keypose(goal_handle.request.keypose, goal_handle.cancel)
+        frame = self._frames.wait(self._left_ns(), goal_handle.cancel)
+        with self._guarded(goal_handle):
             trace = None
-            if job.goal.plan_id:
-                trace = self._trace(job.goal.plan_id, job.cancel)
+            if goal_handle.request.plan_id:
+                trace = self._trace(goal_handle.request.plan_id, goal_handle.cancel)
             state = self._joints.state()
             if self._moved_by_others(state):
                 self._executor.reset()
             try:
-                outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
+                outcome = self.timed(
+                    "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel)
+                )
             finally:
                 self._leave()
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
@@ -227,7 +229,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         left_ns = self._left.stamp_ns if self._left else 0
         return left_ns if left_ns <= self.now_ns() + self.config.joint_states.max_ahead_s * 1e9 else 0
 
-    def _release(self, job: Job) -> ReleaseObject.Result:
+    def _release(self, goal_handle: GoalHandle) -> ReleaseObject.Result:
         """Put down what is held. Refused while a task runs: the task would go on with a hand that it believes full."""
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
@@ -235,16 +237,16 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             raise StageError(OutcomeCode.INVALID_GOAL, "A task is running: cancel it first, then release.")
 
         def told(feedback: ExecuteKeypose.Feedback) -> None:
-            job.feedback(ReleaseObject.Feedback(phase=feedback.phase, elapsed_s=feedback.elapsed_s))
+            goal_handle.publish_feedback(ReleaseObject.Feedback(phase=feedback.phase, elapsed_s=feedback.elapsed_s))
 
         def look() -> RgbdFrame:
-            return self._frames.wait(self.now_ns(), job.cancel)
+            return self._frames.wait(self.now_ns(), goal_handle.cancel)
 
-        with self._guarded(Job(job.goal, job.cancel, told)):
+        with self._guarded(GoalHandle(goal_handle.request, goal_handle.cancel, told)):
             if self._moved_by_others(self._joints.state()):
                 self._executor.reset()
             try:
-                outcome = self.timed("release", lambda: self._executor.release(look, job.cancel))
+                outcome = self.timed("release", lambda: self._executor.release(look, goal_handle.cancel))
             finally:
                 self._leave()
         return ReleaseObject.Result(outcome=convert.outcome_to_msg(outcome))
@@ -257,7 +259,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         )
 
     @contextmanager
-    def _guarded(self, job: Job) -> Iterator[None]:
+    def _guarded(self, goal_handle: GoalHandle) -> Iterator[None]:
         """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop.
 
         Raises:
@@ -266,7 +268,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """
         self._stop_state.raise_if_stopped()  # before anything else that may be wrong: it is what the operator waits for
         supervisors = [name for name in [self.config.safety.supervisor] if name]
-        self._heartbeats.wait_for(supervisors, give_up=job.cancel.is_set)
+        self._heartbeats.wait_for(supervisors, give_up=goal_handle.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)
         self._check(watch)
         if not self._stop_state.wait_known(qos.DISCOVERY_S):
@@ -281,16 +283,19 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 raise StageError(
                     OutcomeCode.INVALID_GOAL, "The arm carries out another order: wait for its end or cancel it."
                 )
-            self._running = job.cancel
+            self._running = goal_handle.cancel
         try:
-            with guard(lambda: self._check(watch), job.cancel, self._robot.stop, self._defect), self._telling(job):
+            with (
+                guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
+                self._telling(goal_handle),
+            ):
                 yield
         finally:
             with self._lock:
                 self._running = None
 
     @contextmanager
-    def _telling(self, job: Job) -> Iterator[None]:
+    def _telling(self, goal_handle: GoalHandle) -> Iterator[None]:
         """Feedback while the robot moves, from a thread of its own: what becomes of it does not matter to the motion."""
         started, done = time.monotonic(), Event()
 
@@ -298,7 +303,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             try:
                 while not done.wait(FEEDBACK_PERIOD_S):
                     elapsed_s = time.monotonic() - started
-                    job.feedback(ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s))
+                    goal_handle.publish_feedback(
+                        ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s)
+                    )
             except Exception as error:  # noqa: BLE001 - the middleware's, such as RCLError
                 self._defect(error)
 

@@ -20,7 +20,7 @@ from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
 from stvla_ros.ros import qos, task_state
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -69,16 +69,16 @@ class PlannerNode(StageNode[PlannerConfig]):
     def _task_state(self, message: TaskStateMsg) -> None:
         self._holding = message.holding
 
-    def _plan(self, job: Job) -> PlanTrace.Result:
-        instruction = check_instruction(job.goal.instruction)
-        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
+    def _plan(self, goal_handle: GoalHandle) -> PlanTrace.Result:
+        instruction = check_instruction(goal_handle.request.instruction)
+        history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
         if self._thinking is not None:
-            _wait(self._thinking, job.cancel)
-        frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
+            _wait(self._thinking, goal_handle.cancel)
+        frame = self._frames.wait(time_to_ns(goal_handle.request.not_before), goal_handle.cancel)
         self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
-        robot, feedback = self._joints.at(frame.stamp_ns), job.goal.feedback
-        request = PlanRequest(instruction, frame, robot, history, feedback, job.cancel, self._holding)
-        plan = self._think(request, job.cancel)
+        robot, feedback = self._joints.at(frame.stamp_ns), goal_handle.request.feedback
+        request = PlanRequest(instruction, frame, robot, history, feedback, goal_handle.cancel, self._holding)
+        plan = self._think(request, goal_handle.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)
         return PlanTrace.Result(outcome=ok_msg(), plan=message)

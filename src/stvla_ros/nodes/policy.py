@@ -18,7 +18,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.interfaces import Policy
 from stvla_ros.ros import qos
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
 from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -66,11 +66,13 @@ class PolicyNode(StageNode[PolicyConfig]):
                 self._guidance.popitem(last=False)
             self._arrived.notify_all()
 
-    def _predict(self, job: Job) -> PredictKeypose.Result:
-        guidance = self._wait_for(job.goal.plan_id, time_to_ns(job.goal.not_before), job.cancel)
-        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
+    def _predict(self, goal_handle: GoalHandle) -> PredictKeypose.Result:
+        guidance = self._wait_for(
+            goal_handle.request.plan_id, time_to_ns(goal_handle.request.not_before), goal_handle.cancel
+        )
+        history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
         robot = self._joints.at(guidance.frame.stamp_ns)
-        observation = Observation(guidance, robot, history, job.goal.instruction)
+        observation = Observation(guidance, robot, history, goal_handle.request.instruction)
         keypose = self.timed("predict", lambda: self._policy.predict(observation))
         result = PredictKeypose.Result(outcome=ok_msg(), path_complete=keypose is None)
         if keypose is not None:

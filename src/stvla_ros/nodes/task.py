@@ -28,7 +28,7 @@ from stvla_ros.pipeline import (
 )
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import GoalCanceler
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.graph import CAMERA, SIM
@@ -112,9 +112,9 @@ class TaskNode(StageNode[TaskConfig]):
         for sentence in self._attendance.look():
             self.get_logger().info(sentence)
 
-    def _execute(self, job: Job) -> ExecuteTask.Result:
+    def _execute(self, goal_handle: GoalHandle) -> ExecuteTask.Result:
         try:
-            result = self._carry_out(job)
+            result = self._carry_out(goal_handle)
         except StageError as error:  # before anything was begun
             result = TaskResult(Outcome(error.code, error.sentence), (), TaskState(""))
         holding = self._hand.holding
@@ -128,19 +128,19 @@ class TaskNode(StageNode[TaskConfig]):
             state=self._publish(self._idle, task_state.IDLE),
         )
 
-    def _carry_out(self, job: Job) -> TaskResult:
-        instruction = check_instruction(job.goal.instruction)
+    def _carry_out(self, goal_handle: GoalHandle) -> TaskResult:
+        instruction = check_instruction(goal_handle.request.instruction)
         self._stop_state.raise_if_stopped()
-        self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
+        self._monitor.wait_for(self.config.needs, give_up=goal_handle.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
         watch.raise_if_lost()
-        self._find_controller(job.cancel)
+        self._find_controller(goal_handle.cancel)
         with self._lock:
             self._stop_state.raise_if_stopped()
-            self._active = _Active(job.cancel, watch)
+            self._active = _Active(goal_handle.cancel, watch)
         try:
-            tell = partial(self._report, job)
-            return run_task(self._stages, instruction, self.config, job.cancel, tell, hand=self._hand)
+            tell = partial(self._report, goal_handle)
+            return run_task(self._stages, instruction, self.config, goal_handle.cancel, tell, hand=self._hand)
         finally:
             with self._lock:
                 self._active = None
@@ -171,7 +171,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._state.publish(message)
         return message
 
-    def _report(self, job: Job, progress: Progress) -> None:
+    def _report(self, goal_handle: GoalHandle, progress: Progress) -> None:
         feedback = ExecuteTask.Feedback(
             phase=progress.phase,
             sub_instruction=progress.sub_instruction,
@@ -182,7 +182,7 @@ class TaskNode(StageNode[TaskConfig]):
         )
         if progress.keypose is not None:
             feedback.keypose = keypose_to_msg(progress.keypose, self.config.robot.base_frame)
-        job.feedback(feedback)
+        goal_handle.publish_feedback(feedback)
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:

@@ -61,22 +61,22 @@ class DeferredServer(ActionServer):
 
 
 @dataclass(frozen=True)
-class Job:
-    """One goal being worked on.
+class GoalHandle:
+    """One accepted goal, as the code that works on it sees it.
 
     Attributes:
-        goal: The action's Goal message.
-        cancel: Set on a cancel request, on preemption and when the node ends.
-        feedback: Sends a Feedback message to the client; callable from any thread.
+        request: The action's Goal message.
+        cancel: Set by a cancel request, by preemption, and when the node ends.
+        publish_feedback: Sends a Feedback message to the client, from any thread.
     """
 
-    goal: Any
+    request: Any
     cancel: CancelToken
-    feedback: Callable[[Any], None]
+    publish_feedback: Callable[[Any], None]
 
 
-Work = Callable[[Job], Any]
-"""Takes a job, returns the action's Result message; raises StageError."""
+Work = Callable[[GoalHandle], Any]
+"""Works on a goal and returns the action's Result message; raises StageError."""
 
 Ended = Callable[[Any, OutcomeMsg], None]
 
@@ -145,7 +145,7 @@ class StageServer:
     def _run(self, handle: ServerGoalHandle, token: CancelToken) -> Any:
         try:
             token.raise_if_set()
-            return self._work(Job(handle.request, token, handle.publish_feedback))
+            return self._work(GoalHandle(handle.request, token, handle.publish_feedback))
         except StageError as error:
             return self._type.Result(outcome=error_to_msg(error))
         except Exception:  # noqa: BLE001 - the boundary of the node: whatever it is, the client gets an answer
