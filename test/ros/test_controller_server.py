@@ -32,11 +32,11 @@ from stvla_ros.ros.backends import ros2_control
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.ros.trajectory import Tolerances
+from stvla_ros.ros.trajectory import TrajectoryTolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.types import JointPath, RobotState
 
-DEFAULT = Tolerances(np.full(7, 0.1), np.full(7, 0.01), 1.0)
+DEFAULT = TrajectoryTolerances(np.full(7, 0.1), np.full(7, 0.01), 1.0)
 
 
 def path_of(length_s=1.0, rad=0.3):

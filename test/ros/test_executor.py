@@ -217,7 +217,7 @@ def test_feedback_that_raises_does_not_touch_the_guard():
     goal_handle = GoalHandle(None, cancel, feedback)
     with (
         guard(lambda: looks.append(True), cancel, lambda: None, defects.append),
-        ExecutorNode._telling(Stub(), goal_handle),
+        ExecutorNode._publishing_feedback(Stub(), goal_handle),
     ):
         until = time.monotonic() + 30.0
         while not defects and time.monotonic() < until:

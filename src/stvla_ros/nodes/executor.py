@@ -287,7 +287,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         try:
             with (
                 guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
-                self._telling(goal_handle),
+                self._publishing_feedback(goal_handle),
             ):
                 yield
         finally:
@@ -295,7 +295,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._running = None
 
     @contextmanager
-    def _telling(self, goal_handle: GoalHandle) -> Iterator[None]:
+    def _publishing_feedback(self, goal_handle: GoalHandle) -> Iterator[None]:
         """Feedback while the robot moves, from a thread of its own: what becomes of it does not matter to the motion."""
         started, done = time.monotonic(), Event()
 

@@ -31,7 +31,7 @@ from stvla_ros.ros.run import run, stop
 from stvla_ros.ros.simulated_camera import CameraTopics, SimulatedCamera, SimulatedCameraConfig, camera_topics
 from stvla_ros.ros.simulated_robot import RealTime, SimulatedArm, SimulatedGripper
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.ros.trajectory import Tolerances
+from stvla_ros.ros.trajectory import TrajectoryTolerances
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.pictures import Moment
@@ -85,7 +85,7 @@ class SimNode(StageNode[SimConfig]):
         )
         self._send_transforms()
         limits = config.cell.controller
-        tolerances = Tolerances(
+        tolerances = TrajectoryTolerances(
             np.full(7, limits.path_tolerance_rad), np.full(7, limits.goal_tolerance_rad), limits.goal_time_s
         )
         self._arm = TrajectoryServer(

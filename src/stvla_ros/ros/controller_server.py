@@ -20,7 +20,7 @@ from rclpy.node import Node
 from stvla_ros.ros.action_server import DeferredServer
 
 
-class End(Enum):
+class TerminalState(Enum):
     """How a goal ends."""
 
     SUCCEEDED = "succeed"
@@ -57,7 +57,7 @@ class ControllerGoal:
                 self._act()
 
     @contextmanager
-    def telling(self, period_s: float, feedback: Callable[[], Any]) -> Iterator[None]:
+    def publishing_feedback(self, period_s: float, feedback: Callable[[], Any]) -> Iterator[None]:
         """Send feedback from a thread of its own meanwhile, so that nothing else waits for it to be sent."""
         over = Event()
 
@@ -75,7 +75,7 @@ class ControllerGoal:
             thread.join(period_s)
 
 
-Work: TypeAlias = Callable[[ControllerGoal], tuple[End, Any]]
+Work: TypeAlias = Callable[[ControllerGoal], tuple[TerminalState, Any]]
 """Carries out a goal. Returns its end and the Result message."""
 
 
@@ -113,7 +113,7 @@ class ControllerServer:
         Thread(target=self._carry_out, args=(handle, goal), daemon=True).start()
 
     def _carry_out(self, handle: ServerGoalHandle, goal: ControllerGoal) -> None:
-        end, result = End.ABORTED, self._result()
+        end, result = TerminalState.ABORTED, self._result()
 
         def finish(handle: ServerGoalHandle) -> Any:
             self._goals.pop(_id(handle), None)

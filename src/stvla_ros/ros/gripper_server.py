@@ -16,7 +16,7 @@ from typing import Protocol
 from control_msgs.action import GripperCommand
 from rclpy.node import Node
 
-from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, TerminalState
 
 POLL_S = FEEDBACK_S = 0.02
 MAX_POSITION_M = 0.04
@@ -64,7 +64,7 @@ class GripperServer:
         self._lock, self._newest = Lock(), 0
         self._server = ControllerServer(node, GripperCommand, action, _refusal, self._execute)
 
-    def _execute(self, goal: ControllerGoal) -> tuple[End, GripperCommand.Result]:
+    def _execute(self, goal: ControllerGoal) -> tuple[TerminalState, GripperCommand.Result]:
         command = goal.request.command
         with self._lock:
             self._newest += 1
@@ -77,15 +77,17 @@ class GripperServer:
                     self._gripper.move(self._gripper.width_m(), command.max_effort)
 
         goal.on_cancel(halt)
-        with goal.telling(FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)):
+        with goal.publishing_feedback(
+            FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)
+        ):
             reached, stalled = self._watch(goal, command.position, lambda: number != self._newest)
         goal.on_cancel(None)  # what holds something goes on to press
         result = GripperCommand.Result(
             position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
         )
         if reached or stalled:
-            return End.SUCCEEDED, result
-        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
+            return TerminalState.SUCCEEDED, result
+        return TerminalState.CANCELED if goal.canceled.is_set() else TerminalState.ABORTED, result
 
     def _watch(self, goal: ControllerGoal, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
         """Wait for the end of the motion. Returns (reached, stalled); both False when it ended otherwise."""

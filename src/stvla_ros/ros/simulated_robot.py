@@ -11,7 +11,7 @@ import numpy as np
 from control_msgs.action import FollowJointTrajectory
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.ros.trajectory import Tolerances
+from stvla_ros.ros.trajectory import TrajectoryTolerances
 from stvla_ros.ros.trajectory_server import MotionProgress, MotionState
 from stvla_ros.sim import controller
 from stvla_ros.sim.cell import Cell
@@ -121,7 +121,7 @@ class SimulatedArm:
         """(7,) joint positions now."""
         return self._cell.state().q_rad
 
-    def start(self, path: JointPath, tolerances: Tolerances) -> int:
+    def start(self, path: JointPath, tolerances: TrajectoryTolerances) -> int:
         """Begin a motion in place of the running one; returns its number at once or when the arm is free."""
         with self._lock:
             self._number += 1
@@ -135,7 +135,7 @@ class SimulatedArm:
                 self._begin(path, tolerances)
         return number
 
-    def _begin(self, path: JointPath, t: Tolerances) -> None:
+    def _begin(self, path: JointPath, t: TrajectoryTolerances) -> None:
         self._started_ns = self._cell.time_ns
         try:
             self._goal = self._cell.follow(path, controller.Tolerances(t.path_rad, t.goal_rad, t.goal_time_s))

@@ -27,7 +27,7 @@ class TrajectoryError(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Tolerances:
+class TrajectoryTolerances:
     """How far the arm may be from the trajectory; ``inf`` means no limit.
 
     Attributes:
@@ -102,14 +102,16 @@ def start_delay_s(message: JointTrajectory, now_s: float) -> float:
     return max(0.0, stamp - now_s) if stamp > 0.0 else 0.0
 
 
-def read_tolerances(goal: FollowJointTrajectory.Goal, names: Sequence[str], default: Tolerances) -> Tolerances:
+def read_tolerances(
+    goal: FollowJointTrajectory.Goal, names: Sequence[str], default: TrajectoryTolerances
+) -> TrajectoryTolerances:
     """A goal's tolerances. As in control_msgs: 0 is the default, negative is no limit.
 
     Raises:
         TrajectoryError: A tolerance names an unknown joint.
     """
     late = seconds(goal.goal_time_tolerance)
-    return Tolerances(
+    return TrajectoryTolerances(
         _tolerance(goal.path_tolerance, names, default.path_rad),
         _tolerance(goal.goal_tolerance, names, default.goal_rad),
         default.goal_time_s if late == 0.0 else np.inf if late < 0.0 else late,

@@ -19,10 +19,10 @@ from control_msgs.action import FollowJointTrajectory
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, TerminalState
 from stvla_ros.ros.trajectory import (
-    Tolerances,
     TrajectoryError,
+    TrajectoryTolerances,
     duration,
     read_tolerances,
     read_trajectory,
@@ -73,7 +73,7 @@ class Arm(Protocol):
         """(7,) joint positions now."""
         ...
 
-    def start(self, path: JointPath, tolerances: Tolerances) -> int:
+    def start(self, path: JointPath, tolerances: TrajectoryTolerances) -> int:
         """Begin a motion in place of the running one; returns its number."""
         ...
 
@@ -97,11 +97,13 @@ class TrajectoryServer:
         tolerances: Those of goals that set none.
     """
 
-    def __init__(self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: Tolerances) -> None:
+    def __init__(
+        self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: TrajectoryTolerances
+    ) -> None:
         self._node, self._names, self._arm, self._tolerances = node, tuple(names), arm, tolerances
         self._server = ControllerServer(node, FollowJointTrajectory, action, self._refusal, self._execute)
 
-    def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, Tolerances, float]:
+    def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, TrajectoryTolerances, float]:
         """Path, tolerances and seconds until the start. Raises TrajectoryError."""
         now_s = self._node.get_clock().now().nanoseconds * 1e-9
         path = read_trajectory(goal.trajectory, self._names, self._arm.q_rad())
@@ -114,19 +116,19 @@ class TrajectoryServer:
             return f"Trajectory rejected (code {refusal.error_code}): {refusal}"
         return None
 
-    def _execute(self, goal: ControllerGoal) -> tuple[End, FollowJointTrajectory.Result]:
+    def _execute(self, goal: ControllerGoal) -> tuple[TerminalState, FollowJointTrajectory.Result]:
         path, tolerances, delay_s = self._read(goal.request)
         if goal.canceled.wait(delay_s):
-            return End.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
+            return TerminalState.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
         motion = self._arm.start(path, tolerances)
         goal.on_cancel(lambda: self._arm.stop(motion))
-        with goal.telling(FEEDBACK_S, lambda: self._feedback(self._arm.progress(motion))):
+        with goal.publishing_feedback(FEEDBACK_S, lambda: self._feedback(self._arm.progress(motion))):
             while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
                 time.sleep(POLL_S)
         result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
         if progress.state is MotionState.REACHED:
-            return End.SUCCEEDED, result
-        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
+            return TerminalState.SUCCEEDED, result
+        return TerminalState.CANCELED if goal.canceled.is_set() else TerminalState.ABORTED, result
 
     def _feedback(self, progress: MotionProgress) -> FollowJointTrajectory.Feedback:
         (q, dq), (q_is, dq_is) = progress.desired, progress.actual
