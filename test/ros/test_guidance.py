@@ -22,7 +22,7 @@ from stvla_ros.perception.guide import GuideConfig
 from stvla_ros.perception.overlay import overlay
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.markers import guidance_markers
-from stvla_ros.ros.rolling import Rolling
+from stvla_ros.ros.stage_node import RollingPercentiles
 from stvla_ros.types import Guidance, Instance, Trace3d
 
 
@@ -135,7 +135,7 @@ def test_markers_show_what_is_kept_what_is_removed_and_what_is_done() -> None:
 
 
 def test_rolling_figures() -> None:
-    rolling = Rolling(3)
+    rolling = RollingPercentiles(3)
     assert str(rolling) == ""
     for value in (1000.0, 1.0, 2.0, 3.0):
         rolling.add(value)

@@ -27,10 +27,9 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.ros import convert, qos, task_state
 from stvla_ros.ros.action_server import GoalHandle
-from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
@@ -87,8 +86,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._joints = JointStates(self, config.joint_states, robot)
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
-        self._attendance = Attendance(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
-        self.create_timer(0.1, self._tell_attendance)
+        self._liveness = LivenessReporter(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
+        self.create_timer(0.1, self._log_liveness)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m)
@@ -324,9 +323,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         if fault := self._frames.fault(self.config.safety.image_timeout_s):
             raise StageError(OutcomeCode.STALE_IMAGE, fault)
 
-    def _tell_attendance(self) -> None:
+    def _log_liveness(self) -> None:
         """The task node tells of all others; nobody else would tell of the task node."""
-        for sentence in self._attendance.look():
+        for sentence in self._liveness.changes():
             self.get_logger().info(sentence)
 
     def ages(self) -> dict[str, str]:

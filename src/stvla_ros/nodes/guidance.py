@@ -41,10 +41,9 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import MAX_AHEAD_S
 from stvla_ros.ros.markers import guidance_markers, path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
-from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
 from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
 
 KEPT_PLANS = 8
@@ -103,7 +102,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._done_stamp_ns = 0
         self._started_ns = self.now_ns()
         self._arrived = self._cleaned = 0  # frames while a plan was in use
-        self._latency, self._age = Rolling(), Rolling()
+        self._latency, self._age = RollingPercentiles(), RollingPercentiles()
         self._notes: tuple[str, ...] = ()
         self._failed: tuple[str, OutcomeCode] | None = None  # plan and reason, while guidance on it fails
         self._ending = False

@@ -24,10 +24,9 @@ from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
-from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
 from stvla_ros.types import PlanRequest, TracePlan
 
 
@@ -55,7 +54,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         super().__init__("planner", PlannerConfig, backends={"backend": "planner"})
         self._planner: Planner = self.parameters.create("backend")
         self._thinking: Future[TracePlan] | None = None
-        self._latency = Rolling()
+        self._latency = RollingPercentiles()
         self._abandoned = 0
         self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
         end_without_port(self)

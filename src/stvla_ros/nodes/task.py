@@ -29,10 +29,9 @@ from stvla_ros.pipeline import (
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
-from stvla_ros.ros.attendance import Attendance
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.graph import CAMERA, SIM
-from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
@@ -89,8 +88,8 @@ class TaskNode(StageNode[TaskConfig]):
         self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
         self.create_timer(0.05, self._watch)
-        self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
-        self.create_timer(0.1, self._tell_attendance)
+        self._liveness = LivenessReporter(self._monitor, config.needs, (SIM.name, CAMERA.name))
+        self.create_timer(0.1, self._log_liveness)
         self.create_timer(qos.DISCOVERY_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
@@ -108,8 +107,8 @@ class TaskNode(StageNode[TaskConfig]):
             self._idle = replace(self._idle, holding=self._hand.holding)
             self._publish(self._idle, task_state.IDLE)
 
-    def _tell_attendance(self) -> None:
-        for sentence in self._attendance.look():
+    def _log_liveness(self) -> None:
+        for sentence in self._liveness.changes():
             self.get_logger().info(sentence)
 
     def _execute(self, goal_handle: GoalHandle) -> ExecuteTask.Result:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from stvla_msgs.msg import Outcome as OutcomeMsg
@@ -143,3 +145,20 @@ class StageNode(Node, Generic[C]):
         end = time.monotonic() + timeout_s
         closed = [server.close(max(0.0, end - time.monotonic())) for server in self._servers]
         return all(closed)
+
+
+class RollingPercentiles:
+    """The last values of one figure."""
+
+    def __init__(self, size: int = 100) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        """Note one more."""
+        self._values.append(value)
+
+    def __str__(self) -> str:
+        """Median and 95th percentile; empty before the first value."""
+        if not self._values:
+            return ""
+        return " / ".join(f"{v:.1f}" for v in np.percentile(list(self._values), [50, 95]))

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from stvla_ros.ros import attendance
-from stvla_ros.ros.attendance import Attendance
+from stvla_ros.ros import heartbeats
+from stvla_ros.ros.heartbeats import LivenessReporter
 
 
 class Monitor:
@@ -19,8 +19,8 @@ class Monitor:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         self.heard: dict[str, tuple[float, int]] = {}
-        monkeypatch.setattr(attendance.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(attendance, "process_age_s", lambda: self.now - 100.0)
+        monkeypatch.setattr(heartbeats.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(heartbeats, "process_age_s", lambda: self.now - 100.0)
 
     def beat(self, *names: str, started_ns: int = 1) -> None:
         self.heard.update(dict.fromkeys(names, (self.now, started_ns)))
@@ -41,57 +41,57 @@ def monitor(monkeypatch: pytest.MonkeyPatch) -> Monitor:
 
 
 def test_ready_is_said_once_when_all_are_heard(monitor: Monitor) -> None:
-    roll = Attendance(monitor, ("planner", "policy"), ("sim", "camera"))  # type: ignore[arg-type]
+    reporter = LivenessReporter(monitor, ("planner", "policy"), ("sim", "camera"))  # type: ignore[arg-type]
     monitor.now += 1.0
     monitor.beat("planner", "sim")
-    assert roll.look() == ["The node 'sim' is here."]
+    assert reporter.changes() == ["The node 'sim' is here."]
     monitor.now += 1.0
     monitor.beat("planner", "policy", "sim")
-    assert roll.look() == ['Stack ready: planner, policy, 2.0 s after its start. Give it a goal with: stvla run "..."']
+    assert reporter.changes() == ['Stack ready: planner, policy, 2.0 s after its start. Give it a goal with: stvla run "..."']
     monitor.now += 1.0
-    assert roll.look() == []
+    assert reporter.changes() == []
 
 
 def test_a_node_that_is_lost_and_one_that_is_back(monitor: Monitor) -> None:
-    roll = Attendance(monitor, ("planner", "policy"), ("sim",))  # type: ignore[arg-type]
+    reporter = LivenessReporter(monitor, ("planner", "policy"), ("sim",))  # type: ignore[arg-type]
     monitor.beat("planner", "policy", "sim")
-    roll.look()
+    reporter.changes()
     monitor.now += 2.0
     monitor.beat("policy")
     lost = "Lost the node '{}': no heartbeat for 2.0 s. Look at its log."
-    assert roll.look() == [lost.format("planner"), lost.format("sim")]
-    assert roll.look() == []
+    assert reporter.changes() == [lost.format("planner"), lost.format("sim")]
+    assert reporter.changes() == []
     monitor.now += 1.0
     monitor.beat("policy", "sim")
-    assert roll.look() == ["The node 'sim' is back after 3.0 s."]
+    assert reporter.changes() == ["The node 'sim' is back after 3.0 s."]
     monitor.beat("planner", started_ns=2)
-    assert roll.look() == ["The node 'planner' is back after 3.0 s. The stack is ready again."]
+    assert reporter.changes() == ["The node 'planner' is back after 3.0 s. The stack is ready again."]
     monitor.beat("planner", started_ns=3)
-    assert roll.look() == ["The node 'planner' was restarted."], "sooner than its silence was noticed"
-    assert roll.look() == []
+    assert reporter.changes() == ["The node 'planner' was restarted."], "sooner than its silence was noticed"
+    assert reporter.changes() == []
 
 
 def test_those_not_heard_are_named_once(monitor: Monitor) -> None:
-    roll = Attendance(monitor, ("planner", "policy"))  # type: ignore[arg-type]
+    reporter = LivenessReporter(monitor, ("planner", "policy"))  # type: ignore[arg-type]
     monitor.now += 16.0
     monitor.beat("policy")
-    assert roll.look() == ["Not heard yet: planner. They may still load a model; their log says more."]
+    assert reporter.changes() == ["Not heard yet: planner. They may still load a model; their log says more."]
     monitor.now += 1.0
     monitor.beat("policy", "planner")
-    assert "17.0 s after its start" in roll.look()[0]
+    assert "17.0 s after its start" in reporter.changes()[0]
 
 
 def test_the_executor_tells_of_the_task_node_alone(monitor: Monitor) -> None:
-    roll = Attendance(monitor, (), ("task",))  # type: ignore[arg-type]
+    reporter = LivenessReporter(monitor, (), ("task",))  # type: ignore[arg-type]
     monitor.beat("task")
-    assert roll.look() == ["The node 'task' is here."]
+    assert reporter.changes() == ["The node 'task' is here."]
     monitor.now += 2.0
-    assert roll.look() == ["Lost the node 'task': no heartbeat for 2.0 s. Look at its log."]
+    assert reporter.changes() == ["Lost the node 'task': no heartbeat for 2.0 s. Look at its log."]
     monitor.beat("task")
-    assert roll.look() == ["The node 'task' is back after 2.0 s."]
+    assert reporter.changes() == ["The node 'task' is back after 2.0 s."]
 
 
 def test_age_of_this_process_counts_from_its_start() -> None:
-    program = "import time; time.sleep(0.5); from stvla_ros.ros.attendance import process_age_s; print(process_age_s())"
+    program = "import time; time.sleep(0.5); from stvla_ros.ros.heartbeats import process_age_s; print(process_age_s())"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 0.49 < float(done.stdout) < 60.0
