@@ -26,7 +26,7 @@ TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner
 ROOMS = {
     "Parameter files, settings, options": "rcl_yaml.py config.py registry.py cli.py commands ros/params.py ros/graph.py",
     "Starting and ending the stack": (
-        "ros/up.py ros/run.py ros/heartbeats.py ros/stage_node.py ros/domain.py "
+        "ros/up.py ros/run.py ros/heartbeats.py ros/stage_node.py ros/middleware.py "
         "ros/shared_memory.py nodes/composed.py"
     ),
     "Goals, stops and answers between nodes": (

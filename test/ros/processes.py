@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from stvla_ros.ros import SUPERVISOR
-from stvla_ros.ros.domain import LOCK_PORT
+from stvla_ros.ros.middleware import LOCK_PORT
 
 _FIRST = os.getpid() % 80
 DOMAINS = cycle(20 + (_FIRST + i) % 80 for i in range(80))

@@ -24,8 +24,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.ros import graph
 from stvla_ros.ros.client import wait_for_nodes
-from stvla_ros.ros.domain import private_domain
 from stvla_ros.ros.graph import GraphOptions
+from stvla_ros.ros.middleware import private_domain
 from stvla_ros.sim.tasks import TASKS, make_task
 
 CLI = "stvla_ros.cli"

@@ -47,7 +47,9 @@ def test_ready_is_said_once_when_all_are_heard(monitor: Monitor) -> None:
     assert reporter.changes() == ["The node 'sim' is here."]
     monitor.now += 1.0
     monitor.beat("planner", "policy", "sim")
-    assert reporter.changes() == ['Stack ready: planner, policy, 2.0 s after its start. Give it a goal with: stvla run "..."']
+    assert reporter.changes() == [
+        'Stack ready: planner, policy, 2.0 s after its start. Give it a goal with: stvla run "..."'
+    ]
     monitor.now += 1.0
     assert reporter.changes() == []
 

@@ -24,8 +24,8 @@ from stvla_ros.ros import qos, stop_state
 from stvla_ros.ros.action_client import TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.middleware import udp_only
 from stvla_ros.ros.task_state import state_from_msg
-from stvla_ros.ros.udp_only import udp_only
 from stvla_ros.types import Outcome
 
 TASK, TASK_ACTION = "task", "stvla/execute_task"

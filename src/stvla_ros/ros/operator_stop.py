@@ -29,7 +29,7 @@ from std_srvs.srv import Trigger
 from stvla_ros.config import build, read_parameters
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.udp_only import udp_only
+from stvla_ros.ros.middleware import udp_only
 
 EXECUTOR, TASK = "executor", "task node"
 KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
