@@ -28,11 +28,11 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import check_frame, frame_from_msgs, header, info_to_camera, time_to_ns
-from stvla_ros.ros.endpoints import other_types
 from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
 from stvla_ros.ros.pairing import Pairing
 from stvla_ros.ros.rectify import Rectifier
 from stvla_ros.ros.tf import TransformBuffer, TransformError, same_pose
+from stvla_ros.ros.type_mismatch import topic_type_mismatch
 from stvla_ros.types import F64, RgbdFrame
 
 INFOS = 4
@@ -378,7 +378,7 @@ class RgbdReceiver:
         here = [part for part in _KINDS if part in silent_s]
         missing = [part for part in _KINDS if part not in silent_s]
         if missing:
-            faults = (other_types(self._node, self._topics[part], _KINDS[part]) for part in missing)
+            faults = (topic_type_mismatch(self._node, self._topics[part], _KINDS[part]) for part in missing)
             others = [fault for fault in faults if fault]
             nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
             but = f", while {', '.join(self._topics[part] for part in here)} is heard" if here else ""

@@ -22,8 +22,8 @@ from stvla_ros.description.robot import LIMITS, RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, time_to_ns
-from stvla_ros.ros.endpoints import other_types
 from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
+from stvla_ros.ros.type_mismatch import topic_type_mismatch
 from stvla_ros.types import RobotState
 
 FIRST_S = 1.0
@@ -384,7 +384,7 @@ class JointStates:
         topic, names = part.rule.source, part.joints.names
         if not self._node.count_publishers(topic):
             raise _stale(f"No joint state: nobody publishes {topic}. Start the robot or the simulator.")
-        if fault := other_types(self._node, topic, JointState):
+        if fault := topic_type_mismatch(self._node, topic, JointState):
             raise _stale(f"No joint state: {fault}.")
         joints = f"joints {names[0]} to {names[-1]}" if part is self._arm else f"fingers' joints {' and '.join(names)}"
         raise _stale(f"No joint state with the {joints} came on {topic}{_found(part, self._arm.joints.names)}")

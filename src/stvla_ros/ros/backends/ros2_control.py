@@ -22,8 +22,8 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.action_client import MAX_STOP_S, GoalCanceler, SentGoal
-from stvla_ros.ros.endpoints import other_action_types
 from stvla_ros.ros.trajectory import duration, trajectory_message
+from stvla_ros.ros.type_mismatch import action_type_mismatch
 from stvla_ros.types import JointPath, RobotState
 
 POLL_S = 0.01
@@ -179,7 +179,7 @@ class Ros2ControlRobot:
     def _raise_if_of_another_type(self, client: ActionClient) -> None:
         """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
         action, setting, kind = self._names_of[client]
-        if fault := other_action_types(self._node, action, kind):
+        if fault := action_type_mismatch(self._node, action, kind):
             raise _failed(f"{fault}: give the robot a controller of that type, and {setting} its name.")
 
     def _run(
