@@ -31,7 +31,7 @@ ROOMS = {
     ),
     "Goals, stops and answers between nodes": (
         "ros/client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
-        "ros/remote_stages.py ros/services.py ros/traces.py ros/release.py nodes/task.py pipeline errors.py"
+        "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
         "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py "

@@ -1,4 +1,4 @@
-"""What a program outside the graph needs: wait for nodes, give an instruction, follow and cancel it."""
+"""The stack's client for other programs: wait for nodes, run a goal and cancel it, release, and the simulator's services."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import rclpy
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from stvla_msgs.action import ExecuteTask
+from stvla_msgs.action import ExecuteTask, ReleaseObject
 from stvla_msgs.msg import StopState as StopStateMsg
+from stvla_msgs.srv import ResetScene, ScoreTask
 
+from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.ros import qos, stop_state
-from stvla_ros.ros.action_client import TASK_CANCEL_S, GoalCanceler, StageClient
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.middleware import udp_only
@@ -30,6 +34,8 @@ from stvla_ros.types import Outcome
 
 TASK, TASK_ACTION = "task", "stvla/execute_task"
 DEADLINE_S = 3600.0
+RELEASE_S = 120.0
+SERVICE_S = 30.0
 
 FOLLOWED_S = 2.0
 """How long the last feedback may take to be shown: a terminal that takes no more must not keep the outcome."""
@@ -271,3 +277,73 @@ def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
         message.elapsed_s,
         state_from_msg(message.state),
     )
+
+
+def release_object(tell: Callable[[str, float], None], cancel: CancelToken, connect_s: float) -> Outcome:
+    """Put down what the gripper holds and wait for the end.
+
+    Args:
+        tell: Called with phase and elapsed seconds, from another thread.
+        cancel: Stops the arm.
+        connect_s: How long to wait for an executor.
+
+    Raises:
+        ConnectionError: No executor answers, or it went away meanwhile.
+    """
+    with client_node("release_client") as node:
+        remote = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
+        try:
+            result = remote.call(
+                ReleaseObject.Goal(), cancel, RELEASE_S, lambda f: tell(f.phase, f.elapsed_s), connect_s
+            )
+        except StageError as error:
+            if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
+                raise ConnectionError(error.sentence) from error
+            return Outcome(error.code, error.sentence)
+    return outcome_from_msg(result.outcome)
+
+
+def reset_scene(task: str, seed: int) -> str:
+    """Lay the simulated scene anew; the instruction that belongs to it.
+
+    Raises:
+        ConfigError: The simulator refuses.
+        ConnectionError: There is no simulator.
+    """
+    answer = _ask_service(ResetScene, "/sim/reset_scene", ResetScene.Request(task=task, seed=seed, distractors=-1))
+    if not answer.ok:
+        raise ConfigError(answer.message)
+    return str(answer.instruction)
+
+
+@contextmanager
+def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
+    """Looks for a simulator from now on; what is given then asks for its verdict, and what it measured.
+
+    Whoever judges at the end of a goal should begin before it: processes find each other by announcements that may be lost, and the
+    next one comes after 3 s (Fast DDS). The argument says how much longer to look [s]; ConnectionError without a simulator.
+    """
+    with client_node("judge") as node:
+        client = node.create_client(ScoreTask, "/sim/score_task")
+
+        def verdict(connect_s: float) -> tuple[bool, str]:
+            answer = _call_service(client, ScoreTask.Request(), connect_s)
+            return bool(answer.success), str(answer.detail)
+
+        yield verdict
+
+
+def _ask_service(kind: Any, name: str, request: Any, connect_s: float = SERVICE_S) -> Any:
+    with client_node("service_client") as node:
+        return _call_service(node.create_client(kind, name), request, connect_s)
+
+
+def _call_service(client: Client, request: Any, connect_s: float) -> Any:
+    if not client.wait_for_service(connect_s):
+        raise ConnectionError(f"Nobody serves {client.srv_name}: its node is not running.")
+    done = threading.Event()
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: done.set())
+    if not done.wait(SERVICE_S):
+        raise ConnectionError(f"{client.srv_name} did not answer within {SERVICE_S:.0f} s.")
+    return future.result()

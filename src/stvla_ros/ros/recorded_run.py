@@ -11,9 +11,8 @@ from typing import Any
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.record.summary import Summary, idle_share, state_summary
-from stvla_ros.ros.client import GoalResult, run_goal
+from stvla_ros.ros.client import GoalResult, judge, run_goal
 from stvla_ros.ros.recorder import RecordingProcess
-from stvla_ros.ros.services import judge
 from stvla_ros.types import Outcome
 
 IMAGES_S = 15.0

@@ -11,10 +11,10 @@ from pathlib import Path
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken
 from stvla_ros.evaluate.episode import Episode, EpisodeRecord
+from stvla_ros.ros.client import reset_scene
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.middleware import private_domain
 from stvla_ros.ros.recorded_run import lost, record_goal
-from stvla_ros.ros.services import reset_scene
 from stvla_ros.ros.up import Stack
 
 READY_S = 90.0
