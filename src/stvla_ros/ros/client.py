@@ -46,11 +46,9 @@ ANSWER_S = 5.0
 
 @dataclass(frozen=True)
 class GoalResult:
-    """How a goal ended."""
+    """How a goal ended: the pipeline's ``TaskResult`` without the keyposes themselves, which do not come over ROS."""
 
     outcome: Outcome
-    keyposes: int
-    replans: int
     state: TaskState
 
 
@@ -199,9 +197,8 @@ def _call(
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
-        return GoalResult(Outcome(error.code, error.sentence), 0, 0, TaskState(instruction))
-    state = state_from_msg(result.state)
-    return GoalResult(outcome_from_msg(result.outcome), int(result.keyposes), int(result.replans), state)
+        return GoalResult(Outcome(error.code, error.sentence), TaskState(instruction))
+    return GoalResult(outcome_from_msg(result.outcome), state_from_msg(result.state))
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class Recorded:
     """One goal: how it ended, what happened on the way, what the simulator says.
 
     Attributes:
-        result: Outcome, keyposes, replans.
+        result: Outcome and final state of the task.
         success: The simulator's verdict; None without a simulator.
         detail: What it measured.
         events: Changes of phase.
@@ -53,8 +53,8 @@ class Recorded:
             success_detail=self.detail,
             task=task,
             seed=seed,
-            keyposes=self.result.keyposes,
-            replans=self.result.replans,
+            keyposes=self.result.state.keyposes,
+            replans=self.result.state.replans,
             times_s={phase: round(seconds, 3) for phase, seconds in outcome.times_s.items()},
             idle_share=self.idle_share,
             state=state_summary(self.result.state),
@@ -99,7 +99,7 @@ def record_goal(
 
 def lost(error: ConnectionError) -> Recorded:
     """The stack went away in the middle of a goal."""
-    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), 0, 0, TaskState("")), None, "not judged")
+    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), TaskState("")), None, "not judged")
 
 
 @contextmanager
