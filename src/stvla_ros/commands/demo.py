@@ -43,7 +43,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.ros.client import reset_scene
     from stvla_ros.ros.graph import check_settings, processes
     from stvla_ros.ros.recorded_run import lost, record_goal
-    from stvla_ros.ros.stack_bench import running_stack
+    from stvla_ros.ros.stack_environment import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
     check_settings(options)  # before anything is made or started

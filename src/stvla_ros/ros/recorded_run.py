@@ -22,7 +22,7 @@ Tell = Callable[[Progress], None]
 
 
 @dataclass
-class Recorded:
+class RecordedRun:
     """One goal: how it ended, what happened on the way, what the simulator says.
 
     Attributes:
@@ -65,7 +65,7 @@ class Recorded:
 
 def record_goal(
     instruction: str, cancel: CancelToken, tell: Tell, film: Path | None, title: str, judge_s: float
-) -> Recorded:
+) -> RecordedRun:
     """Give the running stack an instruction and follow it to its end.
 
     Args:
@@ -94,12 +94,12 @@ def record_goal(
         success, detail = _judged(verdict, judge_s)
         if camera is not None:
             camera.finish(f"{result.outcome.code.name}: {result.outcome.sentence}   Judged: {detail}")
-    return Recorded(result, success, detail, tuple(events))
+    return RecordedRun(result, success, detail, tuple(events))
 
 
-def lost(error: ConnectionError) -> Recorded:
+def lost(error: ConnectionError) -> RecordedRun:
     """The stack went away in the middle of a goal."""
-    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), TaskState("")), None, "not judged")
+    return RecordedRun(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), TaskState("")), None, "not judged")
 
 
 @contextmanager

@@ -47,8 +47,8 @@ def running_stack(
 
 
 @dataclass(frozen=True)
-class StackBenchSetup:
-    """Makes a :class:`StackBench` in a worker process.
+class StackEnvironmentSetup:
+    """Makes a :class:`StackEnvironment` in a worker process.
 
     Attributes:
         options: What to start.
@@ -61,19 +61,19 @@ class StackBenchSetup:
     film: bool = False
 
     @contextmanager
-    def open(self) -> Iterator[StackBench]:
+    def open(self) -> Iterator[StackEnvironment]:
         """Raises ConfigError when the stack does not come up."""
         try:
             with running_stack(self.options, self.folder / "logs") as stack:
-                yield StackBench(self, stack)
+                yield StackEnvironment(self, stack)
         except ConnectionError as error:
             raise ConfigError(str(error)) from error
 
 
-class StackBench:
+class StackEnvironment:
     """Runs episodes one after another on one stack."""
 
-    def __init__(self, setup: StackBenchSetup, stack: Stack) -> None:
+    def __init__(self, setup: StackEnvironmentSetup, stack: Stack) -> None:
         self._setup, self._stack = setup, stack
 
     def run(self, episode: Episode) -> EpisodeRecord:
