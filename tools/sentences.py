@@ -46,7 +46,7 @@ ROOMS = {
     "Paths, guidance and masks": "perception nodes/guidance.py",
     "Policies and their checkpoints": "policy nodes/policy.py",
     "Bags, recordings and data sets": (
-        "ros/bag.py ros/bag_files.py ros/bag_clocks.py ros/bag_frames.py ros/compressed.py ros/recorder.py "
+        "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/recorder.py "
         "ros/recorded_run.py nodes/record.py data record"
     ),
     "Any file": "files.py weights.py pickled_arrays.py",

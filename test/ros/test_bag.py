@@ -25,7 +25,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import convert, qos
-from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, BagReplay, camera_bag, is_bag
+from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, camera_bag, is_bag
+from stvla_ros.ros.bag_replay import BagReplay
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.tf import TransformBuffer

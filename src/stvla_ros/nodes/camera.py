@@ -17,7 +17,8 @@ from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import BagReplay, camera_bag
+from stvla_ros.ros.bag import camera_bag
+from stvla_ros.ros.bag_replay import BagReplay
 from stvla_ros.ros.convert import (
     camera_to_info,
     depth_to_image,

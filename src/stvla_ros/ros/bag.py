@@ -1,12 +1,8 @@
-"""rosbag2 recordings: the messages that the stack needs, at their own pace and stamped anew.
-
-Stamps move by a constant per clock (:mod:`stvla_ros.ros.bag_clocks`), so that the parts of a frame still belong together
-while nothing counts as stale.
-"""
+"""rosbag2 recordings: the messages that the stack needs, with compressed images decompressed."""
 
 from __future__ import annotations
 
-import threading
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,28 +11,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from geometry_msgs.msg import TransformStamped
 from rclpy._rclpy_pybind11 import RMWError
-from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from tf2_msgs.msg import TFMessage
+from sensor_msgs.msg import CompressedImage, Image
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import is_bag as is_bag
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.ros import qos
-from stvla_ros.ros.bag_clocks import BagClocks
-from stvla_ros.ros.compressed import decompressed
-from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.frames import CameraConfig
 
 IMAGE, INFO, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState"
 TF, COMPRESSED = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CompressedImage"
 STATIC = "/tf_static"
 
-BETWEEN_ROUNDS_S = 0.1
-LATE_NS = 500_000_000
-"""Where a replay is later than this (a slow disk, a clock that was set), it goes on from there: its stamps stay those of now."""
+_PNG = b"\x89PNG"
+_ENCODINGS = {("uint8", (3,)): "bgr8", ("uint8", (4,)): "bgra8", ("uint8", ()): "mono8", ("uint16", ()): "16UC1"}
+_DEPTH_HEAD = struct.Struct("<iff")
+"""compressed_depth_image_transport's ConfigHeader: format, and the two parameters of quantised inverse depth."""
 
 
 @dataclass(frozen=True)
@@ -156,11 +150,11 @@ class Bag:
         with suppress(ConfigError):  # damage: told where all is read
             for entry in Bag(self.path, {STATIC: TF}, {}) if STATIC in self.topics else ():
                 for transform in entry.message.transforms:
-                    found.setdefault(_frames(transform), transform)
+                    found.setdefault(frames_of(transform), transform)
         return found
 
 
-def _frames(transform: TransformStamped) -> tuple[str, str]:
+def frames_of(transform: TransformStamped) -> tuple[str, str]:
     return transform.header.frame_id, transform.child_frame_id
 
 
@@ -217,71 +211,33 @@ def _told(topic: str, kinds: Mapping[str, int]) -> str:
     )
 
 
-class BagReplay:
-    """Publishes a bag on the topics that it was recorded from, as if it happened now.
+def decompressed(message: CompressedImage) -> Image:
+    """The raw image; what was quantised inverse depth is ``32FC1`` (metres, NaN where unknown).
 
-    Static transforms are published all together, from the beginning on: whoever joins late gets the last message.
-
-    Args:
-        node: Publishes.
-        bag: What to replay.
-        loop: Begin again after the last message.
+    Raises:
+        ValueError: A codec that OpenCV does not know, or damaged data.
     """
-
-    def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
-        self._node, self._bag, self._loop = node, bag, loop
-        self._publishers = {
-            topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
-            for topic, kind in bag.topics.items()
-        }
-
-    def run(self, end: threading.Event) -> None:
-        """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError where the bag is damaged."""
-        while not end.is_set():
-            self._once(end)
-            if not self._loop:
-                return
-            end.wait(BETWEEN_ROUNDS_S)
-
-    def _once(self, end: threading.Event) -> None:
-        clocks, started_ns = BagClocks(self._bag.first_ns), self._now_ns()
-        static = dict(self._bag.static_transforms)
-        self._latch(static, started_ns)
-        for entry in self._bag:
-            if entry.topic == STATIC:
-                static |= {_frames(t): t for t in entry.message.transforms}
-                self._latch(static, started_ns)
-                continue
-            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the message before
-            if abs(late_ns) > LATE_NS:
-                started_ns += late_ns
-            move_stamps(entry, clocks, self._bag.first_ns, started_ns)
-            if end.wait(max(0.0, (started_ns + clocks.position_ns - self._now_ns()) / 1e9)):
-                return
-            self._publishers[entry.topic].publish(entry.message)
-
-    def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
-        """Publish all static transforms in one message: with one each, the history would lose the first of many."""
-        if static:
-            for transform in static.values():
-                transform.header.stamp = ns_to_time(stamp_ns)
-            self._publishers[STATIC].publish(TFMessage(transforms=list(static.values())))
-
-    def _now_ns(self) -> int:
-        return int(self._node.get_clock().now().nanoseconds)
-
-
-_PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
-"""By topic or type. Camera info is latched, because some drivers send it once."""
-
-
-def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns: int) -> None:
-    """Bring the stamps of a message, or of each transform in it, onto a time line that begins at ``started_ns``.
-
-    A stamp of 0 is none and stays so.
-    """
-    for stamped in getattr(entry.message, "transforms", [entry.message]):
-        stamp_ns = time_to_ns(stamped.header.stamp)
-        shift_ns = clocks.place(first_ns + entry.after_ns, stamp_ns)
-        if stamp_ns:
-            stamped.header.stamp = ns_to_time(max(0, stamp_ns + shift_ns + started_ns))
+    data, depth = bytes(message.data), "compressedDepth" in message.format
+    if depth:
+        head, data = data[: _DEPTH_HEAD.size], data[_DEPTH_HEAD.size :]
+        if not data.startswith(_PNG):
+            raise ValueError(
+                f"wanted compressedDepth as PNG, got '{message.format}': make raw images of it while the bag is played "
+                "(ros2 run image_transport republish compressedDepth raw) and record those"
+            )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise ValueError(f"an image of '{message.format}' is damaged ({error.err})") from error
+    if pixels is None:
+        raise ValueError(f"wanted an image in JPEG or PNG, got {len(data)} bytes of '{message.format}'")
+    encoding = _ENCODINGS.get((pixels.dtype.name, pixels.shape[2:]))
+    if encoding is None:
+        raise ValueError(f"wanted colour or depth, got {pixels.dtype} {pixels.shape} of '{message.format}'")
+    if depth and message.format.startswith("32FC1"):
+        _, a, b = _DEPTH_HEAD.unpack(head)
+        metres = np.float32(a) / np.maximum(pixels.astype(np.float32) - np.float32(b), np.float32(1e-6))
+        pixels, encoding = np.where(pixels == 0, np.float32(np.nan), metres), "32FC1"
+    h, w = pixels.shape[:2]
+    step = pixels.nbytes // h
+    return Image(header=message.header, height=h, width=w, encoding=encoding, step=step, data=pixels.tobytes())

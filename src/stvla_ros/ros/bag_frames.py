@@ -20,8 +20,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import STATIC, Bag, BagMessage, absolute, camera_bag, move_stamps
-from stvla_ros.ros.bag_clocks import BagClocks
+from stvla_ros.ros.bag import STATIC, Bag, BagMessage, absolute, camera_bag
+from stvla_ros.ros.bag_replay import BagClocks, move_stamps
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.types import RobotState

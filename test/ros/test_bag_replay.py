@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from stvla_ros.ros.bag_clocks import APART_NS, GAP_NS, BagClocks
+from stvla_ros.ros.bag_replay import APART_NS, GAP_NS, BagClocks
 
 START, S, MS = 1_700_000_000_000_000_000, 1_000_000_000, 1_000_000
 
