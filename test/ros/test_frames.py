@@ -19,7 +19,8 @@ from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, frames, qos
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver, _measured
 from stvla_ros.ros.freshness import Instant
-from stvla_ros.ros.pairing import KEPT, LATE_IN_A_ROW
+from stvla_ros.ros.freshness import OLDER_IN_A_ROW
+from stvla_ros.ros.pairing import KEPT
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import Camera, RgbdFrame
 
@@ -235,10 +236,10 @@ def test_frames_of_a_clock_that_went_back_are_forgotten(keeper: Any) -> None:
     source, receiver = keeper
     now = time.time_ns()
     _send_in_order(source, receiver, [now])
-    for tick in range(1, LATE_IN_A_ROW):
+    for tick in range(1, OLDER_IN_A_ROW):
         source.send(now - 20_000_000_000 + tick)
         _wait(lambda tick=tick: receiver.dropped == 2 * tick)
-    back_ns = now - 20_000_000_000 + LATE_IN_A_ROW
+    back_ns = now - 20_000_000_000 + OLDER_IN_A_ROW
     source.send(back_ns)
     _wait(lambda: receiver.stamp_ns == back_ns)
     assert list(receiver._kept) == [back_ns]

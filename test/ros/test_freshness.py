@@ -15,7 +15,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import robot_state
 from stvla_ros.ros.convert import ns_to_time
-from stvla_ros.ros.freshness import Arrival, Freshness, Instant
+from stvla_ros.ros.freshness import OLDER_IN_A_ROW, Arrival, Freshness, Instant, OutOfOrder
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 
 START_NS = 1_700_000_000_000_000_000
@@ -546,6 +546,14 @@ def test_some_velocities_are_measured(bench: Bench) -> None:
     states = bench.states()
     bench.send(velocity=[0.1, 0.2, np.nan, *[0.4] * 6])
     np.testing.assert_array_equal(states.state().dq_rad_s, [0.1, 0.2, np.nan, 0.4, 0.4, 0.4, 0.4])
+
+
+def test_only_several_older_messages_in_a_row_mean_that_a_clock_went_back() -> None:
+    stream = OutOfOrder()
+    assert [stream.clock_went_back() for _ in range(OLDER_IN_A_ROW)] == [False, False, True]
+    assert not stream.clock_went_back(), "the count starts over"
+    stream.reset()
+    assert [stream.clock_went_back() for _ in range(OLDER_IN_A_ROW)] == [False, False, True]
 
 
 def test_names_of_the_robot() -> None:

@@ -23,6 +23,29 @@ ANOTHER_TIME_S = 1e7
 """Stamps that are further off are not of a clock that is wrong but of another time: a simulation's, or since a machine was
 switched on."""
 
+OLDER_IN_A_ROW = 3
+"""Out-of-order messages in a row after which the clock that stamps them counts as set back."""
+
+
+@dataclass(slots=True)
+class OutOfOrder:
+    """Counts the messages of one stream that are older than its newest one, in a row.
+
+    One or two are stragglers and are dropped. Several mean that the clock that stamps them was set back: the receiver then
+    forgets what it has and starts over.
+    """
+
+    count: int = 0
+
+    def clock_went_back(self) -> bool:
+        """Take one more message that is older than the newest. True, and the count starts over, when it is no straggler."""
+        self.count = (self.count + 1) % OLDER_IN_A_ROW
+        return self.count == 0
+
+    def reset(self) -> None:
+        """A message came in order, or the receiver started over for another reason."""
+        self.count = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:

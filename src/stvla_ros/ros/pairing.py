@@ -12,14 +12,13 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from stvla_ros.ros.freshness import OutOfOrder
+
 T = TypeVar("T")
 Stream: TypeAlias = Literal["color", "depth"]
 
 KEPT = 16
 """Messages of a stream that wait for their partner: half a second at 30 Hz, for depth that takes long to compute."""
-
-LATE_IN_A_ROW = 3
-"""So many messages of a stream in a row, all older than its last pair, are no stragglers: its clock went back."""
 
 SPACINGS = 8
 """The frame time of a stream is the smallest of so many."""
@@ -32,7 +31,7 @@ class _Waiting(Generic[T]):
     messages: dict[int, T] = field(default_factory=dict)
     newest_ns: int = 0
     paired_ns: int = 0
-    late: int = 0
+    out_of_order: OutOfOrder = field(default_factory=OutOfOrder)
     spacings_ns: deque[int] = field(default_factory=lambda: deque(maxlen=SPACINGS))
 
     def add(self, stamp_ns: int, message: T) -> int:
@@ -99,13 +98,14 @@ class Pairing(Generic[T]):
         """Take a message. Returns the pairs of colour and depth that are clear now, the oldest first."""
         own = self._streams[stream]
         if stamp_ns <= own.paired_ns:
-            own.late += stamp_ns < own.paired_ns  # an equal one is the same once more
-            if own.late < LATE_IN_A_ROW:
+            if (
+                stamp_ns == own.paired_ns or not own.out_of_order.clock_went_back()
+            ):  # an equal one is the same once more
                 self.dropped += 1
                 return []
             self.begin_anew()
             own = self._streams[stream]
-        own.late = 0
+        own.out_of_order.reset()
         self.dropped += own.add(stamp_ns, message)
         return self._clear()
 

@@ -22,7 +22,7 @@ from stvla_ros.description.robot import LIMITS, RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, time_to_ns
-from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
+from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, OutOfOrder, now
 from stvla_ros.ros.type_mismatch import topic_type_mismatch
 from stvla_ros.types import RobotState
 
@@ -38,9 +38,6 @@ BEYOND_M = 0.005
 
 APART_M = 0.01
 """Fingers that move as one are not told further apart than this. A joint_state_publisher fills up what it does not hear with 0."""
-
-OLDER = 3
-"""So many messages in a row that are older than the newest one mean that the clock that stamps them was set back."""
 
 JUMPS, JUMPS_S = 4, 2.0
 """Messages that jump so often in so long a time [s] contradict each other. One that is wrong makes two jumps, there and back."""
@@ -180,7 +177,7 @@ class _Part:
         self.others: Sequence[str] | None = None
         self._refused: tuple[str, float] | None = None  # why the newest message was, and when that was
         self._before: _Sample | None = None  # the newest message that could be used, taken or not
-        self._older = 0  # messages in a row with stamps older than that of the newest sample
+        self._out_of_order = OutOfOrder()
         self._jumps: deque[float] = deque(maxlen=JUMPS)  # when the last ones were seen
         self._jump = ""
 
@@ -217,17 +214,16 @@ class _Part:
         stamps, so that several messages in a row are older.
         """
         if not self.samples or sample.stamp_ns > self.samples[-1].stamp_ns:
-            self._older = 0
+            self._out_of_order.reset()
             return True
         if sample.stamp_ns == self.samples[-1].stamp_ns:
             self.samples.pop()
             return True
-        self._older += 1
         future = Arrival(self.samples[-1].stamp_ns, sample.arrival.at).ahead_s > self.rule.max_ahead_s
-        if not future and self._older < OLDER:
+        if not future and not self._out_of_order.clock_went_back():
             return False
         self.samples.clear()
-        self._older = 0
+        self._out_of_order.reset()
         return True
 
     def missing(self) -> str | None:

@@ -22,14 +22,15 @@ from stvla_ros.errors import CancelToken
 from stvla_ros.geometry.se3 import inverse, rotation_distance
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import time_to_ns, transform_to_matrix
+from stvla_ros.ros.freshness import OutOfOrder
 from stvla_ros.types import F64
 
 KEEP_NS = 10_000_000_000
 """Length of the buffer, as in tf2."""
 
-BACK_NS, BACK_IN_A_ROW = 500_000_000, 3
-"""So many samples in a row, so much older than the newest one, are no stragglers: the clock that stamps them went back.
-What was heard before is forgotten then: between samples of two rounds of a bag there is no pose."""
+BACK_NS = 500_000_000
+"""Samples older than the newest one by more than this are out of order (:class:`OutOfOrder`). When the clock went back, all
+earlier samples are forgotten: between samples of two rounds of a bag there is no pose."""
 
 SAME_M, SAME_RAD = 1e-3, 2e-3
 """Poses nearer than this are one."""
@@ -50,18 +51,17 @@ class _Edge:
     child: str
     static: bool
     samples: list[tuple[int, F64]] = field(default_factory=list)
-    back: int = 0
+    out_of_order: OutOfOrder = field(default_factory=OutOfOrder)
 
     def add(self, stamp_ns: int, T_parent_child: F64) -> None:
         if self.static:
             self.samples = [(0, T_parent_child)]
             return
         if self.samples and stamp_ns < self.samples[-1][0] - BACK_NS:
-            self.back += 1
-            if self.back < BACK_IN_A_ROW:
+            if not self.out_of_order.clock_went_back():
                 return
             self.samples = []
-        self.back = 0
+        self.out_of_order.reset()
         insort(self.samples, (stamp_ns, T_parent_child), key=lambda s: s[0])
         while self.samples[0][0] < self.samples[-1][0] - KEEP_NS:
             self.samples.pop(0)
