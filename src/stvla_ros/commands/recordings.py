@@ -1,15 +1,13 @@
-"""What a command is given as a recording: a recording's folder, or a rosbag2."""
+"""Opens the recordings that commands are given: a recording's folder, or a rosbag2."""
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 
-from stvla_ros import registry
 from stvla_ros.config import build
 from stvla_ros.data.recording import Recording, is_bag
 from stvla_ros.evaluate.stack import StackSettings
@@ -18,13 +16,12 @@ if TYPE_CHECKING:
     from stvla_ros.ros.bag_frames import BagRecording
 
 
-def opened(path: Path, arguments: Namespace, settings: StackSettings, console: Console) -> Recording | BagRecording:
-    """Open what a command is given, and tell what is to be told about it.
+def opened(path: Path, settings: StackSettings, console: Console) -> Recording | BagRecording:
+    """Open a recording or a bag, and print notes about it.
 
     Args:
         path: A recording or a bag.
-        arguments: With ``params`` and ``overrides``, in which ``camera.topics`` says how a bag's topics are called.
-        settings: Of the robot.
+        settings: Names of the robot's joints and of the bag's topics.
         console: For notes, and a bar while a bag is read.
 
     Raises:
@@ -35,10 +32,7 @@ def opened(path: Path, arguments: Namespace, settings: StackSettings, console: C
     from stvla_ros.ros.bag_frames import BagRecording
     from stvla_ros.ros.frames import CameraConfig
 
-    chosen = {kind: getattr(arguments, kind, None) for kind in registry.BACKENDS}
-    nodes = registry.read_nodes(arguments.params, chosen, dict(arguments.overrides))
-    where = f"{arguments.params or 'defaults'}: camera.topics"
-    topics = build(CameraConfig, nodes.get("camera", {}).get("topics", {}), where)
+    topics = build(CameraConfig, settings.bag_topics, "camera.topics")
     bag = BagRecording(
         path,
         topics,
