@@ -120,7 +120,7 @@ def test_a_process_whose_supervisor_has_ended_does_not_start() -> None:
         timeout=30.0,
     )
     assert (late.returncode, late.stdout) == (0, "")
-    assert "has ended: so does the node" in late.stderr
+    assert "has ended, so the node ends too" in late.stderr
 
 
 # --- the same with nodes -------------------------------------------------------------------------------------------

@@ -171,7 +171,7 @@ def test_nobody_can_foretell_where_parameter_files_are() -> None:
         ({"ROS_DOMAIN_ID": "7", "{}": "LOCALHOST"}, "Any program on this computer in ROS domain 7 may move the arm; {}=SUBNET"),
         ({"ROS_LOCALHOST_ONLY": "1", "ROS_STATIC_PEERS": "10.0.0.2"}, "Any program on this computer in ROS domain 0 may"),
         ({"{}": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"}, "Any program on this computer or 10.0.0.2 in ROS domain 0"),
-        ({"{}": "OFF"}, "No program can move the arm, nor do the nodes find each other: {}=OFF."),
+        ({"{}": "OFF"}, "No program can move the arm, and the nodes cannot find each other: {}=OFF."),
     ],
 )  # fmt: skip
 def test_the_operator_is_told_who_may_move_the_arm(environment: dict[str, str], sentence: str) -> None:

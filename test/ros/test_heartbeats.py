@@ -77,7 +77,7 @@ def test_those_not_heard_are_named_once(monitor: Monitor) -> None:
     reporter = LivenessReporter(monitor, ("planner", "policy"))  # type: ignore[arg-type]
     monitor.now += 16.0
     monitor.beat("policy")
-    assert reporter.changes() == ["Not heard yet: planner. They may still load a model; their log says more."]
+    assert reporter.changes() == ["Not heard yet: planner. They may still be loading a model; look at their logs."]
     monitor.now += 1.0
     monitor.beat("policy", "planner")
     assert "17.0 s after its start" in reporter.changes()[0]

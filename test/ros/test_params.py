@@ -156,7 +156,7 @@ def test_setting_while_running(make: Any) -> None:
         ]
     )
     assert [r.successful for r in results] == [True, False, True, False, False]
-    assert "test_node.count is read once, when the node starts" in results[3].reason
+    assert "test_node.count is read only at the start" in results[3].reason
     assert node.config == Outer(rate_hz=9.0, inner=Inner(2.0))
 
 

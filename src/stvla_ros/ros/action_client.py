@@ -1,12 +1,11 @@
-"""Actions between processes: a call that is answered or fails typed, and a server whose work runs elsewhere.
+"""The client's end of an action: a call that gets an answer or fails with a typed error, and how to cancel goals.
 
-Both sides keep rclpy in the executor's thread, which only carries messages; the work, and the waiting for it, happen in
-other threads.
+rclpy stays in the executor's thread, which only carries messages; callers wait in other threads.
 
-What the middleware may lose is asked for again. Two processes find each other endpoint by endpoint: a server may have
-found the client's request writer and not yet its response reader. It then waits 100 ms, drops the answer, and rclpy drops
-the goal ("Failed to send goal response"). So a goal that nobody has accepted in time is sent again under a new goal id,
-and a result, or the answer to a cancel, is asked for until it comes.
+The middleware may lose messages. Two processes discover each other endpoint by endpoint: a server may have found the
+client's request writer but not yet its response reader. It then waits 100 ms, drops the answer, and rclpy drops the
+goal ("Failed to send goal response"). So a goal that nobody has accepted in time is sent again under a new goal id,
+and requests for a result and for a cancel are repeated until they are answered.
 """
 
 from __future__ import annotations
@@ -27,14 +26,15 @@ from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.qos import DISCOVERY_S
 
 ACCEPT_S = 1.0
-"""A goal that is not accepted for so long is sent again. Accepting takes an executor's thread a few milliseconds."""
+"""A goal that is not accepted within this time is sent again. Accepting takes an executor's thread a few
+milliseconds."""
 
 ASK_AGAIN_S = 1.0
-"""How often a result, and the answer to a cancel, are asked for again."""
+"""Interval at which requests for a result and for a cancel are repeated."""
 
 GONE_S = 1.0
-"""How long a server must be absent to count as gone: the middleware says "absent" for a moment while any other node
-with an endpoint of the same name comes or goes."""
+"""A server counts as gone when it is absent for this long: the middleware reports it absent for a moment whenever
+another node with an endpoint of the same name comes or goes."""
 
 MAX_STOP_S = 3.0
 """Upper bound of ``stop_timeout_s``, the time that a controller may take to stop. The timeouts below rest on it.
@@ -43,15 +43,16 @@ Each process waits longer for the confirmation of a cancel than the process belo
 
     client > task node > executor > controller
 
-"The arm still moves: use the emergency stop" comes from the executor, so nobody above it may give up before it can say so.
+"The arm still moves: use the emergency stop" comes from the executor, so nobody above it may give up before it can
+say so.
 """
 
 TRANSPORT_S = 1.0
-"""Time for an answer to get from one process to the next on a busy machine."""
+"""Time for an answer to get from one process to the next, on a busy machine."""
 
 EXECUTOR_CANCEL_S = 2 * MAX_STOP_S + TRANSPORT_S
-"""The task node's wait for the executor, which first waits for the end of the controller's goal and then for the standstill
-of the arm, each for up to :data:`MAX_STOP_S`."""
+"""The task node's wait for the executor, which first waits for the end of the controller's goal and then for the
+standstill of the arm, each for up to :data:`MAX_STOP_S`."""
 
 TASK_CANCEL_S = EXECUTOR_CANCEL_S + TRANSPORT_S
 """A client's wait for the task node."""
@@ -64,15 +65,15 @@ LOST_CANCEL_S = 2.0
 
 
 class SentGoal:
-    """A goal on its way: sent at once, canceled at any moment, also before it is accepted.
+    """A goal that is sent at once and can be canceled at any time, even before it is accepted.
 
     Args:
         node: Its executor must spin.
         client: Of the action.
         goal: Goal message.
         on_feedback: Called with Feedback messages in the executor's thread.
-        resend: Send the goal again while nobody accepts it. The newest one counts, and older ones that are accepted
-            late are canceled. Only for servers to which a goal that comes twice does no harm.
+        resend: Send the goal again while nobody accepts it. The newest one counts; older ones that are accepted late
+            are canceled. Only for servers that can safely get a goal twice.
 
     Attributes:
         accepted: None until the server has answered.
@@ -100,7 +101,7 @@ class SentGoal:
         self._post(self._send)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for the end of the goal; False when the time passed first. Call it again and again: it also asks again."""
+        """Wait for the end of the goal; False on timeout. Call it repeatedly: it also repeats lost requests."""
         done = self._done.wait(timeout_s)
         if not done and time.monotonic() >= self._again_at:
             self._again_at = time.monotonic() + ASK_AGAIN_S
@@ -113,7 +114,7 @@ class SentGoal:
         self._post(self._cancel)
 
     def _post(self, work: Callable[[], None]) -> None:
-        """Run in the executor's thread: rclpy's client would lose an answer that comes while another thread sends."""
+        """Run in the executor's thread: rclpy's client would lose an answer that arrives while another thread sends."""
         executor = self._node.executor
         if executor is not None:
             executor.create_task(work)
@@ -167,7 +168,7 @@ class SentGoal:
 
 
 class StageClient:
-    """One action of another node of the stack, called from worker threads: with a deadline, cancelable, never hanging.
+    """Calls one action of another node of the stack from worker threads. Calls have a deadline and can be canceled.
 
     Args:
         node: Its executor must spin.
@@ -182,7 +183,7 @@ class StageClient:
         self._client = ActionClient(node, action_type, name)
 
     def available(self) -> bool:
-        """A server is there."""
+        """Whether a server was found."""
         return bool(self._client.server_is_ready())
 
     def call(
@@ -198,19 +199,20 @@ class StageClient:
 
         Args:
             goal: Goal message.
-            cancel: Cancels the goal at the server, at once.
-            deadline_s: Longest time for the answer.
+            cancel: Cancels the goal at the server at once.
+            deadline_s: Time limit for the answer.
             on_feedback: Called with Feedback messages in the executor's thread.
-            connect_s: Longest time for the server to appear.
-            lost: The server is known to be gone: its answer to a cancel is hardly waited for.
+            connect_s: Time limit for finding the server.
+            lost: Whether the server is known to be gone; its answer to a cancel is then waited for only briefly.
 
         Returns:
             The Result message.
 
         Raises:
-            StageError: The cancel's reason when it came before the goal was sent, or when a server that does not move the arm
-                has not answered it in time, or CANCEL_UNCONFIRMED for one that does; SERVER_TIMEOUT at the deadline;
-                NODE_LOST when the server is not there, went away, was restarted, or refused.
+            StageError: The cancel's reason when it came before the goal was sent, or when a server that does not move
+                the arm did not answer it in time; CANCEL_UNCONFIRMED when a server that moves the arm did not;
+                SERVER_TIMEOUT at the deadline; NODE_LOST when the server was not found, went away, was restarted, or
+                rejected the goal.
         """
         self._wait_for_server(cancel, connect_s)
         sent = SentGoal(self._node, self._client, goal, on_feedback, resend=True)
@@ -228,13 +230,13 @@ class StageClient:
             if time.monotonic() > end:
                 raise StageError(
                     OutcomeCode.NODE_LOST,
-                    f"Nobody was found within {connect_s:g} s who serves the action '{self.name}': start its node.",
+                    f"No server of the action '{self.name}' was found within {connect_s:g} s: start its node.",
                 )
             cancel.wait(0.02)
         cancel.raise_if_set()
 
     def _watch(self, sent: SentGoal, cancel: CancelToken, deadline_s: float, lost: Callable[[], bool]) -> None:
-        """Return when the goal has ended. Raises StageError as :meth:`call`."""
+        """Return when the goal has ended. Raises StageError like :meth:`call`."""
         end = time.monotonic() + deadline_s
         canceled_at: float | None = None
         seen_at = time.monotonic()
@@ -253,7 +255,7 @@ class StageClient:
                 raise StageError(OutcomeCode.NODE_LOST, f"The node that serves '{self.name}' went away.")
 
     def _unconfirmed(self, cancel: CancelToken, grace_s: float) -> StageError:
-        """What to tell when nobody answered a cancel."""
+        """The error for a cancel that nobody answered."""
         reason = cancel.explain(StageError(OutcomeCode.CANCELED, "Canceled."))
         if self._standstill_s is None:
             return reason
@@ -261,7 +263,7 @@ class StageClient:
         return StageError(
             code,
             f"{reason.sentence} '{self.name}' has not confirmed within {grace_s:g} s that the arm stands still: "
-            "look at the arm, keep the emergency stop within reach.",
+            "look at the arm and keep the emergency stop within reach.",
         )
 
     def _late(self, sent: SentGoal, deadline_s: float) -> str:
@@ -271,10 +273,10 @@ class StageClient:
 
     def _result(self, sent: SentGoal, cancel: CancelToken) -> Any:
         if not sent.accepted:
-            refusal = StageError(OutcomeCode.NODE_LOST, f"The server of '{self.name}' refused the goal.")
-            raise cancel.explain(refusal)
+            rejection = StageError(OutcomeCode.NODE_LOST, f"The server of '{self.name}' rejected the goal.")
+            raise cancel.explain(rejection)
         if sent.result is None:
-            cancel.raise_if_set()  # before it was sent
+            cancel.raise_if_set()  # it came before the goal was sent
         if sent.status == GoalStatus.STATUS_UNKNOWN:
             sentence = f"The node that serves '{self.name}' was restarted and does not know the goal."
             raise StageError(OutcomeCode.NODE_LOST, sentence)
@@ -285,21 +287,21 @@ class StageClient:
 
 
 class GoalCanceler:
-    """Cancels all goals of some action servers, whoever sent them.
+    """Cancels all goals of some action servers, no matter who sent them. Needs nobody's consent.
 
-    A request without goal id and stamp cancels every goal (action_msgs/srv/CancelGoal). On that a
-    trajectory controller brings the arm to a standstill and holds it.
+    A request without goal id and stamp cancels every goal (action_msgs/srv/CancelGoal). A trajectory controller then
+    brings the arm to a standstill and holds it.
     """
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:
         self._clients = {name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal") for name in actions}
 
     def ready(self) -> bool:
-        """Every action server has been found."""
+        """Whether every action server was found."""
         return all(client.service_is_ready() for client in self._clients.values())
 
     def cancel_all(self) -> list[Future]:
-        """Ask every server that is there to cancel its goals; returns at once.
+        """Ask every server to cancel its goals; returns at once.
 
         Returns:
             One future per request, done when the server has answered.
@@ -307,5 +309,5 @@ class GoalCanceler:
         return [client.call_async(CancelGoal.Request()) for client in self._clients.values()]
 
     def missing(self) -> list[str]:
-        """Names of the action servers that have not been found."""
+        """Names of the action servers that were not found."""
         return [name for name, client in self._clients.items() if not client.service_is_ready()]

@@ -1,4 +1,4 @@
-"""An action server whose work runs in a thread of its own, with a :class:`CancelToken`."""
+"""The server's end of an action: goals run in a worker thread, with a :class:`CancelToken`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from stvla_ros.ros.convert import error_to_msg
 
 
 class DeferredServer(ActionServer):
-    """rclpy's server for work in another thread: told of a goal that begins, and told its end from any thread.
+    """rclpy's server for work in another thread: it reports each goal that begins, and any thread can finish it.
 
-    rclpy would run the work in the executor's thread (deaf to cancels meanwhile) or poll a waiting coroutine at full CPU
-    load.
+    rclpy itself would run the work in the executor's thread, which then hears no cancels, or poll a waiting coroutine
+    at full CPU load.
 
     Args:
-        begin: Called in the executor's thread with each accepted goal; must return at once.
+        begin: Called in the executor's thread for each accepted goal; must return at once.
         kwargs: Further arguments of rclpy's server, e.g. ``cancel_callback``.
     """
 
@@ -40,18 +40,18 @@ class DeferredServer(ActionServer):
         super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
 
     def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
-        """Called in the executor's thread when a goal has become EXECUTING."""
+        """Called in the executor's thread when a goal starts EXECUTING."""
         self._begin(goal_handle)
 
     def finish(self, handle: ServerGoalHandle, end: Callable[[ServerGoalHandle], Any]) -> None:
-        """The work is done: ``end`` sets the goal's state and returns the Result message, in the executor's thread."""
+        """End a goal: ``end`` sets its state and returns the Result message, in the executor's thread."""
         executor = self._node.executor
         if executor is not None:
             self._ending = [task for task in self._ending if not task.done()]
             self._ending.append(executor.create_task(self._execute_goal, end, handle))
 
     def flush(self, timeout_s: float) -> bool:
-        """Wait until the executor's thread has sent all answers; False when it did not in time."""
+        """Wait until the executor's thread has sent all answers; False on timeout."""
         until = time.monotonic() + timeout_s
         while any(not task.done() for task in self._ending):
             if time.monotonic() > until:
@@ -84,16 +84,16 @@ Ended = Callable[[Any, OutcomeMsg], None]
 class StageServer:
     """Serves one action whose Result has a field ``outcome`` (stvla_msgs/Outcome).
 
-    A StageError becomes the result's outcome; any other exception becomes INTERNAL and its traceback goes to the log.
-    The goal's terminal state is SUCCEEDED for OK, CANCELED after a cancel request, else ABORTED.
+    A StageError becomes the result's outcome. Any other exception becomes INTERNAL, and its traceback goes to the log.
+    The goal's terminal state is SUCCEEDED for OK, CANCELED after a cancel request, and ABORTED otherwise.
 
     Args:
         node: Its executor must spin.
         action_type: The action.
         name: Its name.
         work: Runs in this server's thread, one goal at a time, in order of arrival.
-        preempt: A new goal cancels the running one with PREEMPTED; else it waits for its turn.
-        on_end: Called in the worker's thread with every goal and its outcome, before the answer is sent.
+        preempt: A new goal cancels the running one with PREEMPTED; otherwise it waits for its turn.
+        on_end: Called in the worker's thread with each goal and its outcome, before the answer is sent.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class StageServer:
 
     @property
     def busy(self) -> bool:
-        """A goal is being worked on or waits."""
+        """Whether a goal is running or waiting."""
         return bool(self._active)
 
     def _accept(self, handle: ServerGoalHandle) -> None:
@@ -154,7 +154,7 @@ class StageServer:
             return self._type.Result(outcome=error_to_msg(StageError(OutcomeCode.INTERNAL, sentence)))
 
     def close(self, timeout_s: float) -> bool:
-        """Cancel everything, wait for the worker and until its answers are sent; False when that takes longer.
+        """Cancel all goals and wait until the worker has ended and its answers are sent; False on timeout.
 
         The executor must still spin.
         """

@@ -1,4 +1,5 @@
-"""The stack's client for other programs: wait for nodes, run a goal and cancel it, release, and the simulator's services."""
+"""The stack's client for other programs: wait for nodes, run and cancel a goal, release, and the simulator's
+services."""
 
 from __future__ import annotations
 
@@ -38,10 +39,10 @@ RELEASE_S = 120.0
 SERVICE_S = 30.0
 
 FOLLOWED_S = 2.0
-"""How long the last feedback may take to be shown: a terminal that takes no more must not keep the outcome."""
+"""Time limit for showing the last feedback: a terminal that hangs must not hold back the outcome."""
 
 ANSWER_S = 5.0
-"""For a second connection that cancels what the first one cannot: discovery and one answer."""
+"""Time limit of a second client that cancels the task when the first one cannot: discovery and one answer."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,10 @@ class GoalResult:
 
 
 class ClientNode(Node):
-    """A node of a program outside the graph.
+    """The node of a client.
 
     Attributes:
-        broken: What ended the thread that spins it, a defect; None while it hears.
+        broken: The exception that ended the thread which spins the node, a defect; None while it runs.
     """
 
     broken: BaseException | None = None
@@ -64,7 +65,7 @@ class ClientNode(Node):
 
 @contextmanager
 def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
-    """A node that spins in a thread, in a ROS context of its own (usable beside anything else in the process)."""
+    """A node that spins in a thread, in its own ROS context, so that it does not disturb the rest of the process."""
     context = Context()
     with udp_only():
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
@@ -80,7 +81,7 @@ def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
         yield node
     finally:
         ending.set()
-        executor.create_task(lambda: None)  # ends the wait: handles that vanish under one make it fail
+        executor.create_task(lambda: None)  # ends the wait, which would fail when its handles are destroyed
         thread.join(2.0)
         executor.shutdown()
         node.destroy_node()
@@ -93,20 +94,20 @@ def _spin(executor: SingleThreadedExecutor, node: ClientNode, ending: threading.
             executor.spin_once()
     except ExternalShutdownException:
         return
-    except BaseException as error:  # noqa: BLE001 - a callback's SystemExit too: the thread's end must not go unnoticed
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: its end must be noticed
         node.broken = error
 
 
 def wait_for_nodes(
     names: Iterable[str], timeout_s: float, give_up: Callable[[], bool] = lambda: False
 ) -> tuple[str, ...]:
-    """Sleep until all nodes send heartbeats; the names of those that do not."""
+    """Wait until all nodes send heartbeats; returns the names of those that do not."""
     with client_node() as node:
         return HeartbeatMonitor(node, timeout_s=1.0).wait_for(names, timeout_s, give_up)
 
 
 def ask_stop_state(timeout_s: float) -> stop_state.StopState:
-    """Whether a running stack says that the operator has stopped it; unknown when none is heard in time."""
+    """Ask a running stack whether the operator has stopped it; the state is unknown when no stack answers in time."""
     heard: queue.SimpleQueue[stop_state.StopState] = queue.SimpleQueue()
     end, newest = time.monotonic() + timeout_s, stop_state.StopState()
     with client_node() as node:
@@ -126,14 +127,14 @@ def run_goal(
     cancel: CancelToken | None = None,
     connect_s: float = 20.0,
 ) -> GoalResult:
-    """Give the running stack an instruction and wait for the outcome.
+    """Send an instruction to the running stack and wait for the outcome.
 
     Args:
         instruction: The operator's words.
-        on_feedback: Called at every change of phase, from a thread of its own. When it raises, nobody follows the task any
-            more: it is canceled, and this function raises the same after the stack has confirmed that.
-        cancel: Cancels the task at the stack.
-        connect_s: How long to wait for a stack to answer.
+        on_feedback: Called at every change of phase, in a separate thread. When it raises, the task is canceled, and
+            this function raises the same exception after the stack has confirmed the cancel.
+        cancel: Cancels the task.
+        connect_s: Time limit for finding a stack.
 
     Raises:
         ConnectionError: No stack is running, or it went away meanwhile.
@@ -143,7 +144,7 @@ def run_goal(
         remote = StageClient(node, ExecuteTask, TASK_ACTION, TASK_CANCEL_S)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
         if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
-            raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
+            raise ConnectionError("No stack is running (no heartbeat of the node 'task'): start one with `stvla up`.")
         followed = _Follower(on_feedback, cancel)
         watch = monitor.watch([TASK])
         lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
@@ -156,16 +157,17 @@ def run_goal(
 
 
 class _Follower:
-    """Hands feedback to a function of the user's in a thread of its own: what that does, or how long, matters to nobody else."""
+    """Passes feedback to the caller's function in a separate thread, so that a slow or failing function disturbs
+    nothing."""
 
     def __init__(self, follow: Callable[[Progress], None], cancel: CancelToken) -> None:
         self._follow, self._cancel = follow, cancel
         self._messages: queue.SimpleQueue[ExecuteTask.Feedback | None] = queue.SimpleQueue()
-        self.error: BaseException | None = None  # what the function raised
+        self.error: BaseException | None = None  # raised by the function
         self._thread = threading.Thread(target=self._work, name="follow task", daemon=True)
 
     def put(self, message: ExecuteTask.Feedback) -> None:
-        """One more, from any thread."""
+        """Queue a message, from any thread."""
         self._messages.put(message)
 
     def __enter__(self) -> None:
@@ -179,7 +181,7 @@ class _Follower:
         try:
             while (message := self._messages.get()) is not None:
                 self._follow(progress_from_msg(message))
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread, when the arm stands still
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread, when the arm stands still
             self.error = error
             self._cancel.cancel(sentence="Canceled: the program that followed the task failed.")
 
@@ -203,7 +205,7 @@ def _call(
 
 @contextmanager
 def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[None]:
-    """Give up when the task node dies, or this client can hear no more: its answer would never come."""
+    """Cancel when the task node dies or this client cannot receive any more: the answer would never come."""
     done = threading.Event()
 
     def look() -> None:
@@ -225,10 +227,10 @@ def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[N
 
 
 def _raise_if_deaf(node: ClientNode) -> None:
-    """A client whose thread has ended can neither hear nor cancel; another one cancels the task.
+    """Check that this client still receives. If not, it cannot cancel either: a second client cancels the task.
 
     Raises:
-        StageError: NODE_LOST, with what the task node answered.
+        StageError: NODE_LOST; says whether the task was canceled.
     """
     if (error := node.broken) is None:
         return
@@ -243,7 +245,7 @@ def _raise_if_deaf(node: ClientNode) -> None:
 
 
 def cancel_all(actions: list[str], timeout_s: float) -> bool:
-    """Cancel every goal of some action servers, by a node made for it; False when one has not answered in time."""
+    """Cancel every goal of some action servers, with a separate node; False when one did not answer in time."""
     end = time.monotonic() + timeout_s
     with client_node("stvla_cancel") as node:
         canceler = GoalCanceler(node, actions)
@@ -263,7 +265,7 @@ def _served(remote: StageClient, timeout_s: float) -> bool:
 
 
 def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
-    """Feedback as the pipeline's own value."""
+    """Feedback as the pipeline's value."""
     predicted = bool(message.keypose.header.frame_id)
     return Progress(
         message.phase,
@@ -277,15 +279,15 @@ def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
 
 
 def release_object(tell: Callable[[str, float], None], cancel: CancelToken, connect_s: float) -> Outcome:
-    """Put down what the gripper holds and wait for the end.
+    """Place the object in the gripper on the table, and wait until that is done.
 
     Args:
         tell: Called with phase and elapsed seconds, from another thread.
         cancel: Stops the arm.
-        connect_s: How long to wait for an executor.
+        connect_s: Time limit for finding an executor.
 
     Raises:
-        ConnectionError: No executor answers, or it went away meanwhile.
+        ConnectionError: No executor answers, or it went away.
     """
     with client_node("release_client") as node:
         remote = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
@@ -301,11 +303,11 @@ def release_object(tell: Callable[[str, float], None], cancel: CancelToken, conn
 
 
 def reset_scene(task: str, seed: int) -> str:
-    """Lay the simulated scene anew; the instruction that belongs to it.
+    """Lay out a new scene in the simulator; returns its instruction.
 
     Raises:
         ConfigError: The simulator refuses.
-        ConnectionError: There is no simulator.
+        ConnectionError: No simulator is running.
     """
     answer = _ask_service(ResetScene, "/sim/reset_scene", ResetScene.Request(task=task, seed=seed, distractors=-1))
     if not answer.ok:
@@ -315,10 +317,11 @@ def reset_scene(task: str, seed: int) -> str:
 
 @contextmanager
 def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
-    """Looks for a simulator from now on; what is given then asks for its verdict, and what it measured.
+    """Find the simulator; yields a function that returns its verdict and what it measured.
 
-    Whoever judges at the end of a goal should begin before it: processes find each other by announcements that may be lost, and the
-    next one comes after 3 s (Fast DDS). The argument says how much longer to look [s]; ConnectionError without a simulator.
+    The argument of the function says how much longer to look for the simulator [s]; without one it raises
+    ConnectionError. Enter the context before a goal begins: discovery takes time, and a lost announcement is repeated
+    only after 3 s (Fast DDS).
     """
     with client_node("judge") as node:
         client = node.create_client(ScoreTask, "/sim/score_task")
@@ -337,7 +340,7 @@ def _ask_service(kind: Any, name: str, request: Any, connect_s: float = SERVICE_
 
 def _call_service(client: Client, request: Any, connect_s: float) -> Any:
     if not client.wait_for_service(connect_s):
-        raise ConnectionError(f"Nobody serves {client.srv_name}: its node is not running.")
+        raise ConnectionError(f"No server of {client.srv_name} was found: its node is not running.")
     done = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: done.set())

@@ -1,7 +1,6 @@
-"""The server's end of the actions of a robot's controllers, whose results carry no outcome of ours.
+"""Action servers of the simulated robot's controllers, whose results have no ``stvla_msgs/Outcome``.
 
-As everywhere in the stack, the node's executor thread only carries messages; the work is done, and waited for, in
-other threads.
+As everywhere in the stack, the node's executor thread only carries messages; the work runs in other threads.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ class TerminalState(Enum):
 
 
 class ControllerGoal:
-    """One accepted goal, as who carries it out sees it. Thread safe.
+    """One accepted goal, as the code that works on it sees it. Thread safe.
 
     Attributes:
         request: The action's Goal message.
-        canceled: Set as soon as a client has asked for a cancel.
+        canceled: Set as soon as a client requests a cancel.
     """
 
     def __init__(self, handle: ServerGoalHandle) -> None:
@@ -43,14 +42,15 @@ class ControllerGoal:
         self._act: Callable[[], None] | None = None
 
     def on_cancel(self, act: Callable[[], None] | None) -> None:
-        """What a cancel does: called in the callback of the cancel itself, or now when there was one; None: no more."""
+        """Set what a cancel does. It runs in the callback of the cancel request, or now after an earlier one; None:
+        nothing."""
         with self._lock:
             self._act = act
             if act is not None and self.canceled.is_set():
                 act()
 
     def cancel(self) -> None:
-        """A client wants the goal to end."""
+        """A client requests a cancel."""
         with self._lock:
             self.canceled.set()
             if self._act is not None:
@@ -58,7 +58,7 @@ class ControllerGoal:
 
     @contextmanager
     def publishing_feedback(self, period_s: float, feedback: Callable[[], Any]) -> Iterator[None]:
-        """Send feedback from a thread of its own meanwhile, so that nothing else waits for it to be sent."""
+        """Publish feedback from a separate thread while the context is open, so that the work never waits for it."""
         over = Event()
 
         def tell() -> None:
@@ -76,18 +76,18 @@ class ControllerGoal:
 
 
 Work: TypeAlias = Callable[[ControllerGoal], tuple[TerminalState, Any]]
-"""Carries out a goal. Returns its end and the Result message."""
+"""Works on a goal; returns its terminal state and the Result message."""
 
 
 class ControllerServer:
-    """An action server that carries out each goal in a thread of its own, as controllers do.
+    """An action server that runs each goal in a thread of its own, as controllers do.
 
     Args:
         node: Its executor must spin; one thread is enough.
         action_type: The action.
         name: Its name.
-        admit: Says in a sentence why a goal is rejected; None accepts it.
-        work: Carries out a goal. Several may run for a moment when a new goal replaces an old one.
+        admit: Returns a sentence that says why a goal is rejected; None accepts it.
+        work: Works on a goal. Several may run for a moment when a new goal replaces an old one.
     """
 
     def __init__(self, node: Node, action_type: Any, name: str, admit: Callable[[Any], str | None], work: Work) -> None:
@@ -122,7 +122,7 @@ class ControllerServer:
 
         try:
             end, result = self._work(goal)
-        finally:  # also after a defect, whose traceback goes to the log: the client gets an answer
+        finally:  # after a defect too, whose traceback goes to the log: the client gets an answer
             self._server.finish(handle, finish)
 
 

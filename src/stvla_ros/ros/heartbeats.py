@@ -1,4 +1,4 @@
-"""Heartbeats: every node says at 10 Hz that it is alive, and some listen for others and report who is there."""
+"""Heartbeats: every node sends them at 10 Hz; some nodes monitor others and report which are alive."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ TOPIC = "stvla/heartbeat"
 PERIOD_S = 0.1
 
 PATIENCE_S = 15.0
-"""Those not heard by then are named, once."""
+"""Nodes not heard within this time are named once."""
 
 
 class HeartbeatSender:
-    """Sends from a timer of the node's executor: silence means that the mailbox is stuck or gone, not merely that the
-    stage works (stages have threads of their own)."""
+    """Sends heartbeats from a timer of the node's executor. Silence means that the executor is stuck or gone, not
+    that the stage is busy: stages have threads of their own."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -35,7 +35,7 @@ class HeartbeatSender:
         self._timer = node.create_timer(PERIOD_S, self.send)
 
     def send(self) -> None:
-        """Send one now."""
+        """Send a heartbeat now."""
         self._publisher.publish(
             Heartbeat(
                 header=header(time.time_ns(), ""),
@@ -53,12 +53,12 @@ class _Heard:
 
 
 class HeartbeatMonitor:
-    """Who is alive. Ages are counted from the time of arrival, so that clocks of other machines do not matter.
+    """Monitors which nodes are alive. Ages count from the arrival, so that clocks of other machines do not matter.
 
     Args:
         node: Its executor must spin.
         timeout_s: Silence after which a node counts as lost.
-        on_beat: Called for each heartbeat with the node's name, in the executor's thread.
+        on_beat: Called with the node's name for each heartbeat, in the executor's thread.
     """
 
     def __init__(self, node: Node, timeout_s: float, on_beat: Callable[[str], None] | None = None) -> None:
@@ -75,7 +75,7 @@ class HeartbeatMonitor:
             self._on_beat(message.node)
 
     def age_s(self, name: str) -> float:
-        """Seconds since the last heartbeat; infinite for a node never heard."""
+        """Seconds since the last heartbeat; infinite for a node that was never heard."""
         with self._lock:
             heard = self._heard.get(name)
         return float("inf") if heard is None else time.monotonic() - heard.at
@@ -87,15 +87,15 @@ class HeartbeatMonitor:
             return tuple(sorted(n for n, h in self._heard.items() if now - h.at <= self.timeout_s))
 
     def missing(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of ``names`` that are silent."""
+        """The nodes of ``names`` that are silent."""
         return tuple(name for name in names if self.age_s(name) > self.timeout_s)
 
     def wait_for(
         self, names: Iterable[str], timeout_s: float = DISCOVERY_S, give_up: Callable[[], bool] = lambda: False
     ) -> tuple[str, ...]:
-        """Sleep until all are alive, the time is over, or it is no use any more; the ones still missing.
+        """Wait until all nodes are alive, the time is over, or ``give_up`` is True; returns those still missing.
 
-        Whoever has just started may not have been found yet, so by default this waits for as long as that takes.
+        The default timeout allows for the discovery of nodes that have just started.
         """
         end, wanted = time.monotonic() + timeout_s, tuple(names)
         while (missing := self.missing(wanted)) and time.monotonic() < end and not give_up():
@@ -103,20 +103,20 @@ class HeartbeatMonitor:
         return missing
 
     def watch(self, names: Iterable[str]) -> Watch:
-        """Remember the present incarnation of some nodes."""
+        """Remember when each of some nodes was started, to notice a restart."""
         wanted = tuple(names)
         with self._lock:
             return Watch(self, {n: h.started_ns for n, h in self._heard.items() if n in wanted}, wanted)
 
     def started_ns(self, name: str) -> int | None:
-        """When a node says it was started; None for a node never heard."""
+        """When a node was started, by its own account; None for a node that was never heard."""
         with self._lock:
             heard = self._heard.get(name)
         return None if heard is None else heard.started_ns
 
 
 class Watch:
-    """Tells whether some nodes have stayed alive since :meth:`HeartbeatMonitor.watch`; a restart counts as a loss."""
+    """Checks whether some nodes have stayed alive since :meth:`HeartbeatMonitor.watch`; a restart counts as a loss."""
 
     def __init__(self, monitor: HeartbeatMonitor, started_ns: dict[str, int], names: tuple[str, ...]) -> None:
         self._monitor, self._started_ns, self._names = monitor, started_ns, names
@@ -131,7 +131,7 @@ class Watch:
         )
 
     def raise_if_lost(self) -> None:
-        """Raises StageError NODE_LOST, which tells of the first."""
+        """Raises StageError NODE_LOST for the first lost node."""
         if lost := self.lost():
             name = lost[0]
             age_s = self._monitor.age_s(name)
@@ -144,12 +144,12 @@ class Watch:
 
 
 class LivenessReporter:
-    """Compares who is heard with who was.
+    """Reports when the stack is ready, when a node is lost, and when it is back, in one line each.
 
     Args:
-        monitor: Hears the heartbeats.
-        needed: Names of the nodes that make the stack ready; empty: nothing is said of that.
-        others: Names of nodes that may be there or not; told of when they are heard first, and from then on.
+        monitor: Receives the heartbeats.
+        needed: Names of the nodes without which the stack is not ready; empty: readiness is not reported.
+        others: Names of optional nodes; reported once they are heard.
     """
 
     def __init__(self, monitor: HeartbeatMonitor, needed: Sequence[str], others: Sequence[str] = ()) -> None:
@@ -160,7 +160,7 @@ class LivenessReporter:
         self._since = time.monotonic()
 
     def changes(self) -> list[str]:
-        """What has changed since the last look, in sentences for the log."""
+        """What has changed since the last call, in sentences for the log."""
         now = time.monotonic()
         silent = set(self._monitor.missing([*self._needed, *self._others]))
         told: list[str] = []
@@ -175,7 +175,7 @@ class LivenessReporter:
             )
         elif waiting and not self._named and now - self._since > PATIENCE_S:
             self._named = True
-            told.append(f"Not heard yet: {', '.join(waiting)}. They may still load a model; their log says more.")
+            told.append(f"Not heard yet: {', '.join(waiting)}. They may still be loading a model; look at their logs.")
         return told
 
     def _change(self, name: str, silent: bool, now: float) -> list[str]:
@@ -198,6 +198,6 @@ class LivenessReporter:
 
 
 def process_age_s() -> float:
-    """Seconds since this process was started (Linux): imports count, as they do for whoever waits for the stack."""
+    """Seconds since this process was started (Linux), including its imports, which the operator waits for too."""
     ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # proc(5): starttime
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""One goal on a running stack, with what it leaves behind."""
+"""One goal on a running stack: its result, its events, the simulator's verdict, and a film."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from stvla_ros.ros.recorder import RecordingProcess
 from stvla_ros.types import Outcome
 
 IMAGES_S = 15.0
-"""How long the recorder may take to start and to get its first image."""
+"""Time limit for the recorder to start and get its first image."""
 
 Tell = Callable[[Progress], None]
 
 
 @dataclass
 class RecordedRun:
-    """One goal: how it ended, what happened on the way, what the simulator says.
+    """One goal: how it ended, what happened, and the simulator's verdict.
 
     Attributes:
         result: Outcome and final state of the task.
         success: The simulator's verdict; None without a simulator.
-        detail: What it measured.
+        detail: What the simulator measured.
         events: Changes of phase.
     """
 
@@ -66,15 +66,15 @@ class RecordedRun:
 def record_goal(
     instruction: str, cancel: CancelToken, tell: Tell, film: Path | None, title: str, judge_s: float
 ) -> RecordedRun:
-    """Give the running stack an instruction and follow it to its end.
+    """Send an instruction to the running stack and record the run to its end.
 
     Args:
         instruction: The operator's words.
         cancel: Cancels the goal.
         tell: Called at every change of phase, in another thread.
-        film: Existing folder for film and storyboard; None: neither.
-        title: Above the film.
-        judge_s: How much longer to look for a simulator that judges, after the goal.
+        film: Existing folder for film and storyboard; None: no film.
+        title: Title of the film.
+        judge_s: How much longer to look for a simulator, after the goal.
 
     Raises:
         ConnectionError: No stack is running.
@@ -98,7 +98,7 @@ def record_goal(
 
 
 def lost(error: ConnectionError) -> RecordedRun:
-    """The stack went away in the middle of a goal."""
+    """The run of a stack that went away in the middle of a goal."""
     return RecordedRun(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), TaskState("")), None, "not judged")
 
 

@@ -1,4 +1,4 @@
-"""The three verbs of the loop as calls of other nodes."""
+"""The loop's three verbs (plan, predict, execute) as action calls of other nodes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from stvla_ros.ros.convert import (
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
 
-LOOKS = 3
-"""So often a plan is drawn when the lifter did not get its image, which is sent best effort."""
+MAX_PLANS = 3
+"""How often a plan is drawn when the lifter did not get its image, which is sent best effort."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class RemoteStages:
     Args:
         node: Its executor must spin.
         deadlines: Per stage.
-        canceler: Stops the arm when the executor cannot be asked any more.
-        base_frame: Frame of the robot's base, in which keyposes are.
-        executor_lost: The executor is silent or was restarted: it will hardly answer.
+        canceler: Stops the arm when the executor does not answer any more.
+        base_frame: The robot's base frame, in which keyposes are given.
+        executor_lost: Whether the executor is silent or was restarted, so that it will hardly answer.
     """
 
     def __init__(
@@ -72,32 +72,33 @@ class RemoteStages:
         cancel: CancelToken,
         feedback: str = "",
     ) -> TracePlan:
-        """Draw a path and wait until it is lifted; on a new image where the lifter lacks that of the path."""
+        """Draw a path and wait until it is lifted; draw it again on a new image when the lifter lacks the path's
+        image."""
         goal = PlanTrace.Goal(
             instruction=instruction,
             history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),
             feedback=feedback,
         )
-        looks = 0
+        plans = 0
         while True:
             result = self._planner.call(goal, cancel, self._deadlines.plan_s)
             raise_unless_ok(result.outcome)
             plan = plan_from_msg(result.plan)
-            looks += 1
+            plans += 1
             try:
                 if not plan.finished:
                     self._traces.wait(plan.plan_id, self._deadlines.lift_s, cancel)
                 return plan
             except StageError as error:
-                if error.code is not OutcomeCode.STALE_IMAGE or looks == LOOKS:
+                if error.code is not OutcomeCode.STALE_IMAGE or plans == MAX_PLANS:
                     raise
                 self._node.get_logger().warning(error.sentence)
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
     ) -> Keypose | None:
-        """The next keypose on the plan; None: path complete."""
+        """The next keypose on the plan; None when the path is complete."""
         goal = PredictKeypose.Goal(
             instruction=plan.instruction,
             plan_id=plan.plan_id,
@@ -109,7 +110,7 @@ class RemoteStages:
         return None if result.path_complete else keypose_from_msg(result.keypose, self._base_frame)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        """Move. Without an answer from the executor, or with one that tells of a defect, the arm is stopped past it."""
+        """Move. When the executor does not answer, or reports a defect, the arm is stopped at its controller."""
         goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose, self._base_frame), plan_id=plan.plan_id)
         try:
             result = self._executor.call(goal, cancel, self._deadlines.execute_s, lost=self._executor_lost)

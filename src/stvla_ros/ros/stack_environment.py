@@ -1,4 +1,4 @@
-"""Evaluation over ROS: one stack per worker process, in a domain of its own, in real time."""
+"""Evaluation over ROS: one stack per worker process, in a private domain and in real time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stvla_ros.ros.recorded_run import lost, record_goal
 from stvla_ros.ros.up import Stack
 
 READY_S = 90.0
-"""How long the nodes may take to come up; several stacks may start at once on few cores."""
+"""Time limit for the nodes to start; several stacks may start at once on few cores."""
 
 LAST_LINES = 12
 
@@ -30,11 +30,11 @@ def running_stack(
     env: Mapping[str, str] | None = None,
     programs: Mapping[str, str] | None = None,
 ) -> Iterator[Stack]:
-    """A stack that is up, in a private domain; gone afterwards. ``env`` and ``programs`` are those of :class:`Stack`.
+    """A running stack in a private domain, stopped at the end. For ``env`` and ``programs`` see :class:`Stack`.
 
     Raises:
         ConfigError: A node refused its parameters.
-        ConnectionError: A node did not come up; the last lines of the log are part of the message.
+        ConnectionError: A node did not start; the message includes the last lines of the log.
     """
     lines: deque[str] = deque(maxlen=LAST_LINES)
     say = lambda name, line: lines.append(f"{name}: {line}")  # noqa: E731
@@ -48,11 +48,11 @@ def running_stack(
 
 @dataclass(frozen=True)
 class StackEnvironmentSetup:
-    """Makes a :class:`StackEnvironment` in a worker process.
+    """Creates a :class:`StackEnvironment` in a worker process.
 
     Attributes:
         options: What to start.
-        folder: For logs, and for films.
+        folder: For logs and films.
         film: Film every episode.
     """
 
@@ -62,7 +62,7 @@ class StackEnvironmentSetup:
 
     @contextmanager
     def open(self) -> Iterator[StackEnvironment]:
-        """Raises ConfigError when the stack does not come up."""
+        """Start the stack. Raises ConfigError when it does not start."""
         try:
             with running_stack(self.options, self.folder / "logs") as stack:
                 yield StackEnvironment(self, stack)
@@ -77,7 +77,7 @@ class StackEnvironment:
         self._setup, self._stack = setup, stack
 
     def run(self, episode: Episode) -> EpisodeRecord:
-        """Lay out the scene, give the goal, judge."""
+        """Lay out the scene, send the goal, judge the result."""
         instruction = reset_scene(episode.task, episode.seed)
         film = None
         if self._setup.film:
