@@ -18,8 +18,7 @@ from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, frames, qos
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver, _measured
-from stvla_ros.ros.freshness import Instant
-from stvla_ros.ros.freshness import OLDER_IN_A_ROW
+from stvla_ros.ros.freshness import OLDER_IN_A_ROW, Instant
 from stvla_ros.ros.pairing import KEPT
 from stvla_ros.ros.tf import TransformBuffer, TransformError
 from stvla_ros.types import Camera, RgbdFrame
@@ -132,7 +131,7 @@ def test_stale_and_missing(ros: Any) -> None:
     source.send(time.time_ns() - 3_000_000_000)
     _wait(lambda: receiver.stamp_ns > 0)
     with pytest.raises(
-        StageError, match=r"with a stamp 3\.\d+ s old; at most 1 s is taken: the clock .* is [23]\.\d s behind"
+        StageError, match=r"with a stamp 3\.\d+ s old; at most 1 s is accepted: the clock .* is [23]\.\d s behind"
     ):
         receiver.capture()
 
@@ -384,7 +383,7 @@ def test_a_silent_camera_is_stale_whatever_its_clock_says(pair: Any, monkeypatch
     assert receiver.age_s() == 1.5
     assert (
         receiver.fault(1.0)
-        == "The newest camera image on /camera/camera/color/image_raw is 1.50 s old; at most 1 s is taken."
+        == "The newest camera image on /camera/camera/color/image_raw is 1.50 s old; at most 1 s is accepted."
     )
 
 

@@ -89,7 +89,7 @@ def stale(states: JointStates, match: str) -> None:
         (0.0, 0.3, 0.3, None),
         (-0.2, 0.2, 0.4, None),
         (0.09, 0.4, 0.4, None),
-        (0.09, 0.6, 0.6, r"The newest image on /x is 0.60 s old; at most 0.5 s is taken\."),
+        (0.09, 0.6, 0.6, r"The newest image on /x is 0.60 s old; at most 0.5 s is accepted\."),
         (-0.4, 0.2, 0.6, r"came 0.20 s ago with a stamp 0.60 s old.*clock of the machine .* is 0.4 s behind .*chrony"),
         (
             3.0,
@@ -132,7 +132,7 @@ def test_silence_is_noticed_from_the_arrival(bench: Bench) -> None:
     states.state()
     bench.wait(0.02)
     assert states.age_s() == pytest.approx(0.51)
-    stale(states, r"The newest joint state on /joint_states is 0\.51 s old; at most 0\.5 s is taken")
+    stale(states, r"The newest joint state on /joint_states is 0\.51 s old; at most 0\.5 s is accepted")
 
 
 def test_a_robot_whose_clock_is_behind_is_told_from_silence(bench: Bench) -> None:
@@ -163,7 +163,7 @@ def test_states_are_kept_by_time(bench: Bench) -> None:
     found = states.at(last_ns - 1_900_000_000)
     assert found.stamp_ns == last_ns - 1_900_000_000
     assert found.q_rad[0] == pytest.approx((3999 - 1900) / 4000 - 1)
-    with pytest.raises(StageError, match=r"STALE_STATE: The joint state of 2\.10 s ago was asked for; 2 s are kept"):
+    with pytest.raises(StageError, match=r"STALE_STATE: The joint state of 2\.10 s ago is needed, but only 2 s are kept"):
         states.at(last_ns - 2_100_000_000)
     with pytest.raises(StageError, match=r"nearest to the image is 0\.60 s away"):
         states.at(last_ns + 600_000_000)
@@ -203,10 +203,10 @@ def test_the_last_message_tells_why_only_while_messages_come(bench: Bench) -> No
 @pytest.mark.parametrize(
     ("ahead_s", "sentence"),
     [
-        (-START_NS / 1e9, r"The newest joint state on /joint_states came 0\.00 s ago without a stamp \(it is 0\).*: let its driver"),
-        (-START_NS / 1e9 + 12, r"The stamps on /joint_states are of 1970-01-01 00:00:12, and here it is 2023-11-14 22:13:20"),
-        (-5e7, "The stamps on /joint_states are of 2022-04-15 05:20:00, and here it is 2023.*use_sim_time alike for all nodes"),
-        (3e8, "The stamps on /joint_states are of 2033-05-18 03:33:20, and here it is 2023"),
+        (-START_NS / 1e9, r"The newest joint state on /joint_states came 0\.00 s ago without a stamp \(it is 0\).*: make its driver"),
+        (-START_NS / 1e9 + 12, r"The stamps on /joint_states are of 1970-01-01 00:00:12, but here it is 2023-11-14 22:13:20"),
+        (-5e7, "The stamps on /joint_states are of 2022-04-15 05:20:00, but here it is 2023.*use_sim_time to the same value"),
+        (3e8, "The stamps on /joint_states are of 2033-05-18 03:33:20, but here it is 2023"),
         (31.0, r"The clock of the machine that stamps /joint_states is 31\.0 s ahead"),
         (-31.0, r".*a stamp 31\.00 s old.* 31\.0 s behind"),
     ],
@@ -260,7 +260,7 @@ def test_our_own_clock_is_set_forward(bench: Bench) -> None:
     states = bench.states()
     bench.send()
     bench.ns += 30_000_000_000
-    stale(states, r"The newest joint state on /joint_states is 30\.00 s old; at most 0\.5 s is taken\.$")
+    stale(states, r"The newest joint state on /joint_states is 30\.00 s old; at most 0\.5 s is accepted\.$")
 
 
 def test_two_robots_on_one_topic_are_noticed(bench: Bench) -> None:
@@ -275,7 +275,7 @@ def test_two_robots_on_one_topic_are_noticed(bench: Bench) -> None:
                 bench.wait(0.001)
                 bench.send(arm=other)
         told = (
-            r"Messages on /joint_states contradict each other: panda_joint\d at .* ms: 2 nodes publish there, let only"
+            r"Messages on /joint_states contradict each other: panda_joint\d at .* ms: 2 nodes publish there; only"
         )
         stale(states, told)
         with pytest.raises(StageError, match=told):
@@ -483,23 +483,23 @@ def test_arm_and_fingers_on_two_topics(bench: Bench) -> None:
         ({"arm": [0, 0, 0, np.nan, 0, 0, 0]}, r"The joint panda_joint4 is not measured \(NaN\)"),
         ({"fingers": [0.02, np.inf]}, r"The joint panda_finger_joint2 is not measured \(NaN\)"),
         ({"fingers": [np.nan, 0.02]}, r"The joint panda_finger_joint1 is not measured \(NaN\)"),
-        ({"fingers": [-0.02, -0.02]}, r"The joint panda_finger_joint1 is told at -0\.02 m, where it cannot be: look"),
-        ({"fingers": [0.078, 0.078]}, r"The joint panda_finger_joint1 is told at 0\.078 m, where it cannot be: look"),
-        ({"fingers": [35.0, 35.0]}, r"The joint panda_finger_joint1 is told at 35 m, where it cannot be: look"),
+        ({"fingers": [-0.02, -0.02]}, r"The joint panda_finger_joint1 is at -0\.02 m, where it cannot be: look"),
+        ({"fingers": [0.078, 0.078]}, r"The joint panda_finger_joint1 is at 0\.078 m, where it cannot be: look"),
+        ({"fingers": [35.0, 35.0]}, r"The joint panda_finger_joint1 is at 35 m, where it cannot be: look"),
         (
             {"fingers": [0.035, 0.0]},
-            r"The fingers move as one, but panda_finger_joint1 at 0\.035 m and panda_finger_joint2 at 0\.000 m are told",
+            r"The fingers move together, but joint states have panda_finger_joint1 at 0\.035 m and panda_finger_joint2 at",
         ),
         (
             {"arm": [*HOME_Q_RAD[:6], 0.785 + 2 * np.pi]},
-            r"The joint panda_joint7 is told at 7\.0682 rad, where it cannot be \(a turn off\? 0\.785 rad would be possible\)",
+            r"The joint panda_joint7 is at 7\.0682 rad, where it cannot be \(a turn off\? 0\.785 rad would be possible\)",
         ),
         (
             {"arm": np.degrees(HOME_Q_RAD)},
-            r"The joint panda_joint2 is told at -45 rad, where it cannot be \(in degrees\? -0\.785 rad would be possible\)",
+            r"The joint panda_joint2 is at -45 rad, where it cannot be \(in degrees\? -0\.785 rad would be possible\)",
         ),
-        ({"arm": [1e300] * 7}, r"The joint panda_joint1 is told at 1e\+300 rad, where it cannot be: look"),
-        ({"arm": [0.0] * 7}, "All joints are told at 0, where panda_joint4 cannot be: they are not measured yet"),
+        ({"arm": [1e300] * 7}, r"The joint panda_joint1 is at 1e\+300 rad, where it cannot be: look"),
+        ({"arm": [0.0] * 7}, "All joints are at 0, where panda_joint4 cannot be: they are not measured yet"),
         ({"position": [0.0] * 7}, "A joint state with 9 names, 7 positions and 9 velocities"),
         ({"position": []}, "A joint state with 9 names, 0 positions and 9 velocities"),
         ({"position": [0.0] * 10}, "A joint state with 9 names, 10 positions and 9 velocities"),
@@ -510,7 +510,7 @@ def test_arm_and_fingers_on_two_topics(bench: Bench) -> None:
                 "position": [*HOME_Q_RAD, 0, 0, 0],
                 "velocity": [],
             },
-            "A joint state tells of panda_joint4 more than once",
+            "A joint state has panda_joint4 more than once",
         ),
         (
             {"name": [f"panda_joint{i}" for i in range(2, 8)], "position": [0.0] * 6, "velocity": []},
