@@ -185,7 +185,7 @@ def test_the_last_frames_are_found_by_their_stamps_and_decoded_once(keeper: Any,
     stamps = [now - 2_000_000_000, now - 900_000_000, now - 500_000_000, now]
     _send_in_order(source, receiver, stamps)
     assert not decoded, "pixels are decoded when somebody asks for them"
-    with pytest.raises(StageError, match=r"STALE_IMAGE: The image of \d+\.\d{3} s did not reach 'keeper' whole"):
+    with pytest.raises(StageError, match=r"STALE_IMAGE: The image of \d+\.\d{3} s did not reach 'keeper' completely"):
         receiver.at(stamps[0], 0.0)
     assert [int(receiver.at(s, 0.0).rgb[0, 0, 0]) for s in stamps[1:]] == [2, 3, 4]
     assert receiver.at(now, 0.0) is receiver.capture()
@@ -248,7 +248,7 @@ def test_frames_of_a_clock_that_went_back_are_forgotten(keeper: Any) -> None:
     ("changes", "sentence"),
     [
         ({"distortion_model": "fov"}, "wanted the distortion model plumb_bob or rational_polynomial"),
-        ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, "wanted a distortion that can be undone"),
+        ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, "wanted a distortion that can be removed"),
         ({"d": [0.1, 0.0, 0.0]}, "wanted 4 or 5 or 8 or 12 or 14 coefficients of distortion"),
         ({"k": [50.0, 0.0, float("nan"), 0.0, 50.0, 11.5, 0.0, 0.0, 1.0]}, "wanted intrinsics with positive focal"),
         ({"width": 64}, "wanted the CameraInfo of the colour image, got one of 64x24 with colour 32x24"),

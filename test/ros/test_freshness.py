@@ -163,7 +163,9 @@ def test_states_are_kept_by_time(bench: Bench) -> None:
     found = states.at(last_ns - 1_900_000_000)
     assert found.stamp_ns == last_ns - 1_900_000_000
     assert found.q_rad[0] == pytest.approx((3999 - 1900) / 4000 - 1)
-    with pytest.raises(StageError, match=r"STALE_STATE: The joint state of 2\.10 s ago is needed, but only 2 s are kept"):
+    with pytest.raises(
+        StageError, match=r"STALE_STATE: The joint state of 2\.10 s ago is needed, but only 2 s are kept"
+    ):
         states.at(last_ns - 2_100_000_000)
     with pytest.raises(StageError, match=r"nearest to the image is 0\.60 s away"):
         states.at(last_ns + 600_000_000)
@@ -274,9 +276,7 @@ def test_two_robots_on_one_topic_are_noticed(bench: Bench) -> None:
             if i % often == 0:
                 bench.wait(0.001)
                 bench.send(arm=other)
-        told = (
-            r"Messages on /joint_states contradict each other: panda_joint\d at .* ms: 2 nodes publish there; only"
-        )
+        told = r"Messages on /joint_states contradict each other: panda_joint\d at .* ms: 2 nodes publish there; only"
         stale(states, told)
         with pytest.raises(StageError, match=told):
             states.at(bench.ns)

@@ -100,7 +100,7 @@ def test_a_plan_without_its_image_is_refused_at_once_and_pictures_for_people_sho
     refused = bench.trace("lost").outcome
     assert refused.code == OutcomeMsg.STALE_IMAGE
     assert refused.sentence.startswith("Plan lost cannot be lifted, plan again: The image of ")
-    assert "did not reach 'guidance' whole" in refused.sentence
+    assert "did not reach 'guidance' completely" in refused.sentence
 
 
 def _images_are_read_best_effort(bench: BrainBench) -> None:

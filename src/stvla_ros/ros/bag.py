@@ -54,12 +54,12 @@ class Bag:
     Args:
         path: The bag's folder, or a single file of one.
         required: Topic -> type of what must be in it.
-        optional: Topic -> type of what is replayed as well where it is there.
-        settings: Topic -> setting that names it, for the sentence when it is missing.
+        optional: Topic -> type of what is read too if the bag has it.
+        settings: Topic -> setting that names it, for the error when it is missing.
 
     Raises:
-        ConfigError: The ``rosbags`` package is missing, the bag cannot be read, or a topic is missing, empty or of another
-            type.
+        ConfigError: The package ``rosbags`` is missing, the bag cannot be read, or a topic is missing, empty or of
+            another type.
     """
 
     def __init__(
@@ -73,18 +73,18 @@ class Bag:
         with self._open() as files:
             found, cut_off = files.topics, files.cut_off
             self.first_ns = files.start_ns
-            """When the recording began."""
+            """When the recording began, by the recorder's clock."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
         self.notes = [
-            f"{path}: its recorder did not come to its end; what is whole of it is read ({self.seconds:.1f} s)."
+            f"{path}: its recorder was interrupted; the complete part is read ({self.seconds:.1f} s)."
         ] * cut_off
-        """What is to be told about it."""
-        self._stored: dict[str, str] = {}  # topic in the bag -> topic of its messages
+        """Notes for the operator about the bag."""
+        self._stored: dict[str, str] = {}  # topic in the bag -> topic of its raw messages
         self.topics: dict[str, str] = {}
-        """Topic -> type of what comes of it."""
+        """Topic -> type of its messages."""
         if not any(count for kinds in found.values() for count in kinds.values()):
             raise ConfigError(
-                f"{path}: wanted a bag with messages, found none{' that is whole' * cut_off}: record again."
+                f"{path}: wanted a bag with messages, found none{' that is complete' * cut_off}: record again."
             )
         missing = [topic for topic, kind in required.items() if not self._take(topic, kind, found)]
         if missing:
@@ -95,10 +95,10 @@ class Bag:
             stored: self.topics[topic] if stored == topic else COMPRESSED for stored, topic in self._stored.items()
         }
         self.counts = {topic: found[stored][self._kinds[stored]] for stored, topic in self._stored.items()}
-        """Topic -> how many messages it has."""
+        """Topic -> number of its messages."""
 
     def _take(self, topic: str, kind: str, found: Mapping[str, Mapping[str, int]]) -> bool:
-        """Read a topic where it has messages of this type, or where images are stored compressed (image_transport)."""
+        """Select a topic if it has messages of this type, or compressed images (image_transport); False if not."""
         names = {topic: kind}
         if kind == IMAGE:
             names = {**names, f"{topic}/compressedDepth": COMPRESSED, f"{topic}/compressed": COMPRESSED}
@@ -109,7 +109,8 @@ class Bag:
         return False
 
     def __iter__(self) -> Iterator[BagMessage]:
-        """All messages in order of time. Raises ConfigError where the bag is damaged: how far it could be read, and why."""
+        """All messages in order of time. Raises ConfigError when the bag is damaged; says how far it could be read,
+        and why."""
         from stvla_ros.ros import bag_files
 
         after_ns = 0
@@ -124,7 +125,7 @@ class Bag:
                 raise bag_files.damaged(self.path, after_ns / 1e9, self.seconds, error) from error
 
     def _read(self, stored: str, kind: str, data: bytes) -> Any:
-        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be unpacked."""
+        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be decompressed."""
         try:
             message = deserialize_message(data, message_class(kind))
         except RMWError as error:
@@ -145,9 +146,9 @@ class Bag:
 
     @cached_property
     def static_transforms(self) -> Mapping[tuple[str, str], TransformStamped]:
-        """Parent and child -> their first static transform, wherever in the bag it stands: they hold at any time."""
+        """Parent and child -> their first static transform, wherever it is in the bag: it holds at any time."""
         found: dict[tuple[str, str], TransformStamped] = {}
-        with suppress(ConfigError):  # damage: told where all is read
+        with suppress(ConfigError):  # damage is reported when all is read
             for entry in Bag(self.path, {STATIC: TF}, {}) if STATIC in self.topics else ():
                 for transform in entry.message.transforms:
                     found.setdefault(frames_of(transform), transform)
@@ -165,14 +166,14 @@ def message_class(kind: str) -> Any:
 
 
 def camera_bag(path: Path, topics: CameraConfig, robot: RobotConfig | None = None, joint_states: bool = True) -> Bag:
-    """A bag with a camera's topics; the camera's transform and a robot's joint states come along. Raises ConfigError."""
+    """A bag with a camera's topics, its transforms, and a robot's joint states if it has them. Raises ConfigError."""
     names = {"color": (topics.color, IMAGE), "depth": (topics.depth, IMAGE), "info": (topics.info, INFO)}
     images = {absolute(topic): kind for topic, kind in names.values()}
     settings = {absolute(topic): f"camera.topics.{part}" for part, (topic, _) in names.items()}
     others = {STATIC: TF, "/tf": TF} | _joint_topics(robot if joint_states else None)
     bag = Bag(path, images, others, settings)
     if not {STATIC, "/tf"} & set(bag.topics):
-        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf: without them it is not known where the camera is.")
+        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf, so the pose of the camera is not known.")
     return bag
 
 
@@ -182,7 +183,7 @@ def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:
 
 
 def absolute(topic: str) -> str:
-    """The full name of a topic, as bags have it."""
+    """The full name of a topic, as in bags."""
     return topic if topic.startswith("/") else f"/{topic}"
 
 
@@ -192,7 +193,7 @@ def _missing(
     found: Mapping[str, Mapping[str, int]],
     settings: Mapping[str, str],
 ) -> str:
-    """What is wanted and what the bag has, for each missing topic the setting that names it."""
+    """The error for missing topics: what was wanted, what the bag has, and which settings name the topics."""
     wanted = ", ".join(f"{topic} ({required[topic]})" for topic in missing)
     told = [_told(topic, kinds) for topic, kinds in sorted(found.items())]
     sentence = f"wanted {wanted}; the bag has {', '.join(told) or 'nothing'}."
@@ -212,7 +213,7 @@ def _told(topic: str, kinds: Mapping[str, int]) -> str:
 
 
 def decompressed(message: CompressedImage) -> Image:
-    """The raw image; what was quantised inverse depth is ``32FC1`` (metres, NaN where unknown).
+    """The raw image; quantised inverse depth becomes ``32FC1`` (metres, NaN where unknown).
 
     Raises:
         ValueError: A codec that OpenCV does not know, or damaged data.
@@ -222,7 +223,7 @@ def decompressed(message: CompressedImage) -> Image:
         head, data = data[: _DEPTH_HEAD.size], data[_DEPTH_HEAD.size :]
         if not data.startswith(_PNG):
             raise ValueError(
-                f"wanted compressedDepth as PNG, got '{message.format}': make raw images of it while the bag is played "
+                f"wanted compressedDepth as PNG, got '{message.format}': convert it to raw images while the bag is played "
                 "(ros2 run image_transport republish compressedDepth raw) and record those"
             )
     try:

@@ -1,12 +1,13 @@
 """The replay of a rosbag2: at its own pace, and stamped as if it happened now.
 
-A bag has two times per message: when it was recorded, by the recorder's clock, and the stamp in its header, by the clock
-of whoever stamped it. Mostly both clocks are one. In simulation the stamps are simulated time; a camera's own clock
-may be minutes off; and either may jump when a simulation starts again or a clock is set.
+A bag has two times per message: when it was recorded, by the recorder's clock, and the stamp in its header, by the
+clock of the node that stamped it. Usually both clocks are the same. But in simulation the stamps are simulated time,
+a camera's own clock may be minutes off, and either clock may jump when a simulation restarts or a clock is set.
 
-Messages whose stamps are equally far from their record times have the same clock: their stamps move by one constant, so
-that what belongs together stays together. Each clock gets a constant of its own, so that what came together
-comes together again, whatever the clocks said. So a clock that was off while the bag was recorded is on time in the replay.
+Messages whose stamps are equally far from their record times share a clock. Their stamps are shifted by one constant,
+so that messages which belong together stay together. Each clock has its own constant, so that messages which came
+together come together again, whatever the clocks said: a clock that was off during the recording is on time in the
+replay.
 """
 
 from __future__ import annotations
@@ -24,31 +25,33 @@ from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, STATIC, TF, Bag, BagMessage, 
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 
 APART_NS = 1_000_000_000
-"""Stamps further than this from the record time have another clock than the recorder; what is nearer is a message's way."""
+"""Stamps further than this from the record time come from another clock than the recorder's; less is transport
+delay."""
 
 GAP_NS = 10_000_000_000
-"""A longer silence, or a jump of the recorder's clock, is passed over."""
+"""A longer silence, or a jump of the recorder's clock, is skipped."""
 
 CLOCKS = 8
-"""How many clocks are known at a time."""
+"""Number of clocks that are remembered."""
 
 BETWEEN_ROUNDS_S = 0.1
 LATE_NS = 500_000_000
-"""A replay that is later than this (a slow disk, a clock that was set) goes on from there, so that its stamps stay current."""
+"""A replay that is later than this (a slow disk, a clock that was set) goes on from there, so that its stamps stay
+current."""
 
 _PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
-"""By topic or type. Camera info is latched, because some drivers send it once."""
+"""By topic or type. Camera info is latched, because some drivers send it only once."""
 
 
 class BagReplay:
     """Publishes a bag on the topics that it was recorded from, as if it happened now.
 
-    Static transforms are published all together, from the beginning on: whoever joins late gets the last message.
+    All static transforms are published together from the beginning: nodes that join late get the last message.
 
     Args:
-        node: Publishes.
-        bag: What to replay.
-        loop: Begin again after the last message.
+        node: Owner of the publishers.
+        bag: The bag to replay.
+        loop: Start again after the last message.
     """
 
     def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
@@ -59,7 +62,7 @@ class BagReplay:
         }
 
     def run(self, end: threading.Event) -> None:
-        """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError where the bag is damaged."""
+        """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError when the bag is damaged."""
         while not end.is_set():
             self._once(end)
             if not self._loop:
@@ -75,7 +78,7 @@ class BagReplay:
                 static |= {frames_of(t): t for t in entry.message.transforms}
                 self._latch(static, started_ns)
                 continue
-            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the message before
+            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the last message
             if abs(late_ns) > LATE_NS:
                 started_ns += late_ns
             move_stamps(entry, clocks, self._bag.first_ns, started_ns)
@@ -84,7 +87,8 @@ class BagReplay:
             self._publishers[entry.topic].publish(entry.message)
 
     def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
-        """Publish all static transforms in one message: with one each, the history would lose the first of many."""
+        """Publish all static transforms in one message: with one message each, the history would lose the first
+        ones."""
         if static:
             for transform in static.values():
                 transform.header.stamp = ns_to_time(stamp_ns)
@@ -96,11 +100,11 @@ class BagReplay:
 
 @dataclass
 class _Clock:
-    """One clock besides the recorder's.
+    """A clock other than the recorder's.
 
     Attributes:
-        apart_ns: How far its stamp was from the record time in its last message: slow simulations fall behind.
-        shift_ns: From its stamps to the replay's time line.
+        apart_ns: Difference of stamp and record time in its last message; slow simulations fall behind.
+        shift_ns: From its stamps to the replay's timeline.
     """
 
     apart_ns: int
@@ -108,7 +112,7 @@ class _Clock:
 
 
 class BagClocks:
-    """The time line of one replay, in order of the messages.
+    """The timeline of one replay, in the order of the messages.
 
     Args:
         first_ns: Record time of the bag's first message.
@@ -119,17 +123,17 @@ class BagClocks:
         self._others: list[_Clock] = []
         self._recorded_ns = first_ns
         self.position_ns = 0
-        """How far the replay is: when the last message is due, since the beginning."""
+        """When the last message is due, since the beginning of the replay."""
 
     def place(self, recorded_ns: int, stamp_ns: int) -> int:
         """Take one message.
 
         Args:
             recorded_ns: When it was recorded.
-            stamp_ns: As in its header; 0, which is no time, counts as the record time.
+            stamp_ns: The stamp in its header; 0 means none and counts as the record time.
 
         Returns:
-            What to add to its stamp for the time since the replay began [ns].
+            The number to add to its stamp to get the time since the replay began [ns].
         """
         passed_ns = min(max(recorded_ns - self._recorded_ns, 0), GAP_NS)
         self._recorded_ns = recorded_ns
@@ -151,9 +155,9 @@ class BagClocks:
 
 
 def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns: int) -> None:
-    """Bring the stamps of a message, or of each transform in it, onto a time line that begins at ``started_ns``.
+    """Shift the stamps of a message, or of each transform in it, to a timeline that begins at ``started_ns``.
 
-    A stamp of 0 is none and stays so.
+    A stamp of 0 means none and stays 0.
     """
     for stamped in getattr(entry.message, "transforms", [entry.message]):
         stamp_ns = time_to_ns(stamped.header.stamp)

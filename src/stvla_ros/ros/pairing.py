@@ -99,9 +99,7 @@ class Pairing(Generic[T]):
         """Take a message. Returns the pairs of colour and depth that are certain now, the oldest first."""
         own = self._streams[stream]
         if stamp_ns <= own.paired_ns:
-            if (
-                stamp_ns == own.paired_ns or not own.out_of_order.clock_went_back()
-            ):  # an equal one is a repeat
+            if stamp_ns == own.paired_ns or not own.out_of_order.clock_went_back():  # an equal one is a repeat
                 self.dropped += 1
                 return []
             self.begin_anew()

@@ -129,7 +129,9 @@ class Joints:
             apart = " and ".join(
                 f"{name} at {q:.3f} {self.unit}" for name, q in zip(self.names, positions, strict=True)
             )
-            raise ValueError(f"The fingers move together, but joint states have {apart}, so one is not measured: {DRIVER}")
+            raise ValueError(
+                f"The fingers move together, but joint states have {apart}, so one is not measured: {DRIVER}"
+            )
         if self.alike or any(positions):
             return
         for name, low, high in zip(self.names, self.low, self.high, strict=True):

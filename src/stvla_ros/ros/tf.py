@@ -74,7 +74,9 @@ class _Edge:
             return self.samples[i][1]
         if i == 0 or i == len(self.samples):
             nearest = self.samples[0][0] if i == 0 else self.samples[-1][0]
-            once = ": it came only once on /tf; publish it on /tf_static if it is fixed" if len(self.samples) == 1 else ""
+            once = (
+                ": it came only once on /tf; publish it on /tf_static if it is fixed" if len(self.samples) == 1 else ""
+            )
             raise TransformError(
                 f"the transform {self.parent} -> {self.child} is not known at the image's stamp "
                 f"(the nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'newer' if i == 0 else 'older'}){once}"
