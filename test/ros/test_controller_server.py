@@ -420,7 +420,7 @@ def test_an_action_of_another_type_is_told(cell, ros, domain, name):
     )
     sentence = (
         f"CONTROLLER_FAILED: /other/{name} is a control_msgs/action/{found.__name__}, wanted "
-        f"control_msgs/action/{wanted.__name__}: give the robot a controller of that type, and robot.{name}_action its name"
+        f"control_msgs/action/{wanted.__name__}: start a controller of that type, and set robot.{name}_action to its name"
     )
     try:
         with pytest.raises(StageError, match=sentence):
@@ -534,7 +534,7 @@ def test_gripper_that_stays_open_holds_nothing(cell):
     cell.gripper.move = lambda width_m, force_n: None
     for watch in (cell.gripper_server._watch, lambda *_: (False, False)):
         cell.gripper_server._watch = watch
-        with pytest.raises(StageError, match="CONTROLLER_FAILED: The gripper was sent to 0 mm and stands at 80 mm"):
+        with pytest.raises(StageError, match="CONTROLLER_FAILED: The gripper was commanded to 0 mm but is at 80 mm"):
             cell.robot.move_gripper(0.0, CancelToken())
 
 

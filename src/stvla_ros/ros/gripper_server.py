@@ -1,7 +1,7 @@
-"""The action ``gripper_action`` in front of a simulated gripper, with the behaviour of franka_gripper.
+"""The action ``gripper_action`` of a simulated gripper, with the behaviour of franka_gripper.
 
-``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers are where they were
-sent (``reached_goal``) or hold something (``stalled``); a new goal replaces the running one, which ends ABORTED.
+``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers have reached their target
+(``reached_goal``) or hold something (``stalled``). A new goal replaces the running one, which ends ABORTED.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, Te
 POLL_S = FEEDBACK_S = 0.02
 MAX_POSITION_M = 0.04
 REACHED_M = 0.001
-"""Half openings closer than this are the same."""
+"""Half openings closer than this count as equal."""
 
 STALLED_M_S = 0.002
 STALLED_FOR_S = 0.1
-"""Fingers slower than STALLED_M_S for this long do not move any more."""
+"""Fingers that are slower than STALLED_M_S for this long have stopped."""
 
 TIMEOUT_S = 4.0
 
 
 class Gripper(Protocol):
-    """What the action server drives. All methods are thread safe and return at once."""
+    """A gripper that the action server moves. All methods are thread safe and return at once."""
 
     def width_m(self) -> float:
-        """Distance between the fingers now."""
+        """Current distance between the fingers."""
         ...
 
     def move(self, width_m: float, force_n: float) -> None:
-        """Go to a width, and press with at most this force."""
+        """Move to a width, and press with at most this force."""
         ...
 
 
 @dataclass
 class _Rest:
-    """Tells when the fingers have stopped."""
+    """Detects when the fingers have stopped."""
 
     width_m: float
     since_s: float
@@ -81,7 +81,7 @@ class GripperServer:
             FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)
         ):
             reached, stalled = self._watch(goal, command.position, lambda: number != self._newest)
-        goal.on_cancel(None)  # what holds something goes on to press
+        goal.on_cancel(None)  # fingers that hold something keep pressing
         result = GripperCommand.Result(
             position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
         )

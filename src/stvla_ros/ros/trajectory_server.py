@@ -1,8 +1,9 @@
-"""The action ``follow_joint_trajectory`` in front of a simulated arm, with the behaviour of ros2_control.
+"""The action ``follow_joint_trajectory`` of a simulated arm, with the behaviour of ros2_control.
 
-As ``joint_trajectory_controller`` does: a goal with other joints, wrong sizes, times that do not increase or a
-moving end is rejected (the log says why) and disturbs nothing; a new goal replaces the running one, which ends
-ABORTED; cancel brings the arm to rest, from its callback on, and holds it; a violated tolerance ends the goal ABORTED with its code.
+As in ``joint_trajectory_controller``: a goal with other joints, wrong sizes, times that do not increase, or a moving
+end is rejected (the log says why) and disturbs nothing. A new goal replaces the running one, which ends ABORTED. A
+cancel brings the arm to rest, starting in its callback, and holds it. A violated tolerance ends the goal ABORTED with
+its code.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ FEEDBACK_S = 0.05
 
 
 class MotionState(Enum):
-    """What became of a motion."""
+    """The state of a motion."""
 
     ACTIVE = auto()
     REACHED = auto()
@@ -47,7 +48,7 @@ class MotionState(Enum):
 
 @dataclass(frozen=True, eq=False)
 class MotionProgress:
-    """How far a motion is.
+    """The progress of a motion.
 
     Attributes:
         state: Whether and how it ended.
@@ -55,7 +56,7 @@ class MotionProgress:
         desired: (q, dq) commanded now.
         actual: (q, dq) measured now.
         error_code: Constant of FollowJointTrajectory's result.
-        error: For people.
+        error: The error as text.
     """
 
     state: MotionState
@@ -67,22 +68,22 @@ class MotionProgress:
 
 
 class Arm(Protocol):
-    """What the action server drives. All methods are thread safe and return at once."""
+    """An arm that the action server moves. All methods are thread safe and return at once."""
 
     def q_rad(self) -> F64:
-        """(7,) joint positions now."""
+        """(7,) current joint positions."""
         ...
 
     def start(self, path: JointPath, tolerances: TrajectoryTolerances) -> int:
-        """Begin a motion in place of the running one; returns its number."""
+        """Replace the running motion by a new one; returns its number."""
         ...
 
     def stop(self, motion: int) -> None:
-        """Bring the arm to rest, if this motion is still the one that runs."""
+        """Bring the arm to rest if this motion is still running."""
         ...
 
     def progress(self, motion: int) -> MotionProgress:
-        """Where a motion is."""
+        """The progress of a motion."""
         ...
 
 
@@ -93,8 +94,8 @@ class TrajectoryServer:
         node: Owner of the action server.
         action: Name of the action.
         names: The arm's joints, in the order of the arm's arrays.
-        arm: What moves.
-        tolerances: Those of goals that set none.
+        arm: The arm.
+        tolerances: Tolerances of goals that set none.
     """
 
     def __init__(
