@@ -129,7 +129,7 @@ def _older_plan_never_replaces_newer(bench: BrainBench, newest: TracePlanMsg) ->
     publisher.publish(older)
     refused = bench.trace("older").outcome
     assert refused.code == OutcomeMsg.STALE_IMAGE
-    assert "older than the one in use" in refused.sentence
+    assert "older than the plan in use" in refused.sentence
     assert bench.predict("older").outcome.code == OutcomeMsg.STALE_IMAGE
     assert bench.predict(newest.plan_id).outcome.code == OutcomeMsg.OK
 

@@ -244,7 +244,7 @@ def test_old_joint_states_with_new_stamps_end_the_motion(cell):
     q = cell.robot.state().q_rad
     cell.publish = lambda: cell.tell([*ARM_JOINTS, *FINGER_JOINTS], [*q, 0.04, 0.04], [0.0] * 9)
     with pytest.raises(
-        StageError, match=r"STALE_STATE: The joint states have not changed for .* old states are stamped anew"
+        StageError, match=r"STALE_STATE: The joint states have not changed for .* old states get new stamps"
     ):
         cell.robot.follow(path_of(30.0), CancelToken())
     wait(lambda: np.abs(cell.arm.state()[1]).max() == 0.0)

@@ -1,4 +1,4 @@
-"""The planner as a node: draws the path on the newest image when asked."""
+"""The planner node: draws a path on the newest image on request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from stvla_ros.types import PlanRequest, TracePlan
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Settings of the planner's node; the backend's own stand in a section of its name."""
+    """Settings of the planner node; the backend's own settings are in a section of its name."""
 
     backend: str = param("colour", "what draws the path", choices=registry.names("planner"))
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
@@ -43,11 +43,12 @@ class PlannerConfig:
 class PlannerNode(StageNode[PlannerConfig]):
     """Serves ``stvla/plan_trace``; publishes each plan on ``stvla/plan``.
 
-    The stamp of the image that it is about to think on goes out on ``stvla/plan_stamp``: the lifter needs that very
-    image, and could not keep all of them while a slow model thinks.
+    The stamp of the image in use is published on ``stvla/plan_stamp`` before the model starts, because the lifter
+    needs that image and cannot keep all images while a slow model thinks.
 
-    A cancel is answered at once. A planner that cannot be interrupted goes on thinking: what it thinks up is thrown away,
-    and the next goal's image is taken when it is done, so that it never works on two at a time or on an old image.
+    A cancel is answered at once. A planner that cannot be interrupted goes on thinking; its plan is then discarded,
+    and the image of the next goal is taken when it is done, so that it never works on two images at a time or on an
+    old one.
     """
 
     def __init__(self) -> None:
@@ -83,7 +84,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         return PlanTrace.Result(outcome=ok_msg(), plan=message)
 
     def _think(self, request: PlanRequest, cancel: CancelToken) -> TracePlan:
-        """The planner's answer. Raises its StageError, or at once the cancel's reason."""
+        """The planner's plan. Raises its StageError, or the cancel's reason at once."""
         start = time.perf_counter()
         self._thinking = future = Future[TracePlan]()
         threading.Thread(target=self._answer, args=(request, future), name="think", daemon=True).start()
@@ -98,11 +99,11 @@ class PlannerNode(StageNode[PlannerConfig]):
     def _answer(self, request: PlanRequest, future: Future[TracePlan]) -> None:
         try:
             future.set_result(self.timed("plan", lambda: self._planner.plan(request)))
-        except Exception as error:  # noqa: BLE001 - handed on: result() raises it where the goal is worked on
+        except Exception as error:  # noqa: BLE001 - raised again by result() in the goal's thread
             future.set_exception(error)
 
     def ages(self) -> dict[str, str]:
-        """Ages of image and arm state, and how long the planner thinks."""
+        """Ages of image and arm state, and the planner's latency."""
         return {
             "image age [s]": f"{self._frames.age_s():.2f}",
             "joint state age [s]": f"{self._joints.age_s():.2f}",
@@ -117,7 +118,7 @@ class PlannerNode(StageNode[PlannerConfig]):
 
 
 def _wait(future: Future[TracePlan], cancel: CancelToken) -> None:
-    """Sleep until the future is done. Raises the cancel's reason."""
+    """Wait until the future is done. Raises the cancel's reason."""
     woken = threading.Event()
     release = cancel.on_cancel(woken.set)
     try:

@@ -1,7 +1,8 @@
-"""The simulated cell as a ROS node: what a Panda behind ros2_control and a RealSense camera offer.
+"""The simulated cell as a ROS node, with the interfaces of a Panda behind ros2_control and a RealSense camera.
 
-Physics keeps pace with the clock in one thread, joint states are sent in a second; the executor's thread takes requests,
-and cancels act in it. Images are drawn and sent by a process of its own (:mod:`stvla_ros.ros.simulated_camera`).
+Physics runs at the speed of the clock in one thread, and joint states are sent in a second one. The executor's thread
+receives requests, and cancels take effect in it. A separate process renders and sends images
+(:mod:`stvla_ros.ros.simulated_camera`).
 """
 
 from __future__ import annotations
@@ -39,17 +40,17 @@ from stvla_ros.sim.tasks import TASKS
 from stvla_ros.types import RobotState
 
 SEEN_S = 4.0
-"""Within this time an image of a new scene is sent, also by a camera that was started again."""
+"""Time limit for an image of a new scene, even from a camera that was restarted."""
 
 FIRST_IMAGE_S = 20.0
 """How long the heartbeat waits for the first image."""
 
 
 NICER = 10
-"""Taken from the process's niceness where that is permitted (root, or a limit in limits.conf)."""
+"""Subtracted from the process's niceness if that is permitted (root, or a limit in limits.conf)."""
 
 SWITCH_S = 0.001
-"""After this long a Python thread that computes lets physics in."""
+"""Python's switch interval: a thread that computes lets physics run after this time."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class SimConfig:
 
 
 class SimNode(StageNode[SimConfig]):
-    """Publishes camera, joint states and transforms; serves the robot's two actions and the scene's services."""
+    """Publishes images, joint states and transforms; serves the robot's two actions and the services of the scene."""
 
     def __init__(self) -> None:
         self._raised = _raise_priority()  # before there are threads: they inherit it
@@ -101,7 +102,7 @@ class SimNode(StageNode[SimConfig]):
     def ready(self) -> None:
         """Start time and images; the heartbeat begins with the first image."""
         gc.collect()
-        gc.freeze()  # what is here to stay: a search through it holds all threads up for tens of milliseconds
+        gc.freeze()  # permanent objects: searching them would block all threads for tens of milliseconds
         self._time.start()
         self._camera.start()
         self._late = time.monotonic() + FIRST_IMAGE_S
@@ -130,7 +131,7 @@ class SimNode(StageNode[SimConfig]):
         return moment, self._time.stamp_ns(moment.stamp_ns)
 
     def _serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
-        """Offer a service that takes its time: in threads of its own, so that cancels and the heartbeat go on."""
+        """Offer a slow service, which runs in separate threads, so that cancels and the heartbeat are not delayed."""
         service: Any = self.create_service(kind, name, lambda request, response: (request, response))  # type: ignore
         send = service.send_response
 
@@ -174,7 +175,7 @@ class SimNode(StageNode[SimConfig]):
             response.message = error.sentence
 
     def _wait_until_seen(self, since_ns: int) -> None:
-        """Return when an image and a joint state of the new scene are out, so that nobody acts on the old one.
+        """Wait until an image and a joint state of the new scene were sent, so that nobody acts on the old ones.
 
         Raises:
             StageError: STALE_IMAGE when none came.
@@ -184,10 +185,10 @@ class SimNode(StageNode[SimConfig]):
             if time.monotonic() > until:
                 raise StageError(
                     OutcomeCode.STALE_IMAGE,
-                    f"The scene is laid, but no image of it was sent within {SEEN_S:g} s: look at the simulator's log.",
+                    f"The scene is laid out, but no image of it was sent within {SEEN_S:g} s: look at the simulator's log.",
                 )
             time.sleep(0.01)
-        time.sleep(0.05)  # their way to the receivers
+        time.sleep(0.05)  # transport to the receivers
 
     def _score_task(self, request: ScoreTask.Request, response: ScoreTask.Response) -> None:
         try:
@@ -206,7 +207,7 @@ class SimNode(StageNode[SimConfig]):
         }
 
     def close(self, timeout_s: float) -> bool:
-        """End the threads and the camera's process."""
+        """End the threads and the camera process."""
         gc.unfreeze()
         done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
@@ -214,8 +215,8 @@ class SimNode(StageNode[SimConfig]):
 
 
 def _raise_priority() -> int:
-    """A controller goes before all that computes, as it does on a robot. By how much the niceness was lowered; 0 where not
-    permitted."""
+    """Give the controllers priority over everything that computes, as on a robot. Returns by how much the niceness was
+    lowered; 0 if that is not permitted."""
     sys.setswitchinterval(SWITCH_S)
     try:
         os.nice(-NICER)

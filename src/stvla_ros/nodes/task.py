@@ -1,4 +1,4 @@
-"""The task as a node: an instruction in, the ST-VLA loop over the other nodes, a typed outcome out."""
+"""The task node: takes an instruction, runs the ST-VLA loop over the other nodes, and returns a typed outcome."""
 
 from __future__ import annotations
 
@@ -43,28 +43,28 @@ EXECUTOR = "executor"
 
 @dataclass(frozen=True)
 class TaskConfig(LoopConfig):
-    """Settings of the task's node; those of the loop may change between goals."""
+    """Settings of the task node; those of the loop may change between goals."""
 
-    needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
-    heartbeat_timeout_s: float = param(1.5, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
+    needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "a task ends when one of these is lost")
+    heartbeat_timeout_s: float = param(1.5, "silence after which a node is lost [s]", ge=0.2, le=60.0)
     deadlines: Deadlines = param(Deadlines(), "longest time per stage")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
 class _Active:
-    """The task being carried out."""
+    """The running task."""
 
     cancel: CancelToken
     watch: Watch
 
 
 class TaskNode(StageNode[TaskConfig]):
-    """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` says where the task stands.
+    """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` has the state of the task.
 
-    While a task runs it listens to the heartbeats of all nodes it needs. When one is lost everything is canceled; when
-    it is the executor, the arm's controller is told to stop, for nobody else would do so. For the same case it takes the
-    operator's stop too (``stvla/task/stop``), and keeps it for the next executor.
+    While a task runs, the node monitors the heartbeats of all nodes it needs. When one is lost, everything is
+    canceled. When the executor is lost, this node stops the arm's controller, because no other node would. For the
+    same case it accepts the operator's stop (``stvla/task/stop``) and keeps it for the next executor.
     """
 
     logs_success = True
@@ -81,7 +81,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._lock = threading.Lock()
         self._missing: list[str] | None = None
         self._active: _Active | None = None
-        self._idle = TaskState("")  # where the last task ended
+        self._idle = TaskState("")  # state at the end of the last task
         self.create_subscription(Bool, task_state.HOLDS_TOPIC, self._fingers, qos.LATCHED_NEWEST)
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self._started = time.monotonic()
@@ -94,12 +94,12 @@ class TaskNode(StageNode[TaskConfig]):
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
     def ready(self) -> None:
-        """Tell that no task runs, whatever an earlier node of this name left on the topic."""
+        """Publish that no task runs, which replaces what an earlier node of this name left on the topic."""
         super().ready()
         self._publish(self._idle, task_state.IDLE)
 
     def _fingers(self, message: Bool) -> None:
-        """The executor says whether the gripper holds something."""
+        """The executor reports whether the gripper holds something."""
         self._hand.fingers(message.data)
         with self._lock:
             idle = self._active is None
@@ -114,7 +114,7 @@ class TaskNode(StageNode[TaskConfig]):
     def _execute(self, goal_handle: GoalHandle) -> ExecuteTask.Result:
         try:
             result = self._carry_out(goal_handle)
-        except StageError as error:  # before anything was begun
+        except StageError as error:  # before the task began
             result = TaskResult(Outcome(error.code, error.sentence), (), TaskState(""))
         holding = self._hand.holding
         self._idle = replace(result.state, holding=holding)
@@ -145,10 +145,11 @@ class TaskNode(StageNode[TaskConfig]):
                 self._active = None
 
     def _find_controller(self, cancel: CancelToken) -> None:
-        """Without the arm's controller no task is begun: nobody could stop the arm if the executor were lost.
+        """Wait for the arm's controller. Without it no task starts: nobody could stop the arm if the executor were
+        lost.
 
         Raises:
-            StageError: CONTROLLER_FAILED; the reason of a cancel.
+            StageError: CONTROLLER_FAILED; the cancel's reason.
         """
         end = time.monotonic() + qos.DISCOVERY_S
         while missing := self._canceler.missing():
@@ -158,7 +159,7 @@ class TaskNode(StageNode[TaskConfig]):
             cancel.wait(0.05)
 
     def _look_for_controller(self) -> None:
-        """Say when the arm's controller cannot be found, once per loss."""
+        """Log when the arm's controller cannot be found, once per loss."""
         missing = self._canceler.missing()
         if missing and missing != self._missing:
             self.get_logger().warning(_no_controller(missing))
@@ -192,7 +193,7 @@ class TaskNode(StageNode[TaskConfig]):
         return response
 
     def _halt(self) -> None:
-        """The operator says stop, to this node or to another one."""
+        """Stop, because the operator stopped this node or another one."""
         self._canceler.cancel_all()
         with self._lock:
             active = self._active
@@ -205,13 +206,13 @@ class TaskNode(StageNode[TaskConfig]):
         return active is not None and EXECUTOR in active.watch.lost()
 
     def _watch(self) -> None:
-        """End the running task when a node is lost. Runs in the executor's thread, beside the task.
+        """End the running task when a node is lost. Runs in the executor's thread, in parallel to the task.
 
-        For a lost executor the arm is told to stop at every look until the task has ended, whichever node was lost
-        first: a single request can get lost, and the answer of a controller that stands still already is harmless.
+        While the executor is lost, each call stops the arm's controller again until the task has ended, whichever
+        node was lost first: a single request can get lost, and repeated ones are harmless.
         """
         if time.monotonic() - self._started > qos.DISCOVERY_S:
-            self._stop_state.assume_released()  # there is no executor yet that could know
+            self._stop_state.assume_released()  # no executor has published a state
         with self._lock:
             active = self._active
         if active is None:
