@@ -63,7 +63,7 @@ def _arguments() -> list[DeclareLaunchArgument]:
             "camera",
             default_value="auto",
             choices=list(graph.CAMERAS),
-            description="auto: the simulator's camera, or a driver; recorded: a replay; external: a driver started elsewhere",
+            description="auto: the simulator's, or external; recorded: a replay; external: a driver started elsewhere",
         ),
         *backends,
         DeclareLaunchArgument(

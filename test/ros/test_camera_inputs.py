@@ -344,7 +344,7 @@ def test_an_info_after_the_first_images_completes_them(bench: Bench) -> None:
     bench.stream(3, parts="cd")
     stale(
         receiver,
-        "No camera image: nothing comes on /camera/camera/color/camera_info, which is published, while .* is heard",
+        "No camera image: nothing comes on /camera/camera/color/camera_info, which is published, while .* is received",
     )
     bench.send("i")
     assert receiver.capture().stamp_ns == bench.ns

@@ -143,9 +143,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             with self._lock:
                 same = self._running is None and self._left is left
             if same and self._executor.holds(state) != self._holds:
-                self._tell_fingers(state)
+                self._publish_holds(state)
 
-    def _tell_fingers(self, state: RobotState) -> None:
+    def _publish_holds(self, state: RobotState) -> None:
         self._holds = self._executor.holds(state)
         self._holds_out.publish(Bool(data=self._holds))
 
@@ -223,7 +223,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Note the robot's state after a motion, and publish what the gripper holds before the motion's result is
         sent."""
         self._left = self._joints.newest()
-        self._tell_fingers(self._left)
+        self._publish_holds(self._left)
 
     def _left_ns(self) -> int:
         """When the last motion ended; 0 when nothing has moved, or when the clock was set back, e.g. by a restarted
@@ -303,7 +303,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """Publish feedback while the robot moves, from a separate thread, so that it never delays the motion."""
         started, done = time.monotonic(), Event()
 
-        def tell() -> None:
+        def publish() -> None:
             try:
                 while not done.wait(FEEDBACK_PERIOD_S):
                     elapsed_s = time.monotonic() - started
@@ -313,7 +313,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             except Exception as error:  # noqa: BLE001 - any error of the middleware, such as RCLError
                 self._defect(error)
 
-        thread = Thread(target=tell, name="feedback", daemon=True)
+        thread = Thread(target=publish, name="feedback", daemon=True)
         thread.start()
         try:
             yield

@@ -223,7 +223,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns, self._base_frame))
         markers = path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns, self._base_frame)
         self._markers_out.publish(markers)
-        self._tell(trace.notes)
+        self._log_notes(trace.notes)
 
     def _image_of(self, plan: TracePlan) -> RgbdFrame:
         """The image that a plan was drawn on. Raises StageError STALE_IMAGE."""
@@ -287,7 +287,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         message = guidance_to_msg(guidance, self._base_frame)
         self._guidance_out.publish(message)
         self._cleaned, self._failed = self._cleaned + 1, None
-        self._tell(guidance.notes)
+        self._log_notes(guidance.notes)
         if self._overlay_out.get_subscription_count():
             self._overlay_out.publish(self._overlay(guidance, message))
         if time.monotonic() >= self._next_markers and self._markers_out.get_subscription_count():
@@ -300,7 +300,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             return message.rgb
         return rgb_to_image(overlay(guidance, self.config.overlay_alpha), message.header)
 
-    def _tell(self, notes: tuple[str, ...]) -> None:
+    def _log_notes(self, notes: tuple[str, ...]) -> None:
         """Log new notes."""
         for note in notes:
             if note not in self._notes:

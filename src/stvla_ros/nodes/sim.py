@@ -59,7 +59,7 @@ class SimConfig:
 
     task: str = param("pick_place", "task laid out at the start", choices=tuple(TASKS))
     seed: int = param(0, "seed of the first scene", ge=0, le=2**31 - 1)
-    distractors: int = param(-1, "objects that nobody asks for; -1: as the task prescribes", ge=-1, le=12)
+    distractors: int = param(-1, "number of objects that the task does not need; -1: the task's default", ge=-1, le=12)
     image_rate_hz: float = param(15.0, "images per second", ge=0.1, le=60.0)
     third_view_rate_hz: float = param(8.0, "images per second of the view for people", ge=0.1, le=60.0)
     joint_rate_hz: float = param(100.0, "joint states per second", ge=10.0, le=500.0)

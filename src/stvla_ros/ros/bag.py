@@ -195,8 +195,8 @@ def _missing(
 ) -> str:
     """The error for missing topics: what was wanted, what the bag has, and which settings name the topics."""
     wanted = ", ".join(f"{topic} ({required[topic]})" for topic in missing)
-    told = [_told(topic, kinds) for topic, kinds in sorted(found.items())]
-    sentence = f"wanted {wanted}; the bag has {', '.join(told) or 'nothing'}."
+    described = [_described(topic, kinds) for topic, kinds in sorted(found.items())]
+    sentence = f"wanted {wanted}; the bag has {', '.join(described) or 'nothing'}."
     kinds = {required[topic] for topic in missing} | (
         {COMPRESSED} if IMAGE in {required[t] for t in missing} else set()
     )
@@ -206,7 +206,7 @@ def _missing(
     return f"{sentence} Record these topics."
 
 
-def _told(topic: str, kinds: Mapping[str, int]) -> str:
+def _described(topic: str, kinds: Mapping[str, int]) -> str:
     return ", ".join(
         f"{topic} ({kind})" if count else f"{topic} ({kind}, no messages)" for kind, count in kinds.items()
     )

@@ -234,10 +234,10 @@ def _raise_if_deaf(node: ClientNode) -> None:
     """
     if (error := node.broken) is None:
         return
-    told = cancel_all([TASK_ACTION], ANSWER_S)
+    canceled = cancel_all([TASK_ACTION], ANSWER_S)
     answered = (
         "The task was canceled."
-        if told
+        if canceled
         else "Nobody answered a request to cancel the task: `stvla stop` stops the arm."
     )
     traceback.print_exception(error)

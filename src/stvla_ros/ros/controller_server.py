@@ -61,12 +61,12 @@ class ControllerGoal:
         """Publish feedback from a separate thread while the context is open, so that the work never waits for it."""
         over = Event()
 
-        def tell() -> None:
+        def publish() -> None:
             with suppress(InvalidHandle, RCLError):  # the node has ended
                 while not over.wait(period_s):
                     self._handle.publish_feedback(feedback())
 
-        thread = Thread(target=tell, name="feedback", daemon=True)
+        thread = Thread(target=publish, name="feedback", daemon=True)
         thread.start()
         try:
             yield

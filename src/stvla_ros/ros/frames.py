@@ -383,7 +383,7 @@ class RgbdReceiver:
             faults = (topic_type_mismatch(self._node, self._topics[part], _KINDS[part]) for part in missing)
             others = [fault for fault in faults if fault]
             nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
-            but = f", while {', '.join(self._topics[part] for part in here)} is heard" if here else ""
+            but = f", while {', '.join(self._topics[part] for part in here)} is received" if here else ""
             return f"No camera image: {' and '.join(others) or nothing + but}: look at the camera's driver and the camera topics."
         if gap_ns is None:
             return None

@@ -154,7 +154,7 @@ class LivenessReporter:
 
     def __init__(self, monitor: HeartbeatMonitor, needed: Sequence[str], others: Sequence[str] = ()) -> None:
         self._monitor, self._needed, self._others = monitor, needed, others
-        self._started_ns: dict[str, int | None] = {}  # of those that were heard
+        self._started_ns: dict[str, int | None] = {}  # of the nodes heard so far
         self._lost: dict[str, float] = {}  # when
         self._complete, self._named = not needed, False
         self._since = time.monotonic()
@@ -163,20 +163,22 @@ class LivenessReporter:
         """What has changed since the last call, in sentences for the log."""
         now = time.monotonic()
         silent = set(self._monitor.missing([*self._needed, *self._others]))
-        told: list[str] = []
+        sentences: list[str] = []
         for name in (*self._needed, *self._others):
-            told += self._change(name, name in silent, now)
+            sentences += self._change(name, name in silent, now)
         waiting = [name for name in self._needed if name in silent and name not in self._lost]
         if not self._complete and not waiting and not self._lost:
             self._complete = True
-            told.append(
+            sentences.append(
                 f"Stack ready: {', '.join(self._needed)}, {process_age_s():.1f} s after its start. "
                 'Give it a goal with: stvla run "..."'
             )
         elif waiting and not self._named and now - self._since > PATIENCE_S:
             self._named = True
-            told.append(f"Not heard yet: {', '.join(waiting)}. They may still be loading a model; look at their logs.")
-        return told
+            sentences.append(
+                f"Not heard yet: {', '.join(waiting)}. They may still be loading a model; look at their logs."
+            )
+        return sentences
 
     def _change(self, name: str, silent: bool, now: float) -> list[str]:
         if silent:

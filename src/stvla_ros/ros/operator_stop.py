@@ -87,8 +87,8 @@ class Standstill:
         """Take a joint state; those without the arm's positions, and repeated ones, are ignored."""
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         stamp_ns = stamp_ns or time.monotonic_ns()  # some drivers send no stamps
-        told = len(message.position) == len(message.name) and set(self._names) <= set(message.name)
-        if not told or stamp_ns == self._stamp_ns:
+        complete = len(message.position) == len(message.name) and set(self._names) <= set(message.name)
+        if not complete or stamp_ns == self._stamp_ns:
             return
         if stamp_ns < self._stamp_ns:  # a clock was set back, or a stamp was wrong: start over
             self._reference = None

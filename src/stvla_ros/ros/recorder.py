@@ -114,13 +114,13 @@ def _record(folder: Path, title: str, pipe: Connection) -> None:
 
 
 def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, pipe: Any) -> None:
-    """Until told to finish, or until the other end closes (EOFError)."""
-    reporter, due, told = Reporter(recorder), time.monotonic(), False
+    """Run until asked to finish, or until the other end closes (EOFError)."""
+    reporter, due, started = Reporter(recorder), time.monotonic(), False
     while True:
         executor.spin_once(timeout_sec=max(0.0, min(due - time.monotonic(), 0.05)))
-        if not told and "camera" in views:
+        if not started and "camera" in views:
             pipe.send("images")
-            told = True
+            started = True
         while pipe.poll():
             message = pipe.recv()
             views.show(recorder)
@@ -129,7 +129,7 @@ def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, p
                 return
             reporter.report(*message)
             due = time.monotonic()
-        if told and time.monotonic() >= due:
+        if started and time.monotonic() >= due:
             due = max(due + PERIOD_S, time.monotonic())
             views.show(recorder)
             recorder.tick(time.monotonic())

@@ -107,11 +107,11 @@ class Joints:
         where = {name: i for i, name in enumerate(names)}
         if len(where) < len(names) and (twice := next((name for name in self.names if names.count(name) > 1), None)):
             raise ValueError(f"A joint state has {twice} more than once: {DRIVER}")
-        told = [name for name in self.names if name in where]
-        if len(told) < len(self.names) and not self.alike:
+        present = [name for name in self.names if name in where]
+        if len(present) < len(self.names) and not self.alike:
             missing = next(name for name in self.names if name not in where)
-            raise ValueError(f"A joint state has {told[0]} but not {missing}: {DRIVER}")
-        positions = [float(message.position[where.get(name, where[told[0]])]) for name in self.names]
+            raise ValueError(f"A joint state has {present[0]} but not {missing}: {DRIVER}")
+        positions = [float(message.position[where.get(name, where[present[0]])]) for name in self.names]
         for name, q, low, high in zip(self.names, positions, self.low, self.high, strict=True):
             if not low <= q <= high:
                 raise ValueError(self._impossible(name, q, low, high))
@@ -420,8 +420,8 @@ def state_from_msg(
     """Arm state from a message with all arm joints in any order; missing velocities become NaN."""
     order = [message.name.index(joint) for joint in joints]
     q = np.array(message.position)[order]
-    told = len(message.velocity) == len(message.name)
-    dq = np.array(message.velocity)[order] if told else np.full(len(order), np.nan)
+    measured = len(message.velocity) == len(message.name)
+    dq = np.array(message.velocity)[order] if measured else np.full(len(order), np.nan)
     dq[~np.isfinite(dq)] = np.nan
     return RobotState(q, dq, tcp_pose(q), gripper_m, time_to_ns(message.header.stamp), gripper_stamp_ns)
 

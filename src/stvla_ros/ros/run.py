@@ -81,7 +81,7 @@ _endings = _Endings()
 
 
 class _EndedWhileLoadingError(BaseException):
-    """The process was told to end before the nodes were made."""
+    """The process was asked to end before the nodes were created."""
 
 
 def stop(code: int = 0) -> None:

@@ -44,7 +44,7 @@ class RealTime:
         self._window = (time.monotonic(), cell.time_ns)
         self._threads = [
             Thread(target=self._pass_time, name="physics", daemon=True),
-            Thread(target=self._tell, name="states", daemon=True),
+            Thread(target=self._publish_states, name="states", daemon=True),
         ]
 
     def start(self) -> None:
@@ -92,14 +92,14 @@ class RealTime:
             if behind_s < TICK_S:
                 self._end.wait(TICK_S - behind_s)
 
-    def _tell(self) -> None:
-        told_ns = 0
+    def _publish_states(self) -> None:
+        published_ns = 0
         while self._due.wait() and not self._end.is_set():
             self._due.clear()
             state = self._state
             assert state is not None
-            if state.stamp_ns != told_ns:
-                told_ns = state.stamp_ns
+            if state.stamp_ns != published_ns:
+                published_ns = state.stamp_ns
                 self._on_state(state)
 
 

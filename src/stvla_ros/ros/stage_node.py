@@ -94,10 +94,10 @@ class StageNode(Node, Generic[C]):
 
     def _log_end(self, goal: Any, outcome: OutcomeMsg) -> None:
         """Log the end of a goal, because its client may be dead. Successes are logged only by nodes that ask for it."""
-        code, told = OutcomeCode(outcome.code), getattr(goal, "instruction", "")
+        code, instruction = OutcomeCode(outcome.code), getattr(goal, "instruction", "")
         if code is OutcomeCode.OK and not self.logs_success:
             return
-        line = f"'{told[:LOGGED_CHARS]}': " if told else ""
+        line = f"'{instruction[:LOGGED_CHARS]}': " if instruction else ""
         line += f"{code.name}: {outcome.sentence}"
         log = self.get_logger()
         if code in EXPECTED:

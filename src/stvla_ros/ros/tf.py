@@ -112,7 +112,7 @@ def _rotation(axis: F64, angle: float) -> F64:
 
 
 class TransformBuffer:
-    """Transforms as heard by a node. Thread safe.
+    """The transforms that a node receives. Thread safe.
 
     Args:
         node: Its executor must spin.

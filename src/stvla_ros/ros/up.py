@@ -190,7 +190,7 @@ class Stack:
         elif child.spec.respawn:
             steady = time.monotonic() - child.started > STEADY_S
             child.delay_s = RESPAWN_DELAY_S if steady else child.delay_s
-            self._tell(child, f"ended with {_how(code)}; it starts again in {child.delay_s:g} s")
+            self._output(child, f"ended with {_how(code)}; it starts again in {child.delay_s:g} s")
             child.due, child.popen = time.monotonic() + child.delay_s, None
             child.delay_s = min(2 * child.delay_s, MAX_DELAY_S)
 
@@ -216,7 +216,7 @@ class Stack:
             child.log.flush()
         *lines, child.rest = (child.rest + chunk).split(b"\n")
         for line in lines:
-            self._tell(child, line.decode(errors="replace"), logged=True)
+            self._output(child, line.decode(errors="replace"), logged=True)
         return True
 
     def _drain(self, child: _Child) -> None:
@@ -226,11 +226,11 @@ class Stack:
         while self._read(child):
             pass
         if child.rest:
-            self._tell(child, child.rest.decode(errors="replace"), logged=True)
+            self._output(child, child.rest.decode(errors="replace"), logged=True)
         self._selector.unregister(child.popen.stdout)
         child.popen.stdout.close()
 
-    def _tell(self, child: _Child, line: str, logged: bool = False) -> None:
+    def _output(self, child: _Child, line: str, logged: bool = False) -> None:
         child.last_line = line.strip() or child.last_line
         if child.log is not None and not logged:
             child.log.write(f"{line}\n".encode())
@@ -253,7 +253,7 @@ class Stack:
         for child in running:
             assert child.popen is not None
             if child.popen.poll() is None:
-                self._tell(child, "did not end in time: killed")
+                self._output(child, "did not end in time: killed")
                 child.popen.kill()
             child.popen.wait()
         for child in self._children:
