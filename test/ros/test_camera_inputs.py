@@ -286,7 +286,7 @@ def test_a_rectified_stream_without_projection_has_its_k(bench: Bench) -> None:
     assert receiver.capture().camera.K.ravel().tolist() == K
     bench.wait(0.1)
     bench.send("icd", with_(bench.messages(), "info", d=[0.1] * 5))
-    assert "wanted the projection of a rectified camera" in receiver.why_passed_over
+    assert "wanted the projection of a rectified camera" in receiver.why_skipped
 
 
 # --- stamps ------------------------------------------------------------------------------------------------------
@@ -440,7 +440,7 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_one_odd_frame_is_passed_over(bench: Bench, odd: str) -> None:
+def test_one_odd_frame_is_skipped(bench: Bench, odd: str) -> None:
     receiver = bench.receiver()
     bench.stream(5)
     good_ns = bench.ns
@@ -448,7 +448,7 @@ def test_one_odd_frame_is_passed_over(bench: Bench, odd: str) -> None:
     bench.send("idc", ODD[odd](bench))
     assert receiver.capture().stamp_ns == good_ns
     assert receiver.fault(1.0) is None
-    assert receiver.passed_over + receiver.dropped > 0
+    assert receiver.skipped + receiver.dropped > 0
     bench.stream(1)
     assert receiver.capture().stamp_ns == bench.ns
     assert len(bench.seen) == 6
@@ -463,7 +463,7 @@ def test_only_odd_frames_are_told(bench: Bench, odd: str) -> None:
         bench.send(messages=ODD[odd](bench))
     stale(receiver, r"The camera's images cannot be used: wanted|The clock of the machine .* is 30\.0 s ahead")
     assert receiver.fault(1.0) is not None
-    assert receiver.passed_over >= 30
+    assert receiver.skipped >= 30
 
 
 def test_silence_after_an_odd_frame_is_told_as_silence(bench: Bench) -> None:

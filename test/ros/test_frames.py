@@ -482,7 +482,7 @@ def test_old_samples_are_forgotten(buffer: TransformBuffer) -> None:
     buffer.lookup("base", "camera", 25_500_000_000)
 
 
-def test_transform_without_rotation_is_passed_over(buffer: TransformBuffer) -> None:
+def test_transform_without_rotation_is_skipped(buffer: TransformBuffer) -> None:
     broken = edge("base", "camera", np.eye(4))
     broken.transforms[0].transform.rotation.w = 0.0
     buffer.add(broken, static=True)

@@ -310,7 +310,7 @@ def test_fast_motion_is_no_jump(bench: Bench) -> None:
     np.testing.assert_array_equal(states.state().q_rad, q)
 
 
-def test_messages_in_wrong_order_are_passed_over(bench: Bench) -> None:
+def test_messages_in_wrong_order_are_skipped(bench: Bench) -> None:
     states = bench.states()
     for i in range(100):
         bench.wait(0.01)

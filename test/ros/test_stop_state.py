@@ -20,7 +20,7 @@ from stvla_ros.ros import operator_stop
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig
 from stvla_ros.ros.graph import default_parameters
-from stvla_ros.ros.operator_stop import KEEPERS, USUAL, Standstill, Stopped, robots
+from stvla_ros.ros.operator_stop import KEEPERS, USUAL, Standstill, StopResult, robots
 from stvla_ros.ros.stop_state import STOPPED, TOPIC, StopKeeper
 
 
@@ -243,15 +243,19 @@ EVERYONE = {**dict.fromkeys(KEEPERS, "Stopped."), "arm controller": "", "gripper
 @pytest.mark.parametrize(
     ("stopped", "code", "words"),
     [
-        (Stopped(EVERYONE, (), True, True), 0, []),
-        (Stopped({"task node": "", "arm controller": ""}, ("executor",), True, True), 0, ["No answer", "executor"]),
-        (Stopped(EVERYONE, (), False, True), of_outcome(OutcomeCode.CANCEL_UNCONFIRMED), ["moves", "emergency stop"]),
-        (Stopped(EVERYONE, (), False, False), of_outcome(OutcomeCode.CANCEL_UNCONFIRMED), ["no joint", "emergency"]),
-        (Stopped({"arm controller": ""}, tuple(KEEPERS), True, True), UNREACHABLE, ["Nobody keeps the stop"]),
-        (Stopped({}, tuple(EVERYONE), False, True), UNREACHABLE, ["Nobody answered", "emergency stop"]),
+        (StopResult(EVERYONE, (), True, True), 0, []),
+        (StopResult({"task node": "", "arm controller": ""}, ("executor",), True, True), 0, ["No answer", "executor"]),
+        (
+            StopResult(EVERYONE, (), False, True),
+            of_outcome(OutcomeCode.CANCEL_UNCONFIRMED),
+            ["moves", "emergency stop"],
+        ),
+        (StopResult(EVERYONE, (), False, False), of_outcome(OutcomeCode.CANCEL_UNCONFIRMED), ["no joint", "emergency"]),
+        (StopResult({"arm controller": ""}, tuple(KEEPERS), True, True), UNREACHABLE, ["Nobody keeps the stop"]),
+        (StopResult({}, tuple(EVERYONE), False, True), UNREACHABLE, ["Nobody answered", "emergency stop"]),
     ],
 )
-def test_stop_is_honest(capsys: pytest.CaptureFixture[str], stopped: Stopped, code: int, words: list[str]) -> None:
+def test_stop_is_honest(capsys: pytest.CaptureFixture[str], stopped: StopResult, code: int, words: list[str]) -> None:
     assert conclude(stopped, 5.0) == code
     said = capsys.readouterr().out
     assert all(word in said for word in words), said

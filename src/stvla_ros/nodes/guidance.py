@@ -323,7 +323,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             "guidance latency p50 / p95 [ms]": str(self._latency),
             "guidance age when sent p50 / p95 [ms]": str(self._age),
             "frames cleaned / arrived": f"{self._cleaned} / {self._arrived}",
-            "images passed over": f"{self._frames.passed_over} {self._frames.why_passed_over}".rstrip(),
+            "images skipped": f"{self._frames.skipped} {self._frames.why_skipped}".rstrip(),
             "notes": " ".join(self._notes),
         }
 

@@ -108,7 +108,7 @@ class PlannerNode(StageNode[PlannerConfig]):
             "image age [s]": f"{self._frames.age_s():.2f}",
             "joint state age [s]": f"{self._joints.age_s():.2f}",
             "plan latency p50 / p95 [ms]": str(self._latency),
-            "images passed over": f"{self._frames.passed_over} {self._frames.why_passed_over}".rstrip(),
+            "images skipped": f"{self._frames.skipped} {self._frames.why_skipped}".rstrip(),
             "plans abandoned": str(self._abandoned),
         }
 

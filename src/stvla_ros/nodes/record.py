@@ -48,7 +48,7 @@ class RecordNode(StageNode[RecordConfig]):
         self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._end = threading.Event()
         self._cancel = CancelToken()
-        self._passed_over = 0
+        self._skipped = 0
         self._size: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._record, name="record", daemon=True)
 
@@ -72,15 +72,15 @@ class RecordNode(StageNode[RecordConfig]):
                 self._append(frame)
                 good = time.monotonic()
             except StageError as error:
-                self._passed_over, why = self._passed_over + 1, error.sentence
+                self._skipped, why = self._skipped + 1, error.sentence
                 if time.monotonic() - good > self.config.camera.timeout_s:
                     code = self._failed(error)
                     break
-        passed_over = self._frames.passed_over + self._passed_over
+        skipped = self._frames.skipped + self._skipped
         self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
-        if passed_over:
-            why = self._frames.why_passed_over or why
-            self.get_logger().warning(f"{passed_over} images could not be used and were skipped, e.g.: {why}")
+        if skipped:
+            why = self._frames.why_skipped or why
+            self.get_logger().warning(f"{skipped} images could not be used and were skipped, e.g.: {why}")
         stop(code)
 
     def _append(self, frame: RgbdFrame) -> None:

@@ -189,8 +189,8 @@ class BagRecording(Sequence[RecordedFrame]):
             yield from taken(inf)
             raise
         yield from taken(inf)
-        if frames.passed_over:
-            refused.append(frames.why_passed_over)
+        if frames.skipped:
+            refused.append(frames.why_skipped)
         if not found:
             refused.append(frames.why_stale(0))
 

@@ -131,9 +131,9 @@ class RgbdReceiver:
         self._pinned: deque[int] = deque(maxlen=PINNED)
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
-        self.passed_over = 0
+        self.skipped = 0
         """Number of frames, or parts of one, that could not be used."""
-        self.why_passed_over = ""
+        self.why_skipped = ""
         """Why the last of them could not be used."""
         self._topics: dict[str, str] = {part: node.resolve_topic_name(getattr(config, part)) for part in _KINDS}
         self._rules: dict[str, Freshness] = {
@@ -221,7 +221,7 @@ class RgbdReceiver:
 
     def _refuse(self, what: str, sentence: str, at: Instant) -> None:
         self._refused[what] = sentence, at
-        self.passed_over, self.why_passed_over = self.passed_over + 1, sentence
+        self.skipped, self.why_skipped = self.skipped + 1, sentence
 
     def _place(self) -> None:
         """Find camera poses for complete frames, and take the newest frame that has one."""

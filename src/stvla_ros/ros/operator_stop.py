@@ -128,7 +128,7 @@ class Standstill:
 
 
 @dataclass
-class Stopped:
+class StopResult:
     """The result of a stop.
 
     Attributes:
@@ -149,7 +149,7 @@ class Stopped:
         return any(name in self.answered for name in KEEPERS)
 
 
-def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> Stopped:
+def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> StopResult:
     """Stop the arm now, and forbid motion until :func:`release_arm`.
 
     Args:
@@ -159,29 +159,30 @@ def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str
         say: Called at once with each piece of news for the operator.
     """
     until, announced = time.monotonic() + timeout_s, False
-    result = Stopped()
+    result = StopResult()
     stills = {robot.joint_states: Standstill(robot.arm_joints) for robot in robots}
     with _Node("stop") as node:
-        keepers = [_Asked(node, name, Trigger, service) for name, service in KEEPERS.items()]
+        keepers = [_RepeatedRequest(node, name, Trigger, service) for name, service in KEEPERS.items()]
         actions = {robot.arm_action: "arm controller" for robot in robots}
         actions |= {robot.gripper_action: "gripper controller" for robot in robots}
         controllers = [
-            _Asked(node, what, CancelGoal, f"{action}/_action/cancel_goal") for action, what in actions.items()
+            _RepeatedRequest(node, what, CancelGoal, f"{action}/_action/cancel_goal")
+            for action, what in actions.items()
         ]
         for topic, judge in stills.items():
             node.ros.create_subscription(JointState, topic, judge.receive, qos.STATE)
-        everyone = [*keepers, *controllers]
-        names = {asked.name for asked in everyone}
+        requests = [*keepers, *controllers]
+        names = {request.name for request in requests}
         still = next(iter(stills.values()))
         while time.monotonic() < until and not (still.confirmed and result.answered.keys() == names):
             still = next((judge for judge in reversed(stills.values()) if judge.heard), still)
-            for asked in everyone:
-                asked.ask(again=asked in controllers and EXECUTOR not in result.answered)
+            for request in requests:
+                request.send(again=request in controllers and EXECUTOR not in result.answered)
             node.spin_once(0.02)
-            for asked in everyone:
-                if asked.name not in result.answered and asked.answer is not None:
-                    result.answered[asked.name] = getattr(asked.answer, "message", "Canceled its goals.")
-                    say(f"{asked.name}: {result.answered[asked.name]}")
+            for request in requests:
+                if request.name not in result.answered and request.answer is not None:
+                    result.answered[request.name] = getattr(request.answer, "message", "Canceled its goals.")
+                    say(f"{request.name}: {result.answered[request.name]}")
                     for judge in stills.values():
                         judge.forget()  # standstill must be seen after the answer
                     until = max(until, time.monotonic() + SILENT_S)
@@ -197,13 +198,13 @@ def release_arm(timeout_s: float) -> str:
     """Allow motion again; returns the executor's answer. Raises ConnectionError when no executor answers in time."""
     until = time.monotonic() + timeout_s
     with _Node("release") as node:
-        asked = _Asked(node, EXECUTOR, Trigger, "/stvla/resume")
-        while asked.answer is None and time.monotonic() < until:
-            asked.ask()
+        request = _RepeatedRequest(node, EXECUTOR, Trigger, "/stvla/resume")
+        while request.answer is None and time.monotonic() < until:
+            request.send()
             node.spin_once(0.02)
-    if asked.answer is None:
+    if request.answer is None:
         raise ConnectionError(f"No executor answered within {timeout_s:g} s; nothing was released. Is a stack running?")
-    return str(asked.answer.message)
+    return str(request.answer.message)
 
 
 class _Node:
@@ -235,22 +236,22 @@ class _Node:
         self._executor.spin_once(timeout_s)
 
 
-class _Asked:
+class _RepeatedRequest:
     """A service request that is repeated until it is answered: messages may get lost while DDS discovers both ends."""
 
     def __init__(self, node: _Node, name: str, kind: Any, service: str) -> None:
         self.name, self.answer = name, None
         self._kind, self._client = kind, node.ros.create_client(kind, service)
-        self._asked_at = float("-inf")
+        self._sent_at = float("-inf")
 
-    def ask(self, again: bool = False) -> None:
+    def send(self, again: bool = False) -> None:
         """Send a request when it is due; ``again``: even if it was answered."""
         now = time.monotonic()
-        if (self.answer is not None and not again) or now - self._asked_at < AGAIN_S:
+        if (self.answer is not None and not again) or now - self._sent_at < AGAIN_S:
             return
         if self._client.service_is_ready():
-            self._asked_at = now
-            self._client.call_async(self._kind.Request()).add_done_callback(self._hear)
+            self._sent_at = now
+            self._client.call_async(self._kind.Request()).add_done_callback(self._receive)
 
-    def _hear(self, future: Any) -> None:
+    def _receive(self, future: Any) -> None:
         self.answer = future.result()

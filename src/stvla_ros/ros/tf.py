@@ -123,7 +123,7 @@ class TransformBuffer:
         self._lock = threading.Condition()
         self._on_change = on_change
         self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
-        self._passed_over: dict[str, str] = {}  # child -> why its last transform was not taken
+        self._refused: dict[str, str] = {}  # child -> why its last transform was not taken
         for profile in (qos.STATIC_LATCHED, qos.STATIC_VOLATILE):
             node.create_subscription(
                 TFMessage, "/tf_static", lambda m: self.add(m, True), profile, event_callbacks=SILENT
@@ -139,7 +139,7 @@ class TransformBuffer:
                     self._set(parent, child, static, time_to_ns(t.header.stamp), _matrix(t, static))
                 except ValueError as error:
                     topic = "/tf_static" if static else "/tf"
-                    self._passed_over[child] = f"the transform {parent} -> {child} on {topic} cannot be used: {error}"
+                    self._refused[child] = f"the transform {parent} -> {child} on {topic} cannot be used: {error}"
             self._lock.notify_all()
         if self._on_change:
             self._on_change()
@@ -150,7 +150,7 @@ class TransformBuffer:
         if edge is None or edge.static != static:
             edge = edges[parent] = _Edge(parent, child, static)
         edge.add(stamp_ns, T_parent_child)
-        self._passed_over.pop(child, None)
+        self._refused.pop(child, None)
 
     def connects(self, target: str, source: str) -> bool:
         """Whether two frames are connected at any time."""
@@ -214,8 +214,8 @@ class TransformBuffer:
         """The end of the sentence about two frames that are not connected."""
         roots = {frame: self._roots(frame) for frame in (source, target)}
         for root in roots[source] + roots[target]:
-            if root in self._passed_over:
-                return f": {self._passed_over[root]}"
+            if root in self._refused:
+                return f": {self._refused[root]}"
         known = self._edges.keys() | {parent for edges in self._edges.values() for parent in edges}
         found = [
             f"no transform has {frame}" if frame not in known else f"{frame} hangs on {' and '.join(ends) or 'a loop'}"
