@@ -76,8 +76,7 @@ class ExecutorNodeConfig:
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
-    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, and the operator's ``stvla/stop`` and
-    ``stvla/resume``."""
+    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/stop`` and ``stvla/resume``."""
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
@@ -109,8 +108,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.serve(ReleaseObject, "stvla/release_object", self._release)
 
     def ready(self) -> None:
-        """Cancel goals that an earlier executor may have left running, and ask whether the operator has stopped the
-        stack."""
+        """Cancel goals of an earlier executor, and ask whether the operator has stopped the stack."""
         if self.config.safety.supervisor:
             self._stop_state.ask()
         else:  # there is no node that could know of a stop
@@ -220,20 +218,17 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _leave(self) -> None:
-        """Note the robot's state after a motion, and publish what the gripper holds before the motion's result is
-        sent."""
+        """Note the state after a motion, and publish what the gripper holds before the motion's result is sent."""
         self._left = self._joints.newest()
         self._publish_holds(self._left)
 
     def _left_ns(self) -> int:
-        """When the last motion ended; 0 when nothing has moved, or when the clock was set back, e.g. by a restarted
-        simulation."""
+        """When the last motion ended; 0 if nothing has moved, or the clock was set back (a restarted simulation)."""
         left_ns = self._left.stamp_ns if self._left else 0
         return left_ns if left_ns <= self.now_ns() + self.config.joint_states.max_ahead_s * 1e9 else 0
 
     def _release(self, goal_handle: GoalHandle) -> ReleaseObject.Result:
-        """Put down the held object. Rejected while a task runs, because the task would not know that the gripper is
-        empty."""
+        """Put down the held object. Rejected while a task runs, which would not know that the gripper is empty."""
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         if self._task_phase != task_state.IDLE:
@@ -255,8 +250,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return ReleaseObject.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _moved_by_others(self, state: RobotState) -> bool:
-        """Whether the robot is no longer as the last motion left it: moved by hand, by another program, or by a new
-        scene."""
+        """Whether the robot has changed since the last motion: by hand, by another program, or by a new scene."""
         left = self._left
         return left is None or bool(
             np.abs(state.q_rad - left.q_rad).max() > 0.02 or abs(state.gripper_m - left.gripper_m) > 0.003

@@ -43,8 +43,7 @@ class PolicyConfig:
 
 
 class PolicyNode(StageNode[PolicyConfig]):
-    """Serves ``stvla/predict_keypose``; requests a cleaned frame from the guidance node when it has none that is new
-    enough."""
+    """Serves ``stvla/predict_keypose``; requests guidance when it has none that is new enough."""
 
     def __init__(self) -> None:
         super().__init__("policy", PolicyConfig, backends={"backend": "policy"})

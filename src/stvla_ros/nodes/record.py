@@ -1,5 +1,4 @@
-"""Records frames and arm states from the camera's topics: ``python -m stvla_ros.nodes.record --ros-args -p
-path:=...``."""
+"""Records frames and arm states: ``python -m stvla_ros.nodes.record --ros-args -p path:=...``."""
 
 from __future__ import annotations
 

@@ -215,8 +215,7 @@ class SimNode(StageNode[SimConfig]):
 
 
 def _raise_priority() -> int:
-    """Give the controllers priority over everything that computes, as on a robot. Returns by how much the niceness was
-    lowered; 0 if that is not permitted."""
+    """Give controllers priority over computation, as on a robot. Returns how much the niceness was lowered, or 0."""
     sys.setswitchinterval(SWITCH_S)
     try:
         os.nice(-NICER)

@@ -26,8 +26,7 @@ from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.qos import DISCOVERY_S
 
 ACCEPT_S = 1.0
-"""A goal that is not accepted within this time is sent again. Accepting takes an executor's thread a few
-milliseconds."""
+"""A goal that is not accepted within this time is sent again. Accepting takes a few milliseconds."""
 
 ASK_AGAIN_S = 1.0
 """Interval at which requests for a result and for a cancel are repeated."""

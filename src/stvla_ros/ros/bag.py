@@ -109,8 +109,7 @@ class Bag:
         return False
 
     def __iter__(self) -> Iterator[BagMessage]:
-        """All messages in order of time. Raises ConfigError when the bag is damaged; says how far it could be read,
-        and why."""
+        """All messages in order of time. Raises ConfigError for damage; says how far the bag could be read, and why."""
         from stvla_ros.ros import bag_files
 
         after_ns = 0

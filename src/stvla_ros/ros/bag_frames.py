@@ -154,8 +154,7 @@ class BagRecording(Sequence[RecordedFrame]):
     def _frames(
         self, messages: Iterable[BagMessage], refused: list[str], stateless: list[str]
     ) -> Iterator[RecordedFrame]:
-        """All usable frames. Appends to ``refused`` why others cannot be used, and to ``stateless`` why there is no
-        arm state."""
+        """All usable frames. Appends why others are refused, and why frames have no arm state, to the two lists."""
         listener, complete = _Listener(self._bag), deque[tuple[int, int]]()  # when to take a frame, and its stamp
         node, first_ns = cast(Node, listener), self._bag.first_ns
 

@@ -25,8 +25,7 @@ from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, STATIC, TF, Bag, BagMessage, 
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 
 APART_NS = 1_000_000_000
-"""Stamps further than this from the record time come from another clock than the recorder's; less is transport
-delay."""
+"""Stamps further than this from the record time are not by the recorder's clock; less is transport delay."""
 
 GAP_NS = 10_000_000_000
 """A longer silence, or a jump of the recorder's clock, is skipped."""
@@ -36,8 +35,7 @@ CLOCKS = 8
 
 BETWEEN_ROUNDS_S = 0.1
 LATE_NS = 500_000_000
-"""A replay that is later than this (a slow disk, a clock that was set) goes on from there, so that its stamps stay
-current."""
+"""A replay that is later than this (a slow disk, a set clock) goes on from there, so that its stamps stay current."""
 
 _PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
 """By topic or type. Camera info is latched, because some drivers send it only once."""
@@ -87,8 +85,7 @@ class BagReplay:
             self._publishers[entry.topic].publish(entry.message)
 
     def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
-        """Publish all static transforms in one message: with one message each, the history would lose the first
-        ones."""
+        """Publish all static transforms in one message: of many messages the history would lose the first ones."""
         if static:
             for transform in static.values():
                 transform.header.stamp = ns_to_time(stamp_ns)

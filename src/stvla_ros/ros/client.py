@@ -1,5 +1,4 @@
-"""The stack's client for other programs: wait for nodes, run and cancel a goal, release, and the simulator's
-services."""
+"""The stack's client for other programs: goals, cancel, release, and the simulator's services."""
 
 from __future__ import annotations
 
@@ -157,8 +156,7 @@ def run_goal(
 
 
 class _Follower:
-    """Passes feedback to the caller's function in a separate thread, so that a slow or failing function disturbs
-    nothing."""
+    """Passes feedback to the caller's function in a separate thread; a slow or failing function disturbs nothing."""
 
     def __init__(self, follow: Callable[[Progress], None], cancel: CancelToken) -> None:
         self._follow, self._cancel = follow, cancel

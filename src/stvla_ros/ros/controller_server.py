@@ -42,8 +42,7 @@ class ControllerGoal:
         self._act: Callable[[], None] | None = None
 
     def on_cancel(self, act: Callable[[], None] | None) -> None:
-        """Set what a cancel does. It runs in the callback of the cancel request, or now after an earlier one; None:
-        nothing."""
+        """Set what a cancel does, in the callback of the request, or now after an earlier one; None: nothing."""
         with self._lock:
             self._act = act
             if act is not None and self.canceled.is_set():

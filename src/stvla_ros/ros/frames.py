@@ -187,8 +187,7 @@ class RgbdReceiver:
         return [info for info in self._infos if time_to_ns(info.header.stamp) == parts.stamp_ns]
 
     def _hear_latched_info(self) -> None:
-        """Subscribe to latched infos: one that was published once, before this node started, is received in no other
-        way."""
+        """Subscribe to latched infos: one that was published once, before this node started, comes in no other way."""
         if self._latched_info is None and any(
             publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
             for publisher in self._node.get_publishers_info_by_topic(self._topics["info"])

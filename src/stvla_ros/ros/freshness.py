@@ -21,8 +21,7 @@ MAX_AHEAD_S = 0.1
 """How far a stamp may be in the future. Machines that use chrony on one network agree to a millisecond."""
 
 ANOTHER_TIME_S = 1e7
-"""Stamps that are further off do not come from a wrong clock but from another time: simulation time, or time since
-boot."""
+"""Stamps that are further off come not from a wrong clock but from another time: simulation, or time since boot."""
 
 OLDER_IN_A_ROW = 3
 """Out-of-order messages in a row after which the clock that stamps them counts as set back."""
@@ -39,8 +38,7 @@ class OutOfOrder:
     count: int = 0
 
     def clock_went_back(self) -> bool:
-        """Take one more message that is older than the newest. True, and the count starts over, when it is no
-        straggler."""
+        """Take one more older message. True, and the count starts over, when it is no straggler."""
         self.count = (self.count + 1) % OLDER_IN_A_ROW
         return self.count == 0
 
@@ -109,8 +107,7 @@ class Freshness:
         return self.ahead(arrival) or self.stale(arrival, now)
 
     def ahead(self, arrival: Arrival) -> str | None:
-        """The sentence for a stamp that was in the future at the arrival, or for any stamp before simulation time has
-        begun; otherwise None."""
+        """The sentence for a stamp in the future at the arrival, or before simulation time has begun; else None."""
         if arrival.at.ns == 0:
             return (
                 f"Simulation time has not begun: use_sim_time is true and no /clock has come, so the age of a {self.what} on "

@@ -19,8 +19,7 @@ DONE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.4)
 def path_markers(
     trace: Trace3d, tube_radius_m: float, stamp_ns: int, base_frame: str, progress_m: float = 0.0
 ) -> MarkerArray:
-    """The path as a line from start (red) to goal (blue), grey behind the tool, and the spheres whose union is the
-    tube."""
+    """The path as a line from start (red) to goal (blue), grey behind the tool, and the spheres of the tube."""
     xyz = trace.xyz_m[trace.source != DepthSource.INVALID]
     points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in xyz]
     share = [i / max(1, len(points) - 1) for i in range(len(points))]

@@ -36,13 +36,11 @@ KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
 """The nodes that remember a stop, and the services that stop them."""
 
 AGAIN_S = 0.2
-"""Interval of requests to a server that has not answered, and to the controllers while the executor may send them
-goals."""
+"""Interval of requests to a silent server, and to the controllers while the executor may send them goals."""
 
 STILL_RAD_S = 0.01
 STILL_S = 0.2
-"""The arm stands still when no joint is faster than this in any joint state over this time, by velocity and by
-position."""
+"""The arm stands still when no joint is faster than this over this time, by velocities and by positions."""
 
 STILL_MESSAGES = 5
 APART_S = 0.02

@@ -51,8 +51,7 @@ class Parameters(Generic[C]):
         return dict(self.sections.get(getattr(self.config, setting), {}))
 
     def create(self, setting: str, *more: Any) -> Any:
-        """Create the backend chosen by ``setting``, see :func:`stvla_ros.registry.create`. It is reconfigured when
-        one of its live settings changes."""
+        """Create the backend chosen by ``setting`` (:func:`stvla_ros.registry.create`); it follows live settings."""
         chosen = getattr(self.config, setting)
         self._made[setting] = registry.create(self._backends[setting], chosen, self.settings(setting), *more)
         return self._made[setting]

@@ -27,8 +27,7 @@ LATCHED = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
 )
-"""Plans, the stamps of their images, lifted paths, and static transforms as they are sent: a node that starts later
-still gets the last ones."""
+"""Plans, the stamps of their images, lifted paths, static transforms: a node that starts later gets the last ones."""
 
 LATCHED_NEWEST = QoSProfile(
     history=HistoryPolicy.KEEP_LAST,
@@ -47,8 +46,7 @@ STATIC_LATCHED = QoSProfile(
 """/tf_static as read from publishers that latch it, as they should (the depth is tf2's)."""
 
 STATIC_VOLATILE = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""/tf_static as read from publishers that do not latch it (bridges, players, scripts): one reader cannot receive
-both."""
+"""/tf_static as read from publishers that do not latch it (bridges, scripts): one reader cannot receive both."""
 
 EVENT = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Small messages that must not be lost."""

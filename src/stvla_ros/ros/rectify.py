@@ -23,8 +23,7 @@ MODELS = {"plumb_bob": OPENCV, "rational_polynomial": OPENCV, "equidistant": (4,
 STRAIGHT = frozenset(
     {"", "none", "pinhole", "brown_conrady", "modified_brown_conrady", "inverse_brown_conrady"}
 ) | MODELS.keys() - {"equidistant"}
-"""Names of models with which the image stays as it is when all coefficients are zero. A fisheye is distorted even
-then."""
+"""Models that leave the image as it is when all coefficients are zero. A fisheye is distorted even then."""
 
 MAX_SIDE_PX = 32766
 """Largest image side that OpenCV can remap."""
@@ -34,8 +33,7 @@ _Calibration: TypeAlias = tuple[str, tuple[float, ...], tuple[float, ...], int, 
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """For each pixel of the rectified image, its position in the original one, (H, W) float32 each; and a fault, if
-    any."""
+    """For each pixel of the rectified image its position in the original, (H, W) float32 each; and a fault, if any."""
 
     x_px: F32
     y_px: F32

@@ -72,8 +72,7 @@ class RemoteStages:
         cancel: CancelToken,
         feedback: str = "",
     ) -> TracePlan:
-        """Draw a path and wait until it is lifted; draw it again on a new image when the lifter lacks the path's
-        image."""
+        """Draw a path and wait until it is lifted; draw it again if the lifter lacks its image."""
         goal = PlanTrace.Goal(
             instruction=instruction,
             history=history_to_msg(history, self._base_frame),

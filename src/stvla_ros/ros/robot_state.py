@@ -38,12 +38,10 @@ BEYOND_M = 0.005
 """The same for a finger, whose zero is slightly off after homing."""
 
 APART_M = 0.01
-"""Fingers move together, so their positions differ by less. A joint_state_publisher fills in 0 for joints it does not
-receive."""
+"""Fingers move together, so their positions differ by less. A joint_state_publisher fills in 0 for missing joints."""
 
 JUMPS, JUMPS_S = 4, 2.0
-"""This many jumps within this time [s] mean that messages contradict each other. One wrong message makes two: there
-and back."""
+"""This many jumps in this time [s] mean that messages contradict each other. One wrong message makes two."""
 
 DRIVER = "look at the robot's driver."
 

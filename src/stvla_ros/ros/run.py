@@ -37,8 +37,7 @@ from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
 END_S = 4.0
-"""Time after the first signal at which the kernel kills a process that has not ended: twice the usual time, for a busy
-machine."""
+"""Time after the first signal at which the kernel kills a process that has not ended: twice the usual time."""
 
 
 class _Endings:
@@ -132,8 +131,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
 
 
 def _on_signals(end: Callable[[int, object], None]) -> None:
-    """Handle the signals that end a node. SIGHUP comes when a terminal is closed; a process started with ``nohup``
-    ignores it."""
+    """Handle SIGINT and SIGTERM, and SIGHUP of a closed terminal unless ``nohup`` makes the process ignore it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)

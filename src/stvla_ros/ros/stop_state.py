@@ -32,8 +32,7 @@ NOTHING_NS = 0
 """Stamp of a node that knows nothing yet and waits for another node."""
 
 NEVER_NS = 1
-"""Stamp of the assumption that motion is allowed because no node knows otherwise. Every stop by an operator is
-later."""
+"""Stamp of the assumption that motion is allowed because no node knows otherwise. Every operator's stop is later."""
 
 STOPPED = "Stopped by the operator: `stvla stop --release` (or the service /stvla/resume) allows motion again."
 """Why a goal ends or is rejected."""

@@ -33,8 +33,7 @@ APART_S = 0.02
 """Positions are compared over at least this time: over 1 ms their noise would look like motion."""
 
 RESTING_M, RESTING_S = 0.001, 0.05
-"""Fingers rest when their distance changes by less than this in at least this time; some drivers publish them at only
-10 Hz."""
+"""Fingers rest when their distance changes by less than this in this time; some drivers send states at only 10 Hz."""
 
 
 OPEN = 0.95
@@ -250,8 +249,7 @@ class Ros2ControlRobot:
         raise _failed(f"The arm still moves {limit}: use the emergency stop.")
 
     def _now_s(self) -> float:
-        """The robot's time [s]: simulation time if it is used, because it may run slower, otherwise a monotonic
-        clock."""
+        """The robot's time [s]: simulation time if it is used, which may run slower, else a monotonic clock."""
         clock = self._node.get_clock()
         simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
         return float(clock.now().nanoseconds) * 1e-9 if simulated else time.monotonic()
