@@ -23,7 +23,7 @@ MAX_DOMAIN = 101
 
 @contextmanager
 def private_domain() -> Iterator[int]:
-    """Take a ROS domain that nobody else on this machine uses, and set the environment for it and for all child processes.
+    """Take a ROS domain that nobody else on this machine uses, for this process and all its children.
 
     The search begins at ``ROS_DOMAIN_ID``: alone on the machine, one gets exactly that.
 
@@ -46,8 +46,8 @@ def private_domain() -> Iterator[int]:
 def udp_only() -> Iterator[None]:
     """Create a process's first ROS context in here, and it and all later ones have no shared memory: for clients.
 
-    A participant that ends can take the shared memory of others with it (docs/decisions/0008-transports.md). A profile that
-    the operator has chosen is left alone, and so is a process that already has a context: Fast DDS reads its profile once.
+    A participant that ends can take the shared memory of others with it (docs/decisions/0008-transports.md). A profile
+    chosen by the operator stays, and so does that of a process with a context: Fast DDS reads its profile once.
     """
     if rclpy.ok() or os.environ.get(PROFILE) != str(middleware_profile()):
         yield
