@@ -33,9 +33,8 @@ from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
 
 TASK, TASK_ACTION = "task", "stvla/execute_task"
-DEADLINE_S = 3600.0
-RELEASE_S = 120.0
-SERVICE_S = 30.0
+DEADLINE_S, RELEASE_S, SERVICE_S = 3600.0, 120.0, 30.0
+"""Time limits for a task, for a release, and for an answer of the simulator."""
 
 FOLLOWED_S = 2.0
 """Time limit for showing the last feedback: a terminal that hangs must not hold back the outcome."""
@@ -140,15 +139,15 @@ def run_goal(
     """
     cancel = cancel or CancelToken()
     with client_node() as node:
-        remote = StageClient(node, ExecuteTask, TASK_ACTION, TASK_CANCEL_S)
+        action = StageClient(node, ExecuteTask, TASK_ACTION, TASK_CANCEL_S)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
-        if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
+        if monitor.wait_for([TASK], connect_s) or not _served(action, connect_s):
             raise ConnectionError("No stack is running (no heartbeat of the node 'task'): start one with `stvla up`.")
         followed = _Follower(on_feedback, cancel)
         watch = monitor.watch([TASK])
         lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
         with followed, _watching(node, watch, cancel):
-            result = _call(remote, instruction, followed.put, cancel, lost)
+            result = _call(action, instruction, followed.put, cancel, lost)
     if followed.error is not None:
         followed.error.add_note(f"The task ended with {result.outcome.code.name}: {result.outcome.sentence}")
         raise followed.error
@@ -185,7 +184,7 @@ class _Follower:
 
 
 def _call(
-    remote: StageClient,
+    action: StageClient,
     instruction: str,
     on_feedback: Callable[[ExecuteTask.Feedback], None],
     cancel: CancelToken,
@@ -193,7 +192,7 @@ def _call(
 ) -> GoalResult:
     goal = ExecuteTask.Goal(instruction=instruction)
     try:
-        result = remote.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
+        result = action.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
@@ -209,7 +208,7 @@ def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[N
     def look() -> None:
         while not done.wait(0.1):
             try:
-                _raise_if_deaf(node)
+                _raise_if_broken(node)
                 watch.raise_if_lost()
             except StageError as error:
                 cancel.cancel(error.code, error.sentence)
@@ -224,7 +223,7 @@ def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[N
         thread.join()
 
 
-def _raise_if_deaf(node: ClientNode) -> None:
+def _raise_if_broken(node: ClientNode) -> None:
     """Check that this client still receives. If not, it cannot cancel either: a second client cancels the task.
 
     Raises:
@@ -255,11 +254,11 @@ def cancel_all(actions: list[str], timeout_s: float) -> bool:
         return all(answer.done() for answer in answers)
 
 
-def _served(remote: StageClient, timeout_s: float) -> bool:
+def _served(action: StageClient, timeout_s: float) -> bool:
     end = time.monotonic() + timeout_s
-    while not remote.available() and time.monotonic() < end:
+    while not action.available() and time.monotonic() < end:
         time.sleep(0.02)
-    return remote.available()
+    return action.available()
 
 
 def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
@@ -288,9 +287,9 @@ def release_object(tell: Callable[[str, float], None], cancel: CancelToken, conn
         ConnectionError: No executor answers, or it went away.
     """
     with client_node("release_client") as node:
-        remote = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
+        action = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
         try:
-            result = remote.call(
+            result = action.call(
                 ReleaseObject.Goal(), cancel, RELEASE_S, lambda f: tell(f.phase, f.elapsed_s), connect_s
             )
         except StageError as error:
@@ -307,7 +306,9 @@ def reset_scene(task: str, seed: int) -> str:
         ConfigError: The simulator refuses.
         ConnectionError: No simulator is running.
     """
-    answer = _ask_service(ResetScene, "/sim/reset_scene", ResetScene.Request(task=task, seed=seed, distractors=-1))
+    request = ResetScene.Request(task=task, seed=seed, distractors=-1)
+    with client_node("service_client") as node:
+        answer = _call_service(node.create_client(ResetScene, "/sim/reset_scene"), request, SERVICE_S)
     if not answer.ok:
         raise ConfigError(answer.message)
     return str(answer.instruction)
@@ -329,11 +330,6 @@ def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
             return bool(answer.success), str(answer.detail)
 
         yield verdict
-
-
-def _ask_service(kind: Any, name: str, request: Any, connect_s: float = SERVICE_S) -> Any:
-    with client_node("service_client") as node:
-        return _call_service(node.create_client(kind, name), request, connect_s)
 
 
 def _call_service(client: Client, request: Any, connect_s: float) -> Any:
