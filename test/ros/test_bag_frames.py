@@ -14,18 +14,19 @@ import numpy as np
 import pytest
 from ros.bags import (
     OPTICAL,
+    PICK,
     START,
     TENTH,
     TOPICS,
     Told,
     arm,
+    record_scene,
     shot,
     shots,
     static,
     usual,
     write,
 )
-from ros.brain_bench import PICK, record_scene
 from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CompressedImage
 from tabletop import home_robot

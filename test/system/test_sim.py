@@ -7,8 +7,8 @@ import pytest
 import stalls
 from control_msgs.action import FollowJointTrajectory
 from diagnostic_msgs.msg import DiagnosticArray
-from ros.robot_bench import RobotBench
 from sensor_msgs.msg import CameraInfo, Image, JointState
+from system.robot_harness import RobotBench
 
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig

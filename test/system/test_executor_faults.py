@@ -5,9 +5,9 @@ import threading
 import time
 
 import stalls
-from ros.conftest import Process
-from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench
 from stvla_msgs.msg import Heartbeat
+from system.conftest import Process
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotBench
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import CancelToken, OutcomeCode

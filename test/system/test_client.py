@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from rclpy.executors import SingleThreadedExecutor
-from ros.brain_bench import Nothing, wait
 from stvla_msgs.action import ExecuteTask
+from system.brain_harness import Nothing, wait
 
 from stvla_ros.commands import doctor
 from stvla_ros.errors import CancelToken, OutcomeCode

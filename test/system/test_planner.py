@@ -14,13 +14,14 @@ import rclpy
 import stalls
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from ros.brain_bench import PICK, SLACK, BrainBench, Nothing, PretendedExecutor, record_scene, wait
-from ros.conftest import Spinner
+from ros.bags import PICK, record_scene
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
+from system.brain_harness import SLACK, BrainBench, Nothing, PretendedExecutor, wait
+from system.conftest import Spinner
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.nodes.planner import PlannerNode

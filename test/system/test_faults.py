@@ -4,7 +4,7 @@ import time
 
 import pytest
 import stalls
-from ros.robot_bench import StackBench
+from system.robot_harness import StackBench
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 

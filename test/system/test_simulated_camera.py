@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ros.robot_bench import RobotBench
-from ros.test_sim import JOINT1, path_to
 from sensor_msgs.msg import Image
+from system.robot_harness import RobotBench
+from system.test_sim import JOINT1, path_to
 
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from rclpy.node import Node
-from ros.brain_bench import wait
-from ros.processes import RUNS_KEPT, inhabited, keep_newest, own_domain
+from system.brain_harness import wait
+from system.processes import RUNS_KEPT, inhabited, keep_newest, own_domain
 
 TESTS = Path(__file__).parents[1]
 
@@ -23,7 +23,7 @@ def test_a_failing_test_keeps_the_logs_of_its_processes(tmp_path: Path) -> None:
         "def test_passes(start):\n"
         "    assert start('this').wait() == 0\n"
     )
-    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "ros.conftest", "-q", "."]
+    command = [sys.executable, "-m", "pytest", "-c", "/dev/null", "--rootdir", ".", "-p", "system.conftest", "-q", "."]
     environment = {**os.environ, "PYTHONPATH": f"{TESTS}:{os.environ.get('PYTHONPATH', '')}"}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "1 failed, 1 passed" in done.stdout
@@ -48,15 +48,15 @@ def test_a_domain_with_somebody_in_it_is_not_taken(ros, domain, monkeypatch) -> 
     assert inhabited(domain)
     with own_domain() as free:
         assert not inhabited(free)
-    monkeypatch.setattr("ros.processes.DOMAINS", iter([domain, free]))
-    monkeypatch.setattr("ros.processes.LOCK_PORT", 50_000)  # where nobody holds a lock
+    monkeypatch.setattr("system.processes.DOMAINS", iter([domain, free]))
+    monkeypatch.setattr("system.processes.LOCK_PORT", 50_000)  # where nobody holds a lock
     with own_domain() as taken:
         assert taken == free
 
 
 def test_a_node_ends_with_the_run_that_started_it(domain) -> None:
     program = (
-        "from ros.processes import Process\n"
+        "from system.processes import Process\n"
         f"process = Process('stvla_ros.nodes.policy', domain={domain})\n"
         "print(process.popen.pid, flush=True)\n"
         "process.wait(60.0)\n"

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 import stalls
-from ros.brain_bench import PICK, BrainBench, Controller, PretendedExecutor, record_scene, wait
+from ros.bags import PICK, record_scene
 from stvla_msgs.msg import Outcome as OutcomeMsg
+from system.brain_harness import BrainBench, Controller, PretendedExecutor, wait
 
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 import stalls
-from ros.brain_bench import PICK, BrainBench, record_scene, wait
+from ros.bags import PICK, record_scene
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
+from system.brain_harness import BrainBench, wait
 
 from stvla_ros import registry
 from stvla_ros.data.recording import Recording

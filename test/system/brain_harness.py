@@ -5,21 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import stalls
 from action_msgs.srv import CancelGoal
 from rclpy.node import Node
+from ros.bags import PICK
 from stvla_msgs.action import ExecuteKeypose, ExecuteTask, PlanTrace, PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
-from tabletop import Scene, block, home_robot, plate
 
 from stvla_ros.config import param
-from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import StageClient
@@ -39,18 +37,6 @@ SLACK = {
     "task__heartbeat_timeout_s": "3.0",
 }
 """A loaded test machine must not look like a dead camera or a lost node."""
-
-PICK = "Put the red block in the plate."
-
-
-def record_scene(folder: Path) -> Path:
-    """One frame of a table with a plate and three blocks, the arm at home."""
-    scene = Scene(
-        [block("red", 0.45, 0.12, 0.4), block("blue", 0.55, -0.2), block("lime", 0.38, -0.05), *plate(0.6, 0.1)]
-    )
-    frame, _ = scene.render(stamp_ns=1_700_000_000_000_000_000)
-    RecordingWriter(folder).append(frame, home_robot(stamp_ns=1_700_000_000_000_000_000))
-    return folder
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from rclpy.node import Node
 from rclpy.serialization import serialize_message
-from ros.bags import OPTICAL, START, TENTH, shots, static, usual, write
-from ros.brain_bench import BrainBench, record_scene
+from ros.bags import OPTICAL, START, TENTH, record_scene, shots, static, usual, write
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
+from system.brain_harness import BrainBench
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
@@ -126,7 +126,7 @@ def test_a_thread_with_a_defect_ends_its_node(start: Callable[..., Any], tmp_pat
     program = tmp_path / "stvla_defect.py"
     program.write_text(
         "import threading\n"
-        "from ros.brain_bench import Nothing\n"
+        "from system.brain_harness import Nothing\n"
         "from stvla_ros.ros.run import run\n"
         "from stvla_ros.ros.stage_node import StageNode\n"
         "class Broken(StageNode):\n"

@@ -19,9 +19,9 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
-from ros.kinematic_arm import KinematicArm, KinematicGripper
 from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
+from system.kinematic_arm import KinematicArm, KinematicGripper
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from rclpy.node import Node
-from ros.brain_bench import wait
-from ros.conftest import Process
+from system.brain_harness import wait
+from system.conftest import Process
 
 from stvla_ros import registry
 from stvla_ros.ros import SUPERVISOR, graph

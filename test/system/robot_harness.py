@@ -12,12 +12,12 @@ import pytest
 import rclpy
 import stalls
 from rclpy.node import Node
-from ros.conftest import Spinner
-from ros.processes import Logs, Process, own_domain
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
+from system.conftest import Spinner
+from system.processes import Logs, Process, own_domain
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import convert

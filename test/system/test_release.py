@@ -6,8 +6,8 @@ import threading
 import time
 
 import pytest
-from ros.robot_bench import StackBench
 from stvla_msgs.msg import TaskState as TaskStateMsg
+from system.robot_harness import StackBench
 
 from stvla_ros import cli
 from stvla_ros.commands.exit_codes import of_outcome

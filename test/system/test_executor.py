@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from ros.robot_bench import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
 from stvla_msgs.msg import Trace3d
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError

@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from ros.conftest import Process
+from system.conftest import Process
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.commands.demo import SEEDS

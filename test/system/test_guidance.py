@@ -12,10 +12,11 @@ import pytest
 import stalls
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import ReliabilityPolicy
-from ros.brain_bench import BrainBench, record_scene, wait
+from ros.bags import record_scene
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TracePlan
+from system.brain_harness import BrainBench, wait
 from visualization_msgs.msg import Marker, MarkerArray
 
 from stvla_ros.perception.guide import GuideConfig

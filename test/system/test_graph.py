@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import stalls
-from ros.brain_bench import record_scene, wait
+from ros.bags import record_scene
+from system.brain_harness import wait
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, read_parameters

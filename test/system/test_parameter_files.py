@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import rclpy
 from rclpy.node import Node
-from ros import rcl_parser
+from system import rcl_parser
 
 from stvla_ros import rcl_yaml, registry
 from stvla_ros.config import ConfigError
