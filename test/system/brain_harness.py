@@ -81,7 +81,7 @@ class PretendedExecutor(StageNode[Nothing]):
         return ExecuteKeypose.Result(outcome=ok_msg("", {"motion": self.seconds}))
 
 
-class BrainBench:
+class BrainHarness:
     """Clients of a brain that runs in other processes."""
 
     def __init__(self, ros: Any, start: Callable[..., Any]) -> None:

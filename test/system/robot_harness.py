@@ -42,7 +42,7 @@ def keypose(x, y, z, gripper_open=True, may_collide=False):
 FAR_LEFT, FAR_RIGHT = keypose(0.45, 0.4, 0.35), keypose(0.45, -0.4, 0.35)
 
 
-class Bench:
+class Harness:
     """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
 
     def __enter__(self):
@@ -131,7 +131,7 @@ class Bench:
         return self.service(Trigger, "/stvla/resume")
 
 
-class RobotBench(Bench):
+class RobotHarness(Harness):
     """The simulated cell and the executor, each started by hand, and their client."""
 
     def __enter__(self):
@@ -178,7 +178,7 @@ class RobotBench(Bench):
         return self.pool.submit(self.execute, pose, cancel, plan_id)
 
 
-class StackBench(Bench):
+class StackHarness(Harness):
     """The whole stack under its supervisor, and the operator's client."""
 
     NODES = ("sim", "executor", "planner", "guidance", "policy", "task")

@@ -18,7 +18,7 @@ from ros.bags import OPTICAL, START, TENTH, record_scene, shots, static, usual, 
 from rosbags.rosbag2 import StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, Image
-from system.brain_harness import BrainBench
+from system.brain_harness import BrainHarness
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
@@ -68,10 +68,10 @@ def recorded(tmp_path: Path) -> RecordedFrame:
 def test_a_planner_works_on_a_replayed_bag(
     ros: Any, start: Callable[..., Any], tmp_path: Path, recorded: RecordedFrame
 ) -> None:
-    bench = BrainBench(ros, start)
-    bench.start("camera", "planner", "guidance", camera__path=str(write_bag(tmp_path / "bag", recorded)))
-    plan = bench.lifted()
-    assert len(bench.trace(plan.plan_id).points) > 8
+    harness = BrainHarness(ros, start)
+    harness.start("camera", "planner", "guidance", camera__path=str(write_bag(tmp_path / "bag", recorded)))
+    plan = harness.lifted()
+    assert len(harness.trace(plan.plan_id).points) > 8
 
 
 def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> None:

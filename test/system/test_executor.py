@@ -8,7 +8,7 @@ import pytest
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from stvla_msgs.msg import Trace3d
-from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotBench, keypose
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness, keypose
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -20,18 +20,18 @@ from stvla_ros.types import Keypose
 
 
 @pytest.fixture(scope="module")
-def bench():
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("executor", "safety.supervisor:=''")
-        yield bench
+def harness():
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("executor", "safety.supervisor:=''")
+        yield harness
 
 
 @pytest.fixture
-def home(bench):
+def home(harness):
     """The arm at home with an open hand."""
-    assert bench.reset(distractors=0).ok
-    return bench
+    assert harness.reset(distractors=0).ok
+    return harness
 
 
 def test_keypose_is_reached_and_the_gripper_acts_after_the_motion(home):

@@ -7,7 +7,7 @@ import time
 import stalls
 from stvla_msgs.msg import Heartbeat
 from system.conftest import Process
-from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotBench
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import CancelToken, OutcomeCode
@@ -19,10 +19,10 @@ from stvla_ros.ros.stop_state import StopKeeper
 class Supervisor:
     """Heartbeats of a task node, as long as wanted, and the operator's stop, kept as it keeps it."""
 
-    def __init__(self, bench):
+    def __init__(self, harness):
         self.alive = True
-        self.stop_state = StopKeeper(bench.node, lambda: None, decides=True)
-        self._publisher = bench.node.create_publisher(Heartbeat, "stvla/heartbeat", qos.HEARTBEAT)
+        self.stop_state = StopKeeper(harness.node, lambda: None, decides=True)
+        self._publisher = harness.node.create_publisher(Heartbeat, "stvla/heartbeat", qos.HEARTBEAT)
         threading.Thread(target=self._beat, daemon=True).start()
 
     def _beat(self):
@@ -32,96 +32,96 @@ class Supervisor:
 
 
 def test_without_its_supervisor_the_executor_does_not_move():
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("executor")
-        code, sentence = bench.execute(FAR_LEFT)
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("executor")
+        code, sentence = harness.execute(FAR_LEFT)
         assert code is OutcomeCode.NODE_LOST
         assert "'task'" in sentence
-        supervisor = Supervisor(bench)
+        supervisor = Supervisor(harness)
         time.sleep(0.5)
-        call = bench.execute_later(FAR_LEFT)
-        bench.wait_for_motion(call)
+        call = harness.execute_later(FAR_LEFT)
+        harness.wait_for_motion(call)
         supervisor.alive = False
         assert call.result()[0] is OutcomeCode.NODE_LOST
-        assert bench.stands_still()
+        assert harness.stands_still()
 
 
 def test_a_robot_with_other_names():
     """Joints, actions, base frame and joint states are named once, and all that was said of a Panda holds."""
-    with RobotBench() as bench:
+    with RobotHarness() as harness:
         names = ("robot.prefix:=my_fr3", "robot.joint_states:=my/joint_states")
-        bench.start("sim", *names)
-        bench.start("executor", "safety.supervisor:=''", *names)
-        assert bench.execute(FAR_LEFT, frame="my_fr3_link0")[0] is OutcomeCode.OK
-        assert bench.execute(FAR_LEFT, frame="panda_link0")[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
+        harness.start("sim", *names)
+        harness.start("executor", "safety.supervisor:=''", *names)
+        assert harness.execute(FAR_LEFT, frame="my_fr3_link0")[0] is OutcomeCode.OK
+        assert harness.execute(FAR_LEFT, frame="panda_link0")[0] is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
 
 
 def test_without_a_camera_nothing_moves():
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("executor", "safety.supervisor:=''", "camera.color:=/nowhere/image")
-        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.STALE_IMAGE
-        assert bench.stands_still(0.3)
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("executor", "safety.supervisor:=''", "camera.color:=/nowhere/image")
+        assert harness.execute(FAR_LEFT)[0] is OutcomeCode.STALE_IMAGE
+        assert harness.stands_still(0.3)
 
 
 def test_robot_lost_during_motion_and_a_new_executor_after_it():
     """kill -9 of the robot's side, then of the executor: each ends typed, and what comes after finds the arm at rest."""
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("executor", "safety.supervisor:=''")
-        call = bench.execute_later(FAR_LEFT)
-        bench.wait_for_motion(call)
-        bench.kill("sim")
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("executor", "safety.supervisor:=''")
+        call = harness.execute_later(FAR_LEFT)
+        harness.wait_for_motion(call)
+        harness.kill("sim")
         code, sentence = call.result()
         assert code in (OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE), sentence
-        bench.start("sim")
-        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
+        harness.start("sim")
+        assert harness.execute(FAR_LEFT)[0] is OutcomeCode.OK
         forget = CancelToken()
-        orphan = bench.execute_later(FAR_RIGHT, forget)
-        bench.wait_for_motion(orphan)
-        bench.kill("executor")
-        bench.start("executor", "safety.supervisor:=''")
+        orphan = harness.execute_later(FAR_RIGHT, forget)
+        harness.wait_for_motion(orphan)
+        harness.kill("executor")
+        harness.start("executor", "safety.supervisor:=''")
         forget.cancel()
         orphan.exception(timeout=10.0)
         until = stalls.clock() + CLEAR_S  # the new one has to find the controllers
-        while not bench.stands_still(0.5):
+        while not harness.stands_still(0.5):
             assert stalls.clock() < until
-        assert bench.execute(FAR_LEFT)[0] is OutcomeCode.OK
+        assert harness.execute(FAR_LEFT)[0] is OutcomeCode.OK
 
 
 def test_the_operators_stop_survives_the_executor():
     """kill -9 of a stopped executor: the new one learns from the task node that it is stopped, and waits for that word."""
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("executor")
-        supervisor = Supervisor(bench)
-        call = bench.execute_later(FAR_LEFT)
-        bench.wait_for_motion(call)
-        assert bench.stop().success
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("executor")
+        supervisor = Supervisor(harness)
+        call = harness.execute_later(FAR_LEFT)
+        harness.wait_for_motion(call)
+        assert harness.stop().success
         assert call.result()[0] is OutcomeCode.CANCELED
-        bench.kill("executor")
-        bench.start("executor")
-        code, sentence = bench.execute(FAR_RIGHT)
+        harness.kill("executor")
+        harness.start("executor")
+        code, sentence = harness.execute(FAR_RIGHT)
         assert code is OutcomeCode.CANCELED, sentence
         assert "stvla stop --release" in sentence
-        assert bench.stands_still(0.3)
-        assert bench.resume().success
-        assert bench.execute(FAR_RIGHT)[0] is OutcomeCode.OK
+        assert harness.stands_still(0.3)
+        assert harness.resume().success
+        assert harness.execute(FAR_RIGHT)[0] is OutcomeCode.OK
         assert not supervisor.stop_state.state.stopped
         supervisor.alive = False
 
 
-def stop_command(bench):
+def stop_command(harness):
     """``stvla stop`` from a cold shell."""
-    return Process("stvla_ros.cli", "stop", domain=bench.domain)
+    return Process("stvla_ros.cli", "stop", domain=harness.domain)
 
 
-def refusal(bench):
+def refusal(harness):
     """Why the executor refuses a keypose, once it hears again what it rests on: it was just started, or hung."""
     until = time.monotonic() + 20.0
     while True:
-        code, sentence = bench.execute(FAR_RIGHT)
+        code, sentence = harness.execute(FAR_RIGHT)
         unheard = code in (OutcomeCode.NODE_LOST, OutcomeCode.STALE_STATE, OutcomeCode.STALE_IMAGE)
         if not unheard or time.monotonic() > until:
             return code, sentence
@@ -129,16 +129,16 @@ def refusal(bench):
 
 def test_stop_needs_no_executor():
     """Hung in mid-motion, then dead: the controllers are told, the arm stands still, and the task node keeps the stop."""
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.start("task")
-        bench.start("executor")
-        far = bench.execute_later(FAR_LEFT)
-        bench.wait_for_motion(far)
-        hung = bench.processes["executor"].popen
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.start("task")
+        harness.start("executor")
+        far = harness.execute_later(FAR_LEFT)
+        harness.wait_for_motion(far)
+        hung = harness.processes["executor"].popen
         hung.send_signal(signal.SIGSTOP)
         try:
-            process = stop_command(bench)
+            process = stop_command(harness)
             assert process.wait(30.0) == 0, process.output
         finally:
             hung.send_signal(signal.SIGCONT)
@@ -147,19 +147,19 @@ def test_stop_needs_no_executor():
         assert (
             far.result()[0] is not OutcomeCode.OK
         )  # awake again, it first notices stale data, or first hears the stop
-        code, sentence = refusal(bench)
+        code, sentence = refusal(harness)
         assert code is OutcomeCode.CANCELED, sentence
         assert "stvla stop --release" in sentence
-        assert bench.stands_still(0.3)
-        bench.kill("executor")
-        process = stop_command(bench)
+        assert harness.stands_still(0.3)
+        harness.kill("executor")
+        process = stop_command(harness)
         assert process.wait(30.0) == 0, process.output
-        bench.start("executor")
-        code, sentence = refusal(bench)
+        harness.start("executor")
+        code, sentence = refusal(harness)
         assert code is OutcomeCode.CANCELED, sentence
-        release = Process("stvla_ros.cli", "stop", "--release", domain=bench.domain)
+        release = Process("stvla_ros.cli", "stop", "--release", domain=harness.domain)
         assert release.wait(30.0) == 0, release.output
-        assert bench.execute(FAR_RIGHT)[0] is OutcomeCode.OK
+        assert harness.execute(FAR_RIGHT)[0] is OutcomeCode.OK
 
 
 def test_stop_without_a_stack_is_honest(start):

@@ -16,7 +16,7 @@ from ros.bags import record_scene
 from sensor_msgs.msg import Image
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TracePlan
-from system.brain_harness import BrainBench, wait
+from system.brain_harness import BrainHarness, wait
 from visualization_msgs.msg import Marker, MarkerArray
 
 from stvla_ros.perception.guide import GuideConfig
@@ -28,33 +28,33 @@ from stvla_ros.types import Guidance, Instance, Trace3d
 
 
 @pytest.fixture
-def bench(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainBench:
-    bench = BrainBench(ros, start)
-    bench.folder = record_scene(tmp_path / "recording")
-    return bench
+def harness(ros: Any, start: Callable[..., Any], tmp_path: Path) -> BrainHarness:
+    harness = BrainHarness(ros, start)
+    harness.folder = record_scene(tmp_path / "recording")
+    return harness
 
 
-def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench) -> None:
+def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(harness: BrainHarness) -> None:
     """The camera is faster than the node may be: guidance stays fresh all the same."""
     markers: list[MarkerArray] = []
     diagnostics: list[DiagnosticArray] = []
-    bench.node.create_subscription(MarkerArray, "stvla/markers", markers.append, qos.LATCHED)
-    bench.node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, qos.EVENT)
-    bench.start(
+    harness.node.create_subscription(MarkerArray, "stvla/markers", markers.append, qos.LATCHED)
+    harness.node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, qos.EVENT)
+    harness.start(
         "camera", "planner", "guidance",
-        camera__path=str(bench.folder), camera__rate_hz="20.0", guidance__max_rate_hz="8.0",
+        camera__path=str(harness.folder), camera__rate_hz="20.0", guidance__max_rate_hz="8.0",
     )  # fmt: skip
-    plan = bench.lifted()
-    wait(lambda: bench.guidance)
-    start, stalled_s, first = stalls.clock(), stalls.stalled_s(), len(bench.guidance)
-    wait(lambda: len(bench.guidance) >= first + 12)
+    plan = harness.lifted()
+    wait(lambda: harness.guidance)
+    start, stalled_s, first = stalls.clock(), stalls.stalled_s(), len(harness.guidance)
+    wait(lambda: len(harness.guidance) >= first + 12)
     assert 12 / (stalls.clock() - start) > 1.5
-    stamps = [convert.time_to_ns(m.header.stamp) for m in bench.guidance]
+    stamps = [convert.time_to_ns(m.header.stamp) for m in harness.guidance]
     taken_s = (stamps[first + 11] - stamps[first]) * 1e-9  # not when they came: a stalled listener hears them at once
     assert 11 / (taken_s + stalls.stalled_s() - stalled_s) < 9.0
     assert all(a < b for a, b in itertools.pairwise(stamps))
-    assert {m.trace.plan_id for m in bench.guidance} == {plan.plan_id}
-    guidance = convert.guidance_from_msg(bench.guidance[-1])
+    assert {m.trace.plan_id for m in harness.guidance} == {plan.plan_id}
+    guidance = convert.guidance_from_msg(harness.guidance[-1])
     assert {i.id for i in guidance.instances} == {*guidance.kept_ids, *guidance.removed_ids}
     assert guidance.removed_ids
 
@@ -73,42 +73,44 @@ def test_every_frame_is_cleaned_or_dropped_and_none_is_queued(bench: BrainBench)
     assert kinds == {"path", "tube", "instances", "ids"}
 
 
-def test_a_plan_without_its_image_is_refused_at_once_and_pictures_for_people_show_the_path(bench: BrainBench) -> None:
+def test_a_plan_without_its_image_is_refused_at_once_and_pictures_for_people_show_the_path(
+    harness: BrainHarness,
+) -> None:
     """Also: nobody reads images reliably, in any node (see qos.IMAGE_BEST_EFFORT)."""
     pictures: list[Image] = []
-    bench.node.create_subscription(Image, "stvla/overlay", pictures.append, qos.IMAGE_BEST_EFFORT)
-    bench.start(
-        "camera", "planner", "guidance", "policy", camera__path=str(bench.folder), guidance__mode="mask_only"
+    harness.node.create_subscription(Image, "stvla/overlay", pictures.append, qos.IMAGE_BEST_EFFORT)
+    harness.start(
+        "camera", "planner", "guidance", "policy", camera__path=str(harness.folder), guidance__mode="mask_only"
     )  # fmt: skip
-    plan = bench.lifted()
-    _images_are_read_best_effort(bench)
+    plan = harness.lifted()
+    _images_are_read_best_effort(harness)
 
-    wait(lambda: bench.guidance and pictures)
+    wait(lambda: harness.guidance and pictures)
     by_stamp = {convert.time_to_ns(p.header.stamp): convert.image_to_rgb(p) for p in pictures}
-    wait(lambda: any(convert.time_to_ns(m.header.stamp) in by_stamp for m in bench.guidance))
-    message = next(m for m in bench.guidance if convert.time_to_ns(m.header.stamp) in by_stamp)
+    wait(lambda: any(convert.time_to_ns(m.header.stamp) in by_stamp for m in harness.guidance))
+    message = next(m for m in harness.guidance if convert.time_to_ns(m.header.stamp) in by_stamp)
     guidance = convert.guidance_from_msg(message)
     assert guidance.mode == "mask_only"
     picture = by_stamp[guidance.frame.stamp_ns]
     np.testing.assert_array_equal(picture, overlay(guidance, GuideConfig().overlay_alpha))
     assert (picture != guidance.frame.rgb).any()
 
-    plans = bench.node.create_publisher(TracePlan, "stvla/plan", qos.LATCHED)
+    plans = harness.node.create_publisher(TracePlan, "stvla/plan", qos.LATCHED)
     wait(plans.get_subscription_count)
     plan.plan_id = "lost"
     plan.header.stamp = convert.ns_to_time(convert.time_to_ns(plan.header.stamp) + 1)
     plans.publish(plan)
-    refused = bench.trace("lost").outcome
+    refused = harness.trace("lost").outcome
     assert refused.code == OutcomeMsg.STALE_IMAGE
     assert refused.sentence.startswith("Plan lost cannot be lifted, plan again: The image of ")
     assert "did not reach 'guidance' completely" in refused.sentence
 
 
-def _images_are_read_best_effort(bench: BrainBench) -> None:
+def _images_are_read_best_effort(harness: BrainHarness) -> None:
     heard = 0
-    for topic, (kind, *_) in bench.node.get_topic_names_and_types():
+    for topic, (kind, *_) in harness.node.get_topic_names_and_types():
         if kind in ("sensor_msgs/msg/Image", "stvla_msgs/msg/Guidance", "stvla_msgs/msg/RgbdFrame"):
-            for reader in bench.node.get_subscriptions_info_by_topic(topic):
+            for reader in harness.node.get_subscriptions_info_by_topic(topic):
                 assert reader.qos_profile.reliability == ReliabilityPolicy.BEST_EFFORT, (topic, reader.node_name)
                 heard += 1
     assert heard >= 6, "colour and depth in planner and guidance, guidance in the policy, and the overlay here"

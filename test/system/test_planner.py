@@ -20,7 +20,7 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
-from system.brain_harness import SLACK, BrainBench, Nothing, PretendedExecutor, wait
+from system.brain_harness import SLACK, BrainHarness, Nothing, PretendedExecutor, wait
 from system.conftest import Spinner
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -82,28 +82,28 @@ def thinker() -> Thinker:
 
 
 @pytest.fixture
-def bench(ros: Any, start: Callable[..., Any], tmp_path: Path, thinker: Thinker) -> BrainBench:
-    bench = BrainBench(ros, start)
-    bench.folder = record_scene(tmp_path / "recording")
+def harness(ros: Any, start: Callable[..., Any], tmp_path: Path, thinker: Thinker) -> BrainHarness:
+    harness = BrainHarness(ros, start)
+    harness.folder = record_scene(tmp_path / "recording")
     node = PlannerNode()
     node._planner = thinker
     ros.add(node)
-    return bench
+    return harness
 
 
-def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinker: Thinker) -> None:
-    bench.start("camera", camera__path=str(bench.folder))
-    wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
+def test_a_cancel_is_answered_while_the_planner_thinks(harness: BrainHarness, thinker: Thinker) -> None:
+    harness.start("camera", camera__path=str(harness.folder))
+    wait(lambda: harness.plan().outcome.code == OutcomeMsg.OK)
     published: list[Any] = []
-    last = bench.plan().plan
-    bench.node.create_subscription(TracePlanMsg, "stvla/plan", published.append, qos.LATCHED)
+    last = harness.plan().plan
+    harness.node.create_subscription(TracePlanMsg, "stvla/plan", published.append, qos.LATCHED)
     wait(lambda: last in published)
     before, thinker.seconds = len(published), 2.0
     for attempt in range(2):  # the second one waits for a planner that still thinks of the first
         cancel = CancelToken()
         thinker.thinking.clear()
         with ThreadPoolExecutor(1) as pool:
-            future = pool.submit(bench.plan, PICK, cancel)
+            future = pool.submit(harness.plan, PICK, cancel)
             if attempt == 0:
                 assert thinker.thinking.wait(10.0)
             else:
@@ -114,7 +114,7 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
             assert stalls.clock() - start < 0.8
     done = len(thinker.asked)
     asked_ns, thinker.seconds = time.time_ns(), 0.0
-    result = bench.plan()
+    result = harness.plan()
     assert result.outcome.code == OutcomeMsg.OK
     assert thinker.most_at_work == 1, "a model must not be asked two things at a time"
     assert len(thinker.asked) == done + 1
@@ -124,28 +124,28 @@ def test_a_cancel_is_answered_while_the_planner_thinks(bench: BrainBench, thinke
 
 
 def test_feedback_reaches_the_planner_and_guidances_refusal_becomes_feedback(
-    bench: BrainBench, thinker: Thinker
+    harness: BrainHarness, thinker: Thinker
 ) -> None:
-    bench.start("camera", "guidance", "policy", "task", camera__path=str(bench.folder), task__max_keyposes="3")
-    bench.ros.add(PretendedExecutor())
-    bench.monitor.wait_for(["executor"], 5.0)
-    wait(lambda: bench.plan(feedback="Too low.").outcome.code == OutcomeMsg.OK)
+    harness.start("camera", "guidance", "policy", "task", camera__path=str(harness.folder), task__max_keyposes="3")
+    harness.ros.add(PretendedExecutor())
+    harness.monitor.wait_for(["executor"], 5.0)
+    wait(lambda: harness.plan(feedback="Too low.").outcome.code == OutcomeMsg.OK)
     assert thinker.asked[-1].feedback == "Too low."
 
     thinker.asked.clear()
     thinker.fails.append(StageError(OutcomeCode.LIFT_IMPLAUSIBLE, "The path leaves the workspace."))
     states: list[TaskStateMsg] = []
-    bench.node.create_subscription(TaskStateMsg, "stvla/task_state", states.append, qos.LATCHED)
-    result = bench.task()
+    harness.node.create_subscription(TaskStateMsg, "stvla/task_state", states.append, qos.LATCHED)
+    result = harness.task()
     assert result.outcome.code in (OutcomeMsg.STEP_LIMIT, OutcomeMsg.NO_PROGRESS), result.outcome.sentence
     assert [r.feedback for r in thinker.asked[:2]] == ["", "The path leaves the workspace."]
     assert result.state.failed_plans == 1
-    _state_is_published(bench, result, states)
+    _state_is_published(harness, result, states)
 
 
-def _state_is_published(bench: BrainBench, result: Any, states: list[TaskStateMsg]) -> None:
+def _state_is_published(harness: BrainHarness, result: Any, states: list[TaskStateMsg]) -> None:
     """In the feedback, in the result, and latched for who comes later."""
-    moving = next(f.state for f in bench.feedback if f.phase == "moving")
+    moving = next(f.state for f in harness.feedback if f.phase == "moving")
     assert moving.instruction == PICK
     assert (moving.step_index, moving.step_total, moving.finished) == (0, 1, False)
     assert list(moving.sub_instructions) == ["pick up the red block and put it in the plate"]
@@ -154,18 +154,20 @@ def _state_is_published(bench: BrainBench, result: Any, states: list[TaskStateMs
     wait(lambda: states and states[-1].phase == "idle")
     assert {"planning", "predicting", "moving", "idle"} <= {s.phase for s in states}
     late: list[TaskStateMsg] = []
-    bench.node.create_subscription(TaskStateMsg, "stvla/task_state", late.append, qos.LATCHED)
+    harness.node.create_subscription(TaskStateMsg, "stvla/task_state", late.append, qos.LATCHED)
     wait(lambda: late)
     assert late == [result.state]
     assert (result.state.keyposes, result.state.replans) == (result.keyposes, result.replans)
 
 
-def test_a_plan_that_was_long_in_the_making_is_lifted_on_its_own_image(bench: BrainBench, thinker: Thinker) -> None:
+def test_a_plan_that_was_long_in_the_making_is_lifted_on_its_own_image(harness: BrainHarness, thinker: Thinker) -> None:
     """Guidance keeps all images for a moment only, but the one that a planner thinks on until the plan is there."""
-    bench.start("camera", "guidance", camera__path=str(bench.folder), guidance__keep_s="0.5", guidance__idle_s="1.0")
-    bench.lifted()
+    harness.start(
+        "camera", "guidance", camera__path=str(harness.folder), guidance__keep_s="0.5", guidance__idle_s="1.0"
+    )
+    harness.lifted()
     thinker.seconds = 4.0
-    bench.lifted()
+    harness.lifted()
 
 
 class LosesImages(StageNode[Nothing]):
@@ -204,19 +206,19 @@ def test_a_plan_whose_image_the_lifter_lost_is_drawn_again(ros: Spinner, lost: i
     assert planner.drawn == drawn
 
 
-def test_motion_does_not_wait_for_a_planner_that_takes_three_seconds(bench: BrainBench, thinker: Thinker) -> None:
+def test_motion_does_not_wait_for_a_planner_that_takes_three_seconds(harness: BrainHarness, thinker: Thinker) -> None:
     """The same goal with a fast and with a slow planner: the pauses between motions are as long."""
     keyposes = 8
-    bench.start(
-        "camera", "guidance", "policy", "task", camera__path=str(bench.folder), task__max_keyposes=str(keyposes)
+    harness.start(
+        "camera", "guidance", "policy", "task", camera__path=str(harness.folder), task__max_keyposes=str(keyposes)
     )
-    executor = bench.ros.add(TimedExecutor(0.8))
-    bench.monitor.wait_for(["executor"], 5.0)
-    wait(lambda: bench.plan().outcome.code == OutcomeMsg.OK)
+    executor = harness.ros.add(TimedExecutor(0.8))
+    harness.monitor.wait_for(["executor"], 5.0)
+    wait(lambda: harness.plan().outcome.code == OutcomeMsg.OK)
     idle, results = {}, {}
     for seconds in (0.0, 3.0):
         thinker.seconds, executor.motions = seconds, []
-        results[seconds] = bench.task()
+        results[seconds] = harness.task()
         assert results[seconds].outcome.code == OutcomeMsg.STEP_LIMIT, results[seconds].outcome.sentence
         pauses = [b[0] - a[1] for a, b in zip(executor.motions, executor.motions[1:], strict=False)]
         idle[seconds] = sum(pauses)

@@ -7,7 +7,7 @@ import time
 
 import pytest
 from stvla_msgs.msg import TaskState as TaskStateMsg
-from system.robot_harness import StackBench
+from system.robot_harness import StackHarness
 
 from stvla_ros import cli
 from stvla_ros.commands.exit_codes import of_outcome
@@ -20,7 +20,7 @@ SLACK = {f"{node}.joint_states.max_age_s": "5.0" for node in ("executor", "plann
 """A loaded test machine must not look like a robot that fell silent: that is not on trial here."""
 
 
-class Carrying(StackBench):
+class Carrying(StackHarness):
     """A stack whose tasks are canceled while the arm carries something."""
 
     def __enter__(self):
@@ -61,19 +61,19 @@ class Carrying(StackBench):
 
 
 @pytest.fixture(scope="module")
-def bench():
-    with Carrying(GraphOptions(overrides=SLACK)) as bench:
-        yield bench
+def harness():
+    with Carrying(GraphOptions(overrides=SLACK)) as harness:
+        yield harness
 
 
-def test_cancel_in_mid_carry_then_release_then_the_next_goal(bench, capsys, tmp_path, monkeypatch):
-    instruction, thing, result = bench.cancel_in_mid_carry(1)
+def test_cancel_in_mid_carry_then_release_then_the_next_goal(harness, capsys, tmp_path, monkeypatch):
+    instruction, thing, result = harness.cancel_in_mid_carry(1)
     assert result.outcome.code is OutcomeCode.CANCELED
     advice = f"T{thing[1:]} is in the gripper: `stvla release` puts it down."
     assert advice in result.outcome.sentence
     assert result.state.holding == thing
-    bench.until(holding=thing)
-    assert any(f"'{instruction}': CANCELED: " in line and advice in line for line in bench.log), bench.log[-20:]
+    harness.until(holding=thing)
+    assert any(f"'{instruction}': CANCELED: " in line and advice in line for line in harness.log), harness.log[-20:]
 
     monkeypatch.chdir(tmp_path)
     other = "red" if "red" not in thing else "blue"
@@ -84,20 +84,20 @@ def test_cancel_in_mid_carry_then_release_then_the_next_goal(bench, capsys, tmp_
     found = json.loads((tmp_path / "runs" / "latest" / "summary.json").read_text())
     assert found["state"]["holding"] == thing
 
-    assert cli.main(["release"]) == 0, bench.log[-20:]
+    assert cli.main(["release"]) == 0, harness.log[-20:]
     assert "Put down at" in capsys.readouterr().out
-    bench.until(holding="")
-    assert bench.states.state().gripper_m > 0.075
-    assert bench.run(instruction)[0] is OutcomeCode.OK, bench.log[-20:]
-    assert bench.score().success, "the block lay on the table"
+    harness.until(holding="")
+    assert harness.states.state().gripper_m > 0.075
+    assert harness.run(instruction)[0] is OutcomeCode.OK, harness.log[-20:]
+    assert harness.score().success, "the block lay on the table"
 
 
-def test_release_is_refused_while_a_task_runs(bench, capsys):
-    bench.wait_ready()
-    answer = bench.reset("pick_place", 2)
+def test_release_is_refused_while_a_task_runs(harness, capsys):
+    harness.wait_ready()
+    answer = harness.reset("pick_place", 2)
     cancel = CancelToken()
-    call = bench.run_later(answer.instruction, cancel)
-    bench.wait_for_motion(call, 30.0)
+    call = harness.run_later(answer.instruction, cancel)
+    harness.wait_for_motion(call, 30.0)
     code = cli.main(["release"])
     cancel.cancel()
     assert code == of_outcome(OutcomeCode.INVALID_GOAL)
@@ -105,22 +105,22 @@ def test_release_is_refused_while_a_task_runs(bench, capsys):
     assert call.result(timeout=20.0)[0] is OutcomeCode.CANCELED
 
 
-def test_a_restarted_task_node_says_honestly_that_it_is_something(bench, capsys):
-    bench.cancel_in_mid_carry(3)
-    bench.kill("task")
-    bench.until(holding="something")
-    bench.wait_ready()
-    assert cli.main(["release"]) == 0, bench.log[-20:]
+def test_a_restarted_task_node_says_honestly_that_it_is_something(harness, capsys):
+    harness.cancel_in_mid_carry(3)
+    harness.kill("task")
+    harness.until(holding="something")
+    harness.wait_ready()
+    assert cli.main(["release"]) == 0, harness.log[-20:]
     assert "Put down at" in capsys.readouterr().out
-    bench.until(holding="")
+    harness.until(holding="")
 
 
-def test_release_of_an_empty_hand_says_so_and_the_operators_stop_holds(bench, capsys):
-    bench.wait_ready()
-    bench.reset("pick_place", 4)
-    assert cli.main(["release"]) == 0, bench.log[-20:]
+def test_release_of_an_empty_hand_says_so_and_the_operators_stop_holds(harness, capsys):
+    harness.wait_ready()
+    harness.reset("pick_place", 4)
+    assert cli.main(["release"]) == 0, harness.log[-20:]
     assert "Nothing was in the gripper" in capsys.readouterr().out
-    bench.stop()
+    harness.stop()
     assert cli.main(["release"]) == of_outcome(OutcomeCode.CANCELED)
     assert "Stopped by the operator" in capsys.readouterr().out
-    bench.resume()
+    harness.resume()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sensor_msgs.msg import Image
-from system.robot_harness import RobotBench
+from system.robot_harness import RobotHarness
 from system.test_sim import JOINT1, path_to
 
 from stvla_ros.description.panda import HOME_Q_RAD
@@ -21,15 +21,15 @@ from stvla_ros.sim.cell import Cell
 
 
 @pytest.fixture(scope="module")
-def bench():
-    with RobotBench() as bench:
-        bench.start("sim")
-        bench.robot = Ros2ControlRobot(bench.node, bench.states.state, Ros2ControlConfig(), RobotConfig())
-        bench.images = []
-        bench.node.create_subscription(
-            Image, "/camera/camera/color/image_raw", bench.images.append, qos.IMAGE_BEST_EFFORT
+def harness():
+    with RobotHarness() as harness:
+        harness.start("sim")
+        harness.robot = Ros2ControlRobot(harness.node, harness.states.state, Ros2ControlConfig(), RobotConfig())
+        harness.images = []
+        harness.node.create_subscription(
+            Image, "/camera/camera/color/image_raw", harness.images.append, qos.IMAGE_BEST_EFFORT
         )
-        yield bench
+        yield harness
 
 
 def wait(condition, what, timeout_s=30.0):
@@ -58,68 +58,68 @@ def runs(pid):
         return False
 
 
-def images_come(bench):
-    bench.images.clear()
-    wait(lambda: len(bench.images) > 2, "no images")
+def images_come(harness):
+    harness.images.clear()
+    wait(lambda: len(harness.images) > 2, "no images")
 
 
-def test_a_camera_that_hangs_holds_up_neither_joint_states_nor_a_cancel_nor_the_heartbeat(bench):
-    bench.reset()
-    images_come(bench)
-    pid = camera_pid(bench.processes["sim"])
+def test_a_camera_that_hangs_holds_up_neither_joint_states_nor_a_cancel_nor_the_heartbeat(harness):
+    harness.reset()
+    images_come(harness)
+    pid = camera_pid(harness.processes["sim"])
     os.kill(pid, signal.SIGSTOP)
     try:
         cancel, since = CancelToken(), time.monotonic()
-        call = bench.pool.submit(bench.robot.follow, path_to(HOME_Q_RAD + 0.6 * JOINT1, 6.0), cancel)
-        wait(lambda: bench.speed() > 0.05, "the arm does not move")
+        call = harness.pool.submit(harness.robot.follow, path_to(HOME_Q_RAD + 0.6 * JOINT1, 6.0), cancel)
+        wait(lambda: harness.speed() > 0.05, "the arm does not move")
         cancel.cancel()
         assert call.exception(timeout=20.0).code is OutcomeCode.CANCELED
-        assert bench.states.state().q_rad[0] < HOME_Q_RAD[0] + 0.5
-        laying = bench.pool.submit(bench.reset, "pick_place", 1)  # waits for an image that does not come
+        assert harness.states.state().q_rad[0] < HOME_Q_RAD[0] + 0.5
+        laying = harness.pool.submit(harness.reset, "pick_place", 1)  # waits for an image that does not come
         while not laying.done():
-            assert bench.heartbeats.age_s("sim") < 1.0, "laying a scene holds up the heartbeat"
+            assert harness.heartbeats.age_s("sim") < 1.0, "laying a scene holds up the heartbeat"
             time.sleep(0.05)
         assert not laying.result().ok
         assert "no image of it was sent" in laying.result().message
-        assert bench.held_up_s(since) < 1.0, "joint states stopped"
-        assert camera_pids(bench.processes["sim"]) == [pid], "it hangs, it is not dead"
+        assert harness.held_up_s(since) < 1.0, "joint states stopped"
+        assert camera_pids(harness.processes["sim"]) == [pid], "it hangs, it is not dead"
     finally:
         os.kill(pid, signal.SIGCONT)
-    images_come(bench)
-    assert bench.reset().ok
+    images_come(harness)
+    assert harness.reset().ok
 
 
-def test_a_camera_that_dies_is_started_again_and_the_log_says_so(bench):
-    images_come(bench)
-    pid, since = camera_pid(bench.processes["sim"]), time.monotonic()
+def test_a_camera_that_dies_is_started_again_and_the_log_says_so(harness):
+    images_come(harness)
+    pid, since = camera_pid(harness.processes["sim"]), time.monotonic()
     os.kill(pid, signal.SIGKILL)
-    wait(lambda: pid not in (pids := camera_pids(bench.processes["sim"])) and pids, "no new camera")
-    images_come(bench)
-    assert "camera's process ended with SIGKILL: no images until" in bench.processes["sim"].output
-    assert bench.held_up_s(since) < 1.0, "joint states went on"
+    wait(lambda: pid not in (pids := camera_pids(harness.processes["sim"])) and pids, "no new camera")
+    images_come(harness)
+    assert "camera's process ended with SIGKILL: no images until" in harness.processes["sim"].output
+    assert harness.held_up_s(since) < 1.0, "joint states went on"
 
 
-def test_only_the_robot_has_a_raised_priority(bench):
-    images_come(bench)
+def test_only_the_robot_has_a_raised_priority(harness):
+    images_come(harness)
     robot, camera, here = (
         os.getpriority(os.PRIO_PROCESS, pid)
-        for pid in (bench.processes["sim"].popen.pid, camera_pid(bench.processes["sim"]), 0)
+        for pid in (harness.processes["sim"].popen.pid, camera_pid(harness.processes["sim"]), 0)
     )
     permitted = os.geteuid() == 0
     assert robot == here - 10 if permitted else robot <= here
     assert camera == here
 
 
-def test_a_scene_is_laid_when_an_image_of_it_is_out(bench):
+def test_a_scene_is_laid_when_an_image_of_it_is_out(harness):
     cell = Cell()
     for seed in range(4):
-        bench.images.clear()
-        assert bench.reset("pick_place", seed).ok
+        harness.images.clear()
+        assert harness.reset("pick_place", seed).ok
         answered_ns = time.time_ns()
-        wait(lambda at=answered_ns: any(time_to_ns(m.header.stamp) > at for m in bench.images), "no images")
+        wait(lambda at=answered_ns: any(time_to_ns(m.header.stamp) > at for m in harness.images), "no images")
         cell.reset("pick_place", seed)
         new = cell.render().rgb.astype(int)
-        shown = [m for m in bench.images if np.abs(image_to_rgb(m).astype(int) - new).mean() < 0.5]
+        shown = [m for m in harness.images if np.abs(image_to_rgb(m).astype(int) - new).mean() < 0.5]
         assert any(time_to_ns(m.header.stamp) < answered_ns for m in shown), "answered before an image of it was out"
     cell.close()
 

@@ -41,7 +41,7 @@ class Server(StageNode[NoConfig]):
         self.work_server = self.serve(PlanTrace, "stvla/plan_trace", work, preempt)
 
 
-class Bench:
+class Harness:
     """A server and a client."""
 
     def __init__(self, ros: Any, work: Callable[[GoalHandle], Any], preempt: bool = False) -> None:
@@ -64,12 +64,12 @@ def until_canceled(goal_handle: GoalHandle) -> Any:
 
 
 def test_results_come_back_and_fast(ros: Any) -> None:
-    bench = Bench(ros, ok)
-    bench.call()
+    harness = Harness(ros, ok)
+    harness.call()
     times = []
     for i in range(30):
         start = stalls.clock()
-        assert bench.call(words=f"word {i}").outcome.sentence == f"word {i}"
+        assert harness.call(words=f"word {i}").outcome.sentence == f"word {i}"
         times.append(stalls.clock() - start)
     assert sorted(times)[15] < 0.1, "no polling between request and answer"
 
@@ -78,7 +78,7 @@ def test_stage_error_is_typed(ros: Any) -> None:
     def work(goal_handle: GoalHandle) -> Any:
         raise StageError(OutcomeCode.GOAL_NOT_GROUNDED, "No pink block in the image.")
 
-    outcome = Bench(ros, work).call().outcome
+    outcome = Harness(ros, work).call().outcome
     assert (outcome.code, outcome.sentence) == (OutcomeMsg.GOAL_NOT_GROUNDED, "No pink block in the image.")
 
 
@@ -86,17 +86,17 @@ def test_defect_is_internal_and_the_server_lives_on(ros: Any) -> None:
     def work(goal_handle: GoalHandle) -> Any:
         return ok(goal_handle) if goal_handle.request.instruction == "good" else 1 / 0
 
-    bench = Bench(ros, work)
-    assert bench.call().outcome.code == OutcomeMsg.INTERNAL
-    assert bench.call(words="good").outcome.code == OutcomeMsg.OK
+    harness = Harness(ros, work)
+    assert harness.call().outcome.code == OutcomeMsg.INTERNAL
+    assert harness.call(words="good").outcome.code == OutcomeMsg.OK
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.005, 0.3])
 def test_cancel_at_any_moment(ros: Any, delay_s: float) -> None:
-    bench = Bench(ros, until_canceled)
+    harness = Harness(ros, until_canceled)
     cancel = CancelToken()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(bench.call, cancel)
+        future = pool.submit(harness.call, cancel)
         time.sleep(delay_s)
         start = stalls.clock()
         cancel.cancel(OutcomeCode.PREEMPTED, "A newer goal took over.")
@@ -107,7 +107,7 @@ def test_cancel_at_any_moment(ros: Any, delay_s: float) -> None:
             assert isinstance(error, StageError)
             assert error.code is OutcomeCode.PREEMPTED
     assert stalls.clock() - start < 1.0
-    _until(lambda: not bench.server.work_server.busy)  # the goal must not go on at the server, which would last 30 s
+    _until(lambda: not harness.server.work_server.busy)  # the goal must not go on at the server, which would last 30 s
 
 
 def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
@@ -117,20 +117,20 @@ def test_server_deaf_to_cancel_does_not_hold_the_caller(ros: Any) -> None:
         release.wait(20.0)
         return ok(goal_handle)
 
-    bench = Bench(ros, work)
+    harness = Harness(ros, work)
     cancel = CancelToken()
     threading.Timer(0.2, cancel.cancel).start()
     start = stalls.clock()
     with pytest.raises(StageError, match="CANCELED"):
-        bench.call(cancel)
+        harness.call(cancel)
     assert stalls.clock() - start < 4.0
     release.set()
 
 
 def test_deadline(ros: Any) -> None:
-    bench = Bench(ros, until_canceled)
+    harness = Harness(ros, until_canceled)
     with pytest.raises(StageError, match=r"SERVER_TIMEOUT: No answer from 'stvla/plan_trace' within 0\.5 s"):
-        bench.call(deadline_s=0.5)
+        harness.call(deadline_s=0.5)
 
 
 def test_no_server(ros: Any) -> None:
@@ -147,11 +147,11 @@ def test_new_goal_preempts(ros: Any) -> None:
         begun.set()
         return until_canceled(goal_handle) if goal_handle.request.instruction == "old" else ok(goal_handle)
 
-    bench = Bench(ros, work, preempt=True)
+    harness = Harness(ros, work, preempt=True)
     with ThreadPoolExecutor(1) as pool:
-        old = pool.submit(bench.call, None, 20.0, "old")
+        old = pool.submit(harness.call, None, 20.0, "old")
         assert begun.wait(10.0)
-        assert bench.call(words="new").outcome.code == OutcomeMsg.OK
+        assert harness.call(words="new").outcome.code == OutcomeMsg.OK
         assert old.result(20.0).outcome.code == OutcomeMsg.PREEMPTED
 
 
@@ -160,9 +160,9 @@ def test_goals_queue_without_preemption(ros: Any) -> None:
         goal_handle.cancel.wait(0.2)
         return ok(goal_handle)
 
-    bench = Bench(ros, work)
+    harness = Harness(ros, work)
     with ThreadPoolExecutor(3) as pool:
-        results = [pool.submit(bench.call, None, 10.0, str(i)) for i in range(3)]
+        results = [pool.submit(harness.call, None, 10.0, str(i)) for i in range(3)]
         assert [r.result(10.0).outcome.sentence for r in results] == ["0", "1", "2"]
 
 
@@ -173,13 +173,13 @@ def test_heartbeat_beats_while_the_stage_works(ros: Any) -> None:
             sum(range(10000))  # holds the interpreter as Python code does
         return ok(goal_handle)
 
-    bench = Bench(ros, work)
-    monitor = HeartbeatMonitor(bench.client, timeout_s=1.0)
+    harness = Harness(ros, work)
+    monitor = HeartbeatMonitor(harness.client, timeout_s=1.0)
     assert monitor.wait_for(["server"], 5.0) == ()
     watch = monitor.watch(["server", "ghost"])
     oldest, stalled = 0.0, stalls.stalled_s()
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(bench.call)
+        future = pool.submit(harness.call)
         while not future.done():
             oldest = max(oldest, monitor.age_s("server"))
             time.sleep(0.01)
@@ -196,15 +196,15 @@ def test_diagnostics_tell_latency_and_trouble(ros: Any) -> None:
                 raise StageError(OutcomeCode.REPLY_UNPARSABLE, "No JSON in the reply.")
             return ok(goal_handle)
 
-        return bench.server.timed("plan", think)
+        return harness.server.timed("plan", think)
 
-    bench = Bench(ros, work)
+    harness = Harness(ros, work)
     seen: list[DiagnosticStatus] = []
-    bench.client.create_subscription(DiagnosticArray, "/diagnostics", lambda m: seen.extend(m.status), 10)
-    bench.call()
+    harness.client.create_subscription(DiagnosticArray, "/diagnostics", lambda m: seen.extend(m.status), 10)
+    harness.call()
     _until(lambda: any(v.key == "plan latency [ms]" and float(v.value) >= 0 for s in seen for v in s.values))
     assert {s.name for s in seen} == {"stvla: server"}
-    bench.call(words="bad")
+    harness.call(words="bad")
     _until(lambda: seen[-1].level == DiagnosticStatus.WARN)
     assert seen[-1].message == "REPLY_UNPARSABLE: No JSON in the reply."
 
@@ -223,11 +223,11 @@ def test_closing_cancels_the_work(ros: Any) -> None:
         begun.set()
         return until_canceled(goal_handle)
 
-    bench = Bench(ros, work)
+    harness = Harness(ros, work)
     with ThreadPoolExecutor(1) as pool:
-        future = pool.submit(bench.call)
+        future = pool.submit(harness.call)
         assert begun.wait(10.0)
-        assert bench.server.close(2.0)
+        assert harness.server.close(2.0)
         outcome = future.result(20.0).outcome
     assert (outcome.code, outcome.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
 
@@ -250,29 +250,29 @@ def deaf(goal_handle: GoalHandle) -> Any:
 def test_a_cancel_of_what_moves_the_arm_is_confirmed_or_says_that_it_is_not(
     ros: Any, reason: OutcomeCode, code: OutcomeCode
 ) -> None:
-    bench = Bench(ros, deaf)
-    bench.remote = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    harness = Harness(ros, deaf)
+    harness.remote = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.5, lambda: cancel.cancel(reason, "Why.")).start()
     with pytest.raises(StageError, match=r"has not confirmed within 0\.5 s that the arm stands still") as error:
-        bench.call(cancel)
+        harness.call(cancel)
     assert error.value.code is code
     assert error.value.sentence.startswith("Why. ")
 
 
 def test_a_cancel_of_what_moves_nothing_says_nothing_about_the_arm(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_client, "CANCEL_S", 0.3)
-    bench, cancel = Bench(ros, deaf), CancelToken()
+    harness, cancel = Harness(ros, deaf), CancelToken()
     threading.Timer(0.5, cancel.cancel).start()
     with pytest.raises(StageError) as error:
-        bench.call(cancel)
+        harness.call(cancel)
     assert (error.value.code, error.value.sentence) == (OutcomeCode.CANCELED, "Canceled by the operator.")
 
 
 def test_a_server_that_is_known_to_be_lost_is_hardly_waited_for(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(action_client, "LOST_CANCEL_S", 0.3)
-    bench, cancel = Bench(ros, deaf), CancelToken()
-    remote = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=30.0)
+    harness, cancel = Harness(ros, deaf), CancelToken()
+    remote = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=30.0)
     threading.Timer(0.5, lambda: cancel.cancel(OutcomeCode.NODE_LOST, "Silent.")).start()
     with pytest.raises(StageError, match=r"Silent\. .* within 0.3 s") as error:
         remote.call(PlanTrace.Goal(), cancel, 20.0, lost=lambda: True)

@@ -13,7 +13,7 @@ from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import actions
+from stvla_ros.ros import action_client
 from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.action_server import GoalHandle, StageServer
 
@@ -44,7 +44,7 @@ class Losing:
         self._real.__exit__(*error)
 
 
-class Bench:
+class Harness:
     """A server whose work counts its calls, and a caller."""
 
     def __init__(self, ros: Any, work: Any = None, preempt: bool = False) -> None:
@@ -69,46 +69,46 @@ class Bench:
 
 
 def test_a_goal_whose_acceptance_got_lost_is_sent_again(ros: Any) -> None:
-    bench = Bench(ros)
-    bench.lose("send_goal_response", 2)
-    assert bench.call().code == OutcomeMsg.OK
-    assert len(bench.seen) == 1, "rclpy drops a goal whose acceptance it cannot send"
+    harness = Harness(ros)
+    harness.lose("send_goal_response", 2)
+    assert harness.call().code == OutcomeMsg.OK
+    assert len(harness.seen) == 1, "rclpy drops a goal whose acceptance it cannot send"
 
 
 def test_a_result_that_got_lost_is_asked_for_again(ros: Any) -> None:
-    bench = Bench(ros)
-    bench.lose("send_result_response", 2)
-    assert bench.call().code == OutcomeMsg.OK
-    assert len(bench.seen) == 1
+    harness = Harness(ros)
+    harness.lose("send_result_response", 2)
+    assert harness.call().code == OutcomeMsg.OK
+    assert len(harness.seen) == 1
 
 
 def test_a_cancel_whose_answer_got_lost_is_confirmed(ros: Any) -> None:
-    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
-    bench.lose("send_cancel_response", 5)
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    harness.lose("send_cancel_response", 5)
     cancel = CancelToken()
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(bench.call, cancel)
-        while not bench.seen:
+        call = pool.submit(harness.call, cancel)
+        while not harness.seen:
             assert not call.done(), call.result()
         cancel.cancel()
         assert call.result(20.0).code == OutcomeMsg.CANCELED
 
 
 def test_a_goal_that_nobody_accepts_says_so(ros: Any) -> None:
-    bench = Bench(ros)
-    bench.lose("send_goal_response", 1000)
+    harness = Harness(ros)
+    harness.lose("send_goal_response", 1000)
     with pytest.raises(StageError, match=r"SERVER_TIMEOUT: 'stvla/plan_trace' did not accept a goal within 2\.5 s"):
-        bench.call(deadline_s=2.5)
+        harness.call(deadline_s=2.5)
 
 
 def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server's executor is held up for longer than a caller waits: both goals get through, and one is carried out."""
-    monkeypatch.setattr(actions, "ACCEPT_S", 0.3)
-    monkeypatch.setattr(actions, "ASK_AGAIN_S", 0.3)
+    monkeypatch.setattr(action_client, "ACCEPT_S", 0.3)
+    monkeypatch.setattr(action_client, "ASK_AGAIN_S", 0.3)
     held, go_on = threading.Event(), threading.Event()
-    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(0.2), preempt=True)
-    other = bench.server._node
-    bench.call()
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(0.2), preempt=True)
+    other = harness.server._node
+    harness.call()
 
     def hold_up() -> None:
         held.set()
@@ -116,21 +116,21 @@ def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.Monk
 
     other.executor.create_task(hold_up)
     assert held.wait(10.0)
-    bench.seen.clear()
+    harness.seen.clear()
     with ThreadPoolExecutor(1) as pool:
         threading.Timer(1.0, go_on.set).start()
-        assert pool.submit(bench.call).result(30.0).code == OutcomeMsg.OK
-    assert sum(not goal_handle.cancel.is_set() for goal_handle in bench.seen) == 1
+        assert pool.submit(harness.call).result(30.0).code == OutcomeMsg.OK
+    assert sum(not goal_handle.cancel.is_set() for goal_handle in harness.seen) == 1
 
 
 def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
     release = threading.Event()
-    bench = Bench(ros, lambda goal_handle: release.wait(30.0))
-    bench.caller = StageClient(bench.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    harness = Harness(ros, lambda goal_handle: release.wait(30.0))
+    harness.caller = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
     cancel = CancelToken()
     threading.Timer(0.3, cancel.cancel).start()
     with pytest.raises(StageError) as error:
-        bench.call(cancel)
+        harness.call(cancel)
     assert error.value.code is OutcomeCode.CANCEL_UNCONFIRMED
     assert "has not confirmed within 0.5 s" in error.value.sentence
     release.set()
@@ -138,12 +138,12 @@ def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
 
 def test_a_server_that_ends_answers_first(ros: Any) -> None:
     """Closed in the midst of a goal: the client hears why, because the answer is out before the node goes."""
-    bench = Bench(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(bench.call)
-        while not bench.seen:
+        call = pool.submit(harness.call)
+        while not harness.seen:
             assert not call.done(), call.result()
-        assert bench.server.close(10.0)
-        bench.server._node.destroy_node()  # from now on nothing is sent any more
+        assert harness.server.close(10.0)
+        harness.server._node.destroy_node()  # from now on nothing is sent any more
         answer = call.result(20.0)
     assert (answer.code, answer.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
