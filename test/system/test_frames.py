@@ -251,7 +251,7 @@ def test_frames_of_a_clock_that_went_back_are_forgotten(keeper: Any) -> None:
         ({"d": [-9.0, 0.0, 0.0, 0.0, 0.0]}, "wanted a distortion that can be removed"),
         ({"d": [0.1, 0.0, 0.0]}, "wanted 4 or 5 or 8 or 12 or 14 coefficients of distortion"),
         ({"k": [50.0, 0.0, float("nan"), 0.0, 50.0, 11.5, 0.0, 0.0, 1.0]}, "wanted intrinsics with positive focal"),
-        ({"width": 64}, "wanted the CameraInfo of the colour image, got one of 64x24 with colour 32x24"),
+        ({"width": 64}, "wanted the CameraInfo of the colour image, got one of 64x24 for colour 32x24"),
         ({"k": np.zeros(9)}, "wanted a calibrated camera"),
     ],
 )

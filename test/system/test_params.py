@@ -117,7 +117,7 @@ def test_the_section_for_every_node_reaches_a_node(domain: int, parameter_file: 
         assert node.config.robot == RobotConfig(kind="real", model="fr3", open_width_m=0.07)
         assert node.get_parameter("robot.joint_states").value == "franka/joint_states", "shown as it is used"
         refused = node.set_parameters([Parameter("robot.arm_action", value="/x")])[0]
-        assert "read once, when the node starts" in refused.reason
+        assert "read only at the start" in refused.reason
     finally:
         node.destroy_node()
         rclpy.try_shutdown()
