@@ -18,7 +18,7 @@ test: setup ## all tests: pure ones on all cores, then those over ROS one after 
 	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --durations 30 $(PYTEST_ARGS)
 
 faults: setup ## kill -9 of every node in turn while the arm moves (minutes; a part of it is in make test)
-	@$(BIN)/python -m pytest -m faults test/ros $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m faults test/system $(PYTEST_ARGS)
 
 lint: setup ## ruff and mypy
 	@$(BIN)/ruff check

@@ -37,7 +37,7 @@ FROM_FILE = "as in the parameter file"
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Arguments, environment, and the nodes that they choose."""
+    """Arguments, environment, and the nodes chosen by them."""
     profile = graph.middleware_profile()
     environment = [
         SetEnvironmentVariable("FASTRTPS_DEFAULT_PROFILES_FILE", EnvironmentVariable(name, default_value=str(profile)))
@@ -63,21 +63,21 @@ def _arguments() -> list[DeclareLaunchArgument]:
             "camera",
             default_value="auto",
             choices=list(graph.CAMERAS),
-            description="auto: the simulator's, or a driver's; recorded: replay; external: a driver started elsewhere",
+            description="auto: the simulator's, or external; recorded: a replay; external: a driver started elsewhere",
         ),
         *backends,
         DeclareLaunchArgument(
             "mode",
             default_value="separate",
             choices=list(graph.MODES),
-            description="a process per node, or planner, guidance, policy and task in one",
+            description="separate: one process per node; composed: one for planner, guidance, policy and task",
         ),
         DeclareLaunchArgument("params", default_value="", description="parameter file; empty: config/stvla.yaml"),
     ]
 
 
 def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
-    """One process per entry of the shared list."""
+    """One process per entry of :data:`stvla_ros.ros.graph.NODES` that the options choose."""
 
     _check_names(sys.argv)
 
@@ -99,9 +99,9 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
 
 
 def _check_names(words: list[str]) -> None:
-    """Raises RuntimeError for an argument that is not declared here: ``ros2 launch`` passes over it.
+    """Raises RuntimeError for an undeclared argument, which ``ros2 launch`` would ignore.
 
-    In a launch file that includes this one, the words behind it are that file's own.
+    If another launch file includes this one, the command line belongs to that file and is not checked.
     """
     me, names = Path(__file__).name, ("robot", "camera", *registry.BACKEND_PARAMETER, "mode", "params")
     behind = next((words[i + 1 :] for i, word in enumerate(words) if Path(word).name == me), [])
@@ -111,11 +111,12 @@ def _check_names(words: list[str]) -> None:
 
 
 def _process(options: graph.GraphOptions, spec: graph.NodeSpec) -> list[LaunchDescriptionEntity]:
-    """A node that is started again when it dies; wrong parameters end the launch instead.
+    """A node that is restarted when it dies; wrong parameters end the launch instead.
 
-    The node gets no name: that would rename every node of a composed process. It ends with this launch: at a shutdown it is
-    told so at once (launch itself waits 5 s for a Ctrl-C that came from no terminal), and when the launch process ends
-    without one (SIGTERM, SIGKILL), it sees that itself (:func:`stvla_ros.ros.run.end_with_supervisor`).
+    The node gets no name, because a name would rename every node of a composed process. It ends with this launch: a
+    shutdown sends SIGTERM at once (launch itself waits 5 s unless Ctrl-C came from a terminal), and if the launch
+    process ends without a shutdown (SIGTERM, SIGKILL), the node notices that itself
+    (:func:`stvla_ros.ros.run.end_with_supervisor`).
     """
     node = Node(
         package="stvla_ros",

@@ -25,7 +25,7 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Pure tests on all workers, then those over ROS; with ``--dist`` the order is xdist's own."""
-    from phases import PureThenRos
+    """Pure tests on all workers, then those of the running stack; with ``--dist`` the order is xdist's own."""
+    from phases import PureThenSystem
 
-    return PureThenRos(config, log) if config.getoption("dist") == "load" else None
+    return PureThenSystem(config, log) if config.getoption("dist") == "load" else None

@@ -1,7 +1,7 @@
-"""How workers share the tests: pure tests on all of them, and then those over ROS one after another, alone on the machine.
+"""How workers share the tests: pure tests on all of them, and then those of the running stack one after another, alone on the machine.
 
 Processes of ROS keep promises in time (heartbeats, ages of images, the moment of a stop), which a busy neighbour would
-break for them. So the tests below ``test/ros`` wait until every other one has ended.
+break for them. So the tests below ``test/system`` wait until every other one has ended.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-ROS = "test/ros/"
+SYSTEM = "test/system/"
 
 
-class PureThenRos(LoadScopeScheduling):
-    """Gives whole files to workers, so that a file's fixtures are made once, and all of ``test/ros`` to the last worker."""
+class PureThenSystem(LoadScopeScheduling):
+    """Gives whole files to workers, so that a file's fixtures are made once, and all of ``test/system`` to the last worker."""
 
     def __init__(self, config: pytest.Config, log: Any = None) -> None:
         super().__init__(config, log)
-        self._ros: dict[str, bool] = {}
-        """The tests over ROS, while they wait: node id -> False."""
+        self._system: dict[str, bool] = {}
+        """The tests of the running stack, while they wait: node id -> False."""
 
     def schedule(self) -> None:
         """Sort the tests once all workers have found the same ones; give work to whoever has none."""
@@ -32,7 +32,7 @@ class PureThenRos(LoadScopeScheduling):
             files: dict[str, dict[str, bool]] = {}
             for test in self.collection:
                 files.setdefault(self._split_scope(test), {})[test] = False
-            self._ros = files.pop(ROS, {})
+            self._system = files.pop(SYSTEM, {})
             self.workqueue.update(reversed(files.items()))  # training, which takes longest, is at the end of the list
         self._look_round()
 
@@ -47,14 +47,14 @@ class PureThenRos(LoadScopeScheduling):
 
     @property
     def tests_finished(self) -> bool:
-        return self.collection_is_completed and not self._ros and super().tests_finished
+        return self.collection_is_completed and not self._system and super().tests_finished
 
     @property
     def has_pending(self) -> bool:
-        return bool(self._ros) or super().has_pending
+        return bool(self._system) or super().has_pending
 
     def _split_scope(self, nodeid: str) -> str:
-        return ROS if nodeid.startswith(ROS) else nodeid.partition("::")[0]
+        return SYSTEM if nodeid.startswith(SYSTEM) else nodeid.partition("::")[0]
 
     def _look_round(self) -> None:
         for node in self.nodes:
@@ -69,10 +69,10 @@ class PureThenRos(LoadScopeScheduling):
         if self.workqueue:
             return
         others = [other for other in self.nodes if other is not node]
-        if not self._ros or not all(other.shutting_down for other in others):
+        if not self._system or not all(other.shutting_down for other in others):
             node.shutdown()
         elif self._left(node) < 2 and not any(map(self._left, others)):
-            self.workqueue[ROS], self._ros = self._ros, {}
+            self.workqueue[SYSTEM], self._system = self._system, {}
             self._assign_work_unit(node)
             node.shutdown()
 

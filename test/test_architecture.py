@@ -132,11 +132,18 @@ def test_launch_is_imported_in_launch_only() -> None:
     assert guilty == []
 
 
-def test_tests_over_ros_are_in_their_folder() -> None:
-    """Only there do they run one after another, with the machine to themselves (``test/phases.py``)."""
-    ros = ("rclpy", "ros.", "stvla_ros.ros", "stvla_ros.nodes")
-    elsewhere = [path for path in ROOT.glob("test/**/*.py") if not path.is_relative_to(ROOT / "test" / "ros")]
-    assert [(path, module) for path in elsewhere for module in imports(path) if module.startswith(ros)] == []
+def test_tests_of_the_running_stack_are_in_their_folder() -> None:
+    """Only in ``test/system`` do they run one after another, with the machine to themselves (``test/phases.py``).
+
+    Those in ``test/ros`` use messages and receivers, but start no node and spin no executor.
+    """
+    ros = ("rclpy", "ros.", "system.", "stvla_ros.ros", "stvla_ros.nodes")
+    running = ("rclpy.init", "rclpy.node", "rclpy.executors", "system.", "stvla_ros.ros.client")
+    system, pure = ROOT / "test" / "system", ROOT / "test" / "ros"
+    for path in ROOT.glob("test/**/*.py"):
+        if not path.is_relative_to(system):
+            forbidden = running if path.is_relative_to(pure) else ros
+            assert [module for module in imports(path) if module.startswith(forbidden)] == [], path
 
 
 def test_the_rules_can_fail(tmp_path: Path) -> None:

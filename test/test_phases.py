@@ -1,4 +1,4 @@
-"""How workers share the tests: everything once, and what is below ``test/ros`` alone, in order, in one process."""
+"""How workers share the tests: everything once, and what is below ``test/system`` alone, in order, in one process."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ TESTS = Path(__file__).parent
 CONFTEST = """
 import os, time
 import pytest
-from phases import PureThenRos
+from phases import PureThenSystem
 
 def pytest_xdist_make_scheduler(config, log):
-    return PureThenRos(config, log)
+    return PureThenSystem(config, log)
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
@@ -28,12 +28,12 @@ FILE = "import time\nimport pytest\n@pytest.mark.parametrize('i', range({0}))\nd
 
 
 def suite(folder: Path, **files: int) -> Path:
-    """Test files with so many tests each; ``ros_x`` is in the folder of tests over ROS."""
-    (folder / "test" / "ros").mkdir(parents=True)
+    """Test files with so many tests each; ``system_x`` is in the folder of tests of the running stack."""
+    (folder / "test" / "system").mkdir(parents=True)
     (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n")
     (folder / "conftest.py").write_text(CONFTEST)
     for name, number in files.items():
-        place = "ros" if name.startswith("ros") else ""
+        place = "system" if name.startswith("system") else ""
         (folder / "test" / place / f"test_{name}.py").write_text(FILE.format(number, name))
     return folder
 
@@ -58,25 +58,27 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(
     "files",
     [
-        {"a": 5, "b": 1, "c": 7, "ros_one": 3, "ros_two": 4},
-        {"ros_one": 3},
+        {"a": 5, "b": 1, "c": 7, "system_one": 3, "system_two": 4},
+        {"system_one": 3},
         {"a": 4, "b": 3},
     ],
     ids=lambda files: "-".join(files),
 )
-def test_everything_runs_once_and_ros_alone_at_the_end(tmp_path: Path, files: dict[str, int]) -> None:
+def test_everything_runs_once_and_the_system_alone_at_the_end(tmp_path: Path, files: dict[str, int]) -> None:
     done, tests = run(suite(tmp_path, **files))
     assert done.returncode == 0, done.stdout
     assert f"{sum(files.values())} passed" in done.stdout.splitlines()[-1]
     assert len({name for name, *_ in tests}) == len(tests) == sum(files.values())
-    pure, ros = ([test for test in tests if test[0].startswith("test/ros/") is is_ros] for is_ros in (False, True))
-    assert len({process for _, process, *_ in ros}) <= 1
-    assert max((float(end) for *_, end in pure), default=0.0) <= min((float(t[2]) for t in ros), default=1e9)
-    assert [name for name, *_ in ros] == sorted(name for name, *_ in ros)
+    pure, system = (
+        [test for test in tests if test[0].startswith("test/system/") is is_system] for is_system in (False, True)
+    )
+    assert len({process for _, process, *_ in system}) <= 1
+    assert max((float(end) for *_, end in pure), default=0.0) <= min((float(t[2]) for t in system), default=1e9)
+    assert [name for name, *_ in system] == sorted(name for name, *_ in system)
 
 
 def test_a_failure_among_the_first_is_the_end_s_status(tmp_path: Path) -> None:
-    folder = suite(tmp_path, a=2, ros_one=2)
+    folder = suite(tmp_path, a=2, system_one=2)
     (folder / "test" / "test_bad.py").write_text("def test_bad():\n    assert 1 == 2\n")
     done, _ = run(folder)
     assert done.returncode == 1
@@ -85,7 +87,7 @@ def test_a_failure_among_the_first_is_the_end_s_status(tmp_path: Path) -> None:
 
 def test_a_worker_that_dies_is_replaced_in_both_parts(tmp_path: Path) -> None:
     """Its test has failed, the others are run."""
-    folder = suite(tmp_path, a=3, ros_one=3)
+    folder = suite(tmp_path, a=3, system_one=3)
     once = (
         "import os\n"
         "from pathlib import Path\n"
@@ -94,17 +96,17 @@ def test_a_worker_that_dies_is_replaced_in_both_parts(tmp_path: Path) -> None:
         "        Path({0!r}).touch()\n"
         "        os._exit(3)\n"
     )
-    for place, name in (("test", "pure"), ("test/ros", "ros")):
+    for place, name in (("test", "pure"), ("test/system", "system")):
         (folder / place / f"test_dies_{name}.py").write_text(once.format(str(tmp_path / f"died_{name}")))
     done, tests = run(folder)
     assert done.returncode == 1
     assert done.stdout.count("node down: Not properly terminated") == 2
     assert {name for name, *_ in tests} >= {f"test/test_a.py::test_a[{i}]" for i in range(3)}
-    assert {name for name, *_ in tests} >= {f"test/ros/test_ros_one.py::test_ros_one[{i}]" for i in range(3)}
+    assert {name for name, *_ in tests} >= {f"test/system/test_system_one.py::test_system_one[{i}]" for i in range(3)}
 
 
 def test_a_selection_that_names_nothing_says_so(tmp_path: Path) -> None:
-    done, tests = run(suite(tmp_path, a=2, ros_one=2), "-k", "nothing")
+    done, tests = run(suite(tmp_path, a=2, system_one=2), "-k", "nothing")
     assert (done.returncode, tests) == (5, [])
     done, tests = run(tmp_path, "-k", "test_a")
     assert (done.returncode, len(tests)) == (0, 2)

@@ -376,7 +376,7 @@ def test_a_backend_named_in_two_ways(refusal: Callable[..., str]) -> None:
 def test_the_robot_of_the_file_is_not_passed_over(refusal: Callable[..., str]) -> None:
     for command in ("up", "demo"):
         said = refusal(command, node("/**", "robot.kind: real"))
-        assert "FILE: robot.kind is 'real', and the stack is to start with robot 'sim' (--robot, robot:=)" in said
+        assert "FILE: robot.kind is 'real', but the stack is started with robot 'sim' (--robot, robot:=)" in said
 
 
 def test_doctor_of_the_machine_has_no_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

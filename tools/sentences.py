@@ -26,19 +26,19 @@ TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner
 ROOMS = {
     "Parameter files, settings, options": "rcl_yaml.py config.py registry.py devices.py cli.py commands ros/params.py ros/graph.py",
     "Starting and ending the stack": (
-        "ros/up.py ros/run.py ros/attendance.py ros/heartbeats.py ros/stage_node.py ros/domain.py "
+        "ros/up.py ros/run.py ros/heartbeats.py ros/stage_node.py ros/middleware.py "
         "ros/shared_memory.py nodes/composed.py"
     ),
     "Goals, stops and answers between nodes": (
-        "ros/client.py ros/actions.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
-        "ros/remote_stages.py ros/services.py ros/traces.py ros/release.py nodes/task.py pipeline errors.py"
+        "ros/client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
+        "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
         "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py "
         "ros/simulated_camera.py"
     ),
     "Joint states, arm and gripper": (
-        "ros/freshness.py ros/endpoints.py ros/robot_state.py ros/backends ros/controller_actions.py ros/gripper_server.py "
+        "ros/freshness.py ros/type_mismatch.py ros/robot_state.py ros/backends ros/controller_server.py ros/gripper_server.py "
         "ros/trajectory.py ros/trajectory_server.py ros/simulated_robot.py nodes/executor.py motion robot "
         "description"
     ),
@@ -46,7 +46,7 @@ ROOMS = {
     "Paths, guidance and masks": "perception nodes/guidance.py",
     "Policies and their checkpoints": "policy nodes/policy.py",
     "Bags, recordings and data sets": (
-        "ros/bag.py ros/bag_files.py ros/bag_clocks.py ros/bag_frames.py ros/compressed.py ros/recorder.py "
+        "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/recorder.py "
         "ros/recorded_run.py nodes/record.py data record"
     ),
     "Any file": "files.py weights.py pickled_arrays.py",

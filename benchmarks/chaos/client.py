@@ -12,9 +12,8 @@ import time
 
 from benchmarks.chaos.faults import BRAIN, CONNECTION, NO_STACK, ROBOT
 from stvla_ros.pipeline import Progress
-from stvla_ros.ros.client import run_goal, wait_for_nodes
+from stvla_ros.ros.client import judge, reset_scene, run_goal, wait_for_nodes
 from stvla_ros.ros.run import end_with_supervisor
-from stvla_ros.ros.services import judge, reset_scene
 
 FIND_S = 20.0
 JUDGE_S = 10.0

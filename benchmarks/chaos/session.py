@@ -25,9 +25,9 @@ from benchmarks.chaos.faults import (
 )
 from benchmarks.chaos.programs import Event, Program, dump_stacks, signal_node
 from benchmarks.chaos.watching import Line, moved, noticed
-from stvla_ros.ros.domain import private_domain
 from stvla_ros.ros.graph import GraphOptions
-from stvla_ros.ros.stack_bench import READY_S
+from stvla_ros.ros.middleware import private_domain
+from stvla_ros.ros.stack_environment import READY_S
 from stvla_ros.ros.up import MAX_DELAY_S, Stack
 
 HANG_S = 60.0

@@ -24,10 +24,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from stvla_ros.ros.client import run_goal
-from stvla_ros.ros.domain import private_domain
+from stvla_ros.ros.client import reset_scene, run_goal
 from stvla_ros.ros.graph import GraphOptions
-from stvla_ros.ros.services import reset_scene
+from stvla_ros.ros.middleware import private_domain
 from stvla_ros.ros.up import Stack
 
 TARGET_S = 0.02

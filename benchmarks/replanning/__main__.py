@@ -23,7 +23,7 @@ from stvla_ros.evaluate.report import TaskReport, report, table
 from stvla_ros.evaluate.stack import read_settings
 from stvla_ros.evaluate.workers import run_episodes
 from stvla_ros.ros.graph import GraphOptions, default_parameters
-from stvla_ros.ros.stack_bench import StackBench, StackBenchSetup, running_stack
+from stvla_ros.ros.stack_environment import StackEnvironment, StackEnvironmentSetup, running_stack
 from stvla_ros.sim.disturbance import MOVABLE
 
 PARTS = ("disturbed", "latency")
@@ -72,8 +72,8 @@ def _over_ros(task: str, episodes: int, delay_s: float) -> list[EpisodeRecord]:
         tempfile.TemporaryDirectory() as folder,
         running_stack(options, None, {DELAY: str(delay_s)}, programs) as stack,
     ):
-        bench = StackBench(StackBenchSetup(options, Path(folder)), stack)
-        return [bench.run(EpisodeSpec(task, seed)) for seed in range(episodes)]
+        environment = StackEnvironment(StackEnvironmentSetup(options, Path(folder)), stack)
+        return [environment.run(EpisodeSpec(task, seed)) for seed in range(episodes)]
 
 
 def _latency_table(reports: dict[float, TaskReport], task: str) -> Table:

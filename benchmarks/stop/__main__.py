@@ -35,7 +35,7 @@ from stvla_msgs.action import ExecuteTask
 from stvla_msgs.srv import ResetScene
 
 from stvla_ros.errors import CancelToken, OutcomeCode
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.graph import GraphOptions
 from stvla_ros.ros.operator_stop import release_arm
@@ -118,7 +118,7 @@ class StoppedStack:
     def __init__(self, node: Node, how: str, stack: Stack) -> None:
         self._how, self._stack = how, stack
         self._watch = JointWatch(node)
-        self._remote = ActionCaller(node, ExecuteTask, "/stvla/execute_task")
+        self._remote = StageClient(node, ExecuteTask, "/stvla/execute_task")
         self._reset = node.create_client(ResetScene, "/sim/reset_scene")
         self._stop, self._resume = (node.create_client(Trigger, f"/stvla/{name}") for name in ("stop", "resume"))
         self._pool = ThreadPoolExecutor(1)

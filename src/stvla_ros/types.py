@@ -407,7 +407,7 @@ class JointPath(_Value):
 
 
 @dataclass(frozen=True, eq=False)
-class Tolerances(_Value):
+class TrajectoryTolerances(_Value):
     """How far the arm may be from a joint path; ``inf`` means no limit.
 
     Attributes:

@@ -11,8 +11,10 @@ from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
+from tabletop import Scene, block, home_robot, plate
 from tf2_msgs.msg import TFMessage
 
+from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import convert
 from stvla_ros.ros.bag import COMPRESSED, IMAGE, INFO, JOINTS, TF
@@ -20,6 +22,7 @@ from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.robot_state import state_to_msg
 
 H, W, START = 24, 32, 1_700_000_000_000_000_000
+PICK = "Put the red block in the plate."
 TENTH = 100_000_000
 TOPICS, STORE, OPTICAL = CameraConfig(), get_typestore(Stores.ROS2_JAZZY), "camera_color_optical_frame"
 KINDS = {Image: IMAGE, CameraInfo: INFO, JointState: JOINTS, TFMessage: TF, CompressedImage: COMPRESSED}
@@ -96,3 +99,13 @@ def write(
 def usual(folder: Path, count: int = 20, **how: Any) -> Path:
     """A static transform and some pictures."""
     return write(folder, [(START, "tf_static", static()), *shots(count)], **how)
+
+
+def record_scene(folder: Path) -> Path:
+    """One frame of a table with a plate and three blocks, the arm at home."""
+    scene = Scene(
+        [block("red", 0.45, 0.12, 0.4), block("blue", 0.55, -0.2), block("lime", 0.38, -0.05), *plate(0.6, 0.1)]
+    )
+    frame, _ = scene.render(stamp_ns=1_700_000_000_000_000_000)
+    RecordingWriter(folder).append(frame, home_robot(stamp_ns=1_700_000_000_000_000_000))
+    return folder

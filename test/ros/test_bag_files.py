@@ -91,9 +91,9 @@ def test_a_cut_off_mcap_gives_what_is_whole(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.mcap"
         file.write_bytes(data)
         assert count(file) == 1 + 3 * 60, name
-        assert "did not come to its end" in camera_bag(file, TOPICS).notes[0]
+        assert "its recorder was interrupted" in camera_bag(file, TOPICS).notes[0]
     file.write_bytes(whole[: chunk_end - 100])
-    assert "found none that is whole" in refused(file)
+    assert "found none that is complete" in refused(file)
 
 
 def _records(data: bytes, at: int = 8) -> Iterator[tuple[int, int, bytes]]:
@@ -175,7 +175,7 @@ def test_messages_in_the_write_ahead_log_are_read(tmp_path: Path) -> None:
             b"#ROSBAG V2.0\n",
             r"a ROS 1 bag: convert it \(rosbags-convert --src .*x.bag --dst .*x --dst-typestore",
         ),
-        ("x.db3.zstd", b"?", r"without metadata.yaml: unpack it \(zstd -d .*x.db3.zstd\)"),
+        ("x.db3.zstd", b"?", r"without metadata.yaml: decompress it \(zstd -d .*x.db3.zstd\)"),
         ("metadata.yaml", b"", "delete it: the files are read without"),
         ("metadata.yaml", b"a: [", "delete it: the files are read without"),
         ("metadata.yaml", b"\xff\xfe", "delete it: the files are read without"),

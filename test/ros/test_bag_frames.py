@@ -15,18 +15,19 @@ import pytest
 from ray_caster import home_robot
 from ros.bags import (
     OPTICAL,
+    PICK,
     START,
     TENTH,
     TOPICS,
     Told,
     arm,
+    record_scene,
     shot,
     shots,
     static,
     usual,
     write,
 )
-from ros.brain_bench import PICK, record_scene
 from rosbags.rosbag2 import StoragePlugin
 from sensor_msgs.msg import CompressedImage
 from tf2_msgs.msg import TFMessage

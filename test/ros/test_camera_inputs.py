@@ -41,7 +41,7 @@ class Topic:
         self.durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
 
 
-class Bench:
+class Harness:
     """A camera and a receiver without a ROS graph. ``ns`` may be set back, ``s`` may not."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,8 +115,8 @@ class Bench:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Bench:
-    return Bench(monkeypatch)
+def harness(monkeypatch: pytest.MonkeyPatch) -> Harness:
+    return Harness(monkeypatch)
 
 
 def stale(receiver: RgbdReceiver, match: str) -> None:
@@ -160,7 +160,7 @@ def test_colours_that_are_taken(encoding: str, pixels: np.ndarray, padding: int)
         ("mono8", "has no colour: set camera.color"),
         ("mono16", "has no colour: set camera.color"),
         ("16UC1", "has no colour: set camera.color"),
-        ("bayer_rggb8", "raw pattern: take the topic of image_proc's debayer node"),
+        ("bayer_rggb8", "raw sensor pattern: use the topic of image_proc's debayer node"),
         ("yuv422", "set the colour format of the camera's driver to RGB8"),
         ("yuv422_yuy2", "set the colour format of the camera's driver to RGB8"),
         ("nv12", "set the colour format of the camera's driver to RGB8"),
@@ -191,29 +191,31 @@ def test_depths_that_are_taken(encoding: str, kind: str, scale: int, order: str)
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1", "rgb8", "bgr8", "8UC3"])
 def test_a_picture_of_depth_is_no_depth(encoding: str) -> None:
     image = Image(height=H, width=W, encoding=encoding, step=W * 3, data=bytes(W * 3 * H))
-    with pytest.raises(ValueError, match=r"is a picture without distances: set camera\.depth"):
+    with pytest.raises(ValueError, match=r"has no distances: set camera\.depth"):
         convert.image_to_depth(image)
 
 
 @pytest.mark.parametrize("mm", [500.0, 21.0, 60_000.0])
-def test_millimetres_as_floats_are_told(bench: Bench, mm: float) -> None:
-    receiver = bench.receiver()
+def test_millimetres_as_floats_are_told(harness: Harness, mm: float) -> None:
+    receiver = harness.receiver()
     depth = np.full((H, W), np.nan, np.float32)
     depth[::2] = mm
-    bench.send(messages=bench.messages() | {"depth": convert.depth_to_image(depth, convert.header(bench.ns, OPTICAL))})
+    harness.send(
+        messages=harness.messages() | {"depth": convert.depth_to_image(depth, convert.header(harness.ns, OPTICAL))}
+    )
     stale(receiver, rf".*wanted depth in metres as 32FC1, got {mm:.0f} and more, which are millimetres")
 
 
-def test_no_depth_at_all_is_no_millimetres(bench: Bench) -> None:
-    receiver = bench.receiver()
+def test_no_depth_at_all_is_no_millimetres(harness: Harness) -> None:
+    receiver = harness.receiver()
     for nothing in (np.nan, 0.0, np.inf, -np.inf, -1.0, 65.535, 3.4e38):
         depth = np.full((H, W), nothing, np.float32)
-        bench.wait(0.1)
-        bench.send(
-            messages=bench.messages() | {"depth": convert.depth_to_image(depth, convert.header(bench.ns, OPTICAL))}
+        harness.wait(0.1)
+        harness.send(
+            messages=harness.messages() | {"depth": convert.depth_to_image(depth, convert.header(harness.ns, OPTICAL))}
         )
         got = receiver.capture()
-        assert got.stamp_ns == bench.ns
+        assert got.stamp_ns == harness.ns
         assert np.isnan(got.depth_m).all()
 
 
@@ -247,9 +249,9 @@ FULL = RegionOfInterest(width=W, height=H)
     ],
     ids=str,
 )
-def test_calibrations_that_are_taken(bench: Bench, changes: dict[str, Any]) -> None:
-    receiver = bench.receiver()
-    bench.send(messages=with_(bench.messages(), "info", **changes))
+def test_calibrations_that_are_taken(harness: Harness, changes: dict[str, Any]) -> None:
+    receiver = harness.receiver()
+    harness.send(messages=with_(harness.messages(), "info", **changes))
     got = receiver.capture()
     assert got.camera.K.ravel().tolist() == K
     assert got.depth_m[12, 16] == np.float32(0.5)
@@ -263,9 +265,9 @@ def test_calibrations_that_are_taken(bench: Bench, changes: dict[str, Any]) -> N
             r"wanted a calibrated camera, but CameraInfo has K = \[0.0.*calibrate it, or set camera.info",
         ),
         ({"k": [0.6, 0, 0.5, 0, 0.8, 0.5, 0, 0, 1.0]}, "wanted intrinsics in pixels"),
-        ({"width": 64, "height": 48}, "wanted the CameraInfo of the colour image, got one of 64x48 with colour 32x24"),
+        ({"width": 64, "height": 48}, "wanted the CameraInfo of the colour image, got one of 64x48 for colour 32x24"),
         ({"width": 0, "height": 0}, "wanted the CameraInfo of the colour image, got one of 0x0"),
-        ({"binning_x": 2, "binning_y": 2}, r"wanted full images, but CameraInfo tells of binning \(2, 2\)"),
+        ({"binning_x": 2, "binning_y": 2}, r"wanted full images, but CameraInfo has binning \(2, 2\)"),
         ({"roi": RegionOfInterest(width=16, height=12, x_offset=8)}, r"region of interest \(16x12 at 8, 0\)"),
         ({"distortion_model": "equidistant", "d": [0.0] * 4}, "parameter 'rectified' if its images are"),
         ({"distortion_model": "equidistant", "d": [0.1] * 5}, "wanted 4 coefficients of distortion for equidistant"),
@@ -274,19 +276,19 @@ def test_calibrations_that_are_taken(bench: Bench, changes: dict[str, Any]) -> N
     ],
     ids=str,
 )
-def test_calibrations_that_are_refused(bench: Bench, changes: dict[str, Any], sentence: str) -> None:
-    receiver = bench.receiver()
-    bench.send(messages=with_(bench.messages(), "info", **changes))
+def test_calibrations_that_are_refused(harness: Harness, changes: dict[str, Any], sentence: str) -> None:
+    receiver = harness.receiver()
+    harness.send(messages=with_(harness.messages(), "info", **changes))
     stale(receiver, f"The camera's images cannot be used: .*{sentence}")
 
 
-def test_a_rectified_stream_without_projection_has_its_k(bench: Bench) -> None:
-    receiver = bench.receiver(rectified=True)
-    bench.send()
+def test_a_rectified_stream_without_projection_has_its_k(harness: Harness) -> None:
+    receiver = harness.receiver(rectified=True)
+    harness.send()
     assert receiver.capture().camera.K.ravel().tolist() == K
-    bench.wait(0.1)
-    bench.send("icd", with_(bench.messages(), "info", d=[0.1] * 5))
-    assert "wanted the projection of a rectified camera" in receiver.why_passed_over
+    harness.wait(0.1)
+    harness.send("icd", with_(harness.messages(), "info", d=[0.1] * 5))
+    assert "wanted the projection of a rectified camera" in receiver.why_skipped
 
 
 # --- stamps ------------------------------------------------------------------------------------------------------
@@ -294,79 +296,80 @@ def test_a_rectified_stream_without_projection_has_its_k(bench: Bench) -> None:
 
 @pytest.mark.parametrize("later_ms", [0.0, 1.0, -1.0, 4.0])
 @pytest.mark.parametrize("order", ["cdi", "dci", "icd", "idc"])
-def test_stamps_some_milliseconds_apart(bench: Bench, later_ms: float, order: str) -> None:
-    receiver = bench.receiver()
-    bench.stream(10, parts=order, later_ms=later_ms)
-    assert receiver.capture().stamp_ns == bench.ns
-    assert len(bench.seen) >= 9
-    assert receiver.at(bench.ns, 0.0) is receiver.capture(), "its stamp is that of its colour"
+def test_stamps_some_milliseconds_apart(harness: Harness, later_ms: float, order: str) -> None:
+    receiver = harness.receiver()
+    harness.stream(10, parts=order, later_ms=later_ms)
+    assert receiver.capture().stamp_ns == harness.ns
+    assert len(harness.seen) >= 9
+    assert receiver.at(harness.ns, 0.0) is receiver.capture(), "its stamp is that of its colour"
 
 
-def test_the_gap_of_stamps_is_told(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(10, later_ms=20.0)
+def test_the_gap_of_stamps_is_told(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(10, later_ms=20.0)
     stale(
-        receiver, r"No camera image: the stamps of colour and depth are 20\.0 ms apart .* at most 5 ms .*pair_within_s"
+        receiver,
+        r"No camera image: the nearest stamps of colour and depth are 20\.0 ms apart; at most 5 ms .*pair_within_s",
     )
-    wide = bench.receiver(pair_within_s=0.025)
-    bench.stream(3, later_ms=20.0)
+    wide = harness.receiver(pair_within_s=0.025)
+    harness.stream(3, later_ms=20.0)
     wide.capture()
 
 
-def test_depth_by_another_clock_is_told(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(10, later_ms=-3000.0)
-    stale(receiver, r"No camera image: .* are 2\d\d\d\.\d ms apart where they are nearest.*stamped by another clock")
+def test_depth_by_another_clock_is_told(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(10, later_ms=-3000.0)
+    stale(receiver, r"No camera image: .* are 2\d\d\d\.\d ms apart.*stamped by another clock")
 
 
-def test_colour_twice_as_often_as_depth(bench: Bench) -> None:
-    receiver = bench.receiver()
+def test_colour_twice_as_often_as_depth(harness: Harness) -> None:
+    receiver = harness.receiver()
     for k in range(20):
-        bench.stream(1, hz=30.0, parts="ci" if k % 2 else "cdi", later_ms=1.0)
-    assert len(bench.seen) >= 9
+        harness.stream(1, hz=30.0, parts="ci" if k % 2 else "cdi", later_ms=1.0)
+    assert len(harness.seen) >= 9
     assert receiver.age_s() < 0.1
 
 
 @pytest.mark.parametrize("info_stamp_ns", [0, START_NS - 3_600_000_000_000])
-def test_an_info_that_came_once_holds(bench: Bench, info_stamp_ns: int) -> None:
-    receiver = bench.receiver()
-    messages = bench.messages()
+def test_an_info_that_came_once_holds(harness: Harness, info_stamp_ns: int) -> None:
+    receiver = harness.receiver()
+    messages = harness.messages()
     messages["info"].header.stamp = convert.ns_to_time(info_stamp_ns)
-    bench.send("i", messages)
-    bench.stream(100, parts="cd")
-    assert receiver.capture().stamp_ns == bench.ns
-    assert len(bench.seen) == 100
+    harness.send("i", messages)
+    harness.stream(100, parts="cd")
+    assert receiver.capture().stamp_ns == harness.ns
+    assert len(harness.seen) == 100
 
 
-def test_an_info_after_the_first_images_completes_them(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(3, parts="cd")
+def test_an_info_after_the_first_images_completes_them(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(3, parts="cd")
     stale(
         receiver,
-        "No camera image: nothing comes on /camera/camera/color/camera_info, which is published, while .* is heard",
+        "No camera image: nothing comes on /camera/camera/color/camera_info, which is published, while .* is received",
     )
-    bench.send("i")
-    assert receiver.capture().stamp_ns == bench.ns
+    harness.send("i")
+    assert receiver.capture().stamp_ns == harness.ns
 
 
-def test_a_latched_info_is_asked_for(bench: Bench) -> None:
-    bench.receiver()
+def test_a_latched_info_is_asked_for(harness: Harness) -> None:
+    harness.receiver()
     info = f"/{CameraConfig().info}"
-    bench.stream(3, parts="cd")
-    assert len(bench.readers[info]) == 1, "nobody latches it: a second reader would only make the driver warn"
-    bench.published[info] = [Topic("sensor_msgs/msg/CameraInfo", latched=True)]
-    bench.stream(3, parts="cd")
-    assert len(bench.readers[info]) == 2
+    harness.stream(3, parts="cd")
+    assert len(harness.readers[info]) == 1, "nobody latches it: a second reader would only make the driver warn"
+    harness.published[info] = [Topic("sensor_msgs/msg/CameraInfo", latched=True)]
+    harness.stream(3, parts="cd")
+    assert len(harness.readers[info]) == 2
 
 
-def test_the_info_of_an_image_holds_before_the_last_one(bench: Bench) -> None:
+def test_the_info_of_an_image_holds_before_the_last_one(harness: Harness) -> None:
     """The camera zooms: its depth comes when the next info is here already."""
-    receiver = bench.receiver()
-    messages = bench.messages()
-    bench.send("ci", messages)
-    bench.wait(0.066)
-    bench.send("i", with_(bench.messages(), "info", k=[60.0, *K[1:4], 60.0, *K[5:]]))
-    bench.send("d", messages)
+    receiver = harness.receiver()
+    messages = harness.messages()
+    harness.send("ci", messages)
+    harness.wait(0.066)
+    harness.send("i", with_(harness.messages(), "info", k=[60.0, *K[1:4], 60.0, *K[5:]]))
+    harness.send("d", messages)
     assert receiver.capture().camera.K[0, 0] == 30.0
 
 
@@ -385,41 +388,41 @@ def test_the_info_of_an_image_holds_before_the_last_one(bench: Bench) -> None:
         ("", "nothing comes on /camera/camera/color/image_raw, .*camera_info, which is published: look"),
     ],
 )
-def test_a_part_that_never_comes_is_named(bench: Bench, parts: str, sentence: str) -> None:
-    receiver = bench.receiver()
-    bench.stream(20, parts=parts)
+def test_a_part_that_never_comes_is_named(harness: Harness, parts: str, sentence: str) -> None:
+    receiver = harness.receiver()
+    harness.stream(20, parts=parts)
     stale(receiver, f"No camera image: {sentence}")
 
 
-def test_depth_that_stops_is_named(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(20)
-    bench.stream(40, parts="ci")
+def test_depth_that_stops_is_named(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(20)
+    harness.stream(40, parts="ci")
     stale(receiver, "No camera image: nothing comes on /camera/camera/aligned_depth_to_color/image_raw")
     assert "aligned_depth_to_color" in (receiver.fault(2.0) or "")
 
 
-def test_a_camera_that_ends_in_the_midst_of_a_frame_is_silent(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(20)
-    bench.stream(1, parts="c")
-    bench.wait(0.97)
+def test_a_camera_that_ends_in_the_midst_of_a_frame_is_silent(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(20)
+    harness.stream(1, parts="c")
+    harness.wait(0.97)
     stale(receiver, r"The newest camera image on /camera/camera/color/image_raw is 1\.04 s old")
 
 
-def test_a_topic_of_another_type_is_named(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.published[f"/{CameraConfig().color}"] = [Topic("sensor_msgs/msg/CompressedImage")]
-    bench.stream(3, parts="di")
+def test_a_topic_of_another_type_is_named(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.published[f"/{CameraConfig().color}"] = [Topic("sensor_msgs/msg/CompressedImage")]
+    harness.stream(3, parts="di")
     stale(receiver, ".*color/image_raw is a sensor_msgs/msg/CompressedImage, wanted sensor_msgs/msg/Image")
 
 
 # --- odd frames --------------------------------------------------------------------------------------------------
 
 
-def odd_depth(bench: Bench) -> dict[str, Any]:
-    head = convert.header(bench.ns, OPTICAL)
-    return bench.messages() | {"depth": convert.depth_to_image_mm(np.full((20, 30), 0.5, np.float32), head)}
+def odd_depth(harness: Harness) -> dict[str, Any]:
+    head = convert.header(harness.ns, OPTICAL)
+    return harness.messages() | {"depth": convert.depth_to_image_mm(np.full((20, 30), 0.5, np.float32), head)}
 
 
 ODD: dict[str, Any] = {
@@ -439,38 +442,38 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_one_odd_frame_is_passed_over(bench: Bench, odd: str) -> None:
-    receiver = bench.receiver()
-    bench.stream(5)
-    good_ns = bench.ns
-    bench.wait(1 / 15)
-    bench.send("idc", ODD[odd](bench))
+def test_one_odd_frame_is_skipped(harness: Harness, odd: str) -> None:
+    receiver = harness.receiver()
+    harness.stream(5)
+    good_ns = harness.ns
+    harness.wait(1 / 15)
+    harness.send("idc", ODD[odd](harness))
     assert receiver.capture().stamp_ns == good_ns
     assert receiver.fault(1.0) is None
-    assert receiver.passed_over + receiver.dropped > 0
-    bench.stream(1)
-    assert receiver.capture().stamp_ns == bench.ns
-    assert len(bench.seen) == 6
+    assert receiver.skipped + receiver.dropped > 0
+    harness.stream(1)
+    assert receiver.capture().stamp_ns == harness.ns
+    assert len(harness.seen) == 6
 
 
 @pytest.mark.parametrize("odd", ["unaligned depth", "grey", "not calibrated", "folds over", "of the future"])
-def test_only_odd_frames_are_told(bench: Bench, odd: str) -> None:
-    receiver = bench.receiver()
-    bench.stream(5)
+def test_only_odd_frames_are_told(harness: Harness, odd: str) -> None:
+    receiver = harness.receiver()
+    harness.stream(5)
     for _ in range(30):
-        bench.wait(1 / 15)
-        bench.send(messages=ODD[odd](bench))
+        harness.wait(1 / 15)
+        harness.send(messages=ODD[odd](harness))
     stale(receiver, r"The camera's images cannot be used: wanted|The clock of the machine .* is 30\.0 s ahead")
     assert receiver.fault(1.0) is not None
-    assert receiver.passed_over >= 30
+    assert receiver.skipped >= 30
 
 
-def test_silence_after_an_odd_frame_is_told_as_silence(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(5)
-    bench.wait(1 / 15)
-    bench.send(messages=odd_depth(bench))
-    bench.wait(3.0)
+def test_silence_after_an_odd_frame_is_told_as_silence(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(5)
+    harness.wait(1 / 15)
+    harness.send(messages=odd_depth(harness))
+    harness.wait(3.0)
     stale(receiver, "The newest camera image on /camera/camera/color/image_raw is 3.07 s old")
 
 
@@ -478,54 +481,54 @@ def test_silence_after_an_odd_frame_is_told_as_silence(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ahead_s", [0.3, 30.0])
-def test_a_camera_ahead_is_refused_and_its_silence_is_seen(bench: Bench, ahead_s: float) -> None:
-    receiver = bench.receiver()
-    bench.stream(10, ahead_s=ahead_s)
+def test_a_camera_ahead_is_refused_and_its_silence_is_seen(harness: Harness, ahead_s: float) -> None:
+    receiver = harness.receiver()
+    harness.stream(10, ahead_s=ahead_s)
     stale(receiver, rf"The clock of the machine that stamps /camera/camera/color/image_raw is {ahead_s} s ahead")
-    allowed = bench.receiver(max_ahead_s=60.0)
-    bench.stream(10, ahead_s=ahead_s)
+    allowed = harness.receiver(max_ahead_s=60.0)
+    harness.stream(10, ahead_s=ahead_s)
     allowed.capture()
-    bench.wait(1.1)
+    harness.wait(1.1)
     stale(allowed, "The newest camera image .* is 1.10 s old")
 
 
-def test_a_camera_minutes_behind(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(10, ahead_s=-300.0)
+def test_a_camera_minutes_behind(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(10, ahead_s=-300.0)
     stale(receiver, r".* 300\.0 s behind \(synchronise the clocks with chrony\)")
 
 
 @pytest.mark.parametrize("back_s", [0.5, 3.0, 60.0])
-def test_the_cameras_clock_goes_back(bench: Bench, back_s: float) -> None:
+def test_the_cameras_clock_goes_back(harness: Harness, back_s: float) -> None:
     """As when its driver starts again: four frames later it is seen as before."""
-    receiver = bench.receiver(max_age_s=100.0)
-    bench.stream(20)
-    bench.stream(4, ahead_s=-back_s)
-    assert receiver.capture().stamp_ns == bench.ns - round(back_s * 1e9)
+    receiver = harness.receiver(max_age_s=100.0)
+    harness.stream(20)
+    harness.stream(4, ahead_s=-back_s)
+    assert receiver.capture().stamp_ns == harness.ns - round(back_s * 1e9)
 
 
 @pytest.mark.parametrize("length_s", [2.0, 8.0, 30.0])
-def test_a_looped_bag_with_clock(bench: Bench, length_s: float) -> None:
+def test_a_looped_bag_with_clock(harness: Harness, length_s: float) -> None:
     """Simulation time, stamps and a moving camera's transforms go back together: the picture goes on, with the place of now."""
-    receiver = bench.receiver(place=False)
+    receiver = harness.receiver(place=False)
     for round_ in range(3):
-        bench.ns = START_NS
-        bench.seen.clear()
-        while bench.ns < START_NS + length_s * 1e9:
-            bench.wait(1 / 15)
-            bench.place(at=pose(np.eye(3), (float(round_), 0, 0)), topic="/tf", ns=bench.ns)
-            bench.send()
-        assert len(bench.seen) > length_s * 15 - 5
+        harness.ns = START_NS
+        harness.seen.clear()
+        while harness.ns < START_NS + length_s * 1e9:
+            harness.wait(1 / 15)
+            harness.place(at=pose(np.eye(3), (float(round_), 0, 0)), topic="/tf", ns=harness.ns)
+            harness.send()
+        assert len(harness.seen) > length_s * 15 - 5
         got = receiver.capture()
-        assert got.stamp_ns == bench.ns
+        assert got.stamp_ns == harness.ns
         assert got.camera.T_base_camera[0, 3] == pytest.approx(round_)
 
 
-def test_an_image_of_the_future_is_not_given_instead_of_one_to_come(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.stream(3)
+def test_an_image_of_the_future_is_not_given_instead_of_one_to_come(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.stream(3)
     with pytest.raises(StageError, match="before the last motion ended"):
-        receiver.wait(bench.ns + 60_000_000_000, CancelToken(), 0.0)
+        receiver.wait(harness.ns + 60_000_000_000, CancelToken(), 0.0)
 
 
 @pytest.mark.parametrize("stamp_ns", [START_NS - 20_000_000_000, START_NS + 1])
@@ -559,31 +562,31 @@ def in_frames(messages: dict[str, Any], color: str, info: str) -> dict[str, Any]
         ("x", OPTICAL),
     ],
 )
-def test_frames_that_mean_one(bench: Bench, color: str, info: str) -> None:
-    receiver = bench.receiver()
-    bench.send(messages=in_frames(bench.messages(), color, info))
+def test_frames_that_mean_one(harness: Harness, color: str, info: str) -> None:
+    receiver = harness.receiver()
+    harness.send(messages=in_frames(harness.messages(), color, info))
     got = receiver.capture()
     assert got.camera.frame_id == OPTICAL
     np.testing.assert_allclose(got.camera.T_base_camera, T, atol=1e-12)
 
 
-def test_slashes_in_transforms_and_base(bench: Bench) -> None:
-    receiver = RgbdReceiver(bench, CameraConfig(timeout_s=0.0), base_frame="/" + BASE)  # type: ignore[arg-type]
-    bench.place("/" + OPTICAL, "/" + BASE)
-    bench.send()
+def test_slashes_in_transforms_and_base(harness: Harness) -> None:
+    receiver = RgbdReceiver(harness, CameraConfig(timeout_s=0.0), base_frame="/" + BASE)  # type: ignore[arg-type]
+    harness.place("/" + OPTICAL, "/" + BASE)
+    harness.send()
     receiver.capture()
 
 
-def test_frames_that_do_not_say_where(bench: Bench) -> None:
-    receiver = bench.receiver()
-    bench.send(messages=in_frames(bench.messages(), "", ""))
+def test_frames_that_do_not_say_where(harness: Harness) -> None:
+    receiver = harness.receiver()
+    harness.send(messages=in_frames(harness.messages(), "", ""))
     stale(receiver, ".*neither the colour image nor its CameraInfo has a frame_id")
-    bench.place("camera_link", at=np.eye(4))
-    bench.wait(0.1)
-    bench.send(messages=in_frames(bench.messages(), "camera_link", OPTICAL))
+    harness.place("camera_link", at=np.eye(4))
+    harness.wait(0.1)
+    harness.send(messages=in_frames(harness.messages(), "camera_link", OPTICAL))
     stale(
         receiver,
-        f".*colour image is in the frame camera_link, its CameraInfo in {OPTICAL}, which are in different places",
+        f".*colour image is in the frame camera_link, its CameraInfo in {OPTICAL}, which have different poses",
     )
 
 
@@ -592,14 +595,14 @@ def test_frames_that_do_not_say_where(bench: Bench) -> None:
     [(T, True), (T @ pose(np.eye(3), (0.015, 0, 0)), False), (None, True)],
     ids=["same", "15 mm", "unknown"],
 )
-def test_depth_of_another_lens_is_not_aligned(bench: Bench, place: Any, aligned: bool) -> None:
+def test_depth_of_another_lens_is_not_aligned(harness: Harness, place: Any, aligned: bool) -> None:
     """Of the same size as colour, it would pass for aligned but for its frame."""
-    receiver = bench.receiver()
+    receiver = harness.receiver()
     if place is not None:
-        bench.place("camera_depth_optical_frame", at=place)
-    messages = bench.messages()
+        harness.place("camera_depth_optical_frame", at=place)
+    messages = harness.messages()
     messages["depth"].header.frame_id = "camera_depth_optical_frame"
-    bench.send(messages=messages)
+    harness.send(messages=messages)
     if aligned:
         receiver.capture()
     else:
@@ -609,30 +612,30 @@ def test_depth_of_another_lens_is_not_aligned(bench: Bench, place: Any, aligned:
         )
 
 
-def test_a_driver_and_a_calibration_both_place_the_camera(bench: Bench) -> None:
+def test_a_driver_and_a_calibration_both_place_the_camera(harness: Harness) -> None:
     """The driver's tree does not reach the robot: then the calibration's place holds, whichever came last."""
-    receiver = bench.receiver(place=False)
+    receiver = harness.receiver(place=False)
     other = pose(rotation_z(1.0), (5.0, 0, 0))
-    bench.place(parent="camera_color_frame", at=other)
-    bench.place()
-    bench.place(parent="camera_color_frame", at=other)
-    bench.send()
+    harness.place(parent="camera_color_frame", at=other)
+    harness.place()
+    harness.place(parent="camera_color_frame", at=other)
+    harness.send()
     np.testing.assert_allclose(receiver.capture().camera.T_base_camera, T, atol=1e-12)
-    bench.place("camera_color_frame", at=np.eye(4))
-    bench.wait(0.1)
-    bench.send()
-    bench.wait(1.5)
-    bench.send()
-    stale(receiver, f".*the frame {OPTICAL} has two places .* m apart, by {OPTICAL}-")
-    bench.place("camera_color_frame", at=T @ np.linalg.inv(other))
-    bench.wait(0.1)
-    bench.send()
+    harness.place("camera_color_frame", at=np.eye(4))
+    harness.wait(0.1)
+    harness.send()
+    harness.wait(1.5)
+    harness.send()
+    stale(receiver, f".*the frame {OPTICAL} has two poses .* m apart, by {OPTICAL}-")
+    harness.place("camera_color_frame", at=T @ np.linalg.inv(other))
+    harness.wait(0.1)
+    harness.send()
     receiver.capture()
 
 
-def test_static_transforms_from_whoever_does_not_latch(bench: Bench) -> None:
-    bench.receiver()
-    assert len(bench.readers["/tf_static"]) == 2
+def test_static_transforms_from_whoever_does_not_latch(harness: Harness) -> None:
+    harness.receiver()
+    assert len(harness.readers["/tf_static"]) == 2
 
 
 @pytest.mark.parametrize(
@@ -643,113 +646,113 @@ def test_static_transforms_from_whoever_does_not_latch(bench: Bench) -> None:
         ({"translation": (np.inf, 0.0, 0.0)}, "wanted finite numbers, got the translation"),
     ],
 )
-def test_transforms_that_are_none_are_named(bench: Bench, change: dict[str, Any], sentence: str) -> None:
-    receiver = bench.receiver(place=False)
+def test_transforms_that_are_none_are_named(harness: Harness, change: dict[str, Any], sentence: str) -> None:
+    receiver = harness.receiver(place=False)
     message = convert.matrix_to_transform(T, BASE, OPTICAL, 0)
     for name, values in change.items():
         for axis, value in zip("xyzw", values, strict=False):
             setattr(getattr(message.transform, name), axis, value)
-    bench.publish("/tf_static", TFMessage(transforms=[message]))
-    bench.send()
+    harness.publish("/tf_static", TFMessage(transforms=[message]))
+    harness.send()
     stale(receiver, f".*no transform from {BASE} to {OPTICAL} is known: the transform .* cannot be used: {sentence}")
-    bench.place()
+    harness.place()
     receiver.capture()
 
 
-def test_a_quaternion_that_is_not_of_unit_length_is_scaled(bench: Bench) -> None:
-    receiver = bench.receiver(place=False)
+def test_a_quaternion_that_is_not_of_unit_length_is_scaled(harness: Harness) -> None:
+    receiver = harness.receiver(place=False)
     message = convert.matrix_to_transform(T, BASE, OPTICAL, 0)
     for axis in "xyzw":
         setattr(message.transform.rotation, axis, 2 * getattr(message.transform.rotation, axis))
-    bench.publish("/tf_static", TFMessage(transforms=[message]))
-    bench.send()
+    harness.publish("/tf_static", TFMessage(transforms=[message]))
+    harness.send()
     np.testing.assert_allclose(receiver.capture().camera.T_base_camera, T, atol=1e-12)
 
 
-def test_a_moving_transform_without_stamp_is_told(bench: Bench) -> None:
-    receiver = bench.receiver(place=False)
-    bench.place(topic="/tf", ns=0)
-    bench.send()
+def test_a_moving_transform_without_stamp_is_told(harness: Harness) -> None:
+    receiver = harness.receiver(place=False)
+    harness.place(topic="/tf", ns=0)
+    harness.send()
     stale(receiver, r".*on /tf cannot be used: it has no stamp \(0\): publish it on /tf_static")
 
 
-def test_static_transforms_on_tf(bench: Bench) -> None:
+def test_static_transforms_on_tf(harness: Harness) -> None:
     """As ROS 1's publisher sends them: again and again, stamped a little ahead."""
-    receiver = bench.receiver(place=False)
+    receiver = harness.receiver(place=False)
     for _ in range(10):
-        bench.wait(0.1)
-        bench.place(topic="/tf", ns=bench.ns + 100_000_000)
-        bench.send()
-    assert receiver.capture().stamp_ns == bench.ns
+        harness.wait(0.1)
+        harness.place(topic="/tf", ns=harness.ns + 100_000_000)
+        harness.send()
+    assert receiver.capture().stamp_ns == harness.ns
 
 
 @pytest.mark.parametrize(("late_ms", "frames_seen"), [(40, 50), (800, 10)])
-def test_a_camera_on_the_hand_at_20_hz(bench: Bench, late_ms: int, frames_seen: int) -> None:
+def test_a_camera_on_the_hand_at_20_hz(harness: Harness, late_ms: int, frames_seen: int) -> None:
     """Images at 30 Hz, transforms at 20 Hz that come later than images: those are placed between two samples."""
-    receiver = bench.receiver(place=False)
+    receiver = harness.receiver(place=False)
     for tick in range(300):
-        bench.wait(0.01)
+        harness.wait(0.01)
         if tick % 3 == 0:
-            bench.send()
+            harness.send()
         if tick % 5 == 0:
-            ns = bench.ns - late_ms * 1_000_000
-            bench.place(at=pose(np.eye(3), ((ns - START_NS) / 1e9, 0, 0)), topic="/tf", ns=ns)
+            ns = harness.ns - late_ms * 1_000_000
+            harness.place(at=pose(np.eye(3), ((ns - START_NS) / 1e9, 0, 0)), topic="/tf", ns=ns)
     assert receiver.age_s() < late_ms / 1000 + 0.15
     got = receiver.capture()
     assert got.camera.T_base_camera[0, 3] == pytest.approx((got.stamp_ns - START_NS) / 1e9, abs=1e-6)
-    assert len(bench.seen) > frames_seen
+    assert len(harness.seen) > frames_seen
 
 
-def test_a_stray_transform_is_no_new_time(bench: Bench) -> None:
-    receiver = bench.receiver(place=False)
+def test_a_stray_transform_is_no_new_time(harness: Harness) -> None:
+    receiver = harness.receiver(place=False)
     for k in range(20):
-        bench.wait(0.05)
-        bench.place(topic="/tf", ns=bench.ns - (5_000_000_000 if k == 15 else 0))
-    bench.send()
+        harness.wait(0.05)
+        harness.place(topic="/tf", ns=harness.ns - (5_000_000_000 if k == 15 else 0))
+    harness.send()
     receiver.capture()
-    assert receiver.transforms.lookup(BASE, OPTICAL, bench.ns - 200_000_000) is not None
-    with pytest.raises(TransformError, match="younger"):
-        receiver.transforms.lookup(BASE, OPTICAL, bench.ns - 5_000_000_000)
+    assert receiver.transforms.lookup(BASE, OPTICAL, harness.ns - 200_000_000) is not None
+    with pytest.raises(TransformError, match="newer"):
+        receiver.transforms.lookup(BASE, OPTICAL, harness.ns - 5_000_000_000)
 
 
-def test_where_a_chain_breaks_is_told(bench: Bench) -> None:
+def test_where_a_chain_breaks_is_told(harness: Harness) -> None:
     """The camera is on the hand, and nobody publishes the arm's frames; or the robot is another one."""
-    receiver = bench.receiver(place=False)
-    bench.place("camera_link", "panda_hand")
-    bench.place(OPTICAL, "camera_link")
-    bench.send()
+    receiver = harness.receiver(place=False)
+    harness.place("camera_link", "panda_hand")
+    harness.place(OPTICAL, "camera_link")
+    harness.send()
     stale(
         receiver,
-        rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand, nothing tells of {BASE}\)",
+        rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand, no transform has {BASE}\)",
     )
-    bench.place("panda_link1", BASE)
+    harness.place("panda_link1", BASE)
     stale(
         receiver,
-        rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand\): publish what is missing",
+        rf".*no transform from {BASE} to {OPTICAL} is known \({OPTICAL} hangs on panda_hand\): publish the missing transform",
     )
-    bench.place("panda_hand", "fr3_link0")
+    harness.place("panda_hand", "fr3_link0")
     stale(receiver, rf".*\({OPTICAL} hangs on fr3_link0\)")
 
 
-def test_a_transform_that_came_once_on_tf(bench: Bench) -> None:
-    receiver = bench.receiver(place=False)
-    bench.place(topic="/tf", ns=bench.ns)
-    bench.stream(30)
+def test_a_transform_that_came_once_on_tf(harness: Harness) -> None:
+    receiver = harness.receiver(place=False)
+    harness.place(topic="/tf", ns=harness.ns)
+    harness.stream(30)
     stale(
         receiver,
-        r".*\(nearest sample is \d\.\d+ s older\): it came only once on /tf, publish it on /tf_static if it stays",
+        r".*\(the nearest sample is \d\.\d+ s older\): it came only once on /tf; publish it on /tf_static if it is fixed",
     )
 
 
-def test_loops_and_frames_in_themselves_end(bench: Bench) -> None:
-    receiver = bench.receiver(place=False)
+def test_loops_and_frames_in_themselves_end(harness: Harness) -> None:
+    receiver = harness.receiver(place=False)
     for parent, child in (("a", OPTICAL), (OPTICAL, "a"), ("b", "b"), ("", "c"), ("d", "")):
-        bench.place(child, parent)
-    bench.send()
+        harness.place(child, parent)
+    harness.send()
     stale(receiver, f".*no transform from {BASE} to {OPTICAL} is known")
-    bench.place("a")
-    bench.wait(0.1)
-    bench.send()
+    harness.place("a")
+    harness.wait(0.1)
+    harness.send()
     receiver.capture()
 
 
@@ -836,35 +839,35 @@ def check_rules(frame: RgbdFrame) -> None:
     assert frame.stamp_ns > 0
 
 
-def fuzz(bench: Bench, n: int, seed: int) -> dict[str, int]:
+def fuzz(harness: Harness, n: int, seed: int) -> dict[str, int]:
     """Mutated messages, each between two good ones. Returns how many became frames and how many were passed over."""
     rng = np.random.default_rng(seed)
     found = {"taken": 0, "passed over": 0}
     for rectified in (False, True):
-        bench.readers.clear()
-        receiver = bench.receiver(rectified=rectified, max_age_s=3600.0)
-        bench.stream(2)
+        harness.readers.clear()
+        receiver = harness.receiver(rectified=rectified, max_age_s=3600.0)
+        harness.stream(2)
         for _ in range(n // 2):
-            bench.wait(1 / 15)
+            harness.wait(1 / 15)
             before = receiver.stamp_ns
-            messages = bench.messages()
+            messages = harness.messages()
             mutate(rng, messages)
             for read, part in ((convert.image_to_rgb, "color"), (convert.image_to_depth, "depth")):
                 with contextlib.suppress(ValueError):  # the documented error
                     read(messages[part])
-            bench.send("".join(rng.permutation(list("cdi"))), messages)
+            harness.send("".join(rng.permutation(list("cdi"))), messages)
             if receiver.stamp_ns not in (before, 0):
                 check_rules(receiver.capture())  # a StageError here would be a frame that counted and cannot be used
                 found["taken"] += 1
             else:
                 found["passed over"] += 1
-            bench.wait(1 / 15)
-            bench.send()
-            assert receiver.stamp_ns == bench.ns, "the good one after it counts"
+            harness.wait(1 / 15)
+            harness.send()
+            assert receiver.stamp_ns == harness.ns, "the good one after it counts"
     return found
 
 
-def test_mutated_messages_never_make_a_frame_that_breaks_its_rules(bench: Bench) -> None:
-    found = fuzz(bench, 2000, 12)
+def test_mutated_messages_never_make_a_frame_that_breaks_its_rules(harness: Harness) -> None:
+    found = fuzz(harness, 2000, 12)
     assert found["taken"] > 200
     assert found["passed over"] > 500

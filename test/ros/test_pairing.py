@@ -98,7 +98,7 @@ def test_lost_and_repeated_and_late_messages() -> None:
     assert pairing.dropped == 1 + 1 + 2, "the colour without depth, its depth, and what came twice"
 
 
-def test_one_stamp_of_the_past_is_passed_over() -> None:
+def test_one_stamp_of_the_past_is_skipped() -> None:
     _, found = pair([*shots(3, 33, 0), ("color", -9000), ("depth", -9000), ("color", 99), ("depth", 99)])
     assert found == [(0, 0), (33, 33), (66, 66), (99, 99)]
 

@@ -34,7 +34,7 @@ def stops(end: StageError | Any) -> tuple[OutcomeCode, int]:
     stages = RemoteStages.__new__(RemoteStages)
     stages._deadlines, stages._executor, stages._executor_lost = Deadlines(), Executor(end), lambda: False
     stages._base_frame = "panda_link0"
-    stages._stopper = type("Stopper", (), {"cancel_all": lambda _: told.append(True)})()
+    stages._canceler = type("GoalCanceler", (), {"cancel_all": lambda _: told.append(True)})()
     try:
         code = stages.execute(PLAN, Keypose(np.eye(4), True), CancelToken()).code
     except StageError as error:

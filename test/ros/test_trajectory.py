@@ -19,7 +19,7 @@ from stvla_ros.ros.trajectory import (
     start_delay_s,
     trajectory_message,
 )
-from stvla_ros.types import JointPath, Tolerances
+from stvla_ros.types import JointPath, TrajectoryTolerances
 
 Result = FollowJointTrajectory.Result
 
@@ -106,7 +106,7 @@ def test_stamp_tells_when_to_start():
 
 
 def test_tolerances_zero_is_the_default_and_negative_is_none():
-    default = Tolerances(np.full(7, 0.2), np.full(7, 0.01), 1.0)
+    default = TrajectoryTolerances(np.full(7, 0.2), np.full(7, 0.01), 1.0)
     goal = FollowJointTrajectory.Goal()
     assert read_tolerances(goal, ARM_JOINTS, default).goal_time_s == 1.0
     goal.path_tolerance = [JointTolerance(name=ARM_JOINTS[2], position=0.5), JointTolerance(name=ARM_JOINTS[3])]

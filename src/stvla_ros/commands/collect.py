@@ -83,7 +83,7 @@ def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
         raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
     words, console = _words(arguments.instruction), Console()
     folder = arguments.output / "episodes" / _name(arguments.source.resolve())
-    recording: Any = open_recording(arguments.source, arguments, settings, console)
+    recording: Any = open_recording(arguments.source, settings, console)
     if damage := getattr(recording, "damage", None):
         raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
     episode = write_demonstration(arguments.source, words, settings, folder, recording)

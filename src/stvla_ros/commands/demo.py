@@ -47,10 +47,10 @@ def run(arguments: Namespace) -> int:
 
 def _demo(arguments: Namespace, task: str) -> int:
     from stvla_ros.evaluate.stack import plain, read_settings
+    from stvla_ros.ros.client import reset_scene
     from stvla_ros.ros.graph import check_settings, processes
     from stvla_ros.ros.recorded_run import lost, record_goal
-    from stvla_ros.ros.services import reset_scene
-    from stvla_ros.ros.stack_bench import running_stack
+    from stvla_ros.ros.stack_environment import running_stack
 
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
     check_settings(options)  # before a folder is made or a process started

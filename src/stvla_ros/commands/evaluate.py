@@ -157,11 +157,14 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[s
     settings = settings.with_noise() if arguments.noise else settings
     if arguments.over_ros:
         from stvla_ros.ros.graph import check_settings
-        from stvla_ros.ros.stack_bench import StackBenchSetup, with_noise
+        from stvla_ros.ros.stack_environment import StackEnvironmentSetup, with_noise
 
         options = with_noise(options) if arguments.noise else options
         check_settings(options)
-        return StackBenchSetup(options, folder, arguments.film == "all"), {"over_ros": options.mode, **plain(settings)}
+        return StackEnvironmentSetup(options, folder, arguments.film == "all"), {
+            "over_ros": options.mode,
+            **plain(settings),
+        }
     films = None if arguments.film == "none" else Films(folder / "films", arguments.film == "all")
     disturb = {} if arguments.disturb == "none" else {"disturb": arguments.disturb}
     setup = CellEnvironmentSetup(settings, films, arguments.disturb)

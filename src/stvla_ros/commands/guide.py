@@ -65,7 +65,7 @@ def run(arguments: Namespace) -> int:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:
         raise ConfigError("stvla guide: a recording needs --instruction, e.g. 'Put the red block in the plate.'.")
-    recording = open_recording(arguments.recording, arguments, settings, Console())
+    recording = open_recording(arguments.recording, settings, Console())
     return _write(arguments, settings, iter(recording), len(recording), arguments.instruction)
 
 

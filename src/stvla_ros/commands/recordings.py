@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import track
 
-from stvla_ros import registry
 from stvla_ros.config import build
 from stvla_ros.data.recording import Recording, is_bag
 from stvla_ros.evaluate.stack import StackSettings
@@ -18,15 +16,12 @@ if TYPE_CHECKING:
     from stvla_ros.ros.bag_frames import BagRecording
 
 
-def open_recording(
-    path: Path, arguments: Namespace, settings: StackSettings, console: Console
-) -> Recording | BagRecording:
-    """Open a recording or a bag, and print notes on what was found in it.
+def open_recording(path: Path, settings: StackSettings, console: Console) -> Recording | BagRecording:
+    """Open a recording or a bag, and print notes about it.
 
     Args:
         path: A recording or a bag.
-        arguments: With ``params`` and ``overrides``; their ``camera.topics`` names a bag's topics.
-        settings: Its ``robot`` names a bag's joints.
+        settings: Names of the robot's joints and of the bag's topics.
         console: For notes, and a bar while a bag is read.
 
     Raises:
@@ -37,10 +32,7 @@ def open_recording(
     from stvla_ros.ros.bag_frames import BagRecording
     from stvla_ros.ros.frames import CameraConfig
 
-    chosen = {kind: getattr(arguments, kind, None) for kind in registry.BACKENDS}
-    nodes = registry.read_nodes(arguments.params, chosen, dict(arguments.overrides))
-    where = f"{arguments.params or 'defaults'}: camera.topics"
-    topics = build(CameraConfig, nodes.get("camera", {}).get("topics", {}), where)
+    topics = build(CameraConfig, settings.bag_topics, "camera.topics")
     bag = BagRecording(
         path,
         topics,

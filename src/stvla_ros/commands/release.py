@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    from stvla_ros.ros.release import release_object
+    from stvla_ros.ros.client import release_object
 
     console, cancel = Console(), CancelToken()
     live = LiveProgress(console, "Put down what the gripper holds.")

@@ -19,7 +19,7 @@ from stvla_ros.errors import OutcomeCode
 
 if TYPE_CHECKING:
     from stvla_ros.description.robot import RobotConfig
-    from stvla_ros.ros.operator_stop import Stopped
+    from stvla_ros.ros.operator_stop import StopResult
 
 TIMEOUT_S = 5.0
 EMERGENCY = "use the robot's emergency stop"
@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> int:
     return report(stop_arm(_robots(arguments.params), TIMEOUT_S, _say), TIMEOUT_S)
 
 
-def report(stopped: Stopped, timeout_s: float) -> int:
+def report(stopped: StopResult, timeout_s: float) -> int:
     """Print what is wrong, if anything; return the exit code."""
     if not stopped.answered:
         _say(f"Nobody answered within {timeout_s:g} s: is a stack running? If the arm moves, {EMERGENCY}.")

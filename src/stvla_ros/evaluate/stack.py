@@ -43,6 +43,7 @@ class StackSettings:
         loop: Of the task node.
         cell: Of the simulated cell.
         robot: Of the robot: the section that all nodes share.
+        bag_topics: Plain settings of a bag's topics (``camera.topics``), read by commands that open bags.
     """
 
     backends: Mapping[str, str] = field(default_factory=lambda: dict(DEFAULT_BACKENDS))
@@ -52,6 +53,7 @@ class StackSettings:
     loop: LoopConfig = field(default_factory=LoopConfig)
     cell: CellConfig = field(default_factory=CellConfig)
     robot: RobotConfig = field(default_factory=RobotConfig)
+    bag_topics: Mapping[str, Any] = field(default_factory=dict)
 
     def with_noise(self) -> StackSettings:
         """The same with an imperfect camera."""
@@ -95,6 +97,7 @@ def read_settings(
         _own(LoopConfig, nodes, "task", where),
         build(CellConfig, nodes.get("sim", {}).get("cell", {}), f"{where}: sim.cell"),
         build(RobotConfig, nodes.get(EVERY_NODE, {}).get("robot", {}), f"{where}: robot"),
+        nodes.get("camera", {}).get("topics", {}),
     )
 
 
@@ -155,5 +158,7 @@ def make_planner(settings: StackSettings, cell: Cell) -> Planner:
 
 
 def plain(settings: StackSettings) -> dict[str, Any]:
-    """Settings as plain values, for a file."""
-    return dataclasses.asdict(settings)
+    """Settings of the stages as plain values, for a file."""
+    values = dataclasses.asdict(settings)
+    del values["bag_topics"]  # not of a stage
+    return values

@@ -1,9 +1,9 @@
-"""One short file per node: a mailbox around one stage."""
+"""One file per node: a mailbox around one stage."""
 
 import os
 import signal
 
 from stvla_ros.ros import SUPERVISOR
 
-if SUPERVISOR in os.environ:  # a Ctrl-C in the terminal of `ros2 launch` also comes to nodes that are still importing
+if SUPERVISOR in os.environ:  # Ctrl-C in the terminal of `ros2 launch` also reaches nodes that are still importing
     signal.signal(signal.SIGINT, signal.SIG_DFL)

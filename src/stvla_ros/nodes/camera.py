@@ -1,4 +1,4 @@
-"""A recorded camera as a node: replays a recording or a rosbag2 on the standard topics, again and again."""
+"""The camera node: replays a recording or a rosbag2 on a camera's topics, in a loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import BagReplay, camera_bag
+from stvla_ros.ros.bag import camera_bag
+from stvla_ros.ros.bag_replay import BagReplay
 from stvla_ros.ros.convert import (
     camera_to_info,
     depth_to_image,
@@ -32,7 +33,7 @@ from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 
 MEMORY_FRAMES = 200
-"""Longer recordings are read from disk again in each round."""
+"""Further frames of longer recordings are read from disk in every round."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class CameraNodeConfig:
 
     path: str = param("", "folder with a recording, or a rosbag2: its folder or a single file")
     rate_hz: float = param(15.0, "frames per second of a recording; a bag keeps its own pace", ge=0.1, le=60.0)
-    loop: bool = param(True, "begin again after the last frame; else the last one of a recording is repeated")
+    loop: bool = param(True, "start again after the last frame; false: the last frame of a recording is repeated")
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
-    joint_states: bool = param(True, "publish the recorded arm states too; off beside a real robot")
+    joint_states: bool = param(True, "publish the recorded arm states too; set it to false next to a real robot")
     topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class CameraNode(StageNode[CameraNodeConfig]):
-    """Colour, aligned depth, camera info, the camera's pose and joint states, stamped now."""
+    """Publishes colour, aligned depth, camera info, the camera's pose and joint states with current stamps."""
 
     def __init__(self) -> None:
         super().__init__("camera", CameraNodeConfig)
@@ -58,8 +59,8 @@ class CameraNode(StageNode[CameraNodeConfig]):
             raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
         if self.get_parameter("use_sim_time").value:
             raise ConfigError(
-                "camera.use_sim_time: wanted false, got true: what is replayed is stamped anew by this computer's clock, and the "
-                "/clock of a bag is not played. Set it to false for all nodes."
+                "camera.use_sim_time: wanted false, got true: replayed messages get new stamps from this computer's clock, and the "
+                "/clock of a bag is not replayed. Set it to false for all nodes."
             )
         self._end = threading.Event()
         path = Path(config.path).expanduser()
@@ -73,7 +74,7 @@ class CameraNode(StageNode[CameraNodeConfig]):
         self._thread = threading.Thread(target=self._replay, name="replay", daemon=True)
 
     def ready(self) -> None:
-        """Begin."""
+        """Start the replay."""
         super().ready()
         self._thread.start()
 
@@ -81,7 +82,9 @@ class CameraNode(StageNode[CameraNodeConfig]):
         self._run(self._end)
         if not self._end.is_set():
             self.health["replay"] = "at its end"
-            self.get_logger().info(f"{self.config.path}: at its end; no more images come (camera.loop is off).")
+            self.get_logger().info(
+                f"{self.config.path}: the replay has ended; no more images come (camera.loop is false)."
+            )
 
     def close(self, timeout_s: float) -> bool:
         """End the replay."""
@@ -96,7 +99,7 @@ class FrameReplay:
 
     def __init__(self, node: Node, recording: Recording, config: CameraNodeConfig) -> None:
         self._node, self._recording, self._config = node, recording, config
-        recording[0]  # fail now, not in the first round
+        recording[0]  # fail now if it cannot be read, not in the first round
         self._cache: dict[int, RecordedFrame] = {}
         topics = config.topics
         self._color = node.create_publisher(Image, topics.color, qos.IMAGE)

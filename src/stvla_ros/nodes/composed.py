@@ -1,7 +1,7 @@
-"""Planner, guidance, policy and task in one process: fewer processes on a small computer.
+"""Planner, guidance, policy and task in one process, for small computers.
 
-Camera, robot and executor stay on their own: the executor must answer a stop while a model computes. Never start this
-with ``__node:=``, which would rename all of them.
+Camera, robot and executor have their own processes: the executor must answer a stop while a model computes. Never
+start this program with ``__node:=``, which would rename all four nodes.
 """
 
 from __future__ import annotations

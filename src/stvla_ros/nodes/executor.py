@@ -1,8 +1,8 @@
 """The executor: the only node that moves the robot, and the one that stops it.
 
-Before and during every motion it looks at the age of all that the motion rests on: joint states, camera image, the
-lifted path, and the heartbeat of the task node that gives the orders. Nothing gates a stop: the operator's word, a
-cancel and a lost heartbeat all go straight to the controllers.
+Before and during every motion it checks the age of everything that the motion depends on: joint states, camera image,
+lifted path, and the heartbeat of the task node that sends the goals. Nothing delays a stop: an operator's stop, a
+cancel and a lost heartbeat go straight to the controllers.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.ros import convert, qos, task_state
-from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.attendance import Attendance
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
@@ -44,23 +43,23 @@ GUARD_PERIOD_S = 0.05
 FEEDBACK_PERIOD_S = 0.2
 FINGERS_PERIOD_S = 0.2
 TRANSFORM_WAIT_S = 1.0
-"""How much later than its keypose the transform from the keypose's frame may come."""
+"""How much later than a keypose the transform of its frame may come."""
 
 TRACE_WAIT_S = qos.DISCOVERY_S
-"""How much later than its keypose a path may come: an executor that was restarted has to find the guidance node first."""
+"""How much later than a keypose its path may come: a restarted executor must first discover the guidance node."""
 
 CLEAR_S = qos.DISCOVERY_S + 2.0
-"""How long a goal waits for an executor that has just started: it finds the controllers and brings the arm to rest."""
+"""How long a goal waits while an executor that has just started finds the controllers and brings the arm to rest."""
 
 
 @dataclass(frozen=True)
 class SafetyConfig:
     """How old inputs may become before and during a motion."""
 
-    supervisor: str = param("task", "node whose heartbeat must not stop; empty: none, for tests of the executor alone")
-    heartbeat_timeout_s: float = param(1.0, "silence after which the supervisor counts as lost [s]", ge=0.2, le=10.0)
+    supervisor: str = param("task", "node whose heartbeat is required; empty: none, to test the executor alone")
+    heartbeat_timeout_s: float = param(1.0, "silence after which the supervisor is lost [s]", ge=0.2, le=10.0)
     image_timeout_s: float = param(2.0, "the motion stops when the newest image is older [s]", ge=0.1, le=30.0)
-    trace_timeout_s: float = param(120.0, "a path drawn on an image older than this is refused [s]", ge=1.0, le=3600.0)
+    trace_timeout_s: float = param(120.0, "a path drawn on an older image is refused [s]", ge=1.0, le=3600.0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class ExecutorNodeConfig:
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
-    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, and the operator's ``stvla/stop`` and ``stvla/resume``."""
+    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/stop`` and ``stvla/resume``."""
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
@@ -87,8 +86,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._joints = JointStates(self, config.joint_states, robot)
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
-        self._attendance = Attendance(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
-        self.create_timer(0.1, self._tell_attendance)
+        self._liveness = LivenessReporter(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
+        self.create_timer(0.1, self._log_liveness)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m)
@@ -98,7 +97,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._ended, self._cleared = Event(), Event()
         self._trouble_at_start = "The robot's controllers have not answered yet."
         self._left: RobotState | None = None  # how the last motion left the robot
-        self._holds: bool | None = None  # as last told
+        self._holds: bool | None = None  # as last published
         self._task_phase = task_state.IDLE
         self._fingers = Thread(target=self._watch_fingers, name="fingers", daemon=True)
         self._holds_out = self.create_publisher(Bool, task_state.HOLDS_TOPIC, qos.LATCHED_NEWEST)
@@ -109,10 +108,10 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.serve(ReleaseObject, "stvla/release_object", self._release)
 
     def ready(self) -> None:
-        """Cancel what an earlier executor may have left running, and ask whether the operator has stopped the stack."""
+        """Cancel goals of an earlier executor, and ask whether the operator has stopped the stack."""
         if self.config.safety.supervisor:
             self._stop_state.ask()
-        else:  # nobody to ask, who would have kept it
+        else:  # there is no node that could know of a stop
             self._stop_state.assume_released()
         Thread(target=self._clear, name="clear", daemon=True).start()
         self._fingers.start()
@@ -132,19 +131,19 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._task_phase = message.phase
 
     def _watch_fingers(self) -> None:
-        """While nothing moves, tell when what the gripper holds was taken out of it or put into it."""
+        """While nothing moves, publish when an object is taken out of the gripper or put into it."""
         while not self._ended.wait(FINGERS_PERIOD_S):
             left = self._left
             try:
                 state = self._joints.state()
             except StageError:
-                continue  # told by whoever needs the state
+                continue  # reported where the state is needed
             with self._lock:
                 same = self._running is None and self._left is left
             if same and self._executor.holds(state) != self._holds:
-                self._tell_fingers(state)
+                self._publish_holds(state)
 
-    def _tell_fingers(self, state: RobotState) -> None:
+    def _publish_holds(self, state: RobotState) -> None:
         self._holds = self._executor.holds(state)
         self._holds_out.publish(Bool(data=self._holds))
 
@@ -157,7 +156,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return response
 
     def _halt(self) -> None:
-        """The operator says stop, to this node or to another one."""
+        """Stop, because the operator stopped this node or another one."""
         self._robot.stop()
         with self._lock:
             running = self._running
@@ -174,8 +173,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         """The keypose in the base frame; one in another frame is transformed by TF.
 
         Raises:
-            StageError: KEYPOSE_OUT_OF_BOUNDS for a pose that is none, or in a frame that TF does not know; the reason of a
-                cancel.
+            StageError: KEYPOSE_OUT_OF_BOUNDS for an invalid pose, or a frame unknown to TF; the cancel's reason.
         """
         frame, base = message.header.frame_id.lstrip("/"), self.config.robot.base_frame
         try:
@@ -188,121 +186,128 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return replace(keypose, T_base_tcp=T @ keypose.T_base_tcp)
 
     def _trace(self, plan_id: str, cancel: CancelToken) -> Trace3d:
-        """The path of a plan. Raises StageError as :meth:`TraceInbox.wait`, and STALE_IMAGE when it is old."""
+        """The path of a plan. Raises StageError like :meth:`TraceInbox.wait`, and STALE_IMAGE when it is old."""
         message = self._traces.wait(plan_id, TRACE_WAIT_S, cancel)
         age_s = (self.now_ns() - convert.time_to_ns(message.header.stamp)) * 1e-9
         limit_s = self.config.safety.trace_timeout_s
         if age_s > limit_s:
             raise StageError(
                 OutcomeCode.STALE_IMAGE,
-                f"The path was drawn on an image {age_s:.0f} s old; at most {limit_s:g} s are taken: plan again.",
+                f"The path was drawn on an image {age_s:.0f} s old; at most {limit_s:g} s are accepted: plan again.",
             )
         return convert.trace_from_msg(message)
 
-    def _work(self, job: Job) -> ExecuteKeypose.Result:
+    def _work(self, goal_handle: GoalHandle) -> ExecuteKeypose.Result:
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
-        keypose = self._read_keypose(job.goal.keypose, job.cancel)
-        frame = self._frames.wait(self._left_ns(), job.cancel)
-        with self._guarded(job):
+        keypose = self._read_keypose(goal_handle.request.keypose, goal_handle.cancel)
+        frame = self._frames.wait(self._left_ns(), goal_handle.cancel)
+        with self._guarded(goal_handle):
             trace = None
-            if job.goal.plan_id:
-                trace = self._trace(job.goal.plan_id, job.cancel)
+            if goal_handle.request.plan_id:
+                trace = self._trace(goal_handle.request.plan_id, goal_handle.cancel)
             state = self._joints.state()
             if self._moved_by_others(state):
                 self._executor.reset()
             try:
-                outcome = self.timed("keypose", lambda: self._executor.execute(keypose, frame, trace, job.cancel))
+                outcome = self.timed(
+                    "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel)
+                )
             finally:
                 self._leave()
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _leave(self) -> None:
-        """Note how a motion left the robot, and tell what the gripper holds before the motion's own answer goes out."""
+        """Note the state after a motion, and publish what the gripper holds before the motion's result is sent."""
         self._left = self._joints.newest()
-        self._tell_fingers(self._left)
+        self._publish_holds(self._left)
 
     def _left_ns(self) -> int:
-        """When the last motion ended; 0 when nothing has moved, or the clock was set back since, as where simulation begins anew."""
+        """When the last motion ended; 0 if nothing has moved, or the clock was set back (a restarted simulation)."""
         left_ns = self._left.stamp_ns if self._left else 0
         return left_ns if left_ns <= self.now_ns() + self.config.joint_states.max_ahead_s * 1e9 else 0
 
-    def _release(self, job: Job) -> ReleaseObject.Result:
-        """Put down what is held. Refused while a task runs: the task would go on with a hand that it believes full."""
+    def _release(self, goal_handle: GoalHandle) -> ReleaseObject.Result:
+        """Put down the held object. Rejected while a task runs, which would not know that the gripper is empty."""
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         if self._task_phase != task_state.IDLE:
             raise StageError(OutcomeCode.INVALID_GOAL, "A task is running: cancel it first, then release.")
 
-        def told(feedback: ExecuteKeypose.Feedback) -> None:
-            job.feedback(ReleaseObject.Feedback(phase=feedback.phase, elapsed_s=feedback.elapsed_s))
+        def publish(feedback: ExecuteKeypose.Feedback) -> None:
+            goal_handle.publish_feedback(ReleaseObject.Feedback(phase=feedback.phase, elapsed_s=feedback.elapsed_s))
 
         def look() -> RgbdFrame:
-            return self._frames.wait(self.now_ns(), job.cancel)
+            return self._frames.wait(self.now_ns(), goal_handle.cancel)
 
-        with self._guarded(Job(job.goal, job.cancel, told)):
+        with self._guarded(GoalHandle(goal_handle.request, goal_handle.cancel, publish)):
             if self._moved_by_others(self._joints.state()):
                 self._executor.reset()
             try:
-                outcome = self.timed("release", lambda: self._executor.release(look, job.cancel))
+                outcome = self.timed("release", lambda: self._executor.release(look, goal_handle.cancel))
             finally:
                 self._leave()
         return ReleaseObject.Result(outcome=convert.outcome_to_msg(outcome))
 
     def _moved_by_others(self, state: RobotState) -> bool:
-        """The robot does not stand as the last motion left it: by hand, by another program, or a scene laid anew."""
+        """Whether the robot has changed since the last motion: by hand, by another program, or by a new scene."""
         left = self._left
         return left is None or bool(
             np.abs(state.q_rad - left.q_rad).max() > 0.02 or abs(state.gripper_m - left.gripper_m) > 0.003
         )
 
     @contextmanager
-    def _guarded(self, job: Job) -> Iterator[None]:
-        """Refuse to begin, or cancel on the way, when an input is too old or the operator said stop.
+    def _guarded(self, goal_handle: GoalHandle) -> Iterator[None]:
+        """Refuse to start a motion, or cancel it, when an input is too old or the operator has stopped the stack.
 
         Raises:
-            StageError: What :meth:`_check` raises; CANCELED while the operator's stop holds; NODE_LOST when nobody has told a
-                new executor whether it does.
+            StageError: Like :meth:`_check`; CANCELED while the operator's stop is in force; NODE_LOST when a new
+                executor has not learned whether it is.
         """
-        self._stop_state.raise_if_stopped()  # before anything else that may be wrong: it is what the operator waits for
+        self._stop_state.raise_if_stopped()  # first of all checks: the operator expects this answer
         supervisors = [name for name in [self.config.safety.supervisor] if name]
-        self._heartbeats.wait_for(supervisors, give_up=job.cancel.is_set)
+        self._heartbeats.wait_for(supervisors, give_up=goal_handle.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)
         self._check(watch)
         if not self._stop_state.wait_known(qos.DISCOVERY_S):
             raise StageError(
                 OutcomeCode.NODE_LOST,
-                f"The node '{self.config.safety.supervisor}' has not told a new executor within {qos.DISCOVERY_S:g} s whether the "
-                "operator has stopped the stack. Look at its log, then send the goal again.",
+                f"The executor was restarted, and the node '{self.config.safety.supervisor}' did not say within "
+                f"{qos.DISCOVERY_S:g} s whether the operator has stopped the stack. Look at its log, then send the goal again.",
             )
         with self._lock:
             self._stop_state.raise_if_stopped()
             if self._running is not None:
                 raise StageError(
-                    OutcomeCode.INVALID_GOAL, "The arm carries out another order: wait for its end or cancel it."
+                    OutcomeCode.INVALID_GOAL, "The arm is executing another goal: wait for its end or cancel it."
                 )
-            self._running = job.cancel
+            self._running = goal_handle.cancel
         try:
-            with guard(lambda: self._check(watch), job.cancel, self._robot.stop, self._defect), self._telling(job):
+            with (
+                guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
+                self._publishing_feedback(goal_handle),
+            ):
                 yield
         finally:
             with self._lock:
                 self._running = None
 
     @contextmanager
-    def _telling(self, job: Job) -> Iterator[None]:
-        """Feedback while the robot moves, from a thread of its own: what becomes of it does not matter to the motion."""
+    def _publishing_feedback(self, goal_handle: GoalHandle) -> Iterator[None]:
+        """Publish feedback while the robot moves, from a separate thread, so that it never delays the motion."""
         started, done = time.monotonic(), Event()
 
-        def tell() -> None:
+        def publish() -> None:
             try:
                 while not done.wait(FEEDBACK_PERIOD_S):
                     elapsed_s = time.monotonic() - started
-                    job.feedback(ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s))
-            except Exception as error:  # noqa: BLE001 - the middleware's, such as RCLError
+                    goal_handle.publish_feedback(
+                        ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s)
+                    )
+            except Exception as error:  # noqa: BLE001 - any error of the middleware, such as RCLError
                 self._defect(error)
 
-        thread = Thread(target=tell, name="feedback", daemon=True)
+        thread = Thread(target=publish, name="feedback", daemon=True)
         thread.start()
         try:
             yield
@@ -317,9 +322,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         if fault := self._frames.fault(self.config.safety.image_timeout_s):
             raise StageError(OutcomeCode.STALE_IMAGE, fault)
 
-    def _tell_attendance(self) -> None:
-        """The task node tells of all others; nobody else would tell of the task node."""
-        for sentence in self._attendance.look():
+    def _log_liveness(self) -> None:
+        """Log whether the task node is alive. It logs this for all other nodes."""
+        for sentence in self._liveness.changes():
             self.get_logger().info(sentence)
 
     def ages(self) -> dict[str, str]:
@@ -330,12 +335,12 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         return {f"{name} age [s]": f"{age_s:.3f}" for name, age_s in ages.items()}
 
     def close(self, timeout_s: float) -> bool:
-        """Stop the arm and end."""
+        """Stop the arm and end all work."""
         self._ended.set()
         self._robot.stop()
         closed = super().close(timeout_s)
         if self._fingers.is_alive():
-            self._fingers.join(timeout_s)  # it publishes: not after the node is gone
+            self._fingers.join(timeout_s)  # it publishes, which must not happen after the node is destroyed
         return closed
 
 
@@ -343,13 +348,13 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 def guard(
     check: Callable[[], None], cancel: CancelToken, stop: Callable[[], None], defect: Callable[[BaseException], None]
 ) -> Iterator[None]:
-    """Look, as long as a motion lasts, at all that it rests on. Only the end of the motion ends this.
+    """Check the preconditions of a motion until it ends.
 
     Args:
-        check: Raises StageError when the motion must not go on: the motion is canceled with it.
-        cancel: Of the motion.
-        stop: Stops the robot past everything; called too when ``check`` fails in any other way.
-        defect: Gets such a failure, for the log.
+        check: Raises StageError when the motion must not continue; the motion is then canceled with that error.
+        cancel: Cancels the motion.
+        stop: Stops the robot directly; called when ``check`` fails in any other way.
+        defect: Receives such a failure, for the log.
     """
     done = Event()
 
@@ -359,10 +364,10 @@ def guard(
                 check()
         except StageError as error:
             cancel.cancel(error.code, error.sentence)
-        except BaseException as error:  # noqa: BLE001 - whatever it is: nobody looks any more, so nothing may move
+        except BaseException as error:  # noqa: BLE001 - whatever it is: without checks nothing may move
             stop()
             cancel.cancel(
-                OutcomeCode.INTERNAL, "A defect in what guards the motion; the traceback is in the executor's log."
+                OutcomeCode.INTERNAL, "A defect in the guard of the motion; the traceback is in the executor's log."
             )
             defect(error)
 

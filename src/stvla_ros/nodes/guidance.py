@@ -1,7 +1,7 @@
-"""Lifter and masker as a node: each new plan is lifted once, then every camera frame is cleaned with it.
+"""The guidance node: lifts each new plan once, then cleans every camera frame with it.
 
-Only the newest frame counts: what arrives while one is being cleaned replaces what waits, so that late frames are dropped
-and never queued. A policy that waits for guidance on an older plan is served in between.
+Only the newest frame counts: a frame that arrives while another is cleaned replaces the waiting one, so that late
+frames are dropped and never queued. A policy that waits for guidance on an older plan is served in between.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import MAX_AHEAD_S
 from stvla_ros.ros.markers import guidance_markers, path_markers
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
-from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
 from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
 
 KEPT_PLANS = 8
 IMAGE_WAIT_S = 2.0
-"""How much later than a plan its image may come."""
+"""How much later than a plan its image may arrive."""
 
 
 @dataclass(frozen=True)
 class GuidanceConfig(GuideConfig):
-    """Settings of the guidance node; the segmenter's own stand in a section of its name."""
+    """Settings of the guidance node; the segmenter's own settings are in a section of its name."""
 
     segmenter: str = param("geometric", "what splits a frame into instances", choices=registry.names("segmenter"))
     max_rate_hz: float = param(
-        30.0, "frames cleaned per second at most; the camera's rate where that is lower", ge=0.1, le=120.0, live=True
+        30.0, "frames cleaned per second, at most; the camera's rate if that is lower", ge=0.1, le=120.0, live=True
     )
-    marker_rate_hz: float = param(5.0, "markers per second at most, while somebody watches", ge=0.1, le=30.0, live=True)
-    idle_s: float = param(
-        20.0, "without a plan or request for so long, frames are not cleaned any more [s]", ge=1.0, le=3600.0
-    )
+    marker_rate_hz: float = param(5.0, "markers per second, at most, for subscribers", ge=0.1, le=30.0, live=True)
+    idle_s: float = param(20.0, "frames are cleaned for so long after the last plan or request [s]", ge=1.0, le=3600.0)
     keep_s: float = param(
-        2.0, "images are kept for so long, to be lifted on; that of a plan being drawn for longer [s]", ge=0.0, le=60.0
+        2.0,
+        "images are kept for so long, for plans drawn on them; that of a plan in progress longer [s]",
+        ge=0.0,
+        le=60.0,
     )
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
@@ -84,8 +84,8 @@ class _Request:
 class GuidanceNode(StageNode[GuidanceConfig]):
     """``stvla/plan`` in; ``stvla/trace``, ``stvla/guidance``, ``stvla/overlay`` and ``stvla/markers`` out.
 
-    The executor's thread fills the inbox; one worker lifts and cleans. An older plan never replaces a newer one, but a
-    policy that still works on the older one is served with it.
+    The executor's thread fills the inbox; one worker lifts and cleans. An older plan never replaces a newer one, but
+    a policy that still follows the older one gets guidance on it.
     """
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._done_stamp_ns = 0
         self._started_ns = self.now_ns()
         self._arrived = self._cleaned = 0  # frames while a plan was in use
-        self._latency, self._age = Rolling(), Rolling()
+        self._latency, self._age = RollingPercentiles(), RollingPercentiles()
         self._notes: tuple[str, ...] = ()
         self._failed: tuple[str, OutcomeCode] | None = None  # plan and reason, while guidance on it fails
         self._ending = False
@@ -130,7 +130,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._inbox.notify()
 
     def _stamp_arrived(self, message: Header) -> None:
-        """The planner begins to think on an image: it will be wanted when the plan comes."""
+        """The planner begins to work on an image: keep it until the plan comes."""
         stamp_ns = time_to_ns(message.stamp)
         self._frames.pin(stamp_ns)
         with self._inbox:
@@ -175,12 +175,12 @@ class GuidanceNode(StageNode[GuidanceConfig]):
                 self._clean(self._current.plan_id, 0)
 
     def _decode(self, stamp_ns: int) -> None:
-        """Decode an image that a plan is being drawn on, while the pose of a moving camera is still known for it."""
-        with contextlib.suppress(StageError):  # told when the plan is there
+        """Decode the image of a plan in progress while the pose of a moving camera is still known for it."""
+        with contextlib.suppress(StageError):  # reported when the plan comes
             self._frames.at(stamp_ns, 0.0)
 
     def _next_request(self) -> _Request | None:
-        """A request that can be answered now, or whose time is over; taken out of the inbox."""
+        """Take a request that can be answered now, or whose time is over, out of the inbox."""
         now = time.monotonic()
         for request in self._requests.values():
             fresh = self._frames.stamp_ns >= max(1, request.not_before_ns)
@@ -189,17 +189,17 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         return None
 
     def _in_use(self) -> bool:
-        """A plan was lifted, and was asked for not long ago."""
+        """Whether a lifted plan is in use, i.e. was sent or requested recently."""
         current = self._current
         lifted = current is not None and isinstance(self._plans.get(current.plan_id), Trace3d)
         return lifted and time.monotonic() < self._active_until
 
     def _frame_due(self) -> bool:
-        new = self._frames.stamp_ns not in (0, self._done_stamp_ns)  # an older one too: the camera's clock went back
+        new = self._frames.stamp_ns not in (0, self._done_stamp_ns)  # or older: the camera's clock was set back
         return new and time.monotonic() >= self._next_frame and self._in_use()
 
     def _take_plan(self, plan: TracePlan) -> None:
-        """Lift a plan and tell the result, whatever it is: somebody waits for it."""
+        """Lift a plan and publish the result, even a failure, because the task node waits for it."""
         try:
             self._refuse_older(plan)
             self._current = plan
@@ -212,7 +212,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self.get_logger().warning(f"Plan {plan.plan_id} refused: {error}")
             self._trace_out.publish(failed_trace_msg(plan, error, self._base_frame))
             return
-        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
+        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be reported too
             self._defect(error)
             failure = StageError(OutcomeCode.INTERNAL, "A defect while lifting the path; see the log of 'guidance'.")
             self._keep(plan.plan_id, failure)
@@ -223,7 +223,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._trace_out.publish(trace_to_msg(trace, plan.image_stamp_ns, self._base_frame))
         markers = path_markers(trace, self.config.tube_radius_m, plan.image_stamp_ns, self._base_frame)
         self._markers_out.publish(markers)
-        self._tell(trace.notes)
+        self._log_notes(trace.notes)
 
     def _image_of(self, plan: TracePlan) -> RgbdFrame:
         """The image that a plan was drawn on. Raises StageError STALE_IMAGE."""
@@ -237,11 +237,11 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _refuse_older(self, plan: TracePlan) -> None:
         if self._current is not None and self._current.image_stamp_ns > self.now_ns() + MAX_AHEAD_S * 1e9:
-            self._current = None  # the clock was set back since: it would be the newest for as long as that takes
+            self._current = None  # the clock was set back: this plan would be the newest until the clock catches up
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
             age_s = (self._current.image_stamp_ns - plan.image_stamp_ns) / 1e9
             raise StageError(
-                OutcomeCode.STALE_IMAGE, f"Plan {plan.plan_id} is {age_s:.2f} s older than the one in use: not taken."
+                OutcomeCode.STALE_IMAGE, f"Plan {plan.plan_id} is {age_s:.2f} s older than the plan in use: ignored."
             )
 
     def _keep(self, plan_id: str, result: Trace3d | StageError) -> None:
@@ -261,7 +261,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._clean(request.plan_id, request.not_before_ns)
 
     def _clean(self, plan_id: str, not_before_ns: int) -> None:
-        """Clean the newest frame with a plan's path and publish it, or why it cannot be."""
+        """Clean the newest frame with a plan's path and publish it, or publish why that failed."""
         self._next_frame = time.monotonic() + 1.0 / self.config.max_rate_hz
         self._done_stamp_ns = self._frames.stamp_ns
         start = time.perf_counter()
@@ -274,7 +274,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
         except StageError as error:
             self._fail(plan_id, error, max(not_before_ns, self._done_stamp_ns))
-        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be told too
+        except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be reported too
             self._defect(error)
             sentence = "A defect while cleaning a frame; see the log of 'guidance'."
             self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), max(not_before_ns, self._done_stamp_ns))
@@ -287,7 +287,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         message = guidance_to_msg(guidance, self._base_frame)
         self._guidance_out.publish(message)
         self._cleaned, self._failed = self._cleaned + 1, None
-        self._tell(guidance.notes)
+        self._log_notes(guidance.notes)
         if self._overlay_out.get_subscription_count():
             self._overlay_out.publish(self._overlay(guidance, message))
         if time.monotonic() >= self._next_markers and self._markers_out.get_subscription_count():
@@ -295,20 +295,20 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             self._markers_out.publish(guidance_markers(guidance, self._base_frame))
 
     def _overlay(self, guidance: Guidance, message: GuidanceMsg) -> Image:
-        """The picture for people; in mode "full" that is the one which the policy gets."""
+        """The image for people; in mode "full" it is the one that the policy gets."""
         if guidance.mode == "full":
             return message.rgb
         return rgb_to_image(overlay(guidance, self.config.overlay_alpha), message.header)
 
-    def _tell(self, notes: tuple[str, ...]) -> None:
-        """Log what is new."""
+    def _log_notes(self, notes: tuple[str, ...]) -> None:
+        """Log new notes."""
         for note in notes:
             if note not in self._notes:
                 self.get_logger().warning(note)
         self._notes = notes
 
     def _fail(self, plan_id: str, error: StageError, stamp_ns: int) -> None:
-        """A failure carries the stamp of its image, or where none is young enough, the one that was asked for."""
+        """Publish a failure, with the stamp of its image, or if no image is new enough, with the requested stamp."""
         failed = plan_id, error.code
         if failed != self._failed:  # not once per frame
             self.get_logger().warning(f"No guidance on plan {plan_id}: {error}")
@@ -323,7 +323,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             "guidance latency p50 / p95 [ms]": str(self._latency),
             "guidance age when sent p50 / p95 [ms]": str(self._age),
             "frames cleaned / arrived": f"{self._cleaned} / {self._arrived}",
-            "images passed over": f"{self._frames.passed_over} {self._frames.why_passed_over}".rstrip(),
+            "images skipped": f"{self._frames.skipped} {self._frames.why_skipped}".rstrip(),
             "notes": " ".join(self._notes),
         }
 

@@ -1,4 +1,4 @@
-"""The planner as a node: draws the path on the newest image when asked."""
+"""The planner node: draws a path on the newest image on request."""
 
 from __future__ import annotations
 
@@ -20,20 +20,19 @@ from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
 from stvla_ros.ros import qos, task_state
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.ros.rolling import Rolling
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
-from stvla_ros.ros.stage_node import StageNode
+from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
 from stvla_ros.types import PlanRequest, TracePlan
 
 
 @dataclass(frozen=True)
 class PlannerConfig:
-    """Settings of the planner's node; the backend's own stand in a section of its name."""
+    """Settings of the planner node; the backend's own settings are in a section of its name."""
 
     backend: str = param("colour", "what draws the path", choices=registry.names("planner"))
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
@@ -44,18 +43,19 @@ class PlannerConfig:
 class PlannerNode(StageNode[PlannerConfig]):
     """Serves ``stvla/plan_trace``; publishes each plan on ``stvla/plan``.
 
-    The stamp of the image that it is about to think on goes out on ``stvla/plan_stamp``: the lifter needs that very
-    image, and could not keep all of them while a slow model thinks.
+    The stamp of the image in use is published on ``stvla/plan_stamp`` before the model starts, because the lifter
+    needs that image and cannot keep all images while a slow model thinks.
 
-    A cancel is answered at once. A planner that cannot be interrupted goes on thinking: what it thinks up is thrown away,
-    and the next goal's image is taken when it is done, so that it never works on two at a time or on an old image.
+    A cancel is answered at once. A planner that cannot be interrupted goes on thinking; its plan is then discarded,
+    and the image of the next goal is taken when it is done, so that it never works on two images at a time or on an
+    old one.
     """
 
     def __init__(self) -> None:
         super().__init__("planner", PlannerConfig, backends={"backend": "planner"})
         self._planner: Planner = self.parameters.create("backend")
         self._thinking: Future[TracePlan] | None = None
-        self._latency = Rolling()
+        self._latency = RollingPercentiles()
         self._abandoned = 0
         self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
         end_without_port(self)
@@ -69,22 +69,22 @@ class PlannerNode(StageNode[PlannerConfig]):
     def _task_state(self, message: TaskStateMsg) -> None:
         self._holding = message.holding
 
-    def _plan(self, job: Job) -> PlanTrace.Result:
-        instruction = check_instruction(job.goal.instruction)
-        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
+    def _plan(self, goal_handle: GoalHandle) -> PlanTrace.Result:
+        instruction = check_instruction(goal_handle.request.instruction)
+        history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
         if self._thinking is not None:
-            _wait(self._thinking, job.cancel)
-        frame = self._frames.wait(time_to_ns(job.goal.not_before), job.cancel)
+            _wait(self._thinking, goal_handle.cancel)
+        frame = self._frames.wait(time_to_ns(goal_handle.request.not_before), goal_handle.cancel)
         self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
-        robot, feedback = self._joints.at(frame.stamp_ns), job.goal.feedback
-        request = PlanRequest(instruction, frame, robot, history, feedback, job.cancel, self._holding)
-        plan = self._think(request, job.cancel)
+        robot, feedback = self._joints.at(frame.stamp_ns), goal_handle.request.feedback
+        request = PlanRequest(instruction, frame, robot, history, feedback, goal_handle.cancel, self._holding)
+        plan = self._think(request, goal_handle.cancel)
         message = plan_to_msg(plan, frame.camera.frame_id)
         self._plans.publish(message)
         return PlanTrace.Result(outcome=ok_msg(), plan=message)
 
     def _think(self, request: PlanRequest, cancel: CancelToken) -> TracePlan:
-        """The planner's answer. Raises its StageError, or at once the cancel's reason."""
+        """The planner's plan. Raises its StageError, or the cancel's reason at once."""
         start = time.perf_counter()
         self._thinking = future = Future[TracePlan]()
         threading.Thread(target=self._answer, args=(request, future), name="think", daemon=True).start()
@@ -99,16 +99,16 @@ class PlannerNode(StageNode[PlannerConfig]):
     def _answer(self, request: PlanRequest, future: Future[TracePlan]) -> None:
         try:
             future.set_result(self.timed("plan", lambda: self._planner.plan(request)))
-        except Exception as error:  # noqa: BLE001 - handed on: result() raises it where the goal is worked on
+        except Exception as error:  # noqa: BLE001 - raised again by result() in the goal's thread
             future.set_exception(error)
 
     def ages(self) -> dict[str, str]:
-        """Ages of image and arm state, and how long the planner thinks."""
+        """Ages of image and arm state, and the planner's latency."""
         return {
             "image age [s]": f"{self._frames.age_s():.2f}",
             "joint state age [s]": f"{self._joints.age_s():.2f}",
             "plan latency p50 / p95 [ms]": str(self._latency),
-            "images passed over": f"{self._frames.passed_over} {self._frames.why_passed_over}".rstrip(),
+            "images skipped": f"{self._frames.skipped} {self._frames.why_skipped}".rstrip(),
             "plans abandoned": str(self._abandoned),
         }
 
@@ -118,7 +118,7 @@ class PlannerNode(StageNode[PlannerConfig]):
 
 
 def _wait(future: Future[TracePlan], cancel: CancelToken) -> None:
-    """Sleep until the future is done. Raises the cancel's reason."""
+    """Wait until the future is done. Raises the cancel's reason."""
     woken = threading.Event()
     release = cancel.on_cancel(woken.set)
     try:

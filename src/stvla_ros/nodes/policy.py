@@ -1,4 +1,4 @@
-"""The policy as a node: the next keypose from the newest guidance when asked."""
+"""The policy node: predicts the next keypose from the newest guidance on request."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.interfaces import Policy
 from stvla_ros.ros import qos
-from stvla_ros.ros.action_server import Job
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
 from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -33,17 +33,17 @@ KEPT_PLANS = 4
 
 @dataclass(frozen=True)
 class PolicyConfig:
-    """Settings of the policy's node; the backend's own stand in a section of its name."""
+    """Settings of the policy node; the backend's own settings are in a section of its name."""
 
     backend: str = param("scripted", "what predicts the next keypose", choices=registry.names("policy"))
-    guidance_timeout_s: float = param(8.0, "how long to wait for guidance that is young enough [s]", ge=0.1, le=60.0)
+    guidance_timeout_s: float = param(8.0, "how long to wait for guidance that is new enough [s]", ge=0.1, le=60.0)
     guidance_max_age_s: float = param(1.0, "guidance of an image older than this is not used [s]", ge=0.05, le=60.0)
     joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class PolicyNode(StageNode[PolicyConfig]):
-    """Serves ``stvla/predict_keypose``; asks the guidance node for a clean frame when it has none young enough."""
+    """Serves ``stvla/predict_keypose``; requests guidance when it has none that is new enough."""
 
     def __init__(self) -> None:
         super().__init__("policy", PolicyConfig, backends={"backend": "policy"})
@@ -66,11 +66,13 @@ class PolicyNode(StageNode[PolicyConfig]):
                 self._guidance.popitem(last=False)
             self._arrived.notify_all()
 
-    def _predict(self, job: Job) -> PredictKeypose.Result:
-        guidance = self._wait_for(job.goal.plan_id, time_to_ns(job.goal.not_before), job.cancel)
-        history = history_from_msg(job.goal.history, self.config.robot.base_frame)
+    def _predict(self, goal_handle: GoalHandle) -> PredictKeypose.Result:
+        guidance = self._wait_for(
+            goal_handle.request.plan_id, time_to_ns(goal_handle.request.not_before), goal_handle.cancel
+        )
+        history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
         robot = self._joints.at(guidance.frame.stamp_ns)
-        observation = Observation(guidance, robot, history, job.goal.instruction)
+        observation = Observation(guidance, robot, history, goal_handle.request.instruction)
         keypose = self.timed("predict", lambda: self._policy.predict(observation))
         result = PredictKeypose.Result(outcome=ok_msg(), path_complete=keypose is None)
         if keypose is not None:
@@ -78,10 +80,10 @@ class PolicyNode(StageNode[PolicyConfig]):
         return result
 
     def _wait_for(self, plan_id: str, not_before_ns: int, cancel: CancelToken) -> Guidance:
-        """Guidance on a plan, from an image young enough.
+        """Wait for guidance on a plan, from an image that is new enough.
 
         Raises:
-            StageError: What the guidance node says; STALE_IMAGE when it says nothing in time; the reason of a cancel.
+            StageError: The guidance node's error; STALE_IMAGE when no guidance comes in time; the cancel's reason.
         """
         asked = now(self)
         oldest_ns = max(not_before_ns, asked.ns - round(self.config.guidance_max_age_s * 1e9))
@@ -104,9 +106,10 @@ class PolicyNode(StageNode[PolicyConfig]):
         return guidance_from_msg(message)
 
     def _answer(self, plan_id: str, oldest_ns: int, asked: Instant) -> GuidanceMsg | None:
-        """The newest guidance on a plan, or why there is none, if that was young enough when it was asked for.
+        """The newest guidance on a plan, or its error, if it was new enough when it was requested.
 
-        What has a stamp of the future says why another request, for an image of then, failed; unless this one asks for it.
+        An error with a stamp in the future answers another request, for an image of that time, unless this request
+        asks for the same time.
         """
         arrival, message = self._guidance.get(plan_id, (None, None))
         if arrival is None or arrival.stamp_ns < oldest_ns:
@@ -121,7 +124,7 @@ class PolicyNode(StageNode[PolicyConfig]):
         wait = f"within {self.config.guidance_timeout_s:g} s"
         if not self.count_publishers("stvla/guidance"):
             return f"No guidance {wait}: the guidance node is not running."
-        return f"No guidance on plan {plan_id} from an image young enough {wait}: look at the log of 'guidance'."
+        return f"No guidance on plan {plan_id} from a new enough image {wait}: look at the log of 'guidance'."
 
     def ages(self) -> dict[str, str]:
         """Age of the arm state."""

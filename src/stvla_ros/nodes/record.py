@@ -1,4 +1,4 @@
-"""Records frames and arm states from the camera's topics: ``python -m stvla_ros.nodes.record --ros-args -p path:=...``."""
+"""Records frames and arm states: ``python -m stvla_ros.nodes.record --ros-args -p path:=...``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from stvla_ros.types import RgbdFrame
 
 @dataclass(frozen=True)
 class RecordConfig:
-    """Settings of the recorder."""
+    """Settings of the record node."""
 
     path: str = param("", "new folder for the recording")
     frames: int = param(30, "frames to record; the node ends after the last", ge=1, le=100000)
@@ -32,9 +32,10 @@ class RecordConfig:
 
 
 class RecordNode(StageNode[RecordConfig]):
-    """Writes the newest frame at a fixed rate, each once, with the arm state nearest to it when there are any.
+    """Writes the newest frame at a fixed rate, each once, with the nearest arm state if joint states come.
 
-    A frame without one while there are others is passed over; what is missing for ``camera.timeout_s`` ends the recording.
+    If they come, a frame without an arm state is skipped. When no frame can be written for ``camera.timeout_s``, the
+    recording ends.
     """
 
     def __init__(self) -> None:
@@ -46,12 +47,12 @@ class RecordNode(StageNode[RecordConfig]):
         self._joints = JointStates(self, self.config.joint_states, self.config.robot)
         self._end = threading.Event()
         self._cancel = CancelToken()
-        self._passed_over = 0
+        self._skipped = 0
         self._size: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._record, name="record", daemon=True)
 
     def ready(self) -> None:
-        """Begin."""
+        """Start the recording."""
         super().ready()
         self._thread.start()
 
@@ -70,32 +71,32 @@ class RecordNode(StageNode[RecordConfig]):
                 self._append(frame)
                 good = time.monotonic()
             except StageError as error:
-                self._passed_over, why = self._passed_over + 1, error.sentence
+                self._skipped, why = self._skipped + 1, error.sentence
                 if time.monotonic() - good > self.config.camera.timeout_s:
                     code = self._failed(error)
                     break
-        passed_over = self._frames.passed_over + self._passed_over
+        skipped = self._frames.skipped + self._skipped
         self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
-        if passed_over:
-            why = self._frames.why_passed_over or why
-            self.get_logger().warning(f"{passed_over} images could not be used and were passed over, e.g.: {why}")
+        if skipped:
+            why = self._frames.why_skipped or why
+            self.get_logger().warning(f"{skipped} images could not be used and were skipped, e.g.: {why}")
         stop(code)
 
     def _append(self, frame: RgbdFrame) -> None:
-        """Raises StageError when the frame has another size than the recording, or no arm state while there are some."""
+        """Write a frame. Raises StageError when its size differs from the recording's, or its arm state is missing."""
         robot = self._joints.at(frame.stamp_ns) if self._joints.heard else None
         size = frame.camera.width_px, frame.camera.height_px
         self._size = self._size or size
         if size != self._size:
             raise StageError(
                 OutcomeCode.STALE_IMAGE,
-                f"The recording has images of {self._size[0]}x{self._size[1]}, the camera sends {size[0]}x{size[1]} now: "
-                "set the camera's size back, or begin a new recording.",
+                f"The recording has images of {self._size[0]}x{self._size[1]}, but the camera now sends {size[0]}x{size[1]}: "
+                "set the camera's size back, or start a new recording.",
             )
         self._writer.append(frame, robot)
 
     def _failed(self, error: StageError) -> int:
-        """Tell why the recording ends. Returns the exit code."""
+        """Log why the recording ends; returns the exit code."""
         if error.code in INTERRUPTED:
             return 0
         self.get_logger().error(error.sentence)

@@ -1,7 +1,8 @@
-"""The simulated cell as a ROS node: what a Panda behind ros2_control and a RealSense camera offer.
+"""The simulated cell as a ROS node, with the interfaces of a Panda behind ros2_control and a RealSense camera.
 
-Physics keeps pace with the clock in one thread, joint states are sent in a second; the executor's thread takes requests,
-and cancels act in it. Images are drawn and sent by a process of its own (:mod:`stvla_ros.ros.simulated_camera`).
+Physics runs at the speed of the clock in one thread, and joint states are sent in a second one. The executor's thread
+receives requests, and cancels take effect in it. A separate process renders and sends images
+(:mod:`stvla_ros.ros.simulated_camera`).
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.scene import SceneState
 from stvla_ros.sim.tasks import TASKS
-from stvla_ros.types import RobotState, Tolerances
+from stvla_ros.types import RobotState, TrajectoryTolerances
 
 SEEN_S = 4.0
-"""Within this time an image of a new scene is sent, also by a camera that was started again."""
+"""Time limit for an image of a new scene, even from a camera that was restarted."""
 
 FIRST_IMAGE_S = 20.0
 """How long the heartbeat waits for the first image."""
 
 
 NICER = 10
-"""Taken from the process's niceness where that is permitted (root, or a limit in limits.conf)."""
+"""Subtracted from the process's niceness if that is permitted (root, or a limit in limits.conf)."""
 
 SWITCH_S = 0.001
-"""After this long a Python thread that computes lets physics in."""
+"""Python's switch interval: a thread that computes lets physics run after this time."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class SimConfig:
 
     task: str = param("pick_place", "task laid out at the start", choices=tuple(TASKS))
     seed: int = param(0, "seed of the first scene", ge=0, le=2**31 - 1)
-    distractors: int = param(-1, "objects that nobody asks for; -1: as the task prescribes", ge=-1, le=12)
+    distractors: int = param(-1, "number of objects that the task does not need; -1: the task's default", ge=-1, le=12)
     image_rate_hz: float = param(15.0, "images per second", ge=0.1, le=60.0)
     third_view_rate_hz: float = param(8.0, "images per second of the view for people", ge=0.1, le=60.0)
     joint_rate_hz: float = param(100.0, "joint states per second", ge=10.0, le=500.0)
@@ -68,7 +69,7 @@ class SimConfig:
 
 
 class SimNode(StageNode[SimConfig]):
-    """Publishes camera, joint states and transforms; serves the robot's two actions and the scene's services."""
+    """Publishes images, joint states and transforms; serves the robot's two actions and the services of the scene."""
 
     def __init__(self) -> None:
         self._raised = _raise_priority()  # before there are threads: they inherit it
@@ -84,7 +85,7 @@ class SimNode(StageNode[SimConfig]):
         )
         self._send_transforms()
         limits = config.cell.controller
-        tolerances = Tolerances(
+        tolerances = TrajectoryTolerances(
             np.full(7, limits.path_tolerance_rad), np.full(7, limits.goal_tolerance_rad), limits.goal_time_s
         )
         self._arm = TrajectoryServer(
@@ -100,7 +101,7 @@ class SimNode(StageNode[SimConfig]):
     def ready(self) -> None:
         """Start time and images; the heartbeat begins with the first image."""
         gc.collect()
-        gc.freeze()  # what is here to stay: a search through it holds all threads up for tens of milliseconds
+        gc.freeze()  # permanent objects: searching them would block all threads for tens of milliseconds
         self._time.start()
         self._camera.start()
         self._late = time.monotonic() + FIRST_IMAGE_S
@@ -129,7 +130,7 @@ class SimNode(StageNode[SimConfig]):
         return moment, self._time.stamp_ns(moment.stamp_ns)
 
     def _serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
-        """Offer a service that takes its time: in threads of its own, so that cancels and the heartbeat go on."""
+        """Offer a slow service, which runs in separate threads, so that cancels and the heartbeat are not delayed."""
         service: Any = self.create_service(kind, name, lambda request, response: (request, response))  # type: ignore
         send = service.send_response
 
@@ -173,7 +174,7 @@ class SimNode(StageNode[SimConfig]):
             response.message = error.sentence
 
     def _wait_until_seen(self, since_ns: int) -> None:
-        """Return when an image and a joint state of the new scene are out, so that nobody acts on the old one.
+        """Wait until an image and a joint state of the new scene were sent, so that nobody acts on the old ones.
 
         Raises:
             StageError: STALE_IMAGE when none came.
@@ -183,10 +184,10 @@ class SimNode(StageNode[SimConfig]):
             if time.monotonic() > until:
                 raise StageError(
                     OutcomeCode.STALE_IMAGE,
-                    f"The scene is laid, but no image of it was sent within {SEEN_S:g} s: look at the simulator's log.",
+                    f"The scene is laid out, but no image of it was sent within {SEEN_S:g} s: look at the simulator's log.",
                 )
             time.sleep(0.01)
-        time.sleep(0.05)  # their way to the receivers
+        time.sleep(0.05)  # transport to the receivers
 
     def _score_task(self, request: ScoreTask.Request, response: ScoreTask.Response) -> None:
         try:
@@ -205,7 +206,7 @@ class SimNode(StageNode[SimConfig]):
         }
 
     def close(self, timeout_s: float) -> bool:
-        """End the threads and the camera's process."""
+        """End the threads and the camera process."""
         gc.unfreeze()
         done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
@@ -213,8 +214,7 @@ class SimNode(StageNode[SimConfig]):
 
 
 def _raise_priority() -> int:
-    """A controller goes before all that computes, as it does on a robot. By how much the niceness was lowered; 0 where not
-    permitted."""
+    """Give controllers priority over computation, as on a robot. Returns how much the niceness was lowered, or 0."""
     sys.setswitchinterval(SWITCH_S)
     try:
         os.nice(-NICER)

@@ -1,4 +1,4 @@
-"""The task as a node: an instruction in, the ST-VLA loop over the other nodes, a typed outcome out."""
+"""The task node: takes an instruction, runs the ST-VLA loop over the other nodes, and returns a typed outcome."""
 
 from __future__ import annotations
 
@@ -27,16 +27,15 @@ from stvla_ros.pipeline import (
     with_advice,
 )
 from stvla_ros.ros import qos, task_state
-from stvla_ros.ros.action_server import Job
-from stvla_ros.ros.attendance import Attendance
+from stvla_ros.ros.action_client import GoalCanceler
+from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.graph import CAMERA, SIM
-from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
+from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.types import Outcome
 
 EXECUTOR = "executor"
@@ -44,28 +43,28 @@ EXECUTOR = "executor"
 
 @dataclass(frozen=True)
 class TaskConfig(LoopConfig):
-    """Settings of the task's node; those of the loop may change between goals."""
+    """Settings of the task node; those of the loop may change between goals."""
 
-    needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "nodes without which a task ends")
-    heartbeat_timeout_s: float = param(1.5, "a node silent for so long is lost [s]", ge=0.2, le=60.0)
+    needs: tuple[str, ...] = param(("planner", "guidance", "policy", EXECUTOR), "a task ends when one of these is lost")
+    heartbeat_timeout_s: float = param(1.5, "silence after which a node is lost [s]", ge=0.2, le=60.0)
     deadlines: Deadlines = param(Deadlines(), "longest time per stage")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 @dataclass(frozen=True)
 class _Active:
-    """The task being carried out."""
+    """The running task."""
 
     cancel: CancelToken
     watch: Watch
 
 
 class TaskNode(StageNode[TaskConfig]):
-    """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` says where the task stands.
+    """Serves ``stvla/execute_task``; a new goal preempts the old one. ``stvla/task_state`` has the state of the task.
 
-    While a task runs it listens to the heartbeats of all nodes it needs. When one is lost everything is canceled; when
-    it is the executor, the arm's controller is told to stop, for nobody else would do so. For the same case it takes the
-    operator's stop too (``stvla/task/stop``), and keeps it for the next executor.
+    While a task runs, the node monitors the heartbeats of all nodes it needs. When one is lost, everything is
+    canceled. When the executor is lost, this node stops the arm's controller, because no other node would. For the
+    same case it accepts the operator's stop (``stvla/task/stop``) and keeps it for the next executor.
     """
 
     logs_success = True
@@ -74,31 +73,33 @@ class TaskNode(StageNode[TaskConfig]):
         super().__init__("task", TaskConfig)
         config = self.config
         self._monitor = HeartbeatMonitor(self, config.heartbeat_timeout_s)
-        self._stopper = Stopper(self, [config.robot.arm_action])
-        self._stages = RemoteStages(self, config.deadlines, self._stopper, config.robot.base_frame, self._executor_lost)
+        self._canceler = GoalCanceler(self, [config.robot.arm_action])
+        self._stages = RemoteStages(
+            self, config.deadlines, self._canceler, config.robot.base_frame, self._executor_lost
+        )
         self._hand = Hand()
         self._lock = threading.Lock()
         self._missing: list[str] | None = None
         self._active: _Active | None = None
-        self._idle = TaskState("")  # where the last task ended
+        self._idle = TaskState("")  # state at the end of the last task
         self.create_subscription(Bool, task_state.HOLDS_TOPIC, self._fingers, qos.LATCHED_NEWEST)
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
         self._started = time.monotonic()
         self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
         self.create_timer(0.05, self._watch)
-        self._attendance = Attendance(self._monitor, config.needs, (SIM.name, CAMERA.name))
-        self.create_timer(0.1, self._tell_attendance)
+        self._liveness = LivenessReporter(self._monitor, config.needs, (SIM.name, CAMERA.name))
+        self.create_timer(0.1, self._log_liveness)
         self.create_timer(qos.DISCOVERY_S, self._look_for_controller)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
     def ready(self) -> None:
-        """Tell that no task runs, whatever an earlier node of this name left on the topic."""
+        """Publish that no task runs, which replaces what an earlier node of this name left on the topic."""
         super().ready()
         self._publish(self._idle, task_state.IDLE)
 
     def _fingers(self, message: Bool) -> None:
-        """The executor says whether the gripper holds something."""
+        """The executor reports whether the gripper holds something."""
         self._hand.fingers(message.data)
         with self._lock:
             idle = self._active is None
@@ -106,14 +107,14 @@ class TaskNode(StageNode[TaskConfig]):
             self._idle = replace(self._idle, holding=self._hand.holding)
             self._publish(self._idle, task_state.IDLE)
 
-    def _tell_attendance(self) -> None:
-        for sentence in self._attendance.look():
+    def _log_liveness(self) -> None:
+        for sentence in self._liveness.changes():
             self.get_logger().info(sentence)
 
-    def _execute(self, job: Job) -> ExecuteTask.Result:
+    def _execute(self, goal_handle: GoalHandle) -> ExecuteTask.Result:
         try:
-            result = self._carry_out(job)
-        except StageError as error:  # before anything was begun
+            result = self._carry_out(goal_handle)
+        except StageError as error:  # before the task began
             result = TaskResult(Outcome(error.code, error.sentence), (), TaskState(""))
         holding = self._hand.holding
         self._idle = replace(result.state, holding=holding)
@@ -126,39 +127,40 @@ class TaskNode(StageNode[TaskConfig]):
             state=self._publish(self._idle, task_state.IDLE),
         )
 
-    def _carry_out(self, job: Job) -> TaskResult:
-        instruction = check_instruction(job.goal.instruction)
+    def _carry_out(self, goal_handle: GoalHandle) -> TaskResult:
+        instruction = check_instruction(goal_handle.request.instruction)
         self._stop_state.raise_if_stopped()
-        self._monitor.wait_for(self.config.needs, give_up=job.cancel.is_set)
+        self._monitor.wait_for(self.config.needs, give_up=goal_handle.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
         watch.raise_if_lost()
-        self._find_controller(job.cancel)
+        self._find_controller(goal_handle.cancel)
         with self._lock:
             self._stop_state.raise_if_stopped()
-            self._active = _Active(job.cancel, watch)
+            self._active = _Active(goal_handle.cancel, watch)
         try:
-            tell = partial(self._report, job)
-            return run_task(self._stages, instruction, self.config, job.cancel, tell, hand=self._hand)
+            tell = partial(self._report, goal_handle)
+            return run_task(self._stages, instruction, self.config, goal_handle.cancel, tell, hand=self._hand)
         finally:
             with self._lock:
                 self._active = None
 
     def _find_controller(self, cancel: CancelToken) -> None:
-        """Without the arm's controller no task is begun: nobody could stop the arm if the executor were lost.
+        """Wait for the arm's controller. Without it no task starts: nobody could stop the arm if the executor were
+        lost.
 
         Raises:
-            StageError: CONTROLLER_FAILED; the reason of a cancel.
+            StageError: CONTROLLER_FAILED; the cancel's reason.
         """
         end = time.monotonic() + qos.DISCOVERY_S
-        while missing := self._stopper.missing():
+        while missing := self._canceler.missing():
             cancel.raise_if_set()
             if time.monotonic() > end:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, _no_controller(missing))
             cancel.wait(0.05)
 
     def _look_for_controller(self) -> None:
-        """Say when the arm's controller cannot be found, once per loss."""
-        missing = self._stopper.missing()
+        """Log when the arm's controller cannot be found, once per loss."""
+        missing = self._canceler.missing()
         if missing and missing != self._missing:
             self.get_logger().warning(_no_controller(missing))
         self._missing = missing
@@ -169,7 +171,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._state.publish(message)
         return message
 
-    def _report(self, job: Job, progress: Progress) -> None:
+    def _report(self, goal_handle: GoalHandle, progress: Progress) -> None:
         feedback = ExecuteTask.Feedback(
             phase=progress.phase,
             sub_instruction=progress.sub_instruction,
@@ -180,7 +182,7 @@ class TaskNode(StageNode[TaskConfig]):
         )
         if progress.keypose is not None:
             feedback.keypose = keypose_to_msg(progress.keypose, self.config.robot.base_frame)
-        job.feedback(feedback)
+        goal_handle.publish_feedback(feedback)
 
     def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         try:
@@ -191,8 +193,8 @@ class TaskNode(StageNode[TaskConfig]):
         return response
 
     def _halt(self) -> None:
-        """The operator says stop, to this node or to another one."""
-        self._stopper.cancel_all()
+        """Stop, because the operator stopped this node or another one."""
+        self._canceler.cancel_all()
         with self._lock:
             active = self._active
         if active is not None:
@@ -204,19 +206,19 @@ class TaskNode(StageNode[TaskConfig]):
         return active is not None and EXECUTOR in active.watch.lost()
 
     def _watch(self) -> None:
-        """End the running task when a node is lost. Runs in the executor's thread, beside the task.
+        """End the running task when a node is lost. Runs in the executor's thread, in parallel to the task.
 
-        For a lost executor the arm is told to stop at every look until the task has ended, whichever node was lost
-        first: a single request can get lost, and the answer of a controller that stands still already is harmless.
+        While the executor is lost, each call stops the arm's controller again until the task has ended, whichever
+        node was lost first: a single request can get lost, and repeated ones are harmless.
         """
         if time.monotonic() - self._started > qos.DISCOVERY_S:
-            self._stop_state.assume_released()  # there is no executor yet that could know
+            self._stop_state.assume_released()  # no executor has published a state
         with self._lock:
             active = self._active
         if active is None:
             return
         if EXECUTOR in active.watch.lost():
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
         if active.cancel.is_set():
             return
         try:

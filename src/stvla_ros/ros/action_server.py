@@ -1,4 +1,4 @@
-"""An action server whose work runs in a thread of its own, with a :class:`CancelToken`."""
+"""The server's end of an action: goals run in a worker thread, with a :class:`CancelToken`."""
 
 from __future__ import annotations
 
@@ -11,33 +11,72 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rclpy.action import CancelResponse
+from rclpy.action import ActionServer, CancelResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.node import Node
+from rclpy.task import Task
 from stvla_msgs.msg import Outcome as OutcomeMsg
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.actions import DeferredServer
 from stvla_ros.ros.convert import error_to_msg
 
 
-@dataclass(frozen=True)
-class Job:
-    """One goal being worked on.
+class DeferredServer(ActionServer):
+    """rclpy's server for work in another thread: it reports each goal that begins, and any thread can finish it.
 
-    Attributes:
-        goal: The action's Goal message.
-        cancel: Set on a cancel request, on preemption and when the node ends.
-        feedback: Sends a Feedback message to the client; callable from any thread.
+    rclpy itself would run the work in the executor's thread, which then hears no cancels, or poll a waiting coroutine
+    at full CPU load.
+
+    Args:
+        begin: Called in the executor's thread for each accepted goal; must return at once.
+        kwargs: Further arguments of rclpy's server, e.g. ``cancel_callback``.
     """
 
-    goal: Any
+    def __init__(
+        self, node: Node, action_type: Any, name: str, begin: Callable[[ServerGoalHandle], None], **kwargs: Any
+    ) -> None:
+        self._begin = begin
+        self._ending: list[Task] = []
+        super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
+
+    def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
+        """Called in the executor's thread when a goal starts EXECUTING."""
+        self._begin(goal_handle)
+
+    def finish(self, handle: ServerGoalHandle, end: Callable[[ServerGoalHandle], Any]) -> None:
+        """End a goal: ``end`` sets its state and returns the Result message, in the executor's thread."""
+        executor = self._node.executor
+        if executor is not None:
+            self._ending = [task for task in self._ending if not task.done()]
+            self._ending.append(executor.create_task(self._execute_goal, end, handle))
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the executor's thread has sent all answers; False on timeout."""
+        until = time.monotonic() + timeout_s
+        while any(not task.done() for task in self._ending):
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.002)
+        return True
+
+
+@dataclass(frozen=True)
+class GoalHandle:
+    """One accepted goal, as the code that works on it sees it.
+
+    Attributes:
+        request: The action's Goal message.
+        cancel: Set by a cancel request, by preemption, and when the node ends.
+        publish_feedback: Sends a Feedback message to the client, from any thread.
+    """
+
+    request: Any
     cancel: CancelToken
-    feedback: Callable[[Any], None]
+    publish_feedback: Callable[[Any], None]
 
 
-Work = Callable[[Job], Any]
-"""Takes a job, returns the action's Result message; raises StageError."""
+Work = Callable[[GoalHandle], Any]
+"""Works on a goal and returns the action's Result message; raises StageError."""
 
 Ended = Callable[[Any, OutcomeMsg], None]
 
@@ -45,16 +84,16 @@ Ended = Callable[[Any, OutcomeMsg], None]
 class StageServer:
     """Serves one action whose Result has a field ``outcome`` (stvla_msgs/Outcome).
 
-    A StageError becomes the result's outcome; any other exception becomes INTERNAL and its traceback goes to the log.
-    The goal's terminal state is SUCCEEDED for OK, CANCELED after a cancel request, else ABORTED.
+    A StageError becomes the result's outcome. Any other exception becomes INTERNAL, and its traceback goes to the log.
+    The goal's terminal state is SUCCEEDED for OK, CANCELED after a cancel request, and ABORTED otherwise.
 
     Args:
         node: Its executor must spin.
         action_type: The action.
         name: Its name.
         work: Runs in this server's thread, one goal at a time, in order of arrival.
-        preempt: A new goal cancels the running one with PREEMPTED; else it waits for its turn.
-        on_end: Called in the worker's thread with every goal and its outcome, before the answer is sent.
+        preempt: A new goal cancels the running one with PREEMPTED; otherwise it waits for its turn.
+        on_end: Called in the worker's thread with each goal and its outcome, before the answer is sent.
     """
 
     def __init__(
@@ -72,7 +111,7 @@ class StageServer:
 
     @property
     def busy(self) -> bool:
-        """A goal is being worked on or waits."""
+        """Whether a goal is running or waiting."""
         return bool(self._active)
 
     def _accept(self, handle: ServerGoalHandle) -> None:
@@ -106,7 +145,7 @@ class StageServer:
     def _run(self, handle: ServerGoalHandle, token: CancelToken) -> Any:
         try:
             token.raise_if_set()
-            return self._work(Job(handle.request, token, handle.publish_feedback))
+            return self._work(GoalHandle(handle.request, token, handle.publish_feedback))
         except StageError as error:
             return self._type.Result(outcome=error_to_msg(error))
         except Exception:  # noqa: BLE001 - the boundary of the node: whatever it is, the client gets an answer
@@ -115,7 +154,7 @@ class StageServer:
             return self._type.Result(outcome=error_to_msg(StageError(OutcomeCode.INTERNAL, sentence)))
 
     def close(self, timeout_s: float) -> bool:
-        """Cancel everything, wait for the worker and until its answers are sent; False when that takes longer.
+        """Cancel all goals and wait until the worker has ended and its answers are sent; False on timeout.
 
         The executor must still spin.
         """

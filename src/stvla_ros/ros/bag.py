@@ -1,12 +1,8 @@
-"""rosbag2 recordings: the messages that the stack needs, at their own pace and stamped anew.
-
-Stamps move by a constant per clock (:mod:`stvla_ros.ros.bag_clocks`), so that the parts of a frame still belong together
-while nothing counts as stale.
-"""
+"""rosbag2 recordings: the messages that the stack needs, with compressed images decompressed."""
 
 from __future__ import annotations
 
-import threading
+import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,28 +11,26 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 from geometry_msgs.msg import TransformStamped
 from rclpy._rclpy_pybind11 import RMWError
-from rclpy.node import Node
 from rclpy.serialization import deserialize_message
-from tf2_msgs.msg import TFMessage
+from sensor_msgs.msg import CompressedImage, Image
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import is_bag as is_bag
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.ros import qos
-from stvla_ros.ros.bag_clocks import BagClocks
-from stvla_ros.ros.compressed import decompressed
-from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.frames import CameraConfig
 
 IMAGE, INFO, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState"
 TF, COMPRESSED = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CompressedImage"
 STATIC = "/tf_static"
 
-BETWEEN_ROUNDS_S = 0.1
-LATE_NS = 500_000_000
-"""Where a replay is later than this (a slow disk, a clock that was set), it goes on from there: its stamps stay those of now."""
+_PNG = b"\x89PNG"
+_ENCODINGS = {("uint8", (3,)): "bgr8", ("uint8", (4,)): "bgra8", ("uint8", ()): "mono8", ("uint16", ()): "16UC1"}
+_DEPTH_HEAD = struct.Struct("<iff")
+"""compressed_depth_image_transport's ConfigHeader: format, and the two parameters of quantised inverse depth."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +54,12 @@ class Bag:
     Args:
         path: The bag's folder, or a single file of one.
         required: Topic -> type of what must be in it.
-        optional: Topic -> type of what is replayed as well where it is there.
-        settings: Topic -> setting that names it, for the sentence when it is missing.
+        optional: Topic -> type of what is read too if the bag has it.
+        settings: Topic -> setting that names it, for the error when it is missing.
 
     Raises:
-        ConfigError: The ``rosbags`` package is missing, the bag cannot be read, or a topic is missing, empty or of another
-            type.
+        ConfigError: The package ``rosbags`` is missing, the bag cannot be read, or a topic is missing, empty or of
+            another type.
     """
 
     def __init__(
@@ -79,18 +73,18 @@ class Bag:
         with self._open() as files:
             found, cut_off = files.topics, files.cut_off
             self.first_ns = files.start_ns
-            """When the recording began."""
+            """When the recording began, by the recorder's clock."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
         self.notes = [
-            f"{path}: its recorder did not come to its end; what is whole of it is read ({self.seconds:.1f} s)."
+            f"{path}: its recorder was interrupted; the complete part is read ({self.seconds:.1f} s)."
         ] * cut_off
-        """What is to be told about it."""
-        self._stored: dict[str, str] = {}  # topic in the bag -> topic of its messages
+        """Notes for the operator about the bag."""
+        self._stored: dict[str, str] = {}  # topic in the bag -> topic of its raw messages
         self.topics: dict[str, str] = {}
-        """Topic -> type of what comes of it."""
+        """Topic -> type of its messages."""
         if not any(count for kinds in found.values() for count in kinds.values()):
             raise ConfigError(
-                f"{path}: wanted a bag with messages, found none{' that is whole' * cut_off}: record again."
+                f"{path}: wanted a bag with messages, found none{' that is complete' * cut_off}: record again."
             )
         missing = [topic for topic, kind in required.items() if not self._take(topic, kind, found)]
         if missing:
@@ -101,10 +95,10 @@ class Bag:
             stored: self.topics[topic] if stored == topic else COMPRESSED for stored, topic in self._stored.items()
         }
         self.counts = {topic: found[stored][self._kinds[stored]] for stored, topic in self._stored.items()}
-        """Topic -> how many messages it has."""
+        """Topic -> number of its messages."""
 
     def _take(self, topic: str, kind: str, found: Mapping[str, Mapping[str, int]]) -> bool:
-        """Read a topic where it has messages of this type, or where images are stored compressed (image_transport)."""
+        """Select a topic if it has messages of this type, or compressed images (image_transport); False if not."""
         names = {topic: kind}
         if kind == IMAGE:
             names = {**names, f"{topic}/compressedDepth": COMPRESSED, f"{topic}/compressed": COMPRESSED}
@@ -115,7 +109,7 @@ class Bag:
         return False
 
     def __iter__(self) -> Iterator[BagMessage]:
-        """All messages in order of time. Raises ConfigError where the bag is damaged: how far it could be read, and why."""
+        """All messages in order of time. Raises ConfigError for damage; says how far the bag could be read, and why."""
         from stvla_ros.ros import bag_files
 
         after_ns = 0
@@ -130,7 +124,7 @@ class Bag:
                 raise bag_files.damaged(self.path, after_ns / 1e9, self.seconds, error) from error
 
     def _read(self, stored: str, kind: str, data: bytes) -> Any:
-        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be unpacked."""
+        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be decompressed."""
         try:
             message = deserialize_message(data, message_class(kind))
         except RMWError as error:
@@ -151,16 +145,16 @@ class Bag:
 
     @cached_property
     def static_transforms(self) -> Mapping[tuple[str, str], TransformStamped]:
-        """Parent and child -> their first static transform, wherever in the bag it stands: they hold at any time."""
+        """Parent and child -> their first static transform, wherever it is in the bag: it holds at any time."""
         found: dict[tuple[str, str], TransformStamped] = {}
-        with suppress(ConfigError):  # damage: told where all is read
+        with suppress(ConfigError):  # damage is reported when all is read
             for entry in Bag(self.path, {STATIC: TF}, {}) if STATIC in self.topics else ():
                 for transform in entry.message.transforms:
-                    found.setdefault(_frames(transform), transform)
+                    found.setdefault(frames_of(transform), transform)
         return found
 
 
-def _frames(transform: TransformStamped) -> tuple[str, str]:
+def frames_of(transform: TransformStamped) -> tuple[str, str]:
     return transform.header.frame_id, transform.child_frame_id
 
 
@@ -171,14 +165,14 @@ def message_class(kind: str) -> Any:
 
 
 def camera_bag(path: Path, topics: CameraConfig, robot: RobotConfig | None = None, joint_states: bool = True) -> Bag:
-    """A bag with a camera's topics; the camera's transform and a robot's joint states come along. Raises ConfigError."""
+    """A bag with a camera's topics, its transforms, and a robot's joint states if it has them. Raises ConfigError."""
     names = {"color": (topics.color, IMAGE), "depth": (topics.depth, IMAGE), "info": (topics.info, INFO)}
     images = {absolute(topic): kind for topic, kind in names.values()}
     settings = {absolute(topic): f"camera.topics.{part}" for part, (topic, _) in names.items()}
     others = {STATIC: TF, "/tf": TF} | _joint_topics(robot if joint_states else None)
     bag = Bag(path, images, others, settings)
     if not {STATIC, "/tf"} & set(bag.topics):
-        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf: without them it is not known where the camera is.")
+        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf, so the pose of the camera is not known.")
     return bag
 
 
@@ -188,7 +182,7 @@ def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:
 
 
 def absolute(topic: str) -> str:
-    """The full name of a topic, as bags have it."""
+    """The full name of a topic, as in bags."""
     return topic if topic.startswith("/") else f"/{topic}"
 
 
@@ -198,10 +192,10 @@ def _missing(
     found: Mapping[str, Mapping[str, int]],
     settings: Mapping[str, str],
 ) -> str:
-    """What is wanted and what the bag has, for each missing topic the setting that names it."""
+    """The error for missing topics: what was wanted, what the bag has, and which settings name the topics."""
     wanted = ", ".join(f"{topic} ({required[topic]})" for topic in missing)
-    told = [_told(topic, kinds) for topic, kinds in sorted(found.items())]
-    sentence = f"wanted {wanted}; the bag has {', '.join(told) or 'nothing'}."
+    described = [_described(topic, kinds) for topic, kinds in sorted(found.items())]
+    sentence = f"wanted {wanted}; the bag has {', '.join(described) or 'nothing'}."
     kinds = {required[topic] for topic in missing} | (
         {COMPRESSED} if IMAGE in {required[t] for t in missing} else set()
     )
@@ -211,77 +205,39 @@ def _missing(
     return f"{sentence} Record these topics."
 
 
-def _told(topic: str, kinds: Mapping[str, int]) -> str:
+def _described(topic: str, kinds: Mapping[str, int]) -> str:
     return ", ".join(
         f"{topic} ({kind})" if count else f"{topic} ({kind}, no messages)" for kind, count in kinds.items()
     )
 
 
-class BagReplay:
-    """Publishes a bag on the topics that it was recorded from, as if it happened now.
+def decompressed(message: CompressedImage) -> Image:
+    """The raw image; quantised inverse depth becomes ``32FC1`` (metres, NaN where unknown).
 
-    Static transforms are published all together, from the beginning on: whoever joins late gets the last message.
-
-    Args:
-        node: Publishes.
-        bag: What to replay.
-        loop: Begin again after the last message.
+    Raises:
+        ValueError: A codec that OpenCV does not know, or damaged data.
     """
-
-    def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
-        self._node, self._bag, self._loop = node, bag, loop
-        self._publishers = {
-            topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
-            for topic, kind in bag.topics.items()
-        }
-
-    def run(self, end: threading.Event) -> None:
-        """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError where the bag is damaged."""
-        while not end.is_set():
-            self._once(end)
-            if not self._loop:
-                return
-            end.wait(BETWEEN_ROUNDS_S)
-
-    def _once(self, end: threading.Event) -> None:
-        clocks, started_ns = BagClocks(self._bag.first_ns), self._now_ns()
-        static = dict(self._bag.static_transforms)
-        self._latch(static, started_ns)
-        for entry in self._bag:
-            if entry.topic == STATIC:
-                static |= {_frames(t): t for t in entry.message.transforms}
-                self._latch(static, started_ns)
-                continue
-            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the message before
-            if abs(late_ns) > LATE_NS:
-                started_ns += late_ns
-            move_stamps(entry, clocks, self._bag.first_ns, started_ns)
-            if end.wait(max(0.0, (started_ns + clocks.position_ns - self._now_ns()) / 1e9)):
-                return
-            self._publishers[entry.topic].publish(entry.message)
-
-    def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
-        """Publish all static transforms in one message: with one each, the history would lose the first of many."""
-        if static:
-            for transform in static.values():
-                transform.header.stamp = ns_to_time(stamp_ns)
-            self._publishers[STATIC].publish(TFMessage(transforms=list(static.values())))
-
-    def _now_ns(self) -> int:
-        return int(self._node.get_clock().now().nanoseconds)
-
-
-_PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
-"""By topic or type. Camera info is latched, because some drivers send it once."""
-
-
-def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns: int) -> None:
-    """Bring the stamps of a message, or of each transform in it, onto a time line that begins at ``started_ns``.
-
-    A stamp of 0 is none and stays so.
-    """
-    for stamped in getattr(entry.message, "transforms", [entry.message]):
-        stamp_ns = time_to_ns(stamped.header.stamp)
-        shift_ns = clocks.place(first_ns + entry.after_ns, stamp_ns)
-        if stamp_ns:
-            stamped.header.stamp = ns_to_time(max(0, stamp_ns + shift_ns + started_ns))
+    data, depth = bytes(message.data), "compressedDepth" in message.format
+    if depth:
+        head, data = data[: _DEPTH_HEAD.size], data[_DEPTH_HEAD.size :]
+        if not data.startswith(_PNG):
+            raise ValueError(
+                f"wanted compressedDepth as PNG, got '{message.format}': convert it to raw images while the bag is played "
+                "(ros2 run image_transport republish compressedDepth raw) and record those"
+            )
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise ValueError(f"an image of '{message.format}' is damaged ({error.err})") from error
+    if pixels is None:
+        raise ValueError(f"wanted an image in JPEG or PNG, got {len(data)} bytes of '{message.format}'")
+    encoding = _ENCODINGS.get((pixels.dtype.name, pixels.shape[2:]))
+    if encoding is None:
+        raise ValueError(f"wanted colour or depth, got {pixels.dtype} {pixels.shape} of '{message.format}'")
+    if depth and message.format.startswith("32FC1"):
+        _, a, b = _DEPTH_HEAD.unpack(head)
+        metres = np.float32(a) / np.maximum(pixels.astype(np.float32) - np.float32(b), np.float32(1e-6))
+        pixels, encoding = np.where(pixels == 0, np.float32(np.nan), metres), "32FC1"
+    h, w = pixels.shape[:2]
+    step = pixels.nbytes // h
+    return Image(header=message.header, height=h, width=w, encoding=encoding, step=step, data=pixels.tobytes())

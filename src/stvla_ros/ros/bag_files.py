@@ -1,7 +1,7 @@
-"""The files of a rosbag2: whole or cut off, with ``metadata.yaml`` or without, a folder or a single file.
+"""The files of a rosbag2: complete or cut off, with or without ``metadata.yaml``, a folder or a single file.
 
-Read by the ``rosbags`` package, because rosbag2's own reader is no wheel. It reads a whole bag; what a recorder that was
-killed leaves, it refuses or passes over, and that is read here.
+Uses the package ``rosbags``, because there is no wheel of rosbag2's reader. That package reads complete bags only;
+what a killed recorder leaves behind is read here.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ ERRORS = (
     TypeError,
     ValueError,
 )
-"""What the libraries raise for damaged files: ``rosbags`` takes lengths, offsets and names as it finds them; the middleware's
-and LZ4's errors are RuntimeErrors."""
+"""Exceptions of the libraries for damaged files: ``rosbags`` does not check lengths, offsets and names; errors of the
+middleware and of LZ4 are RuntimeErrors."""
 
 _LATEST_NS = 2**31 * 1_000_000_000
 """No stamp can be later (builtin_interfaces/Time)."""
@@ -55,7 +55,7 @@ _RECORDS = range(0x01, 0x0F)
 
 
 class _Mcap(McapReader):
-    """An MCAP file, also one whose recorder did not come to write its end and its index, or that was written without index."""
+    """An MCAP file, even if its recorder was interrupted before it wrote end and index, or wrote no index."""
 
     cut_off = False
 
@@ -78,11 +78,11 @@ class _Mcap(McapReader):
 
     @property
     def _indexed(self) -> bool:
-        """Whether all chunks say what is in them; a file may have an index of chunks without one of messages."""
+        """Whether all chunks list their contents; a file may have an index of chunks but none of messages."""
         return bool(self.chunks) and all(chunk.channel_count for chunk in self.chunks)
 
     def _count(self) -> None:
-        """Read through all of the file, for what its summary would say."""
+        """Read the whole file to get the contents of its summary."""
         self.meta_scan()
         assert self.statistics
         _, _, _, _, _, _, start_ns, end_ns, counts = self.statistics
@@ -92,12 +92,12 @@ class _Mcap(McapReader):
         )
 
     def messages(self, connections: Collection[Connection], start: int | None = None, stop: int | None = None) -> Any:
-        """In order of time; without an index as they stand in the file."""
+        """Messages in order of time; without an index, in the order of the file."""
         return (super().messages if self._indexed else self.messages_scan)(connections, start, stop)
 
 
 def _end_of_records(file: Any, start: int) -> int:
-    """Where the last whole record of a cut-off file ends: half a record or zeros may follow."""
+    """Where the last complete record of a cut-off file ends; half a record or zeros may follow."""
     size, end = file.seek(0, os.SEEK_END), start
     while end + 9 <= size:
         file.seek(end)
@@ -109,21 +109,21 @@ def _end_of_records(file: Any, start: int) -> int:
 
 
 class _Sqlite(Sqlite3Reader):
-    """A database, also one with messages that its recorder did not come to move from the write-ahead log."""
+    """A database, even if its recorder was interrupted and left messages in the write-ahead log."""
 
     def open(self) -> None:
         path = Path(str(self.path))
         log = path.with_name(f"{path.name}-wal")
         unmerged = log.exists() and log.stat().st_size > 0
-        # the library makes a URI of this, with ?immutable=1 at its end, which would pass over the log
+        # the library makes a URI of this and appends ?immutable=1, which would ignore the log
         self.path = Path(quote(str(path)) + ("?mode=ro#" if unmerged else ""))
         try:
             super().open()
         except ReaderError as error:
             if unmerged and isinstance(error.__cause__, (apsw.CantOpenError, apsw.ReadOnlyError)):
                 raise ReaderError(
-                    f"its recorder left messages in {log.name}, which can be read only where {path.parent} can be "
-                    "written to: copy the bag there"
+                    f"its recorder left messages in {log.name}, which can be read only if {path.parent} is writable: "
+                    "copy the bag to a writable folder"
                 ) from error
             raise
 
@@ -139,10 +139,10 @@ class BagFiles:
     """An open bag.
 
     Attributes:
-        topics: Topic -> type -> how many messages.
-        start_ns: Of the first message; 0 when there is none.
-        end_ns: Of the last one.
-        cut_off: The recorder did not come to its end: what is whole is read.
+        topics: Topic -> type -> number of messages.
+        start_ns: Record time of the first message; 0 when there is none.
+        end_ns: Record time of the last message.
+        cut_off: The recorder was interrupted; the complete part is read.
     """
 
     def __init__(self, readers: Collection[Any]) -> None:
@@ -150,7 +150,7 @@ class BagFiles:
         self.start_ns = min((int(reader.metadata.start_time) for reader in filled), default=0)
         self.end_ns = max((int(reader.metadata.end_time) - 1 for reader in filled), default=0)
         if not 0 <= self.start_ns < _LATEST_NS:
-            raise ReaderError(f"its first message is said to be of {self.start_ns} ns")
+            raise ReaderError(f"its first message has the time {self.start_ns} ns")
         self.cut_off = any(getattr(reader, "cut_off", False) for reader in readers)
         self.topics: dict[str, dict[str, int]] = {}
         for connection in (c for reader in readers for c in reader.connections):
@@ -158,7 +158,7 @@ class BagFiles:
             kinds[connection.msgtype] = kinds.get(connection.msgtype, 0) + connection.msgcount
 
     def messages(self, topics: Mapping[str, str]) -> Iterator[tuple[str, str, int, bytes]]:
-        """Topic, type, record time [ns] and data of all messages on some topics (-> type), in order of time."""
+        """Topic, type, record time [ns] and data of all messages on some topics (topic -> type), in order of time."""
         parts = []
         for reader in self._readers:
             wanted = [c for c in reader.connections if topics.get(c.topic) == c.msgtype]
@@ -172,7 +172,7 @@ def opened(path: Path) -> Iterator[BagFiles]:
     """Open a bag: its folder, its ``metadata.yaml``, or a single file of one.
 
     Raises:
-        ConfigError: It is no rosbag2, or cannot be opened; the sentence says what it is and what to do.
+        ConfigError: It is not a rosbag2, or cannot be opened; the sentence says what was found and what to do.
     """
     path = path.parent if path.name == METADATA else path
     with ExitStack() as stack:
@@ -190,14 +190,14 @@ def opened(path: Path) -> Iterator[BagFiles]:
 
 
 def _parts(reader: Any) -> list[Any]:
-    """The files of a folder, which say themselves what is in them: of metadata that were edited (QoS) nothing would be read.
-    Only where single messages are compressed, it is the folder's reader that unpacks them."""
+    """The files of a folder, which describe their own contents: metadata that were edited (QoS) are not needed.
+    Only if single messages are compressed, the folder's reader is used to decompress them."""
     whole = not isinstance(reader, _Folder) or reader.metadata.compression_mode == "message"
     return [reader] if whole else reader.storages
 
 
 def _readers(path: Path) -> list[Any]:
-    """Readers of a bag's files, not opened yet. Raises ConfigError where there are none."""
+    """Readers of a bag's files, not opened yet. Raises ConfigError when there are none."""
     if not path.exists():
         raise ConfigError(f"{path}: wanted a rosbag2, found nothing.")
     if (path / METADATA).is_file():
@@ -208,18 +208,18 @@ def _readers(path: Path) -> list[Any]:
         raise ConfigError(f"{path}: wanted a rosbag2, {_other(path, files)}")
     if len({file.suffix.lower() for file in found}) > 1:
         raise ConfigError(f"{path}: wanted one rosbag2, found .mcap and .db3 files: name one of them.")
-    written = [file for file in found if file.stat().st_size]  # the last of several may have been begun only
+    written = [file for file in found if file.stat().st_size]  # the last of several may be empty
     if not written:
         raise ConfigError(f"{path}: wanted a rosbag2, found 0 bytes: its recorder wrote nothing.")
     return [_FILES[file.suffix.lower()](file) for file in written]
 
 
 def _other(path: Path, files: Collection[Path]) -> str:
-    """What was found in place of a rosbag2, and what to do."""
+    """What was found instead of a rosbag2, and what to do."""
     if old := next((file for file in files if file.suffix == ".bag"), None):
         return f"found a ROS 1 bag: convert it (rosbags-convert --src {old} --dst {old.with_suffix('')} --dst-typestore ros2_jazzy)."
     if packed := next((file for file in files if file.suffix == ".zstd"), None):
-        return f"found a compressed file without {METADATA}: unpack it (zstd -d {packed}) and name what comes of it."
+        return f"found a compressed file without {METADATA}: decompress it (zstd -d {packed}) and name the result."
     bags = [file.name for file in files if file.is_dir() and (file / METADATA).is_file()]
     if bags:
         return f"found a folder of bags: name one of them, e.g. {path / bags[0]}."
@@ -230,7 +230,7 @@ def _remedy(path: Path) -> str:
     if not (path / METADATA).is_file():
         return f" Repair it: {REPAIR}."
     return (
-        f" If the fault is in {METADATA}, delete it: the files are read without, and `ros2 bag reindex {path}` writes it anew. "
+        f" If the fault is in {METADATA}, delete it: the files are read without it, and `ros2 bag reindex {path}` writes it again. "
         f"If a file is damaged, repair it: {REPAIR}."
     )
 
@@ -239,7 +239,7 @@ REPAIR = "`mcap recover FILE -o NEW` for .mcap, `sqlite3 FILE .recover | sqlite3
 
 
 def damaged(path: Path, read_s: float, total_s: float, error: Exception) -> ConfigError:
-    """The sentence for damage that shows only while a bag is read."""
+    """The error for damage that is found only while a bag is read."""
     return ConfigError(
         f"{path}: damaged: it could be read for {read_s:.1f} s of {total_s:.1f} s, then: {_why(error)}. Repair it: {REPAIR}; "
         "or record again."
@@ -247,7 +247,7 @@ def damaged(path: Path, read_s: float, total_s: float, error: Exception) -> Conf
 
 
 def _why(error: Exception) -> str:
-    """One line of a library's error, with its kind where that says more."""
+    """A library's error in one line, with its class name if the text alone says too little."""
     text = " ".join(str(error).split()).rstrip(".")
     says_enough = isinstance(error, (ReaderError, OSError, ValueError, RuntimeError, apsw.Error, zstd.ZstdError))
     return text if says_enough and text else f"{type(error).__name__} {text}".strip()

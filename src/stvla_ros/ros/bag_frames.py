@@ -1,6 +1,6 @@
-"""Recorded frames of a rosbag2, as a node that listens would have had them, without ROS running.
+"""Recorded frames of a rosbag2, exactly as a listening node would have received them, without ROS running.
 
-The receivers of the nodes pair, place and judge the messages: what they take live is taken here.
+The nodes' receivers process the messages, so a bag is accepted here if and only if it would be accepted live.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import STATIC, Bag, BagMessage, absolute, camera_bag, move_stamps
-from stvla_ros.ros.bag_clocks import BagClocks
+from stvla_ros.ros.bag import STATIC, Bag, BagMessage, absolute, camera_bag
+from stvla_ros.ros.bag_replay import BagClocks, move_stamps
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.types import RobotState
 
 ARM_NS = 100_000_000
-"""The arm's state nearest to a frame may come after it: so long it is waited for."""
+"""Wait for the arm state nearest to a frame, which may come after it."""
 
 Follow = Callable[[Iterable[BagMessage], int], Iterable[BagMessage]]
-"""Goes through messages, of which there are so many, e.g. under a progress bar."""
+"""Iterates over messages, given their number, e.g. with a progress bar."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class _Subscription:
 
 
 class _Listener:
-    """Stands for the node of the receivers: it hears what the bag says, and its clock is the bag's."""
+    """Takes the place of the receivers' node: its messages and its clock come from the bag."""
 
     def __init__(self, bag: Bag) -> None:
         self._bag = bag
@@ -66,7 +66,7 @@ class _Listener:
         return int(topic in self._bag.topics)
 
     def get_publishers_info_by_topic(self, topic: str) -> list[Any]:
-        return []  # of another type: none is read
+        return []  # only messages of the wanted types are read
 
     def get_name(self) -> str:
         return str(self._bag.path)
@@ -79,16 +79,17 @@ class _Listener:
 
 
 class BagRecording(Sequence[RecordedFrame]):
-    """The frames of a bag, with the arm's state at each where it has joint states. Read twice: once to know them, then as asked for.
+    """The frames of a bag, with the arm state at each if it has joint states. The bag is read once to count them,
+    then on demand.
 
     Args:
         path: The bag.
-        camera: Topics, and what the receiver takes.
-        robot: Its base frame and the names of its joints.
-        follow: Goes through the messages of the first reading.
+        camera: Topics and limits of the receiver.
+        robot: Its base frame and joint names.
+        follow: Iterates over the messages of the first reading.
 
     Raises:
-        ConfigError: It is no bag, has not the topics, or has no frame that can be used; the sentence says why.
+        ConfigError: It is not a bag, lacks a topic, or has no usable frame; the sentence says why.
     """
 
     def __init__(
@@ -97,7 +98,7 @@ class BagRecording(Sequence[RecordedFrame]):
         self._camera, self._robot = camera, robot
         self._bag = camera_bag(path, camera, robot)
         self.damage: str | None = None
-        """Why not all of it could be read; None: it could."""
+        """Why only a part could be read; None if all was read."""
         self._refused: list[str] = []  # why frames could not be used
         self._stateless: list[str] = []  # why frames have no arm state
         self._states: list[RobotState | None] = []
@@ -112,14 +113,14 @@ class BagRecording(Sequence[RecordedFrame]):
                 self.damage or " ".join([f"{path}: no frame can be used: {self._refused[0]}", *self._bag.notes])
             )
         self._made = len(self._states)
-        # a camera that was there before the arm: its first frames are no loss
+        # the camera may have started before the arm: its first frames are no loss
         self._skipped = next((i for i, state in enumerate(self._states) if state is not None), 0)
         del self._states[: self._skipped]
         self._next, self._reading = 0, iter(self)
 
     @property
     def notes(self) -> list[str]:
-        """What is to be told about the bag."""
+        """Notes for the operator about the bag."""
         notes = [*self._bag.notes, *([self.damage] if self.damage else [])]
         images = self._bag.counts[absolute(self._camera.color)]
         if self._made < images:
@@ -136,7 +137,7 @@ class BagRecording(Sequence[RecordedFrame]):
         return islice(self._frames(self._bag, [], []), self._skipped, self._skipped + len(self))
 
     def __getitem__(self, i: Any) -> Any:
-        """Fast for indices that rise; others begin the file anew."""
+        """Fast for increasing indices; others read the file again from the start."""
         if isinstance(i, slice):
             return [self[k] for k in range(*i.indices(len(self)))]
         i = range(len(self))[i]
@@ -147,14 +148,14 @@ class BagRecording(Sequence[RecordedFrame]):
         return recorded
 
     def robot(self, i: int) -> RobotState | None:
-        """Where the arm was at a frame, without reading its images."""
+        """The arm state at a frame, without reading its images."""
         return self._states[i]
 
     def _frames(
         self, messages: Iterable[BagMessage], refused: list[str], stateless: list[str]
     ) -> Iterator[RecordedFrame]:
-        """All frames that can be used; why others cannot goes into ``refused``, and why there is no arm state into ``stateless``."""
-        listener, complete = _Listener(self._bag), deque[tuple[int, int]]()  # when to take it, its stamp
+        """All usable frames. Appends why others are refused, and why frames have no arm state, to the two lists."""
+        listener, complete = _Listener(self._bag), deque[tuple[int, int]]()  # when to take a frame, and its stamp
         node, first_ns = cast(Node, listener), self._bag.first_ns
 
         def on_frame(stamp_ns: int) -> None:
@@ -183,24 +184,24 @@ class BagRecording(Sequence[RecordedFrame]):
                 listener.nanoseconds = first_ns + clocks.position_ns
                 listener.hear(entry.topic, entry.message)
                 yield from taken(listener.nanoseconds)
-        except ConfigError:  # damage: what came before it is good
+        except ConfigError:  # damage: the frames before it are good
             yield from taken(inf)
             raise
         yield from taken(inf)
-        if frames.passed_over:
-            refused.append(frames.why_passed_over)
+        if frames.skipped:
+            refused.append(frames.why_skipped)
         if not found:
             refused.append(frames.why_stale(0))
 
     def _state(
         self, joints: JointStates, heard: Collection[str], stamp_ns: int, stateless: list[str]
     ) -> RobotState | None:
-        """The arm's state at a frame; None, and why, where it is not known."""
+        """The arm state at a frame; None when it is not known, with the reason in ``stateless``."""
         topics = (absolute(self._robot.joint_states), absolute(self._robot.gripper_joint_states))
         silent = [topic for topic in dict.fromkeys(topics) if topic not in heard]
         if silent:
             stateless.append(f"no joint states had come on {' and '.join(silent)}.")
-        elif stateless and joints.age_s() == inf:  # the receiver waits for the first that it can use: once is enough
+        elif stateless and joints.age_s() == inf:  # the receiver would wait for a first usable state again
             stateless.append(stateless[-1])
         else:
             try:

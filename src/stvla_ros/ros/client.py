@@ -1,4 +1,4 @@
-"""What a program outside the graph needs: wait for nodes, give an instruction, follow and cancel it."""
+"""The stack's client for other programs: goals, cancel, release, and the simulator's services."""
 
 from __future__ import annotations
 
@@ -9,51 +9,53 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import rclpy
+from rclpy.client import Client
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
-from stvla_msgs.action import ExecuteTask
+from stvla_msgs.action import ExecuteTask, ReleaseObject
 from stvla_msgs.msg import StopState as StopStateMsg
+from stvla_msgs.srv import ResetScene, ScoreTask
 
+from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
-from stvla_ros.ros import graces, qos, stop_state
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros import qos, stop_state
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
-from stvla_ros.ros.stopper import Stopper
+from stvla_ros.ros.middleware import udp_only
 from stvla_ros.ros.task_state import state_from_msg
-from stvla_ros.ros.udp_only import udp_only
 from stvla_ros.types import Outcome
 
 TASK, TASK_ACTION = "task", "stvla/execute_task"
-DEADLINE_S = 3600.0
+DEADLINE_S, RELEASE_S, SERVICE_S = 3600.0, 120.0, 30.0
+"""Time limits for a task, for a release, and for an answer of the simulator."""
 
 FOLLOWED_S = 2.0
-"""How long the last feedback may take to be shown: a terminal that takes no more must not keep the outcome."""
+"""Time limit for showing the last feedback: a terminal that hangs must not hold back the outcome."""
 
 ANSWER_S = 5.0
-"""For a second connection that cancels what the first one cannot: discovery and one answer."""
+"""Time limit of a second client that cancels the task when the first one cannot: discovery and one answer."""
 
 
 @dataclass(frozen=True)
 class GoalResult:
-    """How a goal ended."""
+    """How a goal ended: the pipeline's ``TaskResult`` without the keyposes themselves, which do not come over ROS."""
 
     outcome: Outcome
-    keyposes: int
-    replans: int
     state: TaskState
 
 
 class ClientNode(Node):
-    """A node of a program outside the graph.
+    """The node of a client.
 
     Attributes:
-        broken: What ended the thread that spins it, a defect; None while it hears.
+        broken: The exception that ended the thread which spins the node, a defect; None while it runs.
     """
 
     broken: BaseException | None = None
@@ -61,7 +63,7 @@ class ClientNode(Node):
 
 @contextmanager
 def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
-    """A node that spins in a thread, in a ROS context of its own (usable beside anything else in the process)."""
+    """A node that spins in a thread, in its own ROS context, so that it does not disturb the rest of the process."""
     context = Context()
     with udp_only():
         rclpy.init(args=[], context=context, signal_handler_options=SignalHandlerOptions.NO)
@@ -77,7 +79,7 @@ def client_node(name: str = "stvla_client") -> Iterator[ClientNode]:
         yield node
     finally:
         ending.set()
-        executor.create_task(lambda: None)  # ends the wait: handles that vanish under one make it fail
+        executor.create_task(lambda: None)  # ends the wait, which would fail when its handles are destroyed
         thread.join(2.0)
         executor.shutdown()
         node.destroy_node()
@@ -90,20 +92,20 @@ def _spin(executor: SingleThreadedExecutor, node: ClientNode, ending: threading.
             executor.spin_once()
     except ExternalShutdownException:
         return
-    except BaseException as error:  # noqa: BLE001 - a callback's SystemExit too: the thread's end must not go unnoticed
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: its end must be noticed
         node.broken = error
 
 
 def wait_for_nodes(
     names: Iterable[str], timeout_s: float, give_up: Callable[[], bool] = lambda: False
 ) -> tuple[str, ...]:
-    """Sleep until all nodes send heartbeats; the names of those that do not."""
+    """Wait until all nodes send heartbeats; returns the names of those that do not."""
     with client_node() as node:
         return HeartbeatMonitor(node, timeout_s=1.0).wait_for(names, timeout_s, give_up)
 
 
 def ask_stop_state(timeout_s: float) -> stop_state.StopState:
-    """Whether a running stack says that the operator has stopped it; unknown when none is heard in time."""
+    """Ask a running stack whether the operator has stopped it; the state is unknown when no stack answers in time."""
     heard: queue.SimpleQueue[stop_state.StopState] = queue.SimpleQueue()
     end, newest = time.monotonic() + timeout_s, stop_state.StopState()
     with client_node() as node:
@@ -123,29 +125,29 @@ def run_goal(
     cancel: CancelToken | None = None,
     connect_s: float = 20.0,
 ) -> GoalResult:
-    """Give the running stack an instruction and wait for the outcome.
+    """Send an instruction to the running stack and wait for the outcome.
 
     Args:
         instruction: The operator's words.
-        on_feedback: Called at every change of phase, from a thread of its own. When it raises, nobody follows the task any
-            more: it is canceled, and this function raises the same after the stack has confirmed that.
-        cancel: Cancels the task at the stack.
-        connect_s: How long to wait for a stack to answer.
+        on_feedback: Called at every change of phase, in a separate thread. When it raises, the task is canceled, and
+            this function raises the same exception after the stack has confirmed the cancel.
+        cancel: Cancels the task.
+        connect_s: Time limit for finding a stack.
 
     Raises:
         ConnectionError: No stack is running, or it went away meanwhile.
     """
     cancel = cancel or CancelToken()
     with client_node() as node:
-        remote = ActionCaller(node, ExecuteTask, TASK_ACTION, graces.TASK_S)
+        action = StageClient(node, ExecuteTask, TASK_ACTION, TASK_CANCEL_S)
         monitor = HeartbeatMonitor(node, timeout_s=3.0)
-        if monitor.wait_for([TASK], connect_s) or not _served(remote, connect_s):
-            raise ConnectionError("No stack is running (no node 'task' is heard): start one with `stvla up`.")
+        if monitor.wait_for([TASK], connect_s) or not _served(action, connect_s):
+            raise ConnectionError("No stack is running (no heartbeat of the node 'task'): start one with `stvla up`.")
         followed = _Follower(on_feedback, cancel)
         watch = monitor.watch([TASK])
         lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
         with followed, _watching(node, watch, cancel):
-            result = _call(remote, instruction, followed.put, cancel, lost)
+            result = _call(action, instruction, followed.put, cancel, lost)
     if followed.error is not None:
         followed.error.add_note(f"The task ended with {result.outcome.code.name}: {result.outcome.sentence}")
         raise followed.error
@@ -153,16 +155,16 @@ def run_goal(
 
 
 class _Follower:
-    """Hands feedback to a function of the user's in a thread of its own: what that does, or how long, matters to nobody else."""
+    """Passes feedback to the caller's function in a separate thread; a slow or failing function disturbs nothing."""
 
     def __init__(self, follow: Callable[[Progress], None], cancel: CancelToken) -> None:
         self._follow, self._cancel = follow, cancel
         self._messages: queue.SimpleQueue[ExecuteTask.Feedback | None] = queue.SimpleQueue()
-        self.error: BaseException | None = None  # what the function raised
+        self.error: BaseException | None = None  # raised by the function
         self._thread = threading.Thread(target=self._work, name="follow task", daemon=True)
 
     def put(self, message: ExecuteTask.Feedback) -> None:
-        """One more, from any thread."""
+        """Queue a message, from any thread."""
         self._messages.put(message)
 
     def __enter__(self) -> None:
@@ -176,13 +178,13 @@ class _Follower:
         try:
             while (message := self._messages.get()) is not None:
                 self._follow(progress_from_msg(message))
-        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread, when the arm stands still
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread, when the arm stands still
             self.error = error
             self._cancel.cancel(sentence="Canceled: the program that followed the task failed.")
 
 
 def _call(
-    remote: ActionCaller,
+    action: StageClient,
     instruction: str,
     on_feedback: Callable[[ExecuteTask.Feedback], None],
     cancel: CancelToken,
@@ -190,24 +192,23 @@ def _call(
 ) -> GoalResult:
     goal = ExecuteTask.Goal(instruction=instruction)
     try:
-        result = remote.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
+        result = action.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
-        return GoalResult(Outcome(error.code, error.sentence), 0, 0, TaskState(instruction))
-    state = state_from_msg(result.state)
-    return GoalResult(outcome_from_msg(result.outcome), int(result.keyposes), int(result.replans), state)
+        return GoalResult(Outcome(error.code, error.sentence), TaskState(instruction))
+    return GoalResult(outcome_from_msg(result.outcome), state_from_msg(result.state))
 
 
 @contextmanager
 def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[None]:
-    """Give up when the task node dies, or this client can hear no more: its answer would never come."""
+    """Cancel when the task node dies or this client cannot receive any more: the answer would never come."""
     done = threading.Event()
 
     def look() -> None:
         while not done.wait(0.1):
             try:
-                _raise_if_deaf(node)
+                _raise_if_broken(node)
                 watch.raise_if_lost()
             except StageError as error:
                 cancel.cancel(error.code, error.sentence)
@@ -222,18 +223,18 @@ def _watching(node: ClientNode, watch: Watch, cancel: CancelToken) -> Iterator[N
         thread.join()
 
 
-def _raise_if_deaf(node: ClientNode) -> None:
-    """A client whose thread has ended can neither hear nor cancel; another one cancels the task.
+def _raise_if_broken(node: ClientNode) -> None:
+    """Check that this client still receives. If not, it cannot cancel either: a second client cancels the task.
 
     Raises:
-        StageError: NODE_LOST, with what the task node answered.
+        StageError: NODE_LOST; says whether the task was canceled.
     """
     if (error := node.broken) is None:
         return
-    told = cancel_all([TASK_ACTION], ANSWER_S)
+    canceled = cancel_all([TASK_ACTION], ANSWER_S)
     answered = (
         "The task was canceled."
-        if told
+        if canceled
         else "Nobody answered a request to cancel the task: `stvla stop` stops the arm."
     )
     traceback.print_exception(error)
@@ -241,27 +242,27 @@ def _raise_if_deaf(node: ClientNode) -> None:
 
 
 def cancel_all(actions: list[str], timeout_s: float) -> bool:
-    """Cancel every goal of some action servers, by a node made for it; False when one has not answered in time."""
+    """Cancel every goal of some action servers, with a separate node; False when one did not answer in time."""
     end = time.monotonic() + timeout_s
     with client_node("stvla_cancel") as node:
-        stopper = Stopper(node, actions)
-        while not stopper.ready() and time.monotonic() < end:
+        canceler = GoalCanceler(node, actions)
+        while not canceler.ready() and time.monotonic() < end:
             time.sleep(0.02)
-        answers = stopper.cancel_all()
+        answers = canceler.cancel_all()
         while not all(answer.done() for answer in answers) and time.monotonic() < end:
             time.sleep(0.02)
         return all(answer.done() for answer in answers)
 
 
-def _served(remote: ActionCaller, timeout_s: float) -> bool:
+def _served(action: StageClient, timeout_s: float) -> bool:
     end = time.monotonic() + timeout_s
-    while not remote.available() and time.monotonic() < end:
+    while not action.available() and time.monotonic() < end:
         time.sleep(0.02)
-    return remote.available()
+    return action.available()
 
 
 def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
-    """Feedback as the pipeline's own value."""
+    """Feedback as the pipeline's value."""
     predicted = bool(message.keypose.header.frame_id)
     return Progress(
         message.phase,
@@ -272,3 +273,71 @@ def progress_from_msg(message: ExecuteTask.Feedback) -> Progress:
         message.elapsed_s,
         state_from_msg(message.state),
     )
+
+
+def release_object(tell: Callable[[str, float], None], cancel: CancelToken, connect_s: float) -> Outcome:
+    """Place the object in the gripper on the table, and wait until that is done.
+
+    Args:
+        tell: Called with phase and elapsed seconds, from another thread.
+        cancel: Stops the arm.
+        connect_s: Time limit for finding an executor.
+
+    Raises:
+        ConnectionError: No executor answers, or it went away.
+    """
+    with client_node("release_client") as node:
+        action = StageClient(node, ReleaseObject, "stvla/release_object", EXECUTOR_CANCEL_S)
+        try:
+            result = action.call(
+                ReleaseObject.Goal(), cancel, RELEASE_S, lambda f: tell(f.phase, f.elapsed_s), connect_s
+            )
+        except StageError as error:
+            if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
+                raise ConnectionError(error.sentence) from error
+            return Outcome(error.code, error.sentence)
+    return outcome_from_msg(result.outcome)
+
+
+def reset_scene(task: str, seed: int) -> str:
+    """Lay out a new scene in the simulator; returns its instruction.
+
+    Raises:
+        ConfigError: The simulator refuses.
+        ConnectionError: No simulator is running.
+    """
+    request = ResetScene.Request(task=task, seed=seed, distractors=-1)
+    with client_node("service_client") as node:
+        answer = _call_service(node.create_client(ResetScene, "/sim/reset_scene"), request, SERVICE_S)
+    if not answer.ok:
+        raise ConfigError(answer.message)
+    return str(answer.instruction)
+
+
+@contextmanager
+def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
+    """Find the simulator; yields a function that returns its verdict and what it measured.
+
+    The argument of the function says how much longer to look for the simulator [s]; without one it raises
+    ConnectionError. Enter the context before a goal begins: discovery takes time, and a lost announcement is repeated
+    only after 3 s (Fast DDS).
+    """
+    with client_node("judge") as node:
+        client = node.create_client(ScoreTask, "/sim/score_task")
+
+        def verdict(connect_s: float) -> tuple[bool, str]:
+            answer = _call_service(client, ScoreTask.Request(), connect_s)
+            return bool(answer.success), str(answer.detail)
+
+        yield verdict
+
+
+def _call_service(client: Client, request: Any, connect_s: float) -> Any:
+    if not client.wait_for_service(connect_s):
+        raise ConnectionError(f"No server of {client.srv_name} was found: its node is not running.")
+    done = threading.Event()
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: done.set())
+    if not done.wait(SERVICE_S):
+        raise ConnectionError(f"{client.srv_name} did not answer within {SERVICE_S:.0f} s.")
+    return future.result()

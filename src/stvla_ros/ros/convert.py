@@ -1,8 +1,8 @@
-"""Messages to values and back, one pair of functions per value.
+"""Conversion between messages and values, one pair of functions per value.
 
-Everything is exact both ways, except that a pose goes through a quaternion (rounding below 1e-12).
-Pixel buffers are filled from ``bytes``: the message setter checks any other sequence element by element, which
-costs 30-80 ms per image. Reading makes no copy where the pixel layout allows it.
+Conversion is exact both ways, except that a pose goes through a quaternion (rounding below 1e-12). Pixel buffers are
+filled from ``bytes``: the message's setter checks any other sequence element by element, which takes 30-80 ms per
+image. Reading makes no copy where the pixel layout allows it.
 """
 
 from __future__ import annotations
@@ -141,20 +141,20 @@ def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
 
 
 COLOURS = {"rgb8": (3, False), "bgr8": (3, True), "rgba8": (4, False), "bgra8": (4, True)}
-"""Encodings of colour: bytes per pixel, and whether blue comes first. The fourth byte says nothing about colour."""
+"""Colour encodings: bytes per pixel, and whether blue comes first. A fourth byte is ignored."""
 
 DEPTHS: dict[str, np.dtype[Any]] = {
     "16uc1": np.dtype(np.uint16),
     "mono16": np.dtype(np.uint16),
     "32fc1": np.dtype(np.float32),
 }
-"""Encodings of depth, in lower case: millimetres where they are integers, metres where they are not (REP-118)."""
+"""Depth encodings in lower case: integers are millimetres, floats are metres (REP-118)."""
 
 MAX_MM = 65535
-"""What 16UC1 ends at."""
+"""Largest value of 16UC1 [mm]."""
 
 NO_DEPTH_CAMERA_M = 20.0
-"""No camera above a table sees only what is further away: such numbers are millimetres."""
+"""A camera above a table sees something nearer than this: larger numbers are millimetres."""
 
 
 def image_to_rgb(image: Image) -> U8:
@@ -169,7 +169,8 @@ def image_to_rgb(image: Image) -> U8:
 
 
 def image_to_depth(image: Image) -> F32:
-    """(H, W) float32 metres of a ``16UC1`` (millimetres) or ``32FC1`` (metres) image; 0 and infinite become NaN (REP-118).
+    """(H, W) float32 metres of a ``16UC1`` (millimetres) or ``32FC1`` (metres) image; 0 and infinite become NaN
+    (REP-118).
 
     Raises:
         ValueError: Another encoding, no pixels, or fewer bytes than the size says.
@@ -188,9 +189,9 @@ def _colour(image: Image) -> tuple[int, bool]:
     if encoding in COLOURS:
         return COLOURS[encoding]
     if encoding in ("8uc3", "8uc4"):
-        why = "does not say whether red or blue comes first: let the driver name it"
+        why = "does not say whether red or blue comes first: make the driver use one of these"
     elif encoding.startswith("bayer"):
-        why = "is a sensor's raw pattern: take the topic of image_proc's debayer node (image_color)"
+        why = "is a raw sensor pattern: use the topic of image_proc's debayer node (image_color)"
     elif encoding.startswith(("yuv", "uyvy", "yuyv", "nv")):
         why = "is not RGB: set the colour format of the camera's driver to RGB8"
     elif encoding.startswith(("mono", "8uc1", "16uc1", "32fc1")):
@@ -201,12 +202,12 @@ def _colour(image: Image) -> tuple[int, bool]:
 
 
 def _depth(image: Image) -> np.dtype[Any]:
-    """Type of a depth image's numbers. Raises ValueError for another encoding."""
+    """Data type of a depth image. Raises ValueError for another encoding."""
     encoding = image.encoding.lower()
     if encoding in DEPTHS:
         return DEPTHS[encoding]
     if encoding in COLOURS or encoding.startswith(("mono", "8uc")):
-        why = "is a picture without distances: set camera.depth to the topic of depth aligned to colour"
+        why = "has no distances: set camera.depth to the topic of depth aligned to colour"
     else:
         why = "is none of these: set the depth format of the camera's driver"
     raise ValueError(f"wanted a depth image in 16UC1 (mm) or 32FC1 (m), got encoding '{image.encoding}', which {why}")
@@ -271,17 +272,17 @@ def info_to_camera(info: CameraInfo, T_base_camera: F64) -> Camera:
     cropped = (roi.x_offset, roi.y_offset, roi.width, roi.height) not in ((0, 0, 0, 0), (0, 0, info.width, info.height))
     if info.binning_x > 1 or info.binning_y > 1 or cropped:
         raise ValueError(
-            f"wanted full images, but CameraInfo tells of binning ({info.binning_x}, {info.binning_y}) or a region of interest "
+            f"wanted full images, but CameraInfo has binning ({info.binning_x}, {info.binning_y}) or a region of interest "
             f"({roi.width}x{roi.height} at {roi.x_offset}, {roi.y_offset}): turn both off in the camera's driver"
         )
     return Camera(K, info.width, info.height, T_base_camera, info.header.frame_id.lstrip("/"))
 
 
 def check_frame(color: Image, depth: Image, info: CameraInfo) -> None:
-    """Look, without decoding pixels, whether three messages make a frame.
+    """Check, without decoding pixels, whether three messages make a frame.
 
     Raises:
-        ValueError: The sizes differ, or an image cannot be used; the sentence says which.
+        ValueError: The sizes differ, or an image cannot be used; the sentence says why.
     """
     if (depth.width, depth.height) != (color.width, color.height):
         raise ValueError(
@@ -292,21 +293,21 @@ def check_frame(color: Image, depth: Image, info: CameraInfo) -> None:
     _row_bytes(depth, _depth(depth), 1)
     if (info.width, info.height) != (color.width, color.height):
         raise ValueError(
-            f"wanted the CameraInfo of the colour image, got one of {info.width}x{info.height} with colour "
+            f"wanted the CameraInfo of the colour image, got one of {info.width}x{info.height} for colour "
             f"{color.width}x{color.height}: set camera.info to its topic, or calibrate the camera for this size"
         )
     _check_metres(depth)
 
 
 def _check_metres(depth: Image) -> None:
-    """Raises ValueError when a floating-point image has millimetres; looks at some of its rows."""
+    """Raises ValueError when a floating-point image is in millimetres; checks some of its rows."""
     if _depth(depth).kind != "f":
         return
     rows = np.frombuffer(depth.data, np.uint8, depth.step * depth.height).reshape(depth.height, depth.step)
     some = np.ascontiguousarray(rows[:: max(1, depth.height // 16), : 4 * depth.width])
     values = some.view(np.dtype(np.float32).newbyteorder(">" if depth.is_bigendian else "<"))
     seen = values[(values > 0) & (values < MAX_MM)]
-    seen = seen[np.abs(seen - MAX_MM / 1000) > 0.05]  # saturated ones say nothing
+    seen = seen[np.abs(seen - MAX_MM / 1000) > 0.05]  # saturated values are no evidence
     if seen.size and seen.min() > NO_DEPTH_CAMERA_M:
         raise ValueError(
             f"wanted depth in metres as 32FC1, got {seen.min():.0f} and more, which are millimetres: "
@@ -315,10 +316,10 @@ def _check_metres(depth: Image) -> None:
 
 
 def frame_from_msgs(color: Image, depth: Image, info: CameraInfo, T_base_camera: F64) -> RgbdFrame:
-    """One RGB-D frame of the messages of one shot, with the stamp of its colour.
+    """An RGB-D frame from the messages of one exposure, with the stamp of the colour image.
 
     Raises:
-        ValueError: The sizes differ, or a message cannot be used; the sentence says which.
+        ValueError: The sizes differ, or a message cannot be used; the sentence says why.
     """
     check_frame(color, depth, info)
     camera = info_to_camera(info, T_base_camera)
@@ -338,7 +339,7 @@ def keypose_to_msg(keypose: Keypose, base_frame: str) -> KeyposeMsg:
 
 
 def keypose_from_msg(msg: KeyposeMsg, base_frame: str) -> Keypose:
-    """Raises ValueError for a pose that is none, or one in another frame than the robot's base."""
+    """Raises ValueError for an invalid pose, or one in another frame than the robot's base."""
     if msg.header.frame_id.lstrip("/") != base_frame:
         raise ValueError(f"wanted a pose in the frame {base_frame}, got one in '{msg.header.frame_id}'")
     return Keypose(pose_to_matrix(msg.pose), msg.gripper_open, msg.may_collide, time_to_ns(msg.header.stamp))
@@ -349,7 +350,7 @@ def history_to_msg(history: Sequence[Keypose], base_frame: str) -> list[KeyposeM
 
 
 def history_from_msg(msgs: Sequence[KeyposeMsg], base_frame: str) -> tuple[Keypose, ...]:
-    """Raises StageError INVALID_GOAL for a pose that is none, or one in another frame than the robot's base."""
+    """Raises StageError INVALID_GOAL for an invalid pose, or one in another frame than the robot's base."""
     try:
         return tuple(keypose_from_msg(msg, base_frame) for msg in msgs)
     except ValueError as error:
@@ -394,7 +395,7 @@ def plan_from_msg(msg: TracePlanMsg) -> TracePlan:
 
 
 def trace_to_msg(trace: Trace3d, stamp_ns: int, base_frame: str) -> Trace3dMsg:
-    """``stamp_ns`` is that of the image the path was lifted on."""
+    """``stamp_ns`` is the stamp of the image on which the path was lifted."""
     return Trace3dMsg(
         header=header(stamp_ns, base_frame),
         plan_id=trace.plan_id,
@@ -455,7 +456,7 @@ def guidance_to_msg(guidance: Guidance, base_frame: str) -> GuidanceMsg:
 
 
 def failed_guidance_msg(plan_id: str, error: StageError, stamp_ns: int) -> GuidanceMsg:
-    """Guidance that could not be made: the outcome and which request it answers (plan and stamp asked for), no images."""
+    """Failed guidance: the outcome, and the request that it answers (plan and stamp asked for); no images."""
     return GuidanceMsg(
         header=header(stamp_ns, ""),
         trace=Trace3dMsg(plan_id=plan_id, outcome=error_to_msg(error)),

@@ -1,10 +1,10 @@
-"""RGB-D frames from camera topics: colour and aligned depth paired by their stamps, with the camera's calibration and place.
+"""RGB-D frames from camera topics: colour and aligned depth paired by stamp, with calibration and camera pose.
 
-A frame counts once it can be used, and the pose of its camera at its stamp is known, as with tf2's MessageFilter: behind a
-camera that moves, transforms may come later than images. Only the newest frame counts; late parts are dropped, never queued.
-One that cannot be used is passed over and counted; why, is told when no good one has come for too long. Who must
-find a frame again by its stamp keeps the last ones, and pins the few that are needed for longer. Pixels are decoded when a
-stage asks for a frame, not before, and each frame once.
+A frame counts once it is usable and the pose of its camera at its stamp is known, as with tf2's MessageFilter:
+transforms of a moving camera may come later than its images. Only the newest frame counts; late parts are dropped,
+never queued. Unusable frames are skipped and counted, and the reason is reported when no usable one has come for too
+long. Receivers can keep the last frames to find them by stamp, and pin a few for longer. Pixels are decoded once,
+when a stage asks for a frame.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import check_frame, frame_from_msgs, header, info_to_camera, time_to_ns
-from stvla_ros.ros.endpoints import other_types
 from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
 from stvla_ros.ros.pairing import Pairing
 from stvla_ros.ros.rectify import Rectifier
 from stvla_ros.ros.tf import TransformBuffer, TransformError, same_pose
+from stvla_ros.ros.type_mismatch import topic_type_mismatch
 from stvla_ros.types import F64, RgbdFrame
 
 INFOS = 4
-"""Camera infos kept: the one with an image's stamp holds for it if there is one, else the last that came."""
+"""Number of camera infos kept. An image uses the one with its stamp if there is one, otherwise the last."""
 
 WITHOUT_OWN_INFO = 3
-"""After so many frames in a row without an info of their stamp none is waited for any more: it is sent once, or seldom."""
+"""After this many frames in a row without an info of their stamp, none is waited for: it is sent once, or rarely."""
 
 ONE_SHOT_S = 0.1
-"""Stamps further apart are not those of one shot, whatever the setting."""
+"""Stamps further apart are never of one exposure, whatever the setting."""
 
 UNPLACED = 16
-"""Complete frames kept while the transform at their stamp is on the way; every second one where that takes longer."""
+"""Number of complete frames kept while the transform at their stamp is on its way; then every second one is kept."""
 PINNED = 4
-"""Frames kept for as long as it takes: a plan may wait to be lifted while the next one is drawn, not many more."""
+"""Number of frames that may be pinned: one plan may wait to be lifted while the next is drawn, but not many more."""
 
 
 @dataclass(frozen=True)
 class CameraConfig:
-    """Where frames come from. The names are those of realsense-ros."""
+    """The camera's topics and limits. The default names are those of realsense-ros."""
 
     color: str = param("camera/camera/color/image_raw", "colour image topic (rgb8, bgr8, rgba8 or bgra8)")
     depth: str = param(
@@ -61,11 +61,11 @@ class CameraConfig:
     info: str = param("camera/camera/color/camera_info", "camera info topic of the colour image")
     rectified: bool = param(
         False,
-        "the images are rectified (image_rect): P of the camera info holds; otherwise K does and distortion is undone",
+        "the images are rectified (image_rect): P of the camera info is used; otherwise K, and distortion is removed",
     )
     pair_within_s: float = param(
         0.005,
-        "stamps of colour and depth of one shot are at most so far apart; keep it well below the frame time [s]",
+        "largest difference of the stamps of colour and depth of one exposure; keep it well below the frame time [s]",
         ge=0.0,
         le=ONE_SHOT_S,
     )
@@ -78,7 +78,7 @@ class CameraConfig:
 
 @dataclass
 class _Parts:
-    """The three messages of one frame, where its camera was, and the frame once decoded."""
+    """The three messages of one frame, the pose of its camera, and the frame once it is decoded."""
 
     arrival: Arrival
     messages: dict[str, Any]
@@ -88,7 +88,7 @@ class _Parts:
 
     @property
     def stamp_ns(self) -> int:
-        """Stamp of its colour."""
+        """Stamp of its colour image."""
         return self.arrival.stamp_ns
 
 
@@ -96,14 +96,15 @@ _KINDS = {"color": Image, "depth": Image, "info": CameraInfo}
 
 
 class RgbdReceiver:
-    """The newest frame of a camera.
+    """Receives a camera's frames and keeps the newest one.
 
     Args:
         node: Its executor must spin.
         config: Topics and limits.
-        on_frame: Called in the executor's thread when a frame is complete and placed; must return at once.
-        base_frame: Frame of the robot's base.
-        keep_s: How much older than the newest frame those may be that :meth:`at` still finds.
+        on_frame: Called in the executor's thread when a frame is complete and its camera's pose is known; must return
+            at once.
+        base_frame: The robot's base frame.
+        keep_s: :meth:`at` finds frames that are at most this much older than the newest one.
     """
 
     def __init__(
@@ -124,16 +125,16 @@ class RgbdReceiver:
         self._unplaced: list[_Parts] = []
         self._newest: _Parts | None = None
         self._heard: dict[str, Instant] = {}
-        self._refused: dict[str, tuple[str, Instant]] = {}  # why what came since the newest frame was not taken
+        self._refused: dict[str, tuple[str, Instant]] = {}  # why messages newer than the newest frame were refused
         self._kept: dict[int, _Parts] = {}
         self._keep_ns = round(keep_s * 1e9)
         self._pinned: deque[int] = deque(maxlen=PINNED)
         self._arrived = threading.Condition()
         self._decoding = threading.Lock()
-        self.passed_over = 0
-        """Frames, or parts of one, that could not be used."""
-        self.why_passed_over = ""
-        """Why the last one of them could not."""
+        self.skipped = 0
+        """Number of frames, or parts of one, that could not be used."""
+        self.why_skipped = ""
+        """Why the last of them could not be used."""
         self._topics: dict[str, str] = {part: node.resolve_topic_name(getattr(config, part)) for part in _KINDS}
         self._rules: dict[str, Freshness] = {
             part: Freshness(what, self._topics[part], config.max_age_s, config.max_ahead_s)
@@ -147,7 +148,7 @@ class RgbdReceiver:
 
     @property
     def dropped(self) -> int:
-        """Parts that came too late to make a frame, or whose other half did not come."""
+        """Number of images that came too late for a pair, or whose partner never came."""
         return self._pairing.dropped
 
     def _receive(self, part: str, message: Any) -> None:
@@ -165,18 +166,18 @@ class RgbdReceiver:
         self._place()
 
     def _pair(self, part: Any, arrival: Arrival, message: Image) -> list[_Parts]:
-        """The frames that are complete, but for their info, now that a part has come."""
+        """The frames that a new part completes, except for their info."""
         rule = self._rules[part]
         if fault := rule.ahead(arrival) or (rule.stale(arrival, arrival.at) if arrival.stamp_ns <= 0 else None):
             self._refuse(part, fault, arrival.at)
             return []
         if Arrival(self._pairing.paired_ns, arrival.at).ahead_s > self._config.max_ahead_s:
-            self._pairing.begin_anew()  # our own clock was set back: until it is there again, all would be late
+            self._pairing.begin_anew()  # our clock was set back: all would be late until it catches up
         pairs = self._pairing.add(part, arrival.stamp_ns, (arrival, message))
         return [_Parts(came, {"color": color, "depth": depth}) for (came, color), (_, depth) in pairs]
 
     def _informed(self, parts: _Parts) -> bool:
-        """Whether the info that holds for a frame is here."""
+        """Whether the info for a frame is here."""
         if not self._infos:
             self._hear_latched_info()
         own_is_late = self._without_own_info < WITHOUT_OWN_INFO and not self._own_infos(parts)
@@ -186,7 +187,7 @@ class RgbdReceiver:
         return [info for info in self._infos if time_to_ns(info.header.stamp) == parts.stamp_ns]
 
     def _hear_latched_info(self) -> None:
-        """An info that was published once, before we came, reaches only who asks for what is latched."""
+        """Subscribe to latched infos: one that was published once, before this node started, comes in no other way."""
         if self._latched_info is None and any(
             publisher.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
             for publisher in self._node.get_publishers_info_by_topic(self._topics["info"])
@@ -196,7 +197,7 @@ class RgbdReceiver:
             )
 
     def _take(self, parts: _Parts) -> None:
-        """A frame is complete: let it wait for the pose of its camera, or pass it over when it cannot be used."""
+        """Take a complete frame, which then waits for the pose of its camera; skip it when it cannot be used."""
         own = self._own_infos(parts)
         self._without_own_info = 0 if own else self._without_own_info + 1
         parts.messages["info"] = info = (own or self._infos)[-1]
@@ -212,17 +213,17 @@ class RgbdReceiver:
             return
         self._refused.clear()
         if parts.stamp_ns <= max([self.stamp_ns, *(unplaced.stamp_ns for unplaced in self._unplaced)]):
-            self._newest = None  # pairs come in order: the camera's clock went back, or ours
+            self._newest = None  # pairs come in order: the camera's clock was set back, or this machine's
             self._unplaced = []
         young = [p for p in self._unplaced if p.arrival.age_s(parts.arrival.at) <= self._config.max_age_s]
         self._unplaced = [*(young if len(young) < UNPLACED else young[::2]), parts]
 
     def _refuse(self, what: str, sentence: str, at: Instant) -> None:
         self._refused[what] = sentence, at
-        self.passed_over, self.why_passed_over = self.passed_over + 1, sentence
+        self.skipped, self.why_skipped = self.skipped + 1, sentence
 
     def _place(self) -> None:
-        """Take the newest of the complete frames whose camera's pose is known by now."""
+        """Find camera poses for complete frames, and take the newest frame that has one."""
         if not self._unplaced:
             return
         with self._arrived:
@@ -238,11 +239,11 @@ class RgbdReceiver:
             self._on_frame(newest.stamp_ns)
 
     def _find_camera(self, parts: _Parts) -> str | None:
-        """Look up where a frame's camera was; why that is not known, or None when it is."""
+        """Look up the camera pose of a frame; returns why it is not known, or None."""
         named = {part: message.header.frame_id.lstrip("/") for part, message in parts.messages.items()}
         frames = [frame for frame in dict.fromkeys((named["color"], named["info"])) if frame]
         if not frames:
-            return "neither the colour image nor its CameraInfo has a frame_id: set it in the camera's driver"
+            return "neither the colour image nor its CameraInfo has a frame_id: set one in the camera's driver"
         frames = [frame for frame in frames if self.transforms.connects(self._base_frame, frame)] or frames[:1]
         depth = [named["depth"]] if self.transforms.connects(self._base_frame, named["depth"]) else []
         try:
@@ -251,12 +252,12 @@ class RgbdReceiver:
             return str(error)
         if len(frames) > 1 and not same_pose(place, others[0]):
             return (
-                f"the colour image is in the frame {named['color']}, its CameraInfo in {named['info']}, which are in different "
-                "places: let the camera's driver name the optical frame in both"
+                f"the colour image is in the frame {named['color']}, its CameraInfo in {named['info']}, which have different "
+                "poses: make the camera's driver use the optical frame in both"
             )
         if depth and not same_pose(place, others[-1]):
             return (
-                f"the depth image is in the frame {named['depth']}, which is in another place than {frames[0]} of the colour "
+                f"the depth image is in the frame {named['depth']}, which has another pose than {frames[0]} of the colour "
                 "image: it is not aligned. Turn on align_depth in the camera's driver, or set camera.depth to the aligned topic"
             )
         parts.frame_id, parts.T_base_camera = frames[0], place
@@ -270,16 +271,16 @@ class RgbdReceiver:
                 del self._kept[stamp_ns]
 
     def pin(self, stamp_ns: int) -> None:
-        """Keep the frame with this stamp, here already or still to come, until :data:`PINNED` others were pinned."""
+        """Keep the frame with this stamp, received or not yet, until :data:`PINNED` others were pinned."""
         with self._arrived:
             if stamp_ns not in self._pinned:
                 self._pinned.append(stamp_ns)
 
     def at(self, stamp_ns: int, timeout_s: float) -> RgbdFrame:
-        """The frame with exactly this stamp; waited for only while no younger one is here.
+        """The frame with exactly this stamp; waits for it only while there is no newer one.
 
         Raises:
-            StageError: STALE_IMAGE when it is not here: lost on the way, or not kept; or when it cannot be used.
+            StageError: STALE_IMAGE when the frame was lost on its way, was not kept, or cannot be used.
         """
         with self._arrived:
             self._arrived.wait_for(lambda: stamp_ns in self._kept or self.stamp_ns > stamp_ns, timeout_s)
@@ -287,30 +288,30 @@ class RgbdReceiver:
         if parts is None:
             raise StageError(
                 OutcomeCode.STALE_IMAGE,
-                f"The image of {stamp_ns / 1e9:.3f} s did not reach '{self._node.get_name()}' whole, or came before it was started.",
+                f"The image of {stamp_ns / 1e9:.3f} s did not reach '{self._node.get_name()}' completely, or came before its start.",
             )
         return self._decode(parts)
 
     @property
     def stamp_ns(self) -> int:
-        """Stamp of the newest frame that is complete and placed; 0 when there is none."""
+        """Stamp of the newest complete frame with a camera pose; 0 when there is none."""
         newest = self._newest
         return newest.stamp_ns if newest else 0
 
     def age_s(self) -> float:
-        """Age of the newest frame, by stamp or by arrival, whichever is larger; infinite when there is none."""
+        """Age of the newest frame, by stamp or arrival, whichever is larger; infinite when there is none."""
         newest = self._newest
         return newest.arrival.age_s(now(self._node)) if newest else float("inf")
 
     def capture(self) -> RgbdFrame:
-        """The newest frame, not older than ``max_age_s``. Raises StageError STALE_IMAGE."""
+        """The newest frame, at most ``max_age_s`` old. Raises StageError STALE_IMAGE."""
         return self.wait(0, CancelToken())
 
     def wait(self, not_before_ns: int, cancel: CancelToken, timeout_s: float | None = None) -> RgbdFrame:
-        """The newest frame once it is younger than ``max_age_s`` and not older than ``not_before_ns``.
+        """Wait for a newest frame that is at most ``max_age_s`` old and has a stamp of at least ``not_before_ns``.
 
         Raises:
-            StageError: STALE_IMAGE after the timeout, or when the images cannot be used; the reason of a cancel.
+            StageError: STALE_IMAGE after the timeout, or when the images cannot be used; the cancel's reason.
         """
         end = time.monotonic() + (self._config.timeout_s if timeout_s is None else timeout_s)
         release = cancel.on_cancel(self._wake)
@@ -336,7 +337,7 @@ class RgbdReceiver:
             self._arrived.notify_all()
 
     def fault(self, max_age_s: float) -> str | None:
-        """Why the newest image cannot be relied on, with an age limit of one's own; None: it can."""
+        """Why the newest image cannot be used, with the caller's own age limit; None if it can."""
         newest = self._newest
         if newest is None:
             return self.why_stale(0)
@@ -344,16 +345,16 @@ class RgbdReceiver:
         return stale and (self._why_not_taken() or self._why_not_whole() or stale)
 
     def _since(self) -> str:
-        """That nothing has come any more, where it is so."""
+        """A sentence about the silence of all topics, if they are silent."""
         silent_s = now(self._node).monotonic_s - max(at.monotonic_s for at in self._heard.values())
         return f" For {silent_s:.1f} s nothing has come at all." if silent_s > self._config.max_age_s else ""
 
     def _recent(self, at: Instant) -> bool:
-        """Whether what happened then tells why there is no image now."""
+        """Whether something that happened then explains why there is no image now."""
         return self._newest is None or now(self._node).monotonic_s - at.monotonic_s <= self._config.max_age_s
 
     def _why_not_taken(self) -> str | None:
-        """Why the images that come do not count, if they do not: refused, or not placed."""
+        """Why images that come are not used: refused, or without a camera pose; None if neither."""
         with self._arrived:
             for what in ("color", "frame", "depth"):
                 sentence, at = self._refused.get(what, ("", None))
@@ -365,7 +366,7 @@ class RgbdReceiver:
         return missing and f"The camera's images cannot be used: {missing}."
 
     def _why_not_whole(self) -> str | None:
-        """Why the parts that come make no frame, if any come."""
+        """Why the parts that come do not make a frame, if any come."""
         moment = now(self._node).monotonic_s
         with self._arrived:
             silent_s = {part: moment - at.monotonic_s for part, at in self._heard.items()}
@@ -378,24 +379,24 @@ class RgbdReceiver:
         here = [part for part in _KINDS if part in silent_s]
         missing = [part for part in _KINDS if part not in silent_s]
         if missing:
-            faults = (other_types(self._node, self._topics[part], _KINDS[part]) for part in missing)
+            faults = (topic_type_mismatch(self._node, self._topics[part], _KINDS[part]) for part in missing)
             others = [fault for fault in faults if fault]
             nothing = f"nothing comes on {', '.join(self._topics[part] for part in missing)}, which is published"
-            but = f", while {', '.join(self._topics[part] for part in here)} is heard" if here else ""
+            but = f", while {', '.join(self._topics[part] for part in here)} is received" if here else ""
             return f"No camera image: {' and '.join(others) or nothing + but}: look at the camera's driver and the camera topics."
         if gap_ns is None:
             return None
         gap_s, limit_s = gap_ns / 1e9, self._config.pair_within_s
         if gap_s <= limit_s:
-            return "No camera image: only one colour image and one depth image came; the next show whether they belong together."
-        remedy = "let the driver synchronise the two, or raise camera.pair_within_s to less than half the frame time"
+            return "No camera image: only one colour and one depth image came; the next ones show whether they belong together."
+        remedy = "let the driver synchronise the two, or raise camera.pair_within_s, but not above half the frame time"
         return (
-            f"No camera image: the stamps of colour and depth are {gap_s * 1e3:.1f} ms apart where they are nearest; at most "
-            f"{limit_s * 1e3:g} ms are taken: {remedy if gap_s < ONE_SHOT_S else 'one of the two is late, or stamped by another clock'}."
+            f"No camera image: the nearest stamps of colour and depth are {gap_s * 1e3:.1f} ms apart; at most {limit_s * 1e3:g} ms "
+            f"are accepted: {remedy if gap_s < ONE_SHOT_S else 'one of the two is late, or stamped by another clock'}."
         )
 
     def why_stale(self, not_before_ns: int) -> str:
-        """A sentence for the operator: why there is no image young enough."""
+        """A sentence for the operator that says why there is no new enough image."""
         silent = [
             topic
             for part in _KINDS
@@ -436,7 +437,7 @@ class RgbdReceiver:
 
 
 def _measured(frame: RgbdFrame) -> RgbdFrame:
-    """The frame with NaN where its depth is no measurement. Raises ValueError for a camera that cannot be computed with."""
+    """The frame with NaN where its depth is not a measurement. Raises ValueError for an unusable calibration."""
     fault = calibration_fault(frame.camera)
     if fault is not None:
         raise ValueError(fault)

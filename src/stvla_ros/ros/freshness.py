@@ -1,11 +1,12 @@
-"""The one rule for how old an input is: joint states, images, guidance.
+"""The rule for the age of an input: joint states, images, guidance.
 
-A message has two ages. Its *stamp* tells when it was measured, by the clock of the machine that stamps it; its *arrival*
-tells when it came here, by a clock that nobody sets. The larger of the two counts. So a source that falls silent is stale
-after ``max_age_s`` whatever its clock says, and a message that was held up on its way is as old as it says.
+A message has two ages. Its *stamp* says when it was measured, by the clock of the machine that stamps it; its
+*arrival* says when it was received, by a monotonic clock. The larger age counts. So a source that falls silent is
+stale after ``max_age_s`` whatever its clock says, and a message that was delayed on its way is as old as its stamp
+says.
 
-A stamp of the future is refused: nobody can tell how old such a message is, and what was measured together (an image and
-the arm's state) cannot be paired. So is every message while simulation time has not begun.
+A stamp in the future is refused: the age of such a message is unknown, and data measured together (an image and the
+arm's state) cannot be paired. Every message is refused while simulation time has not begun.
 """
 
 from __future__ import annotations
@@ -17,20 +18,42 @@ from datetime import UTC, datetime
 from rclpy.node import Node
 
 MAX_AHEAD_S = 0.1
-"""How far a stamp may be in the future. Machines under chrony on one network agree to a millisecond."""
+"""How far a stamp may be in the future. Machines that use chrony on one network agree to a millisecond."""
 
 ANOTHER_TIME_S = 1e7
-"""Stamps that are further off are not of a clock that is wrong but of another time: a simulation's, or since a machine was
-switched on."""
+"""Stamps that are further off come not from a wrong clock but from another time: simulation, or time since boot."""
+
+OLDER_IN_A_ROW = 3
+"""Out-of-order messages in a row after which the clock that stamps them counts as set back."""
+
+
+@dataclass(slots=True)
+class OutOfOrder:
+    """Counts the messages of one stream that are older than its newest one, in a row.
+
+    One or two are stragglers and are dropped. Several mean that the clock that stamps them was set back: the receiver
+    then forgets what it has and starts over.
+    """
+
+    count: int = 0
+
+    def clock_went_back(self) -> bool:
+        """Take one more older message. True, and the count starts over, when it is no straggler."""
+        self.count = (self.count + 1) % OLDER_IN_A_ROW
+        return self.count == 0
+
+    def reset(self) -> None:
+        """A message came in order, or the receiver started over for another reason."""
+        self.count = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A moment by both clocks.
+    """A point in time by both clocks.
 
     Attributes:
         ns: By the node's clock, which stamps are compared with [ns].
-        monotonic_s: By the clock that is never set [s].
+        monotonic_s: By the monotonic clock [s].
     """
 
     ns: int
@@ -38,24 +61,24 @@ class Instant:
 
 
 def now(node: Node) -> Instant:
-    """This moment."""
+    """The current time."""
     return Instant(int(node.get_clock().now().nanoseconds), time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A message's stamp, and when it came here."""
+    """The stamp of a message and the time of its arrival."""
 
     stamp_ns: int
     at: Instant
 
     @property
     def ahead_s(self) -> float:
-        """How far the stamp was in the future when the message came [s]; negative: how old it was."""
+        """How far the stamp was in the future at the arrival [s]; negative: how old it was."""
         return (self.stamp_ns - self.at.ns) / 1e9
 
     def silent_s(self, now: Instant) -> float:
-        """Time since the arrival [s]."""
+        """Time since the arrival, by the monotonic clock [s]."""
         return now.monotonic_s - self.at.monotonic_s
 
     def age_s(self, now: Instant) -> float:
@@ -65,13 +88,13 @@ class Arrival:
 
 @dataclass(frozen=True)
 class Freshness:
-    """How old the messages of one source may be, and the sentence for those that are too old.
+    """How old the messages of one source may be, and the error sentence for those that are too old.
 
     Attributes:
-        what: One message of it, e.g. ``joint state``.
-        source: The topic it comes on.
-        max_age_s: What is older is stale [s].
-        max_ahead_s: What has a stamp further in the future is refused [s].
+        what: What one message is, e.g. ``joint state``.
+        source: Its topic.
+        max_age_s: Older messages are stale [s].
+        max_ahead_s: Messages with a stamp further in the future are refused [s].
     """
 
     what: str
@@ -80,16 +103,15 @@ class Freshness:
     max_ahead_s: float = MAX_AHEAD_S
 
     def fault(self, arrival: Arrival, now: Instant) -> str | None:
-        """Why a message cannot be used now, for the operator; None: it can."""
+        """Why a message cannot be used now, for the operator; None if it can."""
         return self.ahead(arrival) or self.stale(arrival, now)
 
     def ahead(self, arrival: Arrival) -> str | None:
-        """The sentence for a stamp of the future, or for any before time has begun, judged when the message came; None: it is
-        neither."""
+        """The sentence for a stamp in the future at the arrival, or before simulation time has begun; else None."""
         if arrival.at.ns == 0:
             return (
                 f"Simulation time has not begun: use_sim_time is true and no /clock has come, so the age of a {self.what} on "
-                f"{self.source} is not known. Start what publishes /clock, or set use_sim_time to false."
+                f"{self.source} is not known. Start the publisher of /clock, or set use_sim_time to false."
             )
         if arrival.ahead_s <= self.max_ahead_s:
             return None
@@ -97,27 +119,27 @@ class Freshness:
             return self._another_time(arrival)
         return (
             f"The clock of the machine that stamps {self.source} is {arrival.ahead_s:.1f} s ahead; "
-            f"at most {self.max_ahead_s:g} s is taken: synchronise the clocks (chrony)."
+            f"at most {self.max_ahead_s:g} s is accepted: synchronise the clocks (chrony)."
         )
 
     def stale(self, arrival: Arrival, now: Instant) -> str | None:
-        """The sentence for a message that is too old; None: it is young enough."""
+        """The sentence for a message that is too old; None if it is not."""
         age_s, silent_s, late_s = arrival.age_s(now), arrival.silent_s(now), -arrival.ahead_s
         if age_s <= self.max_age_s:
             return None
-        newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is taken"
+        newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is accepted"
         if arrival.stamp_ns == 0:
             return (
                 f"{newest} came {silent_s:.2f} s ago without a stamp (it is 0), so its age is not known: "
-                "let its driver stamp what it sends."
+                "make its driver stamp its messages."
             )
         if late_s > ANOTHER_TIME_S:
             return self._another_time(arrival)
-        if silent_s > self.max_age_s or late_s <= self.max_ahead_s:  # what else makes it old is the way here
+        if silent_s > self.max_age_s or late_s <= self.max_ahead_s:  # otherwise clock or transport make it old
             return f"{newest} is {age_s:.2f} s old; {limit}."
         return (
             f"{newest} came {silent_s:.2f} s ago with a stamp {age_s:.2f} s old; {limit}: the clock of the machine that "
-            f"stamps it is {late_s:.1f} s behind (synchronise the clocks with chrony), or it is held up on its way."
+            f"stamps it is {late_s:.1f} s behind (synchronise the clocks with chrony), or it is delayed on its way."
         )
 
     def _another_time(self, arrival: Arrival) -> str:
@@ -126,6 +148,6 @@ class Freshness:
             for ns in (arrival.stamp_ns, arrival.at.ns)
         )
         return (
-            f"The stamps on {self.source} are of {stamp}, and here it is {here} (UTC): one of both goes by simulation time, or its "
-            "clock was never set. Set use_sim_time alike for all nodes, or set the clocks (chrony)."
+            f"The stamps on {self.source} are of {stamp}, but here it is {here} (UTC): one of the two uses simulation time, or its "
+            "clock was never set. Set use_sim_time to the same value for all nodes, or set the clocks (chrony)."
         )

@@ -1,6 +1,6 @@
-"""The one list of nodes: ``stvla up`` and ``launch/stvla.launch.py`` start what stands here.
+"""The list of nodes that ``stvla up`` and ``launch/stvla.launch.py`` start, and the settings with which they start.
 
-Imports neither rclpy nor a stage, so that reading it costs nothing.
+Imports neither rclpy nor a stage, so that importing it is cheap.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 ROBOTS = ("sim", "real")
 MODES = ("separate", "composed")
 CAMERAS = ("auto", "recorded", "external")
-"""auto: the simulator's with robot sim, else external; recorded: replay a recording; external: a driver started
-elsewhere, e.g. realsense-ros."""
+"""auto: the simulator's camera with robot sim, otherwise external; recorded: replay a recording; external: a driver
+that is started elsewhere, e.g. realsense-ros."""
 
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
@@ -31,10 +31,10 @@ BRAIN = ("planner", "guidance", "policy", "task")
 DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 WRONG_PARAMETERS = 2
-"""Exit code of a node that refused its parameters: starting it again would not help."""
+"""Exit code of a node that refused its parameters: restarting it would not help."""
 
 RESPAWN_DELAY_S = 2.0
-"""Longer than the heartbeat timeout, so that everybody notices a loss before the node is back."""
+"""Longer than the heartbeat timeout, so that all nodes notice a loss before the node is back."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class NodeSpec:
     """One process.
 
     Attributes:
-        name: What it is called in logs.
+        name: Its name in logs.
         module: For ``python -m``.
         executable: For ``ros2 run stvla_ros`` and launch.
-        nodes: Names of the ROS nodes in it, as parameter files and heartbeats have them.
+        nodes: Names of its ROS nodes, as in parameter files and heartbeats.
         respawn: Start it again when it dies.
     """
 
@@ -74,11 +74,11 @@ class GraphOptions:
     Attributes:
         robot: sim or real.
         camera: See :data:`CAMERAS`.
-        mode: A process per node, or the brain's nodes in one.
-        params: Parameter file; None: the one that comes with the package.
+        mode: One process per node, or one process for the nodes in :data:`BRAIN`.
+        params: Parameter file; None: the one in the package.
         backends: Kind -> name; None or missing: as in the parameter file.
-        overrides: Further parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``; ``robot.parameter``
-            for all nodes.
+        overrides: Additional parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``;
+            ``robot.parameter`` for all nodes.
     """
 
     robot: str = "sim"
@@ -105,16 +105,16 @@ def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
 
 
 def node_names(options: GraphOptions) -> tuple[str, ...]:
-    """Names of the ROS nodes that will send heartbeats."""
+    """Names of the ROS nodes that send heartbeats."""
     return tuple(name for process in processes(options) for name in process.nodes)
 
 
 def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
-    """What follows ``--ros-args`` on the command line of a process.
+    """The arguments after ``--ros-args`` on the command line of a process.
 
     Raises:
-        ConfigError: Anything in the parameter file or an override is wrong, or nothing would read an override; an unknown
-            backend; the file is for the other kind of robot; deadlines that cross.
+        ConfigError: The parameter file or an override is wrong; no node reads an override; a backend is unknown; the
+            file is for the other kind of robot; deadlines contradict each other.
     """
     check_settings(options)
     chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in registry.BACKEND_PARAMETER.items()}
@@ -131,11 +131,11 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
 
 
 def _parameter_file(changes: Mapping[str, str], file: Path) -> Path:
-    """A parameter file that is stronger than ``file``, whatever stands in that.
+    """Write a parameter file that overrides ``file``, whatever that contains.
 
-    rcl goes through the sections of both in the order in which their names first appear, and the last one wins: so these are
-    given names that ``file`` has not. In one section with it, or by ``-p``, an integer of the file would win against a float.
-    rcl takes no name with a part like ``3dfa`` behind ``-p`` either.
+    rcl processes the sections of both files in the order in which their names first appear, and the last one wins. So
+    these sections get names that ``file`` does not have. In a section of the same name, or with ``-p``, an integer in
+    the file would win against a float. Also, rcl accepts no name with a part like ``3dfa`` after ``-p``.
     """
     sections: dict[str, dict[str, dict[str, Any]]] = {}
     taken = rcl_yaml.read(file.read_bytes())
@@ -154,14 +154,14 @@ def _parameter_file(changes: Mapping[str, str], file: Path) -> Path:
 
 @cache
 def _private_folder() -> Path:
-    """A folder that nobody else can write to, nor lay a link into; removed when this process, the supervisor, exits."""
+    """A folder that only this user can write to; removed when this process, the supervisor, exits."""
     folder = tempfile.mkdtemp(prefix="stvla-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
 
 def who_may_move(environment: Mapping[str, str]) -> str:
-    """One line for the operator: whose goals the stack takes, by the ROS variables with which its nodes start."""
+    """One line for the operator: whose goals the stack accepts, judged by the ROS variables of its nodes."""
     domain = environment.get("ROS_DOMAIN_ID") or "0"
     reach, peers = environment.get(DISCOVERY_RANGE) or "SUBNET", environment.get("ROS_STATIC_PEERS", "")
     if environment.get("ROS_LOCALHOST_ONLY") == "1":  # the older variable wins, as in rcl
@@ -169,7 +169,7 @@ def who_may_move(environment: Mapping[str, str]) -> str:
     places = {"LOCALHOST": ["this computer"], "OFF": []}.get(reach, ["this computer", "its subnet"])
     where = " or ".join([*places, *filter(None, [peers])])
     if not where:
-        return f"No program can move the arm, nor do the nodes find each other: {DISCOVERY_RANGE}=OFF."
+        return f"No program can move the arm, and the nodes cannot find each other: {DISCOVERY_RANGE}=OFF."
     other = (
         ("SUBNET", "opens it to the network") if reach == "LOCALHOST" else ("LOCALHOST", "keeps it to this computer")
     )
@@ -177,12 +177,12 @@ def who_may_move(environment: Mapping[str, str]) -> str:
 
 
 def check_parameter_file(file: Path) -> None:
-    """Raises ConfigError when the file cannot be read, or anything in it is wrong, of whichever node."""
+    """Raises ConfigError when the file cannot be read or has a wrong setting of any node."""
     registry.read_nodes(file)
 
 
 def check_settings(options: GraphOptions) -> None:
-    """What :func:`ros_arguments` refuses, before anything is made for a stack. Raises ConfigError."""
+    """Check everything that :func:`ros_arguments` checks, without side effects. Raises ConfigError."""
     file = options.params or default_parameters()
     for kind, name in options.backends.items():
         if name is not None:
@@ -197,8 +197,8 @@ def _check_robot(options: GraphOptions, nodes: Mapping[str, Mapping[str, Any]], 
     kind = nodes.get(EVERY_NODE, {}).get(SHARED, {}).get("kind", options.robot)
     if kind != options.robot:
         raise ConfigError(
-            f"{file}: robot.kind is '{kind}', and the stack is to start with robot '{options.robot}' (--robot, robot:=): "
-            f"say robot '{kind}', or take robot.kind out."
+            f"{file}: robot.kind is '{kind}', but the stack is started with robot '{options.robot}' (--robot, robot:=): "
+            f"start it with robot '{kind}', or remove robot.kind."
         )
 
 
@@ -206,16 +206,17 @@ def _check_started(options: GraphOptions) -> None:
     for dotted in options.overrides:
         if (node := dotted.split(".")[0]) not in (SHARED, *node_names(options)):
             raise ConfigError(
-                f"{dotted}: the node '{node}' is not started with robot '{options.robot}' and camera '{options.camera}', so "
-                "nothing would read it."
+                f"{dotted}: the node '{node}' is not started with robot '{options.robot}' and camera '{options.camera}', so no "
+                "node reads it."
             )
 
 
 def _check_deadlines(nodes: Mapping[str, Mapping[str, Any]], file: Path) -> None:
-    """A plan's deadline at the task node must leave the planner time for its own: else its sentence is never heard.
+    """Check that the task node waits for a plan longer than the planner's own deadlines: else the planner's error is
+    lost.
 
     Raises:
-        ConfigError: It does not.
+        ConfigError: It does not wait long enough.
     """
     from stvla_ros.ros.frames import CameraConfig
     from stvla_ros.ros.remote_stages import Deadlines
@@ -230,7 +231,7 @@ def _check_deadlines(nodes: Mapping[str, Mapping[str, Any]], file: Path) -> None
         raise ConfigError(
             f"task.deadlines.plan_s is {plan_s:g} s, but a plan of '{name}' may take {longest_s + image_s:g} s: {image_s:g} s for "
             f"an image (planner.camera.timeout_s) and {longest_s:g} s for the model (deadline_s and its last reply_deadline_s). "
-            "Raise the first or lower the others."
+            "Raise task.deadlines.plan_s, or lower the others."
         )
 
 
@@ -244,12 +245,12 @@ def default_parameters() -> Path:
 
 
 def middleware_profile() -> Path | None:
-    """``config/fastdds.xml``, which makes room for images in shared memory; None where it is not installed."""
+    """``config/fastdds.xml``, which makes room for images in shared memory; None when it is not installed."""
     return _profile("config/fastdds.xml")
 
 
 def client_profile() -> Path | None:
-    """``config/fastdds_client.xml``, for clients on the stack's machine; None where it is not installed."""
+    """``config/fastdds_client.xml``, for clients on the stack's machine; None when it is not installed."""
     return _profile("config/fastdds_client.xml")
 
 

@@ -1,7 +1,7 @@
-"""The action ``gripper_action`` in front of a simulated gripper, with the behaviour of franka_gripper.
+"""The action ``gripper_action`` of a simulated gripper, with the behaviour of franka_gripper.
 
-``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers are where they were
-sent (``reached_goal``) or hold something (``stalled``); a new goal replaces the running one, which ends ABORTED.
+``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers have reached their target
+(``reached_goal``) or hold something (``stalled``). A new goal replaces the running one, which ends ABORTED.
 """
 
 from __future__ import annotations
@@ -16,35 +16,35 @@ from typing import Protocol
 from control_msgs.action import GripperCommand
 from rclpy.node import Node
 
-from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, TerminalState
 
 POLL_S = FEEDBACK_S = 0.02
 MAX_POSITION_M = 0.04
 REACHED_M = 0.001
-"""Half openings closer than this are the same."""
+"""Half openings closer than this count as equal."""
 
 STALLED_M_S = 0.002
 STALLED_FOR_S = 0.1
-"""Fingers slower than STALLED_M_S for this long do not move any more."""
+"""Fingers that are slower than STALLED_M_S for this long have stopped."""
 
 TIMEOUT_S = 4.0
 
 
 class Gripper(Protocol):
-    """What the action server drives. All methods are thread safe and return at once."""
+    """A gripper that the action server moves. All methods are thread safe and return at once."""
 
     def width_m(self) -> float:
-        """Distance between the fingers now."""
+        """Current distance between the fingers."""
         ...
 
     def move(self, width_m: float, force_n: float) -> None:
-        """Go to a width, and press with at most this force."""
+        """Move to a width, and press with at most this force."""
         ...
 
 
 @dataclass
 class _Rest:
-    """Tells when the fingers have stopped."""
+    """Detects when the fingers have stopped."""
 
     width_m: float
     since_s: float
@@ -64,7 +64,7 @@ class GripperServer:
         self._lock, self._newest = Lock(), 0
         self._server = ControllerServer(node, GripperCommand, action, _refusal, self._execute)
 
-    def _execute(self, goal: ControllerGoal) -> tuple[End, GripperCommand.Result]:
+    def _execute(self, goal: ControllerGoal) -> tuple[TerminalState, GripperCommand.Result]:
         command = goal.request.command
         with self._lock:
             self._newest += 1
@@ -77,15 +77,17 @@ class GripperServer:
                     self._gripper.move(self._gripper.width_m(), command.max_effort)
 
         goal.on_cancel(halt)
-        with goal.telling(FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)):
+        with goal.publishing_feedback(
+            FEEDBACK_S, lambda: GripperCommand.Feedback(position=self._gripper.width_m() / 2)
+        ):
             reached, stalled = self._watch(goal, command.position, lambda: number != self._newest)
-        goal.on_cancel(None)  # what holds something goes on to press
+        goal.on_cancel(None)  # fingers that hold something keep pressing
         result = GripperCommand.Result(
             position=self._gripper.width_m() / 2, effort=command.max_effort, stalled=stalled, reached_goal=reached
         )
         if reached or stalled:
-            return End.SUCCEEDED, result
-        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
+            return TerminalState.SUCCEEDED, result
+        return TerminalState.CANCELED if goal.canceled.is_set() else TerminalState.ABORTED, result
 
     def _watch(self, goal: ControllerGoal, goal_m: float, replaced: Callable[[], bool]) -> tuple[bool, bool]:
         """Wait for the end of the motion. Returns (reached, stalled); both False when it ended otherwise."""

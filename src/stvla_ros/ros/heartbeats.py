@@ -1,11 +1,13 @@
-"""Heartbeats: every node says at 10 Hz that it is alive, and some listen for others."""
+"""Heartbeats: every node sends them at 10 Hz; some nodes monitor others and report which are alive."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rclpy.node import Node
 from stvla_msgs.msg import Heartbeat
@@ -18,10 +20,13 @@ from stvla_ros.ros.qos import DISCOVERY_S
 TOPIC = "stvla/heartbeat"
 PERIOD_S = 0.1
 
+PATIENCE_S = 15.0
+"""Nodes not heard within this time are named once."""
+
 
 class HeartbeatSender:
-    """Sends from a timer of the node's executor: silence means that the mailbox is stuck or gone, not merely that the
-    stage works (stages have threads of their own)."""
+    """Sends heartbeats from a timer of the node's executor. Silence means that the executor is stuck or gone, not
+    that the stage is busy: stages have threads of their own."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -30,7 +35,7 @@ class HeartbeatSender:
         self._timer = node.create_timer(PERIOD_S, self.send)
 
     def send(self) -> None:
-        """Send one now."""
+        """Send a heartbeat now."""
         self._publisher.publish(
             Heartbeat(
                 header=header(time.time_ns(), ""),
@@ -48,12 +53,12 @@ class _Heard:
 
 
 class HeartbeatMonitor:
-    """Who is alive. Ages are counted from the time of arrival, so that clocks of other machines do not matter.
+    """Monitors which nodes are alive. Ages count from the arrival, so that clocks of other machines do not matter.
 
     Args:
         node: Its executor must spin.
         timeout_s: Silence after which a node counts as lost.
-        on_beat: Called for each heartbeat with the node's name, in the executor's thread.
+        on_beat: Called with the node's name for each heartbeat, in the executor's thread.
     """
 
     def __init__(self, node: Node, timeout_s: float, on_beat: Callable[[str], None] | None = None) -> None:
@@ -70,7 +75,7 @@ class HeartbeatMonitor:
             self._on_beat(message.node)
 
     def age_s(self, name: str) -> float:
-        """Seconds since the last heartbeat; infinite for a node never heard."""
+        """Seconds since the last heartbeat; infinite for a node that was never heard."""
         with self._lock:
             heard = self._heard.get(name)
         return float("inf") if heard is None else time.monotonic() - heard.at
@@ -82,15 +87,15 @@ class HeartbeatMonitor:
             return tuple(sorted(n for n, h in self._heard.items() if now - h.at <= self.timeout_s))
 
     def missing(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of ``names`` that are silent."""
+        """The nodes of ``names`` that are silent."""
         return tuple(name for name in names if self.age_s(name) > self.timeout_s)
 
     def wait_for(
         self, names: Iterable[str], timeout_s: float = DISCOVERY_S, give_up: Callable[[], bool] = lambda: False
     ) -> tuple[str, ...]:
-        """Sleep until all are alive, the time is over, or it is no use any more; the ones still missing.
+        """Wait until all nodes are alive, the time is over, or ``give_up`` is True; returns those still missing.
 
-        Whoever has just started may not have been found yet, so by default this waits for as long as that takes.
+        The default timeout allows for the discovery of nodes that have just started.
         """
         end, wanted = time.monotonic() + timeout_s, tuple(names)
         while (missing := self.missing(wanted)) and time.monotonic() < end and not give_up():
@@ -98,20 +103,20 @@ class HeartbeatMonitor:
         return missing
 
     def watch(self, names: Iterable[str]) -> Watch:
-        """Remember the present incarnation of some nodes."""
+        """Remember when each of some nodes was started, to notice a restart."""
         wanted = tuple(names)
         with self._lock:
             return Watch(self, {n: h.started_ns for n, h in self._heard.items() if n in wanted}, wanted)
 
     def started_ns(self, name: str) -> int | None:
-        """When a node says it was started; None for a node never heard."""
+        """When a node was started, by its own account; None for a node that was never heard."""
         with self._lock:
             heard = self._heard.get(name)
         return None if heard is None else heard.started_ns
 
 
 class Watch:
-    """Tells whether some nodes have stayed alive since :meth:`HeartbeatMonitor.watch`; a restart counts as a loss."""
+    """Checks whether some nodes have stayed alive since :meth:`HeartbeatMonitor.watch`; a restart counts as a loss."""
 
     def __init__(self, monitor: HeartbeatMonitor, started_ns: dict[str, int], names: tuple[str, ...]) -> None:
         self._monitor, self._started_ns, self._names = monitor, started_ns, names
@@ -126,7 +131,7 @@ class Watch:
         )
 
     def raise_if_lost(self) -> None:
-        """Raises StageError NODE_LOST, which tells of the first."""
+        """Raises StageError NODE_LOST for the first lost node."""
         if lost := self.lost():
             name = lost[0]
             age_s = self._monitor.age_s(name)
@@ -136,3 +141,65 @@ class Watch:
             raise StageError(
                 OutcomeCode.NODE_LOST, f"The node '{name}' {what}. Look at its log, then send the goal again."
             )
+
+
+class LivenessReporter:
+    """Reports when the stack is ready, when a node is lost, and when it is back, in one line each.
+
+    Args:
+        monitor: Receives the heartbeats.
+        needed: Names of the nodes without which the stack is not ready; empty: readiness is not reported.
+        others: Names of optional nodes; reported once they are heard.
+    """
+
+    def __init__(self, monitor: HeartbeatMonitor, needed: Sequence[str], others: Sequence[str] = ()) -> None:
+        self._monitor, self._needed, self._others = monitor, needed, others
+        self._started_ns: dict[str, int | None] = {}  # of the nodes heard so far
+        self._lost: dict[str, float] = {}  # when
+        self._complete, self._named = not needed, False
+        self._since = time.monotonic()
+
+    def changes(self) -> list[str]:
+        """What has changed since the last call, in sentences for the log."""
+        now = time.monotonic()
+        silent = set(self._monitor.missing([*self._needed, *self._others]))
+        sentences: list[str] = []
+        for name in (*self._needed, *self._others):
+            sentences += self._change(name, name in silent, now)
+        waiting = [name for name in self._needed if name in silent and name not in self._lost]
+        if not self._complete and not waiting and not self._lost:
+            self._complete = True
+            sentences.append(
+                f"Stack ready: {', '.join(self._needed)}, {process_age_s():.1f} s after its start. "
+                'Give it a goal with: stvla run "..."'
+            )
+        elif waiting and not self._named and now - self._since > PATIENCE_S:
+            self._named = True
+            sentences.append(
+                f"Not heard yet: {', '.join(waiting)}. They may still be loading a model; look at their logs."
+            )
+        return sentences
+
+    def _change(self, name: str, silent: bool, now: float) -> list[str]:
+        if silent:
+            if name not in self._started_ns or name in self._lost:
+                return []
+            age_s = self._monitor.age_s(name)
+            self._lost[name] = now - age_s
+            return [f"Lost the node '{name}': no heartbeat for {age_s:.1f} s. Look at its log."]
+        before, started_ns = self._started_ns.get(name), self._monitor.started_ns(name)
+        new = name not in self._started_ns
+        self._started_ns[name] = started_ns
+        if name in self._lost:
+            gone_s = now - self._lost.pop(name)
+            again = " The stack is ready again." if self._complete and self._needed and not self._lost else ""
+            return [f"The node '{name}' is back after {gone_s:.1f} s.{again}"]
+        if new and name in self._others:
+            return [f"The node '{name}' is here."]
+        return [f"The node '{name}' was restarted."] if before not in (None, started_ns) else []
+
+
+def process_age_s() -> float:
+    """Seconds since this process was started (Linux), including its imports, which the operator waits for too."""
+    ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # proc(5): starttime
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""The 3D path, its tube, and what it keeps and removes, for RViz."""
+"""RViz markers of the 3D path, its tube, and the kept and removed instances."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DONE = ColorRGBA(r=0.6, g=0.6, b=0.6, a=0.4)
 def path_markers(
     trace: Trace3d, tube_radius_m: float, stamp_ns: int, base_frame: str, progress_m: float = 0.0
 ) -> MarkerArray:
-    """A line from start (red) to goal (blue), grey where the tool has been, and the balls whose union is the tube."""
+    """The path as a line from start (red) to goal (blue), grey behind the tool, and the spheres of the tube."""
     xyz = trace.xyz_m[trace.source != DepthSource.INVALID]
     points = [Point(x=float(x), y=float(y), z=float(z)) for x, y, z in xyz]
     share = [i / max(1, len(points) - 1) for i in range(len(points))]
@@ -35,7 +35,7 @@ def path_markers(
 
 
 def guidance_markers(guidance: Guidance, base_frame: str) -> MarkerArray:
-    """:func:`path_markers`, and a box with its id around each instance: green kept, red removed."""
+    """:func:`path_markers`, and a box with an id around each instance: green if kept, red if removed."""
     stamp_ns = guidance.frame.stamp_ns
     array = path_markers(guidance.trace, guidance.tube_radius_m, stamp_ns, base_frame, guidance.progress_m)
     for namespace in ("instances", "ids"):

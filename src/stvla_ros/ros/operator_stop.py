@@ -1,11 +1,11 @@
-"""The operator's stop, from a program outside the graph.
+"""The operator's stop, from a program outside the stack.
 
-Everything that can stop the arm is asked at once, whichever is found first, and again until it answers: the executor and
-the task node, which also keep the stop, and the controllers themselves. The controllers need nobody else, so the arm stops
-while the executor hangs or is dead; they are asked until the executor has answered, for until then it may send them
-another goal. Whether the arm stands still is read from the joint states.
+Everything that can stop the arm gets a request at once, and again until it answers: the executor and the task node,
+which also keep the stop, and the controllers themselves. The controllers depend on no other process, so the arm stops
+even if the executor hangs or is dead. They get requests until the executor has answered, because it may send them
+another goal before that. Standstill is read from the joint states.
 
-One thread, no parameters, no rosout, and few imports: it begins when the operator waits.
+One thread, no parameters, no rosout, and few imports, because the operator is waiting.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from std_srvs.srv import Trigger
 from stvla_ros.config import build, read_parameters
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.udp_only import udp_only
+from stvla_ros.ros.middleware import udp_only
 
 EXECUTOR, TASK = "executor", "task node"
 KEEPERS = {EXECUTOR: "/stvla/stop", TASK: "/stvla/task/stop"}
-"""Who remembers a stop, and the service that tells it."""
+"""The nodes that remember a stop, and the services that stop them."""
 
 AGAIN_S = 0.2
-"""How often one that has not answered is asked again, and the controllers while the executor may send them goals."""
+"""Interval of requests to a silent server, and to the controllers while the executor may send them goals."""
 
 STILL_RAD_S = 0.01
 STILL_S = 0.2
-"""The arm stands still when no joint moves faster in any joint state of so long a time, by velocity and by position."""
+"""The arm stands still when no joint is faster than this over this time, by velocities and by positions."""
 
 STILL_MESSAGES = 5
 APART_S = 0.02
 """Positions are compared over at least this time: over 1 ms their noise would look like motion."""
 
 SILENT_S = 0.5
-"""After so long without a joint state nothing is known."""
+"""After this long without a joint state, standstill is not known."""
 
 
 def robots(file: Path) -> tuple[RobotConfig, ...]:
-    """The robot of a parameter file; both kinds, the simulated one first, where it does not say which.
+    """The robot of a parameter file; both kinds, the simulated one first, when the file does not say which.
 
     Raises:
         ConfigError: The file cannot be used.
@@ -63,7 +63,7 @@ def robots(file: Path) -> tuple[RobotConfig, ...]:
 
 KINDS = ("sim", "real")
 USUAL = tuple(RobotConfig(kind) for kind in KINDS)
-"""What is looked for where there is no parameter file that can be used."""
+"""The robots to look for without a usable parameter file."""
 
 
 class Standstill:
@@ -82,13 +82,13 @@ class Standstill:
         """In the newest joint state."""
 
     def receive(self, message: JointState) -> None:
-        """One joint state; those without the arm's positions, and those that have come already, are passed over."""
+        """Take a joint state; those without the arm's positions, and repeated ones, are ignored."""
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
-        stamp_ns = stamp_ns or time.monotonic_ns()  # some drivers stamp nothing
-        told = len(message.position) == len(message.name) and set(self._names) <= set(message.name)
-        if not told or stamp_ns == self._stamp_ns:
+        stamp_ns = stamp_ns or time.monotonic_ns()  # some drivers send no stamps
+        complete = len(message.position) == len(message.name) and set(self._names) <= set(message.name)
+        if not complete or stamp_ns == self._stamp_ns:
             return
-        if stamp_ns < self._stamp_ns:  # a clock was set, or one stamp was wrong: all begins anew
+        if stamp_ns < self._stamp_ns:  # a clock was set back, or a stamp was wrong: start over
             self._reference = None
             self._heard.clear()
         self._stamp_ns = stamp_ns
@@ -96,13 +96,13 @@ class Standstill:
         with_velocities = len(message.velocity) == len(message.name)
         speeds = [abs(message.velocity[i]) for i in order if not isnan(message.velocity[i])] if with_velocities else []
         speeds += self._speeds(stamp_ns, [message.position[i] for i in order])
-        self.moving = not all(speed < STILL_RAD_S for speed in speeds)  # NaN moves
+        self.moving = not all(speed < STILL_RAD_S for speed in speeds)  # NaN counts as motion
         if self.moving:
             self._heard.clear()
         self._heard.append(time.monotonic())
 
     def _speeds(self, stamp_ns: int, q: list[float]) -> list[float]:
-        """Of positions against an earlier state, as if it were at least :data:`APART_S` earlier."""
+        """Joint speeds from the positions of an earlier state, taken to be at least :data:`APART_S` earlier."""
         old_ns, old = self._reference or (stamp_ns, q)
         seconds = (stamp_ns - old_ns) * 1e-9
         if self._reference is None or seconds >= APART_S:
@@ -110,30 +110,30 @@ class Standstill:
         return [abs(now - before) / max(seconds, APART_S) for now, before in zip(q, old, strict=True)]
 
     def forget(self) -> None:
-        """What came until now does not count."""
+        """Ignore the joint states received so far."""
         self._heard.clear()
 
     @property
     def heard(self) -> bool:
-        """Joint states came at all."""
+        """Whether any joint state was received."""
         return self._stamp_ns > 0
 
     @property
     def confirmed(self) -> bool:
-        """The joint states of the last moments show no motion."""
+        """Whether the latest joint states show no motion."""
         at = self._heard
         return len(at) >= STILL_MESSAGES and at[-1] - at[0] >= STILL_S and time.monotonic() - at[-1] < SILENT_S
 
 
 @dataclass
-class Stopped:
-    """What came of a stop.
+class StopResult:
+    """The result of a stop.
 
     Attributes:
-        answered: What each of those who answered said; names are those of :data:`KEEPERS` and of the controllers.
-        silent: Who did not answer in time.
-        standstill: The arm stands still at the end.
-        heard_joints: Joint states came at all.
+        answered: The answers, by the names in :data:`KEEPERS` and of the controllers.
+        silent: Those that did not answer in time.
+        standstill: Whether the arm stands still at the end.
+        heard_joints: Whether any joint state was received.
     """
 
     answered: dict[str, str] = field(default_factory=dict)
@@ -143,45 +143,46 @@ class Stopped:
 
     @property
     def kept(self) -> bool:
-        """Somebody remembers the stop and refuses goals."""
+        """Whether a node remembers the stop and rejects goals."""
         return any(name in self.answered for name in KEEPERS)
 
 
-def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> Stopped:
-    """Standstill now, and no motion until :func:`release_arm`.
+def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> StopResult:
+    """Stop the arm now, and forbid motion until :func:`release_arm`.
 
     Args:
-        robots: Where a robot's controllers may be; of several that give joint states the last one tells of standstill, for
-            a real robot's driver also gives what looks like those of the simulated one.
-        timeout_s: How long to ask those who do not answer, and to look for standstill.
-        say: Called at once with each thing that the operator should know.
+        robots: Robots whose controllers may be running. When several publish joint states, the last one decides about
+            standstill: a real robot's driver also publishes what looks like the simulated robot's joint states.
+        timeout_s: Time limit for answers and for standstill.
+        say: Called at once with each piece of news for the operator.
     """
     until, announced = time.monotonic() + timeout_s, False
-    result = Stopped()
+    result = StopResult()
     stills = {robot.joint_states: Standstill(robot.arm_joints) for robot in robots}
     with _Node("stop") as node:
-        keepers = [_Asked(node, name, Trigger, service) for name, service in KEEPERS.items()]
+        keepers = [_RepeatedRequest(node, name, Trigger, service) for name, service in KEEPERS.items()]
         actions = {robot.arm_action: "arm controller" for robot in robots}
         actions |= {robot.gripper_action: "gripper controller" for robot in robots}
         controllers = [
-            _Asked(node, what, CancelGoal, f"{action}/_action/cancel_goal") for action, what in actions.items()
+            _RepeatedRequest(node, what, CancelGoal, f"{action}/_action/cancel_goal")
+            for action, what in actions.items()
         ]
         for topic, judge in stills.items():
             node.ros.create_subscription(JointState, topic, judge.receive, qos.STATE)
-        everyone = [*keepers, *controllers]
-        names = {asked.name for asked in everyone}
+        requests = [*keepers, *controllers]
+        names = {request.name for request in requests}
         still = next(iter(stills.values()))
         while time.monotonic() < until and not (still.confirmed and result.answered.keys() == names):
             still = next((judge for judge in reversed(stills.values()) if judge.heard), still)
-            for asked in everyone:
-                asked.ask(again=asked in controllers and EXECUTOR not in result.answered)
+            for request in requests:
+                request.send(again=request in controllers and EXECUTOR not in result.answered)
             node.spin_once(0.02)
-            for asked in everyone:
-                if asked.name not in result.answered and asked.answer is not None:
-                    result.answered[asked.name] = getattr(asked.answer, "message", "Canceled its goals.")
-                    say(f"{asked.name}: {result.answered[asked.name]}")
+            for request in requests:
+                if request.name not in result.answered and request.answer is not None:
+                    result.answered[request.name] = getattr(request.answer, "message", "Canceled its goals.")
+                    say(f"{request.name}: {result.answered[request.name]}")
                     for judge in stills.values():
-                        judge.forget()  # what counts is how the arm stands after it
+                        judge.forget()  # standstill must be seen after the answer
                     until = max(until, time.monotonic() + SILENT_S)
             if result.answered and announced != still.confirmed and (still.confirmed or still.moving):
                 announced = still.confirmed
@@ -192,20 +193,20 @@ def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str
 
 
 def release_arm(timeout_s: float) -> str:
-    """Allow motion again; what the executor says. Raises ConnectionError when no executor answers in time."""
+    """Allow motion again; returns the executor's answer. Raises ConnectionError when no executor answers in time."""
     until = time.monotonic() + timeout_s
     with _Node("release") as node:
-        asked = _Asked(node, EXECUTOR, Trigger, "/stvla/resume")
-        while asked.answer is None and time.monotonic() < until:
-            asked.ask()
+        request = _RepeatedRequest(node, EXECUTOR, Trigger, "/stvla/resume")
+        while request.answer is None and time.monotonic() < until:
+            request.send()
             node.spin_once(0.02)
-    if asked.answer is None:
+    if request.answer is None:
         raise ConnectionError(f"No executor answered within {timeout_s:g} s; nothing was released. Is a stack running?")
-    return str(asked.answer.message)
+    return str(request.answer.message)
 
 
 class _Node:
-    """A node that is spun by hand. Use as a context manager."""
+    """A node that its owner spins. Use as a context manager."""
 
     def __init__(self, name: str) -> None:
         self._context = Context()
@@ -233,22 +234,22 @@ class _Node:
         self._executor.spin_once(timeout_s)
 
 
-class _Asked:
-    """A service that is asked again until it answers: requests and answers may get lost while DDS finds both ends."""
+class _RepeatedRequest:
+    """A service request that is repeated until it is answered: messages may get lost while DDS discovers both ends."""
 
     def __init__(self, node: _Node, name: str, kind: Any, service: str) -> None:
         self.name, self.answer = name, None
         self._kind, self._client = kind, node.ros.create_client(kind, service)
-        self._asked_at = float("-inf")
+        self._sent_at = float("-inf")
 
-    def ask(self, again: bool = False) -> None:
-        """Send a request if it is time to; ``again``: although it has been answered."""
+    def send(self, again: bool = False) -> None:
+        """Send a request when it is due; ``again``: even if it was answered."""
         now = time.monotonic()
-        if (self.answer is not None and not again) or now - self._asked_at < AGAIN_S:
+        if (self.answer is not None and not again) or now - self._sent_at < AGAIN_S:
             return
         if self._client.service_is_ready():
-            self._asked_at = now
-            self._client.call_async(self._kind.Request()).add_done_callback(self._hear)
+            self._sent_at = now
+            self._client.call_async(self._kind.Request()).add_done_callback(self._receive)
 
-    def _hear(self, future: Any) -> None:
+    def _receive(self, future: Any) -> None:
         self.answer = future.result()

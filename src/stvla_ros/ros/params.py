@@ -1,7 +1,7 @@
 """ROS parameters from settings dataclasses: the same fields, ranges and messages as everywhere else.
 
-Overrides from a parameter file or the command line go through :func:`stvla_ros.config.build` before anything is
-declared, so a typo or a value out of range ends the node with the same sentence that the pipeline gives.
+Overrides from a parameter file or the command line are checked by :func:`stvla_ros.config.build` before anything is
+declared, so a typo or a value out of range ends the node with the same sentence as in the pipeline.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from stvla_ros.config import ConfigError, build, nest
 
 C = TypeVar("C")
 LARGE = 1e9
-"""Stands for "no bound" in a descriptor, which needs both ends."""
+"""Means "no bound" in a descriptor, which needs both bounds."""
 
 
 class Parameters(Generic[C]):
@@ -29,10 +29,10 @@ class Parameters(Generic[C]):
     Settings marked ``live`` (:func:`stvla_ros.config.param`) may change while the node runs; all others need a restart.
 
     Args:
-        node: Made with ``automatically_declare_parameters_from_overrides=True``.
+        node: Created with ``automatically_declare_parameters_from_overrides=True``.
         cls: Settings dataclass; nested dataclasses become ``outer.inner`` names.
-        backends: Setting that names a backend -> kind in the registry. The backend's own settings stand in a
-            section of its name (``colour.min_area_px``); sections of backends that are not chosen are left alone.
+        backends: Setting that names a backend -> its kind in the registry. The backend's own settings are in a
+            section of its name (``colour.min_area_px``); sections of backends that are not chosen are ignored.
 
     Raises:
         ConfigError: Unknown name, wrong type, out of range, unknown backend.
@@ -41,25 +41,24 @@ class Parameters(Generic[C]):
     def __init__(self, node: Node, cls: type[C], backends: Mapping[str, str] | None = None) -> None:
         self._node, self._cls, self._backends = node, cls, dict(backends or {})
         self._where = node.get_name()
-        self._made: dict[str, Any] = {}  # setting -> the backend that it chose
+        self._made: dict[str, Any] = {}  # setting -> the backend it chose
         given = self._present()
         self.config, self.sections = self._build(nest(given))
         self._declare(given)
         node.add_on_set_parameters_callback(self._on_set)
 
     def settings(self, setting: str) -> dict[str, Any]:
-        """Plain settings of the backend that ``setting`` chose, for :func:`stvla_ros.registry.create`."""
+        """Plain settings of the backend chosen by ``setting``, for :func:`stvla_ros.registry.create`."""
         return dict(self.sections.get(getattr(self.config, setting), {}))
 
     def create(self, setting: str, *more: Any) -> Any:
-        """The backend that ``setting`` chose, made with its settings and ``more``, see :func:`stvla_ros.registry.create`; it is
-        told when a live one of its settings changes."""
+        """Create the backend chosen by ``setting`` (:func:`stvla_ros.registry.create`); it follows live settings."""
         chosen = getattr(self.config, setting)
         self._made[setting] = registry.create(self._backends[setting], chosen, self.settings(setting), *more)
         return self._made[setting]
 
     def _present(self) -> dict[str, Any]:
-        """Dotted name -> value of all declared parameters that are ours."""
+        """Dotted name -> value of all declared parameters except rclpy's own."""
         parameters: Mapping[str, Any] = self._node.get_parameters_by_prefix("")  # annotated with values in rclpy
         return {name: parameter.value for name, parameter in parameters.items() if not registry.of_rclpy(name)}
 
@@ -72,13 +71,13 @@ class Parameters(Generic[C]):
             yield from leaves(self._section(setting), f"{getattr(self.config, setting)}.")
 
     def _section(self, setting: str) -> Any:
-        """Settings of the backend that ``setting`` chose."""
+        """Settings of the backend chosen by ``setting``."""
         chosen = getattr(self.config, setting)
         return build(registry.load(self._backends[setting], chosen).Config, self.settings(setting), chosen)
 
     def _declare(self, given: Mapping[str, Any]) -> None:
         for name, value, metadata in self._leaves():
-            if name in given:  # declared without range or type (5 for 5.0): once more, properly
+            if name in given:  # rclpy declared it without range, or with the wrong type (5 for 5.0)
                 self._node.undeclare_parameter(name)
             plain = list(value) if isinstance(value, tuple) else value
             self._node.declare_parameter(name, plain, descriptor(name, plain, metadata), ignore_override=True)
@@ -88,7 +87,9 @@ class Parameters(Generic[C]):
         live = {name for name, _, metadata in self._leaves() if metadata.get("live")}
         for name in changed:
             if name not in live:
-                reason = f"{self._where}.{name} is read once, when the node starts: change the parameter file and restart it."
+                reason = (
+                    f"{self._where}.{name} is read only at the start: change the parameter file and restart the node."
+                )
                 return SetParametersResult(successful=False, reason=reason)
         try:
             self.config, self.sections = self._build(nest({**self._present(), **changed}))
@@ -114,7 +115,7 @@ def descriptor(name: str, value: Any, metadata: Mapping[str, Any]) -> ParameterD
     """Documentation and range as ``ros2 param describe`` shows them."""
     doc = metadata.get("doc", "") + ("; may change while the node runs" if metadata.get("live") else "")
     result = ParameterDescriptor(name=name, description=doc)
-    result.dynamic_typing = value == []  # the type of an empty list cannot be told
+    result.dynamic_typing = value == []  # the type of an empty list is not known
     ge, le, choices = metadata.get("ge"), metadata.get("le"), metadata.get("choices")
     if choices:
         result.additional_constraints = "one of " + ", ".join(choices)

@@ -1,4 +1,4 @@
-"""One goal on a running stack, with what it leaves behind."""
+"""One goal on a running stack: its result, its events, the simulator's verdict, and a film."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from typing import Any
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.record.summary import Summary, idle_share, state_summary
-from stvla_ros.ros.client import GoalResult, run_goal
+from stvla_ros.ros.client import GoalResult, judge, run_goal
 from stvla_ros.ros.recorder import RecordingProcess
-from stvla_ros.ros.services import judge
 from stvla_ros.types import Outcome
 
 IMAGES_S = 15.0
-"""How long the recorder may take to start and to get its first image."""
+"""Time limit for the recorder to start and get its first image."""
 
 Tell = Callable[[Progress], None]
 
 
 @dataclass
-class Recorded:
-    """One goal: how it ended, what happened on the way, what the simulator says.
+class RecordedRun:
+    """One goal: how it ended, what happened, and the simulator's verdict.
 
     Attributes:
-        result: Outcome, keyposes, replans.
+        result: Outcome and final state of the task.
         success: The simulator's verdict; None without a simulator.
-        detail: What it measured.
+        detail: What the simulator measured.
         events: Changes of phase.
     """
 
@@ -54,8 +53,8 @@ class Recorded:
             success_detail=self.detail,
             task=task,
             seed=seed,
-            keyposes=self.result.keyposes,
-            replans=self.result.replans,
+            keyposes=self.result.state.keyposes,
+            replans=self.result.state.replans,
             times_s={phase: round(seconds, 3) for phase, seconds in outcome.times_s.items()},
             idle_share=self.idle_share,
             state=state_summary(self.result.state),
@@ -66,16 +65,16 @@ class Recorded:
 
 def record_goal(
     instruction: str, cancel: CancelToken, tell: Tell, film: Path | None, title: str, judge_s: float
-) -> Recorded:
-    """Give the running stack an instruction and follow it to its end.
+) -> RecordedRun:
+    """Send an instruction to the running stack and record the run to its end.
 
     Args:
         instruction: The operator's words.
         cancel: Cancels the goal.
         tell: Called at every change of phase, in another thread.
-        film: Existing folder for film and storyboard; None: neither.
-        title: Above the film.
-        judge_s: How much longer to look for a simulator that judges, after the goal.
+        film: Existing folder for film and storyboard; None: no film.
+        title: Title of the film.
+        judge_s: How much longer to look for a simulator, after the goal.
 
     Raises:
         ConnectionError: No stack is running.
@@ -95,12 +94,12 @@ def record_goal(
         success, detail = _judged(verdict, judge_s)
         if camera is not None:
             camera.finish(f"{result.outcome.code.name}: {result.outcome.sentence}   Judged: {detail}")
-    return Recorded(result, success, detail, tuple(events))
+    return RecordedRun(result, success, detail, tuple(events))
 
 
-def lost(error: ConnectionError) -> Recorded:
-    """The stack went away in the middle of a goal."""
-    return Recorded(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), 0, 0, TaskState("")), None, "not judged")
+def lost(error: ConnectionError) -> RecordedRun:
+    """The run of a stack that went away in the middle of a goal."""
+    return RecordedRun(GoalResult(Outcome(OutcomeCode.NODE_LOST, str(error)), TaskState("")), None, "not judged")
 
 
 @contextmanager

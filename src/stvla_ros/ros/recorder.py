@@ -1,4 +1,4 @@
-"""Films a running stack: a process of its own at low priority, so that nothing waits for an encoder."""
+"""Films a running stack, in a separate process at low priority, so that nothing waits for the encoder."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ TOPICS = {
 PERIOD_S = 0.125
 NICENESS = 10
 FINISH_S = 60.0
-"""At low priority on a busy machine the last frames may take a while."""
+"""Time limit for the last frames, at low priority on a busy machine."""
 
 
 class RecordingProcess:
-    """The other process as seen from here. Use it as a context; without :meth:`finish` the film says so."""
+    """Controls the recorder's process. Use it as a context manager; without :meth:`finish` the film says so."""
 
     def __init__(self, folder: Path, title: str) -> None:
-        """Start to film into ``folder`` (which exists); uses this process's ROS domain."""
+        """Start filming into the existing ``folder``, in this process's ROS domain."""
         context = get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_record, args=(folder, title, theirs), name="recorder", daemon=True)
@@ -51,18 +51,18 @@ class RecordingProcess:
         self._end()
 
     def wait_for_images(self, timeout_s: float) -> bool:
-        """Sleep until the camera's first image is here; False when none came: the film will show what comes."""
+        """Wait for the camera's first image; False when none came, and the film begins with whatever comes."""
         try:
             return bool(self._pipe.poll(timeout_s) and self._pipe.recv() == "images")
         except (EOFError, OSError):
             return False
 
     def report(self, phase: str, sub_instruction: str, step: int) -> None:
-        """A change of phase, see :class:`stvla_ros.record.recorder.Reporter`."""
+        """Report a change of phase, see :class:`stvla_ros.record.recorder.Reporter`."""
         self._send((phase, sub_instruction, step))
 
     def finish(self, verdict: str) -> None:
-        """Show how it ended and wait until the files are complete."""
+        """Show the verdict at the end of the film, and wait until the files are complete."""
         self._send(verdict)
         self._end()
 
@@ -79,7 +79,7 @@ class RecordingProcess:
 
 
 class _Views:
-    """The newest image per view; decoded when a frame of the film is due, not before."""
+    """The newest image of each view, decoded only when a frame of the film is due."""
 
     def __init__(self, node: Node) -> None:
         self._messages: dict[str, Image] = {}
@@ -90,16 +90,16 @@ class _Views:
         return view in self._messages
 
     def show(self, recorder: Recorder) -> None:
-        """Hand over what is new."""
+        """Pass new images to the recorder."""
         while self._messages:
             view, message = self._messages.popitem()
-            with contextlib.suppress(ValueError):  # an encoding that we cannot show leaves the panel as it was
+            with contextlib.suppress(ValueError):  # with an unknown encoding the panel stays as it is
                 recorder.show(view, image_to_rgb(message))
 
 
 def _record(folder: Path, title: str, pipe: Connection) -> None:
     """The recorder's process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the operator's process, which ends us
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the operator's process, which ends this one
     os.nice(NICENESS)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     node = Node("recorder", namespace="stvla")
@@ -114,13 +114,13 @@ def _record(folder: Path, title: str, pipe: Connection) -> None:
 
 
 def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, pipe: Any) -> None:
-    """Until told to finish, or until the other end closes (EOFError)."""
-    reporter, due, told = Reporter(recorder), time.monotonic(), False
+    """Run until asked to finish, or until the other end closes (EOFError)."""
+    reporter, due, started = Reporter(recorder), time.monotonic(), False
     while True:
         executor.spin_once(timeout_sec=max(0.0, min(due - time.monotonic(), 0.05)))
-        if not told and "camera" in views:
+        if not started and "camera" in views:
             pipe.send("images")
-            told = True
+            started = True
         while pipe.poll():
             message = pipe.recv()
             views.show(recorder)
@@ -129,7 +129,7 @@ def _loop(executor: SingleThreadedExecutor, views: _Views, recorder: Recorder, p
                 return
             reporter.report(*message)
             due = time.monotonic()
-        if told and time.monotonic() >= due:
+        if started and time.monotonic() >= due:
             due = max(due + PERIOD_S, time.monotonic())
             views.show(recorder)
             recorder.tick(time.monotonic())

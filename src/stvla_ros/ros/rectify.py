@@ -1,4 +1,4 @@
-"""Images of a lens with distortion become those of the pinhole that the stack computes with, or are refused."""
+"""Rectifies images of a lens with distortion to the pinhole camera that the stack uses, or refuses them."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from sensor_msgs.msg import CameraInfo
 from stvla_ros.types import F32, F64, U8, RgbdFrame
 
 OPENCV = (4, 5, 8, 12, 14)
-"""OpenCV tells the terms of its polynomial by how many coefficients there are. So do drivers that send eight of them
-(rational) under the name plumb_bob: what is missing is zero, and neither order nor meaning of the others changes."""
+"""OpenCV identifies the terms of its polynomial by the number of coefficients. So do drivers that send eight of them
+(rational) under the name plumb_bob: missing terms are zero, and order and meaning of the others stay the same."""
 
 MODELS = {"plumb_bob": OPENCV, "rational_polynomial": OPENCV, "equidistant": (4,)}
-"""Distortion models that are rectified, by the names of sensor_msgs, and how many coefficients each may have."""
+"""Distortion models that are rectified, by their names in sensor_msgs, with the allowed numbers of coefficients."""
 
 STRAIGHT = frozenset(
     {"", "none", "pinhole", "brown_conrady", "modified_brown_conrady", "inverse_brown_conrady"}
 ) | MODELS.keys() - {"equidistant"}
-"""Models, and words for none, that leave the image as it is where all coefficients are zero. A fisheye's do not."""
+"""Models that leave the image as it is when all coefficients are zero. A fisheye is distorted even then."""
 
 MAX_SIDE_PX = 32766
-"""OpenCV maps no larger images."""
+"""Largest image side that OpenCV can remap."""
 
 _Calibration: TypeAlias = tuple[str, tuple[float, ...], tuple[float, ...], int, int]
 
 
 @dataclass(frozen=True, eq=False)
 class _Maps:
-    """Where each pixel of the pinhole's image lies in the lens's: (H, W) float32 each; and what is wrong with that."""
+    """For each pixel of the rectified image its position in the original, (H, W) float32 each; and a fault, if any."""
 
     x_px: F32
     y_px: F32
@@ -41,14 +41,14 @@ class _Maps:
 
 
 class Rectifier:
-    """Rectifies the frames of one camera; its maps are made once per calibration.
+    """Rectifies the frames of one camera; the maps are computed once per calibration.
 
-    The pinhole keeps the lens's intrinsics K. Colour is interpolated, depth is taken from the nearest pixel: between
-    two surfaces there is nothing. Depth is measured along the optical axis, so its values stay. What the lens did not
-    see is black, without depth.
+    The pinhole camera keeps the lens's intrinsics K. Colour is interpolated. Depth is taken from the nearest pixel,
+    because there is nothing between two surfaces; its values stay, because they are measured along the optical axis.
+    Pixels that the lens did not see are black and have no depth.
 
     Args:
-        rectified: The images are rectified already (image_rect): P of the camera info holds, D does not.
+        rectified: The images are already rectified (image_rect): P of the camera info is used, and D is ignored.
     """
 
     def __init__(self, rectified: bool = False) -> None:
@@ -56,7 +56,7 @@ class Rectifier:
         self._maps = lru_cache(maxsize=2)(_make_maps)
 
     def pinhole(self, info: CameraInfo) -> CameraInfo:
-        """The camera info of the images that :meth:`rectify` makes of those of ``info``.
+        """The camera info of the images returned by :meth:`rectify`.
 
         Raises:
             ValueError: The lens cannot be rectified; the sentence says why.
@@ -70,10 +70,10 @@ class Rectifier:
         return out
 
     def rectify(self, frame: RgbdFrame, info: CameraInfo) -> RgbdFrame:
-        """A frame as the pinhole would have taken it; the frame itself where there is no distortion.
+        """The rectified frame; the frame itself when there is no distortion.
 
         Raises:
-            ValueError: As :meth:`check`.
+            ValueError: Like :meth:`check`.
         """
         maps = self._maps_of(info)
         if maps is None:
@@ -90,10 +90,10 @@ class Rectifier:
         return replace(frame, rgb=rgb, depth_m=depth)
 
     def check(self, info: CameraInfo) -> None:
-        """Whether :meth:`rectify` can do with the frames of a camera; makes the maps for it.
+        """Check whether :meth:`rectify` works for the frames of a camera; computes its maps.
 
         Raises:
-            ValueError: The distortion cannot be undone all over the image; the sentence says why.
+            ValueError: The distortion cannot be removed everywhere in the image; the sentence says why.
         """
         self._maps_of(info)
 
@@ -122,9 +122,9 @@ def _make_maps(calibration: _Calibration) -> _Maps:
         and np.diff(y, axis=0).min(initial=1.0) > 0
     )
     fault = None
-    if not in_order:  # neighbouring pixels come in the wrong order: the polynomial does not hold out there
+    if not in_order:  # neighbouring pixels are in the wrong order: the polynomial is not valid there
         fault = (
-            f"wanted a distortion that can be undone, but with D = {_rounded(d)} the image folds over: calibrate again"
+            f"wanted a distortion that can be removed, but with D = {_rounded(d)} the image folds over: calibrate again"
         )
     return _Maps(x, y, fault)
 
@@ -165,7 +165,7 @@ def _projection(info: CameraInfo) -> F64:
         raise ValueError(f"wanted images rectified in place, but CameraInfo has R = {R.reshape(-1).round(4).tolist()}")
     P = np.array(info.p, dtype=np.float64).reshape(3, 4)
     if not P.any() and not any(info.d):
-        return np.array(info.k, dtype=np.float64).reshape(3, 3)  # nothing was rectified: K is what P would be
+        return np.array(info.k, dtype=np.float64).reshape(3, 3)  # nothing was rectified: P would equal K
     if not (np.isfinite(P).all() and P[0, 0] > 0 and P[1, 1] > 0 and P[2, 2] == 1.0):
         raise ValueError(
             f"wanted the projection of a rectified camera, but CameraInfo has P = {P.reshape(-1).tolist()}"

@@ -1,4 +1,4 @@
-"""The three verbs of the loop as calls of other nodes."""
+"""The loop's three verbs (plan, predict, execute) as action calls of other nodes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
-from stvla_ros.ros.actions import ActionCaller
+from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import (
     history_to_msg,
     keypose_from_msg,
@@ -20,12 +19,11 @@ from stvla_ros.ros.convert import (
     plan_from_msg,
     raise_unless_ok,
 )
-from stvla_ros.ros.stopper import Stopper
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, Outcome, TracePlan
 
-LOOKS = 3
-"""So often a plan is drawn when the lifter did not get its image, which is sent best effort."""
+MAX_PLANS = 3
+"""How often a plan is drawn when the lifter did not get its image, which is sent best effort."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +44,24 @@ class RemoteStages:
     Args:
         node: Its executor must spin.
         deadlines: Per stage.
-        stopper: Stops the arm when the executor cannot be asked any more.
-        base_frame: Frame of the robot's base, in which keyposes are.
-        executor_lost: The executor is silent or was restarted: it will hardly answer.
+        canceler: Stops the arm when the executor does not answer any more.
+        base_frame: The robot's base frame, in which keyposes are given.
+        executor_lost: Whether the executor is silent or was restarted, so that it will hardly answer.
     """
 
     def __init__(
         self,
         node: Node,
         deadlines: Deadlines,
-        stopper: Stopper,
+        canceler: GoalCanceler,
         base_frame: str,
         executor_lost: Callable[[], bool] = lambda: False,
     ) -> None:
         self._base_frame = base_frame
-        self._node, self._deadlines, self._stopper, self._executor_lost = node, deadlines, stopper, executor_lost
-        self._planner = ActionCaller(node, PlanTrace, "stvla/plan_trace")
-        self._policy = ActionCaller(node, PredictKeypose, "stvla/predict_keypose")
-        self._executor = ActionCaller(node, ExecuteKeypose, "stvla/execute_keypose", graces.EXECUTOR_S)
+        self._node, self._deadlines, self._canceler, self._executor_lost = node, deadlines, canceler, executor_lost
+        self._planner = StageClient(node, PlanTrace, "stvla/plan_trace")
+        self._policy = StageClient(node, PredictKeypose, "stvla/predict_keypose")
+        self._executor = StageClient(node, ExecuteKeypose, "stvla/execute_keypose", EXECUTOR_CANCEL_S)
         self._traces = TraceInbox(node)
 
     def plan(
@@ -74,32 +72,32 @@ class RemoteStages:
         cancel: CancelToken,
         feedback: str = "",
     ) -> TracePlan:
-        """Draw a path and wait until it is lifted; on a new image where the lifter lacks that of the path."""
+        """Draw a path and wait until it is lifted; draw it again if the lifter lacks its image."""
         goal = PlanTrace.Goal(
             instruction=instruction,
             history=history_to_msg(history, self._base_frame),
             not_before=ns_to_time(not_before_ns),
             feedback=feedback,
         )
-        looks = 0
+        plans = 0
         while True:
             result = self._planner.call(goal, cancel, self._deadlines.plan_s)
             raise_unless_ok(result.outcome)
             plan = plan_from_msg(result.plan)
-            looks += 1
+            plans += 1
             try:
                 if not plan.finished:
                     self._traces.wait(plan.plan_id, self._deadlines.lift_s, cancel)
                 return plan
             except StageError as error:
-                if error.code is not OutcomeCode.STALE_IMAGE or looks == LOOKS:
+                if error.code is not OutcomeCode.STALE_IMAGE or plans == MAX_PLANS:
                     raise
                 self._node.get_logger().warning(error.sentence)
 
     def predict(
         self, plan: TracePlan, history: tuple[Keypose, ...], not_before_ns: int, cancel: CancelToken
     ) -> Keypose | None:
-        """The next keypose on the plan; None: path complete."""
+        """The next keypose on the plan; None when the path is complete."""
         goal = PredictKeypose.Goal(
             instruction=plan.instruction,
             plan_id=plan.plan_id,
@@ -111,15 +109,15 @@ class RemoteStages:
         return None if result.path_complete else keypose_from_msg(result.keypose, self._base_frame)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        """Move. Without an answer from the executor, or with one that tells of a defect, the arm is stopped past it."""
+        """Move. When the executor does not answer, or reports a defect, the arm is stopped at its controller."""
         goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose, self._base_frame), plan_id=plan.plan_id)
         try:
             result = self._executor.call(goal, cancel, self._deadlines.execute_s, lost=self._executor_lost)
         except StageError:
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
             raise
         if result.outcome.code == OutcomeCode.INTERNAL:
-            self._stopper.cancel_all()
+            self._canceler.cancel_all()
         return raise_unless_ok(result.outcome)
 
     def now_ns(self) -> int:

@@ -1,4 +1,4 @@
-"""Arm states from joint states."""
+"""Arm states from joint states, arm and gripper."""
 
 from __future__ import annotations
 
@@ -22,35 +22,33 @@ from stvla_ros.description.robot import LIMITS, RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, time_to_ns
-from stvla_ros.ros.endpoints import other_types
-from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
+from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, OutOfOrder, now
+from stvla_ros.ros.type_mismatch import topic_type_mismatch
 from stvla_ros.types import RobotState
 
 FIRST_S = 1.0
 """How long a node that has just started waits for the first joint state."""
 
 BEYOND_RAD = 1.0
-"""A position further outside its joint's range than this is not one of the arm: off by whole turns, in degrees, or another
-robot's. What is nearer may be: ranges for planning are narrower than those of the arm. The motion planner refuses it."""
+"""A position that is further outside its joint's range is invalid: off by whole turns, in degrees, or from another
+robot. A nearer one may be real, because the planning limits are narrower than the arm's; the motion planner refuses
+it."""
 
 BEYOND_M = 0.005
-"""The same for a finger, whose zero is a little off after homing."""
+"""The same for a finger, whose zero is slightly off after homing."""
 
 APART_M = 0.01
-"""Fingers that move as one are not told further apart than this. A joint_state_publisher fills up what it does not hear with 0."""
-
-OLDER = 3
-"""So many messages in a row that are older than the newest one mean that the clock that stamps them was set back."""
+"""Fingers move together, so their positions differ by less. A joint_state_publisher fills in 0 for missing joints."""
 
 JUMPS, JUMPS_S = 4, 2.0
-"""Messages that jump so often in so long a time [s] contradict each other. One that is wrong makes two jumps, there and back."""
+"""This many jumps in this time [s] mean that messages contradict each other. One wrong message makes two."""
 
 DRIVER = "look at the robot's driver."
 
 
 @dataclass(frozen=True)
 class JointStateConfig:
-    """How old joint states may be. Topics and names stand in the section ``robot``."""
+    """How old joint states may be. The section ``robot`` has topics and names."""
 
     max_age_s: float = param(0.5, "a joint state older than this is stale [s]", ge=0.01, le=60.0)
     max_ahead_s: float = param(
@@ -61,16 +59,16 @@ class JointStateConfig:
 
 @dataclass(frozen=True, eq=False)
 class Joints:
-    """Some joints of a robot, and what can be true of them. Units are rad or m.
+    """Some joints of a robot, and their possible positions. Units are rad or m.
 
     Attributes:
-        names: In the order of the robot's arrays.
-        low: Of each; a position below it is none of this robot.
-        high: Of each; a position above it is none.
-        speed: No joint is faster [/s].
-        jitter: How far off a position may look because stamps are not exact.
-        alike: All move as one, so that one that is told tells of all (a mimic joint).
-        unit: For sentences.
+        names: Names in the order of the robot's arrays.
+        low: Lowest possible position of each joint.
+        high: Highest possible position of each joint.
+        speed: Highest possible speed [/s].
+        jitter: Error of positions due to inexact stamps.
+        alike: All joints move together, so that the position of one holds for all (mimic joints).
+        unit: Unit, for sentences.
     """
 
     names: tuple[str, ...]
@@ -97,7 +95,7 @@ class Joints:
         """Positions in the order of ``names``.
 
         Raises:
-            ValueError: Why a message that names some of these joints cannot be used, for the operator.
+            ValueError: A message that names some of these joints cannot be used; the sentence is for the operator.
         """
         names, sizes = message.name, (len(message.name), len(message.position), len(message.velocity))
         if sizes[1] != sizes[0] or sizes[2] not in (0, sizes[0]):
@@ -106,12 +104,12 @@ class Joints:
             )
         where = {name: i for i, name in enumerate(names)}
         if len(where) < len(names) and (twice := next((name for name in self.names if names.count(name) > 1), None)):
-            raise ValueError(f"A joint state tells of {twice} more than once: {DRIVER}")
-        told = [name for name in self.names if name in where]
-        if len(told) < len(self.names) and not self.alike:
+            raise ValueError(f"A joint state has {twice} more than once: {DRIVER}")
+        present = [name for name in self.names if name in where]
+        if len(present) < len(self.names) and not self.alike:
             missing = next(name for name in self.names if name not in where)
-            raise ValueError(f"A joint state has {told[0]} but not {missing}: {DRIVER}")
-        positions = [float(message.position[where.get(name, where[told[0]])]) for name in self.names]
+            raise ValueError(f"A joint state has {present[0]} but not {missing}: {DRIVER}")
+        positions = [float(message.position[where.get(name, where[present[0]])]) for name in self.names]
         for name, q, low, high in zip(self.names, positions, self.low, self.high, strict=True):
             if not low <= q <= high:
                 raise ValueError(self._impossible(name, q, low, high))
@@ -121,34 +119,36 @@ class Joints:
     def _impossible(self, name: str, q: float, low: float, high: float) -> str:
         if not isfinite(q):
             return f"The joint {name} is not measured (NaN): {DRIVER}"
-        return f"The joint {name} is told at {q:.5g} {self.unit}, where it cannot be{_turns(q, low, high)}: {DRIVER}"
+        return f"The joint {name} is at {q:.5g} {self.unit}, where it cannot be{_turns(q, low, high)}: {DRIVER}"
 
     def _raise_if_filled_up(self, positions: Sequence[float]) -> None:
-        """Raises ValueError for zeros in place of what nobody has measured."""
+        """Raises ValueError for zeros that were filled in and not measured."""
         if self.alike and max(positions) - min(positions) > APART_M:
             apart = " and ".join(
                 f"{name} at {q:.3f} {self.unit}" for name, q in zip(self.names, positions, strict=True)
             )
-            raise ValueError(f"The fingers move as one, but {apart} are told, so one is not measured: {DRIVER}")
+            raise ValueError(
+                f"The fingers move together, but joint states have {apart}, so one is not measured: {DRIVER}"
+            )
         if self.alike or any(positions):
             return
         for name, low, high in zip(self.names, self.low, self.high, strict=True):
             if not low + BEYOND_RAD <= 0.0 <= high - BEYOND_RAD:
                 raise ValueError(
-                    f"All joints are told at 0, where {name} cannot be: they are not measured yet, or filled up: {DRIVER}"
+                    f"All joints are at 0, where {name} cannot be: they are not measured yet, or filled in: {DRIVER}"
                 )
 
     def jump(self, before: Sequence[float], after: Sequence[float], seconds: float) -> str | None:
-        """Which joint cannot have gone from one place to the other in a time, and between which; None: all can."""
-        most = self.speed * seconds + self.jitter
+        """Which joint cannot have moved so far in a time, and its positions; None if all can."""
+        limit = self.speed * seconds + self.jitter
         for name, a, b in zip(self.names, before, after, strict=True):
-            if abs(b - a) > most:
+            if abs(b - a) > limit:
                 return f"{name} at {a:.3f} and at {b:.3f} {self.unit} within {1e3 * seconds:.0f} ms"
         return None
 
 
 def _turns(q: float, low: float, high: float) -> str:
-    """For a position that is right but for a whole turn, or in degrees. Those of fingers are too small for either."""
+    """A hint for a position that is off by a whole turn or in degrees. Those of fingers are too small for either."""
     what, other = ("a turn off", remainder(q, 2 * pi)) if abs(q) < 4 * pi else ("in degrees", q * pi / 180)
     possible = abs(q) > pi and low + BEYOND_RAD <= other <= high - BEYOND_RAD
     return f" ({what}? {other:.3f} rad would be possible)" if possible else ""
@@ -164,12 +164,12 @@ class _Sample(NamedTuple):
 
 
 class _Part:
-    """Arm or fingers: the samples of the last seconds, oldest first, and why messages were passed over, if they were.
+    """Arm or fingers: the samples of the last seconds, oldest first, and why messages were refused.
 
     Attributes:
-        joints: Which.
-        rule: How old they may be.
-        samples: What was taken.
+        joints: Its joints.
+        rule: How old its messages may be.
+        samples: The accepted messages.
         others: The names in the newest message without these joints.
     """
 
@@ -178,14 +178,14 @@ class _Part:
         self._keep_ns = round(keep_s * 1e9)
         self.samples: deque[_Sample] = deque()
         self.others: Sequence[str] | None = None
-        self._refused: tuple[str, float] | None = None  # why the newest message was, and when that was
-        self._before: _Sample | None = None  # the newest message that could be used, taken or not
-        self._older = 0  # messages in a row with stamps older than that of the newest sample
-        self._jumps: deque[float] = deque(maxlen=JUMPS)  # when the last ones were seen
+        self._refused: tuple[str, float] | None = None  # why the newest message was refused, and when
+        self._before: _Sample | None = None  # the newest valid message, accepted or not
+        self._out_of_order = OutOfOrder()
+        self._jumps: deque[float] = deque(maxlen=JUMPS)  # times of the last jumps
         self._jump = ""
 
     def take(self, stamp_ns: int, arrival: Arrival, message: JointState) -> None:
-        """Keep a message, or why it cannot be used: one that is wrong, or alone among others, hides none of the others."""
+        """Keep a message, or the reason why it cannot be used. A single wrong message does not hide the others."""
         try:
             sample = _Sample(stamp_ns, arrival, message, self.joints.positions(message))
             fault = self.rule.ahead(arrival) or self._jumped(sample)
@@ -198,7 +198,7 @@ class _Part:
                 self.samples.popleft()
 
     def _jumped(self, sample: _Sample) -> str | None:
-        """Why a message does not go with the one before it: what lies far from both its neighbours is none of them."""
+        """Why a message contradicts the one before it, if it does: a position far from both neighbours is wrong."""
         before, self._before = self._before, sample
         if before is None:
             return None
@@ -208,39 +208,38 @@ class _Part:
             return None
         self._jump = jump
         self._jumps.append(sample.arrival.at.monotonic_s)
-        return f"The {self.rule.what} on {self.rule.source} jumps, faster than the joints move: {jump}: {DRIVER}"
+        return f"The {self.rule.what} on {self.rule.source} jumps faster than the joints can move: {jump}: {DRIVER}"
 
     def _newer(self, sample: _Sample) -> bool:
-        """Whether a message goes behind the samples. One in wrong order does not.
+        """Whether a message is the newest sample; one that is out of order is not.
 
-        When a clock was set back all begins anew: ours, so that the newest sample is of the future by now, or the one that
-        stamps, so that several messages in a row are older.
+        All samples are forgotten when a clock was set back: this machine's, so that the newest sample is in the
+        future, or that of the stamps, so that several messages in a row are older.
         """
         if not self.samples or sample.stamp_ns > self.samples[-1].stamp_ns:
-            self._older = 0
+            self._out_of_order.reset()
             return True
         if sample.stamp_ns == self.samples[-1].stamp_ns:
             self.samples.pop()
             return True
-        self._older += 1
         future = Arrival(self.samples[-1].stamp_ns, sample.arrival.at).ahead_s > self.rule.max_ahead_s
-        if not future and self._older < OLDER:
+        if not future and not self._out_of_order.clock_went_back():
             return False
         self.samples.clear()
-        self._older = 0
+        self._out_of_order.reset()
         return True
 
     def missing(self) -> str | None:
-        """Why there is no sample at all, as far as messages tell; None: there is one, or none with these joints came."""
+        """Why there is no sample although messages came; None when there is one, or no message had these joints."""
         return None if self.samples or self._refused is None else self._refused[0]
 
     def contradiction(self, moment: Instant) -> str | None:
-        """What the messages of the last moments disagree about, if they do."""
+        """How the latest messages contradict each other, if they do."""
         many = len(self._jumps) == JUMPS and moment.monotonic_s - self._jumps[0] < JUMPS_S
         return f"Messages on {self.rule.source} contradict each other: {self._jump}" if many else None
 
     def stale(self, moment: Instant) -> str | None:
-        """Why the newest sample is too old: messages that come are refused, or none come; None: it is not."""
+        """Why the newest sample is too old: messages are refused, or none come; None if it is not."""
         fault = self.rule.stale(self.samples[-1].arrival, moment)
         if fault and self._refused and moment.monotonic_s - self._refused[1] <= self.rule.max_age_s:
             return self._refused[0]
@@ -252,8 +251,8 @@ class _Part:
         if stamp_ns < newest.stamp_ns - self._keep_ns:
             late_s = (newest.stamp_ns - stamp_ns) / 1e9
             raise _stale(
-                f"The {self.rule.what} of {late_s:.2f} s ago was asked for; {self._keep_ns / 1e9:g} s are kept: the image came "
-                "too late, or the clocks differ (synchronise them with chrony)."
+                f"The {self.rule.what} of {late_s:.2f} s ago is needed, but only {self._keep_ns / 1e9:g} s are kept: the image "
+                "came too late, or the clocks differ (synchronise them with chrony)."
             )
         i = bisect_left(self.samples, stamp_ns, key=lambda sample: sample.stamp_ns)
         around = (self.samples[j] for j in (i - 1, i) if 0 <= j < len(self.samples))
@@ -261,19 +260,19 @@ class _Part:
         away_s = abs(found.stamp_ns - stamp_ns) / 1e9
         if away_s > self.rule.max_age_s:
             raise _stale(
-                self.rule.stale(newest.arrival, newest.arrival.at)  # late when it came: that is why
+                self.rule.stale(newest.arrival, newest.arrival.at)  # it was already late at its arrival
                 or f"The {self.rule.what} nearest to the image is {away_s:.2f} s away from it; "
-                f"at most {self.rule.max_age_s:g} s is taken."
+                f"at most {self.rule.max_age_s:g} s is accepted."
             )
         return found
 
 
 class JointStates:
-    """The newest arm state and those of the last seconds. Thread safe.
+    """The arm states of the last seconds. Thread safe.
 
-    Arm and fingers may come in messages of their own, on one topic or on two, and each is judged by the same rule. Messages
-    without the joints in question are passed over (several publishers may share a topic). Those that tell what no such robot
-    can do are refused: the operator is told why when there are no others.
+    Arm and fingers may come in separate messages, on one topic or two; the same rules hold for both. Messages without
+    the joints are ignored, because several publishers may share a topic. Messages with impossible positions are
+    refused; the operator learns why when there are no valid ones.
     """
 
     def __init__(self, node: Node, config: JointStateConfig, robot: RobotConfig | None = None) -> None:
@@ -307,7 +306,7 @@ class JointStates:
 
     @property
     def heard(self) -> bool:
-        """Messages with the arm's joints came, whether or not they can be used."""
+        """Whether messages with the arm's joints came, valid or not."""
         with self._arrived:
             return bool(self._arm.samples or self._arm.missing())
 
@@ -347,8 +346,8 @@ class JointStates:
         """The state nearest to a stamp.
 
         Raises:
-            StageError: STALE_STATE when none is within ``max_age_s`` of it, of the arm or of the fingers, when it is older
-                than what is kept, or when messages contradict each other.
+            StageError: STALE_STATE when none is within ``max_age_s`` of it, of the arm or of the fingers, when it is
+                older than what is kept, or when messages contradict each other.
         """
         self._wait()
         moment = now(self._node)
@@ -359,17 +358,17 @@ class JointStates:
             return _state(self._arm.nearest(stamp_ns), self._fingers.nearest(stamp_ns), self._arm.joints.names)
 
     def _wait(self) -> None:
-        """Give a node that has just started time to hear the first state."""
+        """Give a node that has just started time to receive the first state."""
         with self._arrived:
             self._arrived.wait_for(lambda: all(part.samples or part.missing() for part in self._parts), FIRST_S)
 
     def _raise_if_contradictory(self, part: _Part, moment: Instant) -> None:
-        """Raises StageError STALE_STATE when nobody can tell which of several messages is true."""
+        """Raises StageError STALE_STATE when messages contradict each other."""
         if fault := part.contradiction(moment):
             topic = part.rule.source
             publishers = self._node.count_publishers(topic)
             remedy = (
-                f"{publishers} nodes publish there, let only the robot's driver do so (`ros2 topic info -v {topic}`)."
+                f"{publishers} nodes publish there; only the robot's driver should (`ros2 topic info -v {topic}`)."
                 if publishers > 1
                 else DRIVER
             )
@@ -384,14 +383,14 @@ class JointStates:
         topic, names = part.rule.source, part.joints.names
         if not self._node.count_publishers(topic):
             raise _stale(f"No joint state: nobody publishes {topic}. Start the robot or the simulator.")
-        if fault := other_types(self._node, topic, JointState):
+        if fault := topic_type_mismatch(self._node, topic, JointState):
             raise _stale(f"No joint state: {fault}.")
         joints = f"joints {names[0]} to {names[-1]}" if part is self._arm else f"fingers' joints {' and '.join(names)}"
         raise _stale(f"No joint state with the {joints} came on {topic}{_found(part, self._arm.joints.names)}")
 
 
 def _found(part: _Part, arm: Sequence[str]) -> str:
-    """The end of a sentence about joints that did not come: what came instead, and what to do."""
+    """The end of the sentence about missing joints: what came instead, and what to do."""
     if part.others is None:
         return ", nor any other: look at the robot's driver (is its joint_state_broadcaster active?)."
     named = ", ".join(part.others[:4]) + (", ..." if len(part.others) > 4 else "") or "no names"
@@ -405,7 +404,7 @@ def _found(part: _Part, arm: Sequence[str]) -> str:
 
 
 def _state(arm: _Sample, fingers: _Sample, names: Sequence[str]) -> RobotState:
-    width_m = min(max(sum(fingers.positions), 0.0), MAX_WIDTH_M)  # closed fingers are told a little below 0
+    width_m = min(max(sum(fingers.positions), 0.0), MAX_WIDTH_M)  # closed fingers read slightly below 0
     return state_from_msg(arm.message, width_m, names, fingers.stamp_ns)
 
 
@@ -416,17 +415,17 @@ def _stale(sentence: str) -> StageError:
 def state_from_msg(
     message: JointState, gripper_m: float, joints: Sequence[str] = ARM_JOINTS, gripper_stamp_ns: int = 0
 ) -> RobotState:
-    """Arm state of a message that has all arm joints in any order; velocities that it does not tell are NaN."""
+    """Arm state from a message with all arm joints in any order; missing velocities become NaN."""
     order = [message.name.index(joint) for joint in joints]
     q = np.array(message.position)[order]
-    told = len(message.velocity) == len(message.name)
-    dq = np.array(message.velocity)[order] if told else np.full(len(order), np.nan)
+    measured = len(message.velocity) == len(message.name)
+    dq = np.array(message.velocity)[order] if measured else np.full(len(order), np.nan)
     dq[~np.isfinite(dq)] = np.nan
     return RobotState(q, dq, tcp_pose(q), gripper_m, time_to_ns(message.header.stamp), gripper_stamp_ns)
 
 
 def state_to_msg(state: RobotState, robot: RobotConfig | None = None) -> JointState:
-    """Arm and fingers in one message (each finger moves half the opening); without velocities where one is not measured."""
+    """Arm and fingers in one message (each finger has half the opening); without velocities unless all are measured."""
     robot = robot or RobotConfig()
     measured = bool(np.isfinite(state.dq_rad_s).all())
     return JointState(

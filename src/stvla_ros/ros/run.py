@@ -1,10 +1,11 @@
-"""The main function of every node: start, spin, end on SIGINT, SIGTERM or SIGHUP within two seconds, or with its supervisor.
+"""The main function of every node: start, spin, and end within two seconds on SIGINT, SIGTERM or SIGHUP, or with the
+supervisor.
 
-Exit codes: 0 ended by a signal or with the supervisor, 1 a defect, in whatever thread, 2 wrong parameters or files (one
-sentence on stderr).
+Exit codes: 0 after a signal or with the supervisor; 1 after a defect in any thread; 2 for wrong parameters or files
+(one sentence on stderr).
 
-The process leaves by ``os._exit`` after everything was closed and flushed: the interpreter's own end would tear down
-native libraries beside threads that still use them. RoboPlan's nanobind reports their objects as leaked then, and OMPL crashes.
+The process exits with ``os._exit`` after everything was closed and flushed. The interpreter's own exit would tear
+down native libraries while threads still use them: RoboPlan's nanobind then reports leaked objects, and OMPL crashes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from stvla_ros.ros.stage_node import StageNode
 
 CLOSE_S = 1.5
 END_S = 4.0
-"""After the first word to end the kernel kills a process that has not ended: twice what the end takes, for a busy machine."""
+"""Time after the first signal at which the kernel kills a process that has not ended: twice the usual time."""
 
 FORGOTTEN_S = 2.2
 """Others may forget a process that was suspended for this long: ``leaseDuration`` of ``config/fastdds.xml`` (3 s) less
@@ -50,14 +51,15 @@ LOOK_S = 0.25
 
 
 class _Endings:
-    """Exit codes asked for.
+    """A queue of requested exit codes.
 
-    The main thread waits at a pipe into which Python's own C handler writes at every signal: the kernel may give a signal to any
-    thread (it does when two come at once), and a main thread that waits at a lock then sleeps on without its handlers.
+    The main thread waits at a pipe into which Python's C handler writes at every signal. The kernel may deliver a
+    signal to any thread (it does when two come at once); a main thread that waits at a lock would then sleep on and
+    not run its handlers.
     """
 
     def __init__(self) -> None:
-        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()  # may be interrupted by itself, as signal handlers do
+        self._codes: queue.SimpleQueue[int] = queue.SimpleQueue()  # reentrant, as signal handlers require
         self.asked = False
         """Whether the end has begun."""
         self._reader, self._writer = os.pipe()
@@ -76,7 +78,7 @@ class _Endings:
             os.write(self._writer, b"\0")
 
     def get(self) -> int:
-        """Sleep until a code is there."""
+        """Wait for an exit code."""
         while self._codes.empty():
             select.select([self._reader], [], [])
             with contextlib.suppress(BlockingIOError):
@@ -88,7 +90,7 @@ _endings = _Endings()
 
 
 class _EndedWhileLoadingError(BaseException):
-    """The word to end came before the nodes were made."""
+    """The process was asked to end before the nodes were created."""
 
 
 def stop(code: int = 0) -> None:
@@ -97,7 +99,7 @@ def stop(code: int = 0) -> None:
 
 
 def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None) -> NoReturn:
-    """Make nodes and spin them in one process until a signal comes or the supervisor ends, then exit.
+    """Create nodes and spin them in one process until a signal comes or the supervisor ends, then exit.
 
     Args:
         nodes: Node classes; each is called without arguments.
@@ -112,9 +114,9 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
             _quiet_when_broken(output)
         if not ending:
             ending = True
-            signal.setitimer(signal.ITIMER_REAL, END_S)  # SIGALRM kills, also when a library never gives Python back
+            signal.setitimer(signal.ITIMER_REAL, END_S)  # SIGALRM kills even when a library never returns to Python
         if loading:
-            loading = False  # once: a second signal must not disturb the end
+            loading = False  # raise only once: a second signal must not disturb the end
             raise _EndedWhileLoadingError
 
     _endings.wake_at_signals()
@@ -122,7 +124,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
     threading.excepthook = _end_of_thread
     try:
         end_with_supervisor()
-        remove_orphans()  # of the process that this one replaces, after a kill: /dev/shm is small in a container
+        remove_orphans()  # of a killed process that this one replaces: /dev/shm is small in a container
         rclpy.init(args=list(sys.argv if args is None else args), signal_handler_options=SignalHandlerOptions.NO)
         made = [make() for make in nodes]
         loading = False
@@ -140,7 +142,7 @@ def run(*nodes: Callable[[], StageNode[Any]], args: Sequence[str] | None = None)
 
 
 def _on_signals(end: Callable[[int, object], None]) -> None:
-    """SIGHUP comes when a terminal is closed; a process started with ``nohup`` ignores it and goes on doing so."""
+    """Handle SIGINT and SIGTERM, and SIGHUP of a closed terminal unless ``nohup`` makes the process ignore it."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
@@ -155,7 +157,7 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
     thread = threading.Thread(target=_spin_thread, args=(executor, ending), name="executor", daemon=True)
     thread.start()
     code = _endings.get()  # in the main thread, so that signals are handled at once
-    end = time.monotonic() + CLOSE_S  # for all together, the last first: the task, while those it calls still answer
+    end = time.monotonic() + CLOSE_S  # last node first: the task ends while the nodes it calls still answer
     closed = [node.close(max(0.0, end - time.monotonic())) for node in reversed(nodes)]
     ending.set()
     executor.shutdown()
@@ -168,7 +170,7 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
         node.destroy_node()
     nodes.clear()
     del node, executor
-    gc.collect()  # while native libraries are still complete; they complain about what is left to the interpreter's end
+    gc.collect()  # while native libraries are complete: they complain about objects left to the interpreter's exit
     rclpy.shutdown()
     return code
 
@@ -176,10 +178,10 @@ def _spin(nodes: list[StageNode[Any]]) -> int:
 def _end_of_thread(
     how: threading.ExceptHookArgs, usual: Callable[[threading.ExceptHookArgs], object] = threading.excepthook
 ) -> None:
-    """A thread that ends by an exception ends the process: without it the node would go on half dead, under a heartbeat.
+    """End the process when a thread ends with an exception: the node would go on half dead, with a heartbeat.
 
-    What it was given to read may be wrong (ConfigError): one sentence, as for wrong parameters. Once the end has begun, a thread
-    that nobody waits for, e.g. one that looks for a robot, may find its handles destroyed: that is its end.
+    A ConfigError (a wrong input file) ends it with one sentence, like wrong parameters. Once the end has begun, a
+    thread that nobody waits for, e.g. one that looks for a robot, may find its handles destroyed; that is not an error.
     """
     if _endings.asked and issubclass(how.exc_type, InvalidHandle):
         return
@@ -197,9 +199,9 @@ def _spin_thread(executor: Executor, ending: threading.Event) -> None:
             executor.spin_once()
     except ExternalShutdownException:
         stop()
-    except Exception:  # noqa: BLE001 - a defect in a callback: end the process rather than live on deaf
+    except Exception:  # noqa: BLE001 - a defect in a callback: end the process, it would receive nothing any more
         if ending.is_set():
-            return  # handles may vanish under a wait that a shutdown interrupts
+            return  # a shutdown may destroy handles that are waited for
         traceback.print_exc()
         stop(1)
 
@@ -210,11 +212,12 @@ def one_line(error: Exception) -> str:
 
 
 def end_with_supervisor() -> None:
-    """Send this process SIGTERM when its supervisor ends, however it ends; exit at once when it has ended already (Linux).
+    """Send this process SIGTERM when its supervisor ends, for whatever reason; exit now if it has already ended
+    (Linux).
 
-    The supervisor is the process whose id stands in the environment variable :data:`SUPERVISOR`. It need not be the
-    parent: a wrapper (a debugger, a shell) may stand between. The kernel's own signal at a parent's death would not do:
-    it comes at the end of the parent's *thread*, and only from a parent.
+    The environment variable :data:`SUPERVISOR` has the supervisor's process id. The supervisor need not be the
+    parent: there may be a wrapper (debugger, shell) in between. The kernel's parent-death signal is not enough: it
+    comes at the end of the parent's *thread*, and only from the parent.
     """
     supervisor = os.environ.get(SUPERVISOR)
     if supervisor is None or not sys.platform.startswith("linux"):
@@ -222,7 +225,7 @@ def end_with_supervisor() -> None:
     try:
         process = os.pidfd_open(int(supervisor))
     except ProcessLookupError:
-        print(f"The process {supervisor} that started this node has ended: so does the node.", file=sys.stderr)
+        print(f"The process {supervisor} that started this node has ended, so the node ends too.", file=sys.stderr)
         os._exit(0)
     threading.Thread(target=_await_end, args=(process,), name="supervisor", daemon=True).start()
 
@@ -269,7 +272,7 @@ def was_suspended(pause_s: float, cpu_s: float) -> bool:
 
 
 def _quiet_when_broken(output: int) -> None:
-    """Where whoever read the output has ended (a supervisor, a terminal), every further line would be an error."""
+    """Redirect an output whose reader has ended (a supervisor, a terminal): every further line would be an error."""
     poll = select.poll()
     poll.register(output, 0)
     if poll.poll(0):

@@ -1,11 +1,13 @@
-"""The middleware's shared memory: what killed processes leave there, and a port that was taken from under a process.
+"""The middleware's shared memory: remove what killed processes leave there, and notice when a process has lost its
+port.
 
-Fast DDS gives each participant a segment in ``/dev/shm`` for what it sends (32 MB with our profile), and a port on which
-it is told of what others send: a small segment ``fastrtps_portN``. The owner of either holds a lock on a file beside it,
-by which others see that it lives. Both files stay after ``kill -9``.
+Fast DDS gives each participant a segment in ``/dev/shm`` for the data it sends (32 MB with our profile), and a port
+on which others announce data: a small segment ``fastrtps_portN``. The owner of either holds a lock on a file next to
+it, which shows others that it is alive. Both files remain after ``kill -9``.
 
-When a participant ends while another one starts, Fast DDS 2.14 can take the port of a living process for a dead one's
-and remove it (docs/decisions/0008-transports.md). The owner is not told, and what is sent to it from then on is lost.
+When a participant ends while another one starts, Fast DDS 2.14 can mistake the port of a living process for that of a
+dead one and remove it (docs/decisions/0008-transports.md). The owner does not notice, and everything sent to it is
+lost.
 """
 
 from __future__ import annotations
@@ -24,18 +26,18 @@ _LOCK = re.compile(r"(fastrtps_[0-9a-f]{16})_el")
 _PORT_LOCK = re.compile(r"fastrtps_port[0-9]+_el$")
 
 CHECK_S = 2.0
-"""How often a node that reads images looks whether its port is still there."""
+"""Interval at which a node that reads images checks its ports."""
 
 
 def remove_orphans(directory: Path = DIRECTORY, older_than_s: float = 10.0) -> int:
-    """Remove segments whose owner is gone; those of other users are passed over.
+    """Remove segments whose owner is gone, except those of other users.
 
     Args:
-        directory: Where they are.
-        older_than_s: Younger ones stay: their owner may be about to take its lock.
+        directory: Where the segments are.
+        older_than_s: Newer segments stay: their owner may be about to take its lock.
 
     Returns:
-        How many bytes were freed.
+        Number of bytes freed.
     """
     freed = 0
     for lock in directory.glob("fastrtps_*_el"):
@@ -53,7 +55,7 @@ def _age_s(path: Path) -> float:
 
 
 def _remove(segment: Path, lock: Path) -> int:
-    """Bytes freed: 0 when the lock is held or the files are not ours."""
+    """Remove a segment; returns the bytes freed: 0 when the lock is held or the files belong to another user."""
     try:
         with lock.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -66,19 +68,19 @@ def _remove(segment: Path, lock: Path) -> int:
 
 
 def end_without_port(node: Node) -> None:
-    """Watch the ports of this process, and end it when one is gone, so that its supervisor starts it again.
+    """Check the ports of this process regularly, and end it when one is gone, so that its supervisor restarts it.
 
-    For nodes that read images, which come through shared memory: they would never hear one again.
+    For nodes that read images, which come through shared memory: they would never receive one again.
     """
     before: set[str] = set()
 
     def look() -> None:
         nonlocal before
         now = set(lost_ports())
-        if gone := before & now:  # twice: a port may be in the midst of being made anew
+        if gone := before & now:  # seen twice: a port may just be being created again
             names = ", ".join(sorted(gone))
             node.get_logger().fatal(
-                f"The middleware lost {names}, where images come in: the node ends, to be started again."
+                f"The middleware lost {names}, on which images arrive: the node ends, so that it is restarted."
             )
             os.kill(os.getpid(), signal.SIGTERM)
         before = now
@@ -87,7 +89,7 @@ def end_without_port(node: Node) -> None:
 
 
 def lost_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) -> list[str]:
-    """Ports that a process listens on whose segment is not the one that others find under that name.
+    """Ports that a process listens on whose segment is not the one that others find under its name.
 
     Args:
         directory: Where the segments are.
@@ -102,13 +104,13 @@ def lost_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) 
 
 
 def listened_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) -> set[str]:
-    """Ports that a process listens on: it holds their lock open, perhaps one whose file was removed."""
+    """Ports that a process listens on: it holds their lock files open, even if they were removed."""
     files = (_target(link) for link in (process / "fd").iterdir())
     return {file.name.removesuffix("_el") for file in files if file.parent == directory and _PORT_LOCK.match(file.name)}
 
 
 def _mapped_ports(maps: Path, directory: Path) -> set[tuple[str, int]]:
-    """Name and inode of the ports in the process's memory, also of those that were removed."""
+    """Name and inode of the ports mapped by the process, including removed ones."""
     rows = (
         line.split(maxsplit=5) for line in maps.read_text(errors="replace").splitlines() if "/fastrtps_port" in line
     )

@@ -1,9 +1,9 @@
-"""The simulated camera: a process of its own beside the simulated robot's, as a camera's driver is on a real cell.
+"""The simulated camera: a separate process next to the simulated robot's, like a camera driver in a real cell.
 
-Drawing, conversion and the sending of 1.5 MB a frame cannot hold up physics and controllers this way. Both ends are here.
-The camera asks over a pipe for the present moment, at its own rate, and says which images are out; the robot answers
-from a thread that does nothing else. When either end dies, the other sees the pipe's end: the camera ends, the robot starts
-a new camera.
+So rendering, conversion and sending of 1.5 MB per frame cannot delay physics and controllers. This file has both
+ends. The camera requests the current state of the scene over a pipe, at its own rate, and reports each image sent;
+the robot answers from a dedicated thread. When either process dies, the other one sees the end of the pipe: the
+camera then ends, and the robot starts a new camera.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from stvla_ros.sim.scene import Scene, SceneState, StateRenderer
 from stvla_ros.types import F64, RgbdFrame
 
 RESTART_S = 1.0
-"""From the death of a camera's process to the start of the next."""
+"""Time from the end of a camera process to the start of the next."""
 
 END_S = 1.0
-"""How long a camera's process may take to end."""
+"""Time limit for a camera process to end."""
 
 
 @dataclass(frozen=True)
@@ -53,23 +53,23 @@ class CameraTopics:
 
 
 def camera_topics(prefix: str) -> CameraTopics:
-    """As realsense-ros names them."""
+    """The topics as named by realsense-ros."""
     return CameraTopics(
         f"{prefix}/color/image_raw", f"{prefix}/aligned_depth_to_color/image_raw", f"{prefix}/color/camera_info"
     )
 
 
 class CameraPublisher:
-    """Sends frames as realsense-ros does: colour, aligned depth and camera info with equal stamps.
+    """Sends frames like realsense-ros: colour, aligned depth and camera info with equal stamps.
 
-    The sending thread is not the drawing one, and waits until a frame's latency has passed.
+    A separate thread sends them, after each frame's latency has passed.
 
     Args:
         node: Owner of the publishers.
         topics: Their names.
-        millimetres: Depth in 16UC1; else in 32FC1.
-        latency_s: From a frame's stamp to its sending.
-        on_sent: Called in the sending thread with the stamp of each frame that is out.
+        millimetres: Send depth as 16UC1 instead of 32FC1.
+        latency_s: Time from a frame's stamp to its sending.
+        on_sent: Called in the sending thread with the stamp of each frame sent.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class CameraPublisher:
         self.sent = 0
 
     def send(self, frame: RgbdFrame) -> None:
-        """Queue a frame; dropped when several wait already."""
+        """Queue a frame; it is dropped when the queue is full."""
         if not self._frames.full():
             self._frames.put(frame)
 
@@ -115,16 +115,16 @@ class CameraPublisher:
 
 @dataclass(frozen=True)
 class SimulatedCameraConfig:
-    """What the camera's process is told at its start.
+    """Settings of the camera process.
 
     Attributes:
         topics: Full names of the camera's topics.
-        third_view: Full name of the topic of the view for people, drawn only for subscribers.
+        third_view: Full name of the topic of the spectator's view, rendered only for subscribers.
         rate_hz: Images per second.
-        third_view_rate_hz: Images per second of the view for people.
-        millimetres: Depth in 16UC1; else in 32FC1.
-        latency_s: From an image's stamp to its sending.
-        lower_priority: By how much to lower the niceness that the robot's process has raised.
+        third_view_rate_hz: Images per second of the spectator's view.
+        millimetres: Send depth as 16UC1 instead of 32FC1.
+        latency_s: Time from an image's stamp to its sending.
+        lower_priority: Niceness to add, which undoes the robot process's higher priority.
     """
 
     topics: CameraTopics
@@ -138,7 +138,7 @@ class SimulatedCameraConfig:
 
 @dataclass(frozen=True, eq=False)
 class _Present:
-    """The robot's answer: a moment, stamped by the clock. ``scene`` is None when it is the one of the last answer."""
+    """The robot's answer: the state of the scene, stamped by the clock. ``scene`` is None if it has not changed."""
 
     scene: Scene | None
     state: F64
@@ -147,13 +147,13 @@ class _Present:
 
 
 class SimulatedCamera:
-    """The robot's end: keeps a camera's process alive and tells it what there is to see.
+    """The robot's end: keeps a camera process alive and sends it the state of the scene.
 
     Args:
-        config: For the camera's process.
-        look: The present moment, and its stamp by the clock. Called in a thread of its own.
-        say: Takes a sentence for the log when a process has died.
-        refuse: Called when the process refuses to start (no OpenGL); it has said why on stderr.
+        config: Settings of the camera process.
+        look: Returns the current state of the scene and its stamp by the clock. Called in a separate thread.
+        say: Receives a sentence for the log when a process has died.
+        refuse: Called when the process refuses to start (no OpenGL); it has printed why on stderr.
     """
 
     def __init__(
@@ -167,9 +167,9 @@ class SimulatedCamera:
         self._end = Event()
         self._thread = Thread(target=self._run, name="camera", daemon=True)
         self.sent = 0
-        """How many images are out."""
+        """Number of images sent."""
         self.stamp_ns = 0
-        """Stamp of the newest image that is out."""
+        """Stamp of the newest image sent."""
         self.pid: int | None = None
 
     def start(self) -> None:
@@ -177,14 +177,14 @@ class SimulatedCamera:
         self._thread.start()
 
     def close(self, timeout_s: float) -> bool:
-        """End the process; False when that was not done in time."""
+        """End the process; False on timeout."""
         self._end.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        """Starts all processes: each is bound to the life of this thread."""
+        """Starts all camera processes; each is bound to the lifetime of this thread."""
         while not self._end.is_set():
             code = self._live()
             if self._end.is_set():
@@ -194,19 +194,19 @@ class SimulatedCamera:
                 return
             self._say(
                 f"The simulated camera's process ended with "
-                f"{f'exit code {code}' if code >= 0 else signal.Signals(-code).name}: no images until the next one runs."
+                f"{f'exit code {code}' if code >= 0 else signal.Signals(-code).name}: no images until it is restarted."
             )
             self._end.wait(RESTART_S)
 
     def _live(self) -> int:
-        """One life of a camera's process; its exit code."""
+        """Run a camera process; returns its exit code."""
         ours, theirs = Pipe()
         with ours, theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", __name__, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, SUPERVISOR: str(os.getpid())},
-                process_group=0,  # Ctrl-C is for the robot's process, which ends this one
+                process_group=0,  # Ctrl-C reaches only the robot's process, which ends this one
             )
             theirs.close()
             self.pid = process.pid
@@ -239,7 +239,7 @@ class SimulatedCamera:
 
 
 def main() -> int:
-    """The number of the pipe's file descriptor is the only argument."""
+    """Entry point; the only argument is the pipe's file descriptor."""
     end_with_supervisor()
     threading.excepthook = _end_of_thread
     _at_signals(lambda *_: sys.exit(0))
@@ -257,7 +257,7 @@ def main() -> int:
 
 
 def _end_of_thread(how: threading.ExceptHookArgs) -> None:
-    """No half-dead process: the robot's starts another one."""
+    """End the process when a thread fails; the robot's process starts another one."""
     threading.__excepthook__(how)
     os._exit(1)
 
@@ -268,16 +268,16 @@ def _at_signals(handler: Any) -> None:
 
 
 def _end_with(descriptor: int) -> None:
-    """No library call that cannot be interrupted keeps this process after the robot's."""
+    """End this process after the robot's, even in a library call that cannot be interrupted."""
     poll = select.poll()
-    poll.register(descriptor, 0)  # which leaves the end of the pipe
+    poll.register(descriptor, 0)  # reports only the end of the pipe
     poll.poll()
     time.sleep(END_S / 2)
     os._exit(0)
 
 
 def _show(robot: Connection) -> None:
-    """Ask, draw and send until the pipe ends. Raises EOFError or ConnectionError then; ConfigError without OpenGL."""
+    """Request, render and send until the pipe ends (EOFError or ConnectionError). Raises ConfigError without OpenGL."""
     config: SimulatedCameraConfig = robot.recv()
     os.nice(config.lower_priority)
     rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
@@ -309,7 +309,7 @@ def _show(robot: Connection) -> None:
                     convert.rgb_to_image(artist.third(moment), convert.header(present.stamp_ns, "third_view"))
                 )
     finally:
-        _at_signals(signal.SIG_IGN)  # the end of the pipe and the signal of the robot's death come together
+        _at_signals(signal.SIG_IGN)  # the robot's end closes the pipe and sends a signal at the same time
         if not images.close():
             os._exit(0)
         artist.close()

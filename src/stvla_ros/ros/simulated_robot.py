@@ -1,4 +1,4 @@
-"""The simulated cell in real time, and its arm and gripper as the action servers want them."""
+"""The simulated cell in real time, and its arm and gripper for the action servers."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros.trajectory_server import MotionProgress, MotionState
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.controller import TrajectoryGoal, TrajectoryStatus
-from stvla_ros.types import F64, JointPath, RobotState, Tolerances
+from stvla_ros.types import F64, JointPath, RobotState, TrajectoryTolerances
 
 TICK_S = 0.005
 GIVE_UP_S = 0.25
-"""A simulation that is further behind the clock than this does not catch up: its time goes slower for a while."""
+"""A simulation that is further behind the clock than this does not catch up: its time runs slower for a while."""
 
 Result = FollowJointTrajectory.Result
 
 
 class RealTime:
-    """Lets a cell's time pass as fast as the clock, in a thread of its own. Stamps never lead the clock.
+    """Advances a cell's time at the speed of the clock, in a separate thread. Stamps are never ahead of the clock.
 
     Args:
-        cell: What passes time.
-        on_state: Called at ``rate_hz`` with the newest state, stamped by the clock, in a second thread: physics goes on
-            however long it takes.
-        rate_hz: How often.
+        cell: The simulated cell.
+        on_state: Called at ``rate_hz`` with the newest state, stamped by the clock, in a second thread, so that it
+            never delays physics.
+        rate_hz: Rate of states.
     """
 
     def __init__(self, cell: Cell, on_state: Callable[[RobotState], None], rate_hz: float) -> None:
@@ -42,7 +42,7 @@ class RealTime:
         self._window = (time.monotonic(), cell.time_ns)
         self._threads = [
             Thread(target=self._pass_time, name="physics", daemon=True),
-            Thread(target=self._tell, name="states", daemon=True),
+            Thread(target=self._publish_states, name="states", daemon=True),
         ]
 
     def start(self) -> None:
@@ -61,7 +61,7 @@ class RealTime:
         return not any(thread.is_alive() for thread in self._threads)
 
     def stamp_ns(self, simulated_ns: int) -> int:
-        """The clock's time of a simulated time; now for one that has just run ahead, as happens when a scene is laid."""
+        """The clock's time of a simulated time; now if that is ahead, as after a scene is laid out."""
         return min(simulated_ns + self._offset_ns, time.time_ns())
 
     def factor(self) -> float:
@@ -77,7 +77,7 @@ class RealTime:
             if behind_s > GIVE_UP_S:  # too slow, or the clock was set
                 self._offset_ns += round((behind_s - TICK_S) * 1e9)
                 behind_s = TICK_S
-            elif behind_s < 0.0:  # a scene was laid, in simulated time, or the clock was set
+            elif behind_s < 0.0:  # a scene was laid out, in simulated time, or the clock was set
                 self._offset_ns += round(behind_s * 1e9)
                 behind_s = 0.0
             if steps := int(min(behind_s, 2 * TICK_S) / self._step_s):
@@ -90,21 +90,21 @@ class RealTime:
             if behind_s < TICK_S:
                 self._end.wait(TICK_S - behind_s)
 
-    def _tell(self) -> None:
-        told_ns = 0
+    def _publish_states(self) -> None:
+        published_ns = 0
         while self._due.wait() and not self._end.is_set():
             self._due.clear()
             state = self._state
             assert state is not None
-            if state.stamp_ns != told_ns:
-                told_ns = state.stamp_ns
+            if state.stamp_ns != published_ns:
+                published_ns = state.stamp_ns
                 self._on_state(state)
 
 
 class SimulatedArm:
-    """:class:`stvla_ros.ros.trajectory_server.Arm` of a cell whose time passes elsewhere.
+    """:class:`stvla_ros.ros.trajectory_server.Arm` of a cell whose time is advanced by another thread.
 
-    A new motion brings the old one to rest before it begins.
+    A new motion first brings the old one to rest.
     """
 
     def __init__(self, cell: Cell) -> None:
@@ -116,11 +116,11 @@ class SimulatedArm:
         self._started_ns = 0
 
     def q_rad(self) -> F64:
-        """(7,) joint positions now."""
+        """(7,) current joint positions."""
         return self._cell.state().q_rad
 
-    def start(self, path: JointPath, tolerances: Tolerances) -> int:
-        """Begin a motion in place of the running one; returns its number at once or when the arm is free."""
+    def start(self, path: JointPath, tolerances: TrajectoryTolerances) -> int:
+        """Replace the running motion by a new one; returns its number when the arm is free."""
         with self._lock:
             self._number += 1
             number, self._goal, self._refused = self._number, None, None
@@ -133,7 +133,7 @@ class SimulatedArm:
                 self._begin(path, tolerances)
         return number
 
-    def _begin(self, path: JointPath, tolerances: Tolerances) -> None:
+    def _begin(self, path: JointPath, tolerances: TrajectoryTolerances) -> None:
         self._started_ns = self._cell.time_ns
         try:
             self._goal = self._cell.follow(path, tolerances)
@@ -141,13 +141,13 @@ class SimulatedArm:
             self._refused = error
 
     def stop(self, motion: int) -> None:
-        """Bring the arm to rest, if this motion is still the one that runs."""
+        """Bring the arm to rest if this motion is still running."""
         with self._lock:
             if motion == self._number:
                 self._cell.cancel()
 
     def progress(self, motion: int) -> MotionProgress:
-        """Where a motion is."""
+        """The progress of a motion."""
         state = self._cell.state()
         now = (state.q_rad, state.dq_rad_s)
         with self._lock:
@@ -171,7 +171,7 @@ class SimulatedArm:
 
 
 def _error_code(goal: TrajectoryGoal) -> int:
-    """ros2_control has no code for a reflex: a Franka's driver then aborts like on a lost path."""
+    """ros2_control has no code for a reflex: a Franka's driver aborts as for a violated path tolerance."""
     late = goal.code is OutcomeCode.CONTROLLER_FAILED and "Goal tolerance" in goal.reason
     return int(Result.GOAL_TOLERANCE_VIOLATED if late else Result.PATH_TOLERANCE_VIOLATED)
 
@@ -187,9 +187,9 @@ class SimulatedGripper:
         self._cell = cell
 
     def width_m(self) -> float:
-        """Distance between the fingers now."""
+        """Current distance between the fingers."""
         return float(np.clip(self._cell.state().gripper_m, 0.0, 0.08))
 
     def move(self, width_m: float, force_n: float) -> None:
-        """Go to a width, and press with at most this force."""
+        """Move to a width, and press with at most this force."""
         self._cell.move_gripper(width_m, force_n or None)

@@ -1,16 +1,18 @@
 """StageNode: a mailbox around one stage.
 
-The executor's thread takes messages and keeps the newest of each; the stage works in threads of its own. So a
-cancel, a heartbeat and a parameter request are answered while a model thinks.
+The executor's thread receives messages and keeps the newest of each; the stage works in threads of its own. So cancels,
+heartbeats and parameter requests are handled while a model thinks.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 from stvla_msgs.msg import Outcome as OutcomeMsg
@@ -26,7 +28,7 @@ from stvla_ros.ros.params import Parameters
 C = TypeVar("C")
 
 EXPECTED = frozenset({OutcomeCode.OK, OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})
-"""Ends that somebody wanted: logged as information."""
+"""Intended outcomes, logged as information."""
 
 FAULTS = frozenset(
     {
@@ -37,7 +39,7 @@ FAULTS = frozenset(
         OutcomeCode.CANCEL_UNCONFIRMED,
     }
 )
-"""Ends after which somebody should look at the robot or at the software: logged as errors; all others as warnings."""
+"""Outcomes after which someone should look at the robot or the software, logged as errors. All others are warnings."""
 
 LOGGED_CHARS = 200
 
@@ -55,12 +57,12 @@ class StageNode(Node, Generic[C]):
     """
 
     logs_success = False
-    """Whether goals that ended well get a line in the log, too."""
+    """Whether successful goals are logged too."""
 
     def __init__(self, name: str, config: type[C], backends: Mapping[str, str] | None = None) -> None:
         try:
             super().__init__(name, automatically_declare_parameters_from_overrides=True)
-        except ValueError as error:  # rcl reads an empty list or section as a name without a value
+        except ValueError as error:  # rcl reads an empty list or section as a parameter without a value
             if "PARAMETER_NOT_SET" not in str(error):
                 raise
             raise ConfigError(
@@ -77,7 +79,7 @@ class StageNode(Node, Generic[C]):
 
     @property
     def config(self) -> C:
-        """The settings, with live changes."""
+        """The settings, including live changes."""
         return self.parameters.config
 
     def ready(self) -> None:
@@ -91,11 +93,11 @@ class StageNode(Node, Generic[C]):
         return server
 
     def _log_end(self, goal: Any, outcome: OutcomeMsg) -> None:
-        """The end of a goal, for the log: its client may be dead. What went well is worth a line for tasks only."""
-        code, told = OutcomeCode(outcome.code), getattr(goal, "instruction", "")
+        """Log the end of a goal, because its client may be dead. Successes are logged only by nodes that ask for it."""
+        code, instruction = OutcomeCode(outcome.code), getattr(goal, "instruction", "")
         if code is OutcomeCode.OK and not self.logs_success:
             return
-        line = f"'{told[:LOGGED_CHARS]}': " if told else ""
+        line = f"'{instruction[:LOGGED_CHARS]}': " if instruction else ""
         line += f"{code.name}: {outcome.sentence}"
         log = self.get_logger()
         if code in EXPECTED:
@@ -109,7 +111,7 @@ class StageNode(Node, Generic[C]):
         return int(self.get_clock().now().nanoseconds)
 
     def timed(self, what: str, work: Callable[[], Any]) -> Any:
-        """Do some work and note its latency, and its failure, for the diagnostics."""
+        """Do some work and note its latency and its failure for the diagnostics."""
         start = time.perf_counter()
         try:
             result = work()
@@ -135,11 +137,28 @@ class StageNode(Node, Generic[C]):
         self._diagnostics.publish(DiagnosticArray(header=header(self.now_ns(), ""), status=[status]))
 
     def ages(self) -> dict[str, str]:
-        """Ages of the inputs, for the diagnostics; overridden by nodes that have inputs."""
+        """Ages of the inputs for the diagnostics; overridden by nodes that have inputs."""
         return {}
 
     def close(self, timeout_s: float) -> bool:
-        """Bring all work to an end while ROS still runs; False when some is still busy after ``timeout_s``."""
+        """End all work while ROS still runs; False when some is still busy after ``timeout_s``."""
         end = time.monotonic() + timeout_s
         closed = [server.close(max(0.0, end - time.monotonic())) for server in self._servers]
         return all(closed)
+
+
+class RollingPercentiles:
+    """Percentiles of the last values of one quantity, for the diagnostics."""
+
+    def __init__(self, size: int = 100) -> None:
+        self._values: deque[float] = deque(maxlen=size)
+
+    def add(self, value: float) -> None:
+        """Add a value."""
+        self._values.append(value)
+
+    def __str__(self) -> str:
+        """Median and 95th percentile; empty before the first value."""
+        if not self._values:
+            return ""
+        return " / ".join(f"{v:.1f}" for v in np.percentile(list(self._values), [50, 95]))

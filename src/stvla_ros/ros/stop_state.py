@@ -1,11 +1,12 @@
-"""The operator's stop as the stack remembers it: latched on ``stvla/stopped``, kept by the executor and by the task node.
+"""The operator's stop, as the stack remembers it: latched on ``stvla/stopped``, kept by the executor and the task node.
 
-Each keeps the newest word and says it again, so that it outlives either: a restarted executor learns it from the task node
-before it takes goals, and a restarted task node from the executor. When both are gone at a time it is forgotten, as with
-the whole stack; then no task is left either that could go on, and only a new goal of the operator's moves the arm.
+Each of the two keeps the newest state and publishes it again, so that the stop survives the loss of either: a restarted
+executor learns it from the task node before it accepts goals, and a restarted task node learns it from the executor.
+When both are gone at the same time, the stop is forgotten; but then no task is left that could continue, and only a
+new goal from the operator moves the arm.
 
-Words are ordered by their stamps, and whoever speaks makes a stamp later than all that it has heard. Two stamps stand for
-no word of an operator: :data:`NOTHING_NS` and :data:`NEVER_NS`.
+States are ordered by their stamps, and every new state gets a stamp later than all earlier ones. Two stamps mean that
+no operator has spoken: :data:`NOTHING_NS` and :data:`NEVER_NS`.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 TOPIC = "stvla/stopped"
 
 NOTHING_NS = 0
-"""Stamp of one that knows nothing yet, and waits for another's word."""
+"""Stamp of a node that knows nothing yet and waits for another node."""
 
 NEVER_NS = 1
-"""Stamp of the word that motion is allowed because nobody has heard otherwise: every operator's word is later."""
+"""Stamp of the assumption that motion is allowed because no node knows otherwise. Every operator's stop is later."""
 
 STOPPED = "Stopped by the operator: `stvla stop --release` (or the service /stvla/resume) allows motion again."
-"""Why a goal ends, or is refused."""
+"""Why a goal ends or is rejected."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class StopState:
 
     Attributes:
         stamp_ns: When it was last stopped or released (Unix time).
-        stopped: Nothing may move.
+        stopped: Whether motion is forbidden.
         reason: One sentence.
     """
 
@@ -56,7 +57,7 @@ class StopState:
         return self.stamp_ns > NOTHING_NS
 
     def sentence(self) -> str:
-        """For the operator."""
+        """The state in words, for the operator."""
         if not self.stopped:
             return "motion is allowed"
         at = time.strftime("%H:%M:%S", time.localtime(self.stamp_ns // 1_000_000_000))
@@ -64,12 +65,12 @@ class StopState:
 
 
 class StopKeeper:
-    """What a node knows of the operator's stop. Thread safe.
+    """What a node knows about the operator's stop. Thread safe.
 
     Args:
         node: Its executor must spin.
         on_stop: Called when the stop came from another node, in the executor's thread.
-        decides: When this node knows nothing and hears one that knows nothing either, motion is allowed: both are new.
+        decides: Whether this node allows motion when neither it nor another node knows anything: then both are new.
     """
 
     def __init__(self, node: Node, on_stop: Callable[[], None], decides: bool = False) -> None:
@@ -78,7 +79,7 @@ class StopKeeper:
         self._state = StopState()
         self._known = threading.Event()
         self._publisher = node.create_publisher(StopStateMsg, TOPIC, LATCHED_NEWEST)
-        # a reader keeps so many of all who speak: with one, this node's own question would push out the answer
+        # the depth counts the messages of all publishers: with 1, this node's own question would push out the answer
         node.create_subscription(StopStateMsg, TOPIC, self._receive, LATCHED)
 
     @property
@@ -94,21 +95,21 @@ class StopKeeper:
         self._say(False, "Released by the operator.")
 
     def raise_if_stopped(self) -> None:
-        """Raises StageError CANCELED, with what allows motion again."""
+        """Raises StageError CANCELED, which says how to allow motion again."""
         if self._state.stopped:
             raise StageError(OutcomeCode.CANCELED, self._state.reason)
 
     def ask(self) -> None:
-        """Say that this node knows nothing, if it is so, for one that can then say what holds."""
+        """If this node knows nothing, publish that, so that a node which knows the state publishes it again."""
         if not self._state.known:
             self._publish(self._state)
 
     def assume_released(self) -> None:
-        """Nobody who could know says otherwise: motion is allowed until an operator's word is heard. Nothing when one was."""
+        """Allow motion because no other node can know of a stop. Has no effect when the state is known."""
         self._keep(StopState(NEVER_NS, False, "Nobody has stopped it."))
 
     def wait_known(self, timeout_s: float) -> bool:
-        """Sleep until it is known whether the stack is stopped; False when the time passed first."""
+        """Wait until it is known whether the stack is stopped; False on timeout."""
         return self._known.wait(timeout_s)
 
     def _say(self, stopped: bool, reason: str) -> None:
@@ -124,7 +125,7 @@ class StopKeeper:
             self.assume_released()
 
     def _keep(self, state: StopState) -> bool:
-        """Keep and tell what is newer than what is known; False when it is not."""
+        """Keep and publish a state that is newer than the known one; False when it is not."""
         with self._lock:
             if state.stamp_ns <= self._state.stamp_ns:
                 return False

@@ -1,4 +1,4 @@
-"""Where a task stands, as a message: feedback, result, and the latched topic ``stvla/task_state``."""
+"""The state of a task as a message: in feedback and result, and on the latched topic ``stvla/task_state``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ TOPIC = "stvla/task_state"
 IDLE = "idle"
 
 HOLDS_TOPIC = "stvla/gripper_holds"
-"""Latched std_msgs/Bool of the executor: by their distance, the fingers hold something."""
+"""Latched std_msgs/Bool of the executor: whether the fingers hold something, judged by their distance."""
 
 
 def state_to_msg(state: TaskState, phase: str, stamp_ns: int) -> TaskStateMsg:
-    """Exact, but for an unknown total, which is 0, and unknown percentiles, which are NaN."""
+    """Exact, except that an unknown total becomes 0 and unknown percentiles become NaN."""
     p50, p95 = state.plan_latency_s or (math.nan, math.nan)
     return TaskStateMsg(
         header=header(stamp_ns, ""),
@@ -42,7 +42,7 @@ def state_to_msg(state: TaskState, phase: str, stamp_ns: int) -> TaskStateMsg:
 
 
 def state_from_msg(msg: TaskStateMsg) -> TaskState:
-    """The pipeline's own value."""
+    """The pipeline's value."""
     return TaskState(
         msg.instruction,
         msg.sub_instruction,

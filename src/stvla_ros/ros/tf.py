@@ -1,4 +1,4 @@
-"""A small transform buffer over /tf and /tf_static (tf2's own Python client is no wheel).
+"""A small transform buffer for /tf and /tf_static (there is no wheel of tf2's Python client).
 
 Enough for a camera: a tree of frames, linear interpolation of translation and spherical interpolation of rotation
 between the two samples around a stamp (as tf2 does), no extrapolation.
@@ -22,20 +22,21 @@ from stvla_ros.errors import CancelToken
 from stvla_ros.geometry.se3 import inverse, rotation_distance
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import time_to_ns, transform_to_matrix
+from stvla_ros.ros.freshness import OutOfOrder
 from stvla_ros.types import F64
 
 KEEP_NS = 10_000_000_000
 """Length of the buffer, as in tf2."""
 
-BACK_NS, BACK_IN_A_ROW = 500_000_000, 3
-"""So many samples in a row, so much older than the newest one, are no stragglers: the clock that stamps them went back.
-What was heard before is forgotten then: between samples of two rounds of a bag there is no pose."""
+BACK_NS = 500_000_000
+"""Samples older than the newest one by more than this are out of order (:class:`OutOfOrder`). When the clock went
+back, all earlier samples are forgotten: between samples of two rounds of a bag there is no pose."""
 
 SAME_M, SAME_RAD = 1e-3, 2e-3
-"""Poses nearer than this are one."""
+"""Poses nearer than this count as equal."""
 
 SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
-"""Of two such readers one cannot hear a given publisher: that is no warning."""
+"""One of the two readers is always incompatible with a given publisher: no reason for a warning."""
 
 
 class TransformError(LookupError):
@@ -44,24 +45,23 @@ class TransformError(LookupError):
 
 @dataclass
 class _Edge:
-    """Samples of one frame in one parent, by stamp; a single one at any time when static."""
+    """Samples of one frame in one parent, by stamp; a static edge has a single sample that holds at any time."""
 
     parent: str
     child: str
     static: bool
     samples: list[tuple[int, F64]] = field(default_factory=list)
-    back: int = 0
+    out_of_order: OutOfOrder = field(default_factory=OutOfOrder)
 
     def add(self, stamp_ns: int, T_parent_child: F64) -> None:
         if self.static:
             self.samples = [(0, T_parent_child)]
             return
         if self.samples and stamp_ns < self.samples[-1][0] - BACK_NS:
-            self.back += 1
-            if self.back < BACK_IN_A_ROW:
+            if not self.out_of_order.clock_went_back():
                 return
             self.samples = []
-        self.back = 0
+        self.out_of_order.reset()
         insort(self.samples, (stamp_ns, T_parent_child), key=lambda s: s[0])
         while self.samples[0][0] < self.samples[-1][0] - KEEP_NS:
             self.samples.pop(0)
@@ -74,10 +74,12 @@ class _Edge:
             return self.samples[i][1]
         if i == 0 or i == len(self.samples):
             nearest = self.samples[0][0] if i == 0 else self.samples[-1][0]
-            once = ": it came only once on /tf, publish it on /tf_static if it stays" if len(self.samples) == 1 else ""
+            once = (
+                ": it came only once on /tf; publish it on /tf_static if it is fixed" if len(self.samples) == 1 else ""
+            )
             raise TransformError(
                 f"the transform {self.parent} -> {self.child} is not known at the image's stamp "
-                f"(nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'younger' if i == 0 else 'older'}){once}"
+                f"(the nearest sample is {abs(stamp_ns - nearest) / 1e9:.3f} s {'newer' if i == 0 else 'older'}){once}"
             )
         (t0, T0), (t1, T1) = self.samples[i - 1], self.samples[i]
         return interpolate(T0, T1, (stamp_ns - t0) / (t1 - t0))
@@ -110,7 +112,7 @@ def _rotation(axis: F64, angle: float) -> F64:
 
 
 class TransformBuffer:
-    """Transforms as heard by a node. Thread safe.
+    """The transforms that a node receives. Thread safe.
 
     Args:
         node: Its executor must spin.
@@ -121,7 +123,7 @@ class TransformBuffer:
         self._lock = threading.Condition()
         self._on_change = on_change
         self._edges: dict[str, dict[str, _Edge]] = {}  # child -> parent -> edge
-        self._passed_over: dict[str, str] = {}  # child -> why its last transform was not taken
+        self._refused: dict[str, str] = {}  # child -> why its last transform was not taken
         for profile in (qos.STATIC_LATCHED, qos.STATIC_VOLATILE):
             node.create_subscription(
                 TFMessage, "/tf_static", lambda m: self.add(m, True), profile, event_callbacks=SILENT
@@ -129,7 +131,7 @@ class TransformBuffer:
         node.create_subscription(TFMessage, "/tf", lambda m: self.add(m, False), qos.STATE)
 
     def add(self, message: TFMessage, static: bool) -> None:
-        """Take what is usable; a transform that is none is passed over, as tf2 does."""
+        """Take the usable transforms of a message; invalid ones are ignored, as in tf2."""
         with self._lock:
             for t in message.transforms:
                 parent, child = _name(t.header.frame_id), _name(t.child_frame_id)
@@ -137,7 +139,7 @@ class TransformBuffer:
                     self._set(parent, child, static, time_to_ns(t.header.stamp), _matrix(t, static))
                 except ValueError as error:
                     topic = "/tf_static" if static else "/tf"
-                    self._passed_over[child] = f"the transform {parent} -> {child} on {topic} cannot be used: {error}"
+                    self._refused[child] = f"the transform {parent} -> {child} on {topic} cannot be used: {error}"
             self._lock.notify_all()
         if self._on_change:
             self._on_change()
@@ -148,21 +150,21 @@ class TransformBuffer:
         if edge is None or edge.static != static:
             edge = edges[parent] = _Edge(parent, child, static)
         edge.add(stamp_ns, T_parent_child)
-        self._passed_over.pop(child, None)
+        self._refused.pop(child, None)
 
     def connects(self, target: str, source: str) -> bool:
-        """Whether two frames hang together at any time."""
+        """Whether two frames are connected at any time."""
         with self._lock:
             return bool(self._ways(_name(target), _name(source)))
 
     def lookup(self, target: str, source: str, stamp_ns: int) -> F64:
-        """(4, 4) ``T_target_source`` at a stamp; 0: the newest that is known, as in tf2.
+        """(4, 4) ``T_target_source`` at a stamp; 0: the newest one, as in tf2.
 
-        A frame may have several parents (a driver's and a calibration's): those that do not lead to the target do not
-        matter, and those that do must agree.
+        A frame may have several parents (a driver's and a calibration's). Those that do not lead to the target are
+        ignored; those that do must agree.
 
         Raises:
-            TransformError: The frames are not connected, or not at that time, or in two ways that differ.
+            TransformError: The frames are not connected, or not at that time, or by two chains that disagree.
         """
         target, source = _name(target), _name(source)
         with self._lock:
@@ -186,16 +188,16 @@ class TransformBuffer:
                 apart = np.linalg.norm(pose[:3, 3] - poses[0][:3, 3])
                 chains = " and ".join("-".join([source, *(edge.parent for edge in up)]) for up, _ in ways)
                 raise TransformError(
-                    f"the frame {source} has two places {apart:.3f} m apart, by {chains}: stop one of their publishers"
+                    f"the frame {source} has two poses {apart:.3f} m apart, by {chains}: stop one of their publishers"
                 )
         return poses[0]
 
     def wait(self, target: str, source: str, stamp_ns: int, timeout_s: float, cancel: CancelToken) -> F64:
-        """The same, but a transform that is still on its way is waited for, as tf2 does.
+        """Like :meth:`lookup`, but wait for a transform that is still on its way, as tf2 does.
 
         Raises:
             TransformError: It did not come in time.
-            StageError: The reason of the cancel.
+            StageError: The cancel's reason.
         """
         end = time.monotonic() + timeout_s
         with self._lock:
@@ -209,33 +211,33 @@ class TransformBuffer:
                 self._lock.wait(min(0.1, timeout_s))
 
     def _why_apart(self, target: str, source: str) -> str:
-        """The end of a sentence about two frames that do not hang together."""
+        """The end of the sentence about two frames that are not connected."""
         roots = {frame: self._roots(frame) for frame in (source, target)}
         for root in roots[source] + roots[target]:
-            if root in self._passed_over:
-                return f": {self._passed_over[root]}"
+            if root in self._refused:
+                return f": {self._refused[root]}"
         known = self._edges.keys() | {parent for edges in self._edges.values() for parent in edges}
         found = [
-            f"nothing tells of {frame}" if frame not in known else f"{frame} hangs on {' and '.join(ends) or 'a loop'}"
+            f"no transform has {frame}" if frame not in known else f"{frame} hangs on {' and '.join(ends) or 'a loop'}"
             for frame, ends in roots.items()
             if frame not in known or ends != [frame]
         ]
         if not found:
             return ": publish it on /tf_static"
-        return f" ({', '.join(found)}): publish what is missing, on /tf_static where it does not move"
+        return f" ({', '.join(found)}): publish the missing transform, on /tf_static if it is fixed"
 
     def _roots(self, frame: str) -> list[str]:
-        """Where the ways up from a frame end."""
+        """The frames at which the ways up from a frame end."""
         return [above for above in self._climbs(frame) if above not in self._edges]
 
     def _ways(self, target: str, source: str) -> list[tuple[list[_Edge], list[_Edge]]]:
-        """The edges up from the source, and from the target, to each frame where the two meet first."""
+        """The edges from the source and from the target up to each of their nearest common frames."""
         ups, downs = self._climbs(source), self._climbs(target)
         ways = ((up, down) for frame in ups if frame in downs for up in ups[frame] for down in downs[frame])
         return [(up, down) for up, down in ways if not (up and down and up[-1] is down[-1])]
 
     def _climbs(self, frame: str) -> dict[str, list[list[_Edge]]]:
-        """Every way up from a frame, by the frame where it ends; none goes through a frame twice."""
+        """Every way up from a frame, by the frame at which it ends; no way visits a frame twice."""
         found: dict[str, list[list[_Edge]]] = {frame: [[]]}
         rest: list[list[_Edge]] = [[]]
         while rest:
@@ -249,17 +251,17 @@ class TransformBuffer:
 
 
 def same_pose(A: F64, B: F64) -> bool:
-    """Whether two (4, 4) poses are one, within :data:`SAME_M` and :data:`SAME_RAD`."""
+    """Whether two (4, 4) poses are equal, within :data:`SAME_M` and :data:`SAME_RAD`."""
     return bool(np.linalg.norm(A[:3, 3] - B[:3, 3]) < SAME_M and rotation_distance(A[:3, :3], B[:3, :3]) < SAME_RAD)
 
 
 def _name(frame: str) -> str:
-    """Without the slash that tf had in front."""
+    """A frame's name without the leading slash of tf."""
     return frame.lstrip("/")
 
 
 def _matrix(message: TransformStamped, static: bool) -> F64:
-    """(4, 4) of a transform. Raises ValueError for one that is none."""
+    """(4, 4) of a transform. Raises ValueError for an invalid one."""
     parent, child = _name(message.header.frame_id), _name(message.child_frame_id)
     if not parent or not child or parent == child:
         raise ValueError("wanted two frames")

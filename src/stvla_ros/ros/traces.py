@@ -1,4 +1,4 @@
-"""Lifted paths as they come from the guidance node."""
+"""Lifted paths received from the guidance node."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KEPT_TRACES = 16
 
 
 class TraceInbox:
-    """The newest lifted paths by plan, so that a plan that cannot be lifted fails with its own code."""
+    """Keeps the newest lifted paths by plan, and the errors of plans that could not be lifted."""
 
     def __init__(self, node: Node) -> None:
         self._arrived = threading.Condition()
@@ -32,10 +32,10 @@ class TraceInbox:
             self._arrived.notify_all()
 
     def wait(self, plan_id: str, timeout_s: float, cancel: CancelToken) -> Trace3dMsg:
-        """The path lifted from a plan.
+        """Wait for the path lifted from a plan.
 
         Raises:
-            StageError: Why it was not lifted; SERVER_TIMEOUT when it does not come; the cancel's reason.
+            StageError: The reason why it was not lifted; SERVER_TIMEOUT; the cancel's reason.
         """
         end = time.monotonic() + timeout_s
         release = cancel.on_cancel(self._wake)

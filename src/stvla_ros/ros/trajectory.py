@@ -11,10 +11,10 @@ from control_msgs.action import FollowJointTrajectory
 from control_msgs.msg import JointTolerance
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
-from stvla_ros.types import F64, JointPath, Tolerances
+from stvla_ros.types import F64, JointPath, TrajectoryTolerances
 
 SAMPLE_S = 0.01
-"""Longest step between samples of a path that was read from a message."""
+"""Longest time step between samples of a path read from a message."""
 
 
 class TrajectoryError(ValueError):
@@ -26,18 +26,18 @@ class TrajectoryError(ValueError):
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds as a message."""
+    """A message from seconds."""
     ns = round(seconds * 1e9)
     return Duration(sec=ns // 10**9, nanosec=ns % 10**9)
 
 
 def seconds(message: Duration) -> float:
-    """A message as seconds."""
+    """Seconds from a message."""
     return float(message.sec) + float(message.nanosec) * 1e-9
 
 
 def trajectory_message(path: JointPath, names: Sequence[str]) -> JointTrajectory:
-    """A path as a message that starts when it is received; the last velocity is exactly zero."""
+    """A message from a path; the motion starts when it is received, and its last velocity is exactly zero."""
     dq = np.array(path.dq_rad_s)
     dq[-1] = 0.0
     points = [
@@ -50,16 +50,16 @@ def trajectory_message(path: JointPath, names: Sequence[str]) -> JointTrajectory
 def read_trajectory(message: JointTrajectory, names: Sequence[str], q_now_rad: F64) -> JointPath:
     """A trajectory message as a dense path in the order of ``names``.
 
-    Between points with velocities the path is a cubic, else a straight line. A first point later than
-    the start is reached from ``q_now_rad``.
+    Between points with velocities the path is a cubic, otherwise a straight line. If the first point is later than
+    the start, the path leads there from ``q_now_rad``.
 
     Args:
         message: As received.
         names: The controller's joints.
-        q_now_rad: (7,) where the arm is now.
+        q_now_rad: (7,) current joint positions.
 
     Raises:
-        TrajectoryError: With the reason, for the same faults that ros2_control refuses.
+        TrajectoryError: With the reason, for the same faults that ros2_control rejects.
     """
     order = _order(message.joint_names, names)
     t, q, dq = _points(message, order)
@@ -71,8 +71,8 @@ def read_trajectory(message: JointTrajectory, names: Sequence[str], q_now_rad: F
 def start_delay_s(message: JointTrajectory, now_s: float) -> float:
     """How long to wait before the start; a stamp of zero means now.
 
-    A stamp in the past would ask for a jump into the middle of the motion: ros2_control does jump, a
-    Franka then stops with a reflex. Here such a goal starts late and runs whole, unless it is all over.
+    A stamp in the past asks for a jump into the middle of the motion. ros2_control does jump, and a Franka then stops
+    with a reflex. Here such a goal starts late and runs completely, unless its end is in the past.
 
     Raises:
         TrajectoryError: The trajectory ended in the past.
@@ -86,14 +86,16 @@ def start_delay_s(message: JointTrajectory, now_s: float) -> float:
     return max(0.0, stamp - now_s) if stamp > 0.0 else 0.0
 
 
-def read_tolerances(goal: FollowJointTrajectory.Goal, names: Sequence[str], default: Tolerances) -> Tolerances:
-    """A goal's tolerances. As in control_msgs: 0 is the default, negative is no limit.
+def read_tolerances(
+    goal: FollowJointTrajectory.Goal, names: Sequence[str], default: TrajectoryTolerances
+) -> TrajectoryTolerances:
+    """A goal's tolerances. As in control_msgs, 0 means the default and a negative value no limit.
 
     Raises:
         TrajectoryError: A tolerance names an unknown joint.
     """
     late = seconds(goal.goal_time_tolerance)
-    return Tolerances(
+    return TrajectoryTolerances(
         _tolerance(goal.path_tolerance, names, default.path_rad),
         _tolerance(goal.goal_tolerance, names, default.goal_rad),
         default.goal_time_s if late == 0.0 else np.inf if late < 0.0 else late,

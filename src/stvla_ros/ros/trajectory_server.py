@@ -1,8 +1,9 @@
-"""The action ``follow_joint_trajectory`` in front of a simulated arm, with the behaviour of ros2_control.
+"""The action ``follow_joint_trajectory`` of a simulated arm, with the behaviour of ros2_control.
 
-As ``joint_trajectory_controller`` does: a goal with other joints, wrong sizes, times that do not increase or a
-moving end is rejected (the log says why) and disturbs nothing; a new goal replaces the running one, which ends
-ABORTED; cancel brings the arm to rest, from its callback on, and holds it; a violated tolerance ends the goal ABORTED with its code.
+As in ``joint_trajectory_controller``: a goal with other joints, wrong sizes, times that do not increase, or a moving
+end is rejected (the log says why) and disturbs nothing. A new goal replaces the running one, which ends ABORTED. A
+cancel brings the arm to rest, starting in its callback, and holds it. A violated tolerance ends the goal ABORTED with
+its code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from control_msgs.action import FollowJointTrajectory
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectoryPoint
 
-from stvla_ros.ros.controller_actions import ControllerGoal, ControllerServer, End
+from stvla_ros.ros.controller_server import ControllerGoal, ControllerServer, TerminalState
 from stvla_ros.ros.trajectory import (
     TrajectoryError,
     duration,
@@ -27,7 +28,7 @@ from stvla_ros.ros.trajectory import (
     read_trajectory,
     start_delay_s,
 )
-from stvla_ros.types import F64, JointPath, Tolerances
+from stvla_ros.types import F64, JointPath, TrajectoryTolerances
 
 POLL_S = 0.01
 FEEDBACK_S = 0.05
@@ -35,7 +36,7 @@ FEEDBACK_S = 0.05
 
 
 class MotionState(Enum):
-    """What became of a motion."""
+    """The state of a motion."""
 
     ACTIVE = auto()
     REACHED = auto()
@@ -46,7 +47,7 @@ class MotionState(Enum):
 
 @dataclass(frozen=True, eq=False)
 class MotionProgress:
-    """How far a motion is.
+    """The progress of a motion.
 
     Attributes:
         state: Whether and how it ended.
@@ -54,7 +55,7 @@ class MotionProgress:
         desired: (q, dq) commanded now.
         actual: (q, dq) measured now.
         error_code: Constant of FollowJointTrajectory's result.
-        error: For people.
+        error: The error as text.
     """
 
     state: MotionState
@@ -66,22 +67,22 @@ class MotionProgress:
 
 
 class Arm(Protocol):
-    """What the action server drives. All methods are thread safe and return at once."""
+    """An arm that the action server moves. All methods are thread safe and return at once."""
 
     def q_rad(self) -> F64:
-        """(7,) joint positions now."""
+        """(7,) current joint positions."""
         ...
 
-    def start(self, path: JointPath, tolerances: Tolerances) -> int:
-        """Begin a motion in place of the running one; returns its number."""
+    def start(self, path: JointPath, tolerances: TrajectoryTolerances) -> int:
+        """Replace the running motion by a new one; returns its number."""
         ...
 
     def stop(self, motion: int) -> None:
-        """Bring the arm to rest, if this motion is still the one that runs."""
+        """Bring the arm to rest if this motion is still running."""
         ...
 
     def progress(self, motion: int) -> MotionProgress:
-        """Where a motion is."""
+        """The progress of a motion."""
         ...
 
 
@@ -92,15 +93,17 @@ class TrajectoryServer:
         node: Owner of the action server.
         action: Name of the action.
         names: The arm's joints, in the order of the arm's arrays.
-        arm: What moves.
-        tolerances: Those of goals that set none.
+        arm: The arm.
+        tolerances: TrajectoryTolerances of goals that set none.
     """
 
-    def __init__(self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: Tolerances) -> None:
+    def __init__(
+        self, node: Node, action: str, names: Sequence[str], arm: Arm, tolerances: TrajectoryTolerances
+    ) -> None:
         self._node, self._names, self._arm, self._tolerances = node, tuple(names), arm, tolerances
         self._server = ControllerServer(node, FollowJointTrajectory, action, self._refusal, self._execute)
 
-    def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, Tolerances, float]:
+    def _read(self, goal: FollowJointTrajectory.Goal) -> tuple[JointPath, TrajectoryTolerances, float]:
         """Path, tolerances and seconds until the start. Raises TrajectoryError."""
         now_s = self._node.get_clock().now().nanoseconds * 1e-9
         path = read_trajectory(goal.trajectory, self._names, self._arm.q_rad())
@@ -113,19 +116,19 @@ class TrajectoryServer:
             return f"Trajectory rejected (code {refusal.error_code}): {refusal}"
         return None
 
-    def _execute(self, goal: ControllerGoal) -> tuple[End, FollowJointTrajectory.Result]:
+    def _execute(self, goal: ControllerGoal) -> tuple[TerminalState, FollowJointTrajectory.Result]:
         path, tolerances, delay_s = self._read(goal.request)
         if goal.canceled.wait(delay_s):
-            return End.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
+            return TerminalState.CANCELED, FollowJointTrajectory.Result(error_string="Canceled before the start.")
         motion = self._arm.start(path, tolerances)
         goal.on_cancel(lambda: self._arm.stop(motion))
-        with goal.telling(FEEDBACK_S, lambda: self._feedback(self._arm.progress(motion))):
+        with goal.publishing_feedback(FEEDBACK_S, lambda: self._feedback(self._arm.progress(motion))):
             while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
                 time.sleep(POLL_S)
         result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
         if progress.state is MotionState.REACHED:
-            return End.SUCCEEDED, result
-        return End.CANCELED if goal.canceled.is_set() else End.ABORTED, result
+            return TerminalState.SUCCEEDED, result
+        return TerminalState.CANCELED if goal.canceled.is_set() else TerminalState.ABORTED, result
 
     def _feedback(self, progress: MotionProgress) -> FollowJointTrajectory.Feedback:
         (q, dq), (q_is, dq_is) = progress.desired, progress.actual

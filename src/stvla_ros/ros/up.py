@@ -1,10 +1,10 @@
-"""Starts the graph without ``ros2 launch``: a process per node, prefixed logs, respawn, and no orphans.
+"""Starts the stack without ``ros2 launch``: one process per node, prefixed logs, respawn, and no orphans.
 
     with Stack(GraphOptions(mode="composed")) as stack:
         stack.wait_ready(30.0)
         ...
 
-Every node ends when the supervisor does, however that ends (:func:`stvla_ros.ros.run.end_with_supervisor`).
+Every node ends when the supervisor ends, for whatever reason (:func:`stvla_ros.ros.run.end_with_supervisor`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from stvla_ros.ros.shared_memory import remove_orphans
 
 MAX_DELAY_S = 16.0
 STEADY_S = 30.0
-"""A node that ran for so long starts again with the shortest delay."""
+"""A node that ran for this long is restarted with the shortest delay."""
 STOP_S = 2.5
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93)
 
@@ -50,7 +50,7 @@ Say = Callable[[str, str], None]
 
 @dataclass
 class _Child:
-    """One process and its fate."""
+    """One process and its restarts."""
 
     spec: NodeSpec
     command: list[str]
@@ -64,14 +64,14 @@ class _Child:
 
 
 class Stack:
-    """The graph's processes, supervised by a thread.
+    """The stack's processes, supervised by a thread.
 
     Args:
         options: What to start.
         logs: Folder for one log file per process; None: no files.
-        say: Where lines go; default: stdout with the process's name in front.
-        env: Further environment variables of the nodes.
-        programs: Name of a process -> module that takes the place of the node's own.
+        say: Receives the output lines; default: stdout, prefixed with the process's name.
+        env: Additional environment variables of the nodes.
+        programs: Name of a process -> module to run instead of the node's own.
 
     Raises:
         ConfigError: An option or the parameter file is wrong.
@@ -87,10 +87,10 @@ class Stack:
     ) -> None:
         self.options = options or GraphOptions()
         self.failure: str | None = None
-        """Why the stack ended by itself: a node refused its parameters."""
+        """Why the stack ended: a node refused its parameters."""
         self._say = say or _printer(processes(self.options))
         self.environment: Mapping[str, str] = {**os.environ, **_environment(), **(env or {})}
-        """With which the nodes start."""
+        """The environment of the nodes."""
         if logs is not None:
             logs.mkdir(parents=True, exist_ok=True)
         self._children = [
@@ -112,26 +112,26 @@ class Stack:
         self.stop()
 
     def start(self) -> None:
-        """Start all processes, after clearing away what killed ones left in shared memory."""
+        """Start all processes, after removing what killed processes left in shared memory."""
         remove_orphans()
         self._thread.start()
 
     def stop(self) -> None:
-        """End all processes: SIGTERM, and SIGKILL for those still there after 2.5 s. May be called twice."""
+        """End all processes: SIGTERM, then SIGKILL for those still running after 2.5 s. May be called twice."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Sleep until the stack has ended by itself or was stopped; False on timeout."""
+        """Wait until the stack has ended or was stopped; False on timeout."""
         return self._ended.wait(timeout_s)
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Sleep until every node sends heartbeats.
+        """Wait until every node sends heartbeats.
 
         Raises:
-            ConfigError: A node refused its parameters; the sentence is its own.
-            ConnectionError: Some node did not come up in time.
+            ConfigError: A node refused its parameters; the message is the node's.
+            ConnectionError: A node did not start in time.
         """
         from stvla_ros.ros.client import wait_for_nodes
 
@@ -143,10 +143,10 @@ class Stack:
             raise ConnectionError(f"Not up within {timeout_s:g} s: {', '.join(missing)}. Look at the log.")
 
     def pids(self) -> dict[str, int]:
-        """Process ids of those that run."""
+        """Process ids of the running processes."""
         return {c.spec.name: c.popen.pid for c in self._children if c.popen and c.popen.poll() is None}
 
-    # --- the supervisor's thread: it alone starts processes ---------------------------------------------------------
+    # --- the supervisor's thread: only it starts processes ----------------------------------------------------------
 
     def _supervise(self) -> None:
         try:
@@ -167,7 +167,7 @@ class Stack:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=self.environment,
-            process_group=0,  # Ctrl-C in the terminal is for the supervisor, which ends the nodes in order
+            process_group=0,  # Ctrl-C in the terminal reaches only the supervisor, which ends the nodes in order
         )
         child.started, child.rest = time.monotonic(), b""
         assert child.popen.stdout is not None
@@ -175,7 +175,7 @@ class Stack:
         self._selector.register(child.popen.stdout, selectors.EVENT_READ, child)
 
     def _look_after(self, child: _Child) -> None:
-        """Start a dead process again, later each time; end everything when it refused its parameters."""
+        """Restart a dead process with a growing delay; end everything when it refused its parameters."""
         if child.popen is None:
             if time.monotonic() >= child.due:
                 self._start(child)
@@ -190,7 +190,7 @@ class Stack:
         elif child.spec.respawn:
             steady = time.monotonic() - child.started > STEADY_S
             child.delay_s = RESPAWN_DELAY_S if steady else child.delay_s
-            self._tell(child, f"ended with {_how(code)}; it starts again in {child.delay_s:g} s")
+            self._output(child, f"ended with {_how(code)}; it starts again in {child.delay_s:g} s")
             child.due, child.popen = time.monotonic() + child.delay_s, None
             child.delay_s = min(2 * child.delay_s, MAX_DELAY_S)
 
@@ -202,7 +202,7 @@ class Stack:
             self._read(key.data)
 
     def _read(self, child: _Child) -> bool:
-        """Take what the process has written; False at the end of its output."""
+        """Read the process's output; False at its end."""
         assert child.popen is not None
         assert child.popen.stdout is not None
         try:
@@ -216,44 +216,44 @@ class Stack:
             child.log.flush()
         *lines, child.rest = (child.rest + chunk).split(b"\n")
         for line in lines:
-            self._tell(child, line.decode(errors="replace"), logged=True)
+            self._output(child, line.decode(errors="replace"), logged=True)
         return True
 
     def _drain(self, child: _Child) -> None:
-        """The last words of a process that has ended."""
+        """Read the rest of the output of a process that has ended."""
         assert child.popen is not None
         assert child.popen.stdout is not None
         while self._read(child):
             pass
         if child.rest:
-            self._tell(child, child.rest.decode(errors="replace"), logged=True)
+            self._output(child, child.rest.decode(errors="replace"), logged=True)
         self._selector.unregister(child.popen.stdout)
         child.popen.stdout.close()
 
-    def _tell(self, child: _Child, line: str, logged: bool = False) -> None:
+    def _output(self, child: _Child, line: str, logged: bool = False) -> None:
         child.last_line = line.strip() or child.last_line
         if child.log is not None and not logged:
             child.log.write(f"{line}\n".encode())
             child.log.flush()
         try:
             self._say(child.spec.name, line)
-        except OSError:  # the terminal was closed, or the pipe's reader has ended: nobody sees what the arm does
+        except OSError:  # the terminal was closed, or the pipe's reader has ended: nobody supervises the arm
             self._say = lambda *_: None
             self._stop.set()
 
     def _end(self) -> None:
-        """Executor and task first get the word, while the robot's node still lives; all are gone at the end."""
+        """End all processes. Executor and task get the signal first, while the robot's node is still alive."""
         running = [c for c in self._children if c.popen is not None and c.popen.poll() is None]
         for child in reversed(running):
             assert child.popen is not None
-            child.popen.send_signal(signal.SIGTERM)  # SIGINT would interrupt one that still imports, with a traceback
+            child.popen.send_signal(signal.SIGTERM)  # SIGINT would end one that is still importing with a traceback
         end = time.monotonic() + STOP_S
         while time.monotonic() < end and any(c.popen and c.popen.poll() is None for c in running):
             self._pump(0.02)
         for child in running:
             assert child.popen is not None
             if child.popen.poll() is None:
-                self._tell(child, "did not end in time: killed")
+                self._output(child, "did not end in time: killed")
                 child.popen.kill()
             child.popen.wait()
         for child in self._children:
@@ -264,9 +264,9 @@ class Stack:
 
 
 def up(options: GraphOptions, logs: Path | None = None) -> int:
-    """Start a stack and keep it until SIGINT, SIGTERM or SIGHUP, or until nobody takes its output any more.
+    """Run a stack until SIGINT, SIGTERM or SIGHUP, or until nobody reads its output any more.
 
-    Says first who may move the arm; the task node says when the stack is ready, and what of it is lost and back.
+    First prints who may move the arm. The task node reports when the stack is ready, and which nodes are lost or back.
 
     Returns:
         0 after a signal. Raises ConfigError when a node refused its parameters.
@@ -298,9 +298,9 @@ def _command(options: GraphOptions, spec: NodeSpec) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """What the nodes need besides the caller's environment.
+    """The nodes' variables in addition to the caller's environment.
 
-    Where nobody chose, they talk on this computer only: what hears the stack's topics can also move the arm.
+    By default the nodes talk on this computer only, because whoever receives the stack's topics can also move the arm.
     """
     wanted = {
         DISCOVERY_RANGE: os.environ.get(DISCOVERY_RANGE) or "LOCALHOST",

@@ -23,7 +23,7 @@ from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
 from stvla_ros.sim.world import World
-from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, Tolerances
+from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, TrajectoryTolerances
 
 SETTLE_S = 0.1
 _OUT_OF_SIGHT_M = (0.0, 0.0, -1000.0)
@@ -180,7 +180,7 @@ class Cell:
         for _ in range(max(1, round(duration_s / self.config.timestep_s))):
             self.step()
 
-    def follow(self, path: JointPath, tolerances: Tolerances | None = None) -> TrajectoryGoal:
+    def follow(self, path: JointPath, tolerances: TrajectoryTolerances | None = None) -> TrajectoryGoal:
         """Start to follow a path, within the configured tolerances or others. The returned goal has the status.
 
         Raises:

@@ -17,12 +17,12 @@ from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchroniza
 from stvla_ros.config import param
 from stvla_ros.description.panda import A_MAX_RAD_S2, ARM_JOINTS, J_MAX_RAD_S3, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.types import F64, Bool, JointPath, Tolerances
+from stvla_ros.types import F64, Bool, JointPath, TrajectoryTolerances
 
 
 @dataclass(frozen=True)
 class ControllerConfig:
-    """Tolerances and limits of the trajectory controller."""
+    """TrajectoryTolerances and limits of the trajectory controller."""
 
     start_tolerance_rad: float = param(0.05, "largest jump from the arm's position to a path's start", ge=0.0, le=0.5)
     path_tolerance_rad: float = param(0.10, "largest tracking error before a goal is aborted", ge=0.001, le=1.0)
@@ -55,7 +55,7 @@ class TrajectoryGoal:
     """
 
     path: JointPath
-    tolerances: Tolerances
+    tolerances: TrajectoryTolerances
     status: TrajectoryStatus = TrajectoryStatus.ACTIVE
     code: OutcomeCode = OutcomeCode.OK
     reason: str = ""
@@ -68,7 +68,7 @@ class TrajectoryController:
     def __init__(self, config: ControllerConfig, q_rad: F64) -> None:
         self.config = config
         path, end = np.full(7, config.path_tolerance_rad), np.full(7, config.goal_tolerance_rad)
-        self._tolerances = Tolerances(path, end, config.goal_time_s)
+        self._tolerances = TrajectoryTolerances(path, end, config.goal_time_s)
         self._goal: TrajectoryGoal | None = None
         self._start_s = 0.0
         self._offset = np.zeros(7)
@@ -86,7 +86,7 @@ class TrajectoryController:
         """A goal is active or the arm is being brought to a stop."""
         return self._goal is not None and not self._goal.at_rest
 
-    def start(self, path: JointPath, now_s: float, tolerances: Tolerances | None = None) -> TrajectoryGoal:
+    def start(self, path: JointPath, now_s: float, tolerances: TrajectoryTolerances | None = None) -> TrajectoryGoal:
         """Follow a path from now on, within the configured tolerances or others.
 
         A small difference between its start and the present place fades out in the first 0.2 s.

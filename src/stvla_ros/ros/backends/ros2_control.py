@@ -1,7 +1,7 @@
-"""An arm behind ros2_control: one trajectory action, one gripper action, joint states.
+"""A robot behind ros2_control: one trajectory action, one gripper action, joint states.
 
-Works with any controllers that speak ``control_msgs/FollowJointTrajectory`` and ``GripperCommand``:
-franka_ros2, and the simulated cell.
+Works with all controllers that serve ``control_msgs/FollowJointTrajectory`` and ``GripperCommand``, such as
+franka_ros2 and the simulated cell.
 """
 
 from __future__ import annotations
@@ -21,33 +21,31 @@ from rclpy.node import Node
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import graces
-from stvla_ros.ros.actions import SentGoal
-from stvla_ros.ros.endpoints import other_action_types
-from stvla_ros.ros.stopper import Stopper
+from stvla_ros.ros.action_client import MAX_STOP_S, GoalCanceler, SentGoal
 from stvla_ros.ros.trajectory import duration, trajectory_message
+from stvla_ros.ros.type_mismatch import action_type_mismatch
 from stvla_ros.types import JointPath, RobotState
 
 POLL_S = 0.01
-"""How often joint states are looked at while something moves."""
+"""Interval at which joint states are checked during a motion."""
 
 APART_S = 0.02
 """Positions are compared over at least this time: over 1 ms their noise would look like motion."""
 
 RESTING_M, RESTING_S = 0.001, 0.05
-"""Fingers rest when their distance changes less than this in at least this time; they are told as rarely as 10 times a second."""
+"""Fingers rest when their distance changes by less than this in this time; some drivers send states at only 10 Hz."""
 
 
 OPEN = 0.95
-"""A hand this far open holds nothing, as a share of its open width."""
+"""A gripper that is open by more than this share of its open width holds nothing."""
 
 MOVED_RAD, UNMOVED_S = 0.1, 1.0
-"""So long after a trajectory has moved a joint by this, the joint states must show some motion."""
+"""After a trajectory has moved a joint by this much, the joint states must show some motion within this time."""
 
 
 @dataclass(frozen=True)
 class Ros2ControlConfig:
-    """How the robot's controllers are used. Their names stand in the section ``robot``."""
+    """How the robot's controllers are used. Their names are in the section ``robot``."""
 
     gripper_effort_n: float = param(40.0, "force with which the fingers close [N]", ge=1.0, le=70.0)
     path_tolerance_rad: float = param(
@@ -61,18 +59,18 @@ class Ros2ControlConfig:
         0.01, "below this speed of every joint the arm stands still [rad/s]", ge=0.001, le=0.1
     )
     accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
-    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=graces.STOP_MOST_S)
+    stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=MAX_STOP_S)
     gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
 
 
 class Ros2ControlRobot:
     """:class:`stvla_ros.interfaces.Robot` over ROS 2 actions.
 
-    Call it from threads other than those that spin the node.
+    Call it from threads other than the one that spins the node.
 
     Args:
-        node: Where clients are made; must be spun by other threads.
-        state: Gives the newest joint state, raises STALE_STATE when it is too old.
+        node: Owner of the clients; another thread must spin it.
+        state: Returns the newest joint state; raises STALE_STATE when it is too old.
         config: Settings.
         robot: Names of its actions and joints.
     """
@@ -93,9 +91,9 @@ class Ros2ControlRobot:
             self._arm: (robot.arm_action, "robot.arm_action", FollowJointTrajectory),
             self._gripper: (robot.gripper_action, "robot.gripper_action", GripperCommand),
         }
-        self._stopper = Stopper(node, [robot.arm_action, robot.gripper_action])
+        self._canceler = GoalCanceler(node, [robot.arm_action, robot.gripper_action])
         self.activity = "planning"
-        """What the robot does, for feedback: moving, gripper, or planning while it waits."""
+        """What the robot does now, for feedback: moving, gripper, or planning while it waits."""
 
     def state(self) -> RobotState:
         """The newest state. Raises StageError STALE_STATE."""
@@ -105,8 +103,8 @@ class Ros2ControlRobot:
         """Track a path to its end; returns at standstill.
 
         Raises:
-            StageError: The token's reason (the arm stands still then); REFLEX, CONTROLLER_FAILED, STALE_STATE, also when
-                they come during a cancel.
+            StageError: The cancel's reason, after which the arm stands still; REFLEX, CONTROLLER_FAILED or
+                STALE_STATE, even during a cancel.
         """
         cancel.raise_if_set()
         self._find(self._arm)
@@ -120,10 +118,10 @@ class Ros2ControlRobot:
         _end(call, cancel)
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
-        """Open or close; returns the width reached in metres, measured after the motion.
+        """Open or close the gripper; returns the reached width in metres, measured after the motion.
 
         Raises:
-            StageError: The token's reason, CONTROLLER_FAILED, STALE_STATE.
+            StageError: The cancel's reason; CONTROLLER_FAILED or STALE_STATE.
         """
         cancel.raise_if_set()
         self._find(self._gripper)
@@ -132,39 +130,37 @@ class Ros2ControlRobot:
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
         cancel.raise_if_set()
         if not call.accepted:
-            raise _failed(
-                f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log has the reason."
-            )
+            raise _failed(f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log says why.")
         reached_m = self._resting_width_m(cancel)
-        # Closing on an object ends before the goal, and some grippers call that a failure, others a success: the
-        # width tells. That the fingers are not as far open as asked is always a failure, and so is a hand that stays open.
+        # Closing on an object ends before the goal; some grippers report that as a failure, others as a success. So the
+        # width decides: fingers that are less open than commanded, or that stay open, are always a failure.
         stays_open = width_m < self._robot.open_width_m / 2 and reached_m > OPEN * self._robot.open_width_m
         if reached_m < width_m - 0.005 or stays_open:
             raise _failed(
-                f"The gripper was sent to {width_m * 1e3:.0f} mm and stands at {reached_m * 1e3:.0f} mm: "
+                f"The gripper was commanded to {width_m * 1e3:.0f} mm but is at {reached_m * 1e3:.0f} mm: "
                 "look at the gripper's log."
             )
         return reached_m
 
     def stop(self) -> None:
-        """Cancel every goal on both controllers, whoever sent it. Never raises, never waits."""
-        self._stopper.cancel_all()
+        """Cancel every goal on both controllers, no matter who sent it. Never raises, never waits."""
+        self._canceler.cancel_all()
 
     def clear(self, timeout_s: float) -> None:
-        """Cancel what an earlier process may have left running, and wait until the arm stands still.
+        """Cancel goals that an earlier process may have left running, and wait until the arm stands still.
 
         Raises:
-            StageError: CONTROLLER_FAILED when a controller is not there or of another type, STALE_STATE.
+            StageError: CONTROLLER_FAILED when a controller is missing or has another type; STALE_STATE.
         """
         until = time.monotonic() + timeout_s
-        while not self._stopper.ready() and time.monotonic() < until:
+        while not self._canceler.ready() and time.monotonic() < until:
             time.sleep(0.05)
-        if not self._stopper.ready():
-            raise _no_server(" and ".join(self._stopper.missing()))
-        answers = self._stopper.cancel_all()
+        if not self._canceler.ready():
+            raise _no_server(" and ".join(self._canceler.missing()))
+        answers = self._canceler.cancel_all()
         while not all(answer.done() for answer in answers):
             if time.monotonic() > until:
-                raise StageError(OutcomeCode.CONTROLLER_FAILED, "A controller does not answer a request to cancel.")
+                raise _failed("A controller does not answer a cancel request: look at its log.")
             time.sleep(POLL_S)
         self._stand_still()
         for client in self._names_of:
@@ -181,8 +177,8 @@ class Ros2ControlRobot:
     def _raise_if_of_another_type(self, client: ActionClient) -> None:
         """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
         action, setting, kind = self._names_of[client]
-        if fault := other_action_types(self._node, action, kind):
-            raise _failed(f"{fault}: give the robot a controller of that type, and {setting} its name.")
+        if fault := action_type_mismatch(self._node, action, kind):
+            raise _failed(f"{fault}: start a controller of that type, and set {setting} to its name.")
 
     def _run(
         self,
@@ -193,13 +189,13 @@ class Ros2ControlRobot:
         activity: str,
         moved_by_s: float = float("inf"),
     ) -> SentGoal:
-        """Send a goal and see it to its end. Whatever goes wrong, the goal is canceled."""
+        """Send a goal and wait for its end. If anything goes wrong, the goal is canceled."""
         call = SentGoal(self._node, client, goal)
         forget = cancel.on_cancel(call.cancel)
         self.activity = activity
         try:
             self._watch(call, limit_s, cancel, "arm" if client is self._arm else "gripper", moved_by_s)
-        except BaseException:  # a defect too: nothing may leave the arm under way
+        except BaseException:  # even a defect: nothing may leave the arm moving
             call.cancel()
             self.stop()
             raise
@@ -209,7 +205,7 @@ class Ros2ControlRobot:
         return call
 
     def _watch(self, call: SentGoal, limit_s: float, cancel: CancelToken, part: str, moved_by_s: float) -> None:
-        first: RobotState | None = None  # when the controller had accepted
+        first: RobotState | None = None  # when the controller accepted the goal
         started, canceled_s = self._now_s(), float("inf")
         while not call.wait(POLL_S):
             state = self._state()
@@ -228,10 +224,10 @@ class Ros2ControlRobot:
                 raise _failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
 
     def _stand_still(self) -> None:
-        """Wait until two joint states show no motion, by their positions and by their velocities where those are measured.
+        """Wait until two joint states show no motion, by their positions and by their velocities if those are measured.
 
         Raises:
-            StageError: CONTROLLER_FAILED when the arm keeps moving, or nothing is told of it; STALE_STATE.
+            StageError: CONTROLLER_FAILED when the arm keeps moving, or no joint state comes; STALE_STATE.
         """
         started, last, heard = self._now_s(), self._state(), False
         while 0.0 <= self._now_s() - started < self._config.stop_timeout_s:
@@ -249,21 +245,21 @@ class Ros2ControlRobot:
         self.stop()
         limit = f"{self._config.stop_timeout_s} s after its trajectory ended"
         if not heard:
-            raise _failed(f"No new joint state came within {limit}: look whether the arm stands still.")
+            raise _failed(f"No new joint state came within {limit}: check that the arm stands still.")
         raise _failed(f"The arm still moves {limit}: use the emergency stop.")
 
     def _now_s(self) -> float:
-        """The time in which the robot moves [s]: that of a simulation, which may be slower than ours, else by a clock that is never
-        set."""
+        """The robot's time [s]: simulation time if it is used, which may run slower, else a monotonic clock."""
         clock = self._node.get_clock()
         simulated = isinstance(clock, ROSClock) and clock.ros_time_is_active
         return float(clock.now().nanoseconds) * 1e-9 if simulated else time.monotonic()
 
     def _resting_width_m(self, cancel: CancelToken) -> float:
-        """The opening by two measurements after this call that agree; by the last one when none do in the time for a motion.
+        """The width by two agreeing measurements made after this call; by the last one if none agree within the time
+        limit.
 
         Raises:
-            StageError: STALE_STATE, also when there is no measurement after this call; the token's reason.
+            StageError: STALE_STATE, also when no measurement is made after this call; the cancel's reason.
         """
         last_ns, width_m = int(self._node.get_clock().now().nanoseconds), None
         started = self._now_s()
@@ -289,24 +285,24 @@ class Ros2ControlRobot:
 
 
 def _moved_by_s(path: JointPath) -> float:
-    """When joint states must differ from those at the start of a path [s]; infinite for one that hardly moves."""
+    """When joint states must differ from those at the start of a path [s]; infinite for a path that hardly moves."""
     far = np.abs(path.q_rad - path.q_rad[0]).max(axis=1) > MOVED_RAD
     return float(path.t_s[far.argmax()]) + UNMOVED_S if far.any() else float("inf")
 
 
 def _raise_if_unmoved(first: RobotState, state: RobotState, moved_by_s: float) -> None:
-    """Raises StageError STALE_STATE when joint states come with new stamps but without any change, not even noise."""
+    """Raises StageError STALE_STATE when joint states have new stamps but never change, not even by noise."""
     seconds = (state.stamp_ns - first.stamp_ns) * 1e-9
     if seconds > moved_by_s and np.array_equal(state.q_rad, first.q_rad):
         raise StageError(
             OutcomeCode.STALE_STATE,
-            f"The joint states have not changed for {seconds:.1f} s, in which the arm should have moved: something holds it, or old "
-            "states are stamped anew (by a joint_state_publisher): let robot.joint_states be the topic of the robot's driver.",
+            f"The joint states have not changed for {seconds:.1f} s, although the arm should have moved: something holds it, or old "
+            "states get new stamps (from a joint_state_publisher): set robot.joint_states to the topic of the robot's driver.",
         )
 
 
 def _end(call: SentGoal, cancel: CancelToken) -> None:
-    """Raise what became of a trajectory; a cancel's reason for one that it interrupted, and for one that it came too late for."""
+    """Raise the error of a trajectory, or the cancel's reason, even if the cancel came too late to interrupt it."""
     try:
         _check_arm(call)
     except StageError as error:
@@ -316,7 +312,7 @@ def _end(call: SentGoal, cancel: CancelToken) -> None:
 
 def _check_arm(call: SentGoal) -> None:
     if not call.accepted:
-        raise _failed("The arm's controller rejected the trajectory: its log has the reason.")
+        raise _failed("The arm's controller rejected the trajectory: its log says why.")
     text = call.result.error_string
     if "reflex" in text.lower():
         raise StageError(OutcomeCode.REFLEX, f"The robot stopped itself: {text}")

@@ -1,0 +1,163 @@
+"""The replay of a rosbag2: at its own pace, and stamped as if it happened now.
+
+A bag has two times per message: when it was recorded, by the recorder's clock, and the stamp in its header, by the
+clock of the node that stamped it. Usually both clocks are the same. But in simulation the stamps are simulated time,
+a camera's own clock may be minutes off, and either clock may jump when a simulation restarts or a clock is set.
+
+Messages whose stamps are equally far from their record times share a clock. Their stamps are shifted by one constant,
+so that messages which belong together stay together. Each clock has its own constant, so that messages which came
+together come together again, whatever the clocks said: a clock that was off during the recording is on time in the
+replay.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from geometry_msgs.msg import TransformStamped
+from rclpy.node import Node
+from tf2_msgs.msg import TFMessage
+
+from stvla_ros.ros import qos
+from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, STATIC, TF, Bag, BagMessage, frames_of, message_class
+from stvla_ros.ros.convert import ns_to_time, time_to_ns
+
+APART_NS = 1_000_000_000
+"""Stamps further than this from the record time are not by the recorder's clock; less is transport delay."""
+
+GAP_NS = 10_000_000_000
+"""A longer silence, or a jump of the recorder's clock, is skipped."""
+
+CLOCKS = 8
+"""Number of clocks that are remembered."""
+
+BETWEEN_ROUNDS_S = 0.1
+LATE_NS = 500_000_000
+"""A replay that is later than this (a slow disk, a set clock) goes on from there, so that its stamps stay current."""
+
+_PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
+"""By topic or type. Camera info is latched, because some drivers send it only once."""
+
+
+class BagReplay:
+    """Publishes a bag on the topics that it was recorded from, as if it happened now.
+
+    All static transforms are published together from the beginning: nodes that join late get the last message.
+
+    Args:
+        node: Owner of the publishers.
+        bag: The bag to replay.
+        loop: Start again after the last message.
+    """
+
+    def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
+        self._node, self._bag, self._loop = node, bag, loop
+        self._publishers = {
+            topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
+            for topic, kind in bag.topics.items()
+        }
+
+    def run(self, end: threading.Event) -> None:
+        """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError when the bag is damaged."""
+        while not end.is_set():
+            self._once(end)
+            if not self._loop:
+                return
+            end.wait(BETWEEN_ROUNDS_S)
+
+    def _once(self, end: threading.Event) -> None:
+        clocks, started_ns = BagClocks(self._bag.first_ns), self._now_ns()
+        static = dict(self._bag.static_transforms)
+        self._latch(static, started_ns)
+        for entry in self._bag:
+            if entry.topic == STATIC:
+                static |= {frames_of(t): t for t in entry.message.transforms}
+                self._latch(static, started_ns)
+                continue
+            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the last message
+            if abs(late_ns) > LATE_NS:
+                started_ns += late_ns
+            move_stamps(entry, clocks, self._bag.first_ns, started_ns)
+            if end.wait(max(0.0, (started_ns + clocks.position_ns - self._now_ns()) / 1e9)):
+                return
+            self._publishers[entry.topic].publish(entry.message)
+
+    def _latch(self, static: Mapping[tuple[str, str], TransformStamped], stamp_ns: int) -> None:
+        """Publish all static transforms in one message: of many messages the history would lose the first ones."""
+        if static:
+            for transform in static.values():
+                transform.header.stamp = ns_to_time(stamp_ns)
+            self._publishers[STATIC].publish(TFMessage(transforms=list(static.values())))
+
+    def _now_ns(self) -> int:
+        return int(self._node.get_clock().now().nanoseconds)
+
+
+@dataclass
+class _Clock:
+    """A clock other than the recorder's.
+
+    Attributes:
+        apart_ns: Difference of stamp and record time in its last message; slow simulations fall behind.
+        shift_ns: From its stamps to the replay's timeline.
+    """
+
+    apart_ns: int
+    shift_ns: int
+
+
+class BagClocks:
+    """The timeline of one replay, in the order of the messages.
+
+    Args:
+        first_ns: Record time of the bag's first message.
+    """
+
+    def __init__(self, first_ns: int) -> None:
+        self._recorder = _Clock(0, -first_ns)
+        self._others: list[_Clock] = []
+        self._recorded_ns = first_ns
+        self.position_ns = 0
+        """When the last message is due, since the beginning of the replay."""
+
+    def place(self, recorded_ns: int, stamp_ns: int) -> int:
+        """Take one message.
+
+        Args:
+            recorded_ns: When it was recorded.
+            stamp_ns: The stamp in its header; 0 means none and counts as the record time.
+
+        Returns:
+            The number to add to its stamp to get the time since the replay began [ns].
+        """
+        passed_ns = min(max(recorded_ns - self._recorded_ns, 0), GAP_NS)
+        self._recorded_ns = recorded_ns
+        now_ns = self.position_ns + passed_ns
+        apart_ns = stamp_ns - recorded_ns if stamp_ns else 0
+        clock = min([self._recorder, *self._others], key=lambda clock: abs(clock.apart_ns - apart_ns))
+        if abs(clock.apart_ns - apart_ns) > APART_NS:
+            clock = _Clock(apart_ns, now_ns - stamp_ns)
+            self._others = [*self._others, clock][-CLOCKS:]
+        own = clock is self._recorder
+        due_ns = (recorded_ns if own else stamp_ns) + clock.shift_ns
+        if not -APART_NS <= due_ns - self.position_ns <= GAP_NS:
+            clock.shift_ns += now_ns - due_ns
+            due_ns = now_ns
+        if not own:
+            clock.apart_ns = apart_ns
+        self.position_ns = max(self.position_ns, due_ns)
+        return clock.shift_ns
+
+
+def move_stamps(entry: BagMessage, clocks: BagClocks, first_ns: int, started_ns: int) -> None:
+    """Shift the stamps of a message, or of each transform in it, to a timeline that begins at ``started_ns``.
+
+    A stamp of 0 means none and stays 0.
+    """
+    for stamped in getattr(entry.message, "transforms", [entry.message]):
+        stamp_ns = time_to_ns(stamped.header.stamp)
+        shift_ns = clocks.place(first_ns + entry.after_ns, stamp_ns)
+        if stamp_ns:
+            stamped.header.stamp = ns_to_time(max(0, stamp_ns + shift_ns + started_ns))

@@ -1,0 +1,95 @@
+"""The middleware as seen from a process: a ROS domain of its own, and contexts without shared memory."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import rclpy
+
+from stvla_ros.config import ConfigError
+from stvla_ros.ros.graph import DISCOVERY_RANGE, client_profile, middleware_profile
+
+PROFILE = "FASTRTPS_DEFAULT_PROFILES_FILE"
+
+LOCK_PORT = 32768
+"""Plus the domain: a bound port marks a domain as taken, for ROS's domain_coordinator too."""
+
+MAX_DOMAIN = 101
+"""Fast DDS's ports of higher domains overlap with those that Linux gives to outgoing connections."""
+
+
+@contextmanager
+def private_domain() -> Iterator[int]:
+    """Take a ROS domain that nobody else on this machine uses, for this process and all its children.
+
+    The search begins at ``ROS_DOMAIN_ID``: alone on the machine, one gets exactly that.
+
+    Raises:
+        ConfigError: ``ROS_DOMAIN_ID`` is not a number from 0 to 101, or no domain is free.
+    """
+    lock, number = _take(_first())
+    wanted = {"ROS_DOMAIN_ID": str(number), DISCOVERY_RANGE: "LOCALHOST"}
+    profile = middleware_profile()
+    if profile is not None:
+        wanted[PROFILE] = os.environ.get(PROFILE, str(profile))
+    try:
+        with _environment(wanted):
+            yield number
+    finally:
+        lock.close()
+
+
+@contextmanager
+def udp_only() -> Iterator[None]:
+    """Create a process's first ROS context in here, and it and all later ones have no shared memory: for clients.
+
+    A participant that ends can take the shared memory of others with it (docs/decisions/0008-transports.md). A profile
+    chosen by the operator stays, and so does that of a process with a context: Fast DDS reads its profile once.
+    """
+    if rclpy.ok() or os.environ.get(PROFILE) != str(middleware_profile()):
+        yield
+        return
+    local, profile = os.environ.get(DISCOVERY_RANGE) == "LOCALHOST", client_profile()
+    wanted = (
+        {PROFILE: str(profile), DISCOVERY_RANGE: "SYSTEM_DEFAULT"}
+        if local and profile
+        else {PROFILE: "", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    )
+    with _environment(wanted):
+        yield
+
+
+@contextmanager
+def _environment(wanted: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables, and restore them at the end."""
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _first() -> int:
+    text = os.environ.get("ROS_DOMAIN_ID", "1")
+    if not text.isdecimal() or int(text) > MAX_DOMAIN:
+        raise ConfigError(f"ROS_DOMAIN_ID: wanted 0 to {MAX_DOMAIN}, got '{text}'.")
+    return int(text)
+
+
+def _take(first: int) -> tuple[socket.socket, int]:
+    for number in [*range(first, MAX_DOMAIN + 1), *range(1, first)]:
+        lock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            lock.bind(("", LOCK_PORT + number))
+            return lock, number
+        except OSError:
+            lock.close()
+    raise ConfigError("No ROS domain is free on this machine: end other stacks first.")

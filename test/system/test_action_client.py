@@ -1,0 +1,149 @@
+"""Calls over a middleware that loses answers: each is asked for again, and nothing runs twice to its end."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from rclpy._rclpy_pybind11 import RCLError
+from rclpy.node import Node
+from stvla_msgs.action import PlanTrace
+from stvla_msgs.msg import Outcome as OutcomeMsg
+
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros import action_client
+from stvla_ros.ros.action_client import StageClient
+from stvla_ros.ros.action_server import GoalHandle, StageServer
+
+
+class Losing:
+    """The middleware's half of an action server, which loses the first answers of one kind."""
+
+    def __init__(self, handle: Any, method: str, times: int) -> None:
+        self._real, self._method, self.left = handle, method, times
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(self._real, name)
+        return self._lose(real) if name == self._method else real
+
+    def _lose(self, send: Any) -> Any:
+        def attempt(*arguments: Any) -> None:
+            if self.left > 0:
+                self.left -= 1
+                raise RCLError("client will not receive response")
+            send(*arguments)
+
+        return attempt
+
+    def __enter__(self) -> Any:
+        return self._real.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._real.__exit__(*error)
+
+
+class Harness:
+    """A server whose work counts its calls, and a caller."""
+
+    def __init__(self, ros: Any, work: Any = None, preempt: bool = False) -> None:
+        self.seen: list[GoalHandle] = []
+        self._does = work or (lambda goal_handle: None)
+        node = ros.add(Node("server"))
+        self.server = StageServer(node, PlanTrace, "stvla/plan_trace", self._work, preempt)
+        self.client = ros.add(Node("client"))
+        self.caller = StageClient(self.client, PlanTrace, "stvla/plan_trace")
+
+    def lose(self, method: str, times: int) -> None:
+        self.server._server._handle = Losing(self.server._server._handle, method, times)
+
+    def _work(self, goal_handle: GoalHandle) -> Any:
+        self.seen.append(goal_handle)
+        self._does(goal_handle)
+        goal_handle.cancel.raise_if_set()
+        return PlanTrace.Result(outcome=OutcomeMsg(code=OutcomeMsg.OK, sentence=goal_handle.request.instruction))
+
+    def call(self, cancel: CancelToken | None = None, deadline_s: float = 20.0, **options: Any) -> Any:
+        return self.caller.call(PlanTrace.Goal(instruction="x"), cancel or CancelToken(), deadline_s, **options).outcome
+
+
+def test_a_goal_whose_acceptance_got_lost_is_sent_again(ros: Any) -> None:
+    harness = Harness(ros)
+    harness.lose("send_goal_response", 2)
+    assert harness.call().code == OutcomeMsg.OK
+    assert len(harness.seen) == 1, "rclpy drops a goal whose acceptance it cannot send"
+
+
+def test_a_result_that_got_lost_is_asked_for_again(ros: Any) -> None:
+    harness = Harness(ros)
+    harness.lose("send_result_response", 2)
+    assert harness.call().code == OutcomeMsg.OK
+    assert len(harness.seen) == 1
+
+
+def test_a_cancel_whose_answer_got_lost_is_confirmed(ros: Any) -> None:
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    harness.lose("send_cancel_response", 5)
+    cancel = CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(harness.call, cancel)
+        while not harness.seen:
+            assert not call.done(), call.result()
+        cancel.cancel()
+        assert call.result(20.0).code == OutcomeMsg.CANCELED
+
+
+def test_a_goal_that_nobody_accepts_says_so(ros: Any) -> None:
+    harness = Harness(ros)
+    harness.lose("send_goal_response", 1000)
+    with pytest.raises(StageError, match=r"SERVER_TIMEOUT: 'stvla/plan_trace' did not accept a goal within 2\.5 s"):
+        harness.call(deadline_s=2.5)
+
+
+def test_a_goal_accepted_too_late_is_canceled(ros: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's executor is held up for longer than a caller waits: both goals get through, and one is carried out."""
+    monkeypatch.setattr(action_client, "ACCEPT_S", 0.3)
+    monkeypatch.setattr(action_client, "ASK_AGAIN_S", 0.3)
+    held, go_on = threading.Event(), threading.Event()
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(0.2), preempt=True)
+    other = harness.server._node
+    harness.call()
+
+    def hold_up() -> None:
+        held.set()
+        go_on.wait(30.0)
+
+    other.executor.create_task(hold_up)
+    assert held.wait(10.0)
+    harness.seen.clear()
+    with ThreadPoolExecutor(1) as pool:
+        threading.Timer(1.0, go_on.set).start()
+        assert pool.submit(harness.call).result(30.0).code == OutcomeMsg.OK
+    assert sum(not goal_handle.cancel.is_set() for goal_handle in harness.seen) == 1
+
+
+def test_a_cancel_that_nobody_confirms_is_not_called_canceled(ros: Any) -> None:
+    release = threading.Event()
+    harness = Harness(ros, lambda goal_handle: release.wait(30.0))
+    harness.caller = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=0.5)
+    cancel = CancelToken()
+    threading.Timer(0.3, cancel.cancel).start()
+    with pytest.raises(StageError) as error:
+        harness.call(cancel)
+    assert error.value.code is OutcomeCode.CANCEL_UNCONFIRMED
+    assert "has not confirmed within 0.5 s" in error.value.sentence
+    release.set()
+
+
+def test_a_server_that_ends_answers_first(ros: Any) -> None:
+    """Closed in the midst of a goal: the client hears why, because the answer is out before the node goes."""
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(harness.call)
+        while not harness.seen:
+            assert not call.done(), call.result()
+        assert harness.server.close(10.0)
+        harness.server._node.destroy_node()  # from now on nothing is sent any more
+        answer = call.result(20.0)
+    assert (answer.code, answer.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
