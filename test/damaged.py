@@ -24,7 +24,7 @@ from stvla_ros.data.st_human_json import read_samples
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.files import keep_settings, read_arrays
 from stvla_ros.planning.heatmap import weights_file
-from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
+from stvla_ros.planning.heatmap.network import HeatmapNetwork, HeatmapNetworkConfig
 from stvla_ros.policy.checkpoint.bounds import ALL, read_bounds
 from stvla_ros.policy.checkpoint.inspection import inspect
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile, read_policy_file
@@ -78,7 +78,7 @@ def _policy(folder: Path) -> Path:
 
 def _heatmap(folder: Path) -> Path:
     path = folder / "h.safetensors"
-    weights_file.save(path, HeatmapNetwork(NetworkConfig(3)).state_dict(), ("red", "block"), {})
+    weights_file.save(path, HeatmapNetwork(HeatmapNetworkConfig(3)).state_dict(), ("red", "block"), {})
     return path
 
 

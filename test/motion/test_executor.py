@@ -23,7 +23,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.motion.collision import VoxelConfig
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.motion.planning import PlannerConfig
+from stvla_ros.motion.planning import MotionPlannerConfig
 from stvla_ros.motion.roboplan import RoboplanPlanner
 from stvla_ros.types import F64, Camera, JointPath, Keypose, MotionRequest, Outcome, RobotState
 
@@ -43,7 +43,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         self.robot = FakeRobot(FakeRobotConfig(real_time=self.real_time, held_width_m=self.held_width_m))
-        self.inner = RoboplanPlanner(PlannerConfig())
+        self.inner = RoboplanPlanner(MotionPlannerConfig())
         self.requests: list[MotionRequest] = []
         self.log: list[str] = []
         self.paths: list[JointPath] = []
@@ -333,7 +333,7 @@ def test_cancel_during_grasp_leaves_the_gripper_where_it_is() -> None:
 
 def test_settings_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"velocity_scale: wanted 0\.05 to 1\.0"):
-        build(PlannerConfig, {"velocity_scale": 1.5}, "roboplan")
+        build(MotionPlannerConfig, {"velocity_scale": 1.5}, "roboplan")
     with pytest.raises(ConfigError, match=r"voxels\.size_m"):
         build(ExecutorConfig, {"voxels": {"size_m": 0.0}}, "executor")
 
@@ -360,7 +360,7 @@ def test_the_fingers_tell_whether_something_is_held(width_m: float, known: bool,
 
 def test_live_settings_of_the_planners_act_on_the_next_motion() -> None:
     bench = Bench(things=[])
-    bench.inner.reconfigure(replace(PlannerConfig(), velocity_scale=0.1))
+    bench.inner.reconfigure(replace(MotionPlannerConfig(), velocity_scale=0.1))
     bench.go(tool_down([0.5, -0.3, 0.3], ACROSS))
     peak = float(np.abs(bench.paths[-1].dq_rad_s / V_MAX_RAD_S).max())
     assert peak == pytest.approx(0.1, rel=0.02)

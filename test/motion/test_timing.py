@@ -14,7 +14,7 @@ from stvla_ros.motion import ik, timing
 from stvla_ros.types import JointPath
 
 
-def worst_ratios(path: JointPath, limits: timing.Limits) -> tuple[float, float, float]:
+def worst_ratios(path: JointPath, limits: timing.MotionLimits) -> tuple[float, float, float]:
     """Largest velocity, acceleration and jerk over their limits, from differences of neighbouring samples."""
     step = np.diff(path.t_s)[:, None]
     v = np.diff(path.q_rad, axis=0) / step

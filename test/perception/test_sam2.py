@@ -16,7 +16,7 @@ from stvla_ros.config import ConfigError, build, read_parameters
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.masks import Limits, acceptable, grid_points
+from stvla_ros.perception.sam2.masks import MaskLimits, acceptable, grid_points
 from stvla_ros.perception.sam2.network import PROMPTS_AT_ONCE, Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, reduced, surroundings
 from stvla_ros.perception.sam2.segmenter import Sam2Config, Sam2Segmenter
@@ -29,7 +29,7 @@ TINY = str(ROOT / "test" / "golden" / "sam2_tiny")
 EASY = {"min_score": 0.6, "min_stability": 0.8}
 """A mask of 64 pixels is never as stable as one of 256."""
 
-LIMITS = Limits(0.6, 0.8, 0.25, 0.5)
+LIMITS = MaskLimits(0.6, 0.8, 0.25, 0.5)
 
 
 @pytest.fixture(autouse=True, scope="module")

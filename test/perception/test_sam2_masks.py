@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from stvla_ros.perception.sam2.masks import (
-    Limits,
+    MaskLimits,
     Surroundings,
     acceptable,
     grid_points,
@@ -19,7 +19,7 @@ from stvla_ros.perception.sam2.masks import (
 )
 from stvla_ros.perception.sam2.network import MEAN, STD, model_input, shrink, to_frame, to_model
 
-LIMITS = Limits(score=0.8, stability=0.9, share=0.5, background=0.5)
+LIMITS = MaskLimits(score=0.8, stability=0.9, share=0.5, background=0.5)
 OPEN = Surroundings(np.ones((20, 30), bool), np.ones((20, 30), bool))
 
 
@@ -103,7 +103,7 @@ def test_a_mask_of_the_table_is_dropped() -> None:
 
 def test_a_crumb_is_dropped() -> None:
     masks = np.stack([blob(area) > 0 for area in (5, 6, 7)])
-    assert plausible(masks, OPEN, Limits(0, 0, 1.0, 1.0, min_area=0.01)).tolist() == [False, True, True]
+    assert plausible(masks, OPEN, MaskLimits(0, 0, 1.0, 1.0, min_area=0.01)).tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize(("shape", "side"), [((480, 640), 4), ((7, 5), 3), ((20, 20), 1)])

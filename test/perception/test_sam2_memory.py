@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from stvla_ros.perception.sam2.masks import Limits, Surroundings
+from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Picture
 from stvla_ros.perception.sam2.proposals import claimed
 
 SIDE = 64
-LIMITS = Limits(score=0.5, stability=0.5, share=0.3, background=0.5, min_area=0.002)
+LIMITS = MaskLimits(score=0.5, stability=0.5, share=0.3, background=0.5, min_area=0.002)
 PICTURE = Picture((SIDE, SIDE), torch.zeros(1, 3, SIDE, SIDE), [torch.zeros(1)], [torch.zeros(1)])
 
 

@@ -12,7 +12,7 @@ from ompl import base, geometric, util
 from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, TCP_LINK
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
-from stvla_ros.motion.planning import PlannerConfig, plan_motion
+from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F32, F64, Box, CollisionWorld, JointPath, MotionRequest
 
 Grid = npt.NDArray[np.int64]
@@ -24,13 +24,13 @@ MARGIN_M = 0.001
 class OmplPlanner:
     """Implements :class:`stvla_ros.interfaces.MotionPlanner`. One instance serves one thread."""
 
-    Config = PlannerConfig
+    Config = MotionPlannerConfig
 
-    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
+    def __init__(self, config: MotionPlannerConfig, arm: ArmLimits = PANDA) -> None:
         self._config = config
         self._space = MujocoSpace(config, arm)
 
-    def reconfigure(self, config: PlannerConfig) -> None:
+    def reconfigure(self, config: MotionPlannerConfig) -> None:
         """Take over the live settings, for the next motion."""
         self._config = config
 
@@ -44,7 +44,7 @@ class MujocoSpace:
     The model is recompiled for every world.
     """
 
-    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
+    def __init__(self, config: MotionPlannerConfig, arm: ArmLimits = PANDA) -> None:
         self._config, self.arm = config, arm
         self._urdf = urdf()
         self._world: tuple[CollisionWorld, float] | None = None

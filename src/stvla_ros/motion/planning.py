@@ -22,7 +22,7 @@ from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
 
 
 @dataclass(frozen=True)
-class PlannerConfig:
+class MotionPlannerConfig:
     """Settings that all motion planners share."""
 
     velocity_scale: float = param(0.5, "share of the joints' velocity limits", ge=0.05, le=1.0, live=True)
@@ -59,7 +59,7 @@ class ArmSpace(Protocol):
         ...
 
 
-def plan_motion(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> JointPath:
+def plan_motion(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> JointPath:
     """A timed motion to ``request.T_base_tcp``.
 
     Raises:
@@ -92,7 +92,7 @@ def check_request(request: MotionRequest, arm: ArmLimits) -> None:
         )
 
 
-def _route(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64:
+def _route(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> F64:
     """(N, 7) waypoints from the start to the nearest goal posture that can be reached."""
     rng = np.random.default_rng(config.seed)
     start = request.start_q_rad
@@ -112,7 +112,7 @@ def _route(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F6
     )
 
 
-def _goal_postures(space: ArmSpace, T: F64, near: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
+def _goal_postures(space: ArmSpace, T: F64, near: F64, config: MotionPlannerConfig, rng: np.random.Generator) -> F64:
     """(M, 7) free postures for a tool pose, the cheapest first; M at least 1."""
     postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng, space.arm), arm=space.arm)
     if not len(postures):
@@ -132,7 +132,7 @@ def _inconvenience(q: F64, near: F64, arm: ArmLimits) -> float:
     return float(np.linalg.norm(q - near) + 10.0 * max(0.0, 0.15 - room))
 
 
-def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random.Generator) -> F64:
+def _lead_out(space: ArmSpace, start: F64, config: MotionPlannerConfig, rng: np.random.Generator) -> F64:
     """(N, 7) from the start to a free posture nearby: back along the tool's axis, or else a small random move."""
     if space.is_free(start):
         return start[None]
@@ -153,7 +153,7 @@ def _lead_out(space: ArmSpace, start: F64, config: PlannerConfig, rng: np.random
     )
 
 
-def _line(space: ArmSpace, request: MotionRequest, config: PlannerConfig) -> F64:
+def _line(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> F64:
     """(N, 7) postures along the straight tool line. Contact at the start may last ``leave_contact_m``."""
     path = ik.follow_line(request.start_q_rad, request.T_base_tcp, arm=space.arm)
     if np.abs(ik.pose_error(tcp_pose(path[-1]), request.T_base_tcp)).max() > 1e-3:

@@ -14,7 +14,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAN
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.geometry.se3 import inverse
-from stvla_ros.motion.planning import PlannerConfig, plan_motion
+from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
 
 _GROUP = "panda_arm"
@@ -28,13 +28,13 @@ class RoboplanPlanner:
     Use one instance per thread: RoboPlan's scene holds scratch memory and must not be shared.
     """
 
-    Config = PlannerConfig
+    Config = MotionPlannerConfig
 
-    def __init__(self, config: PlannerConfig, arm: ArmLimits = PANDA) -> None:
+    def __init__(self, config: MotionPlannerConfig, arm: ArmLimits = PANDA) -> None:
         self._config = config
         self._space = _RoboplanSpace(config, arm)
 
-    def reconfigure(self, config: PlannerConfig) -> None:
+    def reconfigure(self, config: MotionPlannerConfig) -> None:
         """Take over the live settings, for the next motion."""
         self._config = config
 
@@ -45,7 +45,7 @@ class RoboplanPlanner:
 class _RoboplanSpace:
     """The Panda's hulls, the table, an octree of voxels and the held box in a RoboPlan scene."""
 
-    def __init__(self, config: PlannerConfig, arm: ArmLimits) -> None:
+    def __init__(self, config: MotionPlannerConfig, arm: ArmLimits) -> None:
         self._config, self.arm = config, arm
         self._world: tuple[CollisionWorld, float] | None = None
         self._fingers_m = np.zeros(2)

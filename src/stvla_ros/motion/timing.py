@@ -25,7 +25,7 @@ _SAME_RAD = 1e-6  # waypoints closer than this are one
 
 
 @dataclass(frozen=True, eq=False)
-class Limits:
+class MotionLimits:
     """(7,) limits of the joints: velocity [rad/s], acceleration [rad/s^2], jerk [rad/s^3]."""
 
     velocity: F64
@@ -35,12 +35,12 @@ class Limits:
 
 def scaled_limits(
     arm: ArmLimits, velocity_scale: float = 1.0, acceleration_scale: float = 1.0, jerk_scale: float = 1.0
-) -> Limits:
+) -> MotionLimits:
     """An arm's limits times a factor each."""
-    return Limits(arm.velocity * velocity_scale, arm.acceleration * acceleration_scale, arm.jerk * jerk_scale)
+    return MotionLimits(arm.velocity * velocity_scale, arm.acceleration * acceleration_scale, arm.jerk * jerk_scale)
 
 
-def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
+def time_polyline(waypoints_rad: F64, limits: MotionLimits) -> JointPath:
     """Time a path of straight pieces; the arm stops at each waypoint.
 
     Args:
@@ -59,7 +59,7 @@ def time_polyline(waypoints_rad: F64, limits: Limits) -> JointPath:
     )
 
 
-def time_curve(waypoints_rad: F64, limits: Limits, min_duration_s: float = 0.0) -> JointPath:
+def time_curve(waypoints_rad: F64, limits: MotionLimits, min_duration_s: float = 0.0) -> JointPath:
     """Time a smooth curve through dense waypoints, without stops in between.
 
     Args:
@@ -75,7 +75,7 @@ def time_curve(waypoints_rad: F64, limits: Limits, min_duration_s: float = 0.0) 
     return JointPath(spline(s), spline(s, 1) * ds[:, None], t)
 
 
-def _curve_limits(spline: CubicSpline, samples: int, limits: Limits) -> tuple[float, float, float]:
+def _curve_limits(spline: CubicSpline, samples: int, limits: MotionLimits) -> tuple[float, float, float]:
     """Limits of the path parameter s such that no joint exceeds its own.
 
     With q(s(t)): q' = q_s s', q'' = q_s s'' + q_ss s'^2, q''' = q_s s''' + 3 q_ss s' s'' + q_sss s'^3. Each
@@ -90,7 +90,7 @@ def _curve_limits(spline: CubicSpline, samples: int, limits: Limits) -> tuple[fl
     return float(speed), float(acceleration), float((limits.jerk / 3 / first).min())
 
 
-def _segment(a: F64, b: F64, limits: Limits) -> JointPath:
+def _segment(a: F64, b: F64, limits: MotionLimits) -> JointPath:
     way = b - a
     length = np.abs(way)
     if length.max() < _SAME_RAD:

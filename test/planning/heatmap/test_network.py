@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.heatmap.ground import Finder
-from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, elsewhere, positions
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, HeatmapNetworkConfig, elsewhere, positions
 from stvla_ros.planning.heatmap.weights_file import Grounder, load, padded, save
 from stvla_ros.planning.heatmap.words import Goal, Name, vocabulary
 
@@ -22,7 +22,7 @@ WORDS = vocabulary()
 @pytest.fixture(scope="module")
 def grounder() -> Grounder:
     torch.manual_seed(0)
-    network = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)).eval()
+    network = HeatmapNetwork(HeatmapNetworkConfig(len(WORDS) + 1)).eval()
     return Grounder(network.to(memory_format=torch.channels_last), WORDS, {})
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stvla_ros.config import ConfigError
-from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
+from stvla_ros.planning.heatmap.network import HeatmapNetwork, HeatmapNetworkConfig
 from stvla_ros.planning.heatmap.weights_file import load
 from stvla_ros.planning.heatmap.words import vocabulary
 from stvla_ros.train.heatmap.batch import make_batch, make_text_batch
@@ -31,7 +31,7 @@ SHORT = HeatmapExperiment(scenes=16, batch=4, warmup=1, validate_every=8, drill=
 
 def test_a_batch_is_overfitted(scenes: Scenes) -> None:
     torch.manual_seed(0)
-    network = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)).train()
+    network = HeatmapNetwork(HeatmapNetworkConfig(len(WORDS) + 1)).train()
     batch = make_batch(scenes, np.arange(4), WORDS, np.random.default_rng(0))
     optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
     seen = []
@@ -62,7 +62,7 @@ def test_mirrored_images_and_answers_stay_together(scenes: Scenes) -> None:
 
 def test_words_alone_teach_what_words_mean() -> None:
     torch.manual_seed(0)
-    network, rng = HeatmapNetwork(NetworkConfig(len(WORDS) + 1)), np.random.default_rng(0)
+    network, rng = HeatmapNetwork(HeatmapNetworkConfig(len(WORDS) + 1)), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(network.words.parameters(), lr=3e-3)
     for _ in range(60):
         texts = make_text_batch(64, WORDS, rng)

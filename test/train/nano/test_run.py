@@ -18,7 +18,7 @@ from stvla_ros.planning.parse import parse_action, parse_offsets, parse_points, 
 from stvla_ros.planning.prompt import progress_prompt, write_progress
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat
 from stvla_ros.planning.task_memory import TaskMemory
-from stvla_ros.train.nano.batch import Batches
+from stvla_ros.train.nano.batch import PackedBatches
 from stvla_ros.train.nano.loss import SUPERVISED_LAYERS, attend, attention_loss, number_loss
 from stvla_ros.train.nano.packing import COORDINATE, Packer, pack, patches
 from stvla_ros.train.nano.run import NanoExperiment, NanoRun
@@ -241,7 +241,7 @@ def test_attention_in_training_is_that_of_the_library(masked: bool) -> None:
 
 
 def test_attention_on_the_object_costs_less_than_next_to_it(scenes: Scenes) -> None:
-    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 2, True, np.random.default_rng(0))
+    batch = PackedBatches(Packer(TOKENS), PAD_ID).draw(scenes, 2, True, np.random.default_rng(0))
     made = network(TOKENS)
     p, parts = batch.packed, batch.object_index.split(batch.packed.cells.prod(-1).tolist())
 
@@ -259,7 +259,7 @@ def test_attention_on_the_object_costs_less_than_next_to_it(scenes: Scenes) -> N
 
 
 def test_a_token_is_trained_on_the_point_of_its_object(scenes: Scenes) -> None:
-    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
+    batch = PackedBatches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
     shows = (batch.object_index >= 0).any(-1)
     assert batch.uv[~shows].isnan().all()
     assert 0.7 < torch.isfinite(batch.uv[shows]).all(-1).float().mean() <= 1
@@ -273,7 +273,7 @@ def test_a_token_is_trained_on_the_point_of_its_object(scenes: Scenes) -> None:
 def test_a_step_lowers_the_loss_and_the_checkpoint_is_served(scenes: Scenes, tmp_path: Path) -> None:
     experiment = NanoExperiment(scenes=8, pointing=4, batch=4, warmup=1, validate_every=8, bf16=False)
     run = NanoRun(experiment, lambda: scenes, {}, tmp_path)
-    batch = Batches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
+    batch = PackedBatches(Packer(TOKENS), PAD_ID).draw(scenes, 4, True, np.random.default_rng(0))
     before = {name: float(value.detach()) for name, value in run.losses(batch).items()}
     reports: list[TrainingProgress] = []
     run.run(reports.append)

@@ -17,7 +17,7 @@ STABILITY_OFFSET = 1.0
 
 
 @dataclass(frozen=True)
-class Limits:
+class MaskLimits:
     """Conditions for a proposed mask.
 
     Attributes:
@@ -74,7 +74,7 @@ def stability(logits: F32) -> F64:
     return np.asarray(high / np.maximum(low, 1), dtype=np.float64)
 
 
-def acceptable(logits: F32, scores: F32, around: Surroundings, limits: Limits) -> Bool:
+def acceptable(logits: F32, scores: F32, around: Surroundings, limits: MaskLimits) -> Bool:
     """(N,) which of (N, h, w) mask logits with (N,) predicted IoU may be objects.
 
     Masks are dropped if they are NaN or empty, have a low predicted IoU or :func:`stability`, cover too much of the
@@ -86,7 +86,7 @@ def acceptable(logits: F32, scores: F32, around: Surroundings, limits: Limits) -
     return np.asarray(ok)
 
 
-def plausible(masks: Bool, around: Surroundings, limits: Limits) -> Bool:
+def plausible(masks: Bool, around: Surroundings, limits: MaskLimits) -> Bool:
     """(N,) which of (N, h, w) masks are neither empty, tiny, too large, nor background."""
     area = masks.sum(axis=(1, 2))
     known = (masks & around.known).sum(axis=(1, 2))

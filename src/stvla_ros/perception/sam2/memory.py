@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers import Sam2VideoInferenceSession
 
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, overlaps, plausible, suppress
+from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, overlaps, plausible, suppress
 from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame
 from stvla_ros.perception.sam2.proposals import Proposal, reduced
 from stvla_ros.types import F32, Bool
@@ -87,7 +87,7 @@ class Memory:
         patience: Frames after which an object out of sight is dropped.
     """
 
-    def __init__(self, network: Network, limits: Limits, double_iou: float, patience: int) -> None:
+    def __init__(self, network: Network, limits: MaskLimits, double_iou: float, patience: int) -> None:
         self._network, self._limits, self._double_iou, self._patience = network, limits, double_iou, patience
         self._tracks: dict[int, Track] = {}
         self._index = -1

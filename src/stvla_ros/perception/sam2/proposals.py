@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.interfaces import Segmenter
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, acceptable, grid_points, inner_points, suppress
+from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, acceptable, grid_points, inner_points, suppress
 from stvla_ros.perception.sam2.network import Network, Picture, to_frame, to_model
 from stvla_ros.tabletop.regions import RegionConfig, above_plane
 from stvla_ros.tabletop.support_plane import fit_support_plane
@@ -57,7 +57,7 @@ class Proposer:
     """
 
     def __init__(
-        self, network: Network, limits: Limits, double_iou: float, regions: Segmenter | None, grid_side: int
+        self, network: Network, limits: MaskLimits, double_iou: float, regions: Segmenter | None, grid_side: int
     ) -> None:
         self._network, self._limits, self._double_iou = network, limits, double_iou
         self._regions, self._grid_side = regions, grid_side

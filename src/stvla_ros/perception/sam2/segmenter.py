@@ -12,7 +12,7 @@ from stvla_ros.devices import choose_placement
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.masks import Limits, Surroundings, paint, without_tiny
+from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, paint, without_tiny
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer, surroundings
@@ -64,7 +64,7 @@ class Sam2Segmenter:
         self._network = Network(
             load(config.model, config.memory, f"{WHERE}.model"), placement.device, placement.dtype == torch.bfloat16
         )
-        self._limits = Limits(
+        self._limits = MaskLimits(
             config.min_score, config.min_stability, config.max_share, config.max_background, config.min_area_px / VGA_PX
         )
         regions = GeometricSegmenter(GeometricConfig(robot_margin_m=config.robot_margin_m))

@@ -25,7 +25,7 @@ NO_COLOUR = len(PALETTE)
 
 
 @dataclass(frozen=True)
-class NetworkConfig:
+class HeatmapNetworkConfig:
     """Architecture.
 
     Attributes:
@@ -124,7 +124,7 @@ class _Layer(nn.Module):
 class _Words(nn.Module):
     """Words and the number of a step to two queries and what they mean."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: HeatmapNetworkConfig) -> None:
         super().__init__()
         width = config.words_width
         self.word = nn.Embedding(config.vocabulary, width, padding_idx=0)
@@ -158,7 +158,7 @@ class _Words(nn.Module):
 class HeatmapNetwork(nn.Module):
     """Image and words to heatmaps."""
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: HeatmapNetworkConfig) -> None:
         super().__init__()
         self.config = config
         self.trunk, self.words = _Trunk(config.width), _Words(config)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stvla_ros.config import ConfigError
 from stvla_ros.files import said
-from stvla_ros.planning.heatmap.network import HeatmapNetwork, NetworkConfig
+from stvla_ros.planning.heatmap.network import HeatmapNetwork, HeatmapNetworkConfig
 from stvla_ros.planning.heatmap.words import MAX_WORDS, split
 from stvla_ros.weights import check_finite, read_tensors, write_tensors
 
@@ -75,7 +75,7 @@ def load(path: Path) -> Grounder:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: the header is damaged ({said(error)}): use another file.") from error
     check_finite(weights, str(path))
-    network = HeatmapNetwork(NetworkConfig(len(words) + _FIRST))
+    network = HeatmapNetwork(HeatmapNetworkConfig(len(words) + _FIRST))
     try:
         network.load_state_dict({n: w.float() if w.is_floating_point() else w for n, w in weights.items()})
     except RuntimeError as error:

@@ -17,7 +17,7 @@ from stvla_ros.train.scenes.shards import Scenes, colour_jitter
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class SceneBatch:
     """B scenes and T questions about them."""
 
     rgb: Tensor  # (B, 3, 256, 256), 0..1
@@ -52,7 +52,7 @@ def make_batch(
     words: tuple[str, ...],
     rng: np.random.Generator,
     colours: Sequence[str] = SEEN,
-) -> Batch:
+) -> SceneBatch:
     """Scenes with new questions; half of the images are mirrored, all have their colours jittered.
 
     Args:
@@ -83,10 +83,10 @@ def _batch(
     colours: np.ndarray,
     asked: list[tuple[int, SceneQuestion]],
     words: tuple[str, ...],
-) -> Batch:
+) -> SceneBatch:
     only = [question for _, question in asked]
     meant = [class_labels(q.goal, q.step) for q in only]
-    return Batch(
+    return SceneBatch(
         torch.from_numpy(rgb).permute(0, 3, 1, 2),
         torch.from_numpy(labels.copy()),
         torch.from_numpy(colours.copy()).long(),

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from stvla_ros.data.splits import SEEN
-from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, NetworkConfig, TextQuery, local_mean
+from stvla_ros.planning.heatmap.network import CELLS, HeatmapNetwork, HeatmapNetworkConfig, TextQuery, local_mean
 from stvla_ros.planning.heatmap.weights_file import Grounder, save
 from stvla_ros.planning.heatmap.words import PALETTE, vocabulary
-from stvla_ros.train.heatmap.batch import Batch, TextBatch, make_batch, make_text_batch
+from stvla_ros.train.heatmap.batch import SceneBatch, TextBatch, make_batch, make_text_batch
 from stvla_ros.train.heatmap.validation import validate
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.scenes.run import SceneRun
@@ -75,7 +75,7 @@ class HeatmapRun(SceneRun):
         self.experiment = experiment
         self.words = vocabulary()
         torch.manual_seed(seed)
-        self.network = HeatmapNetwork(NetworkConfig(len(self.words) + 1)).to(memory_format=torch.channels_last)
+        self.network = HeatmapNetwork(HeatmapNetworkConfig(len(self.words) + 1)).to(memory_format=torch.channels_last)
         groups = parameter_groups(self.network.parameters(), experiment.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, lr=experiment.lr, betas=(0.9, 0.98))
         self.average = AveragedWeights(self.network.state_dict())
@@ -125,7 +125,7 @@ class HeatmapRun(SceneRun):
         self.average = AveragedWeights(state["average"])
 
 
-def meaning_loss(asked: TextQuery, wanted: Batch | TextBatch) -> Tensor:
+def meaning_loss(asked: TextQuery, wanted: SceneBatch | TextBatch) -> Tensor:
     """Cross entropy of the words' meaning."""
     cross = functional.cross_entropy
     return (
@@ -136,7 +136,7 @@ def meaning_loss(asked: TextQuery, wanted: Batch | TextBatch) -> Tensor:
     )
 
 
-def losses(network: HeatmapNetwork, batch: Batch, bf16: bool) -> dict[str, Tensor]:
+def losses(network: HeatmapNetwork, batch: SceneBatch, bf16: bool) -> dict[str, Tensor]:
     """``total`` and its parts."""
     with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         features = network.features(batch.rgb)
@@ -161,7 +161,7 @@ def _class_weights() -> Tensor:
     return torch.tensor([0.3, 0.1, 1.0, 0.5, 1.0, 0.7])
 
 
-def _heat_losses(heat: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _heat_losses(heat: Tensor, batch: SceneBatch) -> tuple[Tensor, Tensor]:
     """Cross entropy against a small Gaussian at the true point (or "absent"), and error of the local mean in cells."""
     there = torch.isfinite(batch.uv).all(-1)
     cells = torch.nan_to_num(batch.uv) * (CELLS / 1000) - 0.5

@@ -23,7 +23,7 @@ FURTHER_PATHS = 2
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class PackedBatch:
     """Packed rows, and what the N tokens of their first images show in 16 parts each."""
 
     packed: Packed
@@ -33,13 +33,13 @@ class Batch:
     uv: Tensor  # (N, 2) point of the object that a token mostly shows, 0..1000; NaN: none
 
 
-class Batches:
+class PackedBatches:
     """Draws batches."""
 
     def __init__(self, packer: Packer, pad: int) -> None:
         self._packer, self._pad = packer, pad
 
-    def draw(self, scenes: Scenes, size: int, pointing_only: bool, rng: np.random.Generator) -> Batch:
+    def draw(self, scenes: Scenes, size: int, pointing_only: bool, rng: np.random.Generator) -> PackedBatch:
         """Random scenes with new conversations and jittered colours."""
         rows: list[Row] = []
         shows: list[tuple[Tensor, ...]] = []
@@ -50,7 +50,7 @@ class Batches:
                 continue
             rows.append(row)
             shows.append(_shown(scenes, index, row.images[0]))
-        return Batch(pack(rows, self._pad), *(torch.cat(parts) for parts in zip(*shows, strict=True)))
+        return PackedBatch(pack(rows, self._pad), *(torch.cat(parts) for parts in zip(*shows, strict=True)))
 
     def _row(self, scenes: Scenes, index: int, pointing_only: bool, rng: np.random.Generator) -> Row | None:
         shape = scenes.shape_px(index)
@@ -69,7 +69,7 @@ class Batches:
 
 
 def _shown(scenes: Scenes, index: int, image: U8) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Kind, colour, object index and uv of :class:`Batch` for one image."""
+    """Kind, colour, object index and uv of :class:`PackedBatch` for one image."""
     kind, colour = (_by_token(cells, image) for cells in scenes.cells(index))
     object_index = _by_token(scenes.arrays["labels"][index], image) - 1
     uv = torch.from_numpy(scenes.arrays["uv"][index])

@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from stvla_ros.config import ConfigError
 from stvla_ros.planning.nano.architecture import MERGE, network, save
 from stvla_ros.planning.nano.tokens import NUMBERS, PAD, tokenizer
-from stvla_ros.train.nano.batch import Batch, Batches
+from stvla_ros.train.nano.batch import PackedBatch, PackedBatches
 from stvla_ros.train.nano.loss import DenseHead, attention_loss, number_loss, use_attention
 from stvla_ros.train.nano.packing import Packed, Packer
 from stvla_ros.train.nano.validation import validate
@@ -101,7 +101,7 @@ class NanoRun(SceneRun):
         super().__init__(experiment, load_train, val, folder, seed, writes=self._processes.rank == 0)
         self.experiment = experiment
         self.tokenizer = tokenizer()
-        self._batches = Batches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
+        self._batches = PackedBatches(Packer(self.tokenizer), int(self.tokenizer.convert_tokens_to_ids(PAD)))
         self.network = network(self.tokenizer, seed)
         use_attention(self.network)
         self.showing = DenseHead()
@@ -113,7 +113,7 @@ class NanoRun(SceneRun):
         """Value for the setting ``model`` of the planner ``qwen3_vl``."""
         return self.folder / "model"
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def losses(self, batch: PackedBatch) -> dict[str, Tensor]:
         """``total`` and its parts."""
         p, model = batch.packed, self.network.model
         with torch.autocast("cpu", torch.bfloat16, enabled=self.experiment.bf16):

@@ -23,7 +23,7 @@ from stvla_ros.types import I32
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class TokenBatch:
     """B packed sequences, padded to T tokens.
 
     Attributes:
@@ -45,10 +45,10 @@ class Batch:
         """Number of tokens in the loss."""
         return int((self.labels != IGNORED).sum())
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> TokenBatch:
         """The batch on a device."""
         parts = (self.ids, self.labels, self.positions, self.pixels, self.grids)
-        return Batch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
+        return TokenBatch(*(None if part is None else part.to(device, non_blocking=True) for part in parts))
 
 
 def pack(lengths: Sequence[int], order: Sequence[int], capacity: int) -> list[list[int]]:
@@ -78,7 +78,7 @@ def pack(lengths: Sequence[int], order: Sequence[int], capacity: int) -> list[li
     return packs
 
 
-def collate(packs: Sequence[Sequence[Example]], padding_id: int) -> Batch:
+def collate(packs: Sequence[Sequence[Example]], padding_id: int) -> TokenBatch:
     """Make a batch of examples that are grouped by sequence."""
     rows = [_row(pack) for pack in packs]
     longest = max(len(ids) for ids, _, _ in rows)
@@ -91,7 +91,9 @@ def collate(packs: Sequence[Sequence[Example]], padding_id: int) -> Batch:
     examples = [example for pack in packs for example in pack]
     pixels = [e.pixels for e in examples if e.pixels is not None]
     grids = [e.grids for e in examples if e.grids is not None]
-    return Batch(ids, labels, positions, torch.cat(pixels) if pixels else None, torch.cat(grids) if grids else None)
+    return TokenBatch(
+        ids, labels, positions, torch.cat(pixels) if pixels else None, torch.cat(grids) if grids else None
+    )
 
 
 def _row(pack: Sequence[Example]) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +133,7 @@ def token_counts(
     return counts
 
 
-class PackedSamples(torch.utils.data.Dataset[Batch]):
+class PackedSamples(torch.utils.data.Dataset[TokenBatch]):
     """The forward passes of one process, in their order.
 
     Args:
@@ -182,6 +184,6 @@ class PackedSamples(torch.utils.data.Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._passes)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> TokenBatch:
         packs = [[self._encoder(self._samples[i]) for i in pack_] for pack_ in self._passes[index]]
         return collate(packs, self._padding_id)

@@ -24,7 +24,7 @@ from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.train.curves import CurveLog, LongCurveLog, Panel, draw
 from stvla_ros.train.run import TrainingProgress, TrainingRun, read_state, restoring, write_state
-from stvla_ros.train.sft.batches import Batch, PackedSamples
+from stvla_ros.train.sft.batches import PackedSamples, TokenBatch
 from stvla_ros.train.sft.encode import IGNORED
 from stvla_ros.train.sft.experiments import SftExperiment
 from stvla_ros.train.sft.validation import LiveChat, answer_figures
@@ -44,7 +44,7 @@ def learning_rate(experiment: SftExperiment, step: int, steps: int) -> float:
     return experiment.lr * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1))) / 2
 
 
-def token_loss(model: Any, batch: Batch) -> Tensor:
+def token_loss(model: Any, batch: TokenBatch) -> Tensor:
     """Sum of the cross entropies of all answered tokens; logits are computed only where one comes next."""
     wanted = batch.labels[:, 1:]
     places = (wanted != IGNORED).any(dim=0).nonzero()[:, 0]
@@ -119,14 +119,14 @@ class SftRun(TrainingRun):
         with closing(self._batches()) as self._passes:
             super().run(on_progress)
 
-    def _batches(self) -> Generator[list[Batch], None, None]:
+    def _batches(self) -> Generator[list[TokenBatch], None, None]:
         """The forward passes of every remaining step; the data repeat if they end earlier."""
         count = self.experiment.accumulate
         order = [i % len(self._train) for i in range(self.step * count, self.steps * count)]
         loader = torch.utils.data.DataLoader(
             self._train, batch_size=None, sampler=order, num_workers=self._workers, pin_memory=torch.cuda.is_available()
         )
-        step: list[Batch] = []
+        step: list[TokenBatch] = []
         for batch in loader:
             step.append(batch.to(self._accelerator.device))
             if len(step) == count:
