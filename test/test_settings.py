@@ -351,7 +351,7 @@ def test_every_command_refuses_the_same_overrides_with_the_same_sentences(
         ("doctor", "guidance.tube_radius_m=0.02", "this command does not use it"),
         ("evaluate-planner", "sim.cell.sensor.enabled=true", "this command does not use it"),
         ("train", "planner.backend=heatmap", "this command does not use it"),
-        ("train", "guidance.mode=full", "guidance.mode: the experiment decides it"),
+        ("train", "guidance.mode=full", "guidance.mode: the experiment sets it"),
         ("up", "camera.path=x", "the node 'camera' is not started with robot 'sim' and camera 'auto'"),
         ("up", "record.frames=3", "the node 'record' is not started"),
         ("up", "planner.openai.model=x", "nothing would read it, because planner.backend is 'colour'"),
@@ -416,7 +416,7 @@ def test_a_file_that_can_be_read_only_once(tmp_path: Path) -> None:
 
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", tmp_path):
-        with pytest.raises(ConfigError, match="wanted a file, which every node reads for itself"):
+        with pytest.raises(ConfigError, match="wanted a regular file, because every node reads it"):
             read_parameters(place)
 
 

@@ -143,7 +143,7 @@ def test_release_without_a_free_place_moves_nothing(cell: Cell) -> None:
         return RgbdFrame(frame.rgb, np.full_like(frame.depth_m, np.nan), frame.camera, frame.stamp_ns)
 
     q = cell.state().q_rad
-    with pytest.raises(StageError, match="clear a part of the table, or take it out by hand") as error:
+    with pytest.raises(StageError, match="clear a part of the table, or take the object out by hand") as error:
         executor.release(hidden, CancelToken())
     assert error.value.code is OutcomeCode.NO_PATH
     np.testing.assert_allclose(cell.state().q_rad, q, atol=0.002)

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray_caster import Scene, block, home_robot, plate
 from rclpy.serialization import serialize_message
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
-from tabletop import Scene, block, home_robot, plate
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.data.recording import RecordingWriter

@@ -26,7 +26,10 @@ def test_without_a_name_it_lists_the_experiments(capsys: pytest.CaptureFixture[s
         (["nano-3dfa"], "wanted --data"),
         (["nano-3dfa", "--data", "/nowhere"], "wanted a folder with episodes"),
         (["nano-3dfa", "--data", "/nowhere", "--steps", "0"], "wanted 1 to"),
-        (["nano-3dfa", "--data", "/nowhere", "--output", "/dev/null/run"], "/dev/null is none"),
+        (
+            ["nano-3dfa", "--data", "/nowhere", "--output", "/dev/null/run"],
+            "wanted a writable folder, but /dev/null is not one",
+        ),
     ],
 )
 def test_wrong_use_ends_in_one_sentence(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
