@@ -50,9 +50,9 @@ def sent(falsify):
 
 @pytest.fixture
 def look():
-    """What the camera's process gets to see: (moment, stamp)."""
+    """What the camera's process gets to see: (scene state, stamp)."""
     sim = FaultySim.__new__(FaultySim)
-    sim._cell = SimpleNamespace(moment=lambda: SimpleNamespace(stamp_ns=5))
+    sim._cell = SimpleNamespace(scene_state=lambda: SimpleNamespace(stamp_ns=5))
     sim._time = SimpleNamespace(stamp_ns=lambda simulated_ns: STAMP_NS + simulated_ns)
     sim._context = SimpleNamespace(ok=lambda: True)
     return sim._look

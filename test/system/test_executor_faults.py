@@ -144,9 +144,10 @@ def test_stop_needs_no_executor():
             hung.send_signal(signal.SIGCONT)
         assert "The arm stands still." in process.output
         assert "No answer within 5 s: executor." in process.output
-        assert (
-            far.result()[0] is not OutcomeCode.OK
-        )  # awake again, it first notices stale data, or first hears the stop
+        assert hung.wait(20.0) == 1, "the others may have forgotten it"
+        assert "was suspended for" in harness.processes["executor"].output
+        assert far.result()[0] is not OutcomeCode.OK
+        harness.start("executor")
         code, sentence = refusal(harness)
         assert code is OutcomeCode.CANCELED, sentence
         assert "stvla stop --release" in sentence

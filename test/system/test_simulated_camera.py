@@ -85,6 +85,7 @@ def test_a_camera_that_hangs_holds_up_neither_joint_states_nor_a_cancel_nor_the_
         assert camera_pids(harness.processes["sim"]) == [pid], "it hangs, it is not dead"
     finally:
         os.kill(pid, signal.SIGCONT)
+    wait(lambda: pid not in (pids := camera_pids(harness.processes["sim"])) and pids, "it was suspended: no new camera")
     images_come(harness)
     assert harness.reset().ok
 
