@@ -170,7 +170,8 @@ def _is_ours(path: str) -> bool:
 
 @cache
 def _rooms() -> set[str]:
-    return {p.name for base in (ROOT, ROOT / "src", ROOT / "src/stvla_ros") for p in base.iterdir()} - {".venv", ".git"}
+    hidden = {".venv", ".venv-docs", ".git", ".cache"}  # they are there or not, according to what was run
+    return {p.name for base in (ROOT, ROOT / "src", ROOT / "src/stvla_ros") for p in base.iterdir()} - hidden
 
 
 def _there(base: Path, path: str) -> bool:

@@ -1,5 +1,6 @@
 """The simulated camera is another process than the simulated robot: what becomes of the one does not hold up the other."""
 
+import contextlib
 import os
 import signal
 import time
@@ -42,7 +43,11 @@ def wait(condition, what, timeout_s=30.0):
 def camera_pids(process):
     """Processes that the robot's process has started."""
     tasks = Path(f"/proc/{process.popen.pid}/task")
-    return [int(pid) for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+    pids = []
+    for task in tasks.iterdir():
+        with contextlib.suppress(OSError):  # a thread that has ended meanwhile
+            pids += map(int, (task / "children").read_text().split())
+    return pids
 
 
 def camera_pid(process):
