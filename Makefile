@@ -14,7 +14,7 @@ setup: ## prepare .venv: system packages, ROS 2 Jazzy and the rest from wheels, 
 demo: setup ## a simulated Panda puts the red block in the plate, asked in words; leaves runs/latest
 	@$(BIN)/stvla demo
 
-test: setup ## all tests: pure ones on all cores, then those over ROS one after another
+test: setup ## all tests: pure ones on all cores, then those of the running stack one after another
 	@$(BIN)/python -m pytest -n logical --maxprocesses 8 --durations 30 $(PYTEST_ARGS)
 
 faults: setup ## kill -9 of every node in turn while the arm moves (minutes; a part of it is in make test)
