@@ -56,6 +56,17 @@ def closest(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean '{match[0]}'?" if match else f" Valid: {', '.join(names)}."
 
 
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """The entry of a table.
+
+    Raises:
+        ConfigError: No such name; the message begins with ``what`` and has the closest name.
+    """
+    if name not in table:
+        raise ConfigError(f"{what}: '{name}' is not known.{closest(name, table)}")
+    return table[name]
+
+
 def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
     """Create a settings object from plain values (nested mappings for nested dataclasses).
 

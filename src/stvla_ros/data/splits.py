@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.config import ConfigError, closest
+from stvla_ros.config import ConfigError, lookup
 from stvla_ros.sim.tasks import make_task
 
 UNSEEN = ("cyan", "navy", "orange", "purple", "silver")
@@ -65,9 +65,7 @@ def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
     Raises:
         ConfigError: Unknown split.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"split: '{split}' is not known.{closest(split, SPLITS)}")
-    chosen = SPLITS[split]
+    chosen = lookup(SPLITS, split, "split")
     return (seed for seed in chosen.seeds[first:] if is_unseen(make_task(task, seed).instruction) == chosen.unseen)
 
 

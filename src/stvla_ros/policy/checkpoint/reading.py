@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from stvla_ros.config import ConfigError, closest
+from stvla_ros.config import ConfigError, lookup
 from stvla_ros.policy.checkpoint.bounds import RLBENCH_18_TASKS_M
 from stvla_ros.policy.checkpoint.names import DIFFUSER, FLOWMATCH
 from stvla_ros.policy.checkpoint.policy_file import FRAMES, QUATERNIONS
@@ -144,9 +144,7 @@ def preset(name: str) -> Preset:
     Raises:
         ConfigError: No such name; the message has the closest.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"--as: '{name}' is not known.{closest(name, PRESETS)}")
-    return PRESETS[name]
+    return lookup(PRESETS, name, "--as")
 
 
 def unknown(reading: Reading, code: str) -> list[str]:

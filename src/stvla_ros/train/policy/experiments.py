@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stvla_ros.config import ConfigError, closest
+from stvla_ros.config import lookup
 from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
 
 
@@ -131,6 +131,4 @@ def experiment(name: str) -> Experiment:
     Raises:
         ConfigError: No such name; the message has the closest.
     """
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"experiment: '{name}' is not known.{closest(name, EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+    return lookup(EXPERIMENTS, name, "experiment")

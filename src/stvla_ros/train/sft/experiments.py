@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from stvla_ros.config import ConfigError, closest
+from stvla_ros.config import lookup
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,4 @@ def experiment(name: str) -> SftExperiment:
     Raises:
         ConfigError: No such name; the message has the closest.
     """
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"experiment: '{name}' is not known.{closest(name, EXPERIMENTS)}")
-    return EXPERIMENTS[name]
+    return lookup(EXPERIMENTS, name, "experiment")
