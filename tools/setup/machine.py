@@ -19,8 +19,11 @@ RENDERING = ("libegl1", "libgl1-mesa-dri", "libopengl0")
 OPENMP = ("libgomp1",)
 """For roboplan."""
 
-GLIBC = (2, 28)
-"""The wheels are manylinux_2_28."""
+USB = ("libusb-1.0-0",)
+"""For pyrealsense2, whose wheel lacks it."""
+
+GLIBC = (2, 34)
+"""The wheels are manylinux_2_34 (libfranka) or older."""
 
 FREE_BYTES = 5_000_000_000
 """The environment takes 2.7 GB, the downloads another 0.8 GB while it is made."""
@@ -125,7 +128,7 @@ def _as_root(command: str) -> list[str]:
 
 
 def _missing_packages() -> list[str]:
-    wanted = [*RENDERING, *OPENMP]
+    wanted = [*RENDERING, *OPENMP, *USB]
     missing = [name for name in wanted if not _installed(name)]
     if not Path(sysconfig.get_path("include"), "Python.h").is_file():
         missing.append("python3.11-dev")
@@ -139,6 +142,7 @@ LIBRARIES = {
     "libgl1-mesa-dri": "libEGL_mesa.so.0",
     "libopengl0": "libOpenGL.so.0",
     "libgomp1": "libgomp.so.1",
+    "libusb-1.0-0": "libusb-1.0.so.0",
 }
 """How to recognise a package where there is no dpkg."""
 
