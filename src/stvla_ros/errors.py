@@ -25,7 +25,7 @@ class OutcomeCode(IntEnum):
     NO_IK = 8
     NO_PATH = 9
     COLLISION = 10  # start or straight-line motion in collision
-    REFLEX = 11  # the robot stopped itself (contact force, limit)
+    REFLEX = 11  # the robot stopped itself (contact force, limit, missed commands)
     GRASP_FAILED = 12  # the gripper closed on nothing
     STALE_IMAGE = 13  # no recent camera image
     STALE_STATE = 14  # no recent joint state
@@ -42,6 +42,9 @@ class OutcomeCode(IntEnum):
     WRONG_GUIDANCE = 25  # the policy was trained on images with (or without) a drawn path and gets the other kind
     SERVER_ERROR = 26  # a model gave no answer for a reason other than time: not reached, refused, failed
     CANCEL_UNCONFIRMED = 27  # canceled, but it is not confirmed that the arm is at rest
+    USER_STOPPED = 28  # the robot's own stop button (external enabling device, pilot) is pressed
+    SAFETY_FUNCTION = 29  # a safety function of the robot is active
+    ROBOT_LOST = 30  # the connection to the robot broke
 
 
 INTERRUPTED = frozenset({OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})
