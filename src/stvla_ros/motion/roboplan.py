@@ -71,13 +71,13 @@ class _RoboplanSpace:
     def is_free(self, q_rad: F64) -> bool:
         return not self._scene.hasCollisions(self._full(q_rad))
 
+    def connects(self, start_rad: F64, goal_rad: F64) -> bool:
+        return self._path_free(np.stack([start_rad, goal_rad]), self._config.check_step_rad)
+
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
         """Search with coarse checks and check the result finely; if it grazes something, search with fine checks."""
         deadline = time.monotonic() + seconds
         fine = self._config.check_step_rad
-        direct = np.stack([start_rad, goal_rad])
-        if self._path_free(direct, fine):
-            return direct
         for step in (3 * fine, fine):
             path = self._connect(start_rad, goal_rad, step, max(deadline - time.monotonic(), 0.01))
             if path is None or self._path_free(path, fine):
