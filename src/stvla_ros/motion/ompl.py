@@ -160,17 +160,23 @@ def merge_voxels(voxels_m: F32, size_m: float) -> tuple[F64, F64]:
     Returns:
         (B, 3) centres and (B, 3) full edge lengths.
     """
-    cell = np.unique(np.floor(voxels_m / size_m).astype(np.int64), axis=0)
-    low, high = cell, cell + 1
-    for axis in (2, 0, 1):
+    if not len(voxels_m):
+        return np.empty((0, 3)), np.empty((0, 3))
+    cell = np.floor(voxels_m / size_m).astype(np.int64)
+    first = cell.min(axis=0)
+    shape = tuple(cell.max(axis=0) - first + 2)  # one more, so that no run goes on in the next column
+    number = np.unique(np.ravel_multi_index((cell - first).T, shape))
+    begins = np.diff(number, prepend=-2) != 1
+    ends = np.append(begins[1:], True)
+    low = np.stack(np.unravel_index(number[begins], shape), axis=1) + first
+    high = np.stack(np.unravel_index(number[ends], shape), axis=1) + first + 1
+    for axis in (0, 1):
         low, high = _join(low, high, axis)
     return (low + high) / 2 * size_m, (high - low) * size_m
 
 
 def _join(low: Grid, high: Grid, axis: int) -> tuple[Grid, Grid]:
     """Join boxes that touch along ``axis`` and agree in the other two."""
-    if not len(low):
-        return low, high
     others = [i for i in range(3) if i != axis]
     order = np.lexsort([low[:, axis], *(side[:, i] for i in others for side in (low, high))])
     low, high = low[order], high[order]
