@@ -189,6 +189,32 @@ def test_a_start_that_an_fr3_cannot_have_is_collision() -> None:
     assert code_of(create("motion", "roboplan", {}, FR3), request) is OutcomeCode.COLLISION
 
 
+@pytest.mark.parametrize("backend", names("motion"))
+def test_a_start_at_the_end_of_a_joints_range_is_left(backend: str) -> None:
+    """The search itself stays off the ends of the range, but the arm may stand there."""
+    planner = create("motion", backend, {"goal_postures": 1})
+    start, goal = HOME_Q_RAD.copy(), HOME_Q_RAD.copy()
+    start[[0, 1, 6]], goal[[0, 1]] = (0.5, 0.1, Q_MAX_RAD[6] - 0.002), (-0.5, 0.1)
+    path = planner.plan(MotionRequest(start, tcp_pose(goal), world([PILLAR])))
+    assert Judge([PILLAR]).path_free(path.q_rad)
+    np.testing.assert_allclose(path.q_rad[0], start)
+    assert len(np.unique(np.round(path.q_rad[path.dq_rad_s.any(axis=1) == 0], 4), axis=0)) > 2, "the way is straight"
+
+
+def test_the_same_request_has_the_same_path_bit_by_bit() -> None:
+    """A world of its own each time, and other motions in between."""
+    goal = tool_down([0.5, -0.25, 0.15], -np.pi / 2)
+    start = create("motion", "roboplan").plan(
+        MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.25, 0.15], -np.pi / 2), EMPTY)
+    )
+    one, other = create("motion", "roboplan"), create("motion", "roboplan")
+    other.plan(MotionRequest(HOME_Q_RAD, goal, world([box(0.4, 0.3, 0.1, 0.1, 0.1, 0.2)])))
+    wall = [box(0.5, 0.0, 0.2, 0.3, 0.05, 0.4)]
+    a, b = (planner.plan(MotionRequest(start.q_rad[-1], goal, world(wall))) for planner in (one, other))
+    assert a.q_rad.tobytes() == b.q_rad.tobytes()
+    assert a.t_s.tobytes() == b.t_s.tobytes()
+
+
 def test_start_outside_the_joints_range_is_collision(planner: MotionPlanner) -> None:
     q = HOME_Q_RAD.copy()
     q[3] = Q_MAX_RAD[3] + 0.5

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -74,6 +74,10 @@ class ArmLimits:
 
     def __post_init__(self) -> None:
         _fixed(self)
+
+    def narrowed(self, margin_rad: float) -> ArmLimits:
+        """The same limits with a range that is smaller at both ends."""
+        return replace(self, q_min_rad=self.q_min_rad + margin_rad, q_max_rad=self.q_max_rad - margin_rad)
 
     @property
     def hard_range_rad(self) -> tuple[F64, F64]:

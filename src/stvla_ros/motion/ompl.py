@@ -12,12 +12,13 @@ from ompl import base, geometric, util
 from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, TCP_LINK
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
+from stvla_ros.motion.ik import LIMIT_MARGIN_RAD
 from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F32, F64, Box, CollisionWorld, JointPath, MotionRequest
 
 Grid = npt.NDArray[np.int64]
 
-MARGIN_M = 0.001
+MARGIN_M = 0.0002
 """Margin around obstacles: paths are checked at discrete steps, and an edge may graze something between two of them."""
 
 
@@ -85,9 +86,10 @@ class MujocoSpace:
     def _setup(self, start_rad: F64, goal_rad: F64) -> geometric.SimpleSetup:
         space = base.RealVectorStateSpace(7)
         bounds = base.RealVectorBounds(7)
+        inner = self.arm.narrowed(LIMIT_MARGIN_RAD)
         for i in range(7):
-            bounds.setLow(i, float(min(self.arm.q_min_rad[i], start_rad[i])))
-            bounds.setHigh(i, float(max(self.arm.q_max_rad[i], start_rad[i])))
+            bounds.setLow(i, float(min(inner.q_min_rad[i], start_rad[i])))
+            bounds.setHigh(i, float(max(inner.q_max_rad[i], start_rad[i])))
         space.setBounds(bounds)
         setup = geometric.SimpleSetup(space)
         setup.setStateValidityChecker(lambda s: self.is_free(np.array([s[i] for i in range(7)])))

@@ -14,6 +14,7 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAN
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.geometry.se3 import inverse
+from stvla_ros.motion.ik import LIMIT_MARGIN_RAD
 from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F32, F64, CollisionWorld, JointPath, MotionRequest
 
@@ -49,7 +50,9 @@ class _RoboplanSpace:
         self._config, self.arm = config, arm
         self._world: CollisionWorld | None = None
         self._fingers_m = np.zeros(2)
-        self._scene = core.Scene("panda", core.loadUrdfSceneDescriptionFromXml(urdf(limits=arm), []))
+        self._scene = core.Scene(
+            "panda", core.loadUrdfSceneDescriptionFromXml(urdf(limits=arm.narrowed(LIMIT_MARGIN_RAD)), [])
+        )
         self._scene.importSrdf(srdf())
         self._present: set[str] = set()
         if config.table:
