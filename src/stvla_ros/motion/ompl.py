@@ -167,8 +167,8 @@ def merge_voxels(voxels_m: F32, size_m: float) -> tuple[F64, F64]:
     cell = np.floor(voxels_m / size_m).astype(np.int64)
     first = cell.min(axis=0)
     shape = tuple(cell.max(axis=0) - first + 2)  # one more, so that no run goes on in the next column
-    number = np.unique(np.ravel_multi_index((cell - first).T, shape))
-    begins = np.diff(number, prepend=-2) != 1
+    number = np.sort(np.ravel_multi_index((cell - first).T, shape))
+    begins = np.diff(number, prepend=-2) > 1
     ends = np.append(begins[1:], True)
     low = np.stack(np.unravel_index(number[begins], shape), axis=1) + first
     high = np.stack(np.unravel_index(number[ends], shape), axis=1) + first + 1
