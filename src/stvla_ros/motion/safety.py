@@ -22,8 +22,8 @@ from stvla_ros.interfaces import Robot
 from stvla_ros.motion.arm_volume import HELD, ArmVolume, Sweep, Touch
 from stvla_ros.types import F64, Box, JointPath
 
-SECTION = "executor.path_safety"
-"""Where the settings are in the executor node's parameters."""
+SECTION = "executor.executor.path_safety"
+"""Node and section of the settings."""
 
 CONTROL_PERIOD_S = 0.001
 """Period of the robot's position controller: a step of the acceleration is a jerk over this time."""
