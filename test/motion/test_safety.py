@@ -102,6 +102,22 @@ def test_a_path_may_lead_out_of_a_forbidden_place_but_not_deeper() -> None:
     assert "x <=" in refusal(there_and_back, safety).sentence
 
 
+def test_one_forbidden_place_excuses_no_other() -> None:
+    """The hand begins outside of the fence; on its way in, the elbow must still not enter a box."""
+    fence = [-0.6, -0.9, -0.05, float(tcp_pose(HOME_Q_RAD)[0, 3]) - 0.03, 0.9, 1.3]
+    elbow = link_poses(home(q2=-1.2))["panda_link4"][:3, 3]
+    box = np.concatenate([elbow - 0.03, elbow + 0.03]).tolist()
+    default(fence_m=fence).checked(to(home(q2=-1.2)))
+    assert "keep-out box 1" in refusal(to(home(q2=-1.2)), default(fence_m=fence, keep_out_m=box)).sentence
+
+
+def test_a_path_with_few_samples_cannot_be_checked() -> None:
+    path = to(home(q1=0.5))
+    chosen = [*range(0, len(path.t_s) - 1, 16), -1]
+    few = JointPath(path.q_rad[chosen], path.dq_rad_s[chosen], path.t_s[chosen])
+    assert "rad apart" in refusal(few, default()).sentence
+
+
 @pytest.mark.parametrize(
     ("scales", "word"),
     [((1.0, 0.5, 0.1), "velocity"), ((0.4, 1.0, 0.3), "acceleration"), ((0.3, 0.5, 1.0), "jerk")],

@@ -34,6 +34,7 @@ CHECK_STEP_RAD = 0.02
 _ROUNDING = 1.001  # of ratios to a limit
 _DEEPER_M = 0.001  # a path that starts in a forbidden place may not go this much deeper
 _AT_REST = 0.01  # rad/s
+_SPARSE_RAD = 0.05  # samples further apart than this do not show where the arm is between them
 
 
 @dataclass(frozen=True)
@@ -139,18 +140,17 @@ class PathSafety:
             )
 
     def _check_places(self, sweep: Sweep) -> None:
-        """Refuse the first posture that is deeper in a forbidden place than all postures before it."""
-        deepest: list[Touch | None] = [None] * len(sweep.poses)
-        for touch in sweep.touches:
-            other = deepest[touch.sample]
-            if touch.zone not in self._slow and (other is None or touch.depth_m > other.depth_m):
-                deepest[touch.sample] = touch
-        allowed_m = np.inf
-        for worst in deepest:
-            depth_m = worst.depth_m if worst else 0.0
-            if worst is not None and depth_m > allowed_m + _DEEPER_M:
-                raise StageError(OutcomeCode.COLLISION, _forbidden(worst))
-            allowed_m = min(allowed_m, depth_m)
+        """Refuse the first posture with a part in a forbidden place, unless it is there from the start and comes out."""
+        by_sample: list[dict[tuple[str, str], Touch]] = [{} for _ in sweep.poses]
+        for touch in sorted(sweep.touches, key=lambda touch: touch.depth_m):
+            if touch.zone not in self._slow:
+                by_sample[touch.sample][touch.zone, touch.part] = touch  # the deepest one stays
+        allowed_m = {key: touch.depth_m for key, touch in by_sample[0].items()}
+        for touches in by_sample:
+            for key, touch in touches.items():
+                if touch.depth_m > allowed_m.get(key, 0.0) + _DEEPER_M:
+                    raise StageError(OutcomeCode.COLLISION, _forbidden(touch))
+            allowed_m = {key: min(depth, touches[key].depth_m) for key, depth in allowed_m.items() if key in touches}
 
     def _slowness(self, sweep: Sweep, t_s: F64, held: Box | None) -> float:
         """Factor of the speed with which everything keeps its speed limit; at most 1."""
@@ -207,7 +207,7 @@ def slowed(path: JointPath, factor: float) -> JointPath:
 def spaced(q_rad: F64, step_rad: float) -> npt.NDArray[np.intp]:
     """Indices of (N, 7) postures, the first and last included, between which no joint moves by more than a step.
 
-    Neighbours that are further apart than the step are all kept.
+    :func:`check_joints` refuses paths whose samples are too far apart for that.
     """
     way = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(q_rad, axis=0)).max(axis=1))])
     marks = np.arange(0.0, way[-1], step_rad / 2)
@@ -237,6 +237,13 @@ def check_joints(path: JointPath, arm: ArmLimits, config: PathSafetyConfig) -> N
         )
     if len(path.t_s) < 2:
         return
+    gap = np.abs(np.diff(path.q_rad, axis=0)).max()
+    if gap > _SPARSE_RAD:
+        raise StageError(
+            OutcomeCode.NO_PATH,
+            f"Two samples of the planned path are {gap:.2f} rad apart; a path that can be checked has one at least every "
+            f"{_SPARSE_RAD:g} rad: sample it more finely.",
+        )
     h = np.diff(path.t_s)[:, None]
     mean, v0, v1 = np.diff(path.q_rad, axis=0) / h, path.dq_rad_s[:-1], path.dq_rad_s[1:]
     a0, a1 = (6 * mean - 4 * v0 - 2 * v1) / h, (4 * v1 + 2 * v0 - 6 * mean) / h
