@@ -1,8 +1,9 @@
 """Motion planning per keypose, inverse kinematics and timing included: ours, OMPL's RRTConnect, and mplib.
 
 Every planner gets the same queries: joints to start from, a tool pose, and the voxels of random boxes. Every timed
-path is re-checked with the simulator's hulls against the boxes themselves. Ratios are the largest of all queries, from
-differences of the samples (8 ms). The last line is JSON.
+path is re-checked with the simulator's hulls against the boxes themselves. Limits are the largest ratios of all queries,
+from differences of the samples (8 ms). A second table has the time of the executor's last look at the same paths
+(``motion/safety.py``). The last line is JSON.
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ from stvla_ros.description.hulls import cache_dir
 from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.errors import StageError
+from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
 from stvla_ros.registry import create, names
 from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
 
+MPLIB = "mplib 0.2.1"
 FULL_SPEED = {"velocity_scale": 1.0, "acceleration_scale": 1.0, "jerk_scale": 1.0}
 
 
@@ -77,6 +80,19 @@ def ask_mplib(python: Path, queries: list[Query], worlds: list[CollisionWorld]) 
     return [Answer(*data[f"seconds{i}"].tolist(), _mplib_path(data, i)) for i in range(len(queries))]
 
 
+def ask_safety(answers: list[Answer]) -> dict[str, Any]:
+    """CPU time of the executor's check per path, and how many paths it refused or slowed, with its defaults."""
+    safety, ms, counts = PathSafety(PathSafetyConfig()), [], Counter[str]()
+    for path in (answer.path for answer in answers if answer.path is not None):
+        used = time.process_time()
+        try:
+            counts["as planned" if safety.checked(path) is path else "slowed"] += 1
+        except StageError as error:
+            counts[error.code.name] += 1
+        ms.append(1e3 * (time.process_time() - used))
+    return {"median_ms": float(np.median(ms)), "p95_ms": float(np.percentile(ms, 95)), "paths": dict(counts)}
+
+
 def _mplib_path(data: dict[str, F64], i: int) -> JointPath | None:
     return JointPath(data[f"q{i}"], data[f"dq{i}"], data[f"t{i}"]) if f"q{i}" in data else None
 
@@ -106,50 +122,66 @@ def figures(answers: list[Answer], judges: list[Judge]) -> dict[str, Any]:
         "median_ms": float(np.median(ms)),
         "p95_ms": float(np.percentile(ms, 95)),
         "cpu_median_ms": float(np.median([1e3 * a.cpu_s for a in answers])),
+        "cpu_p95_ms": float(np.percentile([1e3 * a.cpu_s for a in answers], 95)),
         "duration_s": float(np.median([path.t_s[-1] for path, _ in paths])),
         **{f"{name}_max": float(value) for name, value in zip("vaj", ratios.max(axis=0), strict=True)},
     }
 
 
-def show(rows: dict[str, dict[str, Any]]) -> None:
+COLUMNS = (
+    "solved", "truly free", "median ms", "p95 ms", "CPU ms", "CPU p95", "mplib / this", "motion s", "v", "a", "j",
+)  # fmt: skip
+
+
+def show(rows: dict[str, dict[str, Any]], checks: dict[str, dict[str, Any]]) -> None:
     table = Table(title="motion planning per keypose, inverse kinematics and timing included")
-    for title in (
-        "planner",
-        "solved",
-        "truly free",
-        "median ms",
-        "p95 ms",
-        "CPU ms",
-        "motion s",
-        "v/lim",
-        "a/lim",
-        "j/lim",
-    ):
-        table.add_column(title, justify="left" if title == "planner" else "right")
+    table.add_column("planner")
+    for title in COLUMNS:
+        table.add_column(title, justify="right")
+    mplib = rows.get(MPLIB)
     for name, r in rows.items():
-        counts = f"{r['solved']:.0f}/{r['queries']:.0f}", f"{r['free']:.0f}/{r['solved']:.0f}"
-        numbers = (f"{r[k]:.2f}" for k in ("duration_s", "v_max", "a_max", "j_max"))
-        table.add_row(
-            name, *counts, f"{r['median_ms']:.1f}", f"{r['p95_ms']:.1f}", f"{r['cpu_median_ms']:.1f}", *numbers
-        )
-    Console(width=120).print(table)
+        counts = f"{r['solved']}/{r['queries']}", f"{r['free']}/{r['solved']}"
+        times = (f"{r[key]:.1f}" for key in ("median_ms", "p95_ms", "cpu_median_ms", "cpu_p95_ms"))
+        faster = _ratios(mplib, r) if mplib else ""
+        numbers = (f"{r[key]:.2f}" for key in ("duration_s", "v_max", "a_max", "j_max"))
+        table.add_row(name, *counts, *times, faster, *numbers)
+    print_table(table)
+    table = Table(title="the executor's check of these paths: CPU ms per path")
+    for title in ("planner", "median", "p95", "paths"):
+        table.add_column(title, justify="right" if title in ("median", "p95") else "left")
+    for name, check in checks.items():
+        outcomes = ", ".join(f"{count} {what}" for what, count in check["paths"].items())
+        table.add_row(name, f"{check['median_ms']:.2f}", f"{check['p95_ms']:.2f}", outcomes)
+    print_table(table)
+
+
+def _ratios(mplib: dict[str, Any], row: dict[str, Any]) -> str:
+    wall, cpu = (mplib[key] / row[key] for key in ("median_ms", "cpu_median_ms"))
+    return f"{wall:.1f}, CPU {cpu:.1f}"
+
+
+def print_table(table: Table) -> None:
+    Console(width=140).print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.motion", description=__doc__)
     parser.add_argument("--queries", type=int, default=120, help="number of queries (default 120)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--planners", nargs="+", default=["roboplan", "ompl"], choices=names("motion"))
     parser.add_argument("--mplib", type=Path, help="python of an environment with mplib 0.2.1 and numpy<2")
     arguments = parser.parse_args()
     queries = make_queries(arguments.queries, arguments.seed)
     judges, worlds = [Judge(q.boxes) for q in queries], [voxels(q.boxes) for q in queries]
-    rows = {name: figures(ask_ours(name, queries, worlds), judges) for name in names("motion")}
+    answers = {name: ask_ours(name, queries, worlds) for name in arguments.planners}
     if arguments.mplib:
-        rows["mplib 0.2.1"] = figures(ask_mplib(arguments.mplib, queries, worlds), judges)
+        answers[MPLIB] = ask_mplib(arguments.mplib, queries, worlds)
     else:
         print("mplib is left out: give --mplib VENV/bin/python of an environment with mplib==0.2.1 and 'numpy<2'.")
-    show(rows)
-    print(json.dumps({"benchmark": "motion", "seed": arguments.seed, "rows": rows}))
+    rows = {name: figures(given, judges) for name, given in answers.items()}
+    checks = {name: ask_safety(given) for name, given in answers.items()}
+    show(rows, checks)
+    print(json.dumps({"benchmark": "motion", "seed": arguments.seed, "rows": rows, "checks": checks}))
 
 
 if __name__ == "__main__":

@@ -45,3 +45,18 @@ def test_limits_by_model() -> None:
     assert (FR3.jerk == 5000.0).all()
     assert (FR3.q_min_rad < panda.HOME_Q_RAD).all(), "home is home for both"
     assert (FR3.q_max_rad > panda.HOME_Q_RAD).all()
+
+
+def test_the_velocity_bounds_of_an_fr3_are_the_documentations() -> None:
+    q = np.random.default_rng(0).uniform(ABSOLUTE_MIN - 0.1, ABSOLUTE_MAX + 0.1, (200, 7))
+    low, high = FR3.velocity_bounds(q)
+    np.testing.assert_allclose(high, [upper_velocity(x) for x in q])
+    np.testing.assert_allclose(low, [-lower_velocity(x) for x in q])
+    np.testing.assert_array_equal(FR3.hard_range_rad, [ABSOLUTE_MIN, ABSOLUTE_MAX])
+
+
+def test_a_panda_has_the_same_limit_everywhere() -> None:
+    low, high = PANDA.velocity_bounds(np.stack([PANDA.q_min_rad, PANDA.q_max_rad]))
+    np.testing.assert_array_equal(high, np.stack([PANDA.velocity] * 2))
+    np.testing.assert_array_equal(low, -high)
+    np.testing.assert_array_equal(PANDA.hard_range_rad, [PANDA.q_min_rad, PANDA.q_max_rad])

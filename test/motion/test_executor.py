@@ -25,6 +25,7 @@ from stvla_ros.motion.collision import VoxelConfig
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.motion.planning import MotionPlannerConfig
 from stvla_ros.motion.roboplan import RoboplanPlanner
+from stvla_ros.motion.safety import PathSafetyConfig, slowed
 from stvla_ros.types import F64, Camera, JointPath, Keypose, MotionRequest, Outcome, RobotState
 
 BLOCK = box(0.5, 0.1, 0.02, 0.04, 0.04, 0.04)
@@ -372,3 +373,30 @@ def test_every_backend_with_live_settings_takes_them() -> None:
             backend = registry.load(kind, name)
             live = [field for field in fields(backend.Config) if field.metadata.get("live")]
             assert not live or callable(getattr(backend, "reconfigure", None)), (kind, name)
+
+
+def test_a_keep_out_box_on_the_way_is_respected_before_anything_moves() -> None:
+    box = (0.45, 0.05, 0.0, 0.55, 0.15, 0.4)
+    bench = Bench(config=ExecutorConfig(path_safety=PathSafetyConfig(keep_out_m=box)))
+    error = bench.fails(over_block(0.15))
+    assert error.code is OutcomeCode.COLLISION
+    assert "keep-out box 1" in error.sentence
+    assert bench.log == []
+
+
+def test_a_planner_that_is_too_fast_is_stopped_before_the_arm_is() -> None:
+    bench = Bench()
+    plan = bench.inner.plan
+    bench.inner.plan = lambda request: slowed(plan(request), 2.5)  # type: ignore[method-assign]
+    error = bench.fails(over_block(0.15))
+    assert error.code is OutcomeCode.NO_PATH
+    assert "limit" in error.sentence
+    assert bench.log == []
+
+
+def test_after_a_stop_the_arm_starts_softly() -> None:
+    bench, other = Bench(), Bench()
+    bench.executor.soften()
+    for one in (bench, other):
+        one.go(over_block(0.15))
+    assert bench.paths[0].t_s[-1] > 3 * other.paths[0].t_s[-1]

@@ -13,6 +13,8 @@ from stvla_ros.description.robot import FR3, PANDA
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.interfaces import MotionPlanner
+from stvla_ros.motion.closed_form import postures
+from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
 from stvla_ros.registry import create, names
 from stvla_ros.types import Box, CollisionWorld, MotionRequest
 
@@ -187,6 +189,34 @@ def test_a_start_that_an_fr3_cannot_have_is_collision() -> None:
     request = MotionRequest(q, tool_down([0.5, 0.0, 0.3], -np.pi / 2), EMPTY)
     create("motion", "roboplan", {}, PANDA).plan(request)
     assert code_of(create("motion", "roboplan", {}, FR3), request) is OutcomeCode.COLLISION
+
+
+@pytest.mark.parametrize("backend", names("motion"))
+def test_a_start_at_the_end_of_a_joints_range_is_left(backend: str) -> None:
+    """The search itself stays off the ends of the range, but the arm may stand there."""
+    planner, wall = create("motion", backend, {"goal_postures": 1}), [box(0.5, 0.0, 0.22, 0.3, 0.05, 0.44)]
+    judge = Judge(wall)
+    turned = postures(tool_down([0.5, 0.25, 0.12], -2.8), Q_MAX_RAD[6:] - 0.002)
+    start = next(q for q in turned if judge.free(q))
+    path = planner.plan(MotionRequest(start, tool_down([0.5, -0.25, 0.12], -np.pi / 2), world(wall)))
+    assert judge.path_free(path.q_rad)
+    np.testing.assert_allclose(path.q_rad[0], start)
+    assert (np.abs(path.dq_rad_s).max(axis=1) < 1e-9).sum() > 3, "the way has no corners: nothing was searched"
+    PathSafety(PathSafetyConfig()).checked(path)
+
+
+def test_the_same_request_has_the_same_path_bit_by_bit() -> None:
+    """A world of its own each time, and other motions in between."""
+    goal = tool_down([0.5, -0.25, 0.15], -np.pi / 2)
+    start = create("motion", "roboplan").plan(
+        MotionRequest(HOME_Q_RAD, tool_down([0.5, 0.25, 0.15], -np.pi / 2), EMPTY)
+    )
+    one, other = create("motion", "roboplan"), create("motion", "roboplan")
+    other.plan(MotionRequest(HOME_Q_RAD, goal, world([box(0.4, 0.3, 0.1, 0.1, 0.1, 0.2)])))
+    wall = [box(0.5, 0.0, 0.2, 0.3, 0.05, 0.4)]
+    a, b = (planner.plan(MotionRequest(start.q_rad[-1], goal, world(wall))) for planner in (one, other))
+    assert a.q_rad.tobytes() == b.q_rad.tobytes()
+    assert a.t_s.tobytes() == b.t_s.tobytes()
 
 
 def test_start_outside_the_joints_range_is_collision(planner: MotionPlanner) -> None:

@@ -40,6 +40,20 @@ def test_polylines_keep_the_limits_and_use_them(scales: tuple[float, float, floa
         np.testing.assert_allclose(path.dq_rad_s[[0, -1]], 0.0, atol=1e-6)
 
 
+def test_a_controllers_cubics_are_exactly_the_profile() -> None:
+    """Between samples the acceleration is linear, without steps at the samples, and its slope is within the limit."""
+    rng, limits = np.random.default_rng(4), timing.scaled_limits(PANDA)
+    for scale in (1.0, 0.3, 0.01):
+        waypoints = HOME_Q_RAD + scale * rng.uniform(-0.8, 0.8, (3, 7))
+        path = timing.time_polyline(waypoints, limits)
+        h, v0, v1 = np.diff(path.t_s)[:, None], path.dq_rad_s[:-1], path.dq_rad_s[1:]
+        mean = np.diff(path.q_rad, axis=0) / h
+        begin, end = (6 * mean - 4 * v0 - 2 * v1) / h, (4 * v1 + 2 * v0 - 6 * mean) / h
+        assert h.min() > 0.0004
+        assert np.abs(begin[1:] - end[:-1]).max() < 0.001
+        assert (np.abs(end - begin) / h / limits.jerk).max() < 1.001
+
+
 def test_polylines_stay_on_their_segments() -> None:
     rng = np.random.default_rng(1)
     waypoints = rng.uniform(Q_MIN_RAD, Q_MAX_RAD, (3, 7))

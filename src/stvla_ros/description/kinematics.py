@@ -28,7 +28,11 @@ def _origin(joint: Joint) -> F64:
 
 
 _ORIGIN = {joint.name: _origin(joint) for joint in JOINTS}
-_CHAIN = tuple(joint for joint in JOINTS if joint.name not in FINGER_JOINTS)
+_BEFORE = np.stack([_ORIGIN[name] for name in ARM_JOINTS])  # (7, 4, 4): from a link to the next joint
+_AFTER = np.linalg.multi_dot(
+    [_ORIGIN[joint.name] for joint in JOINTS if joint.name not in (*ARM_JOINTS, *FINGER_JOINTS)]
+)
+_YZX, _ZXY = [1, 2, 0], [2, 0, 1]
 
 
 def _about_z(q: npt.NDArray[np.float64]) -> F64:
@@ -80,16 +84,17 @@ def tcp_and_jacobian(q_rad: npt.ArrayLike) -> tuple[F64, F64]:
         velocity of the tool centre point [m/rad], rows 3-5 angular velocity.
     """
     q = np.asarray(q_rad, dtype=np.float64)
-    T: F64 = np.broadcast_to(np.eye(4), (*q.shape[:-1], 4, 4))
-    origins: list[F64] = []
-    axes: list[F64] = []
-    for joint in _CHAIN:
-        T = T @ _ORIGIN[joint.name]
-        if joint.kind == "revolute":
-            T = T @ _about_z(q[..., len(axes)])
-            origins.append(T[..., :3, 3])
-            axes.append(T[..., :3, 2])
-    axis = np.stack(axes, axis=-2)
-    lever = T[..., None, :3, 3] - np.stack(origins, axis=-2)
-    rows = np.concatenate([np.cross(axis, lever), axis], axis=-1)
-    return T, np.swapaxes(rows, -1, -2)
+    c, s = np.cos(q)[..., None], np.sin(q)[..., None]
+    local = np.empty((*q.shape, 4, 4))
+    local[..., 0] = _BEFORE[..., 0] * c + _BEFORE[..., 1] * s
+    local[..., 1] = _BEFORE[..., 1] * c - _BEFORE[..., 0] * s
+    local[..., 2:] = _BEFORE[..., 2:]
+    links = np.empty_like(local)
+    links[..., 0, :, :] = local[..., 0, :, :]
+    for i in range(1, 7):
+        np.matmul(links[..., i - 1, :, :], local[..., i, :, :], out=links[..., i, :, :])
+    T: F64 = links[..., 6, :, :] @ _AFTER
+    axis = links[..., :3, 2]
+    lever = T[..., None, :3, 3] - links[..., :3, 3]
+    turned = axis[..., _YZX] * lever[..., _ZXY] - axis[..., _ZXY] * lever[..., _YZX]  # the cross product
+    return T, np.swapaxes(np.concatenate([turned, axis], axis=-1), -1, -2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -11,25 +11,102 @@ from stvla_ros.description import panda
 from stvla_ros.types import F64
 
 
+def _fixed(settings: object) -> None:
+    """Turn every array of a frozen dataclass into read-only float64."""
+    for field in fields(settings):  # type: ignore[arg-type]
+        value = getattr(settings, field.name)
+        if not isinstance(value, VelocityEnvelope | None):
+            array = np.array(value, dtype=np.float64)
+            array.flags.writeable = False
+            object.__setattr__(settings, field.name, array)
+
+
+@dataclass(frozen=True, eq=False)
+class VelocityEnvelope:
+    """Velocity limits that fall towards the ends of the joints' range; every attribute is (7,).
+
+    A joint at q may move upwards by ``min(most, max(0, sqrt(gain * (q_end_max - q)) - offset))``, and downwards in the
+    same way by its distance from ``q_end_min``.
+
+    Attributes:
+        q_min_rad: Lower end of the range.
+        q_max_rad: Upper end of the range.
+        q_end_min_rad: Where the lower curve ends, a little outside of the range.
+        q_end_max_rad: Where the upper curve ends.
+        gain: Twice a deceleration [rad/s^2].
+        offset: Reserve [rad/s].
+        most: Limit in the middle of the range [rad/s].
+    """
+
+    q_min_rad: F64
+    q_max_rad: F64
+    q_end_min_rad: F64
+    q_end_max_rad: F64
+    gain: F64
+    offset: F64
+    most: F64
+
+    def __post_init__(self) -> None:
+        _fixed(self)
+
+    def bounds(self, q_rad: F64) -> tuple[F64, F64]:
+        """Smallest and largest velocity [rad/s] at (..., 7) positions, both (..., 7)."""
+        below, above = (
+            np.clip(np.sqrt(np.maximum(self.gain * room, 0.0)) - self.offset, 0.0, self.most)
+            for room in (q_rad - self.q_end_min_rad, self.q_end_max_rad - q_rad)
+        )
+        return -below, above
+
+
 @dataclass(frozen=True, eq=False)
 class ArmLimits:
-    """(7,) limits of the joints: range [rad], velocity [rad/s], acceleration [rad/s^2], jerk [rad/s^3]."""
+    """(7,) limits of the joints: range [rad], velocity [rad/s], acceleration [rad/s^2], jerk [rad/s^3].
+
+    Planners use the constant limits. If the robot itself allows more, ``envelope`` has what it allows.
+    """
 
     q_min_rad: F64
     q_max_rad: F64
     velocity: F64
     acceleration: F64
     jerk: F64
+    envelope: VelocityEnvelope | None = None
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            array = np.array(getattr(self, field.name), dtype=np.float64)
-            array.flags.writeable = False
-            object.__setattr__(self, field.name, array)
+        _fixed(self)
+
+    def narrowed(self, margin_rad: float) -> ArmLimits:
+        """The same limits with a range that is smaller at both ends."""
+        return replace(self, q_min_rad=self.q_min_rad + margin_rad, q_max_rad=self.q_max_rad - margin_rad)
+
+    @property
+    def hard_range_rad(self) -> tuple[F64, F64]:
+        """Ends of the range that the robot enforces, (7,) each."""
+        wide = self.envelope or self
+        return wide.q_min_rad, wide.q_max_rad
+
+    def velocity_bounds(self, q_rad: F64) -> tuple[F64, F64]:
+        """Smallest and largest velocity [rad/s] that the robot allows at (..., 7) positions, both (..., 7)."""
+        if self.envelope is not None:
+            return self.envelope.bounds(q_rad)
+        most = np.broadcast_to(self.velocity, np.shape(q_rad))
+        return -most, most
 
 
 PANDA = ArmLimits(panda.Q_MIN_RAD, panda.Q_MAX_RAD, panda.V_MAX_RAD_S, panda.A_MAX_RAD_S2, panda.J_MAX_RAD_S3)
 """Franka Emika Panda (FER). Franka Control Interface documentation, "Limits for Panda"."""
+
+FR3_ENVELOPE = VelocityEnvelope(
+    q_min_rad=np.array([-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159]),
+    q_max_rad=np.array([2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159]),
+    q_end_min_rad=np.array([-2.7501, -1.7918, -2.9065, -3.0481, -2.8101, 0.54092, -3.0196]),
+    q_end_max_rad=np.array([2.7501, 1.7918, 2.9065, -0.1458, 2.8101, 4.5205, 3.0196]),
+    gain=np.array([12.0, 5.17, 7.0, 8.0, 34.0, 11.0, 34.0]),
+    offset=np.array([0.3, 0.2, 0.2, 0.3, 0.35, 0.35, 0.35]),
+    most=np.array([2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26]),
+)
+"""Franka Research 3. Franka Control Interface documentation, "Limits for Franka Research 3", the formulas of the
+position-dependent velocities. libfranka's rate limiter uses the same ones."""
 
 FR3 = ArmLimits(
     q_min_rad=np.array([-2.3093, -1.5133, -2.4937, -2.7478, -2.4800, 0.8521, -2.6895]),
@@ -37,14 +114,13 @@ FR3 = ArmLimits(
     velocity=np.array([2.0, 1.0, 1.5, 1.25, 3.0, 1.5, 3.0]),
     acceleration=np.full(7, 10.0),
     jerk=np.full(7, 5000.0),
+    envelope=FR3_ENVELOPE,
 )
 """Franka Research 3. Franka Control Interface documentation, "Limits for Franka Research 3".
 
-The velocity that an FR3 allows falls towards the ends of its joints' range (-2.7437 .. 2.7437, -1.7837 .. 1.7837,
--2.9007 .. 2.9007, -3.0421 .. -0.1518, -2.8065 .. 2.8065, 0.5445 .. 4.5169, -3.0159 .. 3.0159 rad; at most 2.62, 2.62,
-2.62, 2.62, 5.26, 4.18, 5.26 rad/s). A planner with constant limits uses the documentation's rectangular set, which is
-the
-conservative one: a narrower range, in which these smaller velocities are allowed everywhere.
+The velocity that an FR3 allows falls towards the ends of its joints' range. A planner with constant limits uses the
+documentation's rectangular set, which is the conservative one: a narrower range, in which smaller velocities are
+allowed everywhere.
 """
 
 LIMITS = {"panda": PANDA, "fr3": FR3}

@@ -143,9 +143,8 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
 
     robot = SimRobot(cell)
     guide = SpatialGuide(create("segmenter"), settings.guide)
-    executor = PlannedExecutor(
-        robot, create("motion", settings.robot.limits), settings.executor, settings.robot.open_width_m
-    )
+    limits = settings.robot.limits
+    executor = PlannedExecutor(robot, create("motion", limits), settings.executor, settings.robot.open_width_m, limits)
     return LocalStages(SimCamera(cell), robot, make_planner(settings, cell), guide, create("policy"), executor)
 
 

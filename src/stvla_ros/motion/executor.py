@@ -17,12 +17,13 @@ from threading import Lock
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.description.robot import OPEN_WIDTH_M
+from stvla_ros.description.robot import OPEN_WIDTH_M, PANDA, ArmLimits
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
 from stvla_ros.motion.collision import DepthScene, VoxelConfig, held_box
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
+from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
 from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
 
 
@@ -46,6 +47,7 @@ class ExecutorConfig:
     release_clear_m: float = param(0.02, "`stvla release` keeps this much free table around [m]", ge=0.0, le=0.2)
     max_frame_age_s: float = param(2.0, "an image older than this is refused [s]", ge=0.05, le=60.0)
     voxels: VoxelConfig = param(VoxelConfig(), "obstacles from depth")  # noqa: RUF009
+    path_safety: PathSafetyConfig = param(PathSafetyConfig(), "what every path is held to")  # noqa: RUF009
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,9 +80,15 @@ class PlannedExecutor:
     Config = ExecutorConfig
 
     def __init__(
-        self, robot: Robot, planner: MotionPlanner, config: ExecutorConfig, open_width_m: float = OPEN_WIDTH_M
+        self,
+        robot: Robot,
+        planner: MotionPlanner,
+        config: ExecutorConfig,
+        open_width_m: float = OPEN_WIDTH_M,
+        arm: ArmLimits = PANDA,
     ) -> None:
         self._robot, self._planner, self._config = robot, planner, config
+        self._safety = PathSafety(config.path_safety, arm)
         self._open_width_m = open_width_m
         self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one arrives
         self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
@@ -122,6 +130,10 @@ class PlannedExecutor:
     def reset(self) -> None:
         """Forget what is held and touched, after somebody else changed the scene."""
         self._open, self._held, self._contact, self._turned = None, None, None, False
+
+    def soften(self) -> None:
+        """Make the next motions slow: the robot was stopped, or has recovered from a reflex."""
+        self._safety.soften()
 
     def holds(self, state: RobotState) -> bool:
         """Whether the hand holds something: the fingers closed on it, or are half open for an unknown reason.
@@ -209,7 +221,7 @@ class PlannedExecutor:
             self._contact = keypose.T_base_tcp if keypose.may_collide else None
             for path in paths:
                 cancel.raise_if_set()
-                self._robot.follow(path, cancel)
+                self._safety.follow(self._robot, path, cancel)
         cancel.raise_if_set()
         self._check_arrival(keypose)
         return scene
@@ -237,7 +249,7 @@ class PlannedExecutor:
             start = paths[-1].q_rad[-1] if paths else state.q_rad
             world = scene.world(leg.touched, self._held, (here, *leg.touched))
             request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
-            paths.append(self._planner.plan(request))
+            paths.append(self._safety.checked(self._planner.plan(request), self._held, state.gripper_m))
             here = leg.T_base_tcp
         return paths
 

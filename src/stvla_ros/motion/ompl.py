@@ -12,12 +12,13 @@ from ompl import base, geometric, util
 from stvla_ros.description.panda import BASE_LINK, FINGER_LINKS, TCP_LINK
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import ALLOWED_PAIRS, urdf
+from stvla_ros.motion.ik import LIMIT_MARGIN_RAD
 from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
 from stvla_ros.types import F32, F64, Box, CollisionWorld, JointPath, MotionRequest
 
 Grid = npt.NDArray[np.int64]
 
-MARGIN_M = 0.001
+MARGIN_M = 0.0002
 """Margin around obstacles: paths are checked at discrete steps, and an edge may graze something between two of them."""
 
 
@@ -65,11 +66,15 @@ class MujocoSpace:
         mujoco.mj_collision(self._model, self._data)
         return bool(self._data.ncon == 0)
 
+    def connects(self, start_rad: F64, goal_rad: F64) -> bool:
+        """The middle first, then the middles of both halves, and so on: most collisions are found early."""
+        count = max(1, int(np.ceil(np.abs(goal_rad - start_rad).max() / self._config.check_step_rad)))
+        way = goal_rad - start_rad
+        return all(self.is_free(start_rad + share * way) for share in _halving(count))
+
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
         """RRTConnect for at most ``seconds``, then OMPL's shortcuts for at most as long."""
         setup = self._setup(start_rad, goal_rad)
-        if setup.getSpaceInformation().checkMotion(_state(setup, start_rad), _state(setup, goal_rad)):
-            return np.stack([start_rad, goal_rad])
         setup.solve(seconds)
         if not setup.haveExactSolutionPath():
             return None
@@ -81,9 +86,10 @@ class MujocoSpace:
     def _setup(self, start_rad: F64, goal_rad: F64) -> geometric.SimpleSetup:
         space = base.RealVectorStateSpace(7)
         bounds = base.RealVectorBounds(7)
+        inner = self.arm.narrowed(LIMIT_MARGIN_RAD)
         for i in range(7):
-            bounds.setLow(i, float(min(self.arm.q_min_rad[i], start_rad[i])))
-            bounds.setHigh(i, float(max(self.arm.q_max_rad[i], start_rad[i])))
+            bounds.setLow(i, float(min(inner.q_min_rad[i], start_rad[i])))
+            bounds.setHigh(i, float(max(inner.q_max_rad[i], start_rad[i])))
         space.setBounds(bounds)
         setup = geometric.SimpleSetup(space)
         setup.setStateValidityChecker(lambda s: self.is_free(np.array([s[i] for i in range(7)])))
@@ -105,6 +111,15 @@ class MujocoSpace:
         for a, b in (*ALLOWED_PAIRS, ("world", BASE_LINK), ("world", "panda_link1")):
             spec.add_exclude(bodyname1=a, bodyname2=b)
         return spec.compile()
+
+
+@cache
+def _halving(count: int) -> tuple[float, ...]:
+    """The shares 0/count to count/count, such that each part of the list covers the whole range evenly."""
+    stride, order = 1 << max(count - 1, 1).bit_length(), dict.fromkeys((0, count))
+    while stride := stride // 2:
+        order.update(dict.fromkeys(range(stride, count, 2 * stride)))
+    return tuple(i / count for i in order)
 
 
 @cache
@@ -147,17 +162,23 @@ def merge_voxels(voxels_m: F32, size_m: float) -> tuple[F64, F64]:
     Returns:
         (B, 3) centres and (B, 3) full edge lengths.
     """
-    cell = np.unique(np.floor(voxels_m / size_m).astype(np.int64), axis=0)
-    low, high = cell, cell + 1
-    for axis in (2, 0, 1):
+    if not len(voxels_m):
+        return np.empty((0, 3)), np.empty((0, 3))
+    cell = np.floor(voxels_m / size_m).astype(np.int64)
+    first = cell.min(axis=0)
+    shape = tuple(cell.max(axis=0) - first + 2)  # one more, so that no run goes on in the next column
+    number = np.sort(np.ravel_multi_index((cell - first).T, shape))
+    begins = np.diff(number, prepend=-2) > 1
+    ends = np.append(begins[1:], True)
+    low = np.stack(np.unravel_index(number[begins], shape), axis=1) + first
+    high = np.stack(np.unravel_index(number[ends], shape), axis=1) + first + 1
+    for axis in (0, 1):
         low, high = _join(low, high, axis)
     return (low + high) / 2 * size_m, (high - low) * size_m
 
 
 def _join(low: Grid, high: Grid, axis: int) -> tuple[Grid, Grid]:
     """Join boxes that touch along ``axis`` and agree in the other two."""
-    if not len(low):
-        return low, high
     others = [i for i in range(3) if i != axis]
     order = np.lexsort([low[:, axis], *(side[:, i] for i in others for side in (low, high))])
     low, high = low[order], high[order]

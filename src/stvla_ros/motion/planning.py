@@ -6,6 +6,7 @@ A backend provides an :class:`ArmSpace` (collision checks and path search); :fun
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
@@ -17,7 +18,7 @@ from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import ArmLimits
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import is_rotation
-from stvla_ros.motion import ik, timing
+from stvla_ros.motion import closed_form, ik, timing
 from stvla_ros.types import F64, Bool, CollisionWorld, JointPath, MotionRequest
 
 
@@ -52,6 +53,10 @@ class ArmSpace(Protocol):
 
     def is_free(self, q_rad: F64) -> bool:
         """Whether a (7,) posture is free of collision."""
+        ...
+
+    def connects(self, start_rad: F64, goal_rad: F64) -> bool:
+        """Whether the straight line between two (7,) postures is free of collision, its ends included."""
         ...
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
@@ -93,43 +98,69 @@ def check_request(request: MotionRequest, arm: ArmLimits) -> None:
 
 
 def _route(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> F64:
-    """(N, 7) waypoints from the start to the nearest goal posture that can be reached."""
-    rng = np.random.default_rng(config.seed)
-    start = request.start_q_rad
-    goals = _goal_postures(space, request.T_base_tcp, start, config, rng)
-    lead = _lead_out(space, start, config, rng)
+    """(N, 7) waypoints from the start to a goal posture: straight if one can be reached so, else the first found."""
+    lead = _lead_out(space, request.start_q_rad, config, np.random.default_rng(config.seed))
+    start, goals = lead[-1], []
+    for goal in _goal_postures(space, request.T_base_tcp, request.start_q_rad, config):
+        if space.connects(start, goal):
+            return np.vstack([lead, goal])
+        goals.append(goal)
+    inside = _into_range(space, start)
     deadline = time.monotonic() + config.max_planning_s
     for i, goal in enumerate(goals):
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        path = space.search(lead[-1], goal, left / (len(goals) - i) if i + 1 < len(goals) else left)
+        path = space.search(inside, goal, left / (len(goals) - i) if i + 1 < len(goals) else left)
         if path is not None:
-            return np.vstack([lead[:-1], path])
+            return np.vstack([lead, path])
     raise StageError(
         OutcomeCode.NO_PATH,
         f"No free path to {_place(request.T_base_tcp)} within {config.max_planning_s:g} s ({len(goals)} postures tried).",
     )
 
 
-def _goal_postures(space: ArmSpace, T: F64, near: F64, config: MotionPlannerConfig, rng: np.random.Generator) -> F64:
-    """(M, 7) free postures for a tool pose, the cheapest first; M at least 1."""
-    postures = ik.solve(T, ik.seeds(near, 3 * config.goal_postures, rng, space.arm), arm=space.arm)
+def _into_range(space: ArmSpace, start: F64) -> F64:
+    """The start, or the posture beside it from which the search may begin: it stays off the ends of the joints' range."""
+    inner = space.arm.narrowed(ik.LIMIT_MARGIN_RAD)
+    inside = np.clip(start, inner.q_min_rad, inner.q_max_rad)
+    return inside if space.connects(start, inside) else start
+
+
+def _goal_postures(space: ArmSpace, T: F64, near: F64, config: MotionPlannerConfig) -> Iterator[F64]:
+    """Free postures, (7,) each, for a tool pose that differ from each other, the cheapest first; at least one."""
+    arm = space.arm
+    last = np.append(near[6], np.linspace(arm.q_min_rad[6], arm.q_max_rad[6], _LAST_JOINT_VALUES))
+    postures = closed_form.postures(T, last, arm, ik.LIMIT_MARGIN_RAD)
     if not len(postures):
         raise StageError(OutcomeCode.NO_IK, f"The arm cannot reach {_place(T)} with that orientation.")
-    free = [q for q in sorted(postures, key=lambda q: _inconvenience(q, near, space.arm)) if space.is_free(q)]
-    if not free:
+    left, found = postures[np.argsort(_inconvenience(postures, near, arm), kind="stable")], 0
+    while len(left) and found < config.goal_postures:
+        first = left[0]
+        if space.is_free(first):
+            found += 1
+            yield first
+            left = left[np.abs(left - first).max(axis=1) > _DIFFERENT_RAD]
+        else:
+            left = left[1:]
+    if not found:
         raise StageError(
             OutcomeCode.COLLISION,
             f"At {_place(T)} the arm would touch something in every one of {len(postures)} postures.",
         )
-    return np.array(free[: config.goal_postures])
 
 
-def _inconvenience(q: F64, near: F64, arm: ArmLimits) -> float:
-    """Cost of a posture: joint distance, and a penalty close to the joints' limits."""
-    room = np.minimum(q - arm.q_min_rad, arm.q_max_rad - q).min()
-    return float(np.linalg.norm(q - near) + 10.0 * max(0.0, 0.15 - room))
+_LAST_JOINT_VALUES = 96
+"""With so many values of joint 7, the nearest posture takes 1 % longer to reach than with ever more of them."""
+
+_DIFFERENT_RAD = 0.4
+"""Two postures whose joints are all closer than this count as one: a way to one is mostly a way to the other."""
+
+
+def _inconvenience(q: F64, near: F64, arm: ArmLimits) -> F64:
+    """(N,) cost of (N, 7) postures: seconds at full speed, and a penalty close to the joints' limits."""
+    room = np.minimum(q - arm.q_min_rad, arm.q_max_rad - q).min(axis=1)
+    return np.asarray((np.abs(q - near) / arm.velocity).max(axis=1) + 5.0 * np.maximum(0.0, 0.15 - room))
 
 
 def _lead_out(space: ArmSpace, start: F64, config: MotionPlannerConfig, rng: np.random.Generator) -> F64:

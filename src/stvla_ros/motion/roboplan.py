@@ -14,8 +14,9 @@ from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_LINKS, HAN
 from stvla_ros.description.robot import PANDA, ArmLimits
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.geometry.se3 import inverse
+from stvla_ros.motion.ik import LIMIT_MARGIN_RAD
 from stvla_ros.motion.planning import MotionPlannerConfig, plan_motion
-from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
+from stvla_ros.types import F32, F64, CollisionWorld, JointPath, MotionRequest
 
 _GROUP = "panda_arm"
 _COLOUR = np.ones(4)
@@ -47,37 +48,41 @@ class _RoboplanSpace:
 
     def __init__(self, config: MotionPlannerConfig, arm: ArmLimits) -> None:
         self._config, self.arm = config, arm
-        self._world: tuple[CollisionWorld, float] | None = None
+        self._world: CollisionWorld | None = None
         self._fingers_m = np.zeros(2)
-        self._scene = core.Scene("panda", core.loadUrdfSceneDescriptionFromXml(urdf(limits=arm), []))
+        self._scene = core.Scene(
+            "panda", core.loadUrdfSceneDescriptionFromXml(urdf(limits=arm.narrowed(LIMIT_MARGIN_RAD)), [])
+        )
         self._scene.importSrdf(srdf())
         self._present: set[str] = set()
         if config.table:
             self._add_table(config.table_z_m)
 
     def set_world(self, world: CollisionWorld, gripper_m: float) -> None:
-        if self._world is not None and self._world[0] is world and self._world[1] == gripper_m:
-            return
-        self._world = world, gripper_m
+        """Replace what differs from the world before: most motions of a keypose share their voxels."""
+        before, self._world = self._world, world
         self._fingers_m = np.full(2, gripper_m / 2)
+        if before is world:
+            return
         self._scene.setJointPositions(self._full(np.zeros(7)))
-        for name in ("held", "voxels"):
-            self._remove(name)
-        if len(world.voxels_m):
-            self._add_voxels(world)
+        self._remove("held")
+        if before is None or not _same_voxels(before, world):
+            self._remove("voxels")
+            if len(world.voxels_m):
+                self._add_voxels(world)
         if world.held is not None:
             self._add_held(world.held.T_frame_box, world.held.size_m)
 
     def is_free(self, q_rad: F64) -> bool:
         return not self._scene.hasCollisions(self._full(q_rad))
 
+    def connects(self, start_rad: F64, goal_rad: F64) -> bool:
+        return self._path_free(np.stack([start_rad, goal_rad]), self._config.check_step_rad)
+
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
         """Search with coarse checks and check the result finely; if it grazes something, search with fine checks."""
         deadline = time.monotonic() + seconds
         fine = self._config.check_step_rad
-        direct = np.stack([start_rad, goal_rad])
-        if self._path_free(direct, fine):
-            return direct
         for step in (3 * fine, fine):
             path = self._connect(start_rad, goal_rad, step, max(deadline - time.monotonic(), 0.01))
             if path is None or self._path_free(path, fine):
@@ -124,8 +129,9 @@ class _RoboplanSpace:
         self._add(self._scene.addBoxGeometry, "table", "universe", core.Box(4.0, 4.0, 0.1), T, _STANDING_ON_TABLE)
 
     def _add_voxels(self, world: CollisionWorld) -> None:
-        edge = world.voxel_size_m
-        boxes = np.hstack([world.voxels_m, np.tile([edge, 1.0, 0.5], (len(world.voxels_m), 1))]).astype(np.float64)
+        edge, centres = world.voxel_size_m, surface(world.voxels_m, world.voxel_size_m)
+        boxes = np.empty((len(centres), 6))
+        boxes[:, :3], boxes[:, 3:] = centres, (edge, 1.0, 0.5)  # edge, cost, threshold of occupancy
         tree = core.OcTree(list(boxes), edge)
         self._add(self._scene.addOcTreeGeometry, "voxels", "universe", tree, np.eye(4), (*_STANDING_ON_TABLE, "table"))
 
@@ -142,6 +148,34 @@ def _tool_in_last_joint() -> F64:
 
 
 _T_JOINT_TCP = _tool_in_last_joint()
+
+
+def _same_voxels(a: CollisionWorld, b: CollisionWorld) -> bool:
+    return a.voxel_size_m == b.voxel_size_m and np.array_equal(a.voxels_m, b.voxels_m)
+
+
+def surface(voxels_m: F32, size_m: float) -> F32:
+    """The voxels that are not enclosed by others on all six sides.
+
+    They hold back the arm as well as all do: its hulls and the held box are one connected body, and the base is
+    outside, so a part of it inside an obstacle means another part in the obstacle's surface.
+
+    Args:
+        voxels_m: (N, 3) centres.
+        size_m: Edge of a voxel.
+
+    Returns:
+        (M, 3) centres.
+    """
+    cell = np.floor(voxels_m / size_m).astype(np.int64)
+    cell -= cell.min(axis=0) - 1
+    shape = tuple(cell.max(axis=0) + 2)
+    number = np.ravel_multi_index(cell.T, shape)
+    taken = np.zeros(int(np.prod(shape)), dtype=bool)
+    taken[number] = True
+    sides = (1, shape[2], shape[1] * shape[2])
+    enclosed = np.logical_and.reduce([taken[number + step] for side in sides for step in (-side, side)])
+    return voxels_m[~enclosed]
 
 
 def _configuration(q_rad: F64) -> Any:

@@ -19,7 +19,9 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.types import F64, JointPath
 
 SAMPLE_S = 0.008
-"""Spacing of the samples; a controller interpolates linearly between them."""
+"""Spacing of the samples. They are dense enough for a controller that interpolates linearly between them."""
+
+_NEAR_S = 0.0005  # samples closer than this are one: a controller's period is 1 ms
 
 _SAME_RAD = 1e-6  # waypoints closer than this are one
 
@@ -111,10 +113,27 @@ def _profile(speed: float, acceleration: float, jerk: float) -> tuple[F64, F64, 
         raise StageError(
             OutcomeCode.INTERNAL, f"No time profile for limits {speed:.3g}, {acceleration:.3g}, {jerk:.3g}."
         )
-    end = trajectory.duration
-    t = np.append(np.arange(0.0, end - SAMPLE_S / 2, SAMPLE_S), end)
-    states = [trajectory.at_time(float(x)) for x in t]
-    return t, np.array([s[0][0] for s in states]), np.array([s[1][0] for s in states])
+    profile = trajectory.profiles[0][0]
+    begins = np.cumsum([0.0, *profile.t])
+    t = _sample_times(begins, trajectory.duration)
+    phase = np.clip(np.searchsorted(begins, t, side="right") - 1, 0, 6)
+    p, v, a, j = (np.array(x)[phase] for x in (profile.p, profile.v, profile.a, profile.j))
+    into = t - begins[phase]
+    s, ds = p + into * (v + into * (a / 2 + into * j / 6)), v + into * (a + into * j / 2)
+    s[-1], ds[-1] = 1.0, 0.0
+    return t, s, ds
+
+
+def _sample_times(changes_s: F64, end_s: float) -> F64:
+    """Every ``SAMPLE_S``, and where the jerk changes, so that a cubic between two samples is exactly the profile."""
+    changes = changes_s[(changes_s > _NEAR_S) & (changes_s < end_s - _NEAR_S)]
+    changes = changes[np.diff(changes, prepend=0.0) > _NEAR_S]
+    regular = np.arange(0.0, end_s - SAMPLE_S / 2, SAMPLE_S)
+    if len(changes):
+        after = np.searchsorted(changes, regular)
+        near = [np.abs(regular - changes[np.clip(i, 0, len(changes) - 1)]) for i in (after - 1, after)]
+        regular = regular[(np.minimum(*near) > _NEAR_S) | (regular == 0.0)]
+    return np.concatenate([np.sort(np.concatenate([regular, changes])), [end_s]])
 
 
 def _standing(q: F64) -> JointPath:

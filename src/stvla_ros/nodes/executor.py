@@ -90,7 +90,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.create_timer(0.1, self._log_liveness)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
-        self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m)
+        self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m, robot.limits)
         self._lock = Lock()
         self._running: CancelToken | None = None
         self._stop_state = StopKeeper(self, self._halt)
@@ -158,6 +158,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
     def _halt(self) -> None:
         """Stop, because the operator stopped this node or another one."""
         self._robot.stop()
+        self._executor.soften()
         with self._lock:
             running = self._running
         if running is not None:
