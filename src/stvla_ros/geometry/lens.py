@@ -30,14 +30,20 @@ class LensMaps:
             and np.diff(self.y_px, axis=0).min(initial=1.0) > 0
         )
 
-    def straighten(self, frame: RgbdFrame) -> RgbdFrame:
+    def straighten(self, frame: RgbdFrame, depth_too: bool = True) -> RgbdFrame:
         """The pinhole's frame of a lens's frame.
+
+        Args:
+            frame: As the lens sees it.
+            depth_too: False: depth is the pinhole's already.
 
         Colour is interpolated. Depth is taken from the nearest pixel, because there is nothing between two surfaces;
         its values stay, because they are measured along the optical axis. Pixels that the lens did not see are black
         and have no depth.
         """
         rgb: U8 = cv2.remap(frame.rgb, self.x_px, self.y_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[assignment]
+        if not depth_too:
+            return replace(frame, rgb=rgb)
         depth: F32 = cv2.remap(  # type: ignore[assignment]
             frame.depth_m,
             self.x_px,
