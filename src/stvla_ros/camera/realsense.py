@@ -21,6 +21,9 @@ from stvla_ros.types import F64, Camera, RgbdFrame
 LOOK_S = 0.1
 """How often the reading thread looks whether it must end, or the camera was unplugged."""
 
+TEMPERATURE_S = 10.0
+"""How often the temperatures are read."""
+
 RATE_FRAMES = 60
 """The frame rate is measured over this many frames."""
 
@@ -63,6 +66,7 @@ class RealSenseCamera:
         """The library's context, in which the camera is looked for."""
         self._changed, self._end = threading.Event(), threading.Event()
         self._device: Any = None
+        self._temperatures: dict[str, float] = {}
         self._arrivals: deque[float] = deque(maxlen=RATE_FRAMES)
         self._new = threading.Condition()
         self._newest: tuple[RgbdFrame, float] | None = None
@@ -106,8 +110,7 @@ class RealSenseCamera:
 
     def diagnostics(self) -> dict[str, str]:
         """Rate, what was dropped, the last interruption, drift and temperatures, for people."""
-        device, drift = self._device, self._clock.drift
-        hot = temperatures(self._rs, device) if device is not None else {}
+        drift = self._clock.drift
         return {
             "image rate [Hz]": f"{self.rate_hz:.1f}",
             "images": str(self.counts.frames),
@@ -115,7 +118,7 @@ class RealSenseCamera:
             "dropped": str(self.counts),
             "last interruption [s]": f"{self.outage_s:.2f}",
             **({} if drift is None else {"drift of its clock [ppm]": f"{drift * 1e6:.1f}"}),
-            **{f"{name.replace('_', ' ')} [°C]": f"{value:.0f}" for name, value in hot.items()},
+            **{f"{name.replace('_', ' ')} [°C]": f"{value:.0f}" for name, value in self._temperatures.items()},
         }
 
     def close(self, timeout_s: float = 2.0) -> bool:
@@ -183,8 +186,10 @@ class RealSenseCamera:
         config = self._config
         pairs = PairFilter(config.pair_within_s or 0.5 / max(streams.rate_hz, 1), self.counts)
         filters, self._clock = DepthFilters(self._rs, config.filters), self._new_clock()
-        last_s, limit_s = time.monotonic(), config.first_s
+        last_s, limit_s, measured_s = time.monotonic(), config.first_s, -TEMPERATURE_S
         while not self._end.is_set():
+            if time.monotonic() - measured_s > TEMPERATURE_S:
+                measured_s, self._temperatures = time.monotonic(), temperatures(self._rs, streams.device)
             if self._changed.is_set():
                 raise CameraLostError(f"{streams.name} was unplugged: plug it in again.")
             came, frameset = streams.pipeline.try_wait_for_frames(round(LOOK_S * 1e3))
