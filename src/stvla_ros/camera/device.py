@@ -215,7 +215,7 @@ def set_up(rs: Any, device: Any, exposure: ExposureConfig, say: Callable[[str], 
         _set(rs, sensor, "global_time_enabled", 1, None)
         if sensor.is_depth_sensor():
             _set_depth(rs, sensor, exposure, say)
-        elif sensor.is_color_sensor():
+        elif any(profile.stream_type() == rs.stream.color for profile in sensor.get_stream_profiles()):
             _expose(rs, sensor, exposure.color_us, exposure.color_gain, say)
             _set(rs, sensor, "enable_auto_white_balance", float(not exposure.white_balance_k), None)
             if exposure.white_balance_k:

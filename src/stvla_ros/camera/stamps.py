@@ -55,27 +55,30 @@ class CounterEstimate:
 
     _bins: deque[tuple[int, float, float]] = field(default_factory=lambda: deque(maxlen=BINS))
     _zero: tuple[int, int] | None = None
+    _line: tuple[float, float] | None = None
 
     def add(self, counter_ns: int, arrival_ns: int) -> None:
         """Take the counter of a frame and the time of its arrival."""
         t, offset = self._point(counter_ns, arrival_ns)
         second = int(t // BIN_S)
-        if not self._bins or self._bins[-1][0] != second:
-            self._bins.append((second, t, offset))
-        elif offset < self._bins[-1][2]:
-            self._bins[-1] = (second, t, offset)
+        if self._bins and self._bins[-1][0] == second:
+            if offset >= self._bins[-1][2]:
+                return
+            self._bins.pop()
+        self._bins.append((second, t, offset))
+        self._line = None
 
     def host_ns(self, counter_ns: int) -> int:
         """The counter's value in this computer's time, in nanoseconds. Needs one call of :meth:`add` before."""
         assert self._zero is not None
         t = (counter_ns - self._zero[0]) / 1e9
-        slope, intercept = self._line()
+        slope, intercept = self._fit()
         return self._zero[1] + (counter_ns - self._zero[0]) + round((intercept + slope * t) * 1e9)
 
     @property
     def drift(self) -> float:
         """Seconds that this computer's clock gains on the counter, per second."""
-        return self._line()[0]
+        return self._fit()[0]
 
     def _point(self, counter_ns: int, arrival_ns: int) -> tuple[float, float]:
         if self._zero is None:
@@ -83,14 +86,16 @@ class CounterEstimate:
         t = counter_ns - self._zero[0]
         return t / 1e9, (arrival_ns - self._zero[1] - t) / 1e9
 
-    def _line(self) -> tuple[float, float]:
+    def _fit(self) -> tuple[float, float]:
         """Slope and intercept [s] of the line below all points."""
-        t, offset = np.array([(t, offset) for _, t, offset in self._bins]).T
-        slope = 0.0
-        if t[-1] - t[0] >= DRIFT_FROM_S:
-            a, b = _edge_below(t, offset)
-            slope = float(np.clip((offset[b] - offset[a]) / (t[b] - t[a]), -MAX_DRIFT, MAX_DRIFT))
-        return slope, float((offset - slope * t).min())
+        if self._line is None:
+            t, offset = np.array([(t, offset) for _, t, offset in self._bins]).T
+            slope = 0.0
+            if t[-1] - t[0] >= DRIFT_FROM_S:
+                a, b = _edge_below(t, offset)
+                slope = float(np.clip((offset[b] - offset[a]) / (t[b] - t[a]), -MAX_DRIFT, MAX_DRIFT))
+            self._line = slope, float((offset - slope * t).min())
+        return self._line
 
 
 def _edge_below(t: np.ndarray, y: np.ndarray) -> tuple[int, int]:
@@ -183,7 +188,7 @@ class FrameClock:
         if self._estimate is None:
             self._estimate = CounterEstimate()
         self._estimate.add(camera_ns, arrival_ns)
-        return self._estimate.host_ns(camera_ns)
+        return min(self._estimate.host_ns(camera_ns), arrival_ns)
 
 
 def _check_age(age_s: float, domain: str) -> None:
