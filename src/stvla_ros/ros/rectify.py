@@ -34,10 +34,11 @@ class Rectifier:
 
     Args:
         rectified: The images are already rectified (image_rect): P of the camera info is used, and D is ignored.
+        depth_rectified: Depth is, though colour is not (``BENDS_DEPTH`` in :mod:`stvla_ros.camera.device` says why).
     """
 
-    def __init__(self, rectified: bool = False) -> None:
-        self._rectified = rectified
+    def __init__(self, rectified: bool = False, depth_rectified: bool = False) -> None:
+        self._rectified, self._depth_rectified = rectified, depth_rectified
         self._maps = lru_cache(maxsize=2)(_make_maps)
 
     def pinhole(self, info: CameraInfo) -> CameraInfo:
@@ -61,7 +62,7 @@ class Rectifier:
             ValueError: Like :meth:`check`.
         """
         maps = self._maps_of(info)
-        return frame if maps is None else maps.straighten(frame)
+        return frame if maps is None else maps.straighten(frame, depth_too=not self._depth_rectified)
 
     def check(self, info: CameraInfo) -> None:
         """Check whether :meth:`rectify` works for the frames of a camera; computes its maps.
