@@ -13,8 +13,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from camera.recordings import BASELINE_M, RATE_HZ, SERIAL, H, Rig, W, record, scene, settings, shots, watching
+from camera.recordings import scene, settings, watching
 
+from benchmarks.camera.recorder import BASELINE_M, RATE_HZ, SERIAL, H, Rig, W, record, shots
 from stvla_ros.camera import device, realsense
 from stvla_ros.camera.settings import DepthFilterConfig
 from stvla_ros.config import ConfigError

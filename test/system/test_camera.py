@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import stalls
-from camera.recordings import Rig, record, scene, shots
+from camera.recordings import scene
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from system.conftest import Spinner
 
+from benchmarks.camera.recorder import Rig, record, shots
 from stvla_ros.geometry.se3 import pose, rotation_z, to_quaternion
 from stvla_ros.ros import qos
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
