@@ -163,45 +163,55 @@ def noisy(width: int, height: int, rate_hz: int, seconds: float, folder: Path) -
 def measure_node(path: Path, seconds: float, spatial: bool) -> dict[str, Any]:
     """Rate, latency and CPU share of the node that plays a recording."""
     import rclpy
+    from diagnostic_msgs.msg import DiagnosticArray
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.node import Node
 
     from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 
-    with private_domain() as domain:
+    with private_domain():
         settings = {"source": "realsense", "realsense.file": path, "realsense.filters.spatial": str(spatial).lower()}
         words = [word for name, value in settings.items() for word in ("-p", f"{name}:={value}")]
         words += ["-p", "place.translation_m:=[1.0, 0.0, 0.5]", "-p", "place.quaternion_xyzw:=[0.0, 0.0, 0.0, 1.0]"]
         rclpy.init()
         node, executor = Node("benchmark"), SingleThreadedExecutor()
         executor.add_node(node)
-        seen: list[float] = []
-        receiver = RgbdReceiver(node, CameraConfig(), lambda ns: seen.append((time.time_ns() - ns) / 1e9))
         process = subprocess.Popen([sys.executable, "-m", NODE, "--ros-args", *words])
+        late_s: list[float] = []
+        sent: list[tuple[float, int, float]] = []
+        receiver = RgbdReceiver(node, CameraConfig(), lambda ns: late_s.append((time.time_ns() - ns) / 1e9))
+
+        def on_diagnostics(message: DiagnosticArray) -> None:
+            images = next(int(v.value) for v in message.status[0].values if v.key == "images")
+            sent.append((time.monotonic(), images, _cpu_s(process.pid)))
+
+        node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
         try:
-            _spin(executor, lambda: len(seen) > 30)
-            del seen[:]
-            start, used = time.monotonic(), _cpu_s(process.pid)
-            _spin(executor, lambda: time.monotonic() - start > seconds)
-            took, used = time.monotonic() - start, _cpu_s(process.pid) - used
+            _spin(executor, lambda: receiver.stamp_ns and len(sent) > 3)
+            del late_s[:], sent[:-1]
+            _spin(executor, lambda: sent[-1][0] - sent[0][0] > seconds)
         finally:
             process.terminate()
             process.wait(10.0)
             executor.shutdown()
             rclpy.shutdown()
-    assert receiver is not None, domain
-    ms = 1e3 * np.array(seen)
+    (start, before, cpu_before), (end, after, cpu_after) = sent[0], sent[-1]
+    ms = 1e3 * np.array(late_s)
     return {
-        "rate [Hz]": _round(len(seen) / took, 1),
+        "images sent [Hz]": _round((after - before) / (end - start), 1),
+        "received [Hz]": _round(len(ms) / (end - start), 1),
         "latency p50 [ms]": _round(np.median(ms), 1),
         "latency p95 [ms]": _round(np.quantile(ms, 0.95), 1),
-        "CPU of a core [%]": round(100 * used / took),
+        "CPU per image [ms]": _round(1e3 * (cpu_after - cpu_before) / (after - before), 1),
     }
 
 
 def _spin(executor: Any, until: Callable[[], bool]) -> None:
-    end = time.monotonic() + 120.0
-    while not until() and time.monotonic() < end:
+    """Spin until a condition holds. Raises TimeoutError."""
+    end = time.monotonic() + 60.0
+    while not until():
+        if time.monotonic() > end:
+            raise TimeoutError("The node has sent no images for 60 s: is this machine too busy?")
         executor.spin_once(timeout_sec=0.05)
 
 
@@ -230,6 +240,7 @@ def main() -> int:
     """Entry point."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.camera", description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=10, help="of each fault; 0: none")
+    parser.add_argument("--sizes", nargs="*", default=["640x480", "1280x720"], help="of the images")
     parser.add_argument("--seconds", type=float, default=10.0, help="of each run of the node; 0: none")
     arguments = parser.parse_args()
     results: dict[str, Any] = {}
@@ -240,7 +251,7 @@ def main() -> int:
             show("faults", results["faults"])
         if arguments.seconds:
             results["node"] = {}
-            for width, height in ((640, 480), (1280, 720)):
+            for width, height in (map(int, size.split("x")) for size in arguments.sizes):
                 path = noisy(width, height, 30, 5.0, folder)
                 for spatial in (False, True):
                     name = f"{width}x{height} at 30 Hz{', spatial filter' if spatial else ''}"

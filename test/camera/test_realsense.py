@@ -321,6 +321,7 @@ def test_two_cameras(grey: Path, other: Path) -> None:
             seen.plug(other)
         for seen in (one, two):
             seen.until(lambda seen=seen: len(seen.frames) > 10)
+            assert seen.camera.counts.starts == 1, "the other one's coming does not disturb it"
         assert {int(f.rgb[0, 0, 0]) for f in two.frames} == {200}
         assert max(one.levels()) < 60
         assert two.frames[0].camera.frame_id == "wrist"

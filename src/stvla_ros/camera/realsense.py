@@ -66,6 +66,7 @@ class RealSenseCamera:
         """The library's context, in which the camera is looked for."""
         self._changed, self._end = threading.Event(), threading.Event()
         self._device: Any = None
+        self._gone = False
         self._temperatures: dict[str, float] = {}
         self._arrivals: deque[float] = deque(maxlen=RATE_FRAMES)
         self._new = threading.Condition()
@@ -146,8 +147,9 @@ class RealSenseCamera:
     def _on_change(self, info: Any) -> None:
         """A camera was plugged in or unplugged; called in a thread of the library."""
         device = self._device
-        if device is None or info.was_removed(device):
-            self._changed.set()
+        if device is not None and info.was_removed(device):
+            self._gone = True
+        self._changed.set()
 
     def _run(self) -> None:
         barren = 0  # starts in a row without a frame
@@ -171,7 +173,7 @@ class RealSenseCamera:
         Raises:
             CameraLostError: The camera was unplugged, fell silent or failed.
         """
-        self._device = streams.device
+        self._device, self._gone = streams.device, False
         self.counts.starts += 1
         try:
             self._pass_on(streams)
@@ -190,7 +192,7 @@ class RealSenseCamera:
         while not self._end.is_set():
             if time.monotonic() - measured_s > TEMPERATURE_S:
                 measured_s, self._temperatures = time.monotonic(), temperatures(self._rs, streams.device)
-            if self._changed.is_set():
+            if self._gone:
                 raise CameraLostError(f"{streams.name} was unplugged: plug it in again.")
             came, frameset = streams.pipeline.try_wait_for_frames(round(LOOK_S * 1e3))
             arrival_ns = self._now_ns()
