@@ -202,7 +202,7 @@ class RealSenseCamera:
                 self._deliver(pair, streams, filters, arrival_ns)
             elif time.monotonic() - last_s > limit_s:
                 raise CameraLostError(self._silence(streams, time.monotonic() - last_s, came))
-            elif not came and config.file and streams.ended():
+            elif not came and config.file and not config.repeat and streams.ended():  # repeated: it stops in between
                 return
 
     def _new_clock(self) -> FrameClock:
