@@ -63,7 +63,8 @@ def _arguments() -> list[DeclareLaunchArgument]:
             "camera",
             default_value="auto",
             choices=list(graph.CAMERAS),
-            description="auto: the simulator's, or external; recorded: a replay; external: a driver started elsewhere",
+            description="auto: the simulator's, or external; recorded: a replay; realsense: a RealSense camera; external: "
+            "a driver started elsewhere",
         ),
         *backends,
         DeclareLaunchArgument(

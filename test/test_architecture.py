@@ -17,7 +17,7 @@ CORE = (
     "errors", "types", "colours", "geometry", "tabletop", "description", "interfaces", "rcl_yaml", "config", "registry",
     "files", "weights", "devices", "pickled_arrays", "versions",
 )  # fmt: skip
-STAGES = ("planning", "perception", "policy", "motion", "robot", "sim")
+STAGES = ("planning", "perception", "policy", "motion", "robot", "camera", "sim")
 APPLICATIONS: dict[str, tuple[str, ...]] = {
     "evaluate": (),
     "record": ("evaluate",),

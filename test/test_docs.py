@@ -165,6 +165,7 @@ def _is_ours(path: str) -> bool:
         return re.fullmatch(r"[\w-]+\.(py|msg|srv|action|sh)", path) is not None and path not in OF_OTHERS
     first = path.split("/")[0]
     users = first in ("data", "runs", "build", "install", "log") and not path.endswith(".py")
+    users = users or path.startswith("camera/camera")  # topics
     return not users and first in _rooms() and "NAME" not in path
 
 

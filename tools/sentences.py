@@ -34,8 +34,8 @@ ROOMS = {
         "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
-        "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py "
-        "ros/simulated_camera.py"
+        "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py camera "
+        "ros/realsense_publisher.py ros/simulated_camera.py"
     ),
     "Joint states, arm and gripper": (
         "ros/freshness.py ros/type_mismatch.py ros/robot_state.py ros/backends ros/controller_server.py ros/gripper_server.py "

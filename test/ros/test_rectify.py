@@ -75,6 +75,15 @@ def test_the_pinholes_image_comes_back(model: str) -> None:
     assert (got.stamp_ns, got.camera) == (5, CAMERA)
 
 
+def test_depth_that_is_aligned_to_the_pinhole_stays() -> None:
+    """As librealsense aligns it: only colour has been through the lens."""
+    bent = through_the_lens("plumb_bob")
+    mixed = RgbdFrame(bent.rgb, IDEAL.depth_m, CAMERA, 5)
+    got = Rectifier(depth_rectified=True).rectify(mixed, info())
+    np.testing.assert_array_equal(got.depth_m, IDEAL.depth_m)
+    np.testing.assert_array_equal(got.rgb, Rectifier().rectify(bent, info()).rgb)
+
+
 @EACH_LENS
 def test_a_point_in_space_lands_where_the_pinhole_sees_it(model: str) -> None:
     local = np.array([0.45, -0.33, 1.1])

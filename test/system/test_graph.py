@@ -37,7 +37,8 @@ def test_which_processes() -> None:
     assert names() == ["sim", "executor", "planner", "guidance", "policy", "task"]
     assert names(mode="composed") == ["sim", "executor", "composed"]
     assert names(robot="real") == ["executor", "planner", "guidance", "policy", "task"]
-    assert names(robot="real", camera="recorded", mode="composed") == ["camera", "executor", "composed"]
+    for camera in ("recorded", "realsense"):
+        assert names(robot="real", camera=camera, mode="composed") == ["camera", "executor", "composed"]
     assert graph.node_names(GraphOptions(mode="composed")) == (
         "sim",
         "executor",
@@ -53,7 +54,7 @@ def test_which_processes() -> None:
     [
         ({"robot": "simm"}, "robot: wanted one of sim, real, got 'simm'. Did you mean 'sim'?"),
         ({"mode": "composd"}, "Did you mean 'composed'?"),
-        ({"camera": "replay"}, "camera: wanted one of auto, recorded, external"),
+        ({"camera": "replay"}, "camera: wanted one of auto, recorded, realsense, external"),
         ({"backends": {"planner": "color"}}, "planner: wanted one of .*Did you mean 'colour'?"),
         ({"overrides": {"plannr.backend": "x"}}, "Did you mean 'planner'?"),
         ({"params": Path("/nowhere.yaml")}, r"/nowhere.yaml: cannot be read \(No such file or directory\)"),
@@ -86,6 +87,9 @@ def test_arguments_reach_their_process() -> None:
     assert told(options, graph.EXECUTOR) == {**robot, "executor": {"motion": "ompl"}}
     assert told(options, graph.SIM) == {**robot, "sim": {"seed": 3}}
     assert told(options, graph.COMPOSED) == {**robot, "planner": {"backend": "colour"}}
+    camera = GraphOptions(camera="realsense", overrides={"camera.realsense.serial": "'012'"})
+    assert told(camera, graph.CAMERA) == {**robot, "camera": {"source": "realsense", "realsense": {"serial": "012"}}}
+    assert told(camera, graph.SIM) == {**robot, "sim": {"camera": "unused/camera"}}
 
 
 def test_the_robot_is_described_once_for_all_processes() -> None:

@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
         choices=CAMERAS,
         default=CAMERAS[0],
         help="auto (default): the simulator's, or with --robot real a driver started elsewhere; "
-        "recorded: replay camera.path; external: a driver started elsewhere",
+        "recorded: replay camera.path; realsense: a RealSense camera; external: a driver started elsewhere",
     )
     parser.add_argument("--task", metavar="NAME", help="first scene of the simulator; default: the parameter file's")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of that scene")

@@ -1,10 +1,11 @@
-"""The camera node: replays a recording or a rosbag2 on a camera's topics, in a loop."""
+"""The camera node: a RealSense camera, or a recording or a rosbag2 that is replayed on a camera's topics, in a loop."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
+from stvla_ros.camera.place import PlaceConfig
+from stvla_ros.camera.settings import RealSenseConfig
 from stvla_ros.config import ConfigError, param
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
@@ -28,9 +31,12 @@ from stvla_ros.ros.convert import (
     rgb_to_image,
 )
 from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.realsense_publisher import RealSensePublisher
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
+
+SOURCES = ("recorded", "realsense")
 
 MEMORY_FRAMES = 200
 """Further frames of longer recordings are read from disk in every round."""
@@ -38,13 +44,17 @@ MEMORY_FRAMES = 200
 
 @dataclass(frozen=True)
 class CameraNodeConfig:
-    """Settings of the replay."""
+    """Settings of the camera or of the replay."""
 
+    source: str = param("recorded", "recorded: replay path; realsense: a RealSense camera", choices=SOURCES)
     path: str = param("", "folder with a recording, or a rosbag2: its folder or a single file")
     rate_hz: float = param(15.0, "frames per second of a recording; a bag keeps its own pace", ge=0.1, le=60.0)
     loop: bool = param(True, "start again after the last frame; false: the last frame of a recording is repeated")
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
     joint_states: bool = param(True, "publish the recorded arm states too; set it to false next to a real robot")
+    frame_id: str = param("camera_color_optical_frame", "optical frame of a RealSense camera's images")
+    realsense: RealSenseConfig = param(RealSenseConfig(), "for source realsense")  # noqa: RUF009
+    place: PlaceConfig = param(PlaceConfig(), "where a RealSense camera is")  # noqa: RUF009
     topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
@@ -55,6 +65,26 @@ class CameraNode(StageNode[CameraNodeConfig]):
     def __init__(self) -> None:
         super().__init__("camera", CameraNodeConfig)
         config = self.config
+        self._end = threading.Event()
+        self._live: RealSensePublisher | None = None
+        self._run: Callable[[threading.Event], None]
+        if config.source == "realsense":
+            millimetres = config.depth_encoding == "16UC1"
+            self._live = RealSensePublisher(
+                self,
+                config.realsense,
+                config.place,
+                config.topics,
+                config.frame_id,
+                config.robot.base_frame,
+                millimetres,
+            )
+            self._run = self._live.run
+        else:
+            self._run = self._replay_of(config)
+        self._thread = threading.Thread(target=self._work, name="camera", daemon=True)
+
+    def _replay_of(self, config: CameraNodeConfig) -> Callable[[threading.Event], None]:
         if not config.path:
             raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
         if self.get_parameter("use_sim_time").value:
@@ -62,23 +92,20 @@ class CameraNode(StageNode[CameraNodeConfig]):
                 "camera.use_sim_time: wanted false, got true: replayed messages get new stamps from this computer's clock, and the "
                 "/clock of a bag is not replayed. Set it to false for all nodes."
             )
-        self._end = threading.Event()
         path = Path(config.path).expanduser()
-        if is_bag(path):
-            bag = camera_bag(path, config.topics, config.robot, config.joint_states)
-            for note in bag.notes:
-                self.get_logger().warning(note)
-            self._run = BagReplay(self, bag, config.loop).run
-        else:
-            self._run = FrameReplay(self, Recording(path), config).run
-        self._thread = threading.Thread(target=self._replay, name="replay", daemon=True)
+        if not is_bag(path):
+            return FrameReplay(self, Recording(path), config).run
+        bag = camera_bag(path, config.topics, config.robot, config.joint_states)
+        for note in bag.notes:
+            self.get_logger().warning(note)
+        return BagReplay(self, bag, config.loop).run
 
     def ready(self) -> None:
         """Start the replay."""
         super().ready()
         self._thread.start()
 
-    def _replay(self) -> None:
+    def _work(self) -> None:
         self._run(self._end)
         if not self._end.is_set():
             self.health["replay"] = "at its end"
@@ -86,12 +113,22 @@ class CameraNode(StageNode[CameraNodeConfig]):
                 f"{self.config.path}: the replay has ended; no more images come (camera.loop is false)."
             )
 
+    def _diagnose(self) -> None:
+        if self._live is not None:
+            self._trouble = self._live.camera.trouble
+        super()._diagnose()
+
+    def ages(self) -> dict[str, str]:
+        """Rate, drops, the last interruption and temperatures of a RealSense camera."""
+        return {} if self._live is None else self._live.camera.diagnostics()
+
     def close(self, timeout_s: float) -> bool:
-        """End the replay."""
+        """End the camera or the replay."""
         self._end.set()
+        done = self._live is None or self._live.close(timeout_s)
         if self._thread.is_alive():
             self._thread.join(timeout_s)
-        return super().close(timeout_s) and not self._thread.is_alive()
+        return super().close(timeout_s) and done and not self._thread.is_alive()
 
 
 class FrameReplay:

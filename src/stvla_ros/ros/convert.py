@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from builtin_interfaces.msg import Time
@@ -140,8 +141,13 @@ def depth_to_image_mm(depth_m: F32, head: Header) -> Image:
     return Image(header=head, height=h, width=w, encoding="16UC1", step=2 * w, data=mm.astype("<u2").tobytes())
 
 
-COLOURS = {"rgb8": (3, False), "bgr8": (3, True), "rgba8": (4, False), "bgra8": (4, True)}
-"""Colour encodings: bytes per pixel, and whether blue comes first. A fourth byte is ignored."""
+COLOURS: dict[str, tuple[int, int | None]] = {
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+}
+"""Colour encodings: bytes per pixel, and OpenCV's code for the way to RGB. A fourth byte is ignored."""
 
 DEPTHS: dict[str, np.dtype[Any]] = {
     "16uc1": np.dtype(np.uint16),
@@ -163,9 +169,9 @@ def image_to_rgb(image: Image) -> U8:
     Raises:
         ValueError: Another encoding, no pixels, or fewer bytes than the size says.
     """
-    channels, blue_first = _colour(image)
+    channels, to_rgb = _colour(image)
     pixels: U8 = _rows(image, np.dtype(np.uint8), channels).reshape(image.height, image.width, channels)
-    return np.ascontiguousarray(pixels[..., 2::-1] if blue_first else pixels[..., :3])
+    return pixels if to_rgb is None else np.asarray(cv2.cvtColor(pixels, to_rgb), dtype=np.uint8)
 
 
 def image_to_depth(image: Image) -> F32:
@@ -183,8 +189,8 @@ def image_to_depth(image: Image) -> F32:
     return depth
 
 
-def _colour(image: Image) -> tuple[int, bool]:
-    """Channels, and whether blue comes first. Raises ValueError for another encoding."""
+def _colour(image: Image) -> tuple[int, int | None]:
+    """Channels, and OpenCV's code for the way to RGB. Raises ValueError for another encoding."""
     encoding = image.encoding.lower()
     if encoding in COLOURS:
         return COLOURS[encoding]

@@ -63,6 +63,11 @@ class CameraConfig:
         False,
         "the images are rectified (image_rect): P of the camera info is used; otherwise K, and distortion is removed",
     )
+    depth_rectified: bool = param(
+        False,
+        "depth is aligned to the rectified image already, so only colour is rectified: true for realsense-ros with a lens "
+        "that has distortion (D405, D455)",
+    )
     pair_within_s: float = param(
         0.005,
         "largest difference of the stamps of colour and depth of one exposure; keep it well below the frame time [s]",
@@ -117,7 +122,7 @@ class RgbdReceiver:
     ) -> None:
         self._node, self._config, self._on_frame = node, config, on_frame
         self._base_frame = base_frame
-        self._rectifier = Rectifier(config.rectified)
+        self._rectifier = Rectifier(config.rectified, config.depth_rectified)
         self._pairing: Pairing[tuple[Arrival, Image]] = Pairing(round(config.pair_within_s * 1e9))
         self._infos: deque[CameraInfo] = deque(maxlen=INFOS)
         self._uninformed: _Parts | None = None  # waits for its info, until the next frame is complete

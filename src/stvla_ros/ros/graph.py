@@ -21,9 +21,9 @@ from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 
 ROBOTS = ("sim", "real")
 MODES = ("separate", "composed")
-CAMERAS = ("auto", "recorded", "external")
-"""auto: the simulator's camera with robot sim, otherwise external; recorded: replay a recording; external: a driver
-that is started elsewhere, e.g. realsense-ros."""
+CAMERAS = ("auto", "recorded", "realsense", "external")
+"""auto: the simulator's camera with robot sim, otherwise external; recorded: replay a recording; realsense: the node
+``camera`` drives a RealSense camera; external: a driver that is started elsewhere, e.g. realsense-ros."""
 
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
@@ -99,7 +99,7 @@ def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
     check_range({"choices": MODES}, options.mode, "mode")
     check_range({"choices": CAMERAS}, options.camera, "camera")
     robot = (SIM,) if options.robot == "sim" else ()
-    camera = (CAMERA,) if options.camera == "recorded" else ()
+    camera = (CAMERA,) if options.camera in ("recorded", "realsense") else ()
     brain = (PLANNER, GUIDANCE, POLICY, TASK) if options.mode == "separate" else (COMPOSED,)
     return (*robot, *camera, EXECUTOR, *brain)
 
@@ -120,10 +120,11 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in registry.BACKEND_PARAMETER.items()}
     changes = {
         f"{SHARED}.kind": options.robot,
+        **({"camera.source": options.camera} if options.camera in ("recorded", "realsense") else {}),
         **{n: v for n, v in chosen.items() if v is not None},
         **options.overrides,
     }
-    if "sim" in process.nodes and options.camera in ("recorded", "external"):
+    if "sim" in process.nodes and options.camera != "auto":
         changes["sim.camera"] = "unused/camera"
     mine = {n: v for n, v in changes.items() if n.split(".")[0] in (SHARED, *process.nodes)}
     file = options.params or default_parameters()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TypeAlias
 
-import cv2
 import numpy as np
 from sensor_msgs.msg import CameraInfo
 
-from stvla_ros.types import F32, F64, U8, RgbdFrame
+from stvla_ros.geometry.lens import MAX_SIDE_PX, LensMaps, fisheye_maps, polynomial_maps
+from stvla_ros.types import F64, RgbdFrame
 
 OPENCV = (4, 5, 8, 12, 14)
 """OpenCV identifies the terms of its polynomial by the number of coefficients. So do drivers that send eight of them
@@ -25,34 +24,21 @@ STRAIGHT = frozenset(
 ) | MODELS.keys() - {"equidistant"}
 """Models that leave the image as it is when all coefficients are zero. A fisheye is distorted even then."""
 
-MAX_SIDE_PX = 32766
-"""Largest image side that OpenCV can remap."""
-
 _Calibration: TypeAlias = tuple[str, tuple[float, ...], tuple[float, ...], int, int]
-
-
-@dataclass(frozen=True, eq=False)
-class _Maps:
-    """For each pixel of the rectified image its position in the original, (H, W) float32 each; and a fault, if any."""
-
-    x_px: F32
-    y_px: F32
-    fault: str | None
 
 
 class Rectifier:
     """Rectifies the frames of one camera; the maps are computed once per calibration.
 
-    The pinhole camera keeps the lens's intrinsics K. Colour is interpolated. Depth is taken from the nearest pixel,
-    because there is nothing between two surfaces; its values stay, because they are measured along the optical axis.
-    Pixels that the lens did not see are black and have no depth.
+    The pinhole camera keeps the lens's intrinsics K.
 
     Args:
         rectified: The images are already rectified (image_rect): P of the camera info is used, and D is ignored.
+        depth_rectified: Depth is, though colour is not (``BENDS_DEPTH`` in :mod:`stvla_ros.camera.device` says why).
     """
 
-    def __init__(self, rectified: bool = False) -> None:
-        self._rectified = rectified
+    def __init__(self, rectified: bool = False, depth_rectified: bool = False) -> None:
+        self._rectified, self._depth_rectified = rectified, depth_rectified
         self._maps = lru_cache(maxsize=2)(_make_maps)
 
     def pinhole(self, info: CameraInfo) -> CameraInfo:
@@ -76,18 +62,7 @@ class Rectifier:
             ValueError: Like :meth:`check`.
         """
         maps = self._maps_of(info)
-        if maps is None:
-            return frame
-        rgb: U8 = cv2.remap(frame.rgb, maps.x_px, maps.y_px, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)  # type: ignore[assignment]
-        depth: F32 = cv2.remap(  # type: ignore[assignment]
-            frame.depth_m,
-            maps.x_px,
-            maps.y_px,
-            cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=[float("nan")],
-        )
-        return replace(frame, rgb=rgb, depth_m=depth)
+        return frame if maps is None else maps.straighten(frame, depth_too=not self._depth_rectified)
 
     def check(self, info: CameraInfo) -> None:
         """Check whether :meth:`rectify` works for the frames of a camera; computes its maps.
@@ -97,36 +72,26 @@ class Rectifier:
         """
         self._maps_of(info)
 
-    def _maps_of(self, info: CameraInfo) -> _Maps | None:
+    def _maps_of(self, info: CameraInfo) -> LensMaps | None:
         if self._rectified or not any(info.d):
             return None
         if max(info.width, info.height) > MAX_SIDE_PX:
             raise ValueError(f"wanted at most {MAX_SIDE_PX} pixels a side to rectify, got {info.width}x{info.height}")
         maps = self._maps((_model(info), tuple(map(float, info.d)), tuple(map(float, info.k)), info.width, info.height))
-        if maps.fault is not None:
-            raise ValueError(maps.fault)
+        if maps is None:
+            raise ValueError(
+                f"wanted a distortion that can be removed, but with D = {_rounded(info.d)} the image folds over: "
+                "calibrate again"
+            )
         return maps
 
 
-def _make_maps(calibration: _Calibration) -> _Maps:
-    model, d, k, *size = calibration
-    K, D = np.array(k, dtype=np.float64).reshape(3, 3), np.array(d, dtype=np.float64)
-    if model == "equidistant":
-        maps = cv2.fisheye.initUndistortRectifyMap(K, D, np.eye(3), K, size, cv2.CV_32FC1)
-    else:
-        maps = cv2.initUndistortRectifyMap(K, D, None, K, size, cv2.CV_32FC1)
-    x, y = (np.asarray(m, dtype=np.float32) for m in maps)
-    in_order = (
-        np.isfinite([x, y]).all()
-        and np.diff(x, axis=1).min(initial=1.0) > 0
-        and np.diff(y, axis=0).min(initial=1.0) > 0
-    )
-    fault = None
-    if not in_order:  # neighbouring pixels are in the wrong order: the polynomial is not valid there
-        fault = (
-            f"wanted a distortion that can be removed, but with D = {_rounded(d)} the image folds over: calibrate again"
-        )
-    return _Maps(x, y, fault)
+def _make_maps(calibration: _Calibration) -> LensMaps | None:
+    """The maps; None where the polynomial is not valid in the whole image."""
+    model, d, k, width, height = calibration
+    make = fisheye_maps if model == "equidistant" else polynomial_maps
+    maps = make(np.array(k, dtype=np.float64).reshape(3, 3), d, width, height)
+    return maps if maps.in_order else None
 
 
 def _model(info: CameraInfo) -> str:

@@ -1,0 +1,1 @@
+"""The camera node and the RealSense camera, measured on recordings: see ``__main__``."""

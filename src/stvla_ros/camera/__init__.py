@@ -1,0 +1,1 @@
+"""Cameras that the stack drives itself, without ROS."""
