@@ -48,18 +48,21 @@ class RecordingWriter:
         folder: Created if missing.
         compress: Write depth as ``.npz``: a third to a tenth of the size and still exact, but too slow for a live
             camera.
+        resume: Go on with a recording that is already in the folder.
 
     Raises:
-        RecordingError: The folder is not empty.
+        RecordingError: The folder is not empty, or holds no recording to go on with.
     """
 
-    def __init__(self, folder: Path, compress: bool = False) -> None:
+    def __init__(self, folder: Path, compress: bool = False, resume: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
         self._folder = folder
         self._compress = compress
         self._entries: list[dict[str, Any]] = []
+        if resume and (folder / INDEX).exists():
+            self._entries = _read_index(folder)["frames"]
+        elif any(folder.iterdir()):
+            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
 
     def append(self, frame: RgbdFrame, robot: RobotState | None = None) -> None:
         """Write one frame; the index is up to date after each.
