@@ -113,7 +113,10 @@ def take(cell: Cell, seed: int, board: BoardConfig, poses: PoseConfig, noise: No
     offset = rng.normal(0.0, noise.joint_offset_rad, 7)
     finder, samples = Board(board), []
     for T in ways[: poses.count]:
-        q = ik.solve(T, ik.seeds(HOME_Q_RAD, 8, rng))[0]
+        postures = ik.solve(T, ik.seeds(HOME_Q_RAD, 24, rng))
+        if not len(postures):
+            continue
+        q = postures[0]
         cell.set_state(q + offset + rng.normal(0.0, noise.joint_rad, 7), 0.003)
         frame: RgbdFrame = cell.render()
         found = finder.detect(imperfect(frame.rgb, noise, rng))

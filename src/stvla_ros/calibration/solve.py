@@ -81,7 +81,7 @@ class Calibration:
         used: Numbers of the samples that were used.
         rms_px: Root mean square of the reprojection error of all used corners.
         left_out_px: (M,) of each used sample: its error (root mean square) with the camera from all others.
-        left_out_m: (M,) the same at the board's middle: distance between the arm's and the camera's position of it.
+        left_out_m: (M,) the same at the board's distance, across the view.
         residuals_px: Per used sample (N, 2), found minus predicted.
         methods: Closed form -> its reprojection error (root mean square) [px].
         focal_scale: Focal length that fits best over the given one, and its standard deviation.
@@ -141,14 +141,16 @@ def calibrate(samples: Sequence[Sample], K: F64) -> Calibration:
         X, Y, _ = refine(kept, X, Y, K)
     scale, scale_std = _focal_scale(kept, X, Y, K)
     others = [refine([s for s in kept if s is not left], X, Y, K)[:2] for left in kept]
+    left_out = np.array([rms_px([s], *other, K) for s, other in zip(kept, others, strict=True)])
+    m_per_px = np.array([s.T_camera_board[2, 3] for s in kept]) / np.sqrt(K[0, 0] * K[1, 1])
     return Calibration(
         X,
         Y,
         _jackknife(np.array([_difference(X, other) for other, _ in others])),
         tuple(used),
         rms_px(kept, X, Y, K),
-        np.array([rms_px([s], *other, K) for s, other in zip(kept, others, strict=True)]),
-        np.array([_gap_m(s, *other) for s, other in zip(kept, others, strict=True)]),
+        left_out,
+        left_out * m_per_px,
         tuple(residuals(s, X, Y, K) for s in kept),
         {name: rms for name, (_, _, rms) in methods.items()},
         (scale, scale_std),
@@ -203,11 +205,6 @@ def rms_px(samples: Sequence[Sample], X: F64, Y: F64, K: F64) -> float:
     """Root mean square of the distances between found and predicted corners."""
     off = np.concatenate([residuals(s, X, Y, K) for s in samples])
     return float(np.sqrt((off**2).sum(axis=1).mean()))
-
-
-def _gap_m(sample: Sample, X: F64, Y: F64) -> float:
-    """Distance between the board's middle by the arm and by the camera."""
-    return float(np.linalg.norm((sample.T_base_tcp @ Y)[:3, 3] - (X @ sample.T_camera_board)[:3, 3]))
 
 
 def moved(T: F64, change: F64) -> F64:
