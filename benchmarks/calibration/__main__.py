@@ -15,7 +15,7 @@ from benchmarks.calibration.arms import ArmRun, make_noisy_cell, run_arm, take_v
 from benchmarks.calibration.boards import BoardRun, Noise, make_cell, run_board
 from stvla_ros.calibration.board import BoardConfig
 from stvla_ros.calibration.poses import PoseConfig
-from stvla_ros.commands.calibrate import CHECK_LIMIT_DEG, CHECK_LIMIT_M
+from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M
 
 GOOD_M, GOOD_RAD = 0.002, np.radians(0.2)
 DRIFTS = ((0.0, 0.0), (0.001, 0.0), (0.005, 0.0), (0.0, 0.5), (0.005, 0.5))
@@ -66,7 +66,9 @@ def boards(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     }
     good = sum(bool(r.error_m <= GOOD_M and r.error_rad <= GOOD_RAD) for r in runs)
     doubts = sum(r.calibration.doubt is not None for r in runs)
-    return {"good": good, "runs": len(runs), "doubts": doubts} | _spread_table("calibration with a board", figures, console)
+    return {"good": good, "runs": len(runs), "doubts": doubts} | _spread_table(
+        "calibration with a board", figures, console
+    )
 
 
 def checks(count: int, console: Console) -> dict[str, Any]:
@@ -78,16 +80,24 @@ def checks(count: int, console: Console) -> dict[str, Any]:
             for distance_m, deg in DRIFTS:
                 run = run_arm(views[:n], seed, distance_m, np.radians(deg))
                 runs.setdefault((n, distance_m, deg), []).append(run)
-    table = Table("postures", "drift [mm]", "[deg]", "found", "error p50 [mm]", "max", "error p50 [deg]", "max", "said +-")
+    table = Table(
+        "postures", "drift [mm]", "[deg]", "found", "error p50 [mm]", "max", "error p50 [deg]", "max", "said +-"
+    )
     figures: dict[str, Any] = {}
     for (n, distance_m, deg), all_of in runs.items():
-        found = sum(r.drift.exceeds(CHECK_LIMIT_M, np.radians(CHECK_LIMIT_DEG)) for r in all_of)
+        found = sum(r.drift.exceeds(LIMIT_M, np.radians(LIMIT_DEG)) for r in all_of)
         mm = [1000 * abs(r.drift.shift_m - r.true_shift_m) for r in all_of]
         angle = [np.degrees(abs(r.drift.angle_rad - r.true_rad)) for r in all_of]
         said = [1000 * r.drift.std_m for r in all_of]
         row = [float(np.median(mm)), max(mm), float(np.median(angle)), max(angle), float(np.median(said))]
-        table.add_row(str(n), f"{1000 * distance_m:g}", f"{deg:g}", f"{found}/{len(all_of)}", *(f"{v:.2f}" for v in row))
-        figures[f"{n} postures, {1000 * distance_m:g} mm, {deg:g} deg"] = {"found": found, "of": len(all_of), "figures": row}
+        table.add_row(
+            str(n), f"{1000 * distance_m:g}", f"{deg:g}", f"{found}/{len(all_of)}", *(f"{v:.2f}" for v in row)
+        )
+        figures[f"{n} postures, {1000 * distance_m:g} mm, {deg:g} deg"] = {
+            "found": found,
+            "of": len(all_of),
+            "figures": row,
+        }
     console.print(table)
     return figures
 

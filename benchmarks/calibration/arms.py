@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from benchmarks.calibration.boards import Noise, off_by, random_view
+from benchmarks.calibration.boards import Noise, random_view
+from stvla_ros.calibration.cell import off_by
 from stvla_ros.calibration.drift import WORKPLACE_M, Drift, measure
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD

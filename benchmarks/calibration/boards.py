@@ -9,20 +9,18 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from stvla_ros.calibration.board import Board, BoardConfig
+from stvla_ros.calibration.cell import board_in_hand, off_by
 from stvla_ros.calibration.poses import PoseConfig, mounted, show_board
 from stvla_ros.calibration.solve import Calibration, Sample, calibrate, pose_errors
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion import ik
-from stvla_ros.sim.board import BoardInHand, HeldBoard
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.types import F64, Camera, RgbdFrame, U8
+from stvla_ros.types import U8, Camera, RgbdFrame
 
 LOW_M, HIGH_M = np.array([0.15, -0.65, 0.1]), np.array([0.85, 0.65, 0.9])
-MARGIN_M = 0.007
-"""White paper around the pattern."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +67,11 @@ class BoardRun:
     poses: int
 
 
-def held(board: BoardConfig, T_tcp_board: F64) -> BoardInHand:
-    """The task with this board in the hand."""
-    w, h = board.size_m
-    picture = Board(board).picture(5000.0, MARGIN_M)
-    return BoardInHand(HeldBoard(picture, (w + 2 * MARGIN_M, h + 2 * MARGIN_M), T_tcp_board))
-
-
 def random_view(rng: np.random.Generator, base: TripodCameraConfig) -> TripodCameraConfig:
     """A tripod in front of the robot, somewhere else."""
     x, y, z = rng.uniform([1.15, -0.35, 0.75], [1.4, 0.35, 1.05])
     tx, ty, tz = rng.uniform([0.33, -0.06, 0.18], [0.45, 0.06, 0.3])
     return replace(base, x_m=x, y_m=y, z_m=z, target_x_m=tx, target_y_m=ty, target_z_m=tz)
-
-
-def off_by(T: F64, rng: np.random.Generator, distance_m: float, angle_rad: float) -> F64:
-    """A pose that is off by exactly this distance and angle, in random directions."""
-    way, axis = (v / np.linalg.norm(v) for v in rng.normal(size=(2, 3)))
-    return pose(Rotation.from_rotvec(angle_rad * axis).as_matrix() @ T[:3, :3], T[:3, 3] + distance_m * way)
 
 
 def imperfect(rgb: U8, noise: Noise, rng: np.random.Generator) -> U8:
@@ -106,7 +91,7 @@ def take(cell: Cell, seed: int, board: BoardConfig, poses: PoseConfig, noise: No
     rng = np.random.default_rng(seed)
     R = Rotation.from_rotvec(rng.normal(0.0, noise.mount_rad, 3)).as_matrix()
     Y = mounted(board, "edge") @ pose(R, rng.normal(0.0, noise.mount_m, 3))
-    cell.reset_to(held(board, Y), seed, random_view(rng, cell.config.camera))
+    cell.reset_to(board_in_hand(board, Y), seed, random_view(rng, cell.config.camera))
     camera = cell.camera
     guess = replace(camera, T_base_camera=off_by(camera.T_base_camera, rng, noise.guess_m, noise.guess_rad))
     ways = show_board(guess, mounted(board, "edge"), board, replace(poses, seed=seed), LOW_M, HIGH_M)

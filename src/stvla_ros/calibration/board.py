@@ -100,14 +100,15 @@ class Board:
 
     def detect(self, rgb: U8) -> Detection | None:
         """The board's corners in an image (H, W, 3); None if fewer than :data:`MIN_POINTS` are seen."""
-        grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
+        grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         points, px, ids = self._charuco_corners(grey) if self._charuco else self._tag_corners(grey)
         if len(px) < MIN_POINTS or np.linalg.matrix_rank(points - points.mean(axis=0), tol=1e-6) < 2:
             return None
         return Detection(points - self._centre, px, ids)
 
     def _charuco_corners(self, grey: U8) -> tuple[F64, F64, I32]:
-        assert self._charuco is not None and isinstance(self._board, cv2.aruco.CharucoBoard)
+        assert self._charuco is not None
+        assert isinstance(self._board, cv2.aruco.CharucoBoard)
         px, ids, _, _ = self._charuco.detectBoard(grey)
         if ids is None or not len(ids):
             return _NOTHING

@@ -52,7 +52,12 @@ def swing(
 
 
 def _go(
-    robot: Robot, planner: MotionPlanner, seen: RecordedFrame, q_rad: np.ndarray, voxels: VoxelConfig, cancel: CancelToken
+    robot: Robot,
+    planner: MotionPlanner,
+    seen: RecordedFrame,
+    q_rad: np.ndarray,
+    voxels: VoxelConfig,
+    cancel: CancelToken,
 ) -> bool:
     """Move to the tool pose of a posture; False where no path is found."""
     state = robot.state()

@@ -56,7 +56,9 @@ def transform_of(found: Calibration, session: SessionConfig) -> StaticTransform:
 def write_report(folder: Path, found: Calibration, views: Views, session: SessionConfig) -> StaticTransform:
     """Write :data:`RESULT`, :data:`PICTURE` and :data:`LINE` into a folder; returns the transform."""
     transform = transform_of(found, session)
-    text = yaml.safe_dump(_figures(found, views, session, transform), sort_keys=False, width=110)
+    text = yaml.safe_dump(
+        _figures(found, views, session, transform), sort_keys=False, width=110, default_flow_style=None
+    )
     with written(folder / RESULT) as part:
         part.write_text(text, encoding="utf-8")
     with written(folder / LINE) as part:
@@ -112,7 +114,9 @@ def read_transform(file: Path) -> StaticTransform:
             raise ValueError(f"wanted format '{FORMAT}' and finite numbers")
         return StaticTransform(str(entry["parent"]), str(entry["child"]), T)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise CalibrationError(f"{file}: wanted a calibration that `stvla calibrate` wrote, found another file ({error}).") from error
+        raise CalibrationError(
+            f"{file}: wanted a calibration that `stvla calibrate` wrote, found another file ({error})."
+        ) from error
 
 
 def draw(found: Calibration, views: Views) -> U8:
@@ -120,14 +124,15 @@ def draw(found: Calibration, views: Views) -> U8:
     kept = [views.samples[i] for i in found.used]
     image = np.ascontiguousarray(views.picture // 2 + 96)
     scale = max(1.0, image.shape[1] / 640)
-    colours = cv2.applyColorMap(np.linspace(0, 255, len(kept)).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)
-    for sample, colour in zip(kept, colours[:, 0, ::-1], strict=True):
+    ramp = np.linspace(0, 255, len(kept)).astype(np.uint8)[:, None]
+    colours = np.asarray(cv2.applyColorMap(ramp, cv2.COLORMAP_TURBO), dtype=np.uint8)[:, 0, ::-1]
+    for sample, colour in zip(kept, colours, strict=True):
         off = residuals(sample, found.T_base_camera, found.T_tcp_board, views.K)
         for (x, y), (dx, dy) in zip(sample.detection.px, off, strict=True):
             end = (round(x + ARROWS * dx), round(y + ARROWS * dy))
             cv2.line(image, (round(x), round(y)), end, colour.tolist(), max(1, round(scale)), cv2.LINE_AA)
             cv2.circle(image, (round(x), round(y)), round(1.5 * scale), colour.tolist(), -1, cv2.LINE_AA)
-    return np.vstack([image, _bars(found, image.shape[1], colours[:, 0, ::-1])])
+    return np.vstack([image, _bars(found, image.shape[1], colours)])
 
 
 def _bars(found: Calibration, width: int, colours: U8) -> U8:

@@ -12,18 +12,17 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from stvla_ros.calibration.board import Board, BoardConfig, Detection
 from stvla_ros.calibration.solve import CalibrationError, Sample
-from stvla_ros.config import ConfigError, build
+from stvla_ros.config import build
 from stvla_ros.data.recording import INDEX, RecordedFrame, Recording, RecordingWriter
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.files import read_json, written
 from stvla_ros.interfaces import MotionPlanner, Robot
-from stvla_ros.types import F64, Box, CollisionWorld, MotionRequest, RgbdFrame, RobotState, U8
+from stvla_ros.types import F64, U8, Box, CollisionWorld, MotionRequest, RgbdFrame, RobotState
 
 SESSION = "session.json"
 STILL_RAD = 0.002
@@ -238,5 +237,7 @@ def at_rest(take: Callable[[], RgbdFrame], state: Callable[[], RobotState]) -> R
     """
     before, frame, after = state(), take(), state()
     if np.abs(after.q_rad - before.q_rad).max() > STILL_RAD:
-        raise StageError(OutcomeCode.STALE_STATE, "The arm moved while the image was taken: hold it still and try again.")
+        raise StageError(
+            OutcomeCode.STALE_STATE, "The arm moved while the image was taken: hold it still and try again."
+        )
     return RecordedFrame(frame, after)

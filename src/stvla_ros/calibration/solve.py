@@ -242,7 +242,9 @@ def refine(samples: Sequence[Sample], X: F64, Y: F64, K: F64, focal: bool = Fals
         f = np.array([K[0, 0], K[1, 1]]) * (1.0 + change[12] if focal else 1.0)
         return np.asarray((local[:, :2] / local[:, 2:] * f + K[:2, 2] - px).ravel())
 
-    found = least_squares(off, np.zeros(13 if focal else 12), loss="huber", f_scale=LOSS_PX, x_scale="jac", method="trf")
+    found = least_squares(
+        off, np.zeros(13 if focal else 12), loss="huber", f_scale=LOSS_PX, x_scale="jac", method="trf"
+    )
     return moved(X, found.x[:6]), moved(Y, found.x[6:12]), found
 
 
@@ -302,14 +304,15 @@ SOLVERS: dict[str, Solver] = {"Tsai": tsai, "Park": park, "Shah": shah}
 
 def opencv_solvers() -> dict[str, Solver]:
     """OpenCV's own solvers; none where its Python binding lacks them."""
-    if not hasattr(cv2, "calibrateHandEye"):
+    calibrate_hand_eye = getattr(cv2, "calibrateHandEye", None)
+    if calibrate_hand_eye is None:
         return {}
     names = ("TSAI", "PARK", "HORAUD", "ANDREFF", "DANIILIDIS")
 
     def solver(method: int) -> Solver:
         def solve(A: list[F64], C: list[F64]) -> tuple[F64, F64]:
             back = [inverse(T) for T in A]  # for a fixed camera, OpenCV wants base in tool
-            R, t = cv2.calibrateHandEye(
+            R, t = calibrate_hand_eye(
                 [T[:3, :3] for T in back], [T[:3, 3] for T in back],
                 [T[:3, :3] for T in C], [T[:3, 3] for T in C], method=method,
             )  # fmt: skip

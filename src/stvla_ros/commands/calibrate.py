@@ -3,46 +3,42 @@
 from __future__ import annotations
 
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from PIL import Image
 from rich.console import Console
 
 from stvla_ros import registry
 from stvla_ros.calibration.board import APRILTAG, CHARUCO, Board, BoardConfig, sheet
-from stvla_ros.calibration.drift import Drift, measure
+from stvla_ros.calibration.cell import CalibrationArm, simulated_arm
 from stvla_ros.calibration.poses import MOUNTS, PoseConfig, mounted, show_board
 from stvla_ros.calibration.report import LINE, PICTURE, RESULT, read_transform, write_report
 from stvla_ros.calibration.session import (
-    SESSION, Session, SessionConfig, Views, at_rest, by_hand, poses_folder, read_session, read_views, visit,
+    SESSION,
+    Session,
+    SessionConfig,
+    Views,
+    by_hand,
+    poses_folder,
+    read_session,
+    read_views,
+    visit,
 )  # fmt: skip
-from stvla_ros.calibration.solve import CalibrationError, calibrate, pose_errors
+from stvla_ros.calibration.solve import calibrate, pose_errors
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
+from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M, SLOW, ask, live_views, recorded_views, report
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
 from stvla_ros.commands.recordings import open_recording
 from stvla_ros.config import ConfigError, build
-from stvla_ros.data.recording import RecordedFrame
-from stvla_ros.errors import CancelToken, StageError
+from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
 from stvla_ros.geometry.se3 import pose
-from stvla_ros.interfaces import Robot
 from stvla_ros.record.folder import make_run_folder
-from stvla_ros.types import F64, Camera, RgbdFrame, RobotState
+from stvla_ros.types import F64
 
-if TYPE_CHECKING:
-    from stvla_ros.commands.doctor import Result
-
-CHECK_LIMIT_M, CHECK_LIMIT_DEG = 0.003, 0.3
-SLOW = {"velocity_scale": 0.2, "acceleration_scale": 0.2}
-"""Shares of the arm's limits: nothing but the table is known to the planner."""
-
-SETTLE_S = 0.5
 SHEET_DPI = 600
 GOOD_M, GOOD_DEG = 0.001, 0.1
 """A camera known less well (standard deviation) is reported as not good enough."""
@@ -57,9 +53,23 @@ def add_arguments(parser: Parser) -> None:
     _add_board(parser.add_argument_group("the board"))
     check: _ArgumentGroup = parser.add_argument_group("without a board")
     check.add_argument("--check", action="store_true", help="compare the arm's own shape with the depth image")
-    check.add_argument("--limit-mm", type=_positive, default=1000 * CHECK_LIMIT_M, metavar="MM", help="largest drift of the workplace; default 3")
-    check.add_argument("--limit-deg", type=_positive, default=CHECK_LIMIT_DEG, metavar="DEG", help="largest drift of the camera's rotation; default 0.3")
-    parser.add_argument("--publish", type=Path, metavar="FILE", help="publish the transform of a calibration.yaml until Ctrl-C")
+    check.add_argument(
+        "--limit-mm",
+        type=_positive,
+        default=1000 * LIMIT_M,
+        metavar="MM",
+        help="largest drift of the workplace; default 3",
+    )
+    check.add_argument(
+        "--limit-deg",
+        type=_positive,
+        default=LIMIT_DEG,
+        metavar="DEG",
+        help="largest drift of the camera's rotation; default 0.3",
+    )
+    parser.add_argument(
+        "--publish", type=Path, metavar="FILE", help="publish the transform of a calibration.yaml until Ctrl-C"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="PATH",
         help="folder of the session, an earlier one is continued, default runs/<time>; of board: a .pdf or .png file, default board.pdf",
@@ -69,11 +79,26 @@ def add_arguments(parser: Parser) -> None:
 
 
 def _add_source(group: _ArgumentGroup) -> None:
-    group.add_argument("--sim", action="store_true", help="the simulated cell, in this process; compares with the truth")
-    group.add_argument("--from", dest="source", type=Path, metavar="PATH", help="solve an earlier session, a recording or a rosbag2 again")
-    group.add_argument("--by-hand", action="store_true", help="nothing is moved: guide the arm by hand, press Enter at each pose")
+    group.add_argument(
+        "--sim", action="store_true", help="the simulated cell, in this process; compares with the truth"
+    )
+    group.add_argument(
+        "--from",
+        dest="source",
+        type=Path,
+        metavar="PATH",
+        help="solve an earlier session, a recording or a rosbag2 again",
+    )
+    group.add_argument(
+        "--by-hand", action="store_true", help="nothing is moved: guide the arm by hand, press Enter at each pose"
+    )
     group.add_argument("--yes", action="store_true", help="do not ask before each motion")
-    group.add_argument("--poses", type=whole(1, 100), metavar="N", help="poses to take; default 18, for --check 4 (over ROS 1: the arm stays)")
+    group.add_argument(
+        "--poses",
+        type=whole(1, 100),
+        metavar="N",
+        help="poses to take; default 18, for --check 4 (over ROS 1: the arm stays)",
+    )
     group.add_argument("--seed", type=whole(0, MAX_SEED), default=0, metavar="N", help="other poses; default 0")
     group.add_argument(
         "--guess", type=_six, metavar="X,Y,Z,TX,TY,TZ",
@@ -83,12 +108,38 @@ def _add_source(group: _ArgumentGroup) -> None:
 
 def _add_board(group: _ArgumentGroup) -> None:
     plain = BoardConfig()
-    group.add_argument("--board", choices=(CHARUCO, APRILTAG), default=CHARUCO, metavar="KIND", help="charuco (default) or apriltag")
-    group.add_argument("--columns", type=whole(3, 20), default=plain.columns, metavar="N", help=f"squares or tags; default {plain.columns}")
+    group.add_argument(
+        "--board", choices=(CHARUCO, APRILTAG), default=CHARUCO, metavar="KIND", help="charuco (default) or apriltag"
+    )
+    group.add_argument(
+        "--columns",
+        type=whole(3, 20),
+        default=plain.columns,
+        metavar="N",
+        help=f"squares or tags; default {plain.columns}",
+    )
     group.add_argument("--rows", type=whole(3, 20), default=plain.rows, metavar="N", help=f"default {plain.rows}")
-    group.add_argument("--square-mm", type=_positive, default=1000 * plain.square_m, metavar="MM", help=f"edge of a square, or tag to tag, as measured on the print; default {1000 * plain.square_m:g}")
-    group.add_argument("--marker-mm", type=_positive, default=1000 * plain.marker_m, metavar="MM", help=f"edge of a marker; default {1000 * plain.marker_m:g}")
-    group.add_argument("--mount", choices=MOUNTS, default=MOUNTS[0], metavar="HOW", help="edge (default): the fingers hold its upper edge; plate: it is fixed across the hand's axis")
+    group.add_argument(
+        "--square-mm",
+        type=_positive,
+        default=1000 * plain.square_m,
+        metavar="MM",
+        help=f"edge of a square, or tag to tag, as measured on the print; default {1000 * plain.square_m:g}",
+    )
+    group.add_argument(
+        "--marker-mm",
+        type=_positive,
+        default=1000 * plain.marker_m,
+        metavar="MM",
+        help=f"edge of a marker; default {1000 * plain.marker_m:g}",
+    )
+    group.add_argument(
+        "--mount",
+        choices=MOUNTS,
+        default=MOUNTS[0],
+        metavar="HOW",
+        help="edge (default): the fingers hold its upper edge; plate: it is fixed across the hand's axis",
+    )
 
 
 def _positive(text: str) -> float:
@@ -106,7 +157,11 @@ def _six(text: str) -> tuple[float, ...]:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
         values = ()
-    if len(values) != 6 or not np.isfinite(values).all() or np.hypot(values[3] - values[0], values[4] - values[1]) < 0.01:
+    if (
+        len(values) != 6
+        or not np.isfinite(values).all()
+        or np.hypot(values[3] - values[0], values[4] - values[1]) < 0.01
+    ):
         raise ArgumentTypeError(f"wanted X,Y,Z,TX,TY,TZ with a view that is not straight down, got '{text}'")
     return values
 
@@ -119,9 +174,11 @@ def run(arguments: Namespace) -> int:
         from stvla_ros.ros.calibration import publish_static
 
         return publish_static(read_transform(arguments.publish), lambda text: console.print(text, markup=False))
-    if (arguments.sim or arguments.by_hand) and arguments.source is not None or arguments.sim and arguments.by_hand:
+    if ((arguments.sim or arguments.by_hand) and arguments.source is not None) or (arguments.sim and arguments.by_hand):
         raise ConfigError("stvla calibrate: wanted one of --sim, --from and --by-hand.")
-    settings = read_settings(arguments.params, None, dict(arguments.overrides), ("motion", "executor", "cell", "robot", BAG))
+    settings = read_settings(
+        arguments.params, None, dict(arguments.overrides), ("motion", "executor", "cell", "robot", BAG)
+    )
     try:
         return _check(arguments, settings, console) if arguments.check else _camera(arguments, settings, console)
     except StageError as error:
@@ -143,7 +200,9 @@ def _write_board(arguments: Namespace, console: Console) -> int:
         raise ConfigError(f"--output: wanted a file .pdf or .png, got '{path}'.")
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(sheet(config, SHEET_DPI)).convert("L").save(path, dpi=(SHEET_DPI, SHEET_DPI), resolution=SHEET_DPI)
-    console.print(f"{path}: {config}, A4. Print at 100 %, glue it on a stiff plate, and measure a square and the ruler.")
+    console.print(
+        f"{path}: {config}, A4. Print at 100 %, glue it on a stiff plate, and measure a square and the ruler."
+    )
     return 0
 
 
@@ -151,14 +210,14 @@ def _camera(arguments: Namespace, settings: StackSettings, console: Console) -> 
     if arguments.source is not None:
         return _solve(arguments, settings, arguments.source, console, None)
     folder, truth = arguments.output or make_run_folder(Path("runs")), None
-    with _arm(arguments, settings, console) as arm:
+    with _arm(arguments, settings) as arm:
         session = Session(folder, replace(arm.session, board=_board(arguments)))
         if len(session):
             console.print(f"{folder}: {len(session)} poses from before.")
         tell = lambda text: console.print(text, markup=False)  # noqa: E731
         try:
             if arguments.by_hand:
-                by_hand(session, arm.look, lambda: _asked(console, "Enter: take this pose; q: solve"), tell)
+                by_hand(session, arm.look, lambda: ask(console, "Enter: take this pose; q: solve"), tell)
             else:
                 _move(arguments, settings, arm, session, console)
         except StageError:
@@ -168,7 +227,9 @@ def _camera(arguments: Namespace, settings: StackSettings, console: Console) -> 
     return _solve(arguments, settings, folder, console, truth)
 
 
-def _move(arguments: Namespace, settings: StackSettings, arm: Arm, session: Session, console: Console) -> None:
+def _move(
+    arguments: Namespace, settings: StackSettings, arm: CalibrationArm, session: Session, console: Console
+) -> None:
     board, c = session.config.board, settings.executor
     T = mounted(board, arguments.mount)
     low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
@@ -177,30 +238,24 @@ def _move(arguments: Namespace, settings: StackSettings, arm: Arm, session: Sess
     poses = show_board(arm.camera, T, board, config, low, high, arm.robot.state().q_rad, settings.robot.limits)
     motion = settings.backends["motion"]
     planner = registry.create("motion", motion, {**settings.sections["motion"], **SLOW}, settings.robot.limits)
-    agreed = (lambda: True) if arguments.yes or arguments.sim else (lambda: _asked(console, "Enter: move; q: solve"))
+    agreed = (lambda: True) if arguments.yes or arguments.sim else (lambda: ask(console, "Enter: move; q: solve"))
     if not arguments.sim:
         console.print("Clear the workspace: the planner knows the table, the arm and the board, and nothing else.")
     tell = lambda text: console.print(text, markup=False)  # noqa: E731
     visit(session, arm.robot, planner, arm.look, poses, config.count, T, agreed, tell, arm.cancel)
 
 
-def _asked(console: Console, question: str) -> bool:
-    """True for Enter; False for q and at the end of the input."""
-    try:
-        return not console.input(f"[bold]{question}[/] ").strip().lower().startswith("q")
-    except EOFError:
-        return False
-
-
 def _solve(arguments: Namespace, settings: StackSettings, folder: Path, console: Console, truth: F64 | None) -> int:
     """Solve a folder or a bag, write the report, print the figures."""
-    session = read_session(folder) if (folder / SESSION).exists() else SessionConfig(_board(arguments), settings.robot.base_frame)
+    session = (
+        read_session(folder)
+        if (folder / SESSION).exists()
+        else SessionConfig(_board(arguments), settings.robot.base_frame)
+    )
     frames = open_recording(poses_folder(folder), settings, console)
     views: Views = read_views(frames, Board(session.board))
     found = calibrate(views.samples, views.K)
-    out = folder if truth is not None or (folder / SESSION).exists() else arguments.output or make_run_folder(Path("runs"))
-    if arguments.source is not None and arguments.output is not None:
-        out = arguments.output
+    out = arguments.output or (folder if (folder / SESSION).exists() else make_run_folder(Path("runs")))
     out.mkdir(parents=True, exist_ok=True)
     transform = write_report(out, found, views, session)
     x, y, z = found.T_base_camera[:3, 3]
@@ -212,7 +267,9 @@ def _solve(arguments: Namespace, settings: StackSettings, folder: Path, console:
         f"Residual {found.rms_px:.2f} px; a pose that was left out: median {np.median(found.left_out_px):.2f} px and "
         f"{1000 * np.median(found.left_out_m):.2f} mm, largest {found.left_out_px.max():.2f} px and {1000 * found.left_out_m.max():.2f} mm."
     )
-    console.print("Closed forms alone: " + ", ".join(f"{name} {rms:.2f} px" for name, rms in found.methods.items()) + ".")
+    console.print(
+        "Closed forms alone: " + ", ".join(f"{name} {rms:.2f} px" for name, rms in found.methods.items()) + "."
+    )
     if truth is not None:
         off_m, off_rad = pose_errors(found.T_base_camera, truth)
         console.print(f"The simulator's camera is {1000 * off_m:.2f} mm and {np.degrees(off_rad):.3f} deg from there.")
@@ -229,86 +286,15 @@ def _solve(arguments: Namespace, settings: StackSettings, folder: Path, console:
     return 0 if found.doubt is None else NOT_CONFIRMED
 
 
-@dataclass(frozen=True, eq=False)
-class Arm:
-    """The arm and its camera, simulated or over ROS.
-
-    Attributes:
-        robot: Moves.
-        look: Takes an image at rest, with the state of the arm.
-        camera: With its pose as far as it is known.
-        session: Frames.
-        cancel: Stops the arm.
-        truth: (4, 4) the simulated camera's pose.
-    """
-
-    robot: Robot
-    look: Callable[[], RecordedFrame]
-    camera: Camera
-    session: SessionConfig
-    cancel: CancelToken
-    truth: F64 | None = None
-
-
-@contextmanager
-def _arm(arguments: Namespace, settings: StackSettings, console: Console) -> Iterator[Arm]:
+def _arm(arguments: Namespace, settings: StackSettings) -> AbstractContextManager[CalibrationArm]:
     if arguments.sim:
-        with _simulated(arguments, settings) as arm:
-            yield arm
-        return
-    from stvla_ros.ros.calibration import LiveArm, live_arm
+        config = _board(arguments)
+        board = None if arguments.check else (config, mounted(config, arguments.mount))
+        return simulated_arm(settings.cell, board, arguments.seed)
+    from stvla_ros.ros.calibration import live_arm
 
     moves = not arguments.by_hand and not (arguments.check and (arguments.poses or 1) == 1)
-    with live_arm(settings, arguments.params, _looking(arguments.guess), moves) as live:
-        found: LiveArm = live
-        frames = SessionConfig(BoardConfig(), *found.frame_names, T_root_camera=tuple(found.T_root_camera.ravel().tolist()))
-        console.print(f"Camera {frames.camera_frame}, {found.camera.width_px}x{found.camera.height_px}.")
-        yield Arm(found.robot, found.look, found.camera, frames, found.cancel)
-
-
-@contextmanager
-def _simulated(arguments: Namespace, settings: StackSettings) -> Iterator[Arm]:
-    """The cell with a noisy camera of 1280x720, a board in the hand, and a transform that is off by 3 cm and 2 deg."""
-    from stvla_ros.robot.sim import SimCamera, SimRobot
-    from stvla_ros.sim.board import BoardInHand, HeldBoard
-    from stvla_ros.sim.cell import Cell
-    from stvla_ros.sim.tasks import make_task
-
-    view = replace(settings.cell.camera, width_px=1280, height_px=720)
-    cell = Cell(replace(settings.cell, camera=view, sensor=replace(settings.cell.sensor, enabled=True)))
-    try:
-        truth = cell.camera.T_base_camera
-        guess = truth if arguments.check else _off(truth, arguments.seed)
-        if arguments.check:
-            cell.reset_to(make_task("pick_place", arguments.seed, -1), arguments.seed)
-        else:
-            config, margin = _board(arguments), 0.007
-            w, h = config.size_m
-            picture = Board(config).picture(5000.0, margin)
-            board = HeldBoard(picture, (w + 2 * margin, h + 2 * margin), mounted(config, arguments.mount))
-            cell.reset_to(BoardInHand(board), arguments.seed)
-            cell.set_state(cell.state().q_rad, 0.004)
-        robot, camera = SimRobot(cell), SimCamera(cell)
-
-        def look() -> RecordedFrame:
-            cell.advance(SETTLE_S)
-            taken = at_rest(cell.render, robot.state)
-            return replace(taken, frame=_seen_from(taken.frame, guess))
-
-        known = replace(camera.capture().camera, T_base_camera=guess)
-        yield Arm(robot, look, known, SessionConfig(base_frame=settings.robot.base_frame), CancelToken(), truth)
-    finally:
-        cell.close()
-
-
-def _off(T: F64, seed: int) -> F64:
-    """A pose that is off by 3 cm and 2 deg."""
-    way, axis = (v / np.linalg.norm(v) for v in np.random.default_rng(seed).normal(size=(2, 3)))
-    return pose(cv2.Rodrigues(np.radians(2.0) * axis)[0] @ T[:3, :3], T[:3, 3] + 0.03 * way)
-
-
-def _seen_from(frame: RgbdFrame, T_base_camera: F64) -> RgbdFrame:
-    return replace(frame, camera=replace(frame.camera, T_base_camera=T_base_camera))
+    return live_arm(settings, arguments.params, _looking(arguments.guess), moves)
 
 
 def _looking(guess: tuple[float, ...] | None) -> F64 | None:
@@ -323,73 +309,8 @@ def _looking(guess: tuple[float, ...] | None) -> F64 | None:
 
 
 def _check(arguments: Namespace, settings: StackSettings, console: Console) -> int:
-    drift = measure(_postures(arguments, settings, console))
-    console.print(f"Drift: {drift}, from {drift.points} points of the arm, {100 * drift.share:.0f} % of those in view.")
-    if drift.exceeds(arguments.limit_mm / 1000, np.radians(arguments.limit_deg)):
-        console.print(
-            f"[red]Too much[/] (allowed {arguments.limit_mm:g} mm, {arguments.limit_deg:g} deg): calibrate again with a board, "
-            "or look whether camera or robot was moved."
-        )
-        return NOT_CONFIRMED
-    console.print("[green]The camera is where its transform says.[/]")
-    return 0
-
-
-def _postures(arguments: Namespace, settings: StackSettings, console: Console) -> list[tuple[RgbdFrame, RobotState]]:
     if arguments.source is not None:
-        return _distinct(open_recording(poses_folder(arguments.source), settings, console), arguments.poses or 8)
-    with _arm(arguments, settings, console) as arm:
-        taken: list[RecordedFrame] = []
-        if arguments.by_hand:
-            while _asked(console, "Enter: take this posture; q: done"):
-                taken.append(arm.look())
-        else:
-            from stvla_ros.calibration.postures import swing
-
-            count = arguments.poses or (4 if arguments.sim else 1)
-            motion = settings.backends["motion"]
-            section = {**settings.sections["motion"], **SLOW}
-            planner = registry.create("motion", motion, section, settings.robot.limits) if count > 1 else None
-            taken = swing(arm.robot, planner, arm.look, count, settings.executor.voxels, arguments.seed, arm.cancel)
-    if not taken:
-        raise CalibrationError("No posture was taken: nothing can be compared.")
-    return [(t.frame, t.robot) for t in taken if t.robot is not None]
-
-
-def _distinct(frames: Iterator[RecordedFrame], count: int) -> list[tuple[RgbdFrame, RobotState]]:
-    """Frames of a recording with a resting arm, in different postures."""
-    found: list[tuple[RgbdFrame, RobotState]] = []
-    for recorded in frames:
-        robot = recorded.robot
-        if robot is None or np.nanmax(np.abs(robot.dq_rad_s), initial=0.0) > 0.02:
-            continue
-        if all(np.abs(robot.q_rad - other.q_rad).max() > 0.1 for _, other in found):
-            found.append((recorded.frame, robot))
-        if len(found) >= count:
-            break
-    if not found:
-        raise CalibrationError("The recording has no frame with a resting arm: nothing can be compared.")
-    return found
-
-
-def look_once() -> Drift | None:
-    """The drift by one image of a running stack's camera; None without ROS, a camera or an arm in view."""
-    from stvla_ros.ros.calibration import live_view
-
-    view = live_view()
-    return None if view is None else measure([view])
-
-
-def calibration() -> Result:
-    """A line of ``stvla doctor``: ok as well when nothing can be compared."""
-    name = "Calibration"
-    try:
-        drift = look_once()
-    except ImportError:
-        return name, True, "cannot be checked without ROS 2"
-    except (StageError, ConfigError) as error:
-        return name, False, error.sentence if isinstance(error, StageError) else str(error)
-    if drift is None:
-        return name, True, "no camera and joint states were heard"
-    good = not drift.exceeds(CHECK_LIMIT_M, np.radians(CHECK_LIMIT_DEG))
-    return name, good, f"drift {drift}" + ("" if good else ": `stvla calibrate --check --poses 4`, then calibrate")
+        return report(recorded_views(arguments, settings, console), arguments, console)
+    with _arm(arguments, settings) as arm:
+        views = live_views(arm, arguments, settings, console)
+    return report(views, arguments, console)

@@ -16,6 +16,7 @@ from rich.console import Console
 from stvla_ros import registry
 from stvla_ros.commands import doctor_planner
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
+from stvla_ros.commands.calibrate_check import calibration
 from stvla_ros.config import ConfigError
 
 PACKAGES = ("numpy", "scipy", "cv2", "yaml", "rich", "PIL", "av")
@@ -133,4 +134,14 @@ def _try(what: str, work: Callable[[], str]) -> Result:
         return what, False, f"{error} ({SETUP})"
 
 
-CHECKS: tuple[Callable[[], Result], ...] = (_python, _packages, _ros, _interfaces, _rendering, _meshes, _motion, _stack)
+CHECKS: tuple[Callable[[], Result], ...] = (
+    _python,
+    _packages,
+    _ros,
+    _interfaces,
+    _rendering,
+    _meshes,
+    _motion,
+    _stack,
+    calibration,
+)
