@@ -19,7 +19,7 @@ from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M
 
 GOOD_M, GOOD_RAD = 0.002, np.radians(0.2)
 DRIFTS = ((0.0, 0.0), (0.001, 0.0), (0.005, 0.0), (0.0, 0.5), (0.005, 0.5))
-"""Of the camera: distance [m], angle [deg]."""
+"""Of the camera: distance [m], angle (deg)."""
 
 
 def main() -> None:
@@ -55,13 +55,13 @@ def boards(arguments: argparse.Namespace, console: Console) -> dict[str, Any]:
     if not runs:
         return {}
     figures = {
-        "camera off by [mm]": [1000 * r.error_m for r in runs],
-        "camera off by [deg]": [np.degrees(r.error_rad) for r in runs],
+        "camera off by (mm)": [1000 * r.error_m for r in runs],
+        "camera off by (deg)": [np.degrees(r.error_rad) for r in runs],
         "distance over its std": [r.error_m / r.calibration.std_m for r in runs],
         "angle over its std": [r.error_rad / r.calibration.std_rad for r in runs],
-        "residual [px]": [r.calibration.rms_px for r in runs],
-        "left out [px]": [float(np.median(r.calibration.left_out_px)) for r in runs],
-        "left out [mm]": [1000 * float(np.median(r.calibration.left_out_m)) for r in runs],
+        "residual (px)": [r.calibration.rms_px for r in runs],
+        "left out (px)": [float(np.median(r.calibration.left_out_px)) for r in runs],
+        "left out (mm)": [1000 * float(np.median(r.calibration.left_out_m)) for r in runs],
         "poses used": [len(r.calibration.used) for r in runs],
     }
     good = sum(bool(r.error_m <= GOOD_M and r.error_rad <= GOOD_RAD) for r in runs)
@@ -81,7 +81,7 @@ def checks(count: int, console: Console) -> dict[str, Any]:
                 run = run_arm(views[:n], seed, distance_m, np.radians(deg))
                 runs.setdefault((n, distance_m, deg), []).append(run)
     table = Table(
-        "postures", "drift [mm]", "[deg]", "found", "error p50 [mm]", "max", "error p50 [deg]", "max", "said +-"
+        "postures", "drift (mm)", "(deg)", "found", "error p50 (mm)", "max", "error p50 (deg)", "max", "said +-"
     )
     figures: dict[str, Any] = {}
     for (n, distance_m, deg), all_of in runs.items():

@@ -12,7 +12,6 @@ from stvla_ros.calibration.board import Board, BoardConfig
 from stvla_ros.calibration.cell import board_in_hand, off_by
 from stvla_ros.calibration.poses import PoseConfig, mounted, show_board
 from stvla_ros.calibration.solve import Calibration, Sample, calibrate, pose_errors
-from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion import ik
@@ -106,7 +105,7 @@ def take(cell: Cell, seed: int, board: BoardConfig, poses: PoseConfig, noise: No
         frame: RgbdFrame = cell.render()
         found = finder.detect(imperfect(frame.rgb, noise, rng))
         if found is not None:
-            samples.append(Sample.of(tcp_pose(q), found, camera.K))
+            samples.append(Sample.of(q, found, camera.K))
     return samples, camera
 
 

@@ -186,13 +186,15 @@ class DriftCheck:
         return drift
 
 
-def _raise_if_elsewhere(near: int, visible: int, iteration: int) -> None:
-    if near < MIN_SHARE * visible or near < MIN_POINTS // 2:
+def _raise_if_elsewhere(near: int, seen: int, iteration: int) -> None:
+    if seen < MIN_POINTS // 2:
+        raise StageError(OutcomeCode.NO_DEPTH, "Too little of the arm has depth in the image to check the calibration.")
+    if near < MIN_SHARE * seen:
         raise StageError(
             CODE,
-            f"The camera does not see the arm where its transform says: only {near} of {visible} points of its surface lie "
-            f"within {1000 * REACH_M[iteration]:.0f} mm of the depth image. Clear the view, check the camera's transform and "
-            "the joint states, then calibrate again with `stvla calibrate`.",
+            f"The camera does not see the arm where its transform says: only {near} of {seen} points of its surface lie "
+            f"within {1000 * REACH_M[iteration]:.0f} mm of the depth image. Clear the view, check the camera's transform "
+            "and the joint states, then calibrate again with `stvla calibrate`.",
         )
 
 

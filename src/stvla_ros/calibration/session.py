@@ -149,7 +149,7 @@ def read_views(frames: Iterable[RecordedFrame], board: Board) -> Views:
         if K is not None and not np.allclose(K, frame.camera.K, atol=0.01):
             raise CalibrationError("The intrinsics change from frame to frame: take all poses with one resolution.")
         K, picture, last = frame.camera.K, frame.rgb, robot.q_rad
-        samples.append(Sample.of(robot.T_base_tcp, found, K))
+        samples.append(Sample.of(robot.q_rad, found, K))
     if K is None:
         raise CalibrationError(
             f"The board ({board.config}) is in none of {count} frames with a resting arm: is it this board, in view, lit, and sharp?"

@@ -10,7 +10,7 @@ Closed forms: Tsai and Lenz, T-RA 5(3), 1989; Park and Martin, T-RA 10(5), 1994;
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from stvla_ros.calibration.board import Detection, board_pose
 from stvla_ros.config import ConfigError
+from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.geometry.se3 import inverse, pose, rotation_distance
 from stvla_ros.types import F64
 
@@ -38,6 +39,9 @@ LOSS_PX = 1.0
 OUTLIER = 5.0
 """A pose whose residual is this many times the median, and over :data:`LOSS_PX`, is left out."""
 
+ARM_RAD = 2e-4
+"""Assumed constant error of each joint (standard deviation); an assumption, for no data sheet states it."""
+
 FOCAL_DOUBT = 0.004
 """A focal length that fits better by more than this share, and by three standard deviations, is reported."""
 
@@ -54,19 +58,21 @@ class Sample:
     """One pose of the arm with the board in view.
 
     Attributes:
+        q_rad: (7,) joints.
         T_base_tcp: (4, 4) tool pose from the joints.
         detection: The board in the image.
         T_camera_board: (4, 4) from this image alone.
     """
 
+    q_rad: F64
     T_base_tcp: F64
     detection: Detection
     T_camera_board: F64
 
     @staticmethod
-    def of(T_base_tcp: F64, detection: Detection, K: F64) -> Sample:
+    def of(q_rad: F64, detection: Detection, K: F64) -> Sample:
         """A sample with the board's pose from its image."""
-        return Sample(T_base_tcp, detection, board_pose(detection, K))
+        return Sample(q_rad, tcp_pose(q_rad), detection, board_pose(detection, K))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,7 @@ class Calibration:
         T_base_camera: (4, 4) pose of the optical frame.
         T_tcp_board: (4, 4) pose of the board in the hand.
         covariance: (6, 6) of the camera's position in the base frame [m^2] and its rotation about the base frame's axes
-            [rad^2], by the jackknife over the poses.
+            [rad^2]: what the poses scatter (jackknife), and what constant errors of the joints (:data:`ARM_RAD`) do.
         used: Numbers of the samples that were used.
         rms_px: Root mean square of the reprojection error of all used corners.
         left_out_px: (M,) of each used sample: its error (root mean square) with the camera from all others.
@@ -146,7 +152,7 @@ def calibrate(samples: Sequence[Sample], K: F64) -> Calibration:
     return Calibration(
         X,
         Y,
-        _jackknife(np.array([_difference(X, other) for other, _ in others])),
+        _jackknife(np.array([_difference(X, other) for other, _ in others])) + _arm_covariance(kept, X, Y, K),
         tuple(used),
         rms_px(kept, X, Y, K),
         left_out,
@@ -259,6 +265,15 @@ def _jackknife(changes: F64) -> F64:
     the corners of one image share the arm's error."""
     n, off = len(changes), changes - changes.mean(axis=0)
     return np.asarray((n - 1) / n * off.T @ off)
+
+
+def _arm_covariance(samples: Sequence[Sample], X: F64, Y: F64, K: F64) -> F64:
+    """(6, 6) covariance from an error of each joint that is the same in all poses: no pose can show it."""
+    changes = []
+    for error in ARM_RAD * np.eye(7):
+        bent = [replace(s, T_base_tcp=tcp_pose(s.q_rad + error)) for s in samples]
+        changes.append(_difference(X, refine(bent, X, Y, K)[0]))
+    return np.asarray(np.transpose(changes) @ np.array(changes))
 
 
 def _focal_scale(samples: Sequence[Sample], X: F64, Y: F64, K: F64) -> tuple[float, float]:
