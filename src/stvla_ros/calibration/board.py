@@ -76,7 +76,7 @@ class Board:
 
     def __init__(self, config: BoardConfig) -> None:
         self.config = config
-        dictionary = cv2.aruco.getPredefinedDictionary(_DICTIONARY[config.kind])
+        self._dictionary = dictionary = cv2.aruco.getPredefinedDictionary(_DICTIONARY[config.kind])
         size = (config.columns, config.rows)
         parameters = cv2.aruco.DetectorParameters()
         self._board: cv2.aruco.Board
@@ -94,9 +94,25 @@ class Board:
 
     def picture(self, px_per_m: float, margin_m: float = 0.0) -> U8:
         """(H, W) the pattern, black on white, with a white margin on every side."""
-        width, height = (round((size + 2 * margin_m) * px_per_m) for size in self.config.size_m)
-        image = self._board.generateImage((width, height), marginSize=round(margin_m * px_per_m))
-        return np.asarray(image, dtype=np.uint8)
+        width, height = (round(size * px_per_m) for size in self.config.size_m)
+        page = np.full((height, width), 255, np.uint8)
+        if self._charuco is not None:
+            self._draw_squares(page, px_per_m)
+        for i, corners in zip(np.ravel(self._board.getIds()), self._board.getObjPoints(), strict=True):
+            ends = np.rint(np.asarray(corners)[[0, 2], :2] * px_per_m).astype(int)
+            (left, top), (right, bottom) = np.minimum(ends, [width, height])
+            modules = self._dictionary.markerSize + 2
+            marker = self._dictionary.generateImageMarker(int(i), modules)
+            size = (int(right - left), int(bottom - top))
+            page[top:bottom, left:right] = cv2.resize(marker, size, interpolation=cv2.INTER_NEAREST)
+        return np.pad(page, round(margin_m * px_per_m), constant_values=255)
+
+    def _draw_squares(self, page: U8, px_per_m: float) -> None:
+        """The black squares of a chessboard; the first one is black. (OpenCV's own picture fails at some sizes.)"""
+        edge = np.rint(np.arange(21) * self.config.square_m * px_per_m).astype(int)
+        for row in range(self.config.rows):
+            for column in range(row % 2, self.config.columns, 2):
+                page[edge[row] : edge[row + 1], edge[column] : edge[column + 1]] = 0
 
     def detect(self, rgb: U8) -> Detection | None:
         """The board's corners in an image (H, W, 3); None if fewer than :data:`MIN_POINTS` are seen."""

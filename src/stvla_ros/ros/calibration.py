@@ -36,8 +36,11 @@ EXECUTOR = "executor"
 SETTLE_S = 0.5
 """From standstill to the exposure of an image: the arm and the tripod still swing."""
 
-CONNECT_S = 8.0
+CONNECT_S = 20.0
 """How long to wait for the first image."""
+
+TRANSFORM_S = 2.0
+"""How much later than the first image its camera's transform may come."""
 
 
 @contextmanager
@@ -108,36 +111,50 @@ def _ctrl_c(cancel: CancelToken, robot: Robot) -> Iterator[None]:
 
 def _first(frames: RgbdReceiver, base: str, guess: F64 | None) -> tuple[Camera, str]:
     """The camera of the first frame, with TF's pose or else the guess, and the root of its frames."""
-    end, tf_until = time.monotonic() + CONNECT_S, time.monotonic() + qos.DISCOVERY_S
+    end, waiting_since = time.monotonic() + CONNECT_S, None
     while time.monotonic() < end:
         if frames.age_s() < float("inf"):
             break
-        if guess is not None and frames.unplaced_frame is not None and time.monotonic() > tf_until:
-            optical = frames.unplaced_frame
-            root = frames.transforms.root(base, optical)  # before the guess, which is no frame of the driver's
-            frames.transforms.add(TFMessage(transforms=[matrix_to_transform(guess, base, optical, 1)]), True)
-            return frames.wait(0, CancelToken(), CONNECT_S).camera, root
+        if (optical := frames.unplaced_frame) is not None:
+            waiting_since = waiting_since or time.monotonic()
+            if time.monotonic() - waiting_since > TRANSFORM_S:
+                return _guessed(frames, base, optical, guess)
         time.sleep(0.05)
-    if frames.unplaced_frame is not None and guess is None:
-        raise CalibrationError(
-            f"TF has no transform from {base} to the camera's frame {frames.unplaced_frame}: say with "
-            "--guess X,Y,Z,TX,TY,TZ where the camera is and a point it looks at, to 10 cm."
-        )
     camera = frames.capture().camera
     return camera, frames.transforms.root(base, camera.frame_id)
 
 
-def live_view(timeout_s: float = 2.0) -> tuple[RgbdFrame, RobotState] | None:
-    """One image of the camera with the arm's state at its stamp, by the default names; None if there is none."""
+def _guessed(frames: RgbdReceiver, base: str, optical: str, guess: F64 | None) -> tuple[Camera, str]:
+    if guess is None:
+        raise CalibrationError(
+            f"TF has no transform from {base} to the camera's frame {optical}: say with --guess X,Y,Z,TX,TY,TZ where the "
+            "camera is and a point it looks at, to 10 cm."
+        )
+    root = frames.transforms.root(base, optical)  # before the guess, which is no frame of the driver's
+    frames.transforms.add(TFMessage(transforms=[matrix_to_transform(guess, base, optical, 1)]), True)
+    return frames.wait(0, CancelToken(), CONNECT_S).camera, root
+
+
+def live_view() -> tuple[RgbdFrame, RobotState] | None:
+    """One image of the camera with the arm's state at its stamp, by the default names; None if nobody publishes them.
+
+    Raises:
+        StageError: STALE_IMAGE when images come that cannot be used.
+    """
     robot = build(RobotConfig, registry.read_nodes(None).get(EVERY_NODE, {}).get("robot", {}), "robot")
     with client_node("stvla_doctor") as node:
         frames = RgbdReceiver(node, CameraConfig(), base_frame=robot.base_frame)
         joints = JointStates(node, JointStateConfig(), robot)
         try:
-            frame = frames.wait(0, CancelToken(), timeout_s)
+            frame = frames.wait(0, CancelToken(), qos.DISCOVERY_S)
+        except StageError:
+            if not node.count_publishers(CameraConfig().color):
+                return None
+            frame = frames.wait(0, CancelToken(), CONNECT_S)
+        try:
             return frame, joints.at(frame.stamp_ns)
         except StageError as error:
-            if error.code not in (OutcomeCode.STALE_IMAGE, OutcomeCode.STALE_STATE):
+            if error.code is not OutcomeCode.STALE_STATE:
                 raise
             return None
 
