@@ -48,6 +48,10 @@ MIN_SHARE = 0.4
 PATCH_M = 0.06
 """Errors of the depth within such a patch of the surface count as one: they are not independent."""
 
+ARM_M, ARM_ANGLE_RAD = 3e-4, np.radians(0.04)
+"""What constant errors of the joints (0.2 mrad each) add to a drift, measured by benchmarks/calibration: no image shows
+them."""
+
 REST_RAD_S = 0.02
 
 CODE = OutcomeCode.INVALID_GOAL
@@ -95,12 +99,12 @@ class Drift:
     @property
     def std_m(self) -> float:
         """Standard deviation of the shift, all three axes together."""
-        return float(np.sqrt(np.trace(self.covariance[:3, :3])))
+        return float(np.sqrt(np.trace(self.covariance[:3, :3]) + ARM_M**2))
 
     @property
     def std_rad(self) -> float:
         """Standard deviation of the rotation, all three axes together."""
-        return float(np.sqrt(np.trace(self.covariance[3:, 3:])))
+        return float(np.sqrt(np.trace(self.covariance[3:, 3:]) + ARM_ANGLE_RAD**2))
 
     def exceeds(self, limit_m: float, limit_rad: float) -> bool:
         """Whether it is larger than a limit, by more than chance (two standard deviations)."""

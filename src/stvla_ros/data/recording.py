@@ -59,8 +59,10 @@ class RecordingWriter:
         self._folder = folder
         self._compress = compress
         self._entries: list[dict[str, Any]] = []
+        self._size: tuple[int, int] | None = None
         if resume and (folder / INDEX).exists():
-            self._entries = _read_index(folder)["frames"]
+            index = _read_index(folder)
+            self._entries, self._size = index["frames"], (index["width_px"], index["height_px"])
         elif any(folder.iterdir()):
             raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
 
@@ -72,6 +74,12 @@ class RecordingWriter:
                 written. Earlier frames stay readable.
         """
         number, camera = f"{len(self._entries):06d}", frame.camera
+        size = camera.width_px, camera.height_px
+        if self._size not in (None, size):
+            raise RecordingError(
+                f"{self._folder}: wanted frames of {self._size} px as those before, got {size}: use another folder."
+            )
+        self._size = size
         entry, suffix = _entry(frame, robot), "npz" if self._compress else "npy"
         with written(self._folder / f"{number}.png", RecordingError) as part:
             write_image(part, frame.rgb)
