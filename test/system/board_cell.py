@@ -14,6 +14,9 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.run import run
 
+BOARD = BoardConfig(columns=5, rows=4, square_m=0.04, marker_m=0.03)
+"""Coarse, for an image of 640x480."""
+
 T_LINK_OPTICAL = pose(np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), [0.0, 0.015, 0.0])
 """As realsense-ros has it: camera_link looks along x."""
 
@@ -21,7 +24,7 @@ T_LINK_OPTICAL = pose(np.array([[0, 0, 1], [-1, 0, 0], [0, -1, 0]]), [0.0, 0.015
 class BoardCell(SimNode):
     def __init__(self):
         super().__init__()
-        self._cell.reset_to(board_in_hand(BoardConfig(), mounted(BoardConfig(), "edge")), 0)
+        self._cell.reset_to(board_in_hand(BOARD, mounted(BOARD, "edge")), 0)
         self._cell.set_state(self._cell.state().q_rad, 0.004)
 
     def _send_transforms(self):

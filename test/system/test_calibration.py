@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import stalls
 import yaml
-from system.board_cell import T_LINK_OPTICAL
+from system.board_cell import BOARD, T_LINK_OPTICAL
 from system.conftest import Process
 from system.robot_harness import FAR_LEFT, RobotHarness
 
-from stvla_ros.calibration.board import Board, BoardConfig
+from stvla_ros.calibration.board import Board
 from stvla_ros.calibration.drift import CODE
 from stvla_ros.calibration.session import read_folder, read_session
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, USAGE, of_outcome
@@ -26,14 +26,14 @@ CLI = "stvla_ros.cli"
 TESTS = Path(__file__).parents[1]
 PLACES = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
 CAMERA = make_camera(TripodCameraConfig()).T_base_camera
-SIZE = ("-p", "cell.camera.width_px:=1280", "-p", "cell.camera.height_px:=720", "-p", "image_rate_hz:=6.0")
+SQUARES = ("--columns", "5", "--rows", "4", "--square-mm", "40", "--marker-mm", "30")
 
 
 @pytest.fixture(scope="module")
 def harness():
     """The cell with a board in the hand; TF knows the camera's own frames only."""
     with RobotHarness() as made:
-        cell = Process("system.board_cell", "--ros-args", *SIZE, domain=made.domain, env={"PYTHONPATH": PLACES})
+        cell = Process("system.board_cell", domain=made.domain, env={"PYTHONPATH": PLACES})
         try:
             assert not made.heartbeats.wait_for(["sim"], 40.0), cell.output
             yield made
@@ -78,7 +78,7 @@ def test_poses_are_taken_with_a_guess_and_kept_when_the_operator_stops(harness, 
     assert code == USAGE
     assert "say with --guess X,Y,Z,TX,TY,TZ" in said
     guess = ("--guess", "1.3,0.03,0.9,0.4,0.02,0.22", "--output", str(tmp_path / "s"))
-    process = Process(CLI, "calibrate", *guess, "--yes", "--poses", "8", domain=harness.domain)
+    process = Process(CLI, "calibrate", *guess, *SQUARES, "--yes", "--poses", "8", domain=harness.domain)
     until(lambda: "1 of 8 poses" in process.output, process, 90.0)
     process.popen.send_signal(signal.SIGINT)
     assert process.wait(30.0) == of_outcome(OutcomeCode.CANCELED), process.output
@@ -87,7 +87,7 @@ def test_poses_are_taken_with_a_guess_and_kept_when_the_operator_stops(harness, 
     session = read_session(tmp_path / "s")
     assert (session.camera_frame, session.root_frame) == ("camera_color_optical_frame", "camera_link")
     assert np.allclose(np.array(session.T_root_camera).reshape(4, 4), T_LINK_OPTICAL, atol=1e-6)
-    assert len(read_folder(tmp_path / "s", Board(BoardConfig())).samples) >= 1
+    assert len(read_folder(tmp_path / "s", Board(BOARD)).samples) >= 1
 
 
 def test_the_check_the_doctor_and_the_executor_judge_the_published_transform(harness, tmp_path):

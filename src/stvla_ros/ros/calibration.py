@@ -120,6 +120,8 @@ def _first(frames: RgbdReceiver, base: str, guess: F64 | None) -> tuple[Camera, 
             if time.monotonic() - waiting_since > TRANSFORM_S:
                 return _guessed(frames, base, optical, guess)
         time.sleep(0.05)
+    if frames.age_s() == float("inf") and (optical := frames.unplaced_frame) is not None:
+        return _guessed(frames, base, optical, guess)
     camera = frames.capture().camera
     return camera, frames.transforms.root(base, camera.frame_id)
 
