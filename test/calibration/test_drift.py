@@ -87,7 +87,7 @@ def test_the_executor_refuses_a_task_with_a_large_drift_only(views):
     check = DriftCheck(DriftConfig())
     assert check(*off(views, 0.008)).shift_m == pytest.approx(0.008, abs=0.0015)
     check.begin_task()
-    with pytest.raises(StageError, match="off by 2[34567].* allowed are 15 mm and 1.5 deg") as caught:
+    with pytest.raises(StageError, match=r"off by 2[34567].* allowed are 15 mm and 1.5 deg") as caught:
         check(*off(views, 0.025))
     assert caught.value.code is CODE
     with pytest.raises(StageError):  # it stays due until an image is good

@@ -70,7 +70,8 @@ def test_refinement_is_better_than_any_closed_form():
 
 def test_a_pose_that_does_not_fit_is_left_out():
     good = samples(12)
-    bumped = replace(good[5], detection=replace(good[5].detection, px=good[5].detection.px + [12.0, 5.0]))
+    seen = good[5].detection
+    bumped = replace(good[5], detection=replace(seen, px=seen.px + np.array([12.0, 5.0])))
     c = calibrate([*good[:5], bumped, *good[6:]], K)
     assert c.used == (0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11)
     assert pose_errors(c.T_base_camera, X)[0] < 0.001
