@@ -23,6 +23,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "record": ("evaluate",),
     "data": ("evaluate",),
     "train": ("evaluate", "data"),
+    "calibration": ("evaluate", "data"),
 }
 """Application without ROS -> the others that it may import."""
 

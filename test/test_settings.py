@@ -26,6 +26,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "guide": ["--output", "OUT"],
     "train": ["nano-3dfa", "--data", "OUT"],
     "doctor": ["planner", "--output", "OUT"],
+    "calibrate": ["--sim", "--output", "OUT"],
 }
 """Command that takes settings -> what else it needs. ``stop`` is no such command: nothing may hold up a stop."""
 

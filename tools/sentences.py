@@ -34,6 +34,7 @@ ROOMS = {
         "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
+        "calibration ros/calibration.py "
         "ros/frames.py ros/pairing.py ros/convert.py ros/rectify.py ros/tf.py geometry types.py nodes/camera.py camera "
         "ros/realsense_publisher.py ros/simulated_camera.py"
     ),

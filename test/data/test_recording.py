@@ -52,6 +52,18 @@ def test_existing_folder_is_not_overwritten(folder: Path) -> None:
         RecordingWriter(folder)
 
 
+def test_a_recording_goes_on_where_it_ended(folder: Path) -> None:
+    before = list(Recording(folder))
+    RecordingWriter(folder, resume=True).append(before[1].frame, before[1].robot)
+    after = list(Recording(folder))
+    assert [r.frame.stamp_ns for r in after] == [1000, 1001, 1002, 1001]
+    assert np.array_equal(after[3].frame.rgb, before[1].frame.rgb)
+    frame, _ = Scene([block("red", 0.5, 0.0)]).render(front_camera(32, 24), stamp_ns=5)
+    with pytest.raises(RecordingError, match=r"wanted frames of \(64, 48\) px"):
+        RecordingWriter(folder, resume=True).append(frame)
+    assert len(list(Recording(folder))) == 4
+
+
 def test_no_folder(tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match="wanted a folder with a recording, found nothing"):
         Recording(tmp_path / "nowhere")

@@ -457,6 +457,16 @@ def test_chains_in_both_directions(buffer: TransformBuffer) -> None:
         buffer.lookup("base", "nowhere", 5)
 
 
+def test_the_root_of_a_cameras_frames_is_what_a_calibration_places(buffer: TransformBuffer) -> None:
+    buffer.add(edge("camera_link", "colour", np.eye(4)), static=True)
+    buffer.add(edge("colour", "optical", np.eye(4)), static=True)
+    assert buffer.root("base", "optical") == "camera_link"  # nobody has placed it yet
+    buffer.add(edge("world", "base", np.eye(4)), static=True)
+    buffer.add(edge("world", "camera_link", np.eye(4)), static=True)
+    assert buffer.root("base", "optical") == "camera_link"
+    assert buffer.root("base", "alone") == "alone"
+
+
 def test_interpolation_at_the_image_stamp(buffer: TransformBuffer) -> None:
     """A camera in the hand: half way in time is half way on the arc."""
     for stamp, angle, x in ((1000, 0.0, 0.0), (3000, 3.0, 0.2), (2000, 1.0, 0.1)):  # the last came late

@@ -61,6 +61,17 @@ COMMANDS = {
         "check this machine's set-up, or with `stvla doctor planner` whether a planner points at the right objects",
         ("stvla doctor", "stvla doctor planner --planner openai --set planner.openai.model=MODEL"),
     ),
+    "calibrate": Entry(
+        OPERATE,
+        "find the camera's pose with a board in the hand, or check it without one",
+        (
+            "stvla calibrate board --output board.pdf",
+            "stvla calibrate --sim --output runs/calibration",
+            "stvla calibrate --from runs/calibration",
+            "stvla calibrate --guess 1.3,0,0.9,0.4,0,0.2 --params my_cell.yaml",
+            "stvla calibrate --check --sim",
+        ),
+    ),
     "backends": Entry(
         OPERATE,
         "list the backends that can be chosen, and whether they load on this machine",

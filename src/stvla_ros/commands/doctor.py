@@ -126,6 +126,15 @@ def _stack() -> Result:
     return "Running stack", True, state.sentence() if state.known else f"none was heard within {DISCOVERY_S:g} s"
 
 
+def _calibration() -> Result:
+    """Whether the camera is where its transform says; ok as well when nothing can be compared."""
+    try:
+        from stvla_ros.commands.calibrate_check import calibration
+    except ImportError as error:  # a package that another line reports
+        return "Calibration", True, f"cannot be checked ({error})"
+    return calibration()
+
+
 def _try(what: str, work: Callable[[], str]) -> Result:
     try:
         return what, True, work()
@@ -133,4 +142,14 @@ def _try(what: str, work: Callable[[], str]) -> Result:
         return what, False, f"{error} ({SETUP})"
 
 
-CHECKS: tuple[Callable[[], Result], ...] = (_python, _packages, _ros, _interfaces, _rendering, _meshes, _motion, _stack)
+CHECKS: tuple[Callable[[], Result], ...] = (
+    _python,
+    _packages,
+    _ros,
+    _interfaces,
+    _rendering,
+    _meshes,
+    _motion,
+    _stack,
+    _calibration,
+)

@@ -48,18 +48,23 @@ class RecordingWriter:
         folder: Created if missing.
         compress: Write depth as ``.npz``: a third to a tenth of the size and still exact, but too slow for a live
             camera.
+        resume: Go on with a recording that is already in the folder.
 
     Raises:
-        RecordingError: The folder is not empty.
+        RecordingError: The folder is not empty, or holds no recording to go on with.
     """
 
-    def __init__(self, folder: Path, compress: bool = False) -> None:
+    def __init__(self, folder: Path, compress: bool = False, resume: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
         self._folder = folder
         self._compress = compress
         self._entries: list[dict[str, Any]] = []
+        self._size: tuple[int, int] | None = None
+        if resume and (folder / INDEX).exists():
+            index = _read_index(folder)
+            self._entries, self._size = index["frames"], (index["width_px"], index["height_px"])
+        elif any(folder.iterdir()):
+            raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
 
     def append(self, frame: RgbdFrame, robot: RobotState | None = None) -> None:
         """Write one frame; the index is up to date after each.
@@ -69,6 +74,12 @@ class RecordingWriter:
                 written. Earlier frames stay readable.
         """
         number, camera = f"{len(self._entries):06d}", frame.camera
+        size = camera.width_px, camera.height_px
+        if self._size not in (None, size):
+            raise RecordingError(
+                f"{self._folder}: wanted frames of {self._size} px as those before, got {size}: use another folder."
+            )
+        self._size = size
         entry, suffix = _entry(frame, robot), "npz" if self._compress else "npy"
         with written(self._folder / f"{number}.png", RecordingError) as part:
             write_image(part, frame.rgb)

@@ -21,6 +21,7 @@ from stvla_msgs.action import ExecuteKeypose, ReleaseObject
 from stvla_msgs.msg import Keypose as KeyposeMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 
+from stvla_ros.calibration.drift import DriftCheck, DriftConfig
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
@@ -72,6 +73,7 @@ class ExecutorNodeConfig:
     controllers: Ros2ControlConfig = param(Ros2ControlConfig(), "how the robot's controllers are used")  # noqa: RUF009
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     joint_states: JointStateConfig = param(JointStateConfig(), "how old joint states may be")  # noqa: RUF009
+    calibration: DriftConfig = param(DriftConfig(), "when the camera's transform is refused")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
@@ -91,6 +93,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m, robot.limits)
+        self._drift = DriftCheck(config.calibration)
         self._lock = Lock()
         self._running: CancelToken | None = None
         self._stop_state = StopKeeper(self, self._halt)
@@ -128,6 +131,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._ended.wait(0.5)
 
     def _task_state(self, message: TaskStateMsg) -> None:
+        if message.phase == task_state.IDLE:
+            self._drift.begin_task()
         self._task_phase = message.phase
 
     def _watch_fingers(self) -> None:
@@ -208,6 +213,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             if goal_handle.request.plan_id:
                 trace = self._trace(goal_handle.request.plan_id, goal_handle.cancel)
             state = self._joints.state()
+            self._drift(frame, self._joints.at(frame.stamp_ns))
             if self._moved_by_others(state):
                 self._executor.reset()
             try:

@@ -303,6 +303,12 @@ class RgbdReceiver:
         newest = self._newest
         return newest.stamp_ns if newest else 0
 
+    @property
+    def unplaced_frame(self) -> str | None:
+        """Frame of complete images whose camera's pose is not known; None when there are none."""
+        with self._arrived:
+            return str(self._unplaced[-1].messages["color"].header.frame_id).lstrip("/") if self._unplaced else None
+
     def age_s(self) -> float:
         """Age of the newest frame, by stamp or arrival, whichever is larger; infinite when there is none."""
         newest = self._newest

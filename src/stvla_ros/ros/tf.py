@@ -157,6 +157,15 @@ class TransformBuffer:
         with self._lock:
             return bool(self._ways(_name(target), _name(source)))
 
+    def root(self, target: str, source: str) -> str:
+        """The highest frame above the source that is not above the target too: the root of a camera's own frames."""
+        target, source = _name(target), _name(source)
+        with self._lock:
+            for up, _ in self._ways(target, source):
+                if up:
+                    return up[-1].child
+            return next((root for root in self._roots(source) if root != source), source)
+
     def lookup(self, target: str, source: str, stamp_ns: int) -> F64:
         """(4, 4) ``T_target_source`` at a stamp; 0: the newest one, as in tf2.
 
