@@ -37,14 +37,29 @@ def seconds(message: Duration) -> float:
 
 
 def trajectory_message(path: JointPath, names: Sequence[str]) -> JointTrajectory:
-    """A message from a path; the motion starts when it is received, and its last velocity is exactly zero."""
+    """A message from a path; the motion starts when it is received, and its last velocity is exactly zero.
+
+    The points have accelerations, so that a controller interpolates by quintics: by the cubics between positions and
+    velocities alone, the commanded acceleration would jump at every point.
+    """
     dq = np.array(path.dq_rad_s)
     dq[-1] = 0.0
+    rows = (path.q_rad.tolist(), dq.tolist(), accelerations(path.t_s, dq).tolist(), path.t_s.tolist())
     points = [
-        JointTrajectoryPoint(positions=array("d", q), velocities=array("d", v), time_from_start=duration(t))
-        for q, v, t in zip(path.q_rad.tolist(), dq.tolist(), path.t_s.tolist(), strict=True)
+        JointTrajectoryPoint(
+            positions=array("d", q), velocities=array("d", v), accelerations=array("d", a), time_from_start=duration(t)
+        )
+        for q, v, a, t in zip(*rows, strict=True)
     ]
     return JointTrajectory(joint_names=list(names), points=points)
+
+
+def accelerations(t_s: F64, dq_rad_s: F64) -> F64:
+    """(N, 7) accelerations of a path in rad/s^2, by central differences of its velocities (N, 7); zero at both ends."""
+    ddq = np.zeros_like(dq_rad_s)
+    if len(t_s) > 2:
+        ddq[1:-1] = np.gradient(dq_rad_s, t_s, axis=0)[1:-1]
+    return ddq
 
 
 def read_trajectory(message: JointTrajectory, names: Sequence[str], q_now_rad: F64) -> JointPath:
