@@ -50,6 +50,11 @@ COMMANDS = {
         "stop the arm now, and refuse motion until `stvla stop --release`",
         ("stvla stop", "stvla stop --params my_cell.yaml", "stvla stop --release"),
     ),
+    "recover": Entry(
+        OPERATE,
+        "make a robot ready again that has stopped itself (reflex, stop button); the arm does not move",
+        ("stvla recover", "stvla recover --again"),
+    ),
     "release": Entry(OPERATE, "put down what the gripper holds, at a free place on the table", ("stvla release",)),
     "demo": Entry(
         OPERATE,

@@ -150,7 +150,7 @@ class FrankaRos2Recovery:
     def _clear_errors(self, kind: Any | None) -> str:
         action = self._config.error_recovery
         if not self._node.get_publishers_info_by_topic(f"{action}/_action/feedback"):
-            return ""  # not a Franka
+            return ""  # another ros2_control robot
         if kind is None:
             raise failed(
                 f"The action {action} needs the Python package franka_msgs: start the stack from a shell with franka_ros2's "
