@@ -64,11 +64,16 @@ class FrankaRos2:
     def __init__(self, robot):
         from controller_manager_msgs import msg, srv
         from franka_msgs.action import ErrorRecovery
+        from franka_msgs.msg import FrankaRobotState
 
         self.robot, self.msg, self.calls = robot, msg, []
         self.errors, self.hardware, self.controllers = True, "unconfigured", "inactive"
         node, manager = robot.node, "/controller_manager"
         ActionServer(node, ErrorRecovery, "/action_server/error_recovery", self.recover)
+        state = FrankaRobotState()
+        state.last_motion_errors.joint_reflex = True
+        states = node.create_publisher(FrankaRobotState, "/franka_robot_state_broadcaster/robot_state", 1)
+        node.create_timer(0.02, lambda: self.controllers == "active" and states.publish(state))
         node.create_service(srv.ListHardwareComponents, f"{manager}/list_hardware_components", self.list_hardware)
         node.create_service(srv.SetHardwareComponentState, f"{manager}/set_hardware_component_state", self.set_hardware)
         node.create_service(srv.ListControllers, f"{manager}/list_controllers", self.list_controllers)
@@ -126,7 +131,9 @@ def test_franka_ros2_is_recovered_and_the_next_motion_works():
         path = path_from(robot.arm.q_rad())
         with pytest.raises(StageError, match="joint_reflex"):
             client.follow(path, CancelToken())
-        assert "errors are cleared" in client.recover()
+        said = client.recover()
+        assert "errors are cleared" in said
+        assert said.endswith("The last motion ended with joint_reflex.")
         assert driver.calls == [
             "error_recovery",
             "FrankaHardwareInterface active",

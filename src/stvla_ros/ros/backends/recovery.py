@@ -13,6 +13,7 @@ real               franka_ros2: 1. action ``/action_server/error_recovery``, 2. 
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ from std_srvs.srv import Trigger
 
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
+from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.backends.controller_results import failed, typed
 from stvla_ros.ros.backends.driver_reports import OWN_DRIVER
 
 RECOVER = "/franka/recover"
+ROBOT_STATE, STATE_S = "/franka_robot_state_broadcaster/robot_state", 1.0
+"""franka_ros2's topic with the robot's own errors, and how long to wait for a message."""
+
 ACTIVE = "active"
 STRICT = 2
 """Strictness of controller_manager_msgs/srv/SwitchController: nothing is switched unless everything can be."""
@@ -92,11 +97,12 @@ class Types:
     SetHardwareComponentState: Any
     ListControllers: Any
     SwitchController: Any
-    ErrorRecovery: Any | None
+    ErrorRecovery: Any | None = None
+    FrankaRobotState: Any | None = None
 
     @classmethod
     def load(cls) -> Types:
-        """Import them; without franka_msgs, the robot has no ``ErrorRecovery``.
+        """Import them; without franka_msgs there are no ``ErrorRecovery`` and no ``FrankaRobotState``.
 
         Raises:
             StageError: CONTROLLER_FAILED when controller_manager_msgs is missing.
@@ -109,15 +115,18 @@ class Types:
                 "the stack from a shell with the robot's workspace sourced."
             ) from error
         try:
-            recovery = import_module("franka_msgs.action").ErrorRecovery
+            franka = (
+                import_module("franka_msgs.action").ErrorRecovery,
+                import_module("franka_msgs.msg").FrankaRobotState,
+            )
         except ImportError:
-            recovery = None
+            franka = None, None
         return cls(
             services.ListHardwareComponents,
             services.SetHardwareComponentState,
             services.ListControllers,
             services.SwitchController,
-            recovery,
+            *franka,
         )
 
 
@@ -145,7 +154,9 @@ class FrankaRos2Recovery:
             self._activate_hardware(types),
             self._activate_controllers(types),
         ]
-        return f"Recovered: {', '.join(filter(None, done)) or 'everything was active'}."
+        sentence = f"Recovered: {', '.join(filter(None, done)) or 'everything was active'}."
+        errors = self._last_errors(types.FrankaRobotState)
+        return f"{sentence} The last motion ended with {', '.join(errors)}." if errors else sentence
 
     def _clear_errors(self, kind: Any | None) -> str:
         action = self._config.error_recovery
@@ -211,6 +222,20 @@ class FrankaRos2Recovery:
                     f"the log of {self._config.controller_manager}; does another controller move the arm?"
                 )
         return _active(wanted)
+
+    def _last_errors(self, kind: Any | None) -> list[str]:
+        """libfranka's names of the last motion's errors, which the state broadcaster can tell now that it is active."""
+        if kind is None or not self._node.get_publishers_info_by_topic(ROBOT_STATE):
+            return []
+        heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        subscription = self._node.create_subscription(kind, ROBOT_STATE, heard.put, qos.STATE)  # 1 kHz: not for long
+        try:
+            errors = heard.get(timeout=STATE_S).last_motion_errors
+        except queue.Empty:
+            return []
+        finally:
+            self._node.destroy_subscription(subscription)
+        return [name for name in errors.get_fields_and_field_types() if getattr(errors, name) is True]
 
     def _ask(self, kind: Any, service: str, request: Any = None) -> Any:
         name = f"{self._config.controller_manager}/{service}"
