@@ -63,8 +63,12 @@ COMMANDS = {
     ),
     "doctor": Entry(
         OPERATE,
-        "check this machine's set-up, or with `stvla doctor planner` whether a planner points at the right objects",
-        ("stvla doctor", "stvla doctor planner --planner openai --set planner.openai.model=MODEL"),
+        "check this machine's set-up, a planner's pointing, or a running robot's controllers and camera",
+        (
+            "stvla doctor",
+            "stvla doctor planner --planner openai --set planner.openai.model=MODEL",
+            "stvla doctor robot --params my_cell.yaml",
+        ),
     ),
     "backends": Entry(
         OPERATE,
