@@ -304,10 +304,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 
         Raises:
             StageError: Like :meth:`_check`; CANCELED while the operator's stop is in force; NODE_LOST when a new
-                executor has not learned whether it is.
+                executor has not learned whether it is; what the robot's driver reports when that is not ready.
         """
         self._stop_state.raise_if_stopped()  # first of all checks: the operator expects this answer
         supervisors = [name for name in [self.config.safety.supervisor] if name]
+        self._robot.raise_if_not_ready()
         self._heartbeats.wait_for(supervisors, give_up=goal_handle.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)
         self._check(watch)

@@ -56,6 +56,7 @@ _WORDS = (
 """Words in libfranka's texts, in the order in which they decide."""
 
 _ARM = {
+    _Result.SUCCESSFUL: "The arm's controller gave up{0}: look at its log.",
     _Result.INVALID_GOAL: "The arm's controller ended the trajectory as invalid{0}: its log says why.",
     _Result.INVALID_JOINTS: (
         "The arm's controller moves other joints than {1}{0}: set robot.model or robot.prefix to those of the controller's "

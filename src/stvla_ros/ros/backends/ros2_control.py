@@ -103,6 +103,11 @@ class Ros2ControlRobot:
         """The newest state. Raises StageError STALE_STATE."""
         return self._state()
 
+    def raise_if_not_ready(self) -> None:
+        """Raises StageError with the words of the robot's driver when that says that no motion can begin."""
+        if refusal := self._reports.refusal():
+            raise refusal
+
     def follow(self, path: JointPath, cancel: CancelToken) -> None:
         """Track a path to its end; returns at standstill.
 
@@ -112,8 +117,7 @@ class Ros2ControlRobot:
                 CONTROLLER_FAILED or STALE_STATE.
         """
         cancel.raise_if_set()
-        if refusal := self._reports.refusal():
-            raise refusal
+        self.raise_if_not_ready()
         self._find(self._arm)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
