@@ -38,7 +38,7 @@ ROOMS = {
         "ros/simulated_camera.py"
     ),
     "Joint states, arm and gripper": (
-        "ros/freshness.py ros/type_mismatch.py ros/robot_state.py ros/backends ros/controller_server.py ros/gripper_server.py "
+        "ros/freshness.py ros/type_mismatch.py ros/robot_state.py ros/robot_checks.py ros/robot_view.py ros/backends ros/controller_server.py ros/gripper_server.py "
         "ros/trajectory.py ros/trajectory_server.py ros/simulated_robot.py nodes/executor.py motion robot "
         "description"
     ),
