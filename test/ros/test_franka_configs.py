@@ -13,7 +13,8 @@ import yaml
 from stvla_ros import registry
 from stvla_ros.config import EVERY_NODE, SHARED, build
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.ros.robot_checks import GRIPPER, TRAJECTORY, RobotView, check_robot
+from stvla_ros.ros.robot_checks import check_robot
+from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / "config"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from stvla_ros.description.robot import FR3, PANDA, RobotConfig
-from stvla_ros.ros.robot_checks import CHECKS, GRIPPER, PARALLEL, TRAJECTORY, RobotView, Sample, check_robot
+from stvla_ros.ros.robot_checks import CHECKS, PARALLEL, check_robot
+from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView, Sample
 
 ROBOT = RobotConfig(kind="real", model="fr3")
 JOINTS = list(ROBOT.arm_joints)

@@ -6,17 +6,17 @@ The checks judge what :mod:`stvla_ros.ros.robot_view` has seen of the running ro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from stvla_ros.description.panda import MAX_WIDTH_M
-from stvla_ros.description.robot import LIMITS, RobotConfig
+from stvla_ros.description.robot import LIMITS
+from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView
 
-TRAJECTORY, GRIPPER = "control_msgs/action/FollowJointTrajectory", "control_msgs/action/GripperCommand"
 PARALLEL = "control_msgs/action/ParallelGripperCommand"
 
 EPSILON_M = MAX_WIDTH_M
@@ -32,65 +32,6 @@ SAME_RAD, SAME_MESSAGES = 0.01, 8
 """Limits closer than this are the same; this many equal measurements in a row are none."""
 
 STAMPER = "joint_state_publisher"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One message with joint states: stamp [ns], and positions by name [rad or m]."""
-
-    stamp_ns: int
-    positions: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class RobotView:
-    """What was seen of a running robot. None: it could not be seen.
-
-    Attributes:
-        robot: The names that the stack uses.
-        goal_tolerance_rad: The stack's own tolerance at a goal; 0: the controller's.
-        actions: Name of every action that is served -> its type.
-        arm: Parameters of the arm's controller, dotted.
-        gripper: Parameters of the gripper's node, dotted.
-        samples: Messages on the topic of the arm's joint states, oldest first.
-        publishers: Names of the nodes that publish there.
-        joints_fault: Why the stack cannot use the joint states, if it cannot.
-        camera_fault: Why the stack cannot use the camera, if it cannot.
-        urdf: The robot's description.
-        controllers: Name -> state, from the controller manager.
-        homed: Whether the gripper was homed, from the robot's status.
-        status_fault: Why the robot's driver accepts no motion, if it says so.
-    """
-
-    robot: RobotConfig
-    goal_tolerance_rad: float = 0.01
-    actions: Mapping[str, str] = field(default_factory=dict)
-    arm: Mapping[str, Any] | None = None
-    gripper: Mapping[str, Any] | None = None
-    samples: Sequence[Sample] = ()
-    publishers: Sequence[str] = ()
-    joints_fault: str | None = None
-    camera_fault: str | None = None
-    urdf: str | None = None
-    controllers: Mapping[str, str] | None = None
-    homed: bool | None = None
-    status_fault: str | None = None
-
-    @property
-    def arm_controller(self) -> str:
-        """Node of the arm's controller."""
-        return server_of(self.actions, self.robot.arm_action, TRAJECTORY)
-
-    @property
-    def gripper_node(self) -> str:
-        """Node of the gripper."""
-        return server_of(self.actions, self.robot.gripper_action, GRIPPER)
-
-
-def server_of(actions: Mapping[str, str], name: str, kind: str) -> str:
-    """The node of an action; if nobody serves that name, the node of the only action of its type, if there is one."""
-    others = [other for other, found in actions.items() if found == kind]
-    return (others[0] if name not in actions and len(others) == 1 else name).rpartition("/")[0]
 
 
 @dataclass(frozen=True)

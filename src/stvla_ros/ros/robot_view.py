@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from rcl_interfaces.srv import GetParameters, ListParameters
@@ -20,12 +21,72 @@ from stvla_ros.ros.backends.recovery import Types, ask
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.convert import time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.robot_checks import GRIPPER, TRAJECTORY, RobotView, Sample, server_of
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.type_mismatch import ACTION_FEEDBACK
 
+TRAJECTORY, GRIPPER = "control_msgs/action/FollowJointTrajectory", "control_msgs/action/GripperCommand"
+
 ANSWER_S = 2.0
 """How long a node may take to tell its parameters; one that is not there was not discovered in the time before."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One message with joint states: stamp [ns], and positions by name [rad or m]."""
+
+    stamp_ns: int
+    positions: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class RobotView:
+    """What was seen of a running robot. None: it could not be seen.
+
+    Attributes:
+        robot: The names that the stack uses.
+        goal_tolerance_rad: The stack's own tolerance at a goal; 0: the controller's.
+        actions: Name of every action that is served -> its type.
+        arm: Parameters of the arm's controller, dotted.
+        gripper: Parameters of the gripper's node, dotted.
+        samples: Messages on the topic of the arm's joint states, oldest first.
+        publishers: Names of the nodes that publish there.
+        joints_fault: Why the stack cannot use the joint states, if it cannot.
+        camera_fault: Why the stack cannot use the camera, if it cannot.
+        urdf: The robot's description.
+        controllers: Name -> state, from the controller manager.
+        homed: Whether the gripper was homed, from the robot's status.
+        status_fault: Why the robot's driver accepts no motion, if it says so.
+    """
+
+    robot: RobotConfig
+    goal_tolerance_rad: float = 0.01
+    actions: Mapping[str, str] = field(default_factory=dict)
+    arm: Mapping[str, Any] | None = None
+    gripper: Mapping[str, Any] | None = None
+    samples: Sequence[Sample] = ()
+    publishers: Sequence[str] = ()
+    joints_fault: str | None = None
+    camera_fault: str | None = None
+    urdf: str | None = None
+    controllers: Mapping[str, str] | None = None
+    homed: bool | None = None
+    status_fault: str | None = None
+
+    @property
+    def arm_controller(self) -> str:
+        """Node of the arm's controller."""
+        return server_of(self.actions, self.robot.arm_action, TRAJECTORY)
+
+    @property
+    def gripper_node(self) -> str:
+        """Node of the gripper."""
+        return server_of(self.actions, self.robot.gripper_action, GRIPPER)
+
+
+def server_of(actions: Mapping[str, str], name: str, kind: str) -> str:
+    """The node of an action; if nobody serves that name, the node of the only action of its type, if there is one."""
+    others = [other for other, found in actions.items() if found == kind]
+    return (others[0] if name not in actions and len(others) == 1 else name).rpartition("/")[0]
 
 
 def look_at_robot(
