@@ -54,6 +54,11 @@ def hangs(robot, path, canceled):
     return TerminalState.CANCELED, Result()
 
 
+def moves_and_hangs(robot, path, canceled):
+    robot.move(path, canceled)
+    return hangs(robot, path, canceled)
+
+
 def canceled_by_others(robot, path, canceled):
     robot.client("sim").stop()
     robot.move(path, canceled)
@@ -94,7 +99,8 @@ class Fault:
 
 ARM = {
     "rejected": Fault(None, FAILED, "rejected the trajectory", settings={"refuse": "It is inactive."}),
-    "never ends": Fault(hangs, FAILED, "did not finish a goal within"),
+    "never moves": Fault(hangs, STALE, "have not changed for .* although the arm should have moved"),
+    "never ends": Fault(moves_and_hangs, FAILED, "did not finish a goal within"),
     "answers late": Fault(late, OK),
     "invalid": Fault(aborts(Result.INVALID_GOAL, "why"), FAILED, r"as invalid \(why\)"),
     "joints": Fault(aborts(Result.INVALID_JOINTS), FAILED, "set robot.model or robot.prefix"),
