@@ -204,6 +204,21 @@ def test_every_fault_of_the_gripper_has_its_code_and_sentence(faulty, name):
     assert re.search(fault.words, sentence), sentence
 
 
+def test_a_silent_robot_that_stopped_itself_says_so_again(faulty):
+    """Not that its joint states are old: that is the consequence, and `stvla recover` the remedy."""
+    client, fault = faulty.client("real"), reflex("silent")
+    faulty.arm_fault = lambda path, canceled: fault(faulty, path, canceled)
+    path = path_from(faulty.arm.q_rad())
+    first = outcome(lambda: client.follow(path, CancelToken()))
+    assert first[0] is REFLEX
+    while client._unready() is None:
+        time.sleep(0.05)
+    assert outcome(lambda: client.follow(path, CancelToken())) == first
+    faulty.work_as_usual()
+    faulty.wait_for_state()
+    assert outcome(lambda: client.follow(path_from(faulty.arm.q_rad()), CancelToken()))[0] is OK
+
+
 MODES = {
     RobotStatus.INACTIVE: FAILED,
     RobotStatus.REFLEX: REFLEX,

@@ -96,6 +96,7 @@ class Ros2ControlRobot:
         }
         self._canceler = GoalCanceler(node, [robot.arm_action, robot.gripper_action])
         self._reports, self._recovery = reports_of(node, robot), recovery_of(node, robot, config.recovery)
+        self._stopped: StageError | None = None  # how the robot stopped itself in the last motion
         self.activity = "planning"
         """What the robot does now, for feedback: moving, gripper, or planning while it waits."""
 
@@ -104,9 +105,16 @@ class Ros2ControlRobot:
         return self._state()
 
     def raise_if_not_ready(self) -> None:
-        """Raises StageError with the words of the robot's driver when that says that no motion can begin."""
+        """Check that a motion can begin.
+
+        Raises:
+            StageError: What the robot's driver says, if it refuses; how the robot stopped itself, if its joint states are
+                silent since then.
+        """
         if refusal := self._reports.refusal():
             raise refusal
+        if self._stopped is not None and self._unready():
+            raise StageError(self._stopped.code, self._stopped.sentence)
 
     def follow(self, path: JointPath, cancel: CancelToken) -> None:
         """Track a path to its end; returns at standstill.
@@ -128,16 +136,22 @@ class Ros2ControlRobot:
         try:
             call = self._run(self._arm, goal, limit_s, cancel, "moving", _moved_by_s(path))
         except StageError as error:
-            raise in_the_drivers_words(self._reports, error, began_s) from None
+            raise self._noted(in_the_drivers_words(self._reports, error, began_s)) from None
         ending = arm_error(call, self._robot)
         if ending is None:
+            self._stopped = None
             self._stand_still()
             cancel.raise_if_set()
             self._check_arrival(path)
             return
-        ending = in_the_drivers_words(self._reports, ending, began_s)
+        ending = self._noted(in_the_drivers_words(self._reports, ending, began_s))
         self._rest_after(ending)
         raise cancel.explain(ending)
+
+    def _noted(self, ending: StageError) -> StageError:
+        """The same error; one of a robot that stopped itself is remembered."""
+        self._stopped = ending if ending.code in STOPPED_ITSELF else None
+        return ending
 
     def _check_arrival(self, path: JointPath) -> None:
         """Raises StageError CONTROLLER_FAILED when the arm is not where its controller says that it is."""
@@ -177,6 +191,7 @@ class Ros2ControlRobot:
         if fault:
             raise fault
         self._stand_still()
+        self._stopped = None
         return done
 
     def _unready(self) -> StageError | None:
