@@ -20,7 +20,8 @@ MARKS = {True: "[green]ok[/]     ", False: "[red]wrong[/]  ", None: "[yellow]uns
 
 def run(arguments: Namespace) -> int:
     """0: nothing is wrong; 1: something is. Raises ConfigError for a wrong parameter file."""
-    from stvla_ros.nodes.executor import ExecutorNodeConfig
+    from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig
+    from stvla_ros.ros.frames import CameraConfig
     from stvla_ros.ros.graph import default_parameters
     from stvla_ros.ros.robot_checks import check_robot
     from stvla_ros.ros.robot_view import look_at_robot
@@ -29,13 +30,13 @@ def run(arguments: Namespace) -> int:
     nodes = registry.read_nodes(file, {}, dict(arguments.overrides))
     section: dict[str, Any] = {"kind": arguments.robot, **nodes.get(EVERY_NODE, {}).get(SHARED, {})}
     robot = build(RobotConfig, section, f"{file}: {SHARED}")
-    backends = registry.NODES["executor"][1]
-    config = registry.settings(ExecutorNodeConfig, backends, nodes.get("executor", {}), f"{file}: executor")[0]
-    controllers = config.controllers
+    executor = nodes.get("executor", {})
+    controllers = build(Ros2ControlConfig, executor.get("controllers", {}), f"{file}: executor.controllers")
+    camera = build(CameraConfig, executor.get("camera", {}), f"{file}: executor.camera")
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"Looking at the robot ({robot.kind}, {robot.model}) for {LISTEN_S:g} s ...")
     manager = controllers.recovery.controller_manager
-    view = look_at_robot(robot, controllers.goal_tolerance_rad, config.camera, LISTEN_S, manager)
+    view = look_at_robot(robot, controllers.goal_tolerance_rad, camera, LISTEN_S, manager)
     findings = check_robot(view)
     for finding in findings:
         console.print(f"{MARKS[finding.good]} {finding.what}: {escape(finding.sentence)}")
