@@ -254,20 +254,24 @@ def missing_targets(one: Page) -> Iterator[str]:
 
 
 def wrong_launches(one: Page) -> Iterator[str]:
-    """Every argument of our launch file exists and takes the value."""
-    launches = [word for words, _ in one.commands if words[:3] == ["ros2", "launch", "stvla_ros"] for word in words]
-    for word in [*launches, *one.spans]:
+    """Every argument of our launch files exists and takes the value."""
+    launches = [words for words, _ in one.commands if words[:3] == ["ros2", "launch", "stvla_ros"]]
+    given = [(words[3], word, True) for words in launches for word in words[4:]]
+    for file, word, surely in [*given, *(("stvla.launch.py", span, False) for span in one.spans)]:
         name, assigned, value = word.partition(":=")
-        if assigned and (name in _launch() or word in launches):
-            choices = _launch().get(name, ("no such argument",))
+        if assigned and (surely or name in _launch(file)):
+            choices = _launch(file).get(name, ("no such argument",))
             if choices and value not in choices and not PLACEHOLDER.fullmatch(value):
                 yield f"{word}: wanted one of {', '.join(choices)}"
 
 
 @cache
-def _launch() -> dict[str, tuple[str, ...]]:
-    """Arguments of the launch file -> their choices; none: any value."""
-    names = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', (ROOT / "launch/stvla.launch.py").read_text())
+def _launch(file: str) -> dict[str, tuple[str, ...]]:
+    """Arguments of a launch file -> their choices; none: any value."""
+    source = (ROOT / "launch" / file).read_text()
+    if file != "stvla.launch.py":
+        return dict.fromkeys(re.findall(r'^        "(\w+)": \(', source, re.M), ())
+    names = re.findall(r'DeclareLaunchArgument\(\s*"(\w+)"', source)
     up = {action.dest: action.choices for action in _subparsers(make_parser("up"))["up"]._actions}
     return {name: tuple(up.get(name) or ()) for name in [*names, *registry.BACKENDS]}
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from control_msgs.action import FollowJointTrajectory
 from control_msgs.msg import JointTolerance
+from scipy.interpolate import BPoly
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from stvla_ros.description.panda import ARM_JOINTS, HOME_Q_RAD
@@ -50,6 +51,27 @@ def test_a_path_goes_through_a_message_unchanged():
     np.testing.assert_allclose(back.q_rad[at], path.q_rad, atol=1e-12)
     np.testing.assert_allclose(back.dq_rad_s[at[:-1]], path.dq_rad_s[:-1], atol=1e-9)
     assert np.diff(back.t_s).max() <= SAMPLE_S + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("samples", "factor"), [(129, 1.001), (126, 2.0)], ids=["changes at samples", "between samples"]
+)
+def test_points_have_accelerations_so_that_a_controller_commands_no_jumps_of_them(samples, factor):
+    """Interpolated by quintics as ros2_control does, the jerk stays near that of the path; by cubics it does not."""
+    t = np.linspace(0.0, 1.0, samples)  # the fastest motion over 1 rad from rest to rest with a jerk of 32 rad/s^3
+    phase = np.minimum(t * 4, 3.999).astype(int)
+    s, jerk = t - phase / 4, np.array([32.0, -32.0, -32.0, 32.0])[phase]
+    q0, dq0, ddq0 = np.array([[0.0, 1 / 12, 0.5, 11 / 12], [0.0, 1.0, 2.0, 1.0], [0.0, 8.0, 0.0, -8.0]])[:, phase]
+    q, dq = q0 + dq0 * s + ddq0 * s**2 / 2 + jerk * s**3 / 6, dq0 + ddq0 * s + jerk * s**2 / 2
+    points = trajectory_message(JointPath(np.outer(q, np.ones(7)), np.outer(dq, np.ones(7)), t), ARM_JOINTS).points
+    given = [np.array([getattr(p, name)[0] for p in points]) for name in ("positions", "velocities", "accelerations")]
+    assert given[2][0] == given[2][-1] == 0.0
+    np.testing.assert_allclose(given[2], ddq0 + jerk * s, atol=0.2)
+    at = np.arange(0.0, 1.0, 1e-3)
+    cubic, quintic = (BPoly.from_derivatives(t, np.stack(given[:order], 1)).derivative(2)(at) for order in (2, 3))
+    cubic, quintic = (np.abs(np.diff(acceleration)).max() / 1e-3 for acceleration in (cubic, quintic))
+    assert quintic < factor * 32.0
+    assert quintic < 0.65 * cubic or factor < 1.1
 
 
 def test_joints_may_come_in_any_order():

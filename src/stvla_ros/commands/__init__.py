@@ -50,6 +50,11 @@ COMMANDS = {
         "stop the arm now, and refuse motion until `stvla stop --release`",
         ("stvla stop", "stvla stop --params my_cell.yaml", "stvla stop --release"),
     ),
+    "recover": Entry(
+        OPERATE,
+        "make a robot ready again that has stopped itself (reflex, stop button); the arm does not move",
+        ("stvla recover", "stvla recover --again"),
+    ),
     "release": Entry(OPERATE, "put down what the gripper holds, at a free place on the table", ("stvla release",)),
     "demo": Entry(
         OPERATE,
@@ -58,8 +63,12 @@ COMMANDS = {
     ),
     "doctor": Entry(
         OPERATE,
-        "check this machine's set-up, or with `stvla doctor planner` whether a planner points at the right objects",
-        ("stvla doctor", "stvla doctor planner --planner openai --set planner.openai.model=MODEL"),
+        "check this machine's set-up, a planner's pointing, or a running robot's controllers and camera",
+        (
+            "stvla doctor",
+            "stvla doctor planner --planner openai --set planner.openai.model=MODEL",
+            "stvla doctor robot --params my_cell.yaml",
+        ),
     ),
     "calibrate": Entry(
         OPERATE,

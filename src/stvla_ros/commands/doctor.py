@@ -1,6 +1,7 @@
 """``stvla doctor``: one line per requirement of this machine: ok, or missing and what to do.
 
 ``stvla doctor planner`` asks a planner where objects are in a known image, and says how far off its answers are.
+``stvla doctor robot`` looks at the controllers, joint states and camera of a running robot, and moves nothing.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ from pathlib import Path
 from rich.console import Console
 
 from stvla_ros import registry
-from stvla_ros.commands import doctor_planner
+from stvla_ros.commands import doctor_planner, doctor_robot
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.config import ConfigError
+from stvla_ros.ros.graph import ROBOTS
 
 PACKAGES = ("numpy", "scipy", "cv2", "yaml", "rich", "PIL", "av")
-WHAT = ("machine", "planner")
+WHAT = ("machine", "planner", "robot")
 SETUP = "run `make setup`"
 
 
@@ -30,13 +32,12 @@ def add_arguments(parser: Parser) -> None:
         choices=WHAT,
         default=WHAT[0],
         metavar="WHAT",
-        help="what to check: machine (default) or planner",
+        help="what to check: machine (default), planner or robot",
     )
     group: _ArgumentGroup = parser.add_argument_group("for `stvla doctor planner`: does it point at what is there?")
     names = registry.names("planner")
     group.add_argument("--planner", choices=names, metavar="NAME", help=f"{', '.join(names)}; default: the file's")
     group.add_argument("--seed", type=whole(0, MAX_SEED), default=7, metavar="N", help="seed of the scene; default 7")
-    group.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; none: default settings")
     group.add_argument(
         "--output",
         type=Path,
@@ -44,14 +45,29 @@ def add_arguments(parser: Parser) -> None:
         metavar="FILE",
         help=f"picture to write; default {doctor_planner.PICTURE}",
     )
+    parser.add_argument(
+        "--robot",
+        choices=ROBOTS,
+        default="real",
+        metavar="KIND",
+        help=f"for `stvla doctor robot`: {', '.join(ROBOTS)}; default real",
+    )
+    parser.add_argument(
+        "--params",
+        type=Path,
+        metavar="FILE",
+        help="for planner and robot: ROS 2 parameter file; none: default settings",
+    )
     add_override_argument(parser)
 
 
 def run(arguments: Namespace) -> int:
     if arguments.what == "planner":
         return doctor_planner.run(arguments)
+    if arguments.what == "robot":
+        return doctor_robot.run(arguments)
     if arguments.params is not None or arguments.overrides:
-        raise ConfigError("stvla doctor: --params and --set are for `stvla doctor planner`.")
+        raise ConfigError("stvla doctor: --params and --set are for `stvla doctor planner` and `stvla doctor robot`.")
     results = [check() for check in CHECKS]
     console = Console(highlight=False, soft_wrap=True)
     for name, good, detail in results:

@@ -96,6 +96,7 @@ class PlannedExecutor:
         self._grasp_m: F64 | None = None  # position of the tool when the fingers closed on it
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
         self._turned = False  # the hand is rotated by half a turn relative to the last keypose
+        self._recovered = False  # nothing has moved since the robot stopped itself and was recovered
 
     def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
         """Move to the keypose, then actuate the gripper.
@@ -132,8 +133,21 @@ class PlannedExecutor:
         self._open, self._held, self._contact, self._turned = None, None, None, False
 
     def soften(self) -> None:
-        """Make the next motions slow: the robot was stopped, or has recovered from a reflex."""
+        """Make the next motions slow: the robot was stopped."""
         self._safety.soften()
+
+    def recovered(self, state: RobotState) -> None:
+        """The robot stopped itself here and was recovered: forget what was assumed, and leave what it may touch first.
+
+        Until something has moved, no motion goes straight on into a contact: each begins with the way back along the
+        tool's axis.
+
+        Args:
+            state: State of the robot, at rest.
+        """
+        self.reset()
+        self.soften()
+        self._contact, self._recovered = state.T_base_tcp, True
 
     def holds(self, state: RobotState) -> bool:
         """Whether the hand holds something: the fingers closed on it, or are half open for an unknown reason.
@@ -222,6 +236,7 @@ class PlannedExecutor:
             for path in paths:
                 cancel.raise_if_set()
                 self._safety.follow(self._robot, path, cancel)
+                self._recovered = False
         cancel.raise_if_set()
         self._check_arrival(keypose)
         return scene
@@ -276,7 +291,7 @@ class PlannedExecutor:
 
     def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touched = (T,)
-        if _on_axis(T, state.T_base_tcp):
+        if _on_axis(T, state.T_base_tcp) and not self._recovered:
             yield [_Leg(T, True, (*touched, *self._touching(state)))]
         for share in (1.0, 0.6, 0.3):
             before = _backed_off(T, share * self._config.approach_m)

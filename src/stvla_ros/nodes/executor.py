@@ -34,6 +34,7 @@ from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
+from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.tf import TransformError
@@ -48,6 +49,8 @@ TRANSFORM_WAIT_S = 1.0
 
 TRACE_WAIT_S = qos.DISCOVERY_S
 """How much later than a keypose its path may come: a restarted executor must first discover the guidance node."""
+
+DEFECT = "A defect in the executor; the traceback is in its log."
 
 CLEAR_S = qos.DISCOVERY_S + 2.0
 """How long a goal waits while an executor that has just started finds the controllers and brings the arm to rest."""
@@ -78,7 +81,7 @@ class ExecutorNodeConfig:
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
-    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/stop`` and ``stvla/resume``."""
+    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/stop``, ``stvla/resume`` and ``stvla/recover``."""
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
@@ -107,6 +110,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self.create_service(Trigger, "stvla/stop", self._stop)
         self.create_service(Trigger, "stvla/resume", self._resume)
+        serve_slowly(self, Trigger, "stvla/recover", self._recover)
         self.serve(ExecuteKeypose, "stvla/execute_keypose", self._work, preempt=True)
         self.serve(ReleaseObject, "stvla/release_object", self._release)
 
@@ -174,6 +178,44 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._stop_state.release()
         response.success, response.message = True, "Motion is allowed again."
         return response
+
+    def _recover(self, request: Trigger.Request, response: Trigger.Response) -> None:
+        """Make a robot that stopped itself ready again. Nothing moves, and the operator's stop stays in force.
+
+        The next keypose needs an image from after the recovery, and its motion leaves what the robot may touch first.
+        """
+        try:
+            with self._alone(CancelToken()):
+                sentence = self._robot.recover()
+                self._left = self._joints.state()
+                self._executor.recovered(self._left)
+        except StageError as error:
+            response.success, response.message = False, str(error)
+            self.get_logger().error(f"Not recovered: {error}")
+            return
+        except Exception as error:  # noqa: BLE001 - whatever it is, the operator gets an answer
+            self._defect(error)
+            response.success, response.message = False, f"INTERNAL: {DEFECT}"
+            return
+        if self._stop_state.state.stopped:
+            sentence += " The operator's stop is still in force: `stvla stop --release` ends it."
+        response.success, response.message = True, sentence
+        self.get_logger().info(sentence)
+
+    @contextmanager
+    def _alone(self, cancel: CancelToken) -> Iterator[None]:
+        """Only one at a time uses the arm. Raises StageError INVALID_GOAL while another does."""
+        with self._lock:
+            if self._running is not None:
+                raise StageError(
+                    OutcomeCode.INVALID_GOAL, "The arm is executing another goal: wait for its end or cancel it."
+                )
+            self._running = cancel
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running = None
 
     def _read_keypose(self, message: KeyposeMsg, cancel: CancelToken) -> Keypose:
         """The keypose in the base frame; one in another frame is transformed by TF.
@@ -269,10 +311,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 
         Raises:
             StageError: Like :meth:`_check`; CANCELED while the operator's stop is in force; NODE_LOST when a new
-                executor has not learned whether it is.
+                executor has not learned whether it is; what the robot's driver reports when that is not ready.
         """
         self._stop_state.raise_if_stopped()  # first of all checks: the operator expects this answer
         supervisors = [name for name in [self.config.safety.supervisor] if name]
+        self._robot.raise_if_not_ready()
         self._heartbeats.wait_for(supervisors, give_up=goal_handle.cancel.is_set)
         watch = self._heartbeats.watch(supervisors)
         self._check(watch)
@@ -282,22 +325,13 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 f"The executor was restarted, and the node '{self.config.safety.supervisor}' did not say within "
                 f"{qos.DISCOVERY_S:g} s whether the operator has stopped the stack. Look at its log, then send the goal again.",
             )
-        with self._lock:
-            self._stop_state.raise_if_stopped()
-            if self._running is not None:
-                raise StageError(
-                    OutcomeCode.INVALID_GOAL, "The arm is executing another goal: wait for its end or cancel it."
-                )
-            self._running = goal_handle.cancel
-        try:
+        with self._alone(goal_handle.cancel):
+            self._stop_state.raise_if_stopped()  # after which _halt finds the running goal
             with (
                 guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
                 self._publishing_feedback(goal_handle),
             ):
                 yield
-        finally:
-            with self._lock:
-                self._running = None
 
     @contextmanager
     def _publishing_feedback(self, goal_handle: GoalHandle) -> Iterator[None]:

@@ -17,14 +17,16 @@ from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteTask, ReleaseObject
 from stvla_msgs.msg import StopState as StopStateMsg
+from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.srv import ResetScene, ScoreTask
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.pipeline import Progress, TaskState
-from stvla_ros.ros import qos, stop_state
+from stvla_ros.ros import qos, stop_state, task_state
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
@@ -33,8 +35,8 @@ from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
 
 TASK, TASK_ACTION = "task", "stvla/execute_task"
-DEADLINE_S, RELEASE_S, SERVICE_S = 3600.0, 120.0, 30.0
-"""Time limits for a task, for a release, and for an answer of the simulator."""
+DEADLINE_S, RELEASE_S, SERVICE_S, RECOVER_S = 3600.0, 120.0, 30.0, 90.0
+"""Time limits for a task, for a release, for an answer of the simulator, and for a recovery with all its steps."""
 
 FOLLOWED_S = 2.0
 """Time limit for showing the last feedback: a terminal that hangs must not hold back the outcome."""
@@ -299,6 +301,38 @@ def release_object(tell: Callable[[str, float], None], cancel: CancelToken, conn
     return outcome_from_msg(result.outcome)
 
 
+def recover_robot(connect_s: float) -> tuple[OutcomeCode, str]:
+    """Make a robot that stopped itself ready again; nothing moves.
+
+    Args:
+        connect_s: Time limit for finding an executor.
+
+    Returns:
+        OK and what was done, or the outcome code and the sentence of the step that failed.
+
+    Raises:
+        ConnectionError: No executor answers.
+    """
+    with client_node("recover_client") as node:
+        client = node.create_client(Trigger, "/stvla/recover")
+        answer = _call_service(client, Trigger.Request(), connect_s, RECOVER_S)
+    if answer.success:
+        return OutcomeCode.OK, str(answer.message)
+    name, _, sentence = str(answer.message).partition(": ")
+    return OutcomeCode.__members__.get(name, OutcomeCode.CONTROLLER_FAILED), sentence or str(answer.message)
+
+
+def last_instruction(timeout_s: float) -> str:
+    """The instruction of the task that ran last, or runs; empty if the stack knows none, or none answers in time."""
+    heard: queue.SimpleQueue[TaskStateMsg] = queue.SimpleQueue()
+    with client_node("instruction_client") as node:
+        node.create_subscription(TaskStateMsg, task_state.TOPIC, heard.put, qos.LATCHED_NEWEST)
+        try:
+            return str(heard.get(timeout=timeout_s).instruction)
+        except queue.Empty:
+            return ""
+
+
 def reset_scene(task: str, seed: int) -> str:
     """Lay out a new scene in the simulator; returns its instruction.
 
@@ -332,12 +366,12 @@ def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
         yield verdict
 
 
-def _call_service(client: Client, request: Any, connect_s: float) -> Any:
+def _call_service(client: Client, request: Any, connect_s: float, answer_s: float = SERVICE_S) -> Any:
     if not client.wait_for_service(connect_s):
         raise ConnectionError(f"No server of {client.srv_name} was found: its node is not running.")
     done = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: done.set())
-    if not done.wait(SERVICE_S):
-        raise ConnectionError(f"{client.srv_name} did not answer within {SERVICE_S:.0f} s.")
+    if not done.wait(answer_s):
+        raise ConnectionError(f"{client.srv_name} did not answer within {answer_s:.0f} s.")
     return future.result()

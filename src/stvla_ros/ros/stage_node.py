@@ -33,6 +33,9 @@ EXPECTED = frozenset({OutcomeCode.OK, OutcomeCode.CANCELED, OutcomeCode.PREEMPTE
 FAULTS = frozenset(
     {
         OutcomeCode.REFLEX,
+        OutcomeCode.USER_STOPPED,
+        OutcomeCode.SAFETY_FUNCTION,
+        OutcomeCode.ROBOT_LOST,
         OutcomeCode.NODE_LOST,
         OutcomeCode.CONTROLLER_FAILED,
         OutcomeCode.INTERNAL,

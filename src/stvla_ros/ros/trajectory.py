@@ -37,14 +37,43 @@ def seconds(message: Duration) -> float:
 
 
 def trajectory_message(path: JointPath, names: Sequence[str]) -> JointTrajectory:
-    """A message from a path; the motion starts when it is received, and its last velocity is exactly zero."""
+    """A message from a path; the motion starts when it is received, and its last velocity is exactly zero.
+
+    The points have accelerations, so that a controller interpolates by quintics: by the cubics between positions and
+    velocities alone, the commanded acceleration would jump at every point.
+    """
     dq = np.array(path.dq_rad_s)
     dq[-1] = 0.0
+    rows = (path.q_rad.tolist(), dq.tolist(), accelerations(path.t_s, path.q_rad, dq).tolist(), path.t_s.tolist())
     points = [
-        JointTrajectoryPoint(positions=array("d", q), velocities=array("d", v), time_from_start=duration(t))
-        for q, v, t in zip(path.q_rad.tolist(), dq.tolist(), path.t_s.tolist(), strict=True)
+        JointTrajectoryPoint(
+            positions=array("d", q), velocities=array("d", v), accelerations=array("d", a), time_from_start=duration(t)
+        )
+        for q, v, a, t in zip(*rows, strict=True)
     ]
     return JointTrajectory(joint_names=list(names), points=points)
+
+
+def accelerations(t_s: F64, q_rad: F64, dq_rad_s: F64) -> F64:
+    """Accelerations of a path that begins and ends at rest: of the cubics on both sides of each sample, the mean.
+
+    A cubic through positions and velocities is exact while the jerk is constant, as it is for most of a jerk-limited
+    path; plain differences of the velocities would be wrong wherever it changes.
+
+    Args:
+        t_s: (N,) times.
+        q_rad: (N, 7) positions.
+        dq_rad_s: (N, 7) velocities.
+
+    Returns:
+        (N, 7) in rad/s^2; zero at both ends.
+    """
+    ddq = np.zeros_like(dq_rad_s)
+    h, way = np.diff(t_s)[:, None], np.diff(q_rad, axis=0)
+    v0, v1 = dq_rad_s[:-1], dq_rad_s[1:]
+    starts, ends = (6 * way - 2 * h * (2 * v0 + v1)) / h**2, (2 * h * (v0 + 2 * v1) - 6 * way) / h**2
+    ddq[1:-1] = (ends[:-1] + starts[1:]) / 2
+    return ddq
 
 
 def read_trajectory(message: JointTrajectory, names: Sequence[str], q_now_rad: F64) -> JointPath:

@@ -34,6 +34,9 @@ POLL_S = 0.01
 FEEDBACK_S = 0.05
 """20 Hz, the action_monitor_rate of ros2_control."""
 
+REPLACED = "Current goal preempted by new incoming action."
+"""What ros2_control says of a goal that another one has replaced, with the code INVALID_GOAL."""
+
 
 class MotionState(Enum):
     """The state of a motion."""
@@ -126,6 +129,8 @@ class TrajectoryServer:
             while (progress := self._arm.progress(motion)).state is MotionState.ACTIVE:
                 time.sleep(POLL_S)
         result = FollowJointTrajectory.Result(error_code=progress.error_code, error_string=progress.error)
+        if progress.state is MotionState.REPLACED:
+            result.error_code, result.error_string = result.INVALID_GOAL, REPLACED
         if progress.state is MotionState.REACHED:
             return TerminalState.SUCCEEDED, result
         return TerminalState.CANCELED if goal.canceled.is_set() else TerminalState.ABORTED, result

@@ -1,7 +1,8 @@
 """A robot behind ros2_control: one trajectory action, one gripper action, joint states.
 
-Works with all controllers that serve ``control_msgs/FollowJointTrajectory`` and ``GripperCommand``, such as
-franka_ros2 and the simulated cell.
+Works with all controllers that serve ``control_msgs/FollowJointTrajectory`` and ``GripperCommand``: franka_ros2, this
+stack's own driver and the simulated cell. What their answers mean is in :mod:`.controller_results`, what else their
+drivers report in :mod:`.driver_reports`, and how a robot that stopped itself is made ready again in :mod:`.recovery`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from action_msgs.msg import GoalStatus
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from control_msgs.msg import JointTolerance
 from rclpy.action import ActionClient
@@ -22,6 +22,9 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.action_client import MAX_STOP_S, GoalCanceler, SentGoal
+from stvla_ros.ros.backends.controller_results import STOPPED_ITSELF, arm_error, failed, gripper_error
+from stvla_ros.ros.backends.driver_reports import in_the_drivers_words, reports_of
+from stvla_ros.ros.backends.recovery import RecoveryConfig, recovery_of
 from stvla_ros.ros.trajectory import duration, trajectory_message
 from stvla_ros.ros.type_mismatch import action_type_mismatch
 from stvla_ros.types import JointPath, RobotState
@@ -35,9 +38,8 @@ APART_S = 0.02
 RESTING_M, RESTING_S = 0.001, 0.05
 """Fingers rest when their distance changes by less than this in this time; some drivers send states at only 10 Hz."""
 
-
-OPEN = 0.95
-"""A gripper that is open by more than this share of its open width holds nothing."""
+SAG_RAD = 0.02
+"""How far a joint may move by itself between the end of its trajectory and standstill."""
 
 MOVED_RAD, UNMOVED_S = 0.1, 1.0
 """After a trajectory has moved a joint by this much, the joint states must show some motion within this time."""
@@ -61,6 +63,7 @@ class Ros2ControlConfig:
     accept_timeout_s: float = param(2.0, "how long a controller may take to accept a goal [s]", ge=0.1, le=10.0)
     stop_timeout_s: float = param(2.0, "how long the arm may take to stand still [s]", ge=0.1, le=MAX_STOP_S)
     gripper_timeout_s: float = param(5.0, "how long a gripper motion may take [s]", ge=0.5, le=30.0)
+    recovery: RecoveryConfig = param(RecoveryConfig(), "how a real robot is recovered")  # noqa: RUF009
 
 
 class Ros2ControlRobot:
@@ -92,6 +95,8 @@ class Ros2ControlRobot:
             self._gripper: (robot.gripper_action, "robot.gripper_action", GripperCommand),
         }
         self._canceler = GoalCanceler(node, [robot.arm_action, robot.gripper_action])
+        self._reports, self._recovery = reports_of(node, robot), recovery_of(node, robot, config.recovery)
+        self._stopped: StageError | None = None  # how the robot stopped itself in the last motion
         self.activity = "planning"
         """What the robot does now, for feedback: moving, gripper, or planning while it waits."""
 
@@ -99,23 +104,103 @@ class Ros2ControlRobot:
         """The newest state. Raises StageError STALE_STATE."""
         return self._state()
 
+    def raise_if_not_ready(self) -> None:
+        """Check that a motion can begin.
+
+        Raises:
+            StageError: What the robot's driver says, if it refuses; how the robot stopped itself, if its joint states are
+                silent since then.
+        """
+        if refusal := self._reports.refusal():
+            raise refusal
+        if self._stopped is not None and self._unready():
+            raise StageError(self._stopped.code, self._stopped.sentence)
+
     def follow(self, path: JointPath, cancel: CancelToken) -> None:
         """Track a path to its end; returns at standstill.
 
         Raises:
-            StageError: The cancel's reason, after which the arm stands still; REFLEX, CONTROLLER_FAILED or
-                STALE_STATE, even during a cancel.
+            StageError: The cancel's reason, after which the arm stands still; PREEMPTED when the arm follows another
+                program's trajectory; even during a cancel: REFLEX, USER_STOPPED, SAFETY_FUNCTION, ROBOT_LOST,
+                CONTROLLER_FAILED or STALE_STATE.
         """
         cancel.raise_if_set()
+        self.raise_if_not_ready()
         self._find(self._arm)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
         goal.goal_time_tolerance = duration(self._config.goal_time_s)
         limit_s = float(path.t_s[-1]) + self._config.goal_time_s + self._config.accept_timeout_s
-        call = self._run(self._arm, goal, limit_s, cancel, "moving", _moved_by_s(path))
+        began_s = time.monotonic()
+        try:
+            call = self._run(self._arm, goal, limit_s, cancel, "moving", _moved_by_s(path))
+        except StageError as error:
+            raise self._noted(in_the_drivers_words(self._reports, error, began_s)) from None
+        ending = arm_error(call, self._robot)
+        if ending is None:
+            self._stopped = None
+            self._stand_still()
+            cancel.raise_if_set()
+            self._check_arrival(path)
+            return
+        ending = self._noted(in_the_drivers_words(self._reports, ending, began_s))
+        self._rest_after(ending)
+        raise cancel.explain(ending)
+
+    def _noted(self, ending: StageError) -> StageError:
+        """The same error; one of a robot that stopped itself is remembered."""
+        self._stopped = ending if ending.code in STOPPED_ITSELF else None
+        return ending
+
+    def _check_arrival(self, path: JointPath) -> None:
+        """Raises StageError CONTROLLER_FAILED when the arm is not where its controller says that it is."""
+        away = np.abs(self._state().q_rad - path.q_rad[-1])
+        limit = (self._config.goal_tolerance_rad or self._config.path_tolerance_rad or np.inf) + SAG_RAD
+        if away.max() > limit:
+            raise failed(
+                f"The arm's controller reports success, but {self._names[int(away.argmax())]} is {away.max():.3f} rad from its "
+                "goal: look at its joint states and at the controller's log."
+            )
+
+    def _rest_after(self, ending: StageError) -> None:
+        """Wait for standstill before a failure is reported; raises StageError if the arm keeps moving.
+
+        A robot that stopped itself stands still, whether or not its silent driver can confirm that. An arm that follows
+        another program's trajectory does not.
+        """
+        if ending.code is OutcomeCode.PREEMPTED:
+            return
+        itself = ending.code in STOPPED_ITSELF
+        try:
+            self._stand_still(by_velocities=not itself)
+        except StageError as error:
+            if error.code is not OutcomeCode.STALE_STATE or not itself:
+                raise error from ending
+
+    def recover(self) -> str:
+        """Make a robot that stopped itself ready again; returns what was done. The arm does not move.
+
+        Raises:
+            StageError: The step that failed; CONTROLLER_FAILED, or what the robot's driver reports.
+        """
+        done = self._recovery.run()
+        until = time.monotonic() + self._config.accept_timeout_s
+        while (fault := self._unready()) and time.monotonic() < until:
+            time.sleep(POLL_S)
+        if fault:
+            raise fault
         self._stand_still()
-        _end(call, cancel)
+        self._stopped = None
+        return done
+
+    def _unready(self) -> StageError | None:
+        """Why no motion can begin: by the joint states, and by the driver."""
+        try:
+            self._state()
+        except StageError as error:
+            return error
+        return self._reports.refusal()
 
     def move_gripper(self, width_m: float, cancel: CancelToken) -> float:
         """Open or close the gripper; returns the reached width in metres, measured after the motion.
@@ -130,16 +215,11 @@ class Ros2ControlRobot:
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
         cancel.raise_if_set()
         if not call.accepted:
-            raise _failed(f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log says why.")
+            rejected = f"The gripper's controller rejected the goal of {width_m * 1e3:.0f} mm: its log says why."
+            raise self._reports.refusal() or failed(rejected)
         reached_m = self._resting_width_m(cancel)
-        # Closing on an object ends before the goal; some grippers report that as a failure, others as a success. So the
-        # width decides: fingers that are less open than commanded, or that stay open, are always a failure.
-        stays_open = width_m < self._robot.open_width_m / 2 and reached_m > OPEN * self._robot.open_width_m
-        if reached_m < width_m - 0.005 or stays_open:
-            raise _failed(
-                f"The gripper was commanded to {width_m * 1e3:.0f} mm but is at {reached_m * 1e3:.0f} mm: "
-                "look at the gripper's log."
-            )
+        if error := gripper_error(call, width_m, reached_m, self._robot):
+            raise error
         return reached_m
 
     def stop(self) -> None:
@@ -160,7 +240,7 @@ class Ros2ControlRobot:
         answers = self._canceler.cancel_all()
         while not all(answer.done() for answer in answers):
             if time.monotonic() > until:
-                raise _failed("A controller does not answer a cancel request: look at its log.")
+                raise failed("A controller does not answer a cancel request: look at its log.")
             time.sleep(POLL_S)
         self._stand_still()
         for client in self._names_of:
@@ -178,7 +258,7 @@ class Ros2ControlRobot:
         """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
         action, setting, kind = self._names_of[client]
         if fault := action_type_mismatch(self._node, action, kind):
-            raise _failed(f"{fault}: start a controller of that type, and set {setting} to its name.")
+            raise failed(f"{fault}: start a controller of that type, and set {setting} to its name.")
 
     def _run(
         self,
@@ -215,19 +295,22 @@ class Ros2ControlRobot:
             now = self._now_s()
             canceled_s = min(canceled_s, now) if cancel.is_set() else canceled_s
             if call.accepted is None and now - started > self._config.accept_timeout_s:
-                raise _failed(f"The {part} controller did not accept a goal within {self._config.accept_timeout_s} s.")
+                raise failed(f"The {part} controller did not accept a goal within {self._config.accept_timeout_s} s.")
             if now < started:
-                raise _failed(f"The clock was set back while the {part} controller worked: send the goal again.")
+                raise failed(f"The clock was set back while the {part} controller worked: send the goal again.")
             if now - started > limit_s:
-                raise _failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
+                raise failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
             if now - canceled_s > self._config.stop_timeout_s:
-                raise _failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
+                raise failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
 
-    def _stand_still(self) -> None:
+    def _stand_still(self, by_velocities: bool = True) -> None:
         """Wait until two joint states show no motion, by their positions and by their velocities if those are measured.
 
+        Args:
+            by_velocities: False when a joint_state_publisher may repeat the last ones of a driver that is silent.
+
         Raises:
-            StageError: CONTROLLER_FAILED when the arm keeps moving, or no joint state comes; STALE_STATE.
+            StageError: CONTROLLER_FAILED when the arm keeps moving; STALE_STATE when no joint state comes.
         """
         started, last, heard = self._now_s(), self._state(), False
         while 0.0 <= self._now_s() - started < self._config.stop_timeout_s:
@@ -238,15 +321,18 @@ class Ros2ControlRobot:
                 continue
             heard = heard or seconds > 0.0
             moved = np.abs(state.q_rad - last.q_rad).max() / seconds
-            speed = np.nanmax([moved, *np.abs(state.dq_rad_s), *np.abs(last.dq_rad_s)])
+            measured = [*np.abs(state.dq_rad_s), *np.abs(last.dq_rad_s)] if by_velocities else []
+            speed = np.nanmax([moved, *measured])
             last = state
             if seconds > 0.0 and speed < self._config.standstill_rad_s:
                 return
         self.stop()
         limit = f"{self._config.stop_timeout_s} s after its trajectory ended"
         if not heard:
-            raise _failed(f"No new joint state came within {limit}: check that the arm stands still.")
-        raise _failed(f"The arm still moves {limit}: use the emergency stop.")
+            raise StageError(
+                OutcomeCode.STALE_STATE, f"No new joint state came within {limit}: check that the arm stands still."
+            )
+        raise failed(f"The arm still moves {limit}: use the emergency stop.")
 
     def _now_s(self) -> float:
         """The robot's time [s]: simulation time if it is used, which may run slower, else a monotonic clock."""
@@ -301,32 +387,5 @@ def _raise_if_unmoved(first: RobotState, state: RobotState, moved_by_s: float) -
         )
 
 
-def _end(call: SentGoal, cancel: CancelToken) -> None:
-    """Raise the error of a trajectory, or the cancel's reason, even if the cancel came too late to interrupt it."""
-    try:
-        _check_arm(call)
-    except StageError as error:
-        raise cancel.explain(error) from None
-    cancel.raise_if_set()
-
-
-def _check_arm(call: SentGoal) -> None:
-    if not call.accepted:
-        raise _failed("The arm's controller rejected the trajectory: its log says why.")
-    text = call.result.error_string
-    if "reflex" in text.lower():
-        raise StageError(OutcomeCode.REFLEX, f"The robot stopped itself: {text}")
-    if call.status == GoalStatus.STATUS_CANCELED:
-        raise StageError(
-            OutcomeCode.CANCELED, "The trajectory was canceled by another node or replaced by another goal."
-        )
-    if call.status != GoalStatus.STATUS_SUCCEEDED or call.result.error_code != FollowJointTrajectory.Result.SUCCESSFUL:
-        raise _failed(f"The arm's controller gave up (code {call.result.error_code}): {text or 'no reason given'}")
-
-
 def _no_server(name: str) -> StageError:
-    return _failed(f"No action server {name}: start the robot's controllers or the simulated cell.")
-
-
-def _failed(sentence: str) -> StageError:
-    return StageError(OutcomeCode.CONTROLLER_FAILED, sentence)
+    return failed(f"No action server {name}: start the robot's controllers or the simulated cell.")
