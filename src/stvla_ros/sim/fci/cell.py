@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.description.panda import FINGER_LINKS
-from stvla_ros.sim.arm import ARM_KD_S, ARM_KP, GRIPPER, gripper_actuator_force
+from stvla_ros.sim.arm import ARM_KD_S, ARM_KP, gripper_actuator_force
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.scene import Scene
 from stvla_ros.sim.tasks import Task
@@ -34,6 +34,7 @@ class FciCell(Cell):
     q: F64
     dq: F64
     layout = 0
+    _servos: bool
 
     def __init__(self, config: CellConfig | None = None) -> None:
         super().__init__(replace(config or CellConfig(), timestep_s=STEP_S))
@@ -79,7 +80,7 @@ class FciCell(Cell):
         """Rotation (9,), row-major, and position (3,) of the flange in the base frame. Views."""
         return self._data.xmat[self._flange], self._data.xpos[self._flange]
 
-    def flange_at(self, q_rad: F64, dq_rad_s: F64) -> tuple[F64, F64, F64]:
+    def flange_at(self, q_rad: F64) -> tuple[F64, F64, F64]:
         """Rotation (9,), position (3,) and Jacobian (6, 7) of the flange for other joint positions."""
         ghost = self._ghost
         ghost.qpos[: len(q_rad)] = q_rad

@@ -8,6 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 
@@ -20,6 +21,7 @@ from stvla_ros.sim.fci.cell import STEP_S, FciCell
 from stvla_ros.sim.fci.hand import Hand
 from stvla_ros.sim.fci.limits import LIMITS
 from stvla_ros.sim.fci.wire import Link, Port
+from stvla_ros.types import U8
 
 GIVE_UP_S = 0.1
 """A server that is further behind the clock does not catch up: its time runs slower for a while, and skips nothing."""
@@ -62,8 +64,11 @@ class FciServer:
         self._cell = cell
         self._arm, self._hand = Arm(cell, LIMITS[model]), Hand(cell, self.config.homed)
         self.network = True
-        self._doors = [_Door(wire.ARM, self._arm, self.config.hostname), _Door(wire.HAND, self._hand, self.config.hostname)]
-        self._state = self._arm.record.view(np.uint8)
+        self._doors = [
+            _Door(wire.ARM, self._arm, self.config.hostname),
+            _Door(wire.HAND, self._hand, self.config.hostname),
+        ]
+        self._state = self._arm.state.record.view(np.uint8)
         self._hand_state = self._hand.record.view(np.uint8)
         self._calls: deque[Callable[[], None]] = deque()
         self._end = Event()
@@ -129,7 +134,7 @@ class FciServer:
         """Serve requests until the next step is due; returns the client's command for it."""
         motion, command = self._arm.motion, None
         waiting = motion is not None and motion.ending is None and self._doors[0].link is not None
-        sent = time.monotonic()
+        sent, newest = time.monotonic(), int(self._arm.state.value["message_id"])
         patience = self.config.answer_limit_s if motion is not None and motion.started else START_S
         give_up = sent + (STEP_S if self._missed else min(self.config.answer_limit_s, patience))
         while not self._end.is_set():
@@ -137,8 +142,9 @@ class FciServer:
             due = self._due if self.config.real_time or not (motion or self._hand.moving) else now
             until = max(due, give_up) if waiting and command is None else due
             self._serve(max(until - now, 0.0))
-            command = command if command is not None else self._doors[0].command(int(self._arm.state["message_id"]))
-            if self._calls or self._arm.motion is not motion or time.monotonic() >= until:
+            over = time.monotonic() >= until
+            command = command if command is not None else self._doors[0].command(newest, late=over)
+            if self._calls or self._arm.motion is not motion or over:
                 break
         self._missed = waiting and command is None
         now = time.monotonic()
@@ -198,18 +204,19 @@ class _Door:
         if not link.open:
             self._leave()
 
-    def command(self, newest: int) -> np.void | None:
-        """The answer to the newest state, if it is there; in a late cycle any newer one."""
-        command, self._command = self._command, None
+    def command(self, newest: int, late: bool) -> np.void | None:
+        """The answer to the newest state if it is there, or one to an older state where it is too late for that."""
+        command = self._command
+        if command is None or not (late or command["message_id"] == newest):
+            return None
+        self._command = None
         return command
 
-    def send(self, state: object) -> None:
+    def send(self, state: U8) -> None:
         """Send a state to the client, if there is one."""
         if self._greeted and self.link is not None:
-            try:
-                self.link.udp.send(state)  # type: ignore[arg-type]
-            except OSError:  # nobody listens there, or its buffer is full: states get lost on a network
-                pass
+            with suppress(OSError):  # nobody listens there, or its buffer is full: states get lost on a network
+                self.link.udp.send(state.data)
 
     def close(self) -> None:
         """Close everything. Safe to call twice."""
