@@ -125,10 +125,10 @@ class FciServer:
         self._wall_ns = time.time_ns()
         self._arm.observe()
         arm, hand = self._doors
+        due = self._hand.observe()
         if self.network:
             arm.send(self._state)
-            if self._hand.observe():
-                hand.send(self._hand_state)
+            hand.send(self._hand_state if due else None)
 
     def _exchange(self) -> np.void | None:
         """Serve requests until the next step is due; returns the client's command for it."""
@@ -212,11 +212,14 @@ class _Door:
         self._command = None
         return command
 
-    def send(self, state: U8) -> None:
-        """Send a state to the client, if there is one."""
-        if self._greeted and self.link is not None:
+    def send(self, state: U8 | None) -> None:
+        """Send a state to the client, if there is one, and then the responses, whose effect the state shows."""
+        if self.link is None:
+            return
+        if state is not None and self._greeted:
             with suppress(OSError):  # nobody listens there, or its buffer is full: states get lost on a network
                 self.link.udp.send(state.data)
+        self.link.flush()
 
     def close(self) -> None:
         """Close everything. Safe to call twice."""
