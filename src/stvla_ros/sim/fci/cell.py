@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import mujoco
@@ -23,7 +24,7 @@ class FciCell(Cell):
     """A cell that libfranka's client moves. Time advances only in :meth:`step`.
 
     The joints' servos are the cell's own, with feed-forward of the velocity. A torque instead of a position switches
-    them off. Not thread safe where the arm is concerned: one thread steps and drives.
+    them off. One thread steps, drives and measures, all of it in :meth:`held`.
 
     Attributes:
         q: (7,) measured positions, a view of the physics.
@@ -38,6 +39,10 @@ class FciCell(Cell):
 
     def __init__(self, config: CellConfig | None = None) -> None:
         super().__init__(replace(config or CellConfig(), timestep_s=STEP_S))
+
+    def held(self) -> AbstractContextManager[bool]:
+        """Keep others from laying out another scene."""
+        return self._lock
 
     def step(self) -> None:
         """One millisecond. Positions and contacts are those of its end."""

@@ -20,7 +20,7 @@ from stvla_ros.sim.fci.arm import Arm
 from stvla_ros.sim.fci.cell import STEP_S, FciCell
 from stvla_ros.sim.fci.hand import Hand
 from stvla_ros.sim.fci.limits import LIMITS
-from stvla_ros.sim.fci.wire import Link, Port
+from stvla_ros.sim.fci.wire import Link, Port, RobotMode
 from stvla_ros.types import U8
 
 GIVE_UP_S = 0.1
@@ -53,7 +53,7 @@ class FciServer:
         model: Whose limits hold: ``panda`` or ``fr3``.
 
     Attributes:
-        network: False: nothing is sent or received, as with a cut cable. Connections stay.
+        network: The cable is plugged in.
 
     Raises:
         ConfigError: The address cannot be listened at.
@@ -74,14 +74,14 @@ class FciServer:
         self._end = Event()
         self._thread = Thread(target=self._run, name="fci", daemon=True)
         self._start = self._due = time.monotonic()
-        self._steps = 0
+        self._steps, self._window = 0, (self._start, 0)
         self._wall_ns = time.time_ns()
-        self._answered = 0
         self._missed = False
 
     def start(self) -> None:
         """Begin."""
         self._start = self._due = time.monotonic()
+        self._window = (self._start, 0)
         self._thread.start()
 
     def close(self, timeout_s: float = 2.0) -> bool:
@@ -101,10 +101,24 @@ class FciServer:
         """Activate or deactivate a safety function of the robot."""
         self._calls.append(lambda: self._arm.safety_function(active))
 
+    def connect(self, connected: bool) -> None:
+        """Plug the network cable in or out; out: nothing is sent or received, and connections stay."""
+        self.network = connected
+
     @property
     def behind_s(self) -> float:
-        """How far robot time is behind the clock since the start."""
+        """How far robot time has fallen behind the clock since the start, s."""
         return time.monotonic() - self._start - self._steps * STEP_S
+
+    @property
+    def mode(self) -> RobotMode:
+        """The arm's mode."""
+        return self._arm.mode
+
+    def factor(self) -> float:
+        """Real-time factor since the last call."""
+        (then, steps), self._window = self._window, (time.monotonic(), self._steps)
+        return (self._window[1] - steps) * STEP_S / max(self._window[0] - then, 1e-9)
 
     def stamp_ns(self, simulated_ns: int) -> int:
         """The clock's time of a simulated time; never ahead of the clock."""
@@ -118,15 +132,16 @@ class FciServer:
         command = self._exchange()
         while self._calls:
             self._calls.popleft()()
-        self._arm.control(command)
-        self._hand.control()
-        self._cell.step()
+        with self._cell.held():
+            self._arm.control(command)
+            self._hand.control()
+            self._cell.step()
+            self._arm.observe()
+            due = self._hand.observe()
         self._steps += 1
         self._wall_ns = time.time_ns()
-        self._arm.observe()
-        arm, hand = self._doors
-        due = self._hand.observe()
         if self.network:
+            arm, hand = self._doors
             arm.send(self._state)
             hand.send(self._hand_state if due else None)
 
