@@ -162,7 +162,8 @@ class Hand:
         """Look whether the fingers have come to rest."""
         width = self._cell.width_m
         self._still += 1
-        if abs(width - self._was_m) > STILL_M:
+        pushing = self._reference_m == self._target_m or abs(width - self._reference_m) > NEAR_M
+        if not pushing or abs(width - self._was_m) > STILL_M:
             self._was_m, self._still = width, 0
         arrived = abs(width - task.target_m) < NEAR_M and self._reference_m == self._target_m
         if self._still < (10 if arrived else STILL_CYCLES):

@@ -116,6 +116,11 @@ class FciServer:
         """The arm's mode."""
         return self._arm.mode
 
+    @property
+    def hand_moves(self) -> bool:
+        """A command of the hand is in progress."""
+        return self._hand.moving
+
     def factor(self) -> float:
         """Real-time factor since the last call."""
         (then, steps), self._window = self._window, (time.monotonic(), self._steps)

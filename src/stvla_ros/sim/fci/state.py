@@ -92,9 +92,9 @@ class ArmState:
         value["tau_ext_hat_filtered"], value["O_F_ext_hat_K"] = force[:7], force[7:]
         limits, changing = self.thresholds, (np.abs(reference.ddq) > 0.1).any()
         felt, hit = (limits.felt_changing, limits.hit_changing) if changing else (limits.felt_steady, limits.hit_steady)
-        size = np.abs(force)
-        value["joint_contact"], value["cartesian_contact"] = np.split(size > felt, [7])
-        over: Bool = size > hit
+        contact_felt: Bool = np.abs(force) > felt
+        over: Bool = np.abs(force) > hit
+        value["joint_contact"], value["cartesian_contact"] = contact_felt[:7], contact_felt[7:]
         value["joint_collision"], value["cartesian_collision"] = over[:7], over[7:]
         return [Error.JOINT_REFLEX] * bool(over[:7].any()) + [Error.CARTESIAN_REFLEX] * bool(over[7:].any())
 

@@ -304,7 +304,8 @@ class Link:
         return good
 
     def close(self) -> None:
-        """End it. Safe to call twice."""
+        """End it, after the last responses. Safe to call twice."""
+        self.flush()
         self.open = False
         self.tcp.close()
         self.udp.close()
