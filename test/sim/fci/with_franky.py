@@ -41,6 +41,12 @@ def move(joint: int, by: float) -> str:
     return outcome(robot.move, franky.JointMotion(q)) or ""
 
 
+def go(q: list[float], dynamics: float = 0.9) -> str:
+    """Move to these positions; empty, or what the library throws."""
+    robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(dynamics, dynamics, dynamics)
+    return outcome(robot.move, franky.JointMotion(q)) or ""
+
+
 def interrupt(joint: int, by: float, after: float, how: str) -> dict[str, Any]:
     """Begin a motion, and end it early, by another motion (``brake``) or by ``stop``.
 
