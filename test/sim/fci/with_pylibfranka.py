@@ -183,6 +183,13 @@ def rest() -> dict[str, Any]:
     return {**plain(s), "took": s.time.to_sec() - began}
 
 
+def wait(seconds: float) -> None:
+    """In robot time."""
+    until = robot.read_once().time.to_sec() + seconds
+    while robot.read_once().time.to_sec() < until:
+        pass
+
+
 def recover() -> str:
     """Automatic error recovery."""
     return request("automatic_error_recovery")
