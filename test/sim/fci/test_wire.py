@@ -13,7 +13,7 @@ from sim.fci.robots import serve, wait_until
 from stvla_ros.sim.fci import wire
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.server import FciServer
-from stvla_ros.sim.fci.wire import ArmRequest, Error, HandRequest, HandStatus, MoveStatus, Port
+from stvla_ros.sim.fci.wire import ArmRequest, Error, HandRequest, HandStatus, MoveStatus, Port, RobotMode
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,7 @@ def test_another_version_is_told_ours(server: FciServer, port: Port) -> None:
 
 GARBLED = {
     "not connected": (ArmRequest.GET_ROBOT_MODEL, b"", False),
+    "connect twice": (ArmRequest.CONNECT, wire.CONNECT.pack(10, 1), True),
     "unknown request": (77, b"", True),
     "short payload": (ArmRequest.MOVE, b"\0" * 7, True),
     "long payload": (ArmRequest.SET_LOAD, b"\0" * 5000, True),
@@ -158,18 +159,35 @@ def test_commands_that_are_not_numbers_are_a_reflex(cell: FciCell, server: FciSe
         command = np.zeros(1, wire.COMMAND)
         command["q_c"] = np.nan
         modes = []
-        while wire.RobotMode.REFLEX not in modes:
+        while RobotMode.REFLEX not in modes:
             data, address = client.udp.recvfrom(2048)
             state = np.frombuffer(data, wire.ARM_STATE)[0]
             modes.append(state["robot_mode"])
             command["message_id"] = state["message_id"]
             client.udp.sendto(command.tobytes(), address)
-        assert modes.count(wire.RobotMode.MOVE) < 100
+        assert modes.count(RobotMode.MOVE) < 100
         assert state["errors"][Error.VELOCITY_DISCONTINUITY] or state["errors"][Error.START_POSE_INVALID]
         assert client.answer()[2] == bytes([MoveStatus.REFLEX_ABORTED])
         assert np.isfinite(cell.q).all()
         client.ask(ArmRequest.AUTOMATIC_ERROR_RECOVERY, 2)
         assert client.answer()[1:] == (2, b"\0")
+
+
+def test_a_new_client_is_not_told_what_the_last_one_asked_for(server: FciServer) -> None:
+    """Numbers of requests begin anew: an old answer would be taken for a new one."""
+    with Raw(server, wire.ARM) as client, Raw(server, wire.HAND) as hand:
+        client.connect()
+        client.ask(ArmRequest.MOVE, 1, wire.MOVE.pack(0, 0, *[0.0] * 6, False, *[0.0] * 7))
+        client.answer()
+        hand.connect()
+        hand.ask(HandRequest.MOVE, 1, wire.HAND_MOVE.pack(0.079, 0.01))
+    with Raw(server, wire.ARM) as client, Raw(server, wire.HAND) as hand:
+        client.connect()
+        hand.connect()
+        wait_until(lambda: server.mode is RobotMode.IDLE and not server.hand_moves)
+        client.ask(ArmRequest.STOP_MOVE, 7)
+        hand.ask(HandRequest.STOP, 7)
+        assert client.answer()[1] == hand.answer()[1] == 7
 
 
 def test_stop_answers_the_pending_move_of_the_hand(server: FciServer) -> None:
