@@ -272,14 +272,16 @@ def bench() -> Iterator[FciCell]:
 
 def test_a_lost_network(bench: FciCell) -> None:
     """Cut in motion: the arm stops by its own reflex. Killed: the client knows at once."""
-    other = serve(bench, answer_limit_s=0.1)
+    other = serve(bench)
     with Child("with_pylibfranka.py") as library:
         library.call("connect", host=other.config.hostname)
         in_motion(bench, library)
+        patient, other.config = other.config, replace(other.config, answer_limit_s=0.1)
         other.connect(False)
         assert "NetworkException: libfranka: UDP receive: Timeout" in library.result()["error"]
         wait_until(lambda: other.mode is RobotMode.REFLEX)
         other.connect(True)
+        other.config = patient
         library.call("connect", host=other.config.hostname)
         assert library.call("recover") == ""
         in_motion(bench, library)

@@ -25,10 +25,15 @@ def server(cell: FciCell) -> Iterator[FciServer]:
 
 
 @pytest.fixture(scope="module")
-def client(server: FciServer) -> Iterator[Child]:
+def library() -> Iterator[Child]:
     with Child("with_franky.py") as child:
-        child.call("connect", host=server.config.hostname)
         yield child
+
+
+@pytest.fixture
+def client(server: FciServer, library: Child) -> Child:
+    library.call("connect", host=server.config.hostname)
+    return library
 
 
 def do(client: Child, name: str, *values: float) -> object:

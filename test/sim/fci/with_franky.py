@@ -6,15 +6,16 @@ import time
 from typing import Any
 
 import franky
-from child import serve
+from calls import serve
 
 robot: Any = None
 hand: Any = None
 
 
 def connect(host: str) -> None:
-    """Connect arm and hand."""
+    """Connect arm and hand, once more if need be."""
     global robot, hand
+    robot = hand = None
     robot = franky.Robot(host, realtime_config=franky.RealtimeConfig.Ignore)
     robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(0.2, 0.3, 0.3)
     hand = franky.Gripper(host)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pylibfranka as franka
-from child import serve
+from calls import serve
 
 ERRORS = (franka.ControlException, franka.CommandException, franka.NetworkException, RuntimeError)
 
