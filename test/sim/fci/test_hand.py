@@ -101,7 +101,7 @@ def test_a_motion_is_ended_early(cell: FciCell, client: Child, how: str, end: ob
 def test_a_long_motion_arrives(cell: FciCell, client: Child) -> None:
     cell.set_state(HOME_Q_RAD, 0.079)
     assert client.call("move", joint=0, by=0.5) == ""
-    np.testing.assert_allclose(client.call("arm")["q"], HOME_Q_RAD + 0.5 * np.eye(7)[0], atol=2e-3)
+    np.testing.assert_allclose(client.call("arm")["q"], HOME_Q_RAD + 0.5 * np.eye(7)[0], atol=5e-3)
 
 
 def test_a_task_is_done_through_libfranka(cell: FciCell, client: Child) -> None:

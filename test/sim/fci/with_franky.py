@@ -23,8 +23,14 @@ def connect(host: str) -> None:
 
 def arm() -> dict[str, Any]:
     """The arm's state."""
-    s = robot.state
+    _, s = robot.state, robot.state
     return {"q": list(s.q), "dq": list(s.dq), "mode": str(s.robot_mode).rpartition(".")[2], "t": s.time.to_sec()}
+
+
+def positions() -> list[float]:
+    """Of now: an idle client's socket is full of old states, and the first reading takes the newest of those."""
+    _ = robot.state
+    return list(robot.state.q)
 
 
 def outcome(call: Any, *arguments: Any) -> Any:
@@ -37,7 +43,7 @@ def outcome(call: Any, *arguments: Any) -> Any:
 
 def move(joint: int, by: float) -> str:
     """Move one joint; empty, or what the library throws."""
-    q = list(robot.current_joint_state.position)
+    q = positions()
     q[joint] += by
     return outcome(robot.move, franky.JointMotion(q)) or ""
 
@@ -53,9 +59,11 @@ def interrupt(joint: int, by: float, after: float, how: str) -> dict[str, Any]:
 
     Times are the robot's.
     """
-    q = list(robot.current_joint_state.position)
+    q = positions()
     q[joint] += by
     robot.move(franky.JointMotion(q), asynchronous=True)
+    while not robot.is_in_control:  # before, two threads would read from one socket
+        time.sleep(0.001)
     began = robot.state.time.to_sec()
     while robot.state.time.to_sec() - began < after:
         time.sleep(0.001)

@@ -38,7 +38,8 @@ def try_second(host: str) -> str:
 
 
 def state() -> dict[str, Any]:
-    """The next state, as plain values."""
+    """The next state, as plain values: the first reading of an idle client takes an old one from its full socket."""
+    robot.read_once()
     return plain(robot.read_once())
 
 
@@ -176,6 +177,7 @@ def start_cartesian(name: str) -> str:
 
 def rest() -> dict[str, Any]:
     """Wait until the joints stand still; returns the state, and how long that took in robot time."""
+    robot.read_once()
     s = robot.read_once()
     began = s.time.to_sec()
     while max(abs(v) for v in s.dq) > 0.01:

@@ -30,7 +30,7 @@ from stvla_ros.types import F64
 MISSED_CYCLES = 20
 """Missing commands in a row that end a motion: Franka Control Interface documentation."""
 
-START_CYCLES = 1000
+START_CYCLES = 200
 """How long the first command may be missing."""
 
 RECOVERY_CYCLES = 50
