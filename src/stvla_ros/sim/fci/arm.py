@@ -1,0 +1,471 @@
+"""The arm behind its Control Interface: modes, motions, reflexes, recovery, and its state of every millisecond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from ruckig import Trajectory
+
+from stvla_ros.sim.controller import stop_trajectory
+from stvla_ros.sim.fci import wire
+from stvla_ros.sim.fci.cell import FciCell
+from stvla_ros.sim.fci.limits import CYCLE_S, FciLimits, Reference
+from stvla_ros.sim.fci.model import F_T_NE, MASS_KG, inertia, robot_model
+from stvla_ros.sim.fci.wire import (
+    ArmRequest,
+    ControllerMode,
+    Error,
+    GeneratorMode,
+    MoveStatus,
+    RecoveryStatus,
+    RobotMode,
+    SetStatus,
+    StopStatus,
+)
+from stvla_ros.types import F64
+
+MISSED_CYCLES = 20
+"""Missing commands in a row that end a motion: Franka Control Interface documentation."""
+
+START_CYCLES = 1000
+"""How long the first command may be missing."""
+
+FILTER_S = 0.02
+"""Time constant of the estimated external torques; about that of the real one's."""
+
+RECOVERY_CYCLES = 50
+ELBOW_FLIP_RAD = -0.467002423653011
+"""Position of joint 4 where the elbow flips: Franka Control Interface documentation."""
+
+_HISTORY = (1 << 100) - 1
+Answer = Callable[[int, int, int, bytes], None]
+
+
+@dataclass
+class Motion:
+    """One Move request.
+
+    Attributes:
+        number: The request's.
+        generator: What moves the reference.
+        controller: What makes torques of it.
+        started: A command has arrived.
+        missed: Commands missing in a row.
+        ending: How it ends when the arm is at rest, which it is being brought to.
+        stop: Number of the StopMove request that ends it.
+    """
+
+    number: int
+    generator: GeneratorMode
+    controller: ControllerMode
+    started: bool = False
+    missed: int = 0
+    ending: MoveStatus | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Thresholds:
+    """Torques and forces at which a contact is a collision, and at which it is felt.
+
+    ``steady`` at constant velocity, ``changing`` while the reference accelerates; each (13,): 7 joints, then the wrench.
+    """
+
+    felt_changing: F64
+    hit_changing: F64
+    felt_steady: F64
+    hit_steady: F64
+
+
+def _thresholds(torque_nm: float, force_n: float, moment_nm: float) -> F64:
+    return np.array([*[torque_nm] * 7, *[force_n] * 3, *[moment_nm] * 3])
+
+
+class Arm:
+    """Everything that the arm's port does, except the network.
+
+    :meth:`control` before and :meth:`observe` after each step of the physics; :meth:`request` in between.
+
+    Attributes:
+        record: (1,) what the client receives.
+        state: The same as one value, whose fields can be set.
+        mode: The arm's mode.
+        motion: The running one.
+    """
+
+    def __init__(self, cell: FciCell, limits: FciLimits) -> None:
+        self._cell, self._limits = cell, limits
+        self.record = np.zeros(1, wire.ARM_STATE)
+        self.state = self.record[0]
+        self.mode, self.motion = RobotMode.IDLE, None
+        self._answer: Answer = lambda *_: None
+        self._reference = Reference(limits, cell.q)
+        self._layout = cell.layout
+        self._brake: tuple[Trajectory, float] | None = None
+        self._recovery: tuple[int, int] | None = None
+        self._user_stop = self._safety = False
+        self._received = _HISTORY
+        self._external, self._wrench = np.zeros(7), np.zeros(6)
+        low, high = _thresholds(10.0, 10.0, 10.0), _thresholds(40.0, 60.0, 30.0)
+        self.thresholds = Thresholds(low, high, low, high)
+        self._frames = {name: np.eye(4) for name in ("EE_T_K", "NE_T_EE")}
+        self._model = robot_model(limits).encode()
+        self._describe()
+
+    # The session
+
+    def connect(self, answer: Answer) -> None:
+        """A client is there; answers go to it."""
+        self._answer = answer
+
+    def disconnect(self) -> None:
+        """The client is gone: the arm comes to rest."""
+        self._answer = lambda *_: None
+        if self.motion is not None:
+            self._stop(MoveStatus.ABORTED)
+
+    def request(self, request: int, number: int, payload: bytes) -> None:
+        """Do what the client asks for.
+
+        Raises:
+            struct.error: The payload has the wrong size.
+            ValueError: No such request.
+        """
+        kind = ArmRequest(request)
+        if kind is ArmRequest.MOVE:
+            self._move(number, payload)
+        elif kind is ArmRequest.STOP_MOVE:
+            self._stop_move(number)
+        elif kind is ArmRequest.AUTOMATIC_ERROR_RECOVERY:
+            self._recover(number)
+        elif kind is ArmRequest.GET_ROBOT_MODEL:
+            self._answer(kind, number, 0, self._model)
+        else:
+            self._answer(kind, number, self._set(kind, payload), b"")
+
+    # Tests' hooks
+
+    def user_stop(self, pressed: bool) -> None:
+        """Press or release the user stop."""
+        self._user_stop = pressed
+        if pressed:
+            self._halt(MoveStatus.EMERGENCY_ABORTED, StopStatus.EMERGENCY_ABORTED, RobotMode.USER_STOPPED)
+        else:
+            self._release()
+
+    def safety_function(self, active: bool) -> None:
+        """Activate or deactivate a safety function, such as a protective stop."""
+        self._safety = active
+        if active:
+            status = MoveStatus.PREEMPTED_BY_SAFETY_FUNCTION
+            self._halt(status, StopStatus.REJECTED_BY_SAFETY_FUNCTION, RobotMode.OTHER)
+        else:
+            self._release()
+
+    def _halt(self, move: MoveStatus, stop: StopStatus, mode: RobotMode) -> None:
+        if self.motion is not None:
+            self._start_brake()
+            self._end(move, mode, stop)
+        self._end_recovery(RecoveryStatus.ABORTED)
+        self.mode = mode
+
+    def _release(self) -> None:
+        if self._safety or self._user_stop:
+            self.mode = RobotMode.OTHER if self._safety else RobotMode.USER_STOPPED
+        else:
+            self.mode = RobotMode.REFLEX if self.state["errors"].any() else RobotMode.IDLE
+
+    # Requests
+
+    def _move(self, number: int, payload: bytes) -> None:
+        controller, generator, *_, asynchronous = wire.MOVE.unpack(payload)[:9]
+        status = MoveStatus.MOTION_STARTED
+        if self._safety:
+            status = MoveStatus.REJECTED_BY_SAFETY_FUNCTION
+        elif self.mode is not RobotMode.IDLE or self._brake is not None:
+            status = MoveStatus.NOT_POSSIBLE
+        elif asynchronous or generator + 1 not in _GENERATORS:  # Cartesian and asynchronous motions are not simulated
+            status = MoveStatus.NOT_POSSIBLE
+        self._answer(ArmRequest.MOVE, number, status, b"")
+        if status is MoveStatus.MOTION_STARTED:
+            self._reference.rest(self._reference.q)
+            self._received = _HISTORY
+            self.state["reflex_reason"] = False
+            self.motion = Motion(number, GeneratorMode(generator + 1), ControllerMode(controller))
+            self.mode = RobotMode.MOVE
+
+    def _stop_move(self, number: int) -> None:
+        if self._safety:
+            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.REJECTED_BY_SAFETY_FUNCTION, b"")
+        elif self.motion is None:
+            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.SUCCESS, b"")
+        elif self.motion.ending is not None:
+            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.NOT_POSSIBLE, b"")
+        else:
+            self.motion.stop = number
+            self._stop(MoveStatus.PREEMPTED)
+
+    def _recover(self, number: int) -> None:
+        status = RecoveryStatus.SUCCESS
+        if self._safety:
+            status = RecoveryStatus.REJECTED_BY_SAFETY_FUNCTION
+        elif self.mode is RobotMode.REFLEX:
+            self._recovery, self.mode = (number, RECOVERY_CYCLES), RobotMode.AUTOMATIC_ERROR_RECOVERY
+            return
+        elif self.mode is not RobotMode.IDLE:
+            status = RecoveryStatus.NOT_POSSIBLE
+        self._answer(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status, b"")
+
+    def _end_recovery(self, status: RecoveryStatus) -> None:
+        if self._recovery is not None:
+            (number, _), self._recovery = self._recovery, None
+            self._answer(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status, b"")
+
+    def _set(self, kind: ArmRequest, payload: bytes) -> SetStatus:
+        values = np.array(_SETTERS[kind].unpack(payload), dtype=np.float64)
+        if self._safety:
+            return SetStatus.REJECTED_BY_SAFETY_FUNCTION
+        if self.mode is not RobotMode.IDLE:  # non-realtime commands run outside of motions
+            return SetStatus.NOT_POSSIBLE
+        if not np.isfinite(values).all() or (kind in _NOT_NEGATIVE and (values < 0.0).any()):
+            return SetStatus.INVALID_ARGUMENT
+        return self._store(kind, values)
+
+    def _store(self, kind: ArmRequest, values: F64) -> SetStatus:
+        if kind is ArmRequest.SET_COLLISION_BEHAVIOR:
+            torques, forces = values[:28].reshape(4, 7), values[28:].reshape(4, 6)
+            self.thresholds = Thresholds(*np.hstack([torques, forces]))
+        elif kind in (ArmRequest.SET_EE_TO_K, ArmRequest.SET_NE_TO_EE):
+            T = values.reshape(4, 4).T
+            if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3) or not np.allclose(T[3], [0, 0, 0, 1]):
+                return SetStatus.INVALID_ARGUMENT
+            self._frames["EE_T_K" if kind is ArmRequest.SET_EE_TO_K else "NE_T_EE"] = T
+        elif kind is ArmRequest.SET_LOAD:
+            if values[0] < 0.0:
+                return SetStatus.INVALID_ARGUMENT
+            self.state["m_load"], self.state["F_x_Cload"], self.state["I_load"] = values[0], values[1:4], values[4:]
+        self._describe()
+        return SetStatus.SUCCESS
+
+    # Each millisecond
+
+    def control(self, command: np.void | None) -> None:
+        """Drive the joints for the next millisecond.
+
+        Args:
+            command: The client's answer to the last state; None when there is none.
+        """
+        if self._cell.layout != self._layout:
+            self._be_elsewhere()
+        motion = self.motion
+        if self._brake is not None:
+            self._follow_brake()
+        elif motion is not None:
+            self._follow_client(motion, command)
+        if self._recovery is not None:
+            self._go_on_recovering(*self._recovery)
+        if self._brake is None and self.motion is not None and self.motion.controller is ControllerMode.EXTERNAL:
+            self._cell.push(self._reference.tau)
+        else:
+            self._cell.drive(self._reference.q, self._reference.dq)
+
+    def _follow_client(self, motion: Motion, command: np.void | None) -> None:
+        self._received = (self._received << 1 | (command is not None)) & _HISTORY if motion.started else _HISTORY
+        if command is None:
+            motion.missed += 1
+            if motion.missed >= (MISSED_CYCLES if motion.started else START_CYCLES):
+                self._reflex([Error.COMMUNICATION_CONSTRAINTS])
+            elif motion.started:
+                self._reference.extrapolate()
+            return
+        motion.missed, motion.started = 0, True
+        wrong = self._take(motion, command)
+        finished = command["motion_generation_finished"] or command["torque_command_finished"]
+        if finished and not wrong and motion.generator is not GeneratorMode.NONE:
+            wrong = self._reference.finish()
+        if wrong:
+            self._reflex(wrong)
+        elif finished:
+            self._stop(MoveStatus.SUCCESS)
+
+    def _take(self, motion: Motion, command: np.void) -> list[Error]:
+        reference, wrong = self._reference, []
+        if motion.generator is GeneratorMode.JOINT_POSITION:
+            wrong = reference.position(command["q_c"].copy())
+        elif motion.generator is GeneratorMode.JOINT_VELOCITY:
+            wrong = reference.velocity(command["dq_c"].copy())
+        else:
+            reference.set(self._cell.q.copy(), self._cell.dq.copy(), np.zeros(7))
+        if motion.controller is ControllerMode.EXTERNAL:
+            wrong += reference.torque(command["tau_J_d"].copy())
+        return wrong
+
+    def _be_elsewhere(self) -> None:
+        """The scene was laid out anew: whatever moved has ended."""
+        self._layout, self._brake = self._cell.layout, None
+        self._reference.rest(self._cell.q)
+        if self.motion is not None:
+            self._end(MoveStatus.ABORTED, RobotMode.IDLE)
+
+    # Ends of motions
+
+    def _reflex(self, errors: list[Error]) -> None:
+        self.state["errors"][errors] = True
+        self.state["reflex_reason"][errors] = True
+        if Error.JOINT_REFLEX in errors or Error.CARTESIAN_REFLEX in errors:
+            self._reference.rest(self._cell.q)  # push no further
+            self._brake = None
+        else:
+            self._start_brake()
+        self._end(MoveStatus.REFLEX_ABORTED, RobotMode.REFLEX, StopStatus.REFLEX_ABORTED)
+
+    def _stop(self, ending: MoveStatus) -> None:
+        """Bring the arm to rest; the motion ends then."""
+        assert self.motion is not None
+        if self.motion.ending is None:
+            self._start_brake()
+        self.motion.ending = ending
+
+    def _end(self, move: MoveStatus, mode: RobotMode, stop: StopStatus = StopStatus.ABORTED) -> None:
+        """End the motion at once, and tell the client."""
+        motion = self.motion
+        assert motion is not None
+        self.motion, self.mode = None, mode
+        self._answer(ArmRequest.MOVE, motion.number, move, b"")
+        if motion.stop is not None:
+            self._answer(ArmRequest.STOP_MOVE, motion.stop, stop, b"")
+
+    def _start_brake(self) -> None:
+        """Come to rest within the limits: from the reference, or from the measured motion where torques moved the arm."""
+        reference, motion, arm = self._reference, self.motion, self._limits.arm
+        if motion is not None and motion.controller is ControllerMode.EXTERNAL:
+            reference.set(self._cell.q.copy(), self._cell.dq.copy(), np.zeros(7))
+        ddq = np.clip(reference.ddq, -arm.acceleration, arm.acceleration)
+        self._brake = (stop_trajectory(reference.q, reference.dq, ddq), 0.0)
+
+    def _follow_brake(self) -> None:
+        assert self._brake is not None
+        trajectory, t = self._brake
+        t += CYCLE_S
+        q, dq, ddq = trajectory.at_time(min(t, trajectory.duration))
+        self._brake = (trajectory, t)
+        self._reference.set(np.array(q), np.array(dq), np.array(ddq))
+        if t >= trajectory.duration:
+            self._brake = None
+            self._reference.rest(self._reference.q)
+            if self.motion is not None and self.motion.ending is not None:
+                self._end(self.motion.ending, RobotMode.IDLE, StopStatus.SUCCESS)
+
+    def _go_on_recovering(self, number: int, cycles: int) -> None:
+        if cycles > 0 or self._brake is not None:
+            self._recovery = (number, cycles - 1)
+        else:
+            self.mode = RobotMode.IDLE
+            self.state["errors"] = False
+            self._end_recovery(RecoveryStatus.SUCCESS)
+
+    # The state
+
+    def observe(self) -> None:
+        """Measure, watch for collisions, and write the state."""
+        cell, state, reference = self._cell, self.state, self._reference
+        motor, gravity, contact = cell.torque
+        self._external += (-contact - self._external) * (CYCLE_S / FILTER_S)
+        state["tau_ext_hat_filtered"] = self._external
+        self._feel()
+        tau = motor + gravity
+        state["dtau_J"] = (tau - state["tau_J"]) / CYCLE_S
+        state["tau_J"], state["tau_J_d"] = tau, motor
+        state["message_id"] += 1
+        state["q"] = state["theta"] = cell.q
+        state["dq"] = state["dtheta"] = cell.dq
+        state["q_d"], state["dq_d"], state["ddq_d"] = reference.q, reference.dq, reference.ddq
+        self._poses()
+        moving = self.motion
+        state["motion_generator_mode"] = GeneratorMode.IDLE if moving is None else moving.generator
+        state["controller_mode"] = ControllerMode.OTHER if moving is None else moving.controller
+        state["robot_mode"] = self.mode
+        state["control_command_success_rate"] = 0.0 if moving is None else self._received.bit_count() / 100
+
+    def _feel(self) -> None:
+        state = self.state
+        if (np.abs(self._external) < 1e-3).all():
+            force = np.zeros(13)
+            state["K_F_ext_hat_K"] = 0.0
+        else:
+            force = np.concatenate([self._external, self._estimate_wrench()])
+        changing = (np.abs(self._reference.ddq) > 0.1).any()
+        limits = self.thresholds
+        felt, hit = (limits.felt_changing, limits.hit_changing) if changing else (limits.felt_steady, limits.hit_steady)
+        size = np.abs(force)
+        state["O_F_ext_hat_K"] = force[7:]
+        state["joint_contact"], state["cartesian_contact"] = (size > felt)[:7], (size > felt)[7:]
+        over = size > hit
+        state["joint_collision"], state["cartesian_collision"] = over[:7], over[7:]
+        if self.motion is not None:
+            self._watch(over)
+
+    def _watch(self, over: F64) -> None:
+        errors = self._reference.measured(self._cell.q, self._cell.dq)
+        if over[:7].any():
+            errors.append(Error.JOINT_REFLEX)
+        if over[7:].any():
+            errors.append(Error.CARTESIAN_REFLEX)
+        if errors:
+            self._reflex(errors)
+
+    def _estimate_wrench(self) -> F64:
+        """Wrench at the stiffness frame that explains the external torques best, in the base frame."""
+        rotation, position, jacobian = self._cell.flange_at(self._cell.q, self._cell.dq)
+        R = rotation.reshape(3, 3)
+        offset = R @ self._F_T_K[:3, 3]
+        J = jacobian.copy()
+        J[:3] += np.cross(J[3:].T, offset).T
+        wrench: F64 = np.linalg.lstsq(J.T, self._external, rcond=0.02)[0]
+        turn = (R @ self._F_T_K[:3, :3]).T
+        self.state["K_F_ext_hat_K"] = np.concatenate([turn @ wrench[:3], turn @ wrench[3:]])
+        return wrench
+
+    def _poses(self) -> None:
+        state, reference = self.state, self._reference
+        state["O_T_EE"] = self._ee(*self._cell.flange())
+        rotation, position, jacobian = self._cell.flange_at(reference.q, reference.dq)
+        state["O_T_EE_d"] = state["O_T_EE_c"] = self._ee(rotation, position)
+        state["O_dP_EE_d"] = jacobian @ reference.dq
+        state["elbow"] = (self._cell.q[2], 1.0 if self._cell.q[3] > ELBOW_FLIP_RAD else -1.0)
+        state["elbow_d"] = state["elbow_c"] = (reference.q[2], 1.0 if reference.q[3] > ELBOW_FLIP_RAD else -1.0)
+
+    def _ee(self, rotation: F64, position: F64) -> F64:
+        """(16,) ``O_T_EE`` from the flange's pose."""
+        T = np.zeros((4, 4))
+        T[:3, :3], T[:3, 3], T[3, 3] = rotation.reshape(3, 3), position, 1.0
+        return (T @ self._F_T_EE).T.ravel()
+
+    def _describe(self) -> None:
+        """Write what only requests change."""
+        state = self.state
+        self._F_T_EE = F_T_NE @ self._frames["NE_T_EE"]
+        self._F_T_K = self._F_T_EE @ self._frames["EE_T_K"]
+        for name, T in (*self._frames.items(), ("F_T_NE", F_T_NE), ("F_T_EE", self._F_T_EE)):
+            state[name] = T.T.ravel()
+        state["m_ee"], (state["F_x_Cee"], state["I_ee"]) = MASS_KG, inertia()
+        state["O_ddP_O"] = (0.0, 0.0, -9.81)
+
+
+_GENERATORS = (GeneratorMode.JOINT_POSITION, GeneratorMode.JOINT_VELOCITY, GeneratorMode.NONE)
+_NOT_NEGATIVE = (
+    ArmRequest.SET_COLLISION_BEHAVIOR,
+    ArmRequest.SET_JOINT_IMPEDANCE,
+    ArmRequest.SET_CARTESIAN_IMPEDANCE,
+)
+_SETTERS = {
+    ArmRequest.SET_COLLISION_BEHAVIOR: wire.COLLISION_BEHAVIOR,
+    ArmRequest.SET_JOINT_IMPEDANCE: wire.JOINT_IMPEDANCE,
+    ArmRequest.SET_CARTESIAN_IMPEDANCE: wire.CARTESIAN_IMPEDANCE,
+    ArmRequest.SET_GUIDING_MODE: wire.GUIDING_MODE,
+    ArmRequest.SET_EE_TO_K: wire.TRANSFORM,
+    ArmRequest.SET_NE_TO_EE: wire.TRANSFORM,
+    ArmRequest.SET_LOAD: wire.LOAD,
+}
