@@ -154,9 +154,7 @@ class ArmProcess:
             return self._aborted(follower, str(error))
         except Broken as error:
             lost = failures.lost(str(error))
-            self._requests.send(
-                Ended(request.motion, End.FAILED, lost.code, lost.sentence, follower.statistics())
-            )
+            self._requests.send(Ended(request.motion, End.FAILED, lost.code, lost.sentence, follower.statistics()))
             raise
         assert follower.ended is not None
         return follower.ended

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import isfinite
 
 from stvla_ros.config import ConfigError, param
@@ -78,9 +78,9 @@ class FrankaConfig:
     joint_impedance_nm_rad: tuple[float, ...] = param(
         (3000.0, 3000.0, 3000.0, 2500.0, 2500.0, 2000.0, 2000.0), "stiffness of the robot's joint controller [Nm/rad]"
     )
-    collision: CollisionConfig = field(default_factory=CollisionConfig, metadata={"doc": "thresholds of reflexes"})
-    load: LoadConfig = field(default_factory=LoadConfig, metadata={"doc": "load on the flange"})
-    hand: HandConfig = field(default_factory=HandConfig, metadata={"doc": "the Franka Hand"})
+    collision: CollisionConfig = param(CollisionConfig(), "thresholds of reflexes")  # noqa: RUF009
+    load: LoadConfig = param(LoadConfig(), "load on the flange")  # noqa: RUF009
+    hand: HandConfig = param(HandConfig(), "the Franka Hand")  # noqa: RUF009
 
     def __post_init__(self) -> None:
         _vector("joint_impedance_nm_rad", self.joint_impedance_nm_rad, 7, 10.0, 14250.0)

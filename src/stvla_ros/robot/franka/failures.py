@@ -48,9 +48,7 @@ _SENTENCES: dict[Mode, Callable[[str, str], str]] = {
     Mode.REFLEX: lambda names, detail: (
         f"The robot stopped itself ({names or detail or 'it names no error'}): look at what it touched, then {RECOVER}."
     ),
-    Mode.USER_STOPPED: lambda names, detail: (
-        f"The robot's stop button is pressed: release it, then {RECOVER}."
-    ),
+    Mode.USER_STOPPED: lambda names, detail: f"The robot's stop button is pressed: release it, then {RECOVER}.",
     Mode.SAFETY_FUNCTION: lambda names, detail: (
         f"A safety function of the robot is active: end it in Desk, then {RECOVER}."
     ),
@@ -88,7 +86,8 @@ def of_command(text: str, robot_mode: Mode, errors: tuple[str, ...]) -> StageErr
     if mode in CODES:
         return StageError(CODES[mode], sentence(mode, named, _brief(text)))
     return StageError(
-        OutcomeCode.CONTROLLER_FAILED, f"The robot did not carry out a command: {_brief(text)}. Its log in Desk says more."
+        OutcomeCode.CONTROLLER_FAILED,
+        f"The robot did not carry out a command: {_brief(text)}. Its log in Desk says more.",
     )
 
 

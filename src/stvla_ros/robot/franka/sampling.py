@@ -56,7 +56,13 @@ def check(samples: Samples, limits: ArmLimits, names: Sequence[str], velocity_sc
     velocity = np.diff(samples.q, axis=0, prepend=samples.q[:1], append=samples.q[-1:]) / CYCLE_S
     acceleration = np.diff(velocity, axis=0, prepend=np.zeros((1, 7))) / CYCLE_S
     jerk = np.diff(acceleration, axis=0, prepend=np.zeros((1, 7))) / CYCLE_S
-    _refuse(np.maximum(limits.q_min_rad - samples.q, samples.q - limits.q_max_rad), np.zeros(7), "outside its range by", "rad", names)
+    _refuse(
+        np.maximum(limits.q_min_rad - samples.q, samples.q - limits.q_max_rad),
+        np.zeros(7),
+        "outside its range by",
+        "rad",
+        names,
+    )
     _refuse(np.abs(velocity), limits.velocity * velocity_scale * TOLERATED, "at a velocity of", "rad/s", names)
     _refuse(np.abs(acceleration), limits.acceleration * TOLERATED, "at an acceleration of", "rad/s^2", names)
     _refuse(np.abs(jerk), limits.jerk * TOLERATED, "at a jerk of", "rad/s^3", names)
