@@ -1,5 +1,8 @@
 """The simulated cell as a ROS node, with the interfaces of a Panda behind ros2_control and a RealSense camera.
 
+Instead of the robot's two actions and joint states it can offer the robot's own network interface
+(:mod:`stvla_ros.sim.fci`), for a driver that uses libfranka.
+
 Physics runs at the speed of the clock in one thread, and joint states are sent in a second one. The executor's thread
 receives requests, and cancels take effect in it. A separate process renders and sends images
 (:mod:`stvla_ros.ros.simulated_camera`).
@@ -18,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from sensor_msgs.msg import JointState
+from std_srvs.srv import SetBool
 from stvla_msgs.srv import ListTasks, ResetScene, ScoreTask
 from tf2_msgs.msg import TFMessage
 
@@ -34,6 +38,8 @@ from stvla_ros.ros.simulated_robot import RealTime, SimulatedArm, SimulatedGripp
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
+from stvla_ros.sim.fci.cell import FciCell
+from stvla_ros.sim.fci.server import FciConfig, FciServer
 from stvla_ros.sim.scene import SceneState
 from stvla_ros.sim.tasks import TASKS
 from stvla_ros.types import RobotState, TrajectoryTolerances
@@ -64,6 +70,12 @@ class SimConfig:
     joint_rate_hz: float = param(100.0, "joint states per second", ge=10.0, le=500.0)
     depth_encoding: str = param("16UC1", "16UC1: millimetres, 32FC1: metres", choices=("16UC1", "32FC1"))
     camera: str = param("camera/camera", "prefix of the camera's topics")
+    interface: str = param(
+        "ros2_control",
+        "what moves the robot. ros2_control: its two actions; fci: its network interface, for libfranka",
+        choices=("ros2_control", "fci"),
+    )
+    fci: FciConfig = param(FciConfig(), "the network interface")  # noqa: RUF009
     cell: CellConfig = param(CellConfig(), "physics, camera and its defects")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "names of what it offers; it always is a Panda")  # noqa: RUF009
 
@@ -75,15 +87,26 @@ class SimNode(StageNode[SimConfig]):
         self._raised = _raise_priority()  # before there are threads: they inherit it
         super().__init__("sim", SimConfig)
         config = self.config
-        self._cell = Cell(config.cell)
+        self._fci: FciServer | None = None
+        self._cell = FciCell(config.cell) if config.interface == "fci" else Cell(config.cell)
         self._cell.reset(config.task, config.seed, config.distractors)
-        self._joints = self.create_publisher(JointState, config.robot.joint_states, qos.EVENT)
-        self._joint_stamp_ns = 0
-        self._time = RealTime(self._cell, self._send_joints, config.joint_rate_hz)
+        self._joint_stamp_ns = sys.maxsize  # nobody waits for joint states that are not sent
+        self._time = self._serve_fci(self._cell) if isinstance(self._cell, FciCell) else self._serve_ros2_control()
         self._camera = SimulatedCamera(
             self._camera_config(), self._look, self.get_logger().error, lambda: stop(WRONG_PARAMETERS)
         )
         self._send_transforms()
+        self._laying = Lock()
+        self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
+        self._serve(ResetScene, "~/reset_scene", self._reset_scene)
+        self._serve(ScoreTask, "~/score_task", self._score_task)
+        self._rates = (time.monotonic(), 0)
+
+    def _serve_ros2_control(self) -> RealTime:
+        """Offer the two actions and joint states."""
+        config = self.config
+        self._joints = self.create_publisher(JointState, config.robot.joint_states, qos.EVENT)
+        self._joint_stamp_ns = 0
         limits = config.cell.controller
         tolerances = TrajectoryTolerances(
             np.full(7, limits.path_tolerance_rad), np.full(7, limits.goal_tolerance_rad), limits.goal_time_s
@@ -92,11 +115,23 @@ class SimNode(StageNode[SimConfig]):
             self, config.robot.arm_action, config.robot.arm_joints, SimulatedArm(self._cell), tolerances
         )
         self._gripper = GripperServer(self, config.robot.gripper_action, SimulatedGripper(self._cell))
-        self._laying = Lock()
-        self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
-        self._serve(ResetScene, "~/reset_scene", self._reset_scene)
-        self._serve(ScoreTask, "~/score_task", self._score_task)
-        self._rates = (time.monotonic(), 0)
+        return RealTime(self._cell, self._send_joints, config.joint_rate_hz)
+
+    def _serve_fci(self, cell: FciCell) -> FciServer:
+        """Offer the robot's network interface, and what happens to a robot besides its clients' requests."""
+        fci = self._fci = FciServer(cell, self.config.fci, self.config.robot.model)
+        self._offer("~/user_stop", fci.user_stop)
+        self._offer("~/safety_function", fci.safety_function)
+        self._offer("~/network", fci.connect)
+        return fci
+
+    def _offer(self, name: str, switch: Callable[[bool], None]) -> None:
+        def answer(request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+            switch(request.data)
+            response.success = True
+            return response
+
+        self.create_service(SetBool, name, answer)
 
     def ready(self) -> None:
         """Start time and images; the heartbeat begins with the first image."""
@@ -200,9 +235,12 @@ class SimNode(StageNode[SimConfig]):
         """Real-time factor and image rate since the last diagnostics."""
         (then, sent), now = self._rates, (time.monotonic(), self._camera.sent)
         self._rates = now
+        fci = self._fci
+        robot = {"robot mode": fci.mode.name, "behind the clock [s]": f"{fci.behind_s:.3f}"} if fci else {}
         return {
             "real-time factor": f"{self._time.factor():.3f}",
             "image rate [Hz]": f"{(now[1] - sent) / max(now[0] - then, 1e-9):.1f}",
+            **robot,
         }
 
     def close(self, timeout_s: float) -> bool:

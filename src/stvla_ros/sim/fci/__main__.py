@@ -39,7 +39,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     server.start()
-    print(f"Arm: {config.hostname}:{wire.ARM_PORT}, hand: {config.hostname}:{wire.HAND_PORT}. {instruction}", flush=True)
+    print(
+        f"Arm: {config.hostname}:{wire.ARM_PORT}, hand: {config.hostname}:{wire.HAND_PORT}. {instruction}", flush=True
+    )
     Thread(target=_obey, args=(server, cell), daemon=True).start()
     try:
         while True:

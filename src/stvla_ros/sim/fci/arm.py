@@ -12,7 +12,8 @@ from stvla_ros.sim.controller import stop_trajectory
 from stvla_ros.sim.fci import wire
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.limits import CYCLE_S, FciLimits, Reference
-from stvla_ros.sim.fci.model import F_T_NE, MASS_KG, inertia, robot_model
+from stvla_ros.sim.fci.model import robot_model
+from stvla_ros.sim.fci.state import ArmState, Thresholds
 from stvla_ros.sim.fci.wire import (
     ArmRequest,
     ControllerMode,
@@ -32,12 +33,7 @@ MISSED_CYCLES = 20
 START_CYCLES = 1000
 """How long the first command may be missing."""
 
-FILTER_S = 0.02
-"""Time constant of the estimated external torques; about that of the real one's."""
-
 RECOVERY_CYCLES = 50
-ELBOW_FLIP_RAD = -0.467002423653011
-"""Position of joint 4 where the elbow flips: Franka Control Interface documentation."""
 
 _HISTORY = (1 << 100) - 1
 Answer = Callable[[int, int, int, bytes], None]
@@ -66,40 +62,22 @@ class Motion:
     stop: int | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class Thresholds:
-    """Torques and forces at which a contact is a collision, and at which it is felt.
-
-    ``steady`` at constant velocity, ``changing`` while the reference accelerates; each (13,): 7 joints, then the wrench.
-    """
-
-    felt_changing: F64
-    hit_changing: F64
-    felt_steady: F64
-    hit_steady: F64
-
-
-def _thresholds(torque_nm: float, force_n: float, moment_nm: float) -> F64:
-    return np.array([*[torque_nm] * 7, *[force_n] * 3, *[moment_nm] * 3])
-
-
 class Arm:
     """Everything that the arm's port does, except the network.
 
     :meth:`control` before and :meth:`observe` after each step of the physics; :meth:`request` in between.
 
     Attributes:
-        record: (1,) what the client receives.
-        state: The same as one value, whose fields can be set.
+        state: What the client receives.
         mode: The arm's mode.
         motion: The running one.
     """
 
     def __init__(self, cell: FciCell, limits: FciLimits) -> None:
         self._cell, self._limits = cell, limits
-        self.record = np.zeros(1, wire.ARM_STATE)
-        self.state = self.record[0]
-        self.mode, self.motion = RobotMode.IDLE, None
+        self.state = ArmState(cell)
+        self.mode = RobotMode.IDLE
+        self.motion: Motion | None = None
         self._answer: Answer = lambda *_: None
         self._reference = Reference(limits, cell.q)
         self._layout = cell.layout
@@ -107,12 +85,7 @@ class Arm:
         self._recovery: tuple[int, int] | None = None
         self._user_stop = self._safety = False
         self._received = _HISTORY
-        self._external, self._wrench = np.zeros(7), np.zeros(6)
-        low, high = _thresholds(10.0, 10.0, 10.0), _thresholds(40.0, 60.0, 30.0)
-        self.thresholds = Thresholds(low, high, low, high)
-        self._frames = {name: np.eye(4) for name in ("EE_T_K", "NE_T_EE")}
         self._model = robot_model(limits).encode()
-        self._describe()
 
     # The session
 
@@ -175,24 +148,22 @@ class Arm:
         if self._safety or self._user_stop:
             self.mode = RobotMode.OTHER if self._safety else RobotMode.USER_STOPPED
         else:
-            self.mode = RobotMode.REFLEX if self.state["errors"].any() else RobotMode.IDLE
+            self.mode = RobotMode.REFLEX if self.state.value["errors"].any() else RobotMode.IDLE
 
     # Requests
 
     def _move(self, number: int, payload: bytes) -> None:
         controller, generator, *_, asynchronous = wire.MOVE.unpack(payload)[:9]
-        status = MoveStatus.MOTION_STARTED
+        simulated = generator + 1 in _GENERATORS and not asynchronous
+        ready = self.mode is RobotMode.IDLE and self._brake is None
+        status = MoveStatus.MOTION_STARTED if simulated and ready else MoveStatus.NOT_POSSIBLE
         if self._safety:
             status = MoveStatus.REJECTED_BY_SAFETY_FUNCTION
-        elif self.mode is not RobotMode.IDLE or self._brake is not None:
-            status = MoveStatus.NOT_POSSIBLE
-        elif asynchronous or generator + 1 not in _GENERATORS:  # Cartesian and asynchronous motions are not simulated
-            status = MoveStatus.NOT_POSSIBLE
         self._answer(ArmRequest.MOVE, number, status, b"")
         if status is MoveStatus.MOTION_STARTED:
             self._reference.rest(self._reference.q)
             self._received = _HISTORY
-            self.state["reflex_reason"] = False
+            self.state.value["reflex_reason"] = False
             self.motion = Motion(number, GeneratorMode(generator + 1), ControllerMode(controller))
             self.mode = RobotMode.MOVE
 
@@ -236,17 +207,16 @@ class Arm:
     def _store(self, kind: ArmRequest, values: F64) -> SetStatus:
         if kind is ArmRequest.SET_COLLISION_BEHAVIOR:
             torques, forces = values[:28].reshape(4, 7), values[28:].reshape(4, 6)
-            self.thresholds = Thresholds(*np.hstack([torques, forces]))
+            self.state.thresholds = Thresholds(*np.hstack([torques, forces]))
         elif kind in (ArmRequest.SET_EE_TO_K, ArmRequest.SET_NE_TO_EE):
             T = values.reshape(4, 4).T
             if not np.allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-3) or not np.allclose(T[3], [0, 0, 0, 1]):
                 return SetStatus.INVALID_ARGUMENT
-            self._frames["EE_T_K" if kind is ArmRequest.SET_EE_TO_K else "NE_T_EE"] = T
+            self.state.set_frame("EE_T_K" if kind is ArmRequest.SET_EE_TO_K else "NE_T_EE", T)
         elif kind is ArmRequest.SET_LOAD:
             if values[0] < 0.0:
                 return SetStatus.INVALID_ARGUMENT
-            self.state["m_load"], self.state["F_x_Cload"], self.state["I_load"] = values[0], values[1:4], values[4:]
-        self._describe()
+            self.state.set_load(float(values[0]), values[1:4], values[4:])
         return SetStatus.SUCCESS
 
     # Each millisecond
@@ -312,8 +282,8 @@ class Arm:
     # Ends of motions
 
     def _reflex(self, errors: list[Error]) -> None:
-        self.state["errors"][errors] = True
-        self.state["reflex_reason"][errors] = True
+        self.state.value["errors"][errors] = True
+        self.state.value["reflex_reason"][errors] = True
         if Error.JOINT_REFLEX in errors or Error.CARTESIAN_REFLEX in errors:
             self._reference.rest(self._cell.q)  # push no further
             self._brake = None
@@ -363,98 +333,26 @@ class Arm:
             self._recovery = (number, cycles - 1)
         else:
             self.mode = RobotMode.IDLE
-            self.state["errors"] = False
+            self.state.value["errors"] = False
             self._end_recovery(RecoveryStatus.SUCCESS)
-
-    # The state
 
     def observe(self) -> None:
         """Measure, watch for collisions, and write the state."""
-        cell, state, reference = self._cell, self.state, self._reference
-        motor, gravity, contact = cell.torque
-        self._external += (-contact - self._external) * (CYCLE_S / FILTER_S)
-        state["tau_ext_hat_filtered"] = self._external
-        self._feel()
-        tau = motor + gravity
-        state["dtau_J"] = (tau - state["tau_J"]) / CYCLE_S
-        state["tau_J"], state["tau_J_d"] = tau, motor
-        state["message_id"] += 1
-        state["q"] = state["theta"] = cell.q
-        state["dq"] = state["dtheta"] = cell.dq
-        state["q_d"], state["dq_d"], state["ddq_d"] = reference.q, reference.dq, reference.ddq
-        self._poses()
-        moving = self.motion
-        state["motion_generator_mode"] = GeneratorMode.IDLE if moving is None else moving.generator
-        state["controller_mode"] = ControllerMode.OTHER if moving is None else moving.controller
-        state["robot_mode"] = self.mode
-        state["control_command_success_rate"] = 0.0 if moving is None else self._received.bit_count() / 100
-
-    def _feel(self) -> None:
-        state = self.state
-        if (np.abs(self._external) < 1e-3).all():
-            force = np.zeros(13)
-            state["K_F_ext_hat_K"] = 0.0
-        else:
-            force = np.concatenate([self._external, self._estimate_wrench()])
-        changing = (np.abs(self._reference.ddq) > 0.1).any()
-        limits = self.thresholds
-        felt, hit = (limits.felt_changing, limits.hit_changing) if changing else (limits.felt_steady, limits.hit_steady)
-        size = np.abs(force)
-        state["O_F_ext_hat_K"] = force[7:]
-        state["joint_contact"], state["cartesian_contact"] = (size > felt)[:7], (size > felt)[7:]
-        over = size > hit
-        state["joint_collision"], state["cartesian_collision"] = over[:7], over[7:]
-        if self.motion is not None:
-            self._watch(over)
-
-    def _watch(self, over: F64) -> None:
-        errors = self._reference.measured(self._cell.q, self._cell.dq)
-        if over[:7].any():
-            errors.append(Error.JOINT_REFLEX)
-        if over[7:].any():
-            errors.append(Error.CARTESIAN_REFLEX)
-        if errors:
+        state, cell = self.state, self._cell
+        collisions = state.feel(self._reference)
+        if self.motion is not None and (errors := self._reference.measured(cell.q, cell.dq) + collisions):
             self._reflex(errors)
-
-    def _estimate_wrench(self) -> F64:
-        """Wrench at the stiffness frame that explains the external torques best, in the base frame."""
-        rotation, position, jacobian = self._cell.flange_at(self._cell.q, self._cell.dq)
-        R = rotation.reshape(3, 3)
-        offset = R @ self._F_T_K[:3, 3]
-        J = jacobian.copy()
-        J[:3] += np.cross(J[3:].T, offset).T
-        wrench: F64 = np.linalg.lstsq(J.T, self._external, rcond=0.02)[0]
-        turn = (R @ self._F_T_K[:3, :3]).T
-        self.state["K_F_ext_hat_K"] = np.concatenate([turn @ wrench[:3], turn @ wrench[3:]])
-        return wrench
-
-    def _poses(self) -> None:
-        state, reference = self.state, self._reference
-        state["O_T_EE"] = self._ee(*self._cell.flange())
-        rotation, position, jacobian = self._cell.flange_at(reference.q, reference.dq)
-        state["O_T_EE_d"] = state["O_T_EE_c"] = self._ee(rotation, position)
-        state["O_dP_EE_d"] = jacobian @ reference.dq
-        state["elbow"] = (self._cell.q[2], 1.0 if self._cell.q[3] > ELBOW_FLIP_RAD else -1.0)
-        state["elbow_d"] = state["elbow_c"] = (reference.q[2], 1.0 if reference.q[3] > ELBOW_FLIP_RAD else -1.0)
-
-    def _ee(self, rotation: F64, position: F64) -> F64:
-        """(16,) ``O_T_EE`` from the flange's pose."""
-        T = np.zeros((4, 4))
-        T[:3, :3], T[:3, 3], T[3, 3] = rotation.reshape(3, 3), position, 1.0
-        return (T @ self._F_T_EE).T.ravel()
-
-    def _describe(self) -> None:
-        """Write what only requests change."""
-        state = self.state
-        self._F_T_EE = F_T_NE @ self._frames["NE_T_EE"]
-        self._F_T_K = self._F_T_EE @ self._frames["EE_T_K"]
-        for name, T in (*self._frames.items(), ("F_T_NE", F_T_NE), ("F_T_EE", self._F_T_EE)):
-            state[name] = T.T.ravel()
-        state["m_ee"], (state["F_x_Cee"], state["I_ee"]) = MASS_KG, inertia()
-        state["O_ddP_O"] = (0.0, 0.0, -9.81)
+        state.measure(self._reference)
+        motion, value = self.motion, state.value
+        value["motion_generator_mode"] = GeneratorMode.IDLE if motion is None else motion.generator
+        value["controller_mode"] = ControllerMode.OTHER if motion is None else motion.controller
+        value["robot_mode"] = self.mode
+        value["control_command_success_rate"] = 0.0 if motion is None else self._received.bit_count() / 100
 
 
 _GENERATORS = (GeneratorMode.JOINT_POSITION, GeneratorMode.JOINT_VELOCITY, GeneratorMode.NONE)
+"""The motions that are simulated; Cartesian ones are refused, as are asynchronous ones."""
+
 _NOT_NEGATIVE = (
     ArmRequest.SET_COLLISION_BEHAVIOR,
     ArmRequest.SET_JOINT_IMPEDANCE,

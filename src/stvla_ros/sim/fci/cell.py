@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import mujoco
 import numpy as np
 
 from stvla_ros.description.panda import FINGER_LINKS
-from stvla_ros.sim.arm import ARM_KD_S, ARM_KP, GRIPPER, gripper_actuator_force
+from stvla_ros.sim.arm import ARM_KD_S, ARM_KP, gripper_actuator_force
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.scene import Scene
 from stvla_ros.sim.tasks import Task
@@ -23,7 +24,7 @@ class FciCell(Cell):
     """A cell that libfranka's client moves. Time advances only in :meth:`step`.
 
     The joints' servos are the cell's own, with feed-forward of the velocity. A torque instead of a position switches
-    them off. Not thread safe where the arm is concerned: one thread steps and drives.
+    them off. One thread steps, drives and measures, all of it in :meth:`held`.
 
     Attributes:
         q: (7,) measured positions, a view of the physics.
@@ -34,9 +35,14 @@ class FciCell(Cell):
     q: F64
     dq: F64
     layout = 0
+    _servos: bool
 
     def __init__(self, config: CellConfig | None = None) -> None:
         super().__init__(replace(config or CellConfig(), timestep_s=STEP_S))
+
+    def held(self) -> AbstractContextManager[bool]:
+        """Keep others from laying out another scene."""
+        return self._lock
 
     def step(self) -> None:
         """One millisecond. Positions and contacts are those of its end."""
@@ -79,7 +85,7 @@ class FciCell(Cell):
         """Rotation (9,), row-major, and position (3,) of the flange in the base frame. Views."""
         return self._data.xmat[self._flange], self._data.xpos[self._flange]
 
-    def flange_at(self, q_rad: F64, dq_rad_s: F64) -> tuple[F64, F64, F64]:
+    def flange_at(self, q_rad: F64) -> tuple[F64, F64, F64]:
         """Rotation (9,), position (3,) and Jacobian (6, 7) of the flange for other joint positions."""
         ghost = self._ghost
         ghost.qpos[: len(q_rad)] = q_rad

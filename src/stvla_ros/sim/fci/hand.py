@@ -37,6 +37,7 @@ class Task:
     Attributes:
         request: What was asked for.
         number: Of the request.
+        width_m: That was asked for.
         target_m: Where the fingers go.
         window_m: Accepted widths of a grasp.
         closed_m: Homing: the width found with closed fingers; None: still closing.
@@ -44,6 +45,7 @@ class Task:
 
     request: HandRequest
     number: int
+    width_m: float
     target_m: float
     window_m: tuple[float, float] = (-1.0, 1.0)
     closed_m: float | None = None
@@ -87,13 +89,13 @@ class Hand:
         kind = HandRequest(request)
         self._abort()
         if kind is HandRequest.HOMING:
-            self._begin(Task(kind, number, 0.0), SPEED_M_S / 2, FORCE_N[0] * 5)
+            self._begin(Task(kind, number, 0.0, 0.0), SPEED_M_S / 2, FORCE_N[0] * 5)
         elif kind is HandRequest.MOVE:
             width, speed = wire.HAND_MOVE.unpack(payload)
-            self._begin(Task(kind, number, width), speed, 30.0)
+            self._begin(Task(kind, number, width, width), speed, 30.0)
         elif kind is HandRequest.GRASP:
             width, inner, outer, speed, force = wire.HAND_GRASP.unpack(payload)
-            self._begin(Task(kind, number, 0.0, (width - inner, width + outer)), speed, force)
+            self._begin(Task(kind, number, width, 0.0, (width - inner, width + outer)), speed, force)
         else:
             self._stay(self._cell.width_m)
             self._answer(kind, number, HandStatus.SUCCESS, b"")
@@ -122,9 +124,8 @@ class Hand:
         return True
 
     def _begin(self, task: Task, speed_m_s: float, force_n: float) -> None:
-        homed = task.request is HandRequest.HOMING
-        wide = max(task.target_m, task.window_m[0])
-        if not (speed_m_s > 0.0 and force_n > 0.0) or not (homed or 0.0 <= task.target_m and wide <= self._max_width_m):
+        possible = task.request is HandRequest.HOMING or 0.0 <= task.width_m <= self.state["max_width"] + 1e-6
+        if not (possible and speed_m_s > 0.0 and force_n > 0.0):
             self._answer(task.request, task.number, HandStatus.FAIL, b"")
             return
         self._task, self._window_m = task, None
@@ -143,10 +144,6 @@ class Hand:
     def _be_elsewhere(self) -> None:
         self._layout = self._cell.layout
         self._stay(self._cell.width_m)
-
-    @property
-    def _max_width_m(self) -> float:
-        return float(self.state["max_width"]) + 1e-6
 
     def _abort(self) -> None:
         if self._task is not None:

@@ -23,8 +23,8 @@ START_POSE_RAD = 0.1
 
 TORQUE_RATE_NM_S = 1000.0
 
-_ROUNDING = 1.0 + 1e-3
-"""Clients compute with what the state says, in single precision."""
+_ROUNDING, _SLOW = 1.0 + 1e-3, 1e-3
+"""Clients compute with what the state says, in single precision: a factor, and a velocity [rad/s]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +126,7 @@ class Reference:
         low, high = self._limits.velocity(q)
         wrong = {
             Error.COMMANDED_POSITION_LIMITS: self._leaves(q, dq),
-            Error.COMMANDED_VELOCITY_LIMITS: not ((dq <= high + 1e-3) & (dq >= low - 1e-3)).all(),
+            Error.COMMANDED_VELOCITY_LIMITS: not ((dq <= high + _SLOW) & (dq >= low - _SLOW)).all(),
             Error.VELOCITY_DISCONTINUITY: not (np.abs(ddq) <= arm.acceleration * _ROUNDING).all(),
             Error.ACCELERATION_DISCONTINUITY: not (np.abs(jerk) <= arm.jerk * _ROUNDING).all(),
         }
@@ -138,7 +138,7 @@ class Reference:
     def _leaves(self, q: F64, dq: F64) -> bool:
         """Outside the range and on the way further out."""
         arm = self._limits.arm
-        return bool((((q > arm.q_max_rad) & (dq > 0.0)) | ((q < arm.q_min_rad) & (dq < 0.0))).any())
+        return bool((((q > arm.q_max_rad) & (dq > _SLOW)) | ((q < arm.q_min_rad) & (dq < -_SLOW))).any())
 
     def measured(self, q: F64, dq: F64) -> list[Error]:
         """What is wrong with the measured motion."""

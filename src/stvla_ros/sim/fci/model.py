@@ -73,7 +73,9 @@ def _link(name: str) -> str:
 def _revolute(joint: Joint, i: int, limits: FciLimits) -> str:
     arm = limits.arm
     bounds = f'lower="{arm.q_min_rad[i]:.12g}" upper="{arm.q_max_rad[i]:.12g}" velocity="{arm.velocity[i]:.12g}"'
-    by_position = f'velocity_offset="{limits.velocity_offset[i]:.12g}" deceleration_limit="{limits.deceleration[i]:.12g}"'
+    by_position = (
+        f'velocity_offset="{limits.velocity_offset[i]:.12g}" deceleration_limit="{limits.deceleration[i]:.12g}"'
+    )
     return (
         f'<joint name="joint{i + 1}" type="revolute">{_place(joint)}<axis xyz="{_numbers(joint.axis)}"/>'
         f'<limit {bounds} effort="{joint.effort:.12g}"/><position_based_velocity_limits {by_position}/></joint>'

@@ -8,6 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Thread
 
@@ -19,7 +20,8 @@ from stvla_ros.sim.fci.arm import Arm
 from stvla_ros.sim.fci.cell import STEP_S, FciCell
 from stvla_ros.sim.fci.hand import Hand
 from stvla_ros.sim.fci.limits import LIMITS
-from stvla_ros.sim.fci.wire import Link, Port
+from stvla_ros.sim.fci.wire import Link, Port, RobotMode
+from stvla_ros.types import U8
 
 GIVE_UP_S = 0.1
 """A server that is further behind the clock does not catch up: its time runs slower for a while, and skips nothing."""
@@ -51,7 +53,7 @@ class FciServer:
         model: Whose limits hold: ``panda`` or ``fr3``.
 
     Attributes:
-        network: False: nothing is sent or received, as with a cut cable. Connections stay.
+        network: The cable is plugged in.
 
     Raises:
         ConfigError: The address cannot be listened at.
@@ -62,21 +64,24 @@ class FciServer:
         self._cell = cell
         self._arm, self._hand = Arm(cell, LIMITS[model]), Hand(cell, self.config.homed)
         self.network = True
-        self._doors = [_Door(wire.ARM, self._arm, self.config.hostname), _Door(wire.HAND, self._hand, self.config.hostname)]
-        self._state = self._arm.record.view(np.uint8)
+        self._doors = [
+            _Door(wire.ARM, self._arm, self.config.hostname),
+            _Door(wire.HAND, self._hand, self.config.hostname),
+        ]
+        self._state = self._arm.state.record.view(np.uint8)
         self._hand_state = self._hand.record.view(np.uint8)
         self._calls: deque[Callable[[], None]] = deque()
         self._end = Event()
         self._thread = Thread(target=self._run, name="fci", daemon=True)
         self._start = self._due = time.monotonic()
-        self._steps = 0
+        self._steps, self._window = 0, (self._start, 0)
         self._wall_ns = time.time_ns()
-        self._answered = 0
         self._missed = False
 
     def start(self) -> None:
         """Begin."""
         self._start = self._due = time.monotonic()
+        self._window = (self._start, 0)
         self._thread.start()
 
     def close(self, timeout_s: float = 2.0) -> bool:
@@ -96,10 +101,24 @@ class FciServer:
         """Activate or deactivate a safety function of the robot."""
         self._calls.append(lambda: self._arm.safety_function(active))
 
+    def connect(self, connected: bool) -> None:
+        """Plug the network cable in or out; out: nothing is sent or received, and connections stay."""
+        self.network = connected
+
     @property
     def behind_s(self) -> float:
-        """How far robot time is behind the clock since the start."""
+        """How far robot time has fallen behind the clock since the start, s."""
         return time.monotonic() - self._start - self._steps * STEP_S
+
+    @property
+    def mode(self) -> RobotMode:
+        """The arm's mode."""
+        return self._arm.mode
+
+    def factor(self) -> float:
+        """Real-time factor since the last call."""
+        (then, steps), self._window = self._window, (time.monotonic(), self._steps)
+        return (self._window[1] - steps) * STEP_S / max(self._window[0] - then, 1e-9)
 
     def stamp_ns(self, simulated_ns: int) -> int:
         """The clock's time of a simulated time; never ahead of the clock."""
@@ -113,23 +132,24 @@ class FciServer:
         command = self._exchange()
         while self._calls:
             self._calls.popleft()()
-        self._arm.control(command)
-        self._hand.control()
-        self._cell.step()
+        with self._cell.held():
+            self._arm.control(command)
+            self._hand.control()
+            self._cell.step()
+            self._arm.observe()
+            due = self._hand.observe()
         self._steps += 1
         self._wall_ns = time.time_ns()
-        self._arm.observe()
-        arm, hand = self._doors
         if self.network:
+            arm, hand = self._doors
             arm.send(self._state)
-            if self._hand.observe():
-                hand.send(self._hand_state)
+            hand.send(self._hand_state if due else None)
 
     def _exchange(self) -> np.void | None:
         """Serve requests until the next step is due; returns the client's command for it."""
         motion, command = self._arm.motion, None
         waiting = motion is not None and motion.ending is None and self._doors[0].link is not None
-        sent = time.monotonic()
+        sent, newest = time.monotonic(), int(self._arm.state.value["message_id"])
         patience = self.config.answer_limit_s if motion is not None and motion.started else START_S
         give_up = sent + (STEP_S if self._missed else min(self.config.answer_limit_s, patience))
         while not self._end.is_set():
@@ -137,8 +157,9 @@ class FciServer:
             due = self._due if self.config.real_time or not (motion or self._hand.moving) else now
             until = max(due, give_up) if waiting and command is None else due
             self._serve(max(until - now, 0.0))
-            command = command if command is not None else self._doors[0].command(int(self._arm.state["message_id"]))
-            if self._calls or self._arm.motion is not motion or time.monotonic() >= until:
+            over = time.monotonic() >= until
+            command = command if command is not None else self._doors[0].command(newest, late=over)
+            if self._calls or self._arm.motion is not motion or over:
                 break
         self._missed = waiting and command is None
         now = time.monotonic()
@@ -198,18 +219,22 @@ class _Door:
         if not link.open:
             self._leave()
 
-    def command(self, newest: int) -> np.void | None:
-        """The answer to the newest state, if it is there; in a late cycle any newer one."""
-        command, self._command = self._command, None
+    def command(self, newest: int, late: bool) -> np.void | None:
+        """The answer to the newest state if it is there, or one to an older state where it is too late for that."""
+        command = self._command
+        if command is None or not (late or command["message_id"] == newest):
+            return None
+        self._command = None
         return command
 
-    def send(self, state: object) -> None:
-        """Send a state to the client, if there is one."""
-        if self._greeted and self.link is not None:
-            try:
-                self.link.udp.send(state)  # type: ignore[arg-type]
-            except OSError:  # nobody listens there, or its buffer is full: states get lost on a network
-                pass
+    def send(self, state: U8 | None) -> None:
+        """Send a state to the client, if there is one, and then the responses, whose effect the state shows."""
+        if self.link is None:
+            return
+        if state is not None and self._greeted:
+            with suppress(OSError):  # nobody listens there, or its buffer is full: states get lost on a network
+                self.link.udp.send(state.data)
+        self.link.flush()
 
     def close(self) -> None:
         """Close everything. Safe to call twice."""

@@ -256,7 +256,7 @@ class Link:
         self.tcp, self.udp = tcp, udp
         self.port = port
         self.open = True
-        self._bytes = b""
+        self._bytes = self._answers = b""
         tcp.setblocking(False)
         tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
@@ -282,9 +282,15 @@ class Link:
                 return
 
     def answer(self, request: int, number: int, status: int, extra: bytes = b"") -> None:
-        """Send a response; a client that takes none is lost."""
+        """Respond at the next :meth:`flush`."""
+        self._answers += self.port.answer(request, number, status, extra)
+
+    def flush(self) -> None:
+        """Send the responses; a client that takes none is lost."""
+        answers, self._answers = self._answers, b""
         try:
-            self.tcp.sendall(self.port.answer(request, number, status, extra))
+            if answers:
+                self.tcp.sendall(answers)
         except OSError:
             self.open = False
 
