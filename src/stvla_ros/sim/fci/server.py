@@ -54,6 +54,7 @@ class FciServer:
 
     Attributes:
         network: The cable is plugged in.
+        lose: So many of the client's next answers get lost.
 
     Raises:
         ConfigError: The address cannot be listened at.
@@ -63,7 +64,7 @@ class FciServer:
         self.config = config or FciConfig()
         self._cell = cell
         self._arm, self._hand = Arm(cell, LIMITS[model]), Hand(cell, self.config.homed)
-        self.network = True
+        self.network, self.lose = True, 0
         self._doors = [
             _Door(wire.ARM, self._arm, self.config.hostname),
             _Door(wire.HAND, self._hand, self.config.hostname),
@@ -148,23 +149,31 @@ class FciServer:
     def _exchange(self) -> np.void | None:
         """Serve requests until the next step is due; returns the client's command for it."""
         motion, command = self._arm.motion, None
-        waiting = motion is not None and motion.ending is None and self._doors[0].link is not None
-        sent, newest = time.monotonic(), int(self._arm.state.value["message_id"])
-        patience = self.config.answer_limit_s if motion is not None and motion.started else START_S
-        give_up = sent + (STEP_S if self._missed else min(self.config.answer_limit_s, patience))
+        began, newest = time.monotonic(), int(self._arm.state.value["message_id"])
+        patience_s = self.config.answer_limit_s
+        if motion is not None and not motion.started:
+            patience_s = min(patience_s, START_S)
+        give_up = began + (STEP_S if self._missed else patience_s)
         while not self._end.is_set():
             now = time.monotonic()
-            due = self._due if self.config.real_time or not (motion or self._hand.moving) else now
-            until = max(due, give_up) if waiting and command is None else due
+            due = self._due if self.config.real_time or not (motion or self._hand.moving) else began
+            waiting = command is None and self._waits_for_client()
+            until = max(due, give_up) if waiting else due
             self._serve(max(until - now, 0.0))
             over = time.monotonic() >= until
             command = command if command is not None else self._doors[0].command(newest, late=over)
-            if self._calls or self._arm.motion is not motion or over:
+            if over or self._calls or self._arm.motion is not motion:
                 break
-        self._missed = waiting and command is None
+        if command is not None and self.lose > 0:
+            self.lose, command = self.lose - 1, None
+        self._missed = command is None and self._waits_for_client()
         now = time.monotonic()
         self._due = max(self._due + STEP_S, now - GIVE_UP_S) if self.config.real_time else now + STEP_S
         return command
+
+    def _waits_for_client(self) -> bool:
+        motion = self._arm.motion
+        return motion is not None and motion.ending is None and self._doors[0].link is not None
 
     def _serve(self, timeout_s: float) -> None:
         """Wait for something to arrive, and serve requests."""
@@ -203,18 +212,19 @@ class _Door:
 
     def serve(self, ready: list[socket.socket]) -> None:
         """Do what clients ask for."""
-        if self._listener in ready:
+        knock = self._listener in ready
+        if self.link is not None:
+            self._read(self.link, knock or self.link.tcp in ready, self.link.udp in ready)
+        if knock:  # last: a client that connects anew has closed its old connection before
             self._accept()
-        link = self.link
-        if link is None:
-            return
-        if link.tcp in ready:
-            try:
-                for request, number, payload in link.requests():
-                    self._request(link, request, number, payload)
-            except (struct.error, ValueError):  # not this protocol
-                link.open = False
-        if link.udp in ready:
+
+    def _read(self, link: Link, tcp: bool, udp: bool) -> None:
+        try:
+            for request, number, payload in link.requests() if tcp else ():
+                self._request(link, request, number, payload)
+        except (struct.error, ValueError):  # not this protocol
+            link.open = False
+        if udp:
             self._receive(link)
         if not link.open:
             self._leave()
