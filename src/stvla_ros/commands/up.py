@@ -8,7 +8,8 @@ from pathlib import Path
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.config import ConfigError
-from stvla_ros.ros.graph import CAMERAS, ROBOTS, SIMULATED
+from stvla_ros.description.robot import SIMULATED
+from stvla_ros.ros.graph import CAMERAS, ROBOTS
 
 
 def add_arguments(parser: Parser) -> None:

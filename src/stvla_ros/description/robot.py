@@ -50,6 +50,9 @@ conservative one: a narrower range, in which these smaller velocities are allowe
 KINDS = ("sim", "real", "franka", "franka_sim")
 """Kinds of robots. All but ``sim`` have franka_ros2's names of gripper and joint states."""
 
+SIMULATED = ("sim", "franka_sim")
+"""Robots that are simulated: there are scenes to lay out and to score."""
+
 LIMITS = {"panda": PANDA, "fr3": FR3}
 """Name of a model -> its limits. Kinematics (lengths, frames) are the same for both."""
 
@@ -61,7 +64,7 @@ OPEN_WIDTH_M = 0.078
 class RobotConfig:
     """Names and facts of the robot. An empty name is replaced by the default of this kind of robot.
 
-    For a real robot, the joint states are those that ``franka_ros2``, or the node ``franka``, measures. The former's ``/joint_states`` is no substitute:
+    For a real robot, the joint states are those that its driver measures. franka_ros2's ``/joint_states`` is no substitute:
     ``joint_state_publisher`` stamps it with the current time even when the arm is silent, which would go unnoticed.
     """
 

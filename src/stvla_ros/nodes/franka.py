@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from threading import Lock, Thread
 
 import numpy as np
@@ -37,6 +37,9 @@ from stvla_ros.types import TrajectoryTolerances
 RETRY_S = 1.0
 """Interval at which a node that activates itself tries to reach its robot."""
 
+FIRST_S = 30.0
+"""How long the heartbeat of a node that activates itself waits for the robot."""
+
 WATCH_S = 1.0
 """Interval at which the status is sent even if nothing has changed."""
 
@@ -46,6 +49,10 @@ class FrankaNodeConfig(FrankaConfig):
     """Settings of the node: those of the driver, and the robot's names."""
 
     robot: RobotConfig = param(RobotConfig(kind="franka"), "names of what it offers, and the arm's model")  # noqa: RUF009
+
+    def driver(self) -> FrankaConfig:
+        """The driver's part, which its processes can read without this module."""
+        return FrankaConfig(**{field.name: getattr(self, field.name) for field in fields(FrankaConfig)})
 
 
 class FrankaNode(StageNode[FrankaNodeConfig]):
@@ -57,8 +64,8 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self._status = self.create_publisher(RobotStatus, "~/status", qos.LATCHED_NEWEST)
         self._joints = self.create_publisher(JointState, robot.joint_states, qos.EVENT)
         self._fingers = self.create_publisher(JointState, robot.gripper_joint_states, qos.EVENT)
-        self._arm = FrankaArm(config, robot.limits, robot.arm_joints, self._send_arm, self._send_status)
-        self._hand = FrankaHand(config, self._send_fingers, self._hand_failed)
+        self._arm = FrankaArm(config.driver(), robot.limits, robot.arm_joints, self._send_arm, self._send_status)
+        self._hand = FrankaHand(config.driver(), self._send_fingers, self._hand_failed)
         self._acting = Lock()
         self._ended = False
         tolerances = TrajectoryTolerances(
@@ -79,16 +86,23 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self.create_timer(WATCH_S, self._send_status)
 
     def ready(self) -> None:
-        """Start the heartbeat, and connect if that is set."""
-        super().ready()
+        """Start the heartbeat; with ``activate_at_start`` when the robot is connected, or after :data:`FIRST_S`."""
         self._send_status()
         if self.config.activate_at_start:
             Thread(target=self._activate_by_itself, name="activate", daemon=True).start()
+            self._late = time.monotonic() + FIRST_S
+            self._starting = self.create_timer(0.05, self._begin)
         else:
+            super().ready()
             self.get_logger().info(
                 f"Not connected to the robot at {self.config.hostname}: ros2 service call /franka/activate "
                 "std_srvs/srv/Trigger connects; the hand is homed if it was not since power-on."
             )
+
+    def _begin(self) -> None:
+        if self._arm.state is not None or time.monotonic() > self._late:
+            self.destroy_timer(self._starting)
+            super().ready()
 
     # --- services: each in a thread of its own, one after another -----------------------------------------------------
 

@@ -25,9 +25,6 @@ ROBOTS = KINDS
 """sim: the simulated cell with controllers of its own; real: a robot behind ros2_control, started elsewhere; franka: the
 node ``franka`` drives the robot; franka_sim: that node and the simulated cell behind its network interface."""
 
-SIMULATED = ("sim", "franka_sim")
-"""Robots that are simulated: there are scenes to lay out and to score."""
-
 MODES = ("separate", "composed")
 CAMERAS = ("auto", "recorded", "external")
 """auto: the simulator's camera with robot sim or franka_sim, otherwise external; recorded: replay a recording; external: a driver

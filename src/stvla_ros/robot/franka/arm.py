@@ -101,11 +101,10 @@ class FrankaArm:
             self._condition = Condition(Mode.INACTIVE)
         answer = child.ask(Connect(self._config), self._config.connect_timeout_s)
         if answer is None or answer.code is not OutcomeCode.OK:
+            alive = child.alive
             child.kill()
             self._set(Condition(Mode.INACTIVE))
-            if answer is None:
-                raise failures.of_silence(self._config.hostname, self._config.connect_timeout_s)
-            raise StageError(answer.code, answer.sentence)
+            raise failures.of_start(answer, alive, self._config.hostname, self._config.connect_timeout_s)
         self._child = child
 
     def disconnect(self, timeout_s: float = REST_S) -> bool:
@@ -130,6 +129,11 @@ class FrankaArm:
             raise failures.of_silence(self._config.hostname, RECOVERY_S)
         if answer.code is not OutcomeCode.OK:
             raise StageError(answer.code, answer.sentence)
+
+    @property
+    def pid(self) -> int:
+        """Process id of what talks to the robot; 0 when inactive."""
+        return self._child.pid if self._child is not None else 0
 
     def report(self) -> Report:
         """The arm's condition."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.robot.franka.messages import Mode
+from stvla_ros.robot.franka.messages import Answer, Mode
 
 MODES = {
     "Idle": Mode.IDLE,
@@ -111,6 +111,18 @@ def of_silence(hostname: str, seconds: float) -> StageError:
         OutcomeCode.ROBOT_LOST,
         f"The robot at {hostname} did not answer within {seconds:g} s: another program may hold its only connection, or "
         "nothing is at this address. End that program, or check franka.hostname.",
+    )
+
+
+def of_start(answer: Answer | None, alive: bool, hostname: str, seconds: float) -> StageError:
+    """The outcome of a connection that was answered with a failure, or not at all, perhaps by a process that died."""
+    if answer is not None:
+        return StageError(answer.code, answer.sentence)
+    if alive:
+        return of_silence(hostname, seconds)
+    return StageError(
+        OutcomeCode.CONTROLLER_FAILED,
+        f"The process that talks to the robot at {hostname} ended while it connected: the log has its error.",
     )
 
 

@@ -53,10 +53,9 @@ class FrankaHand:
         child = ChildProcess(MODULE, self._take, self._end)
         answer = child.ask(Connect(self._config), self._config.connect_timeout_s)
         if answer is None or answer.code is not OutcomeCode.OK:
+            alive = child.alive
             child.kill()
-            if answer is None:
-                raise failures.of_silence(f"{self._config.hostname} (hand)", self._config.connect_timeout_s)
-            raise StageError(answer.code, answer.sentence)
+            raise failures.of_start(answer, alive, f"{self._config.hostname} (hand)", self._config.connect_timeout_s)
         self._child = child
 
     def disconnect(self) -> None:

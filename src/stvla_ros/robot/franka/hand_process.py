@@ -7,6 +7,7 @@ command may interrupt them.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
@@ -34,10 +35,6 @@ from stvla_ros.robot.franka.messages import (
 
 SAME_M = 0.0001
 """A width this close to the present one is reached."""
-
-HOMED_M = 0.01
-"""A hand that has found its largest width reports more than this; before, zero."""
-
 
 class HandProcess:
     """Carries out commands of the hand, the newest of which counts, and reports what its fingers do."""
@@ -152,8 +149,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         HandProcess(Connection(int(sys.argv[1]))).run()
-    except (BrokenPipeError, EOFError, ConnectionError):
-        return  # the node has gone
+    except (EOFError, ConnectionError):
+        pass  # the node has gone
+    sys.stderr.flush()
+    os._exit(0)  # franky's threads would abort the interpreter's own exit
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ CYCLE_S = 0.001
 FADE_S = 0.2
 """The distance between the arm and the path's start fades out in this time."""
 
-MARGIN = 0.95
+MARGIN = 0.99
 """Share of the limits that a brake uses: the robot compares differences of rounded numbers."""
 
 _X = np.arange(0.0, 1.0, CYCLE_S / FADE_S)[:, None]

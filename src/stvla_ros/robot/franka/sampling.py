@@ -17,8 +17,8 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.robot.franka.motion import CYCLE_S, FADE_S, Samples
 from stvla_ros.types import F64, JointPath
 
-TOLERATED = 1.01
-"""Factor on the limits below which a path is accepted: a planner that uses all of a limit is not refused for rounding."""
+TOLERATED = 1.0005
+"""Factor on the limits up to which a path is accepted: rounding, no more, since the robot stops itself above them."""
 
 
 def sample(path: JointPath) -> Samples:
