@@ -22,6 +22,12 @@ def connect(host: str) -> float:
     return time.monotonic() - began
 
 
+def disconnect() -> None:
+    """Close the connection."""
+    global robot
+    robot = None
+
+
 def try_second(host: str) -> str:
     """Connect once more; returns what happened."""
     try:
@@ -96,8 +102,8 @@ def move(
         "torque": lambda _: robot.start_torque_control(),
     }[interface]
     log: list[tuple[float, list[float], list[float]]] = []
-    error, commanded = "", [0.0] * 7
-    control = None
+    error, commanded, control = "", [0.0] * 7, None
+    rates: list[float] = []
     try:
         control = start(franka.ControllerMode.JointImpedance)
         s, _ = control.readOnce()
@@ -115,19 +121,30 @@ def move(
             s, _ = control.readOnce()
             t = s.time.to_sec() - began
             log.append((t, list(s.q), list(commanded)))
+            rates.append(s.control_command_success_rate)
     except ERRORS as exception:
         error = f"{type(exception).__name__}: {exception}"
         exception.__traceback__ = None
     del control
-    return {"error": error, "log": log, "at_error": t if log else 0.0}
+    return {"error": error, "log": log, "rate": min(rates, default=1.0)}
 
 
 def command(
-    interface: str, s: Any, home: list[float], joint: int, by: float, t: float, duration: float, fault: str, at: float, size: float
+    interface: str,
+    s: Any,
+    home: list[float],
+    joint: int,
+    by: float,
+    t: float,
+    duration: float,
+    fault: str,
+    at: float,
+    size: float,
 ) -> tuple[Any, list[float]]:
     """The command for one cycle, and the reference position in it.
 
-    A ``jump`` adds ``size`` from ``at`` on, a ``start`` from the beginning, a ``ramp`` so much per second from ``at`` on.
+    A ``jump`` adds ``size`` from ``at`` on, a ``start`` from the beginning; a ``ramp`` is a torque that grows from
+    ``at`` on by so much per second, and nothing else.
     """
     way, slope = smooth(t / duration)
     extra = size if (fault == "jump" and t >= at) or fault == "start" else 0.0
@@ -144,8 +161,17 @@ def command(
         return franka.JointVelocities(dq), q
     stiff, damp = (600.0, 600.0, 600.0, 600.0, 250.0, 150.0, 50.0), (50.0, 50.0, 50.0, 50.0, 30.0, 25.0, 15.0)
     tau = [k * (a - b) + d * (v - w) for k, a, b, d, v, w in zip(stiff, q, s.q, damp, dq, s.dq, strict=True)]
-    tau[joint] += extra
+    tau[joint] = extra if fault == "ramp" else tau[joint] + extra
     return franka.Torques(tau), q
+
+
+def start_cartesian(name: str) -> str:
+    """Ask for a Cartesian motion; returns what the library throws."""
+    try:
+        getattr(robot, name)(franka.ControllerMode.JointImpedance)
+    except ERRORS as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def rest() -> dict[str, Any]:

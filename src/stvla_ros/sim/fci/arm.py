@@ -34,6 +34,10 @@ START_CYCLES = 1000
 """How long the first command may be missing."""
 
 RECOVERY_CYCLES = 50
+"""How long a recovery takes at least."""
+
+RANGE_RAD = 0.002
+"""Distance from the ends of the range at which a brake ends."""
 
 _HISTORY = (1 << 100) - 1
 Answer = Callable[[int, int, int, bytes], None]
@@ -107,6 +111,7 @@ class Arm:
             ValueError: No such request.
         """
         kind = ArmRequest(request)
+        self._look_round()
         if kind is ArmRequest.MOVE:
             self._move(number, payload)
         elif kind is ArmRequest.STOP_MOVE:
@@ -227,8 +232,7 @@ class Arm:
         Args:
             command: The client's answer to the last state; None when there is none.
         """
-        if self._cell.layout != self._layout:
-            self._be_elsewhere()
+        self._look_round()
         motion = self.motion
         if self._brake is not None:
             self._follow_brake()
@@ -272,12 +276,14 @@ class Arm:
             wrong += reference.torque(command["tau_J_d"].copy())
         return wrong
 
-    def _be_elsewhere(self) -> None:
-        """The scene was laid out anew: whatever moved has ended."""
-        self._layout, self._brake = self._cell.layout, None
-        self._reference.rest(self._cell.q)
-        if self.motion is not None:
-            self._end(MoveStatus.ABORTED, RobotMode.IDLE)
+    def _look_round(self) -> None:
+        """Where the scene was laid out anew, whatever moved has ended."""
+        if self._cell.layout != self._layout:
+            self._layout, self._brake = self._cell.layout, None
+            self._reference.rest(self._cell.q)
+            self.state.forget()
+            if self.motion is not None:
+                self._end(MoveStatus.ABORTED, RobotMode.IDLE)
 
     # Ends of motions
 
@@ -321,12 +327,18 @@ class Arm:
         t += CYCLE_S
         q, dq, ddq = trajectory.at_time(min(t, trajectory.duration))
         self._brake = (trajectory, t)
-        self._reference.set(np.array(q), np.array(dq), np.array(ddq))
+        self._reference.set(*self._within_range(np.array(q), np.array(dq), np.array(ddq)))
         if t >= trajectory.duration:
             self._brake = None
             self._reference.rest(self._reference.q)
             if self.motion is not None and self.motion.ending is not None:
                 self._end(self.motion.ending, RobotMode.IDLE, StopStatus.SUCCESS)
+
+    def _within_range(self, q: F64, dq: F64, ddq: F64) -> tuple[F64, F64, F64]:
+        """A brake ends at the ends of the joints' range at the latest, from where the arm can move back."""
+        low, high = self._limits.arm.q_min_rad + RANGE_RAD, self._limits.arm.q_max_rad - RANGE_RAD
+        free = (q > low) & (q < high)
+        return np.clip(q, low, high), dq * free, ddq * free
 
     def _go_on_recovering(self, number: int, cycles: int) -> None:
         if cycles > 0 or self._brake is not None:

@@ -87,6 +87,7 @@ class Hand:
             ValueError: No such request.
         """
         kind = HandRequest(request)
+        self._look_round()
         self._abort()
         if kind is HandRequest.HOMING:
             self._begin(Task(kind, number, 0.0, 0.0), SPEED_M_S / 2, FORCE_N[0] * 5)
@@ -102,9 +103,7 @@ class Hand:
 
     def control(self) -> None:
         """Drive the fingers for the next millisecond."""
-        if self._cell.layout != self._layout:
-            self._abort()
-            self._be_elsewhere()
+        self._look_round()
         way = self._target_m - self._reference_m
         step = self._speed_m_s * CYCLE_S
         self._reference_m += min(max(way, -step), step)
@@ -140,6 +139,11 @@ class Hand:
     def _stay(self, width_m: float) -> None:
         self._window_m = None
         self._go(width_m)
+
+    def _look_round(self) -> None:
+        if self._cell.layout != self._layout:
+            self._abort()
+            self._be_elsewhere()
 
     def _be_elsewhere(self) -> None:
         self._layout = self._cell.layout

@@ -21,6 +21,9 @@ CYCLE_S = 0.001
 START_POSE_RAD = 0.1
 """Largest distance of the first commanded position from the desired one; the robot's own number is not published."""
 
+MARGIN_RAD = 0.005
+"""How far the measured positions may be outside the range: the servos' error."""
+
 TORQUE_RATE_NM_S = 1000.0
 
 _ROUNDING, _SLOW = 1.0 + 1e-3, 1e-3
@@ -51,7 +54,7 @@ class FciLimits:
 
 
 LIMITS = {
-    "panda": FciLimits(PANDA, np.zeros(7), np.full(7, 1000.0)),
+    "panda": FciLimits(PANDA, np.zeros(7), np.full(7, 1e6)),
     "fr3": FciLimits(
         ArmLimits(
             q_min_rad=np.array([-2.7501, -1.7918, -2.9065, -3.0481, -2.8101, 0.54092, -3.0196]),
@@ -135,13 +138,13 @@ class Reference:
             self.q, self.dq, self.ddq, self._first = q, dq, ddq, False
         return errors
 
-    def _leaves(self, q: F64, dq: F64) -> bool:
+    def _leaves(self, q: F64, dq: F64, margin_rad: float = 0.0) -> bool:
         """Outside the range and on the way further out."""
-        arm = self._limits.arm
-        return bool((((q > arm.q_max_rad) & (dq > _SLOW)) | ((q < arm.q_min_rad) & (dq < -_SLOW))).any())
+        low, high = self._limits.arm.q_min_rad - margin_rad, self._limits.arm.q_max_rad + margin_rad
+        return bool((((q > high) & (dq > _SLOW)) | ((q < low) & (dq < -_SLOW))).any())
 
     def measured(self, q: F64, dq: F64) -> list[Error]:
         """What is wrong with the measured motion."""
-        wrong = [Error.JOINT_POSITION_LIMITS] if self._leaves(q, dq) else []
+        wrong = [Error.JOINT_POSITION_LIMITS] if self._leaves(q, dq, MARGIN_RAD) else []
         fast = (np.abs(dq) > 1.1 * self._limits.arm.velocity).any()
         return [*wrong, *((Error.JOINT_VELOCITY,) if fast else ())]

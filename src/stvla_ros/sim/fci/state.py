@@ -76,6 +76,10 @@ class ArmState:
         """Know what is held: mass, centre of mass (3,) in the flange's frame, inertia (9,)."""
         self.value["m_load"], self.value["F_x_Cload"], self.value["I_load"] = mass_kg, com_m, inertia_kgm2
 
+    def forget(self) -> None:
+        """Feel nothing: the arm is elsewhere at once."""
+        self._force[:] = 0.0
+
     def feel(self, reference: Reference) -> list[Error]:
         """Estimate external torques and the wrench at the stiffness frame; returns what is a collision."""
         value, force, contact = self.value, self._force, self._cell.torque[2]
