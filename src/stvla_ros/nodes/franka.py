@@ -28,6 +28,7 @@ from stvla_ros.robot.franka.messages import ArmState, Fingers, Mode
 from stvla_ros.ros import qos
 from stvla_ros.ros.franka_robot import FrankaTrajectoryArm, arm_message, fingers_message, status_message
 from stvla_ros.ros.gripper_server import GripperServer
+from stvla_ros.ros.priority import raise_priority
 from stvla_ros.ros.run import run
 from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode
@@ -59,6 +60,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
     """Offers arm and hand as actions, topics and services. Nothing moves but what an action or a service asks for."""
 
     def __init__(self) -> None:
+        raise_priority()  # before there are threads and processes: they inherit it
         super().__init__("franka", FrankaNodeConfig)
         config, robot = self.config, self.config.robot
         self._status = self.create_publisher(RobotStatus, "~/status", qos.LATCHED_NEWEST)
@@ -82,7 +84,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
             "recover": self._recover,
             "home_gripper": self._home,
         }.items():
-            serve_slowly(self, Trigger, f"~/{name}", lambda _, answer, act=act: self._act(act, answer))
+            serve_slowly(self, Trigger, f"~/{name}", lambda _, answer, act=act: self._act(act, answer), self._acting)
         self.create_timer(WATCH_S, self._send_status)
 
     def ready(self) -> None:
@@ -107,11 +109,10 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
     # --- services: each in a thread of its own, one after another -----------------------------------------------------
 
     def _act(self, act: Callable[[], str], answer: Trigger.Response) -> None:
-        with self._acting:
-            try:
-                answer.message, answer.success = act(), True
-            except StageError as error:
-                answer.message, answer.success = str(error), False
+        try:
+            answer.message, answer.success = act(), True
+        except StageError as error:
+            answer.message, answer.success = str(error), False
         log = self.get_logger().info if answer.success else self.get_logger().error
         log(answer.message)
         self._send_status()

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from rclpy.node import Node
 
 
-def serve_slowly(node: Node, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
+def serve_slowly(node: Node, kind: Any, name: str, answer: Callable[[Any, Any], Any], one_at_a_time: Lock) -> None:
     """Offer a slow service. The node's executor goes on meanwhile, so that cancels and the heartbeat are not delayed.
 
     Args:
         node: Owner of the service.
         kind: The service's type.
         name: Its name.
-        answer: Gets request and response, and fills the response. Several may run at once.
+        answer: Gets request and response, and fills the response.
+        one_at_a_time: Requests of all services with this lock wait for each other.
     """
     service: Any = node.create_service(kind, name, lambda request, response: (request, response))  # type: ignore
     send = service.send_response
 
     def work(request: Any, response: Any, header: Any) -> None:
-        answer(request, response)
+        with one_at_a_time:
+            answer(request, response)
         send(response, header)
 
     def send_later(asked: tuple[Any, Any], header: Any) -> None:

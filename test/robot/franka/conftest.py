@@ -70,7 +70,9 @@ class Rig:
 
     def reach(self, cycle, number):
         """Wait for a cycle of a motion."""
-        wait_until(lambda: self.arm.ended(number) or (self.arm.state.motion == number and self.arm.state.cycle >= cycle))
+        wait_until(
+            lambda: self.arm.ended(number) or (self.arm.state.motion == number and self.arm.state.cycle >= cycle)
+        )
         assert self.arm.ended(number) is None
 
     def move(self, goal=HOME_Q_RAD, **how):

@@ -8,8 +8,8 @@ from threading import Thread
 
 import numpy as np
 import pytest
-
 from robot.franka.conftest import TOLERANCES, UP, Rig, serve, settings_for, wait_until
+
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import PANDA
 from stvla_ros.errors import OutcomeCode, StageError
@@ -180,7 +180,9 @@ def test_a_robot_that_accepts_and_never_answers(server):
     """As a robot does whose only connection is taken; libfranka waits for ever."""
     with socket.create_server((server.config.hostname.rpartition(".")[0] + ".99", 1337)) as taken:
         mute = Rig(server)
-        mute.arm._config = type(mute.arm._config)(hostname=taken.getsockname()[0], realtime=False, connect_timeout_s=1.0)
+        mute.arm._config = type(mute.arm._config)(
+            hostname=taken.getsockname()[0], realtime=False, connect_timeout_s=1.0
+        )
         with pytest.raises(StageError, match="another program may hold its only connection") as caught:
             mute.arm.connect()
     assert caught.value.code is OutcomeCode.ROBOT_LOST

@@ -40,7 +40,10 @@ def test_a_command_that_the_robot_aborts_or_refuses(text, mode, code, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("libfranka: Connection to FCI refused. Please install FCI feature or enable FCI mode in Desk.", "activate FCI"),
+        (
+            "libfranka: Connection to FCI refused. Please install FCI feature or enable FCI mode in Desk.",
+            "activate FCI",
+        ),
         ("Running kernel does not have realtime capabilities.", "franka.realtime"),
         ("libfranka: Incompatible library version", "system 5.9"),
         ("libfranka: Connection error: Host is unreachable", "franka.hostname"),

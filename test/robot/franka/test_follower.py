@@ -172,7 +172,9 @@ def test_a_stop_at_the_end_of_a_path_changes_nothing():
 
 
 def test_a_path_of_one_sample_is_held_while_the_distance_fades():
-    made = Follower(1, sample(JointPath(HOME_Q_RAD[None], np.zeros((1, 7)), np.zeros(1))), TOLERANCES, PANDA, ARM_JOINTS)
+    made = Follower(
+        1, sample(JointPath(HOME_Q_RAD[None], np.zeros((1, 7)), np.zeros(1))), TOLERANCES, PANDA, ARM_JOINTS
+    )
     made.begin(HOME_Q_RAD - 0.03)
     arm = PerfectArm(made)
     arm.run()
@@ -183,9 +185,9 @@ def test_a_path_of_one_sample_is_held_while_the_distance_fades():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (dict(scale=0.1, velocity_scale=0.05), "panda_joint1 at a velocity of"),
-        (dict(corner=True), "of"),
-        (dict(shift=np.eye(7)[5] * 2.5), "panda_joint6 outside its range by"),
+        ({"scale": 0.1, "velocity_scale": 0.05}, "panda_joint1 at a velocity of"),
+        ({"corner": True}, "of"),
+        ({"shift": np.eye(7)[5] * 2.5}, "panda_joint6 outside its range by"),
     ],
 )
 def test_a_path_that_the_robot_would_refuse_is_refused_before(change, says):

@@ -12,8 +12,8 @@ from stvla_ros.robot.franka.messages import End, Ended, Statistics
 from stvla_ros.robot.franka.motion import CYCLE_S, Brake, Samples
 from stvla_ros.types import F64, TrajectoryTolerances
 
-STILL_RAD_S = 0.01
-"""Every joint slower than this: standstill."""
+STILL_RAD_S, STILL_CYCLES = 0.01, 20
+"""Every joint slower than this for so long: standstill."""
 
 SETTLED_RAD_S = 0.02
 """Every joint slower than this at the end of a path, and it is reached."""
@@ -49,6 +49,7 @@ class Follower:
         self._late_cycles = tolerances.goal_time_s / CYCLE_S
         self._brake: Brake | None = None
         self._sent, self._from = 0, 0  # cycle of the last command; of the last one before the brake
+        self._moved = 0  # last cycle of a brake in which the arm was seen moving
         self._why: tuple[End, OutcomeCode, str] = (End.STOPPED, OutcomeCode.CANCELED, "Stopped on request.")
         self._worst_rad, self._missed, self._rate = 0.0, 0, 1.0
         self.command: list[float] = samples.q[0].tolist()
@@ -96,7 +97,7 @@ class Follower:
 
     def statistics(self, error_rad: float = 0.0) -> Statistics:
         """Figures so far; ``error_rad`` is the present error."""
-        stop = self.cycle - self._from if self._brake is not None else 0
+        stop = max(self._moved - self._from + 1, 0) if self._brake is not None else 0
         return Statistics(self.cycle, self._missed, self._worst_rad, error_rad, stop, self._rate)
 
     def _begin_brake(self) -> None:
@@ -104,6 +105,7 @@ class Follower:
         still = self._sent > self._last  # it holds the end: the samples' last velocity is that of the last cycle
         dq, ddq = (np.zeros(7), np.zeros(7)) if still else (self._samples.dq[k], self._samples.ddq[k])
         self._brake, self._from = Brake(np.array(self.command), dq, ddq, self._limits), self._sent
+        self._moved = self._sent
 
     def _fail(self, sentence: str) -> None:
         self.stop(OutcomeCode.CONTROLLER_FAILED, sentence)
@@ -111,7 +113,9 @@ class Follower:
     def _braking(self, brake: Brake, speed: float, error: list[float]) -> None:
         n = self.cycle - self._from
         self.command, self.velocity = brake.at(n)
-        if n >= brake.cycles and (speed < STILL_RAD_S or n > brake.cycles + CREEP_CYCLES):
+        self._moved = self.cycle if speed >= STILL_RAD_S else self._moved
+        still = self.cycle - self._moved >= STILL_CYCLES
+        if n >= brake.cycles and (still or n > brake.cycles + CREEP_CYCLES):
             self._finish(*self._why, max(error))
 
     def _following(self, error: list[float], speed: float) -> None:

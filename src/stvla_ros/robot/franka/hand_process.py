@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Lock, Thread
 from typing import Any
@@ -35,6 +36,7 @@ from stvla_ros.robot.franka.messages import (
 
 SAME_M = 0.0001
 """A width this close to the present one is reached."""
+
 
 class HandProcess:
     """Carries out commands of the hand, the newest of which counts, and reports what its fingers do."""
@@ -147,10 +149,8 @@ def main() -> None:
     """Entry point. The node asks this process to end through its pipe, never by these signals."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    try:
+    with suppress(EOFError, ConnectionError):  # the node has gone
         HandProcess(Connection(int(sys.argv[1]))).run()
-    except (EOFError, ConnectionError):
-        pass  # the node has gone
     sys.stderr.flush()
     os._exit(0)  # franky's threads would abort the interpreter's own exit
 
