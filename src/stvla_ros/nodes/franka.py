@@ -69,7 +69,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self._arm = FrankaArm(config.driver(), robot.limits, robot.arm_joints, self._send_arm, self._send_status)
         self._hand = FrankaHand(config.driver(), self._send_fingers, self._hand_failed)
         self._acting = Lock()
-        self._ended = False
+        self._ended = self._active = False
         tolerances = TrajectoryTolerances(
             np.full(7, config.path_tolerance_rad), np.full(7, config.goal_tolerance_rad), config.goal_time_s
         )
@@ -102,7 +102,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
             )
 
     def _begin(self) -> None:
-        if self._arm.state is not None or time.monotonic() > self._late:
+        if self._active or time.monotonic() > self._late:
             self.destroy_timer(self._starting)
             super().ready()
 
@@ -119,12 +119,12 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
 
     def _activate(self) -> str:
         self._arm.connect()
-        if not self.config.hand.mounted:
-            return f"Connected to the robot at {self.config.hostname}."
-        self._hand.connect()
-        if not self._hand.homed and self.config.hand.home:
-            self._hand.home()
-        return f"Connected to the robot at {self.config.hostname} and its hand."
+        if self.config.hand.mounted:
+            self._hand.connect()
+            if not self._hand.homed and self.config.hand.home:
+                self._hand.home()
+        self._active = True
+        return f"Connected to the robot at {self.config.hostname}{' and its hand' * self.config.hand.mounted}."
 
     def _deactivate(self) -> str:
         self._arm.disconnect()

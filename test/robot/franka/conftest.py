@@ -100,13 +100,20 @@ def server(cell):
     made.close()
 
 
-@pytest.fixture
-def rig(server):
-    """Connected and at home; a reflex or stop of the test before is cleared."""
-    made = Rig(server).connect()
-    made.arm.recover()
-    assert made.move().end.name == "REACHED"
+@pytest.fixture(scope="module")
+def connected(server):
+    made = Rig(server)
     yield made
-    server.user_stop(False)
-    server.safety_function(False)
     made.arm.disconnect()
+
+
+@pytest.fixture
+def rig(connected):
+    """Connected and at home; a reflex or stop of the test before is cleared."""
+    connected.connect().arm.recover()
+    if np.abs(connected.arm.state.q_c - HOME_Q_RAD).max() > 0.001:
+        assert connected.move().end.name == "REACHED"
+    connected.modes.clear()
+    yield connected
+    connected.server.user_stop(False)
+    connected.server.safety_function(False)

@@ -33,7 +33,7 @@ def test_a_motion_keeps_its_times_to_10_mrad(rig):
 def test_stops_at_random_moments_are_quick_and_never_a_reflex(rig):
     rng = np.random.default_rng(0)
     took = []
-    for i in range(12):
+    for i in range(6):
         path = rig.path(HOME_Q_RAD + UP * (i % 2 == 0))
         number = rig.arm.start(path, TOLERANCES)
         rig.reach(rng.uniform(1, 900 * path.t_s[-1]), number)
@@ -74,7 +74,7 @@ def _moved(path, by_rad, faster=1.0):
     [
         ("joint_motion_generator_velocity_discontinuity", lambda q: q + 0.02 * (np.arange(len(q)) > 50)[:, None]),
         ("joint_motion_generator_acceleration_discontinuity", lambda q: q + 8e-6 * (np.arange(len(q)) > 50)[:, None]),
-        ("joint_reflex", lambda q: q + np.outer(_ease(len(q)), np.eye(7)[1]) * 1.4),  # into the table
+        ("cartesian_reflex", lambda q: q + np.outer(_ease(len(q)), np.eye(7)[1]) * 1.8),  # into the table
     ],
 )
 def test_every_reflex_is_typed_and_recovered_and_the_next_motion_succeeds(rig, monkeypatch, error, spoil):
@@ -142,7 +142,9 @@ def test_stop_button_and_safety_function(rig, press, code, mode):
 
 
 def test_a_cut_network_and_a_server_that_ends(cell):
-    server = serve(cell)
+    server = serve(
+        cell, real_time=True, answer_limit_s=0.05
+    )  # a robot that misses its client for 20 cycles stops itself
     rig = Rig(server).connect()
     try:
         number = rig.start(HOME_Q_RAD + UP)
@@ -199,7 +201,8 @@ def test_a_killed_process_is_a_lost_robot_and_activating_again_helps(rig):
     assert rig.move().end is End.REACHED
 
 
-def test_a_silent_node_makes_the_arm_brake(server):
+def test_a_silent_node_makes_the_arm_brake(server, connected):
+    connected.arm.disconnect()
     rig = Rig(server, silence_s=0.1).connect()
     try:
         rig.arm.recover()
@@ -240,16 +243,17 @@ def finished(hand):
 
 def test_the_hand_opens_closes_and_halts(hand):
     assert hand.homed
-    hand.move(0.06, 0.0)
-    assert finished(hand)
-    wait_until(lambda: abs(hand.width_m() - 0.06) < 0.001)
     hand.move(0.0, 20.0)  # on air, with wide epsilons: judged by its width
     assert finished(hand)
-    wait_until(lambda: hand.width_m() < 0.001)
-    hand.move(0.078, 0.0)
-    wait_until(lambda: hand.width_m() > 0.01)
+    wait_until(lambda: hand.width_m() < 0.002)
+    hand.move(0.05, 0.0)
+    assert finished(hand)
+    wait_until(lambda: abs(hand.width_m() - 0.05) < 0.001)
+    hand.move(0.0, 20.0)
     hand.halt()
     finished(hand)
+    hand.move(0.078, 0.0)
+    assert finished(hand)
 
 
 def test_a_stop_of_the_arm_does_not_wait_for_the_hand(rig, hand):

@@ -58,6 +58,7 @@ class ArmProcess:
         self._life, self._stop, self._silent = 0, 0, 0
         self._state: Any = None
         self._condition = Condition(Mode.INACTIVE)
+        self._configured = False
 
     def run(self) -> None:
         """Serve until the node ends or the connection breaks."""
@@ -80,22 +81,26 @@ class ArmProcess:
         kind = libfranka.RealtimeConfig.kEnforce if config.realtime else libfranka.RealtimeConfig.kIgnore
         try:
             self._robot = libfranka.Robot(config.hostname, kind)
+            self._observe()
             self._configure()
         except Broken as error:
             self._requests.send(_answer(failures.of_connection(str(error), config.hostname)))
             return False
         self._every = max(1, round(1000 / config.joint_rate_hz))
-        self._observe()
         self._requests.send(Answer())
         return True
 
     def _configure(self) -> None:
+        """Set thresholds, stiffness and load, unless the robot takes none now: then after its recovery."""
+        if self._configured or self._condition.mode is not Mode.IDLE:
+            return
         c, load = self._config.collision, self._config.load
         self._robot.set_collision_behavior(
             [c.contact_torque_nm] * 7, [c.collision_torque_nm] * 7, [c.contact_force_n] * 6, [c.collision_force_n] * 6
         )  # the form with 4 arguments sets the thresholds of constant speed and of acceleration alike
         self._robot.set_joint_impedance(list(self._config.joint_impedance_nm_rad))
         self._robot.set_load(load.mass_kg, list(load.com_m), list(load.inertia_kgm2))
+        self._configured = True
 
     def _serve(self) -> bool:
         """Answer one request, if there is one. False when the node has gone."""
@@ -119,7 +124,10 @@ class ArmProcess:
             self._robot.automatic_error_recovery()
         except Refused as error:
             return _answer(failures.of_command(str(error), self._condition.mode, self._condition.errors))
-        return self._ready() or Answer()
+        if (why := self._ready()) is not None:
+            return why
+        self._configure()
+        return Answer()
 
     def _ready(self) -> Answer | None:
         """None when the arm is ready for a motion; otherwise why it is not."""
@@ -138,6 +146,7 @@ class ArmProcess:
         self._observe()
         if self._condition.mode is not Mode.IDLE and (why := self._ready()):
             return Ended(request.motion, End.FAILED, why.code, why.sentence)
+        self._configure()
         apart = float(np.abs(np.array(self._state.q_d) - request.samples.q[0]).max())
         if apart > self._config.start_tolerance_rad:
             return Ended(

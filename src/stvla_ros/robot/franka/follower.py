@@ -13,7 +13,7 @@ from stvla_ros.robot.franka.motion import CYCLE_S, Brake, Samples
 from stvla_ros.types import F64, TrajectoryTolerances
 
 STILL_RAD_S, STILL_CYCLES = 0.01, 20
-"""Every joint slower than this for so long: standstill."""
+"""Every joint slower than this: standstill. A brake is over when that has lasted so long: a servo may swing back."""
 
 SETTLED_RAD_S = 0.02
 """Every joint slower than this at the end of a path, and it is reached."""
@@ -50,6 +50,7 @@ class Follower:
         self._brake: Brake | None = None
         self._sent, self._from = 0, 0  # cycle of the last command; of the last one before the brake
         self._moved = 0  # last cycle of a brake in which the arm was seen moving
+        self._stood: int | None = None  # its first cycle in which it was not
         self._why: tuple[End, OutcomeCode, str] = (End.STOPPED, OutcomeCode.CANCELED, "Stopped on request.")
         self._worst_rad, self._missed, self._rate = 0.0, 0, 1.0
         self.command: list[float] = samples.q[0].tolist()
@@ -97,7 +98,8 @@ class Follower:
 
     def statistics(self, error_rad: float = 0.0) -> Statistics:
         """Figures so far; ``error_rad`` is the present error."""
-        stop = max(self._moved - self._from + 1, 0) if self._brake is not None else 0
+        stop = self.cycle if self._stood is None else self._stood
+        stop = stop - self._from if self._brake is not None else 0
         return Statistics(self.cycle, self._missed, self._worst_rad, error_rad, stop, self._rate)
 
     def _begin_brake(self) -> None:
@@ -114,6 +116,8 @@ class Follower:
         n = self.cycle - self._from
         self.command, self.velocity = brake.at(n)
         self._moved = self.cycle if speed >= STILL_RAD_S else self._moved
+        if self._stood is None and speed < STILL_RAD_S:
+            self._stood = self.cycle
         still = self.cycle - self._moved >= STILL_CYCLES
         if n >= brake.cycles and (still or n > brake.cycles + CREEP_CYCLES):
             self._finish(*self._why, max(error))

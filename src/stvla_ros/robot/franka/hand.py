@@ -101,7 +101,7 @@ class FrankaHand:
         last = self._last
         if last is None or last.number < self._newest:
             return None
-        return last.code is OutcomeCode.OK
+        return last.end is End.REACHED
 
     def _connected(self) -> bool:
         return self._child is not None and self._child.alive

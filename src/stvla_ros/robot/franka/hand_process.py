@@ -47,6 +47,7 @@ class HandProcess:
         self._config = FrankaConfig()
         self._fingers = Fingers(0, 0.0, 0.0)
         self._work: Thread | None = None
+        self._halted = False
 
     def run(self) -> None:
         """Serve until the node ends or the connection breaks."""
@@ -79,10 +80,12 @@ class HandProcess:
         if self._work is not None and self._work.is_alive():
             self._halt()
             self._work.join()
+        self._halted = False
         self._work = Thread(target=work, name="command", daemon=True)
         self._work.start()
 
     def _halt(self) -> None:
+        self._halted = True
         try:
             self._hand.stop()
         except (franky.Exception, RuntimeError):
@@ -100,7 +103,7 @@ class HandProcess:
         try:
             done, sentence = self._carry_out(command), ""
         except (franky.Exception, RuntimeError) as error:
-            done, sentence = False, _of_hand(str(error)).sentence
+            done, sentence = False, "" if self._halted else _of_hand(str(error)).sentence
         code = OutcomeCode.OK if not sentence else OutcomeCode.CONTROLLER_FAILED
         self._send(Ended(command.number, End.REACHED if done else End.FAILED, code, sentence))
 

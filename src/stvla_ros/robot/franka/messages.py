@@ -135,7 +135,7 @@ class Statistics:
         missed: Cycles without a command from this process.
         worst_error_rad: Largest difference of a measured from its commanded position.
         end_error_rad: The same at the end.
-        stop_cycles: Cycles from the last command before the brake until the arm stood still; 0: not stopped.
+        stop_cycles: Cycles from the last command before the brake until the arm was first seen at rest; 0: not stopped.
         success_rate: The robot's share of commands that came in time, the lowest during the motion.
     """
 
