@@ -46,10 +46,8 @@ class Figures:
     missed_cycles: int
     stops: int
     stops_while_moving: int
-    stop_p50_ms: float
-    stop_p95_ms: float
-    stop_p99_ms: float
-    stop_max_ms: float
+    standstill_p50_p95_p99_max_ms: tuple[float, ...]
+    brake_p50_p95_p99_max_ms: tuple[float, ...]
     fastest_joint_when_stopped_rad_s: float
     failures: int
     cpu_us_per_cycle: float
@@ -110,10 +108,8 @@ def cpu_s(pid: int) -> float:
 def figures(trial: Trial, cpu: float) -> Figures:
     """The figures of a trial."""
     every = [*trial.ended, *(ended for ended, _ in trial.stops)]
-    moving = [(e.statistics.stop_cycles, speed) for e, speed in trial.stops if speed > 0.01]
-    stops = np.array([cycles for cycles, _ in moving] or [0])
+    moving = [(e.statistics, speed) for e, speed in trial.stops if speed > 0.01]
     cycles = sum(e.statistics.cycles for e in every)
-    p50, p95, p99 = np.percentile(stops, [50, 95, 99]).round(1).tolist()
     return Figures(
         len(trial.ended),
         sum(e.end is End.REACHED for e in trial.ended),
@@ -123,14 +119,16 @@ def figures(trial: Trial, cpu: float) -> Figures:
         sum(e.statistics.missed for e in every),
         len(trial.stops),
         len(moving),
-        p50,
-        p95,
-        p99,
-        float(stops.max()),
+        _percentiles([s.stop_cycles for s, _ in moving]),
+        _percentiles([s.brake_cycles for s, _ in moving]),
         round(max((speed for _, speed in moving), default=0.0), 2),
         sum(e.end is End.FAILED for e in every),
         round(1e6 * cpu / max(cycles, 1), 1),
     )
+
+
+def _percentiles(values: list[int]) -> tuple[float, ...]:
+    return tuple(np.percentile(values or [0], [50, 95, 99, 100]).round(1).tolist())
 
 
 def main() -> None:
@@ -140,9 +138,15 @@ def main() -> None:
     parser.add_argument("--stops", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hostname", default="127.0.77.2", help="loopback address of the server")
+    parser.add_argument("--velocity-scale", type=float, default=0.5, help="of the planned motions; default: roboplan's")
     given = parser.parse_args()
     planned = Cell()
-    paths = [p for t in TASKS for i in range(given.episodes) for p in paths_of(planned, t, given.seed + i)]
+    paths = [
+        p
+        for t in TASKS
+        for i in range(given.episodes)
+        for p in paths_of(planned, t, given.seed + i, given.velocity_scale)
+    ]
     print(f"{len(paths)} motions of {given.episodes} episode(s) of each task", flush=True)
     cell = FciCell()
     cell.reset_to(BareTable(), given.seed)

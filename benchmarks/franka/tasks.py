@@ -46,13 +46,14 @@ class BareTable:
         return ""
 
 
-def paths_of(cell: Cell, task: str, seed: int) -> list[JointPath]:
+def paths_of(cell: Cell, task: str, seed: int, velocity_scale: float) -> list[JointPath]:
     """The paths of one episode, in their order."""
     settings = StackSettings()
     instruction = cell.reset(task, seed)
 
     def create(kind: str, *more: object) -> object:
-        return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}), *more)
+        section = {"velocity_scale": velocity_scale} if kind == "motion" else {}
+        return registry.create(kind, settings.backends[kind], section, *more)
 
     robot = RecordingRobot(cell)
     motion, guide = create("motion", settings.robot.limits), SpatialGuide(create("segmenter"), settings.guide)  # type: ignore[arg-type]

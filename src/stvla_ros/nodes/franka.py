@@ -78,13 +78,10 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         )
         if config.hand.mounted:
             self._gripper = GripperServer(self, robot.gripper_action, self._hand, self._hand.halt, self._hand.ended)
-        for name, act in {
-            "activate": self._activate,
-            "deactivate": self._deactivate,
-            "recover": self._recover,
-            "home_gripper": self._home,
-        }.items():
-            serve_slowly(self, Trigger, f"~/{name}", lambda _, answer, act=act: self._act(act, answer), self._acting)
+        self._offer("activate", self._activate)
+        self._offer("deactivate", self._deactivate)
+        self._offer("recover", self._recover)
+        self._offer("home_gripper", self._home)
         self.create_timer(WATCH_S, self._send_status)
 
     def ready(self) -> None:
@@ -107,6 +104,9 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
             super().ready()
 
     # --- services: each in a thread of its own, one after another -----------------------------------------------------
+
+    def _offer(self, name: str, act: Callable[[], str]) -> None:
+        serve_slowly(self, Trigger, f"~/{name}", lambda _, answer: self._act(act, answer), self._acting)
 
     def _act(self, act: Callable[[], str], answer: Trigger.Response) -> None:
         try:

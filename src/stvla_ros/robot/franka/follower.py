@@ -100,7 +100,8 @@ class Follower:
         """Figures so far; ``error_rad`` is the present error."""
         stop = self.cycle if self._stood is None else self._stood
         stop = stop - self._from if self._brake is not None else 0
-        return Statistics(self.cycle, self._missed, self._worst_rad, error_rad, stop, self._rate)
+        brake = 0 if self._brake is None else self._brake.cycles
+        return Statistics(self.cycle, self._missed, self._worst_rad, error_rad, stop, brake, self._rate)
 
     def _begin_brake(self) -> None:
         k = min(self._sent, self._last)

@@ -136,6 +136,7 @@ class Statistics:
         worst_error_rad: Largest difference of a measured from its commanded position.
         end_error_rad: The same at the end.
         stop_cycles: Cycles from the last command before the brake until the arm was first seen at rest; 0: not stopped.
+        brake_cycles: The same until the commands stood still.
         success_rate: The robot's share of commands that came in time, the lowest during the motion.
     """
 
@@ -144,6 +145,7 @@ class Statistics:
     worst_error_rad: float = 0.0
     end_error_rad: float = 0.0
     stop_cycles: int = 0
+    brake_cycles: int = 0
     success_rate: float = 1.0
 
 
