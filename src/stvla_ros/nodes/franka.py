@@ -113,8 +113,10 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
             answer.message, answer.success = act(), True
         except StageError as error:
             answer.message, answer.success = str(error), False
-        log = self.get_logger().info if answer.success else self.get_logger().error
-        log(answer.message)
+        if answer.success:
+            self.get_logger().info(answer.message)
+        else:
+            self.get_logger().error(answer.message)
         self._send_status()
 
     def _activate(self) -> str:
