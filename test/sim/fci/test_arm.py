@@ -224,6 +224,9 @@ def test_settings(client: Child) -> None:
     assert state["m_load"] == 0.5
     np.testing.assert_allclose(state["F_x_Cload"], [0.0, 0.1, 0.2], atol=1e-6)
     np.testing.assert_allclose(state["EE_T_K"], turn, atol=1e-6)
+    client.call("wait", seconds=0.2)
+    empty = client.call("state")["O_F_ext_hat_K"]
+    assert empty[2] == pytest.approx(-0.5 * 9.81, abs=0.3), "nothing is held: the hand seems to be pushed up"
     assert client.call("request", name="set_EE", T=turn) == ""
     state = client.call("state")
     T = tcp_pose(HOME_Q_RAD) @ np.reshape(turn, (4, 4)).T
@@ -269,14 +272,16 @@ def bench() -> Iterator[FciCell]:
 
 def test_a_lost_network(bench: FciCell) -> None:
     """Cut in motion: the arm stops by its own reflex. Killed: the client knows at once."""
-    other = serve(bench, answer_limit_s=0.1)
+    other = serve(bench)
     with Child("with_pylibfranka.py") as library:
         library.call("connect", host=other.config.hostname)
         in_motion(bench, library)
+        patient, other.config = other.config, replace(other.config, answer_limit_s=0.1)
         other.connect(False)
         assert "NetworkException: libfranka: UDP receive: Timeout" in library.result()["error"]
         wait_until(lambda: other.mode is RobotMode.REFLEX)
         other.connect(True)
+        other.config = patient
         library.call("connect", host=other.config.hostname)
         assert library.call("recover") == ""
         in_motion(bench, library)

@@ -6,15 +6,16 @@ import time
 from typing import Any
 
 import franky
-from child import serve
+from calls import serve
 
 robot: Any = None
 hand: Any = None
 
 
 def connect(host: str) -> None:
-    """Connect arm and hand."""
+    """Connect arm and hand, once more if need be."""
     global robot, hand
+    robot = hand = None
     robot = franky.Robot(host, realtime_config=franky.RealtimeConfig.Ignore)
     robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(0.2, 0.3, 0.3)
     hand = franky.Gripper(host)
@@ -22,8 +23,14 @@ def connect(host: str) -> None:
 
 def arm() -> dict[str, Any]:
     """The arm's state."""
-    s = robot.state
+    _, s = robot.state, robot.state
     return {"q": list(s.q), "dq": list(s.dq), "mode": str(s.robot_mode).rpartition(".")[2], "t": s.time.to_sec()}
+
+
+def positions() -> list[float]:
+    """Of now: an idle client's socket is full of old states, and the first reading takes the newest of those."""
+    _ = robot.state
+    return list(robot.state.q)
 
 
 def outcome(call: Any, *arguments: Any) -> Any:
@@ -36,8 +43,14 @@ def outcome(call: Any, *arguments: Any) -> Any:
 
 def move(joint: int, by: float) -> str:
     """Move one joint; empty, or what the library throws."""
-    q = list(robot.current_joint_state.position)
+    q = positions()
     q[joint] += by
+    return outcome(robot.move, franky.JointMotion(q)) or ""
+
+
+def go(q: list[float], dynamics: float = 0.9) -> str:
+    """Move to these positions; empty, or what the library throws."""
+    robot.relative_dynamics_factor = franky.RelativeDynamicsFactor(dynamics, dynamics, dynamics)
     return outcome(robot.move, franky.JointMotion(q)) or ""
 
 
@@ -46,9 +59,11 @@ def interrupt(joint: int, by: float, after: float, how: str) -> dict[str, Any]:
 
     Times are the robot's.
     """
-    q = list(robot.current_joint_state.position)
+    q = positions()
     q[joint] += by
     robot.move(franky.JointMotion(q), asynchronous=True)
+    while not robot.is_in_control:  # before, two threads would read from one socket
+        time.sleep(0.001)
     began = robot.state.time.to_sec()
     while robot.state.time.to_sec() - began < after:
         time.sleep(0.001)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pylibfranka as franka
-from child import serve
+from calls import serve
 
 ERRORS = (franka.ControlException, franka.CommandException, franka.NetworkException, RuntimeError)
 
@@ -38,7 +38,8 @@ def try_second(host: str) -> str:
 
 
 def state() -> dict[str, Any]:
-    """The next state, as plain values."""
+    """The next state, as plain values: the first reading of an idle client takes an old one from its full socket."""
+    robot.read_once()
     return plain(robot.read_once())
 
 
@@ -176,11 +177,19 @@ def start_cartesian(name: str) -> str:
 
 def rest() -> dict[str, Any]:
     """Wait until the joints stand still; returns the state, and how long that took in robot time."""
+    robot.read_once()
     s = robot.read_once()
     began = s.time.to_sec()
     while max(abs(v) for v in s.dq) > 0.01:
         s = robot.read_once()
     return {**plain(s), "took": s.time.to_sec() - began}
+
+
+def wait(seconds: float) -> None:
+    """In robot time."""
+    until = robot.read_once().time.to_sec() + seconds
+    while robot.read_once().time.to_sec() < until:
+        pass
 
 
 def recover() -> str:

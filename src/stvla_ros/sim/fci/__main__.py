@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
-from threading import Thread
+from threading import Event
 
 from stvla_ros.config import ConfigError, build
 from stvla_ros.errors import StageError
@@ -22,7 +21,7 @@ Lines on the standard input:
   network on|off     off: nothing is sent or received, connections stay
   reset TASK SEED    lay out another scene
   score              is the task done?
-  status             time, and how far it is behind the clock
+  status             the arm's mode, time, and how far it is behind the clock
 """
 
 
@@ -42,13 +41,14 @@ def main(arguments: list[str] | None = None) -> int:
     print(
         f"Arm: {config.hostname}:{wire.ARM_PORT}, hand: {config.hostname}:{wire.HAND_PORT}. {instruction}", flush=True
     )
-    Thread(target=_obey, args=(server, cell), daemon=True).start()
     try:
-        while True:
-            time.sleep(1.0)
+        _obey(server, cell)
+        Event().wait()
     except KeyboardInterrupt:
-        server.close()
-        return 0
+        pass
+    server.close()
+    cell.close()
+    return 0
 
 
 def _options(arguments: list[str] | None) -> Namespace:
@@ -70,6 +70,7 @@ def _options(arguments: list[str] | None) -> Namespace:
 
 
 def _obey(server: FciServer, cell: FciCell) -> None:
+    """Until the end of the input."""
     for line in sys.stdin:
         try:
             print(_do(server, cell, line.split()), flush=True)
@@ -85,7 +86,7 @@ def _do(server: FciServer, cell: FciCell, words: list[str]) -> str:
         score = cell.score()
         return f"{score.success} {score.detail}"
     if verb == "status":
-        return f"{cell.time_ns * 1e-9:.3f} s, {server.behind_s:.3f} s behind the clock"
+        return f"{server.mode.name}, {cell.time_ns * 1e-9:.3f} s, {server.behind_s:.3f} s behind the clock"
     on = {"on": True, "off": False}[values[0]]
     if verb == "network":
         server.network = on

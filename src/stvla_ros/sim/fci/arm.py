@@ -30,7 +30,7 @@ from stvla_ros.types import F64
 MISSED_CYCLES = 20
 """Missing commands in a row that end a motion: Franka Control Interface documentation."""
 
-START_CYCLES = 1000
+START_CYCLES = 200
 """How long the first command may be missing."""
 
 RECOVERY_CYCLES = 50
@@ -48,7 +48,7 @@ class Motion:
     """One Move request.
 
     Attributes:
-        number: The request's.
+        number: The request's; None: its client is gone.
         generator: What moves the reference.
         controller: What makes torques of it.
         started: A command has arrived.
@@ -57,7 +57,7 @@ class Motion:
         stop: Number of the StopMove request that ends it.
     """
 
-    number: int
+    number: int | None
     generator: GeneratorMode
     controller: ControllerMode
     started: bool = False
@@ -86,7 +86,7 @@ class Arm:
         self._reference = Reference(limits, cell.q)
         self._layout = cell.layout
         self._brake: tuple[Trajectory, float] | None = None
-        self._recovery: tuple[int, int] | None = None
+        self._recovery: tuple[int | None, int] | None = None
         self._user_stop = self._safety = False
         self._received = _HISTORY
         self._model = robot_model(limits).encode()
@@ -98,10 +98,13 @@ class Arm:
         self._answer = answer
 
     def disconnect(self) -> None:
-        """The client is gone: the arm comes to rest."""
+        """The client is gone: the arm comes to rest. The next one is not told what this one asked for."""
         self._answer = lambda *_: None
         if self.motion is not None:
             self._stop(MoveStatus.ABORTED)
+            self.motion.number = self.motion.stop = None
+        if self._recovery is not None:
+            self._recovery = (None, self._recovery[1])
 
     def request(self, request: int, number: int, payload: bytes) -> None:
         """Do what the client asks for.
@@ -120,8 +123,14 @@ class Arm:
             self._recover(number)
         elif kind is ArmRequest.GET_ROBOT_MODEL:
             self._answer(kind, number, 0, self._model)
+        elif kind in _SETTERS:
+            self._tell(kind, number, self._set(kind, payload))
         else:
-            self._answer(kind, number, self._set(kind, payload), b"")
+            raise ValueError("this client is connected")
+
+    def _tell(self, kind: ArmRequest, number: int | None, status: int) -> None:
+        if number is not None:
+            self._answer(kind, number, status, b"")
 
     # Tests' hooks
 
@@ -129,59 +138,58 @@ class Arm:
         """Press or release the user stop."""
         self._user_stop = pressed
         if pressed:
-            self._halt(MoveStatus.EMERGENCY_ABORTED, StopStatus.EMERGENCY_ABORTED, RobotMode.USER_STOPPED)
-        else:
-            self._release()
+            self._halt(MoveStatus.EMERGENCY_ABORTED, StopStatus.EMERGENCY_ABORTED, RecoveryStatus.EMERGENCY_ABORTED)
+        self._choose_mode()
 
     def safety_function(self, active: bool) -> None:
         """Activate or deactivate a safety function, such as a protective stop."""
         self._safety = active
         if active:
-            status = MoveStatus.PREEMPTED_BY_SAFETY_FUNCTION
-            self._halt(status, StopStatus.REJECTED_BY_SAFETY_FUNCTION, RobotMode.OTHER)
-        else:
-            self._release()
+            move, stop = MoveStatus.PREEMPTED_BY_SAFETY_FUNCTION, StopStatus.REJECTED_BY_SAFETY_FUNCTION
+            self._halt(move, stop, RecoveryStatus.REJECTED_BY_SAFETY_FUNCTION)
+        self._choose_mode()
 
-    def _halt(self, move: MoveStatus, stop: StopStatus, mode: RobotMode) -> None:
+    def _halt(self, move: MoveStatus, stop: StopStatus, recovery: RecoveryStatus) -> None:
         if self.motion is not None:
             self._start_brake()
-            self._end(move, mode, stop)
-        self._end_recovery(RecoveryStatus.ABORTED)
-        self.mode = mode
+            self._end(move, RobotMode.OTHER, stop)
+        self._end_recovery(recovery)
 
-    def _release(self) -> None:
-        if self._safety or self._user_stop:
-            self.mode = RobotMode.OTHER if self._safety else RobotMode.USER_STOPPED
+    def _choose_mode(self) -> None:
+        """The mode of an arm in which nothing goes on."""
+        if self._safety:
+            self.mode = RobotMode.OTHER
+        elif self._user_stop:
+            self.mode = RobotMode.USER_STOPPED
         else:
             self.mode = RobotMode.REFLEX if self.state.value["errors"].any() else RobotMode.IDLE
 
     # Requests
 
     def _move(self, number: int, payload: bytes) -> None:
-        controller, generator, *_, asynchronous = wire.MOVE.unpack(payload)[:9]
-        simulated = generator + 1 in _GENERATORS and not asynchronous
+        values = wire.MOVE.unpack(payload)
+        controller, generator, asynchronous = ControllerMode(values[0]), GeneratorMode(values[1] + 1), values[8]
+        fits = (generator is not GeneratorMode.NONE) or controller is ControllerMode.EXTERNAL
         ready = self.mode is RobotMode.IDLE and self._brake is None
-        status = MoveStatus.MOTION_STARTED if simulated and ready else MoveStatus.NOT_POSSIBLE
+        status = MoveStatus.NOT_POSSIBLE
         if self._safety:
             status = MoveStatus.REJECTED_BY_SAFETY_FUNCTION
-        self._answer(ArmRequest.MOVE, number, status, b"")
-        if status is MoveStatus.MOTION_STARTED:
+        elif ready and fits and generator in _GENERATORS and not asynchronous:
+            status = MoveStatus.MOTION_STARTED
             self._reference.rest(self._reference.q)
             self._received = _HISTORY
             self.state.value["reflex_reason"] = False
-            self.motion = Motion(number, GeneratorMode(generator + 1), ControllerMode(controller))
-            self.mode = RobotMode.MOVE
+            self.motion, self.mode = Motion(number, generator, controller), RobotMode.MOVE
+        self._tell(ArmRequest.MOVE, number, status)
 
     def _stop_move(self, number: int) -> None:
-        if self._safety:
-            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.REJECTED_BY_SAFETY_FUNCTION, b"")
-        elif self.motion is None:
-            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.SUCCESS, b"")
-        elif self.motion.ending is not None:
-            self._answer(ArmRequest.STOP_MOVE, number, StopStatus.NOT_POSSIBLE, b"")
+        motion = self.motion
+        if motion is None or motion.stop is not None:
+            status = StopStatus.REJECTED_BY_SAFETY_FUNCTION if self._safety else StopStatus.SUCCESS
+            self._tell(ArmRequest.STOP_MOVE, number, status)
         else:
-            self.motion.stop = number
-            self._stop(MoveStatus.PREEMPTED)
+            motion.stop = number
+            self._stop(MoveStatus.PREEMPTED if motion.ending is None else motion.ending)
 
     def _recover(self, number: int) -> None:
         status = RecoveryStatus.SUCCESS
@@ -192,12 +200,12 @@ class Arm:
             return
         elif self.mode is not RobotMode.IDLE:
             status = RecoveryStatus.NOT_POSSIBLE
-        self._answer(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status, b"")
+        self._tell(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status)
 
     def _end_recovery(self, status: RecoveryStatus) -> None:
         if self._recovery is not None:
             (number, _), self._recovery = self._recovery, None
-            self._answer(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status, b"")
+            self._tell(ArmRequest.AUTOMATIC_ERROR_RECOVERY, number, status)
 
     def _set(self, kind: ArmRequest, payload: bytes) -> SetStatus:
         values = np.array(_SETTERS[kind].unpack(payload), dtype=np.float64)
@@ -309,9 +317,8 @@ class Arm:
         motion = self.motion
         assert motion is not None
         self.motion, self.mode = None, mode
-        self._answer(ArmRequest.MOVE, motion.number, move, b"")
-        if motion.stop is not None:
-            self._answer(ArmRequest.STOP_MOVE, motion.stop, stop, b"")
+        self._tell(ArmRequest.MOVE, motion.number, move)
+        self._tell(ArmRequest.STOP_MOVE, motion.stop, stop)
 
     def _start_brake(self) -> None:
         """Come to rest within the limits: from the reference, or from the measured motion where torques moved the arm."""
@@ -340,7 +347,7 @@ class Arm:
         free = (q > low) & (q < high)
         return np.clip(q, low, high), dq * free, ddq * free
 
-    def _go_on_recovering(self, number: int, cycles: int) -> None:
+    def _go_on_recovering(self, number: int | None, cycles: int) -> None:
         if cycles > 0 or self._brake is not None:
             self._recovery = (number, cycles - 1)
         else:

@@ -36,7 +36,7 @@ class Task:
 
     Attributes:
         request: What was asked for.
-        number: Of the request.
+        number: Of the request; None: its client is gone.
         width_m: That was asked for.
         target_m: Where the fingers go.
         window_m: Accepted widths of a grasp.
@@ -44,7 +44,7 @@ class Task:
     """
 
     request: HandRequest
-    number: int
+    number: int | None
     width_m: float
     target_m: float
     window_m: tuple[float, float] = (-1.0, 1.0)
@@ -76,8 +76,10 @@ class Hand:
         self._answer = answer
 
     def disconnect(self) -> None:
-        """The client is gone; the fingers go on."""
+        """The client is gone; the fingers go on, and the next one is not told what this one asked for."""
         self._answer = lambda *_: None
+        if self._task is not None:
+            self._task.number = None
 
     def request(self, request: int, number: int, payload: bytes) -> None:
         """Begin what the client asks for; a running command is aborted by it.
@@ -97,9 +99,11 @@ class Hand:
         elif kind is HandRequest.GRASP:
             width, inner, outer, speed, force = wire.HAND_GRASP.unpack(payload)
             self._begin(Task(kind, number, width, 0.0, (width - inner, width + outer)), speed, force)
-        else:
+        elif kind is HandRequest.STOP:
             self._stay(self._cell.width_m)
             self._answer(kind, number, HandStatus.SUCCESS, b"")
+        else:
+            raise ValueError("this client is connected")
 
     def control(self) -> None:
         """Drive the fingers for the next millisecond."""
@@ -125,7 +129,7 @@ class Hand:
     def _begin(self, task: Task, speed_m_s: float, force_n: float) -> None:
         possible = task.request is HandRequest.HOMING or 0.0 <= task.width_m <= self.state["max_width"] + 1e-6
         if not (possible and speed_m_s > 0.0 and force_n > 0.0):
-            self._answer(task.request, task.number, HandStatus.FAIL, b"")
+            self._tell(task, HandStatus.FAIL)
             return
         self._task, self._window_m = task, None
         self._speed_m_s, self._force_n = min(speed_m_s, SPEED_M_S), min(max(force_n, FORCE_N[0]), FORCE_N[1])
@@ -156,13 +160,18 @@ class Hand:
     def _finish(self, status: HandStatus) -> None:
         task, self._task = self._task, None
         assert task is not None
-        self._answer(task.request, task.number, status, b"")
+        self._tell(task, status)
+
+    def _tell(self, task: Task, status: HandStatus) -> None:
+        if task.number is not None:
+            self._answer(task.request, task.number, status, b"")
 
     def _watch(self, task: Task) -> None:
         """Look whether the fingers have come to rest."""
         width = self._cell.width_m
         self._still += 1
-        if abs(width - self._was_m) > STILL_M:
+        pushing = self._reference_m == self._target_m or abs(width - self._reference_m) > NEAR_M
+        if not pushing or abs(width - self._was_m) > STILL_M:
             self._was_m, self._still = width, 0
         arrived = abs(width - task.target_m) < NEAR_M and self._reference_m == self._target_m
         if self._still < (10 if arrived else STILL_CYCLES):

@@ -27,7 +27,12 @@ GIVE_UP_S = 0.1
 """A server that is further behind the clock does not catch up: its time runs slower for a while, and skips nothing."""
 
 START_S = 0.02
-"""Longest wait for the first commands of a motion: a client may look at several states before it answers one."""
+"""Wait for the answer to the first state of a motion; twice and four times as long for further ones.
+
+libfranka answers none before its second state, and another thread of the client may read one instead. So states must
+come, but few of them: a client that is held up here must not find that much robot time has passed, or its first step
+would be a jump.
+"""
 
 
 @dataclass(frozen=True)
@@ -116,6 +121,11 @@ class FciServer:
         """The arm's mode."""
         return self._arm.mode
 
+    @property
+    def hand_moves(self) -> bool:
+        """A command of the hand is in progress."""
+        return self._hand.moving
+
     def factor(self) -> float:
         """Real-time factor since the last call."""
         (then, steps), self._window = self._window, (time.monotonic(), self._steps)
@@ -150,10 +160,7 @@ class FciServer:
         """Serve requests until the next step is due; returns the client's command for it."""
         motion, command = self._arm.motion, None
         began, newest = time.monotonic(), int(self._arm.state.value["message_id"])
-        patience_s = self.config.answer_limit_s
-        if motion is not None and not motion.started:
-            patience_s = min(patience_s, START_S)
-        give_up = began + (STEP_S if self._missed else patience_s)
+        give_up = began + self._patience_s()
         while not self._end.is_set():
             now = time.monotonic()
             due = self._due if self.config.real_time or not (motion or self._hand.moving) else began
@@ -164,12 +171,19 @@ class FciServer:
             command = command if command is not None else self._doors[0].command(newest, late=over)
             if over or self._calls or self._arm.motion is not motion:
                 break
+        self._missed = command is None and self._waits_for_client()
         if command is not None and self.lose > 0:
             self.lose, command = self.lose - 1, None
-        self._missed = command is None and self._waits_for_client()
         now = time.monotonic()
         self._due = max(self._due + STEP_S, now - GIVE_UP_S) if self.config.real_time else now + STEP_S
         return command
+
+    def _patience_s(self) -> float:
+        """How long to wait for the answer to the last state."""
+        motion, limit_s = self._arm.motion, self.config.answer_limit_s
+        if motion is not None and not motion.started:
+            return min(limit_s, START_S * 2 ** min(motion.missed, 2))
+        return STEP_S if self._missed else limit_s
 
     def _waits_for_client(self) -> bool:
         motion = self._arm.motion

@@ -19,6 +19,8 @@ FILTER_S = 0.02
 ELBOW_FLIP_RAD = -0.467002423653011
 """Position of joint 4 where the elbow flips: Franka Control Interface documentation."""
 
+GRAVITY_M_S2 = 9.81
+
 SINGULAR = 0.02
 """Directions in which the arm is weaker than this, compared with its strongest one, show no force."""
 
@@ -62,7 +64,8 @@ class ArmState:
         self._frames = {"F_T_NE": F_T_NE, "NE_T_EE": np.eye(4), "EE_T_K": np.eye(4)}
         self.set_frame("NE_T_EE", np.eye(4))
         self.value["m_ee"], (self.value["F_x_Cee"], self.value["I_ee"]) = MASS_KG, inertia()
-        self.value["O_ddP_O"] = (0.0, 0.0, -9.81)
+        self.value["O_ddP_O"] = (0.0, 0.0, -GRAVITY_M_S2)
+        self.set_load(0.0, np.zeros(3), np.zeros(9))
 
     def set_frame(self, name: str, T: F64) -> None:
         """Move the end effector ``NE_T_EE`` or the stiffness frame ``EE_T_K``; (4, 4)."""
@@ -75,6 +78,8 @@ class ArmState:
     def set_load(self, mass_kg: float, com_m: F64, inertia_kgm2: F64) -> None:
         """Know what is held: mass, centre of mass (3,) in the flange's frame, inertia (9,)."""
         self.value["m_load"], self.value["F_x_Cload"], self.value["I_load"] = mass_kg, com_m, inertia_kgm2
+        self._load = (mass_kg * GRAVITY_M_S2, np.eye(4))
+        self._load[1][:3, 3] = com_m
 
     def forget(self) -> None:
         """Feel nothing: the arm is elsewhere at once."""
@@ -82,8 +87,9 @@ class ArmState:
 
     def feel(self, reference: Reference) -> list[Error]:
         """Estimate external torques and the wrench at the stiffness frame; returns what is a collision."""
-        value, force, contact = self.value, self._force, self._cell.torque[2]
-        force[:7] += (-contact - force[:7]) * (CYCLE_S / FILTER_S)
+        value, force = self.value, self._force
+        unexplained = -self._cell.torque[2] - self._load_torque()
+        force[:7] += (unexplained - force[:7]) * (CYCLE_S / FILTER_S)
         if (np.abs(force[:7]) < 1e-3).all():
             force[:] = 0.0
             value["K_F_ext_hat_K"] = 0.0
@@ -92,9 +98,9 @@ class ArmState:
         value["tau_ext_hat_filtered"], value["O_F_ext_hat_K"] = force[:7], force[7:]
         limits, changing = self.thresholds, (np.abs(reference.ddq) > 0.1).any()
         felt, hit = (limits.felt_changing, limits.hit_changing) if changing else (limits.felt_steady, limits.hit_steady)
-        size = np.abs(force)
-        value["joint_contact"], value["cartesian_contact"] = np.split(size > felt, [7])
-        over: Bool = size > hit
+        contact_felt: Bool = np.abs(force) > felt
+        over: Bool = np.abs(force) > hit
+        value["joint_contact"], value["cartesian_contact"] = contact_felt[:7], contact_felt[7:]
         value["joint_collision"], value["cartesian_collision"] = over[:7], over[7:]
         return [Error.JOINT_REFLEX] * bool(over[:7].any()) + [Error.CARTESIAN_REFLEX] * bool(over[7:].any())
 
@@ -115,6 +121,14 @@ class ArmState:
         value["O_dP_EE_d"] = value["O_dP_EE_c"] = _moved(jacobian, rotation, self._F_T_EE) @ reference.dq
         value["elbow"] = (cell.q[2], _flip(cell.q))
         value["elbow_d"] = value["elbow_c"] = (reference.q[2], _flip(reference.q))
+
+    def _load_torque(self) -> F64:
+        """(7,) what holding the load takes, as far as it is known."""
+        weight_n, F_T_load = self._load
+        if weight_n == 0.0:
+            return np.zeros(7)
+        rotation, _, jacobian = self._cell.flange_at(self._cell.q)
+        return weight_n * _moved(jacobian, rotation, F_T_load)[2]
 
     def _estimate_wrench(self, force: F64) -> None:
         """The wrench at the stiffness frame that explains the external torques best."""

@@ -262,24 +262,28 @@ class Link:
 
     def requests(self) -> Iterator[tuple[int, int, bytes]]:
         """What has arrived: (request, its number, payload). A closed or garbled connection is no longer open."""
-        try:
-            received = self.tcp.recv(65536)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = b""
-        self.open = self.open and bool(received)
-        self._bytes += received
+        self._receive()
         size = self.port.header.size
-        while self.open and len(self._bytes) >= size:
+        while len(self._bytes) >= size:
             request, number, length = self.port.header.unpack_from(self._bytes)
             if not size <= length <= LONGEST_REQUEST:
                 self.open = False
-            elif len(self._bytes) >= length:
-                payload, self._bytes = self._bytes[size:length], self._bytes[length:]
-                yield request, number, payload
-            else:
                 return
+            if len(self._bytes) < length:
+                return
+            payload, self._bytes = self._bytes[size:length], self._bytes[length:]
+            yield request, number, payload
+
+    def _receive(self) -> None:
+        """Take everything, to the end of a closed connection."""
+        try:
+            while received := self.tcp.recv(65536):
+                self._bytes += received
+        except BlockingIOError:
+            return
+        except OSError:
+            pass
+        self.open = False
 
     def answer(self, request: int, number: int, status: int, extra: bytes = b"") -> None:
         """Respond at the next :meth:`flush`."""
@@ -304,7 +308,8 @@ class Link:
         return good
 
     def close(self) -> None:
-        """End it. Safe to call twice."""
+        """End it, after the last responses. Safe to call twice."""
+        self.flush()
         self.open = False
         self.tcp.close()
         self.udp.close()
