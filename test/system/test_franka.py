@@ -54,14 +54,14 @@ class Operator:
 
     def call(self, name):
         assert self.services[name].wait_for_service(60.0)
-        return wait_for(self.services[name].call_async(Trigger.Request()))
+        return answered(lambda: self.services[name].call_async(Trigger.Request()), 30.0)
 
     def send(self, goal_rad, start_rad=None):
         assert self.follow.wait_for_server(60.0)
         start = np.array(self.arm[-1].position) if start_rad is None else start_rad
         path = time_polyline(np.array([start, goal_rad]), scaled_limits(PANDA, 0.5, 0.3, 0.1))
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, ROBOT.arm_joints))
-        return wait_for(self.follow.send_goal_async(goal))
+        return answered(lambda: self.follow.send_goal_async(goal), 4.0)
 
     def result(self, handle):
         assert handle.accepted
@@ -72,6 +72,15 @@ class Operator:
 def wait_for(future):
     wait_until(future.done)
     return future.result()
+
+
+def answered(ask, patience_s):
+    """The answer to a request, which is repeated: a client may find a service whose answers do not find it yet."""
+    while True:
+        future, until = ask(), time.monotonic() + patience_s
+        wait_until(lambda future=future, until=until: future.done() or time.monotonic() > until)
+        if future.done():
+            return future.result()
 
 
 def wait_until(condition):
