@@ -4,7 +4,7 @@ from glob import glob
 
 from setuptools import find_packages, setup
 
-NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "record", "composed")
+NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "franka", "record", "composed")
 
 setup(
     name="stvla_ros",

@@ -49,6 +49,7 @@ NODES: dict[str, tuple[str, dict[str, str]]] = {
     "policy": ("stvla_ros.nodes.policy:PolicyConfig", {"backend": "policy"}),
     "executor": ("stvla_ros.nodes.executor:ExecutorNodeConfig", {"motion": "motion"}),
     "task": ("stvla_ros.nodes.task:TaskConfig", {}),
+    "franka": ("stvla_ros.nodes.franka:FrankaNodeConfig", {}),
     "record": ("stvla_ros.nodes.record:RecordConfig", {}),
 }
 """Name of a node -> its settings class, and which of its settings name a backend of which kind."""

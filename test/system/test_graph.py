@@ -39,6 +39,8 @@ def test_which_processes() -> None:
     assert names(robot="real") == ["executor", "planner", "guidance", "policy", "task"]
     for camera in ("recorded", "realsense"):
         assert names(robot="real", camera=camera, mode="composed") == ["camera", "executor", "composed"]
+    assert names(robot="franka", mode="composed") == ["franka", "executor", "composed"]
+    assert names(robot="franka_sim", mode="composed") == ["sim", "franka", "executor", "composed"]
     assert graph.node_names(GraphOptions(mode="composed")) == (
         "sim",
         "executor",
@@ -52,7 +54,7 @@ def test_which_processes() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"robot": "simm"}, "robot: wanted one of sim, real, got 'simm'. Did you mean 'sim'?"),
+        ({"robot": "simm"}, "robot: wanted one of sim, real, franka, franka_sim, got 'simm'. Did you mean 'sim'?"),
         ({"mode": "composd"}, "Did you mean 'composed'?"),
         ({"camera": "replay"}, "camera: wanted one of auto, recorded, realsense, external"),
         ({"backends": {"planner": "color"}}, "planner: wanted one of .*Did you mean 'colour'?"),
@@ -96,6 +98,19 @@ def test_the_robot_is_described_once_for_all_processes() -> None:
     options = GraphOptions(robot="real", overrides={"robot.model": "fr3"})
     for process in processes(options):
         assert told(options, process) == {"**": {"robot": {"kind": "real", "model": "fr3"}}}
+
+
+def test_a_simulated_franka_never_moves_the_real_one(
+    monkeypatch: pytest.MonkeyPatch, parameter_file: Callable[[str], Path]
+) -> None:
+    """Whatever address the file has, and whoever else simulates on this computer."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", "7")
+    file = parameter_file("franka:\n  ros__parameters:\n    hostname: 172.16.0.2\n    realtime: true\n")
+    options = GraphOptions(robot="franka_sim", params=file)
+    assert told(options, graph.SIM)["sim"] == {"interface": "fci", "fci": {"hostname": "127.0.7.2"}}
+    driver = told(options, graph.FRANKA)["franka"]
+    assert driver == {"hostname": "127.0.7.2", "realtime": False, "activate_at_start": True}
+    assert "franka" not in told(GraphOptions(robot="franka", params=file), graph.FRANKA)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
 from stvla_ros.data.splits import SPLITS, first_seeds
+from stvla_ros.description.robot import SIMULATED
 from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
 from stvla_ros.evaluate.evaluation import Evaluation
@@ -55,6 +56,12 @@ def add_arguments(parser: Parser) -> None:
         help="move: in the middle of each episode, the carried object or its goal is moved",
     )
     parser.add_argument("--over-ros", action="store_true", help="through the real nodes, in real time")
+    parser.add_argument(
+        "--robot",
+        choices=SIMULATED,
+        default=SIMULATED[0],
+        help="with --over-ros: sim (default), or franka_sim: through libfranka and the simulated robot's network interface",
+    )
     parser.add_argument(
         "--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: one per core (over ROS: 1)"
     )
@@ -151,7 +158,9 @@ def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Co
 
 def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[str, object]]:
     """The environment, and those of its settings that change results."""
-    options = stack_options(arguments)
+    if arguments.robot != SIMULATED[0] and not arguments.over_ros:
+        raise ConfigError(f"--robot {arguments.robot} is for the real nodes: add --over-ros.")
+    options = stack_options(arguments, arguments.robot)
     parts = None if arguments.over_ros else PARTS
     settings = read_settings(options.params, options.backends, options.overrides, parts)
     settings = settings.with_noise() if arguments.noise else settings
@@ -163,6 +172,7 @@ def _setup(arguments: Namespace, folder: Path) -> tuple[EnvironmentSetup, dict[s
         check_settings(options)
         return StackEnvironmentSetup(options, folder, arguments.film == "all"), {
             "over_ros": options.mode,
+            **({"robot_kind": options.robot} if options.robot != SIMULATED[0] else {}),
             **plain(settings),
         }
     films = None if arguments.film == "none" else Films(folder / "films", arguments.film == "all")
@@ -180,6 +190,8 @@ def _command(arguments: Namespace) -> str:
             words += [f"--{name}", str(getattr(arguments, name))]
     words += ["--disturb", arguments.disturb] if arguments.disturb != "none" else []
     words += [word for name, value in arguments.overrides for word in ("--set", f"{name}={value}")]
+    if arguments.robot != SIMULATED[0]:
+        words += ["--robot", arguments.robot]
     if arguments.mode != MODES[0]:
         words += ["--mode", arguments.mode]
     return shlex.join(words)

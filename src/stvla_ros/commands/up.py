@@ -8,18 +8,23 @@ from pathlib import Path
 
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.config import ConfigError
+from stvla_ros.description.robot import SIMULATED
 from stvla_ros.ros.graph import CAMERAS, ROBOTS
 
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument(
-        "--robot", choices=ROBOTS, default=ROBOTS[0], help="sim (default): the simulated cell; real: franka_ros2"
+        "--robot",
+        choices=ROBOTS,
+        default=ROBOTS[0],
+        help="sim (default): the simulated cell; real: franka_ros2 or another ros2_control robot; franka: a Franka without "
+        "ros2_control; franka_sim: the same program in front of the simulated cell",
     )
     parser.add_argument(
         "--camera",
         choices=CAMERAS,
         default=CAMERAS[0],
-        help="auto (default): the simulator's, or with --robot real a driver started elsewhere; "
+        help="auto (default): the simulator's, or with a real robot a driver started elsewhere; "
         "recorded: replay camera.path; realsense: a RealSense camera; external: a driver started elsewhere",
     )
     parser.add_argument("--task", metavar="NAME", help="first scene of the simulator; default: the parameter file's")
@@ -33,9 +38,9 @@ def run(arguments: Namespace) -> int:
 
     scene = {"sim.task": arguments.task, "sim.seed": arguments.seed}
     chosen = {name: str(value) for name, value in scene.items() if value is not None}
-    if chosen and arguments.robot != "sim":
+    if chosen and arguments.robot not in SIMULATED:
         raise ConfigError(
-            "--task and --seed choose a simulated scene; with --robot real there is none: leave them out."
+            f"--task and --seed choose a simulated scene; with --robot {arguments.robot} there is none: leave them out."
         )
     if arguments.task is not None:
         check_tasks(arguments.task)

@@ -123,6 +123,12 @@ documentation's rectangular set, which is the conservative one: a narrower range
 allowed everywhere.
 """
 
+KINDS = ("sim", "real", "franka", "franka_sim")
+"""Kinds of robots. All but ``sim`` have franka_ros2's names of gripper and joint states."""
+
+SIMULATED = ("sim", "franka_sim")
+"""Robots that are simulated: there are scenes to lay out and to score."""
+
 LIMITS = {"panda": PANDA, "fr3": FR3}
 """Name of a model -> its limits. Kinematics (lengths, frames) are the same for both."""
 
@@ -134,23 +140,26 @@ OPEN_WIDTH_M = 0.078
 class RobotConfig:
     """Names and facts of the robot. An empty name is replaced by the default of this kind of robot.
 
-    For a real robot, the joint states are those that ``franka_ros2`` measures. Its ``/joint_states`` is no substitute:
+    For a real robot, the joint states are those that its driver measures. franka_ros2's ``/joint_states`` is no substitute:
     ``joint_state_publisher`` stamps it with the current time even when the arm is silent, which would go unnoticed.
     """
 
     kind: str = param(
-        "sim", "sim: the simulated cell; real: franka_ros2. Set by the launch option robot", choices=("sim", "real")
+        "sim",
+        "sim: the simulated cell; real: franka_ros2 or other ros2_control robots; franka: our node franka; franka_sim: that "
+        "node in front of the simulated cell. Set by the launch option robot",
+        choices=KINDS,
     )
     model: str = param("panda", "model of the arm: decides the joints' limits", choices=tuple(LIMITS))
     prefix: str = param("", "prefix of the names of joints and links; empty: the model")
     base_frame: str = param("", "frame of the robot's base; empty: PREFIX_link0")
     arm_action: str = param("", "action of the arm's controller; empty: /PREFIX_arm_controller/follow_joint_trajectory")
     gripper_action: str = param(
-        "", "action of the gripper; empty: /PREFIX_gripper/gripper_action, real: /franka_gripper/gripper_action"
+        "", "action of the gripper; empty: sim: /PREFIX_gripper/gripper_action, others: /franka_gripper/gripper_action"
     )
-    joint_states: str = param("", "topic with the arm's joints; empty: joint_states, real: franka/joint_states")
+    joint_states: str = param("", "topic with the arm's joints; empty: sim: joint_states, others: franka/joint_states")
     gripper_joint_states: str = param(
-        "", "topic with the fingers' joints; empty: the arm's, real: franka_gripper/joint_states"
+        "", "topic with the fingers' joints; empty: sim: the arm's, others: franka_gripper/joint_states"
     )
     open_width_m: float = param(
         OPEN_WIDTH_M,
@@ -160,7 +169,7 @@ class RobotConfig:
     )
 
     def __post_init__(self) -> None:
-        real = self.kind == "real"
+        real = self.kind != "sim"
         self._default("prefix", self.model)
         self._default("base_frame", f"{self.prefix}_link0")
         self._default("arm_action", f"/{self.prefix}_arm_controller/follow_joint_trajectory")

@@ -11,13 +11,11 @@ receives requests, and cancels take effect in it. A separate process renders and
 from __future__ import annotations
 
 import gc
-import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock, Thread
-from typing import Any
+from threading import Lock
 
 import numpy as np
 from sensor_msgs.msg import JointState
@@ -31,10 +29,12 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.gripper_server import GripperServer
+from stvla_ros.ros.priority import raise_priority
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.run import run, stop
 from stvla_ros.ros.simulated_camera import CameraTopics, SimulatedCamera, SimulatedCameraConfig, camera_topics
 from stvla_ros.ros.simulated_robot import RealTime, SimulatedArm, SimulatedGripper
+from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.sim.cell import Cell, CellConfig
@@ -49,13 +49,6 @@ SEEN_S = 4.0
 
 FIRST_IMAGE_S = 20.0
 """How long the heartbeat waits for the first image."""
-
-
-NICER = 10
-"""Subtracted from the process's niceness if that is permitted (root, or a limit in limits.conf)."""
-
-SWITCH_S = 0.001
-"""Python's switch interval: a thread that computes lets physics run after this time."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +77,7 @@ class SimNode(StageNode[SimConfig]):
     """Publishes images, joint states and transforms; serves the robot's two actions and the services of the scene."""
 
     def __init__(self) -> None:
-        self._raised = _raise_priority()  # before there are threads: they inherit it
+        self._raised = raise_priority()  # before there are threads: they inherit it
         super().__init__("sim", SimConfig)
         config = self.config
         self._fci: FciServer | None = None
@@ -98,8 +91,8 @@ class SimNode(StageNode[SimConfig]):
         self._send_transforms()
         self._laying = Lock()
         self.create_service(ListTasks, "~/list_tasks", self._list_tasks)
-        self._serve(ResetScene, "~/reset_scene", self._reset_scene)
-        self._serve(ScoreTask, "~/score_task", self._score_task)
+        serve_slowly(self, ResetScene, "~/reset_scene", self._reset_scene, self._laying)
+        serve_slowly(self, ScoreTask, "~/score_task", self._score_task, self._laying)
         self._rates = (time.monotonic(), 0)
 
     def _serve_ros2_control(self) -> RealTime:
@@ -163,21 +156,6 @@ class SimNode(StageNode[SimConfig]):
     def _look(self) -> tuple[SceneState, int]:
         moment = self._cell.scene_state()
         return moment, self._time.stamp_ns(moment.stamp_ns)
-
-    def _serve(self, kind: Any, name: str, answer: Callable[[Any, Any], Any]) -> None:
-        """Offer a slow service, which runs in separate threads, so that cancels and the heartbeat are not delayed."""
-        service: Any = self.create_service(kind, name, lambda request, response: (request, response))  # type: ignore
-        send = service.send_response
-
-        def work(request: Any, response: Any, header: Any) -> None:
-            with self._laying:
-                answer(request, response)
-            send(response, header)
-
-        def send_later(asked: tuple[Any, Any], header: Any) -> None:
-            Thread(target=work, args=(*asked, header), name=name, daemon=True).start()
-
-        service.send_response = send_later
 
     def _send_transforms(self) -> None:
         self._static = self.create_publisher(TFMessage, "/tf_static", qos.LATCHED)
@@ -249,16 +227,6 @@ class SimNode(StageNode[SimConfig]):
         done = [self._camera.close(timeout_s), self._time.close(timeout_s)]
         self._cell.close()
         return super().close(timeout_s) and all(done)
-
-
-def _raise_priority() -> int:
-    """Give controllers priority over computation, as on a robot. Returns how much the niceness was lowered, or 0."""
-    sys.setswitchinterval(SWITCH_S)
-    try:
-        os.nice(-NICER)
-    except PermissionError:
-        return 0
-    return NICER
 
 
 def main() -> int:

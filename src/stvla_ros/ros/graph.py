@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -18,11 +19,15 @@ from typing import Any
 import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
 from stvla_ros import rcl_yaml, registry
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
+from stvla_ros.description.robot import KINDS
 
-ROBOTS = ("sim", "real")
+ROBOTS = KINDS
+"""sim: the simulated cell with controllers of its own; real: a robot behind ros2_control, started elsewhere; franka: the
+node ``franka`` drives the robot; franka_sim: that node and the simulated cell behind its network interface."""
+
 MODES = ("separate", "composed")
 CAMERAS = ("auto", "recorded", "realsense", "external")
-"""auto: the simulator's camera with robot sim, otherwise external; recorded: replay a recording; realsense: the node
+"""auto: the simulator's camera with robot sim or franka_sim, otherwise external; recorded: replay a recording; realsense: the node
 ``camera`` drives a RealSense camera; external: a driver that is started elsewhere, e.g. realsense-ros."""
 
 BRAIN = ("planner", "guidance", "policy", "task")
@@ -60,11 +65,11 @@ def _node(name: str) -> NodeSpec:
     return NodeSpec(name, f"stvla_ros.nodes.{name}", name, (name,))
 
 
-SIM, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK = map(
-    _node, ("sim", "camera", "planner", "guidance", "policy", "executor", "task")
+SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK = map(
+    _node, ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task")
 )
 COMPOSED = NodeSpec("composed", "stvla_ros.nodes.composed", "composed", BRAIN)
-NODES = (SIM, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK)
+NODES = (SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK)
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class GraphOptions:
     """What to start.
 
     Attributes:
-        robot: sim or real.
+        robot: See :data:`ROBOTS`.
         camera: See :data:`CAMERAS`.
         mode: One process per node, or one process for the nodes in :data:`BRAIN`.
         params: Parameter file; None: the one in the package.
@@ -98,7 +103,7 @@ def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
     check_range({"choices": ROBOTS}, options.robot, "robot")
     check_range({"choices": MODES}, options.mode, "mode")
     check_range({"choices": CAMERAS}, options.camera, "camera")
-    robot = (SIM,) if options.robot == "sim" else ()
+    robot = {"sim": (SIM,), "franka": (FRANKA,), "franka_sim": (SIM, FRANKA)}.get(options.robot, ())
     camera = (CAMERA,) if options.camera in ("recorded", "realsense") else ()
     brain = (PLANNER, GUIDANCE, POLICY, TASK) if options.mode == "separate" else (COMPOSED,)
     return (*robot, *camera, EXECUTOR, *brain)
@@ -120,6 +125,7 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     chosen = {f"{n}.{p}": options.backends.get(kind) for kind, (n, p) in registry.BACKEND_PARAMETER.items()}
     changes = {
         f"{SHARED}.kind": options.robot,
+        **_of_robot(options.robot),
         **({"camera.source": options.camera} if options.camera in ("recorded", "realsense") else {}),
         **{n: v for n, v in chosen.items() if v is not None},
         **options.overrides,
@@ -129,6 +135,23 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     mine = {n: v for n, v in changes.items() if n.split(".")[0] in (SHARED, *process.nodes)}
     file = options.params or default_parameters()
     return ["--params-file", str(file), "--params-file", str(_parameter_file(mine, file))]
+
+
+def _of_robot(robot: str) -> dict[str, str]:
+    """Parameters that make the two nodes of robot ``franka_sim`` a pair, whatever the file says of a real robot.
+
+    Each ROS domain gets a loopback address of its own, so that several stacks on a computer do not meet.
+    """
+    if robot != "franka_sim":
+        return {}
+    address = f"127.0.{int(os.environ.get('ROS_DOMAIN_ID') or 0) % 256}.2"
+    return {
+        "sim.interface": "fci",
+        "sim.fci.hostname": address,
+        "franka.hostname": address,
+        "franka.realtime": "false",
+        "franka.activate_at_start": "true",
+    }
 
 
 def _parameter_file(changes: Mapping[str, str], file: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The action ``gripper_action`` of a simulated gripper, with the behaviour of franka_gripper.
+"""The action ``gripper_action`` of a gripper, with the behaviour of franka_gripper.
 
 ``command.position`` is half the opening in metres. A goal ends SUCCEEDED when the fingers have reached their target
 (``reached_goal``) or hold something (``stalled``). A new goal replaces the running one, which ends ABORTED.
@@ -57,10 +57,26 @@ class _Rest:
 
 
 class GripperServer:
-    """Offers a :class:`Gripper` as GripperCommand action."""
+    """Offers a :class:`Gripper` as GripperCommand action.
 
-    def __init__(self, node: Node, action: str, gripper: Gripper) -> None:
-        self._gripper = gripper
+    Args:
+        node: Owner of the action server.
+        action: Name of the action.
+        gripper: The gripper.
+        halt: Stops the fingers of a gripper that can; otherwise they are sent where they are.
+        ended: Whether the newest move has ended, as the gripper itself says it: None while it has not, False after a
+            failure. Without it the fingers tell, by their rest.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        action: str,
+        gripper: Gripper,
+        halt: Callable[[], None] | None = None,
+        ended: Callable[[], bool | None] | None = None,
+    ) -> None:
+        self._gripper, self._halt, self._ended = gripper, halt, ended
         self._lock, self._newest = Lock(), 0
         self._server = ControllerServer(node, GripperCommand, action, _refusal, self._execute)
 
@@ -73,7 +89,11 @@ class GripperServer:
 
         def halt() -> None:
             with self._lock:
-                if number == self._newest:
+                if number != self._newest:
+                    return
+                if self._halt is not None:
+                    self._halt()
+                else:
                     self._gripper.move(self._gripper.width_m(), command.max_effort)
 
         goal.on_cancel(halt)
@@ -95,10 +115,13 @@ class GripperServer:
         rest = _Rest(self._gripper.width_m(), time.monotonic())
         while time.monotonic() < until and not replaced():
             width = self._gripper.width_m()
-            if abs(width / 2 - goal_m) < REACHED_M:
-                return True, False
-            if rest.update(width):
-                return False, True
+            reached = abs(width / 2 - goal_m) < REACHED_M
+            if self._ended is not None:
+                ended = self._ended()
+                if ended is not None:
+                    return ended and reached, ended and not reached
+            elif reached or rest.update(width):
+                return reached, not reached
             if goal.canceled.wait(POLL_S):
                 break
         return False, False
