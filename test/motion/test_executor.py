@@ -254,7 +254,7 @@ def test_neighbour_in_the_way_of_the_fingers_is_collision_even_with_touch() -> N
 
 def test_no_path_where_a_screen_parts_the_workspace() -> None:
     """A screen through the base with room for the shoulder only is put up beside the arm, seen from its side."""
-    bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(column_fill=False)))
+    bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(unknown="free")))
     bench.go(tool_down([0.35, -0.4, 0.3], ACROSS))
     sides = [box(side * 0.65, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)]
     screen = [*sides, box(0.0, 0.0, 0.925, 0.3, 0.02, 0.75)]  # a gap of 0.4 x 0.7 m would let the folded arm through
