@@ -175,31 +175,39 @@ class Sight:
     Attributes:
         camera: The camera.
         depth_m: (h, w) smallest depth among the neighbours of each pixel; 0 where one is unknown.
+        table: The support plane.
         stamp_ns: Of the image.
     """
 
     camera: Camera
     depth_m: F32
+    table: SupportPlane
     stamp_ns: int
 
     @staticmethod
     def of(view: View, stamp_ns: int) -> Sight:
         known = np.nan_to_num(view.depth_m, nan=0.0)
-        return Sight(view.camera, cv2.erode(known, np.ones((3, 3), np.uint8)), stamp_ns)
+        return Sight(view.camera, cv2.erode(known, np.ones((3, 3), np.uint8)), view.table, stamp_ns)
 
-    def free(self, points_m: F32, margin_m: float) -> Bool:
-        """(N,) whether the camera saw through points (N, 3), to something at least ``margin_m`` further away."""
-        T = self.camera.T_base_camera.astype(np.float32)
-        K = self.camera.K.astype(np.float32)
-        local = (points_m - T[:3, 3]) @ T[:3, :3]
-        z = np.where(local[:, 2] > margin_m, local[:, 2], np.float32(np.nan))
+    def free(self, centres_m: F32, edge_m: float) -> Bool:
+        """(N,) whether the camera saw through cells (N, 3), to something at least an edge behind their centres.
+
+        Cells on the table are free where it saw the table itself.
+        """
+        T, K = self.camera.T_base_camera.astype(np.float32), self.camera.K.astype(np.float32)
+        local = (centres_m - T[:3, 3]) @ T[:3, :3]
+        z = np.where(local[:, 2] > edge_m, local[:, 2], np.float32(np.nan))
         with np.errstate(invalid="ignore"):
             u, v = local[:, 0] / z * K[0, 0] + K[0, 2], local[:, 1] / z * K[1, 1] + K[1, 2]
             h, w = self.depth_m.shape
-            within = (u > -0.5) & (u < w - 0.5) & (v > -0.5) & (v < h - 0.5)
-        out = np.zeros(len(points_m), dtype=bool)
+            within = np.flatnonzero((u > -0.5) & (u < w - 0.5) & (v > -0.5) & (v < h - 0.5))
         row, column = (np.rint(c[within]).astype(np.intp) for c in (v, u))
-        out[within] = self.depth_m[row, column] > z[within] + margin_m
+        depth, z, above = self.depth_m[row, column], z[within], self.table.height(centres_m[within].T)
+        ray = (centres_m[within] - T[:3, 3]) / z[:, None]
+        fall = -ray @ np.float32([-self.table.a, -self.table.b, 1.0])
+        to_table = np.where(fall > 0, above / np.maximum(fall, np.float32(0.05)), np.float32(np.inf))
+        out = np.zeros(len(centres_m), dtype=bool)
+        out[within] = (depth > 0) & (depth > z + np.minimum(edge_m, to_table - edge_m / 2))
         return out
 
 

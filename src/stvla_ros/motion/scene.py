@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from stvla_ros.geometry.se3 import inverse, pose
 from stvla_ros.motion.collision import (
@@ -43,6 +44,9 @@ STALE_SHARE = 0.1
 
 SET_BACK_NS = 1_000_000_000
 """Images of two cameras may come in the wrong order; never so late."""
+
+ADOPTED = 2.1
+"""A cell whose points belong to no instance belongs to one that is within this many edges."""
 
 SAME_SHARE = 0.3
 """An instance that shares more of its cells with a remembered one is that one."""
@@ -278,16 +282,14 @@ class PlanningScene:
 
 
 def _adopted(keys: Keys, labels: I32, grid: Grid) -> I32:
-    """Labels in which cells without one have that of a neighbouring cell: segmentation loses edges of objects."""
-    lost = np.flatnonzero(labels == 0)
-    if not len(lost) or len(lost) == len(labels):
+    """Labels in which cells without one have that of the nearest cell: segmentation loses edges of objects."""
+    lost, own = np.flatnonzero(labels == 0), np.flatnonzero(labels)
+    if not len(lost) or not len(own):
         return labels
-    out, (_, ny, nz) = labels.copy(), (int(n) for n in grid.shape)
-    steps = [(x * ny + y) * nz + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1) if x or y or z]
-    for step in sorted(steps, key=abs):
-        at = np.searchsorted(keys, keys[lost] + step).clip(0, len(keys) - 1)
-        found = (keys[at] == keys[lost] + step) & (out[lost] == 0)
-        out[lost[found]] = labels[at[found]]
+    tree = cKDTree(grid.centres(keys[own]))
+    away, nearest = tree.query(grid.centres(keys[lost]), distance_upper_bound=ADOPTED * grid.size_m)
+    out = labels.copy()
+    out[lost[np.isfinite(away)]] = labels[own[nearest[np.isfinite(away)]]]
     return out
 
 
