@@ -81,7 +81,8 @@ class Grid:
 
 def inside(points_m: F32) -> Bool:
     """(N,) whether points (N, 3) are within the bounds of obstacles."""
-    return np.asarray(((points_m > np.float32(LOW_M)) & (points_m < np.float32(HIGH_M))).all(axis=1))
+    low, high = np.array(LOW_M, dtype=np.float32), np.array(HIGH_M, dtype=np.float32)
+    return np.asarray(((points_m > low) & (points_m < high)).all(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +156,7 @@ def shadow_behind(surface: Surface, view: View, grid: Grid) -> tuple[Keys, I32]:
     every = max(int(0.5 * grid.size_m * view.camera.K[0, 0] / max(float(near.min(initial=1e9)), 1e-3)), 1)
     points, labels, near = surface.points_m[::every], surface.labels[::every], near[::every]
     ray = (points - eye) / near[:, None]
-    height, fall = view.table.height(points.T), -ray @ np.float32([-view.table.a, -view.table.b, 1.0])
+    height, fall = view.table.height(points.T), -ray @ view.table.gradient
     reach = np.linalg.norm(np.subtract(HIGH_M, LOW_M))
     length = np.where(fall > 0, height / np.maximum(fall, 1e-6), reach).clip(0, reach)
     step = 0.7 * grid.size_m
@@ -186,8 +187,9 @@ class Sight:
 
     @staticmethod
     def of(view: View, stamp_ns: int) -> Sight:
-        known = np.nan_to_num(view.depth_m, nan=0.0)
-        return Sight(view.camera, cv2.erode(known, np.ones((3, 3), np.uint8)), view.table, stamp_ns)
+        known = np.where(np.isnan(view.depth_m), np.float32(0.0), view.depth_m)
+        nearest = np.asarray(cv2.erode(known, np.ones((3, 3), np.uint8)), dtype=np.float32)
+        return Sight(view.camera, nearest, view.table, stamp_ns)
 
     def free(self, centres_m: F32, edge_m: float) -> Bool:
         """(N,) whether the camera saw through cells (N, 3), to something at least an edge behind their centres.
@@ -203,8 +205,8 @@ class Sight:
             within = np.flatnonzero((u > -0.5) & (u < w - 0.5) & (v > -0.5) & (v < h - 0.5))
         row, column = (np.rint(c[within]).astype(np.intp) for c in (v, u))
         depth, z, above = self.depth_m[row, column], z[within], self.table.height(centres_m[within].T)
-        ray = (centres_m[within] - T[:3, 3]) / z[:, None]
-        fall = -ray @ np.float32([-self.table.a, -self.table.b, 1.0])
+        ray = ((centres_m[within] - T[:3, 3]) / z[:, None]).astype(np.float32)
+        fall = -ray @ self.table.gradient
         to_table = np.where(fall > 0, above / np.maximum(fall, np.float32(0.05)), np.float32(np.inf))
         out = np.zeros(len(centres_m), dtype=bool)
         out[within] = (depth > 0) & (depth > z + np.minimum(edge_m, to_table - edge_m / 2))

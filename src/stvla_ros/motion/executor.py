@@ -263,9 +263,7 @@ class PlannedExecutor:
             cancel.raise_if_set()
             start, here = (paths[-1].q_rad[-1], None) if paths else (state.q_rad, state.T_base_tcp)
             world = self._scene.world(leg.touched, leg.left, self._held, here, ends_m if leg.touched else ())
-            paths.append(
-                self._planner.plan(MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m))
-            )
+            paths.append(self._planner.plan(MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)))
         return paths
 
     def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[tuple[bool, list[_Leg]]]:

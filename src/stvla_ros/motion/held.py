@@ -29,7 +29,7 @@ def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0
             at the fingers.
     """
     T = inverse(T_base_tcp)
-    local = points_m @ T[:3, :3].T + T[:3, 3]
+    local = np.asarray(points_m @ T[:3, :3].T + T[:3, 3], dtype=np.float32)
     reach = np.full(3, MAX_REACH_M) if alone else np.array([0.06, width_m / 2 + 0.006, 0.06])
     near = local[(np.abs(local) <= reach).all(axis=1) & (local[:, 2] > -PALM_M)]
     x, z = _extent(near[:, 0], width_m / 2), _extent(near[:, 2], 0.01)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from stvla_ros.geometry.se3 import inverse, pose
+from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion.collision import (
     HIGH_M,
     LOW_M,
@@ -67,9 +67,13 @@ class _Cells:
     def only(self, keep: Bool) -> _Cells:
         return _Cells(self.keys[keep], self.ids[keep], self.stamps_ns[keep])
 
+    @staticmethod
+    def at(keys: Keys, ids: I32, stamp_ns: int) -> _Cells:
+        keys, first = np.unique(keys, return_index=True)
+        return _Cells(keys, ids[first], np.full(len(keys), stamp_ns, np.int64))
+
     def joined(self, other: _Cells) -> _Cells:
-        """Both, without those cells of ``other`` that this one has."""
-        other = other.only(~np.isin(other.keys, self.keys))
+        """Both; they have no cell in common."""
         keys = np.concatenate([self.keys, other.keys])
         order = np.argsort(keys, kind="stable")
         return _Cells(
@@ -125,7 +129,7 @@ class PlanningScene:
         c, grid = self.config, self._grid
         if self._sights and frame.stamp_ns < self._sights[-1].stamp_ns - SET_BACK_NS:
             self.clear()
-        view = look(frame, robot, c.pixels, c.self_margin_m, REGIONS)
+        view = look(frame, robot, c.pixels, c.self_margin_m, REGIONS, exact=False)
         surface = obstacle_surface(view, robot, c, held)
         keys, labels = seen_cells(surface, grid, c.least_share)
         labels = _adopted(keys, labels, grid)
@@ -133,18 +137,19 @@ class PlanningScene:
         sight = Sight.of(view, frame.stamp_ns)
         oldest_ns = frame.stamp_ns - round(c.memory_s * 1e9)
         self._sights = [s for s in self._sights if s.stamp_ns > oldest_ns][1 - SIGHTS :]
+        known = self._cells.only(self._cells.stamps_ns > oldest_ns)
+        ids = self._ids_of(labels, keys, int(view.labels.max(initial=0)), known)
         behind, casters = self._hidden(keys, labels, surface, view)
-        known = self._seen_free(behind, casters, keys, labels, sight) | self._on_arm(behind, robot, held)
-        behind, casters = behind[~known], casters[~known]
-        old = self._cells.only(self._cells.stamps_ns > oldest_ns)
-        old = old.only(~(sight.free(grid.centres(old.keys), c.size_m) | self._on_arm(old.keys, robot, held)))
-        ids = self._ids_of(labels, keys, int(view.labels.max(initial=0)), old)
-        stamp = np.int64(frame.stamp_ns)
-        new = _Cells(keys, ids[labels], np.full(len(keys), stamp))
-        hidden = _Cells(behind, ids[casters], np.full(len(behind), stamp))
+        dark = ~self._seen_free(behind, casters, keys, labels, sight)
+        new = _Cells.at(
+            np.concatenate([keys, behind[dark]]), ids[np.concatenate([labels, casters[dark]])], frame.stamp_ns
+        )
+        kept = known.only(~np.isin(known.keys, new.keys))
+        kept = kept.only(~sight.free(grid.centres(kept.keys), c.size_m))
+        cells = new.joined(kept)
         self.view, self.surface = view, replace(surface, labels=ids[surface.labels])
         self._sights.append(sight)
-        self._set(new.joined(hidden).joined(old))
+        self._set(cells.only(~self._on_arm(cells.keys, robot, held)))
 
     def world(
         self,

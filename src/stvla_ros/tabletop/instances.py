@@ -54,7 +54,9 @@ class View:
     table: SupportPlane
 
 
-def look(frame: RgbdFrame, robot: RobotState, pixels: int, robot_margin_m: float, config: RegionConfig) -> View:
+def look(
+    frame: RgbdFrame, robot: RobotState, pixels: int, robot_margin_m: float, config: RegionConfig, exact: bool = True
+) -> View:
     """Find the instances of a frame; one without any valid depth has none.
 
     Args:
@@ -63,15 +65,18 @@ def look(frame: RgbdFrame, robot: RobotState, pixels: int, robot_margin_m: float
         pixels: Images with more pixels are subsampled to about this many.
         robot_margin_m: Points this close to the arm's hulls belong to the arm.
         config: Where objects are searched, and how they end.
+        exact: Give every pixel along an object's edge to the object. Otherwise edges are as the depth has them, in
+            about two thirds of the time.
     """
-    stride = max(round(np.sqrt(frame.depth_m.size / pixels)), 1)
+    stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
     camera = shrunk(frame.camera, stride)
     rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
     depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
     points = depth_cloud(camera, depth)
     arm = robot_mask(points, robot, robot_margin_m)
-    table = fit_support_plane(points, arm)
-    objects = find_instances(np.ascontiguousarray(rgb), depth, points, arm, table, float(camera.K[0, 0]), config)
+    table = fit_support_plane(points, arm, 6000 if exact else 2000)
+    focal_px = float(camera.K[0, 0])
+    objects = find_instances(np.ascontiguousarray(rgb), depth, points, arm, table, focal_px, config, exact)
     return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
 
 
@@ -86,11 +91,18 @@ def shrunk(camera: Camera, stride: int) -> Camera:
 
 
 def find_instances(
-    rgb: U8, depth_m: F32, points_m: F32, exclude: Bool, table: SupportPlane, focal_px: float, config: RegionConfig
+    rgb: U8,
+    depth_m: F32,
+    points_m: F32,
+    exclude: Bool,
+    table: SupportPlane,
+    focal_px: float,
+    config: RegionConfig,
+    exact: bool = True,
 ) -> I32:
     """(H, W) labels 1..n of objects on the table, 0 elsewhere.
 
-    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions`, the support plane, and the focal length.
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the focal length.
     """
     height = table.height(points_m)
     low = low_pixels(height, table, exclude)
@@ -112,14 +124,14 @@ def find_instances(
         focal_px / stride,
     )
     step = depth_step_m(table, config, depth_m[::stride, ::stride])
-    objects = crop.objects(regions[some].copy(), table, step, max(min_px // stride**2, MIN_REGION_PX))
+    objects = crop.objects(regions[some].copy(), table, step, max(min_px // stride**2, MIN_REGION_PX), exact)
     regions[here] = upsampled(objects, regions[here], stride)
     return renumber(regions, sizes(regions) >= min_px)
 
 
 def crowd_stride(regions: I32, depth_m: F32, focal_px: float) -> int:
     """Subsampling step for splitting objects."""
-    wanted = round(np.sqrt(np.count_nonzero(regions) / CROWDED_PX))
+    wanted = round(float(np.sqrt(np.count_nonzero(regions) / CROWDED_PX)))
     if wanted < 2:
         return 1
     distance = float(np.median(depth_m[regions > 0][::16]))
@@ -149,13 +161,14 @@ class _Crop:
     width_px: int  # of the whole frame
     focal_px: float
 
-    def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int) -> I32:
+    def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
         regions = split_at_concavities(
             regions, self.colours, points, height, depth, self.focal_px, step_m, noise, min_px
         )
         objects = split_by_colour_and_shape(regions, self.colours, depth, points, height, step_m, noise, min_px)
-        return refine_boundaries(
-            split_at_constrictions(objects, min_px), self.colours, depth, height, self.exclude, table, self.width_px
-        )
+        objects = split_at_constrictions(objects, min_px)
+        if not exact:
+            return objects
+        return refine_boundaries(objects, self.colours, depth, height, self.exclude, table, self.width_px)
