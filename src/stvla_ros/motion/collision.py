@@ -113,6 +113,7 @@ def obstacle_surface(view: View, robot: RobotState, config: VoxelConfig, held: B
     seen = (view.table.height(view.points_m) > floor_m) & (view.labels >= 0)
     points = np.ascontiguousarray(view.points_m[:, seen].T)
     keep = inside(points)
+    keep[keep] = ~on_robot(points[keep], robot, config.self_margin_m)  # the view's mask is coarse along the outline
     if held is not None:
         keep &= ~in_box(points, robot.T_base_tcp @ held.T_frame_box, held.size_m, config.self_margin_m)
     pixel = 1 / (view.camera.K[0, 0] * view.camera.K[1, 1])

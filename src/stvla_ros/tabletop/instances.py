@@ -65,7 +65,7 @@ def look(
         pixels: Images with more pixels are subsampled to about this many.
         robot_margin_m: Points this close to the arm's hulls belong to the arm.
         config: Where objects are searched, and how they end.
-        exact: Give every pixel along an object's edge to the object. Otherwise edges are as the depth has them, in
+        exact: Give every pixel along an object's edge to the object. Otherwise objects end where the depth does, in
             about two thirds of the time.
     """
     stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
@@ -76,7 +76,7 @@ def look(
     arm = robot_mask(points, robot, robot_margin_m)
     table = fit_support_plane(points, arm, 6000 if exact else 2000)
     focal_px = float(camera.K[0, 0])
-    objects = find_instances(np.ascontiguousarray(rgb), depth, points, arm, table, focal_px, config, exact)
+    objects = find_instances(rgb, depth, points, arm, table, focal_px, config, exact)
     return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
 
 
@@ -115,7 +115,7 @@ def find_instances(
     stride = crowd_stride(regions, depth_m, focal_px)
     some = tuple(slice(s.start, s.stop, stride) for s in here)
     crop = _Crop(
-        colour_feature(rgb[some]),
+        colour_feature(np.ascontiguousarray(rgb[some])),
         points_m[:, *some],
         depth_m[some],
         height[some],
