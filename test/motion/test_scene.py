@@ -350,6 +350,19 @@ def test_a_grasped_instance_is_attached_with_its_whole_shape(yaw: float) -> None
     assert cells_of(scene.voxels_m, box(*place[1], 0.02, 0.02, 0.02, 0.03), 0.0) > 3
 
 
+@pytest.mark.parametrize("unknown", ["column", "occupied"])
+def test_a_grasped_instance_that_the_hand_hides_has_its_remembered_shape(unknown: str) -> None:
+    """The last image shows only one end of a bar; its shadow is not part of it."""
+    bar = box(0.5, 0.1, 0.02, 0.04, 0.16, 0.04)
+    scene = seen(bar, config=VoxelConfig(unknown=unknown))
+    frame = hidden_by_hand(depth_image([bar], 1_000_000_000), box(0.5, 0.08, 0.02, 0.04, 0.12, 0.04))
+    scene.observe(frame, home_robot())
+    held = scene.take(tool_down([0.5, 0.1, 0.025], 0.0), 0.04)
+    assert held.size_m[0] == pytest.approx(0.16, abs=0.012)
+    assert held.size_m[1] == pytest.approx(0.04, abs=0.012)
+    assert len(scene.voxels_m) == 0
+
+
 def test_a_body_wider_than_the_grip_is_attached_too() -> None:
     """A bottle held at its neck."""
     body, neck = box(0.5, 0.1, 0.05, 0.08, 0.08, 0.10), box(0.5, 0.1, 0.12, 0.03, 0.03, 0.04)

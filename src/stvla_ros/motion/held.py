@@ -14,7 +14,11 @@ MAX_REACH_M = 0.30
 """A held object reaches at most this far from the tool; what is further away is another one."""
 
 
-def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0.004, alone: bool = False) -> Box:
+SHRINK_M = 0.004
+"""Removed from the lower end of a held object, so that one on a surface does not "touch" it."""
+
+
+def held_box(points_m: F32, T_base_tcp: F64, width_m: float, gap_m: float = 0.01, alone: bool = False) -> Box:
     """The object that the fingers closed on, as a box in the tool frame.
 
     The opening gives the least width. Points of the image from before the grasp give the rest: along the fingers from
@@ -24,22 +28,21 @@ def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0
         points_m: (N, 3) obstacle points seen before the grasp.
         T_base_tcp: (4, 4) tool pose of the grasp.
         width_m: Finger distance when closed on it.
-        shrink_m: Removed from the lower end, so that an object on a surface does not "touch" it.
-        alone: All points are the object's. Otherwise it ends sideways where points have a gap, and along the opening
-            at the fingers.
+        gap_m: The object ends where points have a gap of about this length.
+        alone: All points are of one instance. Otherwise it ends close to the hand, and along the opening at the fingers.
     """
     T = inverse(T_base_tcp)
     local = np.asarray(points_m @ T[:3, :3].T + T[:3, 3], dtype=np.float32)
     reach = np.full(3, MAX_REACH_M) if alone else np.array([0.06, width_m / 2 + 0.006, 0.06])
     near = local[(np.abs(local) <= reach).all(axis=1) & (local[:, 2] > -PALM_M)]
-    x, z = _extent(near[:, 0], width_m / 2), _extent(near[:, 2], 0.01)
-    y = _extent(near[:, 1], width_m / 2) if alone else (-width_m / 2, width_m / 2)
+    x, z = _extent(near[:, 0], width_m / 2, gap_m / 2), _extent(near[:, 2], 0.01, gap_m / 2)
+    y = _extent(near[:, 1], width_m / 2, gap_m / 2) if alone else (-width_m / 2, width_m / 2)
     low, high = (np.array([x[i], y[i], z[i]]) for i in (0, 1))
-    high[2] = max(high[2] - shrink_m, low[2] + 0.005)
+    high[2] = max(high[2] - SHRINK_M, low[2] + 0.005)
     return Box(pose(np.eye(3), (low + high) / 2), high - low)
 
 
-def _extent(values: F32, least_m: float, bin_m: float = 0.005) -> tuple[float, float]:
+def _extent(values: F32, least_m: float, bin_m: float) -> tuple[float, float]:
     """How far values extend from zero to both sides without a gap of two bins; at least ``least_m`` to each side."""
     bins = round(MAX_REACH_M / bin_m)
     taken = np.zeros(2 * bins, dtype=bool)

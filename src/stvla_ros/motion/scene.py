@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -54,33 +54,36 @@ SAME_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class _Cells:
-    """Occupied cells, ascending. ``ids``: instance, 0 for none; ``stamps_ns``: when last an obstacle by an image."""
+    """Occupied cells, ascending, without duplicates.
+
+    Attributes:
+        keys: (N,) numbers of the cells.
+        ids: (N,) instance of each; 0 for none.
+        stamps_ns: (N,) image by which it was last an obstacle.
+        seen: (N,) whether that image shows it; otherwise it is only hidden.
+    """
 
     keys: Keys
     ids: I32
     stamps_ns: Keys
+    seen: Bool
 
     @staticmethod
-    def none() -> _Cells:
-        return _Cells(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64))
+    def of(keys: Keys, ids: I32, stamp_ns: int, seen: Bool) -> _Cells:
+        keys, first = np.unique(keys, return_index=True)
+        return _Cells(keys, ids[first], np.full(len(keys), stamp_ns, np.int64), seen[first])
 
     def only(self, keep: Bool) -> _Cells:
-        return _Cells(self.keys[keep], self.ids[keep], self.stamps_ns[keep])
-
-    @staticmethod
-    def at(keys: Keys, ids: I32, stamp_ns: int) -> _Cells:
-        keys, first = np.unique(keys, return_index=True)
-        return _Cells(keys, ids[first], np.full(len(keys), stamp_ns, np.int64))
+        return _Cells(*(getattr(self, f.name)[keep] for f in fields(self)))
 
     def joined(self, other: _Cells) -> _Cells:
         """Both; they have no cell in common."""
-        keys = np.concatenate([self.keys, other.keys])
-        order = np.argsort(keys, kind="stable")
-        return _Cells(
-            keys[order],
-            np.concatenate([self.ids, other.ids])[order],
-            np.concatenate([self.stamps_ns, other.stamps_ns])[order],
-        )
+        pairs = ((getattr(self, f.name), getattr(other, f.name)) for f in fields(self))
+        order = np.argsort(np.concatenate([self.keys, other.keys]), kind="stable")
+        return _Cells(*(np.concatenate(pair)[order] for pair in pairs))
+
+
+_NO_CELLS = _Cells(np.empty(0, np.int64), np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, bool))
 
 
 class PlanningScene:
@@ -106,7 +109,7 @@ class PlanningScene:
         self.surface = Surface(np.empty((0, 3), np.float32), np.empty(0, np.float32), np.empty(0, np.int32))
         self._sights: list[Sight] = []
         self._next_id = 1
-        self._set(_Cells.none())
+        self._set(_NO_CELLS)
 
     @property
     def voxels_m(self) -> F32:
@@ -141,9 +144,8 @@ class PlanningScene:
         ids = self._ids_of(labels, keys, int(view.labels.max(initial=0)), known)
         behind, casters = self._hidden(keys, labels, surface, view)
         dark = ~self._seen_free(behind, casters, keys, labels, sight)
-        new = _Cells.at(
-            np.concatenate([keys, behind[dark]]), ids[np.concatenate([labels, casters[dark]])], frame.stamp_ns
-        )
+        every, owners = np.concatenate([keys, behind[dark]]), np.concatenate([labels, casters[dark]])
+        new = _Cells.of(every, ids[owners], frame.stamp_ns, np.arange(len(every)) < len(keys))
         kept = known.only(~np.isin(known.keys, new.keys))
         kept = kept.only(~sight.free(grid.centres(kept.keys), c.size_m))
         cells = new.joined(kept)
@@ -191,18 +193,23 @@ class PlanningScene:
             width_m: Finger distance when closed.
 
         Returns:
-            Its box in the tool frame, from the points of the last image, in which the hand was not there yet.
+            Its box in the tool frame, from what images from before the grasp show of it.
         """
         inside = self._in(T_base_tcp, TIPS) & (self.ids > 0)
         counts = np.bincount(self.ids[inside])
-        if not counts.any():
-            return held_box(self.surface.points_m, T_base_tcp, width_m)
-        taken = int(counts.argmax())
-        own = self.surface.points_m[self.surface.labels == taken]
-        held = held_box(own if len(own) else self._voxels[self.ids == taken], T_base_tcp, width_m, alone=True)
-        rest = (self.ids != taken) & ~in_box(self._voxels, T_base_tcp @ held.T_frame_box, held.size_m)
-        self._set(self._cells.only(rest))
+        taken = int(counts.argmax()) if counts.any() else None
+        points = self.surface.points_m if taken is None else self._points_of(taken)
+        gap_m = max(0.01, 1.2 * self.config.size_m)  # between cells there is none
+        held = held_box(points, T_base_tcp, width_m, gap_m, alone=taken is not None)
+        gone = in_box(self._voxels, T_base_tcp @ held.T_frame_box, held.size_m, 0.5 * self.config.size_m)
+        self._set(self._cells.only(~gone & (self.ids != (taken or -1))))
         return held
+
+    def _points_of(self, instance: int) -> F32:
+        """(N, 3) points of an instance: those of the newest image, and cells of earlier ones, which end inside it."""
+        cells = self._voxels[(self.ids == instance) & self._cells.seen]
+        inner = cells - 0.5 * self.config.size_m * np.sign(cells - cells.mean(axis=0)) if len(cells) else cells
+        return np.concatenate([self.surface.points_m[self.surface.labels == instance], inner]).astype(np.float32)
 
     def _set(self, cells: _Cells) -> None:
         self._cells = cells
