@@ -1,9 +1,10 @@
-"""Grasps among close neighbours: which are refused, and which touch a neighbour, by rule and treatment of hidden space.
+"""Contact among close neighbours: what is refused, and what touches a neighbour, by rule and treatment of hidden space.
 
-In every trial a block stands among pegs and blocks that are 8 to 30 mm away from it, and the keypose asks to grasp it
-in one of its two directions, whatever stands there. The simulator says whether the straight way down is free, and
-counts the neighbours that the robot touches. The rule ``radius`` leaves out every obstacle close to the target, as the
-executor did before it knew instances. The last line is JSON.
+In every other trial a block stands 8 to 30 mm from pegs and blocks, and the keypose asks to grasp it in one of its two
+directions, whatever stands there. In the others, closed fingers press a post 2 cm wide, 4 to 25 mm from two pegs. The
+simulator says whether the straight way down is free, and counts the neighbours that the robot touches. The rule
+``radius`` leaves out every obstacle close to the target, as the executor did before it knew instances. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -36,37 +37,44 @@ from stvla_ros.sim.objects import Block, SceneObject, paint
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, Bool, Box, Keypose, RgbdFrame, RobotState
 
-NEIGHBOURS = 2
-GAP_M = (0.008, 0.030)
 COLOURS = ("blue", "green")
+
+GRASP_GAP_M, PRESS_GAP_M = (0.008, 0.030), (0.004, 0.025)
+
+FINGERTIP_M = 0.009
+"""The closed fingertips reach this far below the tool centre point."""
 
 
 @dataclass(frozen=True)
 class Peg:
-    """A thin upright box that can be knocked over."""
+    """An upright box that can be knocked over."""
 
     colour: str
     xy_m: tuple[float, float]
     height_m: float
-    clearance_m: float = 0.007
+    side_m: float = 0.01
 
     @property
     def name(self) -> str:
         return f"{self.colour}_peg"
 
+    @property
+    def clearance_m(self) -> float:
+        return 0.7072 * self.side_m
+
     def add(self, spec: mujoco.MjSpec) -> None:
         body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, self.height_m / 2])
         body.add_freejoint(name=self.name)
-        half = [0.005, 0.005, self.height_m / 2]
+        half = [self.side_m / 2, self.side_m / 2, self.height_m / 2]
         body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=half, mass=0.03, material=paint(spec, self.colour))
 
 
 @dataclass(frozen=True)
 class Clutter:
-    """A task without a goal: the first of ``objects`` is grasped."""
+    """A task without a goal: the first of ``objects`` is touched."""
 
     objects: tuple[SceneObject, ...]
-    instruction: str = "Pick the red block."
+    instruction: str = ""
     hold_s: float = 0.0
 
     def watch(self, world: World) -> None:
@@ -77,18 +85,19 @@ class Clutter:
         return ""
 
 
-def lay_out(rng: np.random.Generator) -> Clutter:
-    """A red block, and neighbours around it that do not overlap."""
-    centre = np.array([rng.uniform(0.42, 0.56), rng.uniform(-0.15, 0.15)])
-    objects: list[SceneObject] = [Block("red", tuple(centre), float(rng.uniform(-np.pi, np.pi)))]
-    while len(objects) <= NEIGHBOURS:
-        colour, angle = COLOURS[len(objects) - 1], rng.uniform(-np.pi, np.pi)
-        low = rng.random() < 0.6
-        radius = 0.007 if low else 0.0283
-        xy = centre + (0.0215 + rng.uniform(*GAP_M) + radius) * np.array([np.cos(angle), np.sin(angle)])
-        if all(np.hypot(*(xy - o.xy_m)) > radius + o.clearance_m + 0.002 for o in objects):
-            place = float(xy[0]), float(xy[1])
-            objects.append(Peg(colour, place, rng.uniform(0.02, 0.08)) if low else Block(colour, place, angle))
+def lay_out(rng: np.random.Generator, press: bool) -> Clutter:
+    """A red block or post, and neighbours around it that do not overlap."""
+    centre = float(rng.uniform(0.42, 0.56)), float(rng.uniform(-0.15, 0.15))
+    target: SceneObject = Peg("red", centre, 0.03, 0.02) if press else Block("red", centre, rng.uniform(-np.pi, np.pi))
+    objects, face_m = [target], 0.0105 if press else 0.0215
+    while len(objects) <= len(COLOURS):
+        colour, angle = COLOURS[len(objects) - 1], float(rng.uniform(-np.pi, np.pi))
+        thin = press or rng.random() < 0.6
+        radius = 0.007 if thin else 0.0283
+        away = face_m + radius + rng.uniform(*(PRESS_GAP_M if press else GRASP_GAP_M))
+        xy = centre[0] + float(away * np.cos(angle)), centre[1] + float(away * np.sin(angle))
+        if all(np.hypot(xy[0] - o.xy_m[0], xy[1] - o.xy_m[1]) > radius + o.clearance_m + 0.002 for o in objects[1:]):
+            objects.append(Peg(colour, xy, rng.uniform(0.02, 0.06)) if thin else Block(colour, xy, angle))
     return Clutter(tuple(objects))
 
 
@@ -140,15 +149,13 @@ class Timed(PlannedExecutor):
         return len(self._scene.voxels_m)
 
 
-def way_is_free(cell: CountingCell, T: F64) -> bool | None:
-    """Whether the open hand comes straight down to ``T`` without touching a neighbour; None if it is out of reach."""
+def way_is_free(cell: CountingCell, T: F64, gripper_m: float) -> bool:
+    """Whether the hand comes straight down to ``T`` without touching a neighbour."""
     before = T.copy()
     before[2, 3] += 0.1
     start = ik.solve(before, ik.seeds(HOME_Q_RAD, 16, np.random.default_rng(0)))
-    if not len(start):
-        return None
     for q in ik.follow_line(start[0], T):
-        cell.set_state(q, OPEN_WIDTH_M)
+        cell.set_state(q, gripper_m)
         if any(cell.robot_touches(name) for name in cell.neighbours):
             return False
     return True
@@ -156,21 +163,24 @@ def way_is_free(cell: CountingCell, T: F64) -> bool | None:
 
 def trial(cell: CountingCell, seed: int, executor: Timed) -> tuple[str, bool, bool]:
     """Outcome code, whether the way was free, and whether a neighbour was touched."""
-    rng = np.random.default_rng(seed)
-    task = lay_out(rng)
+    rng, press = np.random.default_rng(seed), bool(seed % 2)
+    task = lay_out(rng, press)
     cell.lay(task, seed)
-    block = task.objects[0]
-    assert isinstance(block, Block)
-    yaw = -np.pi / 2 + wrap(block.yaw_rad + np.pi / 2, np.pi / 2) + rng.integers(2) * np.pi / 2
-    T = tool_down([*block.xy_m, 0.02], yaw)
-    free = way_is_free(cell, T)
+    target, width_m = task.objects[0], 0.0 if press else OPEN_WIDTH_M
+    across = target.yaw_rad if isinstance(target, Block) else 0.0
+    yaw = -np.pi / 2 + wrap(across + np.pi / 2, np.pi / 2) + rng.integers(2) * np.pi / 2
+    T = tool_down([*target.xy_m, 0.03 + FINGERTIP_M - 0.003 if press else 0.02], yaw)
+    free = way_is_free(cell, T, width_m)
     cell.lay(task, seed)
+    cancel = CancelToken()
+    if press:
+        SimRobot(cell).move_gripper(0.0, cancel)
     try:
-        executor.execute(Keypose(T, False, True), SimCamera(cell).capture(), None, CancelToken())
+        executor.execute(Keypose(T, False, True), SimCamera(cell).capture(), None, cancel)
         code = "OK"
     except StageError as error:
         code = error.code.name
-    return code, bool(free), bool(cell.touched)
+    return code, free, bool(cell.touched)
 
 
 def row(cell: CountingCell, trials: int, seed: int, config: VoxelConfig, rule: type[PlanningScene]) -> dict[str, Any]:
@@ -181,7 +191,7 @@ def row(cell: CountingCell, trials: int, seed: int, config: VoxelConfig, rule: t
         results.append(trial(cell, seed + i, executor))
         times += executor.observe_s
         voxels.append(executor.voxels)
-    moved = [r for r in results if r[0] in ("OK", "GRASP_FAILED")]
+    moved = [r for r in results if r[0] not in ("COLLISION", "NO_IK", "NO_PATH")]
     return {
         "trials": trials,
         "free": sum(r[1] for r in results),
@@ -196,8 +206,15 @@ def row(cell: CountingCell, trials: int, seed: int, config: VoxelConfig, rule: t
 
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
-    table = Table(title="grasps among close neighbours")
-    for title in ("rule, hidden space", "free: done", "blocked: done", "touched a neighbour", "observe CPU ms", "voxels"):
+    table = Table(title="contact among close neighbours")
+    for title in (
+        "rule, hidden space",
+        "free: done",
+        "blocked: done",
+        "touched a neighbour",
+        "observe CPU ms",
+        "voxels",
+    ):
         table.add_column(title, justify="left" if title.startswith("rule") else "right")
     for name, r in rows.items():
         done = f"{r['free_executed']}/{r['free']}", f"{r['blocked_executed']}/{r['blocked']}"
@@ -207,7 +224,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.scene", description=__doc__)
-    parser.add_argument("--trials", type=int, default=60, help="grasps per rule (default 60)")
+    parser.add_argument("--trials", type=int, default=60, help="keyposes per rule (default 60)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     cell, rows = CountingCell(), {}
