@@ -1,10 +1,9 @@
-"""Contact among close neighbours: what is refused, and what touches a neighbour, by rule and treatment of hidden space.
+"""Contact among close neighbours: what the planning scene lets through, by rule, treatment of hidden space and voxel.
 
-In every other trial a block stands 8 to 30 mm from pegs and blocks, and the keypose asks to grasp it in one of its two
+In every other scene a block stands 8 to 30 mm from pegs and blocks, and a keypose asks to grasp it in one of its two
 directions, whatever stands there. In the others, closed fingers press a post 2 cm wide, 4 to 25 mm from two pegs. The
-simulator says whether the straight way down is free, and counts the neighbours that the robot touches. The rule
-``radius`` leaves out every obstacle close to the target, as the executor did before it knew instances. The last line is
-JSON.
+simulator's hulls say whether the straight way down touches a neighbour. The rule ``radius`` leaves out every obstacle
+close to the target, as the executor did before it knew instances. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import mujoco
@@ -24,18 +22,16 @@ from rich.table import Table
 
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import OPEN_WIDTH_M
-from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import tool_down, wrap
 from stvla_ros.motion import ik
 from stvla_ros.motion.collision import VoxelConfig
-from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.motion.ompl import MujocoSpace
+from stvla_ros.motion.planning import MotionPlannerConfig
 from stvla_ros.motion.scene import PlanningScene
-from stvla_ros.registry import create
-from stvla_ros.robot.sim import SimCamera, SimRobot
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import Block, SceneObject, paint
 from stvla_ros.sim.world import World
-from stvla_ros.types import F64, Bool, Box, Keypose, RgbdFrame, RobotState
+from stvla_ros.types import F64, Bool, Box
 
 COLOURS = ("blue", "green")
 
@@ -97,7 +93,7 @@ def lay_out(rng: np.random.Generator, press: bool) -> Clutter:
         away = face_m + radius + rng.uniform(*(PRESS_GAP_M if press else GRASP_GAP_M))
         xy = centre[0] + float(away * np.cos(angle)), centre[1] + float(away * np.sin(angle))
         if all(np.hypot(xy[0] - o.xy_m[0], xy[1] - o.xy_m[1]) > radius + o.clearance_m + 0.002 for o in objects[1:]):
-            objects.append(Peg(colour, xy, rng.uniform(0.02, 0.06)) if thin else Block(colour, xy, angle))
+            objects.append(Peg(colour, xy, rng.uniform(0.012, 0.04)) if thin else Block(colour, xy, angle))
     return Clutter(tuple(objects))
 
 
@@ -108,132 +104,91 @@ class RadiusScene(PlanningScene):
         return self._around(T)
 
 
-class CountingCell(Cell):
-    """Notes which neighbours the robot touches."""
-
-    touched: set[str]
-    neighbours: Sequence[str] = ()
-    _ticks = 0
-
-    def step(self) -> None:
-        super().step()
-        self._ticks += 1
-        if self._ticks % 5 == 0:
-            self.touched |= {name for name in self.neighbours if self.robot_touches(name)}
-
-    def lay(self, task: Clutter, seed: int) -> None:
-        """Set the scene up, with no contact noted."""
-        self.neighbours, self.touched = (), set()
-        self.reset_to(task, seed)  # type: ignore[arg-type]
-        self.neighbours = [o.name for o in task.objects[1:]]
+RULES: dict[str, tuple[type[PlanningScene], VoxelConfig]] = {
+    "radius, column, 10 mm": (RadiusScene, VoxelConfig()),
+    "radius, column, 5 mm": (RadiusScene, VoxelConfig(size_m=0.005)),
+    "instances, free, 10 mm": (PlanningScene, VoxelConfig(unknown="free")),
+    "instances, column, 10 mm": (PlanningScene, VoxelConfig()),
+    "instances, column, 5 mm": (PlanningScene, VoxelConfig(size_m=0.005)),
+    "instances, occupied, 10 mm": (PlanningScene, VoxelConfig(unknown="occupied")),
+}
 
 
-class Timed(PlannedExecutor):
-    """Notes how long the scene takes to observe."""
+@dataclass(frozen=True)
+class Answer:
+    """What one rule said about one keypose: may the hand go there, for how much CPU time, with how many voxels."""
 
-    def __init__(self, cell: Cell, config: VoxelConfig, rule: type[PlanningScene]) -> None:
-        super().__init__(SimRobot(cell), create("motion", "roboplan"), ExecutorConfig(voxels=config))
-        self._scene = rule(config)
-        self.observe_s: list[float] = []
-        inner = self._scene.observe
-
-        def observe(frame: RgbdFrame, robot: RobotState, held: Box | None = None) -> None:
-            begin = time.process_time()
-            inner(frame, robot, held)
-            self.observe_s.append(time.process_time() - begin)
-
-        self._scene.observe = observe  # type: ignore[method-assign]
-
-    @property
-    def voxels(self) -> int:
-        return len(self._scene.voxels_m)
+    way_is_free: bool
+    lets_through: bool
+    observe_s: float
+    voxels: int
 
 
-def way_is_free(cell: CountingCell, T: F64, gripper_m: float) -> bool:
-    """Whether the hand comes straight down to ``T`` without touching a neighbour."""
+def way_is_free(cell: Cell, neighbours: Sequence[str], q_rad: F64, T: F64, gripper_m: float) -> bool:
+    """Whether the hand comes straight down to a posture at ``T`` without touching a neighbour."""
     before = T.copy()
     before[2, 3] += 0.1
-    start = ik.solve(before, ik.seeds(HOME_Q_RAD, 16, np.random.default_rng(0)))
-    for q in ik.follow_line(start[0], T):
+    for q in ik.follow_line(q_rad, before):
         cell.set_state(q, gripper_m)
-        if any(cell.robot_touches(name) for name in cell.neighbours):
+        if any(cell.robot_touches(name) for name in neighbours):
             return False
     return True
 
 
-def trial(cell: CountingCell, seed: int, executor: Timed) -> tuple[str, bool, bool]:
-    """Outcome code, whether the way was free, and whether a neighbour was touched."""
+def scene(cell: Cell, space: MujocoSpace, seed: int) -> dict[str, Answer]:
+    """What every rule says about one keypose."""
     rng, press = np.random.default_rng(seed), bool(seed % 2)
     task = lay_out(rng, press)
-    cell.lay(task, seed)
+    cell.reset_to(task, seed)
     target, width_m = task.objects[0], 0.0 if press else OPEN_WIDTH_M
     across = target.yaw_rad if isinstance(target, Block) else 0.0
     yaw = -np.pi / 2 + wrap(across + np.pi / 2, np.pi / 2) + rng.integers(2) * np.pi / 2
     T = tool_down([*target.xy_m, 0.03 + FINGERTIP_M - 0.003 if press else 0.02], yaw)
-    free = way_is_free(cell, T, width_m)
-    cell.lay(task, seed)
-    cancel = CancelToken()
-    if press:
-        SimRobot(cell).move_gripper(0.0, cancel)
-    try:
-        executor.execute(Keypose(T, False, True), SimCamera(cell).capture(), None, cancel)
-        code = "OK"
-    except StageError as error:
-        code = error.code.name
-    return code, free, bool(cell.touched)
+    q = ik.solve(T, ik.seeds(HOME_Q_RAD, 16, np.random.default_rng(0)))[0]
+    frame, robot = cell.render(), cell.state()
+    free = way_is_free(cell, [o.name for o in task.objects[1:]], q, T, width_m)
+    answers = {}
+    for name, (rule, config) in RULES.items():
+        seen, begin = rule(config), time.process_time()
+        seen.observe(frame, robot)
+        observe_s = time.process_time() - begin
+        space.set_world(seen.world((T,)), width_m)
+        answers[name] = Answer(free, space.is_free(q), observe_s, len(seen.voxels_m))
+    return answers
 
 
-def row(cell: CountingCell, trials: int, seed: int, config: VoxelConfig, rule: type[PlanningScene]) -> dict[str, Any]:
-    """The figures of one rule."""
-    results, times, voxels = [], [], []
-    for i in range(trials):
-        executor = Timed(cell, config, rule)
-        results.append(trial(cell, seed + i, executor))
-        times += executor.observe_s
-        voxels.append(executor.voxels)
-    moved = [r for r in results if r[0] not in ("COLLISION", "NO_IK", "NO_PATH")]
+def figures(answers: list[Answer]) -> dict[str, Any]:
+    """The row of one rule."""
+    free, blocked = ([a.lets_through for a in answers if a.way_is_free is is_free] for is_free in (True, False))
     return {
-        "trials": trials,
-        "free": sum(r[1] for r in results),
-        "free_executed": sum(r[1] for r in moved),
-        "blocked": sum(not r[1] for r in results),
-        "blocked_executed": sum(not r[1] for r in moved),
-        "touched": sum(r[2] for r in results),
-        "codes": dict(Counter(r[0] for r in results)),
-        "observe_cpu_ms": 1e3 * float(np.median(times)),
-        "voxels": float(np.median(voxels)),
+        "free": len(free),
+        "free_passed": sum(free),
+        "blocked": len(blocked),
+        "blocked_passed": sum(blocked),
+        "observe_cpu_ms": 1e3 * float(np.median([a.observe_s for a in answers])),
+        "voxels": float(np.median([a.voxels for a in answers])),
     }
 
 
 def show(rows: dict[str, dict[str, Any]]) -> None:
     table = Table(title="contact among close neighbours")
-    for title in (
-        "rule, hidden space",
-        "free: done",
-        "blocked: done",
-        "touched a neighbour",
-        "observe CPU ms",
-        "voxels",
-    ):
+    for title in ("rule, hidden space, voxel", "free: allowed", "blocked: allowed", "image CPU ms", "voxels"):
         table.add_column(title, justify="left" if title.startswith("rule") else "right")
     for name, r in rows.items():
-        done = f"{r['free_executed']}/{r['free']}", f"{r['blocked_executed']}/{r['blocked']}"
-        table.add_row(name, *done, f"{r['touched']}/{r['trials']}", f"{r['observe_cpu_ms']:.1f}", f"{r['voxels']:.0f}")
+        passed = f"{r['free_passed']}/{r['free']}", f"{r['blocked_passed']}/{r['blocked']}"
+        table.add_row(name, *passed, f"{r['observe_cpu_ms']:.1f}", f"{r['voxels']:.0f}")
     Console(width=110).print(table)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.scene", description=__doc__)
-    parser.add_argument("--trials", type=int, default=60, help="keyposes per rule (default 60)")
+    parser.add_argument("--scenes", type=int, default=120, help="number of scenes (default 120)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
-    cell, rows = CountingCell(), {}
-    kinds = [("radius", RadiusScene, "column")]
-    kinds += [("instances", PlanningScene, unknown) for unknown in ("free", "column", "occupied")]
-    for name, rule, unknown in kinds:
-        config = replace(VoxelConfig(), unknown=unknown)
-        rows[f"{name}, {unknown}"] = row(cell, arguments.trials, arguments.seed, config, rule)
+    cell, space = Cell(), MujocoSpace(MotionPlannerConfig())
+    answers = [scene(cell, space, arguments.seed + i) for i in range(arguments.scenes)]
     cell.close()
+    rows = {name: figures([a[name] for a in answers]) for name in RULES}
     show(rows)
     print(json.dumps({"benchmark": "scene", "seed": arguments.seed, "rows": rows}))
 

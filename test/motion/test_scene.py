@@ -240,6 +240,18 @@ def test_what_moved_is_gone_at_once_and_what_is_hidden_fades() -> None:
     assert cells_of(scene.voxels_m, hidden) == 0
 
 
+def test_what_moved_takes_its_hidden_cells_along() -> None:
+    """A plate that slides away below a screen which hides one end of its old place."""
+    plate = box(0.5, 0.0, 0.01, 0.12, 0.20, 0.02)
+    scene = seen(plate)
+    screen = box(0.72, 0.08, 0.15, 0.02, 0.06, 0.30)
+    hidden = box(0.5, 0.06, 0.01, 0.10, 0.04, 0.02)
+    show(scene, plate, screen, at_s=1.0)
+    assert cells_of(scene.voxels_m, hidden, 0.0) > 20, "still there, though hidden"
+    show(scene, box(0.5, -0.3, 0.01, 0.12, 0.20, 0.02), screen, at_s=2.0)
+    assert cells_of(scene.voxels_m, hidden, 0.0) == 0
+
+
 def test_without_memory_only_the_image_counts() -> None:
     config = VoxelConfig(memory_s=0.0)
     scene = seen(BLOCK, config=config)

@@ -42,6 +42,9 @@ SIGHTS = 4
 STALE_SHARE = 0.1
 """An image that saw through more of an object was taken before the object came, and does not know what it hides."""
 
+MOVED_SHARE = 0.15
+"""An instance of which an image sees through more of its cells has moved."""
+
 SET_BACK_NS = 1_000_000_000
 """Images of two cameras may come in the wrong order; never so late."""
 
@@ -146,9 +149,7 @@ class PlanningScene:
         dark = ~self._seen_free(behind, casters, keys, labels, sight)
         every, owners = np.concatenate([keys, behind[dark]]), np.concatenate([labels, casters[dark]])
         new = _Cells.of(every, ids[owners], frame.stamp_ns, np.arange(len(every)) < len(keys))
-        kept = known.only(~np.isin(known.keys, new.keys))
-        kept = kept.only(~sight.free(grid.centres(kept.keys), c.size_m))
-        cells = new.joined(kept)
+        cells = new.joined(self._still_there(known, known.only(~np.isin(known.keys, new.keys)), sight))
         self.view, self.surface = view, replace(surface, labels=ids[surface.labels])
         self._sights.append(sight)
         self._set(cells.only(~self._on_arm(cells.keys, robot, held)))
@@ -234,6 +235,16 @@ class PlanningScene:
             through = np.bincount(labels, weights=earlier.free(seen, edge), minlength=len(count))
             out |= earlier.free(centres, edge) & (through <= STALE_SHARE * count)[casters]
         return out
+
+    def _still_there(self, known: _Cells, unseen: _Cells, sight: Sight) -> _Cells:
+        """Those of the remembered cells, of which an image does not show ``unseen``, that it does not clear either.
+
+        An instance that has moved away takes all its cells along, also those that nobody sees.
+        """
+        free = sight.free(self._grid.centres(unseen.keys), self.config.size_m)
+        moved = np.bincount(unseen.ids, free, self._next_id) > MOVED_SHARE * np.bincount(known.ids, None, self._next_id)
+        moved[0] = False
+        return unseen.only(~free & ~moved[unseen.ids])
 
     def _on_arm(self, keys: Keys, robot: RobotState, held: Box | None) -> Bool:
         """(N,) cells where the arm, or what it holds, is now."""
