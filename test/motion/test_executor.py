@@ -26,7 +26,18 @@ from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.motion.planning import MotionPlannerConfig
 from stvla_ros.motion.roboplan import RoboplanPlanner
 from stvla_ros.motion.safety import PathSafetyConfig, slowed
-from stvla_ros.types import F64, Camera, JointPath, Keypose, MotionRequest, Outcome, RobotState
+from stvla_ros.types import (
+    F64,
+    Camera,
+    DepthSource,
+    JointPath,
+    Keypose,
+    MotionRequest,
+    Outcome,
+    RgbdFrame,
+    RobotState,
+    Trace3d,
+)
 
 BLOCK = box(0.5, 0.1, 0.02, 0.04, 0.04, 0.04)
 ACROSS = -np.pi / 2  # the hand as at home
@@ -253,9 +264,66 @@ def test_neighbour_in_the_way_of_the_fingers_is_collision_even_with_touch() -> N
     assert bench.go(over_block(0.02, 0.0), is_open=False, touch=True).ok  # across, the fingers have room
 
 
+def test_small_neighbours_right_beside_the_target_are_obstacles_too() -> None:
+    """Pegs as close to the tool as the target's own corners, where the fingers come down."""
+    target = box(0.5, 0.103, 0.02, 0.04, 0.04, 0.04)
+    pegs = [box(0.5, 0.103 + side * 0.039, 0.015, 0.01, 0.01, 0.03) for side in (-1.0, 1.0)]
+    bench = Bench(held_width_m=0.04, things=[target, *pegs])
+    T = tool_down([0.5, 0.103, 0.02], ACROSS)
+    assert bench.fails(T, is_open=False, touch=True).code is OutcomeCode.COLLISION
+    assert bench.log == []
+    assert bench.go(tool_down([0.5, 0.103, 0.02], 0.0), is_open=False, touch=True).ok  # across, there is room
+    bench = Bench(held_width_m=0.04, things=[target])
+    assert bench.go(T, is_open=False, touch=True).ok, "without the pegs"
+
+
+def test_an_obstacle_that_the_arm_hides_is_remembered() -> None:
+    """The image from right before the motion does not show the obstacle any more, an earlier one did."""
+    tower = box(0.5, 0.1, 0.1, 0.1, 0.1, 0.2)
+    for shown in (True, False):
+        bench = Bench(things=[tower] if shown else [])
+        assert bench.executor.observe(depth_image(bench.things, 0))
+        frame = depth_image([], bench.state().stamp_ns)
+        hidden = RgbdFrame(frame.rgb, np.where(frame.depth_m > 0.4, np.nan, frame.depth_m), frame.camera, 0)
+        keypose = Keypose(over_block(0.15), True)
+        if shown:
+            with pytest.raises(StageError) as error:
+                bench.executor.execute(keypose, hidden, None, bench.cancel)
+            assert error.value.code is OutcomeCode.COLLISION
+            bench.executor.reset()  # somebody has cleared the scene
+        assert bench.executor.execute(keypose, hidden, None, bench.cancel).ok
+
+
+def test_images_during_a_motion_do_not_change_its_scene() -> None:
+    bench = Bench(things=[])
+    follow, observed = bench.robot.follow, []
+
+    def watched(path: JointPath, cancel: CancelToken) -> None:
+        observed.append(bench.executor.observe(depth_image([BLOCK], bench.state().stamp_ns)))
+        follow(path, cancel)
+
+    bench.robot.follow = watched  # type: ignore[method-assign]
+    bench.go(over_block(0.2))
+    assert observed == [False]
+    assert bench.executor.observe(depth_image([BLOCK], bench.state().stamp_ns))
+
+
+def test_the_end_of_the_path_names_what_a_keypose_touches() -> None:
+    """A press 4 cm off the middle of a block: the closed fingers come down along its side."""
+    T, frame = tool_down([0.5, 0.138, 0.03], ACROSS), depth_image([BLOCK])
+    xyz = np.array([[0.45, -0.2, 0.05], [0.5, 0.115, 0.04]], np.float32)
+    trace = Trace3d(xyz, np.full(2, int(DepthSource.SENSOR), np.uint8), "plan", "Push the block.")
+    bench = Bench()
+    bench.robot.move_gripper(0.0, CancelToken())
+    with pytest.raises(StageError) as error:
+        bench.executor.execute(Keypose(T, False, True), frame, None, bench.cancel)
+    assert error.value.code is OutcomeCode.COLLISION
+    assert bench.executor.execute(Keypose(T, False, True), frame, trace, bench.cancel).ok
+
+
 def test_no_path_where_a_screen_parts_the_workspace() -> None:
     """A screen through the base with room for the shoulder only is put up beside the arm, seen from its side."""
-    bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(column_fill=False)))
+    bench = Bench(things=[], config=ExecutorConfig(voxels=VoxelConfig(unknown="free")))
     bench.go(tool_down([0.35, -0.4, 0.3], ACROSS))
     sides = [box(side * 0.65, 0.0, 0.65, 1.0, 0.02, 1.3) for side in (-1.0, 1.0)]
     screen = [*sides, box(0.0, 0.0, 0.925, 0.3, 0.02, 0.75)]  # a gap of 0.4 x 0.7 m would let the folded arm through

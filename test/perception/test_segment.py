@@ -10,9 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.perception import geometric
-from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter, crowd_stride, upsampled
+from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.tabletop import instances
+from stvla_ros.tabletop.instances import crowd_stride, upsampled
 from stvla_ros.types import Camera, RgbdFrame, Segments
 
 SCENE = Scene(
@@ -271,8 +272,8 @@ def test_a_crowded_frame_has_the_same_instances(noise: float, monkeypatch: pytes
     own = [ids == 1, ids == 2, ids == 3, ids == 4, np.isin(ids, (5, 6))]
     standing = (segment(frame).labels > 0).sum()
     for stride in (2, 3):
-        monkeypatch.setattr(geometric, "CROWDED_PX", standing / stride**2)
-        monkeypatch.setattr(geometric, "MAX_STEP_M", 0.01)
+        monkeypatch.setattr(instances, "CROWDED_PX", standing / stride**2)
+        monkeypatch.setattr(instances, "MAX_STEP_M", 0.01)
         labels = segment(frame).labels
         assert labels.max() == 5
         assert whole(labels, *own)

@@ -10,7 +10,8 @@ from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.interfaces import MotionPlanner, Robot
-from stvla_ros.motion.collision import DepthScene, VoxelConfig
+from stvla_ros.motion.collision import VoxelConfig
+from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.types import MotionRequest
 
 SWING_RAD = np.array([0.4, 0.25, 0.4, 0.3, 0.4, 0.4, 0.4])
@@ -61,7 +62,9 @@ def _go(
 ) -> bool:
     """Move to the tool pose of a posture; False where no path is found."""
     state = robot.state()
-    world = DepthScene.from_frame(seen.frame, state, voxels).world()
+    scene = PlanningScene(voxels)
+    scene.observe(seen.frame, state)
+    world = scene.world()
     try:
         path = planner.plan(MotionRequest(state.q_rad, tcp_pose(q_rad), world, gripper_m=state.gripper_m))
     except StageError as error:

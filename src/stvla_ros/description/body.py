@@ -74,10 +74,16 @@ def robot_distance(
     points = np.asarray(points_m, dtype=np.float32)
     distance = np.full(len(points), np.inf, dtype=np.float32)
     poses = link_poses(q_rad, gripper_m)
-    for link, hull in half_spaces().items():
+    hulls = half_spaces()
+    centres = np.array([poses[link][:3, :3] @ hull.centre_m + poses[link][:3, 3] for link, hull in hulls.items()])
+    gap = points @ (-2.0 * centres.T).astype(np.float32)  # squared distances, without the points' own squares
+    gap += (centres**2).sum(axis=1).astype(np.float32)
+    gap += np.einsum("ij,ij->i", points, points)[:, None]
+    for (link, hull), gap2 in zip(hulls.items(), gap.T, strict=True):
         T = poses[link]
-        offset = points - (T[:3, :3] @ hull.centre_m + T[:3, 3]).astype(np.float32)
-        near = np.flatnonzero(np.einsum("ij,ij->i", offset, offset) < (hull.radius_m + reach_m) ** 2)
+        near = np.flatnonzero(gap2 < (hull.radius_m + reach_m) ** 2 + 1e-4)
+        if not len(near):
+            continue
         local = (points[near] - T[:3, 3].astype(np.float32)) @ T[:3, :3].astype(np.float32)
         outside = (local @ hull.normals.T - hull.offsets).max(axis=1, initial=-np.inf)
         distance[near] = np.minimum(distance[near], outside)

@@ -1,18 +1,23 @@
-"""Obstacles from one depth image: occupied voxels without the robot, the held object, and the object to be touched."""
+"""Cells of a voxel grid: which are seen to be occupied, which are hidden, and which are seen to be free."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.config import param
 from stvla_ros.description.body import robot_mask
-from stvla_ros.geometry.cameras import cloud
-from stvla_ros.geometry.se3 import inverse, pose
-from stvla_ros.tabletop.self_filter import held_object_mask, may_hold
-from stvla_ros.tabletop.support_plane import fit_support_plane
-from stvla_ros.types import F32, F64, Bool, Box, CollisionWorld, RgbdFrame, RobotState
+from stvla_ros.geometry.se3 import inverse
+from stvla_ros.tabletop.instances import View
+from stvla_ros.tabletop.support_plane import SupportPlane
+from stvla_ros.types import F32, F64, I32, Bool, Box, Camera, RobotState
+
+Keys = npt.NDArray[np.int64]
+
+UNKNOWN = ("free", "column", "occupied")
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,19 @@ class VoxelConfig:
     least_share: float = param(
         0.25, "a voxel is occupied if this share of its face is seen (less is noise)", ge=0.0, le=1.0
     )
-    stride_px: int = param(2, "use every n-th pixel in both directions", ge=1, le=8)
+    pixels: int = param(76_800, "images with more pixels are subsampled to about this many", ge=4_800, le=1_000_000)
     self_margin_m: float = param(0.02, "points this close to the arm's hulls belong to the arm [m]", ge=0.0, le=0.1)
-    column_fill: bool = param(True, "everything below a seen surface is occupied (one camera sees no back sides)")
+    unknown: str = param(
+        "column",
+        "space that an object hides. free: no obstacle; column: an obstacle below seen surfaces; "
+        "occupied: an obstacle, and so is all else behind objects",
+        choices=UNKNOWN,
+    )
+    memory_s: float = param(
+        20.0, "what is hidden from the camera stays an obstacle this long after it was seen [s]", ge=0.0, le=600.0
+    )
     target_radius_m: float = param(
-        0.045, "around the target of a keypose that may touch, nothing is an obstacle [m]", ge=0.0, le=0.2
+        0.045, "of the object that a keypose touches, what is this close to the tool may be touched [m]", ge=0.0, le=0.2
     )
 
 
@@ -36,61 +49,174 @@ LOW_M = (-0.2, -1.0, -0.05)
 HIGH_M = (1.2, 1.0, 1.3)
 """Obstacles outside are ignored; a little more than the arm's reach (base frame)."""
 
-_BETWEEN_FINGERS = Box(pose(np.eye(3), [0.0, 0.0, -0.01]), np.array([0.10, 0.08, 0.06]))
-"""In the tool frame: points in this box are to be grasped when the hand is at its target."""
+
+@dataclass(frozen=True)
+class Grid:
+    """Numbers for the cells of a grid aligned to multiples of its edge, within :data:`LOW_M` to :data:`HIGH_M`.
+
+    Cells of one column have consecutive numbers, from below.
+    """
+
+    size_m: float
+
+    @property
+    def first(self) -> Keys:
+        return np.floor(np.array(LOW_M) / self.size_m).astype(np.int64)
+
+    @property
+    def shape(self) -> Keys:
+        return np.floor(np.array(HIGH_M) / self.size_m).astype(np.int64) - self.first + 1
+
+    def keys(self, points_m: npt.NDArray[np.floating]) -> Keys:
+        """(N,) cell of each point (N, 3), which must be within the bounds."""
+        i, shape = np.floor(points_m / self.size_m).astype(np.int64) - self.first, self.shape
+        return np.asarray((i[:, 0] * shape[1] + i[:, 1]) * shape[2] + i[:, 2])
+
+    def centres(self, keys: Keys) -> F32:
+        """(N, 3) centres of cells."""
+        columns, z = np.divmod(keys, self.shape[2])
+        x, y = np.divmod(columns, self.shape[1])
+        return ((np.stack([x, y, z], axis=1) + self.first + 0.5) * self.size_m).astype(np.float32)
 
 
-def obstacle_points(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> tuple[F32, F32]:
-    """Points of the frame above the table, without the robot and the object between its fingers.
+def inside(points_m: F32) -> Bool:
+    """(N,) whether points (N, 3) are within the bounds of obstacles."""
+    low, high = np.array(LOW_M, dtype=np.float32), np.array(HIGH_M, dtype=np.float32)
+    return np.asarray(((points_m > low) & (points_m < high)).all(axis=1))
+
+
+@dataclass(frozen=True, eq=False)
+class Surface:
+    """Obstacle points of one frame.
+
+    Attributes:
+        points_m: (N, 3) in the base frame, above the table, without the robot and what it holds.
+        areas_m2: (N,) area that each covers if seen head-on.
+        labels: (N,) its instance in the frame; 0: none.
+    """
+
+    points_m: F32
+    areas_m2: F32
+    labels: I32
+
+
+def obstacle_surface(view: View, robot: RobotState, config: VoxelConfig, held: Box | None = None) -> Surface:
+    """What of a view is an obstacle.
 
     Args:
-        frame: RGB-D image with the camera's pose.
-        robot: State of the arm at about the image's time.
+        view: The view.
+        robot: The arm at about the view's time.
         config: Settings.
-
-    Returns:
-        (N, 3) points in the base frame, and (N,) the area in m^2 that each covers if seen head-on.
+        held: What the hand holds, in the tool frame.
     """
-    every = slice(None, None, config.stride_px)
-    points = cloud(frame)[:, every, every]
-    table = fit_support_plane(points)
-    height = table.height(points)
-    low, high = (np.array(v, dtype=np.float32)[:, None, None] for v in (LOW_M, HIGH_M))
-    keep = (height > max(config.floor_m, table.noise_floor_m)) & ((points > low) & (points < high)).all(axis=0)
-    if may_hold(robot):
-        keep &= ~held_object_mask(points, robot)
-    seen = np.ascontiguousarray(points[:, keep].T)
-    pixel = config.stride_px**2 / (frame.camera.K[0, 0] * frame.camera.K[1, 1])
-    areas = (frame.depth_m[every, every][keep] ** 2 * pixel).astype(np.float32)
-    others = ~robot_mask(seen, robot.q_rad, robot.gripper_m, config.self_margin_m)
-    return seen[others], areas[others]
+    floor_m = max(config.floor_m, view.table.noise_floor_m)
+    seen = (view.table.height(view.points_m) > floor_m) & (view.labels >= 0)
+    points = np.ascontiguousarray(view.points_m[:, seen].T)
+    keep = inside(points)
+    keep[keep] = ~on_robot(points[keep], robot, config.self_margin_m)  # the view's mask is coarse along the outline
+    if held is not None:
+        keep &= ~in_box(points, robot.T_base_tcp @ held.T_frame_box, held.size_m, config.self_margin_m)
+    pixel = 1 / (view.camera.K[0, 0] * view.camera.K[1, 1])
+    areas = (view.depth_m[seen] ** 2 * pixel).astype(np.float32)
+    return Surface(points[keep], areas[keep], view.labels[seen][keep])
 
 
-def voxelise(points_m: F32, areas_m2: F32, config: VoxelConfig, floor_z_m: float = 0.0) -> F32:
-    """(V, 3) centres of occupied voxels, aligned to multiples of the edge.
+def seen_cells(surface: Surface, grid: Grid, least_share: float) -> tuple[Keys, I32]:
+    """Occupied cells of a surface, ascending, and the instance that most of each one belongs to (0: none)."""
+    if not len(surface.points_m):
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int32)
+    base = int(surface.labels.max()) + 1
+    pairs, which = np.unique(grid.keys(surface.points_m) * base + surface.labels, return_inverse=True)
+    area = np.bincount(which.reshape(-1), weights=surface.areas_m2)
+    cell, label = np.divmod(pairs, base)
+    order = np.lexsort([np.where(label > 0, area, 0.0), cell])  # the largest instance of a cell comes last
+    keys, first = np.unique(cell, return_index=True)
+    last = np.append(first[1:], len(cell)) - 1
+    enough = np.add.reduceat(area, first) >= least_share * grid.size_m**2
+    return keys[enough], label[order][last][enough].astype(np.int32)
 
-    With column fill, every column is full from its highest occupied voxel down to ``floor_z_m``.
+
+def columns_below(keys: Keys, table: SupportPlane, grid: Grid) -> tuple[Keys, Keys]:
+    """Cells below the given ascending ones, each down to the next or the table, and which of them each is below."""
+    height = int(grid.shape[2])
+    column, z = np.divmod(keys, height)
+    x, y, _ = grid.centres(keys).T
+    floor = np.floor((table.a * x + table.b * y + table.c) / grid.size_m).astype(np.int64) - grid.first[2]
+    below = np.where(np.append(-1, column[:-1]) == column, np.append(0, z[:-1] + 1), np.maximum(floor, 0))
+    count = np.maximum(z - below, 0)
+    which = np.repeat(np.arange(len(keys)), count)
+    step = np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count)
+    return (column * height + below)[which] + step, which
+
+
+def shadow_behind(surface: Surface, view: View, grid: Grid) -> tuple[Keys, I32]:
+    """Cells that the points of a surface hide from the camera, down to the table, and the instance that hides each."""
+    eye = view.camera.T_base_camera[:3, 3].astype(np.float32)
+    near = np.linalg.norm(surface.points_m - eye, axis=1)
+    # Neighbouring rays need not be closer than half a cell.
+    every = max(int(0.5 * grid.size_m * view.camera.K[0, 0] / max(float(near.min(initial=1e9)), 1e-3)), 1)
+    points, labels, near = surface.points_m[::every], surface.labels[::every], near[::every]
+    ray = (points - eye) / near[:, None]
+    height, fall = view.table.height(points.T), -ray @ view.table.gradient
+    reach = np.linalg.norm(np.subtract(HIGH_M, LOW_M))
+    length = np.where(fall > 0, height / np.maximum(fall, 1e-6), reach).clip(0, reach)
+    step = 0.7 * grid.size_m
+    count = np.floor(length / step).astype(np.int64)
+    which = np.repeat(np.arange(len(points)), count)
+    along = (np.arange(len(which)) - np.repeat(np.cumsum(count) - count, count) + 1) * np.float32(step)
+    hidden = points[which] + ray[which] * along[:, None]
+    keep = inside(hidden)
+    keys, first = np.unique(grid.keys(hidden[keep]), return_index=True)
+    return keys, labels[which[keep][first]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sight:
+    """What a camera saw through: tells cells that are free.
+
+    Attributes:
+        camera: The camera.
+        depth_m: (h, w) smallest depth among the neighbours of each pixel; 0 where one is unknown.
+        table: The support plane.
+        stamp_ns: Of the image.
     """
-    if not len(points_m):
-        return np.empty((0, 3), dtype=np.float32)
-    index, which = np.unique(np.floor(points_m / config.size_m).astype(np.int64), axis=0, return_inverse=True)
-    seen = np.bincount(which.reshape(-1), weights=areas_m2)
-    index = index[seen >= config.least_share * config.size_m**2]
-    if config.column_fill and len(index):
-        index = _filled(index, int(np.floor(floor_z_m / config.size_m)))
-    return ((index + 0.5) * config.size_m).astype(np.float32)
+
+    camera: Camera
+    depth_m: F32
+    table: SupportPlane
+    stamp_ns: int
+
+    @staticmethod
+    def of(view: View, stamp_ns: int) -> Sight:
+        known = np.where(np.isnan(view.depth_m), np.float32(0.0), view.depth_m)
+        nearest = np.asarray(cv2.erode(known, np.ones((3, 3), np.uint8)), dtype=np.float32)
+        return Sight(view.camera, nearest, view.table, stamp_ns)
+
+    def free(self, centres_m: F32, edge_m: float) -> Bool:
+        """(N,) whether the camera saw through cells (N, 3), to something at least an edge behind their centres.
+
+        Cells on the table are free where it saw the table itself.
+        """
+        T, K = self.camera.T_base_camera.astype(np.float32), self.camera.K.astype(np.float32)
+        local = (centres_m - T[:3, 3]) @ T[:3, :3]
+        z = np.where(local[:, 2] > edge_m, local[:, 2], np.float32(np.nan))
+        with np.errstate(invalid="ignore"):
+            u, v = local[:, 0] / z * K[0, 0] + K[0, 2], local[:, 1] / z * K[1, 1] + K[1, 2]
+            h, w = self.depth_m.shape
+            within = np.flatnonzero((u > -0.5) & (u < w - 0.5) & (v > -0.5) & (v < h - 0.5))
+        row, column = (np.rint(c[within]).astype(np.intp) for c in (v, u))
+        depth, z, above = self.depth_m[row, column], z[within], self.table.height(centres_m[within].T)
+        ray = ((centres_m[within] - T[:3, 3]) / z[:, None]).astype(np.float32)
+        fall = -ray @ self.table.gradient
+        to_table = np.where(fall > 0, above / np.maximum(fall, np.float32(0.05)), np.float32(np.inf))
+        out = np.zeros(len(centres_m), dtype=bool)
+        out[within] = (depth > 0) & (depth > z + np.minimum(edge_m, to_table - edge_m / 2))
+        return out
 
 
-def _filled(
-    index: np.ndarray[tuple[int, int], np.dtype[np.int64]], bottom: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    columns, which = np.unique(index[:, :2], axis=0, return_inverse=True)
-    top = np.full(len(columns), bottom, dtype=np.int64)
-    np.maximum.at(top, which.reshape(-1), index[:, 2])
-    heights = top - bottom + 1
-    repeated = np.repeat(columns, heights, axis=0)
-    z = np.arange(heights.sum()) - np.repeat(np.cumsum(heights) - heights, heights) + bottom
-    return np.column_stack([repeated, z])
+def on_robot(points_m: F32, robot: RobotState, margin_m: float) -> Bool:
+    """(N,) whether points are in the arm or this close to it."""
+    return robot_mask(points_m, robot.q_rad, robot.gripper_m, margin_m)
 
 
 def in_box(points_m: F32, T_base_box: F64, size_m: F64, margin_m: float = 0.0) -> Bool:
@@ -98,77 +224,3 @@ def in_box(points_m: F32, T_base_box: F64, size_m: F64, margin_m: float = 0.0) -
     T = inverse(T_base_box)
     local = points_m @ T[:3, :3].T + T[:3, 3]
     return np.asarray((np.abs(local) <= size_m / 2 + margin_m).all(axis=1))
-
-
-@dataclass(frozen=True, eq=False)
-class DepthScene:
-    """Obstacles of one depth image, from which the worlds of single motions are made.
-
-    Attributes:
-        points_m: (N, 3) obstacle points, see :func:`obstacle_points`.
-        voxels_m: (V, 3) occupied voxels.
-        config: Settings.
-    """
-
-    points_m: F32
-    voxels_m: F32
-    config: VoxelConfig
-
-    @staticmethod
-    def from_frame(frame: RgbdFrame, robot: RobotState, config: VoxelConfig) -> DepthScene:
-        points, areas = obstacle_points(frame, robot, config)
-        return DepthScene(points, voxelise(points, areas, config), config)
-
-    def world(
-        self, touched: tuple[F64, ...] = (), held: Box | None = None, holding: tuple[F64, ...] = ()
-    ) -> CollisionWorld:
-        """Obstacles of one motion.
-
-        Args:
-            touched: (4, 4) tool poses where contact is wanted: obstacles around the fingertips there are left out.
-            held: The carried object, in the tool frame.
-            holding: (4, 4) tool poses where the held box may touch its surroundings (where it is, where it goes).
-        """
-        voxels, edge = self.voxels_m, self.config.size_m
-        drop = np.zeros(len(voxels), dtype=bool)
-        for T in touched:
-            drop |= np.linalg.norm(voxels - T[:3, 3], axis=1) <= self.config.target_radius_m
-            drop |= in_box(voxels, T @ _BETWEEN_FINGERS.T_frame_box, _BETWEEN_FINGERS.size_m)
-        for T in holding if held is not None else ():
-            assert held is not None
-            drop |= in_box(voxels, T @ held.T_frame_box, held.size_m, 1.5 * edge)
-        return CollisionWorld(np.ascontiguousarray(voxels[~drop], dtype=np.float32), edge, held)
-
-
-def held_box(points_m: F32, T_base_tcp: F64, width_m: float, shrink_m: float = 0.004) -> Box:
-    """The object that the fingers closed on, as a box in the tool frame.
-
-    The opening gives its width. Points of the image from before the grasp give the rest: along the fingers from the
-    object's top to its lowest seen point, sideways as far as points continue without a gap.
-
-    Args:
-        points_m: (N, 3) obstacle points seen before the grasp.
-        T_base_tcp: (4, 4) tool pose of the grasp.
-        width_m: Finger distance when closed on it.
-        shrink_m: Removed from the lower end, so that an object on a surface does not "touch" it.
-    """
-    T = inverse(T_base_tcp)
-    local = points_m @ T[:3, :3].T + T[:3, 3]
-    near = (np.abs(local) <= [0.06, width_m / 2 + 0.006, 0.06]).all(axis=1) & (local[:, 2] > -0.045)
-    x = _span(local[near, 0], width_m / 2)
-    z = _span(local[near, 2], 0.01)
-    low, high = np.array([x[0], -width_m / 2, z[0]]), np.array([x[1], width_m / 2, max(z[1] - shrink_m, z[0] + 0.005)])
-    return Box(pose(np.eye(3), (low + high) / 2), high - low)
-
-
-def _span(values: F32, minimum: float, bin_m: float = 0.005) -> tuple[float, float]:
-    """How far values extend from zero in both directions without a gap of two bins; at least ``minimum`` each way."""
-    taken = np.zeros(40, dtype=bool)
-    index = np.floor(values / bin_m).astype(int) + 20
-    taken[np.clip(index, 0, 39)] = True
-
-    def reach(side: Bool) -> int:
-        gap = np.flatnonzero(~side[:-1] & ~side[1:])
-        return int(gap[0]) if len(gap) else len(side)
-
-    return -max(reach(taken[:20][::-1]) * bin_m, minimum), max(reach(taken[20:]) * bin_m, minimum)

@@ -19,11 +19,14 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.description.robot import OPEN_WIDTH_M, PANDA, ArmLimits
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
-from stvla_ros.motion.collision import DepthScene, VoxelConfig, held_box
+from stvla_ros.motion.collision import VoxelConfig
+from stvla_ros.motion.held import held_box
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
 from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
+from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
 
 
@@ -52,11 +55,12 @@ class ExecutorConfig:
 
 @dataclass(frozen=True, eq=False)
 class _Leg:
-    """One motion of a keypose: its goal, whether it is straight, and where contact is allowed."""
+    """One motion of a keypose: its goal, whether it is straight, where contact is wanted, and where it exists."""
 
     T_base_tcp: F64
     straight: bool
     touched: tuple[F64, ...] = ()
+    left: tuple[F64, ...] = ()
 
 
 @dataclass
@@ -90,6 +94,7 @@ class PlannedExecutor:
         self._robot, self._planner, self._config = robot, planner, config
         self._safety = PathSafety(config.path_safety, arm)
         self._open_width_m = open_width_m
+        self._scene = PlanningScene(config.voxels)
         self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one arrives
         self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
         self._held: Box | None = None
@@ -108,7 +113,8 @@ class PlannedExecutor:
         Args:
             keypose: The goal.
             frame: Current image of the scene, with the arm in it.
-            trace: Not used: ``may_collide`` says where contact is wanted.
+            trace: The path that the keypose was predicted from. Where the keypose may touch, so do the instances at the
+                path's ends, if they are close.
             cancel: Stops the arm at once when set.
 
         Raises:
@@ -121,9 +127,9 @@ class PlannedExecutor:
         forget = cancel.on_cancel(self._robot.stop)
         try:
             with self._one_at_a_time:
-                scene = self._move(keypose, frame, cancel, clock)
+                self._move(keypose, frame, cancel, clock, _ends(trace))
                 with clock("gripper"):
-                    self._actuate(keypose, scene, cancel)
+                    self._actuate(keypose, cancel)
         finally:
             forget()
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
@@ -131,6 +137,21 @@ class PlannedExecutor:
     def reset(self) -> None:
         """Forget what is held and touched, after somebody else changed the scene."""
         self._open, self._held, self._contact, self._turned = None, None, None, False
+        self._scene.clear()
+
+    def observe(self, frame: RgbdFrame) -> bool:
+        """Add an image to the scene without a motion: of another camera, or of the same one at another time.
+
+        Returns:
+            False, and nothing is done, while a keypose is executed: the scene of a motion does not change.
+        """
+        if not self._one_at_a_time.acquire(blocking=False):
+            return False
+        try:
+            self._scene.observe(frame, self._robot.state(), self._held)
+        finally:
+            self._one_at_a_time.release()
+        return True
 
     def soften(self) -> None:
         """Make the next motions slow: the robot was stopped."""
@@ -192,24 +213,25 @@ class PlannedExecutor:
             return "Nothing was in the gripper; it is open."
         with clock("motion_plan"):
             places = self._places(self._held, frame, state)
-        scene, why = None, "no part of it is seen to be free"
+        there, why = False, "no part of it is seen to be free"
         for T in places:
             try:
-                scene = self._move(Keypose(T, gripper_open=True, may_collide=True), look(), cancel, clock)
+                self._move(Keypose(T, gripper_open=True, may_collide=True), look(), cancel, clock)
             except StageError as error:
                 if error.code not in _NOT_PLANNED:
                     raise
                 why = error.sentence
             else:
+                there = True
                 break
-        if scene is None:
+        if not there:
             raise StageError(
                 OutcomeCode.NO_PATH,
                 f"The object in the gripper cannot be put down on the table ({len(places)} places tried: "
                 f"{why.rstrip('.')}): clear a part of the table, or take the object out by hand.",
             )
         with clock("gripper"):
-            self._actuate(Keypose(T, gripper_open=True, may_collide=True), scene, cancel)
+            self._actuate(Keypose(T, gripper_open=True, may_collide=True), cancel)
         state = self._robot.state()
         self._move(Keypose(_backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
         x, y = state.T_base_tcp[:2, 3]
@@ -221,16 +243,19 @@ class PlannedExecutor:
         radius = max(float(np.hypot(*held.size_m[:2])) / 2, self._open_width_m / 2 + FINGER_M) + c.release_clear_m
         low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
         height = hang(held, state, frame, self._grasp_m) + DROP_M
-        poses = [tool_over(p, state, height) for p in free_places(frame, state, radius, low, high, c.voxels)]
+        self._scene.observe(frame, state, held)
+        poses = [tool_over(p, state, height) for p in free_places(self._scene, state, radius, low, high)]
         return [T @ _HALF_TURN if self._turned else T for T in poses]
 
-    def _move(self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock) -> DepthScene:
+    def _move(
+        self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock, ends_m: tuple[F64, ...] = ()
+    ) -> None:
         with clock("motion_plan"):
             state = self._robot.state()
             self._check_age(frame, state)
             self._look_at_gripper(state)
-            scene = DepthScene.from_frame(frame, state, self._config.voxels)
-            paths = self._plan(keypose, state, scene, cancel)
+            self._scene.observe(frame, state, self._held)
+            paths = self._plan(keypose, state, ends_m, cancel)
         with clock("motion"):
             self._contact = keypose.T_base_tcp if keypose.may_collide else None
             for path in paths:
@@ -239,14 +264,15 @@ class PlannedExecutor:
                 self._recovered = False
         cancel.raise_if_set()
         self._check_arrival(keypose)
-        return scene
 
-    def _plan(self, keypose: Keypose, state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
+    def _plan(
+        self, keypose: Keypose, state: RobotState, ends_m: tuple[F64, ...], cancel: CancelToken
+    ) -> list[JointPath]:
         """Paths of the first way that works. If none does, raises the failure of the first one."""
         failure: StageError | None = None
         for turned, way in self._ways(keypose, state):
             try:
-                paths = self._plan_way(way, state, scene, cancel)
+                paths = self._plan_way(way, state, ends_m, cancel)
             except StageError as error:
                 cancel.raise_if_set()
                 failure = failure or error
@@ -256,16 +282,16 @@ class PlannedExecutor:
         assert failure is not None
         raise failure
 
-    def _plan_way(self, way: list[_Leg], state: RobotState, scene: DepthScene, cancel: CancelToken) -> list[JointPath]:
+    def _plan_way(
+        self, way: list[_Leg], state: RobotState, ends_m: tuple[F64, ...], cancel: CancelToken
+    ) -> list[JointPath]:
         paths: list[JointPath] = []
-        here = state.T_base_tcp
         for leg in way:
             cancel.raise_if_set()
-            start = paths[-1].q_rad[-1] if paths else state.q_rad
-            world = scene.world(leg.touched, self._held, (here, *leg.touched))
+            start, here = (paths[-1].q_rad[-1], None) if paths else (state.q_rad, state.T_base_tcp)
+            world = self._scene.world(leg.touched, leg.left, self._held, here, ends_m if leg.touched else ())
             request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
             paths.append(self._safety.checked(self._planner.plan(request), self._held, state.gripper_m))
-            here = leg.T_base_tcp
         return paths
 
     def _ways(self, keypose: Keypose, state: RobotState) -> Iterator[tuple[bool, list[_Leg]]]:
@@ -292,7 +318,7 @@ class PlannedExecutor:
     def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touched = (T,)
         if _on_axis(T, state.T_base_tcp) and not self._recovered:
-            yield [_Leg(T, True, (*touched, *self._touching(state)))]
+            yield [_Leg(T, True, touched, self._touching(state))]
         for share in (1.0, 0.6, 0.3):
             before = _backed_off(T, share * self._config.approach_m)
             yield [*self._way_out(state), _Leg(before, False), _Leg(T, True, touched)]
@@ -300,10 +326,10 @@ class PlannedExecutor:
     def _ways_free(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touching = self._touching(state)
         if touching and _on_axis(state.T_base_tcp, T):
-            yield [_Leg(T, True, touching)]
+            yield [_Leg(T, True, left=touching)]
         yield [*self._way_out(state), _Leg(T, False)]
         if touching:
-            yield [_Leg(T, False, touching)]
+            yield [_Leg(T, False, left=touching)]
 
     def _touching(self, state: RobotState) -> tuple[F64, ...]:
         """The tool's pose if the arm is still where the last keypose brought it into contact."""
@@ -315,7 +341,7 @@ class PlannedExecutor:
         touching = self._touching(state)
         if not touching or self._config.retreat_m == 0.0:
             return []
-        return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, touching)]
+        return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, left=touching)]
 
     def _look_at_gripper(self, state: RobotState) -> None:
         """Trust the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
@@ -325,7 +351,7 @@ class PlannedExecutor:
             if not self._open and width >= self._config.empty_width_m:  # holds an object that was never seen
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
-    def _actuate(self, keypose: Keypose, scene: DepthScene, cancel: CancelToken) -> None:
+    def _actuate(self, keypose: Keypose, cancel: CancelToken) -> None:
         state = self._robot.state()
         if self._held is not None and state.gripper_m < self._config.empty_width_m:
             self._let_go(cancel)
@@ -340,7 +366,7 @@ class PlannedExecutor:
         cancel.raise_if_set()
         self._open = False
         if width >= self._config.empty_width_m:
-            self._held = held_box(scene.points_m, state.T_base_tcp, width)
+            self._held = self._scene.take(state.T_base_tcp, width)
             self._grasp_m = state.T_base_tcp[:3, 3]
         elif keypose.may_collide:
             self._let_go(cancel)
@@ -393,6 +419,12 @@ _NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.CO
 """Failures before anything has moved."""
 
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def _ends(trace: Trace3d | None) -> tuple[F64, ...]:
+    """(3,) start and end of a path."""
+    points = np.empty((0, 3)) if trace is None else valid_points(trace)
+    return (points[0], points[-1]) if len(points) else ()
 
 
 def _backed_off(T: F64, distance_m: float) -> F64:

@@ -7,7 +7,9 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import finger_yaw, tool_down
-from stvla_ros.motion.collision import LOW_M, VoxelConfig, held_box, obstacle_points
+from stvla_ros.motion.collision import LOW_M
+from stvla_ros.motion.held import held_box
+from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.tabletop.self_filter import held_object_mask
 from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import F64, Box, RgbdFrame, RobotState
@@ -34,27 +36,25 @@ FINGER_M = 0.02
 """Room for one finger next to the released object."""
 
 
-def free_places(
-    frame: RgbdFrame, robot: RobotState, radius_m: float, low_m: F64, high_m: F64, config: VoxelConfig
-) -> list[F64]:
+def free_places(scene: PlanningScene, robot: RobotState, radius_m: float, low_m: F64, high_m: F64) -> list[F64]:
     """Places where the table is seen to be free, the nearest to the tool first.
 
     Args:
-        frame: Current image of the scene.
-        robot: The arm at about the image's time; table hidden by it or by the held object does not count as free.
+        scene: With a current image; table hidden by the arm or by the held object does not count as free.
+        robot: The arm at about the image's time.
         radius_m: Only table may lie within this distance of a place.
         low_m: (3,) smallest position of the tool, m.
         high_m: (3,) largest position of the tool, m.
-        config: What counts as an obstacle.
 
     Returns:
         At most :data:`MAX_PLACES` positions (3,) on the table in the base frame.
     """
-    every = slice(None, None, config.stride_px)
-    points = cloud(frame)[:, every, every]
-    table = fit_support_plane(points)
-    flat = points[:, np.abs(table.height(points)) <= max(config.floor_m, table.noise_floor_m)].T
-    things, _ = obstacle_points(frame, robot, config)
+    if scene.view is None:
+        return []
+    view, table = scene.view, scene.view.table
+    floor_m = max(scene.config.floor_m, table.noise_floor_m)
+    flat = view.points_m[:, np.abs(table.height(view.points_m)) <= floor_m].T
+    things = np.concatenate([scene.surface.points_m, scene.voxels_m])
     origin = np.asarray(LOW_M[:2])
     shape = tuple(int(n) for n in np.ceil((np.asarray(high_m[:2]) + radius_m - origin) / CELL_M).astype(int) + 1)
 

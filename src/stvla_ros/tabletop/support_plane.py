@@ -35,6 +35,11 @@ class SupportPlane:
         return np.asarray(z - (np.float32(self.a) * x + np.float32(self.b) * y + np.float32(self.c)), dtype=np.float32)
 
     @property
+    def gradient(self) -> F32:
+        """(3,) change of the height above the table along x, y and z."""
+        return np.array([-self.a, -self.b, 1.0], dtype=np.float32)
+
+    @property
     def noise_floor_m(self) -> float:
         """Points higher than this are not the table: four sigma, between 3.5 and 12 mm."""
         return float(np.clip(4.0 * self.noise_m, 0.0035, 0.012))

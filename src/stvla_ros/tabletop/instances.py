@@ -1,0 +1,174 @@
+"""Instances of one frame: objects above the support plane, split by depth, shape and colour. It needs no weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
+from stvla_ros.geometry.components import bounding_slices, renumber, sizes
+from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
+from stvla_ros.tabletop.boundaries import refine_boundaries
+from stvla_ros.tabletop.fragments import split_by_colour_and_shape
+from stvla_ros.tabletop.regions import (
+    MIN_REGION_PX,
+    RegionConfig,
+    depth_regions,
+    depth_step_m,
+    low_pixels,
+    min_region_px,
+)
+from stvla_ros.tabletop.self_filter import robot_mask
+from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
+from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
+from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
+
+CROWDED_PX = 30_000
+"""With more pixels above the table, objects are split on a subsampled image, which bounds the time."""
+
+MAX_STEP_M = 0.002
+"""Largest distance between subsampled pixels on the objects: concavities extend over centimetres."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """What a frame shows, in every ``stride``-th pixel.
+
+    Attributes:
+        camera: Of these pixels.
+        stride: Subsampling of the frame.
+        depth_m: (h, w) depth without specks and noise, NaN where unknown.
+        points_m: (3, h, w) points in the base frame.
+        labels: (h, w) int32, -1: the robot and what it holds; 0: table and surroundings; from 1: an instance.
+        table: The support plane.
+    """
+
+    camera: Camera
+    stride: int
+    depth_m: F32
+    points_m: F32
+    labels: I32
+    table: SupportPlane
+
+
+def look(
+    frame: RgbdFrame, robot: RobotState, pixels: int, robot_margin_m: float, config: RegionConfig, exact: bool = True
+) -> View:
+    """Find the instances of a frame; one without any valid depth has none.
+
+    Args:
+        frame: The image.
+        robot: The arm at about the image's time.
+        pixels: Images with more pixels are subsampled to about this many.
+        robot_margin_m: Points this close to the arm's hulls belong to the arm.
+        config: Where objects are searched, and how they end.
+        exact: Give every pixel along an object's edge to the object. Otherwise objects end where the depth does, in
+            about two thirds of the time.
+    """
+    stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
+    camera = shrunk(frame.camera, stride)
+    rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
+    depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
+    points = depth_cloud(camera, depth)
+    arm = robot_mask(points, robot, robot_margin_m)
+    table = fit_support_plane(points, arm, 6000 if exact else 2000)
+    focal_px = float(camera.K[0, 0])
+    objects = find_instances(rgb, depth, points, arm, table, focal_px, config, exact)
+    return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
+
+
+def shrunk(camera: Camera, stride: int) -> Camera:
+    """The camera of every ``stride``-th pixel."""
+    if stride == 1:
+        return camera
+    K = camera.K.copy()
+    K[:2] /= stride
+    size = -(-camera.width_px // stride), -(-camera.height_px // stride)
+    return Camera(K, *size, camera.T_base_camera, camera.frame_id)
+
+
+def find_instances(
+    rgb: U8,
+    depth_m: F32,
+    points_m: F32,
+    exclude: Bool,
+    table: SupportPlane,
+    focal_px: float,
+    config: RegionConfig,
+    exact: bool = True,
+) -> I32:
+    """(H, W) labels 1..n of objects on the table, 0 elsewhere.
+
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the focal length.
+    """
+    height = table.height(points_m)
+    low = low_pixels(height, table, exclude)
+    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low)
+    window = bounding_slices(regions > 0)
+    if window is None:
+        return regions
+    margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
+    here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
+    stride = crowd_stride(regions, depth_m, focal_px)
+    some = tuple(slice(s.start, s.stop, stride) for s in here)
+    crop = _Crop(
+        colour_feature(np.ascontiguousarray(rgb[some])),
+        points_m[:, *some],
+        depth_m[some],
+        height[some],
+        exclude[some],
+        regions.shape[1] // stride,
+        focal_px / stride,
+    )
+    step = depth_step_m(table, config, depth_m[::stride, ::stride])
+    objects = crop.objects(regions[some].copy(), table, step, max(min_px // stride**2, MIN_REGION_PX), exact)
+    regions[here] = upsampled(objects, regions[here], stride)
+    return renumber(regions, sizes(regions) >= min_px)
+
+
+def crowd_stride(regions: I32, depth_m: F32, focal_px: float) -> int:
+    """Subsampling step for splitting objects."""
+    wanted = round(float(np.sqrt(np.count_nonzero(regions) / CROWDED_PX)))
+    if wanted < 2:
+        return 1
+    distance = float(np.median(depth_m[regions > 0][::16]))
+    return max(min(wanted, int(MAX_STEP_M * focal_px / distance)), 1)
+
+
+def upsampled(objects: I32, regions: I32, stride: int) -> I32:
+    """(h, w) objects, found in every ``stride``-th pixel of some regions, at all pixels of those."""
+    if stride == 1:
+        return objects
+    h, w = regions.shape
+    out = objects.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
+    width = 2 * stride - 1  # covers pixels of a region before its first sample
+    near = cv2.dilate(out.astype(np.uint16), np.ones((width, width), np.uint8))
+    return np.where((regions > 0) & (out == 0), near, out).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """The part of a frame that contains objects: images (h, w), colour features (h, w, 4) and points (3, h, w)."""
+
+    colours: F32
+    points_m: F32
+    depth_m: F32
+    height_m: F32
+    exclude: Bool
+    width_px: int  # of the whole frame
+    focal_px: float
+
+    def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
+        """(h, w) objects of the regions."""
+        points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
+        regions = split_at_concavities(
+            regions, self.colours, points, height, depth, self.focal_px, step_m, noise, min_px
+        )
+        objects = split_by_colour_and_shape(regions, self.colours, depth, points, height, step_m, noise, min_px)
+        objects = split_at_constrictions(objects, min_px)
+        if not exact:
+            return objects
+        return refine_boundaries(objects, self.colours, depth, height, self.exclude, table, self.width_px)
