@@ -222,6 +222,8 @@ class PlannedExecutor:
                 paths = self._plan_way(way, state, scene, cancel)
             except StageError as error:
                 cancel.raise_if_set()
+                if error.code not in _NOT_PLANNED:
+                    raise
                 failure = failure or error
             else:
                 self._turned = turned
@@ -236,7 +238,7 @@ class PlannedExecutor:
             cancel.raise_if_set()
             start = paths[-1].q_rad[-1] if paths else state.q_rad
             world = scene.world(leg.touched, self._held, (here, *leg.touched))
-            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
+            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m, cancel)
             paths.append(self._planner.plan(request))
             here = leg.T_base_tcp
         return paths
