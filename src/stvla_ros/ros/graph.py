@@ -255,6 +255,11 @@ def client_profile() -> Path | None:
     return _profile("config/fastdds_client.xml")
 
 
+def moveit_config() -> Path:
+    """Folder ``config/moveit``. Raises ConfigError: it is not installed."""
+    return _shared("config/moveit/move_group.yaml").parent
+
+
 def _profile(name: str) -> Path | None:
     try:
         return _shared(name)
