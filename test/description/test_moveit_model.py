@@ -36,7 +36,8 @@ def test_names_have_the_prefix_and_meshes_are_urls_of_files(robot: RobotConfig) 
     assert {name.replace("panda", robot.prefix, 1) for name in LINKS} <= links
     assert model.find("mujoco") is None
     meshes = [mesh.get("filename", "") for mesh in model.iter("mesh")]
-    assert meshes and all(name.startswith("file:///") and Path(name[7:]).is_file() for name in meshes)
+    assert meshes
+    assert all(name.startswith("file:///") and Path(name[7:]).is_file() for name in meshes)
 
 
 @robots
@@ -69,7 +70,8 @@ def test_srdf_allows_the_pairs_of_the_other_planners_and_names_only_what_the_urd
     ready = next(state for state in srdf.iter("group_state") if state.get("name") == "ready")
     values = [float(joint.get("value", "nan")) for joint in ready]
     assert values == pytest.approx(HOME_Q_RAD)
-    assert (values >= robot.limits.q_min_rad).all() and (values <= robot.limits.q_max_rad).all()
+    assert (values >= robot.limits.q_min_rad).all()
+    assert (values <= robot.limits.q_max_rad).all()
 
 
 @robots

@@ -372,3 +372,17 @@ def test_every_backend_with_live_settings_takes_them() -> None:
             backend = registry.load(kind, name)
             live = [field for field in fields(backend.Config) if field.metadata.get("live")]
             assert not live or callable(getattr(backend, "reconfigure", None)), (kind, name)
+
+
+def test_a_planner_that_does_not_answer_is_asked_once() -> None:
+    """Other ways to the keypose would each wait as long."""
+    bench, asked = Bench(), []
+
+    def silent(request: MotionRequest) -> JointPath:
+        asked.append(request)
+        raise StageError(OutcomeCode.SERVER_TIMEOUT, "No answer.")
+
+    bench.inner.plan = silent  # type: ignore[method-assign]
+    assert bench.fails(over_block(0.02), is_open=False, touch=True).code is OutcomeCode.SERVER_TIMEOUT
+    assert len(asked) == 1
+    assert asked[0].cancel is bench.cancel

@@ -7,6 +7,7 @@ an object without shapes fails; a state that is no diff detaches everything; tim
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import mujoco
@@ -43,10 +44,12 @@ class FakeMoveGroup:
 
     def apply_planning_scene(self, request: Any, response: Any) -> Any:
         scene = request.scene
-        assert scene.is_diff and scene.robot_state.is_diff, "anything else would replace what others put there"
+        assert scene.is_diff, "anything else would replace what others put there"
+        assert scene.robot_state.is_diff
         if scene.allowed_collision_matrix.entry_names:
             self.allowed = scene.allowed_collision_matrix
-        response.success = all([self._process(each) for each in scene.world.collision_objects])
+        done = [self._process(each) for each in scene.world.collision_objects]
+        response.success = all(done)
         return response
 
     def check_state_validity(self, request: Any, response: Any) -> Any:
@@ -150,5 +153,5 @@ def _arm(state: Any) -> np.ndarray:
 
 def _interpolated(path: np.ndarray) -> np.ndarray:
     """Points on the straight pieces, as MoveIt's OMPL plugin puts them there."""
-    pieces = [a + s * (b - a) for a, b in zip(path[:-1], path[1:], strict=True) for s in np.linspace(0, 1, 9)[:-1]]
+    pieces = [a + s * (b - a) for a, b in pairwise(path) for s in np.linspace(0, 1, 9)[:-1]]
     return np.array([*pieces, path[-1]])

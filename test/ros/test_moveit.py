@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,12 +197,16 @@ def test_the_fingers_are_as_open_as_the_request_says(planner: MoveItPlanner) -> 
     planner.plan(over(0.5, 0.1, 0.18, world(things), gripper_m=0.0))
 
 
-def test_obstacles_of_others_and_their_allowed_pairs_stay(planner: MoveItPlanner, server: Server, messages: Any) -> None:
+def test_obstacles_of_others_and_their_allowed_pairs_stay(
+    planner: MoveItPlanner, server: Server, messages: Any
+) -> None:
     from ros.fake_move_group import _pairs
 
     theirs = messages._object("their_shelf", "panda_link0", [(np.eye(4), np.full(3, 0.05))])
     server.fake.objects["their_shelf"] = theirs
-    server.fake.allowed = messages.with_pairs(server.fake.allowed, [("their_shelf", "panda_link0"), ("their_shelf", "panda_link1")])
+    server.fake.allowed = messages.with_pairs(
+        server.fake.allowed, [("their_shelf", "panda_link0"), ("their_shelf", "panda_link1")]
+    )
     before = _pairs(server.fake.allowed)
     planner.plan(over(0.5, 0.3, 0.3, world([PILLAR])))
     assert set(server.fake.objects) == {"their_shelf", messages.TABLE, messages.VOXELS}
@@ -265,7 +270,8 @@ def test_a_wrong_group_is_told(server: Server) -> None:
     wrong = MoveItPlanner(MoveItConfig(), PANDA, server)
     error = failure(wrong, over(0.5, 0.3, 0.3))
     assert error.code is OutcomeCode.SERVER_ERROR
-    assert "INVALID_GROUP_NAME" in error.sentence and "executor.moveit.group" in error.sentence
+    assert "INVALID_GROUP_NAME" in error.sentence
+    assert "executor.moveit.group" in error.sentence
 
 
 def test_a_path_beyond_the_range_of_the_joints_is_refused(server: Server) -> None:
@@ -308,7 +314,9 @@ def test_no_move_group_is_node_lost(planner: MoveItPlanner, server: Server) -> N
     assert "get_planning_scene" in error.sentence
 
 
-@pytest.mark.parametrize("name", ["get_planning_scene", "apply_planning_scene", "check_state_validity", "plan_kinematic_path"])
+@pytest.mark.parametrize(
+    "name", ["get_planning_scene", "apply_planning_scene", "check_state_validity", "plan_kinematic_path"]
+)
 def test_silence_is_a_timeout_after_a_second_try(planner: MoveItPlanner, server: Server, name: str) -> None:
     server.silent.add(name)
     planner = MoveItPlanner(MoveItConfig(answer_timeout_s=0.1, max_planning_s=0.05), PANDA, server)
@@ -358,7 +366,7 @@ def test_corners_keeps_the_path_and_drops_points_on_its_pieces() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         points = rng.uniform(-1.0, 1.0, (5, 7))
-        dense = np.concatenate([a + np.linspace(0, 1, 12)[:-1, None] * (b - a) for a, b in zip(points, points[1:], strict=False)])
+        dense = np.concatenate([a + np.linspace(0, 1, 12)[:-1, None] * (b - a) for a, b in pairwise(points)])
         np.testing.assert_allclose(corners(np.vstack([dense, points[-1:]])), points)
     back = np.array([[0.0] * 7, [1.0] * 7, [0.5] * 7])
     np.testing.assert_allclose(corners(back), back)

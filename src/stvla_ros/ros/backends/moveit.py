@@ -162,7 +162,7 @@ class MoveItSpace:
     def connects(self, start_rad: F64, goal_rad: F64) -> bool:
         """Whether the straight line between two postures is free, its ends included."""
         count = max(1, int(np.ceil(np.abs(goal_rad - start_rad).max() / self._config.check_step_rad)))
-        shares = sorted(range(count + 1), key=lambda i: (i & -i if i else count), reverse=True)  # ends, then middles
+        shares = sorted(range(count + 1), key=lambda i: i & -i if i else count, reverse=True)  # ends, then middles
         return all(self.is_free(start_rad + i / count * (goal_rad - start_rad)) for i in shares)
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
