@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
-import stvla_ros.ros.backends  # names the motion planner 'moveit'
+import stvla_ros.evaluate  # names the planner 'oracle'
+import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros import rcl_yaml, registry
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 

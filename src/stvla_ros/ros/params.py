@@ -14,8 +14,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
-import stvla_ros.ros.backends  # names the motion planner 'moveit'
+import stvla_ros.evaluate  # names the planner 'oracle'
+import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, nest
 
