@@ -133,9 +133,9 @@ def test_message_classes_check_names_and_types() -> None:
 
     assert CollisionObject.REMOVE == b"\x01"  # a byte, not a number
     with pytest.raises(AssertionError):
-        JointConstraint(positions=1.0)
+        JointConstraint(positions=1.0, check_fields=True)
     with pytest.raises(AssertionError):
-        JointConstraint(position="1")
+        JointConstraint(position="1", check_fields=True)
 
 
 def test_paths_around_a_wall_are_free_and_end_at_the_goal(planner: MoveItPlanner, server: Server) -> None:
