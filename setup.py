@@ -28,7 +28,8 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/stvla_ros"]),
         ("share/stvla_ros", ["package.xml"]),
         ("share/stvla_ros/launch", glob("launch/*.py")),
-        ("share/stvla_ros/config", glob("config/*")),
+        ("share/stvla_ros/config", glob("config/*.*")),
+        ("share/stvla_ros/config/moveit", glob("config/moveit/*")),
     ],
     entry_points={
         "console_scripts": [

@@ -112,10 +112,12 @@ def test_the_registry_names_stages_and_nodes_only() -> None:
 
 
 @pytest.mark.parametrize("module", ["commands", "ros.params", "ros.graph"])
-def test_whatever_reads_names_of_backends_knows_the_applications(module: str) -> None:
-    program = f"import stvla_ros.{module}; from stvla_ros import registry; print(*registry.names('planner'))"
+def test_whatever_reads_names_of_backends_knows_those_of_applications_and_ros(module: str) -> None:
+    names = "print(*registry.names('planner'), *registry.names('motion'))"
+    program = f"import stvla_ros.{module}; from stvla_ros import registry; {names}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["colour", "heatmap", "qwen3_vl", "openai", "oracle"], done.stderr
+    planners, motion = ["colour", "heatmap", "qwen3_vl", "openai", "oracle"], ["roboplan", "ompl", "moveit"]
+    assert done.stdout.split() == planners + motion, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ class OutcomeCode(IntEnum):
     USER_STOPPED = 28  # the robot's own stop button (external enabling device, pilot) is pressed
     SAFETY_FUNCTION = 29  # a safety function of the robot is active
     ROBOT_LOST = 30  # the connection to the robot broke
+    CAMERA_MOVED = 31  # the camera is not where its transform says
 
 
 INTERRUPTED = frozenset({OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})

@@ -77,7 +77,8 @@ class MotionPlanner(Protocol):
     """Joint motion to a tool pose, free of collision, timed within the arm's limits."""
 
     def plan(self, request: MotionRequest) -> JointPath:
-        """Raises StageError NO_IK, NO_PATH or COLLISION."""
+        """Raises StageError NO_IK, NO_PATH or COLLISION; a planner in another process also NODE_LOST, SERVER_TIMEOUT or
+        SERVER_ERROR, and the reason of ``request.cancel``."""
         ...
 
 

@@ -3,7 +3,8 @@
 To add one: write a class with a ``Config`` dataclass and ``__init__(self, config)`` that satisfies the
 kind's Protocol in :mod:`stvla_ros.interfaces`, and name it here. A motion planner is made with the arm's limits as
 well: ``__init__(self, config, arm)``. A package above the stages, or outside of this project, adds its backends with
-:func:`add`.
+:func:`add`. A backend with the class attribute ``needs_node`` works only in a ROS node, which it gets as last argument
+(``Parameters.create`` in ``ros/params.py``).
 """
 
 from __future__ import annotations

@@ -371,6 +371,7 @@ class MotionRequest(_Value):
         world: Obstacles.
         straight: Whether the tool must move on a straight line (approach, retreat, press).
         gripper_m: Distance between the fingers during the motion.
+        cancel: Set when the motion is no longer wanted; a planner that waits for another process ends soon after.
     """
 
     start_q_rad: F64
@@ -378,6 +379,7 @@ class MotionRequest(_Value):
     world: CollisionWorld
     straight: bool = False
     gripper_m: float = 0.08
+    cancel: CancelToken = field(default_factory=CancelToken)
 
     def __post_init__(self) -> None:
         self._freeze("start_q_rad", np.float64, 7)

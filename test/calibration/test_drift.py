@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.calibration.arms import make_noisy_cell, run_arm, take_views
 from benchmarks.calibration.boards import Noise
-from stvla_ros.calibration.drift import CODE, DriftCheck, DriftConfig, measure
+from stvla_ros.calibration.drift import DriftCheck, DriftConfig, measure
 from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose
@@ -72,7 +72,7 @@ def test_a_camera_that_sees_something_else_there_is_refused(views):
     frame, robot = views[0][0]
     with pytest.raises(StageError, match="does not see the arm where its transform says") as caught:
         measure([(replace(frame, depth_m=np.full_like(frame.depth_m, 0.5)), robot)])
-    assert caught.value.code is CODE
+    assert caught.value.code is OutcomeCode.CAMERA_MOVED
 
 
 def off(views, distance_m):
@@ -89,7 +89,7 @@ def test_the_executor_refuses_a_task_with_a_large_drift_only(views):
     check.begin_task()
     with pytest.raises(StageError, match=r"off by 2[34567].* allowed are 15 mm and 1.5 deg") as caught:
         check(*off(views, 0.025))
-    assert caught.value.code is CODE
+    assert caught.value.code is OutcomeCode.CAMERA_MOVED
     with pytest.raises(StageError):  # it stays due until an image is good
         check(*off(views, 0.025))
     assert DriftCheck(DriftConfig(enabled=False))(*off(views, 0.025)) is None

@@ -468,3 +468,17 @@ def test_after_a_stop_the_arm_starts_softly() -> None:
     for one in (bench, other):
         one.go(over_block(0.15))
     assert bench.paths[0].t_s[-1] > 3 * other.paths[0].t_s[-1]
+
+
+def test_a_planner_that_does_not_answer_is_asked_once() -> None:
+    """Other ways to the keypose would each wait as long."""
+    bench, asked = Bench(), []
+
+    def silent(request: MotionRequest) -> JointPath:
+        asked.append(request)
+        raise StageError(OutcomeCode.SERVER_TIMEOUT, "No answer.")
+
+    bench.inner.plan = silent  # type: ignore[method-assign]
+    assert bench.fails(over_block(0.02), is_open=False, touch=True).code is OutcomeCode.SERVER_TIMEOUT
+    assert len(asked) == 1
+    assert asked[0].cancel is bench.cancel

@@ -59,7 +59,9 @@ def keyposes(block: F64, plate: F64) -> list[Keypose]:
     ]
 
 
-@pytest.mark.parametrize(("backend", "seed"), [(name, seed) for name in names("motion") for seed in (0, 1)])
+@pytest.mark.parametrize(
+    ("backend", "seed"), [(name, seed) for name in names("motion") if name != "moveit" for seed in (0, 1)]
+)
 def test_block_is_put_in_the_plate(cell: Cell, backend: str, seed: int) -> None:
     cell.reset("pick_place", seed)
     robot, camera = TrackedRobot(cell), SimCamera(cell)

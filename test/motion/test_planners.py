@@ -22,7 +22,11 @@ EMPTY = CollisionWorld(np.zeros((0, 3), np.float32), 0.01)
 PILLAR = box(0.5, 0.0, 0.18, 0.08, 0.08, 0.36)
 
 
-@pytest.fixture(scope="module", params=names("motion"))
+IN_PROCESS = tuple(name for name in names("motion") if name != "moveit")
+"""Planners that need no ROS node; test/ros/test_moveit.py is for the other one."""
+
+
+@pytest.fixture(scope="module", params=IN_PROCESS)
 def planner(request: pytest.FixtureRequest) -> MotionPlanner:
     return create("motion", request.param)  # type: ignore[no-any-return]
 
@@ -164,7 +168,7 @@ def test_start_deep_in_contact_is_collision(planner: MotionPlanner) -> None:
     assert code_of(planner, MotionRequest(HOME_Q_RAD, goal, world(cage))) is OutcomeCode.COLLISION
 
 
-@pytest.mark.parametrize("backend", names("motion"))
+@pytest.mark.parametrize("backend", IN_PROCESS)
 def test_an_fr3_is_kept_within_its_own_limits(backend: str) -> None:
     """What a Panda may do would be too fast for it."""
     fr3, panda = create("motion", backend, {}, FR3), create("motion", backend, {}, PANDA)

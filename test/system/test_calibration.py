@@ -15,7 +15,6 @@ from system.conftest import Process
 from system.robot_harness import FAR_LEFT, RobotHarness
 
 from stvla_ros.calibration.board import Board
-from stvla_ros.calibration.drift import CODE
 from stvla_ros.calibration.session import read_folder, read_session
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, USAGE, of_outcome
 from stvla_ros.errors import OutcomeCode
@@ -99,7 +98,7 @@ def test_the_check_the_doctor_and_the_executor_judge_the_published_transform(har
         assert (code, "Too much" in said) == (NOT_CONFIRMED, True), said
         harness.start("executor", "safety.supervisor:=''")
         code, sentence = harness.execute(FAR_LEFT)
-        assert code is CODE
+        assert code is OutcomeCode.CAMERA_MOVED
         assert "The camera is not where its transform says" in sentence
         assert harness.stands_still(0.3)
         code, said = run(harness, "calibrate", "--guess", "1.3,0,0.9,0.4,0,0.2", "--output", str(tmp_path / "s"))

@@ -54,9 +54,6 @@ them."""
 
 REST_RAD_S = 0.02
 
-CODE = OutcomeCode.INVALID_GOAL
-"""What a refused task ends with: it ends at once, and nothing has moved."""
-
 
 @dataclass(frozen=True)
 class DriftConfig:
@@ -125,7 +122,7 @@ def measure(views: Sequence[tuple[RgbdFrame, RobotState]]) -> Drift:
         views: Images with the state of the arm at the same time, the arm at rest. All with the same camera.
 
     Raises:
-        StageError: NO_DEPTH when too little of the arm is visible; :data:`CODE` when the camera sees something else
+        StageError: NO_DEPTH when too little of the arm is visible; CAMERA_MOVED when the camera sees something else
             where the arm should be.
         ConfigError: The mesh package is not installed.
     """
@@ -168,7 +165,7 @@ class DriftCheck:
             robot: State of the arm at the image's stamp.
 
         Raises:
-            StageError: :data:`CODE` when the camera is not where its transform says.
+            StageError: CAMERA_MOVED when the camera is not where its transform says.
         """
         moving = np.nanmax(np.abs(robot.dq_rad_s), initial=0.0) > REST_RAD_S
         if not (self._config.enabled and self._due) or moving:
@@ -182,7 +179,7 @@ class DriftCheck:
         limit_m, limit_deg = self._config.limit_m, self._config.limit_deg
         if drift.exceeds(limit_m, np.radians(limit_deg)):
             raise StageError(
-                CODE,
+                OutcomeCode.CAMERA_MOVED,
                 f"The camera is not where its transform says: the arm in its depth image is off by {drift}; allowed are "
                 f"{1000 * limit_m:.0f} mm and {limit_deg:g} deg. Calibrate again with `stvla calibrate`.",
             )
@@ -195,7 +192,7 @@ def _raise_if_elsewhere(near: int, seen: int, iteration: int) -> None:
         raise StageError(OutcomeCode.NO_DEPTH, "Too little of the arm has depth in the image to check the calibration.")
     if near < MIN_SHARE * seen:
         raise StageError(
-            CODE,
+            OutcomeCode.CAMERA_MOVED,
             f"The camera does not see the arm where its transform says: only {near} of {seen} points of its surface lie "
             f"within {1000 * REACH_M[iteration]:.0f} mm of the depth image. Clear the view, check the camera's transform "
             "and the joint states, then calibrate again with `stvla calibrate`.",

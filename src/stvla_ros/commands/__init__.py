@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Protocol, cast
 
-import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
+import stvla_ros.evaluate  # names the planner 'oracle'
+import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros.commands.arguments import Parser
 
 OPERATE, EVALUATE, TRAIN = "Operate", "Evaluate", "Collect data and train"

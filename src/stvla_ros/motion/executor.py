@@ -275,6 +275,8 @@ class PlannedExecutor:
                 paths = self._plan_way(way, state, ends_m, cancel)
             except StageError as error:
                 cancel.raise_if_set()
+                if error.code not in _NOT_PLANNED:
+                    raise
                 failure = failure or error
             else:
                 self._turned = turned
@@ -290,7 +292,7 @@ class PlannedExecutor:
             cancel.raise_if_set()
             start, here = (paths[-1].q_rad[-1], None) if paths else (state.q_rad, state.T_base_tcp)
             world = self._scene.world(leg.touched, leg.left, self._held, here, ends_m if leg.touched else ())
-            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m)
+            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m, cancel)
             paths.append(self._safety.checked(self._planner.plan(request), self._held, state.gripper_m))
         return paths
 

@@ -16,7 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
+import stvla_ros.evaluate  # names the planner 'oracle'
+import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros import rcl_yaml, registry
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range
 from stvla_ros.description.robot import KINDS
@@ -276,6 +277,11 @@ def middleware_profile() -> Path | None:
 def client_profile() -> Path | None:
     """``config/fastdds_client.xml``, for clients on the stack's machine; None when it is not installed."""
     return _profile("config/fastdds_client.xml")
+
+
+def moveit_config() -> Path:
+    """Folder ``config/moveit``. Raises ConfigError: it is not installed."""
+    return _shared("config/moveit/move_group.yaml").parent
 
 
 def _profile(name: str) -> Path | None:

@@ -14,7 +14,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-import stvla_ros.evaluate  # noqa: F401 - names the planner 'oracle'
+import stvla_ros.evaluate  # names the planner 'oracle'
+import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, build, nest
 
@@ -52,9 +53,14 @@ class Parameters(Generic[C]):
         return dict(self.sections.get(getattr(self.config, setting), {}))
 
     def create(self, setting: str, *more: Any) -> Any:
-        """Create the backend chosen by ``setting`` (:func:`stvla_ros.registry.create`); it follows live settings."""
-        chosen = getattr(self.config, setting)
-        self._made[setting] = registry.create(self._backends[setting], chosen, self.settings(setting), *more)
+        """Create the backend chosen by ``setting`` (:func:`stvla_ros.registry.create`); it follows live settings.
+
+        A backend whose class has ``needs_node`` gets the node as its last argument.
+        """
+        kind, chosen = self._backends[setting], getattr(self.config, setting)
+        if getattr(registry.load(kind, chosen), "needs_node", False):
+            more = (*more, self._node)
+        self._made[setting] = registry.create(kind, chosen, self.settings(setting), *more)
         return self._made[setting]
 
     def _present(self) -> dict[str, Any]:

@@ -36,6 +36,7 @@ FAULTS = frozenset(
         OutcomeCode.USER_STOPPED,
         OutcomeCode.SAFETY_FUNCTION,
         OutcomeCode.ROBOT_LOST,
+        OutcomeCode.CAMERA_MOVED,
         OutcomeCode.NODE_LOST,
         OutcomeCode.CONTROLLER_FAILED,
         OutcomeCode.INTERNAL,
