@@ -8,9 +8,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from stvla_ros.calibration.drift import CODE
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, USAGE, of_outcome
+from stvla_ros.errors import OutcomeCode
 
 
 @pytest.mark.parametrize("name", ["board.pdf", "board.png"])
@@ -44,7 +44,7 @@ def test_a_session_is_taken_solved_continued_and_solved_again(tmp_path, capsys):
     assert again["camera"] == result["camera"]
     capsys.readouterr()
     judged = main(["calibrate", "--check", "--from", str(folder)])  # the guess of then, 3 cm and 2 deg off
-    assert judged in (NOT_CONFIRMED, of_outcome(CODE))
+    assert judged in (NOT_CONFIRMED, of_outcome(OutcomeCode.CAMERA_MOVED))
     said = capsys.readouterr().out
     assert "Too much" in said or "does not see the arm where its transform says" in said
     os.remove(folder / "calibration.yaml")

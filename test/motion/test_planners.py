@@ -195,7 +195,7 @@ def test_a_start_that_an_fr3_cannot_have_is_collision() -> None:
     assert code_of(create("motion", "roboplan", {}, FR3), request) is OutcomeCode.COLLISION
 
 
-@pytest.mark.parametrize("backend", names("motion"))
+@pytest.mark.parametrize("backend", IN_PROCESS)
 def test_a_start_at_the_end_of_a_joints_range_is_left(backend: str) -> None:
     """The search itself stays off the ends of the range, but the arm may stand there."""
     planner, wall = create("motion", backend, {"goal_postures": 1}), [box(0.5, 0.0, 0.22, 0.3, 0.05, 0.44)]

@@ -56,7 +56,9 @@ class ArmSpace(Protocol):
         ...
 
     def connects(self, start_rad: F64, goal_rad: F64) -> bool:
-        """Whether the straight line between two (7,) postures is free of collision, its ends included."""
+        """Whether the straight line between two (7,) postures is free of collision, its ends included. A space whose
+        search tries that line first may say False.
+        """
         ...
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:

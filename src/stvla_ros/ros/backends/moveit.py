@@ -160,10 +160,8 @@ class MoveItSpace:
         return bool(self._calls.ask(self._judge, request).valid)
 
     def connects(self, start_rad: F64, goal_rad: F64) -> bool:
-        """Whether the straight line between two postures is free, its ends included."""
-        count = max(1, int(np.ceil(np.abs(goal_rad - start_rad).max() / self._config.check_step_rad)))
-        shares = sorted(range(count + 1), key=lambda i: i & -i if i else count, reverse=True)  # ends, then middles
-        return all(self.is_free(start_rad + i / count * (goal_rad - start_rad)) for i in shares)
+        """False: MoveIt's own planners try the straight way, and asking for each of its postures costs a request each."""
+        return False
 
     def search(self, start_rad: F64, goal_rad: F64, seconds: float) -> F64 | None:
         """MoveIt's path without the points on its straight pieces; its times are not used."""
