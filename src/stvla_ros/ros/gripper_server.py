@@ -115,7 +115,7 @@ class GripperServer:
         rest = _Rest(self._gripper.width_m(), time.monotonic())
         while time.monotonic() < until and not replaced():
             width = self._gripper.width_m()
-            reached = abs(width / 2 - goal_m) < REACHED_M
+            reached = bool(abs(width / 2 - goal_m) < REACHED_M)  # no NumPy bool: the middleware aborts on it
             if self._ended is not None:
                 ended = self._ended()
                 if ended is not None:
