@@ -372,6 +372,8 @@ class MotionRequest(_Value):
         straight: Whether the tool must move on a straight line (approach, retreat, press).
         gripper_m: Distance between the fingers during the motion.
         cancel: Set when the motion is no longer wanted; a planner that waits for another process ends soon after.
+        then_straight_to: (4, 4) end of a straight motion that follows: the goal posture should be one from which the
+            joints' ranges allow it. None: none is known.
     """
 
     start_q_rad: F64
@@ -380,10 +382,13 @@ class MotionRequest(_Value):
     straight: bool = False
     gripper_m: float = 0.08
     cancel: CancelToken = field(default_factory=CancelToken)
+    then_straight_to: F64 | None = None
 
     def __post_init__(self) -> None:
         self._freeze("start_q_rad", np.float64, 7)
         self._freeze("T_base_tcp", np.float64, 4, 4)
+        if self.then_straight_to is not None:
+            self._freeze("then_straight_to", np.float64, 4, 4)
 
 
 @dataclass(frozen=True, eq=False)

@@ -195,6 +195,24 @@ def test_a_start_that_an_fr3_cannot_have_is_collision() -> None:
     assert code_of(create("motion", "roboplan", {}, FR3), request) is OutcomeCode.COLLISION
 
 
+def test_from_the_goal_posture_the_straight_motion_after_it_arrives(planner: MotionPlanner) -> None:
+    """From the posture that is nearest by time, each of these lines ends at the end of a joint's range."""
+    for x, y, yaw in [(0.372, 0.226, -2.77), (0.312, 0.139, 0.72), (0.403, -0.042, 2.93), (0.318, -0.072, -0.44)]:
+        above, low = tool_down([x, y, 0.16], yaw), tool_down([x, y, 0.06], yaw)
+        q = planner.plan(MotionRequest(HOME_Q_RAD, above, EMPTY, then_straight_to=low)).q_rad[-1]
+        assert np.abs(tcp_pose(planner.plan(MotionRequest(q, low, EMPTY, True)).q_rad[-1]) - low).max() < 2e-3
+        q = planner.plan(MotionRequest(HOME_Q_RAD, above, EMPTY)).q_rad[-1]
+        assert code_of(planner, MotionRequest(q, low, EMPTY, True)) is OutcomeCode.NO_PATH
+
+
+def test_a_straight_motion_that_is_out_of_reach_does_not_keep_the_arm_from_what_is_before_it(
+    planner: MotionPlanner,
+) -> None:
+    above, nowhere = tool_down([0.5, 0.1, 0.3], 0.0), tool_down([1.5, 0.1, 0.3], 0.0)
+    path = planner.plan(MotionRequest(HOME_Q_RAD, above, EMPTY, then_straight_to=nowhere))
+    assert np.abs(tcp_pose(path.q_rad[-1]) - above).max() < 1e-3
+
+
 @pytest.mark.parametrize("backend", IN_PROCESS)
 def test_a_start_at_the_end_of_a_joints_range_is_left(backend: str) -> None:
     """The search itself stays off the ends of the range, but the arm may stand there."""

@@ -288,11 +288,12 @@ class PlannedExecutor:
         self, way: list[_Leg], state: RobotState, ends_m: tuple[F64, ...], cancel: CancelToken
     ) -> list[JointPath]:
         paths: list[JointPath] = []
-        for leg in way:
+        for leg, after in zip(way, [*way[1:], None], strict=True):
             cancel.raise_if_set()
             start, here = (paths[-1].q_rad[-1], None) if paths else (state.q_rad, state.T_base_tcp)
             world = self._scene.world(leg.touched, leg.left, self._held, here, ends_m if leg.touched else ())
-            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m, cancel)
+            line = after.T_base_tcp if after is not None and after.straight else None
+            request = MotionRequest(start, leg.T_base_tcp, world, leg.straight, state.gripper_m, cancel, line)
             paths.append(self._safety.checked(self._planner.plan(request), self._held, state.gripper_m))
         return paths
 

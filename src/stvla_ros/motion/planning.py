@@ -103,7 +103,7 @@ def _route(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig)
     """(N, 7) waypoints from the start to a goal posture: straight if one can be reached so, else the first found."""
     lead = _lead_out(space, request.start_q_rad, config, np.random.default_rng(config.seed))
     start, goals = lead[-1], []
-    for goal in _goal_postures(space, request.T_base_tcp, request.start_q_rad, config):
+    for goal in _goal_postures(space, request, config):
         if space.connects(start, goal):
             return np.vstack([lead, goal])
         goals.append(goal)
@@ -129,27 +129,44 @@ def _into_range(space: ArmSpace, start: F64) -> F64:
     return inside if space.connects(start, inside) else start
 
 
-def _goal_postures(space: ArmSpace, T: F64, near: F64, config: MotionPlannerConfig) -> Iterator[F64]:
-    """Free postures, (7,) each, for a tool pose that differ from each other, the cheapest first; at least one."""
-    arm = space.arm
+def _goal_postures(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> Iterator[F64]:
+    """Free postures, (7,) each, for the tool's goal that differ from each other, the cheapest first; at least one.
+
+    Where a straight motion follows, they are those from which it stays within the joints' ranges, if there are any.
+    """
+    T, near, arm = request.T_base_tcp, request.start_q_rad, space.arm
     last = np.append(near[6], np.linspace(arm.q_min_rad[6], arm.q_max_rad[6], _LAST_JOINT_VALUES))
     postures = closed_form.postures(T, last, arm, ik.LIMIT_MARGIN_RAD)
     if not len(postures):
         raise StageError(OutcomeCode.NO_IK, f"The arm cannot reach {_place(T)} with that orientation.")
-    left, found = postures[np.argsort(_inconvenience(postures, near, arm), kind="stable")], 0
+    left, found, spare = postures[np.argsort(_inconvenience(postures, near, arm), kind="stable")], 0, []
     while len(left) and found < config.goal_postures:
-        first = left[0]
+        first, apart = left[0], 0.0
         if space.is_free(first):
-            found += 1
-            yield first
-            left = left[np.abs(left - first).max(axis=1) > _DIFFERENT_RAD]
-        else:
-            left = left[1:]
-    if not found:
+            if _continues(first, request.then_straight_to, arm):
+                found, apart = found + 1, _DIFFERENT_RAD
+                yield first
+            else:
+                spare.append(first)
+                apart = _DIFFERENT_RAD / 4
+        left = left[1:][np.abs(left[1:] - first).max(axis=1) > apart]
+    if not found and not spare:
         raise StageError(
             OutcomeCode.COLLISION,
             f"At {_place(T)} the arm would touch something in every one of {len(postures)} postures.",
         )
+    if not found:
+        yield from spare[: config.goal_postures]
+
+
+def _continues(q: F64, line_to: F64 | None, arm: ArmLimits) -> bool:
+    """Whether the tool can move straight on from a posture to (4, 4) ``line_to``, obstacles aside."""
+    return line_to is None or _arrives(ik.follow_line(q, line_to, arm=arm), line_to)
+
+
+def _arrives(path: F64, T: F64) -> bool:
+    """Whether a path along a line has come to its end."""
+    return bool(np.abs(ik.pose_error(tcp_pose(path[-1]), T)).max() <= 1e-3)
 
 
 _LAST_JOINT_VALUES = 96
@@ -189,7 +206,7 @@ def _lead_out(space: ArmSpace, start: F64, config: MotionPlannerConfig, rng: np.
 def _line(space: ArmSpace, request: MotionRequest, config: MotionPlannerConfig) -> F64:
     """(N, 7) postures along the straight tool line. Contact at the start may last ``leave_contact_m``."""
     path = ik.follow_line(request.start_q_rad, request.T_base_tcp, arm=space.arm)
-    if np.abs(ik.pose_error(tcp_pose(path[-1]), request.T_base_tcp)).max() > 1e-3:
+    if not _arrives(path, request.T_base_tcp):
         raise StageError(
             OutcomeCode.NO_PATH,
             f"The straight line to {_place(request.T_base_tcp)} ends after {_share(path, request)} % at the end of a joint's range.",
