@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
-from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
+from ruckig import Trajectory
 
 from stvla_ros.config import param
-from stvla_ros.description.panda import A_MAX_RAD_S2, ARM_JOINTS, J_MAX_RAD_S3, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
+from stvla_ros.description.braking import fastest_stop
+from stvla_ros.description.panda import ARM_JOINTS, Q_MAX_RAD, Q_MIN_RAD, V_MAX_RAD_S
+from stvla_ros.description.robot import PANDA
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.types import F64, Bool, JointPath, TrajectoryTolerances
 
@@ -246,16 +248,5 @@ def _names(mask: Bool) -> str:
 
 
 def stop_trajectory(q_rad: F64, dq_rad_s: F64, ddq_rad_s2: F64) -> Trajectory:
-    """Fastest stop within the arm's acceleration and jerk limits; on the line of motion where that is possible."""
-    request = InputParameter(7)
-    request.control_interface = ControlInterface.Velocity
-    request.synchronization = Synchronization.Phase
-    request.current_position, request.current_velocity = q_rad.tolist(), dq_rad_s.tolist()
-    request.current_acceleration = np.clip(ddq_rad_s2, -A_MAX_RAD_S2, A_MAX_RAD_S2).tolist()
-    request.target_velocity = request.target_acceleration = [0.0] * 7
-    request.max_acceleration, request.max_jerk = A_MAX_RAD_S2.tolist(), J_MAX_RAD_S3.tolist()
-    stop = Trajectory(7)
-    result = Ruckig(7).calculate(request, stop)
-    if result not in (Result.Working, Result.Finished):
-        raise StageError(OutcomeCode.INTERNAL, f"No stop from {dq_rad_s} rad/s could be computed ({result}).")
-    return stop
+    """:func:`stvla_ros.description.braking.fastest_stop` of the simulated arm, a Panda."""
+    return fastest_stop(q_rad, dq_rad_s, ddq_rad_s2, PANDA)

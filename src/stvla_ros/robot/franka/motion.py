@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
 
+from stvla_ros.description.braking import fastest_stop
 from stvla_ros.description.robot import ArmLimits
-from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.types import F64
 
 CYCLE_S = 0.001
@@ -64,17 +63,7 @@ class Brake:
     """
 
     def __init__(self, q: F64, dq: F64, ddq: F64, limits: ArmLimits) -> None:
-        request = InputParameter(7)
-        request.control_interface, request.synchronization = ControlInterface.Velocity, Synchronization.Phase
-        most = MARGIN * limits.acceleration
-        request.current_position, request.current_velocity = q.tolist(), dq.tolist()
-        request.current_acceleration = np.clip(ddq, -most, most).tolist()
-        request.target_velocity = request.target_acceleration = [0.0] * 7
-        request.max_acceleration, request.max_jerk = most.tolist(), (MARGIN * limits.jerk).tolist()
-        self._trajectory = Trajectory(7)
-        result = Ruckig(7).calculate(request, self._trajectory)
-        if result not in (Result.Working, Result.Finished):
-            raise StageError(OutcomeCode.INTERNAL, f"No stop from {dq} rad/s could be computed ({result}).")
+        self._trajectory = fastest_stop(q, dq, ddq, limits, MARGIN)
         self.cycles = int(np.ceil(self._trajectory.duration / CYCLE_S))
         """Cycles from the last command of the motion to standstill."""
 
