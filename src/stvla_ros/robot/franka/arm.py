@@ -15,7 +15,6 @@ from stvla_ros.robot.franka.config import FrankaConfig
 from stvla_ros.robot.franka.messages import (
     ArmState,
     Condition,
-    Connect,
     End,
     Ended,
     Follow,
@@ -99,12 +98,11 @@ class FrankaArm:
             child = ChildProcess(MODULE, self._take, self._end, self._take_packet, self._give_life)
         finally:
             self._condition = Condition(Mode.INACTIVE)
-        answer = child.ask(Connect(self._config), self._config.connect_timeout_s)
-        if answer is None or answer.code is not OutcomeCode.OK:
-            alive = child.alive
-            child.kill()
+        try:
+            child.connect(self._config, self._config.hostname)
+        except StageError:
             self._set(Condition(Mode.INACTIVE))
-            raise failures.of_start(answer, alive, self._config.hostname, self._config.connect_timeout_s)
+            raise
         self._child = child
 
     def disconnect(self, timeout_s: float = REST_S) -> bool:
@@ -123,12 +121,7 @@ class FrankaArm:
             StageError: USER_STOPPED, SAFETY_FUNCTION or REFLEX when the reason persists; CONTROLLER_FAILED when inactive;
                 ROBOT_LOST.
         """
-        child = self._connected()
-        answer = child.ask(Recover(), RECOVERY_S)
-        if answer is None:
-            raise failures.of_silence(self._config.hostname, RECOVERY_S)
-        if answer.code is not OutcomeCode.OK:
-            raise StageError(answer.code, answer.sentence)
+        self._connected().demand(Recover(), RECOVERY_S, self._config.hostname)
 
     @property
     def pid(self) -> int:

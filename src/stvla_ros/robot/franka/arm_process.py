@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pylibfranka as libfranka
 
-from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.errors import OutcomeCode
 from stvla_ros.robot.franka import failures
 from stvla_ros.robot.franka.config import FrankaConfig
 from stvla_ros.robot.franka.follower import Follower
@@ -84,7 +84,7 @@ class ArmProcess:
             self._observe()
             self._configure()
         except Broken as error:
-            self._requests.send(_answer(failures.of_connection(str(error), config.hostname)))
+            self._requests.send(Answer.of(failures.of_connection(str(error), config.hostname)))
             return False
         self._every = max(1, round(1000 / config.joint_rate_hz))
         self._requests.send(Answer())
@@ -123,7 +123,7 @@ class ArmProcess:
         try:
             self._robot.automatic_error_recovery()
         except Refused as error:
-            return _answer(failures.of_command(str(error), self._condition.mode, self._condition.errors))
+            return Answer.of(failures.of_command(str(error), self._condition.mode, self._condition.errors))
         if (why := self._ready()) is not None:
             return why
         self._configure()
@@ -251,10 +251,6 @@ class ArmProcess:
             self._wire.send(pack_state(time.time_ns(), motion, cycle, rate, q, dq, q_c, dq_c))
         except (BlockingIOError, ConnectionError):
             return  # nobody reads; requests and signs of life tell whether the node has gone
-
-
-def _answer(error: StageError) -> Answer:
-    return Answer(error.code, error.sentence)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.robot.franka import failures
 from stvla_ros.robot.franka.config import FrankaConfig
-from stvla_ros.robot.franka.messages import Connect, End, Ended, Fingers, HaltHand, Home, Lost, MoveHand
+from stvla_ros.robot.franka.messages import End, Ended, Fingers, HaltHand, Home, Lost, MoveHand
 from stvla_ros.robot.franka.process import ChildProcess
 
 MODULE = "stvla_ros.robot.franka.hand_process"
@@ -42,6 +42,10 @@ class FrankaHand:
         self._last: Ended | None = None
 
     @property
+    def _address(self) -> str:
+        return f"{self._config.hostname} (hand)"
+
+    @property
     def homed(self) -> bool:
         """Whether it has found its largest width since power-on; False as long as it is not connected."""
         return self._connected() and self._fingers.max_width_m > HOMED_M
@@ -51,11 +55,7 @@ class FrankaHand:
         if self._connected():
             return
         child = ChildProcess(MODULE, self._take, self._end)
-        answer = child.ask(Connect(self._config), self._config.connect_timeout_s)
-        if answer is None or answer.code is not OutcomeCode.OK:
-            alive = child.alive
-            child.kill()
-            raise failures.of_start(answer, alive, f"{self._config.hostname} (hand)", self._config.connect_timeout_s)
+        child.connect(self._config, self._address)
         self._child = child
 
     def disconnect(self) -> None:
@@ -68,11 +68,7 @@ class FrankaHand:
         """Find the largest width: the fingers open and close. Waits. Raises StageError."""
         if self._child is None or not self._child.alive:
             raise StageError(OutcomeCode.CONTROLLER_FAILED, failures.sentence(failures.Mode.INACTIVE))
-        answer = self._child.ask(Home(), HOMING_S)
-        if answer is None:
-            raise failures.of_silence(f"{self._config.hostname} (hand)", HOMING_S)
-        if answer.code is not OutcomeCode.OK:
-            raise StageError(answer.code, answer.sentence)
+        self._child.demand(Home(), HOMING_S, self._address)
 
     # --- stvla_ros.ros.gripper_server.Gripper ------------------------------------------------------------------------
 

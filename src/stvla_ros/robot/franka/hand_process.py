@@ -70,7 +70,7 @@ class HandProcess:
             self._hand = franky.Gripper(config.hostname)
             self._measure()
         except (franky.Exception, RuntimeError) as error:
-            self._send(_answer(failures.of_connection(str(error), f"{config.hostname} (hand)")))
+            self._send(Answer.of(failures.of_connection(str(error), f"{config.hostname} (hand)")))
             return False
         self._send(Answer())
         return True
@@ -95,9 +95,9 @@ class HandProcess:
         try:
             done = self._hand.homing()
         except (franky.Exception, RuntimeError) as error:
-            self._send(_answer(_of_hand(str(error))))
+            self._send(Answer.of(_of_hand(str(error))))
             return
-        self._send(Answer() if done else _answer(_of_hand("homing failed")))
+        self._send(Answer() if done else Answer.of(_of_hand("homing failed")))
 
     def _move(self, command: MoveHand) -> None:
         try:
@@ -142,10 +142,6 @@ def _of_hand(text: str) -> StageError:
         f"The hand did not carry out a command ({' '.join(text.split())}): home it (/franka/home_gripper), and look at "
         "its fingers.",
     )
-
-
-def _answer(error: StageError) -> Answer:
-    return Answer(error.code, error.sentence)
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from enum import Enum, IntEnum, auto
 import numpy as np
 
 from stvla_ros.description.robot import ArmLimits
-from stvla_ros.errors import OutcomeCode
+from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.robot.franka.config import FrankaConfig
 from stvla_ros.robot.franka.motion import Samples
 from stvla_ros.types import F64, TrajectoryTolerances
@@ -104,6 +104,11 @@ class Answer:
 
     code: OutcomeCode = OutcomeCode.OK
     sentence: str = ""
+
+    @staticmethod
+    def of(error: StageError) -> Answer:
+        """The answer to a request that failed."""
+        return Answer(error.code, error.sentence)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,9 @@ from threading import Lock, Thread
 from typing import Any
 
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.robot.franka.messages import Answer
+from stvla_ros.robot.franka import failures
+from stvla_ros.robot.franka.config import FrankaConfig
+from stvla_ros.robot.franka.messages import Answer, Connect
 
 START_S = 30.0
 """How long Python and libfranka may take to load on a busy computer."""
@@ -93,6 +95,31 @@ class ChildProcess:
             self._answer = None
             self.send(request)
             return self._wait(timeout_s)
+
+    def connect(self, config: FrankaConfig, address: str) -> None:
+        """Have it connect to the robot; a process that cannot is killed.
+
+        Args:
+            config: The robot's settings.
+            address: Of what it connects to, for sentences.
+
+        Raises:
+            StageError: ROBOT_LOST when nothing answers in time, or the connection is refused; CONTROLLER_FAILED when the
+                process has ended.
+        """
+        answer = self.ask(Connect(config), config.connect_timeout_s)
+        if answer is None or answer.code is not OutcomeCode.OK:
+            alive = self.alive
+            self.kill()
+            raise failures.of_start(answer, alive, address, config.connect_timeout_s)
+
+    def demand(self, request: Any, timeout_s: float, address: str) -> None:
+        """Send a request that must succeed. Raises StageError: its answer's, or ROBOT_LOST when none came in time."""
+        answer = self.ask(request, timeout_s)
+        if answer is None:
+            raise failures.of_silence(address, timeout_s)
+        if answer.code is not OutcomeCode.OK:
+            raise StageError(answer.code, answer.sentence)
 
     def send_packet(self, packet: bytes) -> None:
         """Send a packet if there is room for it."""
