@@ -19,6 +19,7 @@ setup(
         "learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"],
         "sft": ["peft>=0.21", "accelerate>=1.15"],
         "parquet": ["pyarrow>=20"],
+        "view": ["rerun-sdk>=0.41"],
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
