@@ -10,7 +10,7 @@ import numpy as np
 
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.geometry.se3 import rotation_distance
-from stvla_ros.replay.canonical import canonical, hash_of, sampled
+from stvla_ros.replay.canonical import DRAWN, canonical, hash_of, sampled
 from stvla_ros.replay.values import Comparison, Decision, Difference, Kind, Masking, Moment
 from stvla_ros.types import F64, Keypose, Trace3d
 
@@ -23,8 +23,8 @@ OTHER_STEP = 50.0
 POSITION_MM, ROTATION_DEG, MASK_SHARE, DRAWN_UNITS = 5.0, 2.0, 0.02, 10.0
 """These differences have severity 1."""
 
-SHIFTED, SHIFT_SHARE = 3, 0.25
-"""From so many positions on, a shift that varies by less than this share of itself counts as one and the same."""
+LEAST_SHIFT_MM, SHIFT_SHARE = 2.0, 0.25
+"""A shift that is at least so long, and varies by less than this share of itself, counts as one and the same."""
 
 
 @dataclass(frozen=True)
@@ -184,16 +184,20 @@ def _tool_m(q_rad: F64) -> F64:
 
 
 def _shift_mm(pairs: Sequence[tuple[Decision, Decision]]) -> F64 | None:
-    """(3,) the shift that lifted paths have in common, if they do: of a camera that is not where it was."""
-    offsets = [_offsets_m(a.trace, b.trace) for a, b in pairs if a.trace is not None and b.trace is not None]
-    found = [offset for offset in offsets if offset is not None]
+    """(3,) the shift between lifted paths that were drawn alike, if it is one and the same for all their points."""
+    alike = [(a.trace, b.trace) for a, b in pairs if a.trace and b.trace and _drawn_alike(a, b)]
+    found = [offset for offset in (_offsets_m(p, q) for p, q in alike) if offset is not None]
     if not found:
         return None
     every = 1e3 * np.concatenate(found)
-    shift = np.median(every, axis=0)
+    shift = np.asarray(np.median(every, axis=0))
     size = float(np.linalg.norm(shift))
     same = np.median(np.linalg.norm(every - shift, axis=1)) < SHIFT_SHARE * size
-    return shift if len(every) >= SHIFTED and size >= 2.0 and same else None
+    return shift if size >= LEAST_SHIFT_MM and same else None
+
+
+def _drawn_alike(a: Decision, b: Decision) -> bool:
+    return a.plan is not None and b.plan is not None and bool(np.abs(a.plan.uv - b.plan.uv).max() < DRAWN)
 
 
 def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | None = None) -> str:
@@ -212,7 +216,7 @@ def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | 
     if shift_mm is not None:
         x, y, z = shift_mm
         said += (
-            f". The lifted paths are all shifted by about ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm: "
+            f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm beside: "
             "the camera's pose is another one"
         )
     return said[0].upper() + said[1:] + "."

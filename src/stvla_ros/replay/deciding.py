@@ -15,10 +15,21 @@ from typing import TypeVar
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
-from stvla_ros.interfaces import Guide, KeyposeExecutor, Planner, Policy, Robot
+from stvla_ros.interfaces import Guide, Planner, Policy, Robot
+from stvla_ros.motion.executor import PlannedExecutor
 from stvla_ros.replay.arm import RecordedArm, moved_between
 from stvla_ros.replay.values import Decision, Kind, Masking, Mode, Moment, RecordedTask
-from stvla_ros.types import HISTORY, Guidance, Keypose, Observation, Outcome, PlanRequest, RobotState, Trace3d, TracePlan
+from stvla_ros.types import (
+    HISTORY,
+    Guidance,
+    Keypose,
+    Observation,
+    Outcome,
+    PlanRequest,
+    RobotState,
+    Trace3d,
+    TracePlan,
+)
 
 SURROUNDINGS = frozenset(
     {
@@ -34,7 +45,8 @@ SURROUNDINGS = frozenset(
 )
 """Failures that do not follow from what a stage was given: nothing can be said about them again."""
 
-K, V = TypeVar("K"), TypeVar("V")
+K = TypeVar("K")
+V = TypeVar("V")
 
 KEPT = 8
 """So many cleaned frames, and lifted paths, are kept for later moments."""
@@ -56,7 +68,7 @@ class StageSet:
     planner: Planner | None
     guide: Guide
     policy: Policy
-    make_executor: Callable[[Robot], KeyposeExecutor]
+    make_executor: Callable[[Robot], PlannedExecutor]
 
 
 def make_stages(settings: StackSettings, recorded_plans: bool = False) -> StageSet:
@@ -108,7 +120,12 @@ class _Run:
         self._cleaned: OrderedDict[tuple[str, int], Guidance | StageError] = OrderedDict()  # by plan and image
         self._own: list[Keypose] = []  # executed, if the arm had followed this replay
         self._next: Keypose | None = None
-        self._steps = {Kind.PLAN: self._plan, Kind.GUIDE: self._guide, Kind.PREDICT: self._predict, Kind.MOVE: self._move}
+        self._steps = {
+            Kind.PLAN: self._plan,
+            Kind.GUIDE: self._guide,
+            Kind.PREDICT: self._predict,
+            Kind.MOVE: self._move,
+        }
 
     def at(self, moment: Moment) -> Decision:
         """The decision at a moment; one without an answer where it cannot be repeated."""
@@ -144,9 +161,7 @@ class _Run:
             return moment.recorded.plan if moment.recorded else None
         history = moment.history if self._forced else tuple(self._own[: len(moment.history)])
         frame = self._task.frame(moment.image_stamp_ns)
-        request = PlanRequest(
-            moment.instruction, frame, robot, history, moment.feedback, CancelToken(), moment.holding
-        )
+        request = PlanRequest(moment.instruction, frame, robot, history, moment.feedback, CancelToken(), moment.holding)
         return replace(self._stages.planner.plan(request), plan_id=moment.plan_id)
 
     def _use(self, moment: Moment, recorded: TracePlan | None, own: Trace3d | StageError) -> None:

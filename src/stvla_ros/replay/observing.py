@@ -133,7 +133,8 @@ class _Planner:
     def lifted(self, trace: Trace3d | None, outcome: Outcome) -> None:
         """The last plan was lifted, or refused."""
         last = self._task.moments[-1]
-        assert last.recorded is not None and last.kind is Kind.PLAN
+        assert last.recorded is not None
+        assert last.kind is Kind.PLAN
         decision = replace(last.recorded, trace=trace, lifting=outcome)
         self._task.moments[-1] = replace(last, recorded=decision)
 
