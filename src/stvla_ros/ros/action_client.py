@@ -310,15 +310,22 @@ class GoalCanceler:
         self._asked = [*(future for future in self._asked if not future.done()), *asked]
         return asked
 
-    def wait_until_answered(self, timeout_s: float) -> None:
+    def wait_until_answered(self, timeout_s: float, cancel: CancelToken | None = None) -> bool:
         """Wait until the servers have answered all requests: an unanswered one could cancel a goal that is sent later.
 
-        A request without an answer after ``timeout_s``, e.g. to a server that died, is not waited for again.
+        Returns:
+            False when one has no answer after ``timeout_s``, e.g. from a server that died. It is not waited for again.
+
+        Raises:
+            StageError: The cancel's reason.
         """
         asked, end = self._asked, time.monotonic() + timeout_s
-        while not all(future.done() for future in asked) and time.monotonic() < end:
+        while not (answered := all(future.done() for future in asked)) and time.monotonic() < end:
+            if cancel is not None:
+                cancel.raise_if_set()
             time.sleep(0.002)
         self._asked = [future for future in self._asked if future not in asked]
+        return answered
 
     def missing(self) -> list[str]:
         """Names of the action servers that were not found."""

@@ -126,7 +126,7 @@ class Ros2ControlRobot:
         """
         cancel.raise_if_set()
         self.raise_if_not_ready()
-        self._find(self._arm)
+        self._find(self._arm, cancel)
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, self._names))
         goal.path_tolerance = self._tolerance(self._config.path_tolerance_rad)
         goal.goal_tolerance = self._tolerance(self._config.goal_tolerance_rad)
@@ -209,7 +209,7 @@ class Ros2ControlRobot:
             StageError: The cancel's reason; CONTROLLER_FAILED or STALE_STATE.
         """
         cancel.raise_if_set()
-        self._find(self._gripper)
+        self._find(self._gripper, cancel)
         goal = GripperCommand.Goal()
         goal.command.position, goal.command.max_effort = width_m / 2, self._config.gripper_effort_n
         call = self._run(self._gripper, goal, self._config.gripper_timeout_s, cancel, "gripper")
@@ -237,11 +237,9 @@ class Ros2ControlRobot:
             time.sleep(0.05)
         if not self._canceler.ready():
             raise _no_server(" and ".join(self._canceler.missing()))
-        answers = self._canceler.cancel_all()
-        while not all(answer.done() for answer in answers):
-            if time.monotonic() > until:
-                raise failed("A controller does not answer a cancel request: look at its log.")
-            time.sleep(POLL_S)
+        self._canceler.cancel_all()
+        if not self._canceler.wait_until_answered(until - time.monotonic()):
+            raise failed("A controller does not answer a cancel request: look at its log.")
         self._stand_still()
         for client in self._names_of:
             self._raise_if_of_another_type(client)
@@ -249,11 +247,12 @@ class Ros2ControlRobot:
     def _tolerance(self, position: float) -> list[JointTolerance]:
         return [JointTolerance(name=name, position=position) for name in self._names]
 
-    def _find(self, client: ActionClient) -> None:
+    def _find(self, client: ActionClient, cancel: CancelToken) -> None:
+        """Wait for a controller, and until the stops before are answered."""
         if not client.wait_for_server(timeout_sec=self._config.accept_timeout_s):
             self._raise_if_of_another_type(client)
             raise _no_server(self._names_of[client][0])
-        self._canceler.wait_until_answered(self._config.accept_timeout_s)
+        self._canceler.wait_until_answered(self._config.accept_timeout_s, cancel)
 
     def _raise_if_of_another_type(self, client: ActionClient) -> None:
         """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""
