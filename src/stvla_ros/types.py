@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 
 F32: TypeAlias = npt.NDArray[np.float32]
 F64: TypeAlias = npt.NDArray[np.float64]
@@ -455,6 +455,11 @@ class Outcome:
     code: OutcomeCode
     sentence: str
     times_s: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: StageError) -> Outcome:
+        """A failure as an outcome."""
+        return cls(error.code, error.sentence)
 
     @property
     def ok(self) -> bool:

@@ -115,7 +115,7 @@ class TaskNode(StageNode[TaskConfig]):
         try:
             result = self._carry_out(goal_handle)
         except StageError as error:  # before the task began
-            result = TaskResult(Outcome(error.code, error.sentence), (), TaskState(""))
+            result = TaskResult(Outcome.of(error), (), TaskState(""))
         holding = self._hand.holding
         self._idle = replace(result.state, holding=holding)
         outcome = replace(result.outcome, sentence=with_advice(result.outcome.sentence, holding))

@@ -69,8 +69,7 @@ def run_task(
         loop.run(check_instruction(instruction))
         outcome = Outcome(OutcomeCode.OK, f"Done after {len(loop.history)} keyposes.")
     except StageError as error:
-        ending = cancel.explain(error)  # an interrupted stage does not know why
-        outcome = Outcome(ending.code, ending.sentence)
+        outcome = Outcome.of(cancel.explain(error))  # an interrupted stage does not know why
     finally:
         replanner.drop()
     times = {**loop.times_s, "total": time.monotonic() - loop.started}

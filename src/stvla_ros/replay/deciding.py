@@ -245,7 +245,7 @@ def masking_of(guidance: Guidance) -> Masking:
 
 
 def _outcome(result: object) -> Outcome:
-    return Outcome(result.code, result.sentence) if isinstance(result, StageError) else OK
+    return Outcome.of(result) if isinstance(result, StageError) else OK
 
 
 def _finished(plan: TracePlan | None) -> StageError:

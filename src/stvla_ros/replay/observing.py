@@ -89,7 +89,7 @@ def observe(settings: StackSettings, cell: Cell, name: str, instruction: str) ->
 
 
 def _failed(kind: Kind, error: StageError, seconds: float) -> Decision:
-    return Decision(0, kind, Outcome(error.code, error.sentence), seconds)
+    return Decision(0, kind, Outcome.of(error), seconds)
 
 
 class _Camera:
@@ -147,7 +147,7 @@ class _Guide:
         try:
             trace = self._guide.lift(plan, frame)
         except StageError as error:
-            self._planner.lifted(None, Outcome(error.code, error.sentence))
+            self._planner.lifted(None, Outcome.of(error))
             raise
         self._planner.lifted(trace, OK)
         return trace
@@ -238,7 +238,7 @@ class _Executor:
         try:
             outcome = self._executor.execute(keypose, frame, trace, cancel)
         except StageError as error:
-            note(Outcome(error.code, error.sentence))
+            note(Outcome.of(error))
             raise
         note(outcome)
         return outcome

@@ -198,7 +198,7 @@ def _call(
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
-        return GoalResult(Outcome(error.code, error.sentence), TaskState(instruction))
+        return GoalResult(Outcome.of(error), TaskState(instruction))
     return GoalResult(outcome_from_msg(result.outcome), state_from_msg(result.state))
 
 
@@ -297,7 +297,7 @@ def release_object(tell: Callable[[str, float], None], cancel: CancelToken, conn
         except StageError as error:
             if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
                 raise ConnectionError(error.sentence) from error
-            return Outcome(error.code, error.sentence)
+            return Outcome.of(error)
     return outcome_from_msg(result.outcome)
 
 

@@ -106,7 +106,7 @@ def ok_msg(sentence: str = "", times_s: dict[str, float] | None = None) -> Outco
 
 
 def error_to_msg(error: StageError) -> OutcomeMsg:
-    return outcome_to_msg(Outcome(error.code, error.sentence))
+    return outcome_to_msg(Outcome.of(error))
 
 
 def raise_unless_ok(msg: OutcomeMsg) -> Outcome:

@@ -180,7 +180,7 @@ class TaskEnd:
 
 def outcome_of(error: StageError | None) -> Outcome:
     """A stage's failure as an outcome; None: OK."""
-    return Outcome(OutcomeCode.OK, "") if error is None else Outcome(error.code, error.sentence)
+    return Outcome(OutcomeCode.OK, "") if error is None else Outcome.of(error)
 
 
 def guidance_decision(guidance: Guidance, robot: RobotState, seconds: float) -> GuidanceDecision:
