@@ -137,6 +137,11 @@ class RobotState(_Value):
         self._freeze("dq_rad_s", np.float64, 7)
         self._freeze("T_base_tcp", np.float64, 4, 4)
 
+    def moved_since(self, left: RobotState) -> bool:
+        """Whether a joint differs by more than 0.02 rad, or the fingers by more than 3 mm: a robot at rest moves less."""
+        joints = np.abs(self.q_rad - left.q_rad).max() > 0.02
+        return bool(joints or abs(self.gripper_m - left.gripper_m) > 0.003)
+
 
 @dataclass(frozen=True, eq=False)
 class Keypose(_Value):

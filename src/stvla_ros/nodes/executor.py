@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
 
-import numpy as np
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose, ReleaseObject
@@ -300,10 +299,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
 
     def _moved_by_others(self, state: RobotState) -> bool:
         """Whether the robot has changed since the last motion: by hand, by another program, or by a new scene."""
-        left = self._left
-        return left is None or bool(
-            np.abs(state.q_rad - left.q_rad).max() > 0.02 or abs(state.gripper_m - left.gripper_m) > 0.003
-        )
+        return self._left is None or state.moved_since(self._left)
 
     @contextmanager
     def _guarded(self, goal_handle: GoalHandle) -> Iterator[None]:

@@ -17,7 +17,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
 from stvla_ros.interfaces import Guide, Planner, Policy, Robot
 from stvla_ros.motion.executor import PlannedExecutor
-from stvla_ros.replay.arm import RecordedArm, moved_between
+from stvla_ros.replay.arm import RecordedArm
 from stvla_ros.replay.values import Decision, Kind, Masking, Mode, Moment, RecordedTask
 from stvla_ros.types import (
     HISTORY,
@@ -215,7 +215,7 @@ class _Run:
         forced = moment.keypose if self._forced else None
         keypose = forced or self._next or moment.keypose
         assert keypose is not None, "a MOVE moment has its goal"
-        if self._left is not None and moved_between(self._left, robot):
+        if self._left is not None and robot.moved_since(self._left):
             self._executor.reset()  # as the executor node does when somebody else moved the robot
         self._left = moment.after
         self._arm.begin(moment, robot)
