@@ -67,9 +67,11 @@ def test_guidance() -> None:
     removed = rng.random((48, 64)) > 0.7
     guided = Guidance(trace(), 0.05, (4,), (7, 9), frame(), "full", (), 0.123, ("The camera moved.",), removed)
     value = d.guidance_decision(guided, robot(), 0.02)
-    assert value.digest == guided.frame.digest()
+    assert value.masking is not None
+    assert value.masking.digest == guided.frame.digest()
+    unpainted = replace(value, masking=replace(value.masking, removed=None))
     assert_same(value, d.guidance_decision_from_msg(over_the_wire(d.guidance_decision_to_msg(value, BASE, "camera"))))
-    for other in (replace(value, removed_px=None), d.GuidanceDecision(T0, "a1", None, FAILED)):
+    for other in (unpainted, d.GuidanceDecision(T0, "a1", None, FAILED)):
         assert_same(other, d.guidance_decision_from_msg(over_the_wire(d.guidance_decision_to_msg(other, BASE))))
 
 

@@ -98,8 +98,8 @@ def decide(task: RecordedTask, stages: StageSet, mode: Mode = Mode.TEACHER_FORCE
         stages: New ones.
         mode: What the stages are given.
 
-    Raises:
-        StageError: STALE_IMAGE when the recording lacks the image of a moment.
+    Yields:
+        One decision per moment; with the outcome STALE_IMAGE where the recording lacks its image.
     """
     run = _Run(task, stages, mode)
     for moment in task.moments:
@@ -186,7 +186,7 @@ class _Run:
 
     def _guide(self, moment: Moment, robot: RobotState) -> Decision:
         guidance = self._clean(moment, robot)
-        return Decision(moment.number, Kind.GUIDE, OK, masking=masking_of(guidance))
+        return Decision(moment.number, Kind.GUIDE, OK, masking=Masking.of(guidance))
 
     def _clean(self, moment: Moment, robot: RobotState) -> Guidance:
         key = moment.plan_id, moment.image_stamp_ns
@@ -229,19 +229,6 @@ class _Run:
         except StageError as error:
             outcome = _outcome(error)
         return Decision(moment.number, Kind.MOVE, outcome, keypose=keypose, paths=tuple(self._arm.paths))
-
-
-def masking_of(guidance: Guidance) -> Masking:
-    """What guidance did to a frame."""
-    return Masking(
-        guidance.mode,
-        guidance.kept_ids,
-        guidance.removed_ids,
-        guidance.progress_m,
-        guidance.notes,
-        guidance.removed_px,
-        guidance.frame.digest(),
-    )
 
 
 def _outcome(result: object) -> Outcome:

@@ -14,8 +14,8 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
 from stvla_ros.interfaces import FrameSource, Guide, KeyposeExecutor, Planner, Policy, Robot
 from stvla_ros.pipeline import LocalStages, run_task
-from stvla_ros.replay.deciding import OK, masking_of
-from stvla_ros.replay.values import Decision, Kind, Moment
+from stvla_ros.replay.deciding import OK
+from stvla_ros.replay.values import Decision, Kind, Masking, Moment
 from stvla_ros.robot.sim import SimCamera, SimRobot
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import (
@@ -165,7 +165,7 @@ class _Guide:
         except StageError as error:
             note(_failed(Kind.GUIDE, error, time.perf_counter() - start))
             raise
-        note(Decision(0, Kind.GUIDE, OK, time.perf_counter() - start, masking=masking_of(guidance)))
+        note(Decision(0, Kind.GUIDE, OK, time.perf_counter() - start, masking=Masking.of(guidance)))
         return guidance
 
 

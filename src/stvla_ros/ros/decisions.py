@@ -23,6 +23,7 @@ from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.pipeline import TaskState
+from stvla_ros.replay.values import Masking
 from stvla_ros.ros.convert import (
     header,
     history_from_msg,
@@ -81,14 +82,8 @@ class GuidanceDecision:
         image_stamp_ns: Stamp of the camera image.
         plan_id: Plan whose path was used.
         robot: State of the arm; None: there was none.
-        outcome: OK, or why the frame could not be cleaned; all fields below are empty then.
-        mode: What was done to the images.
-        kept_ids: Instances left in the image.
-        removed_ids: Instances painted out.
-        progress_m: Length of the path behind the tool.
-        notes: Warnings for the operator.
-        removed_px: (H, W) pixels painted out; None: none.
-        digest: :meth:`stvla_ros.types.RgbdFrame.digest` of the cleaned frame.
+        outcome: OK, or why the frame could not be cleaned.
+        masking: What was done to the frame; None unless the outcome is OK.
         seconds: Time that guidance took.
     """
 
@@ -96,13 +91,7 @@ class GuidanceDecision:
     plan_id: str
     robot: RobotState | None
     outcome: Outcome
-    mode: str = ""
-    kept_ids: tuple[int, ...] = ()
-    removed_ids: tuple[int, ...] = ()
-    progress_m: float = 0.0
-    notes: tuple[str, ...] = ()
-    removed_px: Bool | None = None
-    digest: str = ""
+    masking: Masking | None = None
     seconds: float = 0.0
 
 
@@ -184,22 +173,9 @@ def outcome_of(error: StageError | None) -> Outcome:
 
 
 def guidance_decision(guidance: Guidance, robot: RobotState, seconds: float) -> GuidanceDecision:
-    """The decision of a cleaned frame. Hashes its pixels, which takes about 3 ms for 640x480."""
-    frame = guidance.frame
-    return GuidanceDecision(
-        frame.stamp_ns,
-        guidance.trace.plan_id,
-        robot,
-        outcome_of(None),
-        guidance.mode,
-        guidance.kept_ids,
-        guidance.removed_ids,
-        guidance.progress_m,
-        guidance.notes,
-        guidance.removed_px,
-        frame.digest(),
-        seconds,
-    )
+    """The decision of a cleaned frame. Hashes its pixels (:meth:`stvla_ros.replay.values.Masking.of`)."""
+    stamp_ns, plan_id = guidance.frame.stamp_ns, guidance.trace.plan_id
+    return GuidanceDecision(stamp_ns, plan_id, robot, outcome_of(None), Masking.of(guidance), seconds)
 
 
 # --- robot -------------------------------------------------------------------------------------------------------
@@ -264,40 +240,44 @@ def plan_decision_from_msg(msg: PlanDecisionMsg) -> PlanDecision:
 
 
 def guidance_decision_to_msg(d: GuidanceDecision, base_frame: str, camera_frame: str = "") -> GuidanceDecisionMsg:
-    head = header(d.image_stamp_ns, camera_frame)
+    head, m = header(d.image_stamp_ns, camera_frame), d.masking
     msg = GuidanceDecisionMsg(
         header=head,
         plan_id=d.plan_id,
         robot=robot_to_msg(d.robot, base_frame),
         outcome=outcome_to_msg(d.outcome),
-        mode=d.mode,
-        kept_ids=list(d.kept_ids),
-        removed_ids=list(d.removed_ids),
-        progress_m=d.progress_m,
-        notes=list(d.notes),
-        digest=d.digest,
         seconds=d.seconds,
     )
-    if d.removed_px is not None:
-        msg.removed = CompressedImage(header=head, format="png", data=_png(d.removed_px))
+    if m is not None:
+        msg.mode, msg.progress_m, msg.notes, msg.digest = m.mode, m.progress_m, list(m.notes), m.digest
+        msg.kept_ids, msg.removed_ids = list(m.kept_ids), list(m.removed_ids)
+        if m.removed is not None:
+            msg.removed = CompressedImage(header=head, format="png", data=_png(m.removed))
     return msg
 
 
 def guidance_decision_from_msg(msg: GuidanceDecisionMsg) -> GuidanceDecision:
     """Raises ValueError for an unknown outcome, or pixels that are no PNG."""
+    outcome = outcome_from_msg(msg.outcome)
     return GuidanceDecision(
         image_stamp_ns=time_to_ns(msg.header.stamp),
         plan_id=msg.plan_id,
         robot=robot_from_msg(msg.robot),
-        outcome=outcome_from_msg(msg.outcome),
-        mode=msg.mode,
-        kept_ids=tuple(int(i) for i in msg.kept_ids),
-        removed_ids=tuple(int(i) for i in msg.removed_ids),
-        progress_m=msg.progress_m,
-        notes=tuple(msg.notes),
-        removed_px=_pixels(msg.removed) if len(msg.removed.data) else None,
-        digest=msg.digest,
+        outcome=outcome,
+        masking=_masking(msg) if outcome.ok else None,
         seconds=msg.seconds,
+    )
+
+
+def _masking(msg: GuidanceDecisionMsg) -> Masking:
+    return Masking(
+        msg.mode,
+        tuple(int(i) for i in msg.kept_ids),
+        tuple(int(i) for i in msg.removed_ids),
+        msg.progress_m,
+        tuple(msg.notes),
+        _pixels(msg.removed) if len(msg.removed.data) else None,
+        msg.digest,
     )
 
 
