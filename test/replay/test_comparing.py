@@ -105,13 +105,13 @@ def test_paths_with_another_number_of_points() -> None:
 
 def test_a_common_shift_is_named_and_another_difference_is_not() -> None:
     assert "(+20, +0, +0) mm" in compared([lifted((0, 0, 0))], [lifted((0.02, 0, 0))]).headline
-    assert "beside" not in compared([lifted((0, 0, 0))], [lifted((0, 0, 0), bend_m=0.02)]).headline
+    assert "camera" not in compared([lifted((0, 0, 0))], [lifted((0, 0, 0), bend_m=0.02)]).headline
 
 
 def test_a_shift_of_a_path_that_was_drawn_elsewhere_is_no_shift_of_the_camera() -> None:
     elsewhere = replace(lifted((0.02, 0, 0)), plan=replace(PLAN, uv=PLAN.uv + 5.0))
     found = compared([lifted((0, 0, 0))], [elsewhere])
-    assert "beside" not in found.headline
+    assert "camera" not in found.headline
     assert found.differences[0].drawn_rmse == pytest.approx(5.0 * 2**0.5)
 
 

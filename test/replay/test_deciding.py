@@ -128,7 +128,7 @@ def test_a_camera_that_was_shifted_by_2_cm_is_named(pick_place: ObservedTask, se
     found = compared(pick_place, decide(shifted(pick_place, (0.0, 0.02, 0.0)), make_stages(settings)))
     assert found.first is not None
     assert found.first.kind is Kind.PLAN
-    assert "The same drawn path is lifted (+0, +20, +0) mm beside: the camera's pose is another one." in found.headline
+    assert "The same drawn path is lifted (+0, +20, +0) mm off, as if the camera stood elsewhere." in found.headline
 
 
 def test_without_a_planner_the_recorded_plans_are_used(pick_place: ObservedTask, settings: StackSettings) -> None:

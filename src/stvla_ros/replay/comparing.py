@@ -118,10 +118,13 @@ def _offsets_m(a: Trace3d, b: Trace3d) -> F64 | None:
     p, q = (trace.xyz_m[trace.source != 0].astype(np.float64) for trace in (a, b))
     if not len(p) or not len(q):
         return None
-    if len(p) != len(q):
-        at = np.linspace(0, 1, len(p))
-        q = np.stack([np.interp(at, np.linspace(0, 1, len(q)), axis) for axis in q.T], axis=1)
-    return np.asarray(q - p)
+    return np.asarray(_spread(q, len(p)) - p)
+
+
+def _spread(points: F64, count: int) -> F64:
+    """(count, D) points at equal shares of the (N, D) points' number."""
+    at, found = np.linspace(0, 1, count), np.linspace(0, 1, len(points))
+    return np.stack([np.interp(at, found, axis) for axis in points.T], axis=1)
 
 
 def _maskings(found: Difference, a: Masking, b: Masking, parts: list[_Part]) -> Difference:
@@ -168,8 +171,7 @@ def _motions(found: Difference, a: Decision, b: Decision, parts: list[_Part]) ->
     if not a.paths or not b.paths:
         return found
     ways = [np.concatenate([_tool_m(sampled(path)) for path in d.paths]) for d in (a, b)]
-    at = np.linspace(0, 1, max(map(len, ways)))
-    p, q = (np.stack([np.interp(at, np.linspace(0, 1, len(way)), axis) for axis in way.T], axis=1) for way in ways)
+    p, q = (_spread(way, max(map(len, ways))) for way in ways)
     rmse = float(1e3 * np.sqrt(np.mean(np.sum((p - q) ** 2, axis=1))))
     if rmse >= 0.05:
         parts.append(_Part(rmse / POSITION_MM / 2, f"the tool's way is {rmse:.1f} mm off"))
@@ -216,8 +218,7 @@ def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | 
     if shift_mm is not None:
         x, y, z = shift_mm
         said += (
-            f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm beside: "
-            "the camera's pose is another one"
+            f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm off, as if the camera stood elsewhere"
         )
     return said[0].upper() + said[1:] + "."
 
