@@ -184,7 +184,7 @@ def test_user_stop(cell: FciCell, server: FciServer, client: Child) -> None:
     assert 'not possible in the current mode ("User stopped")' in client.call("move")["error"]
     assert 'not possible in the current mode ("User stopped")' in client.call("recover")
     server.user_stop(False)
-    wait_until(lambda: server.mode is RobotMode.IDLE)
+    assert server.mode is RobotMode.IDLE
     assert client.call("recover") == ""
     assert client.call("move")["error"] == ""
 
@@ -197,7 +197,7 @@ def test_safety_function(cell: FciCell, server: FciServer, client: Child) -> Non
     for what in (client.call("move")["error"], client.call("recover")):
         assert "rejected due to activated safety function!" in what
     server.safety_function(False)
-    wait_until(lambda: server.mode is RobotMode.IDLE)
+    assert server.mode is RobotMode.IDLE
     assert client.call("move")["error"] == ""
 
 

@@ -100,12 +100,19 @@ class FciServer:
         return not self._thread.is_alive()
 
     def user_stop(self, pressed: bool) -> None:
-        """Press or release the user stop."""
-        self._calls.append(lambda: self._arm.user_stop(pressed))
+        """Press or release the user stop; returns when the arm has taken it."""
+        self._between_steps(lambda: self._arm.user_stop(pressed))
 
     def safety_function(self, active: bool) -> None:
-        """Activate or deactivate a safety function of the robot."""
-        self._calls.append(lambda: self._arm.safety_function(active))
+        """Activate or deactivate a safety function of the robot; returns when the arm has taken it."""
+        self._between_steps(lambda: self._arm.safety_function(active))
+
+    def _between_steps(self, call: Callable[[], None]) -> None:
+        """Have the server's thread do this, and wait for it: a request that a client sends now meets its effect."""
+        done = Event()
+        self._calls.extend((call, done.set))
+        while self._thread.is_alive() and not done.wait(0.1):
+            pass
 
     def connect(self, connected: bool) -> None:
         """Plug the network cable in or out; out: nothing is sent or received, and connections stay."""
