@@ -1,6 +1,7 @@
 """Sessions: kept as taken, continued and solved again; what cannot be used is refused with its reason."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,8 @@ from stvla_ros.calibration.session import (
     visit,
 )
 from stvla_ros.calibration.solve import CalibrationError, calibrate, pose_errors
+from stvla_ros.camera.place import PlaceConfig, calibrated_ns
+from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HOME_Q_RAD
@@ -187,6 +190,9 @@ def test_the_transform_is_that_of_the_root_of_the_cameras_frames(tmp_path):
     assert (written.parent, written.child) == ("panda_link0", "camera_link")
     assert max(pose_errors(written.T_parent_child @ T, found.T_base_camera)) < 1e-6
     read = read_transform(tmp_path / "calibration.yaml")
+    place = PlaceConfig(file=str(tmp_path / "calibration.yaml")).T_base_camera()
+    assert max(pose_errors(place, found.T_base_camera)) < 2e-6
+    assert abs(calibrated_ns(tmp_path / "calibration.yaml") - time.time_ns()) < 600e9
     assert max(pose_errors(read.T_parent_child, written.T_parent_child)) < 2e-6
     line = (tmp_path / "static_transform.sh").read_text()
     assert "--frame-id panda_link0 --child-frame-id camera_link" in line
@@ -194,10 +200,16 @@ def test_the_transform_is_that_of_the_root_of_the_cameras_frames(tmp_path):
     assert read_image(tmp_path / "calibration.png", CalibrationError, "a picture").shape[1] == 1280
 
 
-@pytest.mark.parametrize("text", ["", "a: 1", "[1, 2]", "transform: {parent: a}", "format: x"])
+POSE = "translation_m: [0, 0, 1], quaternion_xyzw: [0, 0, 0, 1]"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a: 1", "[1, 2]", "a: [", "transform: {parent: a}", "format: x", f"transform: {{{POSE}, parent: a}}"],
+)
 def test_another_file_is_no_calibration(tmp_path, text):
     (tmp_path / "c.yaml").write_text(text)
-    with pytest.raises(CalibrationError, match=r"c\.yaml: "):
+    with pytest.raises(ConfigError, match=r"c\.yaml: "):
         read_transform(tmp_path / "c.yaml")
 
 

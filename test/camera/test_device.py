@@ -173,7 +173,9 @@ def test_place(tmp_path: Path) -> None:
     ("text", "match"),
     [
         ("other: 1\n", "wanted a calibration with the entry camera"),
-        ("[1, 2]\n", "wanted a calibration with the entry camera"),
+        ("[1, 2]\n", "wanted a calibration .*found a list"),
+        ("format: other-2\ncamera: {}\n", "wanted a calibration .*found the format 'other-2'"),
+        ("camera: [\n", "found no YAML"),
         ("camera: {translation_m: [1, 2], quaternion_xyzw: [0, 0, 0, 1]}\n", "camera: wanted 3 numbers"),
         ("camera: {translation_m: [1, 2, .nan], quaternion_xyzw: [0, 0, 0, 1]}\n", "camera: wanted 3 numbers"),
         ("camera: {translation_m: [1, 2, 3], quaternion_xyzw: [0, 0, 0, 0]}\n", "not all zero"),

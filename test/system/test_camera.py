@@ -79,10 +79,12 @@ def test_two_cameras_on_their_topics(node: Node, start: Callable[..., Any], tmp_
     np.testing.assert_allclose(other.camera.T_base_camera, T, atol=1e-9)
     assert one.age_s() < 5.0
     assert one.stamp_ns <= now(node).ns
-    until(lambda: "stvla: camera" in told and told["stvla: camera"].message == "ready")
-    values = {v.key: v.value for v in told["stvla: camera"].values}
-    assert float(values["image rate [Hz]"]) > 5
-    assert "without depth" in values["dropped"]
+    names = ("stvla: camera", "stvla: wrist/camera")
+    until(lambda: all(name in told and told[name].message == "ready" for name in names))
+    for name in names:
+        values = {v.key: v.value for v in told[name].values}
+        assert float(values["image rate [Hz]"]) > 5
+        assert "without depth" in values["dropped"]
 
 
 def test_wrong_settings_end_the_node(start: Callable[..., Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 import yaml
 
 from stvla_ros.calibration.session import SessionConfig, Views
-from stvla_ros.calibration.solve import Calibration, CalibrationError, residuals
-from stvla_ros.files import check_file, write_image, written
-from stvla_ros.geometry.se3 import from_quaternion, inverse, pose, to_quaternion
+from stvla_ros.calibration.solve import Calibration, residuals
+from stvla_ros.camera.place import FORMAT, read_calibration
+from stvla_ros.config import ConfigError
+from stvla_ros.files import write_image, written
+from stvla_ros.geometry.se3 import inverse, to_quaternion
 from stvla_ros.types import F64, U8
 
 RESULT, PICTURE, LINE = "calibration.yaml", "calibration.png", "static_transform.sh"
-FORMAT = "stvla-calibration-1"
 ARROWS = 60
 """Residuals are drawn so many times longer."""
 
@@ -72,6 +74,7 @@ def write_report(folder: Path, found: Calibration, views: Views, session: Sessio
 def _figures(found: Calibration, views: Views, session: SessionConfig, transform: StaticTransform) -> dict[str, Any]:
     return {
         "format": FORMAT,
+        "written_ns": time.time_ns(),
         "transform": _pose(transform.T_parent_child) | {"parent": transform.parent, "child": transform.child},
         "camera": _pose(found.T_base_camera) | {"parent": session.base_frame, "child": session.camera_frame},
         "covariance": np.round(found.covariance, 12).tolist(),  # x y z [m], rotation about x y z [rad], base frame
@@ -103,20 +106,12 @@ def read_transform(file: Path) -> StaticTransform:
     """The transform of a :data:`RESULT`.
 
     Raises:
-        CalibrationError: The file is missing or something else.
+        ConfigError: The file is missing or something else.
     """
-    check_file(file, "a calibration (calibration.yaml)", CalibrationError, text=True)
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-        entry = values["transform"]
-        T = pose(from_quaternion(entry["quaternion_xyzw"]), np.array(entry["translation_m"], dtype=np.float64))
-        if values["format"] != FORMAT or not np.isfinite(T).all():
-            raise ValueError(f"wanted format '{FORMAT}' and finite numbers")
-        return StaticTransform(str(entry["parent"]), str(entry["child"]), T)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise CalibrationError(
-            f"{file}: wanted a calibration that `stvla calibrate` wrote, found another file ({error})."
-        ) from error
+    entry = read_calibration(file, "transform")
+    if not (entry.parent and entry.child):
+        raise ConfigError(f"{file}: wanted the frames parent and child of the transform, found none: calibrate again.")
+    return StaticTransform(entry.parent, entry.child, entry.T_parent_child)
 
 
 def draw(found: Calibration, views: Views) -> U8:

@@ -134,7 +134,7 @@ class StageNode(Node, Generic[C]):
     def _diagnose(self) -> None:
         status = DiagnosticStatus(
             level=DiagnosticStatus.WARN if self._trouble else DiagnosticStatus.OK,
-            name=f"stvla: {self.get_name()}",
+            name=f"stvla: {self.get_fully_qualified_name().lstrip('/')}",
             message=self._trouble or "working" if any(s.busy for s in self._servers) else self._trouble or "ready",
             values=[KeyValue(key=k, value=v) for k, v in {**self.health, **self.ages()}.items()],
         )

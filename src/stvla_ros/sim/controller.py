@@ -184,7 +184,7 @@ class TrajectoryController:
 
     def _brake(self, now_s: float) -> None:
         self._start_s = now_s
-        self._stop = stop_trajectory(self._q, self._dq, self._ddq)
+        self._stop = fastest_stop(self._q, self._dq, self._ddq, PANDA)
 
     def _following(self, path: JointPath, t: float) -> tuple[F64, F64, F64]:
         q, dq, ddq = interpolate(path, t)
@@ -245,8 +245,3 @@ def check_limits(path: JointPath) -> None:
 
 def _names(mask: Bool) -> str:
     return ", ".join(np.array(ARM_JOINTS)[mask])
-
-
-def stop_trajectory(q_rad: F64, dq_rad_s: F64, ddq_rad_s2: F64) -> Trajectory:
-    """:func:`stvla_ros.description.braking.fastest_stop` of the simulated arm, a Panda."""
-    return fastest_stop(q_rad, dq_rad_s, ddq_rad_s2, PANDA)

@@ -26,7 +26,7 @@ ABORTED = 'libfranka: Move command aborted: motion aborted by reflex! ["joint_re
             'libfranka: Move command rejected: command not possible in the current mode ("Reflex")!',
             Mode.REFLEX,
             OutcomeCode.REFLEX,
-            "/franka/recover",
+            "`stvla recover`",
         ),
         ("libfranka: Move command preempted!", Mode.IDLE, OutcomeCode.CONTROLLER_FAILED, "Move command preempted."),
     ],
@@ -63,6 +63,21 @@ def test_a_start_that_is_not_answered():
     assert failures.of_start(Answer(OutcomeCode.REFLEX, "x"), True, "h", 8.0).code is OutcomeCode.REFLEX
 
 
-def test_every_mode_has_a_sentence():
-    for mode in Mode:
-        assert failures.sentence(mode, ("joint_reflex",), "detail").endswith(".")
+@pytest.mark.parametrize("mode", Mode)
+def test_every_mode_has_a_sentence_that_names_the_operators_command(mode):
+    sentence = failures.sentence(mode, ("joint_reflex",), "detail")
+    assert sentence.endswith(".")
+    assert "/franka/recover" not in sentence
+    stopped = mode in (Mode.REFLEX, Mode.USER_STOPPED, Mode.SAFETY_FUNCTION)
+    assert ("`stvla recover`" in sentence) == stopped
+
+
+@pytest.mark.parametrize("mode", Mode)
+def test_a_mode_takes_a_motion_or_says_why_not(mode):
+    refusal = failures.of_mode(mode, ("joint_reflex",))
+    if mode in (Mode.IDLE, Mode.MOVING):
+        assert refusal is None
+        return
+    assert refusal.sentence == failures.sentence(mode, ("joint_reflex",))
+    assert refusal.code is failures.CODES.get(mode, OutcomeCode.CONTROLLER_FAILED)
+    assert failures.of_mode(mode, (), "The driver's own words.").sentence == "The driver's own words."

@@ -1,11 +1,14 @@
-"""Limits of the interface, and the reference that follows commands."""
+"""Limits of the interface, the reference that follows commands, and the brake."""
 
 import numpy as np
 import pytest
 
 from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.sim.fci import wire
+from stvla_ros.sim.fci.arm import Arm
+from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.limits import CYCLE_S, LIMITS, Reference
-from stvla_ros.sim.fci.wire import Error
+from stvla_ros.sim.fci.wire import ArmRequest, ControllerMode, Error, GeneratorMode
 
 JOINT1 = np.eye(7)[0]
 
@@ -56,3 +59,27 @@ def test_missing_commands_continue_the_acceleration() -> None:
         reference.extrapolate()
     assert reference.dq[0] == pytest.approx(0.11)
     assert reference.q[0] == pytest.approx(0.1 * 0.01 + 0.5 * 0.01**2, rel=0.01)
+
+
+@pytest.mark.parametrize("model", LIMITS)
+def test_an_arm_brakes_within_its_own_models_limits(model: str, cell: FciCell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A motion with joint velocities, ended by the user stop: acceleration and jerk of what the servos are told."""
+    limits, told = LIMITS[model].arm, []
+    monkeypatch.setattr(cell, "drive", lambda q, dq: told.append(np.array(dq)))
+    cell.set_state(HOME_Q_RAD, 0.08)
+    arm, command = Arm(cell, LIMITS[model]), np.zeros((), wire.COMMAND)
+    modes = (ControllerMode.JOINT_IMPEDANCE, GeneratorMode.JOINT_VELOCITY - 1)
+    arm.request(ArmRequest.MOVE, 1, wire.MOVE.pack(*modes, *[0.0] * 6, False, *[0.0] * 7))
+    for cycle in range(150):
+        a = 0.9 * limits.acceleration * min(1.0, cycle / 20)
+        command["dq_c"] = command["dq_c"] + JOINT1 * a * CYCLE_S
+        arm.control(command)
+    assert told[-1][0] == pytest.approx(command["dq_c"][0])
+    assert told[-1][0] > 1.0
+    arm.user_stop(True)
+    while told[-1].any():
+        arm.control(None)
+    acceleration = np.diff(told, axis=0) / CYCLE_S
+    jerk = np.diff(acceleration, axis=0) / CYCLE_S
+    assert np.max(np.abs(acceleration) / limits.acceleration) < 1.001
+    assert np.max(np.abs(jerk) / limits.jerk) < 1.01

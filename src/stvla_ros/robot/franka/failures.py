@@ -27,7 +27,10 @@ CODES = {
 }
 """Modes with an outcome of their own; in all others the robot merely is not ready: CONTROLLER_FAILED."""
 
-RECOVER = "call /franka/recover"
+READY = (Mode.IDLE, Mode.MOVING)
+"""Modes in which the driver takes a motion."""
+
+RECOVER = "`stvla recover`"
 
 
 def error_names(text: str) -> tuple[str, ...]:
@@ -48,7 +51,9 @@ _SENTENCES: dict[Mode, Callable[[str, str], str]] = {
     Mode.REFLEX: lambda names, detail: (
         f"The robot stopped itself ({names or detail or 'it names no error'}): look at what it touched, then {RECOVER}."
     ),
-    Mode.USER_STOPPED: lambda names, detail: f"The robot's stop button is pressed: release it, then {RECOVER}.",
+    Mode.USER_STOPPED: lambda names, detail: (
+        f"The robot's stop button is pressed: release it when it is safe, then {RECOVER}."
+    ),
     Mode.SAFETY_FUNCTION: lambda names, detail: (
         f"A safety function of the robot is active: end it in Desk, then {RECOVER}."
     ),
@@ -61,6 +66,19 @@ _SENTENCES: dict[Mode, Callable[[str, str], str]] = {
         f"The robot is in another mode{f' ({detail})' if detail else ''}: unlock its brakes and activate FCI in Desk."
     ),
 }
+
+
+def of_mode(mode: Mode, errors: tuple[str, ...] = (), said: str = "") -> StageError | None:
+    """Why an arm in this mode takes no motion; None if it does.
+
+    Args:
+        mode: The arm's.
+        errors: Names of its current errors.
+        said: The driver's own sentence, which knows more; empty: there is none.
+    """
+    if mode in READY:
+        return None
+    return StageError(CODES.get(mode, OutcomeCode.CONTROLLER_FAILED), said or sentence(mode, errors))
 
 
 def mode_of_text(text: str, robot_mode: Mode) -> Mode:

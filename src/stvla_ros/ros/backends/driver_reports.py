@@ -15,7 +15,9 @@ from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPo
 from stvla_msgs.msg import RobotStatus
 
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import INTERRUPTED, OutcomeCode, StageError
+from stvla_ros.errors import INTERRUPTED, StageError
+from stvla_ros.robot.franka.failures import of_mode
+from stvla_ros.robot.franka.messages import Mode
 from stvla_ros.ros import qos
 from stvla_ros.ros.backends.controller_results import STOPPED_ITSELF, stopped_itself
 
@@ -35,29 +37,6 @@ _LOG = QoSProfile(
     reliability=ReliabilityPolicy.RELIABLE,
     durability=DurabilityPolicy.VOLATILE,
 )
-
-_MODES = {
-    RobotStatus.INACTIVE: (OutcomeCode.CONTROLLER_FAILED, "The robot's driver is not active: call /franka/activate."),
-    RobotStatus.REFLEX: (OutcomeCode.REFLEX, "The robot stopped itself: see what it touched, then `stvla recover`."),
-    RobotStatus.USER_STOPPED: (
-        OutcomeCode.USER_STOPPED,
-        "The robot's stop button is pressed: release it when it is safe, then `stvla recover`.",
-    ),
-    RobotStatus.SAFETY_FUNCTION: (
-        OutcomeCode.SAFETY_FUNCTION,
-        "A safety function of the robot is active: end it at the robot, then `stvla recover`.",
-    ),
-    RobotStatus.GUIDING: (OutcomeCode.CONTROLLER_FAILED, "Somebody guides the robot by hand: let go of it first."),
-    RobotStatus.LOST: (
-        OutcomeCode.ROBOT_LOST,
-        "The connection to the robot broke: look at its cable, its power and its FCI, then call /franka/activate.",
-    ),
-    RobotStatus.OTHER: (
-        OutcomeCode.CONTROLLER_FAILED,
-        "The robot is not ready for a motion: look at its driver's log.",
-    ),
-}
-"""Mode -> code, and the sentence if the driver gives none. The other modes are ready for a motion."""
 
 
 class DriverReports(Protocol):
@@ -98,10 +77,11 @@ class StatusReports:
         return self._newest
 
     def refusal(self) -> StageError | None:
-        if self._newest is None or self._newest.mode not in _MODES:
+        newest = self._newest
+        if newest is None:
             return None
-        code, sentence = _MODES[self._newest.mode]
-        return StageError(code, str(self._newest.sentence) or sentence)
+        mode = Mode(newest.mode) if newest.mode in set(Mode) else Mode.OTHER
+        return of_mode(mode, tuple(newest.errors), str(newest.sentence))
 
     def stopped(self, since_s: float) -> StageError | None:
         error = self.refusal()

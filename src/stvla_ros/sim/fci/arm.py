@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ruckig import Trajectory
 
-from stvla_ros.sim.controller import stop_trajectory
+from stvla_ros.description.braking import fastest_stop
 from stvla_ros.sim.fci import wire
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.limits import CYCLE_S, FciLimits, Reference
@@ -322,11 +322,10 @@ class Arm:
 
     def _start_brake(self) -> None:
         """Come to rest within the limits: from the reference, or from the measured motion where torques moved the arm."""
-        reference, motion, arm = self._reference, self.motion, self._limits.arm
+        reference, motion = self._reference, self.motion
         if motion is not None and motion.controller is ControllerMode.EXTERNAL:
             reference.set(self._cell.q.copy(), self._cell.dq.copy(), np.zeros(7))
-        ddq = np.clip(reference.ddq, -arm.acceleration, arm.acceleration)
-        self._brake = (stop_trajectory(reference.q, reference.dq, ddq), 0.0)
+        self._brake = (fastest_stop(reference.q, reference.dq, reference.ddq, self._limits.arm), 0.0)
 
     def _follow_brake(self) -> None:
         assert self._brake is not None
