@@ -42,7 +42,7 @@ ROOMS = {
         "ros/freshness.py ros/type_mismatch.py ros/robot_state.py ros/robot_checks.py ros/robot_view.py "
         "ros/backends ros/controller_server.py ros/gripper_server.py ros/trajectory.py "
         "ros/trajectory_server.py ros/simulated_robot.py ros/franka_robot.py nodes/franka.py "
-        "nodes/executor.py motion robot description"
+        "nodes/executor.py ros/motion_guard.py ros/scene_observer.py motion robot description"
     ),
     "Instructions, planners and servers": "planning nodes/planner.py",
     "Paths, guidance and masks": "perception nodes/guidance.py",

@@ -21,10 +21,10 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
 
-from stvla_ros.nodes.executor import GUARD_PERIOD_S
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.motion_guard import GUARD_PERIOD_S
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 
 Rows = dict[str, list[tuple[float, ...]]]

@@ -207,12 +207,12 @@ class StoppedStack:
         raise ConnectionError("The arm does not come to rest, or the joint states fell silent.")
 
 
-def run(trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[Trial]:
+def run(options: GraphOptions, trials: int, task: str, horizon_s: float, how: str, seed: int) -> list[Trial]:
     """Start a stack and stop it ``trials`` times."""
     rng = np.random.default_rng(seed)
     quiet: Callable[[str, str], None] = lambda name, line: None  # noqa: E731
     done: list[Trial] = []
-    with Stack(GraphOptions(), say=quiet) as stack:
+    with Stack(options, say=quiet) as stack:
         stack.wait_ready(60.0)
         with client_node("stop_bench") as node:
             stopped = StoppedStack(node, how, stack)
@@ -291,11 +291,19 @@ def main() -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of scenes and times (default 0)")
     parser.add_argument("--domain", type=int, default=int(os.environ.get("ROS_DOMAIN_ID", "42")), help="ROS domain")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting, e.g. executor.executor.voxels.observe_hz=0",
+    )
     options = parser.parse_args()
+    graph = GraphOptions(overrides=dict(setting.split("=", 1) for setting in options.set))
     os.environ["ROS_DOMAIN_ID"] = str(options.domain)
     rows, kept = {}, {}
     for how in WAYS.get(options.how, (options.how,)):
-        trials = run(options.trials, options.task, options.horizon, how, options.seed)
+        trials = run(graph, options.trials, options.task, options.horizon, how, options.seed)
         rows[how], kept[how] = summary(trials), [asdict(t) for t in trials]
     Console(width=140).print(table(rows))
     met = all(not r["moved_again"] and (how in COLD or r["standstill_s"]["p99"] <= TARGET_S) for how, r in rows.items())

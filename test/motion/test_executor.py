@@ -294,18 +294,72 @@ def test_an_obstacle_that_the_arm_hides_is_remembered() -> None:
         assert bench.executor.execute(keypose, hidden, None, bench.cancel).ok
 
 
-def test_images_during_a_motion_do_not_change_its_scene() -> None:
-    bench = Bench(things=[])
-    follow, observed = bench.robot.follow, []
+def observing(bench: Bench, *things: Thing) -> list[bool]:
+    """Show the executor these things in the middle of every motion; the list says which images it took."""
+    taken: list[bool] = []
+    follow = bench.robot.follow
 
     def watched(path: JointPath, cancel: CancelToken) -> None:
-        observed.append(bench.executor.observe(depth_image([BLOCK], bench.state().stamp_ns)))
         follow(path, cancel)
+        taken.append(bench.executor.observe(depth_image(list(things), bench.state().stamp_ns)))
 
     bench.robot.follow = watched  # type: ignore[method-assign]
-    bench.go(over_block(0.2))
-    assert observed == [False]
-    assert bench.executor.observe(depth_image([BLOCK], bench.state().stamp_ns))
+    return taken
+
+
+def hidden_frame(stamp_ns: int) -> RgbdFrame:
+    """The arm fills the image, so nothing else is seen."""
+    frame = depth_image([], stamp_ns)
+    return RgbdFrame(frame.rgb, np.full_like(frame.depth_m, np.nan), frame.camera, stamp_ns)
+
+
+def test_what_comes_or_goes_during_a_motion_counts_at_the_next_though_hidden_then() -> None:
+    """A tower appears on the way while the arm moves and is hidden when the next motion begins; then it goes away."""
+    tower, left, right = box(0.6, 0.0, 0.15, 0.1, 0.1, 0.3), *(tool_down([0.5, y, 0.2], ACROSS) for y in (-0.35, 0.35))
+
+    def peak_m(bench: Bench, T: F64) -> float:
+        """How high the tool is where the tower stands."""
+        bench.paths.clear()
+        bench.executor.execute(Keypose(T, True), hidden_frame(bench.state().stamp_ns), None, bench.cancel)
+        way = np.concatenate([xyz(path) for path in bench.paths])
+        near = np.linalg.norm(way[:, :2] - tower.centre_m[:2], axis=1) < 0.05
+        return float(way[near, 2].min(initial=np.inf))
+
+    bench = Bench(things=[])
+    bench.go(right)
+    assert peak_m(bench, left) < 0.3, "straight across where nothing stands"
+    taken = observing(bench, tower)
+    assert peak_m(bench, right) < 0.3, "the present path is kept"
+    assert taken == [True]
+    observing(bench)
+    assert peak_m(bench, left) > 0.3, "over it, or around"
+    assert peak_m(bench, right) < 0.3, "it has gone away"
+
+
+def test_in_contact_and_from_before_the_hand_acted_no_images_are_taken() -> None:
+    """The hand hides what it is to close on; later images show it in the hand."""
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.15))
+    old = depth_image([BLOCK], bench.state().stamp_ns)
+    taken = observing(bench)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    assert taken == [False]
+    assert not bench.executor.observe(old)
+    assert bench.executor.observe(depth_image([], bench.state().stamp_ns))
+    assert bench.executor.holds(bench.state())
+
+
+def test_no_image_is_taken_while_a_motion_is_planned() -> None:
+    bench, taken = Bench(), []
+    plan = bench.inner.plan
+
+    def watched(request: MotionRequest) -> JointPath:
+        taken.append(bench.executor.observe(depth_image([], bench.state().stamp_ns)))
+        return plan(request)
+
+    bench.inner.plan = watched  # type: ignore[method-assign]
+    bench.go(over_block(0.15))
+    assert taken == [False]
 
 
 def test_the_end_of_the_path_names_what_a_keypose_touches() -> None:

@@ -400,3 +400,33 @@ def test_what_is_held_leaves_no_shadow_of_itself() -> None:
     assert cells_of(scene.voxels_m, TARGET) == 0
     show(scene, at_s=1.0, held=held)
     assert len(scene.voxels_m) == 0
+
+
+def test_many_images_of_one_camera_do_not_displace_another_view() -> None:
+    """What the side camera saw to be free behind a wall stays free while the front camera looks twice per second."""
+    wall = box(0.5, 0.0, 0.1, 0.02, 0.3, 0.2)
+    scene = PlanningScene(VoxelConfig(unknown="occupied"))
+    show(scene, wall, at_s=0.0, camera=SIDE)
+    show(scene, wall, at_s=0.5)
+    free = len(scene.voxels_m)
+    for i in range(2, 19):
+        show(scene, wall, at_s=0.5 * i)
+    assert len(scene.voxels_m) == free
+    alone = PlanningScene(VoxelConfig(unknown="occupied"))
+    show(alone, wall)
+    assert len(alone.voxels_m) > 1.5 * free
+
+
+def test_what_the_arm_passes_close_by_stays_where_it_is_not() -> None:
+    """A post 1 cm beside the hand, seen before and hidden now: forgotten only where a motion begins."""
+    T = tool_down([0.5, 0.1, 0.12], ACROSS)
+    robot = home_robot(0.08, ik.solve(T, HOME_Q_RAD[None])[0])
+    post = box(0.5 + 0.045, 0.1, 0.1, 0.02, 0.02, 0.2)
+    blind = depth_image([], 10**9)
+    blind = RgbdFrame(blind.rgb, np.full_like(blind.depth_m, np.nan), blind.camera, 10**9)
+    scene = seen(post)
+    before = len(scene.voxels_m)
+    scene.observe(blind, robot, passing=True)
+    passed = len(scene.voxels_m)
+    scene.observe(blind, robot)
+    assert before == passed > len(scene.voxels_m)

@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import stalls
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from stvla_msgs.msg import Trace3d
@@ -13,10 +15,13 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
-from stvla_ros.nodes.executor import ExecutorNode, ExecutorNodeConfig, guard
+from stvla_ros.nodes.executor import ExecutorNode, ExecutorNodeConfig
 from stvla_ros.ros import convert, qos
 from stvla_ros.ros.action_server import GoalHandle
+from stvla_ros.ros.motion_guard import guard, publishing_feedback
 from stvla_ros.types import Keypose
+
+FURTHER_IMAGES = "further images in the planning scene"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,20 @@ def test_keypose_is_reached_and_the_gripper_acts_after_the_motion(home):
     np.testing.assert_allclose(state.T_base_tcp, target.T_base_tcp, atol=0.01)
     assert state.gripper_m < 0.002
     assert np.abs(state.dq_rad_s).max() < 0.01
+
+
+def test_images_of_a_motion_reach_the_planning_scene(home):
+    told = []
+    values = lambda message: {v.key: v.value for status in message.status for v in status.values}  # noqa: E731
+    diagnostics = home.node.create_subscription(
+        DiagnosticArray, "/diagnostics", lambda m: told.append(values(m).get(FURTHER_IMAGES)), qos.STATE
+    )
+    assert home.execute(keypose(0.45, 0.1, 0.35))[0] is OutcomeCode.OK
+    until = stalls.clock() + 10.0
+    while not any(told) or max(int(n) for n in told if n) < 2:
+        assert stalls.clock() < until, told
+        time.sleep(0.05)
+    home.node.destroy_subscription(diagnostics)
 
 
 def test_a_motion_of_the_future_is_not_waited_for():
@@ -203,12 +222,7 @@ def test_nothing_but_the_end_of_the_motion_ends_the_guard():
 
 
 def test_feedback_that_raises_does_not_touch_the_guard():
-    """The executor's own way to tell, on a node that is none."""
     defects = []
-
-    class Stub:
-        _robot = type("Robot", (), {"activity": "moving"})
-        _defect = staticmethod(defects.append)
 
     def feedback(message):
         raise RuntimeError("rcl")
@@ -217,7 +231,7 @@ def test_feedback_that_raises_does_not_touch_the_guard():
     goal_handle = GoalHandle(None, cancel, feedback)
     with (
         guard(lambda: looks.append(True), cancel, lambda: None, defects.append),
-        ExecutorNode._publishing_feedback(Stub(), goal_handle),
+        publishing_feedback(goal_handle, lambda: "moving", defects.append),
     ):
         until = time.monotonic() + 30.0
         while not defects and time.monotonic() < until:

@@ -43,6 +43,13 @@ class VoxelConfig:
     target_radius_m: float = param(
         0.045, "of the object that a keypose touches, what is this close to the tool may be touched [m]", ge=0.0, le=0.2
     )
+    observe_hz: float = param(
+        2.0, "images per second that the executor's node adds between and during motions; 0: none", ge=0.0, le=10.0
+    )
+    observe_below_rad_s: float = param(
+        1.0, "but none that is taken while a joint moves faster: the arm in it is not where joint states say [rad/s]",
+        ge=0.0, le=10.0,
+    )  # fmt: skip
 
 
 LOW_M = (-0.2, -1.0, -0.05)

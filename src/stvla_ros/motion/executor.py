@@ -96,6 +96,8 @@ class PlannedExecutor:
         self._open_width_m = open_width_m
         self._scene = PlanningScene(config.voxels)
         self._one_at_a_time = Lock()  # a preempted keypose may still be ending when the next one arrives
+        self._scene_in_use = Lock()  # for a plan, or the hand is about to close on what the scene shows
+        self._hand_ns: int | None = 0  # images from before show the hand with something else in it; None: from now on
         self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
         self._held: Box | None = None
         self._grasp_m: F64 | None = None  # position of the tool when the fingers closed on it
@@ -127,30 +129,42 @@ class PlannedExecutor:
         forget = cancel.on_cancel(self._robot.stop)
         try:
             with self._one_at_a_time:
-                self._move(keypose, frame, cancel, clock, _ends(trace))
-                with clock("gripper"):
-                    self._actuate(keypose, cancel)
+                self._reach(keypose, frame, cancel, clock, _ends(trace))
         finally:
             forget()
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
 
     def reset(self) -> None:
         """Forget what is held and touched, after somebody else changed the scene."""
-        self._open, self._held, self._contact, self._turned = None, None, None, False
-        self._scene.clear()
+        with self._scene_in_use:
+            self._open, self._held, self._contact, self._turned, self._hand_ns = None, None, None, False, None
+            self._scene.clear()
 
-    def observe(self, frame: RgbdFrame) -> bool:
-        """Add an image to the scene without a motion: of another camera, or of the same one at another time.
+    def observe(self, frame: RgbdFrame, robot: RobotState | None = None) -> bool:
+        """Add an image to the scene between motions or during one: of another camera, or of the same one. The next
+        motion avoids what it shows; the present one keeps its path.
+
+        Args:
+            frame: The image.
+            robot: The arm at about the image's time; None: as it is now.
 
         Returns:
-            False, and nothing is done, while a keypose is executed: the scene of a motion does not change.
+            False, and nothing is done: while a motion is planned, while the arm is in contact on purpose (the hand
+            hides what it is about to close on), and for an image from before the hand last opened or closed.
+
+        Raises:
+            StageError: The robot's state is not known.
         """
-        if not self._one_at_a_time.acquire(blocking=False):
+        if not self._scene_in_use.acquire(blocking=False):
             return False
         try:
-            self._scene.observe(frame, self._robot.state(), self._held)
+            if self._hand_ns is None:
+                self._hand_ns = self._robot.state().stamp_ns
+            if frame.stamp_ns < self._hand_ns:
+                return False
+            self._scene.observe(frame, robot or self._robot.state(), self._held, passing=True)
         finally:
-            self._one_at_a_time.release()
+            self._scene_in_use.release()
         return True
 
     def soften(self) -> None:
@@ -216,7 +230,7 @@ class PlannedExecutor:
         there, why = False, "no part of it is seen to be free"
         for T in places:
             try:
-                self._move(Keypose(T, gripper_open=True, may_collide=True), look(), cancel, clock)
+                self._reach(Keypose(T, gripper_open=True, may_collide=True), look(), cancel, clock)
             except StageError as error:
                 if error.code not in _NOT_PLANNED:
                     raise
@@ -230,10 +244,8 @@ class PlannedExecutor:
                 f"The object in the gripper cannot be put down on the table ({len(places)} places tried: "
                 f"{why.rstrip('.')}): clear a part of the table, or take the object out by hand.",
             )
-        with clock("gripper"):
-            self._actuate(Keypose(T, gripper_open=True, may_collide=True), cancel)
         state = self._robot.state()
-        self._move(Keypose(_backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
+        self._reach(Keypose(_backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
         x, y = state.T_base_tcp[:2, 3]
         return f"Put down at ({x:.2f}, {y:.2f}) m; the gripper is open."
 
@@ -243,27 +255,38 @@ class PlannedExecutor:
         radius = max(float(np.hypot(*held.size_m[:2])) / 2, self._open_width_m / 2 + FINGER_M) + c.release_clear_m
         low, high = np.array([c.x_min_m, c.y_min_m, c.z_min_m]), np.array([c.x_max_m, c.y_max_m, c.z_max_m])
         height = hang(held, state, frame, self._grasp_m) + DROP_M
-        self._scene.observe(frame, state, held)
-        poses = [tool_over(p, state, height) for p in free_places(self._scene, state, radius, low, high)]
+        with self._scene_in_use:
+            self._scene.observe(frame, state, held)
+            poses = [tool_over(p, state, height) for p in free_places(self._scene, state, radius, low, high)]
         return [T @ _HALF_TURN if self._turned else T for T in poses]
 
-    def _move(
+    def _reach(
         self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock, ends_m: tuple[F64, ...] = ()
     ) -> None:
-        with clock("motion_plan"):
+        """Move to the keypose, then actuate the gripper. The scene takes in images on the way to a contact, not in it."""
+        with self._scene_in_use, clock("motion_plan"):
             state = self._robot.state()
             self._check_age(frame, state)
             self._look_at_gripper(state)
             self._scene.observe(frame, state, self._held)
             paths = self._plan(keypose, state, ends_m, cancel)
+        free = len(paths) - keypose.may_collide
         with clock("motion"):
             self._contact = keypose.T_base_tcp if keypose.may_collide else None
-            for path in paths:
-                cancel.raise_if_set()
-                self._safety.follow(self._robot, path, cancel)
-                self._recovered = False
-        cancel.raise_if_set()
-        self._check_arrival(keypose)
+            self._follow(paths[:free], cancel)
+        with self._scene_in_use:
+            with clock("motion"):
+                self._follow(paths[free:], cancel)
+            cancel.raise_if_set()
+            self._check_arrival(keypose)
+            with clock("gripper"):
+                self._actuate(keypose, cancel)
+
+    def _follow(self, paths: list[JointPath], cancel: CancelToken) -> None:
+        for path in paths:
+            cancel.raise_if_set()
+            self._safety.follow(self._robot, path, cancel)
+            self._recovered = False
 
     def _plan(
         self, keypose: Keypose, state: RobotState, ends_m: tuple[F64, ...], cancel: CancelToken
@@ -350,7 +373,7 @@ class PlannedExecutor:
         """Trust the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
         width, open_m = state.gripper_m, self._open_width_m
         if self._open is None or (not self._open and width > _OPEN * open_m) or (self._open and width < open_m / 2):
-            self._open, self._held, self._grasp_m = width > _OPEN * open_m, None, None
+            self._open, self._held, self._grasp_m, self._hand_ns = width > _OPEN * open_m, None, None, None
             if not self._open and width >= self._config.empty_width_m:  # holds an object that was never seen
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
@@ -364,7 +387,7 @@ class PlannedExecutor:
         if keypose.gripper_open:
             self._let_go(cancel)
             return
-        self._open = None  # unknown until the fingers stop
+        self._open, self._hand_ns = None, None  # unknown until the fingers stop
         width = self._robot.move_gripper(0.0, cancel)
         cancel.raise_if_set()
         self._open = False
@@ -377,7 +400,7 @@ class PlannedExecutor:
             raise StageError(OutcomeCode.GRASP_FAILED, found)
 
     def _let_go(self, cancel: CancelToken) -> None:
-        self._held, self._open = None, None
+        self._held, self._open, self._hand_ns = None, None, None
         self._robot.move_gripper(self._open_width_m, cancel)
         self._open = True
 

@@ -39,6 +39,9 @@ BETWEEN_FINGERS = Box(pose(np.eye(3), [0.0, 0.0, -0.01]), np.array([0.10, 0.08, 
 SIGHTS = 4
 """So many recent images tell what is free behind an object that hides it now."""
 
+APART_NS = 5_000_000_000
+"""Of one camera, those images are at least this far apart, except for the newest: they shall tell of some time."""
+
 STALE_SHARE = 0.1
 """An image that saw through more of an object was taken before the object came, and does not know what it hides."""
 
@@ -124,13 +127,15 @@ class PlanningScene:
         """(V,) instance of each occupied cell; 0: none."""
         return self._cells.ids
 
-    def observe(self, frame: RgbdFrame, robot: RobotState, held: Box | None = None) -> None:
+    def observe(self, frame: RgbdFrame, robot: RobotState, held: Box | None = None, passing: bool = False) -> None:
         """Take in one image, of any camera. One much older than the newest means that the clock was set back.
 
         Args:
             frame: The image, with the camera's pose.
             robot: The arm at about the image's time.
             held: What the hand holds, in the tool frame.
+            passing: The arm only passes by: what is remembered close to it stays. Otherwise a motion begins there, for
+                which it must be free, with the margin of the self-filter.
         """
         c, grid = self.config, self._grid
         if self._sights and frame.stamp_ns < self._sights[-1].stamp_ns - SET_BACK_NS:
@@ -142,7 +147,7 @@ class PlanningScene:
         surface = replace(surface, labels=_of_cells(surface, keys, labels, grid))
         sight = Sight.of(view, frame.stamp_ns)
         oldest_ns = frame.stamp_ns - round(c.memory_s * 1e9)
-        self._sights = [s for s in self._sights if s.stamp_ns > oldest_ns][1 - SIGHTS :]
+        self._sights = _spread([s for s in self._sights if s.stamp_ns > oldest_ns], sight)[1 - SIGHTS :]
         known = self._cells.only(self._cells.stamps_ns > oldest_ns)
         ids = self._ids_of(labels, keys, int(view.labels.max(initial=0)), known)
         behind, casters = self._hidden(keys, labels, surface, view)
@@ -152,7 +157,7 @@ class PlanningScene:
         cells = new.joined(self._still_there(known, known.only(~np.isin(known.keys, new.keys)), sight))
         self.view, self.surface = view, replace(surface, labels=ids[surface.labels])
         self._sights.append(sight)
-        self._set(cells.only(~self._on_arm(cells.keys, robot, held)))
+        self._set(cells.only(~self._on_arm(cells.keys, robot, held, 0.0 if passing else c.self_margin_m)))
 
     def world(
         self,
@@ -246,9 +251,9 @@ class PlanningScene:
         moved[0] = False
         return unseen.only(~free & ~moved[unseen.ids])
 
-    def _on_arm(self, keys: Keys, robot: RobotState, held: Box | None) -> Bool:
+    def _on_arm(self, keys: Keys, robot: RobotState, held: Box | None, margin_m: float) -> Bool:
         """(N,) cells where the arm, or what it holds, is now."""
-        centres, margin_m = self._grid.centres(keys), self.config.self_margin_m
+        centres = self._grid.centres(keys)
         out = on_robot(centres, robot, margin_m)
         if held is not None:
             out |= in_box(centres, robot.T_base_tcp @ held.T_frame_box, held.size_m, margin_m)
@@ -302,6 +307,14 @@ class PlanningScene:
 
     def _in(self, T: F64, box: Box) -> Bool:
         return in_box(self._voxels, T @ box.T_frame_box, box.size_m)
+
+
+def _spread(sights: list[Sight], newest: Sight) -> list[Sight]:
+    """Without the last one of the newest's camera, if that is close to the one before."""
+    place = newest.camera.T_base_camera
+    own = [s for s in sights if np.array_equal(s.camera.T_base_camera, place)]
+    close = len(own) > 1 and own[-1].stamp_ns - own[-2].stamp_ns < APART_NS
+    return [s for s in sights if not close or s is not own[-1]]
 
 
 def _adopted(keys: Keys, labels: I32, grid: Grid) -> I32:

@@ -8,8 +8,7 @@ cancel and a lost heartbeat go straight to the controllers.
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock, Thread
@@ -30,8 +29,10 @@ from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
+from stvla_ros.ros.motion_guard import guard, publishing_feedback
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
+from stvla_ros.ros.scene_observer import SceneObserver
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.slow_service import serve_slowly
 from stvla_ros.ros.stage_node import StageNode
@@ -40,8 +41,6 @@ from stvla_ros.ros.tf import TransformError
 from stvla_ros.ros.traces import TraceInbox
 from stvla_ros.types import Keypose, RgbdFrame, RobotState, Trace3d
 
-GUARD_PERIOD_S = 0.05
-FEEDBACK_PERIOD_S = 0.2
 FINGERS_PERIOD_S = 0.2
 TRANSFORM_WAIT_S = 1.0
 """How much later than a keypose the transform of its frame may come."""
@@ -95,6 +94,8 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m, robot.limits)
+        voxels, observe = config.executor.voxels, self._executor.observe
+        self._observer = SceneObserver(self._frames, self._joints, observe, voxels, self._scene_is_of_use, self._defect)
         self._drift = DriftCheck(config.calibration)
         self._lock = Lock()
         self._running: CancelToken | None = None
@@ -121,6 +122,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             self._stop_state.assume_released()
         Thread(target=self._clear, name="clear", daemon=True).start()
         self._fingers.start()
+        self._observer.start()
         super().ready()
 
     def _clear(self) -> None:
@@ -297,6 +299,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._leave()
         return ReleaseObject.Result(outcome=convert.outcome_to_msg(outcome))
 
+    def _scene_is_of_use(self) -> bool:
+        """Whether a motion may need what the camera shows now. Before the first one, the scene is cleared."""
+        remembered_ns = self.config.executor.voxels.memory_s * 1e9
+        return self._running is not None or 0 < self._left_ns() > self.now_ns() - remembered_ns
+
     def _moved_by_others(self, state: RobotState) -> bool:
         """Whether the robot has changed since the last motion: by hand, by another program, or by a new scene."""
         return self._left is None or state.moved_since(self._left)
@@ -325,32 +332,9 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             self._stop_state.raise_if_stopped()  # after which _halt finds the running goal
             with (
                 guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
-                self._publishing_feedback(goal_handle),
+                publishing_feedback(goal_handle, lambda: self._robot.activity, self._defect),
             ):
                 yield
-
-    @contextmanager
-    def _publishing_feedback(self, goal_handle: GoalHandle) -> Iterator[None]:
-        """Publish feedback while the robot moves, from a separate thread, so that it never delays the motion."""
-        started, done = time.monotonic(), Event()
-
-        def publish() -> None:
-            try:
-                while not done.wait(FEEDBACK_PERIOD_S):
-                    elapsed_s = time.monotonic() - started
-                    goal_handle.publish_feedback(
-                        ExecuteKeypose.Feedback(phase=self._robot.activity, elapsed_s=elapsed_s)
-                    )
-            except Exception as error:  # noqa: BLE001 - any error of the middleware, such as RCLError
-                self._defect(error)
-
-        thread = Thread(target=publish, name="feedback", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join(FEEDBACK_PERIOD_S)
 
     def _check(self, watch: Watch) -> None:
         """Raises StageError STALE_STATE, STALE_IMAGE or NODE_LOST."""
@@ -365,56 +349,22 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             self.get_logger().info(sentence)
 
     def ages(self) -> dict[str, str]:
-        """Ages of the inputs."""
+        """Ages of the inputs, and how many images the planning scene got besides those that motions begin with."""
         ages = {"joint state": self._joints.age_s(), "image": self._frames.age_s()}
         if self.config.safety.supervisor:
             ages["supervisor"] = self._heartbeats.age_s(self.config.safety.supervisor)
-        return {f"{name} age [s]": f"{age_s:.3f}" for name, age_s in ages.items()}
+        images = {"further images in the planning scene": str(self._observer.images)}
+        return {**{f"{name} age [s]": f"{age_s:.3f}" for name, age_s in ages.items()}, **images}
 
     def close(self, timeout_s: float) -> bool:
         """Stop the arm and end all work."""
         self._ended.set()
         self._robot.stop()
         closed = super().close(timeout_s)
+        self._observer.close(timeout_s)
         if self._fingers.is_alive():
             self._fingers.join(timeout_s)  # it publishes, which must not happen after the node is destroyed
         return closed
-
-
-@contextmanager
-def guard(
-    check: Callable[[], None], cancel: CancelToken, stop: Callable[[], None], defect: Callable[[BaseException], None]
-) -> Iterator[None]:
-    """Check the preconditions of a motion until it ends.
-
-    Args:
-        check: Raises StageError when the motion must not continue; the motion is then canceled with that error.
-        cancel: Cancels the motion.
-        stop: Stops the robot directly; called when ``check`` fails in any other way.
-        defect: Receives such a failure, for the log.
-    """
-    done = Event()
-
-    def look() -> None:
-        try:
-            while not done.wait(GUARD_PERIOD_S):
-                check()
-        except StageError as error:
-            cancel.cancel(error.code, error.sentence)
-        except BaseException as error:  # noqa: BLE001 - whatever it is: without checks nothing may move
-            stop()
-            cancel.cancel(
-                OutcomeCode.INTERNAL, "A defect in the guard of the motion; the traceback is in the executor's log."
-            )
-            defect(error)
-
-    thread = Thread(target=look, name="guard", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
 
 
 def main() -> int:
