@@ -2,8 +2,9 @@
 
 ::
 
-    recording.json   format, size, optical frame; per frame: stamp, K, T_base_camera, joints, gripper (null: not
-    measured) 000000.png       colour
+    recording.json   format, size, optical frame, instruction (if known); per frame: stamp, K, T_base_camera, joints,
+                     gripper (null: not measured)
+    000000.png       colour
     000000.npy       depth, float32 metres, NaN where unknown;
     000000.npz       or the same compressed, as array ``depth_m``
 """
@@ -49,14 +50,16 @@ class RecordingWriter:
         compress: Write depth as ``.npz``: a third to a tenth of the size and still exact, but too slow for a live
             camera.
         resume: Go on with a recording that is already in the folder.
+        instruction: What was done in it; empty: not known.
 
     Raises:
         RecordingError: The folder is not empty, or holds no recording to go on with.
     """
 
-    def __init__(self, folder: Path, compress: bool = False, resume: bool = False) -> None:
+    def __init__(self, folder: Path, compress: bool = False, resume: bool = False, instruction: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._about = {"instruction": instruction} if instruction else {}
         self._compress = compress
         self._entries: list[dict[str, Any]] = []
         self._size: tuple[int, int] | None = None
@@ -94,6 +97,7 @@ class RecordingWriter:
             "width_px": camera.width_px,
             "height_px": camera.height_px,
             "frame_id": camera.frame_id,
+            **self._about,
             "frames": self._entries,
         }
         with written(self._folder / INDEX, RecordingError) as part:
@@ -114,6 +118,11 @@ class Recording(Sequence[RecordedFrame]):
         self._folder = folder
         self._index = _read_index(folder)
         self._entries: list[dict[str, Any]] = self._index["frames"]
+
+    @property
+    def instruction(self) -> str:
+        """What was done in it; empty: not known."""
+        return str(self._index.get("instruction", ""))
 
     def __len__(self) -> int:
         return len(self._entries)

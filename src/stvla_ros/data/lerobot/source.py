@@ -123,7 +123,7 @@ class RecordingSource:
         decided: DecidedTask | None = None,
         lifting: LiftConfig = LiftConfig(),  # noqa: B008 - frozen
     ) -> None:
-        self.name, self.instruction, self._recording, self._lifting = name, instruction, recording, lifting
+        self.name, self.instruction, self.recording, self._lifting = name, instruction, recording, lifting
         self._plans: Sequence[TracePlan] = decided.plans if decided else ()
         if decided and decided.steps:
             self._steps = [(step.image_stamp_ns, step.keypose, step.done_ns) for step in decided.steps]
@@ -133,13 +133,13 @@ class RecordingSource:
             self.success = True  # a demonstration is one of success
 
     def __len__(self) -> int:
-        return len(self._recording)
+        return len(self.recording)
 
     def __iter__(self) -> Iterator[Row]:
         done = [step[2] for step in self._steps]
         began = [plan.image_stamp_ns for plan in self._plans]
         traces: dict[int, F64 | None] = {}
-        for i, recorded in enumerate(self._recording):
+        for i, recorded in enumerate(self.recording):
             if recorded.robot is None:
                 raise RecordingError(f"{self.name}: frame {i} lacks the state of the arm: record the joint states too.")
             frame, robot = recorded.frame, recorded.robot
@@ -158,7 +158,7 @@ class RecordingSource:
         return iter(())
 
     def entry(self) -> dict[str, Any]:
-        return {"name": self.name, "frame_id": self._recording[0].frame.camera.frame_id, "episode": None}
+        return {"name": self.name, "frame_id": self.recording[0].frame.camera.frame_id, "episode": None}
 
 
 def _by_rule(recording: Recording) -> list[tuple[int, Keypose, int]]:
