@@ -22,7 +22,6 @@ from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_environment import CollectEnvironmentSetup
 from stvla_ros.data.demonstration import write_decided, write_demonstration
-from stvla_ros.data.lerobot.source import name_of
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
@@ -93,30 +92,32 @@ def _demonstrations(arguments: Namespace, settings: StackSettings) -> int:
         raise ConfigError("stvla collect: --instruction needs --from RECORDING, the recording of what was done.")
     words, console = _words(arguments.instruction), Console()
     recordings = Recordings(arguments.output, words, settings, arguments.failures, console)
+    sources = find_recordings(arguments.source)
     if is_single(arguments.source):
-        console.print(recordings.take(arguments.source), soft_wrap=True, markup=False)
+        ((name, source),) = sources.items()
+        console.print(recordings.take(name, source), soft_wrap=True, markup=False)
         return 0
     try:
-        return _folder(recordings, find_recordings(arguments.source), console)
+        return _folder(recordings, sources, console)
     except KeyboardInterrupt:
         console.print("Stopped. The same command resumes here.")
         return INTERRUPTED
 
 
-def _folder(recordings: Recordings, sources: list[Path], console: Console) -> int:
-    missing = [source for source in sources if not recordings.known(source)]
-    with count_bar(console, "collected, [red]{task.fields[bad]} rejected[/]") as bar:
+def _folder(recordings: Recordings, sources: dict[str, Path], console: Console) -> int:
+    missing = {name: source for name, source in sources.items() if not recordings.known(name)}
+    with count_bar(console, "read, [red]{task.fields[bad]} rejected[/]") as bar:
         line = bar.add_task("", total=len(sources), completed=len(sources) - len(missing), bad=0)
         bad = 0
-        for source in missing:
+        for name, source in missing.items():
             try:
-                recordings.take(source)
+                recordings.take(name, source, bar=False)
             except ConfigError as error:
                 bad += 1
-                recordings.reject(source, f"{error}")
+                recordings.reject(name, source, f"{error}")
                 bar.console.print(f"Rejected: {error}", soft_wrap=True, markup=False, highlight=False)
             bar.update(line, advance=1, bad=bad)
-    kept = sum(recordings.folder(source).is_dir() for source in sources)
+    kept = sum(recordings.folder(name).is_dir() for name in sources)
     console.print(f"{recordings.output}: {kept} episodes of {len(sources)} recordings.", soft_wrap=True, markup=False)
     return 0 if kept else NOT_CONFIRMED
 
@@ -139,29 +140,29 @@ class Recordings:
     failures: bool
     console: Console
 
-    def folder(self, source: Path) -> Path:
-        return self.output / "episodes" / name_of(source.resolve())
+    def folder(self, name: str) -> Path:
+        return self.output / "episodes" / name
 
-    def _record(self, source: Path) -> Path:
-        return self.output / "records" / f"{name_of(source.resolve())}.json"
+    def _record(self, name: str) -> Path:
+        return self.output / "records" / f"{name}.json"
 
-    def known(self, source: Path) -> bool:
+    def known(self, name: str) -> bool:
         """Whether it was taken or rejected before."""
-        return self.folder(source).is_dir() or self._record(source).exists()
+        return self.folder(name).is_dir() or self._record(name).exists()
 
-    def reject(self, source: Path, sentence: str) -> None:
+    def reject(self, name: str, source: Path, sentence: str) -> None:
         """Remember a recording that cannot be used; who deletes the file has it tried again."""
-        with written(self._record(source)) as part:
+        with written(self._record(name)) as part:
             part.write_text(json.dumps({"source": str(source), "sentence": sentence}, indent=2) + "\n")
 
-    def take(self, source: Path) -> str:
+    def take(self, name: str, source: Path, bar: bool = True) -> str:
         """Make an episode; a sentence about it.
 
         Raises:
             ConfigError: It cannot be used; the message says why.
         """
-        folder = self.folder(source)
-        recording, decided, damage = open_decided_recording(source, self.settings, self.console)
+        folder = self.folder(name)
+        recording, decided, damage = open_decided_recording(source, self.settings, self.console, bar)
         if damage:
             raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
         if decided is not None and decided.steps and self.words is None:

@@ -15,7 +15,7 @@ from stvla_ros.commands.recordings import find_recordings, open_decided_recordin
 from stvla_ros.config import ConfigError
 from stvla_ros.data.episode import find_episodes, has_episodes
 from stvla_ros.data.lerobot.pixels import CODECS
-from stvla_ros.data.lerobot.source import EpisodeSource, RecordingSource, Source, name_of, rate_hz
+from stvla_ros.data.lerobot.source import EpisodeSource, RecordingSource, Source, rate_hz
 from stvla_ros.data.lerobot.writer import LeRobotWriter, Options
 from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
 from stvla_ros.perception.lift import LiftConfig
@@ -75,19 +75,19 @@ def _episodes(source: Path, lifting: LiftConfig) -> dict[str, Opener]:
 
 
 def _recordings(source: Path, words: str | None, settings: StackSettings, console: Console) -> dict[str, Opener]:
-    def opener(path: Path) -> Opener:
+    def opener(name: str, path: Path) -> Opener:
         def opened() -> Source:
-            recording, decided, damage = open_decided_recording(path, settings, console)
+            recording, decided, damage = open_decided_recording(path, settings, console, bar=False)
             if damage:
                 raise ConfigError(damage)
             instruction = words or (decided.instruction if decided else "") or getattr(recording, "instruction", "")
             if not instruction:
                 raise ConfigError(f"{path}: does not say what was done: give --instruction WORDS.")
-            return RecordingSource(name_of(path), recording, instruction, decided, settings.guide.lift)
+            return RecordingSource(name, recording, instruction, decided, settings.guide.lift)
 
         return opened
 
-    return {name_of(path): opener(path) for path in find_recordings(source)}
+    return {name: opener(name, path) for name, path in find_recordings(source).items()}
 
 
 def _rate(openers: dict[str, Opener]) -> int:

@@ -27,14 +27,21 @@ def add_arguments(parser: Parser) -> None:
         "--output", type=folder, metavar="FOLDER", required=True, help="gets episodes/ and recordings/; resumed"
     )
     others = parser.add_argument_group("a set of others")
-    others.add_argument("--color", default="", metavar="NAME", help="feature with the camera's images; default: the only one")
-    others.add_argument("--depth", default="", metavar="NAME", help="feature with depth aligned to it; default: the only one")
+    others.add_argument(
+        "--color", default="", metavar="NAME", help="feature with the camera's images; default: the only one"
+    )
+    others.add_argument(
+        "--depth", default="", metavar="NAME", help="feature with depth aligned to it; default: the only one"
+    )
     others.add_argument(
         "--state", default=STATE, metavar="NAME", help=f"feature with 7 joints [rad] and fingers [m]; default {STATE}"
     )
     others.add_argument("--intrinsics", type=_numbers(4), metavar="FX,FY,CX,CY", help="of the camera, in pixels")
     others.add_argument(
-        "--extrinsics", type=_numbers(7), metavar="X,Y,Z,QX,QY,QZ,QW", help="pose of the optical frame in the base frame"
+        "--extrinsics",
+        type=_numbers(7),
+        metavar="X,Y,Z,QX,QY,QZ,QW",
+        help="pose of the optical frame in the base frame",
     )
 
 

@@ -62,11 +62,9 @@ class DecidedTask:
     steps: tuple[DecidedStep, ...]
 
 
-class Unsuccessful(ConfigError):
-    """A recording is of a task that did not succeed."""
-
-
-def write_decided(source: Path, task: DecidedTask, recording: Recording, folder: Path, failures: bool = False) -> Episode:
+def write_decided(
+    source: Path, task: DecidedTask, recording: Recording, folder: Path, failures: bool = False
+) -> Episode:
     """Make an episode of what the stack itself planned, predicted and executed.
 
     Args:
@@ -77,14 +75,13 @@ def write_decided(source: Path, task: DecidedTask, recording: Recording, folder:
         failures: Take tasks too that did not succeed.
 
     Raises:
-        Unsuccessful: The task did not end with OK, and ``failures`` is not set.
-        ConfigError: Nothing was executed, or the frame of a decision is missing; or the folder exists.
+        ConfigError: The task did not end with OK, and ``failures`` is not set; nothing was executed, or the frame of a decision is missing; or the folder exists.
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists: delete it, or choose another --output.")
     if not failures and (task.outcome is None or not task.outcome.ok):
         how = "its end is missing" if task.outcome is None else f"{task.outcome.code.name}: {task.outcome.sentence}"
-        raise Unsuccessful(f"{source}: not a successful task ({how}): --failures takes it too.")
+        raise ConfigError(f"{source}: not a successful task ({how}): --failures takes it too.")
     plans = {plan.plan_id: i for i, plan in enumerate(task.plans)}
     steps = [step for step in task.steps if step.plan_id in plans]
     if not steps:

@@ -20,7 +20,16 @@ from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, Fram
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
 
-__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "GuidedFrame", "Verdict", "find_episodes", "has_episodes"]
+__all__ = [
+    "Episode",
+    "EpisodeError",
+    "EpisodeStep",
+    "EpisodeWriter",
+    "GuidedFrame",
+    "Verdict",
+    "find_episodes",
+    "has_episodes",
+]
 
 PLANS = "plans"
 

@@ -50,7 +50,9 @@ def decoded(data: bytes, where: str) -> Any:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error as error:
-        raise ConfigError(f"{where}: wanted an image, found a damaged one ({error.err}): copy the set again.") from error
+        raise ConfigError(
+            f"{where}: wanted an image, found a damaged one ({error.err}): copy the set again."
+        ) from error
     if pixels is None:
         raise ConfigError(f"{where}: wanted an image, found {len(data)} other bytes: copy the set again.")
     if pixels.ndim == 2:

@@ -57,7 +57,9 @@ class LeRobotSet:
         self.folder = folder
         path = folder / "meta" / "info.json"
         if not path.is_file():
-            raise LeRobotError(f"{folder}: wanted a LeRobotDataset v3 (meta/info.json, data/, ...), found no {path.name}.")
+            raise LeRobotError(
+                f"{folder}: wanted a LeRobotDataset v3 (meta/info.json, data/, ...), found no {path.name}."
+            )
         self._info = read_json(path, LeRobotError)
         version = self._info.get("codebase_version") if isinstance(self._info, dict) else None
         if not str(version).startswith("v3."):

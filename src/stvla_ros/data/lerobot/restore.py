@@ -6,7 +6,6 @@ words. A set of others has no plans and no keyposes: it becomes recordings, of w
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -142,7 +141,8 @@ class Restorer:
         rgb, stamp = np.asarray(row[self._color]), row.get(ours.STAMP)
         K = np.reshape(row[ours.MATRIX], (3, 3)) if ours.MATRIX in row else self._K
         T = np.reshape(row[ours.CAMERA_POSE], (4, 4)) if ours.CAMERA_POSE in row else self._T
-        assert K is not None and T is not None
+        assert K is not None  # __init__ has checked
+        assert T is not None
         camera = Camera(K, rgb.shape[1], rgb.shape[0], T, frame_id)
         stamp_ns = round(float(row.get("timestamp") or 0.0) * 1e9) if stamp is None else int(stamp)
         return RgbdFrame(rgb, self._metres(row[self._depth]), camera, stamp_ns)
@@ -193,5 +193,3 @@ def _write_plans(path: Path, folder: Path, frame_id: str) -> None:
             writer.append(RgbdFrame(rgb, depth, camera, int(row["stamp_ns"])))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise LeRobotError(f"{path}: damaged ({error}): copy the set again.") from error
-
-

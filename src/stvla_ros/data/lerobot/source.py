@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -150,9 +149,7 @@ class RecordingSource:
                 traces[p] = lifted(self._plans[p], frame, self._lifting) if exact else None
             image_ns, keypose, done_ns = self._steps[k]
             plan = self._plans[p] if p >= 0 else None
-            yield Row(
-                frame, robot, keypose, done_ns, k, frame.stamp_ns == image_ns, p, plan, traces.get(p)
-            )
+            yield Row(frame, robot, keypose, done_ns, k, frame.stamp_ns == image_ns, p, plan, traces.get(p))
 
     def plan_frames(self) -> Iterator[RgbdFrame]:
         return iter(())
@@ -183,8 +180,3 @@ def rate_hz(recording: Recording) -> int:
     stamps = [robot.stamp_ns for i in range(len(recording)) if (robot := recording.robot(i)) is not None]
     between = np.diff(np.unique(stamps))
     return max(1, round(1e9 / float(np.median(between)))) if len(between) else 1
-
-
-def name_of(source: Path) -> str:
-    """Name of an episode: that of the recording's folder, or of the bag's file."""
-    return source.parent.name if source.name == "metadata.yaml" else source.name if source.is_dir() else source.stem
