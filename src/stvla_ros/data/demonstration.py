@@ -75,7 +75,8 @@ def write_decided(
         failures: Take tasks too that did not succeed.
 
     Raises:
-        ConfigError: The task did not end with OK, and ``failures`` is not set; nothing was executed, or the frame of a decision is missing; or the folder exists.
+        ConfigError: The task did not end with OK, and ``failures`` is not set; nothing was executed, or the frame of a
+            decision is missing; or the folder exists.
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists: delete it, or choose another --output.")

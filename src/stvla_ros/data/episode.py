@@ -84,7 +84,7 @@ class Episode(Sequence[EpisodeStep]):
         outcome: How it ended.
         plans: All plans; the last one is "finished" if the planner said so.
         keyposes: All executed keyposes.
-        index: All of it except images and arm.
+        content: All of it except images and arm.
 
     Raises:
         RecordingError: The folder holds no episode, or a damaged one (its subclass EpisodeError).
@@ -92,7 +92,7 @@ class Episode(Sequence[EpisodeStep]):
 
     def __init__(self, folder: Path) -> None:
         index = read_index(folder)
-        self.index = index
+        self.content = index
         self.folder, self.task, self.seed = folder, index.task, index.seed
         self.instruction, self.outcome, self.plans = index.instruction, index.outcome, index.plans
         self._records = index.frames

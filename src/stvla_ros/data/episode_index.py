@@ -76,7 +76,7 @@ class EpisodeIndex:
     plans: tuple[TracePlan, ...]
     frames: tuple[FrameRecord, ...]
 
-    def content(self) -> dict[str, Any]:
+    def plain(self) -> dict[str, Any]:
         """Plain values, as in the file."""
         return {
             "format": FORMAT,
@@ -95,7 +95,7 @@ class EpisodeIndex:
             EpisodeError: It cannot be written.
         """
         with written(folder / INDEX, EpisodeError) as part:
-            part.write_text(json.dumps(self.content(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> EpisodeIndex:

@@ -17,7 +17,7 @@ from stvla_ros.data.recording import Recording, RecordingError
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.paths import resample, valid_points
 from stvla_ros.perception.lift import LiftConfig, lift
-from stvla_ros.types import F64, Keypose, RgbdFrame, TracePlan
+from stvla_ros.types import F64, RgbdFrame, TracePlan
 
 
 class Source(Protocol):
@@ -75,10 +75,10 @@ class EpisodeSource:
         return self.episode.outcome.code == 0 and self.episode.outcome.judged is not False
 
     def __len__(self) -> int:
-        return len(self.episode.index.frames)
+        return len(self.episode.content.frames)
 
     def __iter__(self) -> Iterator[Row]:
-        records = self.episode.index.frames
+        records = self.episode.content.frames
         executed = [i for i, record in enumerate(records) if record.keypose is not None]
         traces: dict[int, F64 | None] = {}
         for i, guided in enumerate(self.episode.guided_frames()):
@@ -97,7 +97,7 @@ class EpisodeSource:
 
     def entry(self) -> dict[str, Any]:
         frame_id = self.episode.plan_frame(0).camera.frame_id
-        return {"name": self.name, "frame_id": frame_id, "episode": self.episode.index.content()}
+        return {"name": self.name, "frame_id": frame_id, "episode": self.episode.content.plain()}
 
 
 class RecordingSource:
@@ -124,18 +124,22 @@ class RecordingSource:
     ) -> None:
         self.name, self.instruction, self.recording, self._lifting = name, instruction, recording, lifting
         self._plans: Sequence[TracePlan] = decided.plans if decided else ()
+        self._from_stamps: set[int] = set()
+        self._from_frames: set[int] = set()  # stamps and indices of the frames that keyposes were predicted from
         if decided and decided.steps:
-            self._steps = [(step.image_stamp_ns, step.keypose, step.done_ns) for step in decided.steps]
-            self.success = decided.outcome is None or decided.outcome.ok
+            self._steps = [(step.keypose, step.done_ns) for step in decided.steps]
+            self._from_stamps = {step.image_stamp_ns for step in decided.steps}
+            self.success = decided.outcome is not None and decided.outcome.ok
         else:
-            self._steps = _by_rule(recording)
+            found = discover_keyframes(recording)
+            self._steps, self._from_frames = [(s.keypose, s.done_ns) for s in found], {s.frame for s in found}
             self.success = True  # a demonstration is one of success
 
     def __len__(self) -> int:
         return len(self.recording)
 
     def __iter__(self) -> Iterator[Row]:
-        done = [step[2] for step in self._steps]
+        done = [done_ns for _, done_ns in self._steps]
         began = [plan.image_stamp_ns for plan in self._plans]
         traces: dict[int, F64 | None] = {}
         for i, recorded in enumerate(self.recording):
@@ -147,21 +151,16 @@ class RecordingSource:
             if p >= 0 and p not in traces:
                 exact = frame.stamp_ns == began[p]
                 traces[p] = lifted(self._plans[p], frame, self._lifting) if exact else None
-            image_ns, keypose, done_ns = self._steps[k]
+            keypose, done_ns = self._steps[k]
+            here = i in self._from_frames or frame.stamp_ns in self._from_stamps
             plan = self._plans[p] if p >= 0 else None
-            yield Row(frame, robot, keypose, done_ns, k, frame.stamp_ns == image_ns, p, plan, traces.get(p))
+            yield Row(frame, robot, keypose, done_ns, k, here, p, plan, traces.get(p))
 
     def plan_frames(self) -> Iterator[RgbdFrame]:
         return iter(())
 
     def entry(self) -> dict[str, Any]:
         return {"name": self.name, "frame_id": self.recording[0].frame.camera.frame_id, "episode": None}
-
-
-def _by_rule(recording: Recording) -> list[tuple[int, Keypose, int]]:
-    """Stamp of the frame to predict from, keypose, and when it was reached; by PerAct's rule."""
-    steps = discover_keyframes(recording)
-    return [(recording[step.frame].frame.stamp_ns, step.keypose, step.done_ns) for step in steps]
 
 
 def lifted(plan: TracePlan, frame: RgbdFrame, config: LiftConfig) -> F64 | None:

@@ -44,7 +44,7 @@ def _thin(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def _stats(array: F64, axis: tuple[int, ...], shape: tuple[int, ...], count: int) -> Stats:
-    kinds = {"min": np.nanmin, "max": np.nanmax, "mean": np.nanmean, "std": np.nanstd}
+    kinds: dict[str, Any] = {"min": np.nanmin, "max": np.nanmax, "mean": np.nanmean, "std": np.nanstd}
     stats: Stats = {name: of(array, axis=axis).reshape(shape).tolist() for name, of in kinds.items()}
     for name, q in QUANTILES.items():
         stats[name] = np.nanquantile(array, q, axis=axis).reshape(shape).tolist()

@@ -211,7 +211,7 @@ class LeRobotWriter:
     def _info(self) -> dict[str, Any]:
         lengths, in_table = [record["length"] for record in self._records], self._options.color == "png"
         width, height = self._records[0]["size_px"]
-        color = {
+        color: dict[str, Any] = {
             "dtype": "image" if in_table else "video",
             "shape": [height, width, 3],
             "names": ["height", "width", "channels"],
