@@ -77,12 +77,12 @@ class VideoFile:
         stream = cast(Any, self._file.add_stream(name, rate=fps, options=options))
         stream.width, stream.height = size_px
         stream.pix_fmt = self._format
-        stream.time_base = Fraction(1, fps)
         self._stream, self._count = stream, 0
+        self._period_s = Fraction(1, fps)  # the stream's own time base changes with the first packet
 
     def write(self, rgb: U8) -> None:
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
-        frame.pts, frame.time_base = self._count, self._stream.time_base
+        frame.pts, frame.time_base = self._count, self._period_s
         self._count += 1
         self._file.mux(self._stream.encode(frame))
 
