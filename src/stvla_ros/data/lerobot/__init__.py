@@ -14,3 +14,10 @@
 LeRobot allows several episodes per file; here each has its own, so that whatever is complete stays so when an export is
 interrupted. Names, types and meaning of the features are in :mod:`stvla_ros.data.lerobot.features`.
 """
+
+from stvla_ros.config import ConfigError
+
+try:
+    import pyarrow as _  # noqa: F401 - all modules here need it
+except ModuleNotFoundError as error:
+    raise ConfigError("LeRobot sets need the Python package 'pyarrow': pip install pyarrow.") from error

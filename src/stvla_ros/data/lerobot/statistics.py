@@ -21,8 +21,10 @@ Stats = dict[str, Any]
 
 
 def of_numbers(values: npt.ArrayLike) -> Stats | None:
-    """Statistics of (N,) or (N, D) numbers over their frames. NaN does not count; None where a number is never known."""
-    array = np.asarray(values, dtype=np.float64).reshape(len(values), -1)  # type: ignore[arg-type]
+    """Statistics of (N,) or (N, D) numbers over their frames; None where a number is never known.
+
+    What is not finite does not count, here and in images."""
+    array = _known(np.asarray(values, dtype=np.float64).reshape(len(values), -1))  # type: ignore[arg-type]
     if np.isnan(array).all(axis=0).any():
         return None
     return _stats(array, (0,), (array.shape[1],), len(array))
@@ -32,10 +34,14 @@ def of_images(images: Sequence[npt.NDArray[Any]]) -> Stats | None:
     """Statistics per channel, shape (C, 1, 1), of (H, W) or (H, W, C) images; 8 bits count as 0..1."""
     stack = np.stack([_thin(image) for image in images])
     array = stack.reshape(-1, stack.shape[3] if stack.ndim == 4 else 1).astype(np.float64)
-    array = array / 255.0 if stack.dtype == np.uint8 else array
+    array = _known(array / 255.0 if stack.dtype == np.uint8 else array)
     if np.isnan(array).all(axis=0).any():
         return None
     return _stats(array, (0,), (array.shape[1], 1, 1), len(images))
+
+
+def _known(array: F64) -> F64:
+    return np.where(np.isfinite(array), array, np.nan)
 
 
 def _thin(image: npt.NDArray[Any]) -> npt.NDArray[Any]:
