@@ -373,6 +373,19 @@ def test_a_set_without_our_own_files_becomes_recordings(data: Path, tmp_path: Pa
     same_frames(Recording(data / "episodes/first"), Recording(tmp_path / "back/recordings/first"))
 
 
+def test_two_episodes_of_one_name_stay_two(data: Path, tmp_path: Path) -> None:
+    """As after LeRobot merged two sets."""
+    assert export(data, tmp_path / "set") == 0
+    path = tmp_path / "set/meta/episodes/chunk-000/file-000.parquet"
+    rows = pq.read_table(path).to_pylist()
+    rows[1]["stvla/source"] = rows[0]["stvla/source"].replace("second", "first")
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    shutil.rmtree(tmp_path / "set" / "stvla")
+    assert imported(tmp_path / "set", tmp_path / "back") == 0
+    assert {p.name for p in (tmp_path / "back/recordings").iterdir()} == {"first", "first_000001"}
+    same_frames(Recording(data / "episodes/second"), Recording(tmp_path / "back/recordings/first_000001"))
+
+
 def test_what_cannot_be_exported(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     assert export(tmp_path / "empty", tmp_path / "set") == USAGE

@@ -123,7 +123,7 @@ class LeRobotSet:
     def _table_rows(self, episode: LeRobotEpisode, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         path = self._path(self._data, episode, "data")
         try:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(path, pre_buffer=False) as file:  # all of a long episode would be in memory
                 columns = [*dict.fromkeys([*names, "episode_index"])]
                 for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
                     own = batch.filter(pc.equal(batch.column("episode_index"), episode.number))

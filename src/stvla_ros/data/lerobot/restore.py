@@ -75,6 +75,7 @@ class Restorer:
         optional = (ours.VELOCITY, ours.MATRIX, ours.CAMERA_POSE, ours.STAMP, ours.ROBOT_STAMP, "timestamp")
         needed = [self._depth, self._state, *(name for name in optional if name in source.features)]
         self._names = needed if self._video else [self._color, *needed]
+        self._names_of = _unique_names(source)
         self._to_m = 0.001 if (cameras[self._depth].get("info") or {}).get("depth_unit") == "mm" else 1.0
 
     def _lacking(self, cameras: dict[str, Any], colors: list[str], depths: list[str]) -> Any:
@@ -104,7 +105,7 @@ class Restorer:
             RecordingError: A number in it is not finite, or it cannot be written.
         """
         about = _about(self._set, episode)
-        name = Path(str(about.get("name") or "")).name or f"episode_{episode.number:06d}"
+        name = self._names_of[episode.number]
         plans = self._set.folder / "stvla" / "plans" / f"{episode.number:06d}.parquet"
         whole = about.get("episode") is not None and plans.is_file()
         folder = self._output / ("episodes" if whole else "recordings") / name
@@ -127,7 +128,7 @@ class Restorer:
     def _write_frames(
         self, episode: LeRobotEpisode, folder: Path, frame_id: str, words: str, report: Callable[[int], None]
     ) -> None:
-        writer = RecordingWriter(folder, compress=True, instruction=words)
+        writer = RecordingWriter(folder, compress=True, instruction=words, deferred=True)
         for row in self._set.rows(episode, self._names, self._video):
             try:
                 frame = self._frame(row, frame_id)
@@ -136,6 +137,7 @@ class Restorer:
                 where = f"{self._set.folder}: episode {episode.number}, frame {len(writer)}"
                 raise LeRobotError(f"{where}: not usable ({error}).") from error
             report(1)
+        writer.write_index()
 
     def _frame(self, row: dict[str, Any], frame_id: str) -> RgbdFrame:
         rgb, stamp = np.asarray(row[self._color]), row.get(ours.STAMP)
@@ -172,6 +174,16 @@ def _is_depth(feature: dict[str, Any]) -> bool:
 def _only(names: list[str], preferred: str) -> str:
     """The preferred name, or the only one; empty if that leaves a choice."""
     return preferred if preferred in names else names[0] if len(names) == 1 else ""
+
+
+def _unique_names(source: LeRobotSet) -> dict[int, str]:
+    """Number of each episode -> name of its folder: its own, with the number where another has it (a merged set)."""
+    own = {e.number: Path(str(_about(source, e).get("name") or "")).name for e in source.episodes}
+    names: dict[int, str] = {}
+    for number, name in own.items():
+        numbered = f"{name or 'episode'}_{number:06d}"
+        names[number] = name if name and name not in names.values() else numbered
+    return names
 
 
 def _about(source: LeRobotSet, episode: LeRobotEpisode) -> dict[str, Any]:

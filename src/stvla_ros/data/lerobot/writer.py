@@ -204,7 +204,8 @@ class LeRobotWriter:
             row |= {f"videos/{COLOR}/{name}": value for name, value in place.items()}
             row |= {f"videos/{COLOR}/from_timestamp": 0.0, f"videos/{COLOR}/to_timestamp": length / self._options.fps}
         stats = record["stats"]
-        common = set.intersection(*(set(r["stats"]) for r in self._records))
+        # without depth: the editing tools of LeRobot before 0.6 take every image's statistics for three channels
+        common = set.intersection(*(set(r["stats"]) for r in self._records)) - {DEPTH}
         row |= {f"stats/{f}/{kind}": value for f in sorted(common) for kind, value in stats[f].items()}
         return {**row, OURS: json.dumps(record["source"], ensure_ascii=False)}
 
