@@ -1,4 +1,4 @@
-"""``stvla export lerobot``: episodes, recordings and bags as a LeRobotDataset v3."""
+"""``stvla export-lerobot`` (or ``stvla export lerobot``): episodes, recordings and bags as a LeRobotDataset v3."""
 
 from __future__ import annotations
 

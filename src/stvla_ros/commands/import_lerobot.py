@@ -1,4 +1,4 @@
-"""``stvla import lerobot``: a LeRobotDataset v3 as episodes, or as recordings that ``stvla collect --from`` takes."""
+"""``stvla import-lerobot`` (or ``stvla import lerobot``): a LeRobotDataset v3 as episodes, or as recordings."""
 
 from __future__ import annotations
 
