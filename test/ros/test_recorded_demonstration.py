@@ -50,9 +50,9 @@ def plan(i: int) -> TracePlan:
     return replace(drawn, plan_id=f"p{i}", instruction=WORDS, raw_reply=f"reply {i}", finished=i == 2)
 
 
-def keypose(i: int, stamp_ns: int) -> Keypose:
+def keypose(i: int) -> Keypose:
     T = se3.pose(se3.from_quaternion([1.0, 0.1 * i, 0.0, 0.0]), [0.4, 0.1 * i, 0.2])
-    return Keypose(T, i != 1, i == 1, stamp_ns)
+    return Keypose(T, i != 1, i == 1)  # without a stamp, as policies make them
 
 
 def state(stamp_ns: int) -> RobotStateMsg:
@@ -75,7 +75,7 @@ def decisions(zero_ns: int, failed: bool) -> Iterator[tuple[int, str, Any]]:
             PlanDecision(header=head, instruction=WORDS, image_stamp=image_stamp, outcome=ok, plan=drawn),
         )
     for i, (image, number) in enumerate(((4, 0), (12, 0), (16, 0), (22, 1))):
-        wanted = convert.keypose_to_msg(keypose(i, at[image] + 5), BASE)
+        wanted = convert.keypose_to_msg(keypose(i), BASE)
         head = convert.header(at[image] + 5, BASE)
         yield image + 1, "stvla/decisions/keypose", KeyposeDecision(
             header=head, instruction=WORDS, plan_id=f"p{number}", image_stamp=convert.ns_to_time(at[image]),
@@ -122,11 +122,11 @@ def test_plans_keyposes_words_and_outcome_are_the_recorded_ones(tmp_path: Path, 
     assert [episode.plan_frame(i).rgb[0, 0, 0] for i in range(3)] == [2, 20, 34]
     assert [int(step.frame.rgb[0, 0, 0]) for step in episode] == [4, 12, 22]  # the refused one is left out
     for i, step in zip((0, 1, 3), episode, strict=True):
-        np.testing.assert_allclose(step.keypose.T_base_tcp, keypose(i, 0).T_base_tcp, atol=1e-12)
+        np.testing.assert_allclose(step.keypose.T_base_tcp, keypose(i).T_base_tcp, atol=1e-12)
         assert (step.keypose.gripper_open, step.keypose.may_collide) == (i != 1, i == 1)
         np.testing.assert_allclose(step.robot.q_rad, home_robot().q_rad + 0.01)
         assert step.robot.stamp_ns - step.frame.stamp_ns == 9
-        assert step.keypose.stamp_ns - step.frame.stamp_ns == 5
+        assert step.keypose.stamp_ns == 0
     assert [step.plan.plan_id for step in episode] == ["p0", "p0", "p1"]
     assert episode.history(1)[0].stamp_ns - episode[0].frame.stamp_ns == 3 * TENTH
     assert [drawn.image_stamp_ns - episode.plans[0].image_stamp_ns for drawn in episode.plans] == [
@@ -177,5 +177,5 @@ def test_a_bag_is_exported_with_its_plans_and_keyposes(tmp_path: Path) -> None:
     assert [i for i, row in enumerate(rows) if row["keypose.predicted_here"]] == [4, 12, 22]
     assert [row["keypose.index"] for row in rows] == [0] * 7 + [1] * 8 + [2] * 25
     np.testing.assert_array_equal(rows[30]["plan.uv"], plan(1).uv.ravel())
-    np.testing.assert_allclose(rows[30]["action"][:3], keypose(3, 0).T_base_tcp[:3, 3])
+    np.testing.assert_allclose(rows[30]["action"][:3], keypose(3).T_base_tcp[:3, 3])
     assert rows[-1]["next.success"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from stvla_ros.ros.bag import Bag, BagMessage, absolute
 from stvla_ros.ros.bag_frames import BagRecording, Follow
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg, plan_from_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig
-from stvla_ros.types import RobotState, TracePlan
+from stvla_ros.types import Keypose, RobotState, TracePlan
 
 MOTION, END = "/stvla/decisions/motion", "/stvla/task_end"
 PLAN, KEYPOSE = "/stvla/decisions/plan", "/stvla/decisions/keypose"
@@ -28,6 +28,9 @@ TYPES = {
     MOTION: "stvla_msgs/msg/MotionDecision",
     END: "stvla_msgs/msg/TaskEnd",
 }
+
+SAME = 1e-6
+"""Two keyposes are the same if no number of their matrices differs by more; messages round to about 1e-16."""
 
 
 class Stamps:
@@ -78,7 +81,7 @@ def open_decided(
 def _decided(bag: Bag, stamps: Stamps) -> DecidedTask:
     """Raises StageError or ValueError for a damaged decision, ConfigError for a damaged bag."""
     plans: dict[str, TracePlan] = {}
-    predicted: dict[int, Any] = {}  # stamp of the keypose -> decision
+    predicted: list[Any] = []
     steps: list[DecidedStep] = []
     words, outcome = "", None
     for entry in bag:
@@ -90,23 +93,30 @@ def _decided(bag: Bag, stamps: Stamps) -> DecidedTask:
             plans[plan.plan_id] = replace(plan, image_stamp_ns=image_ns + stamps.shift_ns(image_ns))
             words = words or message.instruction
         elif entry.topic == KEYPOSE and outcome_from_msg(message.outcome).ok and not message.path_complete:
-            predicted[time_to_ns(message.keypose.header.stamp)] = message
+            predicted.append(message)
         elif entry.topic == MOTION and outcome_from_msg(message.outcome).ok:
             steps += _step(message, predicted, stamps)
     return DecidedTask(words, outcome, tuple(plans.values()), tuple(steps))
 
 
-def _step(message: Any, predicted: dict[int, Any], stamps: Stamps) -> list[DecidedStep]:
+def _step(message: Any, predicted: Sequence[Any], stamps: Stamps) -> list[DecidedStep]:
     """The step of one motion; none if the policy did not predict it (an operator's motion, a putting down)."""
-    source = predicted.get(time_to_ns(message.keypose.header.stamp))
+    keypose = keypose_from_msg(message.keypose, message.header.frame_id)
+    source = next(
+        (d for d in reversed(predicted) if _same(keypose_from_msg(d.keypose, d.header.frame_id), keypose)), None
+    )
     if source is None:
         return []
     image_ns = time_to_ns(source.image_stamp)
     shift_ns = stamps.shift_ns(image_ns)
-    keypose = keypose_from_msg(message.keypose, message.header.frame_id)
-    moved = replace(keypose, stamp_ns=keypose.stamp_ns + shift_ns)
+    moved = replace(keypose, stamp_ns=keypose.stamp_ns + shift_ns if keypose.stamp_ns else 0)
     done_ns = time_to_ns(message.header.stamp) + shift_ns
     return [DecidedStep(image_ns + shift_ns, _robot(source.robot, shift_ns), source.plan_id, moved, done_ns)]
+
+
+def _same(a: Keypose, b: Keypose) -> bool:
+    """Policies do not stamp their keyposes, so poses tell them apart; of equal ones the newest prediction counts."""
+    return a.gripper_open == b.gripper_open and bool(np.allclose(a.T_base_tcp, b.T_base_tcp, atol=SAME))
 
 
 def _robot(message: Any, shift_ns: int) -> RobotState | None:
