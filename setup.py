@@ -18,7 +18,7 @@ setup(
     extras_require={
         "learned": ["torch>=2.5", "transformers>=5.23", "safetensors", "pillow"],
         "sft": ["peft>=0.21", "accelerate>=1.15"],
-        "parquet": ["pyarrow>=20"],
+        "parquet": ["pyarrow>=20"],  # LeRobot sets, and planners' data sets
         "view": ["rerun-sdk>=0.41"],
     },
     package_dir={"": "src"},

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ray_caster import Scene, home_robot
 
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import USAGE
@@ -91,7 +92,10 @@ def test_other_words_are_refused(
 
 def test_half_a_command_or_no_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["collect", "--output", str(tmp_path), "--instruction", "Push the red button."]) == USAGE
-    assert "needs both --from RECORDING and --instruction" in capsys.readouterr().err
+    assert "--instruction needs --from RECORDING" in capsys.readouterr().err
+    RecordingWriter(tmp_path / "demo").append(Scene([]).render()[0], home_robot())
+    assert main(["collect", "--output", str(tmp_path / "o"), "--from", str(tmp_path / "demo")]) == USAGE
+    assert "does not say what was done: give --instruction WORDS" in capsys.readouterr().err
     (tmp_path / "bag").mkdir()
     (tmp_path / "bag" / "metadata.yaml").write_text("")
     for source, sentence in (

@@ -111,11 +111,25 @@ COMMANDS = {
     ),
     "collect": Entry(
         TRAIN,
-        "collect demonstrations for training: successful episodes in simulation, or a recording from a robot",
+        "collect demonstrations for training: successful episodes in simulation, or recordings from a robot",
         (
             "stvla collect --tasks pick_place --episodes 250 --output data/pick_place",
+            "stvla collect --from runs --output data/robot",
             'stvla collect --from my_bag --instruction "Put the red block in the plate." --output data/robot',
         ),
+    ),
+    "export-lerobot": Entry(
+        TRAIN,
+        "write episodes, recordings or bags as a LeRobotDataset v3 (also `stvla export lerobot`)",
+        (
+            "stvla export lerobot data/pick_place --output sets/pick_place",
+            "stvla export lerobot runs --color lossy --output sets/runs",
+        ),
+    ),
+    "import-lerobot": Entry(
+        TRAIN,
+        "make episodes or recordings of a LeRobotDataset v3 (also `stvla import lerobot`)",
+        ("stvla import lerobot sets/pick_place --output data/imported",),
     ),
     "train": Entry(
         TRAIN,

@@ -1,10 +1,12 @@
-"""``stvla collect``: successful episodes in simulation, or a demonstration recorded on a robot, for training."""
+"""``stvla collect``: successful episodes in simulation, or recordings of a robot, for training."""
 
 from __future__ import annotations
 
+import json
 import os
 from argparse import Namespace
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +17,16 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
-from stvla_ros.commands.recordings import open_recording
+from stvla_ros.commands.recordings import find_recordings, is_single, open_decided_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_environment import CollectEnvironmentSetup
-from stvla_ros.data.demonstration import write_demonstration
+from stvla_ros.data.demonstration import write_decided, write_demonstration
 from stvla_ros.data.splits import SPLITS
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.episode import EpisodeRecord
 from stvla_ros.evaluate.stack import BAG, PARTS, StackSettings, plain, read_settings
+from stvla_ros.files import written
 from stvla_ros.pipeline import check_instruction
 
 
@@ -39,11 +42,16 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--output", type=folder, metavar="DIR", required=True, help="folder of the dataset; an existing one is resumed"
     )
-    demonstration = parser.add_argument_group("a demonstration recorded on a robot, instead of simulation")
+    demonstration = parser.add_argument_group("recordings of a robot, instead of simulation")
     demonstration.add_argument(
-        "--from", dest="source", type=Path, metavar="RECORDING", help="a recording, or a rosbag2"
+        "--from", dest="source", type=Path, metavar="RECORDING", help="a recording, a rosbag2, or a folder of them"
     )
-    demonstration.add_argument("--instruction", metavar="WORDS", help="what was demonstrated")
+    demonstration.add_argument(
+        "--instruction", metavar="WORDS", help="what was demonstrated; default: what the recording of our stack says"
+    )
+    demonstration.add_argument(
+        "--failures", action="store_true", help="take tasks of our stack too that did not succeed"
+    )
     for kind in registry.BACKENDS:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
@@ -60,7 +68,7 @@ def _settings(arguments: Namespace) -> StackSettings:
 def run(arguments: Namespace) -> int:
     settings = _settings(arguments)
     if arguments.source is not None or arguments.instruction is not None:
-        return _demonstration(arguments, settings)
+        return _demonstrations(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings
     tasks = check_tasks(arguments.tasks)
     collection = Collection(
@@ -78,27 +86,100 @@ def run(arguments: Namespace) -> int:
     return 0 if enough else NOT_CONFIRMED
 
 
-def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
-    if arguments.source is None or arguments.instruction is None:
-        raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
+def _demonstrations(arguments: Namespace, settings: StackSettings) -> int:
+    """One recording, whose failure ends the command; or a folder of them, resumable, whose failures are reported."""
+    if arguments.source is None:
+        raise ConfigError("stvla collect: --instruction needs --from RECORDING, the recording of what was done.")
     words, console = _words(arguments.instruction), Console()
-    folder = arguments.output / "episodes" / _name(arguments.source.resolve())
-    recording: Any = open_recording(arguments.source, settings, console)
-    if damage := getattr(recording, "damage", None):
-        raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
-    episode = write_demonstration(arguments.source, words, settings, folder, recording)
-    console.print(f"{folder}: {len(episode)} keyposes, {len(episode.plans)} plans.", soft_wrap=True, markup=False)
-    return 0
-
-
-def _name(source: Path) -> str:
-    """Name of the episode: that of the recording's folder, or of the bag's file."""
-    return source.parent.name if source.name == "metadata.yaml" else source.name if source.is_dir() else source.stem
-
-
-def _words(instruction: str) -> str:
+    recordings = Recordings(arguments.output, words, settings, arguments.failures, console)
+    sources = find_recordings(arguments.source)
+    if is_single(arguments.source):
+        ((name, source),) = sources.items()
+        console.print(recordings.take(name, source), soft_wrap=True, markup=False)
+        return 0
     try:
-        return check_instruction(instruction)
+        return _folder(recordings, sources, console)
+    except KeyboardInterrupt:
+        console.print("Stopped. The same command resumes here.")
+        return INTERRUPTED
+
+
+def _folder(recordings: Recordings, sources: dict[str, Path], console: Console) -> int:
+    missing = {name: source for name, source in sources.items() if not recordings.known(name)}
+    with count_bar(console, "read, [red]{task.fields[bad]} rejected[/]") as bar:
+        line = bar.add_task("", total=len(sources), completed=len(sources) - len(missing), bad=0)
+        bad = 0
+        for name, source in missing.items():
+            try:
+                recordings.take(name, source, bar=False)
+            except ConfigError as error:
+                bad += 1
+                recordings.reject(name, source, f"{error}")
+                bar.console.print(f"Rejected: {error}", soft_wrap=True, markup=False, highlight=False)
+            bar.update(line, advance=1, bad=bad)
+    kept = sum(recordings.folder(name).is_dir() for name in sources)
+    console.print(f"{recordings.output}: {kept} episodes of {len(sources)} recordings.", soft_wrap=True, markup=False)
+    return 0 if kept else NOT_CONFIRMED
+
+
+@dataclass(frozen=True)
+class Recordings:
+    """Makes episodes of recordings.
+
+    Attributes:
+        output: The dataset.
+        words: What was done; None: the recordings say it.
+        settings: Planner, segmenter and guide, for recordings without plans.
+        failures: Take tasks too that did not succeed.
+        console: For notes.
+    """
+
+    output: Path
+    words: str | None
+    settings: StackSettings
+    failures: bool
+    console: Console
+
+    def folder(self, name: str) -> Path:
+        return self.output / "episodes" / name
+
+    def _record(self, name: str) -> Path:
+        return self.output / "records" / f"{name}.json"
+
+    def known(self, name: str) -> bool:
+        """Whether it was taken or rejected before."""
+        return self.folder(name).is_dir() or self._record(name).exists()
+
+    def reject(self, name: str, source: Path, sentence: str) -> None:
+        """Remember a recording that cannot be used; who deletes the file has it tried again."""
+        with written(self._record(name)) as part:
+            part.write_text(json.dumps({"source": str(source), "sentence": sentence}, indent=2) + "\n")
+
+    def take(self, name: str, source: Path, bar: bool = True) -> str:
+        """Make an episode; a sentence about it.
+
+        Raises:
+            ConfigError: It cannot be used; the message says why.
+        """
+        folder = self.folder(name)
+        recording, decided, damage = open_decided_recording(source, self.settings, self.console, bar)
+        if damage:
+            raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
+        if decided is not None and decided.steps and self.words is None:
+            episode = write_decided(source, decided, recording, folder, self.failures)
+            how = "as the stack decided"
+        else:
+            words = self.words or getattr(recording, "instruction", "") or (decided.instruction if decided else "")
+            if not words:
+                raise ConfigError(f"stvla collect: {source} does not say what was done: give --instruction WORDS.")
+            episode = write_demonstration(source, words, self.settings, folder, recording)
+            how = "found in the motion"
+        return f"{folder}: {len(episode)} keyposes {how}, {len(episode.plans)} plans."
+
+
+def _words(instruction: str | None) -> str | None:
+    try:
+        return None if instruction is None else check_instruction(instruction)
     except StageError as error:
         raise ConfigError(error.sentence) from error
 

@@ -1,19 +1,20 @@
-"""Opens what a command is given as a recording: a recording's folder, or a rosbag2."""
+"""Finds and opens what a command is given as recordings: a recording's folder, a rosbag2, or a folder of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from rich.console import Console
 from rich.progress import track
 
-from stvla_ros.config import build
-from stvla_ros.data.recording import Recording, is_bag
+from stvla_ros.config import ConfigError, build
+from stvla_ros.data.demonstration import DecidedTask
+from stvla_ros.data.recording import BAG_FILES, INDEX, Recording, is_bag
 from stvla_ros.evaluate.stack import StackSettings
 
 if TYPE_CHECKING:
-    from stvla_ros.ros.bag_frames import BagRecording
+    from stvla_ros.ros.bag_frames import BagRecording, Follow
 
 
 def open_recording(path: Path, settings: StackSettings, console: Console) -> Recording | BagRecording:
@@ -33,12 +34,68 @@ def open_recording(path: Path, settings: StackSettings, console: Console) -> Rec
     from stvla_ros.ros.frames import CameraConfig
 
     topics = build(CameraConfig, settings.bag_topics, "camera.topics")
-    bag = BagRecording(
-        path,
-        topics,
-        settings.robot,
-        lambda messages, count: track(messages, "reading", count, console=console, transient=True),
-    )
+    bag = BagRecording(path, topics, settings.robot, _bar(console))
+    _print_notes(bag, console)
+    return bag
+
+
+def open_decided_recording(
+    path: Path, settings: StackSettings, console: Console, bar: bool = True
+) -> tuple[Recording, DecidedTask | None, str]:
+    """As :func:`open_recording`, with what our stack decided in it (None: it is not of our stack) and the damage.
+
+    ``bar``: show one while a bag is read; a terminal shows only one at a time.
+
+    Returns:
+        The frames; the decisions; why only a part could be read, or an empty string.
+    """
+    if not is_bag(path):
+        return Recording(path), None, ""
+    from stvla_ros.ros.frames import CameraConfig
+    from stvla_ros.ros.recorded_demonstration import open_decided
+
+    topics = build(CameraConfig, settings.bag_topics, "camera.topics")
+    follow = _bar(console) if bar else lambda messages, count: messages
+    bag, decided = open_decided(path, topics, settings.robot, follow)
+    _print_notes(bag, console)
+    return cast(Recording, bag), decided, bag.damage or ""
+
+
+def _bar(console: Console) -> Follow:
+    return lambda messages, count: track(messages, "reading", count, console=console, transient=True)
+
+
+def _print_notes(bag: BagRecording, console: Console) -> None:
     for note in bag.notes:
         console.print(f"Note: {note}", soft_wrap=True, markup=False, highlight=False)
-    return bag
+
+
+def is_single(path: Path) -> bool:
+    """Whether a path is one recording or bag, rather than a folder of them."""
+    if not path.is_dir():
+        return True
+    files = [place for place in path.iterdir() if place.is_file()]
+    return any(place.name in (INDEX, "metadata.yaml") or place.suffix.lower() in BAG_FILES for place in files)
+
+
+def find_recordings(path: Path) -> dict[str, Path]:
+    """Name -> a recording or bag: the given one, or all below a folder; the names of all are different.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if is_single(path):
+        place = path.resolve()
+        folder = place.parent if place.name == "metadata.yaml" else place
+        return {folder.name if folder.is_dir() else folder.stem: path}
+    places = (place for place in sorted(path.rglob("*")) if place.is_dir() and is_single(place))
+    found = {"-".join(place.relative_to(path).parts): place for place in places if not _inside(place, path)}
+    if not found:
+        raise ConfigError(f"{path}: wanted a recording, a bag, or a folder of them, found none in it.")
+    return found
+
+
+def _inside(place: Path, top: Path) -> bool:
+    """Whether it is a part of another recording (``plans/`` of an episode), or half written."""
+    between = [parent for parent in place.parents if top in parent.parents]
+    return place.suffix == ".part" or any(is_single(parent) for parent in between)

@@ -20,7 +20,16 @@ from stvla_ros.data.episode_index import INDEX, EpisodeError, EpisodeIndex, Fram
 from stvla_ros.data.recording import Recording, RecordingWriter
 from stvla_ros.types import F64, HISTORY, Keypose, RgbdFrame, RobotState, TracePlan
 
-__all__ = ["Episode", "EpisodeError", "EpisodeStep", "EpisodeWriter", "GuidedFrame", "Verdict", "find_episodes"]
+__all__ = [
+    "Episode",
+    "EpisodeError",
+    "EpisodeStep",
+    "EpisodeWriter",
+    "GuidedFrame",
+    "Verdict",
+    "find_episodes",
+    "has_episodes",
+]
 
 PLANS = "plans"
 
@@ -75,6 +84,7 @@ class Episode(Sequence[EpisodeStep]):
         outcome: How it ended.
         plans: All plans; the last one is "finished" if the planner said so.
         keyposes: All executed keyposes.
+        content: All of it except images and arm.
 
     Raises:
         RecordingError: The folder holds no episode, or a damaged one (its subclass EpisodeError).
@@ -82,6 +92,7 @@ class Episode(Sequence[EpisodeStep]):
 
     def __init__(self, folder: Path) -> None:
         index = read_index(folder)
+        self.content = index
         self.folder, self.task, self.seed = folder, index.task, index.seed
         self.instruction, self.outcome, self.plans = index.instruction, index.outcome, index.plans
         self._records = index.frames
@@ -182,14 +193,23 @@ class EpisodeWriter:
         EpisodeIndex(task, seed, instruction, outcome, tuple(self._plans), tuple(self._records)).write(self._folder)
 
 
+def has_episodes(folder: Path) -> bool:
+    """Whether :func:`find_episodes` would find some."""
+    return bool(_paths(folder))
+
+
+def _paths(folder: Path) -> list[Path]:
+    found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
+    return [path for path in found if path.suffix != ".part"]
+
+
 def find_episodes(folder: Path) -> list[Episode]:
     """All episodes of a dataset, or directly in ``folder``, by name.
 
     Raises:
         RecordingError: There are none, or one is damaged.
     """
-    found = sorted(path.parent for pattern in (f"*/{INDEX}", f"episodes/*/{INDEX}") for path in folder.glob(pattern))
-    episodes = [Episode(path) for path in found if path.suffix != ".part"]
+    episodes = [Episode(path) for path in _paths(folder)]
     if not episodes:
         raise EpisodeError(
             f"{folder}: wanted a folder with episodes (*/{INDEX}, from `stvla collect`) or, for training, published data "

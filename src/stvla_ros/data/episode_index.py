@@ -76,13 +76,9 @@ class EpisodeIndex:
     plans: tuple[TracePlan, ...]
     frames: tuple[FrameRecord, ...]
 
-    def write(self, folder: Path) -> None:
-        """Write the file; a reader never sees half of it.
-
-        Raises:
-            EpisodeError: It cannot be written.
-        """
-        content = {
+    def plain(self) -> dict[str, Any]:
+        """Plain values, as in the file."""
+        return {
             "format": FORMAT,
             "task": self.task,
             "seed": self.seed,
@@ -91,8 +87,15 @@ class EpisodeIndex:
             "plans": [_from_plan(plan) for plan in self.plans],
             "looks": [_from_frame(frame) for frame in self.frames],
         }
+
+    def write(self, folder: Path) -> None:
+        """Write the file; a reader never sees half of it.
+
+        Raises:
+            EpisodeError: It cannot be written.
+        """
         with written(folder / INDEX, EpisodeError) as part:
-            part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(self.plain(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def read_index(folder: Path) -> EpisodeIndex:
@@ -105,14 +108,22 @@ def read_index(folder: Path) -> EpisodeIndex:
     if not path.is_file():
         found = "no such file in it" if folder.is_dir() else "no such folder"
         raise EpisodeError(f"{folder}: wanted an episode ({INDEX}), found {found}.")
-    content = read_json(path, EpisodeError)
+    return parse_index(read_json(path, EpisodeError), f"{path}")
+
+
+def parse_index(content: Any, where: str) -> EpisodeIndex:
+    """The index from plain values; ``where`` begins the message.
+
+    Raises:
+        EpisodeError: Another format, or damaged.
+    """
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         other = content.get("format") if isinstance(content, dict) else type(content).__name__
-        raise EpisodeError(f"{path}: wanted format '{FORMAT}', found '{other}'.")
+        raise EpisodeError(f"{where}: wanted format '{FORMAT}', found '{other}'.")
     try:
         return _index(content)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise EpisodeError(f"{path}: damaged ({error!r}): collect the episode again.") from error
+        raise EpisodeError(f"{where}: damaged ({error!r}): collect the episode again.") from error
 
 
 def _index(content: Mapping[str, Any]) -> EpisodeIndex:

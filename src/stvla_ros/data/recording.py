@@ -2,8 +2,9 @@
 
 ::
 
-    recording.json   format, size, optical frame; per frame: stamp, K, T_base_camera, joints, gripper (null: not
-    measured) 000000.png       colour
+    recording.json   format, size, optical frame, instruction (if known); per frame: stamp, K, T_base_camera, joints,
+                     gripper (null: not measured)
+    000000.png       colour
     000000.npy       depth, float32 metres, NaN where unknown;
     000000.npz       or the same compressed, as array ``depth_m``
 """
@@ -49,17 +50,29 @@ class RecordingWriter:
         compress: Write depth as ``.npz``: a third to a tenth of the size and still exact, but too slow for a live
             camera.
         resume: Go on with a recording that is already in the folder.
+        instruction: What was done in it; empty: not known.
+        deferred: Leave the index to :meth:`write_index`, because nobody reads the folder before the last frame. Writing
+            it after each frame takes a time that grows with the number of frames.
 
     Raises:
         RecordingError: The folder is not empty, or holds no recording to go on with.
     """
 
-    def __init__(self, folder: Path, compress: bool = False, resume: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        compress: bool = False,
+        resume: bool = False,
+        instruction: str = "",
+        deferred: bool = False,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._compress = compress
+        self._about = {"instruction": instruction} if instruction else {}
+        self._compress, self._deferred = compress, deferred
         self._entries: list[dict[str, Any]] = []
         self._size: tuple[int, int] | None = None
+        self._frame_id = ""
         if resume and (folder / INDEX).exists():
             index = _read_index(folder)
             self._entries, self._size = index["frames"], (index["width_px"], index["height_px"])
@@ -67,7 +80,7 @@ class RecordingWriter:
             raise RecordingError(f"{folder}: wanted an empty or new folder for the recording, found files in it.")
 
     def append(self, frame: RgbdFrame, robot: RobotState | None = None) -> None:
-        """Write one frame; the index is up to date after each.
+        """Write one frame; the index is up to date after each, unless it is deferred.
 
         Raises:
             RecordingError: A number of the camera or the arm is NaN (only velocities may be), or the frame cannot be
@@ -89,11 +102,19 @@ class RecordingWriter:
             else:
                 np.save(file, frame.depth_m)
         self._entries.append(entry)
+        self._frame_id = camera.frame_id
+        if not self._deferred:
+            self.write_index()
+
+    def write_index(self) -> None:
+        """Write the index of all frames so far; there must be one. Raises RecordingError as :meth:`append`."""
+        assert self._size is not None
         index = {
             "format": FORMAT,
-            "width_px": camera.width_px,
-            "height_px": camera.height_px,
-            "frame_id": camera.frame_id,
+            "width_px": self._size[0],
+            "height_px": self._size[1],
+            "frame_id": self._frame_id,
+            **self._about,
             "frames": self._entries,
         }
         with written(self._folder / INDEX, RecordingError) as part:
@@ -114,6 +135,11 @@ class Recording(Sequence[RecordedFrame]):
         self._folder = folder
         self._index = _read_index(folder)
         self._entries: list[dict[str, Any]] = self._index["frames"]
+
+    @property
+    def instruction(self) -> str:
+        """What was done in it; empty: not known."""
+        return str(self._index.get("instruction", ""))
 
     def __len__(self) -> int:
         return len(self._entries)

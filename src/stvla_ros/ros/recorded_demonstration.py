@@ -1,0 +1,127 @@
+"""What a rosbag2 of our own stack says about its goal: words, plans, executed keyposes and outcome, for learning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.data.demonstration import DecidedStep, DecidedTask
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.robot import RobotConfig
+from stvla_ros.errors import StageError
+from stvla_ros.ros.bag import Bag, BagMessage, absolute
+from stvla_ros.ros.bag_frames import BagRecording, Follow
+from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg, plan_from_msg, time_to_ns
+from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.types import Keypose, RobotState, TracePlan
+
+MOTION, END = "/stvla/decisions/motion", "/stvla/task_end"
+PLAN, KEYPOSE = "/stvla/decisions/plan", "/stvla/decisions/keypose"
+TYPES = {
+    PLAN: "stvla_msgs/msg/PlanDecision",
+    KEYPOSE: "stvla_msgs/msg/KeyposeDecision",
+    MOTION: "stvla_msgs/msg/MotionDecision",
+    END: "stvla_msgs/msg/TaskEnd",
+}
+
+SAME = 1e-6
+"""Two keyposes are the same if no number of their matrices differs by more; messages round to about 1e-16."""
+
+
+class Stamps:
+    """How far the frames of a bag were moved in time: :class:`BagRecording` puts every clock on the recorder's."""
+
+    def __init__(self, color: str, follow: Follow) -> None:
+        self._color, self._follow = absolute(color), follow
+        self._moved_ns: dict[int, int] = {}
+
+    def __call__(self, messages: Iterable[BagMessage], count: int) -> Iterator[BagMessage]:
+        """Iterate as the first reading does; a colour image has another stamp when its receiver is done with it."""
+        for entry in self._follow(messages, count):
+            before_ns = self._stamp(entry)
+            yield entry
+            if before_ns is not None:
+                self._moved_ns[before_ns] = (self._stamp(entry) or 0) - before_ns
+
+    def _stamp(self, entry: BagMessage) -> int | None:
+        return time_to_ns(entry.message.header.stamp) if entry.topic == self._color else None
+
+    def shift_ns(self, stamp_ns: int) -> int:
+        """What was added to the stamps of that time: as for the nearest image."""
+        if not self._moved_ns:
+            return 0
+        return self._moved_ns[min(self._moved_ns, key=lambda known: abs(known - stamp_ns))]
+
+
+def open_decided(
+    path: Path, camera: CameraConfig, robot: RobotConfig, follow: Follow = lambda messages, _: messages
+) -> tuple[BagRecording, DecidedTask | None]:
+    """The frames of a bag, and what our stack decided in it; None if it is not of our stack.
+
+    Raises:
+        ConfigError: See :class:`BagRecording`; or a decision in it is damaged.
+    """
+    stamps = Stamps(camera.color, follow)
+    recording = BagRecording(path, camera, robot, stamps)
+    try:
+        bag = Bag(path, {MOTION: TYPES[MOTION]}, {name: kind for name, kind in TYPES.items() if name != MOTION})
+    except ConfigError:  # nothing was executed, or it is a bag of somebody else
+        return recording, None
+    try:
+        return recording, _decided(bag, stamps)
+    except (StageError, ValueError) as error:
+        raise ConfigError(f"{path}: a decision in it is damaged ({error}): take another recording.") from error
+
+
+def _decided(bag: Bag, stamps: Stamps) -> DecidedTask:
+    """Raises StageError or ValueError for a damaged decision, ConfigError for a damaged bag."""
+    plans: dict[str, TracePlan] = {}
+    predicted: list[Any] = []
+    steps: list[DecidedStep] = []
+    words, outcome = "", None
+    for entry in bag:
+        message = entry.message
+        if entry.topic == END:
+            outcome, words = outcome_from_msg(message.outcome), message.state.instruction or words
+        elif entry.topic == PLAN and outcome_from_msg(message.outcome).ok:
+            plan, image_ns = plan_from_msg(message.plan), time_to_ns(message.image_stamp)
+            plans[plan.plan_id] = replace(plan, image_stamp_ns=image_ns + stamps.shift_ns(image_ns))
+            words = words or message.instruction
+        elif entry.topic == KEYPOSE and outcome_from_msg(message.outcome).ok and not message.path_complete:
+            predicted.append(message)
+        elif entry.topic == MOTION and outcome_from_msg(message.outcome).ok:
+            steps += _step(message, predicted, stamps)
+    return DecidedTask(words, outcome, tuple(plans.values()), tuple(steps))
+
+
+def _step(message: Any, predicted: Sequence[Any], stamps: Stamps) -> list[DecidedStep]:
+    """The step of one motion; none if the policy did not predict it (an operator's motion, a putting down)."""
+    keypose = keypose_from_msg(message.keypose, message.header.frame_id)
+    source = next(
+        (d for d in reversed(predicted) if _same(keypose_from_msg(d.keypose, d.header.frame_id), keypose)), None
+    )
+    if source is None:
+        return []
+    image_ns = time_to_ns(source.image_stamp)
+    shift_ns = stamps.shift_ns(image_ns)
+    moved = replace(keypose, stamp_ns=keypose.stamp_ns + shift_ns if keypose.stamp_ns else 0)
+    done_ns = time_to_ns(message.header.stamp) + shift_ns
+    return [DecidedStep(image_ns + shift_ns, _robot(source.robot, shift_ns), source.plan_id, moved, done_ns)]
+
+
+def _same(a: Keypose, b: Keypose) -> bool:
+    """Policies do not stamp their keyposes, so poses tell them apart; of equal ones the newest prediction counts."""
+    return a.gripper_open == b.gripper_open and bool(np.allclose(a.T_base_tcp, b.T_base_tcp, atol=SAME))
+
+
+def _robot(message: Any, shift_ns: int) -> RobotState | None:
+    stamp_ns = time_to_ns(message.header.stamp)
+    if not stamp_ns:
+        return None
+    q = np.array(message.q_rad)
+    return RobotState(q, np.array(message.dq_rad_s), tcp_pose(q), message.gripper_m, stamp_ns + shift_ns)
