@@ -15,7 +15,7 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
-from stvla_ros.commands.recordings import open_recording
+from stvla_ros.commands.recordings import add_bag_arguments, hints_of, open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_environment import CollectEnvironmentSetup
@@ -48,6 +48,7 @@ def add_arguments(parser: Parser) -> None:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_bag_arguments(parser)
     add_override_argument(parser)
 
 
@@ -83,7 +84,7 @@ def _demonstration(arguments: Namespace, settings: StackSettings) -> int:
         raise ConfigError("stvla collect: a demonstration needs both --from RECORDING and --instruction WORDS.")
     words, console = _words(arguments.instruction), Console()
     folder = arguments.output / "episodes" / _name(arguments.source.resolve())
-    recording: Any = open_recording(arguments.source, settings, console)
+    recording: Any = open_recording(arguments.source, settings, console, hints_of(arguments))
     if damage := getattr(recording, "damage", None):
         raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
     episode = write_demonstration(arguments.source, words, settings, folder, recording)

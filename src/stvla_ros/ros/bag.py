@@ -19,19 +19,19 @@ from stvla_ros.data.bag_hints import absolute as absolute
 from stvla_ros.data.recording import is_bag as is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros.bag_topics import (
-    COMPRESSED as COMPRESSED,
-    IMAGE as IMAGE,
-    INFO as INFO,
-    JOINTS as JOINTS,
+    COMPRESSED,
+    IMAGE,
+    INFO,
+    JOINTS,
     MERGED,
     MOVING,
-    STATIC as STATIC,
-    TF as TF,
+    STATIC,
+    TF,
     TRANSPORTS,
     TopicFinder,
-    message_class as message_class,
     names_of,
-)  # fmt: skip
+)
+from stvla_ros.ros.bag_topics import message_class as message_class
 from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.image_codecs import decompressed as decompressed
@@ -281,9 +281,7 @@ def check_remap(path: Path, remap: Mapping[str, str], found: Mapping[str, Mappin
     """Raises ConfigError for a topic that is to be read under another name, but is not in the bag."""
     for old, new in remap.items():
         if not any(found.get(old + end) for end in ("", *TRANSPORTS)):
-            raise ConfigError(
-                f"{path}: remap: wanted {old} in the bag to be read as {new}; it has {_list(found)}."
-            )
+            raise ConfigError(f"{path}: remap: wanted {old} in the bag to be read as {new}; it has {_list(found)}.")
 
 
 def camera_bag(

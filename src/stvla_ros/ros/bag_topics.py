@@ -131,14 +131,17 @@ class TopicFinder:
         """Look for the colour image, its depth and its camera info (None: it is not needed) where they are missing."""
         missing = [topic for topic in (color, depth) if not self._has(topic, IMAGE)]
         if missing:
-            kinds = {color: [p for p in self._pictures if p.is_colour], depth: [p for p in self._pictures if p.is_depth]}
+            kinds = {
+                color: [p for p in self._pictures if p.is_colour],
+                depth: [p for p in self._pictures if p.is_depth],
+            }
             for topic, other in ((color, depth), (depth, color)):
                 if topic in missing:
                     self._choose(topic, kinds[topic], self._views(other, kinds[other], other in missing))
             for topic in missing:
-                if topic not in self.found.values():
+                if topic not in self.found.values() and self._all:
                     what = "colour image" if topic == color else "depth image (16UC1 or 32FC1)"
-                    self.reasons[topic] = _why_not(what, kinds[topic], self._pictures)
+                    self.reasons[topic] = _why_not(what, kinds[topic], self._all)
         if info is not None and not self._has(info, INFO):
             self._find_info(info, color)
 
@@ -171,7 +174,7 @@ class TopicFinder:
         self.reasons[info] = (
             f"several could be the camera info ({', '.join(infos)})"
             if infos
-            else f"it has no {INFO}: give the camera's calibration with --intrinsics FILE (camera.intrinsics)"
+            else f"the bag has no {INFO}: give the camera's calibration with --intrinsics FILE (camera.intrinsics)"
         )
 
     # --- transforms and joints ------------------------------------------------------------------------------------
@@ -206,7 +209,7 @@ class TopicFinder:
 
 
 def _why_not(what: str, candidates: Iterable[_Picture], pictures: Iterable[_Picture]) -> str:
-    several, there = [str(picture) for picture in candidates], [str(picture) for picture in pictures]
+    several = [str(picture) for picture in candidates]
     if several:
         return f"several could be the {what} ({', '.join(several)})"
-    return f"it has no {what}, only {', '.join(there)}" if there else f"it has no {what}, nor any other image"
+    return f"the bag has no {what}, only {', '.join(str(picture) for picture in pictures)}"
