@@ -31,7 +31,7 @@ from stvla_ros.calibration.solve import calibrate, pose_errors
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M, SLOW, ask, live_views, recorded_views, report
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
-from stvla_ros.commands.recordings import open_recording
+from stvla_ros.commands.recordings import add_bag_arguments, hints_of, open_recording
 from stvla_ros.config import ConfigError, build
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
@@ -75,6 +75,7 @@ def add_arguments(parser: Parser) -> None:
         help="folder of the session, an earlier one is continued, default runs/<time>; of board: a .pdf or .png file, default board.pdf",
     )  # fmt: skip
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_bag_arguments(parser)
     add_override_argument(parser)
 
 
@@ -252,7 +253,7 @@ def _solve(arguments: Namespace, settings: StackSettings, folder: Path, console:
         if (folder / SESSION).exists()
         else SessionConfig(_board(arguments), settings.robot.base_frame)
     )
-    frames = open_recording(poses_folder(folder), settings, console)
+    frames = open_recording(poses_folder(folder), settings, console, hints_of(arguments))
     views: Views = read_views(frames, Board(session.board))
     found = calibrate(views.samples, views.K)
     out = arguments.output or (folder if (folder / SESSION).exists() else make_run_folder(Path("runs")))

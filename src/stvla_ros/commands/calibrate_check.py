@@ -15,7 +15,7 @@ from stvla_ros.calibration.postures import swing
 from stvla_ros.calibration.session import poses_folder
 from stvla_ros.calibration.solve import CalibrationError
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED
-from stvla_ros.commands.recordings import open_recording
+from stvla_ros.commands.recordings import hints_of, open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.errors import StageError
@@ -60,7 +60,10 @@ def recorded_views(arguments: Namespace, settings: StackSettings, console: Conso
     Raises:
         ConfigError: There is none.
     """
-    return _distinct(open_recording(poses_folder(arguments.source), settings, console), arguments.poses or 2 * POSTURES)
+    return _distinct(
+        open_recording(poses_folder(arguments.source), settings, console, hints_of(arguments)),
+        arguments.poses or 2 * POSTURES,
+    )
 
 
 def live_views(arm: CalibrationArm, arguments: Namespace, settings: StackSettings, console: Console) -> list[View]:

@@ -17,8 +17,15 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
-from stvla_ros.commands.recordings import find_recordings, is_single, open_decided_recording
+from stvla_ros.commands.recordings import (
+    add_bag_arguments,
+    find_recordings,
+    hints_of,
+    is_single,
+    open_decided_recording,
+)
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.collect import Collection
 from stvla_ros.data.collect_environment import CollectEnvironmentSetup
 from stvla_ros.data.demonstration import write_decided, write_demonstration
@@ -56,6 +63,7 @@ def add_arguments(parser: Parser) -> None:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_bag_arguments(parser)
     add_override_argument(parser)
 
 
@@ -91,7 +99,7 @@ def _demonstrations(arguments: Namespace, settings: StackSettings) -> int:
     if arguments.source is None:
         raise ConfigError("stvla collect: --instruction needs --from RECORDING, the recording of what was done.")
     words, console = _words(arguments.instruction), Console()
-    recordings = Recordings(arguments.output, words, settings, arguments.failures, console)
+    recordings = Recordings(arguments.output, words, settings, hints_of(arguments), arguments.failures, console)
     sources = find_recordings(arguments.source)
     if is_single(arguments.source):
         ((name, source),) = sources.items()
@@ -130,6 +138,7 @@ class Recordings:
         output: The dataset.
         words: What was done; None: the recordings say it.
         settings: Planner, segmenter and guide, for recordings without plans.
+        hints: What the operator says about bags.
         failures: Take tasks too that did not succeed.
         console: For notes.
     """
@@ -137,6 +146,7 @@ class Recordings:
     output: Path
     words: str | None
     settings: StackSettings
+    hints: BagHints
     failures: bool
     console: Console
 
@@ -162,7 +172,7 @@ class Recordings:
             ConfigError: It cannot be used; the message says why.
         """
         folder = self.folder(name)
-        recording, decided, damage = open_decided_recording(source, self.settings, self.console, bar)
+        recording, decided, damage = open_decided_recording(source, self.settings, self.console, self.hints, bar)
         if damage:
             raise ConfigError(f"{damage} A demonstration must be complete: its end shows where the task was done.")
         if decided is not None and decided.steps and self.words is None:

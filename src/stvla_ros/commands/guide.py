@@ -18,7 +18,7 @@ from rich.progress import track
 from stvla_ros import registry
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.exit_codes import of_outcome
-from stvla_ros.commands.recordings import open_recording
+from stvla_ros.commands.recordings import add_bag_arguments, hints_of, open_recording
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.kinematics import tcp_pose
@@ -54,6 +54,7 @@ def add_arguments(parser: Parser) -> None:
         names = registry.names(kind)
         parser.add_argument(f"--{kind}", choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default: the defaults")
+    add_bag_arguments(parser)
     add_override_argument(parser)
 
 
@@ -65,7 +66,7 @@ def run(arguments: Namespace) -> int:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:
         raise ConfigError("stvla guide: a recording needs --instruction, e.g. 'Put the red block in the plate.'.")
-    recording = open_recording(arguments.recording, settings, Console())
+    recording = open_recording(arguments.recording, settings, Console(), hints_of(arguments))
     return _write(arguments, settings, iter(recording), len(recording), arguments.instruction)
 
 

@@ -17,11 +17,12 @@ from tf2_msgs.msg import TFMessage
 from stvla_ros.camera.place import PlaceConfig
 from stvla_ros.camera.settings import RealSenseConfig
 from stvla_ros.config import ConfigError, param
+from stvla_ros.data.bag_hints import bag_hints
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
 from stvla_ros.ros.bag import camera_bag
-from stvla_ros.ros.bag_replay import BagReplay
+from stvla_ros.ros.bag_replay import BagClock, BagReplay, SystemClock
 from stvla_ros.ros.convert import (
     camera_to_info,
     depth_to_image,
@@ -53,8 +54,14 @@ class CameraNodeConfig:
     depth_encoding: str = param("32FC1", "32FC1 (metres, exact) or 16UC1 (millimetres)", choices=("32FC1", "16UC1"))
     joint_states: bool = param(True, "publish the recorded arm states too; set it to false next to a real robot")
     frame_id: str = param("camera_color_optical_frame", "optical frame of a RealSense camera's images")
+    remap: tuple[str, ...] = param((), "a bag's topics with other names: OLD:=NEW each")
+    intrinsics: str = param("", "calibration in place of a bag's: a camera_info file (YAML)")
+    publish_clock: bool = param(
+        False, "publish a bag's time on /clock and keep its stamps, for nodes with use_sim_time; false: stamps of now"
+    )
+    speed: float = param(1.0, "with publish_clock: seconds of the bag per second", ge=0.01, le=100.0)
     realsense: RealSenseConfig = param(RealSenseConfig(), "for source realsense")  # noqa: RUF009
-    place: PlaceConfig = param(PlaceConfig(), "where a RealSense camera is")  # noqa: RUF009
+    place: PlaceConfig = param(PlaceConfig(), "where a RealSense camera is, or that of a bag")  # noqa: RUF009
     topics: CameraConfig = param(CameraConfig(), "topic names")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
@@ -89,16 +96,20 @@ class CameraNode(StageNode[CameraNodeConfig]):
             raise ConfigError("camera.path: wanted the folder of a recording or a rosbag2, got none.")
         if self.get_parameter("use_sim_time").value:
             raise ConfigError(
-                "camera.use_sim_time: wanted false, got true: replayed messages get new stamps from this computer's clock, and the "
-                "/clock of a bag is not replayed. Set it to false for all nodes."
+                "camera.use_sim_time: wanted false, got true: this node gives the time, it does not follow another. Set it to false; "
+                "for the other nodes true with camera.publish_clock, else false too."
             )
         path = Path(config.path).expanduser()
         if not is_bag(path):
+            if config.publish_clock:
+                raise ConfigError(f"camera.publish_clock: wanted a rosbag2 at camera.path, found the recording {path}.")
             return FrameReplay(self, Recording(path), config).run
-        bag = camera_bag(path, config.topics, config.robot, config.joint_states)
+        hints = bag_hints(config.remap, config.place, config.intrinsics)
+        bag = camera_bag(path, config.topics, config.robot, config.joint_states, hints)
         for note in bag.notes:
             self.get_logger().warning(note)
-        return BagReplay(self, bag, config.loop).run
+        clock = BagClock(self, bag.first_ns, config.speed) if config.publish_clock else SystemClock()
+        return BagReplay(self, bag, config.loop, clock).run
 
     def ready(self) -> None:
         """Start the replay."""

@@ -28,6 +28,7 @@ from stvla_ros.ros import convert, qos, task_state
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.motion_guard import guard, publishing_feedback
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -90,7 +91,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._traces = TraceInbox(self)
         self._heartbeats = HeartbeatMonitor(self, config.safety.heartbeat_timeout_s)
         self._liveness = LivenessReporter(self._heartbeats, (), tuple(filter(None, [config.safety.supervisor])))
-        self.create_timer(0.1, self._log_liveness)
+        self.create_timer(0.1, self._log_liveness, clock=STEADY)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
         self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m, robot.limits)

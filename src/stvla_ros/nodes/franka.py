@@ -27,6 +27,7 @@ from stvla_ros.robot.franka.hand import FrankaHand
 from stvla_ros.robot.franka.messages import ArmState, Fingers, Mode
 from stvla_ros.ros import qos
 from stvla_ros.ros.franka_robot import FrankaTrajectoryArm, arm_message, fingers_message, status_message
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.priority import raise_priority
 from stvla_ros.ros.run import run
@@ -82,7 +83,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self._offer("deactivate", self._deactivate)
         self._offer("recover", self._recover)
         self._offer("home_gripper", self._home)
-        self.create_timer(WATCH_S, self._send_status)
+        self.create_timer(WATCH_S, self._send_status, clock=STEADY)
 
     def ready(self) -> None:
         """Start the heartbeat; with ``activate_at_start`` when the robot is connected, or after :data:`FIRST_S`."""
@@ -90,7 +91,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         if self.config.activate_at_start:
             Thread(target=self._activate_by_itself, name="activate", daemon=True).start()
             self._late = time.monotonic() + FIRST_S
-            self._starting = self.create_timer(0.05, self._begin)
+            self._starting = self.create_timer(0.05, self._begin, clock=STEADY)
         else:
             super().ready()
             self.get_logger().info(

@@ -27,6 +27,7 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import convert, qos
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.graph import WRONG_PARAMETERS
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.priority import raise_priority
@@ -133,7 +134,7 @@ class SimNode(StageNode[SimConfig]):
         self._time.start()
         self._camera.start()
         self._late = time.monotonic() + FIRST_IMAGE_S
-        self._starting = self.create_timer(0.02, self._begin)
+        self._starting = self.create_timer(0.02, self._begin, clock=STEADY)
 
     def _begin(self) -> None:
         if self._camera.sent or time.monotonic() > self._late:

@@ -30,6 +30,7 @@ from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.graph import CAMERA, SIM
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
 from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
@@ -87,10 +88,10 @@ class TaskNode(StageNode[TaskConfig]):
         self._started = time.monotonic()
         self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
-        self.create_timer(0.05, self._watch)
+        self.create_timer(0.05, self._watch, clock=STEADY)
         self._liveness = LivenessReporter(self._monitor, config.needs, (SIM.name, CAMERA.name))
-        self.create_timer(0.1, self._log_liveness)
-        self.create_timer(qos.DISCOVERY_S, self._look_for_controller)
+        self.create_timer(0.1, self._log_liveness, clock=STEADY)
+        self.create_timer(qos.DISCOVERY_S, self._look_for_controller, clock=STEADY)
         self.serve(ExecuteTask, "stvla/execute_task", self._execute, preempt=True)
 
     def ready(self) -> None:

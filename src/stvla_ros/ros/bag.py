@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 from geometry_msgs.msg import TransformStamped
-from rclpy._rclpy_pybind11 import RMWError
-from rclpy.serialization import deserialize_message
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo
+from std_msgs.msg import Header
 
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints, Lens
+from stvla_ros.data.bag_hints import absolute as absolute
 from stvla_ros.data.recording import is_bag as is_bag
 from stvla_ros.description.robot import RobotConfig
+from stvla_ros.ros.bag_topics import (
+    COMPRESSED,
+    IMAGE,
+    INFO,
+    JOINTS,
+    MERGED,
+    MOVING,
+    STATIC,
+    TF,
+    TRANSPORTS,
+    TopicFinder,
+    names_of,
+)
+from stvla_ros.ros.bag_topics import message_class as message_class
+from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig
-
-IMAGE, INFO, JOINTS = "sensor_msgs/msg/Image", "sensor_msgs/msg/CameraInfo", "sensor_msgs/msg/JointState"
-TF, COMPRESSED = "tf2_msgs/msg/TFMessage", "sensor_msgs/msg/CompressedImage"
-STATIC = "/tf_static"
-
-_PNG = b"\x89PNG"
-_ENCODINGS = {("uint8", (3,)): "bgr8", ("uint8", (4,)): "bgra8", ("uint8", ()): "mono8", ("uint16", ()): "16UC1"}
-_DEPTH_HEAD = struct.Struct("<iff")
-"""compressed_depth_image_transport's ConfigHeader: format, and the two parameters of quantised inverse depth."""
+from stvla_ros.ros.image_codecs import decompressed as decompressed
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,15 @@ class BagMessage:
 
 
 class Bag:
-    """A rosbag2 with colour, aligned depth and camera info, and the transform to the camera.
+    """A rosbag2: the messages on some of its topics.
 
     Args:
         path: The bag's folder, or a single file of one.
         required: Topic -> type of what must be in it.
         optional: Topic -> type of what is read too if the bag has it.
         settings: Topic -> setting that names it, for the error when it is missing.
+        remap: Topic in the bag -> topic that it is read as.
+        reasons: Topic -> why it is missing, where more is known than that.
 
     Raises:
         ConfigError: The package ``rosbags`` is missing, the bag cannot be read, or a topic is missing, empty or of
@@ -68,10 +74,12 @@ class Bag:
         required: Mapping[str, str],
         optional: Mapping[str, str],
         settings: Mapping[str, str] | None = None,
+        remap: Mapping[str, str] | None = None,
+        reasons: Mapping[str, str] | None = None,
     ) -> None:
-        self.path = path
+        self.path, self.remap = path, dict(remap or {})
         with self._open() as files:
-            found, cut_off = files.topics, files.cut_off
+            found, cut_off, definitions = files.topics, files.cut_off, files.definitions
             self.first_ns = files.start_ns
             """When the recording began, by the recorder's clock."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
@@ -79,34 +87,44 @@ class Bag:
             f"{path}: its recorder was interrupted; the complete part is read ({self.seconds:.1f} s)."
         ] * cut_off
         """Notes for the operator about the bag."""
-        self._stored: dict[str, str] = {}  # topic in the bag -> topic of its raw messages
+        self._stored: dict[str, str] = {}  # topic in the bag -> topic that it is read as
+        self._kinds: dict[str, str] = {}  # topic in the bag -> type there
         self.topics: dict[str, str] = {}
         """Topic -> type of its messages."""
         if not any(count for kinds in found.values() for count in kinds.values()):
             raise ConfigError(
                 f"{path}: wanted a bag with messages, found none{' that is complete' * cut_off}: record again."
             )
+        check_remap(path, self.remap, found)
         missing = [topic for topic, kind in required.items() if not self._take(topic, kind, found)]
         if missing:
-            raise ConfigError(f"{path}: {_missing(missing, required, found, settings or {})}")
+            raise ConfigError(f"{path}: {_missing(missing, required, found, settings or {}, reasons or {})}")
         for topic, kind in optional.items():
             self._take(topic, kind, found)
-        self._kinds = {
-            stored: self.topics[topic] if stored == topic else COMPRESSED for stored, topic in self._stored.items()
-        }
-        self.counts = {topic: found[stored][self._kinds[stored]] for stored, topic in self._stored.items()}
+        self.counts = dict.fromkeys(self.topics, 0)
         """Topic -> number of its messages."""
+        for stored, topic in self._stored.items():
+            self.counts[topic] += found[stored][self._kinds[stored]]
+        from stvla_ros.ros.bag_types import Decoder  # needs the package rosbags
+
+        self._decoders = {
+            stored: Decoder(kind, definitions.get((stored, kind))) for stored, kind in self._kinds.items()
+        }
+        self.notes += [
+            f"{path}: {stored}: its {self._kinds[stored]} is another version than the installed one "
+            f"({', '.join(decoder.differences[:4])}{', ...' * (len(decoder.differences) > 4)}): what both have is read."
+            for stored, decoder in self._decoders.items()
+            if decoder.differences
+        ]
 
     def _take(self, topic: str, kind: str, found: Mapping[str, Mapping[str, int]]) -> bool:
         """Select a topic if it has messages of this type, or compressed images (image_transport); False if not."""
-        names = {topic: kind}
-        if kind == IMAGE:
-            names = {**names, f"{topic}/compressedDepth": COMPRESSED, f"{topic}/compressed": COMPRESSED}
-        for name, stored in names.items():
-            if found.get(name, {}).get(stored, 0):
-                self._stored[name], self.topics[topic] = topic, kind
-                return True
-        return False
+        for name, stored in names_of(topic, kind, self.remap):
+            if found.get(name, {}).get(stored, 0) and name not in self._stored:
+                self._stored[name], self._kinds[name], self.topics[topic] = topic, stored, kind
+                if kind not in MERGED:
+                    break
+        return topic in self.topics
 
     def __iter__(self) -> Iterator[BagMessage]:
         """All messages in order of time. Raises ConfigError for damage; says how far the bag could be read, and why."""
@@ -126,8 +144,8 @@ class Bag:
     def _read(self, stored: str, kind: str, data: bytes) -> Any:
         """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be decompressed."""
         try:
-            message = deserialize_message(data, message_class(kind))
-        except RMWError as error:
+            message = self._decoders[stored](data)
+        except ValueError as error:
             raise ValueError(f"a message on {stored} is damaged") from error
         try:
             return decompressed(message) if kind == COMPRESSED else message
@@ -148,7 +166,7 @@ class Bag:
         """Parent and child -> their first static transform, wherever it is in the bag: it holds at any time."""
         found: dict[tuple[str, str], TransformStamped] = {}
         with suppress(ConfigError):  # damage is reported when all is read
-            for entry in Bag(self.path, {STATIC: TF}, {}) if STATIC in self.topics else ():
+            for entry in Bag(self.path, {STATIC: TF}, {}, None, self.remap) if STATIC in self.topics else ():
                 for transform in entry.message.transforms:
                     found.setdefault(frames_of(transform), transform)
         return found
@@ -158,22 +176,123 @@ def frames_of(transform: TransformStamped) -> tuple[str, str]:
     return transform.header.frame_id, transform.child_frame_id
 
 
-def message_class(kind: str) -> Any:
-    """The class of a type name such as ``sensor_msgs/msg/Image``."""
-    package, room, name = kind.split("/")
-    return getattr(import_module(f"{package}.{room}"), name)
+class CameraBag(Bag):
+    """A bag with colour, aligned depth and camera info, the transforms to the camera, and a robot's joint states.
+
+    Topics that have other names are found by their type and content where only one is possible, and a note says so.
+
+    Args:
+        path: The bag's folder, or a single file of one.
+        topics: The names of the camera's topics.
+        robot: Topics and names of joints, and the base frame; None: joint states are not read.
+        joint_states: Whether they are read.
+        hints: What the operator says about the bag.
+
+    Raises:
+        ConfigError: As for :class:`Bag`; a hint names a topic that the bag does not have.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        topics: CameraConfig,
+        robot: RobotConfig | None = None,
+        joint_states: bool = True,
+        hints: BagHints | None = None,
+    ) -> None:
+        self.path, self._hints, self._robot = path, hints or BagHints(), robot if joint_states else None
+        self._base_frame = (robot or RobotConfig()).base_frame
+        self._color, self._depth, self._info = (absolute(t) for t in (topics.color, topics.depth, topics.info))
+        finder = self._search()
+        required = {self._color: IMAGE, self._depth: IMAGE}
+        if self._hints.lens is None:
+            required[self._info] = INFO
+        optional = {STATIC: TF, MOVING: TF} if self._hints.T_base_camera is None else {}
+        optional |= _joint_topics(self._robot)
+        parts = {self._color: "color", self._depth: "depth", self._info: "info"}
+        settings = {topic: f"camera.topics.{part}" for topic, part in parts.items()}
+        super().__init__(path, required, optional, settings, finder.remap, finder.reasons)
+        if finder.found:
+            which = ", ".join(f"{old} as {new}" for old, new in finder.found.items())
+            self.notes.append(f"{path}: found by type: {which}. Choose others with --remap OLD:=NEW (camera.remap).")
+        self._add_given()
+        if not {STATIC, MOVING} & set(self.topics):
+            self.notes.append(
+                f"{path}: no transforms on {STATIC} or {MOVING}, so the pose of the camera is not known: "
+                "give it with --extrinsics FILE or x,y,z,qx,qy,qz,qw (camera.place)."
+            )
+
+    def _search(self) -> TopicFinder:
+        """Look for what has other names. Raises ConfigError for a hint about a topic that is not there."""
+        with self._open() as files:
+            check_remap(self.path, self._hints.remap, files.topics)
+            finder = TopicFinder(files, dict(self._hints.remap))
+            finder.camera(self._color, self._depth, self._info if self._hints.lens is None else None)
+            if self._hints.T_base_camera is None:
+                finder.transforms()
+            if self._robot is not None:
+                arm, fingers = self._robot.joint_states, self._robot.gripper_joint_states
+                finder.joints(self._robot, absolute(arm), absolute(fingers))
+        return finder
+
+    def _add_given(self) -> None:
+        """Add what the operator gave to what the bag has."""
+        if self._hints.T_base_camera is not None:
+            self.topics[STATIC], self.counts[STATIC] = TF, 0
+        if self._hints.lens is not None:
+            self.topics[self._info], self.counts[self._info] = INFO, self.counts[self._color]
+
+    def __iter__(self) -> Iterator[BagMessage]:
+        """All messages in order of time, with the given camera info before each colour image; see :class:`Bag`."""
+        for entry in super().__iter__():
+            if self._hints.lens is not None and entry.topic == self._color:
+                yield BagMessage(self._info, entry.after_ns, lens_to_info(self._hints.lens, entry.message.header))
+            yield entry
+
+    @cached_property
+    def static_transforms(self) -> Mapping[tuple[str, str], TransformStamped]:
+        """The given pose of the camera, or the bag's static transforms."""
+        T = self._hints.T_base_camera
+        if T is None:
+            return super().static_transforms
+        frame = ""
+        with suppress(ConfigError):  # damage is reported when all is read
+            images = Bag(self.path, {self._color: IMAGE}, {}, None, self.remap)
+            frame = next((str(entry.message.header.frame_id).lstrip("/") for entry in images), "")
+        transform = matrix_to_transform(T, self._base_frame, frame, self.first_ns)
+        return {frames_of(transform): transform}
 
 
-def camera_bag(path: Path, topics: CameraConfig, robot: RobotConfig | None = None, joint_states: bool = True) -> Bag:
-    """A bag with a camera's topics, its transforms, and a robot's joint states if it has them. Raises ConfigError."""
-    names = {"color": (topics.color, IMAGE), "depth": (topics.depth, IMAGE), "info": (topics.info, INFO)}
-    images = {absolute(topic): kind for topic, kind in names.values()}
-    settings = {absolute(topic): f"camera.topics.{part}" for part, (topic, _) in names.items()}
-    others = {STATIC: TF, "/tf": TF} | _joint_topics(robot if joint_states else None)
-    bag = Bag(path, images, others, settings)
-    if not {STATIC, "/tf"} & set(bag.topics):
-        bag.notes.append(f"{path}: no transforms on {STATIC} or /tf, so the pose of the camera is not known.")
-    return bag
+def lens_to_info(lens: Lens, head: Header) -> CameraInfo:
+    """The camera info of an image with this header."""
+    return CameraInfo(
+        header=Header(stamp=head.stamp, frame_id=head.frame_id),
+        width=lens.width_px,
+        height=lens.height_px,
+        distortion_model=lens.model,
+        d=lens.D.tolist(),
+        k=lens.K.reshape(-1),
+        r=lens.R.reshape(-1),
+        p=lens.P.reshape(-1),
+    )
+
+
+def check_remap(path: Path, remap: Mapping[str, str], found: Mapping[str, Mapping[str, int]]) -> None:
+    """Raises ConfigError for a topic that is to be read under another name, but is not in the bag."""
+    for old, new in remap.items():
+        if not any(found.get(old + end) for end in ("", *TRANSPORTS)):
+            raise ConfigError(f"{path}: remap: wanted {old} in the bag to be read as {new}; it has {_list(found)}.")
+
+
+def camera_bag(
+    path: Path,
+    topics: CameraConfig,
+    robot: RobotConfig | None = None,
+    joint_states: bool = True,
+    hints: BagHints | None = None,
+) -> CameraBag:
+    """A camera's bag, and a robot's if it has joint states. Raises ConfigError, see :class:`CameraBag`."""
+    return CameraBag(path, topics, robot, joint_states, hints)
 
 
 def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:
@@ -181,63 +300,32 @@ def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:
     return {absolute(topic): JOINTS for topic in topics}
 
 
-def absolute(topic: str) -> str:
-    """The full name of a topic, as in bags."""
-    return topic if topic.startswith("/") else f"/{topic}"
-
-
 def _missing(
     missing: list[str],
     required: Mapping[str, str],
     found: Mapping[str, Mapping[str, int]],
     settings: Mapping[str, str],
+    reasons: Mapping[str, str],
 ) -> str:
-    """The error for missing topics: what was wanted, what the bag has, and which settings name the topics."""
+    """The error for missing topics: what was wanted, what the bag has, and how to name the topics."""
     wanted = ", ".join(f"{topic} ({required[topic]})" for topic in missing)
-    described = [_described(topic, kinds) for topic, kinds in sorted(found.items())]
-    sentence = f"wanted {wanted}; the bag has {', '.join(described) or 'nothing'}."
+    why = [reasons[topic] for topic in missing if topic in reasons]
+    sentence = f"wanted {wanted}; {'; '.join(why) if len(why) == len(missing) else f'the bag has {_list(found)}'}."
     kinds = {required[topic] for topic in missing} | (
         {COMPRESSED} if IMAGE in {required[t] for t in missing} else set()
     )
-    if any(count for of in found.values() for kind, count in of.items() if kind in kinds):
+    several = any("several" in text for text in why)
+    if several or (not why and any(count for of in found.values() for kind, count in of.items() if kind in kinds)):
         names = ", ".join(settings[topic] for topic in missing if topic in settings)
-        return f"{sentence} Set {names or 'the topics'} to its names."
-    return f"{sentence} Record these topics."
+        return f"{sentence} Name them with --remap OLD:=NEW, or set {names or 'the topics'}."
+    return sentence if "give the" in sentence else f"{sentence} Record these topics."
+
+
+def _list(found: Mapping[str, Mapping[str, int]]) -> str:
+    return ", ".join(_described(topic, kinds) for topic, kinds in sorted(found.items())) or "nothing"
 
 
 def _described(topic: str, kinds: Mapping[str, int]) -> str:
     return ", ".join(
         f"{topic} ({kind})" if count else f"{topic} ({kind}, no messages)" for kind, count in kinds.items()
     )
-
-
-def decompressed(message: CompressedImage) -> Image:
-    """The raw image; quantised inverse depth becomes ``32FC1`` (metres, NaN where unknown).
-
-    Raises:
-        ValueError: A codec that OpenCV does not know, or damaged data.
-    """
-    data, depth = bytes(message.data), "compressedDepth" in message.format
-    if depth:
-        head, data = data[: _DEPTH_HEAD.size], data[_DEPTH_HEAD.size :]
-        if not data.startswith(_PNG):
-            raise ValueError(
-                f"wanted compressedDepth as PNG, got '{message.format}': convert it to raw images while the bag is played "
-                "(ros2 run image_transport republish compressedDepth raw) and record those"
-            )
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        raise ValueError(f"an image of '{message.format}' is damaged ({error.err})") from error
-    if pixels is None:
-        raise ValueError(f"wanted an image in JPEG or PNG, got {len(data)} bytes of '{message.format}'")
-    encoding = _ENCODINGS.get((pixels.dtype.name, pixels.shape[2:]))
-    if encoding is None:
-        raise ValueError(f"wanted colour or depth, got {pixels.dtype} {pixels.shape} of '{message.format}'")
-    if depth and message.format.startswith("32FC1"):
-        _, a, b = _DEPTH_HEAD.unpack(head)
-        metres = np.float32(a) / np.maximum(pixels.astype(np.float32) - np.float32(b), np.float32(1e-6))
-        pixels, encoding = np.where(pixels == 0, np.float32(np.nan), metres), "32FC1"
-    h, w = pixels.shape[:2]
-    step = pixels.nbytes // h
-    return Image(header=message.header, height=h, width=w, encoding=encoding, step=step, data=pixels.tobytes())

@@ -7,12 +7,14 @@ what a killed recorder leaves behind is read here.
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from heapq import merge
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import quote
 
@@ -21,7 +23,7 @@ from backports import zstd
 from rosbags.interfaces import Connection
 from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.reader import DirectoryReader
-from rosbags.rosbag2.storage_mcap import McapReader
+from rosbags.rosbag2.storage_mcap import McapReader, Schema
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 
 from stvla_ros.config import ConfigError
@@ -53,23 +55,57 @@ _MAGIC = b"\x89MCAP0\r\n"
 _RECORDS = range(0x01, 0x0F)
 """Op codes of MCAP's records up to the end of its data (mcap.dev/spec)."""
 
+_PACKED, _ZSTD = ".zstd", b"\x28\xb5\x2f\xfd"
+"""Suffix of compressed files, and how zstd's frames begin (RFC 8878); a message in CDR begins with 0."""
+
+CDR = ("cdr", "")
+"""How ROS 2 encodes messages; old databases do not say it."""
+
+
+class _Schemas(dict[int, Schema]):
+    """The schemas of an MCAP file; the library knows ROS 2's only, but a channel of others does no harm."""
+
+    def __setitem__(self, key: int, schema: Schema) -> None:
+        known = schema.encoding in ("ros2msg", "ros2idl", "omgidl")
+        super().__setitem__(key, schema if known else schema._replace(encoding=""))
+
 
 class _Mcap(McapReader):
     """An MCAP file, even if its recorder was interrupted before it wrote end and index, or wrote no index."""
 
     cut_off = False
 
+    def __init__(self, path: Any) -> None:
+        super().__init__(path)
+        self.schemas = _Schemas()
+
     def _open(self) -> None:
         assert self.bio
         try:
             super()._open()
+        except UnicodeDecodeError as error:
+            raise ReaderError(
+                f"it has channels that are not of ROS (protobuf?): keep the others, e.g. mcap filter {self.path} -o NEW -y '/.*'"
+            ) from error
         except ReaderError:
+            if not self.data_start:
+                self._check_profile()
             if not self.data_start or self._has_end():
                 raise
             self.cut_off = True
             self.data_end = _end_of_records(self.bio, self.data_start)
         if self.cut_off or not self._indexed:
             self._count()
+
+    def _check_profile(self) -> None:
+        """Raises ReaderError for an MCAP file of something else than ROS 2."""
+        assert self.bio
+        self.bio.seek(len(_MAGIC))
+        op, _, size = struct.unpack("<BQI", self.bio.read(13).ljust(13, b"\0"))
+        profile = self.bio.read(min(size, 100)).decode(errors="replace")
+        if op == 1 and profile != "ros2":
+            ros1 = ": convert it (rosbags-convert)" if profile == "ros1" else ""
+            raise ReaderError(f"it is an MCAP with the profile '{profile}', not 'ros2'{ros1}")
 
     def _has_end(self) -> bool:
         assert self.bio
@@ -139,7 +175,8 @@ class BagFiles:
     """An open bag.
 
     Attributes:
-        topics: Topic -> type -> number of messages.
+        topics: Topic -> type -> number of messages. The type of messages that are not encoded in CDR says so.
+        definitions: Topic and type -> the type's definition in the bag.
         start_ns: Record time of the first message; 0 when there is none.
         end_ns: Record time of the last message.
         cut_off: The recorder was interrupted; the complete part is read.
@@ -153,18 +190,37 @@ class BagFiles:
             raise ReaderError(f"its first message has the time {self.start_ns} ns")
         self.cut_off = any(getattr(reader, "cut_off", False) for reader in readers)
         self.topics: dict[str, dict[str, int]] = {}
+        self.definitions: dict[tuple[str, str], tuple[Any, str]] = {}
         for connection in (c for reader in readers for c in reader.connections):
-            kinds = self.topics.setdefault(connection.topic, {})
-            kinds[connection.msgtype] = kinds.get(connection.msgtype, 0) + connection.msgcount
+            kinds, kind = self.topics.setdefault(connection.topic, {}), _kind(connection)
+            kinds[kind] = kinds.get(kind, 0) + connection.msgcount
+            if connection.msgdef.data:
+                self.definitions[connection.topic, kind] = connection.msgdef.format, connection.msgdef.data
+
+    def first(self, topic: str, kind: str) -> bytes | None:
+        """The first message on a topic; None if there is none, or it is damaged."""
+        try:
+            return next((data for *_, data in self.messages({topic: kind})), None)
+        except ERRORS:
+            return None
 
     def messages(self, topics: Mapping[str, str]) -> Iterator[tuple[str, str, int, bytes]]:
         """Topic, type, record time [ns] and data of all messages on some topics (topic -> type), in order of time."""
         parts = []
         for reader in self._readers:
-            wanted = [c for c in reader.connections if topics.get(c.topic) == c.msgtype]
+            wanted = [c for c in reader.connections if topics.get(c.topic) == _kind(c)]
             parts += [reader.messages(wanted)] * bool(wanted)
         for connection, recorded_ns, data in merge(*parts, key=itemgetter(1)):
-            yield connection.topic, connection.msgtype, recorded_ns, bytes(data)
+            message = bytes(data)
+            if message.startswith(_ZSTD):  # messages are compressed, and no metadata say so
+                message = zstd.decompress(message)
+            yield connection.topic, connection.msgtype, recorded_ns, message
+
+
+def _kind(connection: Connection) -> str:
+    """The type of a connection's messages."""
+    encoding = str(getattr(connection.ext, "serialization_format", ""))
+    return connection.msgtype if encoding in CDR else f"{connection.msgtype} in {encoding}"
 
 
 @contextmanager
@@ -177,7 +233,7 @@ def opened(path: Path) -> Iterator[BagFiles]:
     path = path.parent if path.name == METADATA else path
     with ExitStack() as stack:
         try:
-            readers = _readers(path)
+            readers = _readers(path, stack)
             for reader in readers:
                 reader.open()
                 stack.callback(reader.close)
@@ -196,30 +252,44 @@ def _parts(reader: Any) -> list[Any]:
     return [reader] if whole else reader.storages
 
 
-def _readers(path: Path) -> list[Any]:
+def _readers(path: Path, stack: ExitStack) -> list[Any]:
     """Readers of a bag's files, not opened yet. Raises ConfigError when there are none."""
     if not path.exists():
         raise ConfigError(f"{path}: wanted a rosbag2, found nothing.")
     if (path / METADATA).is_file():
         return [_Folder(path)]
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    found = [file for file in files if file.suffix.lower() in _FILES]
+    found = [file for file in files if _form(file) in _FILES]
     if not found:
         raise ConfigError(f"{path}: wanted a rosbag2, {_other(path, files)}")
-    if len({file.suffix.lower() for file in found}) > 1:
+    if len({_form(file) for file in found}) > 1:
         raise ConfigError(f"{path}: wanted one rosbag2, found .mcap and .db3 files: name one of them.")
     written = [file for file in found if file.stat().st_size]  # the last of several may be empty
     if not written:
         raise ConfigError(f"{path}: wanted a rosbag2, found 0 bytes: its recorder wrote nothing.")
-    return [_FILES[file.suffix.lower()](file) for file in written]
+    return [_FILES[_form(file)](_unpacked(file, stack)) for file in written]
+
+
+def _form(file: Path) -> str:
+    """``.mcap`` or ``.db3``, whether the file is compressed or not."""
+    packed = file.suffix.lower() == _PACKED
+    return (file.with_suffix("") if packed else file).suffix.lower()
+
+
+def _unpacked(file: Path, stack: ExitStack) -> Path:
+    """The file itself, or a decompressed copy of it that lives as long as the stack."""
+    if file.suffix.lower() != _PACKED:
+        return file
+    copy = Path(stack.enter_context(TemporaryDirectory()), file.stem)
+    with zstd.open(file, "rb") as packed, copy.open("wb") as plain:
+        shutil.copyfileobj(packed, plain)
+    return copy
 
 
 def _other(path: Path, files: Collection[Path]) -> str:
     """What was found instead of a rosbag2, and what to do."""
     if old := next((file for file in files if file.suffix == ".bag"), None):
         return f"found a ROS 1 bag: convert it (rosbags-convert --src {old} --dst {old.with_suffix('')} --dst-typestore ros2_jazzy)."
-    if packed := next((file for file in files if file.suffix == ".zstd"), None):
-        return f"found a compressed file without {METADATA}: decompress it (zstd -d {packed}) and name the result."
     bags = [file.name for file in files if file.is_dir() and (file / METADATA).is_file()]
     if bags:
         return f"found a folder of bags: name one of them, e.g. {path / bags[0]}."

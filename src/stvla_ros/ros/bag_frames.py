@@ -17,10 +17,11 @@ from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import STATIC, Bag, BagMessage, absolute, camera_bag
+from stvla_ros.ros.bag import JOINTS, STATIC, Bag, BagMessage, absolute, camera_bag
 from stvla_ros.ros.bag_replay import BagClocks, move_stamps
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -87,16 +88,22 @@ class BagRecording(Sequence[RecordedFrame]):
         camera: Topics and limits of the receiver.
         robot: Its base frame and joint names.
         follow: Iterates over the messages of the first reading.
+        hints: What the operator says about the bag.
 
     Raises:
         ConfigError: It is not a bag, lacks a topic, or has no usable frame; the sentence says why.
     """
 
     def __init__(
-        self, path: Path, camera: CameraConfig, robot: RobotConfig, follow: Follow = lambda messages, _: messages
+        self,
+        path: Path,
+        camera: CameraConfig,
+        robot: RobotConfig,
+        follow: Follow = lambda messages, _: messages,
+        hints: BagHints | None = None,
     ) -> None:
         self._camera, self._robot = camera, robot
-        self._bag = camera_bag(path, camera, robot)
+        self._bag = camera_bag(path, camera, robot, hints=hints)
         self.damage: str | None = None
         """Why only a part could be read; None if all was read."""
         self._refused: list[str] = []  # why frames could not be used
@@ -126,7 +133,9 @@ class BagRecording(Sequence[RecordedFrame]):
         if self._made < images:
             why = f"; others could not be used, e.g.: {self._refused[0]}" if self._refused else "."
             notes.append(f"{self._made} of {images} colour images made a frame{why}")
-        if self._stateless:
+        if JOINTS not in self._bag.topics.values():
+            notes.append(f"{self._bag.path}: no joint states ({JOINTS}), so the pose of the arm is not known.")
+        elif self._stateless:
             notes.append(f"{len(self._stateless)} of {self._made} frames have no arm state, e.g.: {self._stateless[0]}")
         return notes
 

@@ -1,4 +1,4 @@
-"""The replay of a rosbag2: at its own pace, and stamped as if it happened now.
+"""The replay of a rosbag2: at its own pace, and stamped as if it happened now, or with a clock of its own.
 
 A bag has two times per message: when it was recorded, by the recorder's clock, and the stamp in its header, by the
 clock of the node that stamped it. Usually both clocks are the same. But in simulation the stamps are simulated time,
@@ -13,11 +13,14 @@ replay.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from geometry_msgs.msg import TransformStamped
 from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.ros import qos
@@ -37,23 +40,83 @@ BETWEEN_ROUNDS_S = 0.1
 LATE_NS = 500_000_000
 """A replay that is later than this (a slow disk, a set clock) goes on from there, so that its stamps stay current."""
 
+TICK_S = 0.02
+"""Time between two messages on /clock, by the system's clock; ``ros2 bag play --clock`` sends 40 per second."""
+
 _PROFILES = {STATIC: qos.LATCHED_NEWEST, TF: qos.EVENT, JOINTS: qos.EVENT, IMAGE: qos.IMAGE, INFO: qos.LATCHED_NEWEST}
 """By topic or type. Camera info is latched, because some drivers send it only once."""
 
 
+class ReplayClock(Protocol):
+    """The time of a replay."""
+
+    def now_ns(self) -> int:
+        """The time that messages are stamped with."""
+        ...
+
+    def wait_until(self, due_ns: int, end: threading.Event) -> bool:
+        """Wait for a time, at once if it is past; True if ``end`` was set meanwhile."""
+        ...
+
+
+class SystemClock:
+    """The time of this computer: what is replayed happens now."""
+
+    def now_ns(self) -> int:
+        """The time since the epoch."""
+        return time.time_ns()
+
+    def wait_until(self, due_ns: int, end: threading.Event) -> bool:
+        """Wait for a time; True if ``end`` was set meanwhile."""
+        return end.wait(max(0.0, (due_ns - self.now_ns()) / 1e9))
+
+
+class BagClock:
+    """The time of the recording, published on /clock.
+
+    It goes on only while the replay waits, so nothing is ever late: on a slow machine it is slow.
+
+    Args:
+        node: Owner of the publisher.
+        first_ns: Where it begins.
+        speed: Its seconds per second of the system.
+    """
+
+    def __init__(self, node: Node, first_ns: int, speed: float = 1.0) -> None:
+        self._publisher = node.create_publisher(Clock, "/clock", qos.EVENT)
+        self._ns, self._speed = first_ns, speed
+
+    def now_ns(self) -> int:
+        """The time of the last message on /clock."""
+        return self._ns
+
+    def wait_until(self, due_ns: int, end: threading.Event) -> bool:
+        """Let the clock go on until a time; True if ``end`` was set meanwhile."""
+        tick_ns = max(1, round(TICK_S * self._speed * 1e9))
+        while not end.is_set() and self._ns < due_ns:
+            step_ns = min(tick_ns, due_ns - self._ns)
+            if end.wait(step_ns / self._speed / 1e9):
+                break
+            self._ns += step_ns
+            self._publisher.publish(Clock(clock=ns_to_time(self._ns)))
+        return end.is_set()
+
+
 class BagReplay:
-    """Publishes a bag on the topics that it was recorded from, as if it happened now.
+    """Publishes a bag on the topics that it was recorded from.
 
     All static transforms are published together from the beginning: nodes that join late get the last message.
 
     Args:
         node: Owner of the publishers.
         bag: The bag to replay.
-        loop: Start again after the last message.
+        loop: Start again after the last message; time goes on.
+        clock: Of the replay; default: this computer's.
     """
 
-    def __init__(self, node: Node, bag: Bag, loop: bool) -> None:
-        self._node, self._bag, self._loop = node, bag, loop
+    def __init__(self, node: Node, bag: Bag, loop: bool, clock: ReplayClock | None = None) -> None:
+        self._clock: ReplayClock = clock or SystemClock()
+        self._bag, self._loop = bag, loop
         self._publishers = {
             topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
             for topic, kind in bag.topics.items()
@@ -65,10 +128,10 @@ class BagReplay:
             self._once(end)
             if not self._loop:
                 return
-            end.wait(BETWEEN_ROUNDS_S)
+            self._clock.wait_until(self._clock.now_ns() + round(BETWEEN_ROUNDS_S * 1e9), end)
 
     def _once(self, end: threading.Event) -> None:
-        clocks, started_ns = BagClocks(self._bag.first_ns), self._now_ns()
+        clocks, started_ns = BagClocks(self._bag.first_ns), self._clock.now_ns()
         static = dict(self._bag.static_transforms)
         self._latch(static, started_ns)
         for entry in self._bag:
@@ -76,11 +139,11 @@ class BagReplay:
                 static |= {frames_of(t): t for t in entry.message.transforms}
                 self._latch(static, started_ns)
                 continue
-            late_ns = self._now_ns() - started_ns - clocks.position_ns  # of the last message
+            late_ns = self._clock.now_ns() - started_ns - clocks.position_ns  # of the last message
             if abs(late_ns) > LATE_NS:
                 started_ns += late_ns
             move_stamps(entry, clocks, self._bag.first_ns, started_ns)
-            if end.wait(max(0.0, (started_ns + clocks.position_ns - self._now_ns()) / 1e9)):
+            if self._clock.wait_until(started_ns + clocks.position_ns, end):
                 return
             self._publishers[entry.topic].publish(entry.message)
 
@@ -90,9 +153,6 @@ class BagReplay:
             for transform in static.values():
                 transform.header.stamp = ns_to_time(stamp_ns)
             self._publishers[STATIC].publish(TFMessage(transforms=list(static.values())))
-
-    def _now_ns(self) -> int:
-        return int(self._node.get_clock().now().nanoseconds)
 
 
 @dataclass

@@ -5,6 +5,10 @@ A message has two ages. Its *stamp* says when it was measured, by the clock of t
 stale after ``max_age_s`` whatever its clock says, and a message that was delayed on its way is as old as its stamp
 says.
 
+With ``use_sim_time`` both ages count by simulation time (/clock), which may be slow, fast or paused, and may begin
+anew. Only a silence that lasts much longer than a pause (:data:`PAUSE_S`) counts by the monotonic clock too. Heartbeats,
+time limits of waiting, and everything that stops the arm count by the monotonic clock always (:data:`STEADY`).
+
 A stamp in the future is refused: the age of such a message is unknown, and data measured together (an image and the
 arm's state) cannot be paired. Every message is refused while simulation time has not begun.
 """
@@ -15,7 +19,15 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+"""For timers that must run while simulation time is paused, or has not begun."""
+
+PAUSE_S = 10.0
+"""Simulation time may stand, or be this much slower than ours, before silence counts as such: if its publisher dies,
+an arm that still moves must not go on forever."""
 
 MAX_AHEAD_S = 0.1
 """How far a stamp may be in the future. Machines that use chrony on one network agree to a millisecond."""
@@ -53,16 +65,22 @@ class Instant:
 
     Attributes:
         ns: By the node's clock, which stamps are compared with [ns].
-        monotonic_s: By the monotonic clock [s].
+        monotonic_s: By the clock that silence is measured with: the monotonic one, or simulation time if it is used [s].
+        steady_s: With simulation time, by the monotonic clock [s]; else None.
     """
 
     ns: int
     monotonic_s: float
+    steady_s: float | None = None
 
 
 def now(node: Node) -> Instant:
     """The current time."""
-    return Instant(int(node.get_clock().now().nanoseconds), time.monotonic())
+    clock = node.get_clock()
+    ns = int(clock.now().nanoseconds)
+    if getattr(clock, "ros_time_is_active", False):
+        return Instant(ns, ns / 1e9, time.monotonic())
+    return Instant(ns, time.monotonic())
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +96,13 @@ class Arrival:
         return (self.stamp_ns - self.at.ns) / 1e9
 
     def silent_s(self, now: Instant) -> float:
-        """Time since the arrival, by the monotonic clock [s]."""
-        return now.monotonic_s - self.at.monotonic_s
+        """Time since the arrival [s]; infinite when simulation time has begun anew since then."""
+        silent_s = now.monotonic_s - self.at.monotonic_s
+        if now.steady_s is None or self.at.steady_s is None:
+            return silent_s
+        if silent_s < -MAX_AHEAD_S:
+            return float("inf")
+        return max(silent_s, now.steady_s - self.at.steady_s - PAUSE_S)
 
     def age_s(self, now: Instant) -> float:
         """The larger of the age by stamp and the age by arrival [s]."""
@@ -127,6 +150,8 @@ class Freshness:
         age_s, silent_s, late_s = arrival.age_s(now), arrival.silent_s(now), -arrival.ahead_s
         if age_s <= self.max_age_s:
             return None
+        if silent_s == float("inf"):
+            return f"Simulation time was set back, and since then no {self.what} has come on {self.source}: look at its publisher."
         newest, limit = f"The newest {self.what} on {self.source}", f"at most {self.max_age_s:g} s is accepted"
         if arrival.stamp_ns == 0:
             return (

@@ -15,6 +15,7 @@ from stvla_msgs.msg import Heartbeat
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import header, ns_to_time, time_to_ns
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.qos import DISCOVERY_S
 
 TOPIC = "stvla/heartbeat"
@@ -32,7 +33,7 @@ class HeartbeatSender:
         self._node = node
         self._started = ns_to_time(time.time_ns())
         self._publisher = node.create_publisher(Heartbeat, TOPIC, qos.HEARTBEAT)
-        self._timer = node.create_timer(PERIOD_S, self.send)
+        self._timer = node.create_timer(PERIOD_S, self.send, clock=STEADY)
 
     def send(self) -> None:
         """Send a heartbeat now."""

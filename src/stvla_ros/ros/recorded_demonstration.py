@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.demonstration import DecidedStep, DecidedTask
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import RobotConfig
@@ -59,7 +60,11 @@ class Stamps:
 
 
 def open_decided(
-    path: Path, camera: CameraConfig, robot: RobotConfig, follow: Follow = lambda messages, _: messages
+    path: Path,
+    camera: CameraConfig,
+    robot: RobotConfig,
+    follow: Follow = lambda messages, _: messages,
+    hints: BagHints | None = None,
 ) -> tuple[BagRecording, DecidedTask | None]:
     """The frames of a bag, and what our stack decided in it; None if it is not of our stack.
 
@@ -67,7 +72,7 @@ def open_decided(
         ConfigError: See :class:`BagRecording`; or a decision in it is damaged.
     """
     stamps = Stamps(camera.color, follow)
-    recording = BagRecording(path, camera, robot, stamps)
+    recording = BagRecording(path, camera, robot, stamps, hints)
     try:
         bag = Bag(path, {MOTION: TYPES[MOTION]}, {name: kind for name, kind in TYPES.items() if name != MOTION})
     except ConfigError:  # nothing was executed, or it is a bag of somebody else

@@ -226,6 +226,7 @@ class _Part:
         if not future and not self._out_of_order.clock_went_back():
             return False
         self.samples.clear()
+        self._jumps.clear()  # of another time
         self._out_of_order.reset()
         return True
 

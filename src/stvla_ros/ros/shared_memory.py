@@ -21,6 +21,8 @@ from pathlib import Path
 
 from rclpy.node import Node
 
+from stvla_ros.ros.freshness import STEADY
+
 DIRECTORY = Path("/dev/shm")
 _LOCK = re.compile(r"(fastrtps_[0-9a-f]{16})_el")
 _PORT_LOCK = re.compile(r"fastrtps_port[0-9]+_el$")
@@ -85,7 +87,7 @@ def end_without_port(node: Node) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
         before = now
 
-    node.create_timer(CHECK_S, look)
+    node.create_timer(CHECK_S, look, clock=STEADY)
 
 
 def lost_ports(directory: Path = DIRECTORY, process: Path = Path("/proc/self")) -> list[str]:

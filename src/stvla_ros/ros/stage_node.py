@@ -22,6 +22,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import StageServer, Work
 from stvla_ros.ros.convert import header
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.heartbeats import HeartbeatSender
 from stvla_ros.ros.params import Parameters
 
@@ -78,7 +79,7 @@ class StageNode(Node, Generic[C]):
         self._trouble = ""
         self._servers: list[StageServer] = []
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.EVENT)
-        self._diagnostics_timer = self.create_timer(1.0, self._diagnose)
+        self._diagnostics_timer = self.create_timer(1.0, self._diagnose, clock=STEADY)
         self._heartbeat: HeartbeatSender | None = None
 
     @property
