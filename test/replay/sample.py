@@ -20,7 +20,7 @@ from stvla_ros.types import (
 )
 
 SECOND_NS = 1_000_000_000
-NASTY = "Put the <script>alert(1)</script> & \"red\" block in the plate."
+NASTY = 'Put the <script>alert(1)</script> & "red" block in the plate.'
 OK = Outcome(OutcomeCode.OK, "")
 K = np.array([[200.0, 0, 79.5], [0, 200.0, 59.5], [0, 0, 1]])
 DOWN = np.array([[1.0, 0, 0, 0.5], [0, -1, 0, 0.0], [0, 0, -1, 1.0], [0, 0, 0, 1]])
@@ -115,6 +115,8 @@ def replayed(task: SampleTask, shifts_m: dict[int, float]) -> tuple[Replay, Comp
             one = replace(one, position_mm=shift, rotation_deg=0.0)
         differences.append(one)
     parts = [d for d in differences if not d.equal]
-    headline = f"First part at step {parts[0].number} ({parts[0].kind}): {parts[0].sentence}." if parts else "Same decisions."
+    headline = (
+        f"First part at step {parts[0].number} ({parts[0].kind}): {parts[0].sentence}." if parts else "Same decisions."
+    )
     comparison = Comparison(("recorded", "replayed"), ("aa", "bb" if parts else "aa"), tuple(differences), headline)
     return Replay("replayed", Mode.TEACHER_FORCED, made, comparison.hashes[1], 0.5), comparison

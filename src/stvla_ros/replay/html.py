@@ -13,7 +13,7 @@ from string import Template
 from stvla_ros.config import ConfigError
 from stvla_ros.files import written
 
-VOID = ("img", "input", "br", "circle", "path", "line", "rect")
+VOID = ("img", "input", "br")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 170, 52, 30, 12, 12
 
 

@@ -162,7 +162,10 @@ class _Report:
             ("recording", f"{task.name}, {task.seconds:.1f} s, {len(task.moments)} decisions"),
             ("its outcome", ended),
             ("mode", "; ".join(modes) or "recorded"),
-            *((f"hash, {name}", element("span", text, class_="hash")) for name, text in zip(names, hashes, strict=True)),
+            *(
+                (f"hash, {name}", element("span", text, class_="hash"))
+                for name, text in zip(names, hashes, strict=True)
+            ),
             *(("time", _speed(task, side)) for side in (self.first, self.second) if isfinite(side.cpu_s)),
             *((name, text) for name, text in task.versions.items()),
             *(("note", note) for note in (*task.notes, *self.first.notes, *self.second.notes)),
@@ -194,10 +197,14 @@ class _Report:
 
     def plots(self) -> Html:
         """Differences and latencies over time; a plot without values is left out."""
-        shown = [plot(title, [self._over_time(title, name, kind)], self._end_s, top) for title, name, kind, top in _PLOTS]
+        shown = [
+            plot(title, [self._over_time(title, name, kind)], self._end_s, top) for title, name, kind, top in _PLOTS
+        ]
         for kind in Kind:
             sides = zip((self.first, self.second), ("first", "second"), strict=True)
-            shown.append(plot(f"time of {kind} [ms]", [self._latency(s, style, kind) for s, style in sides], self._end_s))
+            shown.append(
+                plot(f"time of {kind} [ms]", [self._latency(s, style, kind) for s, style in sides], self._end_s)
+            )
         return joined([element("h2", "Over time"), element("div", *shown, class_="plots")])
 
     @property
@@ -236,7 +243,9 @@ class _Report:
             element("label", " worst first", for_="worst", class_="screen"),
         ]
         steps = element("div", head, *articles, class_="steps")
-        keys = element("p", "Click a step to open it. Right and left arrow keys go from step to step.", class_="small screen")
+        keys = element(
+            "p", "Click a step to open it. Right and left arrow keys go from step to step.", class_="small screen"
+        )
         return joined([element("h2", "Steps"), self._legend(), self._left_out(shown), keys, *choice, steps])
 
     @property
@@ -244,7 +253,9 @@ class _Report:
         return self.first, self.second
 
     def _legend(self) -> Html:
-        keys = [element("span", s.name, class_=f"key {c}") for s, c in zip(self._sides, ("first", "second"), strict=True)]
+        keys = [
+            element("span", s.name, class_=f"key {c}") for s, c in zip(self._sides, ("first", "second"), strict=True)
+        ]
         keys.append(element("span", "painted out by both", class_="key both"))
         keys.append(element("span", f"tube, {100 * self._radius_m:g} cm around the path", class_="key tube"))
         return element("p", *keys, " What only one of the two painted out has its colour.")
@@ -298,7 +309,9 @@ class _Report:
     def _guided(self, moment: Moment, frame: Any) -> U8:
         number = self._frames.get((moment.image_stamp_ns, moment.plan_id), -1)
         made = [side.decisions.get(number) for side in self._sides]
-        masks: list[Bool | None] = [d.masking.removed if d is not None and d.masking is not None else None for d in made]
+        masks: list[Bool | None] = [
+            d.masking.removed if d is not None and d.masking is not None else None for d in made
+        ]
         fitting = [m if m is not None and m.shape == frame.depth_m.shape else None for m in masks]
         traces = (self._path(self.first, moment), self._path(self.second, moment))
         return pictures.guidance_picture(frame, traces, self._radius_m, (fitting[0], fitting[1]))
@@ -451,7 +464,9 @@ def _side_view(traces: tuple[Trace3d | None, Trace3d | None]) -> Html:
     ]
     parts += [element("text", f"{v:.0f}", x=44, y=f"{270 - (v - low[1]) * scale + 4:.0f}", text_anchor="end")
               for v in {float(low[1]), float(high[1])}]  # fmt: skip
-    parts.append(element("text", f"{high[0]:.0f}", x=f"{50 + (high[0] - low[0]) * scale:.0f}", y=290, text_anchor="middle"))
+    parts.append(
+        element("text", f"{high[0]:.0f}", x=f"{50 + (high[0] - low[0]) * scale:.0f}", y=290, text_anchor="middle")
+    )
     return element("svg", *parts, viewBox="0 0 400 300", role="img", aria_label="height over way of the lifted paths")
 
 
