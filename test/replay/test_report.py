@@ -71,8 +71,10 @@ def test_steps_are_ordered_by_time_or_worst_first_without_javascript(tmp_path: P
 
 def test_words_of_others_stay_words(tmp_path: Path) -> None:
     page = written(tmp_path, SampleTask(), SHIFTS)
-    assert NASTY in page.text and "<b>raw</b>" in page.text
-    assert len(page.all("script")) == 1 and page.all("b") == []
+    assert NASTY in page.text
+    assert "<b>raw</b>" in page.text
+    assert len(page.all("script")) == 1
+    assert page.all("b") == []
 
 
 def test_nothing_is_loaded_from_elsewhere(tmp_path: Path) -> None:
@@ -142,8 +144,10 @@ def test_masks_of_one_side_alone_have_its_colour() -> None:
     here[:40], there[20:60] = True, True
     picture = pictures.guidance_picture(frame(1), (None, None), 0.05, (here, there)).astype(int)
     only_first, both, only_second, none = (picture[y, 300] for y in (20, 75, 120, 200))
-    assert only_first[2] > only_first[0] + 60 and only_second[0] > only_second[2] + 60
-    assert both.max() < 90 and none.tolist() == [150, 150, 150]
+    assert only_first[2] > only_first[0] + 60
+    assert only_second[0] > only_second[2] + 60
+    assert both.max() < 90
+    assert none.tolist() == [150, 150, 150]
 
 
 def test_gripper_is_drawn_where_the_camera_would_see_it() -> None:
@@ -160,10 +164,10 @@ def test_enlarged_window_keeps_projection_and_image_together() -> None:
     view = pictures.canvas(frame(1), corner)
     red = view.rgb[..., 1] < 90
     px = pictures.project(view.camera, corner)[0][0]
-    assert red.any() and view.size_px[0] == pytest.approx(40)
-    assert np.nonzero(red)[1].max() == pytest.approx(px[0], abs=6) and np.nonzero(red)[0].min() == pytest.approx(
-        px[1], abs=6
-    )
+    assert red.any()
+    assert view.size_px[0] == pytest.approx(40)
+    assert np.nonzero(red)[1].max() == pytest.approx(px[0], abs=6)
+    assert np.nonzero(red)[0].min() == pytest.approx(px[1], abs=6)
 
 
 def test_picture_survives_its_encoding() -> None:
@@ -176,7 +180,8 @@ def test_picture_survives_its_encoding() -> None:
 
 def test_plot_leaves_out_what_is_not_a_number() -> None:
     drawn = plot("a < b", [Series("one", "first", [0, 1, 2], [1.0, float("nan"), 3.0])], 2.0)
-    assert drawn.count("<circle") == 2 and "a &lt; b" in drawn
+    assert drawn.count("<circle") == 2
+    assert "a &lt; b" in drawn
     assert plot("none", [Series("one", "first", [0.0], [float("nan")])], 2.0) == ""
 
 
