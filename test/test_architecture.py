@@ -24,7 +24,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "data": ("evaluate",),
     "train": ("evaluate", "data"),
     "calibration": ("evaluate", "data"),
-    "replay": ("evaluate", "data", "record"),
+    "replay": ("evaluate",),
 }
 """Application without ROS -> the others that it may import."""
 
