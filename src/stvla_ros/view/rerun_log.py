@@ -17,7 +17,7 @@ entity                      content
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.replay.pictures import FIRST, SECOND, gripper
 from stvla_ros.replay.values import Decision, Masking, RecordedTask
-from stvla_ros.types import F64, Keypose, RgbdFrame, RobotState, Trace3d
+from stvla_ros.types import F32, F64, U8, Keypose, RgbdFrame, RobotState, Trace3d
 
 TIMELINE = "recording"
 """Seconds since the first frame."""
@@ -202,7 +202,7 @@ class RerunLog:
         self._stream.set_time(TIMELINE, duration=(stamp_ns - self._start_ns) / 1e9)
 
 
-def decimated(frame: RgbdFrame) -> tuple[F64, Any]:
+def decimated(frame: RgbdFrame) -> tuple[F32, U8]:
     """(N, 3) points of the base frame and (N, 3) colours of at most :data:`MOST_POINTS` pixels with depth, evenly."""
     step = max(int(np.ceil(np.sqrt(frame.depth_m.size / MOST_POINTS))), 1)
     points = cloud(frame)[:, ::step, ::step].reshape(3, -1).T
@@ -236,10 +236,8 @@ def log_task(
     """
     for moment in sorted(task.moments, key=lambda m: m.image_stamp_ns or m.stamp_ns):
         if moment.image_stamp_ns:
-            try:
+            with suppress(StageError):  # the recording lacks it: what was decided can be shown all the same
                 log.frame(task.frame(moment.image_stamp_ns))
-            except StageError:  # the recording lacks it: what was decided can be shown all the same
-                pass
         if moment.robot is not None:
             log.robot(moment.robot)
         made = {"recorded": moment.recorded} | {n: by.get(moment.number) for n, by in (replays or {}).items()}
