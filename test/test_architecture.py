@@ -25,6 +25,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "train": ("evaluate", "data"),
     "calibration": ("evaluate", "data"),
     "replay": ("evaluate",),
+    "view": ("evaluate", "data", "record", "replay"),
 }
 """Application without ROS -> the others that it may import."""
 

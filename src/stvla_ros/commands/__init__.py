@@ -109,6 +109,11 @@ COMMANDS = {
             'stvla guide my_bag --instruction "Put the red block in the plate."',
         ),
     ),
+    "view": Entry(
+        EVALUATE,
+        "show a recording in Rerun: camera, cloud, robot on one timeline; an .rrd file where there is no screen",
+        ("stvla view my_bag", "stvla view my_bag --output my_bag.rrd"),
+    ),
     "collect": Entry(
         TRAIN,
         "collect demonstrations for training: successful episodes in simulation, or recordings from a robot",

@@ -1,0 +1,1 @@
+"""Recordings in a viewer of others: Rerun."""
