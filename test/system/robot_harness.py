@@ -23,7 +23,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import convert
 from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.client import run_goal
-from stvla_ros.ros.graph import GraphOptions
+from stvla_ros.ros.graph import GraphOptions, node_names
 from stvla_ros.ros.heartbeats import HeartbeatMonitor
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.up import Stack
@@ -217,7 +217,7 @@ class StackHarness(Harness):
         return {name: "\n".join(said) for name, said in lines.items()}
 
     def wait_ready(self, timeout_s=60.0):
-        missing = self.heartbeats.wait_for(self.NODES, timeout_s)
+        missing = self.heartbeats.wait_for(node_names(self._options), timeout_s)
         assert not missing, (missing, self.log)
 
     def kill(self, name):

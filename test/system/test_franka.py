@@ -42,6 +42,7 @@ class Operator:
     def __init__(self, node):
         self.node = node
         self.status, self.arm, self.fingers = None, [], []
+        self.ready_unhomed = False
         node.create_subscription(RobotStatus, "/franka/status", self._take_status, qos.LATCHED_NEWEST)
         node.create_subscription(JointState, ROBOT.joint_states, self.arm.append, qos.STATE)
         node.create_subscription(JointState, ROBOT.gripper_joint_states, self.fingers.append, qos.STATE)
@@ -51,6 +52,7 @@ class Operator:
 
     def _take_status(self, message):
         self.status = message
+        self.ready_unhomed |= message.mode == RobotStatus.IDLE and not message.gripper_homed
 
     def call(self, name):
         assert self.services[name].wait_for_service(60.0)
@@ -117,7 +119,8 @@ def test_from_activate_to_a_motion_a_stop_button_and_back(ros, start, server):
 
     activated = operator.call("activate")
     assert activated.success, activated.message
-    wait_until(lambda: operator.status.mode == RobotStatus.IDLE and operator.status.gripper_homed)
+    wait_until(lambda: operator.status.mode == RobotStatus.IDLE)
+    assert not operator.ready_unhomed, "an arm was ready before its hand"
     wait_until(lambda: operator.arm and operator.fingers)
     assert operator.arm[-1].name == list(ROBOT.arm_joints)
     assert operator.fingers[-1].name == list(ROBOT.finger_joints)

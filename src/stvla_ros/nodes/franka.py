@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from threading import Lock, Thread
 
 import numpy as np
@@ -21,8 +21,9 @@ from stvla_msgs.msg import RobotStatus
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.robot.franka.arm import FrankaArm
+from stvla_ros.robot.franka.arm import FrankaArm, Report
 from stvla_ros.robot.franka.config import FrankaConfig
+from stvla_ros.robot.franka.failures import READY
 from stvla_ros.robot.franka.hand import FrankaHand
 from stvla_ros.robot.franka.messages import ArmState, Fingers, Mode
 from stvla_ros.ros import qos
@@ -41,6 +42,8 @@ RETRY_S = 1.0
 
 FIRST_S = 30.0
 """How long the heartbeat of a node that activates itself waits for the robot."""
+
+NOT_HOMED = "The hand is not homed yet: wait for the end of /franka/activate, or call it again."
 
 WATCH_S = 1.0
 """Interval at which the status is sent even if nothing has changed."""
@@ -121,6 +124,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self._send_status()
 
     def _activate(self) -> str:
+        self._active = False
         self._arm.connect()
         if self.config.hand.mounted:
             self._hand.connect()
@@ -130,6 +134,7 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         return f"Connected to the robot at {self.config.hostname}{' and its hand' * self.config.hand.mounted}."
 
     def _deactivate(self) -> str:
+        self._active = False
         self._arm.disconnect()
         self._hand.disconnect()
         return "Disconnected: the robot holds its position."
@@ -170,7 +175,14 @@ class FrankaNode(StageNode[FrankaNodeConfig]):
         self.get_logger().error(sentence)
 
     def _send_status(self) -> None:
-        self._status.publish(status_message(self._arm.report(), self._hand.homed, self.now_ns()))
+        self._status.publish(status_message(self._report(), self._hand.homed, self.now_ns()))
+
+    def _report(self) -> Report:
+        """The arm's report; no motion is taken before the hand is homed."""
+        report = self._arm.report()
+        if self._active or report.mode not in READY:
+            return report
+        return replace(report, mode=Mode.INACTIVE, sentence=NOT_HOMED)
 
     def ages(self) -> dict[str, str]:
         """The robot's condition, for the diagnostics."""

@@ -225,6 +225,28 @@ def test_deactivating_in_motion_brakes(rig):
     assert np.abs(rig.arm.state.dq).max() < 0.01
 
 
+def test_homing_is_not_interrupted_by_a_move(server):
+    failures = []
+    hand = FrankaHand(settings_for(server), lambda fingers: None, failures.append)
+    hand.connect()
+    server.network = False  # so that homing lasts
+    homing = Thread(target=hand.home)
+    homing.start()
+    try:
+        wait_until(lambda: hand.homing)
+        hand.move(0.0, 20.0)
+        assert hand.ended() is False
+        assert failures == ["The hand is being homed: wait for its end."]
+    finally:
+        server.network = True
+        homing.join()
+    assert hand.homed
+    hand.move(0.078, 0.0)
+    assert finished(hand)
+    wait_until(lambda: abs(hand.width_m() - 0.078) < 0.001)
+    hand.disconnect()
+
+
 @pytest.fixture(scope="module")
 def hand(server):
     failures = []

@@ -30,6 +30,9 @@ class FrankaHand:
         config: Its address and settings.
         on_fingers: Called with each measurement, in a thread of the hand's.
         on_failure: Called with a sentence when a command failed or the connection broke, in the same thread.
+
+    Attributes:
+        homing: The hand finds its largest width now; it takes no other command.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class FrankaHand:
     ) -> None:
         self._config, self._on_fingers, self._on_failure = config, on_fingers, on_failure
         self._lock, self._newest = Lock(), 0
+        self.homing = False
         self._child: ChildProcess | None = None
         self._fingers = Fingers(0, 0.0, 0.0)
         self._last: Ended | None = None
@@ -68,7 +72,11 @@ class FrankaHand:
         """Find the largest width: the fingers open and close. Waits. Raises StageError."""
         if self._child is None or not self._child.alive:
             raise StageError(OutcomeCode.CONTROLLER_FAILED, failures.sentence(failures.Mode.INACTIVE))
-        self._child.demand(Home(), HOMING_S, self._address)
+        self.homing = True
+        try:
+            self._child.demand(Home(), HOMING_S, self._address)
+        finally:
+            self.homing = False
 
     # --- stvla_ros.ros.gripper_server.Gripper ------------------------------------------------------------------------
 
@@ -77,15 +85,16 @@ class FrankaHand:
         return self._fingers.width_m
 
     def move(self, width_m: float, force_n: float) -> None:
-        """Move to a width, and press with at most this force."""
+        """Move to a width, and press with at most this force. Homing is not interrupted: the move fails."""
         with self._lock:
             self._newest += 1
             number = self._newest
             child = self._child if self._connected() else None
-            if child is not None:
+            if child is not None and not self.homing:
                 child.send(MoveHand(number, width_m, force_n))
-        if child is None:
-            self._take(Ended(number, End.FAILED, OutcomeCode.CONTROLLER_FAILED, "The hand is not connected."))
+                return
+        reason = "The hand is not connected." if child is None else "The hand is being homed: wait for its end."
+        self._take(Ended(number, End.FAILED, OutcomeCode.CONTROLLER_FAILED, reason))
 
     def halt(self) -> None:
         """Stop the fingers where they are."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from threading import Lock, Thread
+from threading import Condition, Lock, Thread
 from typing import Any
 
 import franky
@@ -34,6 +34,9 @@ from stvla_ros.robot.franka.messages import (
     MoveHand,
 )
 
+MEASURED_S = 1.0
+"""How long to wait for a measurement of the fingers; a hand that is connected sends 10 to 30 per second."""
+
 SAME_M = 0.0001
 """A width this close to the present one is reached."""
 
@@ -46,6 +49,8 @@ class HandProcess:
         self._hand: Any = None
         self._config = FrankaConfig()
         self._fingers = Fingers(0, 0.0, 0.0)
+        self._measuring, self._lost = Condition(), False
+        self._begun = self._measured = 0  # number of measurements
         self._work: Thread | None = None
         self._halted = False
 
@@ -97,6 +102,7 @@ class HandProcess:
         except (franky.Exception, RuntimeError) as error:
             self._send(Answer.of(_of_hand(str(error))))
             return
+        self._measure_anew()
         self._send(Answer() if done else Answer.of(_of_hand("homing failed")))
 
     def _move(self, command: MoveHand) -> None:
@@ -104,16 +110,19 @@ class HandProcess:
             done, sentence = self._carry_out(command), ""
         except (franky.Exception, RuntimeError) as error:
             done, sentence = False, "" if self._halted else _of_hand(str(error)).sentence
+        self._measure_anew()  # who hears of the end looks where the fingers are
         code = OutcomeCode.OK if not sentence else OutcomeCode.CONTROLLER_FAILED
         self._send(Ended(command.number, End.REACHED if done else End.FAILED, code, sentence))
 
     def _carry_out(self, command: MoveHand) -> bool:
-        """Wider: move. Narrower: grasp, so that the fingers go on pressing whatever they meet."""
+        """Closing is a grasp, so that the fingers go on pressing whatever they meet. A grasp does not stop at its width if
+        it meets nothing: wider, or to more than half of the largest width, is a move."""
+        self._measure_anew()
         hand, present_m = self._config.hand, self._fingers.width_m
         width_m = min(command.width_m, self._fingers.max_width_m or command.width_m)
         if abs(width_m - present_m) < SAME_M:
             return True
-        if width_m > present_m:
+        if width_m > min(present_m, self._fingers.max_width_m / 2):
             return bool(self._hand.move(width_m, hand.speed_m_s))
         force_n = command.force_n or hand.force_n
         return bool(self._hand.grasp(width_m, hand.speed_m_s, force_n, hand.epsilon_inner_m, hand.epsilon_outer_m))
@@ -124,12 +133,25 @@ class HandProcess:
             while True:
                 self._measure()
         except (franky.Exception, RuntimeError) as error:
+            with self._measuring:
+                self._lost = True
+                self._measuring.notify_all()
             self._send(Lost(failures.lost(f"hand: {error}").sentence))
 
     def _measure(self) -> None:
-        state = self._hand.state
-        self._fingers = Fingers(time.time_ns(), float(state.width), float(state.max_width))
-        self._send(self._fingers)
+        self._begun += 1
+        state = self._hand.state  # waits for the next one; older ones are thrown away
+        fingers = Fingers(time.time_ns(), float(state.width), float(state.max_width))
+        with self._measuring:
+            self._fingers, self._measured = fingers, self._begun
+            self._measuring.notify_all()
+        self._send(fingers)
+
+    def _measure_anew(self) -> None:
+        """Wait for a measurement that began after this call: the newest one may be of before the last command."""
+        with self._measuring:
+            next_one = self._begun + 1
+            self._measuring.wait_for(lambda: self._measured >= next_one or self._lost, MEASURED_S)
 
     def _send(self, message: Any) -> None:
         with self._sending:
