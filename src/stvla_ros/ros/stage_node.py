@@ -23,6 +23,7 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import StageServer, Work
 from stvla_ros.ros.convert import header
 from stvla_ros.ros.heartbeats import HeartbeatSender
+from stvla_ros.ros.middleware import destroy_node
 from stvla_ros.ros.params import Parameters
 
 C = TypeVar("C")
@@ -149,6 +150,10 @@ class StageNode(Node, Generic[C]):
         end = time.monotonic() + timeout_s
         closed = [server.close(max(0.0, end - time.monotonic())) for server in self._servers]
         return all(closed)
+
+    def destroy_node(self) -> None:
+        """Destroy everything of the node, after the executor's last spin."""
+        destroy_node(self)
 
 
 class RollingPercentiles:
