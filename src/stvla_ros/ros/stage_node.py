@@ -73,7 +73,11 @@ class StageNode(Node, Generic[C]):
             raise ConfigError(
                 f"{name}: a setting has no value (an empty list or section?): leave it out. {error}."
             ) from error
-        self.parameters = Parameters(self, config, backends)
+        try:
+            self.parameters = Parameters(self, config, backends)
+        except ConfigError:
+            self.destroy_node()
+            raise
         self.health: dict[str, str] = {}
         """Shown in the diagnostics, e.g. latencies and ages."""
         self._trouble = ""

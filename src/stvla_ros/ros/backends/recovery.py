@@ -171,7 +171,9 @@ class FrankaRos2Recovery:
         try:
             self._call(client, kind.Goal(), action)
         finally:
-            client.destroy()
+            # in the executor's thread: it ends with an error when an action goes while it prepares its next wait
+            if (executor := self._node.executor) is not None:
+                executor.create_task(client.destroy)
         return "the robot's errors are cleared"
 
     def _call(self, client: ActionClient, goal: Any, action: str) -> None:
