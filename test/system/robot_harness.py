@@ -12,6 +12,7 @@ import pytest
 import rclpy
 import stalls
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose
@@ -112,6 +113,11 @@ class Harness:
         assert future.done(), f"no answer from {name}"
         self.node.destroy_client(client)
         return future.result()
+
+    def drop(self, end):
+        """Destroy a publisher or subscription, between two waits of the thread that spins: in the midst it would fail."""
+        destroy = self.node.destroy_publisher if isinstance(end, Publisher) else self.node.destroy_subscription
+        self.spinner.executor.create_task(destroy, end)
 
     def reset(self, task="pick_place", seed=0, distractors=-1):
         return self.service(

@@ -11,11 +11,13 @@ from rclpy._rclpy_pybind11 import RCLError
 from rclpy.node import Node
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
+from system.brain_harness import Nothing
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import action_client
 from stvla_ros.ros.action_client import StageClient
-from stvla_ros.ros.action_server import GoalHandle, StageServer
+from stvla_ros.ros.action_server import GoalHandle
+from stvla_ros.ros.stage_node import StageNode
 
 
 class Losing:
@@ -50,8 +52,8 @@ class Harness:
     def __init__(self, ros: Any, work: Any = None, preempt: bool = False) -> None:
         self.seen: list[GoalHandle] = []
         self._does = work or (lambda goal_handle: None)
-        node = ros.add(Node("server"))
-        self.server = StageServer(node, PlanTrace, "stvla/plan_trace", self._work, preempt)
+        node = ros.add(StageNode("server", Nothing))
+        self.server = node.serve(PlanTrace, "stvla/plan_trace", self._work, preempt)
         self.client = ros.add(Node("client"))
         self.caller = StageClient(self.client, PlanTrace, "stvla/plan_trace")
 
@@ -144,6 +146,6 @@ def test_a_server_that_ends_answers_first(ros: Any) -> None:
         while not harness.seen:
             assert not call.done(), call.result()
         assert harness.server.close(10.0)
-        harness.server._node.destroy_node()  # from now on nothing is sent any more
+        ros.executor.create_task(harness.server._node.destroy_node)  # from now on nothing is sent any more
         answer = call.result(20.0)
     assert (answer.code, answer.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")

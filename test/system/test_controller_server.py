@@ -29,6 +29,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import gripper_server
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.gripper_server import GripperServer
+from stvla_ros.ros.middleware import destroy_node
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.trajectory_server import TrajectoryServer
 from stvla_ros.types import JointPath, RobotState, TrajectoryTolerances
@@ -388,7 +389,7 @@ def test_an_action_of_another_type_is_told(cell, ros, domain, name):
     other = Node("other", context=context)
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(other)
-    server = ActionServer(other, found, f"/other/{name}", lambda handle: None)
+    ActionServer(other, found, f"/other/{name}", lambda handle: None)
     ending = Event()
     thread = Thread(target=lambda: [executor.spin_once(0.05) for _ in iter(ending.is_set, True)])
     thread.start()
@@ -408,8 +409,8 @@ def test_an_action_of_another_type_is_told(cell, ros, domain, name):
     finally:
         ending.set()
         thread.join()
-        server.destroy()
         executor.shutdown()
+        destroy_node(other)
         context.try_shutdown()
 
 

@@ -131,7 +131,7 @@ def test_a_keypose_in_another_frame_is_transformed_or_refused(home):
     assert code is OutcomeCode.KEYPOSE_OUT_OF_BOUNDS
     assert "wanted a pose in the frame panda_link0, got one in ''" in sentence
     assert home.stands_still(0.2)
-    home.node.destroy_publisher(place)
+    home.drop(place)
 
 
 def trace(plan_id, age_s):
@@ -151,7 +151,7 @@ def test_the_path_of_the_plan_must_be_there_and_young(home):
     code, sentence = home.execute(FAR_LEFT, plan_id="never heard of")
     assert code is OutcomeCode.SERVER_TIMEOUT
     assert "never heard of" in sentence
-    home.node.destroy_publisher(publisher)
+    home.drop(publisher)
 
 
 def test_scene_laid_anew_while_something_was_held_is_noticed(home):

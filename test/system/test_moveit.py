@@ -43,7 +43,9 @@ class PlanningNode(StageNode[PlanningConfig]):
 
     def __init__(self) -> None:
         super().__init__("planning", PlanningConfig, backends={"motion": "motion"})
-        self.planner = self.parameters.create("motion", self.config.robot.limits)
+
+    def motion_planner(self) -> MotionPlanner:
+        return self.parameters.create("motion", self.config.robot.limits)
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ def cell(ros: Any) -> tuple[MotionPlanner, Any]:
     for name, kind in SERVICES.items():
         node.create_service(getattr(srv, kind), name, partial(_answer, fake, name))
     ros.add(node)
-    return ros.add(PlanningNode()).planner, fake
+    return ros.add(PlanningNode()).motion_planner(), fake
 
 
 def _answer(fake: Any, name: str, request: Any, response: Any) -> Any:
@@ -97,5 +99,6 @@ def test_without_the_messages_of_moveit_the_node_says_what_to_install(
     ros: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "moveit_msgs", None)
+    node = ros.add(PlanningNode())
     with pytest.raises(ConfigError, match="ros-jazzy-moveit"):
-        PlanningNode()
+        node.motion_planner()

@@ -1,16 +1,23 @@
 """`/stvla/recover` and `stvla recover`, on the simulated cell and against a controller manager with its genuine services."""
 
+from threading import current_thread
+
 import numpy as np
 import pytest
 from rclpy.action import ActionServer
+from rclpy.node import Node
+from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
+from system.brain_harness import wait
 from system.conftest import Process
 from system.faulty_robot import FaultyRobot
 from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.commands.exit_codes import of_outcome
+from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.ros.backends import recovery
 
 
 def test_recover_on_the_simulated_cell():
@@ -56,6 +63,20 @@ def test_a_driver_that_recovers_and_one_that_cannot():
         assert (error.value.code, error.value.sentence) == (OutcomeCode.USER_STOPPED, "Release the stop button first.")
         assert of_outcome(error.value.code) == 48
         assert client.recover() == "Ready."
+
+
+def test_a_subscription_is_destroyed_in_the_executors_thread(ros, monkeypatch):
+    """Elsewhere, it may be while that thread prepares its wait: rclpy then raises InvalidHandle, and the node ends."""
+    monkeypatch.setattr(recovery, "STATE_S", 0.01)
+    node, where = ros.add(Node("driver")), []
+    node.create_publisher(Empty, recovery.ROBOT_STATE, 1)
+    wait(lambda: node.get_publishers_info_by_topic(recovery.ROBOT_STATE))
+    steps = recovery.FrankaRos2Recovery(node, RobotConfig(kind="real"), recovery.RecoveryConfig())
+    with monkeypatch.context() as patch:
+        patch.setattr(node, "destroy_subscription", lambda _: where.append(current_thread()))
+        assert steps._last_errors(Empty) == []
+        wait(lambda: where)
+    assert where != [current_thread()]
 
 
 class FrankaRos2:

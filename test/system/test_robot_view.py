@@ -24,6 +24,7 @@ from tf2_msgs.msg import TFMessage
 
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.ros import convert, qos
+from stvla_ros.ros.middleware import destroy_node
 
 CAMERA = "/camera/camera"
 
@@ -77,7 +78,10 @@ class FrankaRos2:
     def close(self) -> None:
         self._ending.set()
         self.thread.join()
+        nodes = self.executor.get_nodes()
         self.executor.shutdown()
+        for node in nodes:
+            destroy_node(node)
         self.context.try_shutdown()
 
     def tell(self) -> None:

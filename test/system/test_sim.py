@@ -40,7 +40,7 @@ def collect(harness, kind, topic, seconds):
     heard = []
     subscription = harness.node.create_subscription(kind, topic, lambda m: heard.append((time.time_ns(), m)), qos.STATE)
     time.sleep(seconds)
-    harness.node.destroy_subscription(subscription)
+    harness.drop(subscription)
     return heard
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import stalls
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rclpy._rclpy_pybind11 import InvalidHandle
 from rclpy.node import Node
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
@@ -61,6 +62,17 @@ def until_canceled(goal_handle: GoalHandle) -> Any:
     goal_handle.cancel.wait(30.0)
     goal_handle.cancel.raise_if_set()
     return ok(goal_handle)
+
+
+def test_actions_are_destroyed_with_their_node(ros: Any) -> None:
+    """Not by the garbage collector: it may free the clock of the node first, which the server reads at its end."""
+    node = Server(ok)
+    ends = node.work_server._server._handle, StageClient(node, PlanTrace, "stvla/plan_trace")._client._client_handle
+    assert node.close(10.0)
+    node.destroy_node()
+    for handle in ends:
+        with pytest.raises(InvalidHandle), handle:
+            pass
 
 
 def test_results_come_back_and_fast(ros: Any) -> None:

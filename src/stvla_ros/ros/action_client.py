@@ -281,9 +281,6 @@ class StageClient:
             raise StageError(OutcomeCode.NODE_LOST, sentence)
         return sent.result
 
-    def destroy(self) -> None:
-        self._client.destroy()
-
 
 class GoalCanceler:
     """Cancels all goals of some action servers, no matter who sent them. Needs nobody's consent.

@@ -1,4 +1,5 @@
-"""The middleware as seen from a process: a ROS domain of its own, and contexts without shared memory."""
+"""The middleware as seen from a process: a ROS domain of its own, contexts without shared memory, nodes that leave
+nothing behind."""
 
 from __future__ import annotations
 
@@ -8,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import rclpy
+from rclpy.action import ActionClient, ActionServer
+from rclpy.node import Node
 
 from stvla_ros.config import ConfigError
 from stvla_ros.ros.graph import DISCOVERY_RANGE, client_profile, middleware_profile
@@ -60,6 +63,18 @@ def udp_only() -> Iterator[None]:
     )
     with _environment(wanted):
         yield
+
+
+def destroy_node(node: Node) -> None:
+    """Destroy a node that is no longer spun, with its action servers and clients.
+
+    rclpy leaves those two to the garbage collector. Until then they keep the participant with its threads and sockets.
+    A server also reads the node's clock while it is freed, and the collector may free the clock first: that was a
+    segmentation fault, whenever the freed memory was in use again.
+    """
+    for action in [w for w in node.waitables if isinstance(w, ActionServer | ActionClient)]:
+        action.destroy()
+    Node.destroy_node(node)
 
 
 @contextmanager

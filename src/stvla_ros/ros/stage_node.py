@@ -24,6 +24,7 @@ from stvla_ros.ros.action_server import StageServer, Work
 from stvla_ros.ros.convert import header
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.heartbeats import HeartbeatSender
+from stvla_ros.ros.middleware import destroy_node
 from stvla_ros.ros.params import Parameters
 
 C = TypeVar("C")
@@ -73,7 +74,11 @@ class StageNode(Node, Generic[C]):
             raise ConfigError(
                 f"{name}: a setting has no value (an empty list or section?): leave it out. {error}."
             ) from error
-        self.parameters = Parameters(self, config, backends)
+        try:
+            self.parameters = Parameters(self, config, backends)
+        except ConfigError:
+            self.destroy_node()
+            raise
         self.health: dict[str, str] = {}
         """Shown in the diagnostics, e.g. latencies and ages."""
         self._trouble = ""
@@ -150,6 +155,10 @@ class StageNode(Node, Generic[C]):
         end = time.monotonic() + timeout_s
         closed = [server.close(max(0.0, end - time.monotonic())) for server in self._servers]
         return all(closed)
+
+    def destroy_node(self) -> None:
+        """Destroy everything of the node, after the executor's last spin."""
+        destroy_node(self)
 
 
 class RollingPercentiles:

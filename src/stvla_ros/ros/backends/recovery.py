@@ -17,6 +17,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any, Protocol
 
@@ -171,7 +172,7 @@ class FrankaRos2Recovery:
         try:
             self._call(client, kind.Goal(), action)
         finally:
-            client.destroy()
+            self._drop(client.destroy)
         return "the robot's errors are cleared"
 
     def _call(self, client: ActionClient, goal: Any, action: str) -> None:
@@ -234,8 +235,13 @@ class FrankaRos2Recovery:
         except queue.Empty:
             return []
         finally:
-            self._node.destroy_subscription(subscription)
+            self._drop(partial(self._node.destroy_subscription, subscription))
         return [name for name in errors.get_fields_and_field_types() if getattr(errors, name) is True]
+
+    def _drop(self, destroy: Callable[[], object]) -> None:
+        """Destroy something in the executor's thread, which fails if it goes while that thread prepares its wait."""
+        if (executor := self._node.executor) is not None:
+            executor.create_task(destroy)
 
     def _ask(self, kind: Any, service: str, request: Any = None) -> Any:
         name = f"{self._config.controller_manager}/{service}"
