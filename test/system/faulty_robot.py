@@ -1,13 +1,14 @@
 """A robot whose controllers fail on demand, in the words of ros2_control, franka_ros2 and this stack's own driver."""
 
 import time
-from threading import Event
+from threading import Event, Timer
 
 import rclpy
 from control_msgs.action import FollowJointTrajectory, GripperCommand
 from rcl_interfaces.msg import Log
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from sensor_msgs.msg import JointState
 from stvla_msgs.msg import RobotStatus
 from system.conftest import Spinner
@@ -142,3 +143,22 @@ class FaultyRobot:
         message = JointState(name=[*ARM_JOINTS, *FINGER_JOINTS], position=now[0], velocity=now[1])
         message.header.stamp = self.node.get_clock().now().to_msg()
         self._states.publish(message)
+
+
+class SlowClient:
+    """A service client whose requests are on their way for 0.1 s."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def service_is_ready(self):
+        return self._client.service_is_ready()
+
+    def call_async(self, request):
+        answer = Future()
+
+        def send():
+            self._client.call_async(request).add_done_callback(lambda done: answer.set_result(done.result()))
+
+        Timer(0.1, send).start()
+        return answer

@@ -42,6 +42,9 @@ def keypose(x, y, z, gripper_open=True, may_collide=False):
 
 FAR_LEFT, FAR_RIGHT = keypose(0.45, 0.4, 0.35), keypose(0.45, -0.4, 0.35)
 
+SLOW = "roboplan.velocity_scale:=0.2"
+"""A motion to FAR_LEFT takes twice the usual time: what must happen during it does, however late."""
+
 
 class Harness:
     """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
@@ -57,6 +60,10 @@ class Harness:
         self.states = JointStates(self.node, JointStateConfig())
         self.heartbeats = HeartbeatMonitor(self.node, 1.0)
         self.pool = ThreadPoolExecutor(4)
+        self._clients = {}
+        self._client(
+            Trigger, "/stvla/stop"
+        )  # found while the executor starts: a motion may end while one is looked for
         return self
 
     def __exit__(self, *_):
@@ -102,7 +109,7 @@ class Harness:
 
     def service(self, kind, name, request=None):
         """Ask until somebody answers: for 20 s after a kill, DDS takes the dead server for alive."""
-        client = self.node.create_client(kind, name)
+        client = self._client(kind, name)
         answered, future = Event(), None
         for _ in range(8):
             assert client.wait_for_service(10.0)
@@ -111,13 +118,17 @@ class Harness:
             if answered.wait(5.0):
                 break
         assert future.done(), f"no answer from {name}"
-        self.node.destroy_client(client)
         return future.result()
 
     def drop(self, end):
         """Destroy a publisher or subscription, between two waits of the thread that spins: in the midst it would fail."""
         destroy = self.node.destroy_publisher if isinstance(end, Publisher) else self.node.destroy_subscription
         self.spinner.executor.create_task(destroy, end)
+
+    def _client(self, kind, name):
+        if name not in self._clients:
+            self._clients[name] = self.node.create_client(kind, name)
+        return self._clients[name]
 
     def reset(self, task="pick_place", seed=0, distractors=-1):
         return self.service(

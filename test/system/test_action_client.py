@@ -96,6 +96,45 @@ def test_a_cancel_whose_answer_got_lost_is_confirmed(ros: Any) -> None:
         assert call.result(20.0).code == OutcomeMsg.CANCELED
 
 
+def test_a_cancel_is_confirmed_in_time_although_several_answers_in_a_row_get_lost(ros: Any) -> None:
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    harness.caller = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=6.0)
+    harness.lose("send_result_response", 8)
+    cancel = CancelToken()
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(harness.call, cancel)
+        while not harness.seen:
+            assert not call.done(), call.result()
+        cancel.cancel()
+        assert call.result(20.0).code == OutcomeMsg.CANCELED
+
+
+def test_a_cancel_of_all_goals_passes_over_one_whose_work_is_over(ros: Any) -> None:
+    """Between the end of its work and its answer, a goal still counts as running."""
+    over, answer = threading.Event(), threading.Event()
+    harness = Harness(ros)
+    finish = harness.server._server.finish
+
+    def late(handle: Any, end: Any) -> None:
+        over.set()
+        answer.wait(20.0)
+        finish(handle, end)
+
+    harness.server._server.finish = late  # type: ignore[method-assign]
+    canceler = action_client.GoalCanceler(harness.client, ["stvla/plan_trace"])
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(harness.call)
+        assert over.wait(20.0)
+        second = pool.submit(harness.call)
+        while not (harness.server.busy and canceler.ready()):
+            assert not second.done(), second.result()
+        canceler.cancel_all()
+        assert canceler.wait_until_answered(20.0)
+        answer.set()
+        assert first.result(20.0).code == OutcomeMsg.OK
+        assert second.result(20.0).code == OutcomeMsg.CANCELED
+
+
 def test_a_goal_that_nobody_accepts_says_so(ros: Any) -> None:
     harness = Harness(ros)
     harness.lose("send_goal_response", 1000)

@@ -4,18 +4,19 @@ import re
 import time
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Timer
+from threading import Event
 
 import numpy as np
 import pytest
 from control_msgs.action import GripperCommand
+from rclpy.action.client import ClientGoalHandle
 from rclpy.task import Future
 from stvla_msgs.msg import RobotStatus
-from system.faulty_robot import FaultyRobot, Result
+from system.faulty_robot import FaultyRobot, Result, SlowClient
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.controller_server import TerminalState
-from stvla_ros.types import JointPath
+from stvla_ros.types import JointPath, TrajectoryTolerances
 
 OK, FAILED, STALE = OutcomeCode.OK, OutcomeCode.CONTROLLER_FAILED, OutcomeCode.STALE_STATE
 REFLEX, LOST, PREEMPTED = OutcomeCode.REFLEX, OutcomeCode.ROBOT_LOST, OutcomeCode.PREEMPTED
@@ -161,26 +162,10 @@ def test_every_fault_of_the_arms_controller_has_its_code_and_sentence(faulty, na
     assert re.search(fault.words, sentence), sentence
 
 
-class Slow:
-    """A service client whose requests are on their way for 0.1 s."""
-
-    def __init__(self, client):
-        self._client = client
-
-    def call_async(self, request):
-        answer = Future()
-
-        def send():
-            self._client.call_async(request).add_done_callback(lambda done: answer.set_result(done.result()))
-
-        Timer(0.1, send).start()
-        return answer
-
-
 def test_a_stop_cancels_no_goal_that_is_sent_after_it(faulty, monkeypatch):
     """Goals and cancel requests take different ways: the later one may arrive first."""
     client = faulty.client("sim")
-    slow = {name: Slow(service) for name, service in client._canceler._clients.items()}
+    slow = {name: SlowClient(service) for name, service in client._canceler._clients.items()}
     monkeypatch.setattr(client._canceler, "_clients", slow)
     client.stop()
     code, sentence = outcome(lambda: client.follow(path_from(faulty.arm.q_rad()), CancelToken()))
@@ -273,6 +258,32 @@ def test_a_driver_that_is_not_ready_gets_no_goal(faulty):
         if code is not OK:
             assert sentence == f"Mode {mode}."
             np.testing.assert_array_equal(faulty.arm.q_rad(), before)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@pytest.mark.parametrize(("slower", "words"), [(None, "but the arm stands still"), (20.0, "use the emergency stop")])
+def test_a_controller_that_does_not_confirm_a_cancel(faulty, monkeypatch, answers, slower, words):
+    """Whether the arm moves is what the operator must know first."""
+    cancel, over = CancelToken(), Event()
+
+    def deaf(path, canceled):
+        if slower:
+            slow = JointPath(path.q_rad, path.dq_rad_s / slower, path.t_s * slower)
+            motion = faulty.arm.start(slow, TrajectoryTolerances(path.q_rad[0], path.q_rad[0], 1.0))
+        cancel.cancel()
+        over.wait(20.0)
+        if slower:
+            faulty.arm.stop(motion)
+        return TerminalState.ABORTED, Result()
+
+    if not answers:
+        monkeypatch.setattr(ClientGoalHandle, "cancel_goal_async", lambda handle: Future())  # every request gets lost
+    faulty.arm_fault = deaf
+    code, sentence = outcome(lambda: faulty.client("sim").follow(path_from(faulty.arm.q_rad()), cancel))
+    over.set()
+    assert code is FAILED, sentence
+    assert ("answered a cancel but did not end its goal" if answers else "did not answer a cancel") in sentence
+    assert words in sentence
 
 
 def test_a_reflex_is_told_even_during_a_cancel(faulty):

@@ -1,13 +1,12 @@
 """What the executor does when something it rests on is missing or dies: each case with processes of its own."""
 
 import signal
-import threading
 import time
 
 import stalls
 from stvla_msgs.msg import Heartbeat
 from system.conftest import Process
-from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, SLOW, RobotHarness
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.errors import CancelToken, OutcomeCode
@@ -20,21 +19,21 @@ class Supervisor:
     """Heartbeats of a task node, as long as wanted, and the operator's stop, kept as it keeps it."""
 
     def __init__(self, harness):
-        self.alive = True
         self.stop_state = StopKeeper(harness.node, lambda: None, decides=True)
         self._publisher = harness.node.create_publisher(Heartbeat, "stvla/heartbeat", qos.HEARTBEAT)
-        threading.Thread(target=self._beat, daemon=True).start()
+        self._timer = harness.node.create_timer(0.05, self._beat)
 
     def _beat(self):
-        while self.alive:
-            self._publisher.publish(Heartbeat(node="task", period_ms=100))
-            time.sleep(0.05)
+        self._publisher.publish(Heartbeat(node="task", period_ms=100))
+
+    def die(self):
+        self._timer.cancel()
 
 
 def test_without_its_supervisor_the_executor_does_not_move():
     with RobotHarness() as harness:
         harness.start("sim")
-        harness.start("executor")
+        harness.start("executor", SLOW)
         code, sentence = harness.execute(FAR_LEFT)
         assert code is OutcomeCode.NODE_LOST
         assert "'task'" in sentence
@@ -42,7 +41,7 @@ def test_without_its_supervisor_the_executor_does_not_move():
         time.sleep(0.5)
         call = harness.execute_later(FAR_LEFT)
         harness.wait_for_motion(call)
-        supervisor.alive = False
+        supervisor.die()
         assert call.result()[0] is OutcomeCode.NODE_LOST
         assert harness.stands_still()
 
@@ -94,7 +93,7 @@ def test_the_operators_stop_survives_the_executor():
     """kill -9 of a stopped executor: the new one learns from the task node that it is stopped, and waits for that word."""
     with RobotHarness() as harness:
         harness.start("sim")
-        harness.start("executor")
+        harness.start("executor", SLOW)
         supervisor = Supervisor(harness)
         call = harness.execute_later(FAR_LEFT)
         harness.wait_for_motion(call)
@@ -109,7 +108,6 @@ def test_the_operators_stop_survives_the_executor():
         assert harness.resume().success
         assert harness.execute(FAR_RIGHT)[0] is OutcomeCode.OK
         assert not supervisor.stop_state.state.stopped
-        supervisor.alive = False
 
 
 def stop_command(harness):

@@ -11,7 +11,7 @@ from std_srvs.srv import Trigger
 from system.brain_harness import wait
 from system.conftest import Process
 from system.faulty_robot import FaultyRobot
-from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, SLOW, RobotHarness
 
 from stvla_ros.commands import exit_codes
 from stvla_ros.commands.exit_codes import of_outcome
@@ -24,7 +24,7 @@ def test_recover_on_the_simulated_cell():
     """Refused during a motion, harmless otherwise; the operator's stop outlives it; the command says what the service says."""
     with RobotHarness() as harness:
         harness.start("sim")
-        harness.start("executor", "safety.supervisor:=''")
+        harness.start("executor", "safety.supervisor:=''", SLOW)
         call = harness.execute_later(FAR_LEFT)
         harness.wait_for_motion(call)
         answer = harness.service(Trigger, "/stvla/recover")

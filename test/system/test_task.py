@@ -13,8 +13,10 @@ import stalls
 from ros.bags import PICK, record_scene
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from system.brain_harness import BrainHarness, Controller, PretendedExecutor, wait
+from system.faulty_robot import SlowClient
 
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.nodes.task import TaskNode
 from stvla_ros.pipeline import Progress
 from stvla_ros.ros import client
 
@@ -140,6 +142,16 @@ def test_arm_is_told_to_stop_again_and_again_when_the_executor_is_not_the_only_o
         executor._heartbeat._timer.cancel()
         assert stalls.wait_for(future, 15.0).result().outcome.code == OutcomeMsg.NODE_LOST
     assert controller.stops > 10, "one for every look until the executor's grace is over"
+
+
+def test_a_task_waits_for_the_answers_to_the_stops_before_it(ros: Any) -> None:
+    """They take another way than the executor's goals: a later one may otherwise arrive first, and be canceled."""
+    controller, node = ros.add(Controller()), ros.add(TaskNode())
+    node._find_controller(CancelToken())
+    node._canceler._clients = {name: SlowClient(client) for name, client in node._canceler._clients.items()}
+    node._canceler.cancel_all()
+    node._find_controller(CancelToken())
+    assert controller.stops == 1
 
 
 def test_no_task_is_begun_while_the_arm_could_not_be_stopped(harness: BrainHarness) -> None:

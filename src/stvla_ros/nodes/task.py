@@ -27,7 +27,7 @@ from stvla_ros.pipeline import (
     with_advice,
 )
 from stvla_ros.ros import qos, task_state
-from stvla_ros.ros.action_client import GoalCanceler
+from stvla_ros.ros.action_client import TRANSPORT_S, GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.freshness import STEADY
@@ -146,8 +146,8 @@ class TaskNode(StageNode[TaskConfig]):
                 self._active = None
 
     def _find_controller(self, cancel: CancelToken) -> None:
-        """Wait for the arm's controller. Without it no task starts: nobody could stop the arm if the executor were
-        lost.
+        """Wait for the arm's controller, and until it has answered the stops of earlier tasks, which could reach it late
+        and stop this one. Without it no task starts: nobody could stop the arm if the executor were lost.
 
         Raises:
             StageError: CONTROLLER_FAILED; the cancel's reason.
@@ -158,6 +158,7 @@ class TaskNode(StageNode[TaskConfig]):
             if time.monotonic() > end:
                 raise StageError(OutcomeCode.CONTROLLER_FAILED, _no_controller(missing))
             cancel.wait(0.05)
+        self._canceler.wait_until_answered(TRANSPORT_S, cancel)
 
     def _look_for_controller(self) -> None:
         """Log when the arm's controller cannot be found, once per loss."""

@@ -31,6 +31,10 @@ ACCEPT_S = 1.0
 ASK_AGAIN_S = 1.0
 """Interval at which requests for a result and for a cancel are repeated."""
 
+CANCEL_AGAIN_S = 0.2
+"""The same interval during a cancel: an arm has little time to confirm that it stands still, and several requests or
+answers in a row may get lost."""
+
 GONE_S = 1.0
 """A server counts as gone when it is absent for this long: the middleware reports it absent for a moment whenever
 another node with an endpoint of the same name comes or goes."""
@@ -76,6 +80,7 @@ class SentGoal:
 
     Attributes:
         accepted: None until the server has answered.
+        cancel_answered: The server has answered a cancel request. It may still be bringing the goal to its end.
         status: A constant of ``action_msgs/msg/GoalStatus``; set when done.
         result: The action's Result message; None when the goal was rejected.
     """
@@ -93,8 +98,9 @@ class SentGoal:
         self._done, self._canceled = threading.Event(), threading.Event()
         self._handle: Any = None
         self._sent = 0
-        self._again_at = time.monotonic() + ACCEPT_S
+        self._asked_at = time.monotonic()
         self.accepted: bool | None = None
+        self.cancel_answered = False
         self.status = GoalStatus.STATUS_UNKNOWN
         self.result: Any = None
         self._post(self._send)
@@ -102,10 +108,15 @@ class SentGoal:
     def wait(self, timeout_s: float) -> bool:
         """Wait for the end of the goal; False on timeout. Call it repeatedly: it also repeats lost requests."""
         done = self._done.wait(timeout_s)
-        if not done and time.monotonic() >= self._again_at:
-            self._again_at = time.monotonic() + ASK_AGAIN_S
+        if not done and time.monotonic() - self._asked_at >= self._patience_s():
+            self._asked_at = time.monotonic()
             self._post(self._ask_again)
         return done
+
+    def _patience_s(self) -> float:
+        if self._handle is None:
+            return ACCEPT_S
+        return CANCEL_AGAIN_S if self._canceled.is_set() else ASK_AGAIN_S
 
     def cancel(self) -> None:
         """Ask the server to cancel, now or as soon as it has accepted; returns at once. Any thread."""
@@ -157,7 +168,10 @@ class SentGoal:
 
     def _cancel(self) -> None:
         if self._handle is not None and not self._done.is_set():
-            self._handle.cancel_goal_async()
+            self._handle.cancel_goal_async().add_done_callback(self._hear_cancel)
+
+    def _hear_cancel(self, future: Future) -> None:
+        self.cancel_answered = True
 
     def _ended(self, handle: Any, future: Future) -> None:
         if handle is self._handle and not self._done.is_set():
@@ -287,6 +301,10 @@ class GoalCanceler:
 
     A request without goal id and stamp cancels every goal (action_msgs/srv/CancelGoal). A trajectory controller then
     brings the arm to a standstill and holds it.
+
+    With a stamp it would spare goals that are accepted later. But the server compares the stamp with its own clock: if
+    that is ahead, even by milliseconds, the stop would spare the goal it is meant for. A stop may cancel too much, never
+    too little. So who sends goals later waits for the answers first (:meth:`wait_until_answered`).
     """
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:

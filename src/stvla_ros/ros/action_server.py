@@ -126,11 +126,11 @@ class StageServer:
         self._queue.put(handle)
 
     def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        """Accept even for a goal whose work is over: after a refusal, rclpy skips the next goal of the same request."""
         with self._lock:
             token = self._active.get(bytes(handle.goal_id.uuid))
-        if token is None:
-            return CancelResponse.REJECT
-        token.cancel()
+        if token is not None:
+            token.cancel()
         return CancelResponse.ACCEPT
 
     def _serve(self) -> None:

@@ -301,7 +301,20 @@ class Ros2ControlRobot:
             if now - started > limit_s:
                 raise failed(f"The {part} controller did not finish a goal within {limit_s:.1f} s.")
             if now - canceled_s > self._config.stop_timeout_s:
-                raise failed(f"The {part} controller did not cancel a goal within {self._config.stop_timeout_s} s.")
+                raise self._unconfirmed(call, part)
+
+    def _unconfirmed(self, call: SentGoal, part: str) -> StageError:
+        """The error for a controller that does not confirm a cancel. Joint states tell whether the arm moves."""
+        self.stop()
+        did = "answered a cancel but did not end its goal" if call.cancel_answered else "did not answer a cancel"
+        limit_s = self._config.stop_timeout_s
+        if part == "gripper":
+            return failed(f"The gripper controller {did} within {limit_s} s: look at its log.")
+        try:
+            self._stand_still()
+        except StageError as error:
+            return StageError(error.code, f"The arm controller {did} within {limit_s} s. {error.sentence}")
+        return failed(f"The arm controller {did} within {limit_s} s, but the arm stands still: look at its log.")
 
     def _stand_still(self, by_velocities: bool = True) -> None:
         """Wait until two joint states show no motion, by their positions and by their velocities if those are measured.
