@@ -202,13 +202,13 @@ def measure_node(path: Path, seconds: float, spatial: bool) -> dict[str, Any]:
     (start, before, dropped_before, cpu_before), (end, after, dropped_after, cpu_after) = sent[0], sent[-1]
     ms = 1e3 * np.array(late_s)
     return {
-        "images sent [Hz]": _round((after - before) / (end - start), 1),
+        "sent [Hz]": _round((after - before) / (end - start), 1),
         "dropped": dropped_after - dropped_before,
         "received [Hz]": _round(len(ms) / (end - start), 1),
-        "latency p50 [ms]": _round(np.median(ms), 1),
-        "latency p95 [ms]": _round(np.quantile(ms, 0.95), 1),
-        "CPU per image [ms]": _round(1e3 * (cpu_after - cpu_before) / (after - before), 1),
-        "CPU share of one core [%]": _round(100 * (cpu_after - cpu_before) / (end - start), 1),
+        "p50 [ms]": _round(np.median(ms), 1),
+        "p95 [ms]": _round(np.quantile(ms, 0.95), 1),
+        "CPU/image [ms]": _round(1e3 * (cpu_after - cpu_before) / (after - before), 1),
+        "CPU [% of a core]": _round(100 * (cpu_after - cpu_before) / (end - start), 1),
     }
 
 
@@ -274,10 +274,10 @@ def main() -> int:
             for width, height in (map(int, size.split("x")) for size in arguments.sizes):
                 path = noisy(width, height, 30, 5.0, folder)
                 for spatial in (True, False):
-                    name = f"{width}x{height} at 30 Hz, {'defaults' if spatial else 'without the spatial filter'}"
+                    name = f"{width}x{height}, {'defaults' if spatial else 'no spatial filter'}"
                     results["node"][name] = measure_node(path, arguments.seconds, spatial)
                 results["player"][f"{width}x{height}"] = player_share(path, arguments.seconds)
-            show("node", results["node"])
+            show("node, 30 Hz", results["node"])
             print(f"of which librealsense's player, which a camera has not [% of one core]: {results['player']}")
     print(json.dumps(results))
     return 0
