@@ -5,8 +5,9 @@ several times at random moments. *Noticed* is the time from the fault to the sen
 cause (or from the fault, where the camera helps itself) to the next frame, both by the wall clock.
 
 Node: the camera node plays a noisy recording at its pace into a receiver in another process. *Latency* is the time from
-librealsense's frameset to the complete frame at the receiver: filters, alignment, messages, transport, pairing. The last
-line is JSON.
+librealsense's frameset to the complete frame at the receiver: filters, alignment, messages, transport, pairing. The node's
+CPU time includes librealsense's player, which reads the recording; its share is measured alone, too. *Dropped* are frames
+lost, without depth, or with a wrong stamp, by the node's own counts. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyrealsense2 as rs
 from rich.console import Console
 from rich.table import Table
 
@@ -178,12 +181,13 @@ def measure_node(path: Path, seconds: float, spatial: bool) -> dict[str, Any]:
         executor.add_node(node)
         process = subprocess.Popen([sys.executable, "-m", NODE, "--ros-args", *words])
         late_s: list[float] = []
-        sent: list[tuple[float, int, float]] = []
+        sent: list[tuple[float, int, int, float]] = []
         receiver = RgbdReceiver(node, CameraConfig(), lambda ns: late_s.append((time.time_ns() - ns) / 1e9))
 
         def on_diagnostics(message: DiagnosticArray) -> None:
-            images = next(int(v.value) for v in message.status[0].values if v.key == "images")
-            sent.append((time.monotonic(), images, _cpu_s(process.pid)))
+            values = {v.key: v.value for v in message.status[0].values}
+            dropped = sum(map(int, re.findall(r"\d+", values["dropped"])))
+            sent.append((time.monotonic(), int(values["images"]), dropped, _cpu_s(process.pid)))
 
         node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
         try:
@@ -195,15 +199,31 @@ def measure_node(path: Path, seconds: float, spatial: bool) -> dict[str, Any]:
             process.wait(10.0)
             executor.shutdown()
             rclpy.shutdown()
-    (start, before, cpu_before), (end, after, cpu_after) = sent[0], sent[-1]
+    (start, before, dropped_before, cpu_before), (end, after, dropped_after, cpu_after) = sent[0], sent[-1]
     ms = 1e3 * np.array(late_s)
     return {
-        "images sent [Hz]": _round((after - before) / (end - start), 1),
+        "sent [Hz]": _round((after - before) / (end - start), 1),
+        "dropped": dropped_after - dropped_before,
         "received [Hz]": _round(len(ms) / (end - start), 1),
-        "latency p50 [ms]": _round(np.median(ms), 1),
-        "latency p95 [ms]": _round(np.quantile(ms, 0.95), 1),
-        "CPU per image [ms]": _round(1e3 * (cpu_after - cpu_before) / (after - before), 1),
+        "p50 [ms]": _round(np.median(ms), 1),
+        "p95 [ms]": _round(np.quantile(ms, 0.95), 1),
+        "CPU/image [ms]": _round(1e3 * (cpu_after - cpu_before) / (after - before), 1),
+        "CPU [% of a core]": _round(100 * (cpu_after - cpu_before) / (end - start), 1),
     }
+
+
+def player_share(path: Path, seconds: float) -> float:
+    """CPU share of librealsense alone, which reads the recording and delivers its images [% of one core]."""
+    request, pipeline = rs.config(), rs.pipeline()
+    request.enable_device_from_file(str(path), repeat_playback=True)
+    pipeline.start(request)
+    try:
+        start, used = time.monotonic(), time.process_time()
+        while time.monotonic() < start + seconds:
+            pipeline.wait_for_frames()
+        return _round(100 * (time.process_time() - used) / (time.monotonic() - start), 1)
+    finally:
+        pipeline.stop()
 
 
 def _spin(executor: Any, until: Callable[[], bool]) -> None:
@@ -250,13 +270,15 @@ def main() -> int:
             results["faults"] = measure_faults(folder, arguments.trials)
             show("faults", results["faults"])
         if arguments.seconds:
-            results["node"] = {}
+            results["node"], results["player"] = {}, {}
             for width, height in (map(int, size.split("x")) for size in arguments.sizes):
                 path = noisy(width, height, 30, 5.0, folder)
-                for spatial in (False, True):
-                    name = f"{width}x{height} at 30 Hz{', spatial filter' if spatial else ''}"
+                for spatial in (True, False):
+                    name = f"{width}x{height}, {'defaults' if spatial else 'no spatial filter'}"
                     results["node"][name] = measure_node(path, arguments.seconds, spatial)
-            show("node", results["node"])
+                results["player"][f"{width}x{height}"] = player_share(path, arguments.seconds)
+            show("node, 30 Hz", results["node"])
+            print(f"of which librealsense's player, which a camera has not [% of one core]: {results['player']}")
     print(json.dumps(results))
     return 0
 

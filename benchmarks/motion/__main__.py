@@ -1,4 +1,4 @@
-"""Motion planning per keypose, inverse kinematics and timing included: ours, OMPL's RRTConnect, and mplib.
+"""Motion planning per keypose, inverse kinematics and timing included: ours, OMPL's RRTConnect, MoveIt, and mplib.
 
 Every planner gets the same queries: joints to start from, a tool pose, and the voxels of random boxes. Every timed
 path is re-checked with the simulator's hulls against the boxes themselves. Limits are the largest ratios of all queries,
@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from stvla_ros.description.hulls import cache_dir
 from stvla_ros.description.panda import A_MAX_RAD_S2, J_MAX_RAD_S3, V_MAX_RAD_S
 from stvla_ros.description.urdf import srdf, urdf
 from stvla_ros.errors import StageError
+from stvla_ros.interfaces import MotionPlanner
 from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
 from stvla_ros.registry import create, names
 from stvla_ros.types import F64, CollisionWorld, JointPath, MotionRequest
@@ -46,19 +48,31 @@ class Answer:
     reason: str = ""
 
 
-def ask_ours(backend: str, queries: list[Query], worlds: list[CollisionWorld]) -> list[Answer]:
+def ask(
+    planner: MotionPlanner,
+    queries: list[Query],
+    worlds: list[CollisionWorld],
+    cpu_s: Callable[[], float] = time.process_time,
+) -> list[Answer]:
     """One instance for all queries, as in the executor; the world changes with every query."""
-    planner = create("motion", backend, FULL_SPEED)
     answers = []
     for query, world in zip(queries, worlds, strict=True):
         request = MotionRequest(query.start_rad, query.T_base_tcp, world)
-        begin, used = time.perf_counter(), time.process_time()
+        begin, used = time.perf_counter(), cpu_s()
         try:
             path, reason = planner.plan(request), ""
         except StageError as error:
             path, reason = None, error.code.name
-        answers.append(Answer(time.perf_counter() - begin, time.process_time() - used, path, reason))
+        answers.append(Answer(time.perf_counter() - begin, cpu_s() - used, path, reason))
     return answers
+
+
+def ask_moveit(pid: int, queries: list[Query], worlds: list[CollisionWorld]) -> list[Answer]:
+    """The same queries to a running move_group; its CPU time counts."""
+    from benchmarks.motion.moveit import moveit_planner, process_cpu_s
+
+    with moveit_planner(FULL_SPEED) as planner:
+        return ask(planner, queries, worlds, lambda: time.process_time() + process_cpu_s(pid))
 
 
 def ask_mplib(python: Path, queries: list[Query], worlds: list[CollisionWorld]) -> list[Answer]:
@@ -169,11 +183,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=120, help="number of queries (default 120)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--planners", nargs="+", default=["roboplan", "ompl"], choices=names("motion"))
+    parser.add_argument("--moveit", type=int, metavar="PID", help="process of a running move_group")
     parser.add_argument("--mplib", type=Path, help="python of an environment with mplib 0.2.1 and numpy<2")
     arguments = parser.parse_args()
     queries = make_queries(arguments.queries, arguments.seed)
     judges, worlds = [Judge(q.boxes) for q in queries], [voxels(q.boxes) for q in queries]
-    answers = {name: ask_ours(name, queries, worlds) for name in arguments.planners}
+    answers = {name: ask(create("motion", name, FULL_SPEED), queries, worlds) for name in arguments.planners}
+    if arguments.moveit:
+        answers["moveit"] = ask_moveit(arguments.moveit, queries, worlds)
     if arguments.mplib:
         answers[MPLIB] = ask_mplib(arguments.mplib, queries, worlds)
     else:
