@@ -67,6 +67,13 @@ def unseen(name: str, figure: str, remedy: str = "") -> Finding:
     return Finding(name, State.UNSEEN, figure, remedy)
 
 
+def told(name: str, sentence: str) -> Finding:
+    """Wrong, as a part of the stack says it: the fault, then after a colon or in a second sentence what to do."""
+    text = sentence.strip().rstrip(".")
+    figure, mark, remedy = max((text.rpartition(mark) for mark in (": ", ". ")), key=lambda parts: len(parts[0]))
+    return wrong(name, figure, remedy[:1].lower() + remedy[1:]) if mark else wrong(name, text, "")
+
+
 def good(findings: Iterable[Finding]) -> bool:
     """Whether none is wrong."""
     return all(finding.state is not State.WRONG for finding in findings)

@@ -33,7 +33,9 @@ def check_disk(folder: Path, free_bytes: float, bytes_per_s: float | None = None
     rate = bytes_per_s or RAW_BYTES_PER_S
     seconds = free_bytes / rate
     what = "as heard" if bytes_per_s else "a usual camera"
-    figure = f"{free_bytes / 1e9:.1f} GB free in {folder}, {_span(seconds)} of recording at {rate / 1e6:.1f} MB/s ({what})"
+    figure = (
+        f"{free_bytes / 1e9:.1f} GB free in {folder}, {_span(seconds)} of recording at {rate / 1e6:.1f} MB/s ({what})"
+    )
     judge = wrong if seconds < LEAST_S else warning
     if seconds < ENOUGH_S:
         return judge("Disk", figure, "delete old runs, or record to another disk", seconds, "s")
@@ -51,9 +53,13 @@ def check_shared_memory(free_bytes: float) -> Finding:
     name, figure = "Shared memory", f"{free_bytes / 1e6:.0f} MB free in /dev/shm"
     remedy = "start the container with --shm-size=1g; else remove what ended programs left in /dev/shm"
     if free_bytes < 2 * SEGMENT_BYTES:
-        return wrong(name, f"{figure}: images need {SEGMENT_BYTES / 1e6:.0f} MB for each process", remedy, free_bytes, "B")
+        return wrong(
+            name, f"{figure}: images need {SEGMENT_BYTES / 1e6:.0f} MB for each process", remedy, free_bytes, "B"
+        )
     if free_bytes < PROCESSES * SEGMENT_BYTES:
-        return warning(name, f"{figure}: a whole stack takes {PROCESSES * SEGMENT_BYTES / 1e6:.0f} MB", remedy, free_bytes, "B")
+        return warning(
+            name, f"{figure}: a whole stack takes {PROCESSES * SEGMENT_BYTES / 1e6:.0f} MB", remedy, free_bytes, "B"
+        )
     return ok(name, figure, value=free_bytes, unit="B")
 
 
@@ -67,6 +73,9 @@ def check_load(load: float, processors: int) -> Finding:
     figure = f"{load:.1f} runnable processes on {processors} processors"
     if load > BUSY * processors:
         return warning(
-            "Load", f"{figure}: ages and rates suffer", "end what is not needed, or move the planner to another machine", load
+            "Load",
+            f"{figure}: ages and rates suffer",
+            "end what is not needed, or move the planner to another machine",
+            load,
         )
     return ok("Load", figure, value=load)

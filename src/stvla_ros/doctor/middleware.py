@@ -86,7 +86,9 @@ def _range(mine: Mapping[str, str]) -> Finding:
     name, text, peers = "Discovery", mine.get(RANGE) or "SUBNET", mine.get(PEERS, "")
     if mine.get(LOCALHOST_ONLY) == "1":  # the older variable wins, as in rcl
         return ok(
-            name, f"this computer only ({LOCALHOST_ONLY}=1)", f"for nodes on another one unset it on both, and set {RANGE}=SUBNET"
+            name,
+            f"this computer only ({LOCALHOST_ONLY}=1)",
+            f"for nodes on another one unset it on both, and set {RANGE}=SUBNET",
         )
     if text not in RANGES:
         return wrong(name, f"{RANGE} is '{text}'", f"set it to one of {', '.join(RANGES)}")
@@ -116,7 +118,9 @@ def _profile(mine: Mapping[str, str], rmw: str) -> Finding:
             f"use one middleware for all programs: unset {RMW}, or set it to {FAST_DDS}",
         )
     if profile and not Path(profile).is_file():
-        return wrong(name, f"{PROFILE} names {profile}, which is not there", "set it to config/fastdds.xml, or unset it")
+        return wrong(
+            name, f"{PROFILE} names {profile}, which is not there", "set it to config/fastdds.xml, or unset it"
+        )
     if not profile:
         return warning(
             name,
@@ -139,7 +143,9 @@ def check_neighbours(mine: Mapping[str, str], rmw: str, processes: Iterable[RosP
     if foreign:
         other = foreign[0].environment.get(RMW) or DEFAULT_RMW
         return wrong(
-            name, f"{_named(foreign)}: with {other}, this shell uses {rmw}", f"set {RMW} to the same for all, and start anew"
+            name,
+            f"{_named(foreign)}: with {other}, this shell uses {rmw}",
+            f"set {RMW} to the same for all, and start anew",
         )
     if ours and len(elsewhere) == len(found):
         other = ours[0].environment.get(DOMAIN) or "0"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from stvla_ros.config import ConfigError, closest
+from stvla_ros.config import ConfigError
 from stvla_ros.doctor.finding import Finding, ok, warning, wrong
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.chat import Turn
@@ -24,8 +24,8 @@ QUESTION, TOKENS = "Reply with the single word: ok", 16
 SHOWN = 5
 
 
-def check_server(config: ServerConfig) -> Iterator[Finding]:
-    """Ask the server for its models, then for a short answer about an image, and say how long both took."""
+def check_server(config: ServerConfig, ask: bool = True) -> Iterator[Finding]:
+    """Ask the server for its models, then (``ask``) for a short answer about an image, and say how long both took."""
     try:
         chat = ServerChat(config, WHERE)
     except ConfigError as error:
@@ -35,7 +35,8 @@ def check_server(config: ServerConfig) -> Iterator[Finding]:
         start = time.perf_counter()
         models = chat.models()
         yield _served(config.model, models, time.perf_counter() - start)
-        yield _answer(chat, config)
+        if ask:
+            yield _answer(chat, config)
     except StageError as error:
         yield wrong(MODEL, error.sentence.rstrip("."), f"start the server, or set {WHERE}.base_url")
     finally:
@@ -45,14 +46,14 @@ def check_server(config: ServerConfig) -> Iterator[Finding]:
 def _served(model: str, models: list[str] | None, seconds: float) -> Finding:
     took = f"after {seconds * 1e3:.0f} ms"
     if models is None:
-        return warning(MODEL, f"the server lists no models, {took}", f"if it answers nothing either, set {WHERE}.base_url")
+        return warning(
+            MODEL, f"the server lists no models, {took}", f"if it answers nothing either, set {WHERE}.base_url"
+        )
     if model in models:
         return ok(MODEL, f"{model} is served, {took}", value=seconds, unit="s")
     shown = ", ".join(models[:SHOWN]) or "none"
-    near = closest(model, models).strip().rstrip(".")
-    return wrong(
-        MODEL, f"{model} is not served: the server has {shown}", near or f"set {WHERE}.model to one of them", seconds, "s"
-    )
+    figure = f"{model} is not served: the server has {shown}"
+    return wrong(MODEL, figure, f"set {WHERE}.model to one of them, or start the server with it", seconds, "s")
 
 
 def _answer(chat: ServerChat, config: ServerConfig) -> Finding:

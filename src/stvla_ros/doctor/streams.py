@@ -29,7 +29,7 @@ class Source:
 
     Attributes:
         name: Of the finding.
-        least_hz: With a lower rate the stack works badly.
+        least_hz: With a lower rate the stack works badly, with half of it not at all.
         setting: Names the topic in a parameter file.
         start: What publishes it, as a remedy.
         slow: What makes it slow, as a remedy.
@@ -109,21 +109,26 @@ def check_rate(stream: Stream, source: Source) -> Finding:
     """Whether enough messages come. A topic that nobody publishes is wrong."""
     name, topic = source.name, stream.topic
     if stream.mismatch:
-        return wrong(name, stream.mismatch, f"set {source.setting} to another topic, or let its publisher use that type")
+        return wrong(
+            name, stream.mismatch, f"set {source.setting} to another topic, or let its publisher use that type"
+        )
     if not stream.publishers and not len(stream.at_s):
         others = f"; found {', '.join(stream.others[:4])}" if stream.others else ""
         remedy = f"set {source.setting}" if stream.others else f"{source.start}, or set {source.setting}"
         return wrong(name, f"nobody publishes {topic}{others}", remedy, 0.0, "Hz")
     if not len(stream.at_s):
-        return wrong(name, f"{topic} is published, and nothing came in {stream.listened_s:.1f} s", _silent(source), 0.0, "Hz")
+        return wrong(
+            name, f"{topic} is published, and nothing came in {stream.listened_s:.1f} s", _silent(source), 0.0, "Hz"
+        )
     rate, sent = stream.rate_hz, stream.sent_hz
     figure = f"{rate:.1f} Hz, newest {_age(stream.age_s)}, longest gap {stream.longest_gap_s * 1e3:.0f} ms"
     if sent and rate < KEPT * sent:
         lost = f"{figure}: {100 * (1 - rate / sent):.0f} % of {sent:.0f} Hz are lost on the way or not sent"
         remedy = LOST if source.large else "look at the network and at the load of both machines"
-        return (warning if rate >= source.least_hz else wrong)(name, lost, remedy, rate, "Hz")
+        return (warning if rate >= source.least_hz / 2 else wrong)(name, lost, remedy, rate, "Hz")
     if rate < source.least_hz:
-        return wrong(name, f"{figure}: at least {source.least_hz:g} Hz are needed", source.slow, rate, "Hz")
+        few = f"{figure}: at least {source.least_hz:g} Hz are wanted"
+        return (warning if rate >= source.least_hz / 2 else wrong)(name, few, source.slow, rate, "Hz")
     return ok(name, figure, value=rate, unit="Hz")
 
 
@@ -169,5 +174,7 @@ def check_clock(name: str, stream: Stream, behind_s: float, ahead_s: float = AHE
         return wrong(name, figure, "synchronise the clocks of both machines (chrony)", -late_s, "s")
     if late_s > behind_s:
         figure = f"the clock that stamps {stream.topic} is {late_s:.2f} s behind, or its messages are delayed"
-        return wrong(name, figure, "synchronise the clocks of both machines (chrony), then look at the network", -late_s, "s")
+        return wrong(
+            name, figure, "synchronise the clocks of both machines (chrony), then look at the network", -late_s, "s"
+        )
     return ok(name, figure, value=-late_s, unit="s")

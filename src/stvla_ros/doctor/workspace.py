@@ -38,7 +38,7 @@ class Box:
     def contains(self, points: npt.ArrayLike, axes: int = 3) -> npt.NDArray[np.bool_]:
         """(N,) for (N, 3) points; ``axes`` 2: whatever their height."""
         p = np.asarray(points, dtype=np.float64)[:, :axes]
-        return ((p >= self.low[:axes]) & (p <= self.high[:axes])).all(axis=1)
+        return np.all((p >= self.low[:axes]) & (p <= self.high[:axes]), axis=1)
 
 
 def check_checkpoint(backend: str, file: str, workspace: Box, points: npt.ArrayLike | None) -> Finding:
@@ -54,7 +54,9 @@ def check_checkpoint(backend: str, file: str, workspace: Box, points: npt.ArrayL
         return ok(NAME, f"the policy '{backend}' has no checkpoint")
     setting = f"policy.{backend}.checkpoint"
     if not file:
-        return wrong(NAME, f"{setting} names no file", "train one (`stvla train`), or convert one (`stvla policy convert`)")
+        return wrong(
+            NAME, f"{setting} names no file", "train one (`stvla train`), or convert one (`stvla policy convert`)"
+        )
     from stvla_ros.policy.checkpoint.inspection import inspect  # loads torch
 
     try:
@@ -77,7 +79,12 @@ def check_bounds(bounds: Box, workspace: Box, points: npt.ArrayLike | None) -> F
     size = np.clip(np.minimum(bounds.high, workspace.high) - np.maximum(bounds.low, workspace.low), 0.0, None)
     if not size.all():
         figure = f"{bounds} m, none of which is in the executor's workspace {workspace} m"
-        return wrong(NAME, figure, "use a checkpoint that was trained in this cell, or set executor.executor.x_min_m and so on", 0.0)
+        return wrong(
+            NAME,
+            figure,
+            "use a checkpoint that was trained in this cell, or set executor.executor.x_min_m and so on",
+            0.0,
+        )
     table = _table(workspace, points)
     if len(table) >= POINTS:
         share, what = float(bounds.contains(table, axes=2).mean()), "the table in view"

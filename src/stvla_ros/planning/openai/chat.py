@@ -104,7 +104,10 @@ class ServerChat:
         with self._lock:
             if self._runner is None:
                 self._runner = asyncio.Runner()
-            return self._runner.run(self._list_models())
+            try:
+                return self._runner.run(self._list_models())
+            except StageError as error:
+                raise StageError(error.code, self._address.without_token(error.sentence)) from None
 
     async def _list_models(self) -> list[str] | None:
         connection = self._connected()
