@@ -88,7 +88,7 @@ def _range(mine: Mapping[str, str]) -> Finding:
         return ok(
             name,
             f"this computer only ({LOCALHOST_ONLY}=1)",
-            f"for nodes on another one unset it on both, and set {RANGE}=SUBNET",
+            f"for nodes elsewhere unset it on both, and set {RANGE}=SUBNET",
         )
     if text not in RANGES:
         return wrong(name, f"{RANGE} is '{text}'", f"set it to one of {', '.join(RANGES)}")
@@ -98,14 +98,13 @@ def _range(mine: Mapping[str, str]) -> Finding:
         return ok(
             name,
             f"this computer only ({RANGE}=LOCALHOST)",
-            f"for nodes on another one set {RANGE}=SUBNET on both, or name the other in {PEERS}",
+            f"for nodes elsewhere set {RANGE}=SUBNET on both, or name the other in {PEERS}",
         )
     where = "this computer" if text == "LOCALHOST" else "this computer and its subnet"
     return ok(
         name,
         f"{where}{f' and {peers}' if peers else ''} ({RANGE}={text})",
-        "if a node on another one is not heard, its multicast or a firewall (UDP 7400 and up) is in the way: name it in "
-        f"{PEERS}",
+        f"a node elsewhere that is not heard: name its computer in {PEERS}, and open UDP from 7400 on in its firewall",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,17 +18,20 @@ from stvla_ros.doctor.camera import check_calibration_age, check_depth
 from stvla_ros.doctor.finding import Finding, State, ok, told, unseen, warning, wrong
 from stvla_ros.doctor.middleware import check_middleware, check_neighbours, find_processes
 from stvla_ros.doctor.planner_server import check_server
-from stvla_ros.doctor.streams import Source, check_clock, check_rate
+from stvla_ros.doctor.streams import LOST, Source, Stream, check_clock, check_rate
 from stvla_ros.doctor.workspace import Box, check_checkpoint
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.motion.executor import ExecutorConfig
 from stvla_ros.planning.openai.planner import OpenAiConfig
 from stvla_ros.ros.graph import BRAIN
-from stvla_ros.ros.stack_view import ARM, COLOR, DEPTH, FINGERS, StackView
+from stvla_ros.ros.stack_view import ARM, COLOR, DEPTH, FINGERS, INFO, StackView, camera_of
 
 NEEDED = ("executor", *BRAIN)
 """Nodes without which no task runs."""
+
+LATENCY = "plan latency p50 / p95 [ms]"
+"""Of the planner's diagnostics."""
 
 BEATS_HZ = 5.0
 """A node sends ten heartbeats per second; with fewer than this its machine is overloaded, or the network loses them."""
@@ -71,7 +74,7 @@ def check_environment(rmw: str) -> Iterator[Finding]:
 def check_disk(view: StackView | None, folder: Path) -> Finding:
     """Whether recordings of what was heard fit below a folder."""
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    rate = sum(stream.bytes_per_s for stream in view.streams.values()) if view else 0.0
+    rate = sum(stream.bytes_per_s for stream in view.streams.values()) if view else 0.0  # uncompressed
     return host.check_disk(place, shutil.disk_usage(place).free, rate or None)
 
 
@@ -86,18 +89,33 @@ def check_stack(view: StackView, ask: bool = True) -> Iterator[Finding]:
     yield _stop(view)
     if view.beats:
         yield _troubles(view)
-        yield node_clocks(view)
-    for part, stream in view.streams.items():
-        yield check_rate(stream, _source(part, view))
-    for part in (COLOR, ARM):
-        source, stream = SOURCES[part], view.streams[part]
-        if len(stream.at_s):
-            yield check_clock(f"Clock of {stream.topic}", stream, source.behind_s)
+        yield check_clocks(view)
+        yield from check_reports(view)
+    yield from check_topics(view)
     yield from check_senses(view)
     yield check_policy(view)
     planner = view.nodes.get("planner", {})
     if planner.get("backend") == "openai":
         yield from check_server(build(OpenAiConfig, planner.get("openai", {}), "planner.openai"), ask)
+
+
+def check_topics(view: StackView) -> Iterator[Finding]:
+    """Rates of the topics, and the clocks that stamp them."""
+    for part in (COLOR, DEPTH, ARM, FINGERS):
+        if part in view.streams:
+            yield check_rate(_rated(part, view), _source(part, view))
+    for part in (COLOR, ARM):
+        stream = view.streams.get(part)
+        if stream is not None and len(stream.at_s):
+            yield check_clock(f"Clock of {stream.topic}", stream, SOURCES[part].behind_s)
+
+
+def _rated(part: str, view: StackView) -> Stream:
+    """The messages that tell the rate: drivers send a small camera info with each colour image, and none of it is lost."""
+    stream, info = view.streams[part], view.streams.get(INFO)
+    if part == COLOR and info is not None and len(stream.at_s) and len(info.at_s) > len(stream.at_s):
+        return replace(info, topic=stream.topic)
+    return stream
 
 
 def _source(part: str, view: StackView) -> Source:
@@ -107,6 +125,34 @@ def _source(part: str, view: StackView) -> Source:
         section = build(RealSenseConfig, camera.get("realsense", {}), "camera.realsense")
         return replace(source, least_hz=0.8 * section.rate_hz)
     return source
+
+
+def check_reports(view: StackView) -> Iterator[Finding]:
+    """How old the inputs of the nodes are, and how long plans take, as the nodes themselves say."""
+    for what, limit_s, remedy in (
+        ("image", camera_of(view.nodes).max_age_s, LOST),
+        ("joint state", 0.5, "look at the robot's driver, and at the load of its machine"),
+    ):
+        ages = {
+            node: float(r.values[f"{what} age [s]"])
+            for node, r in view.reports.items()
+            if f"{what} age [s]" in r.values
+        }
+        if ages:
+            yield _oldest(f"Age of {what}s in the nodes", ages, limit_s, remedy)
+    latency = next((r.values.get(LATENCY, "") for r in view.reports.values() if LATENCY in r.values), "")
+    if latency:
+        median_s = float(latency.split("/")[0]) / 1e3
+        yield ok("Planner's latency", f"{latency} ms (median / 95th percentile of its plans)", value=median_s, unit="s")
+
+
+def _oldest(name: str, ages: Mapping[str, float], limit_s: float, remedy: str) -> Finding:
+    node = max(ages, key=lambda node: ages[node])
+    age_s = ages[node]
+    if age_s == float("inf"):
+        return wrong(name, f"{node} has none that it can use", remedy)
+    figure = f"at most {age_s:.2f} s ({node}); {limit_s:g} s are allowed"
+    return ok(name, figure, value=age_s, unit="s") if age_s <= limit_s else wrong(name, figure, remedy, age_s, "s")
 
 
 def check_nodes(view: StackView) -> Finding:
@@ -146,14 +192,15 @@ def _stop(view: StackView) -> Finding:
 
 def _troubles(view: StackView) -> Finding:
     name = "Diagnostics"
-    if not view.troubles:
+    troubles = {node: report.trouble for node, report in view.reports.items() if report.trouble}
+    if not troubles:
         return ok(name, "no node complains")
-    node, trouble = next(iter(view.troubles.items()))
-    more = f", and {len(view.troubles) - 1} more" if len(view.troubles) > 1 else ""
+    node, trouble = next(iter(troubles.items()))
+    more = f", and {len(troubles) - 1} more" if len(troubles) > 1 else ""
     return warning(name, f"{node} says: {trouble.rstrip('.')}{more}", "docs/troubleshooting.md explains each sentence")
 
 
-def node_clocks(view: StackView) -> Finding:
+def check_clocks(view: StackView) -> Finding:
     """The worst disagreement of clocks between the nodes and this machine, by their heartbeats."""
     found = [check_clock(f"Clock of {node}", stream, BEHIND_S) for node, stream in view.beats.items()]
     worst = max(found, key=lambda finding: abs(finding.value or 0.0))
@@ -166,8 +213,11 @@ def node_clocks(view: StackView) -> Finding:
 def check_senses(view: StackView) -> Iterator[Finding]:
     """Images, depth, joint states and calibration."""
     usable = "usable, and placed in the base frame"
-    yield told("Camera", view.camera_fault) if view.camera_fault else ok("Camera", usable)
-    if view.joints_fault:
+    if view.camera_fault is None:
+        yield ok("Camera", usable)
+    elif all(view.streams[part].publishers for part in (COLOR, DEPTH)):  # else the lines about them say it
+        yield told("Camera", view.camera_fault)
+    if view.joints_fault and view.streams[ARM].publishers:
         yield told("Arm's state", view.joints_fault)
     if view.frame is not None:
         yield check_depth(view.frame.depth_m)

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.utilities import get_rmw_implementation_identifier
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from stvla_msgs.msg import Heartbeat
 from stvla_msgs.msg import StopState as StopStateMsg
 
@@ -24,7 +24,7 @@ from stvla_ros import registry
 from stvla_ros.config import EVERY_NODE, SHARED, build, nest
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.doctor.streams import Stream
-from stvla_ros.errors import StageError
+from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.ros import heartbeats, qos, stop_state
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.convert import time_to_ns
@@ -40,10 +40,24 @@ ASKED = ("executor", "planner", "policy", "camera")
 SETTLE_S = 0.5
 """After the first heartbeat, the others follow within this time."""
 
-COLOR, DEPTH, ARM, FINGERS = "color", "depth", "arm", "fingers"
+OURS = "stvla: "
+"""How the names of our nodes begin in diagnostics."""
+
+FRAME_S = 10.0
+"""How long to wait for a frame whose parts get lost on their way to this program."""
+
+COLOR, DEPTH, INFO, ARM, FINGERS = "color", "depth", "info", "arm", "fingers"
 
 Nodes = Mapping[str, Mapping[str, Any]]
 """Node -> its settings, nested; those of all nodes under :data:`stvla_ros.config.EVERY_NODE`."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A node's own view of itself: what troubles it (empty: nothing), and its figures by name."""
+
+    trouble: str
+    values: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class StackView:
         state: The arm's state, at the image's stamp if there is one.
         joints_fault: Why the joint states cannot be used, if they cannot.
         stop: The operator's stop.
-        troubles: Node -> what its diagnostics complain about.
+        reports: Node -> its newest diagnostics.
     """
 
     rmw: str = "rmw_fastrtps_cpp"
@@ -72,7 +86,7 @@ class StackView:
     state: RobotState | None = None
     joints_fault: str | None = None
     stop: stop_state.StopState = field(default_factory=stop_state.StopState)
-    troubles: Mapping[str, str] = field(default_factory=dict)
+    reports: Mapping[str, Report] = field(default_factory=dict)
 
     @property
     def silent(self) -> bool:
@@ -95,11 +109,11 @@ def look_at_stack(given: Nodes | None, discovery_s: float, listen_s: float) -> S
         clock = _SystemClock()
         beats: dict[str, _Tap] = defaultdict(lambda: _Tap(heartbeats.TOPIC, clock))
         stops: list[StopStateMsg] = []
-        troubles: dict[str, str] = {}
+        reports: dict[str, Report] = {}
         hear: Callable[[Any], None] = lambda message: beats[message.node].stamped(message)  # noqa: E731
         node.create_subscription(Heartbeat, heartbeats.TOPIC, hear, qos.HEARTBEAT)
         node.create_subscription(StopStateMsg, stop_state.TOPIC, stops.append, qos.LATCHED)
-        node.create_subscription(DiagnosticArray, "/diagnostics", partial(_complaints, troubles), qos.STATE)
+        node.create_subscription(DiagnosticArray, "/diagnostics", partial(_note, reports), qos.STATE)
         _wait(lambda: bool(beats), discovery_s)
         time.sleep(SETTLE_S if beats else 0.0)
         nodes = given if given is not None else _settings(node, [name for name in ASKED if name in beats])
@@ -111,7 +125,7 @@ def look_at_stack(given: Nodes | None, discovery_s: float, listen_s: float) -> S
             nodes,
             {name: tap.stream(node) for name, tap in sorted(dict(beats).items())},
             stop=max(states, key=lambda state: state.stamp_ns, default=stop_state.StopState()),
-            troubles=dict(troubles),
+            reports=dict(reports),
             **view,
         )
 
@@ -153,44 +167,49 @@ def _use_time_of(node: Node, nodes: Nodes) -> None:
 def _listen(node: Node, nodes: Nodes, seconds: float) -> dict[str, Any]:
     """The fields of :class:`StackView` that come from the camera and the robot."""
     robot, camera = robot_of(nodes), camera_of(nodes)
-    wanted = {COLOR: (camera.color, Image), DEPTH: (camera.depth, Image), ARM: (robot.joint_states, JointState)}
+    wanted: dict[str, tuple[str, Any]] = {
+        COLOR: (camera.color, Image),
+        DEPTH: (camera.depth, Image),
+        INFO: (camera.info, CameraInfo),
+        ARM: (robot.joint_states, JointState),
+    }
     if robot.gripper_joint_states != robot.joint_states:
         wanted[FINGERS] = (robot.gripper_joint_states, JointState)
     taps = {part: _Tap(node.resolve_topic_name(topic), node.get_clock()) for part, (topic, _) in wanted.items()}
-    for part, (topic, kind) in wanted.items():
+    heard = [
         node.create_subscription(kind, topic, taps[part].raw, qos.IMAGE_BEST_EFFORT, raw=True)
-    frames = RgbdReceiver(node, camera, base_frame=robot.base_frame)
-    joints = JointStates(node, JointStateConfig(), robot)
+        for part, (topic, kind) in wanted.items()
+    ]
     time.sleep(seconds)
     streams = {part: tap.stream(node, wanted[part][1]) for part, tap in taps.items()}
-    frame, camera_fault = _tried(frames.capture, frames.fault(camera.max_age_s))
-    stamp_ns = frame.stamp_ns if frame else None
-    state, joints_fault = _tried(lambda: joints.at(stamp_ns) if stamp_ns else joints.state(), None)
-    return {
-        "streams": streams,
-        "frame": frame,
-        "camera_fault": camera_fault,
-        "state": state,
-        "joints_fault": joints_fault,
-    }
+    for subscription in heard:  # each reader gets images of its own
+        node.destroy_subscription(subscription)
+    return {"streams": streams, **_now(node, camera, robot, bool(len(streams[COLOR].at_s)))}
 
 
-def _tried(look: Callable[[], Any], fault: str | None) -> tuple[Any, str | None]:
+def _now(node: Node, camera: CameraConfig, robot: RobotConfig, images: bool) -> dict[str, Any]:
+    """The newest frame and the arm's state at its stamp, or why there is none."""
+    joints = JointStates(node, JointStateConfig(), robot)
+    frames = RgbdReceiver(node, camera, base_frame=robot.base_frame)
+    frame, camera_fault = _tried(lambda: frames.wait(0, CancelToken(), FRAME_S if images else SETTLE_S))
+    state, joints_fault = _tried(lambda: joints.at(frame.stamp_ns) if frame else joints.state())
+    return {"frame": frame, "camera_fault": camera_fault, "state": state, "joints_fault": joints_fault}
+
+
+def _tried(look: Callable[[], Any]) -> tuple[Any, str | None]:
     """What ``look`` returns, and why it does not."""
-    if fault:
-        return None, fault
     try:
         return look(), None
     except StageError as error:
         return None, error.sentence
 
 
-def _complaints(troubles: dict[str, str], message: DiagnosticArray) -> None:
+def _note(reports: dict[str, Report], message: DiagnosticArray) -> None:
     for status in message.status:
-        if status.name.startswith("stvla: "):
-            troubles.pop(status.name[7:], None)
-            if status.level != b"\x00":
-                troubles[status.name[7:]] = status.message
+        if status.name.startswith(OURS):
+            trouble = "" if status.level == DiagnosticStatus.OK else status.message
+            values = {value.key: value.value for value in status.values}
+            reports[status.name.removeprefix(OURS)] = Report(trouble, values)
 
 
 class _SystemClock:
