@@ -103,19 +103,19 @@ def check_topics(view: StackView) -> Iterator[Finding]:
     """Rates of the topics, and the clocks that stamp them."""
     for part in (COLOR, DEPTH, ARM, FINGERS):
         if part in view.streams:
-            yield check_rate(_rated(part, view), _source(part, view))
+            yield _rate(part, view)
     for part in (COLOR, ARM):
         stream = view.streams.get(part)
         if stream is not None and len(stream.at_s):
             yield check_clock(f"Clock of {stream.topic}", stream, SOURCES[part].behind_s)
 
 
-def _rated(part: str, view: StackView) -> Stream:
-    """The messages that tell the rate: drivers send a small camera info with each colour image, and none of it is lost."""
-    stream, info = view.streams[part], view.streams.get(INFO)
+def _rate(part: str, view: StackView) -> Finding:
+    """Drivers send a small camera info with each colour image, and none of it is lost: it tells colour's rate."""
+    stream, source, info = view.streams[part], _source(part, view), view.streams.get(INFO)
     if part == COLOR and info is not None and len(stream.at_s) and len(info.at_s) > len(stream.at_s):
-        return replace(info, topic=stream.topic)
-    return stream
+        return check_rate(replace(info, topic=stream.topic), replace(source, large=False))
+    return check_rate(stream, source)
 
 
 def _source(part: str, view: StackView) -> Source:
