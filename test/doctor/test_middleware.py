@@ -37,7 +37,10 @@ def test_each_fault_is_found_alone(name: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, "for nodes elsewhere set ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET"),
+        (
+            {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"},
+            "for nodes elsewhere set ROS_AUTOMATIC_DISCOVERY_RANGE=SUBNET",
+        ),
         ({"ROS_LOCALHOST_ONLY": "1"}, "unset it on both"),
         ({}, "ROS_STATIC_PEERS"),
         ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"}, "this computer and 10.0.0.2"),

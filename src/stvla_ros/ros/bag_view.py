@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -29,6 +29,9 @@ from stvla_ros.types import F32
 
 DEPTHS = 16
 """So many depth images are looked at, spread over the bag."""
+
+LEAST_HZ = {COLOR: 4.0, DEPTH: 4.0, ARM: 8.0, FINGERS: 4.0}
+"""Nothing waits for a recording, so lower rates than live will do: a state near each image, and images near each stop."""
 
 
 @dataclass
@@ -126,7 +129,10 @@ def _sources(camera: CameraConfig, robot: RobotConfig) -> dict[str, Source]:
         FINGERS: robot.gripper_joint_states,
         ARM: robot.joint_states,
     }
-    return {absolute(topic): SOURCES[part] for part, topic in names.items()}
+    return {
+        absolute(topic): replace(SOURCES[part], least_hz=LEAST_HZ[part], start="record it", slow="record at a higher rate")
+        for part, topic in names.items()
+    }
 
 
 def _keyposes(recording: BagRecording) -> tuple[int | None, str]:
