@@ -15,7 +15,7 @@ from ros.test_recorded_demonstration import recorded
 
 from stvla_ros.cli import main
 from stvla_ros.commands.exit_codes import USAGE
-from stvla_ros.doctor.bag import CAMERA, COLLECT, REPLAY
+from stvla_ros.doctor.bag import CAMERA, COLLECT, REPLAY, BagView, check_bag
 from stvla_ros.doctor.finding import State
 from stvla_ros.ros import convert
 
@@ -96,13 +96,32 @@ def test_a_bag_without_depth_is_one_sentence(tmp_path: Path, capsys: pytest.Capt
     assert found[CAMERA]["state"] == "wrong"
 
 
-def test_a_bag_that_was_cut_off(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_bag_of_which_nothing_is_complete(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bag = write(tmp_path / "bag", told())
     (file,) = bag.glob("*.mcap")
     (bag / "metadata.yaml").unlink()
     file.write_bytes(file.read_bytes()[: file.stat().st_size * 2 // 3])
-    found = doctor(bag, capsys)[1]
-    assert "Note" in found or found["Contents"]["state"] == "wrong"
+    code, found = doctor(bag, capsys)
+    assert code == 1
+    assert "found none that is complete" in found["Contents"]["figure"]
+
+
+def test_a_bag_with_a_damaged_end_still_shows_the_camera_something() -> None:
+    damaged = BagView(
+        5.0, damage="x: damaged: read for 3.0 s: repair it.", images=30, frames=30, with_arm=30, keyposes=2
+    )
+    found = {finding.name: finding for finding in check_bag(damaged)}
+    assert (found["Length"].state, found["Length"].remedy) == (State.WRONG, "repair it")
+    assert (found[CAMERA].state, found[COLLECT].state) == (State.OK, State.WRONG)
+
+
+def test_a_bag_of_which_some_images_make_no_frame() -> None:
+    some = BagView(
+        5.0, images=30, frames=20, with_arm=10, keyposes_fault="demonstration: frame 3 lacks the arm's state."
+    )
+    found = {finding.name: finding for finding in check_bag(some)}
+    assert (found["Frames"].state, found["Arm's state"].state) == (State.WARNING, State.WARNING)
+    assert (found[COLLECT].state, "frame 3 lacks" in found[COLLECT].figure) == (State.WRONG, True)
 
 
 def test_what_is_no_bag(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

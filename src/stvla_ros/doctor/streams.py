@@ -36,6 +36,7 @@ class Source:
         behind_s: A stamp may be this much older than its arrival: exposure, readout and transport.
         large: Its messages are images. This program gets them over UDP, which may lose some, so its own losses say nothing
             about the nodes.
+        live: Its messages come now, so that the newest one has an age.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Source:
     slow: str
     behind_s: float
     large: bool = False
+    live: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +129,8 @@ def check_rate(stream: Stream, source: Source) -> Finding:
             name, f"{topic} is published, and nothing came in {stream.listened_s:.1f} s", _silent(source), 0.0, "Hz"
         )
     rate, sent = (stream.best_hz if source.large else stream.rate_hz), stream.sent_hz
-    figure = f"{rate:.1f} Hz, newest {_age(stream.age_s)}, longest gap {stream.longest_gap_s * 1e3:.0f} ms"
+    newest = f", newest {_age(stream.age_s)}" if source.live else ""
+    figure = f"{rate:.1f} Hz{newest}, longest gap {stream.longest_gap_s * 1e3:.0f} ms"
     if not source.large and sent and rate < KEPT * sent:
         lost = f"{figure}: {100 * (1 - rate / sent):.0f} % of {sent:.0f} Hz are lost on the way or not sent"
         judge = warning if rate >= source.least_hz / 2 else wrong

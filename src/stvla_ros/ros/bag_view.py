@@ -130,7 +130,9 @@ def _sources(camera: CameraConfig, robot: RobotConfig) -> dict[str, Source]:
         ARM: robot.joint_states,
     }
     return {
-        absolute(topic): replace(SOURCES[part], least_hz=LEAST_HZ[part], start="record it", slow="record at a higher rate")
+        absolute(topic): replace(
+            SOURCES[part], least_hz=LEAST_HZ[part], start="record it", slow="record at a higher rate", live=False
+        )
         for part, topic in names.items()
     }
 
