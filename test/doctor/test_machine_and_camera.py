@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from policy.test_learned import checkpoint
 
 from stvla_ros.camera.place import FORMAT
 from stvla_ros.doctor.camera import DAY_NS, check_calibration_age, check_depth
@@ -99,8 +100,8 @@ def box(low: list[float], high: list[float]) -> Box:
 def table(x_m: float = 0.5, y_m: float = 0.0, half_m: float = 0.2) -> np.ndarray:
     """(N, 3) points of a square table, and of things above it."""
     rng = np.random.default_rng(0)
-    flat = np.c_[rng.uniform(-half_m, half_m, (2000, 2)) + [x_m, y_m], rng.normal(0, 0.003, 2000)]
-    return np.vstack([flat, flat + [0, 0, 0.3], np.full((50, 3), np.nan)])
+    flat = np.c_[rng.uniform(-half_m, half_m, (2000, 2)) + np.array([x_m, y_m]), rng.normal(0, 0.003, 2000)]
+    return np.vstack([flat, flat + np.array([0, 0, 0.3]), np.full((50, 3), np.nan)])
 
 
 def test_bounds_that_fit() -> None:
@@ -129,6 +130,13 @@ def test_checkpoints_that_cannot_be_looked_at(tmp_path: Path) -> None:
     assert "policy.3dfa.checkpoint names no file" in check_checkpoint("3dfa", "", WORKSPACE, None).figure
     missing = check_checkpoint("3dfa", str(tmp_path / "none.safetensors"), WORKSPACE, None)
     assert (missing.state, missing.remedy) == (State.WRONG, "set policy.3dfa.checkpoint to another file")
+
+
+def test_a_genuine_checkpoint_is_read(tmp_path: Path) -> None:
+    file = checkpoint(tmp_path / "p.safetensors", bounds=((0.2, -0.5, 0.0), (0.8, 0.5, 0.8)))
+    assert check_checkpoint("3dfa", str(file), WORKSPACE, table()).value == 1.0
+    found = check_checkpoint("3dfa", str(file), WORKSPACE, table(y_m=0.45))
+    assert (found.state, "(0.20, -0.50, 0.00) to (0.80, 0.50, 0.80) m" in found.figure) == (State.WARNING, True), found
 
 
 def test_a_sentence_is_split_into_fault_and_remedy() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from stvla_ros import registry
-from stvla_ros.commands import doctor_bag, doctor_planner, doctor_report, doctor_robot, doctor_stack
+from stvla_ros.commands import doctor_planner, doctor_report, doctor_robot, doctor_stack
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
 from stvla_ros.commands.recordings import add_bag_arguments
 from stvla_ros.config import ConfigError, closest
@@ -91,6 +91,8 @@ def _bag(arguments: Namespace) -> int:
         raise ConfigError(
             f"stvla doctor: wanted {', '.join(words)}, or a bag; '{arguments.what}' is none of them.{hint}"
         )
+    from stvla_ros.commands import doctor_bag  # needs more packages than the machine may have
+
     return doctor_bag.run(arguments, path)
 
 

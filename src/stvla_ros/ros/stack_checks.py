@@ -18,7 +18,7 @@ from stvla_ros.doctor.camera import check_calibration_age, check_depth
 from stvla_ros.doctor.finding import Finding, State, ok, told, unseen, warning, wrong
 from stvla_ros.doctor.middleware import check_middleware, check_neighbours, find_processes
 from stvla_ros.doctor.planner_server import check_server
-from stvla_ros.doctor.streams import LOST, Source, Stream, check_clock, check_rate
+from stvla_ros.doctor.streams import LOST, Source, check_clock, check_rate
 from stvla_ros.doctor.workspace import Box, check_checkpoint
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
