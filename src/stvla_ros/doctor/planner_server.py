@@ -29,7 +29,7 @@ def check_server(config: ServerConfig, ask: bool = True) -> Iterator[Finding]:
     try:
         chat = ServerChat(config, WHERE)
     except ConfigError as error:
-        yield wrong(MODEL, str(error).rstrip("."), "`stvla doctor planner` tries the setting")
+        yield wrong(MODEL, str(error).rstrip("."), "set it in the parameter file, or with --set")
         return
     try:
         start = time.perf_counter()
