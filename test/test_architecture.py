@@ -26,6 +26,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "calibration": ("evaluate", "data"),
     "replay": ("evaluate",),
     "view": ("evaluate", "data", "record", "replay"),
+    "doctor": (),
 }
 """Application without ROS -> the others that it may import."""
 

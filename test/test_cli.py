@@ -109,11 +109,19 @@ def test_doctor_says_what_is_there(capsys: pytest.CaptureFixture[str], monkeypat
 
     monkeypatch.setattr(doctor, "PACKAGES", ("numpy", "no_such_package"))
     monkeypatch.setattr(doctor, "CHECKS", (doctor._python, doctor._packages))
+    monkeypatch.setattr(doctor.doctor_stack, "of_machine", lambda: iter(()))
     assert main(["doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok       Python")
-    assert lines[1].startswith("missing  Python packages")
+    assert lines[1].startswith("wrong    Python packages")
     assert "no_such_package" in lines[1]
+    assert lines[1].endswith("; run `make setup`.")
+
+    assert main(["doctor", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["what"], told["good"]) == ("machine", False)
+    assert [(f["name"], f["state"]) for f in told["findings"]] == [("Python", "ok"), ("Python packages", "wrong")]
+    assert told["findings"][1]["remedy"] == "run `make setup`"
 
 
 def test_every_outcome_has_its_own_exit_code() -> None:

@@ -3,8 +3,8 @@
     .venv/bin/python tools/sentences.py          # writes that part anew
     .venv/bin/python tools/sentences.py --list   # prints file, line and sentence
 
-They are read from the source: what is raised, and other texts of four words or more that end like a sentence. Values are
-shown as ``…``.
+They are read from the source: what is raised, what the doctor finds, and other texts of four words or more that end like
+a sentence. Values are shown as ``…``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ SOURCE, PAGE = ROOT / "src/stvla_ros", ROOT / "docs/troubleshooting.md"
 BEGIN = "<!-- From here on written by tools/sentences.py: edit the source's sentence, not this list. -->"
 VALUE = "…"
 WORDS = 4
+FINDINGS = ("wrong", "warning", "unseen")
+"""Functions of doctor/finding.py: their second and third argument are what was found and what to do."""
+
 TO_MODELS = ("planning/prompt.py", "planning/heatmap/chat.py", "evaluate/planner/question.py")
 """What is said to a model, which no operator reads."""
 
@@ -52,6 +55,7 @@ ROOMS = {
         "ros/image_codecs.py ros/recorder.py ros/recorded_run.py ros/recorded_demonstration.py ros/decisions.py "
         "nodes/record.py data record replay view"
     ),
+    "Doctor": "doctor ros/stack_checks.py ros/stack_view.py ros/bag_view.py",
     "Any file": "files.py weights.py pickled_arrays.py",
     "Training and evaluation": "train evaluate",
     "The simulator": "sim nodes/sim.py",
@@ -106,12 +110,25 @@ def _texts(tree: ast.Module) -> Iterator[tuple[int, str]]:
     }
     docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     raised = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Raise) for part in ast.walk(node)}
+    yield from _findings(tree)
     for node in ast.walk(tree):
         text = None if id(node) in inner | docstrings else _text(node)
         if text is None or len(text.split()) < WORDS or "\\" in text or "(?" in text:
             continue
         if id(node) in raised or text.endswith((".", "!", "?")):
             yield node.lineno, text  # type: ignore[attr-defined]
+
+
+def _findings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """The findings of the doctor, joined as it shows them."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FINDINGS:
+            parts = [
+                _text(part) if isinstance(part, (ast.Constant, ast.JoinedStr)) else VALUE for part in node.args[1:3]
+            ]
+            text = "; ".join(part for part in parts if part)
+            if len(text.split()) >= WORDS:
+                yield node.lineno, f"{text}."
 
 
 def _text(node: ast.AST) -> str | None:

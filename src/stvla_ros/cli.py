@@ -18,7 +18,7 @@ DESCRIPTION = "Tell a robot arm what to do in words: ST-VLA on ROS 2."
 EXIT_CODES = """\
 exit codes:
   0       success
-  1       a defect in stvla, or (doctor) something is missing
+  1       a defect in stvla, or (doctor) something is wrong
   2       wrong usage or settings; one sentence on stderr says what
   3       no running stack was found, or it ended
   4       not confirmed: the stack says done and the simulator does not (demo),

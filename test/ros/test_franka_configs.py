@@ -13,6 +13,7 @@ import yaml
 from stvla_ros import registry
 from stvla_ros.config import EVERY_NODE, SHARED, build
 from stvla_ros.description.robot import RobotConfig
+from stvla_ros.doctor.finding import State
 from stvla_ros.ros.robot_checks import check_robot
 from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView
 
@@ -49,8 +50,8 @@ def test_the_doctor_likes_the_settings_for_franka_ros2() -> None:
         gripper=dict(flat(gripper["ros__parameters"])),
         publishers=("joint_state_broadcaster",),
     )
-    assert [finding for finding in check_robot(view) if finding.good is False] == []
-    judged = [finding.what for finding in check_robot(view) if finding.good]
+    assert [finding for finding in check_robot(view) if finding.state is State.WRONG] == []
+    judged = [finding.name for finding in check_robot(view) if finding.state is State.OK]
     assert {"Gains", "Braking at a cancel", "Path tolerance", "Time limit at a goal", "Grasps of any width"} <= set(
         judged
     )

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stvla_ros.description.robot import FR3, PANDA, RobotConfig
+from stvla_ros.doctor.finding import State
 from stvla_ros.ros.robot_checks import CHECKS, PARALLEL, check_robot
 from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView, Sample
 
@@ -59,7 +60,7 @@ GOOD = RobotView(
 def test_a_robot_that_is_set_up_as_it_should_be() -> None:
     found = check_robot(GOOD)
     assert len(found) == len(CHECKS)
-    assert [finding for finding in found if finding.good is not True] == []
+    assert [finding for finding in found if finding.state is not State.OK] == []
 
 
 def arm(**changes: Any) -> RobotView:
@@ -78,7 +79,7 @@ WRONG = {
     "one joint without": (
         arm(constraints__JOINT__max_deceleration_on_cancel=0.0), "constraints.fr3_joint4.max_deceleration_on_cancel",
     ),
-    "no velocity state": (replace(GOOD, arm={**parameters(), "state_interfaces": ["position"]}), "velocity among the state_interfaces"),
+    "no velocity state": (replace(GOOD, arm={**parameters(), "state_interfaces": ["position"]}), "add velocity to the state_interfaces"),
     "waits for ever": (arm(constraints__goal_time=0.0), "constraints.goal_time is 0"),
     "no path tolerance": (arm(constraints__JOINT__trajectory=None), "constraints.fr3_joint4.trajectory"),
     "grasp epsilon": (
@@ -107,7 +108,7 @@ WRONG = {
         replace(GOOD, actions={"/joint_trajectory_controller/follow_joint_trajectory": TRAJECTORY}),
         "set robot.arm_action to /joint_trajectory_controller/follow_joint_trajectory",
     ),
-    "no arm controller": (replace(GOOD, actions={}), "is not served; no .*FollowJointTrajectory is served at all"),
+    "no arm controller": (replace(GOOD, actions={}), "is not served, and no other .*FollowJointTrajectory is either; start its controller"),
     "position interface": (arm(command_interfaces=["position"]), "set command_interfaces to \\[effort\\]"),
     "no gains": (arm(gains__JOINT__p=0.0), "gains.fr3_joint4.p is 0"),
     "tight without i": (arm(gains__JOINT__i=0.0), "goal_tolerance_rad to 0.02"),
@@ -116,7 +117,7 @@ WRONG = {
         arm(joints=[f"panda_joint{i}" for i in range(1, 8)]), "moves panda_joint1, .*set robot.model to panda",
     ),
     "other prefix": (arm(joints=[f"left_fr3_joint{i}" for i in range(1, 8)]), "set robot.prefix to left_fr3"),
-    "a joint missing": (arm(joints=JOINTS[:6]), "the stack fr3_joint1 to fr3_joint7: set the controller's parameter joints"),
+    "a joint missing": (arm(joints=JOINTS[:6]), "the stack fr3_joint1 to fr3_joint7; set the controller's parameter joints"),
     "panda limits on an fr3": (
         replace(robot(model="panda", prefix="fr3"), urdf=urdf()), "as a panda allows, .*set robot.model",
     ),
@@ -125,16 +126,16 @@ WRONG = {
         replace(GOOD, controllers={"fr3_arm_controller": "inactive"}), "fr3_arm_controller: not active.*stvla recover",
     ),
     "not loaded": (replace(GOOD, controllers={"joint_state_broadcaster": "active"}), "fr3_arm_controller is not loaded"),
-    "driver not ready": (replace(GOOD, status_fault="Release the stop button."), "Release the stop button."),
-    "clock": (replace(GOOD, joints_fault="The clock is 0.3 s ahead."), "The clock is 0.3 s ahead."),
-    "camera": (replace(GOOD, camera_fault="No transform from fr3_link0."), "No transform from fr3_link0."),
+    "driver not ready": (replace(GOOD, status_fault="Release the stop button"), "Release the stop button"),
+    "clock": (replace(GOOD, joints_fault="The clock is 0.3 s ahead."), "The clock is 0.3 s ahead"),
+    "camera": (replace(GOOD, camera_fault="No transform from fr3_link0."), "No transform from fr3_link0"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_misconfiguration_is_found_and_nothing_else(name: str) -> None:
     view, words = WRONG[name]
-    wrong = [finding for finding in check_robot(view) if finding.good is False]
+    wrong = [finding for finding in check_robot(view) if finding.state is State.WRONG]
     assert any(re.search(words, finding.sentence) for finding in wrong), [f.sentence for f in wrong]
     alone = len(wrong) == 1
     with_others = {"no arm controller", "other arm controller", "a joint missing", "panda limits on an fr3"}
@@ -144,11 +145,11 @@ def test_each_misconfiguration_is_found_and_nothing_else(name: str) -> None:
 def test_what_cannot_be_seen_is_not_called_wrong() -> None:
     blind = replace(GOOD, arm=None, gripper=None, urdf=None, controllers=None)
     found = check_robot(blind)
-    assert not [finding for finding in found if finding.good is False]
-    assert len([finding for finding in found if finding.good is None]) == 10
+    assert not [finding for finding in found if finding.state is State.WRONG]
+    assert len([finding for finding in found if finding.state is State.UNSEEN]) == 10
 
 
 def test_pandas_own_limits_are_right() -> None:
     panda = RobotConfig(kind="real", model="panda")
     view = replace(GOOD, robot=panda, urdf=urdf(PANDA.q_min_rad, PANDA.q_max_rad, list(panda.arm_joints)))
-    assert [f.good for f in check_robot(view) if f.what == "Limits"] == [True]
+    assert [f.state for f in check_robot(view) if f.name == "Limits"] == [State.OK]

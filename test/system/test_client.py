@@ -11,12 +11,14 @@ from rclpy.executors import SingleThreadedExecutor
 from stvla_msgs.action import ExecuteTask
 from system.brain_harness import Nothing, wait
 
-from stvla_ros.commands import doctor
+from stvla_ros.doctor.finding import State
 from stvla_ros.errors import CancelToken, OutcomeCode
 from stvla_ros.pipeline import Progress
-from stvla_ros.ros import client, qos
+from stvla_ros.ros import client
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import ok_msg
+from stvla_ros.ros.stack_checks import check_clocks, check_nodes
+from stvla_ros.ros.stack_view import look_at_stack
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import StopKeeper
 
@@ -96,19 +98,21 @@ def test_a_client_that_can_hear_no_more_cancels_by_another_connection(
     wait(task.canceled.is_set)
 
 
-def test_the_stop_state_of_a_stack_can_be_asked(
-    ros: Any, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(qos, "DISCOVERY_S", 0.5)
+def test_the_stop_state_of_a_stack_can_be_asked(ros: Any, capfd: pytest.CaptureFixture[str]) -> None:
     assert not client.ask_stop_state(0.5).known
-    assert doctor._stack() == ("Running stack", True, "none was heard within 0.5 s")
+    silent = look_at_stack(None, 0.5, 0.1)
+    assert silent.silent
+    assert check_nodes(silent).state is State.WRONG
     task = ros.add(PretendedTask())
     task.stop_state.stop()
     state = client.ask_stop_state(10.0)
     assert state.stopped
     assert "stvla stop --release" in state.sentence()
-    monkeypatch.setattr(qos, "DISCOVERY_S", 10.0)
-    assert doctor._stack() == ("Running stack", True, state.sentence())
+    task.ready()
+    heard = look_at_stack(None, 10.0, 0.1)
+    assert (list(heard.beats), heard.stop) == (["task"], state)
+    assert "not heard: executor, planner, guidance, policy" in check_nodes(heard).figure
+    assert check_clocks(heard).state is State.OK
     for _ in range(20):  # the end of a client's thread is quiet
         with client.client_node():
             pass

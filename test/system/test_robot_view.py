@@ -161,4 +161,4 @@ def test_the_doctor_looks_at_a_robot(wrong: bool, parameter_file: Any) -> None:
     else:
         assert (code, found) == (0, []), doctor.output
         assert doctor.output.count("\nok") == 15, doctor.output
-        assert "unseen  Controllers" in doctor.output
+        assert "unseen   Controllers" in doctor.output

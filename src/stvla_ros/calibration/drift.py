@@ -55,6 +55,10 @@ them."""
 REST_RAD_S = 0.02
 
 
+LIMIT_M, LIMIT_DEG = 0.003, 0.3
+"""What `stvla calibrate --check` and `stvla doctor` allow."""
+
+
 @dataclass(frozen=True)
 class DriftConfig:
     """When the executor refuses a task because the camera is not where its transform says."""

@@ -64,11 +64,13 @@ COMMANDS = {
     ),
     "doctor": Entry(
         OPERATE,
-        "check this machine's set-up, a planner's pointing, or a running robot's controllers and camera",
+        "say in one line each what is wrong: machine, running stack, robot, planner, or a recording",
         (
             "stvla doctor",
+            "stvla doctor stack --json",
             "stvla doctor planner --planner openai --set planner.openai.model=MODEL",
             "stvla doctor robot --params my_cell.yaml",
+            "stvla doctor my_bag",
         ),
     ),
     "calibrate": Entry(

@@ -14,6 +14,7 @@ from rich.console import Console
 from stvla_ros import registry
 from stvla_ros.calibration.board import APRILTAG, CHARUCO, Board, BoardConfig, sheet
 from stvla_ros.calibration.cell import CalibrationArm, simulated_arm
+from stvla_ros.calibration.drift import LIMIT_DEG, LIMIT_M
 from stvla_ros.calibration.poses import MOUNTS, PoseConfig, mounted, show_board
 from stvla_ros.calibration.report import LINE, PICTURE, RESULT, read_transform, write_report
 from stvla_ros.calibration.session import (
@@ -29,7 +30,7 @@ from stvla_ros.calibration.session import (
 )  # fmt: skip
 from stvla_ros.calibration.solve import calibrate, pose_errors
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
-from stvla_ros.commands.calibrate_check import LIMIT_DEG, LIMIT_M, SLOW, ask, live_views, recorded_views, report
+from stvla_ros.commands.calibrate_check import SLOW, ask, live_views, recorded_views, report
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
 from stvla_ros.commands.recordings import add_bag_arguments, hints_of, open_recording
 from stvla_ros.config import ConfigError, build

@@ -16,13 +16,10 @@ from stvla_ros.calibration.session import poses_folder
 from stvla_ros.calibration.solve import CalibrationError
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED
 from stvla_ros.commands.recordings import hints_of, open_recording
-from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import RecordedFrame
-from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.types import RgbdFrame, RobotState
 
-LIMIT_M, LIMIT_DEG = 0.003, 0.3
 POSTURES = 4
 """In simulation; over ROS the arm stays where it is unless --poses says more."""
 
@@ -100,23 +97,3 @@ def _distinct(frames: Iterable[RecordedFrame], count: int) -> list[View]:
     if not found:
         raise CalibrationError("The recording has no frame with a resting arm: nothing can be compared.")
     return found
-
-
-def calibration() -> tuple[str, bool, str]:
-    """A line of ``stvla doctor``; ok as well when nothing can be compared."""
-    name = "Calibration"
-    try:
-        from stvla_ros.ros.calibration import live_view
-
-        view = live_view()
-        drift = None if view is None else measure([view])
-    except ImportError:
-        return name, True, "cannot be checked without ROS 2"
-    except StageError as error:
-        return name, False, error.sentence
-    except ConfigError as error:
-        return name, False, str(error)
-    if drift is None:
-        return name, True, "not checked: no images and joint states were heard"
-    good = not drift.exceeds(LIMIT_M, np.radians(LIMIT_DEG))
-    return name, good, f"drift {drift}" + ("" if good else ": `stvla calibrate --check --poses 4`, then calibrate")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from argparse import Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from stvla_ros.commands import doctor_report
 from stvla_ros.commands.exit_codes import NOT_CONFIRMED, of_outcome
+from stvla_ros.doctor.finding import Finding, ok, told, warning, wrong
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import uv_to_px
 from stvla_ros.types import F64, U8, Camera
@@ -32,38 +34,46 @@ def run(arguments: Namespace) -> int:
 
     settings = read_settings(arguments.params, {"planner": arguments.planner}, dict(arguments.overrides), ("planner",))
     name, section = settings.backends["planner"], settings.sections["planner"]
-    console, cell = Console(highlight=False), Cell()
+    console, cell = Console(highlight=False, quiet=arguments.json), Cell()
     try:
         planner = make_planner(settings, cell)
         convention = section.get("coordinates", "norm1000")
+        start = time.perf_counter()
         with console.status(f"asking {name}"):
             found = check_grounding(planner, cell, convention, arguments.seed)
     except StageError as error:
-        console.print(f"[red]no answer[/] from planner {name}: {escape(str(error))}", soft_wrap=True)
+        silent = [wrong(f"Planner {name}", f"no answer: {error}", "docs/troubleshooting.md explains the sentence")]
+        doctor_report.show("planner", silent, arguments.json, console)
         return of_outcome(error.code)
     finally:
         cell.close()
-    _show(console, found)
+    doctor_report.show("planner", _findings(found, time.perf_counter() - start), arguments.json, console)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     cv2.imwrite(str(arguments.output), picture(found)[..., ::-1])
     console.print(f"{arguments.output}: objects in green, the planner's points in red", soft_wrap=True)
     return 0 if found.diagnosis.good and found.path_hit else NOT_CONFIRMED
 
 
-def _show(console: Console, found: Grounding) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for heading in ("object", "expected", "answered", "off /1000", ""):
-        table.add_column(heading)
-    for answer in found.answers:
-        expected = answer.target.uv
-        given = "" if answer.numbers is None else "({:.4g}, {:.4g})".format(*answer.numbers)
-        off = "" if answer.uv is None else "({:+.0f}, {:+.0f})".format(*(answer.uv - expected))
-        mark = "[green]hit[/]" if answer.hit else f"[red]missed[/] {escape(answer.said[:60]) if not given else ''}"
-        table.add_row(answer.target.name, "({:.0f}, {:.0f})".format(*expected), given, off, mark)
-    console.print(table)
+def _findings(found: Grounding, seconds: float) -> Iterator[Finding]:
+    """One for each object, then those of the whole."""
+    yield from map(_pointed, found.answers)
     good, path = found.diagnosis.good, found.path_hit
-    console.print(f"[{'green' if good else 'red'}]pointing[/]: {escape(found.diagnosis.sentence)}", soft_wrap=True)
-    console.print(f"[{'green' if path else 'red'}]path[/]: {escape(found.path_said)}", soft_wrap=True)
+    yield ok("Pointing", found.diagnosis.sentence) if good else told("Pointing", found.diagnosis.sentence)
+    yield ok("Path", found.path_said) if path else told("Path", found.path_said)
+    each = seconds / (len(found.answers) + 1)
+    yield ok("Time", f"{each:.2f} s for each of {len(found.answers) + 1} questions", value=each, unit="s")
+
+
+def _pointed(answer: Answer) -> Finding:
+    """A miss alone is a warning: the verdict is that of the pointing as a whole."""
+    name, expected = answer.target.name, answer.target.uv
+    figure = "expected ({:.0f}, {:.0f})".format(*expected)
+    if answer.numbers is None or answer.uv is None:
+        return warning(name, f"{figure}, answered '{answer.said[:60]}'", "no point can be read from that")
+    figure += ", answered ({:.4g}, {:.4g})".format(*answer.numbers)
+    figure += ", off by ({:+.0f}, {:+.0f}) of 1000".format(*(answer.uv - expected))
+    off = float(np.abs(answer.uv - expected).max())
+    return ok(name, f"{figure}: hit", value=off) if answer.hit else warning(name, figure, "missed", off)
 
 
 def picture(found: Grounding) -> U8:

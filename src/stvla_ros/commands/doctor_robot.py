@@ -6,16 +6,14 @@ from argparse import Namespace
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from stvla_ros import registry
+from stvla_ros.commands import doctor_report
 from stvla_ros.config import EVERY_NODE, SHARED, build
 from stvla_ros.description.robot import RobotConfig
 
 LISTEN_S = 4.0
 """Time for discovery, for several messages of a slow gripper (15 Hz), and for the static transforms."""
-
-MARKS = {True: "[green]ok[/]     ", False: "[red]wrong[/]  ", None: "[yellow]unseen[/] "}
 
 
 def run(arguments: Namespace) -> int:
@@ -33,11 +31,8 @@ def run(arguments: Namespace) -> int:
     executor = nodes.get("executor", {})
     controllers = build(Ros2ControlConfig, executor.get("controllers", {}), f"{file}: executor.controllers")
     camera = build(CameraConfig, executor.get("camera", {}), f"{file}: executor.camera")
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, quiet=arguments.json)
     console.print(f"Looking at the robot ({robot.kind}, {robot.model}) for {LISTEN_S:g} s ...")
     manager = controllers.recovery.controller_manager
     view = look_at_robot(robot, controllers.goal_tolerance_rad, camera, LISTEN_S, manager)
-    findings = check_robot(view)
-    for finding in findings:
-        console.print(f"{MARKS[finding.good]} {finding.what}: {escape(finding.sentence)}")
-    return 0 if all(finding.good is not False for finding in findings) else 1
+    return doctor_report.code(doctor_report.show("robot", check_robot(view), arguments.json, console))

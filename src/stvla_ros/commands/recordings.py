@@ -12,11 +12,11 @@ from rich.progress import track
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.config import ConfigError, build
 from stvla_ros.data.bag_hints import BagHints, bag_hints, place_of
-from stvla_ros.data.demonstration import DecidedTask
 from stvla_ros.data.recording import BAG_FILES, INDEX, Recording, is_bag
-from stvla_ros.evaluate.stack import StackSettings
 
 if TYPE_CHECKING:
+    from stvla_ros.data.demonstration import DecidedTask
+    from stvla_ros.evaluate.stack import StackSettings
     from stvla_ros.ros.bag_frames import BagRecording, Follow
 
 

@@ -18,10 +18,9 @@ from stvla_ros.calibration.cell import CalibrationArm
 from stvla_ros.calibration.report import StaticTransform
 from stvla_ros.calibration.session import SessionConfig, at_rest
 from stvla_ros.calibration.solve import CalibrationError
-from stvla_ros.config import EVERY_NODE, build
+from stvla_ros.config import build
 from stvla_ros.data.recording import RecordedFrame
-from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.errors import CancelToken
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.interfaces import Robot
 from stvla_ros.ros import qos
@@ -30,7 +29,7 @@ from stvla_ros.ros.client import client_node, wait_for_nodes
 from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
-from stvla_ros.types import F64, Camera, RgbdFrame, RobotState
+from stvla_ros.types import F64, Camera
 
 EXECUTOR = "executor"
 SETTLE_S = 0.5
@@ -135,30 +134,6 @@ def _guessed(frames: RgbdReceiver, base: str, optical: str, guess: F64 | None) -
     root = frames.transforms.root(base, optical)  # before the guess, which is no frame of the driver's
     frames.transforms.add(TFMessage(transforms=[matrix_to_transform(guess, base, optical, 1)]), True)
     return frames.wait(0, CancelToken(), CONNECT_S).camera, root
-
-
-def live_view() -> tuple[RgbdFrame, RobotState] | None:
-    """One image of the camera with the arm's state at its stamp, by the default names; None if nobody publishes them.
-
-    Raises:
-        StageError: STALE_IMAGE when images come that cannot be used.
-    """
-    robot = build(RobotConfig, registry.read_nodes(None).get(EVERY_NODE, {}).get("robot", {}), "robot")
-    with client_node("stvla_doctor") as node:
-        frames = RgbdReceiver(node, CameraConfig(), base_frame=robot.base_frame)
-        joints = JointStates(node, JointStateConfig(), robot)
-        try:
-            frame = frames.wait(0, CancelToken(), qos.DISCOVERY_S)
-        except StageError:
-            if not node.count_publishers(CameraConfig().color):
-                return None
-            frame = frames.wait(0, CancelToken(), CONNECT_S)
-        try:
-            return frame, joints.at(frame.stamp_ns)
-        except StageError as error:
-            if error.code is not OutcomeCode.STALE_STATE:
-                raise
-            return None
 
 
 def publish_static(transform: StaticTransform, say: Callable[[str], None]) -> int:

@@ -7,7 +7,6 @@ The checks judge what :mod:`stvla_ros.ros.robot_view` has seen of the running ro
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from stvla_ros.description.panda import MAX_WIDTH_M
 from stvla_ros.description.robot import LIMITS
+from stvla_ros.doctor.finding import Finding, ok, told, unseen, wrong
 from stvla_ros.ros.robot_view import GRIPPER, TRAJECTORY, RobotView
 
 PARALLEL = "control_msgs/action/ParallelGripperCommand"
@@ -34,21 +34,6 @@ SAME_RAD, SAME_MESSAGES = 0.01, 8
 STAMPER = "joint_state_publisher"
 
 
-@dataclass(frozen=True)
-class Finding:
-    """The result of one check.
-
-    Attributes:
-        what: What was checked.
-        good: None: it could not be seen.
-        sentence: What was found; what to set, if it is wrong.
-    """
-
-    what: str
-    good: bool | None
-    sentence: str
-
-
 Check = Callable[[RobotView], Finding]
 
 
@@ -65,11 +50,10 @@ def _gripper_action(view: RobotView) -> Finding:
     found = view.actions.get(view.robot.gripper_action)
     parallel = [name for name, kind in view.actions.items() if kind == PARALLEL]
     if found == PARALLEL or (found is None and parallel and GRIPPER not in view.actions.values()):
-        return Finding(
+        return wrong(
             "Gripper's action",
-            False,
-            f"{(found and view.robot.gripper_action) or parallel[0]} is a {PARALLEL}, which the stack does not speak: load "
-            "position_controllers/GripperActionController in place of the parallel gripper controller, or start franka_gripper.",
+            f"{(found and view.robot.gripper_action) or parallel[0]} is a {PARALLEL}, which the stack does not speak",
+            "load position_controllers/GripperActionController in place of the parallel gripper controller, or start franka_gripper",
         )
     return _action(view, "Gripper's action", view.robot.gripper_action, GRIPPER, "robot.gripper_action")
 
@@ -77,29 +61,26 @@ def _gripper_action(view: RobotView) -> Finding:
 def _action(view: RobotView, what: str, name: str, wanted: str, setting: str) -> Finding:
     found = view.actions.get(name)
     if found == wanted:
-        return Finding(what, True, name)
+        return ok(what, name)
     others = sorted(other for other, kind in view.actions.items() if kind == wanted)
-    remedy = (
-        f"set {setting} to {' or '.join(others)}" if others else f"no {wanted} is served at all: start its controller"
-    )
-    return Finding(what, False, f"{name} {f'is a {found}' if found else 'is not served'}; {remedy}.")
+    remedy = f"set {setting} to {' or '.join(others)}" if others else "start its controller"
+    alone = "" if others else f", and no other {wanted} is either"
+    return wrong(what, f"{name} {f'is a {found}' if found else 'is not served'}{alone}", remedy)
 
 
 def _active(view: RobotView) -> Finding:
     """The states of the controllers."""
     what, name = "Controllers", view.arm_controller.lstrip("/")
     if view.status_fault is not None:
-        return Finding(what, False, view.status_fault)
+        return told(what, view.status_fault)
     if view.controllers is None:
-        return Finding(what, None, "no controller manager answers, or controller_manager_msgs is not installed here.")
+        return unseen(what, "no controller manager answers, or controller_manager_msgs is not installed here")
     idle = [n for n, state in view.controllers.items() if state != "active" and (n == name or "broadcaster" in n)]
     if name not in view.controllers:
-        return Finding(what, False, f"{name} is not loaded: `ros2 run controller_manager spawner {name}` starts it.")
+        return wrong(what, f"{name} is not loaded", f"start it: `ros2 run controller_manager spawner {name}`")
     if idle:
-        return Finding(
-            what, False, f"{' and '.join(idle)}: not active, as after a reflex: `stvla recover` activates them."
-        )
-    return Finding(what, True, f"{name} is active")
+        return wrong(what, f"{' and '.join(idle)}: not active, as after a reflex", "`stvla recover` activates them")
+    return ok(what, f"{name} is active")
 
 
 def _joint_names(view: RobotView) -> Finding:
@@ -108,15 +89,14 @@ def _joint_names(view: RobotView) -> Finding:
     if given is None:
         return _unseen(what, view)
     if set(given) == set(wanted):
-        return Finding(what, True, f"{wanted[0]} to {wanted[-1]}")
+        return ok(what, f"{wanted[0]} to {wanted[-1]}")
     prefix = str(given[0]).rpartition("_")[0] if given else ""
     setting = "robot.model" if prefix in LIMITS else "robot.prefix"
     remedy = "the controller's parameter joints" if prefix in ("", view.robot.prefix) else f"{setting} to {prefix}"
-    return Finding(
+    return wrong(
         what,
-        False,
-        f"{view.arm_controller} moves {', '.join(map(str, given)) or 'no joints'}, the stack {wanted[0]} to {wanted[-1]}: set "
-        f"{remedy}.",
+        f"{view.arm_controller} moves {', '.join(map(str, given)) or 'no joints'}, the stack {wanted[0]} to {wanted[-1]}",
+        f"set {remedy}",
     )
 
 
@@ -125,10 +105,8 @@ def _partial(view: RobotView) -> Finding:
     if given is None:
         return _unseen(what, view)
     if not given:
-        return Finding(what, True, "rejected")
-    return Finding(
-        what, False, "the controller accepts goals with joints missing: set allow_partial_joints_goal to false."
-    )
+        return ok(what, "rejected")
+    return wrong(what, "the controller accepts goals with joints missing", "set allow_partial_joints_goal to false")
 
 
 def _interface(view: RobotView) -> Finding:
@@ -136,13 +114,12 @@ def _interface(view: RobotView) -> Finding:
     if given is None:
         return _unseen(what, view)
     if "position" in given and view.robot.kind == "real":
-        return Finding(
+        return wrong(
             what,
-            False,
-            "position: a Franka answers every jump of its commands with a reflex, at starts and cancels above all: set "
-            "command_interfaces to [effort] and the gains of config/franka_ros2_controllers.yaml.",
+            "position: a Franka answers every jump of its commands with a reflex, at starts and cancels above all",
+            "set command_interfaces to [effort] and the gains of config/franka_ros2_controllers.yaml",
         )
-    return Finding(what, True, ", ".join(given))
+    return ok(what, ", ".join(given))
 
 
 def _gains(view: RobotView) -> Finding:
@@ -150,22 +127,20 @@ def _gains(view: RobotView) -> Finding:
     if interfaces is None:
         return _unseen(what, view)
     if "position" in interfaces:
-        return Finding(what, True, "not used with a position interface")
+        return ok(what, "not used with a position interface")
     weak = _joints_without(view, "gains.{}.p")
     if weak:
-        return Finding(
-            what, False, f"gains.{weak[0]}.p is 0, so the arm would fall slack: set p, d and i of every joint."
-        )
+        return wrong(what, f"gains.{weak[0]}.p is 0, so the arm would fall slack", "set p, d and i of every joint")
     goal = _goal_tolerance(view)
     steady = not _joints_without(view, "gains.{}.i")
     if not steady and 0.0 < goal < FRICTION_RAD:
-        return Finding(
+        return wrong(
             what,
-            False,
             f"without an integral gain, friction keeps a joint up to {FRICTION_RAD} rad from its goal, but only {goal} rad "
-            "are allowed: set gains.*.i and i_clamp, or raise executor.controllers.goal_tolerance_rad to 0.02.",
+            "are allowed",
+            "set gains.*.i and i_clamp, or raise executor.controllers.goal_tolerance_rad to 0.02",
         )
-    return Finding(what, True, "p of every joint, and i" if steady else "p of every joint")
+    return ok(what, "p of every joint, and i" if steady else "p of every joint")
 
 
 def _goal_tolerance(view: RobotView) -> float:
@@ -178,11 +153,11 @@ def _goal_time(view: RobotView) -> Finding:
     if given is None:
         return _unseen(what, view)
     if given > 0.0:
-        return Finding(what, True, f"{given:g} s")
-    return Finding(
+        return ok(what, f"{given:g} s")
+    return wrong(
         what,
-        False,
-        "constraints.goal_time is 0: a goal of another program that the arm cannot reach never ends: set it to 1.5.",
+        "constraints.goal_time is 0: a goal of another program that the arm cannot reach never ends",
+        "set it to 1.5",
     )
 
 
@@ -192,12 +167,11 @@ def _path_tolerance(view: RobotView) -> Finding:
         return _unseen(what, view)
     loose = _joints_without(view, "constraints.{}.trajectory")
     if not loose:
-        return Finding(what, True, "of every joint")
-    return Finding(
+        return ok(what, "of every joint")
+    return wrong(
         what,
-        False,
-        f"{', '.join(loose)} may be any distance from the path of another program's goal: set constraints.{loose[0]}.trajectory "
-        "and that of the others to 0.2.",
+        f"{', '.join(loose)} may be any distance from the path of another program's goal",
+        f"set constraints.{loose[0]}.trajectory and that of the others to 0.2",
     )
 
 
@@ -207,59 +181,55 @@ def _decelerate(view: RobotView) -> Finding:
         return _unseen(what, view)
     jump = "a cancel commands the measured position at once, which is a jump and on a Franka a reflex"
     if not view.arm.get("constraints.decelerate_on_cancel", False):
-        return Finding(what, False, f"{jump}: set constraints.decelerate_on_cancel to true (read-only: in the yaml).")
+        return wrong(what, jump, "set constraints.decelerate_on_cancel to true (read-only: in the yaml)")
     hard = _joints_without(view, "constraints.{}.max_deceleration_on_cancel")
     if hard:
-        return Finding(
-            what, False, f"{jump}: set constraints.{hard[0]}.max_deceleration_on_cancel for every joint, to 5."
-        )
+        return wrong(what, jump, f"set constraints.{hard[0]}.max_deceleration_on_cancel for every joint, to 5")
     if "velocity" not in view.arm.get("state_interfaces", ["velocity"]):
-        return Finding(what, False, f"{jump}: decelerate_on_cancel needs velocity among the state_interfaces.")
-    return Finding(what, True, "a ramp for every joint")
+        return wrong(what, jump, "add velocity to the state_interfaces, which decelerate_on_cancel needs")
+    return ok(what, "a ramp for every joint")
 
 
 def _grasp(view: RobotView) -> Finding:
     what = "Grasps of any width"
     if view.robot.kind != "real":
-        return Finding(what, True, "this robot's driver does not judge a grasp by its width")
+        return ok(what, "this robot's driver does not judge a grasp by its width")
     if view.gripper is None:
-        return Finding(what, None, f"{view.gripper_node} does not tell its parameters.")
+        return unseen(what, f"{view.gripper_node} does not tell its parameters")
     given = {side: view.gripper.get(f"default_grasp_epsilon.{side}") for side in ("inner", "outer")}
     if all(value is None for value in given.values()):
-        return Finding(what, True, "not a franka_gripper")
+        return ok(what, "not a franka_gripper")
     small = [side for side, value in given.items() if value is None or value < EPSILON_M]
     if not small:
-        return Finding(what, True, "accepted")
-    return Finding(
+        return ok(what, "accepted")
+    return wrong(
         what,
-        False,
-        f"a grasp on an object of another width than commanded fails, and the hand lets go: set default_grasp_epsilon."
-        f"{' and default_grasp_epsilon.'.join(small)} of {view.gripper_node} to {EPSILON_M}.",
+        "a grasp on an object of another width than commanded fails, and the hand lets go",
+        f"set default_grasp_epsilon.{' and default_grasp_epsilon.'.join(small)} of {view.gripper_node} to {EPSILON_M}",
     )
 
 
 def _open_width(view: RobotView) -> Finding:
     what, wide_m = "Open width", view.robot.open_width_m
     if view.homed is False:
-        return Finding(what, False, "the hand is not homed since it was switched on: call /franka/home_gripper.")
+        return wrong(what, "the hand is not homed since it was switched on", "call /franka/home_gripper")
     if wide_m > HOMED_M:
-        return Finding(
+        return wrong(
             what,
-            False,
-            f"robot.open_width_m is {wide_m:g}, but homing may find less, and the driver then refuses to open: set it to 0.078.",
+            f"robot.open_width_m is {wide_m:g}, but homing may find less, and the driver then refuses to open",
+            "set it to 0.078",
         )
     fingers = [[s.positions[n] for n in view.robot.finger_joints if n in s.positions] for s in view.samples]
     if view.robot.kind == "real" and any(len(f) == 2 and max(f) == 0.0 for f in fingers):
-        return Finding(
+        return wrong(
             what,
-            False,
-            "both fingers are at exactly 0, as before homing: send a goal to the action homing of "
-            f"{view.gripper_node} (franka_msgs/action/Homing).",
+            "both fingers are at exactly 0, as before homing",
+            f"send a goal to the action homing of {view.gripper_node} (franka_msgs/action/Homing)",
         )
     said = (
         "the hand is homed" if view.homed else "whether the hand is homed cannot be seen: home it after each power-on"
     )
-    return Finding(what, True, f"{wide_m:g} m; {said}")
+    return ok(what, f"{wide_m:g} m; {said}")
 
 
 def _source(view: RobotView) -> Finding:
@@ -270,10 +240,10 @@ def _source(view: RobotView) -> Finding:
     )
     stampers = [name for name in view.publishers if STAMPER in name]
     if stampers:
-        return Finding(
+        return wrong(
             what,
-            False,
-            f"{stampers[0]} publishes {topic}, and stamps old states anew when the robot is silent: {remedy}.",
+            f"{stampers[0]} publishes {topic}, and stamps old states anew when the robot is silent",
+            remedy,
         )
     mine = [
         [s.positions[n] for n in view.robot.arm_joints]
@@ -287,52 +257,51 @@ def _source(view: RobotView) -> Finding:
         and len(stamps) > 1
         and np.ptp(mine, axis=0).max() == 0.0
     ):
-        return Finding(
+        return wrong(
             what,
-            False,
-            f"{len(mine)} states on {topic} are equal to the last digit, so they are not measured: is the driver's "
-            f"joint_state_broadcaster active? Else {remedy}.",
+            f"{len(mine)} states on {topic} are equal to the last digit, so they are not measured",
+            f"activate the driver's joint_state_broadcaster, or {remedy}",
         )
-    return (
-        Finding(what, True, f"{topic} from {', '.join(view.publishers)}") if view.publishers else _nobody(what, topic)
-    )
+    return ok(what, f"{topic} from {', '.join(view.publishers)}") if view.publishers else _nobody(what, topic)
 
 
 def _nobody(what: str, topic: str) -> Finding:
-    return Finding(what, False, f"nobody publishes {topic}: start the robot's driver, or set robot.joint_states.")
+    return wrong(what, f"nobody publishes {topic}", "start the robot's driver, or set robot.joint_states")
 
 
 def _joint_states(view: RobotView) -> Finding:
-    return Finding("Joint states", view.joints_fault is None, view.joints_fault or "usable, and of now")
+    what = "Joint states"
+    return told(what, view.joints_fault) if view.joints_fault else ok(what, "usable, and of now")
 
 
 def _camera(view: RobotView) -> Finding:
-    return Finding("Camera", view.camera_fault is None, view.camera_fault or "usable, and placed in the base frame")
+    what = "Camera"
+    return told(what, view.camera_fault) if view.camera_fault else ok(what, "usable, and placed in the base frame")
 
 
 def _model(view: RobotView) -> Finding:
     """Whether the robot's description allows all that the stack plans."""
     what, model = "Limits", view.robot.model
     if view.urdf is None:
-        return Finding(what, None, "nobody publishes /robot_description.")
+        return unseen(what, "nobody publishes /robot_description")
     limits = dict(_urdf_limits(view.urdf))
     missing = [name for name in view.robot.arm_joints if name not in limits]
     if missing:
         named = ", ".join(list(limits)[:3])
-        return Finding(
-            what, False, f"the robot's description has no {missing[0]} (but {named}): set robot.model or robot.prefix."
+        return wrong(
+            what, f"the robot's description has no {missing[0]} (but {named})", "set robot.model or robot.prefix"
         )
     ours = view.robot.limits
     for name, low, high in zip(view.robot.arm_joints, ours.q_min_rad, ours.q_max_rad, strict=True):
         its_low, its_high = limits[name]
         if low < its_low - SAME_RAD or high > its_high + SAME_RAD:
-            return Finding(
+            return wrong(
                 what,
-                False,
                 f"the stack plans {name} from {low:.2f} to {high:.2f} rad, as a {model} allows, but the robot only allows "
-                f"{its_low:.2f} to {its_high:.2f}: set robot.model to the arm's model.",
+                f"{its_low:.2f} to {its_high:.2f}",
+                "set robot.model to the arm's model",
             )
-    return Finding(what, True, f"those of a {model} are within the robot's own")
+    return ok(what, f"those of a {model} are within the robot's own")
 
 
 def _urdf_limits(urdf: str) -> Iterator[tuple[str, tuple[float, float]]]:
@@ -352,7 +321,7 @@ def _joints_without(view: RobotView, pattern: str) -> list[str]:
 
 
 def _unseen(what: str, view: RobotView) -> Finding:
-    return Finding(what, None, f"{view.arm_controller} does not tell its parameters, or has no such one.")
+    return unseen(what, f"{view.arm_controller} does not tell its parameters, or has no such one")
 
 
 CHECKS: tuple[Check, ...] = (

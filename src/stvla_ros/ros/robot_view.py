@@ -118,8 +118,8 @@ def look_at_robot(
             robot,
             goal_tolerance_rad,
             actions=actions,
-            arm=_parameters(node, server_of(actions, robot.arm_action, TRAJECTORY)),
-            gripper=_parameters(node, server_of(actions, robot.gripper_action, GRIPPER)),
+            arm=parameters_of(node, server_of(actions, robot.arm_action, TRAJECTORY)),
+            gripper=parameters_of(node, server_of(actions, robot.gripper_action, GRIPPER)),
             samples=tuple(samples),
             publishers=_publishers(node, robot.joint_states),
             joints_fault=_fault(joints.state),
@@ -158,7 +158,7 @@ def _fault(look: Callable[[], Any]) -> str | None:
     return None
 
 
-def _parameters(node: Node, name: str) -> dict[str, Any] | None:
+def parameters_of(node: Node, name: str) -> dict[str, Any] | None:
     """All parameters of a node, dotted; None when it does not tell them."""
     try:
         listed = ask(node, ListParameters, f"{name}/list_parameters", ListParameters.Request(), ANSWER_S, "start it")

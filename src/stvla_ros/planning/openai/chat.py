@@ -33,8 +33,9 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0, 5.0)
 """Pauses between attempts; the last one repeats."""
 
 MODELS_SHOWN = 5
-LOOKING_S, MARGIN_S = 3.0, 0.05
-"""Time for asking a server for its models; margin before the deadline, to report the refusal."""
+LOOKING_S, LISTING_S, MARGIN_S = 3.0, 10.0, 0.05
+"""Time for asking a server for its models after a refusal, and when nothing else is asked; margin before the deadline,
+to report the refusal."""
 
 T = TypeVar("T")
 
@@ -94,6 +95,33 @@ class ServerChat:
         finally:
             self._lock.release()
 
+    def models(self) -> list[str] | None:
+        """Names of the models that the server lists; None if it has no list of them.
+
+        Raises:
+            StageError: SERVER_TIMEOUT or SERVER_ERROR for no answer, or none that is HTTP.
+        """
+        with self._lock:
+            if self._runner is None:
+                self._runner = asyncio.Runner()
+            try:
+                return self._runner.run(self._list_models())
+            except StageError as error:
+                raise StageError(error.code, self._address.without_token(error.sentence)) from None
+
+    async def _list_models(self) -> list[str] | None:
+        connection = self._connected()
+        try:
+            async with asyncio.timeout(min(LISTING_S, self._config.reply_deadline_s)):
+                return _listed(await connection.exchange("GET", f"{self._address.base}/models"))
+        except TimeoutError:
+            raise StageError(OutcomeCode.SERVER_TIMEOUT, connection.late(f"{LISTING_S:g} s")) from None
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = Connection(self._address, self._named, self._where, self._config.max_reply_bytes)
+        return self._connection
+
     def close(self) -> None:
         """Close the connection. The next question opens another one."""
         with self._lock:
@@ -128,9 +156,7 @@ class ServerChat:
 
     async def _until_answered(self, body: Mapping[str, Any]) -> str:
         """Ask again while that may help and time is left."""
-        if self._connection is None:
-            self._connection = Connection(self._address, self._named, self._where, self._config.max_reply_bytes)
-        connection, clock = self._connection, asyncio.get_running_loop().time
+        connection, clock = self._connected(), asyncio.get_running_loop().time
         begin, tries, lost, before = clock(), 0, 0, None
         end = begin + self._config.reply_deadline_s
         while True:
@@ -203,11 +229,7 @@ class ServerChat:
             came = await connection.exchange("GET", f"{base}/models")
         except StageError:  # as above
             return None
-        listed = read(came.content) if came.status == 200 else None
-        models = listed.get("data") if isinstance(listed, dict) else None
-        if not isinstance(models, list):
-            return None
-        return [m["id"] for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]
+        return _listed(came)
 
     def _elsewhere(self, came: Received) -> ServerFaultError:
         location = came.headers.get("location", "")
@@ -235,3 +257,12 @@ class ServerChat:
     def _named(self) -> str:
         """Name of the server in messages."""
         return f"{self._address.host} ({self._config.model})"
+
+
+def _listed(came: Received) -> list[str] | None:
+    """The names in an answer of ``/models``; None if it is another answer."""
+    listed = read(came.content) if came.status == 200 else None
+    models = listed.get("data") if isinstance(listed, dict) else None
+    if not isinstance(models, list):
+        return None
+    return [m["id"] for m in models if isinstance(m, dict) and isinstance(m.get("id"), str)]

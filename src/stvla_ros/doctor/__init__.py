@@ -1,0 +1,1 @@
+"""The checks of ``stvla doctor``: each judges what was measured, and says state, figure and what to do."""
