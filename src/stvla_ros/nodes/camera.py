@@ -55,7 +55,7 @@ class CameraNodeConfig:
     joint_states: bool = param(True, "publish the recorded arm states too; set it to false next to a real robot")
     frame_id: str = param("camera_color_optical_frame", "optical frame of a RealSense camera's images")
     remap: tuple[str, ...] = param((), "a bag's topics with other names: OLD:=NEW each")
-    intrinsics: str = param("", "calibration in place of a bag's: a camera_info file (YAML)")
+    intrinsics: str = param("", "lens in place of a bag's: a camera_info file (YAML), or fx,fy,cx,cy [px]")
     publish_clock: bool = param(
         False, "publish a bag's time on /clock and keep its stamps, for nodes with use_sim_time; false: stamps of now"
     )

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints, Lens
+from stvla_ros.camera.lens import Lens
+from stvla_ros.data.bag_hints import BagHints
 from stvla_ros.data.bag_hints import absolute as absolute
 from stvla_ros.data.recording import is_bag as is_bag
 from stvla_ros.description.robot import RobotConfig
@@ -246,7 +247,7 @@ class CameraBag(Bag):
         """All messages in order of time, with the given camera info before each colour image; see :class:`Bag`."""
         for entry in super().__iter__():
             if self._hints.lens is not None and entry.topic == self._color:
-                yield BagMessage(self._info, entry.after_ns, lens_to_info(self._hints.lens, entry.message.header))
+                yield BagMessage(self._info, entry.after_ns, lens_to_info(self._hints.lens, entry.message))
             yield entry
 
     @cached_property
@@ -263,12 +264,12 @@ class CameraBag(Bag):
         return {frames_of(transform): transform}
 
 
-def lens_to_info(lens: Lens, head: Header) -> CameraInfo:
-    """The camera info of an image with this header."""
+def lens_to_info(lens: Lens, image: Image) -> CameraInfo:
+    """The camera info of an image."""
     return CameraInfo(
-        header=Header(stamp=head.stamp, frame_id=head.frame_id),
-        width=lens.width_px,
-        height=lens.height_px,
+        header=Header(stamp=image.header.stamp, frame_id=image.header.frame_id),
+        width=lens.width_px or image.width,
+        height=lens.height_px or image.height,
         distortion_model=lens.model,
         d=lens.D.tolist(),
         k=lens.K.reshape(-1),

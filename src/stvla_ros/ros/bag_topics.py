@@ -174,7 +174,7 @@ class TopicFinder:
         self.reasons[info] = (
             f"several could be the camera info ({', '.join(infos)})"
             if infos
-            else f"the bag has no {INFO}: give the camera's calibration with --intrinsics FILE (camera.intrinsics)"
+            else f"the bag has no {INFO}: give the camera's calibration with --intrinsics FILE or fx,fy,cx,cy (camera.intrinsics)"
         )
 
     # --- transforms and joints ------------------------------------------------------------------------------------
