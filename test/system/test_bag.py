@@ -22,11 +22,12 @@ from system.brain_harness import BrainHarness
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter
+from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter, is_bag
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import convert, qos
-from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, camera_bag, is_bag
+from stvla_ros.ros.bag import Bag, CameraBag
 from stvla_ros.ros.bag_replay import BagReplay
+from stvla_ros.ros.bag_topics import IMAGE, INFO, JOINTS, TF
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.tf import TransformBuffer
@@ -78,7 +79,7 @@ def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> N
     folder = write_bag(tmp_path / "bag", recorded)
     assert is_bag(folder)
     assert not is_bag(tmp_path / "recording")
-    messages = list(camera_bag(folder, TOPICS, robot=None))
+    messages = list(CameraBag(folder, TOPICS, robot=None))
     assert {m.topic for m in messages} == {"/tf_static", *(f"/{t}" for t in (TOPICS.color, TOPICS.depth, TOPICS.info))}
     images = [m for m in messages if m.topic == f"/{TOPICS.color}"]
     assert [m.after_ns for m in images] == [i * 100_000_000 for i in range(FRAMES)]
@@ -156,7 +157,7 @@ def test_a_replay_in_simulation_time_is_refused(start: Callable[..., Any], tmp_p
 def replayed(ros: Any, folder: Path, loop: bool = True) -> tuple[Node, threading.Event]:
     """A bag that is played in this process until the event is set."""
     node, end = ros.add(Node("replay")), threading.Event()
-    replay = BagReplay(node, camera_bag(folder, TOPICS), loop)
+    replay = BagReplay(node, CameraBag(folder, TOPICS), loop)
     threading.Thread(target=replay.run, args=(end,), daemon=True).start()
     return node, end
 

@@ -21,7 +21,7 @@ from stvla_ros.data.bag_hints import bag_hints
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import camera_bag
+from stvla_ros.ros.bag import CameraBag
 from stvla_ros.ros.bag_replay import BagClock, BagReplay, SystemClock
 from stvla_ros.ros.convert import (
     camera_to_info,
@@ -105,7 +105,7 @@ class CameraNode(StageNode[CameraNodeConfig]):
                 raise ConfigError(f"camera.publish_clock: wanted a rosbag2 at camera.path, found the recording {path}.")
             return FrameReplay(self, Recording(path), config).run
         hints = bag_hints(config.remap, config.place, config.intrinsics)
-        bag = camera_bag(path, config.topics, config.robot, config.joint_states, hints)
+        bag = CameraBag(path, config.topics, config.robot, config.joint_states, hints)
         for note in bag.notes:
             self.get_logger().warning(note)
         clock = BagClock(self, bag.first_ns, config.speed) if config.publish_clock else SystemClock()

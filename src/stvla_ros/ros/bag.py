@@ -13,11 +13,9 @@ from geometry_msgs.msg import TransformStamped
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from stvla_ros.config import ConfigError
 from stvla_ros.camera.lens import Lens
-from stvla_ros.data.bag_hints import BagHints
-from stvla_ros.data.bag_hints import absolute as absolute
-from stvla_ros.data.recording import is_bag as is_bag
+from stvla_ros.config import ConfigError
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros.bag_topics import (
     COMPRESSED,
@@ -32,10 +30,9 @@ from stvla_ros.ros.bag_topics import (
     TopicFinder,
     names_of,
 )
-from stvla_ros.ros.bag_topics import message_class as message_class
 from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig
-from stvla_ros.ros.image_codecs import decompressed as decompressed
+from stvla_ros.ros.image_codecs import decompressed
 
 
 @dataclass(frozen=True)
@@ -283,17 +280,6 @@ def check_remap(path: Path, remap: Mapping[str, str], found: Mapping[str, Mappin
     for old, new in remap.items():
         if not any(found.get(old + end) for end in ("", *TRANSPORTS)):
             raise ConfigError(f"{path}: remap: wanted {old} in the bag to be read as {new}; it has {_list(found)}.")
-
-
-def camera_bag(
-    path: Path,
-    topics: CameraConfig,
-    robot: RobotConfig | None = None,
-    joint_states: bool = True,
-    hints: BagHints | None = None,
-) -> CameraBag:
-    """A camera's bag, and a robot's if it has joint states. Raises ConfigError, see :class:`CameraBag`."""
-    return CameraBag(path, topics, robot, joint_states, hints)
 
 
 def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:

@@ -17,12 +17,13 @@ from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import JOINTS, STATIC, Bag, BagMessage, absolute, camera_bag
+from stvla_ros.ros.bag import Bag, BagMessage, CameraBag
 from stvla_ros.ros.bag_replay import BagClocks, move_stamps
+from stvla_ros.ros.bag_topics import JOINTS, STATIC
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.types import RobotState
@@ -103,7 +104,7 @@ class BagRecording(Sequence[RecordedFrame]):
         hints: BagHints | None = None,
     ) -> None:
         self._camera, self._robot = camera, robot
-        self._bag = camera_bag(path, camera, robot, hints=hints)
+        self._bag = CameraBag(path, camera, robot, hints=hints)
         self.damage: str | None = None
         """Why only a part could be read; None if all was read."""
         self._refused: list[str] = []  # why frames could not be used

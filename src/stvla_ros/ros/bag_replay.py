@@ -24,7 +24,8 @@ from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, STATIC, TF, Bag, BagMessage, frames_of, message_class
+from stvla_ros.ros.bag import Bag, BagMessage, frames_of
+from stvla_ros.ros.bag_topics import IMAGE, INFO, JOINTS, STATIC, TF, message_class
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 
 APART_NS = 1_000_000_000
