@@ -106,8 +106,6 @@ class CameraNode(StageNode[CameraNodeConfig]):
             return FrameReplay(self, Recording(path), config).run
         hints = bag_hints(config.remap, config.place, config.intrinsics)
         bag = CameraBag(path, config.topics, config.robot, config.joint_states, hints)
-        for note in bag.notes:
-            self.get_logger().warning(note)
         clock = BagClock(self, bag.first_ns, config.speed) if config.publish_clock else SystemClock()
         return BagReplay(self, bag, config.loop, clock).run
 

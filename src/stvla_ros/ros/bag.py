@@ -34,6 +34,11 @@ from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.image_codecs import decompressed
 
+GIVE_POSE = "--extrinsics FILE or x,y,z,qx,qy,qz,qw (camera.place)"
+
+DISORDER_NS = 50_000_000
+"""Messages that come more than this after a later one are out of order; less is usual in a file without an index."""
+
 
 @dataclass(frozen=True)
 class BagMessage:
@@ -81,10 +86,11 @@ class Bag:
             self.first_ns = files.start_ns
             """When the recording began, by the recorder's clock."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
-        self.notes = [
+        self._notes = [
             f"{path}: its recorder was interrupted; the complete part is read ({self.seconds:.1f} s)."
         ] * cut_off
-        """Notes for the operator about the bag."""
+        self._damaged: dict[str, list[str]] = {}  # topic in the bag -> why images could not be decompressed
+        self._disordered = False
         self._stored: dict[str, str] = {}  # topic in the bag -> topic that it is read as
         self._kinds: dict[str, str] = {}  # topic in the bag -> type there
         self.topics: dict[str, str] = {}
@@ -108,7 +114,7 @@ class Bag:
         self._decoders = {
             stored: Decoder(kind, definitions.get((stored, kind))) for stored, kind in self._kinds.items()
         }
-        self.notes += [
+        self._notes += [
             f"{path}: {stored}: its {self._kinds[stored]} is another version than the installed one "
             f"({', '.join(decoder.differences[:4])}{', ...' * (len(decoder.differences) > 4)}): what both have is read."
             for stored, decoder in self._decoders.items()
@@ -124,23 +130,39 @@ class Bag:
                     break
         return topic in self.topics
 
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the operator about the bag, with what was found while it was read."""
+        damaged = [
+            f"{self.path}: {stored}: {len(why)} of {self.counts[self._stored[stored]]} images could not be decompressed, "
+            f"e.g.: {why[0]}."
+            for stored, why in self._damaged.items()
+        ]
+        order = f"{self.path}: its messages are not in order of time: sort it (`mcap sort FILE -o NEW`)."
+        return [*self._notes, *damaged, *([order] if self._disordered else [])]
+
     def __iter__(self) -> Iterator[BagMessage]:
-        """All messages in order of time. Raises ConfigError for damage; says how far the bag could be read, and why."""
+        """All messages in order of time, except images that cannot be decompressed. Raises ConfigError for damage; says
+        how far the bag could be read, and why."""
         from stvla_ros.ros import bag_files
 
         after_ns = 0
+        self._damaged.clear()
         with self._open() as files:
             try:
                 for stored, kind, recorded_ns, data in files.messages(self._kinds):
-                    after_ns = recorded_ns - self.first_ns
-                    yield BagMessage(self._stored[stored], after_ns, self._read(stored, kind, data))
+                    before_ns, after_ns = after_ns, recorded_ns - self.first_ns
+                    self._disordered |= after_ns < before_ns - DISORDER_NS
+                    message = self._read(stored, kind, data)
+                    if message is not None:
+                        yield BagMessage(self._stored[stored], after_ns, message)
             except ConfigError:
                 raise
             except bag_files.ERRORS as error:
                 raise bag_files.damaged(self.path, after_ns / 1e9, self.seconds, error) from error
 
     def _read(self, stored: str, kind: str, data: bytes) -> Any:
-        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be decompressed."""
+        """The message; None for an image that cannot be decompressed. Raises ValueError when it is damaged."""
         try:
             message = self._decoders[stored](data)
         except ValueError as error:
@@ -148,7 +170,8 @@ class Bag:
         try:
             return decompressed(message) if kind == COMPRESSED else message
         except ValueError as error:
-            raise ConfigError(f"{self.path}: {stored}: {error}.") from error
+            self._damaged.setdefault(stored, []).append(str(error))
+            return None
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -212,12 +235,12 @@ class CameraBag(Bag):
         super().__init__(path, required, optional, settings, finder.remap, finder.reasons)
         if finder.found:
             which = ", ".join(f"{old} as {new}" for old, new in finder.found.items())
-            self.notes.append(f"{path}: found by type: {which}. Choose others with --remap OLD:=NEW (camera.remap).")
+            self._notes.append(f"{path}: found by type: {which}. Choose others with --remap OLD:=NEW (camera.remap).")
         self._add_given()
         if not {STATIC, MOVING} & set(self.topics):
-            self.notes.append(
+            self._notes.append(
                 f"{path}: no transforms on {STATIC} or {MOVING}, so the pose of the camera is not known: "
-                "give it with --extrinsics FILE or x,y,z,qx,qy,qz,qw (camera.place)."
+                f"give it with {GIVE_POSE}."
             )
 
     def _search(self) -> TopicFinder:
