@@ -36,7 +36,7 @@ TOPICS = CameraConfig()
 FRAMES = 20
 
 
-def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/") -> Path:
+def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/", frames: int = FRAMES) -> Path:
     """One frame, again and again at 10 Hz, with the camera's transform and the arm's state."""
     frame, start_ns = recorded.frame, recorded.frame.stamp_ns
     store = get_typestore(Stores.ROS2_JAZZY)
@@ -46,7 +46,7 @@ def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/") -> Path:
         camera = frame.camera
         transform = convert.matrix_to_transform(camera.T_base_camera, "panda_link0", camera.frame_id, start_ns)
         writer.write(rooms["tf_static"], start_ns, serialize_message(TFMessage(transforms=[transform])))
-        for i in range(FRAMES):
+        for i in range(frames):
             stamp_ns = start_ns + i * 100_000_000
             head = convert.header(stamp_ns, camera.frame_id)
             joints = state_to_msg(recorded.robot)  # type: ignore[arg-type]
