@@ -1,7 +1,8 @@
-"""Plays a bag as ``ros2 bag play --clock --loop`` does: messages as recorded, time on /clock by the bag's time.
+"""Plays a bag as ``ros2 bag play --clock`` does: messages as recorded, time on /clock by the bag's time.
 
 Facts from rosbag2's player: /clock comes 40 times a second of the system's time, in a pause too; its QoS is best
-effort; at the end of a round time jumps back to the beginning.
+effort; with --loop, time jumps back to the beginning. Here that happens when the test wants it; until then time stands
+at the end.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ class BagPlayer:
 
     Attributes:
         rate: The bag's seconds per second; 0: it pauses.
-        rounds: How often time has jumped back.
+        now_ns: The time on /clock.
     """
 
     def __init__(self, node: Node, database: Path) -> None:
-        self.rate, self.rounds = 1.0, 0
+        self.rate = 1.0
         with sqlite3.connect(database) as file:
             kinds = dict(file.execute("SELECT name, type FROM topics").fetchall())
             self._messages = file.execute(
@@ -68,8 +69,9 @@ class BagPlayer:
             at_s = time.monotonic()
             self.now_ns += round((at_s - before_s) * self.rate * 1e9)
             before_s = at_s
-            if self.now_ns > self.last_ns or self._again.is_set():
-                self.now_ns, self._next, self.rounds = self.first_ns, 0, self.rounds + 1
+            self.now_ns = min(self.now_ns, self.last_ns)
+            if self._again.is_set():
+                self.now_ns, self._next = self.first_ns, 0
                 self._again.clear()
             self._clock.publish(Clock(clock=ns_to_time(self.now_ns)))
             while self._next < len(self._messages) and self._messages[self._next][0] <= self.now_ns:
