@@ -44,7 +44,7 @@ def test_numbers_that_are_no_lens(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1,2", "0,0,0,0,0,0,inf", "a,b,c"])
 def test_numbers_that_are_no_pose(text: str) -> None:
-    with pytest.raises(ConfigError, match="^extrinsics: wanted a file or seven numbers"):
+    with pytest.raises(ConfigError, match=r"^extrinsics: wanted a file or seven numbers"):
         place_of(text)
 
 
