@@ -303,6 +303,26 @@ def test_a_set_of_others_becomes_recordings(tmp_path: Path, capsys: pytest.Captu
     assert second[1].frame.stamp_ns == pytest.approx(10**8, abs=10)
 
 
+def camera_info(folder: Path, k1: float, width_px: int = 640, height_px: int = 480) -> Path:
+    file = folder / "lens.yaml"
+    file.write_text(
+        f"image_width: {width_px}\nimage_height: {height_px}\ndistortion_model: plumb_bob\n"
+        "camera_matrix: {rows: 3, cols: 3, data: [90, 0, 47.5, 0, 91, 31.5, 0, 0, 1]}\n"
+        f"distortion_coefficients: {{rows: 1, cols: 5, data: [{k1}, 0, 0, 0, 0]}}\n"
+    )
+    return file
+
+
+def test_camera_of_a_set_of_others_in_files(tmp_path: Path) -> None:
+    """A camera_info file and a calibration, as for bags."""
+    pose = tmp_path / "calibration.yaml"
+    pose.write_text("camera: {translation_m: [-1, 0, 0.5], quaternion_xyzw: [0, 0, 0, 1]}\n")
+    given = ("--intrinsics", str(camera_info(tmp_path, 0, 96, 64)), "--extrinsics", str(pose))
+    assert imported(foreign(tmp_path / "set"), tmp_path / "back", *given) == 0
+    camera = Recording(tmp_path / "back/recordings/episode_000000")[0].frame.camera
+    assert (camera.K[1, 1], camera.T_base_camera[0, 3]) == (91, -1.0)
+
+
 def test_what_a_set_lacks_is_said_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert imported(foreign(tmp_path / "a", depth=True, joints=True), tmp_path / "back") == USAGE
     said = capsys.readouterr().err
@@ -314,8 +334,13 @@ def test_what_a_set_lacks_is_said_in_one_sentence(tmp_path: Path, capsys: pytest
         "--extrinsics",
     ):
         assert words in said
-    assert imported(foreign(tmp_path / "b"), tmp_path / "back", "--extrinsics", "1,2") == USAGE
-    assert "wanted 7 numbers" in capsys.readouterr().err
+    root, pose = foreign(tmp_path / "b"), ("--extrinsics", "-1,0,0.5,0,0,0,1")
+    assert imported(root, tmp_path / "back", *pose, "--intrinsics", str(camera_info(tmp_path, 0.1))) == USAGE
+    said = capsys.readouterr().err
+    assert "images without distortion, found plumb_bob in --intrinsics" in said
+    assert "[64, 96, 3], found 640x480 in --intrinsics" in said
+    assert imported(root, tmp_path / "back", "--extrinsics", "1,2") == USAGE
+    assert "extrinsics: wanted a file or seven numbers" in capsys.readouterr().err
 
 
 def _cut(path: Path) -> None:

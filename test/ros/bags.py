@@ -17,7 +17,7 @@ from tf2_msgs.msg import TFMessage
 from stvla_ros.data.recording import RecordingWriter
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import convert
-from stvla_ros.ros.bag import COMPRESSED, IMAGE, INFO, JOINTS, TF
+from stvla_ros.ros.bag_topics import COMPRESSED, IMAGE, INFO, JOINTS, TF
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.robot_state import state_to_msg
 

@@ -17,7 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from stvla_ros.config import ConfigError
 from stvla_ros.data.recording import is_bag
-from stvla_ros.ros.bag import camera_bag
+from stvla_ros.ros.bag import CameraBag
 
 MCAP, SQLITE = StoragePlugin.MCAP, StoragePlugin.SQLITE3
 FRAMES = 20
@@ -26,12 +26,12 @@ ALL = 1 + 3 * FRAMES
 
 def count(path: Path) -> int:
     assert is_bag(path)
-    return len(list(camera_bag(path, TOPICS)))
+    return len(list(CameraBag(path, TOPICS)))
 
 
 def refused(path: Path) -> str:
     with pytest.raises(ConfigError) as caught:
-        list(camera_bag(path, TOPICS))
+        list(CameraBag(path, TOPICS))
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)
@@ -74,7 +74,7 @@ def test_splits_without_metadata_are_read_in_order_of_time(tmp_path: Path, plugi
         whole = write(tmp_path / name, [(START, "tf_static", static()), *shots(5, first_ns, first_ns)], plugin)
         shutil.copy(the_file(whole), folder)
     (folder / f"bag_11{the_file(folder).suffix}").touch()  # the recorder was killed when it had just begun it
-    images = [m.after_ns for m in camera_bag(folder, TOPICS) if m.topic == f"/{TOPICS.color}"]
+    images = [m.after_ns for m in CameraBag(folder, TOPICS) if m.topic == f"/{TOPICS.color}"]
     assert images == [i * TENTH for i in range(10)]
 
 
@@ -91,7 +91,7 @@ def test_a_cut_off_mcap_gives_what_is_whole(tmp_path: Path) -> None:
         file = tmp_path / f"{name}.mcap"
         file.write_bytes(data)
         assert count(file) == 1 + 3 * 60, name
-        assert "its recorder was interrupted" in camera_bag(file, TOPICS).notes[0]
+        assert "its recorder was interrupted" in CameraBag(file, TOPICS).notes[0]
     file.write_bytes(whole[: chunk_end - 100])
     assert "found none that is complete" in refused(file)
 
@@ -186,7 +186,7 @@ def test_what_is_no_bag_is_told_with_a_remedy(tmp_path: Path, name: str, content
     for path in (tmp_path / name, tmp_path):
         assert is_bag(path)
         with pytest.raises(ConfigError, match=sentence):
-            camera_bag(path, TOPICS)
+            CameraBag(path, TOPICS)
 
 
 def test_folders_of_bags_empty_bags_and_nothing(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_random_damage_is_read_or_told(tmp_path: Path) -> None:
         file = tmp_path / f"damaged{source.suffix}"
         file.write_bytes(data)
         try:
-            list(camera_bag(file, TOPICS))
+            list(CameraBag(file, TOPICS))
         except ConfigError:
             told += 1
     assert told > 50

@@ -15,7 +15,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.ros import robot_state
 from stvla_ros.ros.convert import ns_to_time
-from stvla_ros.ros.freshness import OLDER_IN_A_ROW, Arrival, Freshness, Instant, OutOfOrder
+from stvla_ros.ros.freshness import OLDER_IN_A_ROW, PAUSE_S, Arrival, Freshness, Instant, OutOfOrder, why_in_future
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 
 START_NS = 1_700_000_000_000_000_000
@@ -568,3 +568,25 @@ def test_names_of_the_robot() -> None:
     )
     own = RobotConfig(kind="real", joint_states="my/joint_states", base_frame="table")
     assert (own.joint_states, own.gripper_joint_states, own.base_frame) == (*["my/joint_states"] * 2, "table")
+
+
+def test_a_pause_of_simulation_time_is_no_silence_for_a_while() -> None:
+    """Ages stand with /clock; a publisher that died is noticed some seconds later by the steady clock."""
+    arrival = Arrival(5 * 10**9, Instant(5 * 10**9, 5.0, 100.0))
+    assert arrival.age_s(Instant(5 * 10**9, 5.0, 100.0 + PAUSE_S)) == 0.0
+    assert arrival.age_s(Instant(5 * 10**9, 5.0, 100.0 + PAUSE_S + 3.0)) == pytest.approx(3.0)
+    assert arrival.age_s(Instant(7 * 10**9, 7.0, 101.0)) == pytest.approx(2.0), "twice as fast"
+
+
+def test_simulation_time_that_was_set_back() -> None:
+    rule, arrival = (
+        Freshness("joint state", "/joint_states", 0.5),
+        Arrival(50 * 10**9, Instant(50 * 10**9, 50.0, 100.0)),
+    )
+    later = Instant(10**9, 1.0, 101.0)
+    assert "Simulation time was set back, and since then no joint state has come on /joint_states" in str(
+        rule.fault(arrival, later)
+    )
+    assert "49.0 s newer than now: time was set back" in str(why_in_future(50 * 10**9, later, 8.0))
+    assert why_in_future(5 * 10**9, later, 8.0) is None
+    assert why_in_future(10**9, later, 0.0) is None

@@ -22,11 +22,12 @@ from system.brain_harness import BrainHarness
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter
+from stvla_ros.data.recording import RecordedFrame, Recording, RecordingWriter, is_bag
 from stvla_ros.errors import CancelToken
 from stvla_ros.ros import convert, qos
-from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, TF, Bag, camera_bag, is_bag
+from stvla_ros.ros.bag import Bag, CameraBag
 from stvla_ros.ros.bag_replay import BagReplay
+from stvla_ros.ros.bag_topics import IMAGE, INFO, JOINTS, TF
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import state_to_msg
 from stvla_ros.ros.tf import TransformBuffer
@@ -35,7 +36,7 @@ TOPICS = CameraConfig()
 FRAMES = 20
 
 
-def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/") -> Path:
+def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/", frames: int = FRAMES) -> Path:
     """One frame, again and again at 10 Hz, with the camera's transform and the arm's state."""
     frame, start_ns = recorded.frame, recorded.frame.stamp_ns
     store = get_typestore(Stores.ROS2_JAZZY)
@@ -45,7 +46,7 @@ def write_bag(folder: Path, recorded: RecordedFrame, prefix: str = "/") -> Path:
         camera = frame.camera
         transform = convert.matrix_to_transform(camera.T_base_camera, "panda_link0", camera.frame_id, start_ns)
         writer.write(rooms["tf_static"], start_ns, serialize_message(TFMessage(transforms=[transform])))
-        for i in range(FRAMES):
+        for i in range(frames):
             stamp_ns = start_ns + i * 100_000_000
             head = convert.header(stamp_ns, camera.frame_id)
             joints = state_to_msg(recorded.robot)  # type: ignore[arg-type]
@@ -78,7 +79,7 @@ def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> N
     folder = write_bag(tmp_path / "bag", recorded)
     assert is_bag(folder)
     assert not is_bag(tmp_path / "recording")
-    messages = list(camera_bag(folder, TOPICS, robot=None))
+    messages = list(CameraBag(folder, TOPICS, robot=None))
     assert {m.topic for m in messages} == {"/tf_static", *(f"/{t}" for t in (TOPICS.color, TOPICS.depth, TOPICS.info))}
     images = [m for m in messages if m.topic == f"/{TOPICS.color}"]
     assert [m.after_ns for m in images] == [i * 100_000_000 for i in range(FRAMES)]
@@ -156,7 +157,7 @@ def test_a_replay_in_simulation_time_is_refused(start: Callable[..., Any], tmp_p
 def replayed(ros: Any, folder: Path, loop: bool = True) -> tuple[Node, threading.Event]:
     """A bag that is played in this process until the event is set."""
     node, end = ros.add(Node("replay")), threading.Event()
-    replay = BagReplay(node, camera_bag(folder, TOPICS), loop)
+    replay = BagReplay(node, CameraBag(folder, TOPICS), loop)
     threading.Thread(target=replay.run, args=(end,), daemon=True).start()
     return node, end
 

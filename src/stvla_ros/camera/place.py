@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from stvla_ros.camera.lens import numbers_of
 from stvla_ros.config import ConfigError, param
 from stvla_ros.files import check_file
 from stvla_ros.geometry.se3 import from_quaternion, pose
@@ -37,6 +38,20 @@ class PlaceConfig:
         if not self.translation_m and not self.quaternion_xyzw:
             return None
         return _pose(self.translation_m, self.quaternion_xyzw, "place")
+
+
+def place_of(text: str) -> PlaceConfig:
+    """A camera's pose from a command line: a calibration's file, or ``x,y,z,qx,qy,qz,qw`` in metres.
+
+    Raises:
+        ConfigError: It is neither.
+    """
+    numbers = numbers_of(text)
+    if len(numbers) == 7:
+        return PlaceConfig(translation_m=tuple(numbers[:3]), quaternion_xyzw=tuple(numbers[3:]))
+    if numbers or ("," in text and not Path(text).expanduser().exists()):
+        raise ConfigError(f"extrinsics: wanted a file or seven numbers x,y,z,qx,qy,qz,qw, got '{text}'.")
+    return PlaceConfig(file=text)
 
 
 @dataclass(frozen=True, eq=False)

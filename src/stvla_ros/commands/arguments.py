@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 MODES = ("separate", "composed")
 MAX_SEED = 2**32 - 1
 
+NEGATIVE = re.compile(r"-\.?\d")
+"""How an argument begins that is a negative number, or a list of numbers."""
+
 
 class Parser(argparse.ArgumentParser):
     """argparse, except that every error is a ConfigError of one sentence."""
@@ -24,6 +28,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, prog: str, description: str, epilog: str = "", **more: Any) -> None:
         more.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(prog=prog, description=description, epilog=epilog, allow_abbrev=False, **more)
+        self._negative_number_matcher = NEGATIVE  # otherwise --extrinsics -0.1,0,... would be two options
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message[:1].upper()}{message[1:]}; see {self.prog} --help.")

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
+from stvla_ros.camera.lens import lens_of
 from stvla_ros.commands.arguments import Parser, folder
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
+from stvla_ros.commands.recordings import add_camera_arguments, place_given
 from stvla_ros.config import ConfigError
 from stvla_ros.data.lerobot.features import STATE
 from stvla_ros.data.lerobot.reader import LeRobotSet
 from stvla_ros.data.lerobot.restore import Columns, Restorer
-from stvla_ros.geometry import se3
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,28 +34,7 @@ def add_arguments(parser: Parser) -> None:
     others.add_argument(
         "--state", default=STATE, metavar="NAME", help=f"feature with 7 joints [rad] and fingers [m]; default {STATE}"
     )
-    others.add_argument("--intrinsics", type=_numbers(4), metavar="FX,FY,CX,CY", help="of the camera, in pixels")
-    others.add_argument(
-        "--extrinsics",
-        type=_numbers(7),
-        metavar="X,Y,Z,QX,QY,QZ,QW",
-        help="pose of the optical frame in the base frame",
-    )
-
-
-def _numbers(count: int) -> Callable[[str], list[float]]:
-    """An argument type: numbers with commas between."""
-
-    def parse(text: str) -> list[float]:
-        try:
-            values = [float(part) for part in text.split(",")]
-        except ValueError:
-            values = []
-        if len(values) != count or not np.isfinite(values).all():
-            raise argparse.ArgumentTypeError(f"wanted {count} numbers with commas between, got '{text}'")
-        return values
-
-    return parse
+    add_camera_arguments(others, "where the set has none")
 
 
 def run(arguments: Namespace) -> int:
@@ -90,13 +67,11 @@ def run(arguments: Namespace) -> int:
 
 
 def _columns(arguments: Namespace) -> Columns:
-    K = T = None
-    if arguments.intrinsics:
-        fx, fy, cx, cy = arguments.intrinsics
-        K = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
-    if arguments.extrinsics:
-        try:
-            T = se3.pose(se3.from_quaternion(arguments.extrinsics[3:]), arguments.extrinsics[:3])
-        except ValueError as error:
-            raise ConfigError(f"--extrinsics: {error}.") from error
-    return Columns(arguments.color, arguments.depth, arguments.state, K, T)
+    place = place_given(arguments)
+    return Columns(
+        arguments.color,
+        arguments.depth,
+        arguments.state,
+        lens_of(arguments.intrinsics) if arguments.intrinsics else None,
+        place.T_base_camera() if place else None,
+    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, cast
 from rich.console import Console
 from rich.progress import track
 
+from stvla_ros.camera.place import PlaceConfig, place_of
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.config import ConfigError, build
-from stvla_ros.data.bag_hints import BagHints, bag_hints, place_of
+from stvla_ros.data.bag_hints import BagHints, bag_hints
 from stvla_ros.data.recording import BAG_FILES, INDEX, Recording, is_bag
 
 if TYPE_CHECKING:
@@ -30,24 +31,32 @@ def add_bag_arguments(parser: Parser) -> None:
         metavar="OLD:=NEW",
         help="read the bag's topic OLD as NEW, one of camera.topics or robot; repeatable",
     )
+    add_camera_arguments(group, "in place of the bag's")
+
+
+def add_camera_arguments(group: _ArgumentGroup, when: str) -> None:
+    """The camera's pose and lens; ``when``: what they are used instead of."""
     group.add_argument(
         "--extrinsics",
         metavar="POSE",
-        help="where the camera was, in place of the bag's transforms: calibration.yaml, or x,y,z,qx,qy,qz,qw of the "
-        "optical frame in the base frame [m]",
+        help=f"pose of the optical frame in the base frame, {when}: calibration.yaml, or x,y,z,qx,qy,qz,qw [m]",
     )
     group.add_argument(
         "--intrinsics",
         default="",
-        metavar="FILE",
-        help="calibration of its lens, in place of the bag's: a camera_info file (YAML)",
+        metavar="LENS",
+        help=f"the camera's lens, {when}: a camera_info file (YAML), or fx,fy,cx,cy [px]",
     )
+
+
+def place_given(arguments: Namespace) -> PlaceConfig | None:
+    """The pose in ``--extrinsics``; None: not given. Raises ConfigError when it cannot be used."""
+    return place_of(arguments.extrinsics) if arguments.extrinsics else None
 
 
 def hints_of(arguments: Namespace) -> BagHints:
     """The hints in the options of :func:`add_bag_arguments`. Raises ConfigError when one cannot be used."""
-    place = place_of(arguments.extrinsics) if arguments.extrinsics else None
-    return bag_hints(arguments.remap, place, arguments.intrinsics)
+    return bag_hints(arguments.remap, place_given(arguments), arguments.intrinsics)
 
 
 def open_recording(

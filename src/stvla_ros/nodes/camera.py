@@ -21,7 +21,7 @@ from stvla_ros.data.bag_hints import bag_hints
 from stvla_ros.data.recording import RecordedFrame, Recording, is_bag
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import camera_bag
+from stvla_ros.ros.bag import CameraBag
 from stvla_ros.ros.bag_replay import BagClock, BagReplay, SystemClock
 from stvla_ros.ros.convert import (
     camera_to_info,
@@ -55,7 +55,7 @@ class CameraNodeConfig:
     joint_states: bool = param(True, "publish the recorded arm states too; set it to false next to a real robot")
     frame_id: str = param("camera_color_optical_frame", "optical frame of a RealSense camera's images")
     remap: tuple[str, ...] = param((), "a bag's topics with other names: OLD:=NEW each")
-    intrinsics: str = param("", "calibration in place of a bag's: a camera_info file (YAML)")
+    intrinsics: str = param("", "lens in place of a bag's: a camera_info file (YAML), or fx,fy,cx,cy [px]")
     publish_clock: bool = param(
         False, "publish a bag's time on /clock and keep its stamps, for nodes with use_sim_time; false: stamps of now"
     )
@@ -105,9 +105,7 @@ class CameraNode(StageNode[CameraNodeConfig]):
                 raise ConfigError(f"camera.publish_clock: wanted a rosbag2 at camera.path, found the recording {path}.")
             return FrameReplay(self, Recording(path), config).run
         hints = bag_hints(config.remap, config.place, config.intrinsics)
-        bag = camera_bag(path, config.topics, config.robot, config.joint_states, hints)
-        for note in bag.notes:
-            self.get_logger().warning(note)
+        bag = CameraBag(path, config.topics, config.robot, config.joint_states, hints)
         clock = BagClock(self, bag.first_ns, config.speed) if config.publish_clock else SystemClock()
         return BagReplay(self, bag, config.loop, clock).run
 

@@ -20,7 +20,7 @@ from stvla_ros.interfaces import Policy
 from stvla_ros.ros import qos
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
-from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now
+from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now, why_in_future
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
@@ -95,6 +95,8 @@ class PolicyNode(StageNode[PolicyConfig]):
                 while (message := self._answer(plan_id, oldest_ns, asked)) is None:
                     cancel.raise_if_set()
                     time_s = time.monotonic()
+                    if fault := why_in_future(oldest_ns, now(self), end - time_s):
+                        raise StageError(OutcomeCode.STALE_IMAGE, fault)
                     if time_s > end:
                         raise StageError(OutcomeCode.STALE_IMAGE, self._why(plan_id))
                     if time_s >= ask_at:

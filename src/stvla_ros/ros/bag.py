@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from geometry_msgs.msg import TransformStamped
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from stvla_ros.camera.lens import Lens
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints, Lens
-from stvla_ros.data.bag_hints import absolute as absolute
-from stvla_ros.data.recording import is_bag as is_bag
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros.bag_topics import (
     COMPRESSED,
@@ -31,10 +30,14 @@ from stvla_ros.ros.bag_topics import (
     TopicFinder,
     names_of,
 )
-from stvla_ros.ros.bag_topics import message_class as message_class
 from stvla_ros.ros.convert import matrix_to_transform
 from stvla_ros.ros.frames import CameraConfig
-from stvla_ros.ros.image_codecs import decompressed as decompressed
+from stvla_ros.ros.image_codecs import decompressed
+
+GIVE_POSE = "--extrinsics FILE or x,y,z,qx,qy,qz,qw (camera.place)"
+
+DISORDER_NS = 50_000_000
+"""Messages that come more than this after a later one are out of order; less is usual in a file without an index."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,11 @@ class Bag:
             self.first_ns = files.start_ns
             """When the recording began, by the recorder's clock."""
             self.seconds = (files.end_ns - files.start_ns) / 1e9
-        self.notes = [
+        self._notes = [
             f"{path}: its recorder was interrupted; the complete part is read ({self.seconds:.1f} s)."
         ] * cut_off
-        """Notes for the operator about the bag."""
+        self._damaged: dict[str, list[str]] = {}  # topic in the bag -> why images could not be decompressed
+        self._disordered = False
         self._stored: dict[str, str] = {}  # topic in the bag -> topic that it is read as
         self._kinds: dict[str, str] = {}  # topic in the bag -> type there
         self.topics: dict[str, str] = {}
@@ -110,7 +114,7 @@ class Bag:
         self._decoders = {
             stored: Decoder(kind, definitions.get((stored, kind))) for stored, kind in self._kinds.items()
         }
-        self.notes += [
+        self._notes += [
             f"{path}: {stored}: its {self._kinds[stored]} is another version than the installed one "
             f"({', '.join(decoder.differences[:4])}{', ...' * (len(decoder.differences) > 4)}): what both have is read."
             for stored, decoder in self._decoders.items()
@@ -126,23 +130,39 @@ class Bag:
                     break
         return topic in self.topics
 
+    @property
+    def notes(self) -> list[str]:
+        """Notes for the operator about the bag, with what was found while it was read."""
+        damaged = [
+            f"{self.path}: {stored}: {len(why)} of {self.counts[self._stored[stored]]} images could not be decompressed, "
+            f"e.g.: {why[0]}."
+            for stored, why in self._damaged.items()
+        ]
+        order = f"{self.path}: its messages are not in order of time: sort it (`mcap sort FILE -o NEW`)."
+        return [*self._notes, *damaged, *([order] if self._disordered else [])]
+
     def __iter__(self) -> Iterator[BagMessage]:
-        """All messages in order of time. Raises ConfigError for damage; says how far the bag could be read, and why."""
+        """All messages in order of time, except images that cannot be decompressed. Raises ConfigError for damage; says
+        how far the bag could be read, and why."""
         from stvla_ros.ros import bag_files
 
         after_ns = 0
+        self._damaged.clear()
         with self._open() as files:
             try:
                 for stored, kind, recorded_ns, data in files.messages(self._kinds):
-                    after_ns = recorded_ns - self.first_ns
-                    yield BagMessage(self._stored[stored], after_ns, self._read(stored, kind, data))
+                    before_ns, after_ns = after_ns, recorded_ns - self.first_ns
+                    self._disordered |= after_ns < before_ns - DISORDER_NS
+                    message = self._read(stored, kind, data)
+                    if message is not None:
+                        yield BagMessage(self._stored[stored], after_ns, message)
             except ConfigError:
                 raise
             except bag_files.ERRORS as error:
                 raise bag_files.damaged(self.path, after_ns / 1e9, self.seconds, error) from error
 
     def _read(self, stored: str, kind: str, data: bytes) -> Any:
-        """The message. Raises ValueError when it is damaged, ConfigError for an image that cannot be decompressed."""
+        """The message; None for an image that cannot be decompressed. Raises ValueError when it is damaged."""
         try:
             message = self._decoders[stored](data)
         except ValueError as error:
@@ -150,7 +170,8 @@ class Bag:
         try:
             return decompressed(message) if kind == COMPRESSED else message
         except ValueError as error:
-            raise ConfigError(f"{self.path}: {stored}: {error}.") from error
+            self._damaged.setdefault(stored, []).append(str(error))
+            return None
 
     @contextmanager
     def _open(self) -> Iterator[Any]:
@@ -214,12 +235,12 @@ class CameraBag(Bag):
         super().__init__(path, required, optional, settings, finder.remap, finder.reasons)
         if finder.found:
             which = ", ".join(f"{old} as {new}" for old, new in finder.found.items())
-            self.notes.append(f"{path}: found by type: {which}. Choose others with --remap OLD:=NEW (camera.remap).")
+            self._notes.append(f"{path}: found by type: {which}. Choose others with --remap OLD:=NEW (camera.remap).")
         self._add_given()
         if not {STATIC, MOVING} & set(self.topics):
-            self.notes.append(
+            self._notes.append(
                 f"{path}: no transforms on {STATIC} or {MOVING}, so the pose of the camera is not known: "
-                "give it with --extrinsics FILE or x,y,z,qx,qy,qz,qw (camera.place)."
+                f"give it with {GIVE_POSE}."
             )
 
     def _search(self) -> TopicFinder:
@@ -246,7 +267,7 @@ class CameraBag(Bag):
         """All messages in order of time, with the given camera info before each colour image; see :class:`Bag`."""
         for entry in super().__iter__():
             if self._hints.lens is not None and entry.topic == self._color:
-                yield BagMessage(self._info, entry.after_ns, lens_to_info(self._hints.lens, entry.message.header))
+                yield BagMessage(self._info, entry.after_ns, lens_to_info(self._hints.lens, entry.message))
             yield entry
 
     @cached_property
@@ -263,12 +284,12 @@ class CameraBag(Bag):
         return {frames_of(transform): transform}
 
 
-def lens_to_info(lens: Lens, head: Header) -> CameraInfo:
-    """The camera info of an image with this header."""
+def lens_to_info(lens: Lens, image: Image) -> CameraInfo:
+    """The camera info of an image."""
     return CameraInfo(
-        header=Header(stamp=head.stamp, frame_id=head.frame_id),
-        width=lens.width_px,
-        height=lens.height_px,
+        header=Header(stamp=image.header.stamp, frame_id=image.header.frame_id),
+        width=lens.width_px or image.width,
+        height=lens.height_px or image.height,
         distortion_model=lens.model,
         d=lens.D.tolist(),
         k=lens.K.reshape(-1),
@@ -282,17 +303,6 @@ def check_remap(path: Path, remap: Mapping[str, str], found: Mapping[str, Mappin
     for old, new in remap.items():
         if not any(found.get(old + end) for end in ("", *TRANSPORTS)):
             raise ConfigError(f"{path}: remap: wanted {old} in the bag to be read as {new}; it has {_list(found)}.")
-
-
-def camera_bag(
-    path: Path,
-    topics: CameraConfig,
-    robot: RobotConfig | None = None,
-    joint_states: bool = True,
-    hints: BagHints | None = None,
-) -> CameraBag:
-    """A camera's bag, and a robot's if it has joint states. Raises ConfigError, see :class:`CameraBag`."""
-    return CameraBag(path, topics, robot, joint_states, hints)
 
 
 def _joint_topics(robot: RobotConfig | None) -> dict[str, str]:

@@ -62,6 +62,10 @@ CDR = ("cdr", "")
 """How ROS 2 encodes messages; old databases do not say it."""
 
 
+class _NotRos2Error(ReaderError):
+    """A file that is whole, but of something else."""
+
+
 class _Schemas(dict[int, Schema]):
     """The schemas of an MCAP file; the library knows ROS 2's only, but a channel of others does no harm."""
 
@@ -84,7 +88,7 @@ class _Mcap(McapReader):
         try:
             super()._open()
         except UnicodeDecodeError as error:
-            raise ReaderError(
+            raise _NotRos2Error(
                 f"it has channels that are not of ROS (protobuf?): keep the others, e.g. mcap filter {self.path} -o NEW -y '/.*'"
             ) from error
         except ReaderError:
@@ -98,14 +102,14 @@ class _Mcap(McapReader):
             self._count()
 
     def _check_profile(self) -> None:
-        """Raises ReaderError for an MCAP file of something else than ROS 2."""
+        """Raises _NotRos2Error for an MCAP file of something else."""
         assert self.bio
         self.bio.seek(len(_MAGIC))
         op, _, size = struct.unpack("<BQI", self.bio.read(13).ljust(13, b"\0"))
         profile = self.bio.read(min(size, 100)).decode(errors="replace")
         if op == 1 and profile != "ros2":
             ros1 = ": convert it (rosbags-convert)" if profile == "ros1" else ""
-            raise ReaderError(f"it is an MCAP with the profile '{profile}', not 'ros2'{ros1}")
+            raise _NotRos2Error(f"it is an MCAP with the profile '{profile}', not 'ros2'{ros1}")
 
     def _has_end(self) -> bool:
         assert self.bio
@@ -241,7 +245,8 @@ def opened(path: Path) -> Iterator[BagFiles]:
         except ConfigError:
             raise
         except ERRORS as error:
-            raise ConfigError(f"{path}: wanted a rosbag2 that can be opened: {_why(error)}.{_remedy(path)}") from error
+            remedy = "" if isinstance(error, _NotRos2Error) else _remedy(path)
+            raise ConfigError(f"{path}: wanted a rosbag2 that can be opened: {_why(error)}.{remedy}") from error
         yield files
 
 

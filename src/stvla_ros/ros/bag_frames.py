@@ -17,12 +17,13 @@ from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.data.recording import RecordedFrame
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import JOINTS, STATIC, Bag, BagMessage, absolute, camera_bag
+from stvla_ros.ros.bag import GIVE_POSE, Bag, BagMessage, CameraBag
 from stvla_ros.ros.bag_replay import BagClocks, move_stamps
+from stvla_ros.ros.bag_topics import JOINTS, MOVING, STATIC
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.types import RobotState
@@ -103,7 +104,7 @@ class BagRecording(Sequence[RecordedFrame]):
         hints: BagHints | None = None,
     ) -> None:
         self._camera, self._robot = camera, robot
-        self._bag = camera_bag(path, camera, robot, hints=hints)
+        self._bag = CameraBag(path, camera, robot, hints=hints)
         self.damage: str | None = None
         """Why only a part could be read; None if all was read."""
         self._refused: list[str] = []  # why frames could not be used
@@ -200,7 +201,12 @@ class BagRecording(Sequence[RecordedFrame]):
         if frames.skipped:
             refused.append(frames.why_skipped)
         if not found:
-            refused.append(frames.why_stale(0))
+            refused.append(frames.why_stale(0) + self._remedy(frames))
+
+    def _remedy(self, frames: RgbdReceiver) -> str:
+        """What to do about a camera whose frame the bag's transforms do not have."""
+        unknown = bool(frames.unplaced_frame) and {STATIC, MOVING} & set(self._bag.topics)
+        return f" Or give the camera's pose: {GIVE_POSE}." if unknown else ""
 
     def _state(
         self, joints: JointStates, heard: Collection[str], stamp_ns: int, stateless: list[str]

@@ -24,7 +24,8 @@ from rosgraph_msgs.msg import Clock
 from tf2_msgs.msg import TFMessage
 
 from stvla_ros.ros import qos
-from stvla_ros.ros.bag import IMAGE, INFO, JOINTS, STATIC, TF, Bag, BagMessage, frames_of, message_class
+from stvla_ros.ros.bag import Bag, BagMessage, frames_of
+from stvla_ros.ros.bag_topics import IMAGE, INFO, JOINTS, STATIC, TF, message_class
 from stvla_ros.ros.convert import ns_to_time, time_to_ns
 
 APART_NS = 1_000_000_000
@@ -116,7 +117,9 @@ class BagReplay:
 
     def __init__(self, node: Node, bag: Bag, loop: bool, clock: ReplayClock | None = None) -> None:
         self._clock: ReplayClock = clock or SystemClock()
-        self._bag, self._loop = bag, loop
+        self._bag, self._loop, self._logger = bag, loop, node.get_logger()
+        self._told = set[str]()
+        self._tell()
         self._publishers = {
             topic: node.create_publisher(message_class(kind), topic, _PROFILES.get(topic, _PROFILES[kind]))
             for topic, kind in bag.topics.items()
@@ -126,9 +129,17 @@ class BagReplay:
         """Replay until the end of the bag, or until ``end`` is set. Raises ConfigError when the bag is damaged."""
         while not end.is_set():
             self._once(end)
+            self._tell()
             if not self._loop:
                 return
             self._clock.wait_until(self._clock.now_ns() + round(BETWEEN_ROUNDS_S * 1e9), end)
+
+    def _tell(self) -> None:
+        """Log what is new in the notes about the bag."""
+        for note in self._bag.notes:
+            if note not in self._told:
+                self._told.add(note)
+                self._logger.warning(note)
 
     def _once(self, end: threading.Event) -> None:
         clocks, started_ns = BagClocks(self._bag.first_ns), self._clock.now_ns()

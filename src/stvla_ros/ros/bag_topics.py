@@ -137,7 +137,8 @@ class TopicFinder:
             }
             for topic, other in ((color, depth), (depth, color)):
                 if topic in missing:
-                    self._choose(topic, kinds[topic], self._views(other, kinds[other], other in missing))
+                    views = self._views(other, kinds[other], other in missing)
+                    self._choose(topic, kinds[topic], views, self._cameras(other))
             for topic in missing:
                 if topic not in self.found.values() and self._all:
                     what = "colour image" if topic == color else "depth image (16UC1 or 32FC1)"
@@ -156,16 +157,23 @@ class TopicFinder:
     def _all(self) -> tuple[_Picture, ...]:
         return tuple(TopicFinder(self.files, {})._pictures)
 
-    def _choose(self, topic: str, candidates: list[_Picture], views: set[Any]) -> None:
-        """Take the only candidate, or the only one that shows the same view as its partner."""
-        for few in (candidates, [picture for picture in candidates if picture.view in views]):
+    def _cameras(self, topic: str) -> set[str]:
+        """The first names of what is read as a topic: drivers put what a camera sends under one."""
+        return {old.split("/")[1] for old in self._bases(topic)}
+
+    def _bases(self, topic: str) -> list[str]:
+        return [old for old, new in self.remap.items() if new == topic] or [topic]
+
+    def _choose(self, topic: str, candidates: list[_Picture], views: set[Any], cameras: set[str]) -> None:
+        """Take the only candidate, or the only one that shows the same view as its partner, or of the same camera."""
+        alike = [picture for picture in candidates if picture.view in views]
+        for few in (candidates, alike, [picture for picture in alike if picture.base.split("/")[1] in cameras]):
             if len(few) == 1:
                 self._take(topic, few[0].base)
                 return
 
     def _find_info(self, info: str, color: str) -> None:
-        infos = self._of(INFO)
-        bases = [old for old, new in self.remap.items() if new == color] or [color]
+        infos, bases = self._of(INFO), self._bases(color)
         siblings = [f"{base.rpartition('/')[0]}/camera_info" for base in bases]
         for few in (infos, [topic for topic in infos if topic in siblings]):
             if len(few) == 1:
@@ -174,7 +182,7 @@ class TopicFinder:
         self.reasons[info] = (
             f"several could be the camera info ({', '.join(infos)})"
             if infos
-            else f"the bag has no {INFO}: give the camera's calibration with --intrinsics FILE (camera.intrinsics)"
+            else f"the bag has no {INFO}: give the camera's calibration with --intrinsics FILE or fx,fy,cx,cy (camera.intrinsics)"
         )
 
     # --- transforms and joints ------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import SATURATED_M, calibration_fault
 from stvla_ros.ros import qos
 from stvla_ros.ros.convert import check_frame, frame_from_msgs, header, info_to_camera, time_to_ns
-from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now
+from stvla_ros.ros.freshness import MAX_AHEAD_S, Arrival, Freshness, Instant, now, why_in_future
 from stvla_ros.ros.pairing import Pairing
 from stvla_ros.ros.rectify import Rectifier
 from stvla_ros.ros.tf import TransformBuffer, TransformError, same_pose
@@ -331,6 +331,8 @@ class RgbdReceiver:
                 while not self._young(not_before_ns):
                     cancel.raise_if_set()
                     left = end - time.monotonic()
+                    if fault := why_in_future(not_before_ns, now(self._node), left):
+                        raise StageError(OutcomeCode.STALE_IMAGE, fault)
                     if left <= 0:
                         raise StageError(OutcomeCode.STALE_IMAGE, self.why_stale(not_before_ns))
                     self._arrived.wait(min(left, 0.5))

@@ -83,6 +83,23 @@ def now(node: Node) -> Instant:
     return Instant(ns, time.monotonic())
 
 
+def why_in_future(wanted_ns: int, at: Instant, patience_s: float) -> str | None:
+    """Why it is of no use to wait for data with at least a stamp, because it will not be that late; None if it may.
+
+    Args:
+        wanted_ns: The stamp, which a node of the stack took from its clock earlier.
+        at: The time now.
+        patience_s: How long somebody still waits.
+    """
+    ahead_s = (wanted_ns - at.ns) / 1e9
+    if ahead_s <= max(MAX_AHEAD_S, patience_s):
+        return None
+    return (
+        f"Data are wanted that are {ahead_s:.1f} s newer than now: time was set back (a bag or a simulation that begins anew), "
+        "or the clocks of the machines differ. Start the task again."
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Arrival:
     """The stamp of a message and the time of its arrival."""

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.data.demonstration import DecidedStep, DecidedTask
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
-from stvla_ros.ros.bag import Bag, BagMessage, absolute
+from stvla_ros.ros.bag import Bag, BagMessage
 from stvla_ros.ros.bag_frames import BagRecording, Follow
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg, plan_from_msg, time_to_ns
 from stvla_ros.ros.frames import CameraConfig

@@ -7,7 +7,7 @@ words. A set of others has no plans and no keyposes: it becomes recordings, of w
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from stvla_ros.camera.lens import Lens
 from stvla_ros.data.episode import PLANS, Episode
 from stvla_ros.data.episode_index import parse_index
 from stvla_ros.data.lerobot import features as ours
@@ -37,14 +38,14 @@ class Columns:
         color: Feature with the camera's images.
         depth: Feature with depth aligned to them.
         state: Feature with joints and fingers.
-        K: (3, 3) intrinsics where the set has none.
+        lens: The camera's lens where the set has none; without distortion, because a set does not say how to remove it.
         T_base_camera: (4, 4) camera pose where the set has none.
     """
 
     color: str = ""
     depth: str = ""
     state: str = ours.STATE
-    K: F64 | None = None
+    lens: Lens | None = None
     T_base_camera: F64 | None = None
 
 
@@ -67,7 +68,7 @@ class Restorer:
         colors = [name for name in cameras if name not in depths and name != columns.depth]
         self._color = columns.color or _only(colors, ours.COLOR)
         self._depth = columns.depth or _only(depths, ours.DEPTH)
-        self._state, self._K, self._T = columns.state, columns.K, columns.T_base_camera
+        self._state, self._lens, self._T = columns.state, columns.lens, columns.T_base_camera
         lacking = [*self._lacking(cameras, colors, depths)]
         if lacking:
             raise LeRobotError(f"{source.folder}: an episode needs more than this set has: {'; '.join(lacking)}.")
@@ -89,10 +90,20 @@ class Restorer:
         if (size := list(features.get(self._state, {}).get("shape", ()))) != [8]:
             names = features.get(self._state, {}).get("names")
             yield f"{_STATE} in {self._state}, found {f'{size} numbers {names}' if size else 'none'} (--state NAME)"
-        if ours.MATRIX not in features and self._K is None:
-            yield "the camera's intrinsics (--intrinsics FX,FY,CX,CY)"
+        if ours.MATRIX not in features:
+            yield from self._lacking_lens(features.get(self._color, {}).get("shape", ()))
         if ours.CAMERA_POSE not in features and self._T is None:
-            yield "the camera's pose in the robot's base frame (--extrinsics X,Y,Z,QX,QY,QZ,QW)"
+            yield "the camera's pose in the robot's base frame (--extrinsics FILE or x,y,z,qx,qy,qz,qw)"
+
+    def _lacking_lens(self, shape: Sequence[int]) -> Iterator[str]:
+        if self._lens is None:
+            yield "the camera's lens (--intrinsics FILE or fx,fy,cx,cy)"
+            return
+        width_px, height_px = self._lens.width_px, self._lens.height_px
+        if self._lens.D.any():
+            yield f"images without distortion, found {self._lens.model} in --intrinsics (rectify the images first)"
+        if width_px and [height_px, width_px] not in (list(shape)[:2], list(shape)[1:]):  # channels last, or first
+            yield f"a lens calibrated at the size of its images {list(shape)}, found {width_px}x{height_px} in --intrinsics"
 
     def restore(self, episode: LeRobotEpisode, report: Callable[[int], None] = lambda frames: None) -> Path:
         """Write one episode, or do nothing if it is there.
@@ -141,7 +152,7 @@ class Restorer:
 
     def _frame(self, row: dict[str, Any], frame_id: str) -> RgbdFrame:
         rgb, stamp = np.asarray(row[self._color]), row.get(ours.STAMP)
-        K = np.reshape(row[ours.MATRIX], (3, 3)) if ours.MATRIX in row else self._K
+        K = np.reshape(row[ours.MATRIX], (3, 3)) if ours.MATRIX in row else self._lens and self._lens.K
         T = np.reshape(row[ours.CAMERA_POSE], (4, 4)) if ours.CAMERA_POSE in row else self._T
         assert K is not None  # __init__ has checked
         assert T is not None

@@ -1,0 +1,88 @@
+"""The stack on a bag that brings its own time: a player with /clock, in a pause, slow, fast, and from the beginning."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from ros.bags import record_scene
+from stvla_msgs.msg import Outcome
+from system.bag_player import BagPlayer
+from system.brain_harness import BrainHarness, PretendedExecutor, wait
+from system.test_bag import write_bag
+
+from stvla_ros.data.recording import Recording
+from stvla_ros.errors import CancelToken
+from stvla_ros.ros.convert import time_to_ns
+from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+
+BRAIN = ("planner", "guidance", "policy", "task")
+SIM_TIME = {f"{name}__use_sim_time": "true" for name in BRAIN}
+
+
+@pytest.fixture
+def bag(tmp_path: Path) -> Path:
+    """6 s of a small camera in which nothing moves."""
+    recorded = Recording(record_scene(tmp_path / "recording"))[0]
+    return write_bag(tmp_path / "bag", recorded, frames=60)
+
+
+def test_the_stack_on_a_bag_with_a_clock(ros: Any, start: Callable[..., Any], bag: Path) -> None:
+    """What ``ros2 bag play --clock`` does to the nodes; ages are seen from a receiver in this process."""
+    harness = BrainHarness(ros, start)
+    executor = ros.add(PretendedExecutor(1.0))
+    listener = ros.add(Node("listener", parameter_overrides=[Parameter("use_sim_time", value=True)]))
+    frames, joints = RgbdReceiver(listener, CameraConfig()), JointStates(listener, JointStateConfig())
+    harness.start("composed", **SIM_TIME)
+    player = BagPlayer(harness.node, next(bag.glob("*.db3")))
+    try:
+        frames.wait(0, CancelToken(), 20.0)
+        plan = harness.lifted()
+        assert player.first_ns <= time_to_ns(plan.header.stamp) <= player.last_ns
+
+        player.rate = 0.0
+        time.sleep(0.2)
+        paused = frames.age_s(), joints.age_s()
+        plan = harness.lifted()
+        time.sleep(1.0)
+        assert (frames.age_s(), joints.age_s()) == paused
+        result = harness.predict(plan.plan_id)
+        assert result.outcome.code == Outcome.OK, result.outcome.sentence
+
+        for rate in (0.5, 2.0):
+            player.rate = rate
+            player.jump_back()
+            harness.lifted()
+
+        player.rate, outcome, cancel = 1.0, list[Any](), CancelToken()
+        player.jump_back()
+        task = threading.Thread(target=lambda: outcome.append(harness.task(cancel=cancel)), daemon=True)
+        task.start()
+        wait(lambda: executor.asked or not task.is_alive())
+        player.jump_back()
+        wait(lambda: executor.asked > 1 or not task.is_alive())
+        cancel.cancel()
+        task.join(30.0)
+        print("SEEN", player.now_ns - player.first_ns, executor.asked, outcome and outcome[0].outcome)
+        assert not task.is_alive()
+    finally:
+        player.close()
+
+
+def test_a_recorded_camera_gives_the_time(ros: Any, start: Callable[..., Any], bag: Path) -> None:
+    harness = BrainHarness(ros, start)
+    camera = {"camera__path": str(bag), "camera__publish_clock": "true", "camera__speed": "2.0"}
+    began_s = time.monotonic()
+    harness.start("camera", "composed", **camera, **SIM_TIME)
+    plan = harness.lifted()
+    stamp_s = (time_to_ns(plan.header.stamp) - Recording(bag.parent / "recording")[0].frame.stamp_ns) / 1e9
+    assert 0.0 <= stamp_s <= 2.0 * (time.monotonic() - began_s)
+    result = harness.predict(plan.plan_id)
+    assert result.outcome.code == Outcome.OK, result.outcome.sentence
