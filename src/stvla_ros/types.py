@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -103,6 +104,12 @@ class RgbdFrame(_Value):
         h, w = self.camera.height_px, self.camera.width_px
         self._freeze("rgb", np.uint8, h, w, 3)
         self._freeze("depth_m", np.float32, h, w)
+
+    def digest(self) -> str:
+        """BLAKE2b of the bytes of colour and depth (32 hexadecimal digits): compares frames without their pixels."""
+        h = blake2b(np.ascontiguousarray(self.rgb), digest_size=16)
+        h.update(np.ascontiguousarray(self.depth_m))
+        return h.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,6 +299,8 @@ class Guidance:
         instances: Positions of the kept and removed instances, for people; those without valid depth are missing.
         progress_m: Length of the path that the tool has covered.
         notes: What the operator should know about this frame, one sentence each.
+        removed_px: (H, W) bool, pixels replaced in colour, depth or both, shadows included, feathered edges not; None if
+            there are none, and in guidance that was received as a message.
     """
 
     trace: Trace3d
@@ -303,6 +312,7 @@ class Guidance:
     instances: tuple[Instance, ...] = ()
     progress_m: float = 0.0
     notes: tuple[str, ...] = ()
+    removed_px: Bool | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in GUIDANCE_MODES:

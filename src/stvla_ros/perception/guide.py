@@ -22,6 +22,7 @@ from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import (
     F32,
     GUIDANCE_MODES,
+    Bool,
     Guidance,
     Instance,
     RgbdFrame,
@@ -90,7 +91,7 @@ class SpatialGuide:
         follower = self._follower(trace)
         follower.advance(robot)
         if self._config.mode == "off":
-            return self._guidance(follower, frame, Relevance((), ()), frame, ())
+            return self._guidance(follower, frame, Relevance((), ()), frame, None, ())
         points = cloud(frame)
         segments = self._tracker.update(self._segments(frame, robot), frame, points, robot)
         relevance = follower.relevance(segments, self._tracker.instances, points)
@@ -98,8 +99,8 @@ class SpatialGuide:
         notes = follower.check(frame, segments, relevance, points, table.noise_m)
         if relevance.empty:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
-        cleaned = self._cleaned(frame, segments, relevance, table, points)
-        return self._guidance(follower, frame, relevance, cleaned, notes)
+        cleaned, removed_px = self._cleaned(frame, segments, relevance, table, points)
+        return self._guidance(follower, frame, relevance, cleaned, removed_px, notes)
 
     def _segments(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         segments = self._segmenter.segment(frame, robot)
@@ -118,15 +119,16 @@ class SpatialGuide:
 
     def _cleaned(
         self, frame: RgbdFrame, segments: Segments, relevance: Relevance, table: SupportPlane, points_m: F32
-    ) -> RgbdFrame:
+    ) -> tuple[RgbdFrame, Bool | None]:
+        """The frame without the removed instances, and the pixels that were replaced."""
         if not relevance.removed:
-            return frame
+            return frame, None
         decision = np.zeros(max(segments.ids) + 2, dtype=np.int8)  # per label + 1: robot, background, instances
         decision[[0, *(i + 1 for i in relevance.kept)]] = 1
         decision[[i + 1 for i in relevance.removed]] = 2
         decision_px = decision[segments.labels + 1]
         filled = self._filler.fill(frame, decision_px == 2, decision_px == 1, table, table.height(points_m))
-        return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns)
+        return RgbdFrame(filled.rgb, filled.depth_m, frame.camera, frame.stamp_ns), filled.hidden
 
     def _guidance(
         self,
@@ -134,6 +136,7 @@ class SpatialGuide:
         frame: RgbdFrame,
         relevance: Relevance,
         cleaned: RgbdFrame,
+        removed_px: Bool | None,
         notes: tuple[str, ...],
     ) -> Guidance:
         config, trace = self._config, follower.trace
@@ -157,6 +160,7 @@ class SpatialGuide:
             self._instances(relevance),
             follower.progress_m,
             notes,
+            removed_px,
         )
 
     def _instances(self, relevance: Relevance) -> tuple[Instance, ...]:
