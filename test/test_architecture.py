@@ -24,6 +24,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "data": ("evaluate",),
     "train": ("evaluate", "data"),
     "calibration": ("evaluate", "data"),
+    "replay": ("evaluate",),
 }
 """Application without ROS -> the others that it may import."""
 

@@ -107,8 +107,8 @@ class RgbdFrame(_Value):
 
     def digest(self) -> str:
         """BLAKE2b of the bytes of colour and depth (32 hexadecimal digits): compares frames without their pixels."""
-        h = blake2b(np.ascontiguousarray(self.rgb), digest_size=16)
-        h.update(np.ascontiguousarray(self.depth_m))
+        h = blake2b(np.ascontiguousarray(self.rgb).data, digest_size=16)
+        h.update(np.ascontiguousarray(self.depth_m).data)
         return h.hexdigest()
 
 

@@ -159,6 +159,15 @@ def test_every_fault_of_the_arms_controller_has_its_code_and_sentence(faulty, na
     assert re.search(fault.words, sentence), sentence
 
 
+def test_a_stop_cancels_no_goal_that_is_sent_after_it(faulty):
+    """Goal and cancel request take different ways, so that the goal may arrive first."""
+    client = faulty.client("sim")
+    for _ in range(8):
+        client.stop()
+        code, sentence = outcome(lambda: client.follow(path_from(faulty.arm.q_rad()), CancelToken()))
+        assert code is OK, sentence
+
+
 def fingers_hang(robot, width_m, canceled):
     canceled.wait(5.0)
     return TerminalState.ABORTED, GripperCommand.Result()

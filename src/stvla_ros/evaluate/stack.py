@@ -12,7 +12,7 @@ from stvla_ros import registry
 from stvla_ros.config import EVERY_NODE, ConfigError, build, check_range
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.evaluate import oracle
-from stvla_ros.interfaces import Planner
+from stvla_ros.interfaces import Planner, Policy, Robot
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
 from stvla_ros.pipeline import LocalStages, LoopConfig
@@ -138,22 +138,46 @@ def build_stages(settings: StackSettings, cell: Cell) -> LocalStages:
         ConfigError: A backend cannot be made.
     """
 
-    def create(kind: str, *more: Any) -> Any:
-        return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}), *more)
-
     robot = SimRobot(cell)
-    guide = SpatialGuide(create("segmenter"), settings.guide)
-    limits = settings.robot.limits
-    executor = PlannedExecutor(robot, create("motion", limits), settings.executor, settings.robot.open_width_m, limits)
-    return LocalStages(SimCamera(cell), robot, make_planner(settings, cell), guide, create("policy"), executor)
+    return LocalStages(
+        SimCamera(cell),
+        robot,
+        make_planner(settings, cell),
+        make_guide(settings),
+        make_policy(settings),
+        make_executor(settings, robot),
+    )
 
 
-def make_planner(settings: StackSettings, cell: Cell) -> Planner:
+def make_planner(settings: StackSettings, cell: Cell | None = None) -> Planner:
     """The planner's backend; only the oracle gets the cell. Raises ConfigError when it cannot be made."""
     name, section = settings.backends["planner"], settings.sections.get("planner", {})
     if name != oracle.NAME:
         return cast(Planner, registry.create("planner", name, section))
+    if cell is None:
+        raise ConfigError(f"planner '{oracle.NAME}' reads the simulator's state: it works in a simulated cell only.")
     return oracle.OraclePlanner(build(oracle.OracleConfig, section, f"planner.{name}"), cell)
+
+
+def make_guide(settings: StackSettings) -> SpatialGuide:
+    """The guide with its segmenter. Raises ConfigError when the segmenter cannot be made."""
+    return SpatialGuide(_create(settings, "segmenter"), settings.guide)
+
+
+def make_policy(settings: StackSettings) -> Policy:
+    """The policy's backend. Raises ConfigError when it cannot be made."""
+    return cast(Policy, _create(settings, "policy"))
+
+
+def make_executor(settings: StackSettings, robot: Robot) -> PlannedExecutor:
+    """The executor of an arm, with its motion planner. Raises ConfigError when the planner cannot be made."""
+    limits = settings.robot.limits
+    motion = _create(settings, "motion", limits)
+    return PlannedExecutor(robot, motion, settings.executor, settings.robot.open_width_m, limits)
+
+
+def _create(settings: StackSettings, kind: str, *more: Any) -> Any:
+    return registry.create(kind, settings.backends[kind], settings.sections.get(kind, {}), *more)
 
 
 def plain(settings: StackSettings) -> dict[str, Any]:

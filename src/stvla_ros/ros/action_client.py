@@ -294,6 +294,7 @@ class GoalCanceler:
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:
         self._clients = {name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal") for name in actions}
+        self._asked: list[Future] = []  # requests that may be unanswered
 
     def ready(self) -> bool:
         """Whether every action server was found."""
@@ -305,7 +306,19 @@ class GoalCanceler:
         Returns:
             One future per request, done when the server has answered.
         """
-        return [client.call_async(CancelGoal.Request()) for client in self._clients.values()]
+        asked = [client.call_async(CancelGoal.Request()) for client in self._clients.values()]
+        self._asked = [*(future for future in self._asked if not future.done()), *asked]
+        return asked
+
+    def wait_until_answered(self, timeout_s: float) -> None:
+        """Wait until the servers have answered all requests: an unanswered one could cancel a goal that is sent later.
+
+        A request without an answer after ``timeout_s``, e.g. to a server that died, is not waited for again.
+        """
+        asked, end = self._asked, time.monotonic() + timeout_s
+        while not all(future.done() for future in asked) and time.monotonic() < end:
+            time.sleep(0.002)
+        self._asked = [future for future in self._asked if future not in asked]
 
     def missing(self) -> list[str]:
         """Names of the action servers that were not found."""

@@ -253,6 +253,7 @@ class Ros2ControlRobot:
         if not client.wait_for_server(timeout_sec=self._config.accept_timeout_s):
             self._raise_if_of_another_type(client)
             raise _no_server(self._names_of[client][0])
+        self._canceler.wait_until_answered(self._config.accept_timeout_s)
 
     def _raise_if_of_another_type(self, client: ActionClient) -> None:
         """Raises StageError CONTROLLER_FAILED when a server has the action's name but not its type."""

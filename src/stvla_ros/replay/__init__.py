@@ -1,0 +1,1 @@
+"""Decides again on a recording: the same stages, the same inputs, as numbers to compare."""
