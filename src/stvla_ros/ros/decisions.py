@@ -167,9 +167,13 @@ class TaskEnd:
     state: TaskState
 
 
-def outcome_of(error: StageError | None) -> Outcome:
-    """A stage's failure as an outcome; None: OK."""
-    return Outcome(OutcomeCode.OK, "") if error is None else Outcome.of(error)
+def outcome_of(error: BaseException | None) -> Outcome:
+    """A stage's failure as an outcome; None: OK; anything but a StageError is a defect."""
+    if error is None:
+        return Outcome(OutcomeCode.OK, "")
+    if isinstance(error, StageError):
+        return Outcome.of(error)
+    return Outcome(OutcomeCode.INTERNAL, f"A defect: {type(error).__name__}; the traceback is in the node's log.")
 
 
 def guidance_decision(guidance: Guidance, robot: RobotState, seconds: float) -> GuidanceDecision:
