@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -51,6 +51,9 @@ V = TypeVar("V")
 KEPT = 8
 """So many cleaned frames, and lifted paths, are kept for later moments."""
 
+WARM_UP = 2
+"""So many frames are guided before the one that counts, unless all are."""
+
 OK = Outcome(OutcomeCode.OK, "")
 
 
@@ -90,22 +93,47 @@ def repeatable(moment: Moment) -> bool:
     return moment.kind is Kind.MOVE or recorded is None or recorded.outcome.code not in SURROUNDINGS
 
 
-def decide(task: RecordedTask, stages: StageSet, mode: Mode = Mode.TEACHER_FORCED) -> Iterator[Decision]:
+def decide(
+    task: RecordedTask, stages: StageSet, mode: Mode = Mode.TEACHER_FORCED, every_frame: bool = True
+) -> Iterator[Decision]:
     """Decide again at every moment that can be repeated, in order of time.
 
     Args:
         task: The recording.
         stages: New ones.
         mode: What the stages are given.
+        every_frame: Guide every frame again. False: those that a keypose was predicted from, after a few frames before
+            them for what the guide remembers (:func:`guided_again`); only the former are decisions.
 
     Yields:
         One decision per moment; with the outcome STALE_IMAGE where the recording lacks its image.
     """
     run = _Run(task, stages, mode)
+    guided, told = guided_again(task.moments)
     for moment in task.moments:
+        if moment.kind is Kind.GUIDE and not every_frame and moment.number not in guided:
+            continue
         decision = run.at(moment)
-        if repeatable(moment):
+        if repeatable(moment) and (every_frame or moment.kind is not Kind.GUIDE or moment.number in told):
             yield decision
+
+
+def guided_again(moments: Sequence[Moment]) -> tuple[frozenset[int], frozenset[int]]:
+    """Which frames a replay guides again unless it guides all of them.
+
+    The guide remembers what it decided on the first frame of a plan, and the instances and the hole of the last frames.
+    So these are guided too before each frame that a keypose was predicted from.
+
+    Returns:
+        Numbers of the GUIDE moments that are guided, and of those among them that a keypose was predicted from.
+    """
+    used = {(m.plan_id, m.image_stamp_ns) for m in moments if m.kind is Kind.PREDICT}
+    frames = [m for m in moments if m.kind is Kind.GUIDE]
+    told = {i for i, m in enumerate(frames) if (m.plan_id, m.image_stamp_ns) in used}
+    before = {k for i in told for k in range(max(0, i - WARM_UP), i)}
+    first = {m.plan_id: i for i, m in reversed(list(enumerate(frames)))}
+    guided = told | before | set(first.values())
+    return frozenset(frames[i].number for i in guided), frozenset(frames[i].number for i in told)
 
 
 class _Run:
