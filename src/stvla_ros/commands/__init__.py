@@ -114,6 +114,16 @@ COMMANDS = {
         "show a recording in Rerun: camera, cloud, robot on one timeline; an .rrd file where there is no screen",
         ("stvla view my_bag", "stvla view my_bag --output my_bag.rrd"),
     ),
+    "replay": Entry(
+        EVALUATE,
+        "decide again on a recording: the same decisions, as numbers; or two sets of settings against each other",
+        (
+            "stvla replay runs/20260728-101502",
+            "stvla replay runs --against other.yaml --output replays",
+            "stvla replay my_bag --against --policy 3dfa --set policy.3dfa.checkpoint=best.safetensors",
+            "stvla replay my_bag --golden my_bag.golden.json",
+        ),
+    ),
     "collect": Entry(
         TRAIN,
         "collect demonstrations for training: successful episodes in simulation, or recordings from a robot",

@@ -235,9 +235,7 @@ def _plan(message: Any) -> Moment:
 def _guidance(message: Any) -> Moment:
     d = decisions.guidance_decision_from_msg(message)
     recorded = Decision(0, Kind.GUIDE, d.outcome, d.seconds, masking=d.masking)
-    return Moment(
-        0, Kind.GUIDE, d.image_stamp_ns, d.image_stamp_ns, d.robot, "", plan_id=d.plan_id, recorded=recorded
-    )
+    return Moment(0, Kind.GUIDE, d.image_stamp_ns, d.image_stamp_ns, d.robot, "", plan_id=d.plan_id, recorded=recorded)
 
 
 def _keypose(message: Any) -> Moment:

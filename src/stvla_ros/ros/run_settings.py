@@ -92,7 +92,7 @@ def parameter_file(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
             continue
         cls = registry.node_config(node)
         known = {f.name for f in dataclasses.fields(cls)} | _sections(node, parameters[node])
-        mine = {k: v for k, v in parameters[node].items() if k.split(".")[0] in known and v is not None}
+        mine = {k: v for k, v in parameters[node].items() if k.split(".")[0] in known and v not in (None, [], ())}
         shared = {k: mine.pop(k) for k in list(mine) if k.split(".")[0] == SHARED}
         if shared:
             out.setdefault(f"/{EVERY_NODE}", {"ros__parameters": nest(shared)})
@@ -103,3 +103,11 @@ def parameter_file(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, Any
 def _sections(node: str, values: Mapping[str, Any]) -> set[str]:
     """Names of the chosen backends of a node."""
     return {str(values.get(setting)) for setting in registry.NODES[node][1]}
+
+
+def recorded_topics_of(bag: Path) -> Mapping[str, Any]:
+    """The camera's topics and limits that the guidance node of a recording used; empty: not known."""
+    parameters = read_facts(bag).parameters
+    nested = nest(parameters.get("guidance") or parameters.get("planner") or {})
+    camera = nested.get("camera", {})
+    return camera if isinstance(camera, dict) else {}
