@@ -26,7 +26,7 @@ from stvla_ros import registry
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide, begins_task
 from stvla_ros.perception.overlay import overlay
 from stvla_ros.ros import decisions, qos
 from stvla_ros.ros.convert import (
@@ -206,6 +206,8 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         """Lift a plan and publish the result, even a failure, because the task node waits for it."""
         try:
             self._refuse_older(plan)
+            if begins_task(self._current, plan):
+                self._guide.reset()  # else what it decides would depend on the task before, which a recording lacks
             self._current = plan
             if plan.finished:
                 return

@@ -249,7 +249,7 @@ def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | 
         said += (
             f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm off, as if the camera stood elsewhere"
         )
-    return said[0].upper() + said[1:] + "."
+    return (said if "=" in b else said[0].upper() + said[1:]) + "."
 
 
 def _where(moments: Sequence[Moment], d: Difference) -> str:

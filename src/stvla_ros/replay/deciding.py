@@ -17,6 +17,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
 from stvla_ros.interfaces import Guide, Planner, Policy, Robot
 from stvla_ros.motion.executor import PlannedExecutor
+from stvla_ros.perception.guide import begins_task
 from stvla_ros.replay.arm import RecordedArm
 from stvla_ros.replay.values import Decision, Kind, Masking, Mode, Moment, RecordedTask
 from stvla_ros.types import (
@@ -148,6 +149,7 @@ class _Run:
         self._cleaned: OrderedDict[tuple[str, int], Guidance | StageError] = OrderedDict()  # by plan and image
         self._own: list[Keypose] = []  # executed, if the arm had followed this replay
         self._next: Keypose | None = None
+        self._before: TracePlan | None = None  # recorded
         self._steps = {
             Kind.PLAN: self._plan,
             Kind.GUIDE: self._guide,
@@ -172,6 +174,10 @@ class _Run:
 
     def _plan(self, moment: Moment, robot: RobotState) -> Decision:
         recorded = moment.recorded.plan if moment.recorded else None
+        if recorded is not None:
+            if self._before is not None and begins_task(self._before, recorded):
+                self._stages.guide.reset()  # as the guidance node does
+            self._before = recorded
         try:
             own = self._own_plan(moment, robot)
         except StageError as error:

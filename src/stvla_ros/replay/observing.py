@@ -142,6 +142,7 @@ class _Planner:
 class _Guide:
     def __init__(self, guide: Guide, task: ObservedTask, planner: _Planner) -> None:
         self._guide, self._task, self._planner = guide, task, planner
+        self.reset = guide.reset
 
     def lift(self, plan: TracePlan, frame: RgbdFrame) -> Trace3d:
         try:

@@ -14,18 +14,19 @@ from stvla_ros.replay.values import Comparison, Kind, Replay
 LEAST_PAIRS = 6
 """With fewer unequal pairs Wilcoxon's test cannot find anything below 5 % (2 / 2 ** 5 is 6 %)."""
 
-HEAD = ("per recording", "A", "B", "B minus A", "lower in A", "lower in B", "equal", "p (Wilcoxon)")
+HEAD = ("from the recorded", "A", "B", "B - A", "A lower", "B lower", "equal", "p")
 
 NAMES = {
-    "keypose_mm": "keypose from the recorded one, median [mm]",
-    "keypose_deg": "keypose from the recorded one, median [°]",
-    "path_mm": "lifted path from the recorded one, median RMSE [mm]",
-    "mask_iou": "mask and recorded mask, median intersection over union",
-    "differ": "decisions that differ from the recorded ones",
-    "failed": "decisions without an answer",
-    "cpu_s": "processor time [s]",
+    "keypose_mm": "keypose off, mm",
+    "keypose_deg": "keypose off, °",
+    "path_mm": "path RMSE, mm",
+    "mask_iou": "mask IoU",
+    "differ": "decisions that differ",
+    "failed": "no answer",
+    "cpu_s": "cpu time, s",
 }
-"""Figure of one replay -> its name in tables."""
+"""Figure of one replay -> its name in tables. All but the last two are from the recorded decisions; those with a unit of
+length or angle, and of masks, are medians over the recording."""
 
 
 def figures(comparison: Comparison, made: Replay) -> dict[str, float | None]:
