@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Mapping
 from pathlib import Path
 
+from stvla_ros import registry
 from stvla_ros.commands.arguments import Parser, add_override_argument, folder, whole
-from stvla_ros.config import ConfigError
-
-KEEP = ("all", "failures")
+from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build
+from stvla_ros.ros.graph import KEEP, recorder_arguments
 
 
 def add_arguments(parser: Parser) -> None:
@@ -35,16 +38,15 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    import os
-    import sys
-
-    from stvla_ros.ros.graph import recorder_arguments
-
-    values = _values(arguments)
-    words = recorder_arguments(arguments.params, {**dict(arguments.overrides), **values})
+    changes = {**dict(arguments.overrides), **_values(arguments)}
+    for name in changes:
+        if (node := name.split(".")[0]) not in (SHARED, "record"):
+            raise ConfigError(f"{name}: the recorder reads no settings of '{node}': set record.NAME or robot.NAME.")
+    words = recorder_arguments(arguments.params, changes)
     if arguments.topics:
-        return _print_topics(words)
-    os.execv(sys.executable, [sys.executable, "-m", "stvla_ros.nodes.record", "--ros-args", *words])
+        return _print_topics(arguments.params, changes)
+    # not execv: the folder of the parameter file lives as long as this process
+    return subprocess.call([sys.executable, "-m", "stvla_ros.nodes.record", "--ros-args", *words])
 
 
 def _values(arguments: Namespace) -> dict[str, str]:
@@ -60,7 +62,15 @@ def _values(arguments: Namespace) -> dict[str, str]:
     return {**values, **({"record.root": str(arguments.output.absolute())} if arguments.output else {})}
 
 
-def _print_topics(words: list[str]) -> int:
+def _print_topics(params: Path | None, changes: Mapping[str, str]) -> int:
+    from stvla_ros.nodes.record import RecordConfig
+    from stvla_ros.ros.graph import default_parameters
+    from stvla_ros.ros.recorded_topics import recorded_topics
+
+    nodes = registry.read_nodes(params or default_parameters(), overrides=changes)
+    values = {**nodes.get(EVERY_NODE, {}), **nodes.get("record", {})}
+    config = build(RecordConfig, {k: v for k, v in values.items() if not registry.of_rclpy(k)}, "record")
+    print(*(topic.name for topic in recorded_topics(config.camera, config.robot)), sep="\n")
     return 0
 
 
