@@ -50,8 +50,8 @@ COMMANDS = {
         OPERATE,
         "record what a running stack sees and decides, as a rosbag2 (`stvla up --record` starts both)",
         (
-            "stvla record --goals",
-            "stvla record --goals --keep failures --output runs/night",
+            "stvla record",
+            "stvla record --keep failures --output runs/night",
             "ros2 bag record --storage mcap $(stvla record --topics)",
         ),
     ),
