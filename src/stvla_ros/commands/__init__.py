@@ -46,6 +46,15 @@ COMMANDS = {
         "give the running stack an instruction and follow it to its end",
         ('stvla run "Stack the purple block on the violet block."',),
     ),
+    "record": Entry(
+        OPERATE,
+        "record what a running stack sees and decides, as a rosbag2 (`stvla up --record` starts both)",
+        (
+            "stvla record",
+            "stvla record --keep failures --output runs/night",
+            "ros2 bag record --storage mcap $(stvla record --topics)",
+        ),
+    ),
     "stop": Entry(
         OPERATE,
         "stop the arm now, and refuse motion until `stvla stop --release`",
