@@ -31,8 +31,8 @@ from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.types import Outcome, RgbdFrame
 
 BASE, OPTICAL = "panda_link0", "camera_color_optical_frame"
-SMALL = {"pick_place": 3, "stack_cube": 1, "push_buttons": 2}
-"""Task -> seed of the bags in ``test/replay/bags``."""
+SMALL = {"pick_place": (1, 256, 192), "stack_cube": (1, 240, 180), "push_buttons": (2, 240, 180)}
+"""Task -> seed, width and height [px] of the bags in ``test/replay/bags``, each below 3 MB."""
 
 CAMERA, ROBOT = CameraConfig(), RobotConfig()
 START_NS = 1_700_000_000_000_000_000
@@ -145,6 +145,6 @@ def _decision(m: Moment, now_ns: int) -> Iterator[Told]:
 
 
 if __name__ == "__main__":
-    small = small_settings()
-    for name, seed in SMALL.items():
+    for name, (seed, width_px, height_px) in SMALL.items():
+        small = small_settings(width_px, height_px)
         print(write_observed(observed(name, seed, small), Path(sys.argv[1]) / name, small))

@@ -91,7 +91,7 @@ def repeatable(moment: Moment) -> bool:
     if not moment.image_stamp_ns or moment.robot is None:
         return False
     recorded = moment.recorded
-    return moment.kind is Kind.MOVE or recorded is None or recorded.outcome.code not in SURROUNDINGS
+    return recorded is None or bool(recorded.paths) or recorded.outcome.code not in SURROUNDINGS
 
 
 def decide(
