@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from observed_bags import CAMERA, ROBOT, START_NS, observed, small_settings, write_observed
-from ros.bags import bag_of, shots
+from ros.bags import usual
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
@@ -111,4 +111,4 @@ def test_the_complete_part_of_a_cut_off_recording_is_replayed(bag: Path, tmp_pat
 
 def test_a_bag_without_decisions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"wanted the decisions of a task .* found none: replay takes recordings"):
-        BagTask(bag_of(tmp_path, shots(3)), CAMERA, ROBOT)
+        BagTask(usual(tmp_path / "bag", 3), CAMERA, ROBOT)
