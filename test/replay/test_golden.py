@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from replay.sample import SampleTask, decision
 
 from stvla_ros.config import ConfigError
 from stvla_ros.evaluate.stack import StackSettings
@@ -15,8 +16,6 @@ from stvla_ros.replay import golden
 from stvla_ros.replay.canonical import alike, apart, canonical, decision_hash
 from stvla_ros.replay.running import Setup
 from stvla_ros.replay.values import Decision, Kind, Mode, Replay
-
-from replay.sample import SampleTask, decision
 
 SETUP = Setup("replayed", StackSettings())
 TASK = SampleTask()

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from observed_bags import CAMERA, ROBOT, START_NS, observed, small_settings, write_observed
 from ros.bags import usual
+from ros.observed_bags import CAMERA, ROBOT, START_NS, observed, small_settings, write_observed
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode, StageError
@@ -37,7 +37,7 @@ def test_a_bag_says_what_was_given_and_decided(bag: Path, observed_task: Observe
     assert task.instruction == observed_task.instruction
     assert task.outcome is not None
     assert task.outcome.ok
-    assert task.notes == []
+    assert task.notes == ()
     assert task.settings["guidance"]["segmenter"] == "geometric"
     assert len(task.moments) == len(observed_task.moments) > 10
     for found, known in zip(task.moments, observed_task.moments, strict=True):
@@ -85,7 +85,7 @@ def test_decisions_on_a_plan_from_before_the_recording_are_left_out(
     other = replace(observed_task, moments=[replace(stale, plan_id="of-before"), *observed_task.moments])
     task = open_task(write_observed(other, tmp_path / "run", SETTINGS), CAMERA, ROBOT)
     assert len(task.moments) == len(observed_task.moments)
-    assert task.notes == ["1 decisions on plans from before the recording are left out."]
+    assert task.notes == ("1 decisions on plans from before the recording are left out.",)
 
 
 def test_moments_are_ordered_by_what_was_seen(observed_task: ObservedTask, tmp_path: Path) -> None:

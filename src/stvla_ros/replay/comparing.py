@@ -245,10 +245,8 @@ def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | 
     if worst.number != first.number:
         said += f", most at {_where(moments, worst)}: {worst.sentence}"
     if shift_mm is not None:
-        x, y, z = shift_mm
-        said += (
-            f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm off, as if the camera stood elsewhere"
-        )
+        x, y, z = (round(v) for v in shift_mm)
+        said += f". The same drawn path is lifted ({x:+d}, {y:+d}, {z:+d}) mm off, as if the camera stood elsewhere"
     return (said if "=" in b else said[0].upper() + said[1:]) + "."
 
 

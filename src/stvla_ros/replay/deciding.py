@@ -192,7 +192,10 @@ class _Run:
     def _own_plan(self, moment: Moment, robot: RobotState) -> TracePlan | None:
         """The planner's path, under the recorded id, so that later moments find it."""
         if self._stages.planner is None:
-            return moment.recorded.plan if moment.recorded else None
+            recorded = moment.recorded
+            if recorded is not None and not recorded.outcome.ok:
+                raise StageError(recorded.outcome.code, recorded.outcome.sentence)
+            return recorded.plan if recorded else None
         history = moment.history if self._forced else tuple(self._own[: len(moment.history)])
         frame = self._task.frame(moment.image_stamp_ns)
         request = PlanRequest(moment.instruction, frame, robot, history, moment.feedback, CancelToken(), moment.holding)

@@ -149,7 +149,7 @@ def read_comparison(content: Mapping[str, Any]) -> Comparison:
 
 def _difference(values: Mapping[str, Any]) -> Difference:
     names = {f.name for f in fields(Difference)}
-    known = {key: math.nan if value is None else value for key, value in values.items() if key in names}
+    known: dict[str, Any] = {key: math.nan if value is None else value for key, value in values.items() if key in names}
     return replace(Difference(**known), kind=Kind(known["kind"]))
 
 

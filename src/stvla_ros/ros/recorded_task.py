@@ -7,7 +7,7 @@ once per replay for the frames, which are streamed: memory does not grow with th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -89,12 +89,14 @@ class BagTask:
         self.derived = False
         told = _Told(path, robot, follow)
         self.seconds, self.outcome = told.seconds, told.outcome
-        self.notes: list[str] = list(told.notes)
-        self.moments = _numbered(self._known(told))
-        if not self.moments:
+        moments = _numbered(self._known(told))
+        if not moments:
             raise ConfigError(f"{path}: wanted decisions of a task, found none: record one with stvla record.")
-        self.instruction = told.instruction or next((m.instruction for m in self.moments if m.instruction), "")
-        self.moments = [m if m.instruction else replace(m, instruction=self.instruction) for m in self.moments]
+        self.notes: Sequence[str] = tuple(told.notes)
+        self.instruction = told.instruction or next((m.instruction for m in moments if m.instruction), "")
+        self.moments: Sequence[Moment] = [
+            m if m.instruction else replace(m, instruction=self.instruction) for m in moments
+        ]
         self._stamps = sorted({m.image_stamp_ns for m in self.moments if m.image_stamp_ns})
         self._reader = self._open()
 
@@ -105,7 +107,7 @@ class BagTask:
         kept = [m for m in traced if m.kind is Kind.PLAN or not m.plan_id or m.plan_id in plans]
         if len(kept) < len(traced):
             count = len(traced) - len(kept)
-            self.notes.append(f"{count} decisions on plans from before the recording are left out.")
+            told.notes.append(f"{count} decisions on plans from before the recording are left out.")
         return kept
 
     def _open(self) -> _FrameReader:
@@ -138,7 +140,7 @@ class _Told:
     def __post_init__(self) -> None:
         joints = {absolute(t): JOINTS for t in (self.robot.joint_states, self.robot.gripper_joint_states)}
         self._bag = Bag(self.path, {}, {**TYPES, **joints})
-        self.seconds, self.notes = self._bag.seconds, self._bag.notes
+        self.seconds, self.notes = self._bag.seconds, list(self._bag.notes)
         if not {PLAN, KEYPOSE} & self._bag.topics.keys():
             raise ConfigError(
                 f"{self.path}: wanted the decisions of a task ({PLAN}, {KEYPOSE}), found none: replay takes recordings "
@@ -153,7 +155,7 @@ class _Told:
         except ConfigError as error:  # damage: what comes before it is decided again
             if not self.moments:
                 raise
-            self.notes = [*self.notes, str(error)]
+            self.notes.append(str(error))
 
     def _read(self) -> None:
         for entry in self.follow(self._bag, sum(self._bag.counts.values())):

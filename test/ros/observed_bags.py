@@ -1,6 +1,6 @@
 """Bags as ``stvla record`` writes them, of tasks in one process: small, quick, and with every decision.
 
-``python test/observed_bags.py FOLDER`` writes the bags of ``test/replay/bags``.
+``python test/ros/observed_bags.py FOLDER`` writes the bags of ``test/replay/bags``.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ def test_a_camera_that_was_shifted_by_2_cm_is_named(command: Command, tmp_path: 
 
 def shifted_camera(y_m: float) -> np.ndarray[Any, Any]:
     """The pose of the bag's camera, beside it."""
-    from observed_bags import CAMERA, ROBOT
+    from ros.observed_bags import CAMERA, ROBOT
 
     from stvla_ros.ros.recorded_task import open_task
 
