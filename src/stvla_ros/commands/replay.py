@@ -22,7 +22,7 @@ from stvla_ros.commands.progress import count_bar
 from stvla_ros.commands.recordings import add_bag_arguments, find_recordings, hints_of, is_single
 from stvla_ros.config import ConfigError, build
 from stvla_ros.evaluate.stack import BAG, StackSettings, read_settings
-from stvla_ros.replay import report, statistics
+from stvla_ros.replay import index, report, statistics
 from stvla_ros.replay.comparing import compare
 from stvla_ros.replay.golden import check_golden, write_golden
 from stvla_ros.replay.running import (
@@ -274,9 +274,9 @@ class _Command:
                     )
                 except ConfigError as error:
                     self._say(bar, f"Left out: {error}")
-                    rows.append(report.Row(name, "", problem=str(error)))
+                    rows.append(index.Row(name, "", problem=str(error)))
                 else:
-                    rows.append(report.Row(name, f"{name}/{REPORT}", result.comparison))
+                    rows.append(index.Row(name, f"{name}/{REPORT}", result.comparison))
                     results.append(result)
                     code = max(code, result.exit_code)
                 bar.update(line, advance=1)
@@ -286,7 +286,7 @@ class _Command:
         lines = statistics.paired(pairs) if pairs else []
         apart = sum(r.comparison.first is not None for r in results)
         headline = f"{apart} of {len(results)} recordings have decisions that differ."
-        report.write_index(output / INDEX, headline, rows, lines)
+        index.write_index(output / INDEX, headline, rows, lines)
         self._console.print(_table(rows))
         if lines:
             names = _names(self._sides)
@@ -342,7 +342,7 @@ def _speed(seconds: float, made: Replay) -> str:
     return f"{made.cpu_s:.1f} s of processor time for {seconds:.1f} s ({seconds / max(made.cpu_s, 1e-9):.1f} times real time)"
 
 
-def _table(rows: Sequence[report.Row]) -> Table:
+def _table(rows: Sequence[index.Row]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0))
     for name in ("recording", "decisions", "that differ", "result"):
         table.add_column(name, justify="right" if name in ("decisions", "that differ") else "left")
