@@ -49,7 +49,8 @@ ROOMS = {
     "Policies and their checkpoints": "policy nodes/policy.py",
     "Bags, recordings and data sets": (
         "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/recorder.py "
-        "ros/recorded_run.py ros/recorded_demonstration.py ros/decisions.py nodes/record.py data record replay"
+        "ros/recorded_run.py ros/recorded_demonstration.py ros/decisions.py ros/bag_writer.py ros/recording.py "
+        "ros/task_recorder.py nodes/record.py data record replay"
     ),
     "Any file": "files.py weights.py pickled_arrays.py",
     "Training and evaluation": "train evaluate",
