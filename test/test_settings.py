@@ -28,6 +28,8 @@ ARGUMENTS: dict[str, list[str]] = {
     "train": ["nano-3dfa", "--data", "OUT"],
     "doctor": ["planner", "--output", "OUT"],
     "calibrate": ["--sim", "--output", "OUT"],
+    "view": ["BAG", "--output", "OUT"],
+    "export-lerobot": ["BAG", "--output", "OUT"],
 }
 """Command that takes settings -> what else it needs. ``stop`` is no such command: nothing may hold up a stop."""
 
