@@ -135,7 +135,8 @@ def test_what_is_latched_is_in_a_bag_however_long_ago_it_was(told: Callable[...,
 def test_failures_only(told: Callable[..., Told]) -> None:
     world = told(keep="failures")
     world.goal()
-    wait(lambda: world.recorder.begun == 1 and world.recorder.folder is None)
+    wait(lambda: world.recorder.begun == 1 and world.recorder._inbox.empty())
+    wait(lambda: world.recorder.folder is None)
     assert list(world.root.iterdir()) == []
     world.goal(OutcomeCode.COLLISION)
     assert [run["outcome"] for run in world.runs(1)] == ["COLLISION"]
@@ -219,7 +220,7 @@ def test_too_little_free_room(told: Callable[..., Told]) -> None:
     world = told(free_gb=1e9)
     world.goal()
     world.task("planning")
-    wait(lambda: world.recorder.begun == 3, world.said)  # the goal, its end, the next goal
+    wait(lambda: world.recorder.begun == 2, world.said)
     assert "Nothing is recorded: only " in world.recorder.trouble
     assert "record.free_gb" in world.recorder.trouble
     assert list(world.root.iterdir()) == []

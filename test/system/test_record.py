@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 from rosbags.highlevel import AnyReader
 from system.brain_harness import wait
 from system.robot_harness import StackHarness

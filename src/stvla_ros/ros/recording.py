@@ -17,6 +17,9 @@ from stvla_ros.ros.decided_images import DecidedImages
 from stvla_ros.ros.decisions import TaskEnd
 from stvla_ros.ros.recorded_topics import Topic
 
+RESERVE = 100_000
+"""Bytes kept free for ``run.json`` when the disk is full: several times its size with the parameters of all nodes."""
+
 
 class Recording:
     """A recording while it is written. What fails, e.g. on a full disk, ends its bag and is said in :attr:`trouble`.
@@ -47,7 +50,9 @@ class Recording:
         self.end: TaskEnd | None = None
         self.trouble = ""
         self.folder = make_run_folder(root)
+        self._reserve = self.folder / "reserve"
         try:
+            self._reserve.write_bytes(bytes(RESERVE))
             self._bag = BagWriter(self.folder / BAG, self._topics)
             self._bag.note("stvla", {"started": self._started, **facts})
             write_run(self.folder, self._values("", 0, complete=False))
@@ -108,6 +113,7 @@ class Recording:
                 self._bag.close()
             except OSError as error:
                 self.give_up(said(error))
+        self._reserve.unlink(missing_ok=True)
         try:
             write_run(self.folder, self._values(self.trouble or why, dropped, complete=not self.trouble))
         except ConfigError as error:

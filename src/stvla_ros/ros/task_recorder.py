@@ -106,6 +106,7 @@ class TaskRecorder:
         self._latched: dict[str, deque[_Item]] = {}
         self._open: Recording | None = None
         self._until: float | None = None  # when the recording ends, monotonic
+        self._refused = False  # the present goal's recording could not be begun
         self._others = 0  # bytes of older recordings
         self._flush_at = self._look_at = 0.0
         self.trouble = ""
@@ -193,15 +194,16 @@ class TaskRecorder:
         message = deserialize_message(item.data, TaskStateMsg)
         if message.phase == task_state.IDLE:
             self._until = self._until or item.arrived + END_WAIT_S
+            self._refused = False
             return
         if self._until is not None:  # the next task begins within the seconds after the last one
             self._finish("")
-        if self._open is None:
+        if self._open is None and not self._refused:
             self._begin(message.instruction)
 
     def _task_end(self, item: _Item) -> None:
         end = task_end_from_msg(deserialize_message(item.data, TaskEndMsg))
-        if self._open is None:  # it was refused before it began
+        if self._open is None and not self._refused:  # the task node refused the goal before it began
             self._begin(end.state.instruction)
         if self._open is not None:
             self._open.end = end
@@ -224,7 +226,7 @@ class TaskRecorder:
 
     def _begin(self, instruction: str) -> None:
         self.begun += 1
-        self._until = None
+        self._until, self._refused = None, True
         try:
             self._root.mkdir(parents=True, exist_ok=True)
             self._others = sum(run.size for run in read_runs(self._root))
@@ -235,7 +237,7 @@ class TaskRecorder:
         except (OSError, ConfigError) as error:
             self._say(f"Nothing is recorded in {self._root}: {said(error)}.", True)
             return
-        self.trouble, self._dropped = "", 0
+        self.trouble, self._dropped, self._refused = "", 0, False
         before = [item for known in self._latched.values() for item in known if item not in self._ring]
         for item in before:
             self._open.write(item.topic, item.data, (self._ring or before)[0].stamp_ns)
