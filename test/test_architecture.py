@@ -24,7 +24,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "data": ("evaluate",),
     "train": ("evaluate", "data"),
     "calibration": ("evaluate", "data"),
-    "replay": ("evaluate", "record"),
+    "replay": ("evaluate",),
     "view": ("evaluate", "data", "record", "replay"),
 }
 """Application without ROS -> the others that it may import."""

@@ -38,10 +38,10 @@ def run(arguments: Namespace) -> int:
     if arguments.now and (arguments.goals or arguments.keep != KEEP[0]):
         raise ConfigError("--now records without goals: leave out --goals and --keep, or leave out --now.")
     changes = {**_values(arguments), **dict(arguments.overrides)}
+    words = recorder_arguments(arguments.params, changes)
     for name in changes:
         if name.split(".")[0] not in (SHARED, "record"):
             raise ConfigError(f"--set {name}: the recorder reads record.NAME and robot.NAME only: leave it out.")
-    words = recorder_arguments(arguments.params, changes)
     if arguments.topics:
         return _print_topics(arguments.params or default_parameters(), changes)
     return _wait(subprocess.Popen([sys.executable, "-m", "stvla_ros.nodes.record", "--ros-args", *words]))

@@ -35,8 +35,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(arguments: Namespace) -> int:
     rerun_log.rerun()  # before a long bag is read
-    path, console = recording_in(arguments.recording), Console()
     settings = read_settings(arguments.params, None, dict(arguments.overrides), (BAG,))
+    path, console = recording_in(arguments.recording), Console()
     output = arguments.output or (None if has_screen() else Path(f"{arguments.recording.resolve().name}.rrd"))
     if output is not None and output.suffix != ".rrd":
         raise ConfigError(f"--output: wanted a name that ends in .rrd, got '{output}'.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +36,6 @@ SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
 class RecordConfig(RecordSettings):
     """Settings of the record node."""
 
-    seconds: float = param(0.0, "the node ends after this time; 0: it goes on [s]", ge=0.0)
     goals: int = param(0, "the node ends after so many recordings; 0: it goes on", ge=0)
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
@@ -53,7 +51,7 @@ class RecordNode(StageNode[RecordConfig]):
         facts = {"versions": versions(), "git_commit": git_commit()}
         self._recorder = TaskRecorder(config, topics, facts, self._say, round(config.camera.pair_within_s * 1e9))
         self._survey = ParameterSurvey(self, self._recorder.know)
-        self._surveyed, self._since = 0, time.monotonic()
+        self._surveyed = 0
         for topic in topics:
             self._subscribe(topic)
         end_without_port(self)
@@ -70,7 +68,6 @@ class RecordNode(StageNode[RecordConfig]):
     def ready(self) -> None:
         """Start the recording."""
         super().ready()
-        self._since = time.monotonic()
         self._recorder.start()
 
     def _look(self) -> None:
@@ -80,9 +77,7 @@ class RecordNode(StageNode[RecordConfig]):
         if recorder.begun != self._surveyed:
             self._surveyed = recorder.begun
             self._survey.ask()
-        if (config.seconds and time.monotonic() - self._since > config.seconds) or (
-            config.goals and recorder.kept >= config.goals
-        ):
+        if config.goals and recorder.kept >= config.goals:
             stop()
         elif config.when == "now" and recorder.begun and recorder.trouble:
             stop(1)

@@ -190,3 +190,13 @@ def _blend(out: U8, strokes: _Strokes, colours: U8) -> None:
     share = cover[rows, columns, None].astype(np.float32) / np.float32(255.0)
     under = window[rows, columns].astype(np.float32)
     window[rows, columns] = np.rint(under + share * (paint[rows, columns] - under)).astype(np.uint8)
+
+
+def tube_pixels(camera: Camera, trace: Trace3d, radius_m: float) -> Bool:
+    """(H, W) the spheres of the tube, projected."""
+    px, depth = project(camera, trace.xyz_m[trace.source != 0])
+    out = np.zeros((camera.height_px, camera.width_px), np.uint8)
+    for (x, y), z in zip(px.tolist(), depth.tolist(), strict=True):
+        if z > 0.05 and max(abs(x), abs(y)) < 1e4:
+            cv2.circle(out, (round(x), round(y)), round(radius_m * camera.K[0, 0] / z), 1, -1)
+    return out.astype(bool)

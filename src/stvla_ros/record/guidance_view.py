@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.cameras import project
-from stvla_ros.perception.overlay import overlay
-from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Instance, RgbdFrame, Trace3d
+from stvla_ros.perception.overlay import overlay, tube_pixels
+from stvla_ros.types import F32, F64, U8, Bool, Camera, Guidance, Instance, RgbdFrame
 
 VIEWS = ("camera", "tube; kept green, removed red", "guided colour", "guided depth")
 KEPT, REMOVED, TUBE = (60, 200, 80), (230, 50, 40), (60, 120, 250)
@@ -41,16 +41,6 @@ def decided(frame: RgbdFrame, guidance: Guidance) -> U8:
     for instance in guidance.instances:
         _draw_box(image, frame.camera, instance, KEPT if instance.id in guidance.kept_ids else REMOVED)
     return image
-
-
-def tube_pixels(camera: Camera, trace: Trace3d, radius_m: float) -> Bool:
-    """(H, W) the spheres of the tube, projected."""
-    px, depth = project(camera, trace.xyz_m[trace.source != 0])
-    out = np.zeros((camera.height_px, camera.width_px), np.uint8)
-    for (x, y), z in zip(px.tolist(), depth.tolist(), strict=True):
-        if z > 0.05 and max(abs(x), abs(y)) < 1e4:
-            cv2.circle(out, (round(x), round(y)), round(radius_m * camera.K[0, 0] / z), 1, -1)
-    return out.astype(bool)
 
 
 def coloured_depth(depth_m: F32, near_m: float, far_m: float) -> U8:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,37 +79,29 @@ def folder_size(folder: Path) -> int:
     size = 0
     for file in folder.rglob("*"):
         try:
-            size += file.lstat().st_size
+            found = file.lstat()
         except OSError:
             continue
+        size += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return size
 
 
-def make_room(root: Path, current: Path | None, quota: float, free: float) -> tuple[list[Run], str]:
-    """Delete the oldest recordings until all take at most ``quota`` bytes, and ``free`` bytes are free on the disk.
+def make_room(root: Path, current: Path | None, quota: float) -> tuple[list[Path], int]:
+    """Delete the oldest recordings until the others take at most ``quota`` bytes.
 
     Args:
         root: Folder of recordings.
-        current: The one being written, which is never deleted.
-        quota: In bytes; 0: no limit.
-        free: In bytes.
+        current: The one being written, which is neither deleted nor counted.
+        quota: In bytes.
 
     Returns:
-        What was deleted, and why there still is no room; empty if there is.
+        Folders that were deleted, and the bytes that the others take.
     """
-    runs, deleted = read_runs(root), []
-    total = sum(run.size for run in runs)
-    others = [run for run in runs if run.folder != current]
-
-    def crowded() -> str:
-        if quota and total > quota:
-            return f"the recordings in {root} take {total / GB:.2f} GB of {quota / GB:.2f} GB (record.quota_gb)"
-        left = shutil.disk_usage(root).free
-        return f"only {left / GB:.2f} GB are free on the disk of {root} (record.free_gb)" if left < free else ""
-
-    while (why := crowded()) and others:
+    others, deleted = [run for run in read_runs(root) if run.folder != current], []
+    total = sum(run.size for run in others)
+    while total > quota and others:
         oldest = others.pop(0)
         shutil.rmtree(oldest.folder, ignore_errors=True)
         total -= oldest.size
-        deleted.append(oldest)
-    return deleted, why
+        deleted.append(oldest.folder)
+    return deleted, total

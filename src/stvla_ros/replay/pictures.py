@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from stvla_ros.geometry.cameras import project, uv_to_px
 from stvla_ros.geometry.paths import valid_points
-from stvla_ros.record.guidance_view import tube_pixels
+from stvla_ros.perception.overlay import tube_pixels
 from stvla_ros.replay.html import Html, element
 from stvla_ros.types import F64, U8, Bool, Camera, Keypose, RgbdFrame, Trace3d, TracePlan
 

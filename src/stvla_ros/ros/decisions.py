@@ -40,7 +40,8 @@ from stvla_ros.ros.convert import (
 from stvla_ros.ros.task_state import IDLE, state_from_msg, state_to_msg
 from stvla_ros.types import Bool, Guidance, JointPath, Keypose, Outcome, RobotState, TracePlan
 
-PLAN, GUIDANCE, KEYPOSE, MOTION = (f"stvla/decisions/{stage}" for stage in ("plan", "guidance", "keypose", "motion"))
+PLAN, GUIDANCE = "stvla/decisions/plan", "stvla/decisions/guidance"
+KEYPOSE, MOTION = "stvla/decisions/keypose", "stvla/decisions/motion"
 TASK_END = "stvla/task_end"
 """Topics of the four decisions and of the end of a task."""
 

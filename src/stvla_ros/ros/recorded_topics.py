@@ -26,7 +26,8 @@ class Topic:
         kind: Its type, e.g. ``sensor_msgs/msg/Image``.
         readers: How it is read; publishers of some topics differ, and no single reader fits all of them.
         latched: So many of the last messages from before a recording belong to it.
-        what: ``color`` or ``depth``, the camera's images; ``decision``; otherwise empty.
+        what: ``color``, ``depth``, ``info`` or ``joints``, without which nothing can be decided again; ``decision``;
+            otherwise empty.
     """
 
     name: str
@@ -34,6 +35,15 @@ class Topic:
     readers: tuple[QoSProfile, ...]
     latched: int = 0
     what: str = ""
+
+    @property
+    def is_image(self) -> bool:
+        return self.what in ("color", "depth")
+
+    @property
+    def needed(self) -> bool:
+        """Whether a recording without it is of little use."""
+        return self.what in ("color", "depth", "info", "joints")
 
 
 def _deep(profile: QoSProfile, depth: int = _DEPTH) -> QoSProfile:
@@ -53,8 +63,8 @@ _FIXED = (
     Topic(f"/{decisions.GUIDANCE}", "stvla_msgs/msg/GuidanceDecision", (_EVENT,), what="decision"),
     Topic(f"/{decisions.KEYPOSE}", "stvla_msgs/msg/KeyposeDecision", (_EVENT,), what="decision"),
     Topic(f"/{decisions.MOTION}", "stvla_msgs/msg/MotionDecision", (_EVENT,), what="decision"),
-    Topic(TASK_STATE, "stvla_msgs/msg/TaskState", (qos.LATCHED_NEWEST,), latched=1),
-    Topic(TASK_END, "stvla_msgs/msg/TaskEnd", (_EVENT,)),
+    Topic(TASK_END, "stvla_msgs/msg/TaskEnd", (_EVENT,)),  # before the state: of two that wait, it is read first
+    Topic(TASK_STATE, "stvla_msgs/msg/TaskState", (_deep(qos.LATCHED_NEWEST),), latched=1),
     Topic(f"/{stop_state.TOPIC}", "stvla_msgs/msg/StopState", (qos.LATCHED_NEWEST,), latched=1),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", (_EVENT,)),
 )
@@ -70,8 +80,8 @@ def recorded_topics(camera: CameraConfig, robot: RobotConfig) -> tuple[Topic, ..
     return (
         Topic(absolute(camera.color), IMAGE, (_IMAGE,), what="color"),
         Topic(absolute(camera.depth), IMAGE, (_IMAGE,), what="depth"),
-        Topic(absolute(camera.info), INFO, (_IMAGE, qos.LATCHED_NEWEST), latched=1),
-        *(Topic(name, JOINTS, (_STATE,)) for name in joints),
+        Topic(absolute(camera.info), INFO, (_IMAGE, qos.LATCHED_NEWEST), latched=1, what="info"),
+        *(Topic(name, JOINTS, (_STATE,), what="joints") for name in joints),
         *_FIXED,
     )
 

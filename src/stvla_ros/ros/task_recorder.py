@@ -12,9 +12,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rclpy.serialization import deserialize_message
 from stvla_msgs.msg import TaskEnd as TaskEndMsg
@@ -22,22 +22,17 @@ from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.files import said
-from stvla_ros.record.folder import make_run_folder
-from stvla_ros.record.runs import BAG, GB, make_room, read_runs, write_run
+from stvla_ros.record.runs import GB, make_room, read_runs
 from stvla_ros.ros import task_state
-from stvla_ros.ros.bag_writer import BagWriter
-from stvla_ros.ros.decided_images import DecidedImages
-from stvla_ros.ros.decisions import TaskEnd, task_end_from_msg
+from stvla_ros.ros.decisions import task_end_from_msg
 from stvla_ros.ros.recorded_topics import TASK_END, TASK_STATE, Topic
+from stvla_ros.ros.recording import Recording
 
 FLUSH_S = 0.25
-"""So much is lost at most when the recorder is killed."""
+"""So much is lost at most when the recorder is killed, besides what still waits for it."""
 
 LOOK_S = 1.0
 """How often the room on the disk is looked at."""
-
-CATCH_UP_S = 5.0
-"""How much later a bag ends when messages from before its end still wait."""
 
 END_WAIT_S = 1.0
 """How long the word on a task's end may take after the task node says that it is idle."""
@@ -59,25 +54,21 @@ class RecordSettings:
     before_s: float = param(2.0, "so much from before a goal is in its bag [s]", ge=0.0, le=60.0)
     after_s: float = param(1.0, "so much from after its end [s]", ge=0.0, le=60.0)
     quota_gb: float = param(50.0, "the oldest recordings are deleted when all take more; 0: no limit [GB]", ge=0.0)
-    free_gb: float = param(2.0, "they are deleted, too, when less is free on the disk [GB]", ge=0.0)
-    queue_mb: float = param(
-        256.0, "images are dropped when more than this waits for the disk [MB]", ge=1.0, le=100000.0
+    free_gb: float = param(2.0, "a recording ends early when less is free on the disk [GB]", ge=0.0)
+    memory_mb: float = param(
+        256.0,
+        "limit of what waits for the disk, after which images are dropped, and of what before_s keeps [MB]",
+        ge=1.0,
     )
 
 
-@dataclass
-class _Open:
-    """The bag being written."""
+class _Item(NamedTuple):
+    """A serialized message."""
 
-    folder: Path
-    writer: BagWriter
-    started: str
-    images: DecidedImages
-    instruction: str = ""
-    end: TaskEnd | None = None
-    until: float | None = None  # monotonic
-    dropped: int = 0
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    topic: str
+    data: bytes
+    stamp_ns: int
+    arrived: float  # monotonic
 
 
 class TaskRecorder:
@@ -86,12 +77,14 @@ class TaskRecorder:
     Args:
         settings: See :class:`RecordSettings`.
         topics: All topics; what :meth:`take` gets is on one of them.
-        facts: For the bag's metadata and ``run.json``: versions and the like, as JSON values.
+        facts: For the recordings: versions and the like, as JSON values.
         tell: Receives sentences for the operator, with True for what is wrong.
         pair_within_ns: Largest difference of the stamps of colour and depth of one exposure.
 
-    Raises:
-        ConfigError: The folder for the recordings cannot be made.
+    Attributes:
+        trouble: Why nothing is recorded, or too little; empty: all is well.
+        begun: Number of recordings that were begun.
+        kept: Number of those that ended and were kept.
     """
 
     def __init__(
@@ -104,25 +97,20 @@ class TaskRecorder:
     ) -> None:
         self._settings, self._facts, self._tell, self._pair_within_ns = settings, facts, tell, pair_within_ns
         self._topics = {topic.name: topic for topic in topics}
-        self.root = Path(settings.root).expanduser().absolute()
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"record.root: {self.root} cannot be made ({said(error)}).") from error
-        self._inbox: queue.SimpleQueue[tuple[str, bytes, int] | Mapping[str, Any] | None] = queue.SimpleQueue()
+        self._root = Path(settings.root).expanduser().absolute()
+        self._limit = settings.memory_mb * 1e6
+        self._inbox: queue.SimpleQueue[_Item | Mapping[str, Any] | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._waiting = 0  # bytes in the inbox
-        self._dropped = 0
+        self._waiting = self._dropped = 0  # bytes in the inbox; images
+        self._ring, self._ring_size = deque[_Item](), 0
+        self._latched: dict[str, deque[_Item]] = {}
+        self._open: Recording | None = None
+        self._until: float | None = None  # when the recording ends, monotonic
+        self._refused = False  # the present goal's recording could not be begun
         self._others = 0  # bytes of older recordings
-        self._ring: deque[tuple[str, bytes, int]] = deque()
-        self._latched: dict[str, deque[tuple[str, bytes, int]]] = {}
-        self._open: _Open | None = None
-        self._idle_since: float | None = None  # the task is idle, and its end not told yet
         self._flush_at = self._look_at = 0.0
         self.trouble = ""
-        """Why nothing is recorded, or what is missing; empty: all is well."""
         self.begun = self.kept = 0
-        """Number of bags."""
         self._thread = threading.Thread(target=self._work, name="bag", daemon=True)
 
     def start(self) -> None:
@@ -132,263 +120,172 @@ class TaskRecorder:
     def take(self, topic: str, data: bytes, stamp_ns: int) -> None:
         """Take one serialized message, received at ``stamp_ns``. Returns at once, in any thread."""
         with self._lock:
-            if self._waiting + len(data) > self._settings.queue_mb * 1e6 and self._topics[topic].what in (
-                "color",
-                "depth",
-            ):
+            if self._waiting + len(data) > self._limit and self._topics[topic].is_image:
                 self._dropped += 1
                 return
             self._waiting += len(data)
-        self._inbox.put((topic, data, stamp_ns))
+        self._inbox.put(_Item(topic, data, stamp_ns, time.monotonic()))
 
     def know(self, parameters: Mapping[str, Any]) -> None:
-        """Node -> its parameters, for the bag that is being written."""
+        """Node -> its parameters, for the present recording."""
         self._inbox.put(parameters)
 
     def close(self, timeout_s: float) -> bool:
-        """Complete the bag; False when that takes longer."""
+        """Complete the recording; False when that takes longer."""
         self._inbox.put(None)
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     @property
     def folder(self) -> Path | None:
-        """Where the present bag is written."""
-        bag = self._open
-        return bag.folder if bag else None
+        """Of the present recording."""
+        recording = self._open
+        return recording.folder if recording else None
 
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
         if self._settings.when == "now":
             self._begin("")
-        while (item := self._next()) is not None:
-            if isinstance(item, tuple):
+        while True:
+            try:
+                item = self._inbox.get(timeout=FLUSH_S / 2)
+            except queue.Empty:
+                self._tick(time.monotonic())
+                continue
+            if item is None:
+                break
+            if isinstance(item, _Item):
+                self._tick(item.arrived)
                 self._message(item)
-            elif item:
-                self._parameters(item)
-            self._tick(time.monotonic())
+            elif self._open is not None:
+                self._open.know(item)
         self._finish("The recorder ended.")
 
-    def _next(self) -> tuple[str, bytes, int] | Mapping[str, Any] | None:
-        """The next item; an empty mapping when none came for a while."""
-        try:
-            item = self._inbox.get(timeout=FLUSH_S / 2)
-        except queue.Empty:
-            return {}
-        if isinstance(item, tuple):
-            with self._lock:
-                self._waiting -= len(item[1])
-        return item
-
-    def _message(self, item: tuple[str, bytes, int]) -> None:
-        topic, data, stamp_ns = item
-        if kept := self._topics[topic].latched:
-            known = self._latched.setdefault(topic, deque(maxlen=kept))
-            if any(data == old for _, old, _ in known):
-                return  # from the topic's second reader
-            known.append(item)
+    def _message(self, item: _Item) -> None:
+        with self._lock:
+            self._waiting -= len(item.data)
+        kept = self._topics[item.topic].latched
+        known = self._latched.setdefault(item.topic, deque(maxlen=kept))
+        if any(item.data == old.data for old in known):
+            return  # from the topic's second reader
+        if item.topic == TASK_STATE:
+            self._task_state(item)
+        elif item.topic == TASK_END:
+            self._task_end(item)
+        known.append(item)
         self._remember(item)
-        before = self.begun
-        if topic == TASK_STATE:
-            self._state(deserialize_message(data, TaskStateMsg))
-        elif topic == TASK_END:
-            self._ended(task_end_from_msg(deserialize_message(data, TaskEndMsg)))
-        if self.begun == before:  # else it was written with the seconds before
-            self._write(topic, data, stamp_ns)
+        if self._open is not None:
+            self._open.write(*item[:3])
+            self._look_for_trouble()
 
-    def _remember(self, item: tuple[str, bytes, int]) -> None:
+    def _remember(self, item: _Item) -> None:
         """Keep the last seconds."""
-        ring, now_ns = self._ring, item[2]
-        if ring and now_ns < ring[-1][2] - 1_000_000_000:
-            ring.clear()  # the clock was set back
+        ring = self._ring
         ring.append(item)
-        oldest_ns = now_ns - self._settings.before_s * 1e9
-        while ring[0][2] < oldest_ns:
-            ring.popleft()
+        self._ring_size += len(item.data)
+        while ring and (item.arrived - ring[0].arrived > self._settings.before_s or self._ring_size > self._limit):
+            self._ring_size -= len(ring.popleft().data)
 
-    def _state(self, message: TaskStateMsg) -> None:
+    def _task_state(self, item: _Item) -> None:
         if self._settings.when == "now":
             return
-        bag, idle = self._open, message.phase == task_state.IDLE
-        if idle:
-            self._idle_since = time.monotonic() if bag is not None and bag.until is None else None
+        message = deserialize_message(item.data, TaskStateMsg)
+        if message.phase == task_state.IDLE:
+            self._until = self._until or item.arrived + END_WAIT_S
+            self._refused = False
             return
-        self._idle_since = None
-        if bag is not None and bag.until is not None:  # the next task begins within the seconds after the last one
+        if self._until is not None:  # the next task begins within the seconds after the last one
             self._finish("")
-        if self._open is None:
+        if self._open is None and not self._refused:
             self._begin(message.instruction)
 
-    def _ended(self, end: TaskEnd) -> None:
-        bag = self._open
-        if bag is None:  # it was refused before it began
+    def _task_end(self, item: _Item) -> None:
+        end = task_end_from_msg(deserialize_message(item.data, TaskEndMsg))
+        if self._open is None and not self._refused:  # the task node refused the goal before it began
             self._begin(end.state.instruction)
-            bag = self._open
-        if bag is not None:
-            bag.end, bag.instruction = end, end.state.instruction
-            if self._settings.when == "goals":
-                bag.until = time.monotonic() + self._settings.after_s
-        self._idle_since = None
-
-    def _parameters(self, parameters: Mapping[str, Any]) -> None:
         if self._open is not None:
-            self._open.parameters = parameters
-            self._try(lambda writer: writer.note("stvla.parameters", parameters))
+            self._open.end = end
+        if self._settings.when == "goals":
+            self._until = item.arrived + self._settings.after_s
 
     def _tick(self, now: float) -> None:
-        bag = self._open
-        if bag is None:
-            return
-        if self._idle_since is not None and now > self._idle_since + END_WAIT_S:
-            self._finish(NOT_SAID)
-        elif bag.until is not None and now > bag.until + (0.0 if self._inbox.empty() else CATCH_UP_S):
+        """Do what is due; ``now`` is when the next message arrived."""
+        if self._until is not None and now > self._until:
             self._finish("")
-        elif now > self._flush_at:
+        if self._open is not None and now > self._flush_at:
             self._flush_at = now + FLUSH_S
-            self._try(BagWriter.flush)
-        if now > self._look_at and self._open is not None:
+            self._open.flush()
+            self._look_for_trouble()
+        if self._open is not None and now > self._look_at:
             self._look_at = now + LOOK_S
-            if self._may_be_crowded(self._open):
-                self._make_room()
+            self._look_for_room()
 
-    # --- the bag ----------------------------------------------------------------------------------------------------
+    # --- the recording ----------------------------------------------------------------------------------------------
 
     def _begin(self, instruction: str) -> None:
         self.begun += 1
-        if not self._make_room():
-            return
+        self._until, self._refused = None, True
         try:
-            bag = self._opened(instruction)
+            self._root.mkdir(parents=True, exist_ok=True)
+            self._others = sum(run.size for run in read_runs(self._root))
+            if why := self._crowded(0):
+                self._say(f"Nothing is recorded: {why}. Make room, or change the setting.", True)
+                return
+            self._open = Recording(self._root, self._topics.values(), self._facts, instruction, self._pair_within_ns)
         except (OSError, ConfigError) as error:
-            self._lost(f"No recording was begun: {said(error)}.")
+            self._say(f"Nothing is recorded in {self._root}: {said(error)}.", True)
             return
-        self.trouble, self._dropped, self._idle_since, self._open = "", 0, None, bag
-        oldest_ns = self._ring[0][2] if self._ring else 0
-        for topic, data, stamp_ns in [m for kept in self._latched.values() for m in kept]:
-            if stamp_ns < oldest_ns:
-                self._write(topic, data, oldest_ns)
-        for topic, data, stamp_ns in self._ring:
-            self._write(topic, data, stamp_ns)
+        self.trouble, self._dropped, self._refused = "", 0, False
+        before = [item for known in self._latched.values() for item in known if item not in self._ring]
+        for item in before:
+            self._open.write(item.topic, item.data, (self._ring or before)[0].stamp_ns)
+        for item in self._ring:
+            self._open.write(*item[:3])
 
-    def _opened(self, instruction: str) -> _Open:
-        """A new bag with what is known now. Raises OSError or ConfigError, and leaves nothing."""
-        folder = make_run_folder(self.root)
+    def _look_for_room(self) -> None:
+        recording = self._open
+        assert recording is not None
         try:
-            writer = BagWriter(folder / BAG, self._topics.values())
-            images = DecidedImages(self._topics.values(), self._pair_within_ns)
-            bag = _Open(folder, writer, time.strftime("%Y-%m-%dT%H:%M:%S%z"), images, instruction)
-            writer.note("stvla", {"started": bag.started, **self._facts})
-            write_run(folder, self._run(bag, ""))
-        except (OSError, ConfigError):
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        self._others = sum(run.size for run in read_runs(self.root))
-        return bag
-
-    def _write(self, topic: str, data: bytes, stamp_ns: int) -> None:
-        if self._open is not None:
-            self._open.images.see(topic, data)
-            self._try(lambda writer: writer.write(topic, data, stamp_ns))
-
-    def _try(self, work: Callable[[BagWriter], None]) -> None:
-        """Do something with the bag; if it fails, e.g. on a full disk, the bag ends and the operator is told."""
-        bag = self._open
-        if bag is None:
-            return
-        try:
-            work(bag.writer)
+            why = self._crowded(recording.size)
         except OSError as error:
-            self._give_up(bag, f"The recording {bag.folder} ends here: {said(error)}. Make room on the disk.")
+            why = said(error)
+        if why and not recording.trouble:
+            recording.give_up(why)
+        self._look_for_trouble()
 
-    def _give_up(self, bag: _Open, why: str) -> None:
-        self._open = None
-        bag.writer.abort()
-        self._lost(why)
-        self._write_run(bag, why)
+    def _crowded(self, size: int) -> str:
+        """Why there is no room for more, after deleting old recordings; empty: there is. Raises OSError."""
+        quota, free = self._settings.quota_gb * GB, self._settings.free_gb * GB
+        if quota and self._others + size > quota:
+            deleted, self._others = make_room(self._root, self.folder, quota - size)
+            if deleted:
+                self._say(f"Deleted to make room for recordings: {', '.join(f.name for f in deleted)}.", False)
+            if self._others + size > quota:
+                return f"the recordings in {self._root} take all of {quota / GB:g} GB (record.quota_gb)"
+        left = shutil.disk_usage(self._root).free
+        return f"only {left / GB:.2f} GB are free on the disk of {self._root} (record.free_gb)" if left < free else ""
 
-    def _lost(self, why: str) -> None:
-        if why != self.trouble:
-            self._tell(why, True)
-        self.trouble = why
+    def _look_for_trouble(self) -> None:
+        if self._open is not None and self._open.trouble:
+            self._say(self._open.trouble, True)
 
-    def _may_be_crowded(self, bag: _Open) -> bool:
-        """A quick look; the folder was gone through when the bag began."""
-        s = self._settings
-        over = bool(s.quota_gb) and self._others + bag.writer.size > s.quota_gb * GB
-        return over or shutil.disk_usage(self.root).free < s.free_gb * GB
-
-    def _make_room(self) -> bool:
-        """Delete old recordings if there are too many. False, and the bag ends, when that does not suffice."""
-        s, bag = self._settings, self._open
-        try:
-            deleted, crowded = make_room(self.root, bag.folder if bag else None, s.quota_gb * GB, s.free_gb * GB)
-        except OSError as error:
-            deleted, crowded = [], said(error)
-        if deleted:
-            names = ", ".join(run.folder.name for run in deleted)
-            self._tell(f"Deleted to make room for recordings: {names}.", False)
-        if crowded and bag is not None:
-            self._give_up(bag, f"The recording {bag.folder} ends here: {crowded}.")
-        elif crowded:
-            self._lost(f"Nothing is recorded: {crowded}. Make room, or change the setting.")
-        return not crowded
+    def _say(self, sentence: str, wrong: bool) -> None:
+        """Tell the operator; what is wrong only once."""
+        if not wrong or sentence != self.trouble:
+            self._tell(sentence, wrong)
+        if wrong:
+            self.trouble = sentence
 
     def _finish(self, why: str) -> None:
-        """End the bag. ``why``: if not because the task's end was told."""
-        bag, self._open, self._idle_since = self._open, None, None
-        if bag is None:
+        """End the recording. ``why``: if not because a task ended."""
+        recording, self._open, self._until = self._open, None, None
+        if recording is None:
             return
-        bag.dropped = self._dropped
-        values = self._run(bag, why)
-        try:
-            bag.writer.note("stvla.end", {k: values[k] for k in ("outcome", "sentence", "images", "dropped_images")})
-            bag.writer.close()
-        except OSError as error:
-            self._give_up(bag, f"The recording {bag.folder} ends here: {said(error)}. Make room on the disk.")
+        if self._settings.keep == "failures" and recording.end is not None and recording.end.outcome.ok:
+            recording.discard()
             return
-        if self._settings.keep == "failures" and bag.end is not None and bag.end.outcome.ok:
-            shutil.rmtree(bag.folder, ignore_errors=True)
-            return
-        self._write_run(bag, why)
-        self._report(bag)
-
-    def _write_run(self, bag: _Open, why: str) -> None:
-        try:
-            write_run(bag.folder, {**self._run(bag, why), "complete": True})
-        except ConfigError as error:
-            self._tell(str(error), True)
-
-    def _report(self, bag: _Open) -> None:
+        goals = self._settings.when == "goals"
+        self._say(*recording.finish(why or ("" if recording.end or not goals else NOT_SAID), self._dropped))
         self.kept += 1
-        missing, total = bag.images.missing, bag.images.decided
-        words = f"Recorded: {bag.folder} ({bag.writer.size / 1e6:.1f} MB)."
-        if missing:
-            words += f" {missing} of {total} images that were decided on are missing: they did not reach the recorder."
-        if bag.dropped:
-            words += f" {bag.dropped} images were dropped, because the disk is slower than the camera."
-        self._tell(words, bool(missing or bag.dropped))
-
-    def _run(self, bag: _Open, why: str) -> dict[str, Any]:
-        """For ``run.json``."""
-        end, writer = bag.end, bag.writer
-        return {
-            "started": bag.started,
-            "instruction": bag.instruction,
-            "outcome": end.outcome.code.name if end else "",
-            "outcome_code": int(end.outcome.code) if end else None,
-            "sentence": end.outcome.sentence if end else why,
-            "ended": why,
-            "complete": False,
-            "seconds": round((writer.end_ns - writer.start_ns) / 1e9, 3),
-            "start_ns": writer.start_ns,
-            "end_ns": writer.end_ns,
-            "bytes": writer.size,
-            "times_s": dict(end.outcome.times_s) if end else {},
-            "keyposes": end.state.keyposes if end else None,
-            "images": {"decided": bag.images.decided, "missing": bag.images.missing},
-            "dropped_images": bag.dropped,
-            "topics": dict(writer.counts),
-            **self._facts,
-            "parameters": bag.parameters,
-        }
