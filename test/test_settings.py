@@ -19,6 +19,7 @@ from stvla_ros.registry import names
 
 ARGUMENTS: dict[str, list[str]] = {
     "up": [],
+    "record": ["--output", "OUT"],
     "demo": ["--runs", "OUT"],
     "evaluate": ["--output", "OUT"],
     "evaluate-planner": ["--dataset", "cvbench", "--data", "OUT"],
@@ -89,7 +90,7 @@ WRONG: dict[str, tuple[str | bytes, str]] = {
         node("camera", "lop: true"),
         "FILE: camera: unknown setting 'lop'. Did you mean 'loop'?",
     ),
-    "of the recorder": (node("record", "frame: 3"), "FILE: record: unknown setting 'frame'. Did you mean 'frames'?"),
+    "of the recorder": (node("record", "goal: 3"), "FILE: record: unknown setting 'goal'. Did you mean 'goals'?"),
     "topics": (node("planner", "camera: {colour: x}"), "FILE: planner.camera: unknown setting 'colour'."),
     "safety": (
         node("executor", "safety: {image_timeout: 1}"),
@@ -274,7 +275,7 @@ RIGHT: dict[str, tuple[str | bytes, float]] = {
         0.05,
     ),
     "of others": (
-        node("camera", "rate_hz: 10") + node("record", "frames: 3") + node("executor", "safety: {image_timeout_s: 1}"),
+        node("camera", "rate_hz: 10") + node("record", "goals: 3") + node("executor", "safety: {image_timeout_s: 1}"),
         0.05,
     ),
     "not chosen": (node("policy", "3dfa: {checkpoint: x}"), 0.05),
@@ -356,7 +357,7 @@ def test_every_command_refuses_the_same_overrides_with_the_same_sentences(
         ("train", "planner.backend=heatmap", "this command does not use it"),
         ("train", "guidance.mode=full", "guidance.mode: the experiment sets it"),
         ("up", "camera.path=x", "the node 'camera' is not started with robot 'sim' and camera 'auto'"),
-        ("up", "record.frames=3", "the node 'record' is not started"),
+        ("up", "record.goals=3", "the node 'record' is not started"),
         ("up", "planner.openai.model=x", "nothing would read it, because planner.backend is 'colour'"),
         ("demo", "task.deadlines.plan_s=-1e0", "task.deadlines.plan_s: wanted"),
     ],

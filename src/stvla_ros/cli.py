@@ -22,8 +22,9 @@ exit codes:
   2       wrong usage or settings; one sentence on stderr says what
   3       no running stack was found, or it ended
   4       not confirmed: the stack says done and the simulator does not (demo),
-          the planner points at the wrong places (doctor planner), or fewer
-          successes than asked for (evaluate, collect)
+          the planner points at the wrong places (doctor planner), fewer
+          successes than asked for (evaluate, collect), or other decisions
+          than in the golden file (replay)
   20 + n  the task, or a stage, ended with outcome code n of
           stvla_msgs/msg/Outcome
   130     Ctrl-C before a goal was sent, or during long work, which the same

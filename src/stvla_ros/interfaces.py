@@ -64,6 +64,10 @@ class Guide(Protocol):
         """Mask and fill one frame. Raises MASK_EMPTY."""
         ...
 
+    def reset(self) -> None:
+        """Forget all earlier frames: another task begins."""
+        ...
+
 
 class Policy(Protocol):
     """Predicts the next keypose (low level of ST-VLA)."""

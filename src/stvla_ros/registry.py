@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build, check_range, closest, overridden, read_parameters
 
@@ -207,6 +207,11 @@ def _check(nodes: Mapping[str, Mapping[str, Any]], where: str) -> dict[str, Any]
         ours = {k: v for k, v in values.items() if not of_rclpy(k)}
         configs[name] = settings(cls, backends, ours, f"{where}: {name}")[0]
     return configs
+
+
+def node_config(name: str) -> type[Any]:
+    """The settings class of a node in :data:`NODES`."""
+    return cast(type[Any], _attribute(NODES[name][0]))
 
 
 def _attribute(path: str) -> Any:

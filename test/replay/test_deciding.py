@@ -14,12 +14,12 @@ import pytest
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings
-from stvla_ros.interfaces import Policy
+from stvla_ros.interfaces import Guide, Policy
 from stvla_ros.replay.canonical import decision_hash
 from stvla_ros.replay.comparing import compare
-from stvla_ros.replay.deciding import StageSet, decide, make_stages, repeatable
+from stvla_ros.replay.deciding import StageSet, decide, guided_again, make_stages, repeatable
 from stvla_ros.replay.observing import ObservedTask
-from stvla_ros.replay.values import Comparison, Decision, Kind, Mode
+from stvla_ros.replay.values import Comparison, Decision, Kind, Mode, Moment
 from stvla_ros.types import Keypose, Observation, Outcome
 
 NAMES = ("recorded", "replayed")
@@ -196,3 +196,42 @@ def test_the_hash_is_the_same_after_a_restart_and_on_1_and_2_threads(pick_place:
         command = [sys.executable, "-c", PROGRAM, str(file)]
         done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
         assert done.stdout.strip() == decision_hash(recorded(pick_place)), done.stderr
+
+
+class Forgetting:
+    """A guide that notes when it forgets."""
+
+    def __init__(self, guide: Guide) -> None:
+        self.lift, self.guide, self.forgot = guide.lift, guide.guide, 0
+
+    def reset(self) -> None:
+        self.forgot += 1
+
+
+def test_the_guide_forgets_another_task_as_the_node_does(pick_place: ObservedTask, settings: StackSettings) -> None:
+    other = copy.copy(pick_place)
+    plans = [m.number for m in pick_place.moments if m.kind is Kind.PLAN and m.recorded and m.recorded.plan]
+    other.moments = list(pick_place.moments)
+    last = other.moments[plans[-1]]
+    assert last.recorded is not None
+    assert last.recorded.plan is not None
+    words = replace(last.recorded.plan, instruction="Something else.")
+    other.moments[plans[-1]] = replace(last, recorded=replace(last.recorded, plan=words))
+    for task, times in ((pick_place, 0), (other, 1)):
+        stages = make_stages(settings)
+        guide = Forgetting(stages.guide)
+        list(decide(task, replace(stages, guide=guide)))
+        assert guide.forgot == times
+
+
+def guided(number: int, plan_id: str) -> Moment:
+    return Moment(number, Kind.GUIDE, number, number, None, "Go.", plan_id)
+
+
+def test_frames_that_a_replay_guides_again() -> None:
+    """Those of keyposes (14 and 17), two before each, and the first of each plan (0 and 16)."""
+    moments = [guided(i, "a" if i < 16 else "b") for i in range(18)]
+    moments += [Moment(18, Kind.PREDICT, 14, 14, None, "Go.", "a"), Moment(19, Kind.PREDICT, 17, 17, None, "Go.", "b")]
+    again, told = guided_again(moments)
+    assert told == {14, 17}
+    assert again == {0, 12, 13, 14, 15, 16, 17}

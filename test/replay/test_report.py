@@ -12,7 +12,8 @@ from replay.sample import NASTY, SECOND_NS, SampleTask, frame, keypose, replayed
 from stvla_ros.config import ConfigError
 from stvla_ros.replay import pictures
 from stvla_ros.replay.html import VOID, Series, element, plot
-from stvla_ros.replay.report import MOST_PICTURED, Row, Side, write_index, write_report
+from stvla_ros.replay.index import Row, write_index
+from stvla_ros.replay.report import MOST_PICTURED, Side, write_report
 from stvla_ros.replay.values import Kind, Mode
 
 VOID_ELEMENTS = (*VOID, "meta", "!doctype")

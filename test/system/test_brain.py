@@ -188,16 +188,3 @@ def test_signals_end_a_node_at_once(harness: BrainHarness, number: int) -> None:
     assert process.wait(60.0) == 0, process.output
     assert stalls.clock() - start < 6.0
     assert "Traceback" not in process.output
-
-
-def test_record_what_the_camera_shows(harness: BrainHarness, start: Callable[..., Any], tmp_path: Path) -> None:
-    harness.start("camera", camera__path=str(harness.folder))
-    target = tmp_path / "copy"
-    process = start("stvla_ros.nodes.record", "--ros-args", "-p", f"path:={target}", "-p", "frames:=2")
-    assert process.wait() == 0, process.output
-    ours, theirs = Recording(harness.folder)[0], Recording(target)[1]
-    np.testing.assert_array_equal(theirs.frame.rgb, ours.frame.rgb)
-    np.testing.assert_array_equal(theirs.frame.depth_m, ours.frame.depth_m)
-    np.testing.assert_allclose(theirs.frame.camera.T_base_camera, ours.frame.camera.T_base_camera, atol=1e-12)
-    np.testing.assert_array_equal(theirs.robot.q_rad, ours.robot.q_rad)
-    assert theirs.robot.gripper_m == ours.robot.gripper_m

@@ -13,7 +13,6 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from tf2_msgs.msg import TFMessage
 
-from stvla_ros.data.recording import Recording
 from stvla_ros.errors import CancelToken, StageError
 from stvla_ros.geometry.se3 import pose, rotation_z
 from stvla_ros.ros import convert, frames, qos
@@ -329,34 +328,6 @@ def test_static_transforms_of_who_does_not_latch(pair: Any) -> None:
     source._static = volatile
     source.place()
     _wait(lambda: receiver.transforms.connects("panda_link0", "camera_color_optical_frame"))
-
-
-def test_one_odd_frame_does_not_end_a_recording(ros: Any, start: Any, tmp_path: Any) -> None:
-    """Every fourth depth image is not aligned."""
-    source = Source(ros)
-    source.place()
-    target = tmp_path / "recording"
-    settings = (f"path:={target}", "frames:=6", "rate_hz:=20.0", "camera.max_age_s:=60.0")
-    process = start("stvla_ros.nodes.record", "--ros-args", *(word for s in settings for word in ("-p", s)))
-    shots = 0
-
-    def ended() -> bool:
-        nonlocal shots
-        shots += 1
-        stamp_ns = time.time_ns()
-        source.send(stamp_ns, "ci", value=shots % 250)
-        odd = np.full((20, 30) if shots % 4 == 0 else (24, 32), 0.5, np.float32)
-        source._depth.publish(convert.depth_to_image_mm(odd, convert.header(stamp_ns, "camera_color_optical_frame")))
-        time.sleep(0.05)
-        return process.popen.poll() is not None
-
-    _wait(ended, 60.0)
-    assert process.wait() == 0, process.output
-    assert "6 frames in" in process.output
-    assert "could not be used and were skipped" in process.output
-    recorded = Recording(target)
-    assert len(recorded) == 6
-    assert len({recorded[i].frame.stamp_ns for i in range(6)}) == 6, "each frame once"
 
 
 def test_a_camera_whose_clock_is_ahead_is_refused(pair: Any) -> None:

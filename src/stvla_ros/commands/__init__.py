@@ -46,6 +46,15 @@ COMMANDS = {
         "give the running stack an instruction and follow it to its end",
         ('stvla run "Stack the purple block on the violet block."',),
     ),
+    "record": Entry(
+        OPERATE,
+        "record what a running stack sees and decides, as a rosbag2 (`stvla up --record` starts both)",
+        (
+            "stvla record",
+            "stvla record --keep failures --output runs/night",
+            "ros2 bag record --storage mcap $(stvla record --topics)",
+        ),
+    ),
     "stop": Entry(
         OPERATE,
         "stop the arm now, and refuse motion until `stvla stop --release`",
@@ -115,6 +124,16 @@ COMMANDS = {
         EVALUATE,
         "show a recording in Rerun: camera, cloud, robot on one timeline; an .rrd file where there is no screen",
         ("stvla view my_bag", "stvla view my_bag --output my_bag.rrd"),
+    ),
+    "replay": Entry(
+        EVALUATE,
+        "decide again on a recording: the same decisions, as numbers; or two sets of settings against each other",
+        (
+            "stvla replay runs/20260728-101502",
+            "stvla replay runs --against other.yaml --output replays",
+            "stvla replay my_bag --against --policy 3dfa --set policy.3dfa.checkpoint=best.safetensors",
+            "stvla replay my_bag --golden my_bag.golden.json",
+        ),
     ),
     "collect": Entry(
         TRAIN,

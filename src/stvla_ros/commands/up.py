@@ -9,7 +9,7 @@ from pathlib import Path
 from stvla_ros.commands.arguments import MAX_SEED, Parser, add_stack_arguments, check_tasks, stack_options, whole
 from stvla_ros.config import ConfigError
 from stvla_ros.description.robot import SIMULATED
-from stvla_ros.ros.graph import CAMERAS, ROBOTS
+from stvla_ros.ros.graph import CAMERAS, KEEP, ROBOTS
 
 
 def add_arguments(parser: Parser) -> None:
@@ -29,6 +29,13 @@ def add_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--task", metavar="NAME", help="first scene of the simulator; default: the parameter file's")
     parser.add_argument("--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of that scene")
+    parser.add_argument(
+        "--record",
+        choices=KEEP,
+        nargs="?",
+        const=KEEP[0],
+        help="record every goal (all, the default), or keep only those that fail; docs/recording.md",
+    )
     parser.add_argument("--logs", type=Path, metavar="DIR", help="also write a log file per process to DIR")
     add_stack_arguments(parser)
 
@@ -45,4 +52,5 @@ def run(arguments: Namespace) -> int:
     if arguments.task is not None:
         check_tasks(arguments.task)
     options = stack_options(arguments, arguments.robot, arguments.camera)
-    return up(replace(options, overrides={**options.overrides, **chosen}), arguments.logs)
+    changed = replace(options, overrides={**options.overrides, **chosen}, record=arguments.record)
+    return up(changed, arguments.logs)

@@ -17,6 +17,7 @@ from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteKeypose, ReleaseObject
 from stvla_msgs.msg import Keypose as KeyposeMsg
+from stvla_msgs.msg import MotionDecision as MotionDecisionMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.calibration.drift import DriftCheck, DriftConfig
@@ -24,9 +25,12 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
-from stvla_ros.ros import convert, qos, task_state
+from stvla_ros.motion.followed import FollowedPaths
+from stvla_ros.ros import convert, decisions, qos, task_state
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
+from stvla_ros.ros.decision_log import DecisionLog
+from stvla_ros.ros.decisions import MotionDecision, motion_decision_to_msg
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
@@ -40,7 +44,7 @@ from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
 from stvla_ros.ros.tf import TransformError
 from stvla_ros.ros.traces import TraceInbox
-from stvla_ros.types import Keypose, RgbdFrame, RobotState, Trace3d
+from stvla_ros.types import Keypose, Outcome, RgbdFrame, RobotState, Trace3d
 
 FINGERS_PERIOD_S = 0.2
 TRANSFORM_WAIT_S = 1.0
@@ -94,9 +98,11 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self.create_timer(0.1, self._log_liveness, clock=STEADY)
         self._robot = Ros2ControlRobot(self, self._joints.state, config.controllers, robot)
         motion = self.parameters.create("motion", robot.limits)
-        self._executor = PlannedExecutor(self._robot, motion, config.executor, robot.open_width_m, robot.limits)
+        self._followed = FollowedPaths(self._robot)
+        self._executor = PlannedExecutor(self._followed, motion, config.executor, robot.open_width_m, robot.limits)
         voxels, observe = config.executor.voxels, self._executor.observe
         self._observer = SceneObserver(self._frames, self._joints, observe, voxels, self._scene_is_of_use, self._defect)
+        self._decisions = DecisionLog(self, MotionDecisionMsg, decisions.MOTION)
         self._drift = DriftCheck(config.calibration)
         self._lock = Lock()
         self._running: CancelToken | None = None
@@ -251,22 +257,33 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         if not self._cleared.wait(CLEAR_S):
             raise StageError(OutcomeCode.CONTROLLER_FAILED, self._trouble_at_start)
         keypose = self._read_keypose(goal_handle.request.keypose, goal_handle.cancel)
-        frame = self._frames.wait(self._left_ns(), goal_handle.cancel)
-        with self._guarded(goal_handle):
-            trace = None
-            if goal_handle.request.plan_id:
-                trace = self._trace(goal_handle.request.plan_id, goal_handle.cancel)
-            state = self._joints.state()
-            self._drift(frame, self._joints.at(frame.stamp_ns))
-            if self._moved_by_others(state):
-                self._executor.reset()
-            try:
-                outcome = self.timed(
-                    "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel)
-                )
-            finally:
-                self._leave()
-        return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(outcome))
+        plan_id, robot = goal_handle.request.plan_id, self.config.robot
+        frame: RgbdFrame | None = None
+        state: RobotState | None = None
+        done: Outcome | None = None
+        self._followed.paths = ()
+
+        def decision(outcome: Outcome, _: float) -> MotionDecisionMsg:
+            given = plan_id, keypose, frame.stamp_ns if frame else 0, state, self._followed.paths
+            return motion_decision_to_msg(
+                MotionDecision(self.now_ns(), *given, done or outcome), robot.base_frame, robot.arm_joints
+            )
+
+        with self._decisions.told(decision):
+            frame = self._frames.wait(self._left_ns(), goal_handle.cancel)
+            with self._guarded(goal_handle):
+                trace = self._trace(plan_id, goal_handle.cancel) if plan_id else None
+                state = self._joints.state()
+                self._drift(frame, self._joints.at(frame.stamp_ns))
+                if self._moved_by_others(state):
+                    self._executor.reset()
+                try:
+                    done = self.timed(
+                        "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel)
+                    )
+                finally:
+                    self._leave()
+        return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(done))
 
     def _leave(self) -> None:
         """Note the state after a motion, and publish what the gripper holds before the motion's result is sent."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
+from stvla_msgs.msg import GuidanceDecision as GuidanceDecisionMsg
 from stvla_msgs.msg import GuidanceRequest
 from stvla_msgs.msg import Trace3d as Trace3dMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
@@ -25,9 +26,9 @@ from stvla_ros import registry
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.perception.guide import GuideConfig, SpatialGuide
+from stvla_ros.perception.guide import GuideConfig, SpatialGuide, begins_task
 from stvla_ros.perception.overlay import overlay
-from stvla_ros.ros import qos
+from stvla_ros.ros import decisions, qos
 from stvla_ros.ros.convert import (
     failed_guidance_msg,
     failed_trace_msg,
@@ -37,6 +38,8 @@ from stvla_ros.ros.convert import (
     time_to_ns,
     trace_to_msg,
 )
+from stvla_ros.ros.decision_log import DecisionLog
+from stvla_ros.ros.decisions import GuidanceDecision, guidance_decision, guidance_decision_to_msg, outcome_of
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.freshness import MAX_AHEAD_S
 from stvla_ros.ros.markers import guidance_markers, path_markers
@@ -44,7 +47,7 @@ from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
-from stvla_ros.types import Guidance, RgbdFrame, Trace3d, TracePlan
+from stvla_ros.types import Guidance, RgbdFrame, RobotState, Trace3d, TracePlan
 
 KEPT_PLANS = 8
 IMAGE_WAIT_S = 2.0
@@ -115,6 +118,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._guidance_out = self.create_publisher(GuidanceMsg, "stvla/guidance", qos.IMAGE)
         self._overlay_out = self.create_publisher(Image, "stvla/overlay", qos.IMAGE)
         self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
+        self._decisions = DecisionLog(self, GuidanceDecisionMsg, decisions.GUIDANCE)
         self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.LATCHED)
         self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
         self.create_subscription(Header, "stvla/plan_stamp", self._stamp_arrived, qos.LATCHED)
@@ -202,6 +206,8 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         """Lift a plan and publish the result, even a failure, because the task node waits for it."""
         try:
             self._refuse_older(plan)
+            if begins_task(self._current, plan):
+                self._guide.reset()  # else what it decides would depend on the task before, which a recording lacks
             self._current = plan
             if plan.finished:
                 return
@@ -264,7 +270,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         """Clean the newest frame with a plan's path and publish it, or publish why that failed."""
         self._next_frame = time.monotonic() + 1.0 / self.config.max_rate_hz
         self._done_stamp_ns = self._frames.stamp_ns
-        start = time.perf_counter()
+        start, frame, robot = time.perf_counter(), None, None
         try:
             trace = self._plans[plan_id]
             if isinstance(trace, StageError):
@@ -273,15 +279,36 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             robot = self._joints.at(frame.stamp_ns)
             guidance = self.timed("guide", lambda: self._guide.guide(trace, frame, robot))
         except StageError as error:
+            self._tell_failure(plan_id, frame, robot, error, time.perf_counter() - start)
             self._fail(plan_id, error, max(not_before_ns, self._done_stamp_ns))
         except Exception as error:  # noqa: BLE001 - the boundary of the node: a defect must be reported too
             self._defect(error)
             sentence = "A defect while cleaning a frame; see the log of 'guidance'."
             self._fail(plan_id, StageError(OutcomeCode.INTERNAL, sentence), max(not_before_ns, self._done_stamp_ns))
         else:
+            seconds = time.perf_counter() - start
             self._publish(guidance)
             self._latency.add(1e3 * (time.perf_counter() - start))
             self._age.add((self.now_ns() - frame.stamp_ns) / 1e6)
+            self._tell(guidance, robot, seconds)
+
+    def _tell(self, guidance: Guidance, robot: RobotState, seconds: float) -> None:
+        """For a recorder: what was decided. After the policy has got its frame."""
+        camera_frame = guidance.frame.camera.frame_id
+        self._decisions.tell(
+            lambda: guidance_decision_to_msg(
+                guidance_decision(guidance, robot, seconds), self._base_frame, camera_frame
+            )
+        )
+
+    def _tell_failure(
+        self, plan_id: str, frame: RgbdFrame | None, robot: RobotState | None, error: StageError, seconds: float
+    ) -> None:
+        """For a recorder: a frame that could not be cleaned. Without a frame nothing was decided."""
+        if frame is not None:
+            decision = GuidanceDecision(frame.stamp_ns, plan_id, robot, outcome_of(error), seconds=seconds)
+            camera_frame = frame.camera.frame_id
+            self._decisions.tell(lambda: guidance_decision_to_msg(decision, self._base_frame, camera_frame))
 
     def _publish(self, guidance: Guidance) -> None:
         message = guidance_to_msg(guidance, self._base_frame)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from std_msgs.msg import Header
 from stvla_msgs.action import PlanTrace
+from stvla_msgs.msg import PlanDecision as PlanDecisionMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 from stvla_msgs.msg import TracePlan as TracePlanMsg
 
@@ -19,15 +20,17 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken
 from stvla_ros.interfaces import Planner
 from stvla_ros.pipeline import check_instruction
-from stvla_ros.ros import qos, task_state
+from stvla_ros.ros import decisions, qos, task_state
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import header, history_from_msg, ok_msg, plan_to_msg, time_to_ns
+from stvla_ros.ros.decision_log import DecisionLog
+from stvla_ros.ros.decisions import PlanDecision, plan_decision_to_msg
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
-from stvla_ros.types import PlanRequest, TracePlan
+from stvla_ros.types import Outcome, PlanRequest, RgbdFrame, RobotState, TracePlan
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class PlannerNode(StageNode[PlannerConfig]):
         self.create_subscription(TaskStateMsg, task_state.TOPIC, self._task_state, qos.LATCHED_NEWEST)
         self._plans = self.create_publisher(TracePlanMsg, "stvla/plan", qos.LATCHED)
         self._stamps = self.create_publisher(Header, "stvla/plan_stamp", qos.LATCHED)
+        self._decisions = DecisionLog(self, PlanDecisionMsg, decisions.PLAN)
         self.serve(PlanTrace, "stvla/plan_trace", self._plan)
 
     def _task_state(self, message: TaskStateMsg) -> None:
@@ -72,15 +76,27 @@ class PlannerNode(StageNode[PlannerConfig]):
     def _plan(self, goal_handle: GoalHandle) -> PlanTrace.Result:
         instruction = check_instruction(goal_handle.request.instruction)
         history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
-        if self._thinking is not None:
-            _wait(self._thinking, goal_handle.cancel)
-        frame = self._frames.wait(time_to_ns(goal_handle.request.not_before), goal_handle.cancel)
-        self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
-        robot, feedback = self._joints.at(frame.stamp_ns), goal_handle.request.feedback
-        request = PlanRequest(instruction, frame, robot, history, feedback, goal_handle.cancel, self._holding)
-        plan = self._think(request, goal_handle.cancel)
-        message = plan_to_msg(plan, frame.camera.frame_id)
-        self._plans.publish(message)
+        feedback, holding, base_frame = goal_handle.request.feedback, self._holding, self.config.robot.base_frame
+        frame: RgbdFrame | None = None
+        robot: RobotState | None = None
+        plan: TracePlan | None = None
+
+        def decision(outcome: Outcome, seconds: float) -> PlanDecisionMsg:
+            stamp_ns = frame.stamp_ns if frame else 0
+            given = (instruction, history, feedback, holding, stamp_ns, robot)
+            return plan_decision_to_msg(PlanDecision(self.now_ns(), *given, outcome, plan, seconds), base_frame)
+
+        with self._decisions.told(decision) as watch:
+            if self._thinking is not None:
+                _wait(self._thinking, goal_handle.cancel)
+            frame = self._frames.wait(time_to_ns(goal_handle.request.not_before), goal_handle.cancel)
+            self._stamps.publish(header(frame.stamp_ns, frame.camera.frame_id))
+            robot = self._joints.at(frame.stamp_ns)
+            watch.restart()
+            request = PlanRequest(instruction, frame, robot, history, feedback, goal_handle.cancel, holding)
+            plan = self._think(request, goal_handle.cancel)
+            message = plan_to_msg(plan, frame.camera.frame_id)
+            self._plans.publish(message)
         return PlanTrace.Result(outcome=ok_msg(), plan=message)
 
     def _think(self, request: PlanRequest, cancel: CancelToken) -> TracePlan:

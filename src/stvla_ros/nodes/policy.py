@@ -11,21 +11,24 @@ from dataclasses import dataclass
 from stvla_msgs.action import PredictKeypose
 from stvla_msgs.msg import Guidance as GuidanceMsg
 from stvla_msgs.msg import GuidanceRequest
+from stvla_msgs.msg import KeyposeDecision as KeyposeDecisionMsg
 
 from stvla_ros import registry
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.interfaces import Policy
-from stvla_ros.ros import qos
+from stvla_ros.ros import decisions, qos
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import guidance_from_msg, history_from_msg, keypose_to_msg, ns_to_time, ok_msg, time_to_ns
+from stvla_ros.ros.decision_log import DecisionLog
+from stvla_ros.ros.decisions import KeyposeDecision, keypose_decision_to_msg
 from stvla_ros.ros.freshness import Arrival, Freshness, Instant, now, why_in_future
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run import run
 from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.types import Guidance, Observation
+from stvla_ros.types import Guidance, Keypose, Observation, Outcome, RobotState
 
 ASK_AGAIN_S = 0.5
 KEPT_PLANS = 4
@@ -55,6 +58,7 @@ class PolicyNode(StageNode[PolicyConfig]):
         self.create_subscription(GuidanceMsg, "stvla/guidance", self._receive, qos.IMAGE_BEST_EFFORT)
         end_without_port(self)
         self._ask = self.create_publisher(GuidanceRequest, "stvla/guidance_request", qos.EVENT)
+        self._decisions = DecisionLog(self, KeyposeDecisionMsg, decisions.KEYPOSE)
         self.serve(PredictKeypose, "stvla/predict_keypose", self._predict)
 
     def _receive(self, message: GuidanceMsg) -> None:
@@ -67,16 +71,28 @@ class PolicyNode(StageNode[PolicyConfig]):
             self._arrived.notify_all()
 
     def _predict(self, goal_handle: GoalHandle) -> PredictKeypose.Result:
-        guidance = self._wait_for(
-            goal_handle.request.plan_id, time_to_ns(goal_handle.request.not_before), goal_handle.cancel
-        )
-        history = history_from_msg(goal_handle.request.history, self.config.robot.base_frame)
-        robot = self._joints.at(guidance.frame.stamp_ns)
-        observation = Observation(guidance, robot, history, goal_handle.request.instruction)
-        keypose = self.timed("predict", lambda: self._policy.predict(observation))
+        goal, base_frame = goal_handle.request, self.config.robot.base_frame
+        history = history_from_msg(goal.history, base_frame)
+        guidance: Guidance | None = None
+        robot: RobotState | None = None
+        keypose: Keypose | None = None
+
+        def decision(outcome: Outcome, seconds: float) -> KeyposeDecisionMsg:
+            stamp_ns = guidance.frame.stamp_ns if guidance else 0
+            given = (goal.instruction, goal.plan_id, history, stamp_ns, robot)
+            return keypose_decision_to_msg(
+                KeyposeDecision(self.now_ns(), *given, outcome, keypose, seconds), base_frame
+            )
+
+        with self._decisions.told(decision) as watch:
+            guidance = self._wait_for(goal.plan_id, time_to_ns(goal.not_before), goal_handle.cancel)
+            robot = self._joints.at(guidance.frame.stamp_ns)
+            observation = Observation(guidance, robot, history, goal.instruction)
+            watch.restart()
+            keypose = self.timed("predict", lambda: self._policy.predict(observation))
         result = PredictKeypose.Result(outcome=ok_msg(), path_complete=keypose is None)
         if keypose is not None:
-            result.keypose = keypose_to_msg(keypose, self.config.robot.base_frame)
+            result.keypose = keypose_to_msg(keypose, base_frame)
         return result
 
     def _wait_for(self, plan_id: str, not_before_ns: int, cancel: CancelToken) -> Guidance:

@@ -1,119 +1,105 @@
-"""Records frames and arm states: ``python -m stvla_ros.nodes.record --ros-args -p path:=...``."""
+"""The recorder: writes every task as a rosbag2, in a process of its own at low priority.
+
+It only listens. Whatever happens to it or to its disk, the stack goes on; what is wrong is in its log and in
+``/diagnostics``.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
-import threading
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
-from stvla_ros.config import ConfigError, param
-from stvla_ros.data.recording import RecordingWriter
+from rclpy.event_handler import SubscriptionEventCallbacks
+
+from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.errors import INTERRUPTED, CancelToken, OutcomeCode, StageError
-from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
-from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.bag_topics import message_class
+from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.node_parameters import ParameterSurvey
+from stvla_ros.ros.recorded_topics import Topic, recorded_topics
 from stvla_ros.ros.run import run, stop
+from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import StageNode
-from stvla_ros.types import RgbdFrame
+from stvla_ros.ros.task_recorder import RecordSettings, TaskRecorder
+from stvla_ros.versions import git_commit, versions
+
+NICENESS = 10
+LOOK_S = 0.2
+SILENT = SubscriptionEventCallbacks(use_default_callbacks=False)
+"""Some topics have two readers, because no single one fits all publishers; that the other does not fit is no news."""
 
 
 @dataclass(frozen=True)
-class RecordConfig:
+class RecordConfig(RecordSettings):
     """Settings of the record node."""
 
-    path: str = param("", "new folder for the recording")
-    frames: int = param(30, "frames to record; the node ends after the last", ge=1, le=100000)
-    rate_hz: float = param(5.0, "frames per second", ge=0.1, le=60.0)
+    goals: int = param(0, "the node ends after so many recordings; 0: it goes on", ge=0)
     camera: CameraConfig = param(CameraConfig(), "where images come from")  # noqa: RUF009
-    joint_states: JointStateConfig = param(JointStateConfig(), "how old arm states may be")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
 
 
 class RecordNode(StageNode[RecordConfig]):
-    """Writes the newest frame at a fixed rate, each once, with the nearest arm state if joint states come.
-
-    If they come, a frame without an arm state is skipped. When no frame can be written for ``camera.timeout_s``, the
-    recording ends.
-    """
+    """Subscribes to everything that a recording needs, serialized, and hands it to a :class:`TaskRecorder`."""
 
     def __init__(self) -> None:
         super().__init__("record", RecordConfig)
-        if not self.config.path:
-            raise ConfigError("record.path: wanted a new folder for the recording, got none.")
-        self._writer = RecordingWriter(Path(self.config.path).expanduser())
-        self._frames = RgbdReceiver(self, self.config.camera, base_frame=self.config.robot.base_frame)
-        self._joints = JointStates(self, self.config.joint_states, self.config.robot)
-        self._end = threading.Event()
-        self._cancel = CancelToken()
-        self._skipped = 0
-        self._size: tuple[int, int] | None = None
-        self._thread = threading.Thread(target=self._record, name="record", daemon=True)
+        config = self.config
+        topics = recorded_topics(config.camera, config.robot)
+        facts = {"versions": versions(), "git_commit": git_commit()}
+        self._recorder = TaskRecorder(config, topics, facts, self._say, round(config.camera.pair_within_s * 1e9))
+        self._survey = ParameterSurvey(self, self._recorder.know)
+        self._surveyed = 0
+        for topic in topics:
+            self._subscribe(topic)
+        end_without_port(self)
+        self.create_timer(LOOK_S, self._look)
+
+    def _subscribe(self, topic: Topic) -> None:
+        kind, receive = message_class(topic.kind), partial(self._receive, topic.name)
+        for profile in topic.readers:
+            self.create_subscription(kind, topic.name, receive, profile, raw=True, event_callbacks=SILENT)
+
+    def _receive(self, topic: str, data: bytes) -> None:
+        self._recorder.take(topic, data, self.now_ns())
 
     def ready(self) -> None:
         """Start the recording."""
         super().ready()
-        self._thread.start()
+        self._recorder.start()
 
-    def _record(self) -> None:
-        code, newest_ns, good, why = 0, 0, time.monotonic(), ""
-        while len(self._writer) < self.config.frames and not self._end.wait(1.0 / self.config.rate_hz):
-            try:
-                frame = self._frames.wait(0, self._cancel)
-            except StageError as error:
-                code = self._failed(error)
-                break
-            if frame.stamp_ns == newest_ns:
-                continue
-            newest_ns = frame.stamp_ns
-            try:
-                self._append(frame)
-                good = time.monotonic()
-            except StageError as error:
-                self._skipped, why = self._skipped + 1, error.sentence
-                if time.monotonic() - good > self.config.camera.timeout_s:
-                    code = self._failed(error)
-                    break
-        skipped = self._frames.skipped + self._skipped
-        self.get_logger().info(f"{len(self._writer)} frames in {self.config.path}")
-        if skipped:
-            why = self._frames.why_skipped or why
-            self.get_logger().warning(f"{skipped} images could not be used and were skipped, e.g.: {why}")
-        stop(code)
+    def _look(self) -> None:
+        """Survey the parameters for each new bag, and end when enough is recorded."""
+        recorder, config = self._recorder, self.config
+        self._trouble = recorder.trouble
+        if recorder.begun != self._surveyed:
+            self._surveyed = recorder.begun
+            self._survey.ask()
+        if config.goals and recorder.kept >= config.goals:
+            stop()
+        elif config.when == "now" and recorder.begun and recorder.trouble:
+            stop(1)
 
-    def _append(self, frame: RgbdFrame) -> None:
-        """Write a frame. Raises StageError when its size differs from the recording's, or its arm state is missing."""
-        robot = self._joints.at(frame.stamp_ns) if self._joints.heard else None
-        size = frame.camera.width_px, frame.camera.height_px
-        self._size = self._size or size
-        if size != self._size:
-            raise StageError(
-                OutcomeCode.STALE_IMAGE,
-                f"The recording has images of {self._size[0]}x{self._size[1]}, but the camera now sends {size[0]}x{size[1]}: "
-                "set the camera's size back, or start a new recording.",
-            )
-        self._writer.append(frame, robot)
+    def _say(self, sentence: str, wrong: bool) -> None:
+        log = self.get_logger()
+        say: Callable[[str], object] = log.error if wrong else log.info
+        say(sentence)
 
-    def _failed(self, error: StageError) -> int:
-        """Log why the recording ends; returns the exit code."""
-        if error.code in INTERRUPTED:
-            return 0
-        self.get_logger().error(error.sentence)
-        return 1
+    def ages(self) -> dict[str, str]:
+        """Where the bag is written."""
+        return {"recording": str(self._recorder.folder or "none"), "recordings kept": str(self._recorder.kept)}
 
     def close(self, timeout_s: float) -> bool:
-        """End the recording."""
-        self._end.set()
-        self._cancel.cancel()
-        deadline = time.monotonic() + timeout_s
-        if self._thread.is_alive() and threading.current_thread() is not self._thread:
-            self._thread.join(timeout_s)
-        return super().close(max(0.0, deadline - time.monotonic())) and not self._thread.is_alive()
+        """Complete the bag."""
+        done = self._recorder.close(timeout_s)
+        return super().close(timeout_s) and done
 
 
 def main() -> int:
     """Entry point."""
+    os.nice(NICENESS)
     return run(RecordNode)
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from std_msgs.msg import Bool
 from std_srvs.srv import Trigger
 from stvla_msgs.action import ExecuteTask
+from stvla_msgs.msg import TaskEnd as TaskEndMsg
 from stvla_msgs.msg import TaskState as TaskStateMsg
 
 from stvla_ros.config import param
@@ -30,6 +31,8 @@ from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import TRANSPORT_S, GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
+from stvla_ros.ros.decision_log import DecisionLog
+from stvla_ros.ros.decisions import TASK_END, TaskEnd, task_end_to_msg
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.graph import CAMERA, SIM
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
@@ -85,6 +88,7 @@ class TaskNode(StageNode[TaskConfig]):
         self._idle = TaskState("")  # state at the end of the last task
         self.create_subscription(Bool, task_state.HOLDS_TOPIC, self._fingers, qos.LATCHED_NEWEST)
         self._state = self.create_publisher(TaskStateMsg, task_state.TOPIC, qos.LATCHED_NEWEST)
+        self._ends = DecisionLog(self, TaskEndMsg, TASK_END)
         self._started = time.monotonic()
         self._stop_state = StopKeeper(self, self._halt, decides=True)
         self.create_service(Trigger, "stvla/task/stop", self._stop)
@@ -113,6 +117,7 @@ class TaskNode(StageNode[TaskConfig]):
             self.get_logger().info(sentence)
 
     def _execute(self, goal_handle: GoalHandle) -> ExecuteTask.Result:
+        started_ns = self.now_ns()
         try:
             result = self._carry_out(goal_handle)
         except StageError as error:  # before the task began
@@ -121,6 +126,8 @@ class TaskNode(StageNode[TaskConfig]):
         self._idle = replace(result.state, holding=holding)
         outcome = replace(result.outcome, sentence=with_advice(result.outcome.sentence, holding))
         self.health["last outcome"] = outcome.code.name
+        asked = replace(self._idle, instruction=goal_handle.request.instruction)
+        self._ends.tell(lambda: task_end_to_msg(TaskEnd(started_ns, self.now_ns(), outcome, asked)))
         return ExecuteTask.Result(
             outcome=outcome_to_msg(outcome),
             keyposes=len(result.keyposes),

@@ -175,6 +175,11 @@ class SpatialGuide:
         )
 
 
+def begins_task(before: TracePlan | None, plan: TracePlan) -> bool:
+    """Whether a plan is the first one of a task, as far as plans say it: what the guide remembers is of another task."""
+    return before is None or before.finished or before.instruction != plan.instruction
+
+
 def _keep_newest(plans: OrderedDict[str, Any]) -> None:
     while len(plans) > _FOLLOWED:
         plans.popitem(last=False)

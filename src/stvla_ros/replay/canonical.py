@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -37,6 +37,16 @@ SHARES = 9
 
 BLOCKS = 4
 """The painted pixels are also counted in so many rows and columns of blocks, to tell one lost pixel from many."""
+
+ROUNDED = frozenset(
+    {"drawn", "start", "offsets", "points", "progress", "position", "rotation", "ends", "seconds", "joints"}
+)
+"""Parts of a form that are rounded numbers."""
+
+FEW_PX, MASK_SHARE = 8, 0.02
+"""Painted pixels of a block may differ by so many, or by this share of them."""
+
+MISSING = "missing"
 
 Form = dict[str, Any]
 """Canonical form of a decision: JSON of whole numbers, words and null (NaN)."""
@@ -68,6 +78,41 @@ def canonical(decision: Decision) -> Form:
 def canonical_bytes(form: Form) -> bytes:
     """The bytes of a canonical form."""
     return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode()
+
+
+def alike(a: Form, b: Form) -> bool:
+    """Whether two forms are the same up to one step of rounding, and masks up to :data:`FEW_PX` of each block.
+
+    Rounding of the last bits differs between processors; a value on the edge of two steps falls on either side of it.
+    """
+    return not apart(a, b)
+
+
+def apart(a: Form, b: Form) -> list[str]:
+    """Names of the parts in which two forms differ by more than :func:`alike` allows, e.g. ``keypose.position``."""
+    return list(_apart(a, b, ""))
+
+
+def _apart(a: Any, b: Any, name: str) -> Iterator[str]:
+    if a == b:
+        return
+    if isinstance(a, dict) and isinstance(b, dict):
+        for key in sorted({*a, *b}):
+            if key == "bits" and not (a.get("pixels") is None or b.get("pixels") is None):
+                continue  # the pixels are compared by their numbers
+            yield from _apart(a.get(key, MISSING), b.get(key, MISSING), f"{name}.{key}".lstrip("."))
+    elif not _near(a, b, name.rpartition(".")[2]):
+        yield name
+
+
+def _near(a: Any, b: Any, key: str) -> bool:
+    if isinstance(a, list) and isinstance(b, list):
+        if key == "ways":
+            return len(a) == len(b) and not any(list(_apart(p, q, key)) for p, q in zip(a, b, strict=True))
+        return len(a) == len(b) and all(_near(p, q, key) for p, q in zip(a, b, strict=True))
+    if not isinstance(a, int) or not isinstance(b, int) or isinstance(a, bool):
+        return bool(a == b)
+    return abs(a - b) <= (1 if key in ROUNDED else max(FEW_PX, MASK_SHARE * max(a, b)) if key == "pixels" else 0)
 
 
 def decision_hash(decisions: Iterable[Decision]) -> str:

@@ -9,8 +9,9 @@ from math import nan
 import numpy as np
 
 from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.errors import OutcomeCode
 from stvla_ros.geometry.se3 import rotation_distance
-from stvla_ros.replay.canonical import DRAWN, canonical, hash_of, sampled
+from stvla_ros.replay.canonical import DRAWN, Form, alike, canonical, hash_of, sampled
 from stvla_ros.replay.values import Comparison, Decision, Difference, Kind, Masking, Moment
 from stvla_ros.types import F64, Keypose, Trace3d
 
@@ -36,7 +37,11 @@ class _Part:
 
 
 def compare(
-    moments: Sequence[Moment], a: Iterable[Decision], b: Iterable[Decision], names: tuple[str, str]
+    moments: Sequence[Moment],
+    a: Iterable[Decision],
+    b: Iterable[Decision],
+    names: tuple[str, str],
+    masks_alike: bool = False,
 ) -> Comparison:
     """Compare two series. Moments that only one of them decided are left out, also of the hashes.
 
@@ -45,14 +50,37 @@ def compare(
         a: First series, by number.
         b: Second series.
         names: Of the two.
+        masks_alike: Masks count as equal if they are :func:`stvla_ros.replay.canonical.alike`: one of the two guided
+            fewer frames, so its guide remembered less.
     """
     others = {decision.number: decision for decision in b}
     pairs = [(decision, others[decision.number]) for decision in a if decision.number in others]
-    forms = [(canonical(x), canonical(y)) for x, y in pairs]
+    forms = [_forms(x, y) for x, y in pairs]
     hashes = hash_of(x for x, _ in forms), hash_of(y for _, y in forms)
-    differences = tuple(difference(x, y, f == g) for (x, y), (f, g) in zip(pairs, forms, strict=True))
+
+    def same(kind: Kind, f: Form, g: Form) -> bool:
+        return f == g or (masks_alike and kind is Kind.GUIDE and alike(f, g))
+
+    differences = tuple(difference(x, y, same(x.kind, f, g)) for (x, y), (f, g) in zip(pairs, forms, strict=True))
     comparison = Comparison(names, hashes, differences)
     return replace(comparison, headline=headline(moments, comparison, _shift_mm(pairs)))
+
+
+def _forms(a: Decision, b: Decision) -> tuple[Form, Form]:
+    """Canonical forms of two decisions, without the lifting of a path unless it is known of both."""
+    f, g = canonical(a), canonical(b)
+    if _lifting_unknown(a) or _lifting_unknown(b):
+        for form in (f, g):
+            form.pop("lifting", None)
+            form.pop("path", None)
+    return f, g
+
+
+def _lifting_unknown(decision: Decision) -> bool:
+    """A recording may lack how a path was lifted, or it was not lifted because it came too late."""
+    if decision.plan is None or decision.plan.finished:
+        return False
+    return decision.lifting is None or decision.lifting.code is OutcomeCode.STALE_IMAGE
 
 
 def difference(a: Decision, b: Decision, equal: bool) -> Difference:
@@ -99,7 +127,8 @@ def _plans(found: Difference, a: Decision, b: Decision, parts: list[_Part]) -> D
             parts += [_Part(drawn / DRAWN_UNITS, f"the drawn path is {drawn:.1f} of 1000 off")] * (drawn >= 0.05)
         if p.sub_instruction != q.sub_instruction and not p.finished and not q.finished:
             parts.append(_Part(OTHER_STEP, f"'{p.sub_instruction}' became '{q.sub_instruction}'"))
-    if a.lifting and b.lifting and a.lifting.code is not b.lifting.code:
+    unknown = _lifting_unknown(a) or _lifting_unknown(b)
+    if a.lifting and b.lifting and a.lifting.code is not b.lifting.code and not unknown:
         parts.append(_Part(OTHER_ANSWER, f"lifting: {a.lifting.code.name} became {b.lifting.code.name}"))
     if a.trace is None or b.trace is None:
         return found
@@ -216,11 +245,9 @@ def headline(moments: Sequence[Moment], comparison: Comparison, shift_mm: F64 | 
     if worst.number != first.number:
         said += f", most at {_where(moments, worst)}: {worst.sentence}"
     if shift_mm is not None:
-        x, y, z = shift_mm
-        said += (
-            f". The same drawn path is lifted ({x:+.0f}, {y:+.0f}, {z:+.0f}) mm off, as if the camera stood elsewhere"
-        )
-    return said[0].upper() + said[1:] + "."
+        x, y, z = (round(v) for v in shift_mm)
+        said += f". The same drawn path is lifted ({x:+d}, {y:+d}, {z:+d}) mm off, as if the camera stood elsewhere"
+    return (said if "=" in b else said[0].upper() + said[1:]) + "."
 
 
 def _where(moments: Sequence[Moment], d: Difference) -> str:

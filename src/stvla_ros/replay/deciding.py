@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
 from stvla_ros.interfaces import Guide, Planner, Policy, Robot
 from stvla_ros.motion.executor import PlannedExecutor
+from stvla_ros.perception.guide import begins_task
 from stvla_ros.replay.arm import RecordedArm
 from stvla_ros.replay.values import Decision, Kind, Masking, Mode, Moment, RecordedTask
 from stvla_ros.types import (
@@ -50,6 +51,9 @@ V = TypeVar("V")
 
 KEPT = 8
 """So many cleaned frames, and lifted paths, are kept for later moments."""
+
+WARM_UP = 2
+"""So many frames are guided before the one that counts, unless all are."""
 
 OK = Outcome(OutcomeCode.OK, "")
 
@@ -87,25 +91,50 @@ def repeatable(moment: Moment) -> bool:
     if not moment.image_stamp_ns or moment.robot is None:
         return False
     recorded = moment.recorded
-    return moment.kind is Kind.MOVE or recorded is None or recorded.outcome.code not in SURROUNDINGS
+    return recorded is None or bool(recorded.paths) or recorded.outcome.code not in SURROUNDINGS
 
 
-def decide(task: RecordedTask, stages: StageSet, mode: Mode = Mode.TEACHER_FORCED) -> Iterator[Decision]:
+def decide(
+    task: RecordedTask, stages: StageSet, mode: Mode = Mode.TEACHER_FORCED, every_frame: bool = True
+) -> Iterator[Decision]:
     """Decide again at every moment that can be repeated, in order of time.
 
     Args:
         task: The recording.
         stages: New ones.
         mode: What the stages are given.
+        every_frame: Guide every frame again. False: those that a keypose was predicted from, after a few frames before
+            them for what the guide remembers (:func:`guided_again`); only the former are decisions.
 
     Yields:
         One decision per moment; with the outcome STALE_IMAGE where the recording lacks its image.
     """
     run = _Run(task, stages, mode)
+    guided, told = guided_again(task.moments)
     for moment in task.moments:
+        if moment.kind is Kind.GUIDE and not every_frame and moment.number not in guided:
+            continue
         decision = run.at(moment)
-        if repeatable(moment):
+        if repeatable(moment) and (every_frame or moment.kind is not Kind.GUIDE or moment.number in told):
             yield decision
+
+
+def guided_again(moments: Sequence[Moment]) -> tuple[frozenset[int], frozenset[int]]:
+    """Which frames a replay guides again unless it guides all of them.
+
+    The guide remembers what it decided on the first frame of a plan, and the instances and the hole of the last frames.
+    So these are guided too before each frame that a keypose was predicted from.
+
+    Returns:
+        Numbers of the GUIDE moments that are guided, and of those among them that a keypose was predicted from.
+    """
+    used = {(m.plan_id, m.image_stamp_ns) for m in moments if m.kind is Kind.PREDICT}
+    frames = [m for m in moments if m.kind is Kind.GUIDE]
+    told = {i for i, m in enumerate(frames) if (m.plan_id, m.image_stamp_ns) in used}
+    before = {k for i in told for k in range(max(0, i - WARM_UP), i)}
+    first = {m.plan_id: i for i, m in reversed(list(enumerate(frames)))}
+    guided = told | before | set(first.values())
+    return frozenset(frames[i].number for i in guided), frozenset(frames[i].number for i in told)
 
 
 class _Run:
@@ -120,6 +149,7 @@ class _Run:
         self._cleaned: OrderedDict[tuple[str, int], Guidance | StageError] = OrderedDict()  # by plan and image
         self._own: list[Keypose] = []  # executed, if the arm had followed this replay
         self._next: Keypose | None = None
+        self._before: TracePlan | None = None  # recorded
         self._steps = {
             Kind.PLAN: self._plan,
             Kind.GUIDE: self._guide,
@@ -144,6 +174,10 @@ class _Run:
 
     def _plan(self, moment: Moment, robot: RobotState) -> Decision:
         recorded = moment.recorded.plan if moment.recorded else None
+        if recorded is not None:
+            if self._before is not None and begins_task(self._before, recorded):
+                self._stages.guide.reset()  # as the guidance node does
+            self._before = recorded
         try:
             own = self._own_plan(moment, robot)
         except StageError as error:
@@ -158,7 +192,10 @@ class _Run:
     def _own_plan(self, moment: Moment, robot: RobotState) -> TracePlan | None:
         """The planner's path, under the recorded id, so that later moments find it."""
         if self._stages.planner is None:
-            return moment.recorded.plan if moment.recorded else None
+            recorded = moment.recorded
+            if recorded is not None and not recorded.outcome.ok:
+                raise StageError(recorded.outcome.code, recorded.outcome.sentence)
+            return recorded.plan if recorded else None
         history = moment.history if self._forced else tuple(self._own[: len(moment.history)])
         frame = self._task.frame(moment.image_stamp_ns)
         request = PlanRequest(moment.instruction, frame, robot, history, moment.feedback, CancelToken(), moment.holding)

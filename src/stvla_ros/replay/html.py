@@ -6,12 +6,15 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, isfinite, isnan, log10
 from pathlib import Path
 from string import Template
 
 from stvla_ros.config import ConfigError
 from stvla_ros.files import written
+
+NUMBERS = ("position mm", "rotation °", "path RMSE mm", "mask IoU")
+"""Heads of the columns with differences."""
 
 VOID = ("img", "input", "br")
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP, RIGHT = 520, 170, 52, 30, 12, 12
@@ -119,3 +122,13 @@ def _ticks(end: float) -> list[float]:
     power = 10.0 ** floor(log10(rough))
     step = next(f * power for f in (1, 2, 2.5, 5, 10) if f * power >= rough * (1 - 1e-9))
     return [round(i * step, 12) for i in range(ceil(end / step - 1e-9) + 1)]
+
+
+def finite(values: Iterable[float]) -> list[float]:
+    """Those that are known."""
+    return [value for value in values if isfinite(value)]
+
+
+def cells(values: Iterable[float]) -> list[str]:
+    """Numbers for a table."""
+    return ["–" if isnan(v) else f"{v:.3f}" if 0 < v < 1 else f"{v:.1f}" if v < 1000 else f"{v:.0f}" for v in values]

@@ -6,13 +6,14 @@ Each stage is wrapped in one that notes its call. The result is a :class:`stvla_
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.stack import StackSettings, make_executor, make_guide, make_planner, make_policy
-from stvla_ros.interfaces import FrameSource, Guide, KeyposeExecutor, Planner, Policy, Robot
+from stvla_ros.interfaces import FrameSource, Guide, KeyposeExecutor, Planner, Policy
+from stvla_ros.motion.followed import FollowedPaths
 from stvla_ros.pipeline import LocalStages, run_task
 from stvla_ros.replay.deciding import OK
 from stvla_ros.replay.values import Decision, Kind, Masking, Moment
@@ -20,7 +21,6 @@ from stvla_ros.robot.sim import SimCamera, SimRobot
 from stvla_ros.sim.cell import Cell
 from stvla_ros.types import (
     Guidance,
-    JointPath,
     Keypose,
     Observation,
     Outcome,
@@ -72,7 +72,7 @@ def observe(settings: StackSettings, cell: Cell, name: str, instruction: str) ->
         instruction: The operator's words.
     """
     task = ObservedTask(name, instruction)
-    arm = _Arm(SimRobot(cell))
+    arm = FollowedPaths(SimRobot(cell))
     planner = _Planner(make_planner(settings, cell), task)
     stages = LocalStages(
         _Camera(SimCamera(cell), task),
@@ -142,6 +142,7 @@ class _Planner:
 class _Guide:
     def __init__(self, guide: Guide, task: ObservedTask, planner: _Planner) -> None:
         self._guide, self._task, self._planner = guide, task, planner
+        self.reset = guide.reset
 
     def lift(self, plan: TracePlan, frame: RgbdFrame) -> Trace3d:
         try:
@@ -198,31 +199,16 @@ class _Policy:
         return keypose
 
 
-class _Arm:
-    """A robot that notes the paths which it follows."""
-
-    def __init__(self, robot: Robot) -> None:
-        self._robot = robot
-        self.paths: list[JointPath] = []
-        self.state: Callable[[], RobotState] = robot.state
-        self.move_gripper = robot.move_gripper
-        self.stop = robot.stop
-
-    def follow(self, path: JointPath, cancel: CancelToken) -> None:
-        self.paths.append(path)
-        self._robot.follow(path, cancel)
-
-
 class _Executor:
-    def __init__(self, executor: KeyposeExecutor, task: ObservedTask, arm: _Arm) -> None:
+    def __init__(self, executor: KeyposeExecutor, task: ObservedTask, arm: FollowedPaths) -> None:
         self._executor, self._task, self._arm = executor, task, arm
 
     def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
-        self._arm.paths, robot = [], self._arm.state()
+        self._arm.paths, robot = (), self._arm.state()
 
         def note(outcome: Outcome) -> None:
             after = self._arm.state()
-            decision = Decision(0, Kind.MOVE, outcome, keypose=keypose, paths=tuple(self._arm.paths))
+            decision = Decision(0, Kind.MOVE, outcome, keypose=keypose, paths=self._arm.paths)
             self._task.add(
                 Kind.MOVE,
                 frame.stamp_ns,

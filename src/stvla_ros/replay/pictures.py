@@ -7,7 +7,7 @@ a blue border, and the two can be told apart without colours. Colours: M. Okabe 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from stvla_ros.geometry.cameras import project, uv_to_px
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.perception.overlay import tube_pixels
+from stvla_ros.replay.html import Html, element
 from stvla_ros.types import F64, U8, Bool, Camera, Keypose, RgbdFrame, Trace3d, TracePlan
 
 FIRST, SECOND = (0, 114, 178), (230, 159, 0)
@@ -187,3 +188,34 @@ def _square(image: U8, px: F64, colour: tuple[int, int, int], thick: int) -> Non
     if np.isfinite(px).all() and (np.abs(px) < 1e4).all():
         x, y = np.rint(px).astype(int).tolist()
         cv2.rectangle(image, (x - thick, y - thick), (x + thick, y + thick), colour, -1, cv2.LINE_AA)
+
+
+def side_view(traces: tuple[Trace3d | None, Trace3d | None]) -> Html:
+    """Height of lifted paths over the horizontal way, one scale for both axes and paths."""
+    lines = [None if t is None or not len(t.xyz_m) else _profile(t) for t in traces]
+    known = [line for line in lines if line is not None]
+    if not known:
+        return element("p", "No lifted path.", class_="small")
+    low, high = np.min([x.min(axis=0) for x in known], axis=0), np.max([x.max(axis=0) for x in known], axis=0)
+    scale = 300 / max((high - low).max() * 1.1, 1.0)
+    place: Callable[[F64], F64] = lambda line: np.column_stack([  # noqa: E731
+        50 + (line[:, 0] - low[0]) * scale, 270 - (line[:, 1] - low[1]) * scale
+    ])  # fmt: skip
+    parts = [
+        element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in place(line)), class_=style)
+        for line, style in zip(lines, ("first", "second"), strict=True)
+        if line is not None
+    ]
+    parts += [element("text", f"{v:.0f}", x=44, y=f"{270 - (v - low[1]) * scale + 4:.0f}", text_anchor="end")
+              for v in {float(low[1]), float(high[1])}]  # fmt: skip
+    parts.append(
+        element("text", f"{high[0]:.0f}", x=f"{50 + (high[0] - low[0]) * scale:.0f}", y=290, text_anchor="middle")
+    )
+    return element("svg", *parts, viewBox="0 0 400 300", role="img", aria_label="height over way of the lifted paths")
+
+
+def _profile(trace: Trace3d) -> F64:
+    """(T, 2) horizontal way from the start, and height, millimetres."""
+    xyz = np.asarray(trace.xyz_m, np.float64)
+    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xyz[:, :2], axis=0), axis=1))])
+    return 1e3 * np.column_stack([way, xyz[:, 2]])

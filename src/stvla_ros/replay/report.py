@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite, isnan, nan
+from math import isfinite, nan
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.errors import StageError
 from stvla_ros.perception.guide import GuideConfig
 from stvla_ros.replay import pictures
-from stvla_ros.replay.html import Html, Series, element, joined, plot, table, write_page
+from stvla_ros.replay.html import NUMBERS, Html, Series, cells, element, finite, joined, plot, table, write_page
 from stvla_ros.replay.values import Comparison, Decision, Difference, Kind, Mode, Moment, RecordedTask, Replay
 from stvla_ros.types import F64, U8, Bool, Keypose, Outcome, Trace3d
 
@@ -24,8 +24,6 @@ MOST_PICTURED = 60
 
 MOST_FRAMES = 12
 """Guided frames that become steps of their own: those that differ most. All of them are in the plots."""
-
-NUMBERS = ("position mm", "rotation °", "path RMSE mm", "mask IoU")
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,67 +69,9 @@ def write_report(path: Path, task: RecordedTask, comparison: Comparison, first: 
     """
     report = _Report(task, comparison, first, second)
     same = comparison.first is None
-    verdict = element("h1", comparison.headline or _counted(comparison), class_="same" if same else "parts")
+    verdict = element("h1", comparison.headline, class_="same" if same else "parts")
     body = [verdict, report.facts(), report.summary(), report.plots(), report.steps()]
     write_page(path, f"{task.name}: {' and '.join(comparison.names)}", joined(body))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One recording of a folder report.
-
-    Attributes:
-        name: Of the recording.
-        link: Its own report, relative to the index; empty: there is none.
-        comparison: Of its decisions; None: it could not be replayed.
-        problem: Why it could not be replayed.
-    """
-
-    name: str
-    link: str
-    comparison: Comparison | None = None
-    problem: str = ""
-
-
-def write_index(path: Path, headline: str, rows: Sequence[Row], statistics: Sequence[Sequence[object]] = ()) -> None:
-    """Write the report of a folder of recordings: a table that links to the reports of each, worst first.
-
-    Args:
-        path: Of the HTML file.
-        headline: The result in one sentence.
-        rows: The recordings.
-        statistics: Paired statistics over the recordings: a line of heads, then lines of cells; may be empty.
-
-    Raises:
-        ConfigError: The file cannot be written.
-    """
-    same = all(row.comparison is not None and row.comparison.first is None for row in rows)
-    worst = sorted(rows, key=lambda row: -_severity(row))
-    head = ("recording", "result", "decisions", "that differ", *(f"worst {name}" for name in NUMBERS))
-    parts = [element("h1", headline, class_="same" if same else "parts")]
-    if statistics:
-        parts += [element("h2", "Over all recordings"), table(list(map(str, statistics[0])), statistics[1:])]
-    parts += [element("h2", "Recordings, worst first"), table(head, map(_index_cells, worst), "text2")]
-    write_page(path, headline, joined(parts))
-
-
-def _severity(row: Row) -> float:
-    if row.comparison is None:
-        return float("inf")
-    return max((d.severity for d in row.comparison.differences), default=0.0)
-
-
-def _index_cells(row: Row) -> list[object]:
-    name = element("a", row.name, href=row.link) if row.link else row.name
-    if row.comparison is None:
-        return [name, element("span", row.problem, class_="differs"), *[""] * (2 + len(NUMBERS))]
-    differences = row.comparison.differences
-    values = [max(_finite(d.position_mm for d in differences), default=nan)]
-    values.append(max(_finite(d.rotation_deg for d in differences), default=nan))
-    values.append(max(_finite(d.path_rmse_mm for d in differences), default=nan))
-    values.append(min(_finite(d.mask_iou for d in differences), default=nan))
-    count = sum(not d.equal for d in differences)
-    return [name, row.comparison.headline, len(differences), count, *_cells(values)]
 
 
 @dataclass(eq=False)
@@ -183,11 +123,11 @@ class _Report:
 
     def _summary_row(self, kind: Kind) -> list[object]:
         found = [d for d in self.comparison.differences if d.kind is kind]
-        values = [max(_finite(getattr(d, n) for d in found), default=nan) for n in _FIELDS[:3]]
-        values.append(min(_finite(d.mask_iou for d in found), default=nan))
+        values = [max(finite(getattr(d, n) for d in found), default=nan) for n in _FIELDS[:3]]
+        values.append(min(finite(d.mask_iou for d in found), default=nan))
         times = [self._milliseconds(side, kind) for side in (self.first, self.second)]
-        medians = [f"{median(t):.1f}" if t else "–" for t in (_finite(ms) for ms in times)]
-        return [str(kind), len(found), sum(not d.equal for d in found), *_cells(values), *medians]
+        medians = [f"{median(t):.1f}" if t else "–" for t in (finite(ms) for ms in times)]
+        return [str(kind), len(found), sum(not d.equal for d in found), *cells(values), *medians]
 
     def _heads(self, what: str) -> tuple[str, str]:
         return f"{what}, {self.first.name}", f"{what}, {self.second.name}"
@@ -295,7 +235,7 @@ class _Report:
             plans = (None if a is None else a.plan, None if b is None else b.plan)
             traces = (None if a is None else a.trace, None if b is None else b.trace)
             shown.append(("paths as drawn", pictures.plan_picture(frame, plans)))
-            shown.append(("lifted path: height over way [mm]", _side_view(traces)))
+            shown.append(("lifted path: height over way [mm]", pictures.side_view(traces)))
             return _figures(shown)
         if moment.kind is not Kind.MOVE:
             shown.append(("path, tube and mask", self._guided(moment, frame)))
@@ -334,10 +274,10 @@ class _Report:
             sentence = "only one of the two decided"
         values = [getattr(difference, name) for name in _FIELDS] if difference is not None else [nan] * len(_FIELDS)
         times = [nan if d is None else 1e3 * d.seconds for d in decisions]
-        cells = ["", moment.number, f"{self._t_s(moment):.2f}", str(moment.kind)]
-        row = [element("span", cell) for cell in cells]
+        names = ["", moment.number, f"{self._t_s(moment):.2f}", str(moment.kind)]
+        row = [element("span", name) for name in names]
         row.append(element("span", sentence, class_=None if equal else "differs"))
-        row += [element("span", cell) for cell in _cells([*values, *times])]
+        row += [element("span", cell) for cell in cells([*values, *times])]
         columns = [self._told(s, d, c) for s, d, c in zip(self._sides, decisions, ("first", "second"), strict=True)]
         content = element("div", images, self._given(moment), element("div", *columns, class_="two"), class_="content")
         return element(
@@ -375,23 +315,9 @@ _PLOTS: tuple[tuple[str, str, Kind, float | None], ...] = (
 )
 
 
-def _counted(comparison: Comparison) -> str:
-    differ = sum(not d.equal for d in comparison.differences)
-    total = len(comparison.differences)
-    return f"{' and '.join(comparison.names)}: {differ} of {total} decisions differ." if differ else "Same decisions."
-
-
 def _speed(task: RecordedTask, side: Side) -> str:
     factor = f", {task.seconds / side.cpu_s:.1f} times real time" if side.cpu_s > 0 else ""
     return f"{side.name}: {side.cpu_s:.2f} s of processor time{factor}"
-
-
-def _finite(values: Iterable[float]) -> list[float]:
-    return [value for value in values if isfinite(value)]
-
-
-def _cells(values: Iterable[float]) -> list[str]:
-    return ["–" if isnan(v) else f"{v:.3f}" if 0 < v < 1 else f"{v:.1f}" if v < 1000 else f"{v:.0f}" for v in values]
 
 
 def _said(outcome: Outcome) -> str:
@@ -444,34 +370,3 @@ def _tool_path(decision: Decision | None) -> F64 | None:
     if decision is None or not decision.paths:
         return None
     return np.asarray(tcp_pose(np.concatenate([path.q_rad for path in decision.paths]))[:, :3, 3])
-
-
-def _side_view(traces: tuple[Trace3d | None, Trace3d | None]) -> Html:
-    """Height of lifted paths over the horizontal way, one scale for both axes and paths."""
-    lines = [None if t is None or not len(t.xyz_m) else _profile(t) for t in traces]
-    known = [line for line in lines if line is not None]
-    if not known:
-        return element("p", "No lifted path.", class_="small")
-    low, high = np.min([x.min(axis=0) for x in known], axis=0), np.max([x.max(axis=0) for x in known], axis=0)
-    scale = 300 / max((high - low).max() * 1.1, 1.0)
-    place: Callable[[F64], F64] = lambda line: np.column_stack([  # noqa: E731
-        50 + (line[:, 0] - low[0]) * scale, 270 - (line[:, 1] - low[1]) * scale
-    ])  # fmt: skip
-    parts = [
-        element("polyline", points=" ".join(f"{x:.1f},{y:.1f}" for x, y in place(line)), class_=style)
-        for line, style in zip(lines, ("first", "second"), strict=True)
-        if line is not None
-    ]
-    parts += [element("text", f"{v:.0f}", x=44, y=f"{270 - (v - low[1]) * scale + 4:.0f}", text_anchor="end")
-              for v in {float(low[1]), float(high[1])}]  # fmt: skip
-    parts.append(
-        element("text", f"{high[0]:.0f}", x=f"{50 + (high[0] - low[0]) * scale:.0f}", y=290, text_anchor="middle")
-    )
-    return element("svg", *parts, viewBox="0 0 400 300", role="img", aria_label="height over way of the lifted paths")
-
-
-def _profile(trace: Trace3d) -> F64:
-    """(T, 2) horizontal way from the start, and height, millimetres."""
-    xyz = np.asarray(trace.xyz_m, np.float64)
-    way = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(xyz[:, :2], axis=0), axis=1))])
-    return 1e3 * np.column_stack([way, xyz[:, 2]])

@@ -40,7 +40,7 @@ class _Subscription:
     topic_name: str
 
 
-class _Listener:
+class BagListener:
     """Takes the place of the receivers' node: its messages and its clock come from the bag."""
 
     def __init__(self, bag: Bag) -> None:
@@ -73,10 +73,10 @@ class _Listener:
     def get_name(self) -> str:
         return str(self._bag.path)
 
-    def get_clock(self) -> _Listener:
+    def get_clock(self) -> BagListener:
         return self
 
-    def now(self) -> _Listener:
+    def now(self) -> BagListener:
         return self
 
 
@@ -165,7 +165,7 @@ class BagRecording(Sequence[RecordedFrame]):
         self, messages: Iterable[BagMessage], refused: list[str], stateless: list[str]
     ) -> Iterator[RecordedFrame]:
         """All usable frames. Appends why others are refused, and why frames have no arm state, to the two lists."""
-        listener, complete = _Listener(self._bag), deque[tuple[int, int]]()  # when to take a frame, and its stamp
+        listener, complete = BagListener(self._bag), deque[tuple[int, int]]()  # when to take a frame, and its stamp
         node, first_ns = cast(Node, listener), self._bag.first_ns
 
         def on_frame(stamp_ns: int) -> None:

@@ -11,13 +11,13 @@ from typing import cast
 import numpy as np
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.bag_hints import BagHints
+from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.data.keyposes import discover_keyframes
 from stvla_ros.data.recording import Recording
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.doctor.bag import BagView
 from stvla_ros.doctor.streams import Source, Stream
-from stvla_ros.ros.bag import BagMessage, absolute
+from stvla_ros.ros.bag import BagMessage
 from stvla_ros.ros.bag_files import opened
 from stvla_ros.ros.bag_frames import BagRecording, Follow
 from stvla_ros.ros.convert import image_to_depth, time_to_ns

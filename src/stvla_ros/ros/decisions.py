@@ -40,7 +40,8 @@ from stvla_ros.ros.convert import (
 from stvla_ros.ros.task_state import IDLE, state_from_msg, state_to_msg
 from stvla_ros.types import Bool, Guidance, JointPath, Keypose, Outcome, RobotState, TracePlan
 
-PLAN, GUIDANCE, KEYPOSE, MOTION = (f"stvla/decisions/{stage}" for stage in ("plan", "guidance", "keypose", "motion"))
+PLAN, GUIDANCE = "stvla/decisions/plan", "stvla/decisions/guidance"
+KEYPOSE, MOTION = "stvla/decisions/keypose", "stvla/decisions/motion"
 TASK_END = "stvla/task_end"
 """Topics of the four decisions and of the end of a task."""
 
@@ -167,9 +168,13 @@ class TaskEnd:
     state: TaskState
 
 
-def outcome_of(error: StageError | None) -> Outcome:
-    """A stage's failure as an outcome; None: OK."""
-    return Outcome(OutcomeCode.OK, "") if error is None else Outcome.of(error)
+def outcome_of(error: BaseException | None) -> Outcome:
+    """A stage's failure as an outcome; None: OK; anything but a StageError is a defect."""
+    if error is None:
+        return Outcome(OutcomeCode.OK, "")
+    if isinstance(error, StageError):
+        return Outcome.of(error)
+    return Outcome(OutcomeCode.INTERNAL, f"A defect: {type(error).__name__}; the traceback is in the node's log.")
 
 
 def guidance_decision(guidance: Guidance, robot: RobotState, seconds: float) -> GuidanceDecision:

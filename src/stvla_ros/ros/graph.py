@@ -34,6 +34,9 @@ CAMERAS = ("auto", "recorded", "realsense", "external")
 BRAIN = ("planner", "guidance", "policy", "task")
 """Nodes that mode ``composed`` puts into one process."""
 
+KEEP = ("all", "failures")
+"""Which recordings a recorder keeps: of every goal, or only of those that do not end with OK."""
+
 DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 WRONG_PARAMETERS = 2
@@ -66,11 +69,11 @@ def _node(name: str) -> NodeSpec:
     return NodeSpec(name, f"stvla_ros.nodes.{name}", name, (name,))
 
 
-SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK = map(
-    _node, ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task")
+SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD = map(
+    _node, ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task", "record")
 )
 COMPOSED = NodeSpec("composed", "stvla_ros.nodes.composed", "composed", BRAIN)
-NODES = (SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK)
+NODES = (SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class GraphOptions:
         backends: Kind -> name; None or missing: as in the parameter file.
         overrides: Additional parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``;
             ``robot.parameter`` for all nodes.
+        record: Which goals to record, see :data:`KEEP`; None: no recorder is started.
     """
 
     robot: str = "sim"
@@ -93,6 +97,7 @@ class GraphOptions:
     params: Path | None = None
     backends: Mapping[str, str | None] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
+    record: str | None = None
 
 
 def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
@@ -107,7 +112,8 @@ def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
     robot = {"sim": (SIM,), "franka": (FRANKA,), "franka_sim": (SIM, FRANKA)}.get(options.robot, ())
     camera = (CAMERA,) if options.camera in ("recorded", "realsense") else ()
     brain = (PLANNER, GUIDANCE, POLICY, TASK) if options.mode == "separate" else (COMPOSED,)
-    return (*robot, *camera, EXECUTOR, *brain)
+    recorder = (RECORD,) if options.record else ()  # hears the others' first messages, and ends after them
+    return (*recorder, *robot, *camera, EXECUTOR, *brain)
 
 
 def node_names(options: GraphOptions) -> tuple[str, ...]:
@@ -129,6 +135,7 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
         **_of_robot(options.robot),
         **({"camera.source": options.camera} if options.camera in ("recorded", "realsense") else {}),
         **{n: v for n, v in chosen.items() if v is not None},
+        **({"record.keep": options.record} if options.record else {}),
         **options.overrides,
     }
     if "sim" in process.nodes and options.camera != "auto":
@@ -136,6 +143,21 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     mine = {n: v for n, v in changes.items() if n.split(".")[0] in (SHARED, *process.nodes)}
     file = options.params or default_parameters()
     return ["--params-file", str(file), "--params-file", str(_parameter_file(mine, file))]
+
+
+def recorder_arguments(params: Path | None, changes: Mapping[str, str]) -> list[str]:
+    """The arguments after ``--ros-args`` of a recorder that listens to a stack which somebody else started.
+
+    Args:
+        params: Parameter file; None: the one in the package.
+        changes: As :attr:`GraphOptions.overrides`, of the node ``record`` and the robot only.
+
+    Raises:
+        ConfigError: The parameter file or a change is wrong.
+    """
+    file = params or default_parameters()
+    registry.read_nodes(file, overrides=changes)
+    return ["--params-file", str(file), "--params-file", str(_parameter_file(changes, file))]
 
 
 def _of_robot(robot: str) -> dict[str, str]:

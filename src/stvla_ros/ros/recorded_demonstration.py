@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,22 +12,28 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.data.bag_hints import BagHints, absolute
 from stvla_ros.data.demonstration import DecidedStep, DecidedTask
-from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
+from stvla_ros.ros import decisions
 from stvla_ros.ros.bag import Bag, BagMessage
 from stvla_ros.ros.bag_frames import BagRecording, Follow
-from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg, plan_from_msg, time_to_ns
+from stvla_ros.ros.convert import time_to_ns
+from stvla_ros.ros.decisions import TASK_END, KeyposeDecision, MotionDecision, PlanDecision, TaskEnd
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.types import Keypose, RobotState, TracePlan
 
-MOTION, END = "/stvla/decisions/motion", "/stvla/task_end"
-PLAN, KEYPOSE = "/stvla/decisions/plan", "/stvla/decisions/keypose"
+PLAN, KEYPOSE, MOTION, END = (f"/{name}" for name in (decisions.PLAN, decisions.KEYPOSE, decisions.MOTION, TASK_END))
 TYPES = {
     PLAN: "stvla_msgs/msg/PlanDecision",
     KEYPOSE: "stvla_msgs/msg/KeyposeDecision",
     MOTION: "stvla_msgs/msg/MotionDecision",
     END: "stvla_msgs/msg/TaskEnd",
+}
+FROM_MSG: dict[str, Callable[[Any], PlanDecision | KeyposeDecision | MotionDecision | TaskEnd]] = {
+    PLAN: decisions.plan_decision_from_msg,
+    KEYPOSE: decisions.keypose_decision_from_msg,
+    MOTION: decisions.motion_decision_from_msg,
+    END: decisions.task_end_from_msg,
 }
 
 SAME = 1e-6
@@ -86,47 +92,40 @@ def open_decided(
 def _decided(bag: Bag, stamps: Stamps) -> DecidedTask:
     """Raises StageError or ValueError for a damaged decision, ConfigError for a damaged bag."""
     plans: dict[str, TracePlan] = {}
-    predicted: list[Any] = []
+    predicted: list[KeyposeDecision] = []
     steps: list[DecidedStep] = []
     words, outcome = "", None
-    for entry in bag:
-        message = entry.message
-        if entry.topic == END:
-            outcome, words = outcome_from_msg(message.outcome), message.state.instruction or words
-        elif entry.topic == PLAN and outcome_from_msg(message.outcome).ok:
-            plan, image_ns = plan_from_msg(message.plan), time_to_ns(message.image_stamp)
-            plans[plan.plan_id] = replace(plan, image_stamp_ns=image_ns + stamps.shift_ns(image_ns))
-            words = words or message.instruction
-        elif entry.topic == KEYPOSE and outcome_from_msg(message.outcome).ok and not message.path_complete:
-            predicted.append(message)
-        elif entry.topic == MOTION and outcome_from_msg(message.outcome).ok:
-            steps += _step(message, predicted, stamps)
+    for decision in (FROM_MSG[entry.topic](entry.message) for entry in bag):
+        if isinstance(decision, TaskEnd):
+            outcome, words = decision.outcome, decision.state.instruction or words
+        elif isinstance(decision, PlanDecision) and decision.plan is not None:
+            image_ns = decision.image_stamp_ns + stamps.shift_ns(decision.image_stamp_ns)
+            plans[decision.plan.plan_id] = replace(decision.plan, image_stamp_ns=image_ns)
+            words = words or decision.instruction
+        elif isinstance(decision, KeyposeDecision) and decision.keypose is not None:
+            predicted.append(decision)
+        elif isinstance(decision, MotionDecision) and decision.outcome.ok:
+            steps += _step(decision, predicted, stamps)
     return DecidedTask(words, outcome, tuple(plans.values()), tuple(steps))
 
 
-def _step(message: Any, predicted: Sequence[Any], stamps: Stamps) -> list[DecidedStep]:
+def _step(motion: MotionDecision, predicted: Sequence[KeyposeDecision], stamps: Stamps) -> list[DecidedStep]:
     """The step of one motion; none if the policy did not predict it (an operator's motion, a putting down)."""
-    keypose = keypose_from_msg(message.keypose, message.header.frame_id)
-    source = next(
-        (d for d in reversed(predicted) if _same(keypose_from_msg(d.keypose, d.header.frame_id), keypose)), None
-    )
+    keypose = motion.keypose
+    source = next((d for d in reversed(predicted) if d.keypose is not None and _same(d.keypose, keypose)), None)
     if source is None:
         return []
-    image_ns = time_to_ns(source.image_stamp)
-    shift_ns = stamps.shift_ns(image_ns)
+    shift_ns = stamps.shift_ns(source.image_stamp_ns)
     moved = replace(keypose, stamp_ns=keypose.stamp_ns + shift_ns if keypose.stamp_ns else 0)
-    done_ns = time_to_ns(message.header.stamp) + shift_ns
-    return [DecidedStep(image_ns + shift_ns, _robot(source.robot, shift_ns), source.plan_id, moved, done_ns)]
+    robot = source.robot and _moved(source.robot, shift_ns)
+    return [DecidedStep(source.image_stamp_ns + shift_ns, robot, source.plan_id, moved, motion.stamp_ns + shift_ns)]
+
+
+def _moved(robot: RobotState, shift_ns: int) -> RobotState:
+    gripper_ns = robot.gripper_stamp_ns + shift_ns if robot.gripper_stamp_ns else 0
+    return replace(robot, stamp_ns=robot.stamp_ns + shift_ns, gripper_stamp_ns=gripper_ns)
 
 
 def _same(a: Keypose, b: Keypose) -> bool:
     """Policies do not stamp their keyposes, so poses tell them apart; of equal ones the newest prediction counts."""
     return a.gripper_open == b.gripper_open and bool(np.allclose(a.T_base_tcp, b.T_base_tcp, atol=SAME))
-
-
-def _robot(message: Any, shift_ns: int) -> RobotState | None:
-    stamp_ns = time_to_ns(message.header.stamp)
-    if not stamp_ns:
-        return None
-    q = np.array(message.q_rad)
-    return RobotState(q, np.array(message.dq_rad_s), tcp_pose(q), message.gripper_m, stamp_ns + shift_ns)

@@ -1,0 +1,1 @@
+"""Replay of recordings: the same hash every time, speed, memory."""
