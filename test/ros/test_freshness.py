@@ -576,6 +576,8 @@ def test_a_pause_of_simulation_time_is_no_silence_for_a_while() -> None:
     assert arrival.age_s(Instant(5 * 10**9, 5.0, 100.0 + PAUSE_S)) == 0.0
     assert arrival.age_s(Instant(5 * 10**9, 5.0, 100.0 + PAUSE_S + 3.0)) == pytest.approx(3.0)
     assert arrival.age_s(Instant(7 * 10**9, 7.0, 101.0)) == pytest.approx(2.0), "twice as fast"
+    asked = Instant(4 * 10**9, 4.0, 99.0)
+    assert arrival.age_s(asked) == pytest.approx(-1.0), "it came after it was asked for: time was not set back"
 
 
 def test_simulation_time_that_was_set_back() -> None:

@@ -69,8 +69,10 @@ def recorded(tmp_path: Path) -> RecordedFrame:
 def test_a_planner_works_on_a_replayed_bag(
     ros: Any, start: Callable[..., Any], tmp_path: Path, recorded: RecordedFrame
 ) -> None:
+    """Its topics have other names: the camera node finds them, and says so."""
     harness = BrainHarness(ros, start)
-    harness.start("camera", "planner", "guidance", camera__path=str(write_bag(tmp_path / "bag", recorded)))
+    harness.start("camera", "planner", "guidance", camera__path=str(write_bag(tmp_path / "bag", recorded, "/their/")))
+    assert f"found by type: /their/{TOPICS.color} as /{TOPICS.color}" in harness.processes["camera"].output
     plan = harness.lifted()
     assert len(harness.trace(plan.plan_id).points) > 8
 
@@ -86,15 +88,16 @@ def test_messages_come_as_recorded(tmp_path: Path, recorded: RecordedFrame) -> N
     assert bytes(images[0].message.data) == recorded.frame.rgb.tobytes()
 
 
-def test_a_bag_with_other_topics_is_refused_with_what_it_has(
+def test_a_topic_named_for_a_bag_that_it_does_not_have(
     start: Callable[..., Any], tmp_path: Path, recorded: RecordedFrame
 ) -> None:
-    folder = write_bag(tmp_path / "bag", recorded, prefix="/elsewhere/")
-    node = start("stvla_ros.nodes.camera", "--ros-args", "-p", f"camera:path:={folder}")
+    folder, settings = write_bag(tmp_path / "bag", recorded), tmp_path / "camera.yaml"
+    lines = ("camera:", "  ros__parameters:", f"    path: {folder}", f"    remap: ['left/image:={TOPICS.color}']")
+    settings.write_text("\n".join(lines))
+    node = start("stvla_ros.nodes.camera", "--ros-args", "--params-file", str(settings))
     assert node.wait() == 2
     (sentence,) = node.said()
-    assert f"wanted /{TOPICS.color} (sensor_msgs/msg/Image)" in sentence
-    assert f"/elsewhere/{TOPICS.color} (sensor_msgs/msg/Image)" in sentence
+    assert f"remap: wanted /left/image in the bag to be read as /{TOPICS.color}; it has /camera/" in sentence
 
 
 def test_damage_that_shows_while_a_bag_is_played_ends_the_node_in_a_sentence(

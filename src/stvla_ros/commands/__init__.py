@@ -52,7 +52,7 @@ COMMANDS = {
         (
             "stvla record",
             "stvla record --keep failures --output runs/night",
-            "ros2 bag record --storage mcap $(stvla record --topics)",
+            "stvla record --topics",
         ),
     ),
     "stop": Entry(

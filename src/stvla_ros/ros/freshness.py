@@ -113,11 +113,11 @@ class Arrival:
         return (self.stamp_ns - self.at.ns) / 1e9
 
     def silent_s(self, now: Instant) -> float:
-        """Time since the arrival [s]; infinite when simulation time has begun anew since then."""
+        """Time since the arrival [s], negative before it; infinite when simulation time was set back since then."""
         silent_s = now.monotonic_s - self.at.monotonic_s
         if now.steady_s is None or self.at.steady_s is None:
             return silent_s
-        if silent_s < -MAX_AHEAD_S:
+        if silent_s < -MAX_AHEAD_S and now.steady_s >= self.at.steady_s:
             return float("inf")
         return max(silent_s, now.steady_s - self.at.steady_s - PAUSE_S)
 

@@ -152,7 +152,8 @@ class Restorer:
 
     def _frame(self, row: dict[str, Any], frame_id: str) -> RgbdFrame:
         rgb, stamp = np.asarray(row[self._color]), row.get(ours.STAMP)
-        K = np.reshape(row[ours.MATRIX], (3, 3)) if ours.MATRIX in row else self._lens.K if self._lens else None
+        given = self._lens.K if self._lens else None
+        K = np.reshape(row[ours.MATRIX], (3, 3)) if ours.MATRIX in row else given
         T = np.reshape(row[ours.CAMERA_POSE], (4, 4)) if ours.CAMERA_POSE in row else self._T
         assert K is not None  # __init__ has checked
         assert T is not None
