@@ -68,6 +68,12 @@ def test_a_goal_and_what_becomes_of_its_recording(tmp_path: Path, parameter_file
     guided = {d.image_stamp_ns for d in found["guidance"] if d.outcome.ok}
     assert {d.image_stamp_ns for d in predicted} <= guided
     assert main(["collect", "--from", str(runs), "--output", str(tmp_path / "data")]) == 0
+    again = tmp_path / "again"
+    assert main(["replay", str(folder), "--every-frame", "--output", str(again)]) == 0
+    differences = json.loads((again / "replay.json").read_text())["differences"]
+    assert {d["kind"] for d in differences} == {"plan", "guide", "predict", "move"}
+    # the scene of motions takes in images in between, which are not replayed
+    assert [d["sentence"] for d in differences if not d["equal"] and d["kind"] != "move"] == []
     episode = Episode(next((tmp_path / "data" / "episodes").iterdir()))
     assert (episode.instruction, len(list(episode)), episode.outcome.code) == (WORDS, len(moved), code)
 
