@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, list[str]] = {
     "train": ["nano-3dfa", "--data", "OUT"],
     "doctor": ["planner", "--output", "OUT"],
     "calibrate": ["--sim", "--output", "OUT"],
+    "replay": ["BAG", "--output", "OUT"],
     "view": ["BAG", "--output", "OUT"],
     "export-lerobot": ["BAG", "--output", "OUT"],
 }

@@ -53,7 +53,7 @@ ROOMS = {
     "Bags, recordings and data sets": (
         "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/bag_topics.py ros/bag_types.py "
         "ros/image_codecs.py ros/recorder.py ros/recorded_run.py ros/recorded_demonstration.py ros/decisions.py "
-        "ros/bag_writer.py ros/recording.py ros/task_recorder.py nodes/record.py data record replay view"
+        "ros/bag_writer.py ros/recording.py ros/task_recorder.py ros/recorded_task.py nodes/record.py data record replay view"
     ),
     "Doctor": "doctor ros/stack_checks.py ros/stack_view.py ros/bag_view.py",
     "Any file": "files.py weights.py pickled_arrays.py",

@@ -7,8 +7,7 @@ import pytest
 
 from benchmarks.calibration.arms import make_noisy_cell, run_arm, take_views
 from benchmarks.calibration.boards import Noise
-from stvla_ros.calibration.drift import DriftCheck, DriftConfig, measure
-from stvla_ros.calibration.drift import LIMIT_DEG, LIMIT_M
+from stvla_ros.calibration.drift import LIMIT_DEG, LIMIT_M, DriftCheck, DriftConfig, measure
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import pose
 

@@ -42,9 +42,9 @@ for i in range(100000):
 
 def killed(root: Path, states: int) -> tuple[Path, int]:
     """Its bag, and when the last state of the arm had come [ns]; it is killed when so many have."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(root)], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, text=True
-    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", PROGRAM, str(root)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
     assert process.stdout is not None
     told = [process.stdout.readline() for _ in range(states)]
     process.kill()

@@ -60,6 +60,11 @@ class _Side:
         words += [f"{k}={v}" for k, v in {**self.backends, **self.overrides}.items()]
         return ", ".join(words)
 
+    def settings(self, file: Path | None) -> StackSettings:
+        """The settings of a parameter file (None: the defaults), and what is said besides. Raises ConfigError."""
+        chosen = {kind: name for kind, name in self.backends.items() if name != RECORDED}
+        return read_settings(file, chosen, self.overrides, PARTS)
+
     def after(self, first: _Side) -> _Side:
         """This set, with the first one's where it has no file of its own."""
         if self.params is not None:
@@ -171,6 +176,8 @@ class _Command:
             raise ConfigError("stvla replay: --golden is about one set of settings: leave --against out.")
         if len(self._sides) == 2 and not others[0].name:
             raise ConfigError("stvla replay: --against wants a parameter file, or other settings after it.")
+        for side in self._sides:  # before a bag is looked for
+            side.settings(side.params)
 
     # --- one recording ----------------------------------------------------------------------------------------------
 
@@ -304,9 +311,8 @@ class _Command:
 
 def _settings(side: _Side, bag: Path) -> StackSettings:
     """The settings of one side: its file's, or those that the recording was made with; and what is said besides."""
-    chosen = {kind: name for kind, name in side.backends.items() if name != RECORDED}
     with _recorded_file(bag) if side.params is None else _given(side.params) as file:
-        return read_settings(file, chosen, side.overrides, PARTS)
+        return side.settings(file)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from stvla_ros.doctor.finding import Finding, ok, unseen, warning, wrong
 from stvla_ros.types import F32
 
 ENOUGH, LEAST = 0.75, 0.5
-"""Shares of pixels with depth: a RealSense sees 85 to 95 % of a table, less at edges, on black and on shiny things."""
+"""Shares of pixels with depth, below which it says so: a judgement, not measured."""
 
 NEAR_M, FAR_M = 0.25, 4.0
 """Median depths outside are no tabletop: a camera closer than its minimum, or millimetres that are called metres."""

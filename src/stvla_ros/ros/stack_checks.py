@@ -57,8 +57,7 @@ SOURCES = {
         "raise the rate at which it publishes", 0.2,
     ),
 }  # fmt: skip
-"""Rates: a task was never delayed by the camera at 10 Hz; joint states may be 0.5 s old, and the arm must be seen to
-stand; a Franka's gripper publishes at 15 Hz."""
+"""The rates are judgements, not limits of the nodes: joint states may be 0.5 s old, and the arm must be seen to stand."""
 
 
 def check_environment(rmw: str) -> Iterator[Finding]:
