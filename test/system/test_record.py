@@ -37,7 +37,7 @@ def decided(bag: Path) -> dict[str, list[Any]]:
     return found
 
 
-def test_a_goal_and_what_becomes_of_its_recording(tmp_path: Path, parameter_file: Any) -> None:
+def test_a_goal_and_what_becomes_of_its_recording(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     options = GraphOptions(mode="composed", record="all", overrides={**SCENE, "record.root": str(runs)})
     with StackHarness(options) as stack:
@@ -78,7 +78,7 @@ def test_a_goal_and_what_becomes_of_its_recording(tmp_path: Path, parameter_file
     assert (episode.instruction, len(list(episode)), episode.outcome.code) == (WORDS, len(moved), code)
 
 
-def test_the_node_ends_after_so_many_goals_and_when_it_cannot_write(start: Any, domain: int, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_ends_the_node(start: Any, domain: int, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     words = ["-p", f"root:={tmp_path / 'file'}", "-p", "when:=now"]
     process = start("stvla_ros.nodes.record", "--ros-args", *words)
