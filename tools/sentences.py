@@ -48,7 +48,7 @@ ROOMS = {
     "Paths, guidance and masks": "perception nodes/guidance.py",
     "Policies and their checkpoints": "policy nodes/policy.py",
     "Bags, recordings and data sets": (
-        "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/bag_topics.py ros/bag_types.py ros/image_codecs.py ros/recorder.py "
+        "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/recorder.py "
         "ros/recorded_run.py ros/recorded_demonstration.py ros/decisions.py nodes/record.py data record replay"
     ),
     "Any file": "files.py weights.py pickled_arrays.py",
