@@ -164,6 +164,7 @@ def kill(trials: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
                 at_ns = time.time_ns()
                 process.wait(10.0)
             rows.append({**left(next(root.glob("*/bag")), at_ns), "load": os.getloadavg()[0]})
+            print(json.dumps(rows[-1]), flush=True)
     missing = [row["missing_s"] for row in rows]
     return {
         "killed": trials,

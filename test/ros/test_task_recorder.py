@@ -23,6 +23,7 @@ from stvla_ros.record.runs import RUN, make_room, read_runs, write_run
 from stvla_ros.ros import task_recorder
 from stvla_ros.ros.bag_files import opened
 from stvla_ros.ros.bag_writer import BagWriter
+from stvla_ros.ros.convert import header
 from stvla_ros.ros.decisions import TaskEnd, task_end_to_msg
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.recorded_topics import TASK_END, TASK_STATE, recorded_topics
@@ -55,7 +56,7 @@ class Told:
                 self.hear(f"/{topic}", message)
 
     def task(self, phase: str, words: str = WORDS) -> None:
-        self.hear(TASK_STATE, TaskStateMsg(instruction=words, phase=phase))
+        self.hear(TASK_STATE, TaskStateMsg(header=header(self._at + 1, ""), instruction=words, phase=phase))
 
     def ended(self, code: OutcomeCode = OutcomeCode.OK, words: str = WORDS) -> None:
         self.hear(TASK_END, task_end_to_msg(TaskEnd(START, self._at, Outcome(code, "As it is."), TaskState(words))))
@@ -159,6 +160,19 @@ def test_the_next_goal_begins_at_once(told: Callable[..., Told]) -> None:
     wait(lambda: world.recorder.begun == 2)
     assert world.recorder.close(10.0)
     assert [run["outcome"] for run in world.runs(2)] == ["OK", "CANCELED"]
+
+
+def test_the_end_is_read_before_what_came_before_it(told: Callable[..., Told]) -> None:
+    """States and ends come on two topics."""
+    world = told()
+    world.task("planning")
+    late = TaskStateMsg(header=header(world._at, ""), instruction=WORDS, phase="moving")
+    world.see(1)
+    world.ended()
+    world.hear(TASK_STATE, late)
+    (run,) = world.runs(1)
+    assert (run["outcome"], run["ended"], world.recorder.begun) == ("OK", "", 1)
+    assert world.counts()[0][TASK_STATE] == 2
 
 
 def test_a_task_node_that_dies(told: Callable[..., Told], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ KINDS = {
 def decided(bag: Path) -> dict[str, list[Any]]:
     """The last word of a decision's topic -> its values, in order."""
     found: dict[str, list[Any]] = {topic.rpartition("/")[2]: [] for topic in KINDS}
-    for entry in Bag(bag, {topic: kind for topic, (kind, _) in KINDS.items()}):
+    for entry in Bag(bag, {topic: kind for topic, (kind, _) in KINDS.items()}, {}):
         found[entry.topic.rpartition("/")[2]].append(KINDS[entry.topic][1](entry.message))
     return found
 

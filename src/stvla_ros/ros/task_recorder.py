@@ -24,6 +24,7 @@ from stvla_ros.config import ConfigError, param
 from stvla_ros.files import said
 from stvla_ros.record.runs import GB, make_room, read_runs
 from stvla_ros.ros import task_state
+from stvla_ros.ros.convert import time_to_ns
 from stvla_ros.ros.decisions import task_end_from_msg
 from stvla_ros.ros.recorded_topics import TASK_END, TASK_STATE, Topic
 from stvla_ros.ros.recording import Recording
@@ -106,6 +107,7 @@ class TaskRecorder:
         self._latched: dict[str, deque[_Item]] = {}
         self._open: Recording | None = None
         self._until: float | None = None  # when the recording ends, monotonic
+        self._ended_ns = 0  # when the last task ended
         self._refused = False  # the present goal's recording could not be begun
         self._others = 0  # bytes of older recordings
         self._flush_at = self._look_at = 0.0
@@ -192,9 +194,10 @@ class TaskRecorder:
         if self._settings.when == "now":
             return
         message = deserialize_message(item.data, TaskStateMsg)
+        if time_to_ns(message.header.stamp) <= self._ended_ns:
+            return  # of the last task: its end was read before this
         if message.phase == task_state.IDLE:
             self._until = self._until or item.arrived + END_WAIT_S
-            self._refused = False
             return
         if self._until is not None:  # the next task begins within the seconds after the last one
             self._finish("")
@@ -203,6 +206,7 @@ class TaskRecorder:
 
     def _task_end(self, item: _Item) -> None:
         end = task_end_from_msg(deserialize_message(item.data, TaskEndMsg))
+        self._ended_ns = end.ended_ns
         if self._open is None and not self._refused:  # the task node refused the goal before it began
             self._begin(end.state.instruction)
         if self._open is not None:
@@ -280,7 +284,7 @@ class TaskRecorder:
 
     def _finish(self, why: str) -> None:
         """End the recording. ``why``: if not because a task ended."""
-        recording, self._open, self._until = self._open, None, None
+        recording, self._open, self._until, self._refused = self._open, None, None, False
         if recording is None:
             return
         if self._settings.keep == "failures" and recording.end is not None and recording.end.outcome.ok:
