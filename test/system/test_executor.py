@@ -62,7 +62,7 @@ def test_images_of_a_motion_reach_the_planning_scene(home):
     while not any(told) or max(int(n) for n in told if n) < 2:
         assert stalls.clock() < until, told
         time.sleep(0.05)
-    home.node.destroy_subscription(diagnostics)
+    home.drop(diagnostics)
 
 
 def test_a_motion_of_the_future_is_not_waited_for():
