@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+import stalls
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.action import ActionClient
 from rclpy.node import Node
 from stvla_msgs.action import PlanTrace
 from stvla_msgs.msg import Outcome as OutcomeMsg
 from system.brain_harness import Nothing
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.ros import action_client
+from stvla_ros.ros import action_client, action_server
 from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.action_server import GoalHandle
 from stvla_ros.ros.stage_node import StageNode
@@ -188,3 +191,28 @@ def test_a_server_that_ends_answers_first(ros: Any) -> None:
         ros.executor.create_task(harness.server._node.destroy_node)  # from now on nothing is sent any more
         answer = call.result(20.0)
     assert (answer.code, answer.sentence) == (OutcomeMsg.CANCELED, "The node 'server' is ending.")
+
+
+def test_a_server_that_ends_waits_for_clients_that_have_not_asked_for_the_result(
+    ros: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client asks when it has heard that its goal is accepted; a server may end in between."""
+    monkeypatch.setattr(action_server, "ASKED_S", 30.0)
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    client = ActionClient(harness.client, PlanTrace, "stvla/plan_trace")
+    assert client.wait_for_server(20.0)
+    sent = client.send_goal_async(PlanTrace.Goal(instruction="x"))
+    with ThreadPoolExecutor(1) as pool:
+        while not harness.seen or not sent.done():
+            time.sleep(0.001)
+        closing = pool.submit(harness.server.close, 30.0)
+        while harness.server.busy:
+            time.sleep(0.001)
+        time.sleep(0.1)
+        assert not closing.done()
+        answer = sent.result().get_result_async()
+        assert closing.result()
+    until = stalls.clock() + 10.0
+    while not answer.done() and stalls.clock() < until:
+        time.sleep(0.001)
+    assert answer.result().result.outcome.sentence == "The node 'server' is ending."

@@ -105,7 +105,7 @@ def test_typed_failures_of_the_composed_brain(harness: BrainHarness) -> None:
     in_future = convert.ns_to_time(time.time_ns() + 60_000_000_000)
     code, sentence = refused(harness.plan(not_before=in_future))
     assert code == OutcomeMsg.STALE_IMAGE
-    assert "before the last motion ended" in sentence
+    assert "60.0 s newer than now" in sentence
 
     code, sentence = refused(harness.predict("never-heard-of"))
     assert code == OutcomeMsg.STALE_IMAGE

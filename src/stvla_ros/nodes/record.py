@@ -18,6 +18,7 @@ from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.ros.bag_topics import message_class
 from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.node_parameters import ParameterSurvey
 from stvla_ros.ros.recorded_topics import Topic, recorded_topics
 from stvla_ros.ros.run import run, stop
@@ -55,7 +56,7 @@ class RecordNode(StageNode[RecordConfig]):
         for topic in topics:
             self._subscribe(topic)
         end_without_port(self)
-        self.create_timer(LOOK_S, self._look)
+        self.create_timer(LOOK_S, self._look, clock=STEADY)
 
     def _subscribe(self, topic: Topic) -> None:
         kind, receive = message_class(topic.kind), partial(self._receive, topic.name)

@@ -20,6 +20,9 @@ from stvla_msgs.msg import Outcome as OutcomeMsg
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros.convert import error_to_msg
 
+ASKED_S = 0.5
+"""A client asks for the result when it has heard that its goal is accepted. A server that ends waits this long for it."""
+
 
 class DeferredServer(ActionServer):
     """rclpy's server for work in another thread: it reports each goal that begins, and any thread can finish it.
@@ -37,6 +40,7 @@ class DeferredServer(ActionServer):
     ) -> None:
         self._begin = begin
         self._ending: list[Task] = []
+        self._untold: dict[bytes, float] = {}  # goals that ended lately, whose results nobody has got yet: when
         super().__init__(node, action_type, name, execute_callback=lambda _: None, **kwargs)
 
     def notify_execute(self, goal_handle: ServerGoalHandle, execute_callback: Any) -> None:
@@ -48,14 +52,26 @@ class DeferredServer(ActionServer):
         executor = self._node.executor
         if executor is not None:
             self._ending = [task for task in self._ending if not task.done()]
+            now = time.monotonic()
+            self._untold = {goal: at for goal, at in self._untold.items() if at > now - ASKED_S}
+            self._untold[bytes(handle.goal_id.uuid)] = now
             self._ending.append(executor.create_task(self._execute_goal, end, handle))
 
+    def _send_result_response(self, request_header: Any, future: Any) -> None:
+        """rclpy's, called in the executor's thread whenever a client gets a result."""
+        super()._send_result_response(request_header, future)
+        for goal in [goal for goal, known in self._result_futures.items() if known is future]:
+            self._untold.pop(goal, None)
+
     def flush(self, timeout_s: float) -> bool:
-        """Wait until the executor's thread has sent all answers; False on timeout."""
+        """Wait until the executor's thread has sent all answers; False on timeout. Goals whose clients have not asked for
+        the result yet are waited for as long as :data:`ASKED_S` after their end."""
         until = time.monotonic() + timeout_s
         while any(not task.done() for task in self._ending):
             if time.monotonic() > until:
                 return False
+            time.sleep(0.002)
+        while (now := time.monotonic()) < until and any(at > now - ASKED_S for at in list(self._untold.values())):
             time.sleep(0.002)
         return True
 

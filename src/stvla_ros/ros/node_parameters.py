@@ -12,6 +12,8 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import parameter_value_to_python
 
+from stvla_ros.ros.freshness import STEADY
+
 LIST = "/list_parameters"
 TIMEOUT_S = 5.0
 PERIOD_S = 0.2
@@ -33,7 +35,7 @@ class ParameterSurvey:
         self._asked: set[str] = set()
         self._found: dict[str, dict[str, Any]] = {}
         self._until = 0.0
-        node.create_timer(PERIOD_S, self._look)
+        node.create_timer(PERIOD_S, self._look, clock=STEADY)
 
     def ask(self) -> None:
         """Begin. A survey that still runs is replaced."""
