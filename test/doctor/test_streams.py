@@ -53,6 +53,14 @@ def test_lost_messages_are_not_a_slow_source() -> None:
     assert "network" in found.remedy
 
 
+def test_jitter_of_the_stamps_is_no_loss() -> None:
+    """A source that looks at its clock every 4 ms sends after 8 and 12 ms."""
+    sent = START_S + np.cumsum(np.tile([0.008, 0.008, 0.012, 0.012], 75))
+    regular = Stream("/joint_states", sent + 0.001, sent, float(sent[-1]), LISTENED_S, publishers=("driver",))
+    assert regular.sent_hz == pytest.approx(100.0, rel=0.01)
+    assert check_rate(regular, JOINTS).state is State.OK
+
+
 def test_images_that_only_this_program_lost_are_no_fault() -> None:
     assert check_rate(stream(15.0, keep=0.6), CAMERA).state is State.OK
 

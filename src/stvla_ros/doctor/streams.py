@@ -22,6 +22,9 @@ KEPT = 0.8
 SHORTEST = 0.25
 """Quantile of the differences of stamps that counts as the source's period: a loss only makes some of them longer."""
 
+MISSING = 0.75
+"""A difference that is longer by less than this share of a period is jitter, e.g. 8 and 12 ms in turn at 100 Hz."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -83,9 +86,12 @@ class Stream:
 
     @property
     def sent_hz(self) -> float:
-        """The source's own rate, by its stamps; 0 when they do not tell."""
+        """The source's own rate, by its stamps, counting those that are missing between two; 0 when they do not tell."""
         steps = np.diff(np.unique(self.stamp_s))
-        return 1.0 / float(np.quantile(steps, SHORTEST)) if len(steps) > 2 else 0.0
+        if len(steps) <= 2:
+            return 0.0
+        sent = np.floor(steps / np.quantile(steps, SHORTEST) + 1.0 - MISSING)
+        return float(np.maximum(sent, 1.0).sum() / steps.sum())
 
     @property
     def best_hz(self) -> float:
