@@ -117,10 +117,10 @@ class HandProcess:
     def _carry_out(self, command: MoveHand) -> bool:
         """Closing is a grasp, so that the fingers go on pressing whatever they meet. A grasp does not stop at its width if
         it meets nothing: wider, or to more than half of the largest width, is a move."""
-        self._measure_anew()
+        measured = self._measure_anew()
         hand, present_m = self._config.hand, self._fingers.width_m
         width_m = min(command.width_m, self._fingers.max_width_m or command.width_m)
-        if abs(width_m - present_m) < SAME_M:
+        if measured and abs(width_m - present_m) < SAME_M:
             return True
         if width_m > min(present_m, self._fingers.max_width_m / 2):
             return bool(self._hand.move(width_m, hand.speed_m_s))
@@ -147,11 +147,15 @@ class HandProcess:
             self._measuring.notify_all()
         self._send(fingers)
 
-    def _measure_anew(self) -> None:
-        """Wait for a measurement that began after this call: the newest one may be of before the last command."""
+    def _measure_anew(self) -> bool:
+        """Wait for a measurement that began after this call: the newest one may be of before the last command. False: none
+        came in time."""
         with self._measuring:
             next_one = self._begun + 1
-            self._measuring.wait_for(lambda: self._measured >= next_one or self._lost, MEASURED_S)
+            return (
+                self._measuring.wait_for(lambda: self._measured >= next_one or self._lost, MEASURED_S)
+                and not self._lost
+            )
 
     def _send(self, message: Any) -> None:
         with self._sending:
