@@ -18,22 +18,16 @@ from stvla_ros.ros import decisions
 from stvla_ros.ros.bag import Bag, BagMessage
 from stvla_ros.ros.bag_frames import BagRecording, Follow
 from stvla_ros.ros.convert import time_to_ns
-from stvla_ros.ros.decisions import TASK_END, KeyposeDecision, MotionDecision, PlanDecision, TaskEnd
+from stvla_ros.ros.decisions import KeyposeDecision, MotionDecision, PlanDecision, TaskEnd
 from stvla_ros.ros.frames import CameraConfig
+from stvla_ros.ros.recorded_topics import KEYPOSE, MOTION, PLAN, TASK_END, TYPES
 from stvla_ros.types import Keypose, RobotState, TracePlan
 
-PLAN, KEYPOSE, MOTION, END = (f"/{name}" for name in (decisions.PLAN, decisions.KEYPOSE, decisions.MOTION, TASK_END))
-TYPES = {
-    PLAN: "stvla_msgs/msg/PlanDecision",
-    KEYPOSE: "stvla_msgs/msg/KeyposeDecision",
-    MOTION: "stvla_msgs/msg/MotionDecision",
-    END: "stvla_msgs/msg/TaskEnd",
-}
 FROM_MSG: dict[str, Callable[[Any], PlanDecision | KeyposeDecision | MotionDecision | TaskEnd]] = {
     PLAN: decisions.plan_decision_from_msg,
     KEYPOSE: decisions.keypose_decision_from_msg,
     MOTION: decisions.motion_decision_from_msg,
-    END: decisions.task_end_from_msg,
+    TASK_END: decisions.task_end_from_msg,
 }
 
 SAME = 1e-6
@@ -80,7 +74,7 @@ def open_decided(
     stamps = Stamps(camera.color, follow)
     recording = BagRecording(path, camera, robot, stamps, hints)
     try:
-        bag = Bag(path, {MOTION: TYPES[MOTION]}, {name: kind for name, kind in TYPES.items() if name != MOTION})
+        bag = Bag(path, {MOTION: TYPES[MOTION]}, {name: TYPES[name] for name in FROM_MSG if name != MOTION})
     except ConfigError:  # nothing was executed, or it is a bag of somebody else
         return recording, None
     try:

@@ -27,29 +27,10 @@ from stvla_ros.ros.bag_topics import COMPRESSED, IMAGE, JOINTS, STATIC
 from stvla_ros.ros.convert import outcome_from_msg, time_to_ns, trace_from_msg
 from stvla_ros.ros.decided_images import header_stamp_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.recorded_topics import GUIDANCE, KEYPOSE, MOTION, PLAN, TASK_END, TRACE, TYPES
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 from stvla_ros.ros.run_settings import read_facts
 from stvla_ros.types import Outcome, RgbdFrame, RobotState, Trace3d
-
-PLAN, GUIDANCE, KEYPOSE, MOTION, END, TRACE = (
-    absolute(name)
-    for name in (
-        decisions.PLAN,
-        decisions.GUIDANCE,
-        decisions.KEYPOSE,
-        decisions.MOTION,
-        decisions.TASK_END,
-        "stvla/trace",
-    )
-)
-TYPES = {
-    PLAN: "stvla_msgs/msg/PlanDecision",
-    GUIDANCE: "stvla_msgs/msg/GuidanceDecision",
-    KEYPOSE: "stvla_msgs/msg/KeyposeDecision",
-    MOTION: "stvla_msgs/msg/MotionDecision",
-    END: "stvla_msgs/msg/TaskEnd",
-    TRACE: "stvla_msgs/msg/Trace3d",
-}
 
 KEEP_S = 2.0
 """Frames are kept for so long while the recording is read: an older one has it read again from its start."""
@@ -139,7 +120,7 @@ class _Told:
 
     def __post_init__(self) -> None:
         joints = {absolute(t): JOINTS for t in (self.robot.joint_states, self.robot.gripper_joint_states)}
-        self._bag = Bag(self.path, {}, {**TYPES, **joints})
+        self._bag = Bag(self.path, {}, {**{topic: TYPES[topic] for topic in (*_READ, TRACE, TASK_END)}, **joints})
         self.seconds, self.notes = self._bag.seconds, list(self._bag.notes)
         if not {PLAN, KEYPOSE} & self._bag.topics.keys():
             raise ConfigError(
@@ -174,7 +155,7 @@ class _Told:
         elif topic == TRACE:
             outcome = outcome_from_msg(message.outcome)
             self.traces[message.plan_id] = (trace_from_msg(message) if outcome.ok else None), outcome
-        elif topic == END:
+        elif topic == TASK_END:
             end = decisions.task_end_from_msg(message)
             self.outcome, self.instruction = end.outcome, end.state.instruction
         else:

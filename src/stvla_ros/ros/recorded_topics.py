@@ -12,7 +12,10 @@ from stvla_ros.ros import decisions, qos, stop_state, task_state
 from stvla_ros.ros.bag_topics import IMAGE, INFO, JOINTS, STATIC, TF
 from stvla_ros.ros.frames import CameraConfig
 
-TASK_STATE, TASK_END = f"/{task_state.TOPIC}", f"/{decisions.TASK_END}"
+PLAN, GUIDANCE, KEYPOSE, MOTION = (
+    f"/{name}" for name in (decisions.PLAN, decisions.GUIDANCE, decisions.KEYPOSE, decisions.MOTION)
+)
+TRACE, TASK_STATE, TASK_END = "/stvla/trace", f"/{task_state.TOPIC}", f"/{decisions.TASK_END}"
 
 _DEPTH = 100
 """Messages that wait in a reader: a recorder at low priority comes late."""
@@ -59,16 +62,19 @@ _FIXED = (
     Topic("/tf", TF, (_STATE,)),
     Topic(STATIC, TF, (qos.STATIC_LATCHED, qos.STATIC_VOLATILE), latched=100),
     Topic("/stvla/plan", "stvla_msgs/msg/TracePlan", (qos.LATCHED,), latched=8),
-    Topic("/stvla/trace", "stvla_msgs/msg/Trace3d", (qos.LATCHED,), latched=8),
-    Topic(f"/{decisions.PLAN}", "stvla_msgs/msg/PlanDecision", (_EVENT,), what="decision"),
-    Topic(f"/{decisions.GUIDANCE}", "stvla_msgs/msg/GuidanceDecision", (_EVENT,), what="decision"),
-    Topic(f"/{decisions.KEYPOSE}", "stvla_msgs/msg/KeyposeDecision", (_EVENT,), what="decision"),
-    Topic(f"/{decisions.MOTION}", "stvla_msgs/msg/MotionDecision", (_EVENT,), what="decision"),
+    Topic(TRACE, "stvla_msgs/msg/Trace3d", (qos.LATCHED,), latched=8),
+    Topic(PLAN, "stvla_msgs/msg/PlanDecision", (_EVENT,), what="decision"),
+    Topic(GUIDANCE, "stvla_msgs/msg/GuidanceDecision", (_EVENT,), what="decision"),
+    Topic(KEYPOSE, "stvla_msgs/msg/KeyposeDecision", (_EVENT,), what="decision"),
+    Topic(MOTION, "stvla_msgs/msg/MotionDecision", (_EVENT,), what="decision"),
     Topic(TASK_END, "stvla_msgs/msg/TaskEnd", (_EVENT,)),  # before the state: of two that wait, it is read first
     Topic(TASK_STATE, "stvla_msgs/msg/TaskState", (_deep(qos.LATCHED_NEWEST),), latched=1),
     Topic(f"/{stop_state.TOPIC}", "stvla_msgs/msg/StopState", (qos.LATCHED_NEWEST,), latched=1),
     Topic("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray", (_EVENT,)),
 )
+
+TYPES = {topic.name: topic.kind for topic in _FIXED}
+"""Topic -> its type, of all but the camera's images and the joint states, whose names are settings."""
 
 
 def recorded_topics(camera: CameraConfig, robot: RobotConfig) -> tuple[Topic, ...]:
