@@ -165,9 +165,10 @@ def kill(trials: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
                 process.wait(10.0)
             rows.append({**left(next(root.glob("*/bag")), at_ns), "load": os.getloadavg()[0]})
             print(json.dumps(rows[-1]), flush=True)
-    missing = [row["missing_s"] for row in rows]
+    missing = [row["missing_s"] for row in rows if row["missing_s"] is not None]
     return {
         "killed": trials,
+        "before the first joint state": trials - len(missing),
         "opened": sum(row["messages"] > 0 for row in rows),
         "missing_s": {"median": float(np.median(missing)), "longest": max(missing)},
         "rows": rows,
@@ -175,7 +176,7 @@ def kill(trials: int, folder: Path, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def left(bag: Path, at_ns: int) -> dict[str, Any]:
-    """What a bag has, by our reader and another one, and how long before the kill it ends."""
+    """What a bag has, by our reader and another one, and how long before the kill it ends (None: no joint state is in it)."""
     from rosbags.highlevel import AnyReader
 
     with opened(bag) as read:
@@ -186,7 +187,7 @@ def left(bag: Path, at_ns: int) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001 - whatever the other library says of a file that was cut off
         others = f"{type(error).__name__}: {error}"
     end_ns = max(stamps(bag), default=0)
-    return {"messages": messages, "rosbags": others, "missing_s": (at_ns - end_ns) / 1e9}
+    return {"messages": messages, "rosbags": others, "missing_s": (at_ns - end_ns) / 1e9 if end_ns else None}
 
 
 def stamps(bag: Path) -> Iterator[int]:

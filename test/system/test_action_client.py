@@ -72,6 +72,16 @@ class Harness:
     def call(self, cancel: CancelToken | None = None, deadline_s: float = 20.0, **options: Any) -> Any:
         return self.caller.call(PlanTrace.Goal(instruction="x"), cancel or CancelToken(), deadline_s, **options).outcome
 
+    def canceled(self) -> Any:
+        """The outcome of a call that is canceled once its work has begun."""
+        cancel = CancelToken()
+        with ThreadPoolExecutor(1) as pool:
+            call = pool.submit(self.call, cancel)
+            while not self.seen:
+                assert not call.done(), call.result()
+            cancel.cancel()
+            return call.result(20.0)
+
 
 def test_a_goal_whose_acceptance_got_lost_is_sent_again(ros: Any) -> None:
     harness = Harness(ros)
@@ -90,26 +100,14 @@ def test_a_result_that_got_lost_is_asked_for_again(ros: Any) -> None:
 def test_a_cancel_whose_answer_got_lost_is_confirmed(ros: Any) -> None:
     harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
     harness.lose("send_cancel_response", 5)
-    cancel = CancelToken()
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(harness.call, cancel)
-        while not harness.seen:
-            assert not call.done(), call.result()
-        cancel.cancel()
-        assert call.result(20.0).code == OutcomeMsg.CANCELED
+    assert harness.canceled().code == OutcomeMsg.CANCELED
 
 
 def test_a_cancel_is_confirmed_in_time_although_several_answers_in_a_row_get_lost(ros: Any) -> None:
     harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
     harness.caller = StageClient(harness.client, PlanTrace, "stvla/plan_trace", standstill_s=6.0)
     harness.lose("send_result_response", 8)
-    cancel = CancelToken()
-    with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(harness.call, cancel)
-        while not harness.seen:
-            assert not call.done(), call.result()
-        cancel.cancel()
-        assert call.result(20.0).code == OutcomeMsg.CANCELED
+    assert harness.canceled().code == OutcomeMsg.CANCELED
 
 
 def test_a_cancel_of_all_goals_passes_over_one_whose_work_is_over(ros: Any) -> None:
