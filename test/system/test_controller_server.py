@@ -1,5 +1,6 @@
 """The robot's two actions from both ends, over real ROS in one process: semantics of ros2_control and franka_gripper."""
 
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,7 +11,7 @@ import pytest
 import rclpy
 import stalls
 from control_msgs.action import FollowJointTrajectory, GripperCommand
-from rclpy.action import ActionServer
+from rclpy.action import ActionClient, ActionServer
 from rclpy.action.server import ServerGoalHandle
 from rclpy.context import Context
 from rclpy.duration import Duration
@@ -28,6 +29,7 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import gripper_server
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
+from stvla_ros.ros.controller_server import ControllerServer, TerminalState
 from stvla_ros.ros.gripper_server import GripperServer
 from stvla_ros.ros.middleware import destroy_node
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
@@ -258,6 +260,36 @@ def test_a_newer_goal_replaces_the_running_one(cell):
     assert first_ended[0].code is OutcomeCode.PREEMPTED
     assert "Another program" in first_ended[0].sentence
     assert second_ended == [None]
+
+
+def test_a_goal_that_ends_after_its_executor_leaves_no_traceback(ros):
+    go, ended = Event(), Event()
+
+    def work(goal):
+        go.wait(30.0)
+        return TerminalState.SUCCEEDED, FollowJointTrajectory.Result()
+
+    node = ros.add(Node("controllers"))
+    server = ControllerServer(node, FollowJointTrajectory, "/arm/follow", lambda _: None, work)
+    finish = server._server.finish
+
+    def watched(*arguments):
+        try:
+            finish(*arguments)
+        finally:
+            ended.error = sys.exc_info()[1]
+            ended.set()
+
+    server._server.finish = watched
+    client = ActionClient(ros.add(Node("client")), FollowJointTrajectory, "/arm/follow")
+    assert client.wait_for_server(30.0)
+    accepted = client.send_goal_async(FollowJointTrajectory.Goal())
+    wait_until(accepted.done)
+    client.destroy()
+    ros.close()
+    go.set()
+    assert ended.wait(30.0)
+    assert ended.error is None
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,11 @@ class DeferredServer(ActionServer):
             now = time.monotonic()
             self._untold = {goal: at for goal, at in self._untold.items() if at > now - ASKED_S}
             self._untold[bytes(handle.goal_id.uuid)] = now
-            self._ending.append(executor.create_task(self._execute_goal, end, handle))
+            answer = self._execute_goal(end, handle)
+            try:
+                self._ending.append(executor.create_task(answer))
+            except AttributeError:  # rclpy's executor was shut down meanwhile: nobody can answer any more
+                answer.close()
 
     def _send_result_response(self, request_header: Any, future: Any) -> None:
         """rclpy's, called in the executor's thread whenever a client gets a result."""
