@@ -34,6 +34,7 @@ from stvla_ros.config import ConfigError, closest
 from stvla_ros.ros import SUPERVISOR, graph
 
 FROM_FILE = "as in the parameter file"
+CHOICES = ("robot", "camera", "mode", "record")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -73,6 +74,12 @@ def _arguments() -> list[DeclareLaunchArgument]:
             choices=list(graph.MODES),
             description="separate: one process per node; composed: one for planner, guidance, policy and task",
         ),
+        DeclareLaunchArgument(
+            "record",
+            default_value="",
+            choices=["", *graph.KEEP],
+            description="record every goal, or keep only those that fail; empty: no recorder",
+        ),
         DeclareLaunchArgument("params", default_value="", description="parameter file; empty: config/stvla.yaml"),
     ]
 
@@ -89,6 +96,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         robot=value("robot"),
         camera=value("camera"),
         mode=value("mode"),
+        record=value("record") or None,
         params=Path(value("params")).expanduser() if value("params") else None,
         backends={kind: value(kind) or None for kind in registry.BACKEND_PARAMETER},
     )
@@ -104,7 +112,7 @@ def _check_names(words: list[str]) -> None:
 
     If another launch file includes this one, the command line belongs to that file and is not checked.
     """
-    me, names = Path(__file__).name, ("robot", "camera", *registry.BACKEND_PARAMETER, "mode", "params")
+    me, names = Path(__file__).name, (*CHOICES, *registry.BACKEND_PARAMETER, "params")
     behind = next((words[i + 1 :] for i, word in enumerate(words) if Path(word).name == me), [])
     for name, given, _ in (word.partition(":=") for word in behind):
         if given and name not in names:

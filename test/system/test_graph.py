@@ -266,7 +266,7 @@ def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "DeclareLaunchArgument"
         if isinstance(call.args[0], ast.Constant)
     }
-    assert declared == {"robot", "camera", "mode", "params"}
+    assert declared == {"robot", "camera", "mode", "record", "params"}
     assert set(registry.BACKEND_PARAMETER) == {
         "planner",
         "policy",

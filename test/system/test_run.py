@@ -409,7 +409,7 @@ def launch_file(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_launch_refuses_arguments_that_it_would_pass_over(launch_file: Any) -> None:
     me = "/opt/share/stvla_ros/launch/stvla.launch.py"
     launch_file._check_names(
-        ["ros2", "launch", "stvla_ros", "stvla.launch.py", "params:=x=y", "robot:=real", "planner:="]
+        ["ros2", "launch", "stvla_ros", "stvla.launch.py", "params:=x=y", "record:=all", "planner:="]
     )
     with pytest.raises(RuntimeError, match=r"no argument 'parms'\. Did you mean 'params'\?"):
         launch_file._check_names(["ros2", "launch", "stvla_ros", "stvla.launch.py", "robot:=sim", "parms:=cell.yaml"])
