@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from threading import RLock
 
 import mujoco
 import numpy as np
@@ -16,6 +15,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
+from stvla_ros.sim.fair_lock import FairLock
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import STATE, Scene, SceneState
@@ -71,7 +71,7 @@ class Cell:
     def __init__(self, config: CellConfig | None = None) -> None:
         self.config = config or CellConfig()
         self.camera: Camera = make_camera(self.config.camera)
-        self._lock = RLock()
+        self._lock = FairLock()
         self._renderer = Renderer()
         self._steps = 0
         self._controller = TrajectoryController(self.config.controller, HOME_Q_RAD)

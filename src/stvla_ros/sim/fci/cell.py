@@ -40,7 +40,7 @@ class FciCell(Cell):
     def __init__(self, config: CellConfig | None = None) -> None:
         super().__init__(replace(config or CellConfig(), timestep_s=STEP_S))
 
-    def held(self) -> AbstractContextManager[bool]:
+    def held(self) -> AbstractContextManager[None]:
         """Keep others from laying out another scene."""
         return self._lock
 
