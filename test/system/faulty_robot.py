@@ -162,3 +162,6 @@ class SlowClient:
 
         Timer(0.1, send).start()
         return answer
+
+    def remove_pending_request(self, answer):
+        """The real client forgets an answered request by itself."""

@@ -136,6 +136,21 @@ def test_a_cancel_of_all_goals_passes_over_one_whose_work_is_over(ros: Any) -> N
         assert second.result(20.0).code == OutcomeMsg.CANCELED
 
 
+@pytest.mark.parametrize("lost", [1, 3])
+def test_a_cancel_of_all_goals_whose_answer_got_lost_is_asked_for_again(ros: Any, lost: int) -> None:
+    harness = Harness(ros, lambda goal_handle: goal_handle.cancel.wait(30.0))
+    harness.lose("send_cancel_response", lost)
+    canceler = action_client.GoalCanceler(harness.client, ["stvla/plan_trace"])
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(harness.call)
+        while not (harness.seen and canceler.ready()):
+            assert not call.done(), call.result()
+        canceler.cancel_all()
+        assert canceler.wait_until_answered(20.0)
+        assert call.result(20.0).code == OutcomeMsg.CANCELED
+    assert harness.server._server._handle.left == 0
+
+
 def test_a_goal_that_nobody_accepts_says_so(ros: Any) -> None:
     harness = Harness(ros)
     harness.lose("send_goal_response", 1000)

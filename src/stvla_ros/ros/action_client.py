@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
@@ -296,6 +296,12 @@ class StageClient:
         return sent.result
 
 
+class _Asked(NamedTuple):
+    answer: Future
+    at_s: float
+    again_s: float
+
+
 class GoalCanceler:
     """Cancels all goals of some action servers, no matter who sent them. Needs nobody's consent.
 
@@ -309,24 +315,23 @@ class GoalCanceler:
 
     def __init__(self, node: Node, actions: Sequence[str]) -> None:
         self._clients = {name: node.create_client(CancelGoal, f"{name}/_action/cancel_goal") for name in actions}
-        self._asked: list[Future] = []  # requests that may be unanswered
+        self._asked: dict[str, _Asked] = {}  # the newest request to each server
 
     def ready(self) -> bool:
         """Whether every action server was found."""
         return all(client.service_is_ready() for client in self._clients.values())
 
-    def cancel_all(self) -> list[Future]:
-        """Ask every server to cancel its goals; returns at once.
+    def cancel_all(self) -> None:
+        """Ask every server to cancel its goals; returns at once."""
+        for name in self._clients:
+            self._ask(name, CANCEL_AGAIN_S)
 
-        Returns:
-            One future per request, done when the server has answered.
-        """
-        asked = [client.call_async(CancelGoal.Request()) for client in self._clients.values()]
-        self._asked = [*(future for future in self._asked if not future.done()), *asked]
-        return asked
+    def _ask(self, name: str, again_s: float) -> None:
+        self._asked[name] = _Asked(self._clients[name].call_async(CancelGoal.Request()), time.monotonic(), again_s)
 
     def wait_until_answered(self, timeout_s: float, cancel: CancelToken | None = None) -> bool:
-        """Wait until the servers have answered all requests: an unanswered one could cancel a goal that is sent later.
+        """Wait until the servers have answered the newest request: an unanswered one could cancel a goal that is sent
+        later. A server takes requests in their order, so that with the newest, all are done. Repeats requests.
 
         Returns:
             False when one has no answer after ``timeout_s``, e.g. from a server that died. It is not waited for again.
@@ -334,13 +339,22 @@ class GoalCanceler:
         Raises:
             StageError: The cancel's reason.
         """
-        asked, end = self._asked, time.monotonic() + timeout_s
-        while not (answered := all(future.done() for future in asked)) and time.monotonic() < end:
+        end = time.monotonic() + timeout_s
+        while (left := self._unanswered()) and (now := time.monotonic()) < end:
             if cancel is not None:
                 cancel.raise_if_set()
+            for name, asked in left.items():
+                if now > asked.at_s + asked.again_s:
+                    self._clients[name].remove_pending_request(asked.answer)
+                    self._ask(name, 2 * asked.again_s)
             time.sleep(0.002)
-        self._asked = [future for future in self._asked if future not in asked]
-        return answered
+        for name, asked in left.items():
+            if self._asked.get(name) is asked:
+                del self._asked[name]
+        return not left
+
+    def _unanswered(self) -> dict[str, _Asked]:
+        return {name: asked for name, asked in list(self._asked.items()) if not asked.answer.done()}
 
     def missing(self) -> list[str]:
         """Names of the action servers that were not found."""

@@ -31,6 +31,7 @@ from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCa
 from stvla_ros.ros.convert import keypose_from_msg, outcome_from_msg
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, Watch
 from stvla_ros.ros.middleware import destroy_node, udp_only
+from stvla_ros.ros.service_client import AGAIN_S, call
 from stvla_ros.ros.task_state import state_from_msg
 from stvla_ros.types import Outcome
 
@@ -250,10 +251,8 @@ def cancel_all(actions: list[str], timeout_s: float) -> bool:
         canceler = GoalCanceler(node, actions)
         while not canceler.ready() and time.monotonic() < end:
             time.sleep(0.02)
-        answers = canceler.cancel_all()
-        while not all(answer.done() for answer in answers) and time.monotonic() < end:
-            time.sleep(0.02)
-        return all(answer.done() for answer in answers)
+        canceler.cancel_all()
+        return canceler.wait_until_answered(end - time.monotonic())
 
 
 def _served(action: StageClient, timeout_s: float) -> bool:
@@ -315,7 +314,7 @@ def recover_robot(connect_s: float) -> tuple[OutcomeCode, str]:
     """
     with client_node("recover_client") as node:
         client = node.create_client(Trigger, "/stvla/recover")
-        answer = _call_service(client, Trigger.Request(), connect_s, RECOVER_S)
+        answer = _call_service(client, Trigger.Request(), connect_s, RECOVER_S, again_s=None)
     if answer.success:
         return OutcomeCode.OK, str(answer.message)
     name, _, sentence = str(answer.message).partition(": ")
@@ -366,12 +365,11 @@ def judge() -> Iterator[Callable[[float], tuple[bool, str]]]:
         yield verdict
 
 
-def _call_service(client: Client, request: Any, connect_s: float, answer_s: float = SERVICE_S) -> Any:
+def _call_service(
+    client: Client, request: Any, connect_s: float, answer_s: float = SERVICE_S, again_s: float | None = AGAIN_S
+) -> Any:
     if not client.wait_for_service(connect_s):
         raise ConnectionError(f"No server of {client.srv_name} was found: its node is not running.")
-    done = threading.Event()
-    future = client.call_async(request)
-    future.add_done_callback(lambda _: done.set())
-    if not done.wait(answer_s):
+    if (answer := call(client, request, answer_s, again_s)) is None:
         raise ConnectionError(f"{client.srv_name} did not answer within {answer_s:.0f} s.")
-    return future.result()
+    return answer

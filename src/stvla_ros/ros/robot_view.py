@@ -17,16 +17,17 @@ from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import StageError
 from stvla_ros.ros import qos
 from stvla_ros.ros.backends.driver_reports import OWN_DRIVER, StatusReports
-from stvla_ros.ros.backends.recovery import Types, ask
+from stvla_ros.ros.backends.recovery import Types
 from stvla_ros.ros.client import client_node
 from stvla_ros.ros.convert import time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
+from stvla_ros.ros.service_client import call_by_name
 from stvla_ros.ros.type_mismatch import ACTION_FEEDBACK
 
 TRAJECTORY, GRIPPER = "control_msgs/action/FollowJointTrajectory", "control_msgs/action/GripperCommand"
 
-ANSWER_S = 2.0
+ANSWER_S, AGAIN_S = 2.0, 0.5
 """How long a node may take to tell its parameters; one that is not there was not discovered in the time before."""
 
 
@@ -161,11 +162,13 @@ def _fault(look: Callable[[], Any]) -> str | None:
 def parameters_of(node: Node, name: str) -> dict[str, Any] | None:
     """All parameters of a node, dotted; None when it does not tell them."""
     try:
-        listed = ask(node, ListParameters, f"{name}/list_parameters", ListParameters.Request(), ANSWER_S, "start it")
+        listed = call_by_name(
+            node, ListParameters, f"{name}/list_parameters", ListParameters.Request(), ANSWER_S, AGAIN_S
+        )
         names = list(listed.result.names)
         request = GetParameters.Request(names=names)
-        values = ask(node, GetParameters, f"{name}/get_parameters", request, ANSWER_S, "start it").values
-    except StageError:
+        values = call_by_name(node, GetParameters, f"{name}/get_parameters", request, ANSWER_S, AGAIN_S).values
+    except ConnectionError:
         return None
     return {key: _plain(parameter_value_to_python(value)) for key, value in zip(names, values, strict=True)}
 
@@ -181,7 +184,7 @@ def _controllers(node: Node, manager: str) -> dict[str, str] | None:
         return None
     try:
         types = Types.load()
-        listed = ask(node, types.ListControllers, name, types.ListControllers.Request(), ANSWER_S, "start it")
-    except StageError:
+        listed = call_by_name(node, types.ListControllers, name, types.ListControllers.Request(), ANSWER_S, AGAIN_S)
+    except (StageError, ConnectionError):
         return None
     return {controller.name: controller.state for controller in listed.controller}

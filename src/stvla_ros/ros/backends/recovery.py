@@ -14,7 +14,6 @@ real               franka_ros2: 1. action ``/action_server/error_recovery``, 2. 
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from stvla_ros.ros import qos
 from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.backends.controller_results import failed, typed
 from stvla_ros.ros.backends.driver_reports import OWN_DRIVER
+from stvla_ros.ros.service_client import AGAIN_S, call_by_name, drop
 
 RECOVER = "/franka/recover"
 ROBOT_STATE, STATE_S = "/franka_robot_state_broadcaster/robot_state", 1.0
@@ -84,7 +84,10 @@ class DriverRecovery:
 
     def run(self) -> str:
         """Raises StageError: the driver's own, or CONTROLLER_FAILED."""
-        answer = ask(self._node, Trigger, RECOVER, Trigger.Request(), self._timeout_s, "start the node franka")
+        try:
+            answer = call_by_name(self._node, Trigger, RECOVER, Trigger.Request(), self._timeout_s, again_s=None)
+        except ConnectionError as error:
+            raise failed(f"{error}: is the node franka running? Look at its log.") from error
         if not answer.success:
             raise typed(answer.message) or failed(f"The robot's driver did not recover it: {answer.message}")
         return str(answer.message) or "Recovered."
@@ -172,7 +175,7 @@ class FrankaRos2Recovery:
         try:
             self._call(client, kind.Goal(), action)
         finally:
-            self._drop(client.destroy)
+            drop(self._node, client.destroy)
         return "the robot's errors are cleared"
 
     def _call(self, client: ActionClient, goal: Any, action: str) -> None:
@@ -235,47 +238,21 @@ class FrankaRos2Recovery:
         except queue.Empty:
             return []
         finally:
-            self._drop(partial(self._node.destroy_subscription, subscription))
+            drop(self._node, partial(self._node.destroy_subscription, subscription))
         return [name for name in errors.get_fields_and_field_types() if getattr(errors, name) is True]
-
-    def _drop(self, destroy: Callable[[], object]) -> None:
-        """Destroy something in the executor's thread, which fails if it goes while that thread prepares its wait."""
-        if (executor := self._node.executor) is not None:
-            executor.create_task(destroy)
 
     def _ask(self, kind: Any, service: str, request: Any = None) -> Any:
         name = f"{self._config.controller_manager}/{service}"
         request = request or kind.Request()
-        hint = "start the robot's drivers, or set executor.controllers.recovery.controller_manager"
-        return ask(self._node, kind, name, request, self._config.timeout_s, hint)
+        again_s = AGAIN_S if service.startswith("list_") else None
+        try:
+            return call_by_name(self._node, kind, name, request, self._config.timeout_s, again_s)
+        except ConnectionError as error:
+            raise failed(
+                f"{error}: start the robot's drivers and look at their log, or set "
+                "executor.controllers.recovery.controller_manager."
+            ) from error
 
 
 def _active(names: Sequence[str]) -> str:
     return f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} active" if names else ""
-
-
-def ask(node: Node, kind: Any, name: str, request: Any, timeout_s: float, hint: str) -> Any:
-    """Call a service from a thread that does not spin the node; returns the Response message.
-
-    Args:
-        node: Its executor must spin in another thread.
-        kind: The service.
-        name: Its name.
-        request: The Request message.
-        timeout_s: Time limit for finding the server, and for its answer.
-        hint: What to do when there is no server.
-
-    Raises:
-        StageError: CONTROLLER_FAILED when there is no server, or no answer in time.
-    """
-    client, answered = node.create_client(kind, name), threading.Event()
-    try:
-        if not client.wait_for_service(timeout_s):
-            raise failed(f"No service {name} was found within {timeout_s:g} s: {hint}.")
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: answered.set())
-        if not answered.wait(timeout_s):
-            raise failed(f"{name} did not answer within {timeout_s:g} s: look at the log of its node.")
-        return future.result()
-    finally:
-        node.destroy_client(client)
