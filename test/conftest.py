@@ -25,7 +25,15 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Pure tests on all workers, then those of the running stack; with ``--dist`` the order is xdist's own."""
-    from phases import PureThenSystem
+    """One worker for the tests of the running stack, the others for pure ones; with ``--dist`` the order is xdist's own."""
+    from phases import SystemBesidePure
 
-    return PureThenSystem(config, log) if config.getoption("dist") == "load" else None
+    return SystemBesidePure(config, log) if config.getoption("dist") == "load" else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A pure test leaves the processors to those of the running stack beside it."""
+    from phases import SYSTEM, step_back
+
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.startswith(SYSTEM):
+        step_back()

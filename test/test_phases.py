@@ -1,4 +1,4 @@
-"""How workers share the tests: everything once, and what is below ``test/system`` alone, in order, in one process."""
+"""How workers share the tests: everything once, and what is below ``test/system`` in order, in one process that comes first."""
 
 import os
 import subprocess
@@ -11,17 +11,22 @@ TESTS = Path(__file__).parent
 CONFTEST = """
 import os, time
 import pytest
-from phases import PureThenSystem
+from phases import SystemBesidePure, SYSTEM, step_back
 
 def pytest_xdist_make_scheduler(config, log):
-    return PureThenSystem(config, log)
+    return SystemBesidePure(config, log)
+
+def pytest_runtest_setup(item):
+    if not item.nodeid.startswith(SYSTEM):
+        step_back()
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     begun = time.monotonic()
     done = yield
     with open("done", "a") as file:
-        file.write(f"{item.nodeid} {os.getpid()} {begun} {time.monotonic()}\\n")
+        idle = os.sched_getscheduler(0) == os.SCHED_IDLE
+        file.write(f"{item.nodeid} {os.getpid()} {begun} {time.monotonic()} {idle}\\n")
     return done
 """
 FILE = "import time\nimport pytest\n@pytest.mark.parametrize('i', range({0}))\ndef test_{1}(i):\n    time.sleep(0.02)\n"
@@ -39,7 +44,7 @@ def suite(folder: Path, **files: int) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str], list[list[str]]]:
-    """What pytest with two workers says, and [test, process, start, end] of each test in order of their ends."""
+    """What pytest with two workers says, and [test, process, start, end, idle class] of each test in order of their ends."""
     environment = {
         **os.environ,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -52,7 +57,7 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
         command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200, check=False
     )
     lines = (folder / "done").read_text().splitlines() if (folder / "done").exists() else []
-    return done, [line.rsplit(" ", 3) for line in lines]
+    return done, [line.rsplit(" ", 4) for line in lines]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
     ],
     ids=lambda files: "-".join(files),
 )
-def test_everything_runs_once_and_the_system_alone_at_the_end(tmp_path: Path, files: dict[str, int]) -> None:
+def test_everything_runs_once_and_the_system_in_one_worker(tmp_path: Path, files: dict[str, int]) -> None:
     done, tests = run(suite(tmp_path, **files))
     assert done.returncode == 0, done.stdout
     assert f"{sum(files.values())} passed" in done.stdout.splitlines()[-1]
@@ -73,8 +78,19 @@ def test_everything_runs_once_and_the_system_alone_at_the_end(tmp_path: Path, fi
         [test for test in tests if test[0].startswith("test/system/") is is_system] for is_system in (False, True)
     )
     assert len({process for _, process, *_ in system}) <= 1
-    assert max((float(end) for *_, end in pure), default=0.0) <= min((float(t[2]) for t in system), default=1e9)
     assert [name for name, *_ in system] == sorted(name for name, *_ in system)
+    assert {idle for *_, idle in system} <= {"False"}
+    assert {idle for *_, idle in pure} <= {"True"}
+
+
+def test_pure_tests_do_not_wait_for_the_system(tmp_path: Path) -> None:
+    _, tests = run(suite(tmp_path, a=4, b=4, system_one=100))
+    ends = {name: float(end) for name, _, _, end, _ in tests}
+    starts = {name: float(begun) for name, _, begun, *_ in tests}
+    system = [name for name in ends if name.startswith("test/system/")]
+    assert max(starts[name] for name in ends if name not in system) < max(ends[name] for name in system)
+    first = min(system, key=lambda name: ends[name])
+    assert starts[first] < min(end for name, end in ends.items() if name not in system)
 
 
 def test_a_failure_among_the_first_is_the_end_s_status(tmp_path: Path) -> None:
