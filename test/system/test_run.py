@@ -425,21 +425,24 @@ def test_launch_refuses_a_wrong_parameter_file(launch_file: Any, tmp_path: Path)
     context = Recorded()
     context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
     context.launch_configurations.update(
-        robot="sim", camera="auto", mode="separate", params=str(tmp_path / "cell.yaml")
+        robot="sim", camera="auto", mode="separate", record="", params=str(tmp_path / "cell.yaml")
     )
     with pytest.raises(RuntimeError, match=r"cell\.yaml: guidance: unknown setting 'tube_radius'\. Did you mean"):
         launch_file._nodes(context)
 
 
-def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(launch_file: Any) -> None:
+@pytest.mark.parametrize("record", ["", "failures"])
+def test_launched_nodes_know_their_launch_and_end_at_its_shutdown(launch_file: Any, record: str) -> None:
     context = Recorded()
     context.launch_configurations = dict.fromkeys(registry.BACKEND_PARAMETER, "")
-    context.launch_configurations.update(robot="sim", camera="auto", mode="separate", params="")
+    context.launch_configurations.update(robot="sim", camera="auto", mode="separate", record=record, params="")
     context.environment = {}
     log, *entities = launch_file._nodes(context)
     assert "may move the arm" in log.kwargs["msg"]
     nodes = [e for e in entities if type(e).__name__ == "Node"]
-    assert [n.kwargs["executable"] for n in nodes] == [s.name for s in graph.processes(graph.GraphOptions())]
+    assert [n.kwargs["executable"] for n in nodes] == [
+        s.name for s in graph.processes(graph.GraphOptions(record=record or None))
+    ]
     for node in nodes:
         assert node.kwargs["additional_env"] == {SUPERVISOR: str(os.getpid())}
     handlers = [e.args[0] for e in entities if type(e).__name__ == "RegisterEventHandler"]
