@@ -90,6 +90,7 @@ def stale(states: JointStates, match: str) -> None:
         (-0.2, 0.2, 0.4, None),
         (0.09, 0.4, 0.4, None),
         (0.09, 0.6, 0.6, r"The newest image on /x is 0.60 s old; at most 0.5 s is accepted\."),
+        (-0.2, 0.4, 0.6, r"The newest image on /x is 0.60 s old; at most 0.5 s is accepted\."),
         (-0.4, 0.2, 0.6, r"came 0.20 s ago with a stamp 0.60 s old.*clock of the machine .* is 0.4 s behind .*chrony"),
         (
             3.0,

@@ -177,7 +177,7 @@ class Freshness:
             )
         if late_s > ANOTHER_TIME_S:
             return self._another_time(arrival)
-        if silent_s > self.max_age_s or late_s <= self.max_ahead_s:  # otherwise clock or transport make it old
+        if silent_s > min(self.max_age_s, late_s) or late_s <= self.max_ahead_s:  # else clock or transport make it old
             return f"{newest} is {age_s:.2f} s old; {limit}."
         return (
             f"{newest} came {silent_s:.2f} s ago with a stamp {age_s:.2f} s old; {limit}: the clock of the machine that "
