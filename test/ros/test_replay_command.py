@@ -171,3 +171,17 @@ def test_what_makes_no_sense_is_refused(command: Command, words: tuple[str, ...]
     code, said = command(BUTTONS, *words)
     assert code == USAGE
     assert sentence in said
+
+
+def test_golden_files_of_a_folder(command: Command, tmp_path: Path, beside: str) -> None:
+    runs, golden = tmp_path / "runs", tmp_path / "golden"
+    shutil.copytree(BUTTONS, runs / "a")
+    assert command(runs, "--golden", golden)[0] == 0
+    assert [file.name for file in golden.iterdir()] == ["a-bag.json"]
+    assert command(runs, "--golden", golden, "--policy", beside)[0] == 4
+    (runs / "c" / "bag").mkdir(parents=True)
+    (runs / "c" / "bag" / "bag_0.mcap").write_bytes(b"nothing")
+    code, said = command(runs, "--golden", golden)
+    assert "decisions are the golden ones" in said
+    assert "Left out: " in said
+    assert code == 4, "a recording that cannot be tested has not passed"

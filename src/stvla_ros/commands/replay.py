@@ -282,6 +282,7 @@ class _Command:
                 except ConfigError as error:
                     self._say(bar, f"Left out: {error}")
                     rows.append(index.Row(name, "", problem=str(error)))
+                    code = NOT_CONFIRMED if golden else code
                 else:
                     rows.append(index.Row(name, f"{name}/{REPORT}", result.comparison))
                     results.append(result)
