@@ -239,13 +239,11 @@ def views(cell: Cell, setup: Setup, noises: tuple[bool, ...] = (False, True)) ->
         held = task.objects[0].name if moment == "carry" else ""
         if not _move(cell, moment, route, held, setup.grip_m):
             continue
-        ideal, noisy, truth = cell.render(ideal=True), cell.render(), cell.truth()
+        ideal, noisy, truth, surfaces = cell.render(ideal=True), cell.render(), cell.truth(), cell.surfaces()
         labels = np.where(truth.labels == 1, -1, truth.labels).astype(np.int32) if held else truth.labels
         for noise in noises:
             frame = noisy if noise else ideal
-            yield View(
-                setup, moment, noise, frame, ideal, cell.state(), labels, truth.names, cell.surfaces(), held, route
-            )
+            yield View(setup, moment, noise, frame, ideal, cell.state(), labels, truth.names, surfaces, held, route)
 
 
 def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bool:
