@@ -13,10 +13,11 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.sim import LOOKS
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
-from stvla_ros.sim.looks import LOOKS, dressed
+from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph

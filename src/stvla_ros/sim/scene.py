@@ -35,7 +35,7 @@ def build_model(
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
-        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
         seed: Decides a hard look.
 
     Raises:
@@ -76,7 +76,7 @@ class Scene:
         third: The view for people.
         sensor: Defects of the camera.
         seed: Decides the sensor's noise and a hard look.
-        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
     """
 
     objects: tuple[SceneObject, ...]

@@ -144,10 +144,8 @@ class StereoDepth:
         config = self.config
         share = np.float32(config.fixed_share)
         length = config.correlation_px * scale
-        mixed = np.sqrt(share) * smooth_field(fixed, shape, length) + np.sqrt(1 - share) * smooth_field(
-            random, shape, length
-        )
-        return np.asarray(config.noise_px * mixed, np.float32)
+        still, new = (smooth_field(r, shape, length, STRETCH) for r in (fixed, random))
+        return np.asarray(config.noise_px * (np.sqrt(share) * still + np.sqrt(1 - share) * new), np.float32)
 
     def _holes(
         self, rgb: U8, optics: Optics | None, scale: float, fixed: np.random.Generator, random: np.random.Generator
