@@ -64,7 +64,7 @@ class StereoConfig:
     fattening_px: int = param(1, "near things cover this much of what is behind them [px] [5]", ge=0, le=20)
     wobble_px: float = param(0.7, "outlines are displaced by this much (sigma) [px] [6]", ge=0.0, le=5.0)
     flying: float = param(
-        0.3, "share of pixels at an outline that lie between the near and the far surface", ge=0.0, le=1.0
+        0.03, "share of pixels at an outline that lie between the near and the far surface", ge=0.0, le=1.0
     )
     shadows: bool = param(
         True, "no depth where the second imager sees a nearer thing, left of it [1], nor left of its image [3]"
