@@ -35,7 +35,8 @@ class StereoConfig:
     and Szeliski, A Taxonomy of Dense Two-Frame Stereo Correspondence Algorithms, 2002. [6] Handa et al., A Benchmark for
     RGB-D Visual Odometry, 3D Reconstruction and SLAM, 2014. [7] Gupta et al., Structured Light 3D Scanning in the
     Presence of Global Illumination, 2011. [8] Sajjan et al., ClearGrasp, 2020. [9] Herrera et al., Joint Depth and Color
-    Camera Calibration with Distortion Correction, 2012.
+    Camera Calibration with Distortion Correction, 2012. [10] Sabov and Krueger, Identification and Correction of Flying
+    Pixels in Range Camera Data, 2008.
     """
 
     baseline_m: float = param(0.05, "distance between the two imagers [m] (D435: 0.05 [3])", ge=0.01, le=0.3)
