@@ -213,7 +213,7 @@ def _add_clutter(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(2, 6))):
         edges = rng.uniform(0.15, 0.5, 3)
         x, y = rng.uniform(-1.5, -0.5), rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.6)
-        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges, rng, "prints", (0.70, 0.55, 0.38))
+        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges.tolist(), rng, "prints", (0.70, 0.55, 0.38))
 
 
 def _add_chair(spec: mujoco.MjSpec, rng: np.random.Generator, x: float, y: float) -> None:
@@ -252,8 +252,8 @@ def _add_block(
 
 def _add_paints(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     """The 20 paints of blocks and buttons, uneven and some of them glossy."""
-    for name, rgba in COLOURS.items():
-        finish = Finish("paint", tuple(rgba), float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
+    for name, rgb in COLOURS.items():
+        finish = Finish("paint", rgb, float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
         _add_material(spec, f"paint_{name}", finish, 64, 10.0)
 
 

@@ -21,6 +21,9 @@ FARTHEST_M = 20.0
 JUMP_PX = 1.0
 """Disparities of neighbours differ by more than this at an outline."""
 
+OUTLINE_PX = 3.0
+"""Length over which an outline wobbles (sigma of a Gaussian)."""
+
 STRETCH = 1.6
 """Lumps of noise are this much longer along rows, where the windows are compared (measured on a D435 at a table)."""
 
@@ -125,18 +128,16 @@ class StereoDepth:
         """
         config, scale = self.config, depth_m.shape[1] / 640
         fixed = np.random.default_rng([self._seed, 0, 2])
-        disparity = self._focal_baseline / np.minimum(
-            np.nan_to_num(depth_m, nan=FARTHEST_M, posinf=FARTHEST_M), FARTHEST_M
-        )
+        ideal: F32 = self._focal_baseline / np.fmin(depth_m, np.float32(FARTHEST_M))
         offset = fixed.normal(0.0, config.offset_px * scale, 2)
-        disparity = displaced(disparity, offset, config.wobble_px * scale, 3.0 * scale, random)
-        disparity = _grown(disparity, round(config.fattening_px * scale))
+        moved = displaced(ideal, offset, config.wobble_px * scale, OUTLINE_PX * scale, random)
+        disparity = _grown(moved, round(config.fattening_px * scale))
         lost = hidden_from_right(disparity) if config.shadows else np.zeros(depth_m.shape, bool)
         outline = _outlines(disparity)
         matched = matched_windows(disparity, round(config.window_px * scale))
         matched = raised_hollows(matched, config.multipath, round(config.multipath_px * scale))
         matched = _flying(matched, outline & ~lost, config.flying, random)
-        matched = matched + self._noise(depth_m.shape, scale, fixed, random)
+        matched += self._noise(depth_m.shape, scale, fixed, random)
         if config.step_px > 0.0:
             matched = np.rint(matched / config.step_px) * np.float32(config.step_px)
         lost |= self._holes(rgb, optics, scale, fixed, random)
@@ -190,7 +191,7 @@ def displaced(
     disparity: F32, offset_px: np.ndarray, wobble_px: float, length_px: float, random: np.random.Generator
 ) -> F32:
     """The whole image shifted by a constant offset; its outlines, but not what is between them, by a smooth noise too."""
-    shape = disparity.shape
+    shape = disparity.shape[:2]
     x, y = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
     x, y = x + np.float32(offset_px[0]), y + np.float32(offset_px[1])
     dx, dy = (np.float32(wobble_px) * smooth_field(random, shape, length_px) for _ in range(2))
