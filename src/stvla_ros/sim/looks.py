@@ -12,12 +12,13 @@ import mujoco
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.sim.household import GLAZES, WHITES, WOODS, Carton, Cloth, Finish, Household, make_thing
+from stvla_ros.sim.household import Carton, Cloth, Finish, Household
 from stvla_ros.sim.materials import TABLE_CENTRE_XY_M, TABLE_HALF_XY_M, TABLE_HEIGHT_M, TABLE_TOP, add_sky, set_clipping
 from stvla_ros.sim.meshes import cuboid
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.tasks import Task
 from stvla_ros.sim.textures import Rgb, texture
+from stvla_ros.sim.things import GLAZES, WHITES, WOODS, make_thing
 from stvla_ros.types import F64
 
 X_M, Y_M = (0.12, 0.74), (-0.50, 0.50)
