@@ -54,7 +54,7 @@ class StereoConfig:
         le=1.0,
     )
     correlation_px: float = param(
-        4.2, "neighbours share the noise over this length (sigma of a Gaussian) [px]: windows overlap", ge=0.0, le=30.0
+        5.0, "neighbours share the noise over this length (sigma of a Gaussian) [px]: windows overlap", ge=0.0, le=30.0
     )
     fixed_share: float = param(
         0.5,
@@ -82,7 +82,7 @@ class StereoConfig:
     )
     multipath_px: int = param(25, "size of the surroundings that reflect into a hollow [px]", ge=3, le=101)
     gloss_holes: float = param(
-        0.35, "share of pixels without depth on a mirror-like surface; less on a duller one", ge=0.0, le=1.0
+        0.35, "share of pixels without depth on a mirror-like surface; far less on a duller one", ge=0.0, le=1.0
     )
     dark_holes: float = param(
         0.6, "share of pixels without depth on black surfaces: the pattern is absorbed", ge=0.0, le=1.0
@@ -169,7 +169,7 @@ class StereoDepth:
         share = np.maximum(config.dark_holes * blackness(rgb), np.float32(config.speckle_holes))
         if optics is not None:
             clear = np.float32(config.clear_holes) * (optics.opacity < 1.0)
-            share = np.maximum.reduce([share, config.gloss_holes * optics.gloss**3, clear])
+            share = np.maximum.reduce([share, config.gloss_holes * optics.gloss**8, clear])
         return np.asarray(share, np.float32)
 
 
