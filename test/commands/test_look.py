@@ -24,7 +24,7 @@ def test_look_becomes_settings_of_the_cell(command: object) -> None:
     assert overrides_of(parsed(command, "--look", "hard")) == HARD
     own = overrides_of(parsed(command, "--look", "hard", "--set", "sim.cell.sensor.kind=simple"))
     assert own == HARD | {"sim.cell.sensor.kind": "simple"}
-    with pytest.raises(ConfigError, match="--look: 'hart' is not known. Did you mean 'hard'"):
+    with pytest.raises(ConfigError, match=r"--look: 'hart' is not known\. Did you mean 'hard'"):
         parsed(command, "--look", "hart")
 
 
