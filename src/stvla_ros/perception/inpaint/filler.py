@@ -9,6 +9,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.inpaint.grain import Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
@@ -33,7 +34,7 @@ class FillConfig:
     grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
-    grain: float = param(0.0, "share of the surroundings' noise added to fills", ge=0.0, le=2.0)
+    grain: float = param(1.0, "contrast of the grain of fills relative to that of the surface around them", ge=0.0, le=2.0)
     smooth_px: int = param(20, "the table's deviation from a plane is averaged over this many pixels", ge=1, le=200)
 
 
@@ -199,7 +200,10 @@ class _Plan:
             view = _view(patch.grid, surface, frame, height_m, open_[part])
             fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
             colour, off = patch.smooth(view, seen if fits else None)
-            patch.paint(rgb, view, colour, ~kept_here[part], self._config.grain)
+            if self._config.grain > 0 and surface.plane is not None and view.deviation.any():
+                plane = Plane.of(patch.grid, frame.camera, surface.plane)
+                patch.add_grain(colour, view, frame.rgb, plane, self._config.grain)
+            patch.paint(rgb, view, colour, ~kept_here[part])
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
             if not np.isfinite(behind).all():

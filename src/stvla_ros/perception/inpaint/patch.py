@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.perception.inpaint.grain import Plane, copies, detail
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients, normalised_blur
+from stvla_ros.perception.inpaint.sources import Sources, ghosts, odd_cells
 from stvla_ros.types import F32, U8, Bool
 
 Indices = npt.NDArray[np.intp]
@@ -24,6 +25,9 @@ _GAINED_SHARE = 0.6
 """... a cell at the hole that had no value shows more than this."""
 
 _GRADIENT_CELLS = 11
+
+_CLEAN_SHARE = 0.999
+"""A cell lends its grain if the layer is visible in all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,6 +130,10 @@ class Patch:
         self._hidden: Bool = grid.share(colour | depth) > 0
         self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
         self._membrane: Membrane | None = None
+        self._odd: Bool = np.zeros_like(self._hidden)
+        self._ghosts: Bool = np.zeros_like(self._hidden)
+        self._textured = Pixels.of(colour | weight, grid, width_px)
+        self._grain: F32 | None = None
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
@@ -133,7 +141,41 @@ class Patch:
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
         return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
 
-    def paint(self, rgb: U8, view: View, colour: F32, writable: U8, grain: float) -> None:
+    def add_grain(self, colour: F32, view: View, rgb: U8, plane: Plane | None, share: float) -> None:
+        """Add the surface's grain to colours (h, w, 3): that of the first frame, so that it does not change.
+
+        Args:
+            colour: From :meth:`smooth`, changed.
+            view: The visible part of the surface.
+            rgb: (H, W, 3) the image.
+            plane: Coordinates on the surface, None if it has none.
+            share: Contrast of the grain relative to what is seen.
+        """
+        if self._grain is None:
+            self._grain = share * self._new_grain(view, rgb, plane)
+        if not len(self._grain):
+            return
+        low, high = _range(view)
+        flat, at = colour.reshape(-1, 3), self._textured.inside
+        flat[at] = np.clip(flat[at] * (1 + self._grain), low, high)
+
+    def _new_grain(self, view: View, rgb: U8, plane: Plane | None) -> F32:
+        """(N, 3) ratio of the textured pixels to the smooth colour, less 1; empty where there is no grain."""
+        none = np.zeros((0, 3), dtype=np.float32)
+        if plane is None or self._membrane is None:
+            return none
+        cells = Cells.of(self.grid, view)
+        sources = Sources.of(self.grid, view.rgb, cells.values[..., :3], (cells.share > _CLEAN_SHARE) & ~self._odd)
+        if not sources.strength:
+            return none
+        wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        texture = detail(plane, *copies(plane, wide, sources), rgb, sources)
+        low = self.grid.pooled(texture)
+        low[self._membrane.unknown] = self._membrane.solve(low, np.zeros(3))
+        texture -= self.grid.spread(low)
+        return np.asarray(sources.strength * texture.reshape(-1, 3)[self._textured.inside], dtype=np.float32)
+
+    def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
         """Write the colours and their feather into an image (H, W, 3).
 
         Args:
@@ -141,7 +183,6 @@ class Patch:
             view: The frame.
             colour: From :meth:`smooth`.
             writable: (h, w) pixels that are not kept.
-            grain: Share of the feather pixels' deviation from smooth that is added to the fill as noise.
         """
         flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
         soft = self.soft.where(view.known & writable)
@@ -149,9 +190,6 @@ class Patch:
         around, behind = flat[full], smooth[self.soft.inside[soft]]
         pick = self.colour.where(writable)
         new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
-        if grain > 0 and len(around) > 1:
-            noise = grain * np.std(around - behind, axis=0, dtype=np.float32) * _pattern(rgb.shape[:2])[at, None]
-            new = np.clip(new + noise, around.min(axis=0), around.max(axis=0))
         flat[at] = _rounded(new)
         flat[full] = _rounded(weight * behind + (1 - weight) * around)
 
@@ -159,7 +197,7 @@ class Patch:
         membrane = self._membrane
         if membrane is None or not self._is_reusable(membrane, share):
             self._membrane = membrane = self._new_membrane(values, share)
-        known = share >= _LOST_SHARE
+        known = (share >= _LOST_SHARE) & ~self._ghosts
         weight = known.ravel().astype(np.float32)
         mean = weight @ values.reshape(-1, 4) / weight.sum() if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
         cells = np.where(known[..., None], values, np.float32(0))
@@ -170,9 +208,12 @@ class Patch:
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
+        self._odd, foreign = odd_cells(values[..., :3], known)
+        self._ghosts = ghosts(foreign, known, self._hidden & ~known)
+        known &= ~self._ghosts
         unknown = self._hidden & ~known
         near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        self._unused = np.flatnonzero(near & ~known)
+        self._unused = np.flatnonzero(near & ~known & ~self._ghosts)
         return Membrane(unknown, known, along_gradients(values[..., :3], known, _GRADIENT_CELLS))
 
     def _is_reusable(self, membrane: Membrane, share: F32) -> bool:
@@ -184,10 +225,14 @@ def _rounded(colour: F32) -> U8:
     return np.asarray(colour + np.float32(0.5)).astype(np.uint8)
 
 
-@lru_cache(maxsize=2)
-def _pattern(shape: tuple[int, int]) -> F32:
-    """(H * W,) noise of standard deviation 1, equal in every frame: grain must not flicker."""
-    return np.random.default_rng(0).standard_normal(shape[0] * shape[1], dtype=np.float32)
+def _range(view: View) -> tuple[F32, F32]:
+    """(3,) least and greatest colour of the visible pixels, of which every fourth is read."""
+    known = np.ascontiguousarray(view.known[::2, ::2])
+    if not cv2.countNonZero(known):
+        return np.zeros(3, np.float32), np.full(3, 255, np.float32)
+    bounds = [cv2.minMaxLoc(channel, known)[:2] for channel in cv2.split(np.ascontiguousarray(view.rgb[::2, ::2]))]
+    low, high = np.array(bounds, dtype=np.float32).T
+    return low, high
 
 
 def feather(mask: U8, width_px: int) -> U8:

@@ -1,0 +1,230 @@
+"""Grain: the texture of a surface, continued into the hole by copies of its visible parts.
+
+The membrane of a hole holds its low frequencies. The rest is copied from places on the same plane, as He and Sun do
+("Statistics of Patch Offsets for Image Completion", ECCV 2012), with offsets in the coordinates of the plane, as Huang
+et al. do ("Image Completion using Planar Structure Guidance", SIGGRAPH 2014): so lines keep their direction and
+patterns their size on the table. What is copied is the ratio to the local mean colour, less the membrane of its own
+values at the hole's border: so the light is that of the hole, and nothing jumps at the border.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.perception.inpaint.grid import Grid, Slices
+from stvla_ros.perception.inpaint.sources import Sources
+from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
+
+Indices = npt.NDArray[np.intp]
+
+_TILES = (1000, 16, 8, 4)
+"""Edge of the pieces of a hole that look for a source together, in cells: first whole holes, then what is left."""
+
+_DIRECTIONS, _DISTANCES = 16, (1.0, 1.4, 2.0)
+_PLACES = 48
+_PROBES = 24
+_MISSING, _ZOOM = 3.0, 1.0
+"""Weights of missing sources and of differences in scale against differences at the border."""
+
+
+@dataclass(frozen=True, eq=False)
+class Plane:
+    """Coordinates on a plane for the cells of a grid.
+
+    Two base coordinates serve, those that are least steep on the plane: a shift of them is a shift on the plane.
+
+    Attributes:
+        grid: The cells.
+        H: (3, 3) from pixels (u, v, 1) to (x, y, 1) times the inverse depth; x and y in m.
+        back: Its inverse, from (x, y, 1) to (u, v, 1) times the depth.
+    """
+
+    grid: Grid
+    H: F64
+    back: F64
+
+    @classmethod
+    def of(cls, grid: Grid, camera: Camera, plane: F64) -> Plane | None:
+        """From a camera without distortion and a (3,) plane in inverse depth; None if it is seen edge-on."""
+        T = camera.T_base_camera
+        rows = T[:3, :3] @ np.linalg.inv(camera.K) + np.outer(T[:3, 3], plane)
+        steepest = np.abs(T[:3, :3] @ camera.K.T @ plane).argmax()
+        H = np.vstack([np.delete(rows, steepest, axis=0), plane])
+        return cls(grid, H, np.linalg.inv(H)) if np.linalg.cond(H) < 1e9 else None
+
+    def xy(self, cells: Indices) -> F64:
+        """(..., 2) coordinates of the centres of cells (..., 2), given by row and column."""
+        s, (rows, columns) = self.grid.stride, self.grid.window
+        u, v = columns.start + (cells[..., 1] + 0.5) * s - 0.5, rows.start + (cells[..., 0] + 0.5) * s - 0.5
+        p = u[..., None] * self.H[:, 0] + v[..., None] * self.H[:, 1] + self.H[:, 2]
+        return np.asarray(p[..., :2] / p[..., 2:])
+
+    def cells(self, xy: F64) -> tuple[Indices, Indices, F64]:
+        """Row and column of the cells at places (..., 2), -1 outside the grid, and the depth."""
+        (a, b, c), s = self.back[:, :, None], self.grid.stride
+        x, y = xy[..., 0], xy[..., 1]
+        depth = c[0] * x + c[1] * y + c[2]
+        near = np.where(depth > 1e-6, depth, np.inf)
+        rows, columns = self.grid.cells
+        column = ((a[0] * x + a[1] * y + a[2]) / near - (self.grid.window[1].start - 0.5)) / s
+        row = ((b[0] * x + b[1] * y + b[2]) / near - (self.grid.window[0].start - 0.5)) / s
+        inside = (depth > 1e-6) & (row >= 0) & (column >= 0) & (row < rows) & (column < columns)
+        return np.where(inside, row, -1).astype(np.intp), np.where(inside, column, -1).astype(np.intp), depth
+
+    def shift(self, offset: F64) -> F64:
+        """(3, 3) from pixels to those that show the plane by an offset (2,) further."""
+        move = np.eye(3)
+        move[:2, 2] = offset
+        return np.asarray(self.back @ move @ self.H)
+
+
+@dataclass(frozen=True, eq=False)
+class Groups:
+    """Cells that look for a source together, sorted by group.
+
+    Attributes:
+        cells: (N, 2) row and column.
+        start: (K + 1,) bounds of the groups.
+    """
+
+    cells: Indices
+    start: Indices
+
+    @classmethod
+    def of(cls, labels: I32) -> Groups:
+        """From (rows, columns) labels, 0 for none."""
+        flat = labels.ravel()
+        cells = np.flatnonzero(flat)
+        cells = cells[np.argsort(flat[cells], kind="stable")]
+        start = np.flatnonzero(np.diff(flat[cells], prepend=0))
+        return cls(np.column_stack(np.divmod(cells, labels.shape[1])), np.append(start, len(cells)))
+
+    def some(self, count: int) -> Indices:
+        """(K, count, 2) cells spread over each group."""
+        size = np.diff(self.start)[:, None]
+        return self.cells[self.start[:-1, None] + (np.arange(count) * size) // count]
+
+
+def copies(plane: Plane, hidden: Bool, sources: Sources) -> tuple[I32, F64]:
+    """Where the grain of each hidden cell comes from.
+
+    Returns:
+        (rows, columns) number of the copy, -1 where there is none; (K, 2) offset of each copy on the plane.
+    """
+    which, offsets, left = np.full(hidden.shape, -1, dtype=np.int32), np.zeros((0, 2)), hidden.copy()
+    places = plane.xy(np.argwhere(sources.usable))
+    for tile in _TILES:
+        if not left.any() or not len(places):
+            break
+        labels = _pieces(left, tile)
+        groups = Groups.of(labels)
+        found = _offsets(plane, groups, labels, places, sources)
+        number = np.repeat(np.arange(len(found)), np.diff(groups.start))
+        row, column, _ = plane.cells(plane.xy(groups.cells) + found[number])
+        good = sources.usable[row, column] & (row >= 0)
+        v, u = groups.cells[good].T
+        which[v, u], left[v, u] = number[good] + len(offsets), False
+        offsets = np.vstack([offsets, found])
+    return which, offsets
+
+
+def _pieces(cells: Bool, tile: int) -> I32:
+    """(rows, columns) labels of connected cells, cut along a lattice of tiles; 0 elsewhere."""
+    _, labels = cv2.connectedComponents(cells.astype(np.uint8), connectivity=8)
+    v, u = np.nonzero(cells)
+    key = (labels[v, u].astype(np.int64) * 4096 + v // tile) * 4096 + u // tile
+    out = np.zeros(cells.shape, dtype=np.int32)
+    out[v, u] = np.unique(key, return_inverse=True)[1].ravel() + 1
+    return out
+
+
+def _offsets(plane: Plane, groups: Groups, labels: I32, places: F64, sources: Sources) -> F64:
+    """(K, 2) best offset of each group among regular and random ones, refined to a fraction of a cell."""
+    probes = plane.xy(groups.some(_PROBES))
+    rim_labels = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
+    rim_labels[(labels > 0) | np.isnan(sources.detail[..., 0])] = 0
+    rim_cells = np.zeros((len(probes), _PROBES, 2), dtype=np.intp)
+    present = np.unique(rim_labels)
+    present = present[present > 0]
+    if len(present):
+        rim_cells[present - 1] = Groups.of(rim_labels).some(_PROBES)
+    rim, value = plane.xy(rim_cells), sources.detail.sum(axis=2)
+    here = value[rim_cells[..., 0], rim_cells[..., 1]]
+    here[np.setdiff1d(np.arange(len(probes)), present - 1)] = np.nan
+    scale = np.nanstd(value) + 1e-6
+    value = np.where(sources.usable, value, np.float32(np.nan)) / scale
+    search = _Search(plane, probes, rim, here / scale, value)
+    middle = probes.mean(axis=1, keepdims=True)
+    cell = np.abs(plane.xy(groups.some(1) + [[1, 1]]) - plane.xy(groups.some(1)))
+    size = np.ptp(probes, axis=1, keepdims=True) + 3 * cell
+    angle = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+    way = np.column_stack([np.cos(angle), np.sin(angle)])
+    reach = np.min(size / np.maximum(np.abs(way), 1e-6), axis=2, keepdims=True)
+    regular = np.concatenate([d * reach * way for d in _DISTANCES], axis=1)
+    some = places[np.linspace(0, len(places) - 1, _PLACES).astype(np.intp)]
+    best = search.best(np.concatenate([regular, some - middle], axis=1))
+    steps = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), axis=-1).reshape(-1, 2)
+    return search.best(best[:, None] + steps * cell)
+
+
+@dataclass(frozen=True, eq=False)
+class _Search:
+    plane: Plane
+    probes: F64
+    rim: F64
+    here: F32
+    value: F32
+
+    def best(self, offsets: F64) -> F64:
+        """(K, 2) the best of (K, C, 2) offsets."""
+        which = self.cost(offsets).argmin(axis=1)
+        return np.asarray(offsets[np.arange(len(offsets)), which])
+
+    def cost(self, offsets: F64) -> F64:
+        row, column, depth = self.plane.cells(self.probes[:, None] + offsets[:, :, None])
+        missing = np.isnan(self.value[row, column]) | (row < 0)
+        zoom = np.abs(np.log(np.maximum(depth, 1e-3) / self.plane.cells(self.probes)[2][:, None])).mean(axis=2)
+        row, column, _ = self.plane.cells(self.rim[:, None] + offsets[:, :, None])
+        step = np.abs(self.value[row, column] - self.here[:, None])
+        step = np.where((row < 0) | np.isnan(step), np.float32(1.2), step)
+        return _MISSING * missing.mean(axis=2) + _ZOOM * zoom + step.mean(axis=2)
+
+
+def detail(plane: Plane, which: I32, offsets: F64, rgb: U8, sources: Sources) -> F32:
+    """(h, w, 3) the copies over the grid's window: their ratio to the local mean colour, less 1.
+
+    Args:
+        plane: Its grid has the window.
+        which: From :func:`copies`, as ``offsets``.
+        rgb: (H, W, 3) the image.
+        sources: Of the same frame.
+    """
+    grid, s = plane.grid, plane.grid.stride
+    h, w = (side.stop - side.start for side in grid.window)
+    out = np.zeros((h, w, 3), dtype=np.float32)
+    for k in np.unique(which[which >= 0]):
+        own = (which == k).astype(np.uint8)
+        x, y, width, height = cv2.boundingRect(own)
+        x, y = max(x - 1, 0), max(y - 1, 0)
+        weight = own[y : y + height + 2, x : x + width + 2].astype(np.float32)
+        weight = cv2.resize(weight, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
+        part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
+        out[part] += weight[..., None] * _ratio(plane, offsets[k], part, rgb, sources.mean)
+    return out
+
+
+def _ratio(plane: Plane, offset: F64, part: Slices, rgb: U8, mean: F32) -> F32:
+    """One copy over a part of the window."""
+    (rows, columns), s = plane.grid.window, plane.grid.stride
+    size = part[1].stop - part[1].start, part[0].stop - part[0].start
+    start = np.array([[1, 0, columns.start + part[1].start], [0, 1, rows.start + part[0].start], [0, 0, 1.0]])
+    to_cell = np.array([[1, 0, 0.5 - s / 2 - columns.start], [0, 1, 0.5 - s / 2 - rows.start], [0, 0, s]]) / s
+    M = plane.shift(offset) @ start
+    inverse, border = cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
+    there = cv2.warpPerspective(rgb, M, size, flags=inverse | cv2.INTER_CUBIC, borderMode=border)
+    usual = cv2.warpPerspective(mean, to_cell @ M, size, flags=inverse | cv2.INTER_LINEAR, borderMode=border)
+    return np.asarray(there / np.maximum(usual, 1) - 1, dtype=np.float32)

@@ -1,0 +1,130 @@
+"""Where a surface lends its colour: cells that show nothing else, and how much grain they show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
+from stvla_ros.types import F32, F64, U8, Bool
+
+_DARKEST = 4.0
+_BUDGET = 500
+_ROUNDS = 3
+_SIGMAS = 6.0
+_TOLERANCE = np.array([0.3, 0.15, 0.15])
+"""A cell is odd when its logarithm of brightness, of red or of blue over green is off by this much and by six robust
+deviations. Light changes the first, hardly the others."""
+
+_DEEPEST = 1.4
+"""Cells that are only darker lie in a shadow, up to this difference."""
+
+_ENCLOSED, _SHALLOW = 0.4, 6.0
+"""An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
+than so many cells from the hole."""
+
+_MEAN_CELLS = 7
+_PIXELS = 600
+
+_FAINT, _FINE = (0.6, 1.2), (4.0, 7.0)
+"""Grain fades in between these deviations in 1/255: of the means of cells beyond what noise explains, and of pixels
+within cells, where a camera's noise may be the whole of it."""
+
+
+def odd_cells(colour: F32, known: Bool) -> tuple[Bool, Bool]:
+    """Cells of another colour than a smooth model of the surface, and those of them that are not merely in a shadow.
+
+    Args:
+        colour: (rows, columns, 3) mean colours.
+        known: (rows, columns) cells that seem to show the surface, by their depth.
+    """
+    odd, foreign = np.zeros_like(known), np.zeros_like(known)
+    cells = np.flatnonzero(known)
+    if len(cells) < 30:
+        return odd, foreign
+    A, b = _basis(cells, known.shape), _features(colour.reshape(-1, 3)[cells])
+    some = slice(None, None, max(len(cells) // _BUDGET, 1))
+    off = b - np.median(b[some], axis=0)
+    for _ in range(_ROUNDS):
+        sigma = 1.4826 * np.median(np.abs(off[some]), axis=0)
+        usual = (np.abs(off[some]) < np.maximum(3 * sigma, _TOLERANCE)).all(axis=1)
+        X, y = A[some][usual], b[some][usual]
+        off = b - A @ np.linalg.solve(X.T @ X + 1e-2 * len(X) * np.diag([1e-6, 0.1, 0.1, 1, 1, 1]), X.T @ y)
+    limit = np.maximum(_SIGMAS * sigma, _TOLERANCE)
+    other = (np.abs(off) > limit)[:, 1:].any(axis=1)
+    odd.ravel()[cells] = other | (np.abs(off[:, 0]) > limit[0])
+    foreign.ravel()[cells] = other | (off[:, 0] > limit[0]) | (off[:, 0] < -np.maximum(_DEEPEST, limit[0]))
+    return odd, foreign
+
+
+def _features(colour: F32) -> F64:
+    """(N, 3) logarithms of brightness, of red and of blue over green."""
+    red, green, blue = np.log(np.maximum(colour, _DARKEST)).astype(np.float64).T
+    return np.column_stack([(red + green + blue) / 3, red - green, blue - green])
+
+
+def _basis(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> F64:
+    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
+    y, x = (2 * k / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
+    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+
+
+def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
+    """Odd cells that belong to the hole's things, such as the bottom of a bowl: they must not lend their colour."""
+    if not odd.any():
+        return odd
+    count, regions = cv2.connectedComponents(odd.astype(np.uint8), connectivity=8)
+    near = cv2.dilate(regions.astype(np.uint16), np.ones((3, 3), np.uint8))
+    area = np.bincount(regions.ravel(), minlength=count)
+    at_hole, at_surface = (np.bincount(near[m & ~odd], minlength=count) for m in (hidden, known & ~hidden))
+    of_hole = (at_hole >= _ENCLOSED * (at_hole + at_surface)) | (area < _SHALLOW * at_hole)
+    of_hole &= at_hole > 0
+    of_hole[0] = False
+    return np.asarray(of_hole[regions])
+
+
+@dataclass(frozen=True, eq=False)
+class Sources:
+    """What may be copied of a surface, in cells.
+
+    Attributes:
+        usable: (rows, columns) cells that show nothing but the surface, with all their neighbours.
+        mean: (rows, columns, 3) local mean colour of such cells.
+        detail: (rows, columns, 3) ratio of a cell's colour to it, less 1; NaN where the cell shows something else.
+        strength: 0 to 1: how far the surface has grain, and not only the camera's noise.
+    """
+
+    usable: Bool
+    mean: F32
+    detail: F32
+    strength: float
+
+    @classmethod
+    def of(cls, grid: Grid, rgb: U8, colour: F32, clean: Bool) -> Sources:
+        """From an image (h, w, 3) over a grid, its cells' mean colours, and the cells that show nothing else."""
+        mean, weight = normalised_blur(colour, clean.astype(np.float32), _MEAN_CELLS)
+        mean = np.maximum(mean, 1)
+        inner = cv2.erode(clean.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+        usable = inner & (weight > 0)
+        detail = np.where(clean[..., None], colour / mean - 1, np.float32(np.nan))
+        return cls(usable, mean, detail, _strength(grid, rgb, colour, mean, usable))
+
+
+def _strength(grid: Grid, rgb: U8, colour: F32, mean: F32, usable: Bool) -> float:
+    cells = np.argwhere(usable)
+    if not len(cells):
+        return 0.0
+    some = cells[:: max(len(cells) // _PIXELS, 1)]
+    s = grid.stride
+    k = np.arange(s)
+    pixels = rgb[some[:, 0, None, None] * s + k[:, None], some[:, 1, None, None] * s + k].astype(np.float32)
+    grey = pixels.mean(axis=3)
+    within = float(np.median(grey.var(axis=(1, 2))))
+    between = (colour - mean).mean(axis=2)[usable]
+    coarse = (1.4826 * float(np.median(np.abs(between)))) ** 2
+    beyond = np.sqrt(max(coarse - 1.5 * within / s**2, 0.0))
+    fine = np.sqrt(within)
+    return float(max(np.interp(beyond, _FAINT, (0, 1)), np.interp(fine, _FINE, (0, 1))))
