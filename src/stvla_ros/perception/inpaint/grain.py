@@ -20,15 +20,21 @@ from stvla_ros.perception.inpaint.sources import Sources
 from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 
 Indices = npt.NDArray[np.intp]
+FloatArray = npt.NDArray[np.floating]
 
-_TILES = (1000, 16, 8, 4)
+_TILES = (1000, 16, 6)
 """Edge of the pieces of a hole that look for a source together, in cells: first whole holes, then what is left."""
 
-_DIRECTIONS, _DISTANCES = 16, (1.0, 1.4, 2.0)
+_DIRECTIONS, _DISTANCES = 24, (1.0, 1.4, 2.0)
 _PLACES = 48
 _PROBES = 24
-_MISSING, _ZOOM = 3.0, 1.0
-"""Weights of missing sources and of differences in scale against differences at the border."""
+_MISSING, _ZOOM = 3.0, 2.0
+"""Weights of missing sources, and of the logarithm of the ratio in scale, against differences at the border."""
+
+_NO_MATCH = 1.2
+"""Difference at the border, in standard deviations of the grain, where it cannot be compared: that of chance."""
+
+_STEPS = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), axis=-1).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,17 +69,20 @@ class Plane:
         p = u[..., None] * self.H[:, 0] + v[..., None] * self.H[:, 1] + self.H[:, 2]
         return np.asarray(p[..., :2] / p[..., 2:])
 
-    def cells(self, xy: F64) -> tuple[Indices, Indices, F64]:
-        """Row and column of the cells at places (..., 2), -1 outside the grid, and the depth."""
-        (a, b, c), s = self.back[:, :, None], self.grid.stride
-        x, y = xy[..., 0], xy[..., 1]
+    def cells(self, xy: FloatArray) -> tuple[Indices, F32]:
+        """(...,) flat index, in the grid with a border of one cell around it, of the cells at places (..., 2).
+
+        The second result is their depth; places outside or behind the camera are in the border.
+        """
+        (rows, columns), s, (top, left) = self.grid.cells, self.grid.stride, (w.start for w in self.grid.window)
+        to_cell = np.array([[1, 0, 0.5 - left], [0, 1, 0.5 - top], [0, 0, s]]) / s  # rounds down to the cell
+        a, b, c = (to_cell @ self.back).astype(np.float32)
+        x, y = xy[..., 0].astype(np.float32), xy[..., 1].astype(np.float32)
         depth = c[0] * x + c[1] * y + c[2]
-        near = np.where(depth > 1e-6, depth, np.inf)
-        rows, columns = self.grid.cells
-        column = ((a[0] * x + a[1] * y + a[2]) / near - (self.grid.window[1].start - 0.5)) / s
-        row = ((b[0] * x + b[1] * y + b[2]) / near - (self.grid.window[0].start - 0.5)) / s
-        inside = (depth > 1e-6) & (row >= 0) & (column >= 0) & (row < rows) & (column < columns)
-        return np.where(inside, row, -1).astype(np.intp), np.where(inside, column, -1).astype(np.intp), depth
+        inverse = 1 / np.maximum(depth, np.float32(1e-3))
+        column, row = (a[0] * x + a[1] * y + a[2]) * inverse, (b[0] * x + b[1] * y + b[2]) * inverse
+        column, row = np.clip(column, -1, columns) + 1, np.clip(row, -1, rows) + 1
+        return row.astype(np.intp) * (columns + 2) + column.astype(np.intp), depth
 
     def shift(self, offset: F64) -> F64:
         """(3, 3) from pixels to those that show the plane by an offset (2,) further."""
@@ -116,16 +125,19 @@ def copies(plane: Plane, hidden: Bool, sources: Sources) -> tuple[I32, F64]:
         (rows, columns) number of the copy, -1 where there is none; (K, 2) offset of each copy on the plane.
     """
     which, offsets, left = np.full(hidden.shape, -1, dtype=np.int32), np.zeros((0, 2)), hidden.copy()
-    places = plane.xy(np.argwhere(sources.usable))
+    places = np.argwhere(sources.usable)
+    if not len(places):
+        return which, offsets
+    places = plane.xy(places[np.linspace(0, len(places) - 1, _PLACES).astype(np.intp)])
+    usable = np.pad(sources.usable, 1).ravel()
     for tile in _TILES:
-        if not left.any() or not len(places):
+        if not left.any():
             break
         labels = _pieces(left, tile)
         groups = Groups.of(labels)
-        found = _offsets(plane, groups, labels, places, sources)
+        found = _Search.of(plane, groups, labels, sources).offsets(groups, places, tile == _TILES[0])
         number = np.repeat(np.arange(len(found)), np.diff(groups.start))
-        row, column, _ = plane.cells(plane.xy(groups.cells) + found[number])
-        good = sources.usable[row, column] & (row >= 0)
+        good = usable[plane.cells(plane.xy(groups.cells) + found[number])[0]]
         v, u = groups.cells[good].T
         which[v, u], left[v, u] = number[good] + len(offsets), False
         offsets = np.vstack([offsets, found])
@@ -142,56 +154,66 @@ def _pieces(cells: Bool, tile: int) -> I32:
     return out
 
 
-def _offsets(plane: Plane, groups: Groups, labels: I32, places: F64, sources: Sources) -> F64:
-    """(K, 2) best offset of each group among regular and random ones, refined to a fraction of a cell."""
-    probes = plane.xy(groups.some(_PROBES))
-    rim_labels = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
-    rim_labels[(labels > 0) | np.isnan(sources.detail[..., 0])] = 0
-    rim_cells = np.zeros((len(probes), _PROBES, 2), dtype=np.intp)
-    present = np.unique(rim_labels)
-    present = present[present > 0]
-    if len(present):
-        rim_cells[present - 1] = Groups.of(rim_labels).some(_PROBES)
-    rim, value = plane.xy(rim_cells), sources.detail.sum(axis=2)
-    here = value[rim_cells[..., 0], rim_cells[..., 1]]
-    here[np.setdiff1d(np.arange(len(probes)), present - 1)] = np.nan
-    scale = np.nanstd(value) + 1e-6
-    value = np.where(sources.usable, value, np.float32(np.nan)) / scale
-    search = _Search(plane, probes, rim, here / scale, value)
-    middle = probes.mean(axis=1, keepdims=True)
-    cell = np.abs(plane.xy(groups.some(1) + [[1, 1]]) - plane.xy(groups.some(1)))
-    size = np.ptp(probes, axis=1, keepdims=True) + 3 * cell
-    angle = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
-    way = np.column_stack([np.cos(angle), np.sin(angle)])
-    reach = np.min(size / np.maximum(np.abs(way), 1e-6), axis=2, keepdims=True)
-    regular = np.concatenate([d * reach * way for d in _DISTANCES], axis=1)
-    some = places[np.linspace(0, len(places) - 1, _PLACES).astype(np.intp)]
-    best = search.best(np.concatenate([regular, some - middle], axis=1))
-    steps = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), axis=-1).reshape(-1, 2)
-    return search.best(best[:, None] + steps * cell)
-
-
 @dataclass(frozen=True, eq=False)
 class _Search:
+    """Compares offsets of K groups of cells.
+
+    Attributes:
+        plane: Coordinates.
+        points: (K, P, 2) places in each group, then visible ones around it.
+        here: (K, P) grain of the visible ones, NaN for the others.
+        value: Grain by index of :meth:`Plane.cells`, in standard deviations, NaN where it cannot be copied.
+    """
+
     plane: Plane
-    probes: F64
-    rim: F64
+    points: F32
     here: F32
     value: F32
 
-    def best(self, offsets: F64) -> F64:
+    @classmethod
+    def of(cls, plane: Plane, groups: Groups, labels: I32, sources: Sources) -> _Search:
+        value = sources.detail.sum(axis=2)
+        value /= np.nanstd(value) + np.float32(1e-6)
+        rim = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
+        rim[(labels > 0) | np.isnan(value)] = 0
+        cells = groups.some(_PROBES)
+        around, here = cells.copy(), np.full(cells.shape[:2], np.nan, dtype=np.float32)
+        present = np.unique(rim[rim > 0]) - 1
+        if len(present):
+            around[present] = Groups.of(rim).some(_PROBES)
+            here[present] = value[around[present, :, 0], around[present, :, 1]]
+        points = plane.xy(np.concatenate([cells, around], axis=1)).astype(np.float32)
+        usable = np.where(sources.usable, value, np.float32(np.nan))
+        return cls(plane, points, here, np.pad(usable, 1, constant_values=np.nan).ravel())
+
+    def offsets(self, groups: Groups, places: F64, whole: bool) -> F64:
+        """(K, 2) the best offset of each group: regular ones (for whole holes) and to places, then steps about it."""
+        one = groups.some(1)
+        cell = np.abs(self.plane.xy(one + 1) - self.plane.xy(one))
+        inside = self.points[:, :_PROBES]
+        tried = places - inside.mean(axis=1, keepdims=True)
+        if whole:
+            angle = np.arange(_DIRECTIONS) * (2 * np.pi / _DIRECTIONS)
+            way = np.column_stack([np.cos(angle), np.sin(angle)])
+            size = np.ptp(inside, axis=1, keepdims=True) + 3 * cell
+            reach = np.min(size / np.maximum(np.abs(way), 1e-6), axis=2, keepdims=True)
+            tried = np.concatenate([tried, *(d * reach * way for d in _DISTANCES)], axis=1)
+        return self._best(self._best(tried)[:, None] + _STEPS * cell)
+
+    def _best(self, offsets: F64) -> F64:
         """(K, 2) the best of (K, C, 2) offsets."""
-        which = self.cost(offsets).argmin(axis=1)
+        which = self._cost(offsets.astype(np.float32)).argmin(axis=1)
         return np.asarray(offsets[np.arange(len(offsets)), which])
 
-    def cost(self, offsets: F64) -> F64:
-        row, column, depth = self.plane.cells(self.probes[:, None] + offsets[:, :, None])
-        missing = np.isnan(self.value[row, column]) | (row < 0)
-        zoom = np.abs(np.log(np.maximum(depth, 1e-3) / self.plane.cells(self.probes)[2][:, None])).mean(axis=2)
-        row, column, _ = self.plane.cells(self.rim[:, None] + offsets[:, :, None])
-        step = np.abs(self.value[row, column] - self.here[:, None])
-        step = np.where((row < 0) | np.isnan(step), np.float32(1.2), step)
-        return _MISSING * missing.mean(axis=2) + _ZOOM * zoom + step.mean(axis=2)
+    def _cost(self, offsets: F32) -> F32:
+        index, depth = self.plane.cells(self.points[:, None] + offsets[:, :, None])
+        value = self.value[index]
+        missing = np.isnan(value[..., :_PROBES]).mean(axis=2, dtype=np.float32)
+        step = np.abs(value[..., _PROBES:] - self.here[:, None])
+        step = np.where(np.isnan(step), np.float32(_NO_MATCH), step).mean(axis=2)
+        here = self.plane.cells(self.points[:, 0])[1][:, None]
+        zoom = np.abs(np.log(np.maximum(depth[..., 0], np.float32(1e-3)) / here))
+        return np.asarray(_MISSING * missing + _ZOOM * zoom + step)
 
 
 def detail(plane: Plane, which: I32, offsets: F64, rgb: U8, sources: Sources) -> F32:

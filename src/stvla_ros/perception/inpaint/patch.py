@@ -130,7 +130,8 @@ class Patch:
         self._hidden: Bool = grid.share(colour | depth) > 0
         self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
         self._membrane: Membrane | None = None
-        self._odd: Bool = np.zeros_like(self._hidden)
+        self._means: F32
+        self._clean: Bool
         self._ghosts: Bool = np.zeros_like(self._hidden)
         self._textured = Pixels.of(colour | weight, grid, width_px)
         self._grain: F32 | None = None
@@ -164,8 +165,7 @@ class Patch:
         none = np.zeros((0, 3), dtype=np.float32)
         if plane is None or self._membrane is None:
             return none
-        cells = Cells.of(self.grid, view)
-        sources = Sources.of(self.grid, view.rgb, cells.values[..., :3], (cells.share > _CLEAN_SHARE) & ~self._odd)
+        sources = Sources.of(self.grid, view.rgb, self._means, self._clean)
         if not sources.strength:
             return none
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
@@ -208,7 +208,8 @@ class Patch:
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
-        self._odd, foreign = odd_cells(values[..., :3], known)
+        odd, foreign = odd_cells(values[..., :3], known)
+        self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
         self._ghosts = ghosts(foreign, known, self._hidden & ~known)
         known &= ~self._ghosts
         unknown = self._hidden & ~known

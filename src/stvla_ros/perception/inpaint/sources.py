@@ -14,6 +14,7 @@ from stvla_ros.types import F32, F64, U8, Bool
 _DARKEST = 4.0
 _BUDGET = 500
 _ROUNDS = 3
+_STIFF = np.diag([1e-8, 1e-3, 1e-3, 1e-2, 1e-2, 1e-2])
 _SIGMAS = 6.0
 _TOLERANCE = np.array([0.3, 0.15, 0.15])
 """A cell is odd when its logarithm of brightness, of red or of blue over green is off by this much and by six robust
@@ -26,7 +27,7 @@ _ENCLOSED, _SHALLOW = 0.4, 6.0
 """An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
 than so many cells from the hole."""
 
-_MEAN_CELLS = 7
+_MEAN_CELLS = 3
 _PIXELS = 600
 
 _FAINT, _FINE = (0.6, 1.2), (4.0, 7.0)
@@ -45,31 +46,41 @@ def odd_cells(colour: F32, known: Bool) -> tuple[Bool, Bool]:
     cells = np.flatnonzero(known)
     if len(cells) < 30:
         return odd, foreign
-    A, b = _basis(cells, known.shape), _features(colour.reshape(-1, 3)[cells])
-    some = slice(None, None, max(len(cells) // _BUDGET, 1))
-    off = b - np.median(b[some], axis=0)
+    features, some = _features(colour), cells[:: max(len(cells) // _BUDGET, 1)]
+    A, b = _basis(some, known.shape), features.reshape(-1, 3)[some].astype(np.float64)
+    off = b - np.median(b, axis=0)
     for _ in range(_ROUNDS):
-        sigma = 1.4826 * np.median(np.abs(off[some]), axis=0)
-        usual = (np.abs(off[some]) < np.maximum(3 * sigma, _TOLERANCE)).all(axis=1)
-        X, y = A[some][usual], b[some][usual]
-        off = b - A @ np.linalg.solve(X.T @ X + 1e-2 * len(X) * np.diag([1e-6, 0.1, 0.1, 1, 1, 1]), X.T @ y)
-    limit = np.maximum(_SIGMAS * sigma, _TOLERANCE)
-    other = (np.abs(off) > limit)[:, 1:].any(axis=1)
-    odd.ravel()[cells] = other | (np.abs(off[:, 0]) > limit[0])
-    foreign.ravel()[cells] = other | (off[:, 0] > limit[0]) | (off[:, 0] < -np.maximum(_DEEPEST, limit[0]))
-    return odd, foreign
+        sigma = 1.4826 * np.median(np.abs(off), axis=0)
+        usual = (np.abs(off) < np.maximum(3 * sigma, _TOLERANCE)).all(axis=1)
+        X, y = A[usual], b[usual]
+        model = np.linalg.solve(X.T @ X + _STIFF * len(X), X.T @ y)
+        off = b - A @ model
+    high = np.maximum(_SIGMAS * sigma, _TOLERANCE).astype(np.float32)
+    all_off = features - np.dstack([_quadratic(m, known.shape) for m in model.T])
+    other = known & ((np.abs(all_off[..., 1]) > high[1]) | (np.abs(all_off[..., 2]) > high[2]))
+    lighter = all_off[..., 0]
+    odd = other | (known & (np.abs(lighter) > high[0]))
+    return odd, other | (known & ((lighter > high[0]) | (lighter < -max(_DEEPEST, high[0]))))
 
 
-def _features(colour: F32) -> F64:
-    """(N, 3) logarithms of brightness, of red and of blue over green."""
-    red, green, blue = np.log(np.maximum(colour, _DARKEST)).astype(np.float64).T
-    return np.column_stack([(red + green + blue) / 3, red - green, blue - green])
+def _features(colour: F32) -> F32:
+    """(rows, columns, 3) logarithms of brightness, of red and of blue over green."""
+    log = cv2.log(np.maximum(colour, np.float32(_DARKEST)))
+    red, green, blue = log[..., 0], log[..., 1], log[..., 2]
+    return np.dstack([(red + green + blue) / 3, red - green, blue - green])
 
 
 def _basis(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> F64:
     """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
     y, x = (2 * k / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
     return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+
+
+def _quadratic(model: F64, shape: tuple[int, ...]) -> F32:
+    """The same monomials, weighted and summed, on all cells."""
+    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
+    one, dx, dy, xx, xy, yy = model.astype(np.float32)
+    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
 
 
 def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
