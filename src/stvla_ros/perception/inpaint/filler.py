@@ -194,15 +194,17 @@ class _Plan:
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
         open_ = ~(self._closed | self._fringed(kept_here))
-        seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
+        first, seen = self._of is not None, self._seen if frame is self._of else None
+        self._of, self._seen = None, None
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
             fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
             colour, off = patch.smooth(view, seen if fits else None)
-            if self._config.grain > 0 and surface.plane is not None and view.deviation.any():
+            if first and self._config.grain > 0 and surface.plane is not None:
                 plane = Plane.of(patch.grid, frame.camera, surface.plane)
-                patch.add_grain(colour, view, frame.rgb, plane, self._config.grain)
+                if plane is not None:
+                    patch.learn_grain(view, frame.rgb, plane, self._config.grain)
             patch.paint(rgb, view, colour, ~kept_here[part])
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])

@@ -22,11 +22,11 @@ from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 Indices = npt.NDArray[np.intp]
 FloatArray = npt.NDArray[np.floating]
 
-_TILES = (1000, 16, 6)
+_TILES = (1000, 24, 12, 6)
 """Edge of the pieces of a hole that look for a source together, in cells: first whole holes, then what is left."""
 
-_DIRECTIONS, _DISTANCES = 24, (1.0, 1.4, 2.0)
-_PLACES = 48
+_DIRECTIONS, _DISTANCES = 16, (1.0, 1.4, 2.0)
+_PLACES = 32
 _PROBES = 24
 _MISSING, _ZOOM = 3.0, 2.0
 """Weights of missing sources, and of the logarithm of the ratio in scale, against differences at the border."""
@@ -34,7 +34,8 @@ _MISSING, _ZOOM = 3.0, 2.0
 _NO_MATCH = 1.2
 """Difference at the border, in standard deviations of the grain, where it cannot be compared: that of chance."""
 
-_STEPS = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), axis=-1).reshape(-1, 2)
+_STEPS = np.stack(np.meshgrid([-0.8, -0.4, 0, 0.4, 0.8], [-0.8, -0.4, 0, 0.4, 0.8]), axis=-1).reshape(-1, 2)
+_FEW_STEPS = np.stack(np.meshgrid([-0.6, 0, 0.6], [-0.6, 0, 0.6]), axis=-1).reshape(-1, 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,14 +129,15 @@ def copies(plane: Plane, hidden: Bool, sources: Sources) -> tuple[I32, F64]:
     places = np.argwhere(sources.usable)
     if not len(places):
         return which, offsets
-    places = plane.xy(places[np.linspace(0, len(places) - 1, _PLACES).astype(np.intp)])
+    places, rng = plane.xy(places), np.random.default_rng(0)  # a frame is always filled alike
     usable = np.pad(sources.usable, 1).ravel()
     for tile in _TILES:
         if not left.any():
             break
         labels = _pieces(left, tile)
         groups = Groups.of(labels)
-        found = _Search.of(plane, groups, labels, sources).offsets(groups, places, tile == _TILES[0])
+        tried = places[rng.integers(len(places), size=(len(groups.start) - 1, _PLACES))]
+        found = _Search.of(plane, groups, labels, sources).offsets(groups, tried, tile == _TILES[0])
         number = np.repeat(np.arange(len(found)), np.diff(groups.start))
         good = usable[plane.cells(plane.xy(groups.cells) + found[number])[0]]
         v, u = groups.cells[good].T
@@ -187,7 +189,7 @@ class _Search:
         return cls(plane, points, here, np.pad(usable, 1, constant_values=np.nan).ravel())
 
     def offsets(self, groups: Groups, places: F64, whole: bool) -> F64:
-        """(K, 2) the best offset of each group: regular ones (for whole holes) and to places, then steps about it."""
+        """(K, 2) the best offset of each group to some places (K, M, 2), for whole holes also regular ones; refined."""
         one = groups.some(1)
         cell = np.abs(self.plane.xy(one + 1) - self.plane.xy(one))
         inside = self.points[:, :_PROBES]
@@ -198,7 +200,7 @@ class _Search:
             size = np.ptp(inside, axis=1, keepdims=True) + 3 * cell
             reach = np.min(size / np.maximum(np.abs(way), 1e-6), axis=2, keepdims=True)
             tried = np.concatenate([tried, *(d * reach * way for d in _DISTANCES)], axis=1)
-        return self._best(self._best(tried)[:, None] + _STEPS * cell)
+        return self._best(self._best(tried)[:, None] + (_STEPS if whole else _FEW_STEPS) * cell)
 
     def _best(self, offsets: F64) -> F64:
         """(K, 2) the best of (K, C, 2) offsets."""

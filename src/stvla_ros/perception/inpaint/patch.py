@@ -133,8 +133,7 @@ class Patch:
         self._means: F32
         self._clean: Bool
         self._ghosts: Bool = np.zeros_like(self._hidden)
-        self._textured = Pixels.of(colour | weight, grid, width_px)
-        self._grain: F32 | None = None
+        self._grain: tuple[F32, F32] | None = None
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
@@ -142,38 +141,26 @@ class Patch:
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
         return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
 
-    def add_grain(self, colour: F32, view: View, rgb: U8, plane: Plane | None, share: float) -> None:
-        """Add the surface's grain to colours (h, w, 3): that of the first frame, so that it does not change.
+    def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float) -> None:
+        """Copy the surface's grain from a frame, once: so it stays while the hole does.
 
         Args:
-            colour: From :meth:`smooth`, changed.
             view: The visible part of the surface.
             rgb: (H, W, 3) the image.
-            plane: Coordinates on the surface, None if it has none.
-            share: Contrast of the grain relative to what is seen.
+            plane: Coordinates on the surface.
+            contrast: Of the grain, relative to what is seen.
         """
-        if self._grain is None:
-            self._grain = share * self._new_grain(view, rgb, plane)
-        if not len(self._grain):
+        if self._membrane is None:
             return
-        low, high = _range(view)
-        flat, at = colour.reshape(-1, 3), self._textured.inside
-        flat[at] = np.clip(flat[at] * (1 + self._grain), low, high)
-
-    def _new_grain(self, view: View, rgb: U8, plane: Plane | None) -> F32:
-        """(N, 3) ratio of the textured pixels to the smooth colour, less 1; empty where there is no grain."""
-        none = np.zeros((0, 3), dtype=np.float32)
-        if plane is None or self._membrane is None:
-            return none
         sources = Sources.of(self.grid, view.rgb, self._means, self._clean)
         if not sources.strength:
-            return none
+            return
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         texture = detail(plane, *copies(plane, wide, sources), rgb, sources)
         low = self.grid.pooled(texture)
         low[self._membrane.unknown] = self._membrane.solve(low, np.zeros(3))
-        texture -= self.grid.spread(low)
-        return np.asarray(sources.strength * texture.reshape(-1, 3)[self._textured.inside], dtype=np.float32)
+        texture = 1 + np.float32(contrast * sources.strength) * (texture - self.grid.spread(low))
+        self._grain = tuple(texture.reshape(-1, 3)[px.inside] for px in (self.colour, self.soft))
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
         """Write the colours and their feather into an image (H, W, 3).
@@ -190,6 +177,9 @@ class Patch:
         around, behind = flat[full], smooth[self.soft.inside[soft]]
         pick = self.colour.where(writable)
         new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
+        if self._grain is not None:
+            limits = _range(view)
+            new, behind = (np.clip(c * g, *limits) for c, g in ((new, self._grain[0][pick]), (behind, self._grain[1][soft])))
         flat[at] = _rounded(new)
         flat[full] = _rounded(weight * behind + (1 - weight) * around)
 
