@@ -9,7 +9,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.perception.inpaint.grain import Plane
+from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
@@ -89,7 +89,8 @@ class Filler:
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
         gone, serves = self._with_jitter(frame.camera, gone, kept)
         if self._plan is None or not serves:
-            self._plan = _Plan(self._config, frame, gone, kept, table, height_m)
+            copies = None if self._plan is None else self._plan.copies
+            self._plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
         return self._plan.paint(frame, kept, table, height_m)
 
     def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
@@ -111,7 +112,14 @@ class _Plan:
     """A hole, the layers behind it, and their patches."""
 
     def __init__(
-        self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
+        self,
+        config: FillConfig,
+        frame: RgbdFrame,
+        gone: U8,
+        kept: U8,
+        table: SupportPlane,
+        height_m: F32,
+        copies: Copies | None,
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
@@ -135,6 +143,7 @@ class _Plan:
         self._hidden[grid.window] = self._closed > 0
         self._of: RgbdFrame | None = frame
         self._seen: Cells | None = seen
+        self._copies = copies
 
     def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
         """Pixels in the shadow of removed objects, and the visible table without them."""
@@ -165,6 +174,12 @@ class _Plan:
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
         return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px), part
+
+    @property
+    def copies(self) -> Copies | None:
+        """What the grain on the table was copied from, so that the next hole goes on with it."""
+        table = self._patches.get(TABLE)
+        return self._copies if table is None or table[0].copies is None else table[0].copies
 
     def is_of(self, camera: Camera) -> bool:
         """The camera has not moved."""
@@ -204,7 +219,8 @@ class _Plan:
             if first and self._config.grain > 0 and surface.plane is not None:
                 plane = Plane.of(patch.grid, frame.camera, surface.plane)
                 if plane is not None:
-                    patch.learn_grain(view, frame.rgb, plane, self._config.grain)
+                    before = self._copies if layer == TABLE else None
+                    patch.learn_grain(view, frame.rgb, plane, self._config.grain, before)
             patch.paint(rgb, view, colour, ~kept_here[part])
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])

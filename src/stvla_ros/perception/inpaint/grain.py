@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.sources import Sources
@@ -22,8 +23,8 @@ from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 Indices = npt.NDArray[np.intp]
 FloatArray = npt.NDArray[np.floating]
 
-_TILES = (1000, 24, 12, 6)
-"""Edge of the pieces of a hole that look for a source together, in cells: first whole holes, then what is left."""
+_TILES = (32, 16, 8)
+"""Edge of the pieces of a hole that look for a source together, in cells: smaller ones for what is left."""
 
 _DIRECTIONS, _DISTANCES = 16, (1.0, 1.4, 2.0)
 _PLACES = 32
@@ -119,31 +120,62 @@ class Groups:
         return self.cells[self.start[:-1, None] + (np.arange(count) * size) // count]
 
 
-def copies(plane: Plane, hidden: Bool, sources: Sources) -> tuple[I32, F64]:
-    """Where the grain of each hidden cell comes from.
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """Where the grain of hidden cells comes from.
 
-    Returns:
-        (rows, columns) number of the copy, -1 where there is none; (K, 2) offset of each copy on the plane.
+    Attributes:
+        which: (rows, columns) number of a copy, -1 where there is none.
+        offsets: (K, 2) on the plane, from each copy to its source.
+        xy: (N, 2) places on the plane of the cells that have a copy, in raster order.
     """
-    which, offsets, left = np.full(hidden.shape, -1, dtype=np.int32), np.zeros((0, 2)), hidden.copy()
-    places = np.argwhere(sources.usable)
-    if not len(places):
-        return which, offsets
-    places, rng = plane.xy(places), np.random.default_rng(0)  # a frame is always filled alike
-    usable = np.pad(sources.usable, 1).ravel()
-    for tile in _TILES:
-        if not left.any():
-            break
-        labels = _pieces(left, tile)
-        groups = Groups.of(labels)
-        tried = places[rng.integers(len(places), size=(len(groups.start) - 1, _PLACES))]
-        found = _Search.of(plane, groups, labels, sources).offsets(groups, tried, tile == _TILES[0])
-        number = np.repeat(np.arange(len(found)), np.diff(groups.start))
-        good = usable[plane.cells(plane.xy(groups.cells) + found[number])[0]]
-        v, u = groups.cells[good].T
-        which[v, u], left[v, u] = number[good] + len(offsets), False
-        offsets = np.vstack([offsets, found])
-    return which, offsets
+
+    which: I32
+    offsets: F64
+    xy: F64
+
+    @classmethod
+    def of(cls, plane: Plane, hidden: Bool, sources: Sources, before: Copies | None = None) -> Copies:
+        """Copies for hidden cells; those of an earlier view of the plane stay where they can still be seen."""
+        which, offsets = np.full(hidden.shape, -1, dtype=np.int32), np.zeros((0, 2))
+        if before is not None and len(before.xy):
+            offsets = before.offsets
+            which = _remembered(plane, hidden, sources, before)
+        places = plane.xy(np.argwhere(sources.usable))
+        rng = np.random.default_rng(0)  # a frame is always filled alike
+        for tile in _TILES if len(places) else ():
+            labels = _pieces(hidden & (which < 0), tile)
+            groups = Groups.of(labels)
+            if not len(groups.cells):
+                break
+            tried = places[rng.integers(len(places), size=(len(groups.start) - 1, _PLACES))]
+            found = _Search.of(plane, groups, labels, sources).offsets(groups, tried, tile == _TILES[0])
+            number = np.repeat(np.arange(len(found)), np.diff(groups.start))
+            _take(which, groups.cells, number, len(offsets), _usable(plane, groups.cells, found[number], sources))
+            offsets = np.vstack([offsets, found])
+        return cls(which, offsets, plane.xy(np.argwhere(which >= 0)))
+
+
+def _take(which: I32, cells: Indices, number: Indices, first: int, good: Bool) -> None:
+    v, u = cells[good].T
+    which[v, u] = number[good] + first
+
+
+def _usable(plane: Plane, cells: Indices, offset: F64, sources: Sources) -> Bool:
+    """(N,) whether cells (N, 2) can be copied from an offset (N, 2)."""
+    return np.asarray(np.pad(sources.usable, 1).ravel()[plane.cells(plane.xy(cells) + offset)[0]])
+
+
+def _remembered(plane: Plane, hidden: Bool, sources: Sources, before: Copies) -> I32:
+    which, cells = np.full(hidden.shape, -1, dtype=np.int32), np.argwhere(hidden)
+    if not len(cells):
+        return which
+    reach = float(np.abs(plane.xy(cells + 1) - plane.xy(cells)).max())
+    distance, nearest = cKDTree(before.xy).query(plane.xy(cells), distance_upper_bound=reach)
+    near = np.isfinite(distance)
+    cells, number = cells[near], before.which[before.which >= 0][nearest[near]]
+    _take(which, cells, number, 0, _usable(plane, cells, before.offsets[number], sources))
+    return which
 
 
 def _pieces(cells: Bool, tile: int) -> I32:
@@ -218,26 +250,26 @@ class _Search:
         return np.asarray(_MISSING * missing + _ZOOM * zoom + step)
 
 
-def detail(plane: Plane, which: I32, offsets: F64, rgb: U8, sources: Sources) -> F32:
+def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
     """(h, w, 3) the copies over the grid's window: their ratio to the local mean colour, less 1.
 
     Args:
         plane: Its grid has the window.
-        which: From :func:`copies`, as ``offsets``.
+        copies: Of the same cells.
         rgb: (H, W, 3) the image.
         sources: Of the same frame.
     """
     grid, s = plane.grid, plane.grid.stride
     h, w = (side.stop - side.start for side in grid.window)
     out = np.zeros((h, w, 3), dtype=np.float32)
-    for k in np.unique(which[which >= 0]):
-        own = (which == k).astype(np.uint8)
+    for k in np.unique(copies.which[copies.which >= 0]):
+        own = (copies.which == k).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(own)
         x, y = max(x - 1, 0), max(y - 1, 0)
         weight = own[y : y + height + 2, x : x + width + 2].astype(np.float32)
         weight = cv2.resize(weight, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
         part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
-        out[part] += weight[..., None] * _ratio(plane, offsets[k], part, rgb, sources.mean)
+        out[part] += weight[..., None] * _ratio(plane, copies.offsets[k], part, rgb, sources.mean)
     return out
 
 

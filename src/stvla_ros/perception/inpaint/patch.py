@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.perception.inpaint.grain import Plane, copies, detail
+from stvla_ros.perception.inpaint.grain import Copies, Plane, detail
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients, normalised_blur
 from stvla_ros.perception.inpaint.sources import Sources, ghosts, odd_cells
 from stvla_ros.types import F32, U8, Bool
@@ -133,6 +133,7 @@ class Patch:
         self._means: F32
         self._clean: Bool
         self._ghosts: Bool = np.zeros_like(self._hidden)
+        self.copies: Copies | None = None
         self._grain: tuple[F32, F32] | None = None
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
@@ -141,7 +142,7 @@ class Patch:
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
         return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
 
-    def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float) -> None:
+    def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float, before: Copies | None) -> None:
         """Copy the surface's grain from a frame, once: so it stays while the hole does.
 
         Args:
@@ -149,6 +150,7 @@ class Patch:
             rgb: (H, W, 3) the image.
             plane: Coordinates on the surface.
             contrast: Of the grain, relative to what is seen.
+            before: Copies of an earlier hole on the same surface.
         """
         if self._membrane is None:
             return
@@ -156,7 +158,8 @@ class Patch:
         if not sources.strength:
             return
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        texture = detail(plane, *copies(plane, wide, sources), rgb, sources)
+        self.copies = Copies.of(plane, wide, sources, before)
+        texture = detail(plane, self.copies, rgb, sources)
         low = self.grid.pooled(texture)
         low[self._membrane.unknown] = self._membrane.solve(low, np.zeros(3))
         texture = 1 + np.float32(contrast * sources.strength) * (texture - self.grid.spread(low))
