@@ -1,10 +1,10 @@
 """Grain: the texture of a surface, continued into the hole by copies of its visible parts.
 
-The membrane of a hole holds its low frequencies. The rest is copied from places on the same plane, as He and Sun do
-("Statistics of Patch Offsets for Image Completion", ECCV 2012), with offsets in the coordinates of the plane, as Huang
-et al. do ("Image Completion using Planar Structure Guidance", SIGGRAPH 2014): so lines keep their direction and
-patterns their size on the table. What is copied is the ratio to the local mean colour, less the membrane of its own
-values at the hole's border: so the light is that of the hole, and nothing jumps at the border.
+The membrane of a hole holds its low frequencies. The rest is copied from places on the same plane, piece by piece, as
+He and Sun do ("Statistics of Patch Offsets for Image Completion", ECCV 2012), with offsets in the coordinates of the
+plane, as Huang et al. do ("Image Completion using Planar Structure Guidance", SIGGRAPH 2014): so lines keep their
+direction and patterns their size on the table. What is copied is the ratio to the local mean colour: so the light is
+that of the hole, and the low frequencies stay those of the membrane.
 """
 
 from __future__ import annotations

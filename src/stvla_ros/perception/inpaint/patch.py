@@ -152,17 +152,14 @@ class Patch:
             contrast: Of the grain, relative to what is seen.
             before: Copies of an earlier hole on the same surface.
         """
-        if self._membrane is None:
-            return
         sources = Sources.of(self.grid, view.rgb, self._means, self._clean)
         if not sources.strength:
             return
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         self.copies = Copies.of(plane, wide, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
-        low = self.grid.pooled(texture)
-        low[self._membrane.unknown] = self._membrane.solve(low, np.zeros(3))
-        texture = 1 + np.float32(contrast * sources.strength) * (texture - self.grid.spread(low))
+        texture *= np.float32(contrast * sources.strength)
+        texture += 1
         self._grain = tuple(texture.reshape(-1, 3)[px.inside] for px in (self.colour, self.soft))
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
