@@ -27,7 +27,7 @@ _ENCLOSED, _SHALLOW = 0.4, 6.0
 """An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
 than so many cells from the hole."""
 
-_MEAN_CELLS = 3
+_MEAN_CELLS = 5
 _PIXELS = 600
 
 _FAINT, _FINE = (0.6, 1.2), (4.0, 7.0)
