@@ -23,14 +23,17 @@ deviations. Light changes the first, hardly the others."""
 _DEEPEST = 1.4
 """Cells that are only darker lie in a shadow, up to this difference."""
 
-_ENCLOSED, _SHALLOW = 0.4, 6.0
+_ENCLOSED, _SHALLOW = 0.7, 3.5
 """An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
 than so many cells from the hole."""
+
+_MARK, _LEAST_MARK = 6.0, 0.02
+"""A cell is a mark when it differs from the local mean so many times as much as usual (4 sigma), and by this share."""
 
 _MEAN_CELLS = 5
 _PIXELS = 600
 
-_FAINT, _FINE = (0.6, 1.2), (4.0, 7.0)
+_FAINT, _FINE = (1.0, 1.6), (2.0, 3.5)
 """Grain fades in between these deviations in 1/255: of the means of cells beyond what noise explains, and of pixels
 within cells, where a camera's noise may be the whole of it."""
 
@@ -89,9 +92,10 @@ def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
         return odd
     count, regions = cv2.connectedComponents(odd.astype(np.uint8), connectivity=8)
     near = cv2.dilate(regions.astype(np.uint16), np.ones((3, 3), np.uint8))
-    area = np.bincount(regions.ravel(), minlength=count)
     at_hole, at_surface = (np.bincount(near[m & ~odd], minlength=count) for m in (hidden, known & ~hidden))
-    of_hole = (at_hole >= _ENCLOSED * (at_hole + at_surface)) | (area < _SHALLOW * at_hole)
+    far = cv2.distanceTransform((~hidden).astype(np.uint8), cv2.DIST_L2, 3) > _SHALLOW
+    deep = np.bincount(regions[far], minlength=count) > 0
+    of_hole = (at_hole >= _ENCLOSED * (at_hole + at_surface)) | ~deep
     of_hole &= at_hole > 0
     of_hole[0] = False
     return np.asarray(of_hole[regions])
@@ -118,10 +122,17 @@ class Sources:
         """From an image (h, w, 3) over a grid, its cells' mean colours, and the cells that show nothing else."""
         mean, weight = normalised_blur(colour, clean.astype(np.float32), _MEAN_CELLS)
         mean = np.maximum(mean, 1)
-        inner = cv2.erode(clean.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
-        usable = inner & (weight > 0)
         detail = np.where(clean[..., None], colour / mean - 1, np.float32(np.nan))
+        plain = np.uint8(clean & (weight > 0) & ~_marks(detail, clean))
+        usable = cv2.erode(plain, np.ones((3, 3), np.uint8), borderValue=0) > 0
         return cls(usable, mean, detail, _strength(grid, rgb, colour, mean, usable))
+
+
+def _marks(detail: F32, clean: Bool) -> Bool:
+    """Cells unlike the usual grain: an edge of a shadow, a stain or a joint would be seen a second time in a copy."""
+    size = np.abs(detail.sum(axis=2)) / 3
+    usual = float(np.median(size[clean])) if clean.any() else 0.0
+    return np.asarray(size > max(_MARK * usual, _LEAST_MARK))
 
 
 def _strength(grid: Grid, rgb: U8, colour: F32, mean: F32, usable: Bool) -> float:
