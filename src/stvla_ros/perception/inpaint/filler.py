@@ -173,7 +173,7 @@ class _Plan:
             grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
-        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px), part
+        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px, layer == TABLE), part
 
     @property
     def copies(self) -> Copies | None:

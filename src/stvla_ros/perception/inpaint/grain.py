@@ -26,8 +26,8 @@ FloatArray = npt.NDArray[np.floating]
 _TILES = (32, 16, 8)
 """Edge of the pieces of a hole that look for a source together, in cells: smaller ones for what is left."""
 
-_DIRECTIONS, _DISTANCES = 16, (1.0, 1.4, 2.0)
-_PLACES = 32
+_DIRECTIONS, _DISTANCES = 16, (1.0, 1.5)
+_PLACES = 24
 _PROBES = 24
 _MISSING, _ZOOM = 3.0, 2.0
 """Weights of missing sources, and of the logarithm of the ratio in scale, against differences at the border."""
@@ -35,8 +35,8 @@ _MISSING, _ZOOM = 3.0, 2.0
 _NO_MATCH = 1.2
 """Difference at the border, in standard deviations of the grain, where it cannot be compared: that of chance."""
 
-_STEPS = np.stack(np.meshgrid([-0.8, -0.4, 0, 0.4, 0.8], [-0.8, -0.4, 0, 0.4, 0.8]), axis=-1).reshape(-1, 2)
-_FEW_STEPS = np.stack(np.meshgrid([-0.6, 0, 0.6], [-0.6, 0, 0.6]), axis=-1).reshape(-1, 2)
+_STEPS = np.stack(np.meshgrid([-0.6, 0, 0.6], [-0.6, 0, 0.6]), axis=-1).reshape(-1, 2)
+"""Steps about the best offset, in cells."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -232,7 +232,7 @@ class _Search:
             size = np.ptp(inside, axis=1, keepdims=True) + 3 * cell
             reach = np.min(size / np.maximum(np.abs(way), 1e-6), axis=2, keepdims=True)
             tried = np.concatenate([tried, *(d * reach * way for d in _DISTANCES)], axis=1)
-        return self._best(self._best(tried)[:, None] + (_STEPS if whole else _FEW_STEPS) * cell)
+        return self._best(self._best(tried)[:, None] + _STEPS * cell)
 
     def _best(self, offsets: F64) -> F64:
         """(K, 2) the best of (K, C, 2) offsets."""

@@ -117,10 +117,13 @@ class Patch:
         width_px: Width of the image.
         feather_px: Width of the feather around the hole.
         smooth_px: Edge of the square over which the deviation from the plane is averaged.
+        uniform: The layer is of one material: visible pixels of another colour beside the hole lend it none.
     """
 
-    def __init__(self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int) -> None:
-        self.grid = grid
+    def __init__(
+        self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int, uniform: bool = True
+    ) -> None:
+        self.grid, self._uniform = grid, uniform
         self.colour = Pixels.of(colour, grid, width_px)
         self.depth = Pixels.of(depth, grid, width_px)
         weight = feather(colour, feather_px)
@@ -200,7 +203,8 @@ class Patch:
         known = share >= _KNOWN_SHARE
         odd, foreign = odd_cells(values[..., :3], known)
         self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
-        self._ghosts = ghosts(foreign, known, self._hidden & ~known)
+        if self._uniform:
+            self._ghosts = ghosts(foreign, known, self._hidden & ~known)
         known &= ~self._ghosts
         unknown = self._hidden & ~known
         near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
