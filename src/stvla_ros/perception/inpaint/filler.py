@@ -34,7 +34,9 @@ class FillConfig:
     grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
-    grain: float = param(1.0, "contrast of the grain of fills relative to that of the surface around them", ge=0.0, le=2.0)
+    grain: float = param(
+        1.0, "contrast of the grain of fills relative to that of the surface around them", ge=0.0, le=2.0
+    )
     smooth_px: int = param(20, "the table's deviation from a plane is averaged over this many pixels", ge=1, le=200)
 
 

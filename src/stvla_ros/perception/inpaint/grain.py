@@ -163,7 +163,7 @@ def _take(which: I32, cells: Indices, number: Indices, first: int, good: Bool) -
 
 def _usable(plane: Plane, cells: Indices, offset: F64, sources: Sources) -> Bool:
     """(N,) whether cells (N, 2) can be copied from an offset (N, 2)."""
-    return np.asarray(np.pad(sources.usable, 1).ravel()[plane.cells(plane.xy(cells) + offset)[0]])
+    return np.asarray(~np.isnan(sources.lent[plane.cells(plane.xy(cells) + offset)[0]]))
 
 
 def _remembered(plane: Plane, hidden: Bool, sources: Sources, before: Copies) -> I32:
@@ -206,8 +206,7 @@ class _Search:
 
     @classmethod
     def of(cls, plane: Plane, groups: Groups, labels: I32, sources: Sources) -> _Search:
-        value = sources.detail.sum(axis=2)
-        value /= np.nanstd(value) + np.float32(1e-6)
+        value = sources.grey
         rim = cv2.dilate(labels.astype(np.float32), np.ones((5, 5), np.uint8)).astype(np.int32)
         rim[(labels > 0) | np.isnan(value)] = 0
         cells = groups.some(_PROBES)
@@ -217,8 +216,7 @@ class _Search:
             around[present] = Groups.of(rim).some(_PROBES)
             here[present] = value[around[present, :, 0], around[present, :, 1]]
         points = plane.xy(np.concatenate([cells, around], axis=1)).astype(np.float32)
-        usable = np.where(sources.usable, value, np.float32(np.nan))
-        return cls(plane, points, here, np.pad(usable, 1, constant_values=np.nan).ravel())
+        return cls(plane, points, here, sources.lent)
 
     def offsets(self, groups: Groups, places: F64, whole: bool) -> F64:
         """(K, 2) the best offset of each group to some places (K, M, 2), for whole holes also regular ones; refined."""
@@ -251,7 +249,7 @@ class _Search:
 
 
 def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
-    """(h, w, 3) the copies over the grid's window: their ratio to the local mean colour, less 1.
+    """(h, w, 3) the copies over the grid's window: their ratio to the local mean colour, 1 where there is none.
 
     Args:
         plane: Its grid has the window.
@@ -261,15 +259,17 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
     """
     grid, s = plane.grid, plane.grid.stride
     h, w = (side.stop - side.start for side in grid.window)
-    out = np.zeros((h, w, 3), dtype=np.float32)
+    out = np.ones((h, w, 3), dtype=np.float32)
     for k in np.unique(copies.which[copies.which >= 0]):
         own = (copies.which == k).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(own)
         x, y = max(x - 1, 0), max(y - 1, 0)
-        weight = own[y : y + height + 2, x : x + width + 2].astype(np.float32)
-        weight = cv2.resize(weight, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
+        cells = own[y : y + height + 2, x : x + width + 2].astype(np.float32)
+        weight = cv2.resize(cells, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
         part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
-        out[part] += weight[..., None] * _ratio(plane, copies.offsets[k], part, rgb, sources.mean)
+        weight = cv2.merge([weight, weight, weight])  # without broadcasting, which is slow over three channels
+        gained = cv2.multiply(_ratio(plane, copies.offsets[k], part, rgb, sources.mean), weight)
+        out[part] += cv2.subtract(gained, weight)
     return out
 
 
@@ -283,4 +283,4 @@ def _ratio(plane: Plane, offset: F64, part: Slices, rgb: U8, mean: F32) -> F32:
     inverse, border = cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
     there = cv2.warpPerspective(rgb, M, size, flags=inverse | cv2.INTER_CUBIC, borderMode=border)
     usual = cv2.warpPerspective(mean, to_cell @ M, size, flags=inverse | cv2.INTER_LINEAR, borderMode=border)
-    return np.asarray(there / np.maximum(usual, 1) - 1, dtype=np.float32)
+    return np.asarray(cv2.divide(there, usual, dtype=cv2.CV_32F), dtype=np.float32)

@@ -161,8 +161,8 @@ class Patch:
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         self.copies = Copies.of(plane, wide, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
-        texture *= np.float32(contrast * sources.strength)
-        texture += 1
+        share = contrast * sources.strength
+        texture = cv2.addWeighted(texture, share, texture, 0, 1 - share) if share != 1 else texture
         self._grain = tuple(texture.reshape(-1, 3)[px.inside] for px in (self.colour, self.soft))
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
@@ -182,8 +182,10 @@ class Patch:
         new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
         if self._grain is not None:
             limits = _range(view)
-            new, behind = (np.clip(c * g, *limits) for c, g in ((new, self._grain[0][pick]), (behind, self._grain[1][soft])))
-        flat[at] = _rounded(new)
+            flat[at] = _limited(new * self._grain[0][pick], limits)
+            behind = _limited(behind * self._grain[1][soft], limits)
+        else:
+            flat[at] = _rounded(new)
         flat[full] = _rounded(weight * behind + (1 - weight) * around)
 
     def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
@@ -220,14 +222,21 @@ def _rounded(colour: F32) -> U8:
     return np.asarray(colour + np.float32(0.5)).astype(np.uint8)
 
 
-def _range(view: View) -> tuple[F32, F32]:
-    """(3,) least and greatest colour of the visible pixels, of which every fourth is read."""
+def _range(view: View) -> npt.NDArray[np.float64]:
+    """(2, 3) least and greatest colour of the visible pixels, of which every fourth is read."""
     known = np.ascontiguousarray(view.known[::2, ::2])
     if not cv2.countNonZero(known):
-        return np.zeros(3, np.float32), np.full(3, 255, np.float32)
-    bounds = [cv2.minMaxLoc(channel, known)[:2] for channel in cv2.split(np.ascontiguousarray(view.rgb[::2, ::2]))]
-    low, high = np.array(bounds, dtype=np.float32).T
-    return low, high
+        return np.array([[0.0] * 3, [255.0] * 3])
+    channels = cv2.split(np.ascontiguousarray(view.rgb[::2, ::2]))
+    return np.array([cv2.minMaxLoc(channel, known)[:2] for channel in channels]).T
+
+
+def _limited(colour: F32, limits: npt.NDArray[np.float64]) -> U8:
+    """Colours (N, 3) rounded, within the limits."""
+    if not len(colour):
+        return colour.astype(np.uint8)
+    low, high = ((*limit, 0.0) for limit in limits)  # OpenCV compares with four channels
+    return _rounded(cv2.max(cv2.min(colour[:, None], high), low)[:, 0])
 
 
 def feather(mask: U8, width_px: int) -> U8:

@@ -108,13 +108,16 @@ class Sources:
     Attributes:
         usable: (rows, columns) cells that show nothing but the surface, with all their neighbours.
         mean: (rows, columns, 3) local mean colour of such cells.
-        detail: (rows, columns, 3) ratio of a cell's colour to it, less 1; NaN where the cell shows something else.
+        grey: (rows, columns) ratio of a cell's brightness to it, less 1, in standard deviations; NaN where the cell
+            shows something else.
+        lent: ``grey`` of usable cells, NaN elsewhere, flat and with a border of one cell.
         strength: 0 to 1: how far the surface has grain, and not only the camera's noise.
     """
 
     usable: Bool
     mean: F32
-    detail: F32
+    grey: F32
+    lent: F32
     strength: float
 
     @classmethod
@@ -122,23 +125,24 @@ class Sources:
         """From an image (h, w, 3) over a grid, its cells' mean colours, and the cells that show nothing else."""
         mean, weight = normalised_blur(colour, clean.astype(np.float32), _MEAN_CELLS)
         mean = np.maximum(mean, 1)
-        detail = np.where(clean[..., None], colour / mean - 1, np.float32(np.nan))
-        plain = np.uint8(clean & (weight > 0) & ~_marks(detail, clean))
-        usable = cv2.erode(plain, np.ones((3, 3), np.uint8), borderValue=0) > 0
-        return cls(usable, mean, detail, _strength(grid, rgb, colour, mean, usable))
+        grey = np.where(clean, (colour / mean).sum(axis=2) / 3 - 1, np.float32(np.nan))
+        plain = clean & (weight > 0) & ~_marks(grey, clean)
+        usable = cv2.erode(plain.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
+        if not usable.any():
+            return cls(usable, mean, grey, np.full((grey.shape[0] + 2) * (grey.shape[1] + 2), np.nan, np.float32), 0.0)
+        grey /= np.std(grey[usable]) + np.float32(1e-6)
+        lent = np.pad(np.where(usable, grey, np.float32(np.nan)), 1, constant_values=np.nan).ravel()
+        return cls(usable, mean, grey, lent, _strength(grid, rgb, colour, mean, usable))
 
 
-def _marks(detail: F32, clean: Bool) -> Bool:
+def _marks(grey: F32, clean: Bool) -> Bool:
     """Cells unlike the usual grain: an edge of a shadow, a stain or a joint would be seen a second time in a copy."""
-    size = np.abs(detail.sum(axis=2)) / 3
-    usual = float(np.median(size[clean])) if clean.any() else 0.0
-    return np.asarray(size > max(_MARK * usual, _LEAST_MARK))
+    usual = float(np.median(np.abs(grey[clean]))) if clean.any() else 0.0
+    return np.asarray(np.abs(grey) > max(_MARK * usual, _LEAST_MARK))
 
 
 def _strength(grid: Grid, rgb: U8, colour: F32, mean: F32, usable: Bool) -> float:
     cells = np.argwhere(usable)
-    if not len(cells):
-        return 0.0
     some = cells[:: max(len(cells) // _PIXELS, 1)]
     s = grid.stride
     k = np.arange(s)
