@@ -162,8 +162,9 @@ class Patch:
         self.copies = Copies.of(plane, wide, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
         share = contrast * sources.strength
-        texture = cv2.addWeighted(texture, share, texture, 0, 1 - share) if share != 1 else texture
-        self._grain = tuple(texture.reshape(-1, 3)[px.inside] for px in (self.colour, self.soft))
+        texture = np.asarray(cv2.addWeighted(texture, share, texture, 0, 1 - share), dtype=np.float32)
+        flat = texture.reshape(-1, 3)
+        self._grain = flat[self.colour.inside], flat[self.soft.inside]
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
         """Write the colours and their feather into an image (H, W, 3).
@@ -182,10 +183,8 @@ class Patch:
         new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
         if self._grain is not None:
             limits = _range(view)
-            flat[at] = _limited(new * self._grain[0][pick], limits)
-            behind = _limited(behind * self._grain[1][soft], limits)
-        else:
-            flat[at] = _rounded(new)
+            new, behind = _limited(new * self._grain[0][pick], limits), _limited(behind * self._grain[1][soft], limits)
+        flat[at] = _rounded(new)
         flat[full] = _rounded(weight * behind + (1 - weight) * around)
 
     def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
@@ -231,12 +230,12 @@ def _range(view: View) -> npt.NDArray[np.float64]:
     return np.array([cv2.minMaxLoc(channel, known)[:2] for channel in channels]).T
 
 
-def _limited(colour: F32, limits: npt.NDArray[np.float64]) -> U8:
-    """Colours (N, 3) rounded, within the limits."""
+def _limited(colour: F32, limits: npt.NDArray[np.float64]) -> F32:
+    """Colours (N, 3) within the limits."""
     if not len(colour):
-        return colour.astype(np.uint8)
-    low, high = ((*limit, 0.0) for limit in limits)  # OpenCV compares with four channels
-    return _rounded(cv2.max(cv2.min(colour[:, None], high), low)[:, 0])
+        return colour
+    low, high = (np.append(limit, 0.0) for limit in limits)  # OpenCV compares with four channels
+    return np.asarray(cv2.max(cv2.min(colour[:, None], high), low)[:, 0], dtype=np.float32)
 
 
 def feather(mask: U8, width_px: int) -> U8:
