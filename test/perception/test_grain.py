@@ -227,9 +227,7 @@ def test_grain_is_fixed_to_the_table_when_the_camera_moves() -> None:
         seen.append([hidden, *(on_table(rgb, frame.camera) for rgb in (images[0].rgb, images[1].rgb, truth))])
     hidden = np.logical_and.reduce([s[0] for s in seen])
     assert hidden.sum() > 1000
-    change, anew, true = (
-        np.mean([np.abs(a[i] - b[i])[hidden].mean() for a, b in pairwise(seen)]) for i in (1, 2, 3)
-    )
+    change, anew, true = (np.mean([np.abs(a[i] - b[i])[hidden].mean() for a, b in pairwise(seen)]) for i in (1, 2, 3))
     assert anew > 6 * true, "another choice for every frame would swim"
     assert change < 0.4 * anew
 

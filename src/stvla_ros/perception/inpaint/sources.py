@@ -125,7 +125,8 @@ class Sources:
         """From an image (h, w, 3) over a grid, its cells' mean colours, and the cells that show nothing else."""
         mean, weight = normalised_blur(colour, clean.astype(np.float32), _MEAN_CELLS)
         mean = np.maximum(mean, 1)
-        grey = np.where(clean, (colour / mean).sum(axis=2) / 3 - 1, np.float32(np.nan))
+        ratio = colour / mean
+        grey = np.where(clean, (ratio[..., 0] + ratio[..., 1] + ratio[..., 2]) / 3 - 1, np.float32(np.nan))
         plain = clean & (weight > 0) & ~_marks(grey, clean)
         usable = cv2.erode(plain.astype(np.uint8), np.ones((3, 3), np.uint8), borderValue=0) > 0
         if not usable.any():
