@@ -324,3 +324,41 @@ def test_grain_keeps_to_the_range_of_what_is_seen() -> None:
     seen = frame.rgb[ids == 0]
     assert (out.rgb[out.hidden] >= seen.min(axis=0)).all()
     assert (out.rgb[out.hidden] <= seen.max(axis=0)).all()
+
+
+@pytest.mark.parametrize("roll_rad", [0.0, np.pi])
+def test_up_to_the_horizon_and_beyond(roll_rad: float) -> None:
+    """A table without end: no coordinate is lost where the image looks past it, whichever side is up."""
+    camera = front_camera(256, 192)
+    T = look_at((1.2, 0.0, 0.3), (0.0, 0.0, 0.2))
+    T[:3, :3] = T[:3, :3] @ np.array(
+        [[np.cos(roll_rad), -np.sin(roll_rad), 0], [np.sin(roll_rad), np.cos(roll_rad), 0], [0, 0, 1.0]]
+    )
+    camera = replace(camera, T_base_camera=T)
+    plane = inverse_depth_plane(camera, SupportPlane())
+    v, u = np.mgrid[0:192, 0:256]
+    inverse = plane[0] * u + plane[1] * v + plane[2]
+    depth = np.where(inverse > 0.05, 1 / np.maximum(inverse, 0.05), np.nan).astype(np.float32)
+    rgb = np.random.default_rng(0).integers(80, 180, (192, 256, 3)).astype(np.uint8)
+    remove = np.abs(u - 128) < 25
+    filler = Filler(FillConfig())
+    for _ in range(2):
+        out = filler.fill(
+            RgbdFrame(rgb, depth, camera, 0), remove, np.zeros_like(remove), SupportPlane(), np.float32(0) * depth
+        )
+        filler.reset()
+        assert np.isfinite(out.depth_m[out.hidden]).all()
+        on_table_ = remove & (inverse > 0.4)
+        assert out.rgb[on_table_].astype(float).std() > 15
+
+
+def test_copies_do_not_pile_up_while_the_camera_moves() -> None:
+    filler = Filler(FillConfig())
+    numbers = []
+    for step in range(8):
+        frame, ids, _ = scene("speckles", 0.0, step)
+        filler.fill(*arguments(frame, ids))
+        copies = filler._plan.copies
+        assert copies is not None
+        numbers.append(len(copies.offsets))
+    assert max(numbers) < 3 * numbers[0] + 10

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.sources import Sources
+from stvla_ros.perception.inpaint.surfaces import MAX_DEPTH_M
 from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 
 Indices = npt.NDArray[np.intp]
@@ -25,6 +26,9 @@ FloatArray = npt.NDArray[np.floating]
 
 _TILES = (32, 16, 8)
 """Edge of the pieces of a hole that look for a source together, in cells: smaller ones for what is left."""
+
+_LEAST_INVERSE_M = 1e-3
+"""Inverse depths are taken to be at least this, so that all coordinates are finite."""
 
 _DIRECTIONS, _DISTANCES = 16, (1.0, 1.5)
 _PLACES = 24
@@ -69,7 +73,15 @@ class Plane:
         s, (rows, columns) = self.grid.stride, self.grid.window
         u, v = columns.start + (cells[..., 1] + 0.5) * s - 0.5, rows.start + (cells[..., 0] + 0.5) * s - 0.5
         p = u[..., None] * self.H[:, 0] + v[..., None] * self.H[:, 1] + self.H[:, 2]
-        return np.asarray(p[..., :2] / p[..., 2:])
+        return np.asarray(p[..., :2] / np.maximum(p[..., 2:], _LEAST_INVERSE_M))
+
+    def ahead(self) -> Bool:
+        """(rows, columns) cells that show the plane within reach, not the horizon or beyond."""
+        rows, columns = (
+            w.start + (np.arange(n) + 0.5) * self.grid.stride
+            for w, n in zip(self.grid.window, self.grid.cells, strict=True)
+        )
+        return np.asarray(self.H[2, 0] * columns + (self.H[2, 1] * rows + self.H[2, 2])[:, None] > 1 / MAX_DEPTH_M)
 
     def cells(self, xy: FloatArray) -> tuple[Indices, F32]:
         """(...,) flat index, in the grid with a border of one cell around it, of the cells at places (..., 2).
@@ -153,7 +165,9 @@ class Copies:
             number = np.repeat(np.arange(len(found)), np.diff(groups.start))
             _take(which, groups.cells, number, len(offsets), _usable(plane, groups.cells, found[number], sources))
             offsets = np.vstack([offsets, found])
-        return cls(which, offsets, plane.xy(np.argwhere(which >= 0)))
+        used, number = np.unique(which[which >= 0], return_inverse=True)
+        which[which >= 0] = number
+        return cls(which, offsets[used], plane.xy(np.argwhere(which >= 0)))
 
 
 def _take(which: I32, cells: Indices, number: Indices, first: int, good: Bool) -> None:
@@ -170,7 +184,7 @@ def _remembered(plane: Plane, hidden: Bool, sources: Sources, before: Copies) ->
     which, cells = np.full(hidden.shape, -1, dtype=np.int32), np.argwhere(hidden)
     if not len(cells):
         return which
-    reach = float(np.abs(plane.xy(cells + 1) - plane.xy(cells)).max())
+    reach = float(np.median(np.abs(plane.xy(cells + 1) - plane.xy(cells)).max(axis=1)))
     distance, nearest = cKDTree(before.xy).query(plane.xy(cells), distance_upper_bound=reach)
     near = np.isfinite(distance)
     cells, number = cells[near], before.which[before.which >= 0][nearest[near]]
@@ -260,7 +274,7 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
     grid, s = plane.grid, plane.grid.stride
     h, w = (side.stop - side.start for side in grid.window)
     out = np.ones((h, w, 3), dtype=np.float32)
-    for k in np.unique(copies.which[copies.which >= 0]):
+    for k, offset in enumerate(copies.offsets):
         own = (copies.which == k).astype(np.uint8)
         x, y, width, height = cv2.boundingRect(own)
         x, y = max(x - 1, 0), max(y - 1, 0)
@@ -268,7 +282,7 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
         weight = cv2.resize(cells, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
         part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
         weight = cv2.merge([weight, weight, weight])  # without broadcasting, which is slow over three channels
-        gained = cv2.multiply(_ratio(plane, copies.offsets[k], part, rgb, sources.mean), weight)
+        gained = cv2.multiply(_ratio(plane, offset, part, rgb, sources.mean), weight)
         out[part] += cv2.subtract(gained, weight)
     return out
 

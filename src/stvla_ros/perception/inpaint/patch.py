@@ -155,11 +155,12 @@ class Patch:
             contrast: Of the grain, relative to what is seen.
             before: Copies of an earlier hole on the same surface.
         """
-        sources = Sources.of(self.grid, view.rgb, self._means, self._clean)
+        ahead = plane.ahead()
+        sources = Sources.of(self.grid, view.rgb, self._means, self._clean & ahead)
         if not sources.strength:
             return
         wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        self.copies = Copies.of(plane, wide, sources, before)
+        self.copies = Copies.of(plane, wide & ahead, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
         share = contrast * sources.strength
         texture = np.asarray(cv2.addWeighted(texture, share, texture, 0, 1 - share), dtype=np.float32)
