@@ -27,6 +27,9 @@ _ENCLOSED, _SHALLOW = 0.7, 3.5
 """An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
 than so many cells from the hole."""
 
+_PATTERNED = 0.02
+"""Of a surface with more odd cells than this share away from the hole, odd cells are a part: it has a pattern."""
+
 _MARK, _LEAST_MARK = 6.0, 0.02
 """A cell is a mark when it differs from the local mean so many times as much as usual (4 sigma), and by this share."""
 
@@ -94,8 +97,11 @@ def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
     near = cv2.dilate(regions.astype(np.uint16), np.ones((3, 3), np.uint8))
     at_hole, at_surface = (np.bincount(near[m & ~odd], minlength=count) for m in (hidden, known & ~hidden))
     far = cv2.distanceTransform((~hidden).astype(np.uint8), cv2.DIST_L2, 3) > _SHALLOW
+    enclosed = (at_hole > 0) & (at_hole >= _ENCLOSED * (at_hole + at_surface))
+    if np.count_nonzero(odd & far & ~enclosed[regions]) > _PATTERNED * np.count_nonzero(known & far):
+        return np.zeros_like(odd)
     deep = np.bincount(regions[far], minlength=count) > 0
-    of_hole = (at_hole >= _ENCLOSED * (at_hole + at_surface)) | ~deep
+    of_hole = enclosed | ~deep
     of_hole &= at_hole > 0
     of_hole[0] = False
     return np.asarray(of_hole[regions])
