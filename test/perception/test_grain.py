@@ -47,7 +47,11 @@ def plain(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.array([140.0, 124.0, 106.0]) * np.ones(x.shape)[..., None]
 
 
-TABLES = {"wood": wood, "speckles": speckles, "plain": plain}
+def squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return 130.0 + 90.0 * np.sign(np.sin(x * np.pi / 0.04) * np.sin(y * np.pi / 0.04))[..., None] * np.ones(3)
+
+
+TABLES = {"wood": wood, "speckles": speckles, "plain": plain, "squares": squares}
 
 
 def camera_at(step: int = 0) -> Camera:
@@ -125,6 +129,11 @@ def test_lines_on_the_table_keep_their_direction_in_perspective() -> None:
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 def test_a_table_without_grain_is_filled_as_without(noise: float) -> None:
     (out, _), (smooth, _) = filled("plain", noise=noise), filled("plain", SMOOTH, noise=noise)
+    np.testing.assert_array_equal(out.rgb, smooth.rgb)
+
+
+def test_no_scraps_of_a_bold_pattern_are_strewn_about() -> None:
+    out, smooth = (filled("squares", FillConfig(shadows=False, grain=share))[0] for share in (1.0, 0.0))
     np.testing.assert_array_equal(out.rgb, smooth.rgb)
 
 
