@@ -27,6 +27,9 @@ _ENCLOSED, _SHALLOW = 0.7, 3.5
 """An odd region belongs to the hole's things when this share of its border is the hole's, or when it reaches no more
 than so many cells from the hole."""
 
+_FEW = 0.4
+"""Of the cells around a hole, no more than this share may be foreign to the surface: most cannot be."""
+
 _BOLD = (0.12, 0.15)
 """Above this deviation of the cells, as a share of the local mean, a surface has a pattern of large figures, such as a
 chequered table: scraps of it look worse than none. The strongest grain seen on wood and carpets was 0.09."""
@@ -108,7 +111,10 @@ def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
     of_hole = enclosed | ~deep
     of_hole &= at_hole > 0
     of_hole[0] = False
-    return np.asarray(of_hole[regions])
+    rim = known & (cv2.dilate(hidden.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)
+    found = np.asarray(of_hole[regions])
+    few = np.count_nonzero(found & rim) <= _FEW * np.count_nonzero(rim)
+    return found if few else np.zeros_like(odd)
 
 
 @dataclass(frozen=True, eq=False)
