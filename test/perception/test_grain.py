@@ -328,6 +328,16 @@ def test_what_belongs_to_the_hole_is_enclosed_by_it_or_a_fringe_of_it() -> None:
     assert not ghosts(odd, ~hidden, hidden).any()
 
 
+def test_most_of_what_is_seen_around_a_hole_is_no_foreigner() -> None:
+    """Islands of a floor between things that go are the surface, though the rest of it is lit otherwise."""
+    hidden = np.ones((40, 60), bool)
+    hidden[:, :10] = False
+    for u in (20, 30, 40, 50):
+        hidden[5:35, u : u + 5] = False
+    odd = ~hidden & (np.arange(60) > 10)
+    assert not ghosts(odd, ~hidden, hidden).any()
+
+
 def test_grain_keeps_to_the_range_of_what_is_seen() -> None:
     out, _ = filled("wood")
     frame, ids, _ = scene("wood")
