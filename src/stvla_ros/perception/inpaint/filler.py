@@ -9,6 +9,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
@@ -33,7 +34,9 @@ class FillConfig:
     grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
-    grain: float = param(0.0, "share of the surroundings' noise added to fills", ge=0.0, le=2.0)
+    grain: float = param(
+        1.0, "contrast of the grain of fills relative to that of the surface around them", ge=0.0, le=2.0
+    )
     smooth_px: int = param(20, "the table's deviation from a plane is averaged over this many pixels", ge=1, le=200)
 
 
@@ -88,7 +91,8 @@ class Filler:
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
         gone, serves = self._with_jitter(frame.camera, gone, kept)
         if self._plan is None or not serves:
-            self._plan = _Plan(self._config, frame, gone, kept, table, height_m)
+            copies = None if self._plan is None else self._plan.copies
+            self._plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
         return self._plan.paint(frame, kept, table, height_m)
 
     def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
@@ -110,7 +114,14 @@ class _Plan:
     """A hole, the layers behind it, and their patches."""
 
     def __init__(
-        self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
+        self,
+        config: FillConfig,
+        frame: RgbdFrame,
+        gone: U8,
+        kept: U8,
+        table: SupportPlane,
+        height_m: F32,
+        copies: Copies | None,
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
@@ -134,6 +145,7 @@ class _Plan:
         self._hidden[grid.window] = self._closed > 0
         self._of: RgbdFrame | None = frame
         self._seen: Cells | None = seen
+        self._copies = copies
 
     def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
         """Pixels in the shadow of removed objects, and the visible table without them."""
@@ -163,7 +175,13 @@ class _Plan:
             grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
-        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px), part
+        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px, layer == TABLE), part
+
+    @property
+    def copies(self) -> Copies | None:
+        """What the grain on the table was copied from, so that the next hole goes on with it."""
+        table = self._patches.get(TABLE)
+        return self._copies if table is None or table[0].copies is None else table[0].copies
 
     def is_of(self, camera: Camera) -> bool:
         """The camera has not moved."""
@@ -193,13 +211,19 @@ class _Plan:
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
         open_ = ~(self._closed | self._fringed(kept_here))
-        seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
+        first, seen = self._of is not None, self._seen if frame is self._of else None
+        self._of, self._seen = None, None
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
             fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
             colour, off = patch.smooth(view, seen if fits else None)
-            patch.paint(rgb, view, colour, ~kept_here[part], self._config.grain)
+            if first and self._config.grain > 0 and surface.plane is not None:
+                plane = Plane.of(patch.grid, frame.camera, surface.plane)
+                if plane is not None:
+                    before = self._copies if layer == TABLE else None
+                    patch.learn_grain(view, frame.rgb, plane, self._config.grain, before)
+            patch.paint(rgb, view, colour, ~kept_here[part])
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
             if not np.isfinite(behind).all():
