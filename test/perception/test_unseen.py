@@ -67,7 +67,7 @@ def test_a_thing_with_some_depth_stays_as_measured() -> None:
 
 
 def test_what_hangs_above_the_horizon_has_no_place() -> None:
-    frame, ids = SCENE.render(CAMERA)
+    _, ids = SCENE.render(CAMERA)
     labels = np.zeros_like(ids)
     labels[:2, 100:140] = 1
     pose = CAMERA.T_base_camera.copy()

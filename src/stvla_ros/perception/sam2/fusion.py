@@ -1,0 +1,389 @@
+"""SAM's masks and the geometric segmenter's regions become one set of instances.
+
+SAM knows outlines and what belongs together by its looks; depth knows what stands where. Hence, in this order:
+
+1. A mask that shows the bare table, the floor or a wall is dropped.
+2. A mask over two things that depth sees apart (a gap between them that nothing nearer hides) is split.
+3. What depth sees and no mask covers becomes a piece of its own; fringes of flying pixels do not.
+4. A piece that does not stand by itself (a cap, a label, the barrel of a drill) joins the thing that carries it, if
+   depth sees one region there. Two pieces that both stand on the table stay two.
+5. Each thing is completed: hollows are closed, notches filled from its region, spills over the table cut.
+
+Where depth sees two touching things and SAM one, or the other way round, nothing here can know: SAM is followed and a
+note says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial import cKDTree
+
+from stvla_ros.geometry.components import bounding_slices, fill_holes, member_pixels, nearest_label
+from stvla_ros.perception.sam2.evidence import Surface, Surroundings, below, counts, disc, is_low, may_be_thing
+from stvla_ros.perception.sam2.masks import MaskLimits, paint
+from stvla_ros.types import F32, F64, I32, Bool
+
+UNIT_SHARE = 0.15
+"""A mask covers a region when this share of the region lies in it."""
+
+CRUMB_SHARE = 0.02
+"""Smaller shares of a mask are no thing that it covers."""
+
+OWN_SHARE = 0.6
+"""A mask belongs to a region that holds this share of its labelled pixels."""
+
+APART_M = 0.02
+"""Surfaces further apart than this are not connected; visible surfaces of one thing are nearer, unless it is hidden."""
+
+NEAREST_SHARE = 0.01
+"""Two surfaces are as far apart as this share of the one comes near the other: single flying pixels do not bridge."""
+
+NESTED_SHARE = 0.8
+"""A mask with this share of its pixels in another one lies in it."""
+
+OVER_M, OVER_SHARE = 0.010, 0.7
+"""A piece is above another one when this share of its points, seen from above, is not further than this beside it."""
+
+LOW_M = 0.02
+"""A piece with points lower than this stands on the table."""
+
+FRINGE_PX = 6.0
+"""Half the width of strips, in an image 640 wide, that are flying pixels and shadows of the sensor, not things."""
+
+SAMPLE = 400
+"""Points of a piece that are compared with others."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What depth says about a frame.
+
+    Attributes:
+        around: Surface at each pixel.
+        points_m: (3, H, W) points in the base frame.
+        depth_m: (H, W) depth.
+        labels: (H, W) the geometric segmenter's: -1 the robot, 0 none, 1... regions.
+    """
+
+    around: Surroundings
+    points_m: F32
+    depth_m: F32
+    labels: I32
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """One instance.
+
+    Attributes:
+        mask: (H, W), overlapping no other.
+        source: Index of the mask that it came from; None: from depth alone.
+    """
+
+    mask: Bool
+    source: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """A mask on its way, with the region that it belongs to (0: none) and the index of the given mask."""
+
+    mask: Bool
+    source: int | None
+    region: int
+
+
+@dataclass
+class _Doubts:
+    """What SAM and depth see differently, counted."""
+
+    flat: int = 0
+    apart: int = 0
+    joined: int = 0
+    together: set[int] = field(default_factory=set)
+
+    def notes(self) -> tuple[str, ...]:
+        said = (
+            (self.flat, "{} outlines of the model show the bare table in depth and were dropped."),
+            (self.apart, "{} masks of the model covered things that depth sees apart and were split."),
+            (self.joined, "{} parts that the model sees as things of their own were joined to what carries them."),
+            (
+                len(self.together),
+                "{} masks of the model cover what depth sees as touching things: each is kept as one.",
+            ),
+        )
+        return tuple(sentence.format(count) for count, sentence in said if count)
+
+
+def fuse(masks: Sequence[Bool], evidence: Evidence, limits: MaskLimits) -> tuple[list[Thing], tuple[str, ...]]:
+    """Instances of a frame from a model's masks and the geometric segmenter's regions (see the module docstring).
+
+    Without masks the result is the geometric segmenter's. Nothing but the frame decides: the same masks and evidence
+    give the same instances.
+
+    Args:
+        masks: (H, W) masks, the more trustworthy of equal ones first; they may overlap.
+        evidence: What depth says about the frame.
+        limits: Conditions for an instance; its largest share of background and smallest area count here.
+
+    Returns:
+        Instances without overlap, those with a source in its order, then those from depth; and notes.
+    """
+    doubts = _Doubts()
+    pieces: list[_Piece] = []
+    seen = [mask & (evidence.labels != -1) for mask in masks]
+    for i, mask in enumerate(seen):
+        if mask.any() and may_be_thing(mask, evidence.around, limits.background):
+            parts = _unclaimed(_parts(mask, evidence, doubts), [*seen[:i], *seen[i + 1 :]])
+            pieces += [_Piece(part, i, _region(part, evidence.labels)) for part in parts]
+        elif mask.any():
+            doubts.flat += 1
+    pieces += _missed(pieces, evidence, limits)
+    pieces = _with_their_carriers(pieces, evidence, doubts)
+    whole = _completed(paint(evidence.labels.shape, [piece.mask for piece in pieces]), pieces, evidence)
+    least = max(int(limits.min_area * evidence.labels.size), 6)
+    things = [Thing(whole == i, piece.source) for i, piece in enumerate(pieces, start=1)]
+    return [thing for thing in things if np.count_nonzero(thing.mask) >= least], doubts.notes()
+
+
+def _inside(labels: I32, mask: Bool) -> npt.NDArray[np.intp]:
+    """(L + 1,) pixels of each label in a mask."""
+    return np.bincount(np.maximum(labels[mask], 0), minlength=int(labels.max(initial=0)) + 1)
+
+
+def _region(mask: Bool, labels: I32) -> int:
+    """The region to which a mask belongs; 0 for none."""
+    found = _inside(labels, mask)
+    found[0] = 0
+    best = int(found.argmax())
+    return best if found[best] and found[best] >= OWN_SHARE * found.sum() else 0
+
+
+# --- masks over several things -----------------------------------------------------------------------------------------
+
+
+def _parts(mask: Bool, evidence: Evidence, doubts: _Doubts) -> list[Bool]:
+    """The mask, divided between things that depth sees apart, the largest first."""
+    labels = evidence.labels
+    found, sizes = _inside(labels, mask), np.bincount(np.maximum(labels, 0).ravel())
+    found[0] = 0
+    units = np.flatnonzero((found > 0) & (found >= UNIT_SHARE * sizes) & (found >= CRUMB_SHARE * mask.sum()))
+    if len(units) < 2:
+        return [mask]
+    group = {int(u): int(u) for u in units}
+    pixels = {u: np.flatnonzero((mask & (labels == u)).ravel()) for u in group}
+    for k, a in enumerate(group):
+        for b in list(group)[k + 1 :]:
+            if group[a] != group[b] and _connected(pixels[a], pixels[b], evidence):
+                joined = group[b]
+                group = {u: group[a] if g == joined else g for u, g in group.items()}
+    if len(set(group.values())) == 1:
+        doubts.together.add(int(units[0]))
+        return [mask]
+    doubts.apart += 1
+    seeds = np.zeros(labels.shape, dtype=np.int32)
+    for u, g in group.items():
+        seeds.reshape(-1)[pixels[u]] = g
+    owner = np.where(mask, nearest_label(seeds), 0)
+    return sorted((owner == g for g in sorted(set(group.values()))), key=lambda part: -int(part.sum()))
+
+
+def _unclaimed(parts: list[Bool], others: Sequence[Bool]) -> list[Bool]:
+    """The parts of a divided mask that no other mask shows; one that was not divided stays."""
+    if len(parts) == 1:
+        return parts
+    return [p for p in parts if all((p & other).sum() < 0.5 * min(p.sum(), max(other.sum(), 1)) for other in others)]
+
+
+def _connected(a: npt.NDArray[np.intp], b: npt.NDArray[np.intp], evidence: Evidence) -> bool:
+    """Whether two sets of pixels may show one thing: their surfaces meet, or something nearer hides what is between."""
+    points = evidence.points_m.reshape(3, -1)
+    near, i, j = _closest(points, a, b)
+    if near <= APART_M or not np.isfinite(near):
+        return True
+    width = evidence.labels.shape[1]
+    ends = np.array([[a[i] // width, a[i] % width], [b[j] // width, b[j] % width]], dtype=np.float64)
+    between = np.rint(np.linspace(*ends, 11)[1:-1]).astype(int)
+    rows, columns = between.T
+    nearest = min(evidence.depth_m.ravel()[a[i]], evidence.depth_m.ravel()[b[j]])
+    hidden = (evidence.depth_m[rows, columns] < nearest - APART_M) | (evidence.labels[rows, columns] == -1)
+    return bool(np.mean(hidden) > 0.5)
+
+
+def _closest(flat_m: F32, a: npt.NDArray[np.intp], b: npt.NDArray[np.intp]) -> tuple[float, int, int]:
+    """Distance between the points of two sets of pixels, and the nearest of each; NaN if one has no depth."""
+    a_known, b_known = (np.flatnonzero(np.isfinite(flat_m[2, pixels])) for pixels in (a, b))
+    if not len(a_known) or not len(b_known):
+        return float("nan"), 0, 0
+    some = a_known[:: max(len(a_known) // (4 * SAMPLE), 1)]
+    away, at = cKDTree(flat_m[:, b[b_known]].T).query(flat_m[:, a[some]].T)
+    best = int(away.argmin())
+    return float(np.quantile(away, NEAREST_SHARE)), int(some[best]), int(b_known[at[best]])
+
+
+# --- things without a mask ---------------------------------------------------------------------------------------------
+
+
+def _missed(pieces: Sequence[_Piece], evidence: Evidence, limits: MaskLimits) -> list[_Piece]:
+    """Regions, or what is left of them, that no mask covers."""
+    labels, width = evidence.labels, evidence.around.pixels(FRINGE_PX)
+    free = labels > 0
+    for piece in pieces:
+        free &= ~piece.mask
+    left, sizes = _inside(labels, free), np.bincount(np.maximum(labels, 0).ravel())
+    least = max(limits.min_area * labels.size, 6)
+    found = []
+    for region in np.flatnonzero(left >= least):
+        if region == 0:
+            continue
+        rest = free & (labels == region)
+        if left[region] < sizes[region]:
+            rest = _thick(rest, width)
+        if rest.sum() >= least:
+            found.append(_Piece(rest, None, int(region)))
+    return found
+
+
+def _thick(mask: Bool, width: int) -> Bool:
+    """The mask without strips narrower than twice the width."""
+    window = bounding_slices(mask)
+    out = np.zeros_like(mask)
+    if window is not None:
+        inside = cv2.copyMakeBorder(mask[window].astype(np.uint8), *(width,) * 4, cv2.BORDER_CONSTANT, value=0)
+        opened = cv2.morphologyEx(inside, cv2.MORPH_OPEN, disc(width))
+        out[window] = opened[width:-width, width:-width].astype(bool)
+    return out
+
+
+# --- parts of things ---------------------------------------------------------------------------------------------------
+
+
+def _with_their_carriers(pieces: list[_Piece], evidence: Evidence, doubts: _Doubts) -> list[_Piece]:
+    """The pieces, those that do not stand by themselves joined to the largest one of their region that carries them."""
+    order = sorted(range(len(pieces)), key=lambda i: (int(pieces[i].mask.sum()), -i))
+    kept = dict(enumerate(pieces))
+    for k, i in enumerate(order):
+        part = kept[i]
+        for j in reversed(order[k + 1 :]):
+            carrier = kept[j]
+            if part.region and part.region == carrier.region and _is_part(part.mask, carrier.mask, evidence):
+                doubts.joined += None not in (part.source, carrier.source) and not _nested(part.mask, carrier.mask)
+                named = carrier.source if carrier.source is not None else part.source
+                kept[j] = replace(carrier, mask=carrier.mask | part.mask, source=named)
+                del kept[i]
+                break
+    return sorted(kept.values(), key=lambda piece: (piece.source is None, piece.source or 0))
+
+
+def _is_part(mask: Bool, carrier: Bool, evidence: Evidence) -> bool:
+    """Whether a mask shows a part of what a larger one of the same region shows."""
+    if _nested(mask, carrier):
+        return True
+    touching = cv2.dilate(mask.astype(np.uint8), disc(evidence.around.pixels(3))).astype(bool) & carrier
+    height = evidence.around.height_m[mask]
+    height = height[np.isfinite(height)]
+    if not touching.any() or not len(height) or np.quantile(height, 0.05) < LOW_M:
+        return False
+    return _floats(mask, carrier, evidence) or _over(_points(mask, evidence), _points(carrier, evidence))
+
+
+def _nested(mask: Bool, other: Bool) -> bool:
+    return bool((mask & other).sum() >= NESTED_SHARE * mask.sum())
+
+
+def _floats(mask: Bool, carrier: Bool, evidence: Evidence) -> bool:
+    """The camera looks past most of the mask's lower edge, at something further away: nothing hides a foot."""
+    step = evidence.around.pixels(6)
+    under = below(mask, evidence.around, step) & ~carrier
+    depth = evidence.depth_m[mask]
+    far = evidence.depth_m[under] > float(np.nanmedian(depth)) + APART_M
+    return bool(np.count_nonzero(far) > 0.5 * below(mask, evidence.around, step).sum())
+
+
+def _points(mask: Bool, evidence: Evidence) -> F64:
+    """(N, 3) some points of a mask."""
+    points: F32 = evidence.points_m[:, mask]
+    points = points[:, np.isfinite(points[2])]
+    return points[:, :: max(points.shape[1] // SAMPLE, 1)].T.astype(np.float64)
+
+
+def _over(points_m: F64, others_m: F64) -> bool:
+    """Whether points are mostly above others, seen along z: within the convex hull of those and a margin."""
+    if not len(points_m) or len(others_m) < 3:
+        return False
+    hull = cv2.convexHull((others_m[:, :2] * 1000).astype(np.float32))
+    beside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in points_m[:, :2] * 1000]
+    return bool(np.mean(np.array(beside) > -1000 * OVER_M) >= OVER_SHARE)
+
+
+# --- whole things ------------------------------------------------------------------------------------------------------
+
+
+def _completed(owner: I32, pieces: Sequence[_Piece], evidence: Evidence) -> I32:
+    """The same with notches and hollows of the model's things filled, and without what they spill over the table."""
+    out = owner.copy()
+    members = member_pixels(owner, len(pieces))
+    margin = 4 * evidence.around.pixels(FRINGE_PX)
+    for i, pixels in sorted(enumerate(members, start=1), key=lambda item: len(item[1])):
+        if not len(pixels) or pieces[i - 1].source is None:
+            continue
+        here = _around(pixels, owner.shape, margin)
+        local = _local(evidence, here)
+        mask = owner[here] == i
+        whole = _without_spill(_closed(mask, out[here], pieces[i - 1].region, local), local)
+        out[here][mask & ~whole] = 0
+        out[here][whole & (out[here] == 0)] = i
+    return out
+
+
+def _around(pixels: npt.NDArray[np.intp], shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:
+    rows, columns = np.divmod(pixels, shape[1])
+    return (
+        slice(max(int(rows.min()) - margin, 0), int(rows.max()) + margin + 1),
+        slice(max(int(columns.min()) - margin, 0), int(columns.max()) + margin + 1),
+    )
+
+
+def _local(evidence: Evidence, here: tuple[slice, slice]) -> _Local:
+    around = evidence.around
+    part = Surroundings(around.surface[here], around.height_m[here], around.down)
+    return _Local(part, evidence.labels[here], around.pixels(FRINGE_PX))
+
+
+@dataclass(frozen=True, eq=False)
+class _Local:
+    """The evidence near one thing, and the width of fringes there."""
+
+    around: Surroundings
+    labels: I32
+    fringe_px: int
+
+
+def _closed(mask: Bool, owner: I32, region: int, local: _Local) -> Bool:
+    """The mask, its region's pixels in notches of its outline, and what its outline encloses, unless that is larger."""
+    padded = cv2.copyMakeBorder(mask.astype(np.uint8), *(local.fringe_px,) * 4, cv2.BORDER_CONSTANT, value=0)
+    k = local.fringe_px
+    smooth = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc(k))[k:-k, k:-k].astype(bool)
+    free = (owner == 0) & (local.labels != -1)
+    out = mask | (smooth & free & (local.labels == region) & (region > 0))
+    hollow = fill_holes(out) & ~out & free & ((local.labels == 0) | (local.labels == region))
+    return out | hollow if hollow.sum() <= out.sum() else out
+
+
+def _without_spill(mask: Bool, local: _Local) -> Bool:
+    """The mask without its parts on the bare table, further from what stands there than a foot is high."""
+    around = local.around
+    known = counts(mask, around)
+    if known[Surface.STANDING] < 0.5 * (known.sum() - known[Surface.BLIND]) and is_low(mask, around):
+        return mask
+    solid = mask & around.shows(Surface.STANDING, Surface.BLIND)
+    if not solid.any():
+        return mask
+    kernel = disc(local.fringe_px)
+    body = cv2.dilate(fill_holes(solid).astype(np.uint8), kernel).astype(bool)
+    return mask & (body | ~around.shows(Surface.SUPPORT, Surface.ELSEWHERE))
