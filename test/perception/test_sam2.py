@@ -91,7 +91,8 @@ def test_instances_match_the_truth_at_any_size(size: tuple[int, int], prompts: s
 
 def evidence_of(frame: RgbdFrame, labels: np.ndarray) -> Evidence:
     points = cloud(frame)
-    return Evidence(surroundings(points, np.zeros(labels.shape, bool), frame.camera), points, frame.depth_m, labels)
+    around = surroundings(points, np.zeros(labels.shape, bool), frame.camera)
+    return Evidence(around, frame.rgb, points, frame.depth_m, labels)
 
 
 def dots(labels: np.ndarray, ids: Sequence[int]) -> np.ndarray:

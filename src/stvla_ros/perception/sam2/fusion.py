@@ -26,7 +26,7 @@ from scipy.spatial import cKDTree
 from stvla_ros.geometry.components import bounding_slices, fill_holes, member_pixels, nearest_label
 from stvla_ros.perception.sam2.evidence import Surface, Surroundings, below, counts, disc, is_low, may_be_thing
 from stvla_ros.perception.sam2.masks import MaskLimits, paint
-from stvla_ros.types import F32, F64, I32, Bool
+from stvla_ros.types import F32, F64, I32, U8, Bool
 
 UNIT_SHARE = 0.15
 """A mask covers a region when this share of the region lies in it."""
@@ -65,12 +65,14 @@ class Evidence:
 
     Attributes:
         around: Surface at each pixel.
+        rgb: (H, W, 3) image.
         points_m: (3, H, W) points in the base frame.
         depth_m: (H, W) depth.
         labels: (H, W) the geometric segmenter's: -1 the robot, 0 none, 1... regions.
     """
 
     around: Surroundings
+    rgb: U8
     points_m: F32
     depth_m: F32
     labels: I32
@@ -271,7 +273,7 @@ def _with_their_carriers(pieces: list[_Piece], evidence: Evidence, doubts: _Doub
         part = kept[i]
         for j in reversed(order[k + 1 :]):
             carrier = kept[j]
-            if part.region and part.region == carrier.region and _is_part(part.mask, carrier.mask, evidence):
+            if part.region and part.region == carrier.region and _is_one(part, carrier, evidence):
                 doubts.joined += None not in (part.source, carrier.source) and not _nested(part.mask, carrier.mask)
                 named = carrier.source if carrier.source is not None else part.source
                 kept[j] = replace(carrier, mask=carrier.mask | part.mask, source=named)
@@ -280,16 +282,30 @@ def _with_their_carriers(pieces: list[_Piece], evidence: Evidence, doubts: _Doub
     return sorted(kept.values(), key=lambda piece: (piece.source is None, piece.source or 0))
 
 
-def _is_part(mask: Bool, carrier: Bool, evidence: Evidence) -> bool:
-    """Whether a mask shows a part of what a larger one of the same region shows."""
-    if _nested(mask, carrier):
+def _is_one(a: _Piece, b: _Piece, evidence: Evidence) -> bool:
+    """Whether two pieces of one region, the smaller first, are one thing: one is in the other, or does not stand by itself.
+
+    What the model did not see as a thing of its own (it has no source) is then a part of what it saw.
+    """
+    if _nested(a.mask, b.mask):
         return True
-    touching = cv2.dilate(mask.astype(np.uint8), disc(evidence.around.pixels(3))).astype(bool) & carrier
+    if not (cv2.dilate(a.mask.astype(np.uint8), disc(evidence.around.pixels(3))).astype(bool) & b.mask).any():
+        return False
+    part, carrier = sorted((a, b), key=lambda piece: -_lowest(piece.mask, evidence))
+    if not _lowest(part.mask, evidence) > LOW_M:
+        return False
+    if None in (a.source, b.source):
+        return True
+    return _floats(part.mask, carrier.mask, evidence) or _over(
+        _points(part.mask, evidence), _points(carrier.mask, evidence)
+    )
+
+
+def _lowest(mask: Bool, evidence: Evidence) -> float:
+    """Height of the lowest points of a mask above the table, m; 0 without depth, as if it stood there."""
     height = evidence.around.height_m[mask]
     height = height[np.isfinite(height)]
-    if not touching.any() or not len(height) or np.quantile(height, 0.05) < LOW_M:
-        return False
-    return _floats(mask, carrier, evidence) or _over(_points(mask, evidence), _points(carrier, evidence))
+    return float(np.quantile(height, 0.05)) if len(height) else 0.0
 
 
 def _nested(mask: Bool, other: Bool) -> bool:
@@ -352,7 +368,7 @@ def _around(pixels: npt.NDArray[np.intp], shape: tuple[int, ...], margin: int) -
 def _local(evidence: Evidence, here: tuple[slice, slice]) -> _Local:
     around = evidence.around
     part = Surroundings(around.surface[here], around.height_m[here], around.down)
-    return _Local(part, evidence.labels[here], around.pixels(FRINGE_PX))
+    return _Local(part, evidence.rgb[here], evidence.labels[here], around.pixels(FRINGE_PX))
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,19 +376,39 @@ class _Local:
     """The evidence near one thing, and the width of fringes there."""
 
     around: Surroundings
+    rgb: U8
     labels: I32
     fringe_px: int
 
 
 def _closed(mask: Bool, owner: I32, region: int, local: _Local) -> Bool:
-    """The mask, its region's pixels in notches of its outline, and what its outline encloses, unless that is larger."""
-    padded = cv2.copyMakeBorder(mask.astype(np.uint8), *(local.fringe_px,) * 4, cv2.BORDER_CONSTANT, value=0)
-    k = local.fringe_px
-    smooth = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, disc(k))[k:-k, k:-k].astype(bool)
+    """The mask, its region's pixels along its edge that look like it, and what its outline encloses if that is smaller."""
     free = (owner == 0) & (local.labels != -1)
-    out = mask | (smooth & free & (local.labels == region) & (region > 0))
+    near = cv2.dilate(mask.astype(np.uint8), disc(local.fringe_px)).astype(bool) & free & ~mask
+    near &= (local.labels == region) & (region > 0)
+    out = mask | (near & _alike(mask, near, local))
     hollow = fill_holes(out) & ~out & free & ((local.labels == 0) | (local.labels == region))
     return out | hollow if hollow.sum() <= out.sum() else out
+
+
+def _alike(mask: Bool, near: Bool, local: _Local) -> Bool:
+    """Pixels whose colour is nearer to that of the mask around them than to that of the bare table around them.
+
+    The depth of a fringe is that of the thing beside it, but its colour is the table's.
+    """
+    bare = local.around.shows(Surface.SUPPORT) & (local.labels == 0) & ~mask
+    away = [_colour_distance(local.rgb, of, 2 * local.fringe_px) for of in (mask, bare)]
+    return np.asarray(near & (away[0] < away[1]))
+
+
+def _colour_distance(rgb: U8, of: Bool, radius: int) -> F32:
+    """(h, w) distance of each colour from the mean of the pixels ``of`` within a radius; inf where there are none."""
+    size = (2 * radius + 1, 2 * radius + 1)
+    count = cv2.boxFilter(of.astype(np.float32), -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    inside = np.where(of[..., None], rgb, 0).astype(np.float32)
+    total = cv2.boxFilter(inside, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    away = np.linalg.norm(rgb - total / np.maximum(count, 1)[..., None], axis=2)
+    return np.where(count > 0.5, away, np.float32(np.inf)).astype(np.float32)
 
 
 def _without_spill(mask: Bool, local: _Local) -> Bool:
@@ -384,6 +420,15 @@ def _without_spill(mask: Bool, local: _Local) -> Bool:
     solid = mask & around.shows(Surface.STANDING, Surface.BLIND)
     if not solid.any():
         return mask
-    kernel = disc(local.fringe_px)
-    body = cv2.dilate(fill_holes(solid).astype(np.uint8), kernel).astype(bool)
-    return mask & (body | ~around.shows(Surface.SUPPORT, Surface.ELSEWHERE))
+    body = fill_holes(solid).astype(np.uint8)
+    near = cv2.dilate(body, disc(max(local.fringe_px // 3, 1))) | cv2.dilate(
+        body, _downwards(around, 2 * local.fringe_px)
+    )
+    return mask & (near.astype(bool) | ~around.shows(Surface.SUPPORT, Surface.ELSEWHERE))
+
+
+def _downwards(around: Surroundings, length_px: int) -> U8:
+    """Structuring element that extends a mask downwards: the foot of a thing is within the noise of the table."""
+    kernel = np.zeros((2 * length_px + 1, 2 * length_px + 1), dtype=np.uint8)
+    up = [round(length_px * (1 - along)) for along in around.down]
+    return np.asarray(cv2.line(kernel, (length_px, length_px), (up[0], up[1]), 1), dtype=np.uint8)

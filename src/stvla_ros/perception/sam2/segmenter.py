@@ -98,7 +98,7 @@ class Sam2Segmenter:
         points = depth_cloud(frame.camera, depth)
         regions = np.maximum(self._regions.segment(frame, robot).labels, 0)
         labels = np.where(arm, np.int32(-1), regions)
-        return Evidence(surroundings(points, arm, frame.camera), points, depth, labels)
+        return Evidence(surroundings(points, arm, frame.camera), frame.rgb, points, depth, labels)
 
     def _propose(self, frame: RgbdFrame, picture: Picture, evidence: Evidence) -> Found:
         proposals = self._proposer.propose(picture, evidence)
