@@ -13,13 +13,16 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.sim import LOOKS
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
+from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
-from stvla_ros.sim.scene import STATE, Scene, SceneState
+from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
 from stvla_ros.sim.world import World
@@ -39,6 +42,9 @@ class CellConfig:
     camera: TripodCameraConfig = param(TripodCameraConfig(), "the camera of the stack")  # noqa: RUF009
     third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")  # noqa: RUF009
     sensor: SensorConfig = param(SensorConfig(), "defects of the camera")  # noqa: RUF009
+    look: str = param(
+        "plain", "'hard': grain, gloss, mixed light, clutter and household things, by the scene's seed", choices=LOOKS
+    )
     controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
 
 
@@ -103,14 +109,15 @@ class Cell:
             StageError: INVALID_GOAL for an unknown task (names the closest), values out of range, or a table
                 too small for so many objects.
         """
-        return self.reset_to(make_task(task, seed, distractors), seed)
+        made = make_task(task, seed, distractors)
+        return self.reset_to(dressed(made, seed) if self.config.look == "hard" else made, seed)
 
     def reset_to(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
         """:meth:`reset` with a task that was made elsewhere.
 
         Args:
             task: What lies on the table.
-            seed: Decides the sensor's noise.
+            seed: Decides the sensor's noise and a hard look.
             camera: Another camera from now on.
 
         Returns:
@@ -262,9 +269,9 @@ class Cell:
         """
         with self._lock:
             (data, stamp_ns), sensor = self._snapshot(hidden), self._ideal if ideal else self._sensor
-        size, shadows = (self.camera.width_px, self.camera.height_px), self.config.camera.shadows
-        rgb, depth = sensor(*self._renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns)
-        return RgbdFrame(rgb, depth, self.camera, stamp_ns)
+            shadows = self._scene.shadows
+        photo = photograph(self._renderer, sensor, data, self.camera, shadows, stamp_ns)
+        return RgbdFrame(*photo, self.camera, stamp_ns)
 
     def render_third(self) -> U8:
         """(H, W, 3) view for people."""
@@ -286,6 +293,11 @@ class Cell:
         labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
         world = World(model, data)
         return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+
+    def optics(self) -> Optics:
+        """What the visible surfaces are made of, for a :class:`stvla_ros.sim.sensor.Sensor` of one's own."""
+        data, _ = self._snapshot()
+        return self._renderer.optics(data, TRIPOD, self.camera.width_px, self.camera.height_px)
 
     def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
         """(N, 3) points all over the visible surface of each object, for ground truth only."""
@@ -335,7 +347,9 @@ class Cell:
     def _scene_of(self, task: Task | None, seed: int, camera: TripodCameraConfig | None = None) -> Scene:
         """The scene with this task, seen by another camera or the current one."""
         config, objects = self.config, task.objects if task else ()
-        return Scene(objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed)
+        return Scene(
+            objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed, config.look
+        )
 
     def _load(self, task: Task | None, scene: Scene, model: mujoco.MjModel) -> None:
         """Set everything to its start."""

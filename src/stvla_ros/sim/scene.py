@@ -9,18 +9,24 @@ import mujoco
 
 from stvla_ros.sim.arm import add_panda
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, add_camera, add_tripod, make_camera
+from stvla_ros.sim.looks import add_hard_surroundings
 from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
 from stvla_ros.sim.sensor import Sensor, SensorConfig
-from stvla_ros.types import F64, U8, RgbdFrame
+from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that moves, in MuJoCo's own order."""
 
 
 def build_model(
-    objects: Iterable[SceneObject], timestep_s: float, camera: TripodCameraConfig, third: ThirdViewConfig
+    objects: Iterable[SceneObject],
+    timestep_s: float,
+    camera: TripodCameraConfig,
+    third: ThirdViewConfig,
+    look: str = "plain",
+    seed: int = 0,
 ) -> mujoco.MjModel:
     """Compile a cell.
 
@@ -29,6 +35,8 @@ def build_model(
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
+        seed: Decides a hard look.
 
     Raises:
         ConfigError: The Panda's mesh package is not installed.
@@ -44,7 +52,10 @@ def build_model(
     set_quality(
         spec, max(camera.width_px, OVERSAMPLE * third.width_px), max(camera.height_px, OVERSAMPLE * third.height_px)
     )
-    add_surroundings(spec)
+    if look == "hard":
+        add_hard_surroundings(spec, seed)
+    else:
+        add_surroundings(spec)
     add_panda(spec)
     add_camera(spec, TRIPOD, camera)
     add_camera(spec, THIRD, third)
@@ -64,7 +75,8 @@ class Scene:
         camera: The stack's camera.
         third: The view for people.
         sensor: Defects of the camera.
-        seed: Decides the sensor's noise.
+        seed: Decides the sensor's noise and a hard look.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
     """
 
     objects: tuple[SceneObject, ...]
@@ -73,10 +85,16 @@ class Scene:
     third: ThirdViewConfig
     sensor: SensorConfig
     seed: int
+    look: str = "plain"
+
+    @property
+    def shadows(self) -> bool:
+        """Objects cast shadows in the stack's camera; in a hard look always."""
+        return self.camera.shadows or self.look != "plain"
 
     def model(self) -> mujoco.MjModel:
         """Compile it. Raises ConfigError when the Panda's mesh package is not installed."""
-        return build_model(self.objects, self.timestep_s, self.camera, self.third)
+        return build_model(self.objects, self.timestep_s, self.camera, self.third, self.look, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,6 +112,15 @@ class SceneState:
     stamp_ns: int
 
 
+def photograph(
+    renderer: Renderer, sensor: Sensor, data: mujoco.MjData, camera: Camera, shadows: bool, stamp_ns: int
+) -> tuple[U8, F32]:
+    """(H, W, 3) colour and (H, W) depth of the stack's camera, with its defects."""
+    size = camera.width_px, camera.height_px
+    optics = renderer.optics(data, TRIPOD, *size) if sensor.needs_optics else None
+    return sensor(*renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns, optics)
+
+
 class StateRenderer:
     """Draws states of scenes exactly as the cell itself would. Not thread safe."""
 
@@ -104,8 +131,8 @@ class StateRenderer:
     def frame(self, state: SceneState) -> RgbdFrame:
         """As :meth:`stvla_ros.sim.cell.Cell.render`. Raises ConfigError without OpenGL on this machine."""
         data, camera = self._data_at(state), self._camera
-        rgb, depth_m = self._renderer.rgbd(data, TRIPOD, camera.width_px, camera.height_px, state.scene.camera.shadows)
-        return RgbdFrame(*self._sensor(rgb, depth_m, state.stamp_ns), camera, state.stamp_ns)
+        photo = photograph(self._renderer, self._sensor, data, camera, state.scene.shadows, state.stamp_ns)
+        return RgbdFrame(*photo, camera, state.stamp_ns)
 
     def third(self, state: SceneState) -> U8:
         """As :meth:`stvla_ros.sim.cell.Cell.render_third`."""
