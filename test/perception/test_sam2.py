@@ -16,8 +16,7 @@ from stvla_ros.config import ConfigError, build, read_parameters
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.evidence import Surface, reduced, surroundings
-from stvla_ros.perception.sam2.fusion import Evidence
+from stvla_ros.perception.sam2.evidence import Evidence, Surface, reduced, surroundings
 from stvla_ros.perception.sam2.masks import MaskLimits, acceptable, grid_points
 from stvla_ros.perception.sam2.network import PROMPTS_AT_ONCE, Network, Picture
 from stvla_ros.perception.sam2.proposals import Proposer

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from stvla_ros.geometry.components import bounding_slices
 from stvla_ros.tabletop.regions import MIN_MEAN_HEIGHT_M, RegionConfig, above_plane
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
-from stvla_ros.types import F32, F64, U8, Bool, Camera
+from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 
 BLIND_SHARE = 0.1
 """A mask with a smaller share of known depth has none: what is left are flying pixels at its edge."""
@@ -22,6 +22,9 @@ RIM_SHARE = 0.6
 
 FOOT_SHARE = 0.6
 """A thing without depth has the table, or something that stands on it, below this share of its lower edge."""
+
+FRINGE_PX = 6.0
+"""Half the width of strips, in an image 640 wide, that are flying pixels and shadows of the sensor, not things."""
 
 WIDE_PX = 640
 """Widths of rims and rings are given in pixels of an image this wide."""
@@ -58,6 +61,25 @@ class Surroundings:
     def pixels(self, px_at_640: float) -> int:
         """So many pixels of an image 640 wide, in this one; at least 1."""
         return max(round(px_at_640 * self.surface.shape[1] / WIDE_PX), 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What depth says about a frame.
+
+    Attributes:
+        around: Surface at each pixel.
+        rgb: (H, W, 3) image.
+        points_m: (3, H, W) points in the base frame.
+        depth_m: (H, W) depth.
+        labels: (H, W) the geometric segmenter's: -1 the robot, 0 none, 1... regions.
+    """
+
+    around: Surroundings
+    rgb: U8
+    points_m: F32
+    depth_m: F32
+    labels: I32
 
 
 def surroundings(points_m: F32, arm: Bool, camera: Camera) -> Surroundings:

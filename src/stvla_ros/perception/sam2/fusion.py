@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from stvla_ros.geometry.components import bounding_slices, fill_holes, member_pixels, nearest_label
-from stvla_ros.perception.sam2.evidence import Surface, Surroundings, below, counts, disc, is_low, may_be_thing
+from stvla_ros.geometry.components import bounding_slices, nearest_label
+from stvla_ros.perception.sam2.completion import alike, completed, near_pixels, window_of
+from stvla_ros.perception.sam2.evidence import FRINGE_PX, Evidence, below, disc, may_be_thing
 from stvla_ros.perception.sam2.masks import MaskLimits, paint
-from stvla_ros.types import F32, F64, I32, U8, Bool
+from stvla_ros.types import F32, F64, I32, Bool
 
 UNIT_SHARE = 0.15
 """A mask covers a region when this share of the region lies in it."""
@@ -52,30 +53,8 @@ OVER_M, OVER_SHARE = 0.010, 0.7
 LOW_M = 0.02
 """A piece with points lower than this stands on the table."""
 
-FRINGE_PX = 6.0
-"""Half the width of strips, in an image 640 wide, that are flying pixels and shadows of the sensor, not things."""
-
 SAMPLE = 400
 """Points of a piece that are compared with others."""
-
-
-@dataclass(frozen=True, eq=False)
-class Evidence:
-    """What depth says about a frame.
-
-    Attributes:
-        around: Surface at each pixel.
-        rgb: (H, W, 3) image.
-        points_m: (3, H, W) points in the base frame.
-        depth_m: (H, W) depth.
-        labels: (H, W) the geometric segmenter's: -1 the robot, 0 none, 1... regions.
-    """
-
-    around: Surroundings
-    rgb: U8
-    points_m: F32
-    depth_m: F32
-    labels: I32
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,7 +126,8 @@ def fuse(masks: Sequence[Bool], evidence: Evidence, limits: MaskLimits) -> tuple
             doubts.flat += 1
     pieces += _missed(pieces, evidence, limits)
     pieces = _with_their_carriers(pieces, evidence, doubts)
-    whole = _completed(paint(evidence.labels.shape, [piece.mask for piece in pieces]), pieces, evidence)
+    owner = paint(evidence.labels.shape, [piece.mask for piece in pieces])
+    whole = completed(owner, [None if piece.source is None else piece.region for piece in pieces], evidence)
     least = max(int(limits.min_area * evidence.labels.size), 6)
     things = [Thing(whole == i, piece.source) for i, piece in enumerate(pieces, start=1)]
     return [thing for thing in things if np.count_nonzero(thing.mask) >= least], doubts.notes()
@@ -210,7 +190,7 @@ def _connected(a: npt.NDArray[np.intp], b: npt.NDArray[np.intp], evidence: Evide
         return True
     width = evidence.labels.shape[1]
     ends = np.array([[a[i] // width, a[i] % width], [b[j] // width, b[j] % width]], dtype=np.float64)
-    between = np.rint(np.linspace(*ends, 11)[1:-1]).astype(int)
+    between = np.rint(np.linspace(ends[0], ends[1], 11)[1:-1]).astype(int)
     rows, columns = between.T
     nearest = min(evidence.depth_m.ravel()[a[i]], evidence.depth_m.ravel()[b[j]])
     hidden = (evidence.depth_m[rows, columns] < nearest - APART_M) | (evidence.labels[rows, columns] == -1)
@@ -246,9 +226,22 @@ def _missed(pieces: Sequence[_Piece], evidence: Evidence, limits: MaskLimits) ->
         rest = free & (labels == region)
         if left[region] < sizes[region]:
             rest = _thick(rest, width)
+            rest = _thick(_unlike_table(rest, evidence), width)
         if rest.sum() >= least:
             found.append(_Piece(rest, None, int(region)))
     return found
+
+
+def _unlike_table(rest: Bool, evidence: Evidence) -> Bool:
+    """The pixels of what masks leave of regions that look like the rest of their region, not like the table beside."""
+    pixels = np.flatnonzero(rest)
+    if not len(pixels):
+        return rest
+    here = window_of(pixels, rest.shape, 4 * evidence.around.pixels(FRINGE_PX))
+    region = evidence.labels[here] == evidence.labels.ravel()[pixels[0]]
+    out = np.zeros_like(rest)
+    out[here] = alike(region & ~rest[here], rest[here], near_pixels(evidence, here))
+    return out
 
 
 def _thick(mask: Bool, width: int) -> Bool:
@@ -335,100 +328,3 @@ def _over(points_m: F64, others_m: F64) -> bool:
     hull = cv2.convexHull((others_m[:, :2] * 1000).astype(np.float32))
     beside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in points_m[:, :2] * 1000]
     return bool(np.mean(np.array(beside) > -1000 * OVER_M) >= OVER_SHARE)
-
-
-# --- whole things ------------------------------------------------------------------------------------------------------
-
-
-def _completed(owner: I32, pieces: Sequence[_Piece], evidence: Evidence) -> I32:
-    """The same with notches and hollows of the model's things filled, and without what they spill over the table."""
-    out = owner.copy()
-    members = member_pixels(owner, len(pieces))
-    margin = 4 * evidence.around.pixels(FRINGE_PX)
-    for i, pixels in sorted(enumerate(members, start=1), key=lambda item: len(item[1])):
-        if not len(pixels) or pieces[i - 1].source is None:
-            continue
-        here = _around(pixels, owner.shape, margin)
-        local = _local(evidence, here)
-        mask = owner[here] == i
-        whole = _without_spill(_closed(mask, out[here], pieces[i - 1].region, local), local)
-        out[here][mask & ~whole] = 0
-        out[here][whole & (out[here] == 0)] = i
-    return out
-
-
-def _around(pixels: npt.NDArray[np.intp], shape: tuple[int, ...], margin: int) -> tuple[slice, slice]:
-    rows, columns = np.divmod(pixels, shape[1])
-    return (
-        slice(max(int(rows.min()) - margin, 0), int(rows.max()) + margin + 1),
-        slice(max(int(columns.min()) - margin, 0), int(columns.max()) + margin + 1),
-    )
-
-
-def _local(evidence: Evidence, here: tuple[slice, slice]) -> _Local:
-    around = evidence.around
-    part = Surroundings(around.surface[here], around.height_m[here], around.down)
-    return _Local(part, evidence.rgb[here], evidence.labels[here], around.pixels(FRINGE_PX))
-
-
-@dataclass(frozen=True, eq=False)
-class _Local:
-    """The evidence near one thing, and the width of fringes there."""
-
-    around: Surroundings
-    rgb: U8
-    labels: I32
-    fringe_px: int
-
-
-def _closed(mask: Bool, owner: I32, region: int, local: _Local) -> Bool:
-    """The mask, its region's pixels along its edge that look like it, and what its outline encloses if that is smaller."""
-    free = (owner == 0) & (local.labels != -1)
-    near = cv2.dilate(mask.astype(np.uint8), disc(local.fringe_px)).astype(bool) & free & ~mask
-    near &= (local.labels == region) & (region > 0)
-    out = mask | (near & _alike(mask, near, local))
-    hollow = fill_holes(out) & ~out & free & ((local.labels == 0) | (local.labels == region))
-    return out | hollow if hollow.sum() <= out.sum() else out
-
-
-def _alike(mask: Bool, near: Bool, local: _Local) -> Bool:
-    """Pixels whose colour is nearer to that of the mask around them than to that of the bare table around them.
-
-    The depth of a fringe is that of the thing beside it, but its colour is the table's.
-    """
-    bare = local.around.shows(Surface.SUPPORT) & (local.labels == 0) & ~mask
-    away = [_colour_distance(local.rgb, of, 2 * local.fringe_px) for of in (mask, bare)]
-    return np.asarray(near & (away[0] < away[1]))
-
-
-def _colour_distance(rgb: U8, of: Bool, radius: int) -> F32:
-    """(h, w) distance of each colour from the mean of the pixels ``of`` within a radius; inf where there are none."""
-    size = (2 * radius + 1, 2 * radius + 1)
-    count = cv2.boxFilter(of.astype(np.float32), -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    inside = np.where(of[..., None], rgb, 0).astype(np.float32)
-    total = cv2.boxFilter(inside, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
-    away = np.linalg.norm(rgb - total / np.maximum(count, 1)[..., None], axis=2)
-    return np.where(count > 0.5, away, np.float32(np.inf)).astype(np.float32)
-
-
-def _without_spill(mask: Bool, local: _Local) -> Bool:
-    """The mask without its parts on the bare table, further from what stands there than a foot is high."""
-    around = local.around
-    known = counts(mask, around)
-    if known[Surface.STANDING] < 0.5 * (known.sum() - known[Surface.BLIND]) and is_low(mask, around):
-        return mask
-    solid = mask & around.shows(Surface.STANDING, Surface.BLIND)
-    if not solid.any():
-        return mask
-    body = fill_holes(solid).astype(np.uint8)
-    near = cv2.dilate(body, disc(max(local.fringe_px // 3, 1))) | cv2.dilate(
-        body, _downwards(around, 2 * local.fringe_px)
-    )
-    return mask & (near.astype(bool) | ~around.shows(Surface.SUPPORT, Surface.ELSEWHERE))
-
-
-def _downwards(around: Surroundings, length_px: int) -> U8:
-    """Structuring element that extends a mask downwards: the foot of a thing is within the noise of the table."""
-    kernel = np.zeros((2 * length_px + 1, 2 * length_px + 1), dtype=np.uint8)
-    up = [round(length_px * (1 - along)) for along in around.down]
-    return np.asarray(cv2.line(kernel, (length_px, length_px), (up[0], up[1]), 1), dtype=np.uint8)

@@ -6,8 +6,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from stvla_ros.perception.sam2.evidence import Surface, Surroundings, reduced
-from stvla_ros.perception.sam2.fusion import Evidence
+from stvla_ros.perception.sam2.evidence import Evidence, Surface, Surroundings, reduced
 from stvla_ros.perception.sam2.masks import MaskLimits, acceptable, grid_points, inner_points, overlaps, suppress
 from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame, to_model
 from stvla_ros.types import F32, F64, I32, Bool

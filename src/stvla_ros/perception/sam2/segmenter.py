@@ -13,8 +13,8 @@ from stvla_ros.geometry.cameras import SATURATED_M, cloud, depth_cloud
 from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.evidence import surroundings
-from stvla_ros.perception.sam2.fusion import Evidence, fuse
+from stvla_ros.perception.sam2.evidence import Evidence, surroundings
+from stvla_ros.perception.sam2.fusion import fuse
 from stvla_ros.perception.sam2.masks import MaskLimits
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture
