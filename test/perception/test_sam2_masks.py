@@ -20,7 +20,7 @@ from stvla_ros.perception.sam2.network import MEAN, STD, model_input, shrink, to
 
 LIMITS = MaskLimits(score=0.8, stability=0.9, share=0.5, background=0.5)
 FLAT = np.zeros((20, 30), np.float32)
-OPEN = Surroundings(np.full((20, 30), Surface.STANDING, np.uint8), FLAT)
+OPEN = Surroundings(np.full((20, 30), Surface.STANDING, np.uint8), FLAT, 640)
 
 
 def random_masks(seed: int, count: int = 40) -> np.ndarray:
@@ -92,7 +92,9 @@ def test_a_mask_of_the_table_is_dropped() -> None:
     """The left third stands, the middle is table, the right third has no depth."""
     column = np.arange(30)[None].repeat(20, axis=0)
     around = Surroundings(
-        np.select([column < 10, column < 20], [Surface.STANDING, Surface.SUPPORT], Surface.BLIND).astype(np.uint8), FLAT
+        np.select([column < 10, column < 20], [Surface.STANDING, Surface.SUPPORT], Surface.BLIND).astype(np.uint8),
+        FLAT,
+        640,
     )
     masks = np.stack([(column >= a) & (column < b) for a, b in ((0, 8), (5, 14), (4, 17), (9, 20), (20, 28), (5, 19))])
     masks &= np.arange(20)[None, :, None] < 10  # the share of the frame is not what decides

@@ -74,7 +74,7 @@ def scene(table: np.ndarray | None = None, arm: np.ndarray | None = None) -> Sur
         surface[table] = Surface.SUPPORT
     if arm is not None:
         surface[arm] = Surface.ROBOT
-    return Surroundings(surface, np.zeros((SIDE, SIDE), np.float32))
+    return Surroundings(surface, np.zeros((SIDE, SIDE), np.float32), 640)
 
 
 def ids(made: Memory, frames: int, around: Surroundings | None = None) -> list[list[int]]:

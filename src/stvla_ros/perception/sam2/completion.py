@@ -10,7 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.components import fill_holes, member_pixels
-from stvla_ros.perception.sam2.evidence import FRINGE_PX, Evidence, Surface, Surroundings, counts, disc, is_low
+from stvla_ros.perception.sam2.evidence import (
+    FRINGE_PX,
+    Evidence,
+    Surface,
+    Surroundings,
+    counts,
+    disc,
+    is_glass,
+    is_low,
+)
 from stvla_ros.types import F32, I32, U8, Bool
 
 
@@ -47,9 +56,9 @@ def window_of(pixels: npt.NDArray[np.intp], shape: tuple[int, ...], margin: int)
 
 
 def near_pixels(evidence: Evidence, here: tuple[slice, slice]) -> Local:
+    """The evidence in a window."""
     around = evidence.around
-    part = Surroundings(around.surface[here], around.height_m[here], around.down)
-    return Local(part, evidence.rgb[here], evidence.labels[here], around.pixels(FRINGE_PX))
+    return Local(around.part(here), evidence.rgb[here], evidence.labels[here], around.pixels(FRINGE_PX))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +105,8 @@ def _without_spill(mask: Bool, local: Local) -> Bool:
     """The mask without its parts on the bare table, further from what stands there than a foot is high."""
     around = local.around
     known = counts(mask, around)
-    if known[Surface.STANDING] < 0.5 * (known.sum() - known[Surface.BLIND]) and is_low(mask, around):
+    stands = known[Surface.STANDING] >= 0.5 * (known.sum() - known[Surface.BLIND])
+    if not stands and (is_low(mask, around) or is_glass(mask, around)):
         return mask
     solid = mask & around.shows(Surface.STANDING, Surface.BLIND)
     if not solid.any():

@@ -14,8 +14,11 @@ from stvla_ros.tabletop.regions import MIN_MEAN_HEIGHT_M, RegionConfig, above_pl
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import F32, F64, I32, U8, Bool, Camera
 
-BLIND_SHARE = 0.1
-"""A mask with a smaller share of known depth has none: what is left are flying pixels at its edge."""
+BLIND_SHARE = 0.9
+"""A mask with a larger share without depth has none: what is left are flying pixels at its edge."""
+
+GLASS_SHARE = 0.2
+"""With this share, and three times that of the pixels around it, the camera looks through or is dazzled by a thing."""
 
 RIM_SHARE = 0.6
 """A hollow thing stands along this share of its outline, though its bottom may be within the noise of the table."""
@@ -47,20 +50,26 @@ class Surroundings:
     Attributes:
         surface: (h, w) of :class:`Surface`.
         height_m: (h, w) height above the table, NaN where unknown.
+        width_px: Width of the whole image, of which this may be a part.
         down: Direction of a falling object in the middle of the image, a unit vector (x, y).
     """
 
     surface: U8
     height_m: F32
+    width_px: int
     down: tuple[float, float] = (0.0, 1.0)
 
     def shows(self, *surfaces: Surface) -> Bool:
         """(h, w) pixels that show one of these."""
         return np.isin(self.surface, surfaces)
 
+    def part(self, here: tuple[slice, slice]) -> Surroundings:
+        """A window of it."""
+        return Surroundings(self.surface[here], self.height_m[here], self.width_px, self.down)
+
     def pixels(self, px_at_640: float) -> int:
         """So many pixels of an image 640 wide, in this one; at least 1."""
-        return max(round(px_at_640 * self.surface.shape[1] / WIDE_PX), 1)
+        return max(round(px_at_640 * self.width_px / WIDE_PX), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +100,7 @@ def surroundings(points_m: F32, arm: Bool, camera: Camera) -> Surroundings:
     surface[above_plane(points_m, height, table.noise_floor_m, config)] = Surface.STANDING
     surface[~np.isfinite(height)] = Surface.BLIND
     surface[arm] = Surface.ROBOT
-    return Surroundings(surface, height, _down(camera, table))
+    return Surroundings(surface, height, camera.width_px, _down(camera, table))
 
 
 def _in_workspace(points_m: F32, config: RegionConfig) -> Bool:
@@ -111,7 +120,9 @@ def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
     """The same at the (h, w) size of the model's masks."""
     size = shape[1], shape[0]
     surface, height = (cv2.resize(i, size, interpolation=cv2.INTER_NEAREST) for i in (around.surface, around.height_m))
-    return Surroundings(np.asarray(surface, dtype=np.uint8), np.asarray(height, dtype=np.float32), around.down)
+    return Surroundings(
+        np.asarray(surface, dtype=np.uint8), np.asarray(height, dtype=np.float32), shape[1], around.down
+    )
 
 
 def counts(mask: Bool, around: Surroundings) -> npt.NDArray[np.intp]:
@@ -126,16 +137,17 @@ def may_be_thing(mask: Bool, around: Surroundings, background: float) -> bool:
 
     * a hollow thing, whose outline stands around a bottom within the table's noise;
     * a low thing, which is on average higher than the table around it;
-    * a thing without depth above a foot on the table. What has neither depth nor a foot has no place in the scene.
+    * a thing without depth, or through which the camera sees the table in places (glass), above a foot on the table.
+      What has neither depth nor a foot has no place in the scene.
     """
     found = counts(mask, around)
     seen = int(found.sum() - found[Surface.ROBOT])
     known = seen - int(found[Surface.BLIND])
-    if known <= BLIND_SHARE * seen:
-        return seen > 0 and has_foot(mask, around)
+    if found[Surface.BLIND] > BLIND_SHARE * seen:
+        return has_foot(mask, around)
     if known - found[Surface.STANDING] <= background * known:
-        return True
-    return _has_rim(mask, around) or is_low(mask, around)
+        return known > 0
+    return _has_rim(mask, around) or is_low(mask, around) or (is_glass(mask, around) and has_foot(mask, around))
 
 
 def _window(mask: Bool, margin: int) -> tuple[slice, slice]:
@@ -161,16 +173,29 @@ def _has_rim(mask: Bool, around: Surroundings) -> bool:
 
 def is_low(mask: Bool, around: Surroundings) -> bool:
     """A plate, a sheet of card: on average higher than the table beside it by more than a mean can be wrong."""
-    gap, width = around.pixels(3), around.pixels(10)
-    here = _window(mask, gap + width)
-    inside = mask[here].astype(np.uint8)
-    ring = (cv2.dilate(inside, disc(gap + width)) > cv2.dilate(inside, disc(gap))).astype(bool)
-    table = around.surface[here] == Surface.SUPPORT
-    height, own = around.height_m[here], inside.astype(bool)
-    beside, level = height[ring & table], height[own & (table | (around.surface[here] == Surface.STANDING))]
+    here, ring = _ring(mask, around)
+    height, table = around.height_m[here], around.surface[here] == Surface.SUPPORT
+    beside = height[ring & table]
+    level = height[mask[here] & (table | (around.surface[here] == Surface.STANDING))]
     if len(beside) < 0.3 * np.count_nonzero(ring) or not len(level):
         return False
     return float(np.median(level) - np.median(beside)) > MIN_MEAN_HEIGHT_M
+
+
+def is_glass(mask: Bool, around: Surroundings) -> bool:
+    """Depth is missing in much of the mask, and not beside it: a hole in the depth that has the outline of a thing."""
+    here, ring = _ring(mask, around)
+    blind = around.surface[here] == Surface.BLIND
+    share = float(blind[mask[here]].mean())
+    return share > GLASS_SHARE and share > 3 * float(blind[ring].mean() if ring.any() else 1.0)
+
+
+def _ring(mask: Bool, around: Surroundings) -> tuple[tuple[slice, slice], Bool]:
+    """A window around a mask, and the pixels in it that lie near beside the mask."""
+    gap, width = around.pixels(3), around.pixels(10)
+    here = _window(mask, gap + width)
+    inside = mask[here].astype(np.uint8)
+    return here, (cv2.dilate(inside, disc(gap + width)) > cv2.dilate(inside, disc(gap))).astype(bool)
 
 
 def below(mask: Bool, around: Surroundings, step_px: int) -> Bool:

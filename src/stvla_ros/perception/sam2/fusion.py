@@ -47,6 +47,9 @@ NEAREST_SHARE = 0.01
 NESTED_SHARE = 0.8
 """A mask with this share of its pixels in another one lies in it."""
 
+STEP_M, CONTINUOUS_SHARE = 0.012, 0.7
+"""Two surfaces are one where their depths differ by less, along at least this share of their border."""
+
 OVER_M, OVER_SHARE = 0.010, 0.7
 """A piece is above another one when this share of its points, seen from above, is not further than this beside it."""
 
@@ -280,10 +283,10 @@ def _is_one(a: _Piece, b: _Piece, evidence: Evidence) -> bool:
 
     What the model did not see as a thing of its own (it has no source) is then a part of what it saw.
     """
+    if not _continuous(a.mask, b.mask, evidence):
+        return False
     if _nested(a.mask, b.mask):
         return True
-    if not (cv2.dilate(a.mask.astype(np.uint8), disc(evidence.around.pixels(3))).astype(bool) & b.mask).any():
-        return False
     part, carrier = sorted((a, b), key=lambda piece: -_lowest(piece.mask, evidence))
     if not _lowest(part.mask, evidence) > LOW_M:
         return False
@@ -292,6 +295,20 @@ def _is_one(a: _Piece, b: _Piece, evidence: Evidence) -> bool:
     return _floats(part.mask, carrier.mask, evidence) or _over(
         _points(part.mask, evidence), _points(carrier.mask, evidence)
     )
+
+
+def _continuous(a: Bool, b: Bool, evidence: Evidence) -> bool:
+    """The surfaces of two masks go on into each other along most of their common border, as those of content and bowl don't."""
+    reach = evidence.around.pixels(3)
+    here = window_of(np.flatnonzero(a), a.shape, 2 * reach)
+    known = a[here] & np.isfinite(evidence.depth_m[here])
+    size = (2 * reach + 1, 2 * reach + 1)
+    count = cv2.boxFilter(known.astype(np.float32), -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT)
+    depth = np.where(known, evidence.depth_m[here], np.float32(0))
+    mean = cv2.boxFilter(depth, -1, size, normalize=False, borderType=cv2.BORDER_CONSTANT) / np.maximum(count, 1)
+    border = (count > 0.5) & b[here] & ~a[here] & np.isfinite(evidence.depth_m[here])
+    step = np.abs(mean - evidence.depth_m[here])[border]
+    return len(step) > 0 and bool(np.mean(step < STEP_M) >= CONTINUOUS_SHARE)
 
 
 def _lowest(mask: Bool, evidence: Evidence) -> float:
