@@ -41,7 +41,7 @@ def completed(owner: I32, regions: Sequence[int | None], evidence: Evidence) -> 
         here = window_of(pixels, owner.shape, margin)
         local = near_pixels(evidence, here)
         mask = owner[here] == i
-        whole = _without_spill(_closed(mask, out[here], region, local), local)
+        whole = _without_spill(_closed(mask, out[here], region, local), region, local)
         out[here][mask & ~whole] = 0
         out[here][whole & (out[here] == 0)] = i
     return out
@@ -82,13 +82,13 @@ def _closed(mask: Bool, owner: I32, region: int, local: Local) -> Bool:
 
 
 def alike(mask: Bool, near: Bool, local: Local) -> Bool:
-    """Pixels whose colour is nearer to that of the mask around them than to that of the bare table around them.
+    """Pixels whose colour is nearer to that of the mask around them, if it is, than to that of the bare table there.
 
     The depth of a fringe is that of the thing beside it, but its colour is the table's.
     """
     bare = local.around.shows(Surface.SUPPORT) & (local.labels == 0) & ~mask
     away = [_colour_distance(local.rgb, of, 2 * local.fringe_px) for of in (mask, bare)]
-    return np.asarray(near & (away[0] < away[1]))
+    return np.asarray(near & ((away[0] < away[1]) | ~np.isfinite(away[0])))
 
 
 def _colour_distance(rgb: U8, of: Bool, radius: int) -> F32:
@@ -101,14 +101,14 @@ def _colour_distance(rgb: U8, of: Bool, radius: int) -> F32:
     return np.where(count > 0.5, away, np.float32(np.inf)).astype(np.float32)
 
 
-def _without_spill(mask: Bool, local: Local) -> Bool:
+def _without_spill(mask: Bool, region: int, local: Local) -> Bool:
     """The mask without its parts on the bare table, further from what stands there than a foot is high."""
     around = local.around
     known = counts(mask, around)
     stands = known[Surface.STANDING] >= 0.5 * (known.sum() - known[Surface.BLIND])
     if not stands and (is_low(mask, around) or is_glass(mask, around)):
         return mask
-    solid = mask & around.shows(Surface.STANDING, Surface.BLIND)
+    solid = mask & ((local.labels == region) if region else around.shows(Surface.STANDING, Surface.BLIND))
     if not solid.any():
         return mask
     body = _hull(solid)  # the bottom of a bowl is as high as the table, its rim is not

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from stvla_ros.geometry.components import bounding_slices, nearest_label
+from stvla_ros.geometry.components import bounding_slices, fill_holes, nearest_label
 from stvla_ros.perception.sam2.completion import alike, completed, near_pixels, window_of
 from stvla_ros.perception.sam2.evidence import FRINGE_PX, Evidence, below, disc, may_be_thing
 from stvla_ros.perception.sam2.masks import MaskLimits, paint
@@ -283,6 +283,8 @@ def _is_one(a: _Piece, b: _Piece, evidence: Evidence) -> bool:
 
     What the model did not see as a thing of its own (it has no source) is then a part of what it saw.
     """
+    if a.source is None and _nested(a.mask, fill_holes(b.mask)):
+        return True  # the bottom of a bowl
     if not _continuous(a.mask, b.mask, evidence):
         return False
     if _nested(a.mask, b.mask):
@@ -339,9 +341,9 @@ def _points(mask: Bool, evidence: Evidence) -> F64:
 
 
 def _over(points_m: F64, others_m: F64) -> bool:
-    """Whether points are mostly above others, seen along z: within the convex hull of those and a margin."""
-    if not len(points_m) or len(others_m) < 3:
+    """Whether points are mostly above others, seen along z: within the circle around those, whose back is not visible."""
+    if not len(points_m) or not len(others_m):
         return False
-    hull = cv2.convexHull((others_m[:, :2] * 1000).astype(np.float32))
-    beside = [cv2.pointPolygonTest(hull, (float(x), float(y)), True) for x, y in points_m[:, :2] * 1000]
-    return bool(np.mean(np.array(beside) > -1000 * OVER_M) >= OVER_SHARE)
+    centre, radius = cv2.minEnclosingCircle((others_m[:, :2] * 1000).astype(np.float32))
+    beside = np.hypot(*(points_m[:, :2] - np.array(centre) / 1000).T)
+    return bool(np.mean(beside < radius / 1000 + OVER_M) >= OVER_SHARE)
