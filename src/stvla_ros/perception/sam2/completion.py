@@ -28,7 +28,7 @@ def completed(owner: I32, regions: Sequence[int | None], evidence: Evidence) -> 
 
     Args:
         owner: (H, W) number of each pixel's thing, from 1.
-        regions: Region of each thing, 0 for none; None leaves the thing as it is.
+        regions: Region of each thing, 0 for none of its own; None leaves the thing as it is.
         evidence: What depth says about the frame.
     """
     out = owner.copy()
@@ -77,7 +77,7 @@ def _closed(mask: Bool, owner: I32, region: int, local: Local) -> Bool:
     near = cv2.dilate(mask.astype(np.uint8), disc(local.fringe_px)).astype(bool) & free & ~mask
     near &= (local.labels == region) & (region > 0)
     out = mask | (near & alike(mask, near, local))
-    hollow = fill_holes(out) & ~out & free & ((local.labels == 0) | (local.labels == region))
+    hollow = fill_holes(out) & ~out & free
     return out | hollow if hollow.sum() <= out.sum() else out
 
 

@@ -130,10 +130,17 @@ def fuse(masks: Sequence[Bool], evidence: Evidence, limits: MaskLimits) -> tuple
     pieces += _missed(pieces, evidence, limits)
     pieces = _with_their_carriers(pieces, evidence, doubts)
     owner = paint(evidence.labels.shape, [piece.mask for piece in pieces])
-    whole = completed(owner, [None if piece.source is None else piece.region for piece in pieces], evidence)
+    whole = completed(owner, [_own_region(piece, pieces) for piece in pieces], evidence)
     least = max(int(limits.min_area * evidence.labels.size), 6)
     things = [Thing(whole == i, piece.source) for i, piece in enumerate(pieces, start=1)]
     return [thing for thing in things if np.count_nonzero(thing.mask) >= least], doubts.notes()
+
+
+def _own_region(piece: _Piece, pieces: Sequence[_Piece]) -> int | None:
+    """The region in which a piece may grow: one that it shares with no other. None for what depth alone sees."""
+    if piece.source is None:
+        return None
+    return piece.region if sum(other.region == piece.region for other in pieces) == 1 else 0
 
 
 def _inside(labels: I32, mask: Bool) -> npt.NDArray[np.intp]:
