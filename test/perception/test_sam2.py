@@ -258,6 +258,27 @@ def test_holes_in_the_depth_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("memory", [False, True])
+def test_a_thing_without_depth_is_found_where_the_model_sees_it(memory: bool) -> None:
+    """Depth has a hole on the table with the outline of a block; what the model sees elsewhere stays right."""
+    made = segmenter(prompts="grid", grid_side=16, memory=memory)
+    for stamp in range(2):
+        frame, ids = render(THREE, stamp=stamp)
+        blind = RgbdFrame(frame.rgb, np.where(ids == 1, np.float32(np.nan), frame.depth_m), frame.camera, stamp)
+        segments = made.segment(blind, home_robot())
+        assert min(overlap(segments.labels, ids == i)[0] for i in (1, 2, 3)) > 0.8
+        assert len(segments.ids) == 3
+
+
+@pytest.mark.parametrize("prompts", ["geometric", "grid"])
+@pytest.mark.parametrize("memory", [False, True])
+def test_what_the_model_is_unsure_of_comes_from_depth(prompts: str, memory: bool) -> None:
+    frame, ids = render(THREE)
+    segments = segmenter(prompts=prompts, grid_side=6, memory=memory, min_score=1.0).segment(frame, home_robot())
+    assert segments.ids == (1, 2, 3)
+    assert min(overlap(segments.labels, ids == i)[0] for i in (1, 2, 3)) > 0.8
+
+
+@pytest.mark.parametrize("memory", [False, True])
 def test_broken_weights_never_crash(memory: bool) -> None:
     """All answers are NaN: what the geometric segmenter saw is taken as it is."""
     for prompts in ("geometric", "grid"):
