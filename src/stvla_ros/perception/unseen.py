@@ -27,11 +27,12 @@ MAX_SLOPE = 0.02
 
 def unseen(segments: Segments, points_m: F32) -> tuple[int, ...]:
     """Ids of the instances that have depth in less than a tenth of their pixels, counted in every second row and column."""
-    labels, known = segments.labels[::2, ::2], np.isfinite(points_m[2, ::2, ::2])
-    length = max(segments.ids, default=0) + 1
-    all_px = np.bincount(np.maximum(labels, 0).ravel(), minlength=length)
-    seen_px = np.bincount(np.where(known, labels, 0).clip(0).ravel(), minlength=length)
-    return tuple(i for i in segments.ids if seen_px[i] < SEEN_SHARE * all_px[i])
+    if not segments.ids:
+        return ()
+    codes = 2 * (segments.labels[::2, ::2] + 1)
+    codes += np.isfinite(points_m[2, ::2, ::2])
+    blind_px, seen_px = np.bincount(codes.ravel(), minlength=2 * segments.ids[-1] + 4).reshape(-1, 2).T[:, 1:]
+    return tuple(i for i in segments.ids if seen_px[i] < SEEN_SHARE * (seen_px[i] + blind_px[i]))
 
 
 def placed(segments: Segments, points_m: F32, camera: Camera, table: SupportPlane) -> tuple[F32, tuple[str, ...]]:
