@@ -23,6 +23,9 @@ GLASS_SHARE = 0.2
 RIM_SHARE = 0.6
 """A hollow thing stands along this share of its outline, though its bottom may be within the noise of the table."""
 
+LOW_M = 0.02
+"""What is low, or a foot, is lower than this."""
+
 FOOT_SHARE = 0.6
 """A thing without depth has the table, or something that stands on it, below this share of its lower edge."""
 
@@ -177,7 +180,7 @@ def is_low(mask: Bool, around: Surroundings) -> bool:
     height, table = around.height_m[here], around.surface[here] == Surface.SUPPORT
     beside = height[ring & table]
     level = height[mask[here] & (table | (around.surface[here] == Surface.STANDING))]
-    if len(beside) < 0.3 * np.count_nonzero(ring) or not len(level):
+    if len(beside) < 0.3 * np.count_nonzero(ring) or not len(level) or np.quantile(level, 0.9) > LOW_M:
         return False
     return float(np.median(level) - np.median(beside)) > MIN_MEAN_HEIGHT_M
 

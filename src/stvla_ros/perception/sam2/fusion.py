@@ -25,7 +25,7 @@ from scipy.spatial import cKDTree
 
 from stvla_ros.geometry.components import bounding_slices, fill_holes, nearest_label
 from stvla_ros.perception.sam2.completion import alike, completed, near_pixels, window_of
-from stvla_ros.perception.sam2.evidence import FRINGE_PX, Evidence, below, disc, may_be_thing
+from stvla_ros.perception.sam2.evidence import FRINGE_PX, LOW_M, Evidence, below, disc, may_be_thing
 from stvla_ros.perception.sam2.masks import MaskLimits, paint
 from stvla_ros.types import F32, F64, I32, Bool
 
@@ -52,9 +52,6 @@ STEP_M, CONTINUOUS_SHARE = 0.012, 0.7
 
 OVER_M, OVER_SHARE = 0.010, 0.7
 """A piece is above another one when this share of its points, seen from above, is not further than this beside it."""
-
-LOW_M = 0.02
-"""A piece with points lower than this stands on the table."""
 
 SAMPLE = 400
 """Points of a piece that are compared with others."""
