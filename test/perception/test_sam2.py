@@ -16,12 +16,13 @@ from stvla_ros.config import ConfigError, build, read_parameters
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.sam2.checkpoint import load
+from stvla_ros.perception.sam2.evidence import Evidence, Surface, reduced, surroundings
 from stvla_ros.perception.sam2.masks import MaskLimits, acceptable, grid_points
 from stvla_ros.perception.sam2.network import PROMPTS_AT_ONCE, Network, Picture
-from stvla_ros.perception.sam2.proposals import Proposer, reduced, surroundings
+from stvla_ros.perception.sam2.proposals import Proposer
 from stvla_ros.perception.sam2.segmenter import Sam2Config, Sam2Segmenter
 from stvla_ros.tabletop.self_filter import robot_mask
-from stvla_ros.types import RgbdFrame, RobotState, Segments
+from stvla_ros.types import RgbdFrame
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = str(ROOT / "test" / "golden" / "sam2_tiny")
@@ -87,27 +88,26 @@ def test_instances_match_the_truth_at_any_size(size: tuple[int, int], prompts: s
     assert segments.ids == tuple(sorted(i for _, i in found))
 
 
-class Dots:
-    """Says where things are by a few pixels each: what becomes more than that comes from the model."""
+def evidence_of(frame: RgbdFrame, labels: np.ndarray) -> Evidence:
+    points = cloud(frame)
+    around = surroundings(points, np.zeros(labels.shape, bool), frame.camera)
+    return Evidence(around, frame.rgb, points, frame.depth_m, labels)
 
-    def __init__(self, labels: np.ndarray, ids: Sequence[int]) -> None:
-        self._labels = np.zeros_like(labels)
-        for i in ids:
-            y, x = (int(v) for v in np.median(np.nonzero(labels == i), axis=1))
-            self._labels[y - 1 : y + 2, x - 1 : x + 2] = i + 1
 
-    def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
-        return Segments(self._labels, tuple(int(i) for i in np.unique(self._labels) if i > 0))
+def dots(labels: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    """Regions of a few pixels: what becomes more than that comes from the model."""
+    out = np.zeros_like(labels)
+    for i in ids:
+        y, x = (int(v) for v in np.median(np.nonzero(labels == i), axis=1))
+        out[y - 1 : y + 2, x - 1 : x + 2] = i + 1
+    return out
 
 
 def proposed(scene: Scene, points_on: Sequence[int], net: Any = None) -> tuple[list[Any], np.ndarray]:
     """Proposals for one point on each of these things (0 is the table), and the truth."""
     frame, ids = render(scene)
-    arm = np.zeros(ids.shape, bool)
-    net = net or network()
-    proposer = Proposer(net, LIMITS, 0.7, Dots(ids, points_on), 1)
-    picture = network().encode(frame.rgb)
-    return proposer.propose(frame, home_robot(), picture, surroundings(cloud(frame), arm), arm), ids
+    proposer = Proposer(net or network(), LIMITS, 0.7, None)
+    return proposer.propose(network().encode(frame.rgb), evidence_of(frame, dots(ids, points_on))), ids
 
 
 def test_one_point_is_enough() -> None:
@@ -118,14 +118,14 @@ def test_one_point_is_enough() -> None:
 
 
 def test_the_table_is_no_instance_though_the_model_sees_it() -> None:
-    """Asked on the table, the model gives the table, most of the frame: the region that asked is taken in its place."""
+    """Asked on the table, the model gives the table, most of the frame."""
     frame, _ = render(THREE)
     (logits, scores), *_ = network().prompt(network().encode(frame.rgb), np.array([[20.0, 200.0]]))
     assert (logits[scores.argmax()] > 0).mean() > 0.5
     assert scores.max() > 0.6
-    found, _ = proposed(THREE, [0, 1])
-    assert sorted(mask.mean() > 0.001 for mask, _ in found) == [False, True]
-    assert found[0][1] == 0.0
+    found, ids = proposed(THREE, [0, 1])
+    assert len(found) == 1
+    assert overlap(found[0][0].astype(int), ids == 1)[0] > 0.8
 
 
 class Scripted:
@@ -163,11 +163,11 @@ def automatic_by_definition(frame: RgbdFrame, side: int) -> list[np.ndarray]:
     """Masks of an automatic generator that asks the library's own model point by point and compares pair by pair."""
     model, net = network().model, network()
     picture = net.encode(frame.rgb)
-    around = surroundings(cloud(frame), np.zeros(frame.depth_m.shape, bool))
+    around = surroundings(cloud(frame), np.zeros(frame.depth_m.shape, bool), frame.camera)
     small = reduced(around, net.mask_shape)
     candidates = []
     for x, y in grid_points(picture.shape, side):
-        if around.known[round(y), round(x)] and not around.standing[round(y), round(x)]:
+        if around.surface[round(y), round(x)] not in (Surface.STANDING, Surface.BLIND):
             continue
         scale = np.array([256 / picture.shape[1], 256 / picture.shape[0]])
         at = torch.tensor((np.array([x, y]) + 0.5) * scale - 0.5, dtype=torch.float32).reshape(1, 1, 1, 2)
@@ -187,9 +187,8 @@ def automatic_by_definition(frame: RgbdFrame, side: int) -> list[np.ndarray]:
 
 def test_automatic_masks_are_those_of_the_definition() -> None:
     frame, ids = render(blocks(("red", 0.5, 0.1), ("blue", 0.58, -0.1), ("green", 0.4, -0.04), ("yellow", 0.42, 0.16)))
-    arm = np.zeros(ids.shape, bool)
-    proposer = Proposer(network(), LIMITS, 0.7, None, 16)
-    found = proposer.propose(frame, home_robot(), network().encode(frame.rgb), surroundings(cloud(frame), arm), arm)
+    proposer = Proposer(network(), LIMITS, 0.7, 16)
+    found = proposer.propose(network().encode(frame.rgb), evidence_of(frame, np.zeros_like(ids)))
     wanted = automatic_by_definition(frame, 16)
     assert len(found) == len(wanted) >= 4
     for (mask, _), right in zip(found, wanted):
@@ -259,15 +258,36 @@ def test_holes_in_the_depth_do_no_harm() -> None:
 
 
 @pytest.mark.parametrize("memory", [False, True])
+def test_a_thing_without_depth_is_found_where_the_model_sees_it(memory: bool) -> None:
+    """Depth has a hole on the table with the outline of a block; what the model sees elsewhere stays right."""
+    made = segmenter(prompts="grid", grid_side=16, memory=memory)
+    for stamp in range(2):
+        frame, ids = render(THREE, stamp=stamp)
+        blind = RgbdFrame(frame.rgb, np.where(ids == 1, np.float32(np.nan), frame.depth_m), frame.camera, stamp)
+        segments = made.segment(blind, home_robot())
+        assert min(overlap(segments.labels, ids == i)[0] for i in (1, 2, 3)) > 0.8
+        assert len(segments.ids) == 3
+
+
+@pytest.mark.parametrize("prompts", ["geometric", "grid"])
+@pytest.mark.parametrize("memory", [False, True])
+def test_what_the_model_is_unsure_of_comes_from_depth(prompts: str, memory: bool) -> None:
+    frame, ids = render(THREE)
+    segments = segmenter(prompts=prompts, grid_side=6, memory=memory, min_score=1.0).segment(frame, home_robot())
+    assert segments.ids == (1, 2, 3)
+    assert min(overlap(segments.labels, ids == i)[0] for i in (1, 2, 3)) > 0.8
+
+
+@pytest.mark.parametrize("memory", [False, True])
 def test_broken_weights_never_crash(memory: bool) -> None:
-    """All answers are NaN: what the geometric segmenter saw is taken as it is, automatic masks are none."""
-    for prompts, wanted in (("geometric", 3), ("grid", 0)):
+    """All answers are NaN: what the geometric segmenter saw is taken as it is."""
+    for prompts in ("geometric", "grid"):
         made = segmenter(prompts=prompts, memory=memory, look_again=1)
         with torch.no_grad():
             for parameter in made._network.model.parameters():
                 parameter.fill_(torch.nan)
         for stamp in range(2):
-            assert len(made.segment(render(THREE, stamp=stamp)[0], home_robot()).ids) == wanted
+            assert len(made.segment(render(THREE, stamp=stamp)[0], home_robot()).ids) == 3
 
 
 def sliding(stamp: int, *more: tuple[str, float, float]) -> Scene:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings
+from stvla_ros.perception.sam2.evidence import Surface, Surroundings
+from stvla_ros.perception.sam2.masks import MaskLimits
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Picture
 from stvla_ros.perception.sam2.proposals import claimed
@@ -68,12 +69,12 @@ def memory(patience: int = 2, **answers: Callable[[int], np.ndarray | None]) -> 
 
 
 def scene(table: np.ndarray | None = None, arm: np.ndarray | None = None) -> Surroundings:
-    known, standing = np.ones((2, SIDE, SIDE), bool)
+    surface = np.full((SIDE, SIDE), Surface.STANDING, np.uint8)
     if table is not None:
-        standing = standing & ~table
+        surface[table] = Surface.SUPPORT
     if arm is not None:
-        known, standing = known & ~arm, standing & ~arm
-    return Surroundings(known, standing)
+        surface[arm] = Surface.ROBOT
+    return Surroundings(surface, np.zeros((SIDE, SIDE), np.float32), 640)
 
 
 def ids(made: Memory, frames: int, around: Surroundings | None = None) -> list[list[int]]:

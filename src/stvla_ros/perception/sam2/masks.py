@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.geometry.components import bounding_slices
+from stvla_ros.perception.sam2.evidence import Surroundings, may_be_thing
 from stvla_ros.types import F32, F64, I32, Bool
 
 STABILITY_OFFSET = 1.0
@@ -33,19 +34,6 @@ class MaskLimits:
     share: float
     background: float
     min_area: float = 0.0
-
-
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """What the depth image shows at each pixel.
-
-    Attributes:
-        known: (h, w) pixels with depth that do not show the arm.
-        standing: (h, w) pixels above the table and inside the workspace.
-    """
-
-    known: Bool
-    standing: Bool
 
 
 def grid_points(shape: tuple[int, int], side: int) -> F64:
@@ -78,7 +66,7 @@ def acceptable(logits: F32, scores: F32, around: Surroundings, limits: MaskLimit
     """(N,) which of (N, h, w) mask logits with (N,) predicted IoU may be objects.
 
     Masks are dropped if they are NaN or empty, have a low predicted IoU or :func:`stability`, cover too much of the
-    frame, or mostly show table or walls. A mask without any depth has no place in the scene and is dropped too.
+    frame, or depth says that they are no thing (:func:`stvla_ros.perception.sam2.evidence.may_be_thing`).
     """
     finite = np.isfinite(scores) & np.isfinite(logits).all(axis=(1, 2))
     ok = finite & (scores >= limits.score) & (stability(logits) >= limits.stability)
@@ -89,11 +77,10 @@ def acceptable(logits: F32, scores: F32, around: Surroundings, limits: MaskLimit
 def plausible(masks: Bool, around: Surroundings, limits: MaskLimits) -> Bool:
     """(N,) which of (N, h, w) masks are neither empty, tiny, too large, nor background."""
     area = masks.sum(axis=(1, 2))
-    known = (masks & around.known).sum(axis=(1, 2))
-    background = known - (masks & around.standing).sum(axis=(1, 2))
-    size = around.known.size
+    size = around.surface.size
     inside = (area > 0) & (area >= limits.min_area * size) & (area <= limits.share * size)
-    return np.asarray(inside & (known > 0) & (background <= limits.background * known))
+    inside[inside] = [may_be_thing(mask, around, limits.background) for mask in masks[inside]]
+    return np.asarray(inside)
 
 
 def overlaps(masks: Bool, others: Bool) -> tuple[F64, F64]:
@@ -115,18 +102,13 @@ def suppress(masks: Bool, scores: npt.ArrayLike, iou: float) -> list[int]:
     return kept
 
 
-def paint(shape: tuple[int, int], masks: Sequence[Bool], scores: Sequence[float], ids: Sequence[int]) -> I32:
-    """(H, W) labels, 0 without a mask. Where masks overlap the smaller one wins (an object in a plate is not the plate),
-    then the one with the higher score, then the one with the lower id."""
+def paint(shape: tuple[int, ...], masks: Sequence[Bool]) -> I32:
+    """(H, W) number of each pixel's mask, from 1; 0 without one.
+
+    Where masks overlap the smaller one wins (an object in a plate is not the plate), of equal ones the first.
+    """
     labels = np.zeros(shape, dtype=np.int32)
     areas = [int(mask.sum()) for mask in masks]
-    for i in sorted(range(len(masks)), key=lambda i: (-areas[i], scores[i], -ids[i])):
-        labels[masks[i]] = ids[i]
+    for i in sorted(range(len(masks)), key=lambda i: (-areas[i], -i)):
+        labels[masks[i]] = i + 1
     return labels
-
-
-def without_tiny(labels: I32, min_px: int) -> I32:
-    """Labels without those that have fewer than ``min_px`` pixels; negative ones stay."""
-    ids, counts = np.unique(labels, return_counts=True)
-    tiny = ids[(ids > 0) & (counts < min_px)]
-    return np.where(np.isin(labels, tiny), np.int32(0), labels)

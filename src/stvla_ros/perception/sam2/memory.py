@@ -6,9 +6,10 @@ import numpy as np
 import torch
 from transformers import Sam2VideoInferenceSession
 
-from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, overlaps, plausible, suppress
+from stvla_ros.perception.sam2.evidence import Surface, Surroundings, reduced
+from stvla_ros.perception.sam2.masks import MaskLimits, overlaps, plausible, suppress
 from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame
-from stvla_ros.perception.sam2.proposals import Proposal, reduced
+from stvla_ros.perception.sam2.proposals import Proposal
 from stvla_ros.types import F32, Bool
 
 KNOWN_IOU = 0.5
@@ -112,8 +113,8 @@ class Memory:
             mask = logits > 0
             if there and plausible(mask[None], small, self._limits)[0]:
                 seen[key] = to_frame(logits, picture.shape)
-            hidden = there and bool(mask.any()) and not (mask & small.known).any()
-            track.lost = 0 if hidden else track.lost + 1
+            held = there and bool(mask.any()) and bool((small.surface[mask] == Surface.ROBOT).all())
+            track.lost = 0 if held else track.lost + 1
         seen = self._single(seen)
         for key in seen:
             self._tracks[key].lost = 0

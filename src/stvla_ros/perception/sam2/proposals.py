@@ -4,35 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import cv2
 import numpy as np
 
-from stvla_ros.interfaces import Segmenter
-from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, acceptable, grid_points, inner_points, suppress
-from stvla_ros.perception.sam2.network import Network, Picture, to_frame, to_model
-from stvla_ros.tabletop.regions import RegionConfig, above_plane
-from stvla_ros.tabletop.support_plane import fit_support_plane
-from stvla_ros.types import F32, F64, I32, Bool, RgbdFrame, RobotState
+from stvla_ros.perception.sam2.evidence import Evidence, Surface, Surroundings, reduced
+from stvla_ros.perception.sam2.masks import MaskLimits, acceptable, grid_points, inner_points, overlaps, suppress
+from stvla_ros.perception.sam2.network import Network, Picture, shrink, to_frame, to_model
+from stvla_ros.types import F32, F64, I32, Bool
 
 Proposal = tuple[Bool, float]
-"""(H, W) mask and the IoU that the model predicts for it; 0 if the mask is not the model's."""
-
-
-def surroundings(points_m: F32, arm: Bool) -> Surroundings:
-    """Pixels above the table, from the (3, H, W) cloud without the (H, W) pixels of the arm."""
-    table = fit_support_plane(np.where(arm, np.float32(np.nan), points_m))
-    on_table = above_plane(points_m, table.height(points_m), table.noise_floor_m, RegionConfig())
-    return Surroundings(np.isfinite(points_m[2]) & ~arm, on_table & ~arm)
-
-
-def reduced(around: Surroundings, shape: tuple[int, int]) -> Surroundings:
-    """The same at the (h, w) size of the model's masks."""
-    size = shape[1], shape[0]
-    known, there = (
-        cv2.resize(image.view(np.uint8), size, interpolation=cv2.INTER_NEAREST).astype(bool)
-        for image in (around.known, around.standing)
-    )
-    return Surroundings(known, there)
+"""(H, W) mask and the IoU that the model predicts for it; 0 for what depth alone sees."""
 
 
 def claimed(labels: I32, seen: Collection[Bool]) -> set[int]:
@@ -52,39 +32,28 @@ class Proposer:
         network: The model.
         limits: Conditions for a mask.
         double_iou: Masks that overlap more are duplicates.
-        regions: Segmenter whose regions are prompted; None prompts all over the frame.
-        grid_side: Points along each side of the frame, without regions.
+        grid_side: Points along each side of the frame; None prompts one point in each region that depth sees.
     """
 
-    def __init__(
-        self, network: Network, limits: MaskLimits, double_iou: float, regions: Segmenter | None, grid_side: int
-    ) -> None:
-        self._network, self._limits, self._double_iou = network, limits, double_iou
-        self._regions, self._grid_side = regions, grid_side
+    def __init__(self, network: Network, limits: MaskLimits, double_iou: float, grid_side: int | None) -> None:
+        self._network, self._limits, self._double_iou, self._grid_side = network, limits, double_iou, grid_side
 
-    def propose(
-        self,
-        frame: RgbdFrame,
-        robot: RobotState,
-        picture: Picture,
-        around: Surroundings,
-        arm: Bool,
-        seen: Collection[Bool] = (),
-    ) -> list[Proposal]:
-        """Masks of objects in a frame, except the (H, W) pixels of the arm and the masks already tracked."""
-        small = reduced(around, self._network.mask_shape)
-        if self._regions is None:
-            taken = np.logical_or.reduce([arm, *seen])
-            return self._from_grid(picture, small, (around.standing | ~around.known) & ~taken)
-        labels = self._regions.segment(frame, robot).labels
-        return self._from_regions(labels, picture, small, claimed(labels, seen))
+    def propose(self, picture: Picture, evidence: Evidence, seen: Collection[Bool] = ()) -> list[Proposal]:
+        """Masks of objects in a frame that are not tracked already (masks ``seen``)."""
+        small = reduced(evidence.around, self._network.mask_shape)
+        if self._grid_side is None:
+            return self._from_regions(evidence.labels, picture, small, claimed(evidence.labels, seen))
+        worth = evidence.around.shows(Surface.STANDING, Surface.BLIND)
+        for mask in seen:
+            worth &= ~mask
+        return self._from_grid(picture, small, worth, self._grid_side)
 
-    def _from_grid(self, picture: Picture, small: Surroundings, worth: Bool) -> list[Proposal]:
+    def _from_grid(self, picture: Picture, small: Surroundings, worth: Bool, side: int) -> list[Proposal]:
         """Automatic masks: accepted masks of all points, the best one of duplicates.
 
         ``worth`` excludes points on the bare table or a wall, whose masks would be dropped as background.
         """
-        px = grid_points(picture.shape, self._grid_side)
+        px = grid_points(picture.shape, side)
         nearest = np.rint(px).astype(int)
         px = px[worth[nearest[:, 1], nearest[:, 0]]]
         logits: list[F32] = []
@@ -99,17 +68,19 @@ class Proposer:
         return [(to_frame(logits[i], picture.shape), scores[i]) for i in kept]
 
     def _from_regions(self, labels: I32, picture: Picture, small: Surroundings, known: set[int]) -> list[Proposal]:
-        """The best mask for each region; the region itself if no mask is accepted, so that nothing is missed."""
+        """The mask for each region that the model is surest of and that fits it best.
+
+        The model proposes a part, an object and a larger region; which one is the object, depth knows better.
+        """
         ids = [int(i) for i in np.unique(labels) if i > 0 and i not in known]
         px = inner_points(labels, ids)
         found: list[Proposal] = []
         for key, at, (answer, predicted) in zip(ids, px, self._network.prompt(picture, px), strict=True):
             passed = self._passing(answer, predicted, at, picture, small)
-            best = int(np.argmax(np.where(passed, predicted, -1)))
+            fit = overlaps(answer > 0, shrink(labels == key, self._network.mask_shape)[None])[1][:, 0]
+            best = int(np.argmax(np.where(passed, predicted + fit, -1)))
             if passed[best]:
                 found.append((to_frame(answer[best], picture.shape), float(predicted[best])))
-            else:
-                found.append((labels == key, 0.0))
         if not found:
             return []
         masks, scores = zip(*found, strict=True)

@@ -9,17 +9,23 @@ import torch
 
 from stvla_ros.config import param
 from stvla_ros.devices import choose_placement
-from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.cameras import SATURATED_M, cloud, depth_cloud
+from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.sam2.checkpoint import load
-from stvla_ros.perception.sam2.masks import MaskLimits, Surroundings, paint, without_tiny
+from stvla_ros.perception.sam2.evidence import Evidence, surroundings
+from stvla_ros.perception.sam2.fusion import fuse
+from stvla_ros.perception.sam2.masks import MaskLimits
 from stvla_ros.perception.sam2.memory import Memory
 from stvla_ros.perception.sam2.network import Network, Picture
-from stvla_ros.perception.sam2.proposals import Proposer, surroundings
+from stvla_ros.perception.sam2.proposals import Proposer
 from stvla_ros.tabletop.self_filter import robot_mask
-from stvla_ros.types import I32, Bool, RgbdFrame, RobotState, Segments
+from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments
 
 WHERE = "segmenter.sam2"
+
+Found = tuple[dict[int, Bool], tuple[str, ...]]
+"""Masks by id, without overlap, and notes."""
 
 VGA_PX = 640 * 480
 
@@ -67,39 +73,56 @@ class Sam2Segmenter:
         self._limits = MaskLimits(
             config.min_score, config.min_stability, config.max_share, config.max_background, config.min_area_px / VGA_PX
         )
-        regions = GeometricSegmenter(GeometricConfig(robot_margin_m=config.robot_margin_m))
-        asked = regions if config.prompts == "geometric" else None
-        self._proposer = Proposer(self._network, self._limits, config.double_iou, asked, config.grid_side)
+        self._regions = GeometricSegmenter(GeometricConfig(robot_margin_m=config.robot_margin_m))
+        side = config.grid_side if config.prompts == "grid" else None
+        self._proposer = Proposer(self._network, self._limits, config.double_iou, side)
         self._memory = self._blank()
         self._last: tuple[int, tuple[int, ...]] | None = None
 
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame. With memory, a frame that is older than the last or of another size starts over."""
-        points = cloud(frame)
-        arm = robot_mask(points, robot, self._config.robot_margin_m)
-        around = surroundings(points, arm)
+        evidence = self._look(frame, robot)
         picture = self._network.encode(frame.rgb)
         instances = self._track if self._config.memory else self._propose
-        labels = instances(frame, robot, picture, around, arm)
-        min_px = max(int(self._limits.min_area * arm.size), 6)
-        labels = without_tiny(np.where(arm, np.int32(-1), labels), min_px)
-        return Segments(labels, tuple(int(i) for i in np.unique(labels) if i > 0))
+        found, notes = instances(frame, picture, evidence)
+        labels = np.where(evidence.labels == -1, np.int32(-1), np.int32(0))
+        for key, mask in found.items():
+            labels[mask] = key
+        return Segments(labels, tuple(sorted(found)), notes)
 
-    def _propose(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
-        found = self._proposer.propose(frame, robot, picture, around, arm)
-        masks, scores = [mask for mask, _ in found], [score for _, score in found]
-        return paint(picture.shape, masks, scores, range(1, len(found) + 1))
+    def _look(self, frame: RgbdFrame, robot: RobotState) -> Evidence:
+        """What depth says; the robot's pixels are those of the depth as measured."""
+        arm = robot_mask(cloud(frame), robot, self._config.robot_margin_m)
+        valid = np.where(valid_depth(frame.depth_m, SATURATED_M), frame.depth_m, np.float32(np.nan))
+        depth = denoise(without_specks(valid))
+        points = depth_cloud(frame.camera, depth)
+        regions = np.maximum(self._regions.segment(frame, robot).labels, 0)
+        labels = np.where(arm, np.int32(-1), regions)
+        return Evidence(surroundings(points, arm, frame.camera), frame.rgb, points, depth, labels)
 
-    def _track(self, frame: RgbdFrame, robot: RobotState, picture: Picture, around: Surroundings, arm: Bool) -> I32:
+    def _propose(self, frame: RgbdFrame, picture: Picture, evidence: Evidence) -> Found:
+        proposals = self._proposer.propose(picture, evidence)
+        things, notes = fuse([mask for mask, _ in proposals], evidence, self._limits)
+        return {i: thing.mask for i, thing in enumerate(things, start=1)}, notes
+
+    def _track(self, frame: RgbdFrame, picture: Picture, evidence: Evidence) -> Found:
         if self._last is not None and (frame.stamp_ns < self._last[0] or picture.shape != self._last[1]):
             self._memory = self._blank()
         self._last = frame.stamp_ns, picture.shape
-        seen = self._memory.follow(picture, around)
-        if self._memory.index % self._config.look_again == 0 or not seen:
-            proposals = self._proposer.propose(frame, robot, picture, around, arm, seen.values())
-            seen = self._memory.add(picture, seen, proposals)
+        seen = self._memory.follow(picture, evidence.around)
+        looks = self._memory.index % self._config.look_again == 0 or not seen
+        if looks:
+            seen = self._memory.add(picture, seen, self._proposer.propose(picture, evidence, seen.values()))
         ids = sorted(seen)
-        return paint(picture.shape, [seen[i] for i in ids], [0.0] * len(ids), ids)
+        things, notes = fuse([seen[i] for i in ids], evidence, self._limits)
+        found: dict[int, Bool] = {}
+        others = []
+        for thing in things:
+            if thing.source is None or ids[thing.source] in found:
+                others.append((thing.mask, 0.0))
+            else:
+                found[ids[thing.source]] = thing.mask
+        return self._memory.add(picture, found, others) if looks else found, notes
 
     def _blank(self) -> Memory:
         return Memory(self._network, self._limits, self._config.double_iou, self._config.patience)
