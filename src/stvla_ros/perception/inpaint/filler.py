@@ -9,12 +9,13 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
-from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shadows import cast_shadows
+from stvla_ros.perception.inpaint.shadows import DARKER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
@@ -121,7 +122,7 @@ class _Plan:
         self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow)
         closed = self._hole.depth | self._fringed(kept)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
-        shadow, seen = self._shadows(view, kept)
+        shadow, seen = self._shadows(view, kept, frame, table)
         shadow = and_not(shadow, closed)  # never the rim of kept objects
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
@@ -135,14 +136,17 @@ class _Plan:
         self._of: RgbdFrame | None = frame
         self._seen: Cells | None = seen
 
-    def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
+    def _shadows(self, view: View, kept: U8, frame: RgbdFrame, table: SupportPlane) -> tuple[U8, Cells]:
         """Pixels in the shadow of removed objects, and the visible table without them."""
         grid, seen = self._grid, Cells.of(self._grid, view)
         if not self._config.shadows:
             return np.zeros_like(kept), seen
-        core, keeps = grid.share(self._hole.core) > 0, grid.share(kept) > 0
-        cells = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, keeps)
-        return spread_cells(cells, grid.stride, kept.shape), seen.without(cells)
+        ground = Ground.of(grid, frame.camera, table)
+        depth_m = frame.depth_m[grid.window]
+        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, ground.cell_m)
+        core = grid.share(self._hole.core) > 0
+        taken = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
+        return between(grid.spread(taken), DARKER, 1e6), seen.without(taken > DARKER / 2)
 
     def _fringed(self, kept: U8) -> U8:
         """Kept pixels with a margin that may belong to them: their colours are not used for fills."""

@@ -1,7 +1,9 @@
-"""Shadows of removed objects: darker than the surrounding table, of the same hue, touching the object.
+"""Shadows of removed things: where they take light from the table.
 
-They are found on the cells of a grid against a smooth model of the lit table. In doubt a shadow stays: the part of a
-shadow nearer to kept objects is left, and a dark region that is large compared with its object is not a shadow.
+Two witnesses are heard. The first is the image: how much darker a cell is than the lit table near it. The second is
+the scene: which lamps explain the darkness of the whole table, and how much of their light each thing takes away.
+Each is weighted by its certainty. So on a plain table the image decides, with sharp outlines and whatever the lamps
+are, and on wood or a printed cloth the scene does. Darkness that kept things explain better is theirs and stays.
 """
 
 from __future__ import annotations
@@ -10,49 +12,109 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground, reach_m, shadow_depth_m
 from stvla_ros.perception.inpaint.grid import normalised_blur
-from stvla_ros.types import F32, Bool
+from stvla_ros.perception.inpaint.lamps import Darkness, Lamp, find_lamps
+from stvla_ros.types import F32, F64, Bool
 
-DARKER = 0.07
-"""A shadow removes at least this share of the light in its core, and half as much at its rim."""
+DARKER = 0.04
+"""A shadow that takes a smaller share of the light is not seen."""
 
 HUE = 0.16
 """Allowed difference between the colour channels, as a share of brightness (sky light is bluer than the lamp)."""
 
-_SIGMAS = 3.5
-_MAX_AREA = 2.0
-_SMALL_CELLS = 80
+LONGEST = 1.2
+"""Length over height of the longest shadow that is accepted without knowing the lamp."""
+
 _BLACK = 0.15
 _BUDGET = 400
 _ROUNDS = 4
 _NEAR_CELLS = 31
+_DETAIL_CELLS = 17
+_LAMP_DOUBT = 0.7
+_REACH_DOUBT = 0.10
+_SPREAD_CELLS = 5
+_TOUCH_M = 0.004
 
 
-def cast_shadows(colour: F32, table: Bool, hole: Bool, kept: Bool) -> Bool:
-    """Cells in the shadow of removed objects, and a rim of one cell around them.
+def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
+    """(rows, columns) share of the light that removed things take from each cell; 0 where it is not seen.
 
     Args:
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
         table: (rows, columns) cells that show the table.
-        hole: (rows, columns) cells of removed objects.
-        kept: (rows, columns) cells of kept objects.
+        hole: (rows, columns) cells of removed things.
+        things: What stands on the table.
+        ground: Where the cells lie on the table.
     """
-    dark, strong = np.zeros_like(table), np.zeros_like(table)
-    if np.count_nonzero(table) < 60 or not hole.any():
-        return dark
+    if things is None or np.count_nonzero(table) < 60 or not hole.any():
+        return np.zeros(table.shape, dtype=np.float32)
     lit, log_light, noise = _light(colour, table)
-    depth = max(DARKER, _SIGMAS * noise)
-    cells = np.flatnonzero(table & (log_light < np.log(1 - depth / 2)))
-    if not len(cells):
-        return dark
-    light = np.exp(log_light.ravel()[cells])
-    expected = np.exp(_basis(cells, table.shape) @ lit)
-    scale = light * expected[:, 3] / np.maximum(_grey(colour).ravel()[cells], 1)
-    tint = np.abs(colour.reshape(-1, 3)[cells] * scale[:, None] - light[:, None] * expected[:, :3]).max(axis=1)
-    shaded = (tint < HUE * expected[:, 3] / 3) & (light > _BLACK)
-    dark.ravel()[cells[shaded]] = True
-    strong.ravel()[cells[shaded & (light < 1 - depth)]] = True
-    return _accepted(dark & _nearer(hole, kept), strong, hole)
+    lamps = find_lamps(*_darkness(log_light, table, things, ground))
+    gone, kept = _taken(things, lamps, ground)
+    dark, trust = _seen(colour, table, lit, log_light, noise)
+    doubt = _LAMP_DOUBT * cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) + 1e-6
+    near, other = _near(things, ground)
+    doubt = np.sqrt(doubt**2 + (_REACH_DOUBT * (near > 0)) ** 2)
+    taken = (dark * trust + gone / doubt**2) / (trust + 1 / doubt**2)
+    global DBG
+    DBG=dict(dark=dark,gone=gone,kept=kept,near=near,taken=taken,noise=noise,lamps=[(l.place.round(2).tolist(),round(l.strength,3)) for l in lamps])
+    mine = gone + 0.1 * near / TOP >= kept + 0.1 * other / TOP
+    limit = max(DARKER, noise); return _touching(np.where(mine, taken*DARKER/limit, 0).astype(np.float32), hole)
+
+TOP = 0.1
+
+def _darkness(log_light: F32, table: Bool, things: ElevationMap, ground: Ground) -> tuple[Darkness, F32, float]:
+    """Darkness in detail, in every second cell; the heights that may explain it, and the edge of their cells."""
+    coarse = things.coarser(2)
+    place, inside = coarse.places(ground.xy_m)
+    around, _ = normalised_blur(log_light[..., None], table.astype(np.float32), _DETAIL_CELLS)
+    used = np.zeros_like(table)
+    used[1::2, 1::2] = (table & inside)[1::2, 1::2]
+    dark = (around[..., 0] - log_light)[used]
+    noise = 1.4826 * float(np.median(np.abs(dark))) if len(dark) else 0.0
+    dark = np.clip(dark, -max(3 * noise, 0.1), 0.7).astype(np.float32)
+    return Darkness(dark, place[used], noise), np.maximum(coarse.removed_m, coarse.kept_m), coarse.cell_m
+
+
+def _taken(things: ElevationMap, lamps: list[Lamp], ground: Ground) -> tuple[F32, F32]:
+    """(rows, columns) share of the lamps' light that things take: the removed ones alone, and the kept ones."""
+    place, inside = things.places(ground.xy_m)
+    both, kept = np.zeros(place.shape, dtype=np.float32), np.zeros(place.shape, dtype=np.float32)
+    for lamp in lamps:
+        for height, sum_ in ((np.maximum(things.removed_m, things.kept_m), both), (things.kept_m, kept)):
+            shaded = shadow_depth_m(height, things.cell_m, lamp.place).reshape(-1)[place] > _TOUCH_M
+            sum_ += np.float32(lamp.strength) * (shaded & inside)
+    light = np.exp(-kept)
+    return light - np.exp(-both), 1 - light
+
+
+def _near(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
+    coarse = things.coarser(2)
+    place, inside = coarse.places(ground.xy_m)
+    return tuple(np.where(inside, np.maximum(reach_m(m, coarse.cell_m, LONGEST).reshape(-1)[place], 0), 0) for m in (coarse.removed_m, coarse.kept_m))
+
+
+def _seen(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_light: F32, noise: float) -> tuple[F32, F32]:
+    """(rows, columns) share of light that is missing, and the certainty of that (0 where the table is not seen)."""
+    light = np.exp(log_light)
+    expected = np.exp(_basis(np.arange(table.size), table.shape) @ lit).reshape(*table.shape, 4)
+    scale = light * expected[..., 3] / np.maximum(_grey(colour), 1)
+    tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
+    fits = table & (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
+    dark, count = normalised_blur((1 - light)[..., None], table.astype(np.float32), 3)
+    dark = np.where(fits, dark[..., 0], np.minimum(dark[..., 0], 0)).astype(np.float32)
+    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    return dark, np.where(table, 1 / max(noise, 0.01) ** 2, 0).astype(np.float32)
+
+
+def _touching(taken: F32, hole: Bool) -> F32:
+    """Only the dark regions that touch the hole."""
+    dark = (taken > DARKER) | hole
+    _, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
+    good = np.zeros(regions.max() + 1, dtype=bool)
+    good[regions[hole]] = True
+    return np.where(good[regions], taken, np.float32(0))
 
 
 def _grey(colour: F32) -> F32:
@@ -109,30 +171,3 @@ def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float
         if np.count_nonzero(lit) < 30:
             break
     return model, noise
-
-
-def _nearer(hole: Bool, kept: Bool) -> Bool:
-    """Cells that are nearer to the hole than to anything kept."""
-    if not kept.any():
-        return np.ones_like(hole)
-    to_hole, to_kept = (cv2.distanceTransform((~m).astype(np.uint8), cv2.DIST_L2, 3) for m in (hole, kept))
-    return np.asarray(to_hole < to_kept)
-
-
-def _accepted(dark: Bool, strong: Bool, hole: Bool) -> Bool:
-    """Dark regions that touch the hole, have a dark core, and are not too large for the hole they touch."""
-    _, holes, hole_stats, _ = cv2.connectedComponentsWithStats(hole.astype(np.uint8), connectivity=8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(dark.astype(np.uint8), connectivity=8)
-    near = cv2.dilate(holes.astype(np.uint16), np.ones((5, 5), np.uint8))
-    touching = np.zeros(count)
-    pairs = np.unique(np.column_stack([labels[dark], near[dark]]), axis=0)
-    for region, object_ in pairs[pairs[:, 1] > 0]:
-        touching[region] += hole_stats[object_, cv2.CC_STAT_AREA]
-    solid = np.bincount(labels[strong & dark], minlength=count) > 0
-    good = solid & (touching > 0) & (stats[:, cv2.CC_STAT_AREA] <= np.maximum(_MAX_AREA * touching, _SMALL_CELLS))
-    good[0] = False
-    if not good.any():
-        return np.zeros_like(dark)
-    found = good[labels].astype(np.uint8)
-    rim, wide = (cv2.dilate(found, np.ones((k, k), np.uint8)) > 0 for k in (3, 7))
-    return np.asarray(rim | (wide & hole))  # also cells of the hole between object and shadow
