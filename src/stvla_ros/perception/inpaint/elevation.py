@@ -19,6 +19,7 @@ _LOWEST_M = 0.008
 _MOST_CELLS = 200
 _REACH_M = 0.15
 _GAP_CELLS = 5
+_THICK = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +65,7 @@ class ElevationMap:
     cell_m: float
 
     @classmethod
-    def of(cls, grid: Grid, camera: Camera, height_m: F32, depth_m: F32, gone: U8, cell_m: float) -> ElevationMap | None:
+    def of(cls, grid: Grid, camera: Camera, height_m: F32, depth_m: F32, gone: U8, kept: U8, cell_m: float) -> ElevationMap | None:
         """The map of a window; None if nothing that goes is measured above the table.
 
         Args:
@@ -73,11 +74,12 @@ class ElevationMap:
             height_m: (h, w) above the table, NaN where unknown.
             depth_m: (h, w) along the optical axis.
             gone: (h, w) pixels of what goes, 255.
+            kept: (h, w) pixels of what stays, 255.
             cell_m: Edge of a cell.
         """
         step = max(grid.stride // 2, 1)
         height = height_m[::step, ::step]
-        v, u = np.nonzero((height > _LOWEST_M) & (height < TALLEST_M))
+        v, u = np.nonzero((height > _LOWEST_M) & (height < TALLEST_M) & ((gone | kept)[::step, ::step] > 0))
         goes = gone[::step, ::step][v, u] > 0
         if not goes.any():
             return None
@@ -158,7 +160,8 @@ def _highest(
     """The greatest height in each cell, with small gaps closed."""
     cells = np.zeros((size[1], size[0]), dtype=np.float32)
     np.maximum.at(cells, (y, x), height_m)
-    return np.asarray(cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((_GAP_CELLS,) * 2, np.uint8)), np.float32)
+    closed = cv2.morphologyEx(cells, cv2.MORPH_CLOSE, np.ones((_GAP_CELLS,) * 2, np.uint8))
+    return np.asarray(cv2.dilate(closed, np.ones((_THICK,) * 2, np.uint8)), np.float32)
 
 
 def _at(camera: Camera, u: npt.ArrayLike, v: npt.ArrayLike, depth_m: npt.NDArray[np.floating]) -> F64:

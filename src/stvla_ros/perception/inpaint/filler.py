@@ -11,11 +11,11 @@ from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
-from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, square_dilated
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shadows import DARKER, cast_shadows
+from stvla_ros.perception.inpaint.shadows import SOFT, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
@@ -119,14 +119,19 @@ class _Plan:
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow)
+        self._margin = self._fringed(kept) | dilated(gone[grid.window], self._grow)
+        view = View(frame.rgb[grid.window], height, and_not(sight.table, self._margin))
+        seen = Cells.of(grid, view)
+        ring = and_not(self._margin, gone[grid.window] | kept)
+        unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
+        self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow, unlike)
+        shadow, seen = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
-        view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
-        shadow, seen = self._shadows(view, kept, frame, table)
         shadow = and_not(shadow, closed)  # never the rim of kept objects
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth
+        self._margin |= self._closed
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(view.known, shadow)
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
@@ -136,17 +141,17 @@ class _Plan:
         self._of: RgbdFrame | None = frame
         self._seen: Cells | None = seen
 
-    def _shadows(self, view: View, kept: U8, frame: RgbdFrame, table: SupportPlane) -> tuple[U8, Cells]:
+    def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> tuple[U8, Cells]:
         """Pixels in the shadow of removed objects, and the visible table without them."""
-        grid, seen = self._grid, Cells.of(self._grid, view)
+        grid = self._grid
         if not self._config.shadows:
-            return np.zeros_like(kept), seen
+            return np.zeros_like(view.known), seen
         ground = Ground.of(grid, frame.camera, table)
         depth_m = frame.depth_m[grid.window]
-        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, ground.cell_m)
+        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground.cell_m)
         core = grid.share(self._hole.core) > 0
         taken = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
-        return between(grid.spread(taken), DARKER, 1e6), seen.without(taken > DARKER / 2)
+        return between(grid.spread(taken), SOFT, 1e6), seen.without(taken > SOFT)
 
     def _fringed(self, kept: U8) -> U8:
         """Kept pixels with a margin that may belong to them: their colours are not used for fills."""
@@ -196,7 +201,7 @@ class _Plan:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
-        open_ = ~(self._closed | self._fringed(kept_here))
+        open_ = ~(self._margin | self._fringed(kept_here))
         seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)

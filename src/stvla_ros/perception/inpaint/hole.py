@@ -6,12 +6,21 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
+from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
 from stvla_ros.perception.inpaint.masks import and_not, between, dilated, has_depth, square_dilated
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
 """Depth next to a removed object and more than this above the table lies between the two: a mixed pixel."""
+
+
+_NEAR_CELLS = 7
+_BUDGET = 2000
+_FEWEST = 50
+_USUAL_PERCENT = 95
+_LEAST = 14.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +49,9 @@ class Hole:
 
     Attributes:
         raw: The removed objects.
-        core: ``raw``, its fringe, and depth flying beside it.
-        depth: Pixels whose depth is replaced: ``core``, and lost depth beside it; its colour is that of the background.
+        core: ``raw`` and its fringe: the pixels beside it that do not have the table's colour.
+        depth: Pixels whose depth is replaced: ``core``, and lost or flying depth beside it; its colour is that of the
+            background.
         limit: A mask within this may serve the same hole: jitter is allowed.
     """
 
@@ -51,7 +61,7 @@ class Hole:
     limit: U8
 
 
-def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> Hole:
+def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None) -> Hole:
     """The hole of a mask.
 
     Args:
@@ -59,17 +69,53 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -
         keep: (h, w) kept pixels.
         sight: Content of the pixels.
         height_m: (h, w) height above the table.
-        grow_px: Width of the fringe.
+        grow_px: Greatest width of the fringe.
+        unlike: (h, w) pixels that do not have the table's colour; all if not given.
     """
-    core = dilated(remove, grow_px)
-    flying = sight.other & square_dilated(core, grow_px)
+    wide = dilated(remove, grow_px)
+    always = min(grow_px, -(-2 * grow_px // 5))  # two of five pixels: blur of the lens, and jitter of the mask
+    core = wide if unlike is None else dilated(remove, always)
+    if unlike is not None:
+        core = core | _reached(unlike & wide, core, grow_px - always)
+    flying = sight.other & square_dilated(wide, grow_px)
     flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
     lost = and_not(~sight.valid, keep)
     if cv2.countNonZero(lost):
-        lost &= square_dilated(core, 3 * grow_px)
-    lost = _reached(lost, core, 3 * grow_px)
-    core = and_not(core | flying, keep)
-    return Hole(remove, core, core | lost, dilated(remove, max(grow_px - 1, 1)))
+        lost &= square_dilated(wide, 3 * grow_px)
+    lost = _reached(lost, wide, 3 * grow_px)
+    core = and_not(core, keep)
+    return Hole(remove, core, core | and_not(flying, keep) | lost, dilated(remove, max(always - 1, 1)))
+
+
+def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:
+    """Pixels of a ring around removed objects that differ from the table near them more than the table does.
+
+    Args:
+        rgb: (h, w, 3).
+        ring: (h, w) where to look, 255.
+        known: (h, w) pixels that show the table.
+        grid: Cells over the window.
+        colour: (rows, columns, 3) mean colour of each cell's table pixels.
+        share: (rows, columns) share of each cell that shows the table.
+    """
+    expected, weight = normalised_blur(colour, share, _NEAR_CELLS)
+    beyond = np.flatnonzero(known & square_dilated(ring, grid.stride))
+    beyond = beyond[:: max(len(beyond) // _BUDGET, 1)]
+    at = np.flatnonzero(ring)
+    out = np.zeros_like(ring)
+    if len(beyond) < _FEWEST:
+        return ring
+    usual = np.percentile(_difference(rgb, beyond, grid, expected), _USUAL_PERCENT)
+    row, column = (k // grid.stride for k in np.divmod(at, ring.shape[1]))
+    unlike = (_difference(rgb, at, grid, expected) > max(usual, _LEAST)) | (weight[row, column] <= 0)
+    out.reshape(-1)[at[unlike]] = 255
+    return out
+
+
+def _difference(rgb: U8, at: npt.NDArray[np.intp], grid: Grid, expected: F32) -> F32:
+    """(N,) largest difference of a channel between pixels, given by flat index, and what their cells expect."""
+    row, column = (k // grid.stride for k in np.divmod(at, rgb.shape[1]))
+    return np.asarray(np.abs(rgb.reshape(-1, 3)[at] - expected[row, column]).max(axis=1), dtype=np.float32)
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:

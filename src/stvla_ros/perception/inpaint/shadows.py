@@ -23,46 +23,54 @@ DARKER = 0.04
 HUE = 0.16
 """Allowed difference between the colour channels, as a share of brightness (sky light is bluer than the lamp)."""
 
-LONGEST = 1.2
-"""Length over height of the longest shadow that is accepted without knowing the lamp."""
+LONGEST = 1.0
+"""Length over height of the longest shadow that is accepted on the image's word alone."""
+
+_ALONE = 0.1
+"""Usual strength of a shadow that the lamps do not explain."""
+
+SOFT = 0.75
+"""The border of a shadow is where it has this share of the strength that is seen as one."""
 
 _BLACK = 0.15
 _BUDGET = 400
 _ROUNDS = 4
 _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
-_LAMP_DOUBT = 0.7
-_REACH_DOUBT = 0.10
 _SPREAD_CELLS = 5
 _TOUCH_M = 0.004
+_FEWEST = 60
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
-    """(rows, columns) share of the light that removed things take from each cell; 0 where it is not seen.
+    """(rows, columns) cells in the shadow of removed things.
 
     Args:
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
         table: (rows, columns) cells that show the table.
         hole: (rows, columns) cells of removed things.
-        things: What stands on the table.
+        things: What stands on the table; None if nothing is measured there.
         ground: Where the cells lie on the table.
     """
-    if things is None or np.count_nonzero(table) < 60 or not hole.any():
+    if things is None or np.count_nonzero(table) < _FEWEST or not hole.any():
         return np.zeros(table.shape, dtype=np.float32)
-    lit, log_light, noise = _light(colour, table)
-    lamps = find_lamps(*_darkness(log_light, table, things, ground))
-    gone, kept = _taken(things, lamps, ground)
-    dark, trust = _seen(colour, table, lit, log_light, noise)
-    doubt = _LAMP_DOUBT * cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) + 1e-6
+    lit, log_light, _ = _light(colour, table)
     near, other = _near(things, ground)
-    doubt = np.sqrt(doubt**2 + (_REACH_DOUBT * (near > 0)) ** 2)
-    taken = (dark * trust + gone / doubt**2) / (trust + 1 / doubt**2)
-    global DBG
-    DBG=dict(dark=dark,gone=gone,kept=kept,near=near,taken=taken,noise=noise,lamps=[(l.place.round(2).tolist(),round(l.strength,3)) for l in lamps])
-    mine = gone + 0.1 * near / TOP >= kept + 0.1 * other / TOP
-    limit = max(DARKER, noise); return _touching(np.where(mine, taken*DARKER/limit, 0).astype(np.float32), hole)
+    lamps = find_lamps(*_darkness(log_light, table & (near > 0), things, ground))
+    gone, kept = _taken(things, lamps, ground)
+    dark = _missing_light(colour, table, lit, log_light)
+    noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
+    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(near > 0, _ALONE**2, 1e-12)
+    trust = np.where(table, doubt / (doubt + noise**2), 0)
+    taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
+    return _accepted(taken.astype(np.float32)/ max(DARKER, noise), hole)
 
-TOP = 0.1
+
+def _noise(dark: F32, table: Bool, bare: Bool) -> float:
+    """Robust deviation of the darkness where nothing can take the light: the table's texture."""
+    dark = dark[bare if np.count_nonzero(bare) > _FEWEST else table]
+    return max(1.4826 * float(np.median(np.abs(dark))), 0.01)
+
 
 def _darkness(log_light: F32, table: Bool, things: ElevationMap, ground: Ground) -> tuple[Darkness, F32, float]:
     """Darkness in detail, in every second cell; the heights that may explain it, and the edge of their cells."""
@@ -90,31 +98,33 @@ def _taken(things: ElevationMap, lamps: list[Lamp], ground: Ground) -> tuple[F32
 
 
 def _near(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
+    """(rows, columns) how far each cell lies within reach of the removed and of the kept things, m; 0 beyond."""
     coarse = things.coarser(2)
     place, inside = coarse.places(ground.xy_m)
-    return tuple(np.where(inside, np.maximum(reach_m(m, coarse.cell_m, LONGEST).reshape(-1)[place], 0), 0) for m in (coarse.removed_m, coarse.kept_m))
+    reaches = (reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m))
+    removed, kept = (np.where(inside, np.maximum(r, 0), 0).astype(np.float32) for r in reaches)
+    return removed, kept
 
 
-def _seen(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_light: F32, noise: float) -> tuple[F32, F32]:
-    """(rows, columns) share of light that is missing, and the certainty of that (0 where the table is not seen)."""
+def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_light: F32) -> F32:
+    """(rows, columns) share of light that is missing on the table, at most 0 where the colour is not that of a shadow."""
     light = np.exp(log_light)
     expected = np.exp(_basis(np.arange(table.size), table.shape) @ lit).reshape(*table.shape, 4)
     scale = light * expected[..., 3] / np.maximum(_grey(colour), 1)
     tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
-    fits = table & (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
-    dark, count = normalised_blur((1 - light)[..., None], table.astype(np.float32), 3)
-    dark = np.where(fits, dark[..., 0], np.minimum(dark[..., 0], 0)).astype(np.float32)
-    dark = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
-    return dark, np.where(table, 1 / max(noise, 0.01) ** 2, 0).astype(np.float32)
+    fits = (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
+    dark = normalised_blur((1 - light)[..., None], table.astype(np.float32), 3)[0][..., 0]
+    return np.asarray(np.where(fits, dark, np.minimum(dark, 0)), dtype=np.float32)
 
 
-def _touching(taken: F32, hole: Bool) -> F32:
-    """Only the dark regions that touch the hole."""
-    dark = (taken > DARKER) | hole
-    _, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
-    good = np.zeros(regions.max() + 1, dtype=bool)
-    good[regions[hole]] = True
-    return np.where(good[regions], taken, np.float32(0))
+def _accepted(taken: F32, hole: Bool) -> Bool:
+    """Cells of dark regions that touch the hole and have a core that is seen as a shadow."""
+    dark = (taken > SOFT) & ~hole
+    count, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
+    beside = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    good = (np.bincount(regions[taken > 1], minlength=count) > 0) & (np.bincount(regions[beside], minlength=count) > 0)
+    good[0] = False
+    return np.where(good[regions]|hole,taken,0)
 
 
 def _grey(colour: F32) -> F32:
