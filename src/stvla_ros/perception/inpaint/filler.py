@@ -15,7 +15,7 @@ from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shadows import SOFT, cast_shadows
+from stvla_ros.perception.inpaint.shadows import BORDER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
@@ -125,7 +125,7 @@ class _Plan:
         ring = and_not(self._margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
         self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow, unlike)
-        shadow, seen = self._shadows(view, seen, kept, frame, table)
+        shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, closed)  # never the rim of kept objects
         colour = self._hole.core | shadow
@@ -139,19 +139,19 @@ class _Plan:
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
         self._of: RgbdFrame | None = frame
-        self._seen: Cells | None = seen
+        self._seen: Cells | None = None if cv2.countNonZero(shadow) else seen
 
-    def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> tuple[U8, Cells]:
-        """Pixels in the shadow of removed objects, and the visible table without them."""
+    def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
+        """Pixels in the shadow of removed objects."""
         grid = self._grid
         if not self._config.shadows:
-            return np.zeros_like(view.known), seen
+            return np.zeros_like(view.known)
         ground = Ground.of(grid, frame.camera, table)
         depth_m = frame.depth_m[grid.window]
         things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground.cell_m)
         core = grid.share(self._hole.core) > 0
-        taken = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
-        return between(grid.spread(taken), SOFT, 1e6), seen.without(taken > SOFT)
+        strength = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
+        return between(grid.spread(strength), BORDER, 1e6)
 
     def _fringed(self, kept: U8) -> U8:
         """Kept pixels with a margin that may belong to them: their colours are not used for fills."""

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
-from stvla_ros.perception.inpaint.masks import and_not, between, dilated, has_depth, square_dilated
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, has_depth, repeated, spread_cells, square_dilated
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
@@ -17,10 +16,11 @@ FLYING_M = 0.02
 
 
 _NEAR_CELLS = 7
-_BUDGET = 2000
+_EVERY = 3
+_BESIDE_PX = 9
 _FEWEST = 50
 _USUAL_PERCENT = 95
-_LEAST = 14.0
+_LEAST = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,34 +88,27 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, u
 
 
 def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:
-    """Pixels of a ring around removed objects that differ from the table near them more than the table does.
+    """Pixels of a ring around removed objects that differ from the table near them more than the table itself does.
 
     Args:
         rgb: (h, w, 3).
-        ring: (h, w) where to look, 255.
+        ring: (h, w) where to look; this and the other mask are 0 and 255.
         known: (h, w) pixels that show the table.
         grid: Cells over the window.
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
         share: (rows, columns) share of each cell that shows the table.
     """
     expected, weight = normalised_blur(colour, share, _NEAR_CELLS)
-    beyond = np.flatnonzero(known & square_dilated(ring, grid.stride))
-    beyond = beyond[:: max(len(beyond) // _BUDGET, 1)]
-    at = np.flatnonzero(ring)
-    out = np.zeros_like(ring)
-    if len(beyond) < _FEWEST:
+    off = cv2.absdiff(rgb, repeated(np.rint(expected).astype(np.uint8), grid.stride, ring.shape))
+    red, green, blue = cv2.split(off)
+    off = cv2.max(cv2.max(red, green), blue)
+    every = (slice(None, None, _EVERY),) * 2
+    beside = known[every] & square_dilated(ring[every], _BESIDE_PX // _EVERY)
+    usual = off[every][beside > 0]
+    if len(usual) < _FEWEST:
         return ring
-    usual = np.percentile(_difference(rgb, beyond, grid, expected), _USUAL_PERCENT)
-    row, column = (k // grid.stride for k in np.divmod(at, ring.shape[1]))
-    unlike = (_difference(rgb, at, grid, expected) > max(usual, _LEAST)) | (weight[row, column] <= 0)
-    out.reshape(-1)[at[unlike]] = 255
-    return out
-
-
-def _difference(rgb: U8, at: npt.NDArray[np.intp], grid: Grid, expected: F32) -> F32:
-    """(N,) largest difference of a channel between pixels, given by flat index, and what their cells expect."""
-    row, column = (k // grid.stride for k in np.divmod(at, rgb.shape[1]))
-    return np.asarray(np.abs(rgb.reshape(-1, 3)[at] - expected[row, column]).max(axis=1), dtype=np.float32)
+    unlike = as_mask(off > max(float(np.percentile(usual, _USUAL_PERCENT)), _LEAST))
+    return np.asarray(ring & (unlike | spread_cells(weight <= 0, grid.stride, ring.shape)), dtype=np.uint8)
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:

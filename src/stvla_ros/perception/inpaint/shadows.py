@@ -1,9 +1,10 @@
 """Shadows of removed things: where they take light from the table.
 
 Two witnesses are heard. The first is the image: how much darker a cell is than the lit table near it. The second is
-the scene: which lamps explain the darkness of the whole table, and how much of their light each thing takes away.
-Each is weighted by its certainty. So on a plain table the image decides, with sharp outlines and whatever the lamps
-are, and on wood or a printed cloth the scene does. Darkness that kept things explain better is theirs and stays.
+the scene: which lamp explains the darkness around all things, and where it is hidden by those that go. Each counts by
+its certainty. So on a plain table the image decides, with sharp outlines and for any number of lamps, and on wood or a
+printed cloth the scene does. In doubt a shadow stays: darkness nearer to kept things is theirs, and a dark place that
+goes on beyond the reach of all things is no shadow of theirs.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import numpy.typing as npt
 
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground, reach_m, shadow_depth_m
 from stvla_ros.perception.inpaint.grid import normalised_blur
-from stvla_ros.perception.inpaint.lamps import Darkness, Lamp, find_lamps
-from stvla_ros.types import F32, F64, Bool
+from stvla_ros.perception.inpaint.lamp import TOUCH_M, Evidence, Lamp, find_lamp
+from stvla_ros.types import F32, Bool
 
 DARKER = 0.04
-"""A shadow that takes a smaller share of the light is not seen."""
+"""A shadow that takes a smaller share of the light is not seen; nor is one within the contrast of the table's grain."""
+
+BORDER = 0.75
+"""A shadow ends where it has this share of the strength that is seen."""
 
 HUE = 0.16
 """Allowed difference between the colour channels, as a share of brightness (sky light is bluer than the lamp)."""
@@ -27,10 +31,7 @@ LONGEST = 1.0
 """Length over height of the longest shadow that is accepted on the image's word alone."""
 
 _ALONE = 0.1
-"""Usual strength of a shadow that the lamps do not explain."""
-
-SOFT = 0.75
-"""The border of a shadow is where it has this share of the strength that is seen as one."""
+"""Usual strength of a shadow that the lamp does not explain."""
 
 _BLACK = 0.15
 _BUDGET = 400
@@ -38,12 +39,13 @@ _ROUNDS = 4
 _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
 _SPREAD_CELLS = 5
-_TOUCH_M = 0.004
 _FEWEST = 60
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
-    """(rows, columns) cells in the shadow of removed things.
+    """(rows, columns) strength of the shadows of removed things, as a multiple of the least that is seen.
+
+    It is 0 beyond them; :data:`BORDER` is the level of their outlines.
 
     Args:
         colour: (rows, columns, 3) mean colour of each cell's table pixels.
@@ -54,62 +56,56 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     """
     if things is None or np.count_nonzero(table) < _FEWEST or not hole.any():
         return np.zeros(table.shape, dtype=np.float32)
-    lit, log_light, _ = _light(colour, table)
-    near, other = _near(things, ground)
-    lamps = find_lamps(*_darkness(log_light, table & (near > 0), things, ground))
-    gone, kept = _taken(things, lamps, ground)
+    lit, log_light = _light(colour, table)
+    near, other = _reaches(things, ground)
     dark = _missing_light(colour, table, lit, log_light)
     noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
-    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(near > 0, _ALONE**2, 1e-12)
+    least = max(DARKER, noise)
+    alone = (near > 0) & _ends_near(dark > least, (near > 0) | (other > 0))
+    lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
+    gone, kept = _hidden_light(things, lamp, ground)
+    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(alone, _ALONE**2, 1e-12)
     trust = np.where(table, doubt / (doubt + noise**2), 0)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
-    return _accepted(taken.astype(np.float32)/ max(DARKER, noise), hole)
+    return _accepted((taken / least).astype(np.float32), hole)
 
 
-def _noise(dark: F32, table: Bool, bare: Bool) -> float:
-    """Robust deviation of the darkness where nothing can take the light: the table's texture."""
-    dark = dark[bare if np.count_nonzero(bare) > _FEWEST else table]
-    return max(1.4826 * float(np.median(np.abs(dark))), 0.01)
-
-
-def _darkness(log_light: F32, table: Bool, things: ElevationMap, ground: Ground) -> tuple[Darkness, F32, float]:
-    """Darkness in detail, in every second cell; the heights that may explain it, and the edge of their cells."""
-    coarse = things.coarser(2)
+def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
+    """(rows, columns) how deep each cell lies within reach of the removed and of the kept things, m; 0 beyond."""
+    coarse = things.halved()
     place, inside = coarse.places(ground.xy_m)
-    around, _ = normalised_blur(log_light[..., None], table.astype(np.float32), _DETAIL_CELLS)
-    used = np.zeros_like(table)
-    used[1::2, 1::2] = (table & inside)[1::2, 1::2]
-    dark = (around[..., 0] - log_light)[used]
-    noise = 1.4826 * float(np.median(np.abs(dark))) if len(dark) else 0.0
-    dark = np.clip(dark, -max(3 * noise, 0.1), 0.7).astype(np.float32)
-    return Darkness(dark, place[used], noise), np.maximum(coarse.removed_m, coarse.kept_m), coarse.cell_m
-
-
-def _taken(things: ElevationMap, lamps: list[Lamp], ground: Ground) -> tuple[F32, F32]:
-    """(rows, columns) share of the lamps' light that things take: the removed ones alone, and the kept ones."""
-    place, inside = things.places(ground.xy_m)
-    both, kept = np.zeros(place.shape, dtype=np.float32), np.zeros(place.shape, dtype=np.float32)
-    for lamp in lamps:
-        for height, sum_ in ((np.maximum(things.removed_m, things.kept_m), both), (things.kept_m, kept)):
-            shaded = shadow_depth_m(height, things.cell_m, lamp.place).reshape(-1)[place] > _TOUCH_M
-            sum_ += np.float32(lamp.strength) * (shaded & inside)
-    light = np.exp(-kept)
-    return light - np.exp(-both), 1 - light
-
-
-def _near(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
-    """(rows, columns) how far each cell lies within reach of the removed and of the kept things, m; 0 beyond."""
-    coarse = things.coarser(2)
-    place, inside = coarse.places(ground.xy_m)
-    reaches = (reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m))
-    removed, kept = (np.where(inside, np.maximum(r, 0), 0).astype(np.float32) for r in reaches)
+    depths = (reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m))
+    removed, kept = (np.where(inside, np.maximum(d, 0), 0).astype(np.float32) for d in depths)
     return removed, kept
 
 
+def _evidence(log_light: F32, table: Bool, used: Bool, things: ElevationMap, ground: Ground) -> Evidence:
+    """Darkness in detail, in every second of the used cells of the table."""
+    coarse = things.halved()
+    place, inside = coarse.places(ground.xy_m)
+    around = normalised_blur(log_light[..., None], (table & used).astype(np.float32), _DETAIL_CELLS)[0][..., 0]
+    odd = (slice(1, None, 2),) * 2
+    some = (table & used & inside)[odd]
+    return Evidence((around - log_light)[odd][some], place[odd][some], coarse.height_m, coarse.cell_m)
+
+
+def _hidden_light(things: ElevationMap, lamp: Lamp | None, ground: Ground) -> tuple[F32, F32]:
+    """(rows, columns) share of light that things take from the lamp: the removed ones alone, and the kept ones."""
+    place, inside = things.places(ground.xy_m)
+    if lamp is None:
+        return np.zeros(place.shape, np.float32), np.zeros(place.shape, np.float32)
+    share = 1 - np.exp(-lamp.strength)
+    both, kept = (
+        inside & (shadow_depth_m(height, things.cell_m, lamp.place).reshape(-1)[place] > TOUCH_M)
+        for height in (things.height_m, things.kept_m)
+    )
+    return (both & ~kept) * np.float32(share), kept * np.float32(share)
+
+
 def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_light: F32) -> F32:
-    """(rows, columns) share of light that is missing on the table, at most 0 where the colour is not that of a shadow."""
+    """(rows, columns) share of the light that is missing; not positive where the colour is not that of a shadow."""
     light = np.exp(log_light)
-    expected = np.exp(_basis(np.arange(table.size), table.shape) @ lit).reshape(*table.shape, 4)
+    expected = np.exp(np.stack([_quadratic(lit[:, k], table.shape) for k in range(4)], axis=-1))
     scale = light * expected[..., 3] / np.maximum(_grey(colour), 1)
     tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
     fits = (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
@@ -117,14 +113,31 @@ def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_l
     return np.asarray(np.where(fits, dark, np.minimum(dark, 0)), dtype=np.float32)
 
 
-def _accepted(taken: F32, hole: Bool) -> Bool:
-    """Cells of dark regions that touch the hole and have a core that is seen as a shadow."""
-    dark = (taken > SOFT) & ~hole
+def _noise(dark: F32, table: Bool, bare: Bool) -> float:
+    """Robust deviation of the darkness where nothing can take the light: the grain of the table."""
+    dark = dark[bare if np.count_nonzero(bare) > _FEWEST else table]
+    return max(1.4826 * float(np.median(np.abs(dark))), 0.01)
+
+
+def _ends_near(dark: Bool, near: Bool) -> Bool:
+    """All cells but those of dark regions most of which lie beyond the reach of all things."""
+    count, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=4)
+    cells = np.bincount(regions.ravel(), minlength=count)
+    good = 2 * np.bincount(regions[near], minlength=count) >= cells
+    good[0] = True
+    return np.asarray(good[regions])
+
+
+def _accepted(strength: F32, hole: Bool) -> F32:
+    """The strength in dark regions that touch the hole and are seen, and in the hole."""
+    dark = (strength > BORDER) & ~hole
     count, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
     beside = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    good = (np.bincount(regions[taken > 1], minlength=count) > 0) & (np.bincount(regions[beside], minlength=count) > 0)
+    good = np.ones(count, dtype=bool)
+    for where in (strength > 1, beside):
+        good &= np.bincount(regions[where], minlength=count) > 0
     good[0] = False
-    return np.where(good[regions]|hole,taken,0)
+    return np.where(good[regions] | hole, strength, np.float32(0))
 
 
 def _grey(colour: F32) -> F32:
@@ -145,12 +158,12 @@ def _quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
     return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
 
 
-def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32, float]:
+def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32]:
     """The light on the table.
 
     Returns:
         (6, 4) quadratic model of the logarithms of the lit table's colour and brightness; (rows, columns) logarithm of
-        each cell's light as a share of that of the lit cells near it; and its robust deviation on lit cells.
+        each cell's light as a share of that of the lit cells near it.
     """
     model, noise = _lit_table(colour, table)
     brighter = np.log(np.maximum(_grey(colour), 1)) - _quadratic(model[:, 3], table.shape)
@@ -160,7 +173,7 @@ def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32, floa
         light = brighter - normalised_blur(brighter[..., None], lit.astype(np.float32), _NEAR_CELLS)[0][..., 0]
         some = light[lit][:: max(np.count_nonzero(lit) // _BUDGET, 1)]
         noise = 1.4826 * float(np.median(np.abs(some))) if len(some) else noise
-    return model, np.asarray(light, dtype=np.float32), noise
+    return model, np.asarray(light, dtype=np.float32)
 
 
 def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float]:
