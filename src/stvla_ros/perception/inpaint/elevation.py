@@ -171,7 +171,9 @@ def _highest(x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], height_m: F32, sh
     return np.asarray(cv2.dilate(closed, np.ones((3, 3), np.uint8)), dtype=np.float32)
 
 
-def _xy_m(camera: Camera, u: npt.NDArray[np.number], v: npt.NDArray[np.number], depth_m: npt.NDArray[np.floating]) -> F64:
+def _xy_m(
+    camera: Camera, u: npt.NDArray[np.number], v: npt.NDArray[np.number], depth_m: npt.NDArray[np.floating]
+) -> F64:
     """(2, ...) place of pixels with depth in the base frame."""
     M, o = camera.T_base_camera[:3, :3] @ np.linalg.inv(camera.K), camera.T_base_camera[:3, 3]
     return np.stack([(M[k, 0] * u + (M[k, 1] * v + M[k, 2])) * depth_m + o[k] for k in range(2)])

@@ -127,7 +127,7 @@ class _Plan:
         self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow, unlike)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
-        shadow = and_not(shadow, closed)  # never the rim of kept objects
+        shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth

@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 
 from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
-from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, has_depth, repeated, spread_cells, square_dilated
+from stvla_ros.perception.inpaint.masks import (
+    and_not,
+    as_mask,
+    between,
+    dilated,
+    has_depth,
+    repeated,
+    spread_cells,
+    square_dilated,
+)
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02

@@ -65,7 +65,8 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
     gone, kept = _hidden_light(things, lamp, ground)
     doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(alone, _ALONE**2, 1e-12)
-    trust = np.where(table, doubt / (doubt + noise**2), 0)
+    seen = cv2.dilate(table.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    trust = np.where(seen, doubt / (doubt + noise**2), 0)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
     return _accepted((taken / least).astype(np.float32), hole)
 
@@ -74,7 +75,9 @@ def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
     """(rows, columns) how deep each cell lies within reach of the removed and of the kept things, m; 0 beyond."""
     coarse = things.halved()
     place, inside = coarse.places(ground.xy_m)
-    depths = (reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m))
+    depths = (
+        reach_m(height, coarse.cell_m, LONGEST).reshape(-1)[place] for height in (coarse.removed_m, coarse.kept_m)
+    )
     removed, kept = (np.where(inside, np.maximum(d, 0), 0).astype(np.float32) for d in depths)
     return removed, kept
 
@@ -110,7 +113,7 @@ def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_l
     tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
     fits = (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
     dark = normalised_blur((1 - light)[..., None], table.astype(np.float32), 3)[0][..., 0]
-    return np.asarray(np.where(fits, dark, np.minimum(dark, 0)), dtype=np.float32)
+    return np.asarray(np.where(fits | ~table, dark, np.minimum(dark, 0)), dtype=np.float32)
 
 
 def _noise(dark: F32, table: Bool, bare: Bool) -> float:
