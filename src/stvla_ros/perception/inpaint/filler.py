@@ -119,10 +119,10 @@ class _Plan:
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        self._margin = self._fringed(kept) | dilated(gone[grid.window], self._grow)
-        view = View(frame.rgb[grid.window], height, and_not(sight.table, self._margin))
+        margin = self._fringed(kept) | dilated(gone[grid.window], self._grow)
+        view = View(frame.rgb[grid.window], height, and_not(sight.table, margin))
         seen = Cells.of(grid, view)
-        ring = and_not(self._margin, gone[grid.window] | kept)
+        ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
         self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow, unlike)
         shadow = self._shadows(view, seen, kept, frame, table)
@@ -131,15 +131,12 @@ class _Plan:
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth
-        self._margin |= self._closed
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(view.known, shadow)
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
-        self._of: RgbdFrame | None = frame
-        self._seen: Cells | None = None if cv2.countNonZero(shadow) else seen
 
     def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
         """Pixels in the shadow of removed objects."""
@@ -201,13 +198,11 @@ class _Plan:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
-        open_ = ~(self._margin | self._fringed(kept_here))
-        seen, self._of, self._seen = (self._seen if frame is self._of else None), None, None
+        open_ = ~(self._closed | self._fringed(kept_here))
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
-            fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
-            colour, off = patch.smooth(view, seen if fits else None)
+            colour, off = patch.smooth(view)
             patch.paint(rgb, view, colour, ~kept_here[part], self._config.grain)
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])

@@ -82,7 +82,7 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, u
         unlike: (h, w) pixels that do not have the table's colour; all if not given.
     """
     wide = dilated(remove, grow_px)
-    always = min(grow_px, -(-2 * grow_px // 5))  # two of five pixels: blur of the lens, and jitter of the mask
+    always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
     core = wide if unlike is None else dilated(remove, always)
     if unlike is not None:
         core = core | _reached(unlike & wide, core, grow_px - always)
@@ -93,7 +93,7 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, u
         lost &= square_dilated(wide, 3 * grow_px)
     lost = _reached(lost, wide, 3 * grow_px)
     core = and_not(core, keep)
-    return Hole(remove, core, core | and_not(flying, keep) | lost, dilated(remove, max(always - 1, 1)))
+    return Hole(remove, core, core | and_not(flying, keep) | lost, square_dilated(remove, always // 2))
 
 
 def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:

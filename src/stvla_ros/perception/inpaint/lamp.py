@@ -92,7 +92,7 @@ def _around(place: F64, step: float) -> Iterator[F64]:
         yield from (np.append(place[:2], height) for height in _INVERSE_HEIGHTS)
         return
     for x, y in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, -1), (1, -1), (-1, 1)):
-        yield place + (x * step, y * step, 0.0)
+        yield place + np.array([x * step, y * step, 0.0])
 
 
 def _gain(shaded: Bool, dark: F32) -> tuple[float, float]:

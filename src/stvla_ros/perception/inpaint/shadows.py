@@ -40,6 +40,8 @@ _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
 _SPREAD_CELLS = 5
 _FEWEST = 60
+_CORE = 2.6
+_K = 1.3
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
@@ -60,7 +62,7 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     near, other = _reaches(things, ground)
     dark = _missing_light(colour, table, lit, log_light)
     noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
-    least = max(DARKER, noise)
+    least = max(DARKER, _K * noise)
     alone = (near > 0) & _ends_near(dark > least, (near > 0) | (other > 0))
     lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
     gone, kept = _hidden_light(things, lamp, ground)
@@ -68,7 +70,7 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     seen = cv2.dilate(table.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     trust = np.where(seen, doubt / (doubt + noise**2), 0)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
-    return _accepted((taken / least).astype(np.float32), hole)
+    return _accepted((taken / least).astype(np.float32), hole, max(DARKER, _CORE * noise) / least)
 
 
 def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
@@ -131,13 +133,13 @@ def _ends_near(dark: Bool, near: Bool) -> Bool:
     return np.asarray(good[regions])
 
 
-def _accepted(strength: F32, hole: Bool) -> F32:
+def _accepted(strength: F32, hole: Bool, core: float) -> F32:
     """The strength in dark regions that touch the hole and are seen, and in the hole."""
     dark = (strength > BORDER) & ~hole
     count, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
     beside = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     good = np.ones(count, dtype=bool)
-    for where in (strength > 1, beside):
+    for where in (strength > core, beside):
         good &= np.bincount(regions[where], minlength=count) > 0
     good[0] = False
     return np.where(good[regions] | hole, strength, np.float32(0))
