@@ -22,6 +22,7 @@ from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
 _MIN_STRIDE = 3
+_MIN_FRINGE_PX = 4
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
@@ -114,7 +115,7 @@ class _Plan:
         self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
     ) -> None:
         self._camera, self._config = frame.camera, config
-        self._grow = round(config.grow_px * frame.camera.width_px / 640)
+        self._grow = _fringe_px(config, frame.camera)
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
@@ -227,6 +228,12 @@ def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: 
     rgb = frame.rgb[grid.window]
     deviation, known = surface.seen(grid, frame, height_m, open_)
     return View(rgb, deviation, known) if known.any() else View(rgb, np.zeros_like(deviation), open_)
+
+
+def _fringe_px(config: FillConfig, camera: Camera) -> int:
+    """Greatest width of the fringe: the lens and the sensor blur some pixels of a small image too."""
+    px = round(config.grow_px * camera.width_px / 640)
+    return max(px, _MIN_FRINGE_PX) if px > 1 else px
 
 
 def _stride(camera: Camera, gone: U8) -> int:

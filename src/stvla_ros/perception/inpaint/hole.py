@@ -85,7 +85,8 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, u
     always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
     core = wide if unlike is None else dilated(remove, always)
     if unlike is not None:
-        core = core | _reached(unlike & wide, core, grow_px - always)
+        unlike = and_not(unlike, sight.other & between(height_m, -1e6, 0.0))  # the floor has its own colour
+        core = core | square_dilated(_reached(unlike & and_not(wide, core), core, grow_px - always), 1)
     flying = sight.other & square_dilated(wide, grow_px)
     flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
     lost = and_not(~sight.valid, keep)
