@@ -33,7 +33,9 @@ def print_on(frame: RgbdFrame, ids: np.ndarray, table: str) -> RgbdFrame:
         picture = planks * (1 + 0.06 * (grain / grain.std()).T[at[1], at[0]])
     else:
         picture = 1 - 0.12 * (np.sin(x * 150) > 0.5) - 0.12 * (np.sin(y * 150) > 0.5)
-    rgb = np.where(((ids == 0) & (np.abs(cloud(frame)[2]) < 0.001))[..., None], frame.rgb * picture[..., None], frame.rgb)
+    rgb = np.where(
+        ((ids == 0) & (np.abs(cloud(frame)[2]) < 0.001))[..., None], frame.rgb * picture[..., None], frame.rgb
+    )
     return replace(frame, rgb=np.clip(rgb + 0.5, 0, 255).astype(np.uint8))
 
 
@@ -127,7 +129,10 @@ def test_a_shadow_ends_where_the_ray_to_the_lamp_passes_over() -> None:
 def test_a_lamp_low_above_the_map_throws_longer_shadows_further_away() -> None:
     height = np.zeros((100, 200), np.float32)
     height[48:52, 120:122] = height[48:52, 180:182] = 0.1
-    near, far = ((shadow_depth_m(height, 0.01, np.array([0.0, 0.0, 2.0])) > 0)[50, s].sum() for s in (slice(110, 150), slice(170, 200)))
+    near, far = (
+        (shadow_depth_m(height, 0.01, np.array([0.0, 0.0, 2.0])) > 0)[50, s].sum()
+        for s in (slice(110, 150), slice(170, 200))
+    )
     assert far > 2 * near - 4
 
 

@@ -105,7 +105,7 @@ class ElevationMap:
     def halved(self) -> ElevationMap:
         """The same in cells twice as large."""
         removed_m, kept_m = (
-            np.ascontiguousarray(cv2.dilate(m, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2])
+            np.asarray(cv2.dilate(m, np.ones((2, 2), np.uint8), anchor=(0, 0))[::2, ::2], dtype=np.float32, order="C")
             for m in (self.removed_m, self.kept_m)
         )
         return ElevationMap(removed_m, kept_m, self.corner_m, 2 * self.cell_m)
@@ -158,7 +158,7 @@ def reach_m(height_m: F32, cell_m: float, slope: float) -> F32:
     near, cells, fall = height_m, 1, cell_m / slope
     while cells * fall < float(height_m.max()):
         wider = cv2.dilate(near, np.ones((2 * cells + 1,) * 2, np.uint8))
-        near = np.asarray(cv2.max(near, cv2.subtract(wider, cells * fall)), dtype=np.float32)  # type: ignore[call-overload]
+        near = np.asarray(cv2.max(near, cv2.subtract(wider, cells * fall)), dtype=np.float32)
         cells *= 2
     return near
 

@@ -133,7 +133,7 @@ class _Plan:
         depth = self._hole.depth | shadow
         self._closed = colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
-        surface = and_not(view.known, shadow)
+        surface = and_not(sight.table, closed | shadow)
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
