@@ -142,7 +142,7 @@ def shadow_depth_m(height_m: F32, cell_m: float, lamp: F64) -> F32:
             ]
         )
         moved = cv2.warpAffine(depth, from_, (columns, rows), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-        depth = np.asarray(cv2.max(depth, cv2.subtract(moved, step)), dtype=np.float32)  # type: ignore[call-overload]
+        depth = np.asarray(cv2.max(depth, cv2.subtract(moved, step)), dtype=np.float32)
         step *= 2
     return depth
 
@@ -158,7 +158,7 @@ def reach_m(height_m: F32, cell_m: float, slope: float) -> F32:
     near, cells, fall = height_m, 1, cell_m / slope
     while cells * fall < float(height_m.max()):
         wider = cv2.dilate(near, np.ones((2 * cells + 1,) * 2, np.uint8))
-        near = np.asarray(cv2.max(near, cv2.subtract(wider, cells * fall)), dtype=np.float32)
+        near = np.asarray(cv2.max(near, cv2.subtract(wider, cells * fall)), dtype=np.float32)  # type: ignore[call-overload]
         cells *= 2
     return near
 

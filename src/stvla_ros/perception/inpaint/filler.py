@@ -22,7 +22,7 @@ from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
 _MIN_STRIDE = 3
-_MIN_FRINGE_PX = 4
+_MIN_FRINGE_PX = 4  # lens and sensor blur some pixels of a small image too
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
@@ -115,17 +115,18 @@ class _Plan:
         self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
     ) -> None:
         self._camera, self._config = frame.camera, config
-        self._grow = _fringe_px(config, frame.camera)
+        self._grow = round(config.grow_px * frame.camera.width_px / 640)
+        fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        margin = self._fringed(kept) | dilated(gone[grid.window], self._grow)
+        margin = self._fringed(kept) | dilated(gone[grid.window], fringe)
         view = View(frame.rgb[grid.window], height, and_not(sight.table, margin))
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow, unlike)
+        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
@@ -228,12 +229,6 @@ def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: 
     rgb = frame.rgb[grid.window]
     deviation, known = surface.seen(grid, frame, height_m, open_)
     return View(rgb, deviation, known) if known.any() else View(rgb, np.zeros_like(deviation), open_)
-
-
-def _fringe_px(config: FillConfig, camera: Camera) -> int:
-    """Greatest width of the fringe: the lens and the sensor blur some pixels of a small image too."""
-    px = round(config.grow_px * camera.width_px / 640)
-    return max(px, _MIN_FRINGE_PX) if px > 1 else px
 
 
 def _stride(camera: Camera, gone: U8) -> int:
