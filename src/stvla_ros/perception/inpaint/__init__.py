@@ -10,16 +10,18 @@ membrane is solved on square cells whose boundary values are averages of many pi
 feather outside the hole blends image and membrane, so that value and gradient continue across the border. Since every
 link is positive, the maximum principle holds: a fill lies within the range of the colours around it.
 
-================  ==================================================================================
-:mod:`.filler`    fills frame after frame and reuses the structure of an unchanged hole
-:mod:`.hole`      the extent of the hole: the mask, its fringe, missing and flying depth around it
-:mod:`.shadows`   the shadows that removed objects cast on the table
-:mod:`.layers`    the layer behind each hidden pixel: straight edges of the table, planes behind it (RANSAC)
-:mod:`.surfaces`  a layer in one frame: the pixels that show it, and its depth elsewhere
-:mod:`.patch`     the hidden pixels of one layer, and how they are painted
-:mod:`.grid`      cells, and the membrane over them
-:mod:`.masks`     masks in OpenCV's format
-================  ==================================================================================
+==================  ================================================================================
+:mod:`.filler`      fills frame after frame and reuses the structure of an unchanged hole
+:mod:`.hole`        the extent of the hole: the mask, its fringe, missing and flying depth around it
+:mod:`.shadows`     the shadows that removed objects cast on the table
+:mod:`.lamp`        the lamp, found by the shadows of all things
+:mod:`.elevation`   what stands on the table seen from above, and the shadows that it would cast
+:mod:`.layers`      the layer behind each hidden pixel: straight edges of the table, planes behind it (RANSAC)
+:mod:`.surfaces`    a layer in one frame: the pixels that show it, and its depth elsewhere
+:mod:`.patch`       the hidden pixels of one layer, and how they are painted
+:mod:`.grid`        cells, and the membrane over them
+:mod:`.masks`       masks in OpenCV's format
+==================  ================================================================================
 """
 
 from stvla_ros.perception.inpaint.filler import FillConfig, Filled, Filler, fill

@@ -32,7 +32,9 @@ _SHADED_SHARE = 0.2
 class FillConfig:
     """Settings of the fill."""
 
-    grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
+    grow_px: float = param(
+        5.0, "greatest width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0
+    )
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
     grain: float = param(0.0, "share of the surroundings' noise added to fills", ge=0.0, le=2.0)

@@ -19,7 +19,10 @@ from stvla_ros.perception.inpaint.lamp import TOUCH_M, Evidence, Lamp, find_lamp
 from stvla_ros.types import F32, Bool
 
 DARKER = 0.04
-"""A shadow that takes a smaller share of the light is not seen; nor is one within the contrast of the table's grain."""
+"""A shadow that takes a smaller share of the light is not seen."""
+
+GRAIN = 1.3
+"""Nor is one weaker than this many standard deviations of the table's grain; its core must be twice as strong."""
 
 BORDER = 0.75
 """A shadow ends where it has this share of the strength that is seen."""
@@ -40,8 +43,6 @@ _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
 _SPREAD_CELLS = 5
 _FEWEST = 60
-_CORE = 2.6
-_K = 1.3
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
@@ -62,7 +63,7 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     near, other = _reaches(things, ground)
     dark = _missing_light(colour, table, lit, log_light)
     noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
-    least = max(DARKER, _K * noise)
+    least = max(DARKER, GRAIN * noise)
     alone = (near > 0) & _ends_near(dark > least, (near > 0) | (other > 0))
     lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
     gone, kept = _hidden_light(things, lamp, ground)
@@ -70,7 +71,7 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     seen = cv2.dilate(table.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     trust = np.where(seen, doubt / (doubt + noise**2), 0)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
-    return _accepted((taken / least).astype(np.float32), hole, max(DARKER, _CORE * noise) / least)
+    return _accepted((taken / least).astype(np.float32), hole, max(DARKER, 2 * GRAIN * noise) / least)
 
 
 def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
