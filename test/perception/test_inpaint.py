@@ -357,16 +357,6 @@ def test_an_arm_that_comes_over_the_hole_stays_visible() -> None:
     assert (out.rgb[out.hidden] < 250).all(), "its colour does not flow into the holes beside it"
 
 
-def test_grain_gives_the_fill_the_noise_of_its_surroundings() -> None:
-    frame, ids, truth = render(0.0015, front_camera())
-    smooth, grainy = (filled(frame, ids == 3, np.isin(ids, [1, 2]), FillConfig(grain=g)) for g in (0.0, 1.0))
-    around = np.std((frame.rgb.astype(float) - truth.rgb)[ids == 0])
-    assert np.std((smooth.rgb.astype(float) - truth.rgb)[ids == 3]) < 0.4 * around
-    assert np.std((grainy.rgb.astype(float) - truth.rgb)[ids == 3]) == pytest.approx(around, rel=0.3)
-    again = filled(frame, ids == 3, np.isin(ids, [1, 2]), FillConfig(grain=1.0))
-    np.testing.assert_array_equal(grainy.rgb, again.rgb)
-
-
 def test_removing_nothing_changes_nothing() -> None:
     frame, ids, _ = render(0.001, front_camera(256, 256))
     out = filled(frame, np.zeros(ids.shape, bool), ids > 0)

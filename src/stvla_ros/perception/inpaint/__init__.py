@@ -10,7 +10,6 @@ membrane is solved on square cells whose boundary values are averages of many pi
 feather outside the hole blends image and membrane, so that value and gradient continue across the border. Since every
 link is positive, the maximum principle holds: a fill lies within the range of the colours around it.
 
-==================  ================================================================================
 :mod:`.filler`      fills frame after frame and reuses the structure of an unchanged hole
 :mod:`.hole`        the extent of the hole: the mask, its fringe, missing and flying depth around it
 :mod:`.shadows`     the shadows that removed objects cast on the table
@@ -21,8 +20,7 @@ link is positive, the maximum principle holds: a fill lies within the range of t
 :mod:`.patch`       the hidden pixels of one layer, and how they are painted
 :mod:`.grid`        cells, and the membrane over them
 :mod:`.masks`       masks in OpenCV's format
-==================  ================================================================================
-"""
+====================  ========================================================================="""
 
 from stvla_ros.perception.inpaint.filler import FillConfig, Filled, Filler, fill
 from stvla_ros.perception.inpaint.layers import fit_planes

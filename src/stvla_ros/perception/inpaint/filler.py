@@ -10,6 +10,7 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
+from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
@@ -37,7 +38,9 @@ class FillConfig:
     )
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
-    grain: float = param(0.0, "share of the surroundings' noise added to fills", ge=0.0, le=2.0)
+    grain: float = param(
+        1.0, "contrast of the grain of fills relative to that of the surface around them", ge=0.0, le=2.0
+    )
     smooth_px: int = param(20, "the table's deviation from a plane is averaged over this many pixels", ge=1, le=200)
 
 
@@ -92,7 +95,8 @@ class Filler:
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
         gone, serves = self._with_jitter(frame.camera, gone, kept)
         if self._plan is None or not serves:
-            self._plan = _Plan(self._config, frame, gone, kept, table, height_m)
+            copies = None if self._plan is None else self._plan.copies
+            self._plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
         return self._plan.paint(frame, kept, table, height_m)
 
     def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
@@ -114,7 +118,14 @@ class _Plan:
     """A hole, the layers behind it, and their patches."""
 
     def __init__(
-        self, config: FillConfig, frame: RgbdFrame, gone: U8, kept: U8, table: SupportPlane, height_m: F32
+        self,
+        config: FillConfig,
+        frame: RgbdFrame,
+        gone: U8,
+        kept: U8,
+        table: SupportPlane,
+        height_m: F32,
+        copies: Copies | None,
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
@@ -141,6 +152,7 @@ class _Plan:
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
+        self._first, self._copies = True, copies
 
     def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
         """Pixels in the shadow of removed objects."""
@@ -173,7 +185,13 @@ class _Plan:
             grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
-        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px), part
+        return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px, layer == TABLE), part
+
+    @property
+    def copies(self) -> Copies | None:
+        """What the grain on the table was copied from, so that the next hole goes on with it."""
+        table = self._patches.get(TABLE)
+        return self._copies if table is None or table[0].copies is None else table[0].copies
 
     def is_of(self, camera: Camera) -> bool:
         """The camera has not moved."""
@@ -203,11 +221,17 @@ class _Plan:
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
         open_ = ~(self._closed | self._fringed(kept_here))
+        first, self._first = self._first, False
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
             colour, off = patch.smooth(view)
-            patch.paint(rgb, view, colour, ~kept_here[part], self._config.grain)
+            if first and self._config.grain > 0 and surface.plane is not None:
+                plane = Plane.of(patch.grid, frame.camera, surface.plane)
+                if plane is not None:
+                    before = self._copies if layer == TABLE else None
+                    patch.learn_grain(view, frame.rgb, plane, self._config.grain, before)
+            patch.paint(rgb, view, colour, ~kept_here[part])
             px, pick = patch.depth, patch.depth.where(~kept_here[part])
             behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
             if not np.isfinite(behind).all():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from stvla_ros.perception.inpaint.grain import Copies, Plane, detail
 from stvla_ros.perception.inpaint.grid import Grid, Membrane, along_gradients, normalised_blur
+from stvla_ros.perception.inpaint.sources import Sources, ghosts, odd_cells
 from stvla_ros.types import F32, U8, Bool
 
 Indices = npt.NDArray[np.intp]
@@ -24,6 +25,9 @@ _GAINED_SHARE = 0.6
 """... a cell at the hole that had no value shows more than this."""
 
 _GRADIENT_CELLS = 11
+
+_CLEAN_SHARE = 0.999
+"""A cell lends its grain if the layer is visible in all of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,10 +117,13 @@ class Patch:
         width_px: Width of the image.
         feather_px: Width of the feather around the hole.
         smooth_px: Edge of the square over which the deviation from the plane is averaged.
+        uniform: The layer is of one material: visible pixels of another colour beside the hole lend it none.
     """
 
-    def __init__(self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int) -> None:
-        self.grid = grid
+    def __init__(
+        self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int, uniform: bool = True
+    ) -> None:
+        self.grid, self._uniform = grid, uniform
         self.colour = Pixels.of(colour, grid, width_px)
         self.depth = Pixels.of(depth, grid, width_px)
         weight = feather(colour, feather_px)
@@ -126,6 +133,11 @@ class Patch:
         self._hidden: Bool = grid.share(colour | depth) > 0
         self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
         self._membrane: Membrane | None = None
+        self._means: F32
+        self._clean: Bool
+        self._ghosts: Bool = np.zeros_like(self._hidden)
+        self.copies: Copies | None = None
+        self._grain: tuple[F32, F32] | None = None
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
@@ -133,7 +145,29 @@ class Patch:
         continued = self._continued(seen.smoothed(self._smooth_cells), seen.share, view.rgb)
         return self.grid.spread(continued[..., :3]), self.grid.spread(continued[..., 3])
 
-    def paint(self, rgb: U8, view: View, colour: F32, writable: U8, grain: float) -> None:
+    def learn_grain(self, view: View, rgb: U8, plane: Plane, contrast: float, before: Copies | None) -> None:
+        """Copy the surface's grain from a frame, once: so it stays while the hole does.
+
+        Args:
+            view: The visible part of the surface.
+            rgb: (H, W, 3) the image.
+            plane: Coordinates on the surface.
+            contrast: Of the grain, relative to what is seen.
+            before: Copies of an earlier hole on the same surface.
+        """
+        ahead = plane.ahead()
+        sources = Sources.of(self.grid, view.rgb, self._means, self._clean & ahead)
+        if not sources.strength:
+            return
+        wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        self.copies = Copies.of(plane, wide & ahead, sources, before)
+        texture = detail(plane, self.copies, rgb, sources)
+        share = contrast * sources.strength
+        texture = np.asarray(cv2.addWeighted(texture, share, texture, 0, 1 - share), dtype=np.float32)
+        flat = texture.reshape(-1, 3)
+        self._grain = flat[self.colour.inside], flat[self.soft.inside]
+
+    def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
         """Write the colours and their feather into an image (H, W, 3).
 
         Args:
@@ -141,7 +175,6 @@ class Patch:
             view: The frame.
             colour: From :meth:`smooth`.
             writable: (h, w) pixels that are not kept.
-            grain: Share of the feather pixels' deviation from smooth that is added to the fill as noise.
         """
         flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
         soft = self.soft.where(view.known & writable)
@@ -149,9 +182,9 @@ class Patch:
         around, behind = flat[full], smooth[self.soft.inside[soft]]
         pick = self.colour.where(writable)
         new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
-        if grain > 0 and len(around) > 1:
-            noise = grain * np.std(around - behind, axis=0, dtype=np.float32) * _pattern(rgb.shape[:2])[at, None]
-            new = np.clip(new + noise, around.min(axis=0), around.max(axis=0))
+        if self._grain is not None:
+            limits = _range(view)
+            new, behind = _limited(new * self._grain[0][pick], limits), _limited(behind * self._grain[1][soft], limits)
         flat[at] = _rounded(new)
         flat[full] = _rounded(weight * behind + (1 - weight) * around)
 
@@ -159,7 +192,7 @@ class Patch:
         membrane = self._membrane
         if membrane is None or not self._is_reusable(membrane, share):
             self._membrane = membrane = self._new_membrane(values, share)
-        known = share >= _LOST_SHARE
+        known = (share >= _LOST_SHARE) & ~self._ghosts
         weight = known.ravel().astype(np.float32)
         mean = weight @ values.reshape(-1, 4) / weight.sum() if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
         cells = np.where(known[..., None], values, np.float32(0))
@@ -170,9 +203,14 @@ class Patch:
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
+        odd, foreign = odd_cells(values[..., :3], known)
+        self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
+        if self._uniform:
+            self._ghosts = ghosts(foreign, known, self._hidden & ~known)
+        known &= ~self._ghosts
         unknown = self._hidden & ~known
         near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        self._unused = np.flatnonzero(near & ~known)
+        self._unused = np.flatnonzero(near & ~known & ~self._ghosts)
         return Membrane(unknown, known, along_gradients(values[..., :3], known, _GRADIENT_CELLS))
 
     def _is_reusable(self, membrane: Membrane, share: F32) -> bool:
@@ -184,10 +222,21 @@ def _rounded(colour: F32) -> U8:
     return np.asarray(colour + np.float32(0.5)).astype(np.uint8)
 
 
-@lru_cache(maxsize=2)
-def _pattern(shape: tuple[int, int]) -> F32:
-    """(H * W,) noise of standard deviation 1, equal in every frame: grain must not flicker."""
-    return np.random.default_rng(0).standard_normal(shape[0] * shape[1], dtype=np.float32)
+def _range(view: View) -> npt.NDArray[np.float64]:
+    """(2, 3) least and greatest colour of the visible pixels, of which every fourth is read."""
+    known = np.ascontiguousarray(view.known[::2, ::2])
+    if not cv2.countNonZero(known):
+        return np.array([[0.0] * 3, [255.0] * 3])
+    channels = cv2.split(np.ascontiguousarray(view.rgb[::2, ::2]))
+    return np.array([cv2.minMaxLoc(channel, known)[:2] for channel in channels]).T
+
+
+def _limited(colour: F32, limits: npt.NDArray[np.float64]) -> F32:
+    """Colours (N, 3) within the limits."""
+    columns = (
+        np.clip(colour[:, k], *limits[:, k].tolist()) for k in range(3)
+    )  # by column: broadcasting over three is slow
+    return np.column_stack([*columns])
 
 
 def feather(mask: U8, width_px: int) -> U8:
