@@ -12,12 +12,13 @@ import mujoco
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.sim.household import GLAZES, WHITES, WOODS, Carton, Cloth, Finish, Household, make_thing
+from stvla_ros.sim.household import Carton, Cloth, Finish, Household, Tub
 from stvla_ros.sim.materials import TABLE_CENTRE_XY_M, TABLE_HALF_XY_M, TABLE_HEIGHT_M, TABLE_TOP, add_sky, set_clipping
 from stvla_ros.sim.meshes import cuboid
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.tasks import Task
 from stvla_ros.sim.textures import Rgb, texture
+from stvla_ros.sim.things import GLAZES, WHITES, WOODS, make_thing
 from stvla_ros.types import F64
 
 X_M, Y_M = (0.12, 0.74), (-0.50, 0.50)
@@ -31,6 +32,9 @@ HAND_ROOM_M = 0.055
 
 FEWEST, MOST = 4, 8
 """Groups of household things."""
+
+TRAY_M, TRAY_SHARE = (0.18, 0.20), 0.7
+"""Edges of a tray below what a task is about, and how often there is one where it fits."""
 
 TABLE_TEXTURE_PX = 1024
 QUADS = 24
@@ -102,7 +106,7 @@ def _add_lights(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     head.active, head.diffuse, head.specular = 1, [0.06] * 3, [0.0] * 3
     head.ambient = [float(a) for a in rng.uniform(0.26, 0.4) * np.array(NEUTRAL)]
     kinds = (("window",), ("lamp",), ("ceiling",), ("window", "lamp"), ("ceiling", "lamp"))[int(rng.integers(5))]
-    share = 0.78 / len(kinds) ** 0.7
+    share = 0.68 / len(kinds) ** 0.7
     for kind in kinds:
         {"window": _add_window, "lamp": _add_lamp, "ceiling": _add_ceiling}[kind](
             spec, rng, share * rng.uniform(0.8, 1.2)
@@ -213,7 +217,7 @@ def _add_clutter(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(2, 6))):
         edges = rng.uniform(0.15, 0.5, 3)
         x, y = rng.uniform(-1.5, -0.5), rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.6)
-        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges, rng, "prints", (0.70, 0.55, 0.38))
+        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges.tolist(), rng, "prints", (0.70, 0.55, 0.38))
 
 
 def _add_chair(spec: mujoco.MjSpec, rng: np.random.Generator, x: float, y: float) -> None:
@@ -252,8 +256,8 @@ def _add_block(
 
 def _add_paints(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     """The 20 paints of blocks and buttons, uneven and some of them glossy."""
-    for name, rgba in COLOURS.items():
-        finish = Finish("paint", tuple(rgba), float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
+    for name, rgb in COLOURS.items():
+        finish = Finish("paint", rgb, float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
         _add_material(spec, f"paint_{name}", finish, 64, 10.0)
 
 
@@ -261,12 +265,23 @@ def dressed(task: Task, seed: int) -> Task:
     """A task with household things besides its own objects, by the seed."""
     rng = np.random.default_rng([seed, STREAM, 1])
     things: list[SceneObject] = [*task.objects]
+    tray = _tray_below(task.objects, np.random.default_rng([seed, STREAM, 2]))
     for kind in _kinds(rng):
         group = _GROUPS.get(kind, _single)(kind, rng, len(things))
-        spot = _free_spot(rng, max(_reach(item) for item in group), things)
+        spot = _free_spot(rng, max(_reach(item) for item in group), [*things, *tray])
         if spot is not None:
             things += [replace(item, xy_m=(item.xy_m[0] + spot[0], item.xy_m[1] + spot[1])) for item in group]
-    return replace(task, objects=tuple(things))  # type: ignore[type-var]
+    return replace(task, objects=(*things, *tray))  # type: ignore[type-var]
+
+
+def _tray_below(objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Household]:
+    """Often, a tray around one of the first two objects where there is room: what the task is about stands in it."""
+    held = objects[int(rng.integers(min(len(objects), 2)))]
+    finish = make_thing("tray", "", rng).finish
+    tray = Household("tray_below", Tub((*TRAY_M, float(rng.uniform(0.012, 0.025))), 0.006), finish, held.xy_m)
+    gaps = [np.hypot(*np.subtract(held.xy_m, o.xy_m)) - o.clearance_m - tray.clearance_m for o in objects if o != held]
+    room = held.clearance_m < min(TRAY_M) / 2 - HAND_ROOM_M and min(gaps, default=1.0) > 0.0
+    return [tray] if room and rng.random() < TRAY_SHARE else []
 
 
 def _kinds(rng: np.random.Generator) -> list[str]:
