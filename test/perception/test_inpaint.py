@@ -187,7 +187,7 @@ def shaded(frame: RgbdFrame, ids: np.ndarray, centre_m: tuple[float, float], rad
 @SIZES
 def test_the_shadow_of_what_goes_goes_too(size: tuple[int, int]) -> None:
     frame, ids, truth = render(0.0, front_camera(*size))
-    dark, shadow = shaded(frame, ids, (0.63, 0.04), 0.045)
+    dark, shadow = shaded(frame, ids, (0.63, 0.03), 0.03)
     out = filled(dark, ids == 3, np.isin(ids, [1, 2]))
     assert np.abs(out.rgb.astype(int) - truth.rgb)[shadow].max() < 12
     left = filled(dark, ids == 3, np.isin(ids, [1, 2]), FillConfig(shadows=False))

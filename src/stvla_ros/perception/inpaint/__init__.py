@@ -10,24 +10,17 @@ membrane is solved on square cells whose boundary values are averages of many pi
 feather outside the hole blends image and membrane, so that value and gradient continue across the border. Since every
 link is positive, the maximum principle holds: a fill lies within the range of the colours around it.
 
-A membrane has no texture. So the grain of the surface is added: the ratio to the local mean colour, copied from visible
-places on the same plane, and limited to the colours that are seen. It is copied once per hole, and the places are
-remembered in coordinates of the table: so it neither flickers nor swims. A surface with no more than a camera's usual
-noise gets none. Pixels that only look like the table by their depth, such as the bottom of a bowl, lend no colour.
-
-================  ==================================================================================
-:mod:`.filler`    fills frame after frame and reuses the structure of an unchanged hole
-:mod:`.hole`      the extent of the hole: the mask, its fringe, missing and flying depth around it
-:mod:`.shadows`   the shadows that removed objects cast on the table
-:mod:`.layers`    the layer behind each hidden pixel: straight edges of the table, planes behind it (RANSAC)
-:mod:`.sources`   where a surface lends its colour: cells that show nothing else, and how much grain they show
-:mod:`.grain`     its grain, copied from visible places on the same plane
-:mod:`.surfaces`  a layer in one frame: the pixels that show it, and its depth elsewhere
-:mod:`.patch`     the hidden pixels of one layer, and how they are painted
-:mod:`.grid`      cells, and the membrane over them
-:mod:`.masks`     masks in OpenCV's format
-================  ==================================================================================
-"""
+:mod:`.filler`      fills frame after frame and reuses the structure of an unchanged hole
+:mod:`.hole`        the extent of the hole: the mask, its fringe, missing and flying depth around it
+:mod:`.shadows`     the shadows that removed objects cast on the table
+:mod:`.lamp`        the lamp, found by the shadows of all things
+:mod:`.elevation`   what stands on the table seen from above, and the shadows that it would cast
+:mod:`.layers`      the layer behind each hidden pixel: straight edges of the table, planes behind it (RANSAC)
+:mod:`.surfaces`    a layer in one frame: the pixels that show it, and its depth elsewhere
+:mod:`.patch`       the hidden pixels of one layer, and how they are painted
+:mod:`.grid`        cells, and the membrane over them
+:mod:`.masks`       masks in OpenCV's format
+====================  ========================================================================="""
 
 from stvla_ros.perception.inpaint.filler import FillConfig, Filled, Filler, fill
 from stvla_ros.perception.inpaint.layers import fit_planes

@@ -9,19 +9,21 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
-from stvla_ros.perception.inpaint.masks import and_not, as_mask, spread_cells, square_dilated
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
-from stvla_ros.perception.inpaint.shadows import cast_shadows
+from stvla_ros.perception.inpaint.shadows import BORDER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
 _JITTER_PX = 3
 _MIN_STRIDE = 3
+_MIN_FRINGE_PX = 4  # lens and sensor blur some pixels of a small image too
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
@@ -31,7 +33,9 @@ _SHADED_SHARE = 0.2
 class FillConfig:
     """Settings of the fill."""
 
-    grow_px: float = param(5.0, "width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0)
+    grow_px: float = param(
+        5.0, "greatest width of the fringe removed with a mask, in a 640 px wide image [px]", ge=0.0, le=50.0
+    )
     feather_px: int = param(3, "soft edge around the hole [px]", ge=0, le=32)
     shadows: bool = param(True, "also remove the shadows that removed objects cast on the table")
     grain: float = param(
@@ -125,36 +129,42 @@ class _Plan:
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
+        fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        self._hole = find_hole(gone[grid.window], kept, sight, height, self._grow)
+        margin = self._fringed(kept) | dilated(gone[grid.window], fringe)
+        view = View(frame.rgb[grid.window], height, and_not(sight.table, margin))
+        seen = Cells.of(grid, view)
+        ring = and_not(margin, gone[grid.window] | kept)
+        unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
+        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike)
+        shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
-        view = View(frame.rgb[grid.window], height, and_not(sight.table, closed))
-        shadow, seen = self._shadows(view, kept)
-        shadow = and_not(shadow, closed)  # never the rim of kept objects
+        shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
         self._closed = colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
-        surface = and_not(view.known, shadow)
+        surface = and_not(sight.table, closed | shadow)
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
-        self._of: RgbdFrame | None = frame
-        self._seen: Cells | None = seen
-        self._copies = copies
+        self._first, self._copies = True, copies
 
-    def _shadows(self, view: View, kept: U8) -> tuple[U8, Cells]:
-        """Pixels in the shadow of removed objects, and the visible table without them."""
-        grid, seen = self._grid, Cells.of(self._grid, view)
+    def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
+        """Pixels in the shadow of removed objects."""
+        grid = self._grid
         if not self._config.shadows:
-            return np.zeros_like(kept), seen
-        core, keeps = grid.share(self._hole.core) > 0, grid.share(kept) > 0
-        cells = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, keeps)
-        return spread_cells(cells, grid.stride, kept.shape), seen.without(cells)
+            return np.zeros_like(view.known)
+        ground = Ground.of(grid, frame.camera, table)
+        depth_m = frame.depth_m[grid.window]
+        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground.cell_m)
+        core = grid.share(self._hole.core) > 0
+        strength = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
+        return between(grid.spread(strength), BORDER, 1e6)
 
     def _fringed(self, kept: U8) -> U8:
         """Kept pixels with a margin that may belong to them: their colours are not used for fills."""
@@ -211,13 +221,11 @@ class _Plan:
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
         open_ = ~(self._closed | self._fringed(kept_here))
-        first, seen = self._of is not None, self._seen if frame is self._of else None
-        self._of, self._seen = None, None
+        first, self._first = self._first, False
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
-            fits = seen is not None and layer == TABLE and patch.grid == self._grid and view.known.any()
-            colour, off = patch.smooth(view, seen if fits else None)
+            colour, off = patch.smooth(view)
             if first and self._config.grain > 0 and surface.plane is not None:
                 plane = Plane.of(patch.grid, frame.camera, surface.plane)
                 if plane is not None:

@@ -7,11 +7,29 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from stvla_ros.perception.inpaint.masks import and_not, between, dilated, has_depth, square_dilated
+from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
+from stvla_ros.perception.inpaint.masks import (
+    and_not,
+    as_mask,
+    between,
+    dilated,
+    has_depth,
+    repeated,
+    spread_cells,
+    square_dilated,
+)
 from stvla_ros.types import F32, U8
 
 FLYING_M = 0.02
 """Depth next to a removed object and more than this above the table lies between the two: a mixed pixel."""
+
+
+_NEAR_CELLS = 7
+_EVERY = 3
+_BESIDE_PX = 9
+_FEWEST = 50
+_USUAL_PERCENT = 95
+_LEAST = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +58,9 @@ class Hole:
 
     Attributes:
         raw: The removed objects.
-        core: ``raw``, its fringe, and depth flying beside it.
-        depth: Pixels whose depth is replaced: ``core``, and lost depth beside it; its colour is that of the background.
+        core: ``raw`` and its fringe: the pixels beside it that do not have the table's colour.
+        depth: Pixels whose depth is replaced: ``core``, and lost or flying depth beside it; its colour is that of the
+            background.
         limit: A mask within this may serve the same hole: jitter is allowed.
     """
 
@@ -51,7 +70,7 @@ class Hole:
     limit: U8
 
 
-def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> Hole:
+def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None) -> Hole:
     """The hole of a mask.
 
     Args:
@@ -59,17 +78,47 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -
         keep: (h, w) kept pixels.
         sight: Content of the pixels.
         height_m: (h, w) height above the table.
-        grow_px: Width of the fringe.
+        grow_px: Greatest width of the fringe.
+        unlike: (h, w) pixels that do not have the table's colour; all if not given.
     """
-    core = dilated(remove, grow_px)
-    flying = sight.other & square_dilated(core, grow_px)
+    wide = dilated(remove, grow_px)
+    always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
+    core = wide if unlike is None else dilated(remove, always)
+    if unlike is not None:
+        unlike = and_not(unlike, sight.other & between(height_m, -1e6, 0.0))  # the floor has its own colour
+        core = core | square_dilated(_reached(unlike & and_not(wide, core), core, grow_px - always), 1)
+    flying = sight.other & square_dilated(wide, grow_px)
     flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
     lost = and_not(~sight.valid, keep)
     if cv2.countNonZero(lost):
-        lost &= square_dilated(core, 3 * grow_px)
-    lost = _reached(lost, core, 3 * grow_px)
-    core = and_not(core | flying, keep)
-    return Hole(remove, core, core | lost, dilated(remove, max(grow_px - 1, 1)))
+        lost &= square_dilated(wide, 3 * grow_px)
+    lost = _reached(lost, wide, 3 * grow_px)
+    core = and_not(core, keep)
+    return Hole(remove, core, core | and_not(flying, keep) | lost, square_dilated(remove, always // 2))
+
+
+def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:
+    """Pixels of a ring around removed objects that differ from the table near them more than the table itself does.
+
+    Args:
+        rgb: (h, w, 3).
+        ring: (h, w) where to look; this and the other mask are 0 and 255.
+        known: (h, w) pixels that show the table.
+        grid: Cells over the window.
+        colour: (rows, columns, 3) mean colour of each cell's table pixels.
+        share: (rows, columns) share of each cell that shows the table.
+    """
+    expected, weight = normalised_blur(colour, share, _NEAR_CELLS)
+    off = cv2.absdiff(rgb, repeated(np.rint(expected).astype(np.uint8), grid.stride, ring.shape))
+    red, green, blue = cv2.split(off)
+    off = cv2.max(cv2.max(red, green), blue)
+    every = (slice(None, None, _EVERY),) * 2
+    beside = known[every] & square_dilated(ring[every], _BESIDE_PX // _EVERY)
+    usual = off[every][beside > 0]
+    if len(usual) < _FEWEST:
+        return ring
+    unlike = as_mask(off > max(float(np.percentile(usual, _USUAL_PERCENT)), _LEAST))
+    return np.asarray(ring & (unlike | spread_cells(weight <= 0, grid.stride, ring.shape)), dtype=np.uint8)
 
 
 def _reached(mask: U8, start: U8, steps: int) -> U8:

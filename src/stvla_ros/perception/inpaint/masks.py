@@ -45,5 +45,10 @@ def square_dilated(mask: U8, radius_px: int) -> U8:
 
 def spread_cells(cells: Bool, stride: int, shape: tuple[int, ...]) -> U8:
     """255 at the pixels of True cells."""
-    full = cv2.resize(cells.astype(np.uint8), None, fx=stride, fy=stride, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(full[: shape[0], : shape[1]] * np.uint8(255), dtype=np.uint8)
+    return repeated(as_mask(cells), stride, shape)
+
+
+def repeated(cells: U8, stride: int, shape: tuple[int, ...]) -> U8:
+    """The value of its cell (rows, columns) or (rows, columns, c) at each pixel of an image (h, w, ...)."""
+    full = cv2.resize(cells, None, fx=stride, fy=stride, interpolation=cv2.INTER_NEAREST)
+    return np.ascontiguousarray(full[: shape[0], : shape[1]], dtype=np.uint8)
