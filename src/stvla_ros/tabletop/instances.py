@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
@@ -13,7 +12,6 @@ from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
 from stvla_ros.tabletop.boundaries import refine_boundaries
 from stvla_ros.tabletop.fragments import split_by_colour_and_shape
 from stvla_ros.tabletop.regions import (
-    MIN_REGION_PX,
     RegionConfig,
     depth_regions,
     depth_step_m,
@@ -25,13 +23,6 @@ from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
-
-CROWDED_PX = 30_000
-"""With more pixels above the table, objects are split on a subsampled image, which bounds the time."""
-
-MAX_STEP_M = 0.002
-"""Largest distance between subsampled pixels on the objects: concavities extend over centimetres."""
-
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -112,41 +103,17 @@ def find_instances(
         return regions
     margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
     here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
-    stride = crowd_stride(regions, depth_m, focal_px)
-    some = tuple(slice(s.start, s.stop, stride) for s in here)
     crop = _Crop(
-        colour_feature(np.ascontiguousarray(rgb[some])),
-        points_m[:, *some],
-        depth_m[some],
-        height[some],
-        exclude[some],
-        regions.shape[1] // stride,
-        focal_px / stride,
+        colour_feature(np.ascontiguousarray(rgb[here])),
+        points_m[:, *here],
+        depth_m[here],
+        height[here],
+        exclude[here],
+        regions.shape[1],
+        focal_px,
     )
-    step = depth_step_m(table, config, depth_m[::stride, ::stride])
-    objects = crop.objects(regions[some].copy(), table, step, max(min_px // stride**2, MIN_REGION_PX), exact)
-    regions[here] = upsampled(objects, regions[here], stride)
+    regions[here] = crop.objects(regions[here].copy(), table, depth_step_m(table, config, depth_m), min_px, exact)
     return renumber(regions, sizes(regions) >= min_px)
-
-
-def crowd_stride(regions: I32, depth_m: F32, focal_px: float) -> int:
-    """Subsampling step for splitting objects."""
-    wanted = round(float(np.sqrt(np.count_nonzero(regions) / CROWDED_PX)))
-    if wanted < 2:
-        return 1
-    distance = float(np.median(depth_m[regions > 0][::16]))
-    return max(min(wanted, int(MAX_STEP_M * focal_px / distance)), 1)
-
-
-def upsampled(objects: I32, regions: I32, stride: int) -> I32:
-    """(h, w) objects, found in every ``stride``-th pixel of some regions, at all pixels of those."""
-    if stride == 1:
-        return objects
-    h, w = regions.shape
-    out = objects.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
-    width = 2 * stride - 1  # covers pixels of a region before its first sample
-    near = cv2.dilate(out.astype(np.uint16), np.ones((width, width), np.uint8))
-    return np.where((regions > 0) & (out == 0), near, out).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,70 @@
+"""Outlines of instances at full resolution, from labels of every n-th pixel."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.types import F32, I32, U8
+
+COLOUR_STEP = 0.15
+"""A difference of colour features as large as this counts as much as a depth step."""
+
+NEARER = 0.2
+"""Weight of the distance to a sample, in its spacings: decides between samples that look the same."""
+
+
+def at_full_resolution(labels: I32, depth_m: F32, rgb: U8, full_depth_m: F32, stride: int, step_m: float) -> I32:
+    """Labels of all pixels, from those of every ``stride``-th one.
+
+    A pixel between samples of one label has that label. Elsewhere the one of its four samples wins that looks most like
+    it, in depth, colour and place (joint bilateral upsampling, Kopf et al. 2007, with the nearest instead of a mean).
+
+    Args:
+        labels: (h, w) labels of the samples.
+        depth_m: (h, w) depth of the samples, NaN where unknown.
+        rgb: (H, W, 3) image.
+        full_depth_m: (H, W) depth, NaN where unknown.
+        stride: Spacing of the samples; the first is pixel (0, 0).
+        step_m: Depth step that ends an object.
+    """
+    if stride == 1:
+        return labels
+    h, w = full_depth_m.shape
+    out = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
+    rows, columns = _undecided(labels, stride, (h, w))
+    if not len(rows):
+        return out
+    colour, depth = colour_feature(rgb[rows, columns]), full_depth_m[rows, columns]
+    best = np.full(len(rows), np.inf, dtype=np.float32)
+    last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
+    for dy in (0, 1):
+        for dx in (0, 1):
+            i, j = np.minimum(rows // stride + dy, last_row), np.minimum(columns // stride + dx, last_column)
+            off = colour - colour_feature(rgb[i * stride, j * stride])
+            away = np.abs(rows / stride - i) + np.abs(columns / stride - j)
+            cost = np.sqrt(np.einsum("ij,ij->i", off, off)) / np.float32(COLOUR_STEP) + np.float32(NEARER) * away
+            cost += _depth_cost(depth, depth_m[i, j], step_m)
+            closer = cost < best
+            best[closer] = cost[closer]
+            out[rows[closer], columns[closer]] = labels[i[closer], j[closer]]
+    return out
+
+
+def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the pixels that are no samples and whose four samples have different labels."""
+    square = np.ones((2, 2), np.uint8)
+    value = (labels + 1).astype(np.uint16)
+    low, high = (f(value, square, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE) for f in (cv2.erode, cv2.dilate))
+    i, j = np.nonzero(low != high)
+    y, x = np.divmod(np.arange(1, stride**2), stride)
+    rows, columns = (i[:, None] * stride + y).ravel(), (j[:, None] * stride + x).ravel()
+    inside = (rows < shape[0]) & (columns < shape[1])
+    return rows[inside], columns[inside]
+
+
+def _depth_cost(a_m: F32, b_m: F32, step_m: float) -> F32:
+    """0 for equal depths or none at both, 1 for a step or where one is unknown."""
+    off = np.minimum(np.abs(a_m - b_m) / np.float32(step_m), 1)
+    return np.where(np.isnan(off), np.isnan(a_m) != np.isnan(b_m), off).astype(np.float32)
