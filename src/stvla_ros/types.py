@@ -262,10 +262,12 @@ class Segments(_Value):
     Attributes:
         labels: (H, W) int32; 0: background (table, walls), -1: the robot and what it holds, above 0: an instance id.
         ids: The instance ids present, ascending.
+        notes: What the segmenter cannot know, one sentence each.
     """
 
     labels: I32
     ids: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._freeze("labels", np.int32, None, None)

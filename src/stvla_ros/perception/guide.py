@@ -18,6 +18,7 @@ from stvla_ros.perception.lift import LiftConfig, lift
 from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker, TrackerConfig
 from stvla_ros.perception.tube import Relevance, TubeConfig
+from stvla_ros.perception.unseen import placed
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import (
     F32,
@@ -92,11 +93,13 @@ class SpatialGuide:
         follower.advance(robot)
         if self._config.mode == "off":
             return self._guidance(follower, frame, Relevance((), ()), frame, None, ())
-        points = cloud(frame)
-        segments = self._tracker.update(self._segments(frame, robot), frame, points, robot)
-        relevance = follower.relevance(segments, self._tracker.instances, points)
-        table = _table(segments, points)
-        notes = follower.check(frame, segments, relevance, points, table.noise_m)
+        points, found = cloud(frame), self._segments(frame, robot)
+        table = _table(found, points)
+        places, unseen = placed(found, points, frame.camera, table)
+        segments = self._tracker.update(found, frame, places, robot)
+        relevance = follower.relevance(segments, self._tracker.instances, places)
+        moves = follower.check(frame, segments, relevance, points, table.noise_m)
+        notes = (*moves, *found.notes, *unseen)
         if relevance.empty:
             raise StageError(OutcomeCode.MASK_EMPTY, self._empty(trace, segments))
         cleaned, removed_px = self._cleaned(frame, segments, relevance, table, points)

@@ -86,19 +86,19 @@ def relevant(
 
     line = simplify(valid_points(trace))
     flat = points_m.reshape(3, -1)
-    clouds = {i: _finite(flat[:, pixels]) for i, pixels in _members(segments).items()}
-    keep = {i for i, cloud in clouds.items() if min_distance(cloud, line, limit(radius_m, i)) <= limit(radius_m, i)}
-    robot = _finite(flat[:, np.flatnonzero(segments.labels.ravel() == -1)[::4]])
+    clouds = {i: _Cloud.of(flat, pixels) for i, pixels in _members(segments).items()}
+    robot = _Cloud.of(flat, np.flatnonzero(segments.labels.ravel() == -1)[::4])
+    keep = {i for i, cloud in clouds.items() if cloud.reaches(line, limit(radius_m, i))}
     for end, free in ((line[:1], True), (line[-1:], False)):
-        if any(min_distance(clouds[i], end) <= limit(end_radius_m, i) for i in keep):
+        if any(clouds[i].reaches(end, limit(end_radius_m, i)) for i in keep):
             continue
-        if free and min_distance(robot, end, radius_m) <= radius_m:
+        if free and robot.reaches(end, radius_m):
             continue
-        to_end = {i: min_distance(cloud, end) for i, cloud in clouds.items()}
+        to_end = {i: cloud.distance(end, limit(domain_m, i)) for i, cloud in clouds.items()}
         near = [i for i, d in to_end.items() if d <= limit(domain_m, i)]
         keep |= set(sorted(near, key=lambda i: (not before.get(i, False), to_end[i]))[:1])
     removed = tuple(i for i in segments.ids if i not in keep)
-    return Relevance(tuple(sorted(keep)), removed, not keep and min_distance(robot, line, radius_m) > radius_m)
+    return Relevance(tuple(sorted(keep)), removed, not keep and not robot.reaches(line, radius_m))
 
 
 def _members(segments: Segments) -> dict[int, npt.NDArray[np.intp]]:
@@ -107,20 +107,45 @@ def _members(segments: Segments) -> dict[int, npt.NDArray[np.intp]]:
     return {i: pixels[i - 1] for i in segments.ids}
 
 
-def _finite(points_m: F32) -> F32:
-    return points_m[:, np.isfinite(points_m[2])].T
+@dataclass(frozen=True, eq=False)
+class _Cloud:
+    """Points with their bounding box, which answers most questions.
 
+    Attributes:
+        points_m: (N, 3) float32, finite.
+        low_m: (3,) lower corner; inf without points.
+        high_m: (3,) upper corner; -inf without points.
+    """
 
-def min_distance(points_m: F32, line: F64, within_m: float = float("inf")) -> float:
-    """Smallest distance of (N, 3) points to a (M, 3) polyline; inf for no points or if certainly above ``within_m``."""
-    if not len(points_m):
-        return float("inf")
-    low, high = line.min(axis=0).astype(np.float32), line.max(axis=0).astype(np.float32)
-    beside = np.maximum(np.maximum(low - points_m.max(axis=0), points_m.min(axis=0) - high), 0.0)
-    if float(beside @ beside) > within_m * within_m:
-        return float("inf")
-    sample = float(distance(points_m[:: max(len(points_m) // 64, 1)], line).min())
-    bound = min(sample, within_m)
-    outside = np.maximum(np.maximum(low - points_m, points_m - high), 0.0)
-    near = points_m[np.einsum("ij,ij->i", outside, outside) <= bound * bound]  # only these can be nearer
-    return min(sample, float(distance(near, line).min())) if len(near) else sample
+    points_m: F32
+    low_m: F32
+    high_m: F32
+
+    @classmethod
+    def of(cls, flat_m: F32, pixels: npt.NDArray[np.intp]) -> _Cloud:
+        """Those of some pixels of (3, H * W) points; pixels without depth are left out."""
+        known = pixels[np.isfinite(flat_m[2].take(pixels))]
+        some = flat_m.take(known, axis=1)
+        return cls(some.T, some.min(axis=1, initial=np.inf), some.max(axis=1, initial=-np.inf))
+
+    def reaches(self, line: F64, radius_m: float) -> bool:
+        """A point lies within ``radius_m`` of the (M, 3) polyline."""
+        return self.distance(line, radius_m, radius_m) <= radius_m
+
+    def distance(self, line: F64, within_m: float, enough_m: float = -1.0) -> float:
+        """Smallest distance of a point to the (M, 3) polyline.
+
+        Distances above ``within_m`` may come out larger, up to inf, and those up to ``enough_m`` not smaller than they
+        need be: then few points are measured.
+        """
+        low, high = line.min(axis=0).astype(np.float32), line.max(axis=0).astype(np.float32)
+        beside = np.maximum(np.maximum(low - self.high_m, self.low_m - high), 0.0)
+        if not len(self.points_m) or float(beside @ beside) > within_m * within_m:
+            return float("inf")
+        sample = float(distance(self.points_m[:: max(len(self.points_m) // 64, 1)], line).min())
+        if sample <= enough_m:
+            return sample
+        bound = min(sample, within_m)
+        outside = np.maximum(np.maximum(low - self.points_m, self.points_m - high), 0.0)
+        near = self.points_m[np.einsum("ij,ij->i", outside, outside) <= bound * bound]  # only these can be nearer
+        return min(sample, float(distance(near, line).min())) if len(near) else sample
