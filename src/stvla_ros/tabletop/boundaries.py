@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import fill_holes, sizes
+from stvla_ros.geometry.components import connected, sizes
+from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, I32, Bool
 
@@ -23,11 +24,11 @@ MAX_RATIO = 0.5
 MAX_RATIO_NO_DEPTH = 0.8
 """The same for a pixel without depth."""
 
-MAX_FILL = 4.0
-"""Holes are filled only if the object grows to less than this multiple of its size."""
+FRINGE = 1 / 110
+"""Width of the fringe where a depth camera smears an object over the table, as a share of the image's width."""
 
-ABOVE_M = 0.008
-"""A region inside a hollow object that ends less than this above its rim is part of that object."""
+MAX_CRUMB = 0.05
+"""Parts of an object that are a smaller share of its largest part, and were joined to it by a fringe, are none of it."""
 
 MAX_HALF_WIDTH, MAX_AREA, MIN_CONTACT = 1 / 180, 0.15, 0.33
 """Of a sliver: largest half width as a share of the image's width; largest area as a share of its neighbour's; smallest
@@ -38,9 +39,16 @@ MIN_CONTRAST = 0.08
 
 
 def refine_boundaries(
-    labels: I32, colours: F32, depth_m: F32, height_m: F32, exclude: Bool, table: SupportPlane, width_px: int
+    labels: I32,
+    colours: F32,
+    depth_m: F32,
+    height_m: F32,
+    exclude: Bool,
+    like_table: Bool,
+    table: SupportPlane,
+    width_px: int,
 ) -> I32:
-    """Labels with enclosed holes filled and each object extended over the pixels around it that look like it.
+    """Labels without the fringe that looks like the table, each object extended over pixels around it that look like it.
 
     Args:
         labels: (H, W) objects 1..n, 0 elsewhere.
@@ -48,18 +56,48 @@ def refine_boundaries(
         depth_m: (H, W) depth, NaN where unknown.
         height_m: (H, W) height above the table, NaN where unknown.
         exclude: (H, W) pixels that belong to no object (the robot).
+        like_table: (H, W) pixels with a colour of the table.
         table: The support plane.
         width_px: Width of the whole image, of which the arrays may be a crop.
     """
-    labels = _merge_slivers(_fill_enclosed(labels, height_m, exclude), width_px)
+    labels = _without_fringe(labels, colours, like_table, exclude, width_px)
+    labels = whole_hollows(_merge_slivers(labels, width_px), height_m, like_table, exclude)
     radius = max(round(RIM * width_px), 2)
     low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
+    low, unknown = low & ~like_table, unknown & ~like_table
     fronts = labels
     for _ in range(MAX_ROUNDS):
         labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
         if not fronts.any():
             break
     return labels
+
+
+def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:
+    """Labels without the pixels along an object's outline that look like the table and not like the object."""
+    object_px, table = labels > 0, (labels == 0) & ~exclude
+    width = max(round(FRINGE * width_px), 1)
+    fringe = object_px & like_table & _dilated(table, width)
+    if not fringe.any():
+        return labels
+    to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
+    to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
+    out = labels.copy()
+    out[fringe] *= ~(have_object & have_table & (to_table < MAX_RATIO * to_object))
+    return _without_crumbs(out)
+
+
+def _without_crumbs(labels: I32) -> I32:
+    """Labels without what a removed fringe cut off: parts that are a small share of their object's largest."""
+    parts = connected(labels > 0, labels.astype(np.float32), 0.5)
+    area = sizes(parts)
+    owner = np.zeros(len(area), dtype=np.int32)
+    owner[parts] = labels
+    largest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
+    np.maximum.at(largest, owner[1:], area[1:])
+    crumb = area < MAX_CRUMB * largest[owner]
+    crumb[0] = False
+    return np.where(crumb[parts], 0, labels).astype(np.int32)
 
 
 def _grown(
@@ -85,32 +123,6 @@ def _grown(
         out[here][take] = label
         further[here][take & ~_dilated(front, radius - 1)] = label
     return out, further
-
-
-def _fill_enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
-    """Fill the holes in objects: table visible inside a bowl or plate, and regions that do not rise above its rim."""
-    out, area = labels.copy(), sizes(labels)
-    for label, window in enumerate(find_objects(labels), start=1):
-        inside, height = out[window], height_m[window]  # views
-        own = inside == label
-        hole = _holes(own) & ~exclude[window]
-        for other in np.flatnonzero(sizes(inside[hole])):
-            part = hole & (inside == other)
-            if other == 0 or (
-                np.count_nonzero(part) == area[other] and _top(height[part]) < _top(height[own]) + ABOVE_M
-            ):
-                inside[part] = label
-    return out
-
-
-def _top(height_m: F32) -> float:
-    return float(np.nanquantile(height_m, 0.97))
-
-
-def _holes(own: Bool) -> Bool:
-    """Pixels enclosed by an object, unless the object would grow too much."""
-    whole = fill_holes(own)
-    return whole & ~own & bool(np.count_nonzero(whole) < MAX_FILL * np.count_nonzero(own))
 
 
 def _merge_slivers(labels: I32, width_px: int) -> I32:

@@ -21,6 +21,8 @@ from stvla_ros.tabletop.regions import (
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.tabletop.surroundings import without_surroundings
+from stvla_ros.tabletop.table_colours import TableColours
 from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
 
@@ -66,8 +68,7 @@ def look(
     points = depth_cloud(camera, depth)
     arm = robot_mask(points, robot, robot_margin_m)
     table = fit_support_plane(points, arm, 6000 if exact else 2000)
-    focal_px = float(camera.K[0, 0])
-    objects = find_instances(rgb, depth, points, arm, table, focal_px, config, exact)
+    objects = find_instances(rgb, depth, points, arm, table, camera, config, exact)
     return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
 
 
@@ -87,21 +88,27 @@ def find_instances(
     points_m: F32,
     exclude: Bool,
     table: SupportPlane,
-    focal_px: float,
+    camera: Camera,
     config: RegionConfig,
     exact: bool = True,
 ) -> I32:
     """(H, W) labels 1..n of objects on the table, 0 elsewhere.
 
-    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the focal length.
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the camera of these pixels.
     """
     height = table.height(points_m)
-    low = low_pixels(height, table, exclude)
-    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low)
+    regions = depth_regions(
+        depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude)
+    )
+    min_px = min_region_px(regions.size, config)
+    like_table = np.zeros(regions.shape, dtype=bool)
+    if exact:
+        bare = (np.abs(height) < table.noise_floor_m) & (regions == 0) & ~exclude
+        like_table = TableColours.of(rgb, bare, regions > 0).seen(rgb)
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
-    margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
+    margin = regions.shape[1] // 20
     here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
     crop = _Crop(
         colour_feature(np.ascontiguousarray(rgb[here])),
@@ -109,11 +116,15 @@ def find_instances(
         depth_m[here],
         height[here],
         exclude[here],
+        like_table[here],
         regions.shape[1],
-        focal_px,
+        float(camera.K[0, 0]),
     )
     regions[here] = crop.objects(regions[here].copy(), table, depth_step_m(table, config, depth_m), min_px, exact)
-    return renumber(regions, sizes(regions) >= min_px)
+    regions = renumber(regions, sizes(regions) >= min_px)
+    if not exact:
+        return regions
+    return without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +136,7 @@ class _Crop:
     depth_m: F32
     height_m: F32
     exclude: Bool
+    like_table: Bool
     width_px: int  # of the whole frame
     focal_px: float
 
@@ -138,4 +150,6 @@ class _Crop:
         objects = split_at_constrictions(objects, min_px)
         if not exact:
             return objects
-        return refine_boundaries(objects, self.colours, depth, height, self.exclude, table, self.width_px)
+        return refine_boundaries(
+            objects, self.colours, depth, height, self.exclude, self.like_table, table, self.width_px
+        )
