@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stvla_ros.config import param
 from stvla_ros.tabletop.instances import look
-from stvla_ros.tabletop.outlines import at_full_resolution
+from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
 from stvla_ros.tabletop.regions import RegionConfig
 from stvla_ros.types import RgbdFrame, RobotState, Segments
 
@@ -42,7 +42,7 @@ class GeometricSegmenter:
     def segment(self, frame: RgbdFrame, robot: RobotState) -> Segments:
         """Instances of one frame; a frame without any valid depth has none."""
         view = look(frame, robot, WORK_PX, self._config.robot_margin_m, self._regions)
-        labels = at_full_resolution(
-            view.labels, view.depth_m, frame.rgb, frame.depth_m, view.stride, self._config.depth_step_m
-        )
+        step, stride = self._config.depth_step_m, view.stride
+        labels = with_tips(view.labels, view.depth_m, frame.rgb[::stride, ::stride], step)
+        labels = at_full_resolution(labels, view.depth_m, frame.rgb, frame.depth_m, stride, step)
         return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)))
