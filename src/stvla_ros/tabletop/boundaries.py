@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, sizes
+from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, I32, Bool
@@ -26,6 +26,9 @@ MAX_RATIO_NO_DEPTH = 0.8
 
 FRINGE = 1 / 110
 """Width of the fringe where a depth camera smears an object over the table, as a share of the image's width."""
+
+MIN_SEAM_PX, SAME_COLOUR = 4, 0.12
+"""Objects are one if they meet in this many grown pixels and their mean colours differ by less."""
 
 MAX_CRUMB = 0.05
 """Parts of an object that are a smaller share of its largest part, and were joined to it by a fringe, are none of it."""
@@ -65,12 +68,41 @@ def refine_boundaries(
     radius = max(round(RIM * width_px), 2)
     low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
     low, unknown = low & ~like_table, unknown & ~like_table
-    fronts = labels
+    firm = fronts = labels
     for _ in range(MAX_ROUNDS):
         labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
         if not fronts.any():
             break
-    return labels
+    return _joined(labels, firm, colours)
+
+
+def _joined(labels: I32, firm: I32, colours: F32) -> I32:
+    """Labels in which objects of one colour are one if they touch where both were grown: a crumpled cloth, a black mug.
+
+    ``firm`` are the labels before they were grown.
+    """
+    grown = np.where(firm == 0, labels, 0)
+    pairs = [(grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])]
+    met = [np.stack([a, b])[:, (a != b) & (a > 0) & (b > 0)] for a, b in pairs]
+    seams = np.sort(np.concatenate(met, axis=1), axis=0)
+    if not seams.shape[1]:
+        return labels
+    owner = np.arange(int(labels.max()) + 1)
+    for (a, b), length in _counted(seams):
+        if length >= MIN_SEAM_PX and _colour_gap(labels, colours, a, b) < SAME_COLOUR:
+            owner[owner == owner[b]] = owner[a]
+    return renumber(owner[labels].astype(np.int32), np.isin(np.arange(len(owner)), owner))
+
+
+def _counted(seams: I32) -> list[tuple[tuple[int, int], int]]:
+    """Pairs of labels (2, N) with the number of times each occurs."""
+    pairs, counts = np.unique(seams, axis=1, return_counts=True)
+    return [((int(a), int(b)), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
+
+
+def _colour_gap(labels: I32, colours: F32, a: int, b: int) -> float:
+    """Distance between the mean colours of two objects."""
+    return float(np.linalg.norm(colours[labels == a].mean(axis=0) - colours[labels == b].mean(axis=0)))
 
 
 def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:

@@ -23,7 +23,7 @@ from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.surroundings import without_surroundings
 from stvla_ros.tabletop.table_colours import TableColours
-from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.touching import baseline_px, concavity, split_at_concavities, split_at_constrictions
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +143,11 @@ class _Crop:
     def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
-        regions = split_at_concavities(
-            regions, self.colours, points, height, depth, self.focal_px, step_m, noise, min_px
+        bend = concavity(height, baseline_px(depth, regions > 0, self.focal_px))
+        regions = split_at_concavities(regions, self.colours, points, bend, depth, height, step_m, noise, min_px)
+        objects = split_by_colour_and_shape(
+            regions, self.colours, depth, points, bend, height, step_m, noise, min_px
         )
-        objects = split_by_colour_and_shape(regions, self.colours, depth, points, height, step_m, noise, min_px)
         objects = split_at_constrictions(objects, min_px)
         if not exact:
             return objects

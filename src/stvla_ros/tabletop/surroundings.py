@@ -16,11 +16,16 @@ from stvla_ros.tabletop.table_colours import large_parts
 from stvla_ros.types import F32, I32, Bool, Camera
 
 MAX_LIKE = 0.75
-"""A region is bare table if a larger share of it has the table's colours, and it is low or small."""
+"""A region may be bare table if a larger share of it has the table's colours."""
 
-LOW_FLOORS, HIGH_FLOORS, SMALL_PX = 2.5, 6.0, 4.0
-"""Low: the upper tenth is below this multiple of the noise floor. A region of less than this multiple of the smallest
-area is bare table up to the higher multiple: flying pixels at an edge reach up."""
+SMALL_PX = 15
+"""Bumps of noise are smaller than this multiple of the smallest object. What is larger was measured often enough."""
+
+LOW_FLOORS = 2.5
+"""The upper tenth of a bump of noise is below this multiple of the noise floor."""
+
+TINY_PX, TINY_FLOORS = 4, 6.0
+"""Flying pixels at an edge reach up higher, but are fewer."""
 
 PAST_M = 0.03
 """A pixel shows something behind the support plane if it is measured this far below."""
@@ -53,8 +58,9 @@ def without_surroundings(
     """
     flat, height, like = points_m.reshape(3, -1), height_m.ravel(), like_table.ravel()
     level = (labels == 0) & (np.abs(height_m) < table.noise_floor_m)
-    support = level & (like_table | large_parts(level))
-    feet = Feet(camera, table, support, (labels == 0) & ((level & ~support) | (height_m < -PAST_M)))
+    support = large_parts(level)
+    past = (labels == 0) & (height_m < -PAST_M)
+    feet = Feet(camera, table, support, past | (level & ~support & ~like_table))
     keep = np.ones(int(labels.max(initial=0)) + 1, dtype=bool)
     for label, pixels in enumerate(member_pixels(labels, len(keep) - 1), start=1):
         keep[label] = not (
@@ -69,9 +75,11 @@ def _is_bare(height_m: F32, like: Bool, table: SupportPlane, min_px: int) -> boo
     """A bump in the measured table: no higher than noise can explain, and it looks like the table."""
     if not len(like) or np.count_nonzero(like) < MAX_LIKE * len(like):
         return False
-    floors = HIGH_FLOORS if len(like) < SMALL_PX * min_px else LOW_FLOORS
+    if len(like) > SMALL_PX * min_px:
+        return False
+    floors = TINY_FLOORS if len(like) < TINY_PX * min_px else LOW_FLOORS
     known = height_m[np.isfinite(height_m)]
-    return not len(known) or float(np.quantile(known, 0.9)) < floors * max(table.noise_floor_m, 0.0)
+    return not len(known) or float(np.quantile(known, 0.9)) < floors * table.noise_floor_m
 
 
 def _is_off(points_m: F32, feet: Feet) -> bool:
