@@ -315,7 +315,7 @@ def _are_separate(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
     """Two fragments are separate objects."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
     rise = upper.top_m - lower.top_m
-    if is_boss(a, b):
+    if is_boss(a, b, seam_m):
         return False
     slack = 0.006 + 2 * noise_m
     above = rise > 0.015 and upper.height_m[1] > lower.height_m[3] - slack
@@ -342,10 +342,11 @@ def stands_in(inner: Fragment, seam_m: F32, noise_m: float) -> bool:
     return bool(inner.height_m[2] > np.quantile(seam_m[2], 0.25) + RISE_M + noise_m)
 
 
-def is_boss(a: Fragment, b: Fragment) -> bool:
-    """One fragment is a low cap in the middle of the other, a wider base."""
+def is_boss(a: Fragment, b: Fragment, seam_m: F32) -> bool:
+    """One fragment is a low cap in the middle of the other, a wider base; ``seam_m`` (3 or more, N) is their seam."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
-    if upper.top_m - lower.top_m >= MAX_BOSS_M:
+    rise = max(upper.top_m - lower.top_m, upper.height_m[2] - float(np.quantile(seam_m[2], 0.25)))
+    if rise >= MAX_BOSS_M:
         return False
     centred = np.hypot(*(upper.centre_m - lower.centre_m)) < 0.25 * lower.size_m[0]
     return bool(centred and lower.size_m[0] > 1.25 * upper.size_m[0])

@@ -103,7 +103,7 @@ def _same(a: Fragment, b: Fragment, seam_m: F32, min_px: int, noise_m: float) ->
     plate = a.top_m < TRAY_TOP_M and b.top_m < TRAY_TOP_M  # its rim and its floor
     lower = a if a.top_m < b.top_m else b
     inside = lower.outline < INSIDE_OUTLINE and not stands_in(lower, seam_m, noise_m)  # the bottom of a bowl
-    return plate or inside or is_boss(a, b)
+    return plate or inside or is_boss(a, b, seam_m)
 
 
 def split_at_constrictions(labels: I32, min_px: int) -> I32:
