@@ -36,7 +36,7 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -
     Args:
         labels: (H, W) objects 1..n, 0 elsewhere.
         height_m: (H, W) height above the table, NaN where unknown.
-        like_table: (H, W) pixels with a colour of the table: inside an open rim they stay the table.
+        like_table: (H, W) pixels with a colour of the table: where the rim has a gap, they may be the table.
         exclude: (H, W) pixels that belong to no object (the robot).
     """
     out, area = labels.copy(), sizes(labels)
@@ -49,9 +49,9 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -
             part = closed & (inside == other)
             if other == 0 or (np.count_nonzero(part) == area[other] and not stands(part, height_m[window])):
                 inside[part] = label
-        free = (inside == 0) & ~like_table[window] & ~exclude[window]
+        free = (inside == 0) & ~exclude[window]
         if np.count_nonzero(free) > MIN_GAIN * area[label]:
-            inside[free & _enclosed(inside == label)] = label
+            inside[free & _enclosed(inside == label, like_table[window])] = label
     return out
 
 
@@ -69,14 +69,14 @@ def _closed(own: Bool) -> Bool:
     return whole & ~own & bool(np.count_nonzero(whole) < MAX_FILL * np.count_nonzero(own))
 
 
-def _enclosed(own: Bool) -> Bool:
-    """Pixels from which enough straight ways meet the thing."""
+def _enclosed(own: Bool, like_table: Bool) -> Bool:
+    """Pixels from which enough straight ways meet the thing; all of them where the pixel looks like the table."""
     h, w = own.shape
     step = -(-max(h, w) // SEARCH_PX)
-    if step == 1:
-        return ways(own) >= MIN_WAYS
-    small = ways(own[::step, ::step]) >= MIN_WAYS
-    return small.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
+    met = ways(own[::step, ::step])
+    if step > 1:
+        met = met.repeat(step, axis=0)[:h].repeat(step, axis=1)[:, :w]
+    return np.asarray(met >= np.where(like_table, 8, MIN_WAYS))
 
 
 def ways(own: Bool) -> U8:

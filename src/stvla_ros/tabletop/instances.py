@@ -24,6 +24,7 @@ from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.surroundings import without_surroundings
 from stvla_ros.tabletop.table_colours import TableColours
 from stvla_ros.tabletop.touching import baseline_px, concavity, split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.walls import find_walls
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +98,8 @@ def find_instances(
     Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the camera of these pixels.
     """
     height = table.height(points_m)
+    if exact:
+        exclude = exclude | find_walls(points_m, height, exclude, table, camera.T_base_camera[:3, 3])
     regions = depth_regions(
         depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude)
     )
