@@ -45,4 +45,4 @@ class GeometricSegmenter:
         step, stride = self._config.depth_step_m, view.stride
         labels = with_tips(view.labels, view.depth_m, frame.rgb[::stride, ::stride], step)
         labels = at_full_resolution(labels, view.depth_m, frame.rgb, frame.depth_m, stride, step)
-        return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)))
+        return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)), view.notes)

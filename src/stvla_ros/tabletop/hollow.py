@@ -17,6 +17,9 @@ from stvla_ros.types import F32, I32, U8, Bool
 MAX_FILL = 4.0
 """A thing does not grow to more than this multiple of its size."""
 
+MAX_INSIDE = 0.2
+"""What encloses a larger share of the image is not a thing on the support but the walls around it."""
+
 MIN_WAYS = 5
 """Of the eight straight ways from a pixel inside, those that meet the rim; the near rim may be lost in noise."""
 
@@ -45,6 +48,8 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -
             continue
         inside, own = out[window], labels[window] == label
         closed = _closed(own) & ~exclude[window]
+        if np.count_nonzero(closed) > MAX_INSIDE * labels.size:
+            continue
         for other in np.flatnonzero(sizes(inside[closed])):
             part = closed & (inside == other)
             if other == 0 or (np.count_nonzero(part) == area[other] and not stands(part, height_m[window])):

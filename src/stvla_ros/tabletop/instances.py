@@ -24,6 +24,7 @@ from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.tabletop.surroundings import without_surroundings
 from stvla_ros.tabletop.table_colours import TableColours
 from stvla_ros.tabletop.touching import baseline_px, concavity, split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.unmeasured import with_unmeasured
 from stvla_ros.tabletop.walls import find_walls
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
 
@@ -38,6 +39,7 @@ class View:
         points_m: (3, h, w) points in the base frame.
         labels: (h, w) int32, -1: the robot and what it holds; 0: table and surroundings; from 1: an instance.
         table: The support plane.
+        notes: What cannot be known from this frame, one sentence each.
     """
 
     camera: Camera
@@ -46,6 +48,7 @@ class View:
     points_m: F32
     labels: I32
     table: SupportPlane
+    notes: tuple[str, ...] = ()
 
 
 def look(
@@ -69,8 +72,8 @@ def look(
     points = depth_cloud(camera, depth)
     arm = robot_mask(points, robot, robot_margin_m)
     table = fit_support_plane(points, arm, 6000 if exact else 2000)
-    objects = find_instances(rgb, depth, points, arm, table, camera, config, exact)
-    return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
+    objects, notes = find_instances(rgb, depth, points, arm, table, camera, config, exact)
+    return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table, notes)
 
 
 def shrunk(camera: Camera, stride: int) -> Camera:
@@ -87,47 +90,71 @@ def find_instances(
     rgb: U8,
     depth_m: F32,
     points_m: F32,
-    exclude: Bool,
+    arm: Bool,
     table: SupportPlane,
     camera: Camera,
     config: RegionConfig,
     exact: bool = True,
-) -> I32:
-    """(H, W) labels 1..n of objects on the table, 0 elsewhere.
+) -> tuple[I32, tuple[str, ...]]:
+    """(H, W) labels 1..n of objects on the table, 0 elsewhere, and notes.
 
-    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the camera of these pixels.
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, the (H, W) pixels of the arm, and
+    the camera of these pixels.
     """
     height = table.height(points_m)
-    if exact:
-        exclude = exclude | find_walls(points_m, height, exclude, table, camera.T_base_camera[:3, 3])
-    regions = depth_regions(
-        depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude)
-    )
+    exclude = arm | find_walls(points_m, height, arm, table, camera.T_base_camera[:3, 3]) if exact else arm
+    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude))
     min_px = min_region_px(regions.size, config)
-    like_table = np.zeros(regions.shape, dtype=bool)
-    if exact:
-        bare = (np.abs(height) < table.noise_floor_m) & (regions == 0) & ~exclude
-        like_table = TableColours.of(rgb, bare, regions > 0).seen(rgb)
+    level = (np.abs(height) < table.noise_floor_m) & ~exclude
+    colours = TableColours.of(rgb, level & (regions == 0), regions > 0) if exact else TableColours(None)
+    like_table = colours.seen(rgb)
+    regions = _objects(regions, rgb, depth_m, points_m, height, exclude, like_table, table, camera, config, exact)
+    if not exact:
+        return regions, ()
+    regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
+    if colours.cells is None:
+        return regions, ("The bare table is hardly seen: things without depth are not found.",)
+    regions, glare = with_unmeasured(regions, rgb, depth_m, level & (regions == 0), like_table, exclude, min_px)
+    return regions, _notes(glare)
+
+
+def _notes(glare: int) -> tuple[str, ...]:
+    if not glare:
+        return ()
+    return (f"{glare} bright patches have no depth: highlights on the table, or things that mirror the light.",)
+
+
+def _objects(
+    regions: I32,
+    rgb: U8,
+    depth_m: F32,
+    points_m: F32,
+    height_m: F32,
+    exclude: Bool,
+    like_table: Bool,
+    table: SupportPlane,
+    camera: Camera,
+    config: RegionConfig,
+    exact: bool,
+) -> I32:
+    """(H, W) objects of the regions, split and refined in the part of the image that contains them."""
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
-    margin = regions.shape[1] // 20
+    margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
     here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
     crop = _Crop(
         colour_feature(np.ascontiguousarray(rgb[here])),
         points_m[:, *here],
         depth_m[here],
-        height[here],
+        height_m[here],
         exclude[here],
         like_table[here],
         regions.shape[1],
         float(camera.K[0, 0]),
     )
     regions[here] = crop.objects(regions[here].copy(), table, depth_step_m(table, config, depth_m), min_px, exact)
-    regions = renumber(regions, sizes(regions) >= min_px)
-    if not exact:
-        return regions
-    return without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
+    return renumber(regions, sizes(regions) >= min_px)
 
 
 @dataclass(frozen=True, eq=False)
