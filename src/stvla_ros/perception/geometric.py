@@ -43,6 +43,6 @@ class GeometricSegmenter:
         """Instances of one frame; a frame without any valid depth has none."""
         view = look(frame, robot, WORK_PX, self._config.robot_margin_m, self._regions)
         step, stride = self._config.depth_step_m, view.stride
-        labels = with_tips(view.labels, view.depth_m, frame.rgb[::stride, ::stride], step)
-        labels = at_full_resolution(labels, view.depth_m, frame.rgb, frame.depth_m, stride, step)
+        labels = with_tips(view.labels, view.depth_m, view.colours, step)
+        labels = at_full_resolution(labels, view.depth_m, view.colours, frame.rgb, frame.depth_m, stride, step)
         return Segments(labels, tuple(range(1, int(labels.max(initial=0)) + 1)), view.notes)

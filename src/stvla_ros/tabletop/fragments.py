@@ -329,7 +329,7 @@ def _are_separate(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
 
 def _creased(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     """The seam is concave, and each stands by itself: on the support, or one inside the other."""
-    if float(np.median(seam_m[3])) < MIN_CREASE_M + noise_m / 2:
+    if _quantile(seam_m[3], 0.5) < MIN_CREASE_M + noise_m / 2:
         return False
     inner = a if a.outline < b.outline else b
     if inner.outline < INSIDE_OUTLINE:
@@ -337,15 +337,21 @@ def _creased(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     return max(a.height_m[0], b.height_m[0]) < ON_SUPPORT_M + 2 * noise_m
 
 
+def _quantile(values: npt.NDArray[np.floating], share: float) -> float:
+    """The lower of the two values around a quantile: faster than NumPy's on a few hundred."""
+    at = int(share * (len(values) - 1))
+    return float(np.partition(values, at)[at])
+
+
 def stands_in(inner: Fragment, seam_m: F32, noise_m: float) -> bool:
     """A fragment rises over the lower part of the seam around it, as the bottom of a bowl does not."""
-    return bool(inner.height_m[2] > np.quantile(seam_m[2], 0.25) + RISE_M + noise_m)
+    return bool(inner.height_m[2] > _quantile(seam_m[2], 0.25) + RISE_M + noise_m)
 
 
 def is_boss(a: Fragment, b: Fragment, seam_m: F32) -> bool:
     """One fragment is a low cap in the middle of the other, a wider base; ``seam_m`` (3 or more, N) is their seam."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
-    rise = max(upper.top_m - lower.top_m, upper.height_m[2] - float(np.quantile(seam_m[2], 0.25)))
+    rise = max(upper.top_m - lower.top_m, upper.height_m[2] - _quantile(seam_m[2], 0.25))
     if rise >= MAX_BOSS_M:
         return False
     centred = np.hypot(*(upper.centre_m - lower.centre_m)) < 0.25 * lower.size_m[0]
@@ -359,5 +365,5 @@ def _side_by_side(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
     for part in (a, b):
         if part.size_m[0] > MAX_ASPECT * part.size_m[1] or part.inlaid:
             return False
-    off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.7)) for part in (a, b))
+    off = min(_quantile(part.edge_distance(seam_m[:2]), 0.7) for part in (a, b))
     return off < MAX_SEAM_M + noise_m

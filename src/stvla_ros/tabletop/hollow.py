@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import fill_holes, sizes
+from stvla_ros.geometry.components import fill_holes, sizes, solidity
 from stvla_ros.types import F32, I32, U8, Bool
 
 MAX_FILL = 4.0
@@ -23,11 +23,11 @@ MAX_INSIDE = 0.2
 MIN_WAYS = 5
 """Of the eight straight ways from a pixel inside, those that meet the rim; the near rim may be lost in noise."""
 
-SEARCH_PX = 64
+SEARCH_PX = 48
 """Things larger than this are scaled down for the search along straight ways."""
 
-MIN_GAIN = 0.02
-"""Open hollows that are a smaller share of the thing are notches."""
+MAX_SOLIDITY = 0.95
+"""A thing that fills more of its convex hull has no open hollow."""
 
 RISE_M = 0.006
 """What rises by more over the surface around it stands in a hollow thing, and is no part of it."""
@@ -54,9 +54,9 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -
             part = closed & (inside == other)
             if other == 0 or (np.count_nonzero(part) == area[other] and not stands(part, height_m[window])):
                 inside[part] = label
-        free = (inside == 0) & ~exclude[window]
-        if np.count_nonzero(free) > MIN_GAIN * area[label]:
-            inside[free & _enclosed(inside == label, like_table[window])] = label
+        own = inside == label
+        if solidity(own) < MAX_SOLIDITY:
+            inside[_enclosed(own, like_table[window]) & (inside == 0) & ~exclude[window]] = label
     return out
 
 

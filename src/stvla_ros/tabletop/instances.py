@@ -35,6 +35,7 @@ class View:
     Attributes:
         camera: Of these pixels.
         stride: Subsampling of the frame.
+        colours: (h, w, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (h, w) depth without specks and noise, NaN where unknown.
         points_m: (3, h, w) points in the base frame.
         labels: (h, w) int32, -1: the robot and what it holds; 0: table and surroundings; from 1: an instance.
@@ -44,6 +45,7 @@ class View:
 
     camera: Camera
     stride: int
+    colours: F32
     depth_m: F32
     points_m: F32
     labels: I32
@@ -67,13 +69,14 @@ def look(
     """
     stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
     camera = shrunk(frame.camera, stride)
-    rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
+    rgb, depth = np.ascontiguousarray(frame.rgb[::stride, ::stride]), frame.depth_m[::stride, ::stride]
     depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
     points = depth_cloud(camera, depth)
     arm = robot_mask(points, robot, robot_margin_m)
-    table = fit_support_plane(points, arm, 6000 if exact else 2000)
-    objects, notes = find_instances(rgb, depth, points, arm, table, camera, config, exact)
-    return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table, notes)
+    table = fit_support_plane(points, arm, 3000 if exact else 2000)
+    colours = colour_feature(rgb)
+    objects, notes = find_instances(rgb, colours, depth, points, arm, table, camera, config, exact)
+    return View(camera, stride, colours, depth, points, np.where(arm, np.int32(-1), objects), table, notes)
 
 
 def shrunk(camera: Camera, stride: int) -> Camera:
@@ -88,6 +91,7 @@ def shrunk(camera: Camera, stride: int) -> Camera:
 
 def find_instances(
     rgb: U8,
+    colours: F32,
     depth_m: F32,
     points_m: F32,
     arm: Bool,
@@ -98,23 +102,23 @@ def find_instances(
 ) -> tuple[I32, tuple[str, ...]]:
     """(H, W) labels 1..n of objects on the table, 0 elsewhere, and notes.
 
-    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, the (H, W) pixels of the arm, and
-    the camera of these pixels.
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, the (H, W, 4) features of the
+    colours, the (H, W) pixels of the arm, and the camera of these pixels.
     """
     height = table.height(points_m)
     exclude = arm | find_walls(points_m, height, arm, table, camera.T_base_camera[:3, 3]) if exact else arm
     regions = depth_regions(depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude))
     min_px = min_region_px(regions.size, config)
     level = (np.abs(height) < table.noise_floor_m) & ~exclude
-    colours = TableColours.of(rgb, level & (regions == 0), regions > 0) if exact else TableColours(None)
-    like_table = colours.seen(rgb)
-    regions = _objects(regions, rgb, depth_m, points_m, height, exclude, like_table, table, camera, config, exact)
+    bare = TableColours.of(rgb, level & (regions == 0), regions > 0) if exact else TableColours(None)
+    like_table = bare.seen(rgb)
+    regions = _objects(regions, colours, depth_m, points_m, height, exclude, like_table, table, camera, config, exact)
     if not exact:
         return regions, ()
     regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
-    if colours.cells is None:
+    if bare.cells is None:
         return regions, ("The bare table is hardly seen: things without depth are not found.",)
-    regions, glare = with_unmeasured(regions, rgb, depth_m, level & (regions == 0), like_table, exclude, min_px)
+    regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
     return regions, _notes(glare)
 
 
@@ -126,7 +130,7 @@ def _notes(glare: int) -> tuple[str, ...]:
 
 def _objects(
     regions: I32,
-    rgb: U8,
+    colours: F32,
     depth_m: F32,
     points_m: F32,
     height_m: F32,
@@ -144,7 +148,7 @@ def _objects(
     margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
     here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
     crop = _Crop(
-        colour_feature(np.ascontiguousarray(rgb[here])),
+        colours[here],
         points_m[:, *here],
         depth_m[here],
         height_m[here],

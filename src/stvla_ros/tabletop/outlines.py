@@ -18,7 +18,7 @@ NEARER = 0.2
 """Weight of the distance to a sample, in its spacings: decides between samples that look the same."""
 
 
-def with_tips(labels: I32, depth_m: F32, rgb: U8, step_m: float) -> I32:
+def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
     """Labels in which background pixels next to an object join it if they look like it and unlike the background.
 
     Corners and tips that are lost to the noise of the table's height come back.
@@ -26,18 +26,18 @@ def with_tips(labels: I32, depth_m: F32, rgb: U8, step_m: float) -> I32:
     Args:
         labels: (h, w) labels, 0 for background.
         depth_m: (h, w) depth, NaN where unknown.
-        rgb: (h, w, 3) image.
+        colours: (h, w, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         step_m: Depth step that ends an object.
     """
     square = np.ones((3, 3), np.uint8)
     beside = (labels == 0) & (cv2.dilate((labels > 0).astype(np.uint8), square) > 0)
     rows, columns = np.nonzero(beside)
-    colour, depth = colour_feature(rgb[rows, columns]), depth_m[rows, columns]
+    colour, depth = colours[rows, columns], depth_m[rows, columns]
     to_object, to_background = np.full((2, len(rows)), np.inf, dtype=np.float32)
     owner = np.zeros(len(rows), dtype=np.int32)
     for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
         i, j = np.clip(rows + dy, 0, labels.shape[0] - 1), np.clip(columns + dx, 0, labels.shape[1] - 1)
-        there, cost = labels[i, j], _cost(colour - colour_feature(rgb[i, j]), depth, depth_m[i, j], step_m)
+        there, cost = labels[i, j], _cost(colour - colours[i, j], depth, depth_m[i, j], step_m)
         is_object = (there > 0) & (cost < to_object)
         to_object[is_object], owner[is_object] = cost[is_object], there[is_object]
         is_background = (there == 0) & (cost < to_background) & ((i != rows) | (j != columns))
@@ -48,7 +48,9 @@ def with_tips(labels: I32, depth_m: F32, rgb: U8, step_m: float) -> I32:
     return out
 
 
-def at_full_resolution(labels: I32, depth_m: F32, rgb: U8, full_depth_m: F32, stride: int, step_m: float) -> I32:
+def at_full_resolution(
+    labels: I32, depth_m: F32, colours: F32, rgb: U8, full_depth_m: F32, stride: int, step_m: float
+) -> I32:
     """Labels of all pixels, from those of every ``stride``-th one.
 
     A pixel between samples of one label has that label. Elsewhere the one of its four samples wins that looks most like
@@ -57,6 +59,7 @@ def at_full_resolution(labels: I32, depth_m: F32, rgb: U8, full_depth_m: F32, st
     Args:
         labels: (h, w) labels of the samples.
         depth_m: (h, w) depth of the samples, NaN where unknown.
+        colours: (h, w, 4) features of their colours.
         rgb: (H, W, 3) image.
         full_depth_m: (H, W) depth, NaN where unknown.
         stride: Spacing of the samples; the first is pixel (0, 0).
@@ -72,7 +75,7 @@ def at_full_resolution(labels: I32, depth_m: F32, rgb: U8, full_depth_m: F32, st
     last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
         i, j = np.minimum(rows // stride + dy, last_row), np.minimum(columns // stride + dx, last_column)
-        off = colour - colour_feature(rgb[i * stride, j * stride])
+        off = colour - colours[i, j]
         away = np.abs(rows / stride - i) + np.abs(columns / stride - j)
         cost = _cost(off, depth, depth_m[i, j], step_m) + np.float32(NEARER) * away
         closer = cost < best

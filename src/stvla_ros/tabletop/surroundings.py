@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -56,17 +54,16 @@ def without_surroundings(
         table: The support plane.
         min_px: Smallest object.
     """
-    flat, height, like = points_m.reshape(3, -1), height_m.ravel(), like_table.ravel()
+    count = int(labels.max(initial=0))
+    members = member_pixels(labels, count)
     level = (labels == 0) & (np.abs(height_m) < table.noise_floor_m)
     support = large_parts(level)
     past = (labels == 0) & (height_m < -PAST_M)
-    feet = Feet(camera, table, support, past | (level & ~support & ~like_table))
-    keep = np.ones(int(labels.max(initial=0)) + 1, dtype=bool)
-    for label, pixels in enumerate(member_pixels(labels, len(keep) - 1), start=1):
-        keep[label] = not (
-            _is_bare(height[pixels], like[pixels], table, min_px) or _is_off(flat[:, pixels], feet)
-        )
-    labels = renumber(labels, keep)
+    other = past | (level & ~support & ~like_table)
+    off = _off_the_support(members, points_m, camera, table, support, other)
+    height, like = height_m.ravel(), like_table.ravel()
+    bare = [_is_bare(height[pixels], like[pixels], table, min_px) for pixels in members]
+    labels = renumber(labels, np.array([True, *(~off & ~np.array(bare, dtype=bool))]))
     around = _around(labels, support)
     return renumber(labels, ~around)
 
@@ -82,40 +79,33 @@ def _is_bare(height_m: F32, like: Bool, table: SupportPlane, min_px: int) -> boo
     return not len(known) or float(np.quantile(known, 0.9)) < floors * table.noise_floor_m
 
 
-def _is_off(points_m: F32, feet: Feet) -> bool:
-    """Where the feet of these points would be, the camera sees something else than the support."""
-    some = points_m[:, :: max(points_m.shape[1] // SAMPLE, 1)]
-    some = some[:, np.isfinite(some[2])]
-    on, off = feet.seen(some)
-    return off > MAX_OFF * (on + off) and on + off > MIN_FEET * some.shape[1]
+def _off_the_support(
+    members: list[npt.NDArray[np.intp]], points_m: F32, camera: Camera, table: SupportPlane, support: Bool, other: Bool
+) -> npt.NDArray[np.bool_]:
+    """(n,) regions under whose points the camera sees something else than the support.
 
-
-@dataclass(frozen=True, eq=False)
-class Feet:
-    """Looks for the support under points.
-
-    Attributes:
-        camera: Of the pixels.
+    Args:
+        members: Pixels of each region.
+        points_m: (3, H, W) points.
+        camera: Of these pixels.
         table: The support plane.
         support: (H, W) pixels that show it.
         other: (H, W) pixels that show something else that is no nearer: past its edge, or another thing of its height.
     """
-
-    camera: Camera
-    table: SupportPlane
-    support: Bool
-    other: Bool
-
-    def seen(self, points_m: F32) -> tuple[int, int]:
-        """Of (3, N) points, how many have their foot where the support is seen, and where something else is seen."""
-        feet = points_m.astype(np.float64)
-        feet[2] = self.table.a * feet[0] + self.table.b * feet[1] + self.table.c
-        px, _ = project(self.camera, feet.T)
-        h, w = self.support.shape
-        x, y = np.rint(np.nan_to_num(px, nan=-1e6)).T
-        inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
-        at = y[inside].astype(np.intp), x[inside].astype(np.intp)
-        return int(np.count_nonzero(self.support[at])), int(np.count_nonzero(self.other[at]))
+    some = [pixels[:: max(len(pixels) // SAMPLE, 1)] for pixels in members]
+    owner = np.repeat(np.arange(len(some)), [len(pixels) for pixels in some])
+    feet = points_m.reshape(3, -1)[:, np.concatenate([np.zeros(0, dtype=np.intp), *some])].astype(np.float64)
+    feet[2] += table.a * feet[0] + table.b * feet[1] + table.c - feet[2]
+    px = np.nan_to_num(project(camera, feet.T)[0], nan=-1e6)
+    x, y = np.rint(np.clip(px, -1e6, 1e6)).astype(np.intp).T
+    h, w = support.shape
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    at = y.clip(0, h - 1), x.clip(0, w - 1)
+    known, on, off = (
+        np.bincount(owner[mask], minlength=len(some))
+        for mask in (np.isfinite(feet[2]), inside & support[at], inside & other[at])
+    )
+    return np.asarray((off > MAX_OFF * (on + off)) & (on + off > MIN_FEET * known))
 
 
 def _around(labels: I32, support: Bool) -> npt.NDArray[np.bool_]:

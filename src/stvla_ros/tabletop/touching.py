@@ -1,7 +1,7 @@
 """Split touching objects where the surface is concave or the outline has a constriction (a narrow neck).
 
 The surface is concave where two bodies meet, and steps up where one stands behind another; on a single convex body
-neither happens. Concavity is measured over a centimetre, so that it shows in images of a sensor that smears edges over
+neither happens. Concavity is measured over centimetres, so that it shows in images of a sensor that smears edges over
 several pixels.
 """
 
@@ -16,7 +16,7 @@ from stvla_ros.tabletop.fragments import INSIDE_OUTLINE, Fragment, is_boss, spli
 from stvla_ros.tabletop.regions import TRAY_TOP_M
 from stvla_ros.types import F32, I32, Bool
 
-BASELINE_M = 0.009
+BASELINE_M = 0.015
 """The concavity at a pixel is measured over this distance to both sides."""
 
 MIN_CONCAVITY_M = 0.004
@@ -62,7 +62,7 @@ def concavity(height_m: F32, baseline_px: int) -> F32:
 
 def baseline_px(depth_m: F32, standing: Bool, focal_px: float) -> int:
     """:data:`BASELINE_M` in pixels, at the median depth of the pixels ``standing``."""
-    return int(np.clip(round(focal_px * BASELINE_M / float(np.median(depth_m[standing]))), 2, 12))
+    return int(np.clip(round(focal_px * BASELINE_M / float(np.median(depth_m[standing]))), 2, 16))
 
 
 def split_at_concavities(

@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.components import member_pixels
-from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, I32, U8, Bool
 
 MIN_PX = 3
@@ -25,21 +24,21 @@ FOOT = 0.4
 MIN_CONTACT, MIN_FOOT_CONTACT = 0.5, 0.6
 """Smallest share of the pixels around it, and around its lower part, that show the support or another thing on it."""
 
-GLARE = 235
-"""A patch whose median brightness is above this is a highlight on the table, or cannot be told from one."""
+GLARE = 0.15 * np.log(0.92 + 0.06)
+"""A patch whose median brightness (the fourth feature: 92 % of white) is above this is a highlight on the table, or cannot be told from one."""
 
 JOIN_GAP = 0.15
 """It is part of a neighbour if their colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`) differ by less."""
 
 
 def with_unmeasured(
-    labels: I32, rgb: U8, depth_m: F32, support: Bool, like_table: Bool, exclude: Bool, min_px: int
+    labels: I32, colours: F32, depth_m: F32, support: Bool, like_table: Bool, exclude: Bool, min_px: int
 ) -> tuple[I32, int]:
     """Labels with things that have no depth.
 
     Args:
         labels: (H, W) objects 1..n, 0 elsewhere.
-        rgb: (H, W, 3) image.
+        colours: (H, W, 4) features of the colours.
         depth_m: (H, W) depth, NaN where unknown.
         support: (H, W) pixels measured on the support.
         like_table: (H, W) pixels with a colour of the table.
@@ -60,11 +59,11 @@ def with_unmeasured(
         if not MIN_PX * min_px <= len(pixels) <= MAX_SHARE * labels.size:
             continue
         rows, columns = np.divmod(pixels, labels.shape[1])
-        neighbour = _neighbour(out, rgb, rows, columns)
+        neighbour = _neighbour(out, colours, rows, columns)
         if neighbour:
             out[rows, columns] = neighbour
         elif _stands(rows, columns, support | (labels > 0)):
-            bright = float(np.median(rgb[rows, columns].mean(axis=1))) > GLARE
+            bright = float(np.median(colours[rows, columns, 3])) > GLARE
             glare += bright
             out[rows, columns] = 0 if bright else fresh
             fresh += not bright
@@ -86,7 +85,7 @@ def _ring(rows: np.ndarray, columns: np.ndarray, window: tuple[slice, slice]) ->
     return (cv2.dilate(own, np.ones((5, 5), np.uint8)) > 0) & (own == 0), own
 
 
-def _neighbour(labels: I32, rgb: U8, rows: np.ndarray, columns: np.ndarray) -> int:
+def _neighbour(labels: I32, colours: F32, rows: np.ndarray, columns: np.ndarray) -> int:
     """The object next to some pixels that has their colour; 0 for none."""
     window = _window(rows, columns, labels.shape)
     ring, _ = _ring(rows, columns, window)
@@ -95,7 +94,7 @@ def _neighbour(labels: I32, rgb: U8, rows: np.ndarray, columns: np.ndarray) -> i
     if counts.max(initial=0) < 0.1 * np.count_nonzero(ring):
         return 0
     label = int(counts.argmax())
-    mine, theirs = (np.median(colour_feature(rgb[at]), axis=0) for at in ((rows, columns), labels == label))
+    mine, theirs = (np.median(colours[at], axis=0) for at in ((rows, columns), labels == label))
     gap = mine - theirs
     return label if float(np.linalg.norm(gap)) < JOIN_GAP else 0
 
