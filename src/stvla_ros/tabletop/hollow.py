@@ -26,7 +26,7 @@ MIN_WAYS = 5
 SEARCH_PX = 48
 """Things larger than this are scaled down for the search along straight ways."""
 
-MAX_SOLIDITY = 0.95
+MAX_SOLIDITY = 0.88
 """A thing that fills more of its convex hull has no open hollow."""
 
 RISE_M = 0.006

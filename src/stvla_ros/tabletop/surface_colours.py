@@ -79,7 +79,7 @@ def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
     return out
 
 
-def two_means(feature: F32, budget: int = 400) -> Bool | None:
+def two_means(feature: F32, budget: int = 200) -> Bool | None:
     """(N,) membership of the second of two clusters, or None when the features are one cluster."""
     sample = feature[:: max(len(feature) // budget, 1)]
     if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them can be that far apart
