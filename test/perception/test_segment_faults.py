@@ -78,7 +78,8 @@ def test_a_chair_behind_the_table_is_no_instance() -> None:
     """Its seat is as high as the table, its back is higher."""
     seat = Box((-0.78, 0.0, -0.05), (0.45, 0.5, 0.1), 0.0, (0.1, 0.4, 0.45))
     back = Box((-1.0, 0.0, 0.15), (0.06, 0.5, 0.5), 0.0, (0.1, 0.4, 0.45))
-    frame, ids = Scene([seat, back, block("red", 0.45, 0.0, 0.3)]).render(CAMERA, noise_m=0.001)
+    camera = replace(CAMERA, T_base_camera=look_at((1.2, 0.0, 0.7), (0.2, 0.0, 0.05)))
+    frame, ids = Scene([seat, back, block("red", 0.45, 0.0, 0.3)]).render(camera, noise_m=0.001)
     assert (ids == 2).any()
     segments = segment(frame)
     assert segments.ids == (1,)

@@ -64,7 +64,7 @@ def refine_boundaries(
         width_px: Width of the whole image, of which the arrays may be a crop.
     """
     labels = _without_fringe(labels, colours, like_table, exclude, width_px)
-    labels = whole_hollows(_merge_slivers(labels, width_px), height_m, like_table, exclude)
+    labels = whole_hollows(_merge_slivers(labels, width_px), height_m, like_table, exclude, width_px)
     radius = max(round(RIM * width_px), 2)
     low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
     low, unknown = low & ~like_table, unknown & ~like_table

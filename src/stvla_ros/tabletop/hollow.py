@@ -14,11 +14,14 @@ from scipy.ndimage import find_objects
 from stvla_ros.geometry.components import fill_holes, sizes, solidity
 from stvla_ros.types import F32, I32, U8, Bool
 
-MAX_FILL = 4.0
-"""A thing does not grow to more than this multiple of its size."""
+MAX_FILL = 3.0
+"""What looks like the table inside a rim is filled up to this multiple of the rim's size: more lies in a loop of cable."""
 
-MAX_INSIDE = 0.2
-"""What encloses a larger share of the image is not a thing on the support but the walls around it."""
+MIN_INSIDE = 0.95
+"""Share of a region that must lie inside a rim if the region is to belong to it."""
+
+MAX_INSIDE = 0.15
+"""What encloses more of the image, as a share of its squared width, are the walls around the support."""
 
 MIN_WAYS = 5
 """Of the eight straight ways from a pixel inside, those that meet the rim; the near rim may be lost in noise."""
@@ -32,8 +35,11 @@ MAX_SOLIDITY = 0.88
 RISE_M = 0.006
 """What rises by more over the surface around it stands in a hollow thing, and is no part of it."""
 
+AROUND = 0.7
+"""Quantile of the heights around it: not all of the surface around may be a wall."""
 
-def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -> I32:
+
+def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:
     """Labels in which everything inside a rim has the label of the rim.
 
     Args:
@@ -41,18 +47,22 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool) -
         height_m: (H, W) height above the table, NaN where unknown.
         like_table: (H, W) pixels with a colour of the table: where the rim has a gap, they may be the table.
         exclude: (H, W) pixels that belong to no object (the robot).
+        width_px: Width of the whole image, of which the arrays may be a crop.
     """
     out, area = labels.copy(), sizes(labels)
     for label, window in enumerate(find_objects(labels), start=1):
         if window is None:
             continue
         inside, own = out[window], labels[window] == label
-        closed = _closed(own) & ~exclude[window]
-        if np.count_nonzero(closed) > MAX_INSIDE * labels.size:
+        closed = fill_holes(own) & ~own & ~exclude[window]
+        if np.count_nonzero(closed) > MAX_INSIDE * width_px**2:
             continue
+        wide = np.count_nonzero(closed) > MAX_FILL * area[label]
         for other in np.flatnonzero(sizes(inside[closed])):
             part = closed & (inside == other)
-            if other == 0 or (np.count_nonzero(part) == area[other] and not stands(part, height_m[window])):
+            if other == 0:
+                inside[part & ~like_table[window] if wide else part] = label
+            elif np.count_nonzero(part) > MIN_INSIDE * area[other] and not stands(part, height_m[window]):
                 inside[part] = label
         own = inside == label
         if solidity(own) < MAX_SOLIDITY:
@@ -65,13 +75,7 @@ def stands(part: Bool, height_m: F32) -> bool:
     ring = cv2.dilate(part.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool) & ~part
     around, own = height_m[ring], height_m[part]
     around, own = around[np.isfinite(around)], own[np.isfinite(own)]
-    return bool(len(around) and len(own) and np.median(own) > np.median(around) + RISE_M)
-
-
-def _closed(own: Bool) -> Bool:
-    """Pixels enclosed by a thing on all sides, unless it would grow too much."""
-    whole = fill_holes(own)
-    return whole & ~own & bool(np.count_nonzero(whole) < MAX_FILL * np.count_nonzero(own))
+    return bool(len(around) and len(own) and np.median(own) > np.quantile(around, AROUND) + RISE_M)
 
 
 def _enclosed(own: Bool, like_table: Bool) -> Bool:

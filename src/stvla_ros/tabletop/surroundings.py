@@ -14,7 +14,10 @@ from stvla_ros.tabletop.table_colours import large_parts
 from stvla_ros.types import F32, I32, Bool, Camera
 
 MAX_LIKE = 0.75
-"""A region may be bare table if a larger share of it has the table's colours."""
+"""A region may be bare table if a larger share of it has the table's colours, or lies along its edge."""
+
+EDGE_PX = 3
+"""Width of that edge: there, depth is a mixture of the table's and of what is seen past it."""
 
 SMALL_PX = 15
 """Bumps of noise are smaller than this multiple of the smallest object. What is larger was measured often enough."""
@@ -62,7 +65,8 @@ def without_surroundings(
     other = past | (level & ~support & ~like_table)
     off = _off_the_support(members, points_m, camera, table, support, other)
     height, like = height_m.ravel(), like_table.ravel()
-    bare = [_is_bare(height[pixels], like[pixels], table, min_px) for pixels in members]
+    edge = (cv2.dilate(past.astype(np.uint8), np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)) > 0).ravel()
+    bare = [_is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px) for pixels in members]
     labels = renumber(labels, np.array([True, *(~off & ~np.array(bare, dtype=bool))]))
     around = _around(labels, support)
     return renumber(labels, ~around)

@@ -43,8 +43,8 @@ class TableColours:
         total = float(own.sum())
         if total < MIN_PX:
             return cls(None)
-        smooth = uniform_filter(own, 3, mode="nearest") * 27
-        rival = uniform_filter(other, 3, mode="nearest") * 27
+        smooth = uniform_filter(own, 3, mode="constant") * 27
+        rival = uniform_filter(other, 3, mode="constant") * 27
         return cls((smooth > max(MIN_SHARE * total, 3)) & (smooth > MIN_PURITY * (smooth + rival)))
 
     def seen(self, rgb: U8) -> Bool:

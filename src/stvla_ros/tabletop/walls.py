@@ -15,13 +15,13 @@ RAISED_M = 0.04
 """Walls are searched among the points this high above the support."""
 
 MIN_SIDE = 0.12
-"""A wall meets at least this share of one side of the image. Without one that is met so far, none is searched."""
+"""A wall meets a side of the image if it takes up this share of it."""
 
 MIN_SHARE = 0.03
 """Smallest wall, as a share of the image."""
 
-MIN_WIDTH_M = 0.35
-"""Narrower planes are faces of objects."""
+MIN_WIDTH_M, MIN_WIDTH_INSIDE_M = 0.35, 0.4
+"""Narrower planes are faces of objects; where a side of the image is met, and where the whole plane is seen."""
 
 MAX_NORMAL_Z = 0.5
 """A steep plane rises by more than 60 degrees."""
@@ -51,7 +51,7 @@ def find_walls(points_m: F32, height_m: F32, exclude: Bool, table: SupportPlane,
     support = points_m[:, (np.abs(height_m) < table.noise_floor_m) & ~exclude][:, ::7]
     flat_m = FLAT_M + 2 * table.noise_m
     for _ in range(MAX_WALLS):
-        if not _meets_a_side(raised):
+        if np.count_nonzero(raised) < MIN_SHARE * raised.size:
             break
         plane = _steepest(points_m, raised, flat_m, eye_m)
         if plane is None:
@@ -92,12 +92,12 @@ def _steepest(points_m: F32, raised: Bool, flat_m: float, eye_m: F64) -> npt.NDA
 
 
 def _is_wall(own: Bool, points_m: F32, plane: npt.NDArray[np.float64]) -> bool:
-    """Large, wide, and cut by the image's border."""
-    if np.count_nonzero(own) < MIN_SHARE * own.size or not _meets_a_side(own):
+    """Large and wide."""
+    if np.count_nonzero(own) < MIN_SHARE * own.size:
         return False
     along = np.array([-plane[1], plane[0]]) / np.hypot(*plane[:2])
     low, high = np.quantile(along.astype(np.float32) @ points_m[:2, own], [0.05, 0.95])
-    return float(high - low) > MIN_WIDTH_M
+    return float(high - low) > (MIN_WIDTH_M if _meets_a_side(own) else MIN_WIDTH_INSIDE_M)
 
 
 def _connected_to(own: Bool, beside: Bool) -> Bool:
