@@ -77,13 +77,13 @@ def test_what_a_camera_smears_over_the_table_is_not_the_thing() -> None:
     """Depth of the thing, colour of the table: a fringe as stereo cameras make it, and a crumb that it joined."""
     labels, rgb, depth, height = scene()
     thing = rgb[..., 0] == 200
-    labels[16:56, 98:143] = 1
-    height[16:56, 98:143] = 0.03
-    rgb[16:18, 141:143] = (30, 200, 30)
+    labels[17:56, 98:142] = 1
+    height[17:56, 98:142] = 0.03
+    rgb[17:19, 140:142] = (30, 200, 30)
     out = refined(labels, rgb, depth, height)
     assert (out[thing] == 1).mean() > 0.97
     assert (out[~thing & (labels == 1)] == 1).mean() < 0.05
-    assert not out[16:18, 141:143].any()
+    assert not out[17:19, 140:142].any()
 
 
 def test_pieces_that_their_colour_connects_are_one_thing() -> None:

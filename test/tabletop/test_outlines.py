@@ -31,10 +31,10 @@ def test_outlines_follow_colour_or_depth(stride: int, step: float) -> None:
 def test_tips_come_back_by_their_colour_and_the_background_does_not_join() -> None:
     own, rgb, depth = picture()
     labels = own.astype(np.int32)
-    labels[47:] = 0
-    labels[46, 40:] = 0
+    labels[47, ::4] = labels[12, ::5] = 0
+    assert (labels != own).any()
     out = with_tips(labels, depth, colour_feature(rgb), 0.012)
-    assert (out[:47][own[:47]] == 1).all()
+    assert (out[own] == 1).all()
     assert not out[~own].any()
     np.testing.assert_array_equal(with_tips(own.astype(np.int32), depth, colour_feature(np.full_like(rgb, 9)), 0.012), own)
 
@@ -48,7 +48,7 @@ def test_ways_count_the_directions_in_which_a_mask_is_met() -> None:
     assert count[0, 0] == 1  # along the diagonal
     mask[6] = False
     assert ways(mask)[4, 5] == 5
-    assert ways(mask)[8, 5] == 1
+    assert ways(mask)[8, 5] == 3
     assert ways(np.zeros((3, 4), bool)).max() == 0
 
 
@@ -69,7 +69,7 @@ def test_a_bowl_is_filled_up_to_its_rim(gap: bool, like_table: bool) -> None:
     out = whole_hollows(labels, np.zeros(labels.shape, np.float32), like, np.zeros(labels.shape, bool), 160)
     filled = (out[whole] == 1).mean()
     assert (out[~whole] == 1).sum() < 0.03 * whole.sum()
-    assert filled > (0.98 if not gap else 0.95 if not like_table else 0.7)
+    assert filled > (0.98 if not gap else 0.95 if not like_table else 0.6)
 
 
 def test_what_stands_in_a_bowl_stays_itself_and_its_bottom_does_not() -> None:

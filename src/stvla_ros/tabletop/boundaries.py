@@ -70,7 +70,7 @@ def refine_boundaries(
     low, unknown = low & ~like_table, unknown & ~like_table
     firm = fronts = labels
     for _ in range(MAX_ROUNDS):
-        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
+        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, like_table, radius)
         if not fronts.any():
             break
     return _joined(labels, firm, colours)
@@ -133,13 +133,13 @@ def _without_crumbs(labels: I32) -> I32:
 
 
 def _grown(
-    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, radius: int
+    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
 ) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
     out, further = labels.copy(), np.zeros_like(labels)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     nobody = (labels == 0) & ~exclude
-    free = nobody & (unknown | low)
+    free, bare = nobody & (unknown | low), nobody & like_table if like_table.any() else nobody
     for label, window in enumerate(find_objects(fronts), start=1):
         if window is None:
             continue
@@ -148,7 +148,7 @@ def _grown(
         ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
             continue
-        table = nobody[here] & ~_dilated(own, radius)
+        table = bare[here] & ~_dilated(own, radius)
         ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
         take = ratio < best[here]
         best[here][take] = ratio[take]
@@ -184,6 +184,10 @@ def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F3
     out = np.full(own.shape, np.inf, dtype=np.float32)
     to_object, have_object = _distance(colours, own, ring, radius)
     to_table, have_table = _distance(colours, table, ring, 2 * radius)
+    if table.any() and not have_table.all():  # in the middle of a wide thing
+        off = colours[ring][~have_table] - colours[table].mean(axis=0)
+        to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
+        have_table[:] = True
     ratio = to_object / np.maximum(to_table, 1e-6)
     ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
     out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)
