@@ -35,6 +35,9 @@ MAX_OFF, MIN_FEET = 0.5, 0.1
 """A region stands off the table if of its visible feet a larger share is not on the support; and the smallest share of
 feet that must be visible: others are hidden, outside the image, or without depth."""
 
+MIN_SUPPORT = 0.02
+"""Where less of the image shows the support, nothing is known about what stands on it."""
+
 SAMPLE = 200
 """Points per region whose feet are looked for."""
 
@@ -63,7 +66,9 @@ def without_surroundings(
     support = large_parts(level)
     past = (labels == 0) & (height_m < -PAST_M)
     other = past | (level & ~support & ~like_table)
-    off = _off_the_support(members, points_m, camera, table, support, other)
+    off = np.zeros(count, dtype=bool)
+    if np.count_nonzero(support) > MIN_SUPPORT * support.size:
+        off = _off_the_support(members, points_m, camera, table, support, other)
     height, like = height_m.ravel(), like_table.ravel()
     edge = (cv2.dilate(past.astype(np.uint8), np.ones((2 * EDGE_PX + 1, 2 * EDGE_PX + 1), np.uint8)) > 0).ravel()
     bare = [_is_bare(height[pixels], like[pixels] | edge[pixels], table, min_px) for pixels in members]
