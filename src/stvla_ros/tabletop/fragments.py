@@ -252,7 +252,7 @@ def _merged(
     own: Bool, pieces: I32, colours: F32, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
 ) -> I32:
     """(h, w) objects 1..n of one region."""
-    grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
+    grown = _spread(own, pieces, colours, height_m)
     known, seams = _fragments(grown, pieces, colours, points_m, height_m), _seams(grown)
     for i, j in seams:
         known[i - 1].neighbours.append(known[j - 1])
@@ -263,6 +263,20 @@ def _merged(
             parent[parent == parent[b]] = parent[a]
     merged = parent[grown].astype(np.int32)
     return renumber(merged, sizes(merged) > 0)
+
+
+def _spread(own: Bool, pieces: I32, colours: F32, height_m: F32) -> I32:
+    """(h, w) labels of all pixels of a region, from those of its pieces.
+
+    The pieces flood the pixels between them; they meet where colour and height change most (watershed: Meyer 1991).
+    """
+    warm, light = colours[..., 0] - colours[..., 2], colours[..., 3]
+    picture = np.stack([100 * warm + 128, 400 * light + 220, 1000 * np.nan_to_num(height_m)], axis=2)
+    outside = int(pieces.max()) + 1
+    markers = np.where(own, pieces, outside).astype(np.int32)
+    cv2.watershed(np.clip(picture, 0, 255).astype(np.uint8), markers)
+    markers[(markers < 0) | ~own] = 0
+    return np.where(own, nearest_label(np.where(pieces > 0, pieces, markers % outside)), 0).astype(np.int32)
 
 
 def _fragments(grown: I32, pieces: I32, colours: F32, points_m: F32, height_m: F32) -> list[Fragment]:
