@@ -14,7 +14,7 @@ from stvla_ros.types import F32, I32, Bool
 RIM = 1 / 70
 """Width of the rim to examine, as a share of the image's width."""
 
-MAX_ROUNDS = 3
+MAX_ROUNDS = 4
 """A rim that is wider is examined up to this often: where an object tapers off, as a banana does, its depth sinks
 into the table's long before the object ends."""
 
@@ -153,7 +153,7 @@ def _grown(
         take = ratio < best[here]
         best[here][take] = ratio[take]
         out[here][take] = label
-        further[here][take & ~_dilated(front, radius - 1)] = label
+        further[here][take & ~_dilated(front, max(radius - 2, 1))] = label
     return out, further
 
 
