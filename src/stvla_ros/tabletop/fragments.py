@@ -200,6 +200,7 @@ def split_by_colour_and_shape(
             return None
         smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
         pieces = connected(own, depth_m[window], step_m, smooth)
+        pieces = np.where(smooth == classes, pieces, 0)  # thin parts go where they fit best
         return renumber(pieces, sizes(pieces) >= max(min_px, MIN_SHARE * area))
 
     return split_and_merge(
