@@ -36,7 +36,9 @@ def test_tips_come_back_by_their_colour_and_the_background_does_not_join() -> No
     out = with_tips(labels, depth, colour_feature(rgb), 0.012)
     assert (out[own] == 1).all()
     assert not out[~own].any()
-    np.testing.assert_array_equal(with_tips(own.astype(np.int32), depth, colour_feature(np.full_like(rgb, 9)), 0.012), own)
+    np.testing.assert_array_equal(
+        with_tips(own.astype(np.int32), depth, colour_feature(np.full_like(rgb, 9)), 0.012), own
+    )
 
 
 def test_ways_count_the_directions_in_which_a_mask_is_met() -> None:

@@ -349,7 +349,7 @@ def _creased(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
     inner = a if a.outline < b.outline else b
     if inner.outline < INSIDE_OUTLINE:
         return stands_in(inner, seam_m, noise_m)
-    return max(a.height_m[0], b.height_m[0]) < ON_SUPPORT_M + 2 * noise_m
+    return bool(max(a.height_m[0], b.height_m[0]) < ON_SUPPORT_M + 2 * noise_m)
 
 
 def _quantile(values: npt.NDArray[np.floating], share: float) -> float:

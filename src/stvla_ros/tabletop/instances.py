@@ -28,6 +28,7 @@ from stvla_ros.tabletop.unmeasured import with_unmeasured
 from stvla_ros.tabletop.walls import find_walls
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
 
+
 @dataclass(frozen=True, eq=False)
 class View:
     """What a frame shows, in every ``stride``-th pixel.
@@ -125,7 +126,7 @@ def find_instances(
 def _notes(glare: int) -> tuple[str, ...]:
     if not glare:
         return ()
-    return (f"{glare} bright patches have no depth: highlights on the table, or things that mirror the light.",)
+    return (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
 
 
 def _objects(
@@ -179,9 +180,7 @@ class _Crop:
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
         bend = concavity(height, baseline_px(depth, regions > 0, self.focal_px))
         regions = split_at_concavities(regions, self.colours, points, bend, depth, height, step_m, noise, min_px)
-        objects = split_by_colour_and_shape(
-            regions, self.colours, depth, points, bend, height, step_m, noise, min_px
-        )
+        objects = split_by_colour_and_shape(regions, self.colours, depth, points, bend, height, step_m, noise, min_px)
         objects = split_at_constrictions(objects, min_px)
         if not exact:
             return objects

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.tabletop.surface_colours import colour_feature
 from stvla_ros.types import F32, I32, U8
@@ -84,7 +85,7 @@ def at_full_resolution(
     return out
 
 
-def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """Rows and columns of the pixels that are no samples and whose four samples have different labels."""
     square = np.ones((2, 2), np.uint8)
     value = (labels + 1).astype(np.uint16)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-from stvla_ros.types import F32, U8, Bool
+from stvla_ros.types import F32, I32, U8, Bool
 
 BITS = 4
 """Of each channel: 16 levels, so that noise and grain stay within neighbouring cells."""
@@ -68,7 +68,7 @@ def large_parts(mask: Bool) -> Bool:
     return np.asarray((area > MIN_PART * area.sum())[parts])
 
 
-def _cell(rgb: U8) -> np.ndarray:
+def _cell(rgb: U8) -> I32:
     """(...) index of the colour cell of (..., 3) colours."""
     level = (rgb >> (8 - BITS)).astype(np.int32)
     return np.asarray((level[..., 0] << 2 * BITS) | (level[..., 1] << BITS) | level[..., 2])

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.geometry.components import member_pixels
 from stvla_ros.types import F32, I32, U8, Bool
+
+Indices = npt.NDArray[np.intp]
 
 MIN_PX = 3
 """Smallest thing without depth, as a multiple of the smallest object: nothing else speaks for it."""
@@ -24,11 +27,12 @@ FOOT = 0.4
 MIN_CONTACT, MIN_FOOT_CONTACT = 0.5, 0.6
 """Smallest share of the pixels around it, and around its lower part, that show the support or another thing on it."""
 
-GLARE = 0.15 * np.log(0.92 + 0.06)
-"""A patch whose median brightness (the fourth feature: 92 % of white) is above this is a highlight on the table, or cannot be told from one."""
+GLARE = 0.15 * float(np.log(0.92 + 0.06))
+"""A patch with a higher median brightness (fourth feature; here of 92 % of white) is a highlight on the table, or
+cannot be told from one."""
 
 JOIN_GAP = 0.15
-"""It is part of a neighbour if their colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`) differ by less."""
+"""It is part of a neighbour if the features of their colours differ by less."""
 
 
 def with_unmeasured(
@@ -70,7 +74,7 @@ def with_unmeasured(
     return out, glare
 
 
-def _window(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> tuple[slice, slice]:
+def _window(rows: Indices, columns: Indices, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """The window around some pixels, with a margin."""
     return (
         slice(max(int(rows.min()) - 2, 0), min(int(rows.max()) + 3, shape[0])),
@@ -78,14 +82,14 @@ def _window(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, ...]) -> tu
     )
 
 
-def _ring(rows: np.ndarray, columns: np.ndarray, window: tuple[slice, slice]) -> tuple[Bool, U8]:
+def _ring(rows: Indices, columns: Indices, window: tuple[slice, slice]) -> tuple[Bool, U8]:
     """Pixels of a window next to some pixels, and those pixels."""
     own = np.zeros((window[0].stop - window[0].start, window[1].stop - window[1].start), np.uint8)
     own[rows - window[0].start, columns - window[1].start] = 1
     return (cv2.dilate(own, np.ones((5, 5), np.uint8)) > 0) & (own == 0), own
 
 
-def _neighbour(labels: I32, colours: F32, rows: np.ndarray, columns: np.ndarray) -> int:
+def _neighbour(labels: I32, colours: F32, rows: Indices, columns: Indices) -> int:
     """The object next to some pixels that has their colour; 0 for none."""
     window = _window(rows, columns, labels.shape)
     ring, _ = _ring(rows, columns, window)
@@ -99,7 +103,7 @@ def _neighbour(labels: I32, colours: F32, rows: np.ndarray, columns: np.ndarray)
     return label if float(np.linalg.norm(gap)) < JOIN_GAP else 0
 
 
-def _stands(rows: np.ndarray, columns: np.ndarray, support: Bool) -> bool:
+def _stands(rows: Indices, columns: Indices, support: Bool) -> bool:
     """The support is seen around some pixels, below them above all."""
     window = _window(rows, columns, support.shape)
     ring, _ = _ring(rows, columns, window)
