@@ -12,7 +12,15 @@ import numpy as np
 from scipy.ndimage import find_objects
 
 from stvla_ros.geometry.components import connected, fill_holes, nearest_label, renumber, sizes, solidity
-from stvla_ros.tabletop.fragments import INSIDE_OUTLINE, Fragment, is_boss, split_and_merge, stands_in
+from stvla_ros.tabletop.fragments import (
+    INSIDE_OUTLINE,
+    ON_SUPPORT_M,
+    SAME_COLOUR,
+    Fragment,
+    is_boss,
+    split_and_merge,
+    stands_in,
+)
 from stvla_ros.tabletop.regions import TRAY_TOP_M
 from stvla_ros.types import F32, I32, Bool
 
@@ -24,6 +32,9 @@ MIN_CONCAVITY_M = 0.004
 
 SMALL_SHARE = 0.05
 """Pieces that are a smaller share of their neighbour belong to it."""
+
+MAX_NECK_WIDTH = 0.6
+"""Width of the neck of a bottle, as a share of the bottle's."""
 
 MAX_NECK = 0.62
 """Largest width of a neck, as a share of the width of the narrower part."""
@@ -103,7 +114,16 @@ def _same(a: Fragment, b: Fragment, seam_m: F32, min_px: int, noise_m: float) ->
     plate = a.top_m < TRAY_TOP_M and b.top_m < TRAY_TOP_M  # its rim and its floor
     lower = a if a.top_m < b.top_m else b
     inside = lower.outline < INSIDE_OUTLINE and not stands_in(lower, seam_m, noise_m)  # the bottom of a bowl
-    return plate or inside or is_boss(a, b, seam_m)
+    return plate or inside or is_boss(a, b, seam_m) or _is_neck(a, b)
+
+
+def _is_neck(a: Fragment, b: Fragment) -> bool:
+    """One piece is the neck of the other, as of a bottle: narrower, in its middle, of its colour, off the support."""
+    upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
+    if upper.height_m[0] < ON_SUPPORT_M or upper.size_m[0] > MAX_NECK_WIDTH * lower.size_m[0]:
+        return False
+    centred = np.hypot(*(upper.centre_m - lower.centre_m)) < lower.size_m[0] / 3
+    return bool(centred and np.linalg.norm(upper.colour - lower.colour) < SAME_COLOUR)
 
 
 def split_at_constrictions(labels: I32, min_px: int) -> I32:
