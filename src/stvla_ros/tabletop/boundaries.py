@@ -27,6 +27,9 @@ MAX_RATIO_NO_DEPTH = 0.8
 FRINGE = 1 / 110
 """Width of the fringe where a depth camera smears an object over the table, as a share of the image's width."""
 
+MAX_FRINGE = 0.8
+"""Largest share of an object that is fringe."""
+
 MIN_SEAM_PX, SAME_COLOUR = 4, 0.12
 """Objects are one if they meet in this many grown pixels and their mean colours differ by less."""
 
@@ -114,9 +117,11 @@ def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, 
         return labels
     to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
     to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
-    out = labels.copy()
-    out[fringe] *= ~(have_object & have_table & (to_table < MAX_RATIO * to_object))
-    return _without_crumbs(out)
+    goes = np.zeros(labels.shape, dtype=bool)
+    goes[fringe] = have_object & have_table & (to_table < MAX_RATIO * to_object)
+    lost = np.bincount(labels[goes], minlength=int(labels.max()) + 1)
+    solid = lost < MAX_FRINGE * sizes(labels)  # else it looks like the table itself
+    return _without_crumbs(np.where(goes & solid[labels], 0, labels).astype(np.int32))
 
 
 def _without_crumbs(labels: I32) -> I32:
