@@ -66,7 +66,9 @@ def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
     if second is None:
         return out
     count = int(np.count_nonzero(second))
-    if min(count, len(second) - count) < min_px:
+    if min(count, len(second) - count) < min_px:  # a few odd pixels: they hide whether the others differ
+        most = second if count > len(second) / 2 else ~second
+        out[most] = colour_clusters(feature[most], min_px, depth - 1)
         return out
     if count > len(second) / 2:
         second = ~second
