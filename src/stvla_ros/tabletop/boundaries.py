@@ -27,7 +27,7 @@ MAX_RATIO_NO_DEPTH = 0.8
 FRINGE = 1 / 110
 """Width of the fringe where a depth camera smears an object over the table, as a share of the image's width."""
 
-MAX_FRINGE = 0.8
+MAX_FRINGE = 0.65
 """Largest share of an object that is fringe."""
 
 MIN_SEAM_PX, SAME_COLOUR = 4, 0.12
