@@ -12,8 +12,6 @@ from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.se3 import tool_down
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.sim.sensor import Sensor, SensorConfig
-from stvla_ros.tabletop import instances
-from stvla_ros.tabletop.instances import crowd_stride, upsampled
 from stvla_ros.types import Camera, RgbdFrame, Segments
 
 SCENE = Scene(
@@ -263,40 +261,3 @@ def test_small_images_and_no_table() -> None:
     assert best_overlap(segment(frame).labels, ids == 2) > 0.5
     floating, ids = Scene([block("red", 0.5, 0.1, 0.4, z=0.1)], table=False).render()
     assert best_overlap(segment(floating).labels, ids == 1) > 0.9
-
-
-@pytest.mark.parametrize("noise", [0.0, 0.0012])
-def test_a_crowded_frame_has_the_same_instances(noise: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Things are told apart in every second or third pixel; where they end is still seen in all."""
-    frame, ids = SCENE.render(noise_m=noise)
-    own = [ids == 1, ids == 2, ids == 3, ids == 4, np.isin(ids, (5, 6))]
-    standing = (segment(frame).labels > 0).sum()
-    for stride in (2, 3):
-        monkeypatch.setattr(instances, "CROWDED_PX", standing / stride**2)
-        monkeypatch.setattr(instances, "MAX_STEP_M", 0.01)
-        labels = segment(frame).labels
-        assert labels.max() == 5
-        assert whole(labels, *own)
-        assert min(best_overlap(labels, mask) for mask in own) > 0.8
-
-
-def test_things_are_looked_at_coarsely_only_where_many_pixels_stand_and_are_small() -> None:
-    depth, regions = np.full((480, 640), 0.5, np.float32), np.zeros((480, 640), np.int32)
-    assert crowd_stride(regions, depth, 600.0) == 1
-    regions[:, :60] = 1
-    assert crowd_stride(regions, depth, 600.0) == 1
-    regions[:, :300] = 1
-    assert crowd_stride(regions, depth, 600.0) == 2
-    assert crowd_stride(regions, 2 * depth, 600.0) == 1
-
-
-def test_spread_fills_the_regions_and_little_beside_them() -> None:
-    regions = np.zeros((31, 40), np.int32)
-    regions[5:20, 7:23] = 1
-    regions[5:20, 23:34] = 2
-    for stride in (1, 2, 3):
-        out = upsampled(np.ascontiguousarray(regions[::stride, ::stride]), regions, stride)
-        assert (out[regions > 0] > 0).all()
-        assert (out != regions).sum() <= 2 * stride * (15 + 15 + 27)
-        assert (out[5:20, 7:20] == 1).all()
-        assert (out[5:20, 26:34] == 2).all()

@@ -6,18 +6,18 @@ from stvla_ros.tabletop.boundaries import refine_boundaries
 from stvla_ros.tabletop.regions import low_pixels
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.tabletop.surface_colours import colour_feature
-from stvla_ros.tabletop.touching import concave_pixels, split_at_constrictions
+from stvla_ros.tabletop.touching import concavity, split_at_constrictions
 
 
 def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:
     height = np.full((40, 60), 0.04, np.float32)
     height[:, 20:] = 0.07
-    step = concave_pixels(height, 4, 0.004)
+    step = concavity(height, 4) > 0.004
     assert step[:, 16:20].all()
     assert not step[:, 20:].any()
     assert not step[:, :15].any()
     x = np.abs(np.arange(60) - 30).astype(np.float32) * np.ones((40, 1), np.float32)
-    groove, ridge = concave_pixels(0.04 + 0.002 * x, 4, 0.004), concave_pixels(0.1 - 0.002 * x, 4, 0.004)
+    groove, ridge = concavity(0.04 + 0.002 * x, 4) > 0.004, concavity(0.1 - 0.002 * x, 4) > 0.004
     assert groove[:, 30].all()
     assert not groove[:, :25].any()
     assert not ridge[5:-5, 5:-5].any()
@@ -25,7 +25,7 @@ def test_a_step_and_a_groove_are_valleys_and_a_ridge_is_not() -> None:
 
 def test_a_slope_is_no_valley() -> None:
     slope = np.linspace(0.0, 0.3, 60, dtype=np.float32) * np.ones((40, 1), np.float32)
-    assert not concave_pixels(slope, 5, 0.002)[6:-6, 6:-6].any()
+    assert not (concavity(slope, 5) > 0.002)[6:-6, 6:-6].any()
 
 
 def two_discs(gap: int) -> np.ndarray:
@@ -63,6 +63,43 @@ def scene() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return labels, rgb, depth, height
 
 
+def refined(
+    labels: np.ndarray, rgb: np.ndarray, depth: np.ndarray, height: np.ndarray, arm: np.ndarray | None = None
+) -> np.ndarray:
+    """Boundaries refined, with the table's grey as the table's colour."""
+    nobody = np.zeros(depth.shape, bool)
+    like_table = (rgb == 150).all(axis=2)
+    exclude = nobody if arm is None else arm
+    return refine_boundaries(labels, colour_feature(rgb), depth, height, exclude, like_table, TABLE, depth.shape[1])
+
+
+def test_what_a_camera_smears_over_the_table_is_not_the_thing() -> None:
+    """Depth of the thing, colour of the table: a fringe as stereo cameras make it, and a crumb that it joined."""
+    labels, rgb, depth, height = scene()
+    thing = rgb[..., 0] == 200
+    labels[17:56, 98:142] = 1
+    height[17:56, 98:142] = 0.03
+    rgb[17:19, 140:142] = (30, 200, 30)
+    out = refined(labels, rgb, depth, height)
+    assert (out[thing] == 1).mean() > 0.97
+    assert (out[~thing & (labels == 1)] == 1).mean() < 0.05
+    assert not out[17:19, 140:142].any()
+
+
+def test_pieces_that_their_colour_connects_are_one_thing() -> None:
+    """A crumpled cloth: two folds rise above the noise, the cloth between them does not."""
+    labels, rgb, depth, height = scene()
+    labels[:] = 0
+    labels[20:60, 100:112], labels[20:60, 122:140] = 1, 2
+    height[labels == 0] = 0.0
+    height[labels > 0] = 0.03
+    out = refined(labels, rgb, depth, height)
+    assert out.max() == 1
+    assert (out[20:60, 100:140] == 1).mean() > 0.95
+    rgb[:, 112:122] = 150
+    assert refined(labels, rgb, depth, height).max() == 2
+
+
 def test_colour_features_are_the_same_for_an_image_and_its_pixels() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (7, 9, 3)).astype(np.uint8)
     feature = colour_feature(rgb)
@@ -76,9 +113,7 @@ def test_colour_features_are_the_same_for_an_image_and_its_pixels() -> None:
 
 def test_the_rim_is_taken_by_colour_and_the_table_is_not() -> None:
     labels, rgb, depth, height = scene()
-    out = refine_boundaries(
-        labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1]
-    )
+    out = refined(labels, rgb, depth, height)
     assert (out[57:59, 102:138] == 1).all()
     red = rgb[..., 0] == 200
     assert not out[~red].any()
@@ -88,21 +123,16 @@ def test_the_rim_is_not_taken_from_the_robot_nor_on_a_table_of_its_colour() -> N
     labels, rgb, depth, height = scene()
     arm = np.zeros(depth.shape, bool)
     arm[56:] = True
-    assert not refine_boundaries(labels, colour_feature(rgb), depth, height, arm, TABLE, depth.shape[1])[56:].any()
+    assert not refined(labels, rgb, depth, height, arm)[56:].any()
     same = np.full_like(rgb, 150)
-    nobody = np.zeros(depth.shape, bool)
-    np.testing.assert_array_equal(
-        refine_boundaries(labels, colour_feature(same), depth, height, nobody, TABLE, depth.shape[1]), labels
-    )
+    np.testing.assert_array_equal(refined(labels, same, depth, height), labels)
 
 
 def test_holes_go_to_the_thing_around_them() -> None:
     labels, rgb, depth, height = scene()
     labels[30:40, 110:125] = 0
     depth[30:40, 110:125] = np.nan
-    out = refine_boundaries(
-        labels, colour_feature(rgb), depth, height, np.zeros(depth.shape, bool), TABLE, depth.shape[1]
-    )
+    out = refined(labels, rgb, depth, height)
     assert (out[20:56, 100:140] == 1).all()
 
 

@@ -6,14 +6,15 @@ import cv2
 import numpy as np
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import fill_holes, sizes
+from stvla_ros.geometry.components import connected, renumber, sizes
+from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, I32, Bool
 
 RIM = 1 / 70
 """Width of the rim to examine, as a share of the image's width."""
 
-MAX_ROUNDS = 3
+MAX_ROUNDS = 4
 """A rim that is wider is examined up to this often: where an object tapers off, as a banana does, its depth sinks
 into the table's long before the object ends."""
 
@@ -23,11 +24,17 @@ MAX_RATIO = 0.5
 MAX_RATIO_NO_DEPTH = 0.8
 """The same for a pixel without depth."""
 
-MAX_FILL = 4.0
-"""Holes are filled only if the object grows to less than this multiple of its size."""
+FRINGE = 1 / 110
+"""Width of the fringe where a depth camera smears an object over the table, as a share of the image's width."""
 
-ABOVE_M = 0.008
-"""A region inside a hollow object that ends less than this above its rim is part of that object."""
+MAX_FRINGE = 0.65
+"""Largest share of an object that is fringe."""
+
+MIN_SEAM_PX, SAME_COLOUR = 4, 0.12
+"""Objects are one if they meet in this many grown pixels and their mean colours differ by less."""
+
+MAX_CRUMB = 0.05
+"""Parts of an object that are a smaller share of its largest part, and were joined to it by a fringe, are none of it."""
 
 MAX_HALF_WIDTH, MAX_AREA, MIN_CONTACT = 1 / 180, 0.15, 0.33
 """Of a sliver: largest half width as a share of the image's width; largest area as a share of its neighbour's; smallest
@@ -38,9 +45,16 @@ MIN_CONTRAST = 0.08
 
 
 def refine_boundaries(
-    labels: I32, colours: F32, depth_m: F32, height_m: F32, exclude: Bool, table: SupportPlane, width_px: int
+    labels: I32,
+    colours: F32,
+    depth_m: F32,
+    height_m: F32,
+    exclude: Bool,
+    like_table: Bool,
+    table: SupportPlane,
+    width_px: int,
 ) -> I32:
-    """Labels with enclosed holes filled and each object extended over the pixels around it that look like it.
+    """Labels without the fringe that looks like the table, each object extended over pixels around it that look like it.
 
     Args:
         labels: (H, W) objects 1..n, 0 elsewhere.
@@ -48,28 +62,89 @@ def refine_boundaries(
         depth_m: (H, W) depth, NaN where unknown.
         height_m: (H, W) height above the table, NaN where unknown.
         exclude: (H, W) pixels that belong to no object (the robot).
+        like_table: (H, W) pixels with a colour of the table.
         table: The support plane.
         width_px: Width of the whole image, of which the arrays may be a crop.
     """
-    labels = _merge_slivers(_fill_enclosed(labels, height_m, exclude), width_px)
+    labels = _without_fringe(labels, colours, like_table, exclude, width_px)
+    labels = whole_hollows(_merge_slivers(labels, width_px), height_m, like_table, exclude, width_px)
     radius = max(round(RIM * width_px), 2)
     low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
-    fronts = labels
+    low, unknown = low & ~like_table, unknown & ~like_table
+    firm = fronts = labels
     for _ in range(MAX_ROUNDS):
-        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, radius)
+        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, like_table, radius)
         if not fronts.any():
             break
-    return labels
+    return _joined(labels, firm, colours)
+
+
+def _joined(labels: I32, firm: I32, colours: F32) -> I32:
+    """Labels in which objects of one colour are one if they touch where both were grown: a crumpled cloth, a black mug.
+
+    ``firm`` are the labels before they were grown.
+    """
+    grown = np.where(firm == 0, labels, 0)
+    pairs = [(grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])]
+    met = [np.stack([a, b])[:, (a != b) & (a > 0) & (b > 0)] for a, b in pairs]
+    seams = np.sort(np.concatenate(met, axis=1), axis=0)
+    if not seams.shape[1]:
+        return labels
+    owner = np.arange(int(labels.max()) + 1)
+    for (a, b), length in _counted(seams):
+        if length >= MIN_SEAM_PX and _colour_gap(labels, colours, a, b) < SAME_COLOUR:
+            owner[owner == owner[b]] = owner[a]
+    return renumber(owner[labels].astype(np.int32), np.isin(np.arange(len(owner)), owner))
+
+
+def _counted(seams: I32) -> list[tuple[tuple[int, int], int]]:
+    """Pairs of labels (2, N) with the number of times each occurs."""
+    pairs, counts = np.unique(seams, axis=1, return_counts=True)
+    return [((int(a), int(b)), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
+
+
+def _colour_gap(labels: I32, colours: F32, a: int, b: int) -> float:
+    """Distance between the mean colours of two objects."""
+    return float(np.linalg.norm(colours[labels == a].mean(axis=0) - colours[labels == b].mean(axis=0)))
+
+
+def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:
+    """Labels without the pixels along an object's outline that look like the table and not like the object."""
+    object_px, table = labels > 0, (labels == 0) & ~exclude
+    width = max(round(FRINGE * width_px), 1)
+    fringe = object_px & like_table & _dilated(table, width)
+    if not fringe.any():
+        return labels
+    to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
+    to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
+    goes = np.zeros(labels.shape, dtype=bool)
+    goes[fringe] = have_object & have_table & (to_table < MAX_RATIO * to_object)
+    lost = np.bincount(labels[goes], minlength=int(labels.max()) + 1)
+    solid = lost < MAX_FRINGE * sizes(labels)  # else it looks like the table itself
+    return _without_crumbs(np.where(goes & solid[labels], 0, labels).astype(np.int32))
+
+
+def _without_crumbs(labels: I32) -> I32:
+    """Labels without what a removed fringe cut off: parts that are a small share of their object's largest."""
+    parts = connected(labels > 0, labels.astype(np.float32), 0.5)
+    area = sizes(parts)
+    owner = np.zeros(len(area), dtype=np.int32)
+    owner[parts] = labels
+    largest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
+    np.maximum.at(largest, owner[1:], area[1:])
+    crumb = area < MAX_CRUMB * largest[owner]
+    crumb[0] = False
+    return np.where(crumb[parts], 0, labels).astype(np.int32)
 
 
 def _grown(
-    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, radius: int
+    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
 ) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
     out, further = labels.copy(), np.zeros_like(labels)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     nobody = (labels == 0) & ~exclude
-    free = nobody & (unknown | low)
+    free, bare = nobody & (unknown | low), nobody & like_table if like_table.any() else nobody
     for label, window in enumerate(find_objects(fronts), start=1):
         if window is None:
             continue
@@ -78,39 +153,13 @@ def _grown(
         ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
             continue
-        table = nobody[here] & ~_dilated(own, radius)
+        table = bare[here] & ~_dilated(own, radius)
         ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
         take = ratio < best[here]
         best[here][take] = ratio[take]
         out[here][take] = label
-        further[here][take & ~_dilated(front, radius - 1)] = label
+        further[here][take & ~_dilated(front, max(radius - 2, 1))] = label
     return out, further
-
-
-def _fill_enclosed(labels: I32, height_m: F32, exclude: Bool) -> I32:
-    """Fill the holes in objects: table visible inside a bowl or plate, and regions that do not rise above its rim."""
-    out, area = labels.copy(), sizes(labels)
-    for label, window in enumerate(find_objects(labels), start=1):
-        inside, height = out[window], height_m[window]  # views
-        own = inside == label
-        hole = _holes(own) & ~exclude[window]
-        for other in np.flatnonzero(sizes(inside[hole])):
-            part = hole & (inside == other)
-            if other == 0 or (
-                np.count_nonzero(part) == area[other] and _top(height[part]) < _top(height[own]) + ABOVE_M
-            ):
-                inside[part] = label
-    return out
-
-
-def _top(height_m: F32) -> float:
-    return float(np.nanquantile(height_m, 0.97))
-
-
-def _holes(own: Bool) -> Bool:
-    """Pixels enclosed by an object, unless the object would grow too much."""
-    whole = fill_holes(own)
-    return whole & ~own & bool(np.count_nonzero(whole) < MAX_FILL * np.count_nonzero(own))
 
 
 def _merge_slivers(labels: I32, width_px: int) -> I32:
@@ -140,6 +189,10 @@ def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F3
     out = np.full(own.shape, np.inf, dtype=np.float32)
     to_object, have_object = _distance(colours, own, ring, radius)
     to_table, have_table = _distance(colours, table, ring, 2 * radius)
+    if table.any() and not have_table.all():  # in the middle of a wide thing
+        off = colours[ring][~have_table] - colours[table].mean(axis=0)
+        to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
+        have_table[:] = True
     ratio = to_object / np.maximum(to_table, 1e-6)
     ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
     out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)

@@ -6,6 +6,8 @@ does. Two neighbouring fragments of different colour remain separate if
 * one stands on the other: it begins where the other ends, and the seam is level;
 * one stands in the other, which is low and flat (a block in a plate);
 * each has its own top face, at different heights;
+* the surface is concave along the seam, and each stands on the support by itself, or one stands inside the other, as a
+  fruit does in a bowl;
 * they stand side by side: both are of one colour, compact and mostly bounded by the region's outline, neither lies
   between two fragments of the same colour, and the seam follows an edge of the rectangle that one of them fills when
   seen from above, as between blocks that are pushed together.
@@ -51,6 +53,18 @@ MIN_SOLIDITY, MIN_OUTLINE, MIN_PURITY, MAX_SEAM_M, MAX_ASPECT = 0.76, 0.34, 0.88
 """Of objects side by side: smallest share of the convex hull, of the border that is outline, and of pixels of the
 main colour; largest distance of the seam from an edge; largest ratio of length to width."""
 
+MIN_CREASE_M = 0.003
+"""The surface is concave along a seam if half of the seam lies this far below the chords over it."""
+
+INSIDE_OUTLINE = 0.1
+"""A fragment lies inside another if less of its border is outline of the region."""
+
+RISE_M = 0.006
+"""What rises by more over the lower part of its seam stands in the thing around it."""
+
+ON_SUPPORT_M = 0.01
+"""A fragment stands on the support if it is visible down to this height."""
+
 SAMPLE_PX = 1000
 """Fragments are measured at about this many of their pixels."""
 
@@ -66,7 +80,7 @@ class Fragment:
         label: Its label among the pieces of its region.
         near: (h + 2, w + 2) labels of the region's pieces in the fragment's window, padded by one pixel; 0 is outside.
         colours: (h, w, 4) features of the window's colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
-        points_m: (3, h, w) points of the window in the base frame.
+        points_m: (3 or more, h, w) points of the window in the base frame.
         heights_m: (h, w) heights of the window above the table.
         area_px: Number of its pixels.
         purity: Share of its pixels that have its colour. The rest is print.
@@ -156,8 +170,9 @@ class Fragment:
 
 
 def split_by_colour_and_shape(
-    regions: I32, colours: F32, depth_m: F32, points_m: F32, height_m: F32, step_m: float, noise_m: float, min_px: int
-) -> I32:
+    regions: I32, colours: F32, depth_m: F32, points_m: F32, bend_m: F32, height_m: F32, step_m: float, noise_m: float,
+    min_px: int,
+) -> I32:  # fmt: skip
     """Split regions where their colour changes and their shape says that two objects meet.
 
     Args:
@@ -165,6 +180,7 @@ def split_by_colour_and_shape(
         colours: (H, W, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (H, W) depth.
         points_m: (3, H, W) points in the base frame.
+        bend_m: (H, W) concavity of the surface (:func:`stvla_ros.tabletop.touching.concavity`).
         height_m: (H, W) height above the table.
         step_m: Depth step that ends an object.
         noise_m: Standard deviation of the heights.
@@ -184,10 +200,16 @@ def split_by_colour_and_shape(
             return None
         smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
         pieces = connected(own, depth_m[window], step_m, smooth)
+        pieces = np.where(smooth == classes, pieces, 0)  # thin parts go where they fit best
         return renumber(pieces, sizes(pieces) >= max(min_px, MIN_SHARE * area))
 
     return split_and_merge(
-        regions, colours, points_m, height_m, divide, lambda a, b, seam: not _are_separate(a, b, seam, noise_m)
+        regions,
+        colours,
+        np.concatenate([points_m, bend_m[None]]),
+        height_m,
+        divide,
+        lambda a, b, seam: not _are_separate(a, b, seam, noise_m),
     )
 
 
@@ -204,11 +226,11 @@ def split_and_merge(
     Args:
         regions: (H, W) regions 1..n, 0 elsewhere.
         colours: (H, W, 4) features of the colours.
-        points_m: (3, H, W) points in the base frame.
+        points_m: (3 or more, H, W) points in the base frame, and further properties for ``same``.
         height_m: (H, W) height above the table.
         divide: Returns the pieces 1..k of a region, given its mask and the mask's window in the image; pixels 0 go to
             the nearest piece. None for a single piece.
-        same: Whether two neighbours are one object, given the (3, N) points along their seam.
+        same: Whether two neighbours are one object, given the ``points_m`` (3 or more, N) along their seam.
 
     Returns:
         (H, W) labels 1..m that cover the regions.
@@ -231,7 +253,7 @@ def _merged(
     own: Bool, pieces: I32, colours: F32, points_m: F32, height_m: F32, same: Callable[[Fragment, Fragment, F32], bool]
 ) -> I32:
     """(h, w) objects 1..n of one region."""
-    grown = np.where(own, nearest_label(pieces), 0).astype(np.int32)
+    grown = _spread(own, pieces, colours, height_m)
     known, seams = _fragments(grown, pieces, colours, points_m, height_m), _seams(grown)
     for i, j in seams:
         known[i - 1].neighbours.append(known[j - 1])
@@ -242,6 +264,20 @@ def _merged(
             parent[parent == parent[b]] = parent[a]
     merged = parent[grown].astype(np.int32)
     return renumber(merged, sizes(merged) > 0)
+
+
+def _spread(own: Bool, pieces: I32, colours: F32, height_m: F32) -> I32:
+    """(h, w) labels of all pixels of a region, from those of its pieces.
+
+    The pieces flood the pixels between them; they meet where colour and height change most (watershed: Meyer 1991).
+    """
+    warm, light = colours[..., 0] - colours[..., 2], colours[..., 3]
+    picture = np.stack([100 * warm + 128, 400 * light + 220, 1000 * np.nan_to_num(height_m)], axis=2)
+    outside = int(pieces.max()) + 1
+    markers = np.where(own, pieces, outside).astype(np.int32)
+    cv2.watershed(np.clip(picture, 0, 255).astype(np.uint8), markers)
+    markers[(markers < 0) | ~own] = 0
+    return np.where(own, nearest_label(np.where(pieces > 0, pieces, markers % outside)), 0).astype(np.int32)
 
 
 def _fragments(grown: I32, pieces: I32, colours: F32, points_m: F32, height_m: F32) -> list[Fragment]:
@@ -294,20 +330,44 @@ def _are_separate(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
     """Two fragments are separate objects."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
     rise = upper.top_m - lower.top_m
-    if is_boss(a, b):
+    if is_boss(a, b, seam_m):
         return False
     slack = 0.006 + 2 * noise_m
     above = rise > 0.015 and upper.height_m[1] > lower.height_m[3] - slack
     stacked = above and lower.outline > MIN_OUTLINE and float(np.std(seam_m[2])) < slack
     in_a_plate = rise > 0.012 and lower.top_m < TRAY_TOP_M and lower.height_m[3] - lower.height_m[1] < 0.013
     own_tops = rise > MIN_RISE_M + 4 * noise_m and a.flat and b.flat
-    return bool(stacked or in_a_plate or own_tops) or _side_by_side(a, b, seam_m, noise_m)
+    if stacked or in_a_plate or own_tops or _creased(a, b, seam_m, noise_m):
+        return True
+    return _side_by_side(a, b, seam_m[:3], noise_m)
 
 
-def is_boss(a: Fragment, b: Fragment) -> bool:
-    """One fragment is a low cap in the middle of the other, a wider base."""
+def _creased(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
+    """The seam is concave, and each stands by itself: on the support, or one inside the other."""
+    if _quantile(seam_m[3], 0.5) < MIN_CREASE_M + noise_m / 2:
+        return False
+    inner = a if a.outline < b.outline else b
+    if inner.outline < INSIDE_OUTLINE:
+        return stands_in(inner, seam_m, noise_m)
+    return bool(max(a.height_m[0], b.height_m[0]) < ON_SUPPORT_M + 2 * noise_m)
+
+
+def _quantile(values: npt.NDArray[np.floating], share: float) -> float:
+    """The lower of the two values around a quantile: faster than NumPy's on a few hundred."""
+    at = int(share * (len(values) - 1))
+    return float(np.partition(values, at)[at])
+
+
+def stands_in(inner: Fragment, seam_m: F32, noise_m: float) -> bool:
+    """A fragment rises over the lower part of the seam around it, as the bottom of a bowl does not."""
+    return bool(inner.height_m[2] > _quantile(seam_m[2], 0.25) + RISE_M + noise_m)
+
+
+def is_boss(a: Fragment, b: Fragment, seam_m: F32) -> bool:
+    """One fragment is a low cap in the middle of the other, a wider base; ``seam_m`` (3 or more, N) is their seam."""
     upper, lower = (a, b) if a.top_m >= b.top_m else (b, a)
-    if upper.top_m - lower.top_m >= MAX_BOSS_M:
+    rise = max(upper.top_m - lower.top_m, upper.height_m[2] - _quantile(seam_m[2], 0.25))
+    if rise >= MAX_BOSS_M:
         return False
     centred = np.hypot(*(upper.centre_m - lower.centre_m)) < 0.25 * lower.size_m[0]
     return bool(centred and lower.size_m[0] > 1.25 * upper.size_m[0])
@@ -320,5 +380,5 @@ def _side_by_side(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool
     for part in (a, b):
         if part.size_m[0] > MAX_ASPECT * part.size_m[1] or part.inlaid:
             return False
-    off = min(float(np.quantile(part.edge_distance(seam_m[:2]), 0.7)) for part in (a, b))
+    off = min(_quantile(part.edge_distance(seam_m[:2]), 0.7) for part in (a, b))
     return off < MAX_SEAM_M + noise_m

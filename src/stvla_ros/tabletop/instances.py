@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from stvla_ros.geometry.cameras import SATURATED_M, depth_cloud
@@ -13,7 +12,6 @@ from stvla_ros.geometry.depths import denoise, valid_depth, without_specks
 from stvla_ros.tabletop.boundaries import refine_boundaries
 from stvla_ros.tabletop.fragments import split_by_colour_and_shape
 from stvla_ros.tabletop.regions import (
-    MIN_REGION_PX,
     RegionConfig,
     depth_regions,
     depth_step_m,
@@ -23,14 +21,12 @@ from stvla_ros.tabletop.regions import (
 from stvla_ros.tabletop.self_filter import robot_mask
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.tabletop.surface_colours import colour_feature
-from stvla_ros.tabletop.touching import split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.surroundings import without_surroundings
+from stvla_ros.tabletop.table_colours import TableColours
+from stvla_ros.tabletop.touching import baseline_px, concavity, split_at_concavities, split_at_constrictions
+from stvla_ros.tabletop.unmeasured import with_unmeasured
+from stvla_ros.tabletop.walls import find_walls
 from stvla_ros.types import F32, I32, U8, Bool, Camera, RgbdFrame, RobotState
-
-CROWDED_PX = 30_000
-"""With more pixels above the table, objects are split on a subsampled image, which bounds the time."""
-
-MAX_STEP_M = 0.002
-"""Largest distance between subsampled pixels on the objects: concavities extend over centimetres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,18 +36,22 @@ class View:
     Attributes:
         camera: Of these pixels.
         stride: Subsampling of the frame.
+        colours: (h, w, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
         depth_m: (h, w) depth without specks and noise, NaN where unknown.
         points_m: (3, h, w) points in the base frame.
         labels: (h, w) int32, -1: the robot and what it holds; 0: table and surroundings; from 1: an instance.
         table: The support plane.
+        notes: What cannot be known from this frame, one sentence each.
     """
 
     camera: Camera
     stride: int
+    colours: F32
     depth_m: F32
     points_m: F32
     labels: I32
     table: SupportPlane
+    notes: tuple[str, ...] = ()
 
 
 def look(
@@ -70,14 +70,14 @@ def look(
     """
     stride = max(round(float(np.sqrt(frame.depth_m.size / pixels))), 1)
     camera = shrunk(frame.camera, stride)
-    rgb, depth = frame.rgb[::stride, ::stride], frame.depth_m[::stride, ::stride]
+    rgb, depth = np.ascontiguousarray(frame.rgb[::stride, ::stride]), frame.depth_m[::stride, ::stride]
     depth = denoise(without_specks(np.where(valid_depth(depth, SATURATED_M), depth, np.float32(np.nan))))
     points = depth_cloud(camera, depth)
     arm = robot_mask(points, robot, robot_margin_m)
-    table = fit_support_plane(points, arm, 6000 if exact else 2000)
-    focal_px = float(camera.K[0, 0])
-    objects = find_instances(rgb, depth, points, arm, table, focal_px, config, exact)
-    return View(camera, stride, depth, points, np.where(arm, np.int32(-1), objects), table)
+    table = fit_support_plane(points, arm, 3000 if exact else 2000)
+    colours = colour_feature(rgb)
+    objects, notes = find_instances(rgb, colours, depth, points, arm, table, camera, config, exact)
+    return View(camera, stride, colours, depth, points, np.where(arm, np.int32(-1), objects), table, notes)
 
 
 def shrunk(camera: Camera, stride: int) -> Camera:
@@ -92,61 +92,74 @@ def shrunk(camera: Camera, stride: int) -> Camera:
 
 def find_instances(
     rgb: U8,
+    colours: F32,
     depth_m: F32,
     points_m: F32,
-    exclude: Bool,
+    arm: Bool,
     table: SupportPlane,
-    focal_px: float,
+    camera: Camera,
     config: RegionConfig,
     exact: bool = True,
-) -> I32:
-    """(H, W) labels 1..n of objects on the table, 0 elsewhere.
+) -> tuple[I32, tuple[str, ...]]:
+    """(H, W) labels 1..n of objects on the table, 0 elsewhere, and notes.
 
-    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, and the focal length.
+    Arguments as of :func:`stvla_ros.tabletop.regions.find_regions` and :func:`look`, the (H, W, 4) features of the
+    colours, the (H, W) pixels of the arm, and the camera of these pixels.
     """
     height = table.height(points_m)
-    low = low_pixels(height, table, exclude)
-    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low)
+    exclude = arm | find_walls(points_m, height, arm, table, camera.T_base_camera[:3, 3]) if exact else arm
+    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude))
+    min_px = min_region_px(regions.size, config)
+    level = (np.abs(height) < table.noise_floor_m) & ~exclude
+    bare = TableColours.of(rgb, level & (regions == 0), regions > 0) if exact else TableColours(None)
+    like_table = bare.seen(rgb)
+    regions = _objects(regions, colours, depth_m, points_m, height, exclude, like_table, table, camera, config, exact)
+    if not exact:
+        return regions, ()
+    regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
+    if bare.cells is None:
+        return regions, ("The bare table is hardly seen: things without depth are not found.",)
+    regions, glare = with_unmeasured(regions, colours, depth_m, level & (regions == 0), like_table, exclude, min_px)
+    return regions, _notes(glare)
+
+
+def _notes(glare: int) -> tuple[str, ...]:
+    if not glare:
+        return ()
+    return (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
+
+
+def _objects(
+    regions: I32,
+    colours: F32,
+    depth_m: F32,
+    points_m: F32,
+    height_m: F32,
+    exclude: Bool,
+    like_table: Bool,
+    table: SupportPlane,
+    camera: Camera,
+    config: RegionConfig,
+    exact: bool,
+) -> I32:
+    """(H, W) objects of the regions, split and refined in the part of the image that contains them."""
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
     margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
     here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
-    stride = crowd_stride(regions, depth_m, focal_px)
-    some = tuple(slice(s.start, s.stop, stride) for s in here)
     crop = _Crop(
-        colour_feature(np.ascontiguousarray(rgb[some])),
-        points_m[:, *some],
-        depth_m[some],
-        height[some],
-        exclude[some],
-        regions.shape[1] // stride,
-        focal_px / stride,
+        colours[here],
+        points_m[:, *here],
+        depth_m[here],
+        height_m[here],
+        exclude[here],
+        like_table[here],
+        regions.shape[1],
+        float(camera.K[0, 0]),
     )
-    step = depth_step_m(table, config, depth_m[::stride, ::stride])
-    objects = crop.objects(regions[some].copy(), table, step, max(min_px // stride**2, MIN_REGION_PX), exact)
-    regions[here] = upsampled(objects, regions[here], stride)
+    regions[here] = crop.objects(regions[here].copy(), table, depth_step_m(table, config, depth_m), min_px, exact)
     return renumber(regions, sizes(regions) >= min_px)
-
-
-def crowd_stride(regions: I32, depth_m: F32, focal_px: float) -> int:
-    """Subsampling step for splitting objects."""
-    wanted = round(float(np.sqrt(np.count_nonzero(regions) / CROWDED_PX)))
-    if wanted < 2:
-        return 1
-    distance = float(np.median(depth_m[regions > 0][::16]))
-    return max(min(wanted, int(MAX_STEP_M * focal_px / distance)), 1)
-
-
-def upsampled(objects: I32, regions: I32, stride: int) -> I32:
-    """(h, w) objects, found in every ``stride``-th pixel of some regions, at all pixels of those."""
-    if stride == 1:
-        return objects
-    h, w = regions.shape
-    out = objects.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
-    width = 2 * stride - 1  # covers pixels of a region before its first sample
-    near = cv2.dilate(out.astype(np.uint16), np.ones((width, width), np.uint8))
-    return np.where((regions > 0) & (out == 0), near, out).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,17 +171,19 @@ class _Crop:
     depth_m: F32
     height_m: F32
     exclude: Bool
+    like_table: Bool
     width_px: int  # of the whole frame
     focal_px: float
 
     def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""
         points, height, depth, noise = self.points_m, self.height_m, self.depth_m, table.noise_m
-        regions = split_at_concavities(
-            regions, self.colours, points, height, depth, self.focal_px, step_m, noise, min_px
-        )
-        objects = split_by_colour_and_shape(regions, self.colours, depth, points, height, step_m, noise, min_px)
+        bend = concavity(height, baseline_px(depth, regions > 0, self.focal_px))
+        regions = split_at_concavities(regions, self.colours, points, bend, depth, height, step_m, noise, min_px)
+        objects = split_by_colour_and_shape(regions, self.colours, depth, points, bend, height, step_m, noise, min_px)
         objects = split_at_constrictions(objects, min_px)
         if not exact:
             return objects
-        return refine_boundaries(objects, self.colours, depth, height, self.exclude, table, self.width_px)
+        return refine_boundaries(
+            objects, self.colours, depth, height, self.exclude, self.like_table, table, self.width_px
+        )

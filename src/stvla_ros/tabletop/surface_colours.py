@@ -66,7 +66,9 @@ def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
     if second is None:
         return out
     count = int(np.count_nonzero(second))
-    if min(count, len(second) - count) < min_px:
+    if min(count, len(second) - count) < min_px:  # a few odd pixels: they hide whether the others differ
+        most = second if count > len(second) / 2 else ~second
+        out[most] = colour_clusters(feature[most], min_px, depth - 1)
         return out
     if count > len(second) / 2:
         second = ~second
@@ -79,7 +81,7 @@ def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
     return out
 
 
-def two_means(feature: F32, budget: int = 400) -> Bool | None:
+def two_means(feature: F32, budget: int = 200) -> Bool | None:
     """(N,) membership of the second of two clusters, or None when the features are one cluster."""
     sample = feature[:: max(len(feature) // budget, 1)]
     if np.linalg.norm(np.ptp(sample, axis=0)) < SPLIT_DISTANCE:  # no two of them can be that far apart

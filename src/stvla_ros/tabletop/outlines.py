@@ -1,0 +1,107 @@
+"""Outlines of instances at full resolution, from labels of every n-th pixel."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from stvla_ros.tabletop.surface_colours import colour_feature
+from stvla_ros.types import F32, I32, U8
+
+COLOUR_STEP = 0.15
+"""A difference of colour features as large as this counts as much as a depth step."""
+
+MAX_TIP = 0.7
+"""A pixel joins an object if its cost (:func:`_cost`) is below this, and below this share of that of the background."""
+
+NEARER = 0.2
+"""Weight of the distance to a sample, in its spacings: decides between samples that look the same."""
+
+
+def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
+    """Labels in which background pixels next to an object join it if they look like it and unlike the background.
+
+    Corners and tips that are lost to the noise of the table's height come back.
+
+    Args:
+        labels: (h, w) labels, 0 for background.
+        depth_m: (h, w) depth, NaN where unknown.
+        colours: (h, w, 4) features of the colours (:func:`stvla_ros.tabletop.surface_colours.colour_feature`).
+        step_m: Depth step that ends an object.
+    """
+    square = np.ones((3, 3), np.uint8)
+    beside = (labels == 0) & (cv2.dilate((labels > 0).astype(np.uint8), square) > 0)
+    rows, columns = np.nonzero(beside)
+    colour, depth = colours[rows, columns], depth_m[rows, columns]
+    to_object, to_background = np.full((2, len(rows)), np.inf, dtype=np.float32)
+    owner = np.zeros(len(rows), dtype=np.int32)
+    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
+        i, j = np.clip(rows + dy, 0, labels.shape[0] - 1), np.clip(columns + dx, 0, labels.shape[1] - 1)
+        there, cost = labels[i, j], _cost(colour - colours[i, j], depth, depth_m[i, j], step_m)
+        is_object = (there > 0) & (cost < to_object)
+        to_object[is_object], owner[is_object] = cost[is_object], there[is_object]
+        is_background = (there == 0) & (cost < to_background) & ((i != rows) | (j != columns))
+        to_background[is_background] = cost[is_background]
+    joins = (to_object < MAX_TIP) & (to_object < MAX_TIP * to_background)
+    out = labels.copy()
+    out[rows[joins], columns[joins]] = owner[joins]
+    return out
+
+
+def at_full_resolution(
+    labels: I32, depth_m: F32, colours: F32, rgb: U8, full_depth_m: F32, stride: int, step_m: float
+) -> I32:
+    """Labels of all pixels, from those of every ``stride``-th one.
+
+    A pixel between samples of one label has that label. Elsewhere the one of its four samples wins that looks most like
+    it, in depth, colour and place (joint bilateral upsampling, Kopf et al. 2007, with the nearest instead of a mean).
+
+    Args:
+        labels: (h, w) labels of the samples.
+        depth_m: (h, w) depth of the samples, NaN where unknown.
+        colours: (h, w, 4) features of their colours.
+        rgb: (H, W, 3) image.
+        full_depth_m: (H, W) depth, NaN where unknown.
+        stride: Spacing of the samples; the first is pixel (0, 0).
+        step_m: Depth step that ends an object.
+    """
+    if stride == 1:
+        return labels
+    h, w = full_depth_m.shape
+    out = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
+    rows, columns = _undecided(labels, stride, (h, w))
+    colour, depth = colour_feature(rgb[rows, columns]), full_depth_m[rows, columns]
+    best = np.full(len(rows), np.inf, dtype=np.float32)
+    last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
+    for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        i, j = np.minimum(rows // stride + dy, last_row), np.minimum(columns // stride + dx, last_column)
+        off = colour - colours[i, j]
+        away = np.abs(rows / stride - i) + np.abs(columns / stride - j)
+        cost = _cost(off, depth, depth_m[i, j], step_m) + np.float32(NEARER) * away
+        closer = cost < best
+        best[closer] = cost[closer]
+        out[rows[closer], columns[closer]] = labels[i[closer], j[closer]]
+    return out
+
+
+def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Rows and columns of the pixels that are no samples and whose four samples have different labels."""
+    square = np.ones((2, 2), np.uint8)
+    value = (labels + 1).astype(np.uint16)
+    low, high = (f(value, square, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE) for f in (cv2.erode, cv2.dilate))
+    i, j = np.nonzero(low != high)
+    y, x = np.divmod(np.arange(1, stride**2), stride)
+    rows, columns = (i[:, None] * stride + y).ravel(), (j[:, None] * stride + x).ravel()
+    inside = (rows < shape[0]) & (columns < shape[1])
+    return rows[inside], columns[inside]
+
+
+def _cost(colours: F32, a_m: F32, b_m: F32, step_m: float) -> F32:
+    """(N,) how much pixels differ: by (N, 4) differences of their colour features, and by their (N,) depths.
+
+    A difference of :data:`COLOUR_STEP` counts as 1, and so does a depth step, or depth that only one of them has.
+    """
+    off = np.minimum(np.abs(a_m - b_m) / np.float32(step_m), 1)
+    off = np.where(np.isnan(off), np.isnan(a_m) != np.isnan(b_m), off)
+    return np.asarray(np.sqrt(np.einsum("ij,ij->i", colours, colours)) / np.float32(COLOUR_STEP) + off, np.float32)
