@@ -53,13 +53,15 @@ class Figures:
     setups: dict[int, Setup] = field(default_factory=dict)
 
 
-def measure(frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True)) -> tuple[Figures, dict[str, Any]]:
+def measure(
+    frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True), hard: bool = False
+) -> tuple[Figures, dict[str, Any]]:
     """Run the decisions on at least this many frames."""
     figures, config = Figures(), GuideConfig(mode="mask_only")
     segmenter = GeometricSegmenter(GeometricConfig())
-    cell = make_cell()
+    cell = make_cell(hard)
     try:
-        scenes = draw_setups(-(-frames // (2 * len(noises))), seed)
+        scenes = draw_setups(-(-frames // (2 * len(noises))), seed, hard)
         for setup in track(scenes, description="decisions", transient=True):
             figures.setups[setup.index] = setup
             for view in views(cell, setup, noises):

@@ -81,7 +81,7 @@ class Still:
         self.depth.add(guidance.frame.depth_m)
 
 
-def measure(scenes: int = 6, frames: int = FRAMES, seed: int = 1) -> dict[str, Any]:
+def measure(scenes: int = 6, frames: int = FRAMES, seed: int = 1, hard: bool = False) -> dict[str, Any]:
     """Figures with the usual sensor, and with one whose brightness does not vary."""
     return {
         "usual sensor": _measure(scenes, frames, seed, SensorConfig(enabled=True)),

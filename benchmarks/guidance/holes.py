@@ -111,9 +111,9 @@ def measure(scenes: int, seed: int = 0, hard: bool = False) -> dict[str, Any]:
     segmenter, matches = GeometricSegmenter(GeometricConfig()), {False: Matches(), True: Matches()}
     found: dict[str, list[dict[str, float]]] = {}
     refused: dict[str, int] = {}
-    cell = make_cell()
+    cell = make_cell(hard)
     try:
-        for setup in track(draw_setups(scenes, seed), description="holes", transient=True):
+        for setup in track(draw_setups(scenes, seed, hard), description="holes", transient=True):
             for view in views(cell, setup):
                 geometric = segmenter.segment(view.frame, view.robot)
                 matches[view.noise].add(geometric.labels, view.labels, kinds_of(view))

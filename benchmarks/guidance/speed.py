@@ -29,8 +29,13 @@ from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 SIZES = ((256, 256), (640, 480), (1280, 720))
 REMOVED = (3, 6, 12)
 USUAL = 6
-STAGES = ("lift", "cloud", "track", "tube", "table", "fill, first", "fill, again", "overlay", "Telea")
-WHOLE = ("new plan", "between plans", "geometric masks")
+STAGES = (
+    "lift", "cloud", "track", "tube", "table", "fill, first", "fill, again", "overlay", "Telea", "Navier-Stokes",
+)  # fmt: skip
+FULL = 15
+"""Things on a crowded table."""
+
+WHOLE = ("new plan", "between plans", "geometric masks", "new plan with masks", "between plans with masks")
 T = TypeVar("T")
 
 
@@ -132,11 +137,13 @@ def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, fra
     for image in images:
         clock("new plan", _new_plan, SpatialGuide(given, GuideConfig()), plan, image, view.robot)
         clock("geometric masks", geometric.segment, image, view.robot)
-    guide = SpatialGuide(given, GuideConfig())
-    trace = guide.lift(plan, images[0])
-    guide.guide(trace, images[0], view.robot)
-    for image in images[1:]:
-        clock("between plans", guide.guide, trace, image, view.robot)
+        clock("new plan with masks", _new_plan, SpatialGuide(geometric, GuideConfig()), plan, image, view.robot)
+    for name, segmenter in (("between plans", given), ("between plans with masks", geometric)):
+        guide = SpatialGuide(segmenter, GuideConfig())
+        trace = guide.lift(plan, images[0])
+        guide.guide(trace, images[0], view.robot)
+        for image in images[1:]:
+            clock(name, guide.guide, trace, image, view.robot)
     time_stages(clock, images, plan, segments, view.robot)
 
 
@@ -167,12 +174,13 @@ def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments
         filled = clock("fill, first", Filler(FillConfig()).fill, *hole)
         clock("fill, again" if i else "warm-up", going_on.fill, *hole)
         clock("overlay", draw_trace, filled.rgb, trace, image.camera)
-        clock("Telea", telea, image, filled.hidden)
+        clock("Telea", inpaint, image, filled.hidden, cv2.INPAINT_TELEA)
+        clock("Navier-Stokes", inpaint, image, filled.hidden, cv2.INPAINT_NS)
 
 
-def telea(frame: RgbdFrame, hidden: Bool) -> None:
+def inpaint(frame: RgbdFrame, hidden: Bool, method: int) -> None:
     """Colour and depth by OpenCV, one after the other."""
     mask = hidden.astype(np.uint8)
-    cv2.inpaint(frame.rgb, mask, 3, cv2.INPAINT_TELEA)
+    cv2.inpaint(frame.rgb, mask, 3, method)
     millimetres = np.nan_to_num(frame.depth_m * 1000, nan=0.0).clip(0, 65535).astype(np.uint16)
-    cv2.inpaint(millimetres, mask, 3, cv2.INPAINT_TELEA)
+    cv2.inpaint(millimetres, mask, 3, method)
