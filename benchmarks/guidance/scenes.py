@@ -1,4 +1,7 @@
-"""Scenes of the guidance benchmark: tasks, cameras and moments drawn from one seed, and frames with their truth."""
+"""Scenes of the guidance benchmark: tasks, cameras and moments drawn from one seed, and frames with their truth.
+
+Easy scenes are those of the plain cell. Hard ones have the cell's hard look and a depth camera with a real one's faults.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,15 @@ from stvla_ros.geometry.se3 import pose
 from stvla_ros.motion.ik import solve
 from stvla_ros.sim.camera import TripodCameraConfig, make_camera
 from stvla_ros.sim.cell import Cell, CellConfig
+from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import BLOCK_M, Block, Bottle, SceneObject
-from stvla_ros.sim.sensor import SensorConfig
+from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.tasks import TASKS, Task, make_task
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, random_block
 from stvla_ros.types import F64, I32, RgbdFrame, RobotState, Segments
 
+SCENES = ("easy", "hard")
+LOOK_OF = {"easy": "plain", "hard": "hard"}
 SIZES = ((640, 480), (256, 256))
 MIN_VISIBLE_PX = 30
 """Of a 640x480 image: objects with fewer visible pixels do not count."""
@@ -49,6 +55,7 @@ class Setup:
         top_m: Height of the way across.
         bottles: How many bottles stand at the table's edges.
         neighbours: How many blocks stand close beside what the task is about.
+        scenes: One of :data:`SCENES`; lay it in a cell of the same kind.
     """
 
     index: int
@@ -60,6 +67,7 @@ class Setup:
     top_m: float
     bottles: int = 0
     neighbours: int = 0
+    scenes: str = "easy"
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +108,13 @@ class View:
         """The simulator's masks as a segmenter would give them."""
         return Segments(self.labels, tuple(int(i) for i in np.unique(self.labels) if i > 0))
 
+    def again(self, stamp_ns: int, sensor: SensorConfig | None = None) -> RgbdFrame:
+        """The same still scene at another time: the same image with other noise, by the scene's sensor or another."""
+        config = sensor or sensor_config(self.setup.scenes)
+        camera = self.ideal.camera
+        faulty = Sensor(config, float(camera.K[0, 0]), self.setup.index)
+        return RgbdFrame(*faulty(self.ideal.rgb, self.ideal.depth_m, stamp_ns), camera, stamp_ns)
+
     def visible_px(self, name: str) -> int:
         return int((self.labels == 1 + self.names.index(name)).sum())
 
@@ -109,9 +124,10 @@ class View:
         return [n for n in self.names if n != self.held and self.visible_px(n) >= least]
 
 
-def draw_setups(count: int, seed: int) -> list[Setup]:
-    """Scenes over all tasks, sizes, numbers of objects and cameras, in turn; half of them with shadows."""
-    return [_setup(i, np.random.default_rng([seed, i])) for i in range(count)]
+def draw_setups(count: int, seed: int, scenes: str = "easy") -> list[Setup]:
+    """Scenes over all tasks, sizes, numbers of objects and cameras, in turn; half of the easy ones with shadows."""
+    draw = _hard_setup if scenes == "hard" else _setup
+    return [draw(i, np.random.default_rng([seed, i])) for i in range(count)]
 
 
 def _setup(index: int, rng: np.random.Generator) -> Setup:
@@ -125,6 +141,29 @@ def _setup(index: int, rng: np.random.Generator) -> Setup:
     distractors = max(objects - asked - bottles - neighbours, 0)
     top_m = float(rng.uniform(0.07, 0.25))
     return Setup(index, task, distractors, _camera(rng, width, height), moment, grip_m, top_m, bottles, neighbours)
+
+
+def _hard_setup(index: int, rng: np.random.Generator) -> Setup:
+    """As an easy one, but nearer, with fewer blocks: household things come on top."""
+    easy = _setup(index, rng)
+    camera = _near_camera(rng, easy.camera.width_px, easy.camera.height_px)
+    return replace(easy, camera=camera, distractors=min(easy.distractors, int(rng.integers(0, 4))), scenes="hard")
+
+
+def _near_camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraConfig:
+    """A camera that looks down on the table from near by, as on a stand beside it."""
+    while True:
+        camera = TripodCameraConfig(
+            width_px=width, height_px=height, fov_y_deg=float(rng.uniform(42.0, 58.0)), shadows=True,
+            x_m=float(rng.uniform(0.85, 1.3)), y_m=float(rng.uniform(-0.4, 0.4)), z_m=float(rng.uniform(0.6, 1.0)),
+            target_x_m=float(rng.uniform(0.38, 0.52)), target_y_m=float(rng.uniform(-0.06, 0.06)),
+            target_z_m=float(rng.uniform(0.0, 0.08)),
+        )  # fmt: skip
+        corners = [(x, y, z) for x in X_RANGE_M for y in Y_RANGE_M for z in (0.0, 0.2)]
+        px, depth = project(make_camera(camera), corners)
+        uv = px_to_uv(px, make_camera(camera))
+        if depth.min() > 0.4 and uv.min() > 10 and uv.max() < 990:
+            return camera
 
 
 def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraConfig:
@@ -143,9 +182,20 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraCo
             return camera
 
 
-def make_cell(sensor: SensorConfig | None = None) -> Cell:
+def sensor_config(scenes: str = "easy", noise: bool = True) -> SensorConfig:
+    """The usual sensor of easy or hard scenes; without ``noise`` an ideal one."""
+    return SensorConfig(enabled=noise)
+
+
+def cell_config(scenes: str = "easy", camera: TripodCameraConfig | None = None, noise: bool = True) -> CellConfig:
+    """The cell of easy or hard scenes, whose ``reset`` gives a task with or without household things."""
+    return CellConfig(camera=camera or TripodCameraConfig(), sensor=sensor_config(scenes, noise), look=LOOK_OF[scenes])
+
+
+def make_cell(sensor: SensorConfig | None = None, scenes: str = "easy") -> Cell:
     """A cell whose sensor has defects; it also gives ideal images."""
-    return Cell(CellConfig(sensor=sensor or SensorConfig(enabled=True)))
+    config = cell_config(scenes)
+    return Cell(replace(config, sensor=sensor or config.sensor))
 
 
 def lay(cell: Cell, setup: Setup) -> Task:
@@ -161,6 +211,8 @@ def lay(cell: Cell, setup: Setup) -> Task:
         if xy is not None:
             objects.append(random_block(rng, str(next(colours)), xy))
     task = replace(task, objects=tuple(objects))  # type: ignore[type-var]
+    if setup.scenes == "hard":
+        task = dressed(task, setup.index)
     cell.reset_to(task, setup.index, setup.camera)
     return task
 
@@ -187,13 +239,11 @@ def views(cell: Cell, setup: Setup, noises: tuple[bool, ...] = (False, True)) ->
         held = task.objects[0].name if moment == "carry" else ""
         if not _move(cell, moment, route, held, setup.grip_m):
             continue
-        ideal, noisy, truth = cell.render(ideal=True), cell.render(), cell.truth()
+        ideal, noisy, truth, surfaces = cell.render(ideal=True), cell.render(), cell.truth(), cell.surfaces()
         labels = np.where(truth.labels == 1, -1, truth.labels).astype(np.int32) if held else truth.labels
         for noise in noises:
             frame = noisy if noise else ideal
-            yield View(
-                setup, moment, noise, frame, ideal, cell.state(), labels, truth.names, cell.surfaces(), held, route
-            )
+            yield View(setup, moment, noise, frame, ideal, cell.state(), labels, truth.names, surfaces, held, route)
 
 
 def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bool:

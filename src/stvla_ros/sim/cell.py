@@ -16,6 +16,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
+from stvla_ros.sim.looks import LOOKS, dressed
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import STATE, Scene, SceneState
@@ -39,6 +40,9 @@ class CellConfig:
     camera: TripodCameraConfig = param(TripodCameraConfig(), "the camera of the stack")  # noqa: RUF009
     third: ThirdViewConfig = param(ThirdViewConfig(), "the view for people")  # noqa: RUF009
     sensor: SensorConfig = param(SensorConfig(), "defects of the camera")  # noqa: RUF009
+    look: str = param(
+        "plain", "'hard': grain, gloss, mixed light, clutter and household things, by the scene's seed", choices=LOOKS
+    )
     controller: ControllerConfig = param(ControllerConfig(), "the arm's trajectory controller")  # noqa: RUF009
 
 
@@ -103,14 +107,15 @@ class Cell:
             StageError: INVALID_GOAL for an unknown task (names the closest), values out of range, or a table
                 too small for so many objects.
         """
-        return self.reset_to(make_task(task, seed, distractors), seed)
+        made = make_task(task, seed, distractors)
+        return self.reset_to(dressed(made, seed) if self.config.look == "hard" else made, seed)
 
     def reset_to(self, task: Task, seed: int, camera: TripodCameraConfig | None = None) -> str:
         """:meth:`reset` with a task that was made elsewhere.
 
         Args:
             task: What lies on the table.
-            seed: Decides the sensor's noise.
+            seed: Decides the sensor's noise and a hard look.
             camera: Another camera from now on.
 
         Returns:
@@ -262,7 +267,8 @@ class Cell:
         """
         with self._lock:
             (data, stamp_ns), sensor = self._snapshot(hidden), self._ideal if ideal else self._sensor
-        size, shadows = (self.camera.width_px, self.camera.height_px), self.config.camera.shadows
+            shadows = self._scene.shadows
+        size = self.camera.width_px, self.camera.height_px
         rgb, depth = sensor(*self._renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns)
         return RgbdFrame(rgb, depth, self.camera, stamp_ns)
 
@@ -335,7 +341,9 @@ class Cell:
     def _scene_of(self, task: Task | None, seed: int, camera: TripodCameraConfig | None = None) -> Scene:
         """The scene with this task, seen by another camera or the current one."""
         config, objects = self.config, task.objects if task else ()
-        return Scene(objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed)
+        return Scene(
+            objects, config.timestep_s, camera or config.camera, config.third, config.sensor, seed, config.look
+        )
 
     def _load(self, task: Task | None, scene: Scene, model: mujoco.MjModel) -> None:
         """Set everything to its start."""

@@ -58,8 +58,7 @@ def _add_light(spec: mujoco.MjSpec) -> None:
     visual = spec.visual
     visual.headlight.active = 1
     visual.headlight.ambient, visual.headlight.diffuse, visual.headlight.specular = [0.42] * 3, [0.18] * 3, [0.05] * 3
-    visual.map.znear, visual.map.zfar, visual.map.shadowclip = 0.02, 12.0, 2.0
-    spec.stat.extent, spec.stat.center = 1.0, [0.4, 0.0, 0.1]  # near and far planes are in units of the extent
+    set_clipping(spec)
     spec.worldbody.add_light(
         name="ceiling",
         type=mujoco.mjtLightType.mjLIGHT_DIRECTIONAL,
@@ -69,6 +68,18 @@ def _add_light(spec: mujoco.MjSpec) -> None:
         specular=[0.25] * 3,
         castshadow=True,
     )
+    add_sky(spec)
+
+
+def set_clipping(spec: mujoco.MjSpec) -> None:
+    """Near and far planes of depth and shadows."""
+    visual = spec.visual
+    visual.map.znear, visual.map.zfar, visual.map.shadowclip = 0.02, 12.0, 2.0
+    spec.stat.extent, spec.stat.center = 1.0, [0.4, 0.0, 0.1]  # near and far planes are in units of the extent
+
+
+def add_sky(spec: mujoco.MjSpec) -> None:
+    """A light grey background."""
     sky = spec.add_texture(
         name="sky", type=mujoco.mjtTexture.mjTEXTURE_SKYBOX, builtin=mujoco.mjtBuiltin.mjBUILTIN_GRADIENT
     )

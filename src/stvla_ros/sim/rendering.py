@@ -110,7 +110,7 @@ class Renderer:
         scene.flags[mujoco.mjtRndFlag.mjRND_SEGMENT] = segment
         scene.flags[mujoco.mjtRndFlag.mjRND_IDCOLOR] = segment
         scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = shadows
-        scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = False
+        scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = not segment and bool(model.mat_reflectance.any())
         mujoco.mjr_render(rect, scene, context)
         return context
 

@@ -9,6 +9,7 @@ import mujoco
 
 from stvla_ros.sim.arm import add_panda
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, add_camera, add_tripod, make_camera
+from stvla_ros.sim.looks import add_hard_surroundings
 from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
@@ -20,7 +21,12 @@ STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 
 
 def build_model(
-    objects: Iterable[SceneObject], timestep_s: float, camera: TripodCameraConfig, third: ThirdViewConfig
+    objects: Iterable[SceneObject],
+    timestep_s: float,
+    camera: TripodCameraConfig,
+    third: ThirdViewConfig,
+    look: str = "plain",
+    seed: int = 0,
 ) -> mujoco.MjModel:
     """Compile a cell.
 
@@ -29,6 +35,8 @@ def build_model(
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
+        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
+        seed: Decides a hard look.
 
     Raises:
         ConfigError: The Panda's mesh package is not installed.
@@ -44,7 +52,10 @@ def build_model(
     set_quality(
         spec, max(camera.width_px, OVERSAMPLE * third.width_px), max(camera.height_px, OVERSAMPLE * third.height_px)
     )
-    add_surroundings(spec)
+    if look == "hard":
+        add_hard_surroundings(spec, seed)
+    else:
+        add_surroundings(spec)
     add_panda(spec)
     add_camera(spec, TRIPOD, camera)
     add_camera(spec, THIRD, third)
@@ -64,7 +75,8 @@ class Scene:
         camera: The stack's camera.
         third: The view for people.
         sensor: Defects of the camera.
-        seed: Decides the sensor's noise.
+        seed: Decides the sensor's noise and a hard look.
+        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
     """
 
     objects: tuple[SceneObject, ...]
@@ -73,10 +85,16 @@ class Scene:
     third: ThirdViewConfig
     sensor: SensorConfig
     seed: int
+    look: str = "plain"
+
+    @property
+    def shadows(self) -> bool:
+        """Objects cast shadows in the stack's camera; in a hard look always."""
+        return self.camera.shadows or self.look != "plain"
 
     def model(self) -> mujoco.MjModel:
         """Compile it. Raises ConfigError when the Panda's mesh package is not installed."""
-        return build_model(self.objects, self.timestep_s, self.camera, self.third)
+        return build_model(self.objects, self.timestep_s, self.camera, self.third, self.look, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +122,7 @@ class StateRenderer:
     def frame(self, state: SceneState) -> RgbdFrame:
         """As :meth:`stvla_ros.sim.cell.Cell.render`. Raises ConfigError without OpenGL on this machine."""
         data, camera = self._data_at(state), self._camera
-        rgb, depth_m = self._renderer.rgbd(data, TRIPOD, camera.width_px, camera.height_px, state.scene.camera.shadows)
+        rgb, depth_m = self._renderer.rgbd(data, TRIPOD, camera.width_px, camera.height_px, state.scene.shadows)
         return RgbdFrame(*self._sensor(rgb, depth_m, state.stamp_ns), camera, state.stamp_ns)
 
     def third(self, state: SceneState) -> U8:

@@ -62,12 +62,15 @@ def cylinder_points(radius_m: float, half_m: float, spacing_m: float) -> F64:
 
 def mesh_points(vertices_m: F64, faces: I32, spacing_m: float) -> F64:
     """(N, 3) points on every triangle of a mesh."""
+    a, b, c = vertices_m[faces].transpose(1, 0, 2)
+    longest = np.max([np.linalg.norm(edge, axis=1) for edge in (b - a, c - a, c - b)], axis=0)
+    steps = np.maximum(np.ceil(longest / spacing_m).astype(int), 1)
     parts = []
-    for a, b, c in vertices_m[faces]:
-        n = int(np.ceil(max(np.linalg.norm(b - a), np.linalg.norm(c - a), np.linalg.norm(c - b)) / spacing_m)) or 1
+    for n in np.unique(steps):
         i, j = np.meshgrid(np.arange(n + 1), np.arange(n + 1), indexing="ij")
-        s, t = (k[i + j <= n] / n for k in (i, j))
-        parts.append(a + s[:, None] * (b - a) + t[:, None] * (c - a))
+        s, t = (k[i + j <= n][:, None, None] / n for k in (i, j))
+        p, q, r = (corner[steps == n] for corner in (a, b, c))
+        parts.append((p + s * (q - p) + t * (r - p)).reshape(-1, 3))
     return np.concatenate(parts)
 
 
