@@ -83,7 +83,10 @@ def test_instances_are_matched_one_to_one() -> None:
 
 def test_things_touch_by_their_surfaces() -> None:
     cube = np.stack(np.meshgrid(*[np.linspace(0, 0.04, 11)] * 3), axis=-1).reshape(-1, 3)
-    assert instances.touching({"a": cube, "b": cube + [0.041, 0, 0], "c": cube + [0, 0.06, 0]}) == {"a", "b"}
+    assert instances.touching({"a": cube, "b": cube + np.array([0.041, 0, 0]), "c": cube + np.array([0, 0.06, 0])}) == {
+        "a",
+        "b",
+    }
 
 
 def emptied(hidden: np.ndarray, changed: np.ndarray, off: float = 0.0) -> holes.Emptied:

@@ -20,6 +20,7 @@ import cv2
 from rich.console import Console
 
 from benchmarks.guidance import against, decisions, failures, fill, flicker, holes, pictures, segment, speed, tables
+from benchmarks.guidance.scenes import SCENES
 
 PARTS = ("decisions", "holes", "fill", "segment", "speed", "flicker", "pictures")
 NOISES = {"both": (False, True), "on": (True,), "off": (False,)}
@@ -31,17 +32,17 @@ COUNTS = (
 def main() -> None:
     options = parse()
     cv2.setNumThreads(1)
-    hard = options.scenes == "hard"
+    scenes, hard = options.scenes, options.scenes == "hard"
     run: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
         "decisions": _decisions,
-        "holes": lambda o: holes.measure(o.hole_scenes, o.seed, hard),
+        "holes": lambda o: holes.measure(o.hole_scenes, o.seed, scenes),
         "fill": lambda o: (fill.measure_hard if hard else fill.measure)(o.fill_scenes, o.seed),
         "segment": lambda o: (segment.measure_hard if hard else segment.measure)(o.segment_scenes, o.seed),
         "speed": lambda o: (speed.measure_hard if hard else speed.measure)(o.speed_scenes, o.seed),
-        "flicker": lambda o: flicker.measure(o.flicker_scenes, o.flicker_frames, o.seed + 1, hard),
+        "flicker": lambda o: flicker.measure(o.flicker_scenes, o.flicker_frames, o.seed + 1, scenes),
         "pictures": _pictures,
     }
-    console = Console()
+    console = Console(width=max(Console().width, 160))
     results: dict[str, Any] = {"benchmark": "guidance", "scenes": options.scenes}
     results |= {"seed": options.seed, "noise": options.noise, "counts": {n: getattr(options, n) for n in COUNTS}}
     for part in (p for p in PARTS if p in options.parts):
@@ -55,7 +56,7 @@ def main() -> None:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.guidance", description=__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS[:-1], help="what to run")
-    parser.add_argument("--scenes", choices=("easy", "hard"), default="easy", help="plain objects, or household things")
+    parser.add_argument("--scenes", choices=SCENES, default="easy", help="plain objects, or household things")
     parser.add_argument("--frames", type=int, default=2000, help="frames of the decisions")
     parser.add_argument("--noise", choices=NOISES, default="both", help="sensor defects in the decisions")
     parser.add_argument("--seed", type=int, default=0, help="decides all scenes")
@@ -69,20 +70,21 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--flicker-frames", type=int, default=flicker.FRAMES, help="images of each still scene")
     parser.add_argument("--pictures", type=Path, default=Path("docs/images/guidance"), help="folder of the pictures")
     parser.add_argument("--failures", type=Path, help="folder for pictures of the worst wrong decisions")
-    parser.add_argument("--against", type=Path, help="output of an earlier run with the same options: print what changed")
+    parser.add_argument(
+        "--against", type=Path, help="output of an earlier run with the same options: print what changed"
+    )
     return parser.parse_args()
 
 
 def _decisions(options: argparse.Namespace) -> dict[str, Any]:
-    hard = options.scenes == "hard"
-    figures, summary = decisions.measure(options.frames, options.seed, NOISES[options.noise], hard)
+    figures, summary = decisions.measure(options.frames, options.seed, NOISES[options.noise], options.scenes)
     if options.failures is not None:
-        failures.draw_worst(figures, options.failures, hard=hard)
+        failures.draw_worst(figures, options.failures, scenes=options.scenes)
     return summary
 
 
 def _pictures(options: argparse.Namespace) -> dict[str, Any]:
-    problems = pictures.draw_all(options.pictures, options.scenes == "hard")
+    problems = pictures.draw_all(options.pictures, options.scenes)
     return {"folder": str(options.pictures), "problems": problems}
 
 

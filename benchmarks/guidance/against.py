@@ -21,7 +21,13 @@ LOW = (
 
 TIMES = ("ms", "hz", "times_telea", "exponent_pixels", "exponent_objects", "cost_ms")
 NOT_OURS = ("truth", "zeros", "rows", "telea", "navier-stokes", "biharmonic", "Telea", "Navier-Stokes", "warm-up")
-PLACES = ("true_frame_percent", "sometimes_replaced_share", "unmasked_rgb", "unmasked_depth_mm", "f1_beyond_mm_from_tube")
+PLACES = (
+    "true_frame_percent",
+    "sometimes_replaced_share",
+    "unmasked_rgb",
+    "unmasked_depth_mm",
+    "f1_beyond_mm_from_tube",
+)
 """Figures of the scenes, or of another cut through those above."""
 
 SETTINGS = ("scenes", "frames", "noise", "seed", "counts")

@@ -54,15 +54,15 @@ class Figures:
 
 
 def measure(
-    frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True), hard: bool = False
+    frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True), scenes: str = "easy"
 ) -> tuple[Figures, dict[str, Any]]:
     """Run the decisions on at least this many frames."""
     figures, config = Figures(), GuideConfig(mode="mask_only")
     segmenter = GeometricSegmenter(GeometricConfig())
-    cell = make_cell(hard)
+    cell = make_cell(scenes=scenes)
     try:
-        scenes = draw_setups(-(-frames // (2 * len(noises))), seed, hard)
-        for setup in track(scenes, description="decisions", transient=True):
+        setups = draw_setups(-(-frames // (2 * len(noises))), seed, scenes)
+        for setup in track(setups, description="decisions", transient=True):
             figures.setups[setup.index] = setup
             for view in views(cell, setup, noises):
                 one_view(figures, view, segmenter, config)

@@ -96,7 +96,7 @@ def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
 
 def hard_cases(noise: bool, setups: Sequence[Setup]) -> Iterator[Case]:
     """One case for each scene: all that the true path does not need is removed, by its true mask."""
-    cell, config = make_cell(hard=True), GuideConfig()
+    cell, config = make_cell(scenes="hard"), GuideConfig()
     try:
         for view in (next(views(cell, setup, (noise,))) for setup in setups):
             stay = view_truth(view, config).relevant
@@ -297,7 +297,7 @@ def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, A
 def measure_hard(scenes: int, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
     """Figures of the hard scenes by image size and method, without and with sensor defects."""
     results: dict[str, Any] = {}
-    setups = draw_setups(2 * len(TASKS) * -(-scenes // len(TASKS)), seed, hard=True)
+    setups = draw_setups(2 * len(TASKS) * -(-scenes // len(TASKS)), seed, "hard")
     for noise, (width, height) in product((False, True), SIZES):
         tally = Tally()
         name = f"hard{' noise' if noise else ''} {width}x{height}"

@@ -106,17 +106,17 @@ def _depth_errors(emptied: Emptied, changed: Bool) -> dict[str, float]:
     return {**errors, "depth_mm_p95": p95, "depth_missing_percent": 100 * float(1 - seen.sum() / real.sum())}
 
 
-def measure(scenes: int, seed: int = 0, hard: bool = False) -> dict[str, Any]:
+def measure(count: int, seed: int = 0, scenes: str = "easy") -> dict[str, Any]:
     """Figures of so many scenes at two moments each, without and with sensor defects."""
     segmenter, matches = GeometricSegmenter(GeometricConfig()), {False: Matches(), True: Matches()}
     found: dict[str, list[dict[str, float]]] = {}
     refused: dict[str, int] = {}
-    cell = make_cell(hard)
+    cell = make_cell(scenes=scenes)
     try:
-        for setup in track(draw_setups(scenes, seed, hard), description="holes", transient=True):
+        for setup in track(draw_setups(count, seed, scenes), description="holes", transient=True):
             for view in views(cell, setup):
                 geometric = segmenter.segment(view.frame, view.robot)
-                matches[view.noise].add(geometric.labels, view.labels, kinds_of(view))
+                matches[view.noise].add(geometric.labels, view.labels, kinds_of(view, cell.task.objects))
                 for masks, segments in (("true", view.true_segments()), ("geometric", geometric)):
                     name = f"{masks}, noise" if view.noise else masks
                     try:

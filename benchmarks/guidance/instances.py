@@ -11,10 +11,15 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import cKDTree
 
 from benchmarks.guidance.scenes import View
+from stvla_ros.sim.household import Household
+from stvla_ros.sim.objects import SceneObject
 from stvla_ros.types import F64, I32, Bool
 
 TOUCHING_M = 0.006
 """Two things touch when points all over their surfaces, 4 mm apart, come this close."""
+
+BLACK = 0.1
+"""Largest value of black paint."""
 
 FALSE_SHARE = 0.5
 """An instance is false when less of it lies on things or on the robot."""
@@ -87,13 +92,26 @@ def false_instances(labels: I32, things: Bool) -> list[int]:
     return [int(i) for i in found if things[labels == i].mean() < FALSE_SHARE]
 
 
-def kinds_of(view: View) -> dict[int, tuple[str, ...]]:
-    """Of each label that counts: what it is, and whether it touches another."""
-    close = touching({name: view.surfaces[name] for name in view.counted()})
+def kinds_of(view: View, objects: Iterable[SceneObject]) -> dict[int, tuple[str, ...]]:
+    """Of each label that counts: what it is, how it looks where that is hard to see, and whether it touches another."""
+    side_by_side = {name: view.surfaces[name] for name in view.counted() if _kind(name) != "inside"}
+    close, looks = touching(side_by_side), {o.name: _look(o) for o in objects}
     return {
-        1 + view.names.index(name): (name.split("_")[-1], *(["touching"] if name in close else []))
+        1 + view.names.index(name): (_kind(name), *looks[name], *(["touching"] if name in close else []))
         for name in view.counted()
     }
+
+
+def _kind(name: str) -> str:
+    """``bowl`` of ``white_bowl_7``, ``block`` of ``red_block``."""
+    return name.rstrip("_0123456789").split("_")[-1]
+
+
+def _look(thing: SceneObject) -> list[str]:
+    if not isinstance(thing, Household):
+        return []
+    dark = max(thing.finish.rgb) < BLACK
+    return [*(["transparent"] if thing.finish.opacity < 1.0 else []), *(["black surface"] if dark else [])]
 
 
 def touching(surfaces_m: Mapping[str, F64]) -> set[str]:

@@ -35,7 +35,7 @@ SCENES: dict[str, tuple[Setup, bool]] = {
 }  # fmt: skip
 
 
-def draw_all(folder: Path, hard: bool = False) -> list[str]:
+def draw_all(folder: Path, scenes: str = "easy") -> list[str]:
     """Write one JPEG per scene; returns what could not be drawn, one sentence each."""
     folder.mkdir(parents=True, exist_ok=True)
     problems, cell = [], make_cell()

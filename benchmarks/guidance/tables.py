@@ -57,11 +57,15 @@ def _holes(console: Console, results: dict[str, Any]) -> None:
     table = _table("Instances matched one to one: mean IoU (share found), things", "kind", *results["instances"])
     for kind in sorted({k for matched in results["instances"].values() for k in matched["iou"]}):
         cells = [matched["iou"].get(kind) for matched in results["instances"].values()]
-        table.add_row(kind, *(f"{c['mean']:.3f} ({c['found_percent']:.0f} %), {c['things']}" if c else "" for c in cells))
+        table.add_row(
+            kind, *(f"{c['mean']:.3f} ({c['found_percent']:.0f} %), {c['things']}" if c else "" for c in cells)
+        )
     console.print(table)
     for noise, matched in results["instances"].items():
         count, percent = matched["false_per_frame"], matched["false_percent_of_frame"]
-        console.print(f"{noise}: {count:.2f} false instances per frame, {percent:.2f} % of it; refused: {results['refused']}")
+        console.print(
+            f"{noise}: {count:.2f} false instances per frame, {percent:.2f} % of it; refused: {results['refused']}"
+        )
 
 
 def _speed(console: Console, results: dict[str, Any]) -> None:
