@@ -22,6 +22,7 @@ from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import BLOCK_M, Block, Bottle, SceneObject
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.tasks import TASKS, Task, make_task
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, random_block
 from stvla_ros.types import F64, I32, RgbdFrame, RobotState, Segments
@@ -80,6 +81,7 @@ class View:
         noise: The sensor's defects are on.
         frame: What the stack gets.
         ideal: The same without defects.
+        optics: What the visible surfaces are made of.
         robot: The arm.
         labels: (H, W) true labels; -1 is the robot and what it holds.
         names: Object of each label from 1.
@@ -93,6 +95,7 @@ class View:
     noise: bool
     frame: RgbdFrame
     ideal: RgbdFrame
+    optics: Optics
     robot: RobotState
     labels: I32
     names: tuple[str, ...]
@@ -113,7 +116,7 @@ class View:
         config = sensor or sensor_config(self.setup.scenes)
         camera = self.ideal.camera
         faulty = Sensor(config, float(camera.K[0, 0]), self.setup.index)
-        return RgbdFrame(*faulty(self.ideal.rgb, self.ideal.depth_m, stamp_ns), camera, stamp_ns)
+        return RgbdFrame(*faulty(self.ideal.rgb, self.ideal.depth_m, stamp_ns, self.optics), camera, stamp_ns)
 
     def visible_px(self, name: str) -> int:
         return int((self.labels == 1 + self.names.index(name)).sum())
@@ -184,7 +187,7 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraCo
 
 def sensor_config(scenes: str = "easy", noise: bool = True) -> SensorConfig:
     """The usual sensor of easy or hard scenes; without ``noise`` an ideal one."""
-    return SensorConfig(enabled=noise)
+    return SensorConfig(enabled=noise, kind="stereo" if scenes == "hard" else "simple")
 
 
 def cell_config(scenes: str = "easy", camera: TripodCameraConfig | None = None, noise: bool = True) -> CellConfig:
@@ -239,11 +242,14 @@ def views(cell: Cell, setup: Setup, noises: tuple[bool, ...] = (False, True)) ->
         held = task.objects[0].name if moment == "carry" else ""
         if not _move(cell, moment, route, held, setup.grip_m):
             continue
-        ideal, noisy, truth, surfaces = cell.render(ideal=True), cell.render(), cell.truth(), cell.surfaces()
+        ideal, noisy, optics = cell.render(ideal=True), cell.render(), cell.optics()
+        truth, surfaces = cell.truth(), cell.surfaces()
         labels = np.where(truth.labels == 1, -1, truth.labels).astype(np.int32) if held else truth.labels
         for noise in noises:
             frame = noisy if noise else ideal
-            yield View(setup, moment, noise, frame, ideal, cell.state(), labels, truth.names, surfaces, held, route)
+            yield View(
+                setup, moment, noise, frame, ideal, optics, cell.state(), labels, truth.names, surfaces, held, route
+            )
 
 
 def _move(cell: Cell, moment: str, route: Route, held: str, grip_m: float) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError, closest
+from stvla_ros.sim import LOOKS
 
 if TYPE_CHECKING:
     from stvla_ros.ros.graph import GraphOptions
@@ -117,7 +118,25 @@ def add_stack_arguments(parser: Parser) -> None:
         help="separate (default): one process per node; composed: planner, guidance, policy and task in one process",
     )
     parser.add_argument("--params", type=Path, metavar="FILE", help="ROS 2 parameter file; default config/stvla.yaml")
+    add_look_argument(parser)
     add_override_argument(parser)
+
+
+def add_look_argument(parser: Parser | argparse._ArgumentGroup) -> None:
+    """``--look``, for the simulated cell."""
+    parser.add_argument(
+        "--look",
+        choices=LOOKS,
+        default=LOOKS[0],
+        help="of the simulated table; hard: grain, gloss, mixed light, household things, and a stereo camera's depth where"
+        " the camera is imperfect",
+    )
+
+
+def overrides_of(arguments: argparse.Namespace) -> dict[str, str]:
+    """Parameters that ``--look`` and ``--set`` replace; ``--set`` has the last word."""
+    hard = {"sim.cell.look": "hard", "sim.cell.sensor.kind": "stereo"} if arguments.look == "hard" else {}
+    return {**hard, **dict(arguments.overrides)}
 
 
 def add_override_argument(parser: Parser) -> None:
@@ -152,4 +171,4 @@ def stack_options(arguments: argparse.Namespace, robot: str = "sim", camera: str
     backends = {kind: getattr(arguments, kind) for kind in registry.BACKENDS}
     file = arguments.params or default_parameters()
     check_parameter_file(file)
-    return GraphOptions(robot, camera, arguments.mode, file, backends, dict(arguments.overrides))
+    return GraphOptions(robot, camera, arguments.mode, file, backends, overrides_of(arguments))

@@ -35,6 +35,7 @@ from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.stack import PARTS, plain, read_settings
 from stvla_ros.evaluate.workers import EnvironmentSetup
 from stvla_ros.record.film import Films
+from stvla_ros.sim import LOOKS
 from stvla_ros.sim.disturbance import MOVABLE
 
 
@@ -136,7 +137,8 @@ class SplitEvaluation(Evaluation):
 def _remarks(arguments: Namespace) -> str:
     split = f", split {arguments.split}" if arguments.split else ""
     disturbed = f", disturb {arguments.disturb}" if arguments.disturb != "none" else ""
-    return split + (", noise" if arguments.noise else "") + disturbed
+    look = f", {arguments.look} look" if arguments.look != LOOKS[0] else ""
+    return split + look + (", noise" if arguments.noise else "") + disturbed
 
 
 def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
@@ -188,6 +190,7 @@ def _command(arguments: Namespace) -> str:
     for name in ("planner", "segmenter", "policy", "motion", "params"):
         if getattr(arguments, name):
             words += [f"--{name}", str(getattr(arguments, name))]
+    words += ["--look", arguments.look] if arguments.look != LOOKS[0] else []
     words += ["--disturb", arguments.disturb] if arguments.disturb != "none" else []
     words += [word for name, value in arguments.overrides for word in ("--set", f"{name}={value}")]
     if arguments.robot != SIMULATED[0]:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_look_argument, add_override_argument, overrides_of, whole
 from stvla_ros.commands.exit_codes import of_outcome
 from stvla_ros.commands.recordings import add_bag_arguments, hints_of, open_recording
 from stvla_ros.config import ConfigError
@@ -46,6 +46,7 @@ def add_arguments(parser: Parser) -> None:
         "--distractors", type=whole(0, 12), metavar="N", help="number of objects that the task does not need"
     )
     source.add_argument("--noise", action="store_true", help="imperfect camera")
+    add_look_argument(source)
     source.add_argument("--frames", type=whole(1, 100_000), default=30, metavar="N", help="of the scene; default 30")
     parser.add_argument("--instruction", metavar="WORDS", help="required for a recording; default: the scene's own")
     parser.add_argument("--replan-s", type=float, default=0.0, metavar="S", help="plan again every S seconds; 0: never")
@@ -61,7 +62,7 @@ def add_arguments(parser: Parser) -> None:
 def run(arguments: Namespace) -> int:
     chosen = {k: getattr(arguments, k) for k in ("planner", "segmenter")}
     parts = ("planner", "segmenter", "guide", "cell" if arguments.recording is None else BAG)
-    settings = read_settings(arguments.params, chosen, dict(arguments.overrides), parts)
+    settings = read_settings(arguments.params, chosen, overrides_of(arguments), parts)
     if arguments.recording is None:
         return _run_scene(arguments, settings.with_noise() if arguments.noise else settings)
     if not arguments.instruction:

@@ -13,14 +13,16 @@ from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS, HOME_Q_RAD, MAX_WIDTH_M
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.sim import LOOKS
 from stvla_ros.sim.arm import ARM_KD_S, GRIPPER, gripper_actuator_force
 from stvla_ros.sim.camera import THIRD, TRIPOD, ThirdViewConfig, TripodCameraConfig, make_camera
 from stvla_ros.sim.controller import ControllerConfig, TrajectoryController, TrajectoryGoal
-from stvla_ros.sim.looks import LOOKS, dressed
+from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import Renderer
-from stvla_ros.sim.scene import STATE, Scene, SceneState
+from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph
 from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.surfaces import surface_points
 from stvla_ros.sim.tasks import Score, Task, make_task
 from stvla_ros.sim.world import World
@@ -268,9 +270,8 @@ class Cell:
         with self._lock:
             (data, stamp_ns), sensor = self._snapshot(hidden), self._ideal if ideal else self._sensor
             shadows = self._scene.shadows
-        size = self.camera.width_px, self.camera.height_px
-        rgb, depth = sensor(*self._renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns)
-        return RgbdFrame(rgb, depth, self.camera, stamp_ns)
+        photo = photograph(self._renderer, sensor, data, self.camera, shadows, stamp_ns)
+        return RgbdFrame(*photo, self.camera, stamp_ns)
 
     def render_third(self) -> U8:
         """(H, W, 3) view for people."""
@@ -292,6 +293,11 @@ class Cell:
         labels = np.array([*roots, 0], np.int32)[bodies]  # the last entry is for -1, where nothing is
         world = World(model, data)
         return CellTruth({n: world.pose(n) for n in names}, labels, names, stamp_ns)
+
+    def optics(self) -> Optics:
+        """What the visible surfaces are made of, for a :class:`stvla_ros.sim.sensor.Sensor` of one's own."""
+        data, _ = self._snapshot()
+        return self._renderer.optics(data, TRIPOD, self.camera.width_px, self.camera.height_px)
 
     def surfaces(self, spacing_m: float = 0.004) -> dict[str, F64]:
         """(N, 3) points all over the visible surface of each object, for ground truth only."""

@@ -20,8 +20,6 @@ from stvla_ros.sim.tasks import Task
 from stvla_ros.sim.textures import Rgb, texture
 from stvla_ros.types import F64
 
-LOOKS = ("plain", "hard")
-
 X_M, Y_M = (0.12, 0.74), (-0.50, 0.50)
 """Household things stand here."""
 

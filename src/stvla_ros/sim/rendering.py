@@ -15,6 +15,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.sim.opengl import GlContext, make_context
+from stvla_ros.sim.stereo import Optics
 from stvla_ros.types import F32, I32, U8
 
 T = TypeVar("T")
@@ -60,7 +61,19 @@ class Renderer:
 
     def body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
         """(H, W) id of the model's body at each pixel; -1 where nothing is."""
-        return self._call(lambda: self._body_ids(data, camera, width_px, height_px))
+        geoms = self._call(lambda: self._geom_ids(data, camera, width_px, height_px))
+        return np.append(data.model.geom_bodyid, -1).astype(np.int32)[geoms]
+
+    def optics(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> Optics:
+        """(H, W) gloss and opacity of the surface at each pixel, as the model's materials have them."""
+        geoms, model = self._call(lambda: self._geom_ids(data, camera, width_px, height_px)), data.model
+        material, plain = model.geom_matid, model.geom_matid < 0
+        opacity = np.where(plain, model.geom_rgba[:, 3], model.mat_rgba[material, 3])
+        gloss = np.where(plain, 0.0, model.mat_specular[material])
+        # the last entry is for -1, where nothing is
+        return Optics(
+            *(np.append(values, last).astype(np.float32)[geoms] for values, last in ((gloss, 0), (opacity, 1)))
+        )
 
     def close(self) -> None:
         """Give the context back. Safe to call twice."""
@@ -129,18 +142,18 @@ class Renderer:
         mujoco.mjr_readPixels(rgb, None, rect, context)
         return cv2.resize(rgb[::-1], (width_px, height_px), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
-    def _body_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
+    def _geom_ids(self, data: mujoco.MjData, camera: str, width_px: int, height_px: int) -> I32:
         rect = mujoco.MjrRect(0, 0, width_px, height_px)
         context = self._draw(data, camera, rect, segment=True)
         rgb = np.empty((height_px, width_px, 3), np.uint8)
         mujoco.mjr_readPixels(rgb, None, rect, context)
         code = rgb[::-1].astype(np.int32) @ np.array([1, 256, 65536], np.int32)  # 0 is the background
         assert self._scene is not None
-        bodies = np.full(self._scene.ngeom + 1, -1, np.int32)
+        geoms = np.full(self._scene.ngeom + 1, -1, np.int32)
         for geom in self._scene.geoms[: self._scene.ngeom]:
             if geom.objtype == mujoco.mjtObj.mjOBJ_GEOM and geom.segid >= 0:
-                bodies[geom.segid + 1] = data.model.geom_bodyid[geom.objid]
-        return bodies[code]
+                geoms[geom.segid + 1] = geom.objid
+        return geoms[code]
 
 
 def _metres(model: mujoco.MjModel, buffer: F32) -> F32:

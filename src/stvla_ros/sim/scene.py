@@ -14,7 +14,7 @@ from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_surroundings
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.rendering import OVERSAMPLE, Renderer, set_quality
 from stvla_ros.sim.sensor import Sensor, SensorConfig
-from stvla_ros.types import F64, U8, RgbdFrame
+from stvla_ros.types import F32, F64, U8, Camera, RgbdFrame
 
 STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 """All that moves, in MuJoCo's own order."""
@@ -35,7 +35,7 @@ def build_model(
         timestep_s: Physics step.
         camera: The stack's camera.
         third: The view for people.
-        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
         seed: Decides a hard look.
 
     Raises:
@@ -76,7 +76,7 @@ class Scene:
         third: The view for people.
         sensor: Defects of the camera.
         seed: Decides the sensor's noise and a hard look.
-        look: One of :data:`stvla_ros.sim.looks.LOOKS`.
+        look: One of :data:`stvla_ros.sim.LOOKS`.
     """
 
     objects: tuple[SceneObject, ...]
@@ -112,6 +112,15 @@ class SceneState:
     stamp_ns: int
 
 
+def photograph(
+    renderer: Renderer, sensor: Sensor, data: mujoco.MjData, camera: Camera, shadows: bool, stamp_ns: int
+) -> tuple[U8, F32]:
+    """(H, W, 3) colour and (H, W) depth of the stack's camera, with its defects."""
+    size = camera.width_px, camera.height_px
+    optics = renderer.optics(data, TRIPOD, *size) if sensor.needs_optics else None
+    return sensor(*renderer.rgbd(data, TRIPOD, *size, shadows), stamp_ns, optics)
+
+
 class StateRenderer:
     """Draws states of scenes exactly as the cell itself would. Not thread safe."""
 
@@ -122,8 +131,8 @@ class StateRenderer:
     def frame(self, state: SceneState) -> RgbdFrame:
         """As :meth:`stvla_ros.sim.cell.Cell.render`. Raises ConfigError without OpenGL on this machine."""
         data, camera = self._data_at(state), self._camera
-        rgb, depth_m = self._renderer.rgbd(data, TRIPOD, camera.width_px, camera.height_px, state.scene.shadows)
-        return RgbdFrame(*self._sensor(rgb, depth_m, state.stamp_ns), camera, state.stamp_ns)
+        photo = photograph(self._renderer, self._sensor, data, camera, state.scene.shadows, state.stamp_ns)
+        return RgbdFrame(*photo, camera, state.stamp_ns)
 
     def third(self, state: SceneState) -> U8:
         """As :meth:`stvla_ros.sim.cell.Cell.render_third`."""

@@ -1,4 +1,8 @@
-"""The defects that a real depth camera adds to an ideal image. Off by default."""
+"""The defects that a real depth camera adds to an ideal image. Off by default.
+
+Depth of the kind ``simple`` is that of a structured-light camera whose pixels are independent; the kind ``stereo`` is in
+:mod:`stvla_ros.sim.stereo`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import param
+from stvla_ros.sim.stereo import Optics, StereoConfig, StereoDepth
 from stvla_ros.types import F32, U8
 
 GLANCING_SLOPE = 4.0
@@ -22,6 +27,13 @@ class SensorConfig:
     """Defects of the simulated camera. The defaults are those of a structured-light camera at 1 m."""
 
     enabled: bool = param(False, "make the camera imperfect")
+    kind: str = param(
+        "simple",
+        "how depth is measured. 'simple': independent pixels, with the settings below. 'stereo': an active stereo camera,"
+        " with the settings of stereo instead of those about noise and holes",
+        choices=("simple", "stereo"),
+    )
+    stereo: StereoConfig = param(StereoConfig(), "faults of the kind 'stereo'")  # noqa: RUF009
     depth_noise: float = param(
         0.0015, "depth noise (sigma) at 1 m; grows with the square of the distance [m]", ge=0.0, le=0.05
     )
@@ -55,19 +67,28 @@ class Sensor:
         self.config = config
         self._focal_px = focal_px
         self._seed = seed
+        self._stereo = StereoDepth(config.stereo, focal_px, seed)
         self._balance = self._random(0).normal(1.0, config.white_balance_jitter, 3)
 
-    def __call__(self, rgb: U8, depth_m: F32, stamp_ns: int) -> tuple[U8, F32]:
+    @property
+    def needs_optics(self) -> bool:
+        """Depth depends on what surfaces are made of."""
+        return self.config.enabled and self.config.kind == "stereo"
+
+    def __call__(self, rgb: U8, depth_m: F32, stamp_ns: int, optics: Optics | None = None) -> tuple[U8, F32]:
         """An image as this camera would give it; NaN depth where it measures nothing.
 
         Args:
             rgb: (H, W, 3) ideal colour.
             depth_m: (H, W) ideal depth; infinite where nothing is.
             stamp_ns: Time of exposure, over 0.
+            optics: What the surfaces are made of, where :attr:`needs_optics`; None: all are matt and opaque.
         """
         if not self.config.enabled:
             return rgb, np.where(depth_m <= self.config.max_range_m, depth_m, np.float32(np.nan))
         random = self._random(stamp_ns)
+        if self.config.kind == "stereo":
+            return self._colour(rgb, random), self._matched(rgb, depth_m, optics, random)
         return self._colour(rgb, random), self._depth(rgb, depth_m, random)
 
     def _random(self, stamp_ns: int) -> np.random.Generator:
@@ -87,6 +108,15 @@ class Sensor:
         noise = random.standard_normal(rgb.shape, dtype=np.float32) * np.float32(config.colour_noise)
         return np.clip(rgb * gain + noise, 0, 255).astype(np.uint8)
 
+    def _matched(self, rgb: U8, depth_m: F32, optics: Optics | None, random: np.random.Generator) -> F32:
+        in_range = np.where(depth_m <= self.config.max_range_m, depth_m, np.float32(np.inf))
+        seen = self._rounded(self._stereo(rgb, in_range, optics, random))
+        return np.where(seen <= self.config.max_range_m, seen, np.float32(np.nan))
+
+    def _rounded(self, depth_m: F32) -> F32:
+        quantum = np.float32(self.config.quantum_m)
+        return np.asarray(np.rint(depth_m / self.config.quantum_m) * quantum if quantum > 0.0 else depth_m, np.float32)
+
     def _depth(self, rgb: U8, depth_m: F32, random: np.random.Generator) -> F32:
         config = self.config
         depth_m = fattened(depth_m, config.fattening_px, self._focal_px)
@@ -101,9 +131,7 @@ class Sensor:
         error = config.depth_noise * noise
         if config.unevenness > 0.0:
             error += config.unevenness * self._bumps(depth_m.shape)
-        seen = depth_m + near**2 * error
-        if config.quantum_m > 0.0:
-            seen = np.rint(seen / config.quantum_m) * np.float32(config.quantum_m)
+        seen = self._rounded(depth_m + near**2 * error)
         return np.where(lost | (depth_m > config.max_range_m), np.nan, seen).astype(np.float32)
 
 
