@@ -107,7 +107,7 @@ def test_held_object_belongs_to_the_robot(bench_cell: Cell) -> None:
 
 def test_decisions_of_a_few_frames(bench_cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        decisions, "draw_setups", lambda n, seed: [Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)]
+        decisions, "draw_setups", lambda n, seed, scenes: [Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)]
     )
     figures, summary = decisions.measure(4)
     assert figures.frames + figures.unusable == 4
