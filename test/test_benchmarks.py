@@ -1,6 +1,7 @@
 """The guidance benchmark itself: its truth is right, its oracle draws what it should, its scores count correctly."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -36,6 +37,29 @@ def ball(centre: list[float], radius: float) -> np.ndarray:
 
 
 WAY = Route(np.array([[0.4, 0.0, 0.0], [0.4, 0.0, 0.2], [0.4, 0.3, 0.2]]), ()).dense()
+
+
+def test_hard_scenes_have_household_things_and_a_stereo_camera() -> None:
+    setup = next(s for s in draw_setups(12, 0, "hard") if s.task == "pick_place" and s.camera.width_px == 256)
+    assert setup.scenes == "hard"
+    cell = make_cell(scenes="hard")
+    try:
+        view, noisy = islice(views(cell, setup), 2)
+        assert (view.noise, noisy.noise) == (False, True)
+        assert {"block", "plate"} < {name.rstrip("_0123456789").split("_")[-1] for name in view.names}
+        assert set(view.surfaces) == set(view.names)
+        assert any(view.optics.opacity[view.labels > 0] < 1.0) == any(
+            "glass" in n or "flask" in n for n in view.counted()
+        )
+        again = noisy.again(noisy.frame.stamp_ns)
+        assert np.array_equal(again.depth_m, noisy.frame.depth_m, equal_nan=True)
+        assert np.array_equal(again.rgb, noisy.frame.rgb)
+        assert np.isnan(noisy.frame.depth_m[:, 0]).mean() > 0.9, "the invalid band"
+        behind = cell.render(hidden=view.names[2:], ideal=True)
+        gone = view.labels > 2
+        assert (behind.depth_m[gone] > view.ideal.depth_m[gone] - 1e-4).all()
+    finally:
+        cell.close()
 
 
 def test_truth_is_the_distance_of_surfaces() -> None:

@@ -102,7 +102,7 @@ def _add_lights(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     head.active, head.diffuse, head.specular = 1, [0.06] * 3, [0.0] * 3
     head.ambient = [float(a) for a in rng.uniform(0.26, 0.4) * np.array(NEUTRAL)]
     kinds = (("window",), ("lamp",), ("ceiling",), ("window", "lamp"), ("ceiling", "lamp"))[int(rng.integers(5))]
-    share = 0.78 / len(kinds) ** 0.7
+    share = 0.68 / len(kinds) ** 0.7
     for kind in kinds:
         {"window": _add_window, "lamp": _add_lamp, "ceiling": _add_ceiling}[kind](
             spec, rng, share * rng.uniform(0.8, 1.2)

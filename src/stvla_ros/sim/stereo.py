@@ -18,6 +18,9 @@ from stvla_ros.types import F32, U8, Bool
 FARTHEST_M = 20.0
 """Stands for no surface at all."""
 
+JUMP_PX = 1.0
+"""Disparities of neighbours differ by more than this at an outline."""
+
 STRETCH = 1.6
 """Lumps of noise are this much longer along rows, where the windows are compared (measured on a D435 at a table)."""
 
@@ -32,7 +35,8 @@ class StereoConfig:
     and Szeliski, A Taxonomy of Dense Two-Frame Stereo Correspondence Algorithms, 2002. [6] Handa et al., A Benchmark for
     RGB-D Visual Odometry, 3D Reconstruction and SLAM, 2014. [7] Gupta et al., Structured Light 3D Scanning in the
     Presence of Global Illumination, 2011. [8] Sajjan et al., ClearGrasp, 2020. [9] Herrera et al., Joint Depth and Color
-    Camera Calibration with Distortion Correction, 2012.
+    Camera Calibration with Distortion Correction, 2012. [10] Sabov and Krueger, Identification and Correction of Flying
+    Pixels in Range Camera Data, 2008.
     """
 
     baseline_m: float = param(0.05, "distance between the two imagers [m] (D435: 0.05 [3])", ge=0.01, le=0.3)
@@ -61,13 +65,13 @@ class StereoConfig:
     fattening_px: int = param(1, "near things cover this much of what is behind them [px] [5]", ge=0, le=20)
     wobble_px: float = param(0.7, "outlines are displaced by this much (sigma) [px] [6]", ge=0.0, le=5.0)
     flying: float = param(
-        0.3, "share of pixels at an outline that lie between the near and the far surface", ge=0.0, le=1.0
+        0.03, "share of pixels at an outline that lie between the near and the far surface", ge=0.0, le=1.0
     )
     shadows: bool = param(
         True, "no depth where the second imager sees a nearer thing, left of it [1], nor left of its image [3]"
     )
     multipath: float = param(
-        0.5,
+        0.35,
         "hollows are raised by this share of their depth below what surrounds them: light is reflected on [7]",
         ge=0.0,
         le=1.0,
@@ -183,20 +187,16 @@ def smooth_field(random: np.random.Generator, shape: tuple[int, ...], length_px:
 
 
 def displaced(
-    disparity: F32, offset_px: np.ndarray, wobble_px: float, length: float, random: np.random.Generator
+    disparity: F32, offset_px: np.ndarray, wobble_px: float, length_px: float, random: np.random.Generator
 ) -> F32:
-    """Every pixel gets the disparity of another: a constant offset and a smooth random one."""
+    """The whole image shifted by a constant offset; its outlines, but not what is between them, by a smooth noise too."""
     shape = disparity.shape
     x, y = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
-    dx, dy = (np.float32(wobble_px) * smooth_field(random, shape, length) for _ in range(2))
-    moved = cv2.remap(
-        disparity,
-        x + dx + np.float32(offset_px[0]),
-        y + dy + np.float32(offset_px[1]),
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    return np.asarray(moved, np.float32)
+    x, y = x + np.float32(offset_px[0]), y + np.float32(offset_px[1])
+    dx, dy = (np.float32(wobble_px) * smooth_field(random, shape, length_px) for _ in range(2))
+    shifted = cv2.remap(disparity, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    wobbly = cv2.remap(disparity, x + dx, y + dy, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
+    return np.where(np.abs(wobbly - shifted) > JUMP_PX, wobbly, shifted)
 
 
 def _grown(disparity: F32, width_px: int) -> F32:
@@ -212,10 +212,10 @@ def hidden_from_right(disparity: F32) -> Bool:
     return np.asarray((column > nearest + 0.5) | (column < 0.0))
 
 
-def _outlines(disparity: F32, jump_px: float = 1.5) -> Bool:
+def _outlines(disparity: F32) -> Bool:
     """(H, W) True on pixels beside a jump."""
     window = np.ones((3, 3), np.uint8)
-    return np.asarray(cv2.dilate(disparity, window) - cv2.erode(disparity, window) > jump_px)
+    return np.asarray(cv2.dilate(disparity, window) - cv2.erode(disparity, window) > JUMP_PX)
 
 
 def _flying(disparity: F32, outline: Bool, share: float, random: np.random.Generator) -> F32:
@@ -227,14 +227,14 @@ def _flying(disparity: F32, outline: Bool, share: float, random: np.random.Gener
     return np.where(chosen, between, disparity)
 
 
-def matched_windows(disparity: F32, width_px: int, jump_px: float = 1.0) -> F32:
+def matched_windows(disparity: F32, width_px: int) -> F32:
     """Disparity averaged over a window, but not across jumps (He et al., Guided Image Filtering, 2010)."""
     if width_px < 2:
         return disparity
     size = (width_px, width_px)
     mean = cv2.blur(disparity, size)
     variance = np.maximum(cv2.blur(disparity * disparity, size) - mean * mean, 0.0)
-    gain = variance / (variance + np.float32(jump_px**2))
+    gain = variance / (variance + np.float32(JUMP_PX**2))
     return np.asarray(cv2.blur(gain, size) * disparity + cv2.blur((1 - gain) * mean, size), np.float32)
 
 
