@@ -128,7 +128,7 @@ def test_kept_things_are_not_judged() -> None:
 
 def run(**changes: object) -> dict[str, object]:
     return {
-        "seed": 0, "scenes": "easy", "counts": {"frames": 200},
+        "seed": 0, "scenes": "easy", "noise": "both", "counts": {"frames": 200},
         "decisions": {"true": {"f1": 0.99, "wrong": 8, "objects": 1504}},
         "holes": {"true": {"grain_ratio": 0.2, "rgb": 2.0, "hole_share": 1.5}},
         "fill": {"plain": {"layered": {"rgb": 0.7}, "telea": {"rgb": 1.4}}},

@@ -24,9 +24,10 @@ from benchmarks.guidance.scenes import SCENES
 
 PARTS = ("decisions", "holes", "fill", "segment", "speed", "flicker", "pictures")
 NOISES = {"both": (False, True), "on": (True,), "off": (False,)}
-COUNTS = (
-    "frames", "hole_scenes", "fill_scenes", "segment_scenes", "speed_scenes", "flicker_scenes", "flicker_frames",
-)  # fmt: skip
+COUNTS = {
+    "decisions": ("frames",), "holes": ("hole_scenes",), "fill": ("fill_scenes",), "segment": ("segment_scenes",),
+    "speed": ("speed_scenes",), "flicker": ("flicker_scenes", "flicker_frames"), "pictures": (),
+}  # fmt: skip
 
 
 def main() -> None:
@@ -44,9 +45,10 @@ def main() -> None:
     }
     console = Console(width=max(Console().width, 160))
     results: dict[str, Any] = {"benchmark": "guidance", "scenes": options.scenes}
-    results |= {"seed": options.seed, "noise": options.noise, "counts": {n: getattr(options, n) for n in COUNTS}}
+    results |= {"seed": options.seed, "noise": options.noise, "counts": {}}
     for part in (p for p in PARTS if p in options.parts):
         results[part] = run[part](options)
+        results["counts"] |= {name: getattr(options, name) for name in COUNTS[part]}
         tables.show(console, part, results[part])
     if options.against is not None:
         _compare(console, options.against, results)

@@ -30,7 +30,7 @@ PLACES = (
 )
 """Figures of the scenes, or of another cut through those above."""
 
-SETTINGS = ("scenes", "frames", "noise", "seed", "counts")
+SETTINGS = ("scenes", "noise", "seed")
 EXACT, TIMED = 0.005, 0.10
 """Smaller relative changes are not worth a line: the scenes are the same, but CPU times scatter."""
 
@@ -41,22 +41,24 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[tup
     Raises:
         ValueError: The runs are of other scenes.
     """
-    for name in SETTINGS:
-        if before.get(name) != after.get(name):
-            raise ValueError(f"The runs do not pair: {name} was {before.get(name)}, now {after.get(name)}.")
-    old, new = dict(figures(before)), dict(figures(after))
+    pairs = {name: (before[name], after[name]) for name in SETTINGS}
+    pairs |= {name: (count, after["counts"].get(name, count)) for name, count in before["counts"].items()}
+    for name, (old, new) in pairs.items():
+        if old != new:
+            raise ValueError(f"The runs do not pair: {name} was {old}, now {new}.")
+    was, now = dict(figures(before)), dict(figures(after))
     out: dict[str, list[tuple[str, float, float]]] = {"better": [], "worse": []}
-    for path in (p for p in old if p in new):
-        change = _gain(path, old[path], new[path])
+    for path in (p for p in was if p in now):
+        change = _gain(path, was[path], now[path])
         if abs(change) > (TIMED if any(part in TIMES for part in path) else EXACT):
-            out["better" if change > 0 else "worse"].append((" / ".join(path), old[path], new[path]))
+            out["better" if change > 0 else "worse"].append((" / ".join(path), was[path], now[path]))
     return {name: sorted(rows, key=lambda r: -_relative(r[1], r[2])) for name, rows in out.items()}
 
 
 def figures(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], float]]:
     """Every number of a run that has a better and a worse, with the names that lead to it."""
     for name, value in tree.items():
-        if name in NOT_OURS or name in PLACES or (not path and name in (*SETTINGS, "load")):
+        if name in NOT_OURS or name in PLACES or (not path and name in (*SETTINGS, "counts", "load")):
             continue
         if isinstance(value, dict):
             yield from figures(value, (*path, name))

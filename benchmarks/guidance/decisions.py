@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.given import sort_instances
+from benchmarks.guidance.instances import kind_of
 from benchmarks.guidance.routes import Route, depth_at, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, breakdown, counts, f1_scores, margins, task_scores
@@ -236,7 +237,7 @@ def summary(figures: Figures, config: GuideConfig) -> dict[str, Any]:
             "f1_beyond_mm_from_tube": margins(verdicts, radius),
             "by": breakdown(verdicts, GROUPS),
             "causes": counts(v.cause for v in verdicts if not v.right),
-            "wrong_things": counts(v.object.split("_")[-1] for v in verdicts if not v.right),
+            "wrong_things": counts(kind_of(v.object) for v in verdicts if not v.right),
         }
         for kind, verdicts in figures.verdicts.items()
     }

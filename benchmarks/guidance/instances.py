@@ -94,15 +94,15 @@ def false_instances(labels: I32, things: Bool) -> list[int]:
 
 def kinds_of(view: View, objects: Iterable[SceneObject]) -> dict[int, tuple[str, ...]]:
     """Of each label that counts: what it is, how it looks where that is hard to see, and whether it touches another."""
-    side_by_side = {name: view.surfaces[name] for name in view.counted() if _kind(name) != "inside"}
+    side_by_side = {name: view.surfaces[name] for name in view.counted() if kind_of(name) != "inside"}
     close, looks = touching(side_by_side), {o.name: _look(o) for o in objects}
     return {
-        1 + view.names.index(name): (_kind(name), *looks[name], *(["touching"] if name in close else []))
+        1 + view.names.index(name): (kind_of(name), *looks[name], *(["touching"] if name in close else []))
         for name in view.counted()
     }
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """``bowl`` of ``white_bowl_7``, ``block`` of ``red_block``."""
     return name.rstrip("_0123456789").split("_")[-1]
 
