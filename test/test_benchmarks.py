@@ -1,12 +1,13 @@
 """The guidance benchmark itself: its truth is right, its oracle draws what it should, its scores count correctly."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from benchmarks.guidance import decisions, flicker, speed
+from benchmarks.guidance import decisions, flicker, holes, speed
 from benchmarks.guidance.routes import Route, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, f1_scores, task_scores
@@ -140,6 +141,31 @@ def test_decisions_of_a_few_frames(bench_cell: Cell, monkeypatch: pytest.MonkeyP
     assert {"true", "geometric", "true, 2 cm off"} <= summary["decisions"].keys()
     assert summary["start_depth_mm"]["p95"] < 15
     assert all(v.cause for found in figures.verdicts.values() for v in found if not v.right)
+
+
+def test_holes_of_a_scene(bench_cell: Cell) -> None:
+    view = next(views(bench_cell, Setup(2, "pick_place", 4, SMALL, "home", 0.01, 0.18), (True,)))
+    case = next(holes.emptied(bench_cell, view, view.true_segments()))
+    gone = [name for i, name in enumerate(view.names) if not (case.shut & (view.labels == 1 + i)).any()]
+    assert gone, "something was removed"
+    assert set(gone).isdisjoint(view.route.asked)
+    assert all(case.changed[view.labels == 1 + view.names.index(name)].mean() > 0.95 for name in gone)
+    assert case.changed.mean() < 0.2
+    found = holes.judge(case)
+    assert found["missed_percent"] < 5.0
+    assert 0.7 < found["hidden_px"] / found["true_px"] < 3.0
+    blind = holes.judge(replace(case, frame=view.frame))
+    assert blind["rgb"] > 5 * found["rgb"], "things that are still there are no good fill"
+    assert blind["depth_mm"] > 5 * found["depth_mm"]
+
+
+def test_holes_and_instances_of_a_few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)
+    monkeypatch.setattr(holes, "draw_setups", lambda n, seed, scenes: [setup])
+    found = holes.measure(1)
+    assert found["holes"].keys() == {"true", "geometric", "true, noise", "geometric, noise"}
+    assert found["instances"]["no noise"]["frames"] == 2
+    assert {"all", "block", "plate"} <= found["instances"]["noise"]["iou"].keys()
 
 
 def test_wrong_masks_are_found_out(view: View) -> None:

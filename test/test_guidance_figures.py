@@ -81,6 +81,11 @@ def test_instances_are_matched_one_to_one() -> None:
     assert instances.matched_iou(np.zeros(SHAPE, np.int32), truth, [1]) == {1: 0.0}
 
 
+def test_kinds_are_named_without_number_and_colour() -> None:
+    names = {"white_bowl_7": "bowl", "red_block": "block", "inside_3_0": "inside", "plate": "plate"}
+    assert {name: instances.kind_of(name) for name in names} == names
+
+
 def test_things_touch_by_their_surfaces() -> None:
     cube = np.stack(np.meshgrid(*[np.linspace(0, 0.04, 11)] * 3), axis=-1).reshape(-1, 3)
     assert instances.touching({"a": cube, "b": cube + np.array([0.041, 0, 0]), "c": cube + np.array([0, 0.06, 0])}) == {

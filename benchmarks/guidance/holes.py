@@ -165,7 +165,7 @@ def summary(found: list[dict[str, float]]) -> dict[str, float]:
         "hole_share": hidden.sum() / max(true.sum(), 1),
         "hole_share_median": float(np.median(shares)),
         "hole_share_p95": float(np.percentile(shares, 95)),
-        **{name: float(np.nanmean(values)) for name, values in columns.items()},
+        **{name: float(np.nanmean(values)) for name, values in columns.items() if np.isfinite(values).any()},
         "frames_with_ghost_percent": 100 * float(np.nanmean(ghost > GHOST_PX)),
     }
     return {name: round(float(value), 3) for name, value in out.items()}
