@@ -79,7 +79,10 @@ def grain(filled: U8, true: U8, where: Bool) -> dict[str, float]:
         ``spectrum_db``: root mean square over the bands of the ratio of the radial power spectra.
         ``gradients``: Wasserstein distance of the histograms of the gradient's size, 1/255 per pixel.
         ``grain_ratio``: standard deviation of what the low-pass removes, over the true one; 0 is a smear.
+        Nothing for an empty region.
     """
+    if not where.any():
+        return {}
     images = luminance(filled), luminance(true)
     powers = [spectrum(image, where) for image in images]
     sigma = SIGMA_PX * where.shape[1] / WIDTH_PX

@@ -89,7 +89,7 @@ def judge(emptied: Emptied) -> dict[str, float]:
         **{f"rgb{part}": v for part, v in split_error(off, changed).items()},
         "rgb_beside": float(np.abs(off[beside]).mean()) if beside.any() else 0.0,
         **_depth_errors(emptied, changed),
-        **grain(rgb, true_rgb, changed),
+        **grain(rgb, true_rgb, changed & hidden),
         **ghosts(rgb, true_rgb, changed | hidden),
     }
 
@@ -154,18 +154,20 @@ def emptied(cell: Cell, view: View, segments: Segments) -> Iterator[Emptied]:
 
 
 def summary(found: list[dict[str, float]]) -> dict[str, float]:
-    """Means over the frames; sizes of holes relative to all that should have been replaced, and the largest of 20."""
-    columns = {name: np.array([f.get(name, np.nan) for f in found]) for name in {n: None for f in found for n in f}}
-    hidden, true = columns.pop("hidden_px"), columns.pop("true_px")
-    some = true > 0
-    shares = hidden[some] / true[some]
+    """Means over the frames, and sizes of holes relative to what should have been replaced."""
+    names = list({name: None for frame in found for name in frame})
+    columns = {name: np.array([frame.get(name, np.nan) for frame in found]) for name in names}
+    means = {name: float(np.nanmean(values)) for name, values in columns.items() if np.isfinite(values).any()}
+    if not means.get("true_px"):
+        return {"frames": float(len(found))}
+    shares = columns["hidden_px"] / np.where(columns["true_px"] > 0, columns["true_px"], np.nan)
     ghost = np.fmax(columns["bright_ghost_px"], columns["dark_ghost_px"])
     out = {
-        "frames": len(found),
-        "hole_share": hidden.sum() / max(true.sum(), 1),
-        "hole_share_median": float(np.median(shares)),
-        "hole_share_p95": float(np.percentile(shares, 95)),
-        **{name: float(np.nanmean(values)) for name, values in columns.items() if np.isfinite(values).any()},
-        "frames_with_ghost_percent": 100 * float(np.nanmean(ghost > GHOST_PX)),
+        "frames": float(len(found)),
+        "hole_share": means.pop("hidden_px") / means.pop("true_px"),
+        "hole_share_median": float(np.nanmedian(shares)),
+        "hole_share_p95": float(np.nanpercentile(shares, 95)),
+        **means,
+        "frames_with_ghost_percent": 100 * float((ghost > GHOST_PX).mean()),
     }
-    return {name: round(float(value), 3) for name, value in out.items()}
+    return {name: round(value, 3) for name, value in out.items()}
