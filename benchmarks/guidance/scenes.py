@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -113,9 +114,8 @@ class View:
 
     def again(self, stamp_ns: int, sensor: SensorConfig | None = None) -> RgbdFrame:
         """The same still scene at another time: the same image with other noise, by the scene's sensor or another."""
-        config = sensor or sensor_config(self.setup.scenes)
         camera = self.ideal.camera
-        faulty = Sensor(config, float(camera.K[0, 0]), self.setup.index)
+        faulty = _sensor(sensor or sensor_config(self.setup.scenes), float(camera.K[0, 0]), self.setup.index)
         return RgbdFrame(*faulty(self.ideal.rgb, self.ideal.depth_m, stamp_ns, self.optics), camera, stamp_ns)
 
     def visible_px(self, name: str) -> int:
@@ -188,6 +188,12 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraCo
 def sensor_config(scenes: str = "easy", noise: bool = True) -> SensorConfig:
     """The usual sensor of easy or hard scenes; without ``noise`` an ideal one."""
     return SensorConfig(enabled=noise, kind="stereo" if scenes == "hard" else "simple")
+
+
+@lru_cache(maxsize=2)
+def _sensor(config: SensorConfig, focal_px: float, seed: int) -> Sensor:
+    """A sensor keeps what stays the same in all images of a scene."""
+    return Sensor(config, focal_px, seed)
 
 
 def cell_config(scenes: str = "easy", camera: TripodCameraConfig | None = None, noise: bool = True) -> CellConfig:

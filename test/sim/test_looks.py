@@ -11,10 +11,11 @@ from stvla_ros.config import build
 from stvla_ros.sim import LOOKS
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
-from stvla_ros.sim.household import KINDS, Cable, Carton, Finish, Household, Tub, bowl, make_thing, mug
+from stvla_ros.sim.household import Cable, Carton, Finish, Household, Tub, bowl, mug
 from stvla_ros.sim.looks import BASE_FREE_M, HAND_ROOM_M, dressed
 from stvla_ros.sim.scene import StateRenderer
 from stvla_ros.sim.tasks import TASKS, make_task
+from stvla_ros.sim.things import KINDS, make_thing
 from stvla_ros.sim.world import World
 
 SMALL = {"look": "hard", "camera": {"width_px": 160, "height_px": 120}}

@@ -12,12 +12,13 @@ import mujoco
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.sim.household import GLAZES, WHITES, WOODS, Carton, Cloth, Finish, Household, make_thing
+from stvla_ros.sim.household import Carton, Cloth, Finish, Household
 from stvla_ros.sim.materials import TABLE_CENTRE_XY_M, TABLE_HALF_XY_M, TABLE_HEIGHT_M, TABLE_TOP, add_sky, set_clipping
 from stvla_ros.sim.meshes import cuboid
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.tasks import Task
 from stvla_ros.sim.textures import Rgb, texture
+from stvla_ros.sim.things import GLAZES, WHITES, WOODS, make_thing
 from stvla_ros.types import F64
 
 X_M, Y_M = (0.12, 0.74), (-0.50, 0.50)
@@ -213,7 +214,7 @@ def _add_clutter(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(2, 6))):
         edges = rng.uniform(0.15, 0.5, 3)
         x, y = rng.uniform(-1.5, -0.5), rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.6)
-        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges, rng, "prints", (0.70, 0.55, 0.38))
+        _add_block(spec, (x, y, edges[2] / 2 - TABLE_HEIGHT_M), edges.tolist(), rng, "prints", (0.70, 0.55, 0.38))
 
 
 def _add_chair(spec: mujoco.MjSpec, rng: np.random.Generator, x: float, y: float) -> None:
@@ -252,8 +253,8 @@ def _add_block(
 
 def _add_paints(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
     """The 20 paints of blocks and buttons, uneven and some of them glossy."""
-    for name, rgba in COLOURS.items():
-        finish = Finish("paint", tuple(rgba), float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
+    for name, rgb in COLOURS.items():
+        finish = Finish("paint", rgb, float(rng.choice([0.05, 0.4, 0.8])), seed=int(rng.integers(1 << 31)))
         _add_material(spec, f"paint_{name}", finish, 64, 10.0)
 
 

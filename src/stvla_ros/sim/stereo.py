@@ -13,13 +13,19 @@ import cv2
 import numpy as np
 
 from stvla_ros.config import param
-from stvla_ros.types import F32, U8, Bool
+from stvla_ros.types import F32, F64, U8, Bool
 
 FARTHEST_M = 20.0
 """Stands for no surface at all."""
 
 JUMP_PX = 1.0
 """Disparities of neighbours differ by more than this at an outline."""
+
+OUTLINE_PX = 3.0
+"""Length over which an outline wobbles (sigma of a Gaussian)."""
+
+HOLES_FIXED = 0.9
+"""Share of the blobs' variance that stays: holes flicker at their borders only."""
 
 STRETCH = 1.6
 """Lumps of noise are this much longer along rows, where the windows are compared (measured on a D435 at a table)."""
@@ -29,67 +35,65 @@ STRETCH = 1.6
 class StereoConfig:
     """Faults of an active stereo camera. The defaults are those of a RealSense D435 at a table.
 
-    Sources: [1] Keselman et al., Intel RealSense Stereoscopic Depth Cameras, 2017. [2] Grunnet-Jepsen et al., Subpixel
-    Linearity Improvement for Intel RealSense Depth Camera D400 Series, 2019. [3] Intel RealSense D400 Series Datasheet,
-    invalid depth band. [4] Chatterjee and Govindu, Noise in Structured-Light Stereo Depth Cameras, 2015. [5] Scharstein
-    and Szeliski, A Taxonomy of Dense Two-Frame Stereo Correspondence Algorithms, 2002. [6] Handa et al., A Benchmark for
-    RGB-D Visual Odometry, 3D Reconstruction and SLAM, 2014. [7] Gupta et al., Structured Light 3D Scanning in the
-    Presence of Global Illumination, 2011. [8] Sajjan et al., ClearGrasp, 2020. [9] Herrera et al., Joint Depth and Color
-    Camera Calibration with Distortion Correction, 2012. [10] Sabov and Krueger, Identification and Correction of Flying
-    Pixels in Range Camera Data, 2008.
+    Sources: Keselman et al., Intel RealSense Stereoscopic Depth Cameras, 2017 (windows, pattern, shadows, holes).
+    Chatterjee and Govindu, Noise in Structured-Light Stereo Depth Cameras, 2015 (noise). Grunnet-Jepsen et al., Subpixel
+    Linearity Improvement for Intel RealSense Depth Camera D400 Series, 2019 (steps). Intel RealSense D400 Series
+    Datasheet (baseline, invalid depth band). Scharstein and Szeliski, A Taxonomy and Evaluation of Dense Two-Frame Stereo
+    Correspondence Algorithms, 2002 (fattening). Handa et al., A Benchmark for RGB-D Visual Odometry, 3D Reconstruction
+    and SLAM, 2014 (wobble). Sabov and Krueger, Identification and Correction of Flying Pixels in Range Camera Data, 2008.
+    Gupta et al., Structured Light 3D Scanning in the Presence of Global Illumination, 2011 (multipath). Sajjan et al.,
+    ClearGrasp, 2020 (transparent things). Herrera et al., Joint Depth and Color Camera Calibration with Distortion
+    Correction, 2012 (offset).
     """
 
-    baseline_m: float = param(0.05, "distance between the two imagers [m] (D435: 0.05 [3])", ge=0.01, le=0.3)
+    baseline_m: float = param(0.05, "distance between the two imagers [m] (D435: 0.05)", ge=0.01, le=0.3)
     noise_px: float = param(
         0.06,
-        "noise of the disparity (sigma) [px]; in depth it grows with the square of the distance [4] (D435: 0.05 to 0.1)",
+        "noise of the disparity (sigma) [px]; in depth it grows with the square of the distance (D435: 0.05 to 0.1)",
         ge=0.0,
         le=1.0,
     )
     correlation_px: float = param(
-        4.2,
-        "neighbours share the noise over this length (sigma of a Gaussian) [px]: windows overlap [1]",
-        ge=0.0,
-        le=30.0,
+        5.0, "neighbours share the noise over this length (sigma of a Gaussian) [px]: windows overlap", ge=0.0, le=30.0
     )
     fixed_share: float = param(
-        0.5, "share of the noise's variance that stays as long as the scene does: the projected pattern stands still [1]",
-        ge=0.0, le=1.0,
-    )  # fmt: skip
+        0.5,
+        "share of the noise's variance that stays as long as the scene does, because the projected pattern stands still",
+        ge=0.0,
+        le=1.0,
+    )
     step_px: float = param(
-        1 / 32, "the disparity comes in steps of this size [px] (D400: 1/32 [2]); 0 is exact", ge=0.0, le=1.0
+        1 / 32, "disparity comes in steps of this size [px] (D400: 1/32); 0 is exact", ge=0.0, le=1.0
     )
-    window_px: int = param(
-        7, "width of the window that is matched [px] [1]: creases get round; 0 is exact", ge=0, le=41
-    )
-    fattening_px: int = param(1, "near things cover this much of what is behind them [px] [5]", ge=0, le=20)
-    wobble_px: float = param(0.7, "outlines are displaced by this much (sigma) [px] [6]", ge=0.0, le=5.0)
+    window_px: int = param(7, "width of the window that is matched [px]: creases get round; 0 is exact", ge=0, le=41)
+    fattening_px: int = param(1, "near things cover this much of what is behind them [px]", ge=0, le=20)
+    wobble_px: float = param(0.7, "outlines are displaced by this much (sigma) [px]", ge=0.0, le=5.0)
     flying: float = param(
         0.03, "share of pixels at an outline that lie between the near and the far surface", ge=0.0, le=1.0
     )
     shadows: bool = param(
-        True, "no depth where the second imager sees a nearer thing, left of it [1], nor left of its image [3]"
+        True, "no depth where the second imager sees a nearer thing, at the left of it, nor left of its image"
     )
     multipath: float = param(
         0.35,
-        "hollows are raised by this share of their depth below what surrounds them: light is reflected on [7]",
+        "hollows are raised by this share of their depth below what surrounds them: light is reflected on",
         ge=0.0,
         le=1.0,
     )
     multipath_px: int = param(25, "size of the surroundings that reflect into a hollow [px]", ge=3, le=101)
     gloss_holes: float = param(
-        0.35, "share of pixels without depth on a mirror-like surface; less on a duller one", ge=0.0, le=1.0
+        0.35, "share of pixels without depth on a mirror-like surface; far less on a duller one", ge=0.0, le=1.0
     )
     dark_holes: float = param(
         0.6, "share of pixels without depth on black surfaces: the pattern is absorbed", ge=0.0, le=1.0
     )
     clear_holes: float = param(
-        0.4, "share of pixels without depth on transparent things; the rest has the depth behind [8]", ge=0.0, le=1.0
+        0.4, "share of pixels without depth on transparent things; the rest has the depth behind", ge=0.0, le=1.0
     )
     speckle_holes: float = param(0.002, "share of pixels without depth anywhere", ge=0.0, le=0.2)
     hole_px: float = param(5.0, "size of holes in surfaces (sigma of a Gaussian) [px]", ge=0.5, le=30.0)
     offset_px: float = param(
-        1.0, "depth is shifted against colour by this much (sigma), constant for a scene [px] [9]", ge=0.0, le=10.0
+        1.0, "depth is shifted against colour by this much (sigma), constant for a scene [px]", ge=0.0, le=10.0
     )
 
 
@@ -106,13 +110,23 @@ class Optics:
     opacity: F32
 
 
+@dataclass(frozen=True, eq=False)
+class _Still:
+    """What stays as long as a scene does: the offset, and (H, W) noise and blobs of unit size."""
+
+    offset_px: F64
+    noise: F32
+    blobs: F32
+
+
 class StereoDepth:
-    """Applies the faults. An image depends only on the scene's seed and the image's stamp."""
+    """Applies the faults. An image depends only on the scene's seed and the image's stamp. Not thread safe."""
 
     def __init__(self, config: StereoConfig, focal_px: float, seed: int) -> None:
         self.config = config
         self._focal_baseline = np.float32(focal_px * config.baseline_m)
         self._seed = seed
+        self._last: tuple[tuple[int, ...], _Still] | None = None
 
     def __call__(self, rgb: U8, depth_m: F32, optics: Optics | None, random: np.random.Generator) -> F32:
         """(H, W) measured depth; NaN where there is none.
@@ -124,45 +138,44 @@ class StereoDepth:
             random: Decides what differs between images of one scene.
         """
         config, scale = self.config, depth_m.shape[1] / 640
-        fixed = np.random.default_rng([self._seed, 0, 2])
-        disparity = self._focal_baseline / np.minimum(
-            np.nan_to_num(depth_m, nan=FARTHEST_M, posinf=FARTHEST_M), FARTHEST_M
-        )
-        offset = fixed.normal(0.0, config.offset_px * scale, 2)
-        disparity = displaced(disparity, offset, config.wobble_px * scale, 3.0 * scale, random)
-        disparity = _grown(disparity, round(config.fattening_px * scale))
+        still = self._still(depth_m.shape, scale)
+        ideal = np.asarray(self._focal_baseline / np.fmin(depth_m, np.float32(FARTHEST_M)), np.float32)
+        moved = displaced(ideal, still.offset_px, config.wobble_px * scale, OUTLINE_PX * scale, random)
+        disparity = _grown(moved, round(config.fattening_px * scale))
         lost = hidden_from_right(disparity) if config.shadows else np.zeros(depth_m.shape, bool)
         outline = _outlines(disparity)
         matched = matched_windows(disparity, round(config.window_px * scale))
         matched = raised_hollows(matched, config.multipath, round(config.multipath_px * scale))
         matched = _flying(matched, outline & ~lost, config.flying, random)
-        matched = matched + self._noise(depth_m.shape, scale, fixed, random)
+        new = smooth_field(random, depth_m.shape, config.correlation_px * scale, STRETCH)
+        matched += np.float32(config.noise_px) * _mixed(still.noise, new, config.fixed_share)
         if config.step_px > 0.0:
             matched = np.rint(matched / config.step_px) * np.float32(config.step_px)
-        lost |= self._holes(rgb, optics, scale, fixed, random)
+        new = smooth_field(random, depth_m.shape, config.hole_px * scale)
+        lost |= _normal_share(_mixed(still.blobs, new, HOLES_FIXED)) < self._hole_share(rgb, optics)
         return np.where(lost | (matched <= 0.0), np.float32(np.nan), self._focal_baseline / np.maximum(matched, 1e-3))
 
-    def _noise(
-        self, shape: tuple[int, ...], scale: float, fixed: np.random.Generator, random: np.random.Generator
-    ) -> F32:
-        config = self.config
-        share = np.float32(config.fixed_share)
-        length = config.correlation_px * scale
-        still, new = (smooth_field(r, shape, length, STRETCH) for r in (fixed, random))
-        return np.asarray(config.noise_px * (np.sqrt(share) * still + np.sqrt(1 - share) * new), np.float32)
+    def _still(self, shape: tuple[int, ...], scale: float) -> _Still:
+        if self._last is None or self._last[0] != shape:
+            random, config = np.random.default_rng([self._seed, 0, 2]), self.config
+            offset = random.normal(0.0, config.offset_px * scale, 2)
+            noise = smooth_field(random, shape, config.correlation_px * scale, STRETCH)
+            self._last = shape, _Still(offset, noise, smooth_field(random, shape, config.hole_px * scale))
+        return self._last[1]
 
-    def _holes(
-        self, rgb: U8, optics: Optics | None, scale: float, fixed: np.random.Generator, random: np.random.Generator
-    ) -> Bool:
-        """Blobs without depth, more of them where surfaces swallow the pattern, throw it elsewhere or let it through."""
-        config, shape = self.config, rgb.shape[:2]
+    def _hole_share(self, rgb: U8, optics: Optics | None) -> F32:
+        """(H, W) share of pixels that lose depth: surfaces swallow the pattern, throw it elsewhere or let it through."""
+        config = self.config
         share = np.maximum(config.dark_holes * blackness(rgb), np.float32(config.speckle_holes))
         if optics is not None:
-            share = np.maximum(share, config.gloss_holes * optics.gloss**3)
-            share = np.maximum(share, np.where(optics.opacity < 1.0, np.float32(config.clear_holes), np.float32(0.0)))
-        size = config.hole_px * scale
-        blobs = np.sqrt(0.9) * smooth_field(fixed, shape, size) + np.sqrt(0.1) * smooth_field(random, shape, size)
-        return np.asarray(_normal_share(blobs) < share)
+            clear = np.float32(config.clear_holes) * (optics.opacity < 1.0)
+            share = np.maximum.reduce([share, config.gloss_holes * optics.gloss**8, clear])
+        return np.asarray(share, np.float32)
+
+
+def _mixed(still: F32, new: F32, share: float) -> F32:
+    """(H, W) noise of mean square 1; ``share`` of its variance stays."""
+    return np.asarray(np.sqrt(np.float32(share)) * still + np.sqrt(np.float32(1.0 - share)) * new, np.float32)
 
 
 def smooth_field(random: np.random.Generator, shape: tuple[int, ...], length_px: float, stretch: float = 1.0) -> F32:
@@ -186,11 +199,9 @@ def smooth_field(random: np.random.Generator, shape: tuple[int, ...], length_px:
     return np.asarray(field / np.sqrt(np.mean(field**2)), np.float32)
 
 
-def displaced(
-    disparity: F32, offset_px: np.ndarray, wobble_px: float, length_px: float, random: np.random.Generator
-) -> F32:
+def displaced(disparity: F32, offset_px: F64, wobble_px: float, length_px: float, random: np.random.Generator) -> F32:
     """The whole image shifted by a constant offset; its outlines, but not what is between them, by a smooth noise too."""
-    shape = disparity.shape
+    shape = disparity.shape[:2]
     x, y = np.meshgrid(np.arange(shape[1], dtype=np.float32), np.arange(shape[0], dtype=np.float32))
     x, y = x + np.float32(offset_px[0]), y + np.float32(offset_px[1])
     dx, dy = (np.float32(wobble_px) * smooth_field(random, shape, length_px) for _ in range(2))
