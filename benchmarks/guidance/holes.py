@@ -154,13 +154,14 @@ def emptied(cell: Cell, view: View, segments: Segments) -> Iterator[Emptied]:
 
 
 def summary(found: list[dict[str, float]]) -> dict[str, float]:
-    """Means over the frames, and sizes of holes relative to what should have been replaced."""
+    """Means over the frames (of the grain's ratio: the median), and sizes of holes relative to what should have been replaced."""
     names = list({name: None for frame in found for name in frame})
     columns = {name: np.array([frame.get(name, np.nan) for frame in found]) for name in names}
     means = {name: float(np.nanmean(values)) for name, values in columns.items() if np.isfinite(values).any()}
     if not means.get("true_px"):
         return {"frames": float(len(found))}
     shares = columns["hidden_px"] / np.where(columns["true_px"] > 0, columns["true_px"], np.nan)
+    means["grain_ratio"] = float(np.nanmedian(columns["grain_ratio"]))  # remains on a plain table count by far too much
     ghost = np.fmax(columns["bright_ghost_px"], columns["dark_ghost_px"])
     out = {
         "frames": float(len(found)),
