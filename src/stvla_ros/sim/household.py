@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import mujoco
 import numpy as np
@@ -68,25 +69,25 @@ class Box:
     yaw_rad: float = 0.0
 
 
-class Shape:
+class Shape(Protocol):
     """The outline of a thing that stands on z = 0, with its middle at the origin."""
 
     def mesh(self) -> Mesh:
         """What is seen."""
-        raise NotImplementedError
+        ...
 
     def hulls(self) -> tuple[Box, ...]:
         """What the robot runs into; the space inside a hollow thing is free."""
-        raise NotImplementedError
+        ...
 
     @property
     def radius_m(self) -> float:
         """Of the circle around it."""
-        raise NotImplementedError
+        ...
 
 
 @dataclass(frozen=True)
-class Turned(Shape):
+class Turned:
     """A round thing.
 
     Attributes:
@@ -130,7 +131,7 @@ class Turned(Shape):
 
 
 @dataclass(frozen=True)
-class Carton(Shape):
+class Carton:
     """A closed box."""
 
     size_m: tuple[float, float, float]
@@ -147,7 +148,7 @@ class Carton(Shape):
 
 
 @dataclass(frozen=True)
-class Tub(Shape):
+class Tub:
     """An open box: a bin, or a tray where it is low. The robot reaches inside, and things stand in it on the table."""
 
     size_m: tuple[float, float, float]
@@ -168,7 +169,7 @@ class Tub(Shape):
 
 
 @dataclass(frozen=True)
-class Cable(Shape):
+class Cable:
     """A cable in loose bends."""
 
     length_m: float
@@ -199,7 +200,7 @@ class Cable(Shape):
 
 
 @dataclass(frozen=True)
-class Cloth(Shape):
+class Cloth:
     """A cloth with folds of up to ``fold_m``."""
 
     size_m: tuple[float, float]

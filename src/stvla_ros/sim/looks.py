@@ -12,7 +12,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.sim.household import Carton, Cloth, Finish, Household
+from stvla_ros.sim.household import Carton, Cloth, Finish, Household, Tub
 from stvla_ros.sim.materials import TABLE_CENTRE_XY_M, TABLE_HALF_XY_M, TABLE_HEIGHT_M, TABLE_TOP, add_sky, set_clipping
 from stvla_ros.sim.meshes import cuboid
 from stvla_ros.sim.objects import SceneObject
@@ -32,6 +32,9 @@ HAND_ROOM_M = 0.055
 
 FEWEST, MOST = 4, 8
 """Groups of household things."""
+
+TRAY_M, TRAY_SHARE = (0.18, 0.20), 0.7
+"""Edges of a tray below what a task is about, and how often there is one where it fits."""
 
 TABLE_TEXTURE_PX = 1024
 QUADS = 24
@@ -262,12 +265,23 @@ def dressed(task: Task, seed: int) -> Task:
     """A task with household things besides its own objects, by the seed."""
     rng = np.random.default_rng([seed, STREAM, 1])
     things: list[SceneObject] = [*task.objects]
+    tray = _tray_below(task.objects, np.random.default_rng([seed, STREAM, 2]))
     for kind in _kinds(rng):
         group = _GROUPS.get(kind, _single)(kind, rng, len(things))
-        spot = _free_spot(rng, max(_reach(item) for item in group), things)
+        spot = _free_spot(rng, max(_reach(item) for item in group), [*things, *tray])
         if spot is not None:
             things += [replace(item, xy_m=(item.xy_m[0] + spot[0], item.xy_m[1] + spot[1])) for item in group]
-    return replace(task, objects=tuple(things))  # type: ignore[type-var]
+    return replace(task, objects=(*things, *tray))  # type: ignore[type-var]
+
+
+def _tray_below(objects: Sequence[SceneObject], rng: np.random.Generator) -> list[Household]:
+    """Often, a tray around one of the first two objects where there is room: what the task is about stands in it."""
+    held = objects[int(rng.integers(min(len(objects), 2)))]
+    finish = make_thing("tray", "", rng).finish
+    tray = Household("tray_below", Tub((*TRAY_M, float(rng.uniform(0.012, 0.025))), 0.006), finish, held.xy_m)
+    gaps = [np.hypot(*np.subtract(held.xy_m, o.xy_m)) - o.clearance_m - tray.clearance_m for o in objects if o != held]
+    room = held.clearance_m < min(TRAY_M) / 2 - HAND_ROOM_M and min(gaps, default=1.0) > 0.0
+    return [tray] if room and rng.random() < TRAY_SHARE else []
 
 
 def _kinds(rng: np.random.Generator) -> list[str]:
