@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.guidance.decisions import visible_plan
+from benchmarks.guidance.decisions import view_truth, visible_plan
 from benchmarks.guidance.given import sort_instances
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from stvla_ros.errors import StageError
@@ -82,7 +82,8 @@ def draw_row(cell: Cell, view: View, plan: TracePlan, tile_px: tuple[int, int]) 
     segments = segmenter.segment(frame, view.robot)
     found = sort_instances(trace, segments, cloud(frame), config)
     guidance = guide.guide(trace, frame, view.robot)
-    truth = cell.render(hidden=removed_names(view, segments, found), ideal=not view.noise)
+    stay = {*view_truth(view, config).relevant, view.held}
+    truth = cell.render(hidden=[name for name in view.names if name not in stay], ideal=not view.noise)
     near, far = np.nanpercentile(view.ideal.depth_m[cloud(view.ideal)[2] > -0.05], [1, 99])  # the floor is dark
     tiles = [
         drawn_plan(frame, plan),
@@ -92,13 +93,6 @@ def draw_row(cell: Cell, view: View, plan: TracePlan, tile_px: tuple[int, int]) 
         truth.rgb,
     ]
     return np.hstack([_tile(image, name, tile_px) for image, name in zip(tiles, COLUMNS, strict=True)])
-
-
-def removed_names(view: View, segments: Segments, found: Relevance) -> list[str]:
-    """Objects most of whose visible pixels are removed."""
-    removed = np.isin(segments.labels, found.removed)
-    masks = {name: view.labels == 1 + i for i, name in enumerate(view.names)}
-    return [name for name, mine in masks.items() if mine.any() and removed[mine].mean() > 0.5]
 
 
 def drawn_plan(frame: RgbdFrame, plan: TracePlan) -> U8:
