@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.guidance import decisions, flicker, holes, speed
 from benchmarks.guidance.routes import Route, draw_plan
-from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, lay, make_cell, views
 from benchmarks.guidance.scores import Verdict, f1_scores, task_scores
 from benchmarks.guidance.truth import true_relevance
 from stvla_ros.geometry.cameras import project, px_to_uv
@@ -232,3 +232,14 @@ def test_stages_are_timed_on_given_masks(view: View) -> None:
     assert set(clock.ms) == {*speed.STAGES, *speed.WHOLE, "warm-up"}
     assert all(value >= 0 for values in clock.ms.values() for value in values)
     assert clock.summary()["hz"]["new plan"] > 0
+
+
+@pytest.mark.parametrize("scenes", ["easy", "hard"])
+def test_a_crowd_has_as_many_things_as_it_says(bench_cell: Cell, scenes: str) -> None:
+    job = speed.Crowd(scenes)
+    setups = [setup for setup in (job.setup(seed) for seed in range(4)) if setup is not None]
+    assert setups, "one of the first scenes must do"
+    assert all((s.camera.width_px, s.camera.height_px) == (640, 480) and s.scenes == scenes for s in setups)
+    assert any(len(lay(bench_cell, setup).objects) == speed.FULL for setup in setups)
+    assert job.fits(8, speed.FULL)
+    assert not job.fits(8, speed.FULL - 1)

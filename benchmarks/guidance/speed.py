@@ -53,7 +53,7 @@ class Job:
         camera = TripodCameraConfig(width_px=self.size[0], height_px=self.size[1])
         return Setup(seed, "pick_place", self.removed - self.bottles, camera, "home", 0.0, 0.2, self.bottles)
 
-    def fits(self, removed: int) -> bool:
+    def fits(self, removed: int, things: int) -> bool:
         return removed == self.removed
 
 
@@ -70,7 +70,7 @@ class Crowd:
     def setup(self, seed: int) -> Setup | None:
         """None when no number of distractors gives so many things."""
         if self.scenes == "easy":
-            return Job((640, 480), FULL - 2).setup(seed)
+            return replace(Job((640, 480), FULL - 3).setup(seed), neighbours=1)
         hard = draw_setups(seed + 1, 0, "hard")[seed]
         for distractors in range(FULL - 2):
             if len(dressed(make_task("pick_place", seed, distractors), seed).objects) == FULL:
@@ -78,8 +78,8 @@ class Crowd:
                 return replace(hard, task="pick_place", camera=camera, distractors=distractors, bottles=0, neighbours=0)
         return None
 
-    def fits(self, removed: int) -> bool:
-        return removed >= FULL // 2
+    def fits(self, removed: int, things: int) -> bool:
+        return things == FULL and removed >= FULL // 2
 
 
 @dataclass
@@ -154,7 +154,7 @@ def _clocked(job: Job | Crowd, scenes: int, first: int, frames: int) -> Clock:
                 continue
             view = next(views(cell, setup, (True,)))
             plan, segments = visible_plan(view), view.true_segments()
-            if plan is None or not job.fits(len(_sorted(view, plan, segments).removed)):
+            if plan is None or not job.fits(len(_sorted(view, plan, segments).removed), len(view.names)):
                 continue
             mine = Clock()
             try:
