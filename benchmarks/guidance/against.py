@@ -41,8 +41,10 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[tup
     Raises:
         ValueError: The runs are of other scenes.
     """
-    pairs = {name: (before[name], after[name]) for name in SETTINGS}
-    pairs |= {name: (count, after["counts"].get(name, count)) for name, count in before["counts"].items()}
+    pairs = {name: (before.get(name), after.get(name)) for name in SETTINGS}
+    pairs |= {
+        name: (count, after.get("counts", {}).get(name, count)) for name, count in before.get("counts", {}).items()
+    }
     for name, (old, new) in pairs.items():
         if old != new:
             raise ValueError(f"The runs do not pair: {name} was {old}, now {new}.")
