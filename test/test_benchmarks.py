@@ -1,14 +1,15 @@
 """The guidance benchmark itself: its truth is right, its oracle draws what it should, its scores count correctly."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 
-from benchmarks.guidance import decisions, flicker, speed
+from benchmarks.guidance import decisions, flicker, holes, speed
 from benchmarks.guidance.routes import Route, draw_plan
-from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, lay, make_cell, views
 from benchmarks.guidance.scores import Verdict, f1_scores, task_scores
 from benchmarks.guidance.truth import true_relevance
 from stvla_ros.geometry.cameras import project, px_to_uv
@@ -131,7 +132,7 @@ def test_held_object_belongs_to_the_robot(bench_cell: Cell) -> None:
 
 def test_decisions_of_a_few_frames(bench_cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        decisions, "draw_setups", lambda n, seed: [Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)]
+        decisions, "draw_setups", lambda n, seed, scenes: [Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)]
     )
     figures, summary = decisions.measure(4)
     assert figures.frames + figures.unusable == 4
@@ -140,6 +141,31 @@ def test_decisions_of_a_few_frames(bench_cell: Cell, monkeypatch: pytest.MonkeyP
     assert {"true", "geometric", "true, 2 cm off"} <= summary["decisions"].keys()
     assert summary["start_depth_mm"]["p95"] < 15
     assert all(v.cause for found in figures.verdicts.values() for v in found if not v.right)
+
+
+def test_holes_of_a_scene(bench_cell: Cell) -> None:
+    view = next(views(bench_cell, Setup(2, "pick_place", 4, SMALL, "home", 0.01, 0.18), (True,)))
+    case = next(holes.emptied(bench_cell, view, view.true_segments()))
+    gone = [name for i, name in enumerate(view.names) if not (case.shut & (view.labels == 1 + i)).any()]
+    assert gone, "something was removed"
+    assert set(gone).isdisjoint(view.route.asked)
+    assert all(case.changed[view.labels == 1 + view.names.index(name)].mean() > 0.95 for name in gone)
+    assert case.changed.mean() < 0.2
+    found = holes.judge(case)
+    assert found["missed_percent"] < 5.0
+    assert 0.7 < found["hidden_px"] / found["true_px"] < 3.0
+    blind = holes.judge(replace(case, frame=view.frame))
+    assert blind["rgb"] > 5 * found["rgb"], "things that are still there are no good fill"
+    assert blind["depth_mm"] > 5 * found["depth_mm"]
+
+
+def test_holes_and_instances_of_a_few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = Setup(2, "pick_place", 4, SMALL, "above", 0.01, 0.18)
+    monkeypatch.setattr(holes, "draw_setups", lambda n, seed, scenes: [setup])
+    found = holes.measure(1)
+    assert found["holes"].keys() == {"true", "geometric", "true, noise", "geometric, noise"}
+    assert found["instances"]["no noise"]["frames"] == 2
+    assert {"all", "block", "plate"} <= found["instances"]["noise"]["iou"].keys()
 
 
 def test_wrong_masks_are_found_out(view: View) -> None:
@@ -206,3 +232,14 @@ def test_stages_are_timed_on_given_masks(view: View) -> None:
     assert set(clock.ms) == {*speed.STAGES, *speed.WHOLE, "warm-up"}
     assert all(value >= 0 for values in clock.ms.values() for value in values)
     assert clock.summary()["hz"]["new plan"] > 0
+
+
+@pytest.mark.parametrize("scenes", ["easy", "hard"])
+def test_a_crowd_has_as_many_things_as_it_says(bench_cell: Cell, scenes: str) -> None:
+    job = speed.Crowd(scenes)
+    setups = [setup for setup in (job.setup(seed) for seed in range(4)) if setup is not None]
+    assert setups, "one of the first scenes must do"
+    assert all((s.camera.width_px, s.camera.height_px) == (640, 480) and s.scenes == scenes for s in setups)
+    assert any(len(lay(bench_cell, setup).objects) == speed.FULL for setup in setups)
+    assert job.fits(8, speed.FULL)
+    assert not job.fits(8, speed.FULL - 1)

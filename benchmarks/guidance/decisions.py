@@ -10,6 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.given import sort_instances
+from benchmarks.guidance.instances import kind_of
 from benchmarks.guidance.routes import Route, depth_at, draw_plan
 from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
 from benchmarks.guidance.scores import Verdict, breakdown, counts, f1_scores, margins, task_scores
@@ -53,14 +54,16 @@ class Figures:
     setups: dict[int, Setup] = field(default_factory=dict)
 
 
-def measure(frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True)) -> tuple[Figures, dict[str, Any]]:
+def measure(
+    frames: int, seed: int = 0, noises: tuple[bool, ...] = (False, True), scenes: str = "easy"
+) -> tuple[Figures, dict[str, Any]]:
     """Run the decisions on at least this many frames."""
     figures, config = Figures(), GuideConfig(mode="mask_only")
     segmenter = GeometricSegmenter(GeometricConfig())
-    cell = make_cell()
+    cell = make_cell(scenes=scenes)
     try:
-        scenes = draw_setups(-(-frames // (2 * len(noises))), seed)
-        for setup in track(scenes, description="decisions", transient=True):
+        setups = draw_setups(-(-frames // (2 * len(noises))), seed, scenes)
+        for setup in track(setups, description="decisions", transient=True):
             figures.setups[setup.index] = setup
             for view in views(cell, setup, noises):
                 one_view(figures, view, segmenter, config)
@@ -234,7 +237,7 @@ def summary(figures: Figures, config: GuideConfig) -> dict[str, Any]:
             "f1_beyond_mm_from_tube": margins(verdicts, radius),
             "by": breakdown(verdicts, GROUPS),
             "causes": counts(v.cause for v in verdicts if not v.right),
-            "wrong_things": counts(v.object.split("_")[-1] for v in verdicts if not v.right),
+            "wrong_things": counts(kind_of(v.object) for v in verdicts if not v.right),
         }
         for kind, verdicts in figures.verdicts.items()
     }

@@ -19,12 +19,14 @@ COUNT = 24
 TUBE_M = 0.05
 
 
-def draw_worst(figures: Figures, folder: Path, kinds: tuple[str, ...] = ("true", "geometric")) -> None:
+def draw_worst(
+    figures: Figures, folder: Path, kinds: tuple[str, ...] = ("true", "geometric"), scenes: str = "easy"
+) -> None:
     """Write one PNG per wrong decision: the path, and the segmenter's masks with the object's true outline."""
     folder.mkdir(parents=True, exist_ok=True)
     wrong = [(kind, v) for kind in kinds for v in figures.verdicts.get(kind, []) if not v.right]
     wrong.sort(key=lambda pair: -abs(pair[1].distance_m - TUBE_M))
-    cell = make_cell()
+    cell = make_cell(scenes=scenes)
     try:
         for rank, (kind, verdict) in enumerate(wrong[:COUNT]):
             setup = figures.setups[verdict.group["scene"]]

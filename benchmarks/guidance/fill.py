@@ -11,8 +11,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import product
 from typing import Any
 
 import cv2
@@ -22,15 +23,18 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table as Rows
 
+from benchmarks.guidance.decisions import view_truth
 from benchmarks.guidance.rivals import RIVALS
+from benchmarks.guidance.scenes import Setup, draw_setups, make_cell, views
 from stvla_ros.colours import COLOURS
 from stvla_ros.geometry.cameras import cloud
+from stvla_ros.perception.guide import GuideConfig
 from stvla_ros.perception.inpaint import FillConfig, Filler
 from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
-from stvla_ros.sim.tasks import make_task
+from stvla_ros.sim.tasks import TASKS, make_task
 from stvla_ros.sim.world import World
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import F32, U8, Bool, RgbdFrame
@@ -86,6 +90,20 @@ def cases(kind: str, size: tuple[int, int], seeds: range) -> Iterator[Case]:
     try:
         for seed in seeds:
             yield _case(cell, kind, seed)
+    finally:
+        cell.close()
+
+
+def hard_cases(noise: bool, setups: Sequence[Setup]) -> Iterator[Case]:
+    """One case for each scene: all that the true path does not need is removed, by its true mask."""
+    cell, config = make_cell(scenes="hard"), GuideConfig()
+    try:
+        for view in (next(views(cell, setup, (noise,))) for setup in setups):
+            stay = view_truth(view, config).relevant
+            names = [name for name in view.names if name not in stay]
+            remove = np.isin(view.labels, [1 + view.names.index(name) for name in names])
+            truth, ideal = cell.render(names, ideal=not noise), cell.render(names, ideal=True)
+            yield Case(view.frame, remove, (view.labels != 0) & ~remove, truth.rgb, ideal.depth_m)
     finally:
         cell.close()
 
@@ -276,6 +294,20 @@ def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, A
     return {"quality": results, "cost_ms": cost_, "steadiness": steady}
 
 
+def measure_hard(scenes: int, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
+    """Figures of the hard scenes by image size and method, without and with sensor defects."""
+    results: dict[str, Any] = {}
+    setups = draw_setups(2 * len(TASKS) * -(-scenes // len(TASKS)), seed, "hard")
+    for noise, (width, height) in product((False, True), SIZES):
+        tally = Tally()
+        name = f"hard{' noise' if noise else ''} {width}x{height}"
+        mine = [s for s in setups if (s.camera.width_px, s.camera.height_px) == (width, height)]
+        for case in track(hard_cases(noise, mine), name, len(mine), transient=True):
+            one_case(tally, case, rivals)
+        results[name] = tally.summary()
+    return {"quality": results}
+
+
 def show(results: dict[str, Any], console: Console) -> None:
     """A table for each kind of scene, and the rest."""
     for name, methods in results["quality"].items():
@@ -283,7 +315,7 @@ def show(results: dict[str, Any], console: Console) -> None:
         for method, figures in methods.items():
             table.add_row(method, *(f"{figures[f]:.2f}" for f in FIGURES))
         console.print(table)
-    console.print("CPU ms:", results["cost_ms"], "steadiness:", results["steadiness"])
+    console.print({name: rest for name, rest in results.items() if name != "quality"})
 
 
 def main() -> None:

@@ -11,12 +11,12 @@ import numpy as np
 from rich.progress import track
 
 from benchmarks.guidance.decisions import visible_plan
-from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, sensor_config, views
 from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
-from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.sensor import SensorConfig
 from stvla_ros.types import F64, Bool, Guidance, RgbdFrame
 
 FRAMES = 300
@@ -81,18 +81,17 @@ class Still:
         self.depth.add(guidance.frame.depth_m)
 
 
-def measure(scenes: int = 6, frames: int = FRAMES, seed: int = 1) -> dict[str, Any]:
+def measure(count: int = 6, frames: int = FRAMES, seed: int = 1, scenes: str = "easy") -> dict[str, Any]:
     """Figures with the usual sensor, and with one whose brightness does not vary."""
-    return {
-        "usual sensor": _measure(scenes, frames, seed, SensorConfig(enabled=True)),
-        "constant brightness": _measure(scenes, frames, seed, STILL),
-    }
+    usual = sensor_config(scenes)
+    sensors = {"usual sensor": usual, "constant brightness": replace(usual, exposure_jitter=0.0)}
+    return {name: _measure(draw_setups(count, seed, scenes), frames, sensor) for name, sensor in sensors.items()}
 
 
-def _measure(scenes: int, frames: int, seed: int, sensor: SensorConfig) -> dict[str, Any]:
-    cell, found, ratios = make_cell(), [], []
+def _measure(setups: list[Setup], frames: int, sensor: SensorConfig) -> dict[str, Any]:
+    cell, found, ratios = make_cell(scenes=setups[0].scenes), [], []
     try:
-        for setup in track(draw_setups(scenes, seed), description="flicker", transient=True):
+        for setup in track(setups, description="flicker", transient=True):
             view = next(views(cell, setup, (True,)))
             still = watch(view, frames, sensor)
             if still is not None:
@@ -103,18 +102,16 @@ def _measure(scenes: int, frames: int, seed: int, sensor: SensorConfig) -> dict[
     return summary(found, ratios)
 
 
-def watch(view: View, frames: int, sensor_config: SensorConfig) -> Still | None:
+def watch(view: View, frames: int, sensor: SensorConfig) -> Still | None:
     """Guide several images of a still scene; None if its start is hidden."""
     plan = visible_plan(view)
     if plan is None:
         return None
-    camera = view.frame.camera
-    sensor = Sensor(sensor_config, float(camera.K[0, 0]), view.setup.index)
     guide = SpatialGuide(GeometricSegmenter(GeometricConfig()), GuideConfig(mode="mask_only"))
     still, trace = Still(view.setup), None
     for i in range(frames):
         stamp_ns = view.frame.stamp_ns + i * PERIOD_NS
-        frame = RgbdFrame(*sensor(view.ideal.rgb, view.ideal.depth_m, stamp_ns), camera, stamp_ns)
+        frame = view.again(stamp_ns, sensor)
         try:
             trace = trace or guide.lift(plan, frame)
             robot = replace(view.robot, stamp_ns=stamp_ns)

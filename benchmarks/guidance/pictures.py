@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from benchmarks.guidance.decisions import visible_plan
+from benchmarks.guidance.decisions import view_truth, visible_plan
 from benchmarks.guidance.given import sort_instances
-from benchmarks.guidance.scenes import Setup, View, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
+from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud, uv_to_px
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
@@ -33,27 +35,45 @@ SCENES: dict[str, tuple[Setup, bool]] = {
     "above_the_start": (Setup(14, "push_buttons", 4, TripodCameraConfig(y_m=-0.3), "above", 0.0, 0.15), True),
     "carrying": (Setup(17, "pick_place", 6, TripodCameraConfig(width_px=256, height_px=256), "carry", 0.02, 0.2), True),
 }  # fmt: skip
+HARD_TILE_PX = (320, 240)
+HARD = {
+    "hard_bowls_and_bin": 0, "hard_dark_wood": 1, "hard_black_things": 2, "hard_tablecloth": 6, "hard_mat": 7, "hard_bin": 8,
+    "hard_white_table": 12, "hard_tray": 13, "hard_glass": 14, "hard_cable": 18, "hard_crowded": 19, "hard_lamp": 25,
+}  # fmt: skip
+"""Numbers of scenes that :func:`benchmarks.guidance.scenes.draw_setups` draws from seed 0."""
 
 
-def draw_all(folder: Path) -> list[str]:
+def chosen(scenes: str) -> dict[str, tuple[Setup, bool]]:
+    """By file name, the scenes to draw, and whether the sensor has its defects."""
+    if scenes == "easy":
+        return SCENES
+    setups = draw_setups(1 + max(HARD.values()), 0, "hard")
+    return {name: (replace(setups[index], moment="home"), True) for name, index in HARD.items()}
+
+
+def draw_all(folder: Path, scenes: str = "easy") -> list[str]:
     """Write one JPEG per scene; returns what could not be drawn, one sentence each."""
     folder.mkdir(parents=True, exist_ok=True)
-    problems, cell = [], make_cell()
+    problems, cell = [], make_cell(scenes=scenes)
     try:
-        for name, (setup, noise) in SCENES.items():
+        for name, (setup, noise) in chosen(scenes).items():
             view = [v for v in views(cell, setup, (noise,)) if v.moment == setup.moment][-1]
             plan = visible_plan(view)
             if plan is None:
                 problems.append(f"{name}: the start is hidden.")
                 continue
-            row = draw_row(cell, view, plan)
+            try:
+                row = draw_row(cell, view, plan, TILE_PX if scenes == "easy" else HARD_TILE_PX)
+            except StageError as error:
+                problems.append(f"{name}: {error}")
+                continue
             cv2.imwrite(str(folder / f"{name}.jpg"), row[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 88])
     finally:
         cell.close()
     return problems
 
 
-def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
+def draw_row(cell: Cell, view: View, plan: TracePlan, tile_px: tuple[int, int]) -> U8:
     """(H, W, 3) the five columns of one scene, with their names; the cell still holds the view's scene."""
     frame, config = view.frame, GuideConfig()
     segmenter = GeometricSegmenter(GeometricConfig())
@@ -62,7 +82,8 @@ def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
     segments = segmenter.segment(frame, view.robot)
     found = sort_instances(trace, segments, cloud(frame), config)
     guidance = guide.guide(trace, frame, view.robot)
-    truth = cell.render(hidden=removed_names(view, segments, found), ideal=not view.noise)
+    stay = {*view_truth(view, config).relevant, view.held}
+    truth = cell.render(hidden=[name for name in view.names if name not in stay], ideal=not view.noise)
     near, far = np.nanpercentile(view.ideal.depth_m[cloud(view.ideal)[2] > -0.05], [1, 99])  # the floor is dark
     tiles = [
         drawn_plan(frame, plan),
@@ -71,14 +92,7 @@ def draw_row(cell: Cell, view: View, plan: TracePlan) -> U8:
         coloured_depth(guidance.frame.depth_m, float(near), float(far)),
         truth.rgb,
     ]
-    return np.hstack([_tile(image, name) for image, name in zip(tiles, COLUMNS, strict=True)])
-
-
-def removed_names(view: View, segments: Segments, found: Relevance) -> list[str]:
-    """Objects most of whose visible pixels are removed."""
-    removed = np.isin(segments.labels, found.removed)
-    masks = {name: view.labels == 1 + i for i, name in enumerate(view.names)}
-    return [name for name, mine in masks.items() if mine.any() and removed[mine].mean() > 0.5]
+    return np.hstack([_tile(image, name, tile_px) for image, name in zip(tiles, COLUMNS, strict=True)])
 
 
 def drawn_plan(frame: RgbdFrame, plan: TracePlan) -> U8:
@@ -104,8 +118,8 @@ def drawn_tube(frame: RgbdFrame, trace: Trace3d, segments: Segments, found: Rele
     return image
 
 
-def _tile(image: U8, name: str) -> U8:
-    width, height = TILE_PX
+def _tile(image: U8, name: str, tile_px: tuple[int, int]) -> U8:
+    width, height = tile_px
     scale = min(width / image.shape[1], height / image.shape[0])
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     tile = np.full((height + 18, width + 4, 3), 255, np.uint8)

@@ -23,6 +23,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from benchmarks.guidance.decisions import true_trace
+from benchmarks.guidance.scenes import draw_setups, make_cell
+from benchmarks.guidance.scenes import views as view_scene
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
@@ -100,6 +103,21 @@ class Setting:
         return CellConfig(camera=camera, sensor=SensorConfig(enabled=self.noise))
 
 
+def measure_hard(scenes: int, seed: int = 0) -> dict[str, Any]:
+    """Figures of 12 hard scenes for each of ``scenes``, at two moments each, without and with sensor defects."""
+    groups: dict[str, Figures] = {"all": Figures()}
+    segmenter, cell = GeometricSegmenter(GeometricConfig()), make_cell(scenes="hard")
+    try:
+        for setup in track(draw_setups(12 * scenes, seed, "hard"), description="segment", transient=True):
+            for view in view_scene(cell, setup):
+                figures = score(view.frame, view.robot, view.labels, len(view.names), true_trace(view), segmenter)
+                for name in ("all", "noise" if view.noise else "no noise", view.size, view.moment, setup.task):
+                    groups.setdefault(name, Figures()).add(figures)
+    finally:
+        cell.close()
+    return {"benchmark": "segment", "groups": {name: figures.summary() for name, figures in groups.items()}}
+
+
 def measure(scenes: int = 6, seed: int = 0, sizes: Iterable[tuple[int, int]] = SIZES, views: int = 5) -> dict[str, Any]:
     """Figures over all tasks, noise off and on, per view and size.
 
@@ -128,7 +146,9 @@ def _one_cell(setting: Setting, scenes: int, first: int) -> Iterator[tuple[str, 
             cell.reset(task, seed, distractors=1 + 3 * (index % 4))
             if index % 3 == 2:
                 _reach(cell, seed)
-            yield task, score(task, cell, segmenter)
+            truth = cell.truth()
+            labels, count = truth.labels, len(truth.names)
+            yield task, score(cell.render(), cell.state(), labels, count, true_path(task, truth), segmenter)
     finally:
         cell.close()
 
@@ -145,15 +165,16 @@ def _reach(cell: Cell, seed: int) -> None:
     cell.advance(2.1)
 
 
-def score(task: str, cell: Cell, segmenter: GeometricSegmenter) -> Figures:
-    """One scene."""
-    frame, robot, truth = cell.render(), cell.state(), cell.truth()
+def score(
+    frame: RgbdFrame, robot: RobotState, truth: I32, count: int, trace: Trace3d, segmenter: GeometricSegmenter
+) -> Figures:
+    """One frame with its true labels, of which there are ``count``, and the true path."""
     start = time.process_time()
     segments = segmenter.segment(frame, robot)
     ms = 1e3 * (time.process_time() - start)
-    figures = compare(segments.labels, truth.labels, len(truth.names))
+    figures = compare(segments.labels, truth, count)
     figures.ms, figures.scenes = [ms], 1
-    _decide(figures, task, frame, segments, truth)
+    _decide(figures, trace, frame, segments, truth)
     return figures
 
 
@@ -177,15 +198,15 @@ def compare(labels: I32, truth: I32, count: int) -> Figures:
     return figures
 
 
-def _decide(figures: Figures, task: str, frame: RgbdFrame, segments: Segments, truth: CellTruth) -> None:
-    """What a path of this task keeps and removes, with our instances and with the true ones."""
-    trace, points = true_path(task, truth), cloud(frame)
-    ids = tuple(int(i) for i in np.unique(truth.labels) if i > 0)
-    wanted: Relevance = relevant(trace, Segments(truth.labels, ids), points, TUBE_M, END_M)
+def _decide(figures: Figures, trace: Trace3d, frame: RgbdFrame, segments: Segments, truth: I32) -> None:
+    """What a path keeps and removes, with our instances and with the true ones."""
+    points = cloud(frame)
+    ids = tuple(int(i) for i in np.unique(truth) if i > 0)
+    wanted: Relevance = relevant(trace, Segments(truth, ids), points, TUBE_M, END_M)
     found = relevant(trace, segments, points, TUBE_M, END_M)
     removed_px = np.isin(segments.labels, found.removed)
     for i in ids:
-        own = truth.labels == i
+        own = truth == i
         if own.sum() < LEAST_SHARE * own.size:
             continue
         share, keep = float(removed_px[own].mean()), i in wanted.kept

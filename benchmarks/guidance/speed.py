@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import cv2
@@ -13,7 +13,8 @@ from rich.progress import track
 
 from benchmarks.guidance.decisions import visible_plan
 from benchmarks.guidance.given import GivenMasks, sort_instances
-from benchmarks.guidance.scenes import Setup, View, make_cell, views
+from benchmarks.guidance.scenes import Setup, View, draw_setups, make_cell, views
+from stvla_ros.errors import StageError
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.perception.guide import GuideConfig, SpatialGuide
@@ -22,15 +23,21 @@ from stvla_ros.perception.overlay import draw_trace
 from stvla_ros.perception.tracking import InstanceTracker
 from stvla_ros.perception.tube import Relevance
 from stvla_ros.sim.camera import TripodCameraConfig
-from stvla_ros.sim.sensor import Sensor, SensorConfig
+from stvla_ros.sim.looks import dressed
+from stvla_ros.sim.tasks import make_task
 from stvla_ros.tabletop.support_plane import fit_support_plane
 from stvla_ros.types import Bool, RgbdFrame, RobotState, Segments, TracePlan
 
 SIZES = ((256, 256), (640, 480), (1280, 720))
 REMOVED = (3, 6, 12)
 USUAL = 6
-STAGES = ("lift", "cloud", "track", "tube", "table", "fill, first", "fill, again", "overlay", "Telea")
-WHOLE = ("new plan", "between plans", "geometric masks")
+STAGES = (
+    "lift", "cloud", "track", "tube", "table", "fill, first", "fill, again", "overlay", "Telea", "Navier-Stokes",
+)  # fmt: skip
+FULL = 15
+"""Things on a crowded table."""
+
+WHOLE = ("new plan", "between plans", "geometric masks", "new plan with masks", "between plans with masks")
 T = TypeVar("T")
 
 
@@ -42,9 +49,37 @@ class Job:
     removed: int
     bottles: int = 0
 
-    @property
-    def camera(self) -> TripodCameraConfig:
-        return TripodCameraConfig(width_px=self.size[0], height_px=self.size[1])
+    def setup(self, seed: int) -> Setup:
+        camera = TripodCameraConfig(width_px=self.size[0], height_px=self.size[1])
+        return Setup(seed, "pick_place", self.removed - self.bottles, camera, "home", 0.0, 0.2, self.bottles)
+
+    def fits(self, removed: int, things: int) -> bool:
+        return removed == self.removed
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """A table with :data:`FULL` things, of which most are removed, seen at 640x480.
+
+    Attributes:
+        scenes: One of ``easy`` and ``hard``.
+    """
+
+    scenes: str
+
+    def setup(self, seed: int) -> Setup | None:
+        """None when no number of distractors gives so many things."""
+        if self.scenes == "easy":
+            return replace(Job((640, 480), FULL - 3).setup(seed), neighbours=1)
+        hard = draw_setups(seed + 1, 0, "hard")[seed]
+        for distractors in range(FULL - 2):
+            if len(dressed(make_task("pick_place", seed, distractors), seed).objects) == FULL:
+                camera = replace(hard.camera, width_px=640, height_px=480)
+                return replace(hard, task="pick_place", camera=camera, distractors=distractors, bottles=0, neighbours=0)
+        return None
+
+    def fits(self, removed: int, things: int) -> bool:
+        return things == FULL and removed >= FULL // 2
 
 
 @dataclass
@@ -58,6 +93,10 @@ class Clock:
         result = work(*given)
         self.ms.setdefault(name, []).append(1e3 * (time.process_time() - start))
         return result
+
+    def add(self, other: Clock) -> None:
+        for name, ms in other.ms.items():
+            self.ms.setdefault(name, []).extend(ms)
 
     def median(self, name: str) -> float:
         return float(np.median(self.ms[name]))
@@ -73,6 +112,12 @@ class Clock:
         return {"ms": out, "times_telea": ratios, "hz": rates}
 
 
+def measure_hard(scenes: int = 3, seed: int = 0, frames: int = 8) -> dict[str, Any]:
+    """Figures of crowded hard scenes."""
+    cv2.setNumThreads(1)
+    return {"jobs": {f"hard, {FULL} things": _clocked(Crowd("hard"), scenes, seed, frames).summary()}}
+
+
 def measure(scenes: int = 3, seed: int = 0, frames: int = 8) -> dict[str, Any]:
     """Figures per image size with six removed objects, per number of removed objects at 640x480, and exponents.
 
@@ -82,9 +127,9 @@ def measure(scenes: int = 3, seed: int = 0, frames: int = 8) -> dict[str, Any]:
         frames: Noisy images of each scene; every one is timed as the first of a new plan, and again in their order.
     """
     cv2.setNumThreads(1)
-    jobs = {f"{w}x{h}": Job((w, h), USUAL) for w, h in SIZES}
+    jobs: dict[str, Job | Crowd] = {f"{w}x{h}": Job((w, h), USUAL) for w, h in SIZES}
     jobs |= {f"{n} removed": Job((640, 480), n) for n in REMOVED if n != USUAL}
-    jobs["one at the table's edge"] = Job((640, 480), USUAL, 1)
+    jobs |= {"one at the table's edge": Job((640, 480), USUAL, 1), f"{FULL} things": Crowd("easy")}
     clocks = {name: _clocked(job, scenes, seed, frames) for name, job in track(jobs.items(), "speed", transient=True)}
     by_pixels = {w * h: clocks[f"{w}x{h}"] for w, h in SIZES}
     by_count = {n: clocks["640x480" if n == USUAL else f"{n} removed"] for n in REMOVED}
@@ -101,16 +146,22 @@ def exponent(clocks: dict[int, Clock], name: str) -> float:
     return round(float(np.polyfit(x, y, 1)[0]), 3)
 
 
-def _clocked(job: Job, scenes: int, first: int, frames: int) -> Clock:
-    clock, cell, found = Clock(), make_cell(), 0
+def _clocked(job: Job | Crowd, scenes: int, first: int, frames: int) -> Clock:
+    clock, cell, found = Clock(), make_cell(scenes=job.scenes if isinstance(job, Crowd) else "easy"), 0
     try:
-        for seed in range(1000 * first, 1000 * (first + 1)):
-            setup = Setup(seed, "pick_place", job.removed - job.bottles, job.camera, "home", 0.0, 0.2, job.bottles)
+        for setup in (job.setup(seed) for seed in range(1000 * first, 1000 * (first + 1))):
+            if setup is None:
+                continue
             view = next(views(cell, setup, (True,)))
             plan, segments = visible_plan(view), view.true_segments()
-            if plan is None or len(_sorted(view, plan, segments).removed) != job.removed:
+            if plan is None or not job.fits(len(_sorted(view, plan, segments).removed), len(view.names)):
                 continue
-            time_view(Clock() if found == 0 else clock, view, plan, segments, frames)  # the first warms up
+            mine = Clock()
+            try:
+                time_view(mine, view, plan, segments, frames)
+            except StageError:  # geometric masks of a hard scene can end in a refusal
+                continue
+            clock.add(mine if found else Clock())  # the first warms up
             found += 1
             if found > scenes:
                 break
@@ -127,28 +178,23 @@ def _sorted(view: View, plan: TracePlan, segments: Segments) -> Relevance:
 
 def time_view(clock: Clock, view: View, plan: TracePlan, segments: Segments, frames: int) -> None:
     """Time one still scene on so many noisy images."""
-    images = noisy_images(view, frames)
+    images = [view.again(view.frame.stamp_ns + i * 33_000_000) for i in range(frames)]
     given, geometric = GivenMasks(segments), GeometricSegmenter(GeometricConfig())
     for image in images:
         clock("new plan", _new_plan, SpatialGuide(given, GuideConfig()), plan, image, view.robot)
         clock("geometric masks", geometric.segment, image, view.robot)
-    guide = SpatialGuide(given, GuideConfig())
-    trace = guide.lift(plan, images[0])
-    guide.guide(trace, images[0], view.robot)
-    for image in images[1:]:
-        clock("between plans", guide.guide, trace, image, view.robot)
+        clock("new plan with masks", _new_plan, SpatialGuide(geometric, GuideConfig()), plan, image, view.robot)
+    for name, segmenter in (("between plans", given), ("between plans with masks", geometric)):
+        guide = SpatialGuide(segmenter, GuideConfig())
+        trace = guide.lift(plan, images[0])
+        guide.guide(trace, images[0], view.robot)
+        for image in images[1:]:
+            clock(name, guide.guide, trace, image, view.robot)
     time_stages(clock, images, plan, segments, view.robot)
 
 
 def _new_plan(guide: SpatialGuide, plan: TracePlan, image: RgbdFrame, robot: RobotState) -> None:
     guide.guide(guide.lift(plan, image), image, robot)
-
-
-def noisy_images(view: View, count: int) -> list[RgbdFrame]:
-    """A still scene at different times: the same image with other noise."""
-    sensor = Sensor(SensorConfig(enabled=True), float(view.frame.camera.K[0, 0]), view.setup.index)
-    stamps = [view.frame.stamp_ns + i * 33_000_000 for i in range(count)]
-    return [RgbdFrame(*sensor(view.ideal.rgb, view.ideal.depth_m, t), view.frame.camera, t) for t in stamps]
 
 
 def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments: Segments, robot: RobotState) -> None:
@@ -167,12 +213,13 @@ def time_stages(clock: Clock, images: list[RgbdFrame], plan: TracePlan, segments
         filled = clock("fill, first", Filler(FillConfig()).fill, *hole)
         clock("fill, again" if i else "warm-up", going_on.fill, *hole)
         clock("overlay", draw_trace, filled.rgb, trace, image.camera)
-        clock("Telea", telea, image, filled.hidden)
+        clock("Telea", inpaint, image, filled.hidden, cv2.INPAINT_TELEA)
+        clock("Navier-Stokes", inpaint, image, filled.hidden, cv2.INPAINT_NS)
 
 
-def telea(frame: RgbdFrame, hidden: Bool) -> None:
+def inpaint(frame: RgbdFrame, hidden: Bool, method: int) -> None:
     """Colour and depth by OpenCV, one after the other."""
     mask = hidden.astype(np.uint8)
-    cv2.inpaint(frame.rgb, mask, 3, cv2.INPAINT_TELEA)
+    cv2.inpaint(frame.rgb, mask, 3, method)
     millimetres = np.nan_to_num(frame.depth_m * 1000, nan=0.0).clip(0, 65535).astype(np.uint16)
-    cv2.inpaint(millimetres, mask, 3, cv2.INPAINT_TELEA)
+    cv2.inpaint(millimetres, mask, 3, method)

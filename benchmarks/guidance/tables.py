@@ -16,6 +16,8 @@ def show(console: Console, part: str, results: dict[str, Any]) -> None:
     match part:
         case "decisions":
             _decisions(console, results)
+        case "holes":
+            _holes(console, results)
         case "fill":
             fill.show(results, console)
         case "speed":
@@ -46,6 +48,26 @@ def _decisions(console: Console, results: dict[str, Any]) -> None:
     )
 
 
+def _holes(console: Console, results: dict[str, Any]) -> None:
+    found = results["holes"]
+    table = _table("Holes", "figure", *found)
+    for figure in next(iter(found.values()), {}):
+        table.add_row(figure, *(f"{figures[figure]:.2f}" if figure in figures else "" for figures in found.values()))
+    console.print(table)
+    table = _table("Instances matched one to one: mean IoU (share found), things", "kind", *results["instances"])
+    for kind in sorted({k for matched in results["instances"].values() for k in matched["iou"]}):
+        cells = [matched["iou"].get(kind) for matched in results["instances"].values()]
+        table.add_row(
+            kind, *(f"{c['mean']:.3f} ({c['found_percent']:.0f} %), {c['things']}" if c else "" for c in cells)
+        )
+    console.print(table)
+    for noise, matched in results["instances"].items():
+        count, percent = matched["false_per_frame"], matched["false_percent_of_frame"]
+        console.print(
+            f"{noise}: {count:.2f} false instances per frame, {percent:.2f} % of it; refused: {results['refused']}"
+        )
+
+
 def _speed(console: Console, results: dict[str, Any]) -> None:
     jobs = results["jobs"]
     table = _table("CPU ms, median (p95)", "stage", *jobs)
@@ -55,7 +77,7 @@ def _speed(console: Console, results: dict[str, Any]) -> None:
     for name in next(iter(jobs.values()))["hz"]:
         table.add_row(f"{name} [Hz]", *(f"{job['hz'][name]:.0f}" for job in jobs.values()))
     console.print(table)
-    for of in ("pixels", "objects"):
+    for of in (o for o in ("pixels", "objects") if f"exponent_{o}" in results):
         console.print(f"Time grows with {of} to the power of {results[f'exponent_{of}']}.")
 
 
