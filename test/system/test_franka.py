@@ -17,7 +17,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import PANDA, RobotConfig
 from stvla_ros.motion.timing import scaled_limits, time_polyline
-from stvla_ros.ros import qos
+from stvla_ros.ros import qos, service_client
 from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.trajectory import trajectory_message
 from stvla_ros.sim.fci.cell import FciCell
@@ -57,7 +57,7 @@ class Operator:
 
     def call(self, name):
         assert self.services[name].wait_for_service(60.0)
-        return answered(lambda: self.services[name].call_async(Trigger.Request()), 30.0)
+        return service_client.call(self.services[name], Trigger.Request(), 240.0, 30.0)
 
     def send(self, goal_rad, start_rad=None):
         assert self.follow.wait_for_server(60.0)
@@ -72,15 +72,6 @@ class Operator:
         wait_until(lambda: sent.wait(0.0))
         assert sent.accepted
         return sent.status, sent.result
-
-
-def answered(ask, patience_s):
-    """The answer to a request, which is repeated: a client may find a service whose answers do not find it yet."""
-    while True:
-        future, until = ask(), time.monotonic() + patience_s
-        wait_until(lambda future=future, until=until: future.done() or time.monotonic() > until)
-        if future.done():
-            return future.result()
 
 
 def wait_until(condition):
