@@ -33,7 +33,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A pure test leaves the processors to those of the running stack beside it."""
-    from phases import SYSTEM, step_back
+    from phases import may_wait, step_back
 
-    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.startswith(SYSTEM):
+    if "PYTEST_XDIST_WORKER" in os.environ and may_wait(item.nodeid):
         step_back()

@@ -1,7 +1,9 @@
 """How workers share the tests: one has those of the running stack, one after another; the others have the pure ones meanwhile.
 
 Processes of ROS keep promises in time (heartbeats, ages of images, the moment of a stop), which a busy neighbour would
-break for them. So pure tests run in the scheduler's idle class: they get the time that nobody else wants.
+break for them. So pure tests run in the scheduler's idle class: they get the time that nobody else wants. Those with
+genuine libfranka cannot: it gives up a robot that it has not heard for a second. They come first, while their worker is
+still in the normal class.
 """
 
 from __future__ import annotations
@@ -12,6 +14,12 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 SYSTEM = "test/system/"
+PROMPT = ("test/sim/fci/", "test/robot/franka/")
+
+
+def may_wait(nodeid: str) -> bool:
+    """Whether a test may be held up for seconds by others."""
+    return not nodeid.startswith((SYSTEM, *PROMPT))
 
 
 def step_back() -> None:
@@ -33,7 +41,8 @@ class SystemBesidePure(LoadScopeScheduling):
             files: dict[str, dict[str, bool]] = {}
             for test in self.collection:
                 files.setdefault(self._split_scope(test), {})[test] = False
-            self.workqueue.update(reversed(files.items()))  # training, which takes longest, is at the end of the list
+            last_first = list(reversed(files.items()))  # training, which takes longest, is at the end of the list
+            self.workqueue.update(sorted(last_first, key=lambda file: may_wait(file[0])))
         for node in self.nodes:
             self._reschedule(node)
 

@@ -11,13 +11,13 @@ TESTS = Path(__file__).parent
 CONFTEST = """
 import os, time
 import pytest
-from phases import SystemBesidePure, SYSTEM, step_back
+from phases import SystemBesidePure, may_wait, step_back
 
 def pytest_xdist_make_scheduler(config, log):
     return SystemBesidePure(config, log)
 
 def pytest_runtest_setup(item):
-    if not item.nodeid.startswith(SYSTEM):
+    if may_wait(item.nodeid):
         step_back()
 
 @pytest.hookimpl(wrapper=True)
@@ -33,12 +33,15 @@ FILE = "import time\nimport pytest\n@pytest.mark.parametrize('i', range({0}))\nd
 
 
 def suite(folder: Path, **files: int) -> Path:
-    """Test files with so many tests each; ``system_x`` is in the folder of tests of the running stack."""
-    (folder / "test" / "system").mkdir(parents=True)
+    """Test files with so many tests each; ``system_x`` is in the folder of tests of the running stack, ``prompt_x`` in one
+    of those that may not be held up."""
+    places = {"system": "system", "prompt": "sim/fci"}
+    for place in places.values():
+        (folder / "test" / place).mkdir(parents=True)
     (folder / "pyproject.toml").write_text("[tool.pytest.ini_options]\naddopts = '--import-mode=importlib'\n")
     (folder / "conftest.py").write_text(CONFTEST)
     for name, number in files.items():
-        place = "system" if name.startswith("system") else ""
+        place = places.get(name.partition("_")[0], "")
         (folder / "test" / place / f"test_{name}.py").write_text(FILE.format(number, name))
     return folder
 
@@ -66,6 +69,8 @@ def run(folder: Path, *arguments: str) -> tuple[subprocess.CompletedProcess[str]
         {"a": 5, "b": 1, "c": 7, "system_one": 3, "system_two": 4},
         {"system_one": 3},
         {"a": 4, "b": 3},
+        {"a": 4, "b": 3, "prompt_one": 3, "prompt_two": 2, "system_one": 9},
+        {"a": 4, "prompt_one": 1},
     ],
     ids=lambda files: "-".join(files),
 )
@@ -74,13 +79,13 @@ def test_everything_runs_once_and_the_system_in_one_worker(tmp_path: Path, files
     assert done.returncode == 0, done.stdout
     assert f"{sum(files.values())} passed" in done.stdout.splitlines()[-1]
     assert len({name for name, *_ in tests}) == len(tests) == sum(files.values())
-    pure, system = (
-        [test for test in tests if test[0].startswith("test/system/") is is_system] for is_system in (False, True)
-    )
+    system = [test for test in tests if test[0].startswith("test/system/")]
+    prompt = [test for test in tests if test[0].startswith("test/sim/fci/")]
+    pure = [test for test in tests if test not in system and test not in prompt]
     assert len({process for _, process, *_ in system}) <= 1
     assert [name for name, *_ in system] == sorted(name for name, *_ in system)
     mine = str(os.sched_getscheduler(0) == os.SCHED_IDLE)  # this test may run in that class itself
-    assert {idle for *_, idle in system} <= {mine}
+    assert {idle for *_, idle in system + prompt} <= {mine}
     assert {idle for *_, idle in pure} <= {"True"}
 
 

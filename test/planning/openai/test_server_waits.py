@@ -103,10 +103,10 @@ def late(words: str, server: Server | None = None, **settings: Any) -> StageErro
 
 
 def test_it_ends_with_the_deadline() -> None:
-    with Server([busy()]) as server:
-        error = late("is still loading", server)
-    assert isinstance(error, NotReadyError)
     said = "is still loading (status 503): wait until it is ready. It says: 'Loading model'. It was "
+    with Server([busy()]) as server:
+        error = late(said, server)
+    assert isinstance(error, NotReadyError)
     assert said in error.sentence  # asked so often, or so for so long
 
 

@@ -136,7 +136,7 @@ def test_stop_button_and_safety_function(rig, press, code, mode):
             rig.arm.recover()
         assert caught.value.code is code
     getattr(rig.server, press)(False)
-    time.sleep(0.1)
+    wait_until(lambda: rig.arm.report().mode is not mode)
     rig.arm.recover()
     assert rig.move().end is End.REACHED
 

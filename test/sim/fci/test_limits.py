@@ -8,7 +8,7 @@ from stvla_ros.sim.fci import wire
 from stvla_ros.sim.fci.arm import Arm
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.limits import CYCLE_S, LIMITS, Reference
-from stvla_ros.sim.fci.wire import ArmRequest, ControllerMode, Error, GeneratorMode
+from stvla_ros.sim.fci.wire import ArmRequest, ControllerMode, Error, GeneratorMode, RobotMode
 
 JOINT1 = np.eye(7)[0]
 
@@ -61,21 +61,31 @@ def test_missing_commands_continue_the_acceleration() -> None:
     assert reference.q[0] == pytest.approx(0.1 * 0.01 + 0.5 * 0.01**2, rel=0.01)
 
 
+def in_motion(cell: FciCell, model: str, cycles: int) -> Arm:
+    """An arm whose first joint has sped up for so many cycles."""
+    cell.set_state(HOME_Q_RAD, 0.08)
+    arm, command = Arm(cell, LIMITS[model]), np.zeros((), wire.COMMAND)
+    move(arm)
+    for cycle in range(cycles):
+        a = 0.9 * LIMITS[model].arm.acceleration * min(1.0, cycle / 20)
+        command["message_id"] = cycle + 1
+        command["dq_c"] = command["dq_c"] + JOINT1 * a * CYCLE_S
+        arm.control(command)
+    return arm
+
+
+def move(arm: Arm) -> None:
+    """Ask for a motion with joint velocities."""
+    modes = (ControllerMode.JOINT_IMPEDANCE, GeneratorMode.JOINT_VELOCITY - 1)
+    arm.request(ArmRequest.MOVE, 1, wire.MOVE.pack(*modes, *[0.0] * 6, False, *[0.0] * 7))
+
+
 @pytest.mark.parametrize("model", LIMITS)
 def test_an_arm_brakes_within_its_own_models_limits(model: str, cell: FciCell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A motion with joint velocities, ended by the user stop: acceleration and jerk of what the servos are told."""
     limits, told = LIMITS[model].arm, []
     monkeypatch.setattr(cell, "drive", lambda q, dq: told.append(np.array(dq)))
-    cell.set_state(HOME_Q_RAD, 0.08)
-    arm, command = Arm(cell, LIMITS[model]), np.zeros((), wire.COMMAND)
-    modes = (ControllerMode.JOINT_IMPEDANCE, GeneratorMode.JOINT_VELOCITY - 1)
-    arm.request(ArmRequest.MOVE, 1, wire.MOVE.pack(*modes, *[0.0] * 6, False, *[0.0] * 7))
-    for cycle in range(150):
-        a = 0.9 * limits.acceleration * min(1.0, cycle / 20)
-        command["message_id"] = cycle + 1
-        command["dq_c"] = command["dq_c"] + JOINT1 * a * CYCLE_S
-        arm.control(command)
-    assert told[-1][0] == pytest.approx(command["dq_c"][0])
+    arm = in_motion(cell, model, 150)
     assert told[-1][0] > 1.0
     arm.user_stop(True)
     while told[-1].any():
@@ -84,3 +94,20 @@ def test_an_arm_brakes_within_its_own_models_limits(model: str, cell: FciCell, m
     jerk = np.diff(acceleration, axis=0) / CYCLE_S
     assert np.max(np.abs(acceleration) / limits.acceleration) < 1.001
     assert np.max(np.abs(jerk) / limits.jerk) < 1.01
+
+
+def test_an_arm_that_still_brakes_is_not_idle(cell: FciCell) -> None:
+    """The stop button is released in mid-brake: whoever sees an idle robot may move it."""
+    arm = in_motion(cell, "panda", 100)
+    arm.user_stop(True)
+    assert arm.mode is RobotMode.USER_STOPPED
+    arm.user_stop(False)
+    assert arm.mode is RobotMode.OTHER
+    move(arm)
+    assert arm.motion is None
+    for _ in range(1000):
+        arm.control(None)
+        if arm.mode is RobotMode.IDLE:
+            break
+    move(arm)
+    assert arm.mode is RobotMode.MOVE

@@ -36,8 +36,9 @@ from stvla_ros.robot.franka.messages import (
     unpack_life,
 )
 
-CONFIRM_S = 0.5
-"""How long the robot's state may take to show why it aborted a motion, or that it has recovered."""
+CONFIRM_STATES = 500
+"""How many states, one per millisecond, it may take until they show why the robot aborted a motion, that it has recovered,
+or that it is at rest after a stop."""
 
 Refused = (libfranka.ControlException, libfranka.CommandException, libfranka.InvalidOperationException)
 """The connection stands, but the robot did not do what it was told."""
@@ -117,7 +118,7 @@ class ArmProcess:
         return True
 
     def _recover(self) -> Answer:
-        self._observe()
+        self._observe_while(Mode.OTHER, Mode.MOVING)
         if self._condition.mode is Mode.USER_STOPPED:
             return Answer(OutcomeCode.USER_STOPPED, failures.sentence(Mode.USER_STOPPED))
         try:
@@ -131,9 +132,7 @@ class ArmProcess:
 
     def _ready(self) -> Answer | None:
         """None when the arm is ready for a motion; otherwise why it is not."""
-        until = time.monotonic() + CONFIRM_S
-        while self._condition.mode in (Mode.REFLEX, Mode.OTHER, Mode.MOVING) and time.monotonic() < until:
-            self._observe()
+        self._observe_while(Mode.REFLEX, Mode.OTHER, Mode.MOVING)
         mode, errors = self._condition.mode, self._condition.errors
         if mode is Mode.IDLE:
             return None
@@ -217,10 +216,7 @@ class ArmProcess:
 
     def _aborted(self, follower: Follower, text: str) -> Ended:
         """The robot ended a motion: wait for the state that says why."""
-        until = time.monotonic() + CONFIRM_S
-        self._observe()
-        while self._condition.mode in (Mode.MOVING, Mode.IDLE) and time.monotonic() < until:
-            self._observe()
+        self._observe_while(Mode.MOVING, Mode.IDLE)
         why = failures.of_command(text, self._condition.mode, self._condition.errors)
         return Ended(follower.number, End.FAILED, why.code, why.sentence, follower.statistics())
 
@@ -236,6 +232,13 @@ class ArmProcess:
             self._requests.send(condition)
         self._send(1, None, list(state.q), list(state.dq), state.control_command_success_rate)
         self._listen()
+
+    def _observe_while(self, *modes: Mode) -> None:
+        """Read the robot's state until it is in none of these modes, at most :data:`CONFIRM_STATES` times."""
+        for _ in range(CONFIRM_STATES):
+            self._observe()
+            if self._condition.mode not in modes:
+                return
 
     def _send(self, cycles: int, follower: Follower | None, q: list[float], dq: list[float], rate: float) -> None:
         self._cycle += cycles

@@ -163,8 +163,10 @@ class Arm:
             self.mode = RobotMode.OTHER
         elif self._user_stop:
             self.mode = RobotMode.USER_STOPPED
-        else:
-            self.mode = RobotMode.REFLEX if self.state.value["errors"].any() else RobotMode.IDLE
+        elif self.state.value["errors"].any():
+            self.mode = RobotMode.REFLEX
+        else:  # whoever sees an idle robot may move it: not before the arm is at rest
+            self.mode = RobotMode.IDLE if self._brake is None else RobotMode.OTHER
 
     # Requests
 
@@ -344,6 +346,8 @@ class Arm:
             self._reference.rest(self._reference.q)
             if self.motion is not None and self.motion.ending is not None:
                 self._end(self.motion.ending, RobotMode.IDLE, StopStatus.SUCCESS)
+            elif self.mode is RobotMode.OTHER:
+                self._choose_mode()
 
     def _within_range(self, q: F64, dq: F64, ddq: F64) -> tuple[F64, F64, F64]:
         """A brake ends at the ends of the joints' range at the latest, from where the arm can move back."""
