@@ -33,16 +33,19 @@ def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
     square = np.ones((3, 3), np.uint8)
     beside = (labels == 0) & (cv2.dilate((labels > 0).astype(np.uint8), square) > 0)
     rows, columns = np.nonzero(beside)
-    colour, depth = colours[rows, columns], depth_m[rows, columns]
+    flat_labels, flat_colours, flat_depth = labels.ravel(), colours.reshape(-1, 4), depth_m.ravel()
+    here = rows * labels.shape[1] + columns
+    colour, depth = flat_colours[here], flat_depth[here]
     to_object, to_background = np.full((2, len(rows)), np.inf, dtype=np.float32)
     owner = np.zeros(len(rows), dtype=np.int32)
     for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
         i, j = np.clip(rows + dy, 0, labels.shape[0] - 1), np.clip(columns + dx, 0, labels.shape[1] - 1)
-        there, cost = labels[i, j], _cost(colour - colours[i, j], depth, depth_m[i, j], step_m)
+        at = i * labels.shape[1] + j
+        there, cost = flat_labels[at], _cost(colour - flat_colours[at], depth, flat_depth[at], step_m)
         is_object = (there > 0) & (cost < to_object)
         to_object[is_object], owner[is_object] = cost[is_object], there[is_object]
-        is_background = (there == 0) & (cost < to_background) & ((i != rows) | (j != columns))
-        to_background[is_background] = cost[is_background]
+        is_background = (there == 0) & (at != here)
+        np.minimum(to_background, cost, out=to_background, where=is_background)
     joins = (to_object < MAX_TIP) & (to_object < MAX_TIP * to_background)
     out = labels.copy()
     out[rows[joins], columns[joins]] = owner[joins]
@@ -73,15 +76,19 @@ def at_full_resolution(
     rows, columns = _undecided(labels, stride, (h, w))
     colour, depth = colour_feature(rgb[rows, columns]), full_depth_m[rows, columns]
     best = np.full(len(rows), np.inf, dtype=np.float32)
+    owner = out[rows, columns]
     last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
+    flat_labels, flat_colours, flat_depth = labels.ravel(), colours.reshape(-1, 4), depth_m.ravel()
+    (i, y), (j, x) = np.divmod(rows, stride), np.divmod(columns, stride)
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        i, j = np.minimum(rows // stride + dy, last_row), np.minimum(columns // stride + dx, last_column)
-        off = colour - colours[i, j]
-        away = np.abs(rows / stride - i) + np.abs(columns / stride - j)
-        cost = _cost(off, depth, depth_m[i, j], step_m) + np.float32(NEARER) * away
+        below, right = np.minimum(i + dy, last_row), np.minimum(j + dx, last_column)
+        at = below * labels.shape[1] + right
+        away = (np.abs(y - stride * (below - i)) + np.abs(x - stride * (right - j))).astype(np.float32)
+        cost = _cost(colour - flat_colours[at], depth, flat_depth[at], step_m) + np.float32(NEARER / stride) * away
         closer = cost < best
-        best[closer] = cost[closer]
-        out[rows[closer], columns[closer]] = labels[i[closer], j[closer]]
+        np.copyto(best, cost, where=closer)
+        np.copyto(owner, flat_labels[at], where=closer)
+    out[rows, columns] = owner
     return out
 
 

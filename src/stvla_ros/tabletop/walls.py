@@ -58,6 +58,8 @@ def find_walls(points_m: F32, height_m: F32, exclude: Bool, table: SupportPlane,
             break
         away = np.tensordot(plane[:3].astype(np.float32), points_m, 1) - np.float32(plane[3])
         own = raised & (np.abs(away) < flat_m)
+        if np.count_nonzero(own) < MIN_SHARE * own.size:  # nor will any other plane hold as many
+            break
         behind = np.count_nonzero(plane[:3] @ support - plane[3] < -BESIDE_M)
         if _is_wall(own, points_m, plane) and behind <= MAX_BEHIND * max(support.shape[1], 1):
             beside = (height_m > table.noise_floor_m) & (np.abs(away) < BESIDE_M) & ~exclude
@@ -92,9 +94,7 @@ def _steepest(points_m: F32, raised: Bool, flat_m: float, eye_m: F64) -> npt.NDA
 
 
 def _is_wall(own: Bool, points_m: F32, plane: npt.NDArray[np.float64]) -> bool:
-    """Large and wide."""
-    if np.count_nonzero(own) < MIN_SHARE * own.size:
-        return False
+    """Wide."""
     along = np.array([-plane[1], plane[0]]) / np.hypot(*plane[:2])
     low, high = np.quantile(along.astype(np.float32) @ points_m[:2, own], [0.05, 0.95])
     return float(high - low) > (MIN_WIDTH_M if _meets_a_side(own) else MIN_WIDTH_INSIDE_M)
