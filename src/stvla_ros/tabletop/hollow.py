@@ -96,9 +96,10 @@ def ways(own: Bool) -> U8:
 
 def _both(own: Bool, axis: int) -> U8:
     """Ways along an axis, both directions."""
-    there = np.logical_or.accumulate(own, axis=axis)
-    back = np.flip(np.logical_or.accumulate(np.flip(own, axis), axis=axis), axis)
-    return there.astype(np.uint8) + back
+    along = own if axis == 0 else own.T
+    there = np.logical_or.accumulate(along, axis=0).view(np.uint8)
+    both = there + np.logical_or.accumulate(along[::-1], axis=0)[::-1].view(np.uint8)
+    return both if axis == 0 else both.T
 
 
 def _diagonal(own: Bool) -> U8:
