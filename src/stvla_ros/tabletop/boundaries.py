@@ -107,22 +107,19 @@ def _joined(labels: I32, firm: I32, colours: F32) -> I32:
     ``firm`` are the labels before they were grown.
     """
     grown = np.where(firm == 0, labels, 0)
-    pairs = [(grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])]
-    met = [np.stack([a, b])[:, (a != b) & (a > 0) & (b > 0)] for a, b in pairs]
-    seams = np.sort(np.concatenate(met, axis=1), axis=0)
-    if not seams.shape[1]:
+    if not grown.any():
         return labels
-    owner = np.arange(int(labels.max()) + 1)
-    for (a, b), length in _counted(seams):
-        if length >= MIN_SEAM_PX and _colour_gap(labels, colours, a, b) < SAME_COLOUR:
+    count = int(labels.max()) + 1
+    seams = np.zeros((count, count), dtype=np.int64)  # pairs in order of labels
+    for a, b in ((grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])):
+        met = (a != b) & (a > 0) & (b > 0)
+        low, high = np.minimum(a[met], b[met]), np.maximum(a[met], b[met])
+        seams += np.bincount(low * count + high, minlength=count**2).reshape(count, count)
+    owner = np.arange(count)
+    for a, b in np.argwhere(seams >= MIN_SEAM_PX):
+        if _colour_gap(labels, colours, a, b) < SAME_COLOUR:
             owner[owner == owner[b]] = owner[a]
     return renumber(owner[labels].astype(np.int32), np.isin(np.arange(len(owner)), owner))
-
-
-def _counted(seams: I32) -> list[tuple[tuple[int, int], int]]:
-    """Pairs of labels (2, N) with the number of times each occurs."""
-    pairs, counts = np.unique(seams, axis=1, return_counts=True)
-    return [((int(a), int(b)), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
 
 
 def _colour_gap(labels: I32, colours: F32, a: int, b: int) -> float:

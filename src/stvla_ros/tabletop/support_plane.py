@@ -78,7 +78,8 @@ def fit_support_plane(points_m: F32, exclude: Bool | None = None, budget: int = 
             break
         X, y = A[inside], flat[2][inside]
         plane = np.linalg.lstsq(X.T @ X, X.T @ y, rcond=None)[0]  # normal equations take a tenth of the time
-        sigma = 1.4826 * float(np.median(np.abs((flat[2] - A @ plane)[inside])))
+        off = np.sort(np.abs(y - X @ plane))
+        sigma = 1.4826 * float(off[(len(off) - 1) // 2] + off[len(off) // 2]) / 2
     if np.hypot(plane[0], plane[1]) > 0.2:  # steeper than 11 degrees: not a table
         return SupportPlane()
     return SupportPlane(float(plane[0]), float(plane[1]), float(plane[2]), sigma)
