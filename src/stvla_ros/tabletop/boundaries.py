@@ -9,7 +9,7 @@ from scipy.ndimage import find_objects
 from stvla_ros.geometry.components import connected, renumber, sizes
 from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
-from stvla_ros.types import F32, I32, U8, Bool
+from stvla_ros.types import F32, I32, Bool
 
 RIM = 1 / 70
 """Width of the rim to examine, as a share of the image's width."""
@@ -17,9 +17,6 @@ RIM = 1 / 70
 MAX_ROUNDS = 4
 """A rim that is wider is examined up to this often: where an object tapers off, as a banana does, its depth sinks
 into the table's long before the object ends."""
-
-WIDE = 5
-"""Where a pixel has no table around it, table is looked for this many times as far away as the rim is wide."""
 
 MAX_RATIO = 0.5
 """A pixel at the table's height joins an object if its ratio (:func:`_colour_ratio`) is less."""
@@ -73,32 +70,13 @@ def refine_boundaries(
     labels = whole_hollows(_merge_slivers(labels, width_px), height_m, like_table, exclude, width_px)
     radius = max(round(RIM * width_px), 2)
     low, unknown = np.abs(height_m) < table.noise_floor_m + 0.002, np.isnan(depth_m)
-    free = (labels == 0) & (low | unknown) & ~like_table & ~exclude
-    contrast, limit = _against_table(labels, free, colours, unknown, exclude, like_table, radius)
+    low, unknown = low & ~like_table, unknown & ~like_table
     firm = fronts = labels
     for _ in range(MAX_ROUNDS):
-        labels, fronts = _grown(labels, fronts, colours, free, contrast, limit, radius)
+        labels, fronts = _grown(labels, fronts, colours, low, unknown, exclude, like_table, radius)
         if not fronts.any():
             break
     return _joined(labels, firm, colours)
-
-
-def _against_table(
-    labels: I32, free: Bool, colours: F32, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
-) -> tuple[F32, F32]:
-    """(H, W) colour distance of the pixels ``free`` to the table around them, and the largest ratio with which one may
-    join an object; 0 where it must not."""
-    contrast, limit = np.ones(labels.shape, dtype=np.float32), np.zeros(labels.shape, dtype=np.float32)
-    bare = (labels == 0) & ~exclude & (like_table if like_table.any() else ~_dilated(labels > 0, radius))
-    if not bare.any():
-        return contrast, limit
-    to_table, have_table = _distance(colours, bare, free, 2 * radius)
-    if not have_table.all():  # in the middle of a wide thing
-        wide, have_wide = _distance(colours, bare, free, WIDE * radius)
-        to_table = np.where(have_table, to_table, np.where(have_wide, wide, 0))
-    contrast[free] = np.maximum(to_table, 1e-6)
-    limit[free] = np.where(to_table < MIN_CONTRAST, 0, np.where(unknown[free], MAX_RATIO_NO_DEPTH, MAX_RATIO))
-    return contrast, limit
 
 
 def _joined(labels: I32, firm: I32, colours: F32) -> I32:
@@ -134,8 +112,8 @@ def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, 
     fringe = object_px & like_table & _dilated(table, width)
     if not fringe.any():
         return labels
-    to_object, have_object = _local_distance(colours, object_px & ~like_table, fringe, 2 * width)
-    to_table, have_table = _local_distance(colours, table & like_table, fringe, 2 * width)
+    to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
+    to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
     goes = np.zeros(labels.shape, dtype=bool)
     goes[fringe] = have_object & have_table & (to_table < MAX_RATIO * to_object)
     lost = np.bincount(labels[goes], minlength=int(labels.max()) + 1)
@@ -157,24 +135,24 @@ def _without_crumbs(labels: I32) -> I32:
 
 
 def _grown(
-    labels: I32, fronts: I32, colours: F32, free: Bool, contrast: F32, limit: F32, radius: int
+    labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
 ) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
     out, further = labels.copy(), np.zeros_like(labels)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
-    free = free & (limit > 0) & (labels == 0)
+    nobody = (labels == 0) & ~exclude
+    free, bare = nobody & (unknown | low), nobody & like_table if like_table.any() else nobody
     for label, window in enumerate(find_objects(fronts), start=1):
         if window is None:
             continue
         here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
-        front = (fronts[here] == label).astype(np.uint8)
-        ring = _dilated(front, radius) & free[here]
+        own, front = labels[here] == label, fronts[here] == label
+        ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
             continue
-        ratio = _colour_ratio(labels[here] == label, ring, colours[here], contrast[here], limit[here], radius)
+        table = bare[here] & ~_dilated(own, radius)
+        ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
         take = ratio < best[here]
-        if not take.any():
-            continue
         best[here][take] = ratio[take]
         out[here][take] = label
         further[here][take & ~_dilated(front, max(radius - 2, 1))] = label
@@ -203,45 +181,35 @@ def _merge_slivers(labels: I32, width_px: int) -> I32:
     return out
 
 
-def _colour_ratio(own: Bool, ring: Bool, colours: F32, contrast: F32, limit: F32, radius: int) -> F32:
+def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int) -> F32:
     """(h, w) colour distance of rim pixels to the object, divided by that to the table; inf elsewhere."""
     out = np.full(own.shape, np.inf, dtype=np.float32)
-    to_object, have_object = _local_distance(colours, own, ring, radius)
-    ratio = to_object / contrast[ring]
-    like = have_object & (ratio < limit[ring])
-    if not like.any():
-        return out
-    out[ring] = np.where(like, ratio, np.inf)
+    to_object, have_object = _distance(colours, own, ring, radius)
+    to_table, have_table = _distance(colours, table, ring, 2 * radius)
+    if table.any() and not have_table.all():  # in the middle of a wide thing
+        off = colours[ring][~have_table] - colours[table].mean(axis=0)
+        to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
+        have_table[:] = True
+    ratio = to_object / np.maximum(to_table, 1e-6)
+    ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
+    out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)
     take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
     out[~_touching(take, own)] = np.inf
     return out
 
 
-def _dilated(mask: Bool | U8, radius: int) -> Bool:
+def _dilated(mask: Bool, radius: int) -> Bool:
     """A mask dilated by a square."""
-    square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * radius + 1, 2 * radius + 1))
-    return cv2.dilate(mask.astype(np.uint8, copy=False), square).view(bool)
+    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
 
 
-def _local_distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
+def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
     """Distance of the colours at the pixels ``at`` to the mean colour of the pixels ``of`` around each."""
-    size, weight = (2 * radius + 1, 2 * radius + 1), of.view(np.uint8)
+    size, weight = (2 * radius + 1, 2 * radius + 1), of.astype(np.uint8)
     total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False)[at]
     count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)[at]
     off = colours[at] - total / np.maximum(count, 1)[:, None]
     return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
-
-
-def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
-    """:func:`_local_distance` over a wide surrounding, of which every second pixel in both directions is looked at."""
-    size, weight = (2 * (radius // 2) + 1,) * 2, np.ascontiguousarray(of[::2, ::2]).view(np.uint8)
-    total = cv2.boxFilter(cv2.copyTo(np.ascontiguousarray(colours[::2, ::2]), weight), -1, size, normalize=False)
-    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)
-    rows, columns = np.nonzero(at)
-    there = (rows >> 1) * count.shape[1] + (columns >> 1)
-    count = count.ravel()[there]
-    off = colours[rows, columns] - total.reshape(-1, 4)[there] / np.maximum(count, 1)[:, None]
-    return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 0
 
 
 def _touching(take: Bool, own: Bool) -> Bool:
