@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, renumber, sizes
 from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
-from stvla_ros.types import F32, I32, Bool
+from stvla_ros.types import F32, I32, U8, Bool
 
 RIM = 1 / 70
 """Width of the rim to examine, as a share of the image's width."""
@@ -112,13 +113,15 @@ def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, 
     fringe = object_px & like_table & _dilated(table, width)
     if not fringe.any():
         return labels
-    to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
-    to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
-    goes = np.zeros(labels.shape, dtype=bool)
-    goes[fringe] = have_object & have_table & (to_table < MAX_RATIO * to_object)
-    lost = np.bincount(labels[goes], minlength=int(labels.max()) + 1)
-    solid = lost < MAX_FRINGE * sizes(labels)  # else it looks like the table itself
-    return _without_crumbs(np.where(goes & solid[labels], 0, labels).astype(np.int32))
+    at = np.flatnonzero(fringe)
+    to_object, have_object = _distance(colours, object_px & ~like_table, at, 2 * width)
+    to_table, have_table = _distance(colours, table & like_table, at, 2 * width)
+    at = at[have_object & have_table & (to_table < MAX_RATIO * to_object)]
+    owner = labels.take(at)
+    solid = np.bincount(owner, minlength=int(labels.max()) + 1) < MAX_FRINGE * sizes(labels)  # else it looks like table
+    out = labels.copy()
+    out.reshape(-1)[at[solid[owner]]] = 0
+    return _without_crumbs(out)
 
 
 def _without_crumbs(labels: I32) -> I32:
@@ -146,16 +149,19 @@ def _grown(
         if window is None:
             continue
         here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
-        own, front = labels[here] == label, fronts[here] == label
+        own, front = labels[here] == label, (fronts[here] == label).astype(np.uint8)
         ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
             continue
         table = bare[here] & ~_dilated(own, radius)
-        ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
-        take = ratio < best[here]
-        best[here][take] = ratio[take]
-        out[here][take] = label
-        further[here][take & ~_dilated(front, max(radius - 2, 1))] = label
+        at, ratio = _like_object(own, ring, table, unknown[here], np.ascontiguousarray(colours[here]), radius)
+        there = flat_indices(at, own.shape[1], here, labels.shape[1])
+        closer = ratio < best.take(there)
+        at, there = at[closer], there[closer]
+        best.reshape(-1)[there] = ratio[closer]
+        out.reshape(-1)[there] = label
+        far = ~_dilated(front, max(radius - 2, 1)).take(at)
+        further.reshape(-1)[there[far]] = label
     return out, further
 
 
@@ -181,42 +187,50 @@ def _merge_slivers(labels: I32, width_px: int) -> I32:
     return out
 
 
-def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int) -> F32:
-    """(h, w) colour distance of rim pixels to the object, divided by that to the table; inf elsewhere."""
-    out = np.full(own.shape, np.inf, dtype=np.float32)
-    to_object, have_object = _distance(colours, own, ring, radius)
-    to_table, have_table = _distance(colours, table, ring, 2 * radius)
-    if table.any() and not have_table.all():  # in the middle of a wide thing
-        off = colours[ring][~have_table] - colours[table].mean(axis=0)
+def _like_object(
+    own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int
+) -> tuple[npt.NDArray[np.intp], F32]:
+    """(N,) flat indices of the rim pixels that join an object, and their colour distance to it over that to the table."""
+    at = np.flatnonzero(ring)
+    to_object, have_object = _distance(colours, own, at, radius)
+    to_table, have_table = _distance(colours, table, at, 2 * radius)
+    if not have_table.all() and table.any():  # in the middle of a wide thing
+        every = colours.reshape(-1, 4)
+        off = every.take(at[~have_table], axis=0) - every.take(np.flatnonzero(table), axis=0).mean(axis=0)
         to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
         have_table[:] = True
     ratio = to_object / np.maximum(to_table, 1e-6)
-    ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
-    out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)
-    take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
-    out[~_touching(take, own)] = np.inf
-    return out
+    limit = np.where(unknown.take(at), np.float32(MAX_RATIO_NO_DEPTH), np.float32(MAX_RATIO))
+    like = have_object & have_table & (to_table >= MIN_CONTRAST) & (ratio < limit)
+    at, ratio = at[like], ratio[like]
+    if not len(at):
+        return at, ratio
+    take = own.astype(np.uint8)
+    take.reshape(-1)[at] = 1
+    take = cv2.medianBlur(take, 3) & ring
+    joins = (take.take(at) > 0) & _touching(take, own, at)
+    return at[joins], ratio[joins]
 
 
-def _dilated(mask: Bool, radius: int) -> Bool:
+def _dilated(mask: Bool | U8, radius: int) -> Bool:
     """A mask dilated by a square."""
-    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.view(np.uint8), square).view(bool)
 
 
-def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
-    """Distance of the colours at the pixels ``at`` to the mean colour of the pixels ``of`` around each."""
-    size, weight = (2 * radius + 1, 2 * radius + 1), of.astype(np.uint8)
-    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False)[at]
-    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)[at]
-    off = colours[at] - total / np.maximum(count, 1)[:, None]
+def _distance(colours: F32, of: Bool, at: npt.NDArray[np.intp], radius: int) -> tuple[F32, Bool]:
+    """Distance of the colours at the flat indices ``at`` to the mean colour of the pixels ``of`` around each."""
+    size, weight = (2 * radius + 1, 2 * radius + 1), of.view(np.uint8)
+    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False).reshape(-1, 4).take(at, axis=0)
+    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False).take(at)
+    total /= np.maximum(count, 1)[:, None]
+    off = np.subtract(colours.reshape(-1, 4).take(at, axis=0), total, out=total)
     return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
 
 
-def _touching(take: Bool, own: Bool) -> Bool:
-    """The pixels of ``take`` that are connected to the object."""
-    count, parts = cv2.connectedComponents((take | own).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+def _touching(take: U8, own: Bool, at: npt.NDArray[np.intp]) -> Bool:
+    """(N,) whether the pixels at the flat indices ``at`` are connected to the object through pixels of ``take``."""
+    count, parts = cv2.connectedComponents(take | own, connectivity=4, ltype=cv2.CV_32S)
     touched = np.zeros(count, dtype=bool)
     touched[parts[own]] = True
-    touching = np.zeros_like(take)
-    touching[take] = touched[parts[take]]
-    return touching
+    return np.asarray(touched.take(parts.take(at)))

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, nearest_label, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, nearest_label, renumber, sizes
 from stvla_ros.geometry.components import solidity as mask_solidity
 from stvla_ros.tabletop.regions import TRAY_TOP_M, classify_pixels, min_area_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
@@ -193,10 +193,13 @@ def split_by_colour_and_shape(
         area = int(np.count_nonzero(own))
         if area < 2 * min_px:
             return None
-        classes = np.zeros(own.shape, dtype=np.uint8)
-        classes[own] = classify_pixels(colours[window][own], height_m[window][own], min_px)
-        if not classes.any():
+        inside = np.flatnonzero(own)
+        at = flat_indices(inside, own.shape[1], window, regions.shape[1])
+        kinds = classify_pixels(colours.reshape(-1, 4).take(at, axis=0), height_m.take(at), min_px)
+        if not kinds.any():
             return None
+        classes = np.zeros(own.shape, dtype=np.uint8)
+        classes.reshape(-1)[inside] = kinds
         smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
         pieces = connected(own, depth_m[window], step_m, smooth)
         pieces = np.where(smooth == classes, pieces, 0)  # thin parts go where they fit best

@@ -35,13 +35,14 @@ def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
     rows, columns = np.nonzero(beside)
     flat_labels, flat_colours, flat_depth = labels.ravel(), colours.reshape(-1, 4), depth_m.ravel()
     here = rows * labels.shape[1] + columns
-    colour, depth = flat_colours[here], flat_depth[here]
+    colour, depth = flat_colours.take(here, axis=0), flat_depth.take(here)
     to_object, to_background = np.full((2, len(rows)), np.inf, dtype=np.float32)
     owner = np.zeros(len(rows), dtype=np.int32)
     for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
         i, j = np.clip(rows + dy, 0, labels.shape[0] - 1), np.clip(columns + dx, 0, labels.shape[1] - 1)
         at = i * labels.shape[1] + j
-        there, cost = flat_labels[at], _cost(colour - flat_colours[at], depth, flat_depth[at], step_m)
+        off = colour - flat_colours.take(at, axis=0)
+        there, cost = flat_labels.take(at), _cost(off, depth, flat_depth.take(at), step_m)
         is_object = (there > 0) & (cost < to_object)
         to_object[is_object], owner[is_object] = cost[is_object], there[is_object]
         is_background = (there == 0) & (at != here)
@@ -72,11 +73,13 @@ def at_full_resolution(
     if stride == 1:
         return labels
     h, w = full_depth_m.shape
-    out = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
+    wide = labels.shape[1] * stride, labels.shape[0] * stride
+    out = np.asarray(cv2.resize(labels, wide, interpolation=cv2.INTER_NEAREST))[:h, :w].copy()
     rows, columns = _undecided(labels, stride, (h, w))
-    colour, depth = colour_feature(rgb[rows, columns]), full_depth_m[rows, columns]
+    here = rows * w + columns
+    colour, depth = colour_feature(rgb.reshape(-1, 3).take(here, axis=0)), full_depth_m.take(here)
     best = np.full(len(rows), np.inf, dtype=np.float32)
-    owner = out[rows, columns]
+    owner = out.take(here)
     last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
     flat_labels, flat_colours, flat_depth = labels.ravel(), colours.reshape(-1, 4), depth_m.ravel()
     (i, y), (j, x) = np.divmod(rows, stride), np.divmod(columns, stride)
@@ -84,11 +87,12 @@ def at_full_resolution(
         below, right = np.minimum(i + dy, last_row), np.minimum(j + dx, last_column)
         at = below * labels.shape[1] + right
         away = (np.abs(y - stride * (below - i)) + np.abs(x - stride * (right - j))).astype(np.float32)
-        cost = _cost(colour - flat_colours[at], depth, flat_depth[at], step_m) + np.float32(NEARER / stride) * away
+        cost = _cost(colour - flat_colours.take(at, axis=0), depth, flat_depth.take(at), step_m)
+        cost += np.float32(NEARER / stride) * away
         closer = cost < best
         np.copyto(best, cost, where=closer)
-        np.copyto(owner, flat_labels[at], where=closer)
-    out[rows, columns] = owner
+        np.copyto(owner, flat_labels.take(at), where=closer)
+    out.reshape(-1)[here] = owner
     return out
 
 

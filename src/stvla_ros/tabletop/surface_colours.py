@@ -68,13 +68,12 @@ def colour_clusters(feature: F32, min_px: int, depth: int) -> U8:
     count = int(np.count_nonzero(second))
     if min(count, len(second) - count) < min_px:  # a few odd pixels: they hide whether the others differ
         most = second if count > len(second) / 2 else ~second
-        out[most] = colour_clusters(feature[most], min_px, depth - 1)
+        out[most] = colour_clusters(feature.take(np.flatnonzero(most), axis=0), min_px, depth - 1)
         return out
     if count > len(second) / 2:
         second = ~second
     first_part, second_part = (
-        colour_clusters(feature[~second], min_px, depth - 1),
-        colour_clusters(feature[second], min_px, depth - 1),
+        colour_clusters(feature.take(np.flatnonzero(part), axis=0), min_px, depth - 1) for part in (~second, second)
     )
     out[~second] = first_part
     out[second] = second_part + first_part.max() + 1
