@@ -62,6 +62,16 @@ def flat_indices(
     return np.asarray((rows + window[0].start) * image_width + columns + window[1].start)
 
 
+def met_pairs(a: I32, b: I32) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """(N,) lower and higher label where two images (H, W), one the other shifted by a pixel, hold different ones, and
+    the flat indices of these pixels."""
+    where = np.flatnonzero(a != b)
+    y, x = np.divmod(where, a.shape[1])
+    first, second = a[y, x].astype(np.intp), b[y, x].astype(np.intp)
+    met = (first > 0) & (second > 0)
+    return np.minimum(first, second)[met], np.maximum(first, second)[met], where[met]
+
+
 def sizes(labels: I32) -> npt.NDArray[np.int64]:
     """(L + 1,) pixels per label, from 0 to the largest label."""
     return np.bincount(np.maximum(labels, 0).ravel())

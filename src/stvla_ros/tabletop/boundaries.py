@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, flat_indices, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, met_pairs, renumber, sizes
 from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, I32, U8, Bool
@@ -86,13 +86,10 @@ def _joined(labels: I32, firm: I32, colours: F32) -> I32:
     ``firm`` are the labels before they were grown.
     """
     grown = np.where(firm == 0, labels, 0)
-    if not grown.any():
-        return labels
-    count = int(labels.max()) + 1
+    count = int(labels.max(initial=0)) + 1
     seams = np.zeros((count, count), dtype=np.int64)  # pairs in order of labels
     for a, b in ((grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])):
-        met = (a != b) & (a > 0) & (b > 0)
-        low, high = np.minimum(a[met], b[met]), np.maximum(a[met], b[met])
+        low, high = met_pairs(a, b)[:2]
         seams += np.bincount(low * count + high, minlength=count**2).reshape(count, count)
     owner = np.arange(count)
     for a, b in np.argwhere(seams >= MIN_SEAM_PX):
@@ -103,7 +100,8 @@ def _joined(labels: I32, firm: I32, colours: F32) -> I32:
 
 def _colour_gap(labels: I32, colours: F32, a: int, b: int) -> float:
     """Distance between the mean colours of two objects."""
-    return float(np.linalg.norm(colours[labels == a].mean(axis=0) - colours[labels == b].mean(axis=0)))
+    first, second = (colours.reshape(-1, 4).take(np.flatnonzero(labels == i), axis=0).mean(axis=0) for i in (a, b))
+    return float(np.linalg.norm(first - second))
 
 
 def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:
@@ -128,6 +126,8 @@ def _without_crumbs(labels: I32) -> I32:
     """Labels without what a removed fringe cut off: parts that are a small share of their object's largest."""
     parts = connected(labels > 0, labels.astype(np.float32), 0.5)
     area = sizes(parts)
+    if len(area) == np.count_nonzero(sizes(labels)[1:]) + 1:  # one part each
+        return labels
     owner = np.zeros(len(area), dtype=np.int32)
     owner[parts] = labels
     largest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)

@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, flat_indices, nearest_label, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, met_pairs, nearest_label, renumber, sizes
 from stvla_ros.geometry.components import solidity as mask_solidity
 from stvla_ros.tabletop.regions import TRAY_TOP_M, classify_pixels, min_area_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
@@ -301,10 +301,9 @@ def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
     width = pieces.shape[1]
     found = []
     for a, b, step in ((pieces[:, 1:], pieces[:, :-1], 1), (pieces[1:], pieces[:-1], 0)):
-        y, x = np.divmod(np.flatnonzero((a != b) & (a > 0) & (b > 0)), a.shape[1])
-        first, second = a[y, x], b[y, x]
-        at = y * width + x + 1 if step else (y + 1) * width + x
-        found.append(np.stack([np.minimum(first, second), np.maximum(first, second), at]))
+        low, high, where = met_pairs(a, b)
+        y, x = np.divmod(where, a.shape[1])
+        found.append(np.stack([low, high, y * width + x + 1 if step else (y + 1) * width + x]))
     low, high, at = np.concatenate(found, axis=1)
     key = low * (int(pieces.max()) + 1) + high
     return {(int(low[k][0]), int(high[k][0])): at[k] for k in (np.flatnonzero(key == v) for v in np.unique(key))}

@@ -120,13 +120,16 @@ def find_instances(
     """
     height = table.height(points_m)
     exclude = arm | find_walls(points_m, height, arm, table, camera.T_base_camera[:3, 3]) if exact else arm
-    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low_pixels(height, table, exclude))
+    step_m = depth_step_m(table, config, depth_m)
+    low = low_pixels(height, table, exclude)
+    regions = depth_regions(depth_m, points_m, height, exclude, table, config, low, step_m)
     min_px = min_region_px(regions.size, config)
     level = (np.abs(height) < table.noise_floor_m) & ~exclude
     cells = colour_cells(rgb)
     bare = TableColours.of(cells, level & (regions == 0), regions > 0) if exact else TableColours(None)
     like_table = bare.seen(cells)
-    regions = _objects(regions, colours, depth_m, points_m, height, exclude, like_table, table, camera, config, exact)
+    frame = _Crop(colours, points_m, depth_m, height, exclude, like_table, regions.shape[1], float(camera.K[0, 0]))
+    regions = _objects(regions, frame, table, step_m, min_px, exact)
     if not exact:
         return regions, ()
     regions = without_surroundings(regions, points_m, height, like_table, camera, table, min_px)
@@ -142,36 +145,15 @@ def _notes(glare: int) -> tuple[str, ...]:
     return (f"Bright patches without depth ({glare}): highlights on the table, or things that mirror the light.",)
 
 
-def _objects(
-    regions: I32,
-    colours: F32,
-    depth_m: F32,
-    points_m: F32,
-    height_m: F32,
-    exclude: Bool,
-    like_table: Bool,
-    table: SupportPlane,
-    camera: Camera,
-    config: RegionConfig,
-    exact: bool,
-) -> I32:
+def _objects(regions: I32, frame: _Crop, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
     """(H, W) objects of the regions, split and refined in the part of the image that contains them."""
     window = bounding_slices(regions > 0)
     if window is None:
         return regions
-    margin, min_px = regions.shape[1] // 20, min_region_px(regions.size, config)
-    here = tuple(slice(max(s.start - margin, 0), s.stop + margin) for s in window)
-    crop = _Crop(
-        np.ascontiguousarray(colours[here]),
-        points_m[:, *here],
-        depth_m[here],
-        np.ascontiguousarray(height_m[here]),
-        exclude[here],
-        like_table[here],
-        regions.shape[1],
-        float(camera.K[0, 0]),
-    )
-    regions[here] = crop.objects(regions[here].copy(), table, depth_step_m(table, config, depth_m), min_px, exact)
+    margin = regions.shape[1] // 20
+    rows, columns = (slice(max(s.start - margin, 0), s.stop + margin) for s in window)
+    found = frame.part(rows, columns).objects(regions[rows, columns].copy(), table, step_m, min_px, exact)
+    regions[rows, columns] = found
     return renumber(regions, sizes(regions) >= min_px)
 
 
@@ -187,6 +169,15 @@ class _Crop:
     like_table: Bool
     width_px: int  # of the whole frame
     focal_px: float
+
+    def part(self, rows: slice, columns: slice) -> _Crop:
+        """A part of it, without gaps in memory."""
+        colours, depth, height, exclude, like = (
+            np.ascontiguousarray(image[rows, columns])
+            for image in (self.colours, self.depth_m, self.height_m, self.exclude, self.like_table)
+        )
+        points = self.points_m[:, rows, columns]
+        return _Crop(colours, points, depth, height, exclude, like, self.width_px, self.focal_px)
 
     def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""

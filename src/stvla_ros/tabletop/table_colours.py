@@ -67,10 +67,10 @@ def _counts(cell: Cells) -> F32:
 
 def large_parts(mask: Bool) -> Bool:
     """Parts of a mask (H, W) that are at least :data:`MIN_PART` of it."""
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    _, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     area = np.bincount(parts.ravel())
     area[0] = 0
-    return np.asarray((area > MIN_PART * area.sum())[parts])
+    return np.asarray((area > MIN_PART * area.sum()).take(parts))
 
 
 def colour_cells(rgb: U8) -> Cells:
