@@ -58,18 +58,15 @@ def flat_indices(
     at: npt.NDArray[np.intp], width: int, window: tuple[slice, slice], image_width: int
 ) -> npt.NDArray[np.intp]:
     """Flat indices of pixels in an image, from those in a window of it that is so wide."""
-    rows, columns = np.divmod(at, width)
-    return np.asarray((rows + window[0].start) * image_width + columns + window[1].start)
+    return np.asarray(at // width * (image_width - width) + at + (window[0].start * image_width + window[1].start))
 
 
 def met_pairs(a: I32, b: I32) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     """(N,) lower and higher label where two images (H, W), one the other shifted by a pixel, hold different ones, and
     the flat indices of these pixels."""
-    where = np.flatnonzero(a != b)
-    y, x = np.divmod(where, a.shape[1])
-    first, second = a[y, x].astype(np.intp), b[y, x].astype(np.intp)
-    met = (first > 0) & (second > 0)
-    return np.minimum(first, second)[met], np.maximum(first, second)[met], where[met]
+    where = np.flatnonzero((a != b) & (np.minimum(a, b) > 0))
+    first, second = a.ravel().take(where).astype(np.intp), b.ravel().take(where).astype(np.intp)
+    return np.minimum(first, second), np.maximum(first, second), where
 
 
 def sizes(labels: I32) -> npt.NDArray[np.int64]:

@@ -91,8 +91,10 @@ def _joined(labels: I32, firm: I32, colours: F32) -> I32:
     for a, b in ((grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])):
         low, high = met_pairs(a, b)[:2]
         seams += np.bincount(low * count + high, minlength=count**2).reshape(count, count)
-    owner = np.arange(count)
-    for a, b in np.argwhere(seams >= MIN_SEAM_PX):
+    pairs, owner = np.argwhere(seams >= MIN_SEAM_PX), np.arange(count)
+    if not len(pairs):
+        return labels
+    for a, b in pairs:
         if _colour_gap(labels, colours, a, b) < SAME_COLOUR:
             owner[owner == owner[b]] = owner[a]
     return renumber(owner[labels].astype(np.int32), np.isin(np.arange(len(owner)), owner))
@@ -126,10 +128,11 @@ def _without_crumbs(labels: I32) -> I32:
     """Labels without what a removed fringe cut off: parts that are a small share of their object's largest."""
     parts = connected(labels > 0, labels.astype(np.float32), 0.5)
     area = sizes(parts)
-    if len(area) == np.count_nonzero(sizes(labels)[1:]) + 1:  # one part each
-        return labels
     owner = np.zeros(len(area), dtype=np.int32)
-    owner[parts] = labels
+    at = np.flatnonzero(parts)
+    owner[parts.take(at)] = labels.take(at)
+    if len(np.unique(owner)) == len(owner):  # one part each
+        return labels
     largest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
     np.maximum.at(largest, owner[1:], area[1:])
     crumb = area < MAX_CRUMB * largest[owner]
