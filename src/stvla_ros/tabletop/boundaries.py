@@ -222,7 +222,14 @@ def _dilated(mask: Bool | U8, radius: int) -> Bool:
 
 
 def _distance(colours: F32, of: Bool, at: npt.NDArray[np.intp], radius: int) -> tuple[F32, Bool]:
-    """Distance of the colours at the flat indices ``at`` to the mean colour of the pixels ``of`` around each."""
+    """Distance of the colours at the flat indices ``at``, in order, to the mean colour of the pixels ``of`` around
+    each."""
+    if not len(at):
+        return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
+    width = of.shape[1]
+    top = max(int(at[0]) // width - radius, 0)
+    rows = slice(top, int(at[-1]) // width + radius + 1)  # no other rows matter
+    colours, of, at = colours[rows], of[rows], at - top * width
     size, weight = (2 * radius + 1, 2 * radius + 1), of.view(np.uint8)
     total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False).reshape(-1, 4).take(at, axis=0)
     count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False).take(at)
