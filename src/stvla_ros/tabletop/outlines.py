@@ -84,9 +84,9 @@ def at_full_resolution(
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
         below, right = np.minimum(i + dy, last_row), np.minimum(j + dx, last_column)
         at = below * labels.shape[1] + right
-        away = (np.abs(y - stride * (below - i)) + np.abs(x - stride * (right - j))).astype(np.float32)
+        away = (np.abs(y - stride * (below - i)) + np.abs(x - stride * (right - j))) / stride
         cost = _cost(colour - flat_colours.take(at, axis=0), depth, flat_depth.take(at), step_m)
-        cost += np.float32(NEARER / stride) * away
+        cost = cost + np.float32(NEARER) * away
         closer = cost < best
         np.copyto(best, cost, where=closer)
         np.copyto(owner, flat_labels.take(at), where=closer)
