@@ -144,14 +144,15 @@ def _grown(
     labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
 ) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
-    out, further = labels.copy(), np.zeros_like(labels)
+    out, further = labels.copy(), np.zeros(labels.shape, dtype=np.int32)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     nobody = (labels == 0) & ~exclude
     free, bare = nobody & (unknown | low), nobody & like_table if like_table.any() else nobody
     for label, window in enumerate(find_objects(fronts), start=1):
         if window is None:
             continue
-        here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
+        rows, columns = (slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
+        here = rows, columns
         own, front = labels[here] == label, (fronts[here] == label).astype(np.uint8)
         ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
@@ -202,7 +203,7 @@ def _like_object(
         off = every.take(at[~have_table], axis=0) - every.take(np.flatnonzero(table), axis=0).mean(axis=0)
         to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
         have_table[:] = True
-    ratio = to_object / np.maximum(to_table, 1e-6)
+    ratio = np.asarray(to_object / np.maximum(to_table, np.float32(1e-6)), dtype=np.float32)
     limit = np.where(unknown.take(at), np.float32(MAX_RATIO_NO_DEPTH), np.float32(MAX_RATIO))
     like = have_object & have_table & (to_table >= MIN_CONTRAST) & (ratio < limit)
     at, ratio = at[like], ratio[like]
@@ -210,7 +211,7 @@ def _like_object(
         return at, ratio
     take = own.astype(np.uint8)
     take.reshape(-1)[at] = 1
-    take = cv2.medianBlur(take, 3) & ring
+    take = np.asarray(cv2.medianBlur(take, 3), dtype=np.uint8) & ring.view(np.uint8)
     joins = (take.take(at) > 0) & _touching(take, own, at)
     return at[joins], ratio[joins]
 
@@ -231,10 +232,10 @@ def _distance(colours: F32, of: Bool, at: npt.NDArray[np.intp], radius: int) -> 
     rows = slice(top, int(at[-1]) // width + radius + 1)  # no other rows matter
     colours, of, at = colours[rows], of[rows], at - top * width
     size, weight = (2 * radius + 1, 2 * radius + 1), of.view(np.uint8)
-    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False).reshape(-1, 4).take(at, axis=0)
-    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False).take(at)
-    total /= np.maximum(count, 1)[:, None]
-    off = np.subtract(colours.reshape(-1, 4).take(at, axis=0), total, out=total)
+    total = np.asarray(cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False), dtype=np.float32)
+    count = np.asarray(cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False), dtype=np.float32).take(at)
+    mean = total.reshape(-1, 4).take(at, axis=0) / np.maximum(count, 1)[:, None]
+    off = colours.reshape(-1, 4).take(at, axis=0) - mean
     return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
 
 
@@ -243,4 +244,4 @@ def _touching(take: U8, own: Bool, at: npt.NDArray[np.intp]) -> Bool:
     count, parts = cv2.connectedComponents(take | own, connectivity=4, ltype=cv2.CV_32S)
     touched = np.zeros(count, dtype=bool)
     touched[parts[own]] = True
-    return np.asarray(touched.take(parts.take(at)))
+    return np.asarray(touched[parts.take(at)])

@@ -172,12 +172,16 @@ class _Crop:
 
     def part(self, rows: slice, columns: slice) -> _Crop:
         """A part of it, without gaps in memory."""
-        colours, depth, height, exclude, like = (
-            np.ascontiguousarray(image[rows, columns])
-            for image in (self.colours, self.depth_m, self.height_m, self.exclude, self.like_table)
+        return _Crop(
+            np.ascontiguousarray(self.colours[rows, columns]),
+            self.points_m[:, rows, columns],
+            np.ascontiguousarray(self.depth_m[rows, columns]),
+            np.ascontiguousarray(self.height_m[rows, columns]),
+            self.exclude[rows, columns],
+            self.like_table[rows, columns],
+            self.width_px,
+            self.focal_px,
         )
-        points = self.points_m[:, rows, columns]
-        return _Crop(colours, points, depth, height, exclude, like, self.width_px, self.focal_px)
 
     def objects(self, regions: I32, table: SupportPlane, step_m: float, min_px: int, exact: bool) -> I32:
         """(h, w) objects of the regions."""

@@ -73,7 +73,7 @@ def at_full_resolution(
         return labels
     h, w = full_depth_m.shape
     wide = labels.shape[1] * stride, labels.shape[0] * stride
-    out = np.asarray(cv2.resize(labels, wide, interpolation=cv2.INTER_NEAREST))[:h, :w].copy()
+    out = np.asarray(cv2.resize(labels, wide, interpolation=cv2.INTER_NEAREST), dtype=np.int32)[:h, :w].copy()
     i, y, j, x = _undecided(labels, stride, (h, w))
     here = (i * stride + y) * w + j * stride + x
     colour, depth = colour_feature(rgb.reshape(-1, 3).take(here, axis=0)), full_depth_m.take(here)

@@ -31,9 +31,6 @@ GLARE = 0.15 * float(np.log(0.92 + 0.06))
 """A patch with a higher median brightness (fourth feature; here of 92 % of white) is a highlight on the table, or
 cannot be told from one."""
 
-SAMPLE = 300
-"""Colours are medians over about this many pixels."""
-
 JOIN_GAP = 0.15
 """It is part of a neighbour if the features of their colours differ by less."""
 
@@ -103,7 +100,7 @@ def _neighbour(labels: I32, colours: F32, rows: Indices, columns: Indices) -> in
     label = int(counts.argmax())
     every = colours.reshape(-1, 4)
     mine, theirs = (
-        np.median(every[at[:: max(len(at) // SAMPLE, 1)]], axis=0)
+        np.median(every.take(at, axis=0), axis=0)
         for at in (rows * labels.shape[1] + columns, np.flatnonzero(labels == label))
     )
     return label if float(np.linalg.norm(mine - theirs)) < JOIN_GAP else 0

@@ -100,7 +100,8 @@ def _steepest(points_m: F32, raised: Bool, flat_m: float, eye_m: F64) -> npt.NDA
 def _is_wall(own: Bool, points_m: F32, plane: npt.NDArray[np.float64]) -> bool:
     """Wide."""
     along = np.array([-plane[1], plane[0]]) / np.hypot(*plane[:2])
-    low, high = np.quantile(along.astype(np.float32) @ points_m[:2].reshape(2, -1).take(np.flatnonzero(own), axis=1), [0.05, 0.95])
+    xy = points_m.reshape(3, -1)[:2].take(np.flatnonzero(own), axis=1)
+    low, high = np.quantile(along.astype(np.float32) @ xy, [0.05, 0.95])
     return float(high - low) > (MIN_WIDTH_M if _meets_a_side(own) else MIN_WIDTH_INSIDE_M)
 
 
