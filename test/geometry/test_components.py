@@ -9,7 +9,9 @@ from stvla_ros.geometry.components import (
     bounding_slices,
     connected,
     fill_holes,
+    flat_indices,
     member_pixels,
+    met_pairs,
     nearest_label,
     renumber,
     sizes,
@@ -88,3 +90,18 @@ def test_filled_and_solidity() -> None:
     cross[13:17], cross[:, 13:17] = True, True
     assert solidity(cross) < 0.5
     assert solidity(np.zeros((4, 4), bool)) == 0.0
+
+
+def test_flat_indices_of_a_window_are_those_of_the_image() -> None:
+    image = np.arange(12 * 17).reshape(12, 17)
+    window = slice(3, 9), slice(5, 16)
+    inside = image[window] % 3 == 0
+    assert np.array_equal(flat_indices(np.flatnonzero(inside), 11, window, 17), image[window][inside])
+
+
+def test_pairs_of_labels_that_meet() -> None:
+    labels = np.array([[1, 1, 0, 2], [3, 1, 2, 2], [0, 3, 3, 2]], np.int32)
+    low, high, where = met_pairs(labels[1:], labels[:-1])
+    assert list(zip(low.tolist(), high.tolist(), where.tolist(), strict=True)) == [(1, 3, 0), (1, 3, 5), (2, 3, 6)]
+    low, high, where = met_pairs(labels[:, 1:], labels[:, :-1])
+    assert list(zip(low.tolist(), high.tolist(), where.tolist(), strict=True)) == [(1, 3, 3), (1, 2, 4), (2, 3, 8)]

@@ -8,7 +8,7 @@ import pytest
 from ray_caster import Box, Disc, Scene, block, front_camera, home_robot, look_at
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.geometry.cameras import rays
+from stvla_ros.geometry.cameras import cloud, rays
 from stvla_ros.perception.geometric import GeometricConfig, GeometricSegmenter
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.types import Camera, RgbdFrame, Segments
@@ -66,6 +66,21 @@ def test_a_bowl_is_whole_though_its_bottom_is_as_low_as_the_table(noise: float) 
     noisy = np.random.default_rng(1).normal(0, noise, bowl.shape) * bowl
     segments = segment(replace(frame, depth_m=(frame.depth_m + noisy).astype(np.float32)))
     assert segments.ids == (1,)
+    assert overlap(segments.labels, bowl) > 0.93
+
+
+LIGHT_WOOD = np.array([214, 200, 180], np.uint8)
+
+
+@pytest.mark.parametrize(("radius", "high"), [(0.09, 0.03), (0.13, 0.04)])
+def test_a_white_bowl_on_light_wood_is_whole_though_the_noise_of_the_table_hides_its_bottom(
+    radius: float, high: float
+) -> None:
+    empty, ids = Scene().render(CAMERA)
+    wood = grained(replace(empty, rgb=np.broadcast_to(LIGHT_WOOD, empty.rgb.shape)), ids)
+    frame, bowl = with_bowl(wood, (0.5, 0.05), radius, high)
+    assert (cloud(frame)[2][bowl] < 0.012).mean() > 0.2  # the largest noise floor of a support plane
+    segments = segment(seen(frame, replace(STEREO, depth_noise=0.002, unevenness=0.006)))
     assert overlap(segments.labels, bowl) > 0.93
 
 

@@ -6,7 +6,7 @@ import pytest
 from stvla_ros.tabletop.hollow import stands, ways, whole_hollows
 from stvla_ros.tabletop.outlines import at_full_resolution, with_tips
 from stvla_ros.tabletop.surface_colours import colour_feature
-from stvla_ros.tabletop.table_colours import TableColours
+from stvla_ros.tabletop.table_colours import TableColours, colour_cells
 
 
 def picture(step: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -93,8 +93,9 @@ def test_colours_of_the_table_are_those_that_lie_on_it() -> None:
     standing = np.zeros((80, 100), bool)
     standing[20:50, 10:30] = True
     standing[30:38, 15:23] = False
-    like = TableColours.of(rgb, ~standing, standing).seen(rgb)
+    cells = colour_cells(rgb)
+    like = TableColours.of(cells, ~standing, standing).seen(cells)
     assert not like[20:50, 10:30].any()
     assert like[~standing].mean() > 0.95
     assert like[:, 50:60].all()
-    assert not TableColours.of(rgb, np.zeros((80, 100), bool), standing).seen(rgb).any()
+    assert not TableColours.of(cells, np.zeros((80, 100), bool), standing).seen(cells).any()

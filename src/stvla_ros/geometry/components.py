@@ -54,6 +54,21 @@ def connected(mask: Bool, depth_m: F32, step_m: float, classes: npt.NDArray[np.i
     return labels
 
 
+def flat_indices(
+    at: npt.NDArray[np.intp], width: int, window: tuple[slice, slice], image_width: int
+) -> npt.NDArray[np.intp]:
+    """Flat indices of pixels in an image, from those in a window of it that is so wide."""
+    return np.asarray(at // width * (image_width - width) + at + (window[0].start * image_width + window[1].start))
+
+
+def met_pairs(a: I32, b: I32) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """(N,) lower and higher label where two images (H, W), one the other shifted by a pixel, hold different ones, and
+    the flat indices of these pixels."""
+    where = np.flatnonzero((a != b) & (np.minimum(a, b) > 0))
+    first, second = a.ravel().take(where).astype(np.intp), b.ravel().take(where).astype(np.intp)
+    return np.minimum(first, second), np.maximum(first, second), where
+
+
 def sizes(labels: I32) -> npt.NDArray[np.int64]:
     """(L + 1,) pixels per label, from 0 to the largest label."""
     return np.bincount(np.maximum(labels, 0).ravel())
@@ -67,7 +82,7 @@ def renumber(labels: I32, keep: Bool) -> I32:
     chosen = np.flatnonzero(keep)
     chosen = chosen[chosen > 0]
     table[chosen] = np.arange(1, len(chosen) + 1)
-    return np.asarray(table[labels], dtype=np.int32)
+    return np.asarray(table.take(labels), dtype=np.int32)
 
 
 def member_pixels(labels: I32, count: int) -> list[npt.NDArray[np.intp]]:

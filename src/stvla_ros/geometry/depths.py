@@ -49,7 +49,7 @@ def without_specks(depth_m: F32) -> F32:
     if valid.all():
         return depth_m
     far = np.where(valid, depth_m, np.float32(np.inf))
-    neighbours = cv2.boxFilter(valid.astype(np.float32), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+    neighbours = cv2.boxFilter(valid.view(np.uint8), -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
     nearest = cv2.erode(far, np.ones((3, 3), np.uint8))
     fillable = ~valid & (neighbours >= 5)
     return np.where(fillable, nearest, np.where(valid, depth_m, np.float32(np.nan))).astype(np.float32, copy=False)

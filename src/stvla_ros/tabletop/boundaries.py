@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, met_pairs, renumber, sizes
 from stvla_ros.tabletop.hollow import whole_hollows
 from stvla_ros.tabletop.support_plane import SupportPlane
-from stvla_ros.types import F32, I32, Bool
+from stvla_ros.types import F32, I32, U8, Bool
 
 RIM = 1 / 70
 """Width of the rim to examine, as a share of the image's width."""
@@ -85,27 +86,24 @@ def _joined(labels: I32, firm: I32, colours: F32) -> I32:
     ``firm`` are the labels before they were grown.
     """
     grown = np.where(firm == 0, labels, 0)
-    pairs = [(grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])]
-    met = [np.stack([a, b])[:, (a != b) & (a > 0) & (b > 0)] for a, b in pairs]
-    seams = np.sort(np.concatenate(met, axis=1), axis=0)
-    if not seams.shape[1]:
+    count = int(labels.max(initial=0)) + 1
+    seams = np.zeros((count, count), dtype=np.int64)  # pairs in order of labels
+    for a, b in ((grown[:, 1:], grown[:, :-1]), (grown[1:], grown[:-1])):
+        low, high = met_pairs(a, b)[:2]
+        seams += np.bincount(low * count + high, minlength=count**2).reshape(count, count)
+    pairs, owner = np.argwhere(seams >= MIN_SEAM_PX), np.arange(count)
+    if not len(pairs):
         return labels
-    owner = np.arange(int(labels.max()) + 1)
-    for (a, b), length in _counted(seams):
-        if length >= MIN_SEAM_PX and _colour_gap(labels, colours, a, b) < SAME_COLOUR:
+    for a, b in pairs:
+        if _colour_gap(labels, colours, a, b) < SAME_COLOUR:
             owner[owner == owner[b]] = owner[a]
     return renumber(owner[labels].astype(np.int32), np.isin(np.arange(len(owner)), owner))
 
 
-def _counted(seams: I32) -> list[tuple[tuple[int, int], int]]:
-    """Pairs of labels (2, N) with the number of times each occurs."""
-    pairs, counts = np.unique(seams, axis=1, return_counts=True)
-    return [((int(a), int(b)), int(n)) for (a, b), n in zip(pairs.T, counts, strict=True)]
-
-
 def _colour_gap(labels: I32, colours: F32, a: int, b: int) -> float:
     """Distance between the mean colours of two objects."""
-    return float(np.linalg.norm(colours[labels == a].mean(axis=0) - colours[labels == b].mean(axis=0)))
+    first, second = (colours.reshape(-1, 4).take(np.flatnonzero(labels == i), axis=0).mean(axis=0) for i in (a, b))
+    return float(np.linalg.norm(first - second))
 
 
 def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, width_px: int) -> I32:
@@ -115,13 +113,15 @@ def _without_fringe(labels: I32, colours: F32, like_table: Bool, exclude: Bool, 
     fringe = object_px & like_table & _dilated(table, width)
     if not fringe.any():
         return labels
-    to_object, have_object = _distance(colours, object_px & ~like_table, fringe, 2 * width)
-    to_table, have_table = _distance(colours, table & like_table, fringe, 2 * width)
-    goes = np.zeros(labels.shape, dtype=bool)
-    goes[fringe] = have_object & have_table & (to_table < MAX_RATIO * to_object)
-    lost = np.bincount(labels[goes], minlength=int(labels.max()) + 1)
-    solid = lost < MAX_FRINGE * sizes(labels)  # else it looks like the table itself
-    return _without_crumbs(np.where(goes & solid[labels], 0, labels).astype(np.int32))
+    at = np.flatnonzero(fringe)
+    to_object, have_object = _distance(colours, object_px & ~like_table, at, 2 * width)
+    to_table, have_table = _distance(colours, table & like_table, at, 2 * width)
+    at = at[have_object & have_table & (to_table < MAX_RATIO * to_object)]
+    owner = labels.take(at)
+    solid = np.bincount(owner, minlength=int(labels.max()) + 1) < MAX_FRINGE * sizes(labels)  # else it looks like table
+    out = labels.copy()
+    out.reshape(-1)[at[solid[owner]]] = 0
+    return _without_crumbs(out)
 
 
 def _without_crumbs(labels: I32) -> I32:
@@ -129,7 +129,10 @@ def _without_crumbs(labels: I32) -> I32:
     parts = connected(labels > 0, labels.astype(np.float32), 0.5)
     area = sizes(parts)
     owner = np.zeros(len(area), dtype=np.int32)
-    owner[parts] = labels
+    at = np.flatnonzero(parts)
+    owner[parts.take(at)] = labels.take(at)
+    if len(np.unique(owner)) == len(owner):  # one part each
+        return labels
     largest = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.int64)
     np.maximum.at(largest, owner[1:], area[1:])
     crumb = area < MAX_CRUMB * largest[owner]
@@ -141,24 +144,28 @@ def _grown(
     labels: I32, fronts: I32, colours: F32, low: Bool, unknown: Bool, exclude: Bool, like_table: Bool, radius: int
 ) -> tuple[I32, I32]:
     """Labels grown over the rims around ``fronts`` (same labels), and new fronts where a rim continues."""
-    out, further = labels.copy(), np.zeros_like(labels)
+    out, further = labels.copy(), np.zeros(labels.shape, dtype=np.int32)
     best = np.full(labels.shape, np.inf, dtype=np.float32)
     nobody = (labels == 0) & ~exclude
     free, bare = nobody & (unknown | low), nobody & like_table if like_table.any() else nobody
     for label, window in enumerate(find_objects(fronts), start=1):
         if window is None:
             continue
-        here = tuple(slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
-        own, front = labels[here] == label, fronts[here] == label
+        rows, columns = (slice(max(s.start - 2 * radius, 0), s.stop + 2 * radius) for s in window)
+        here = rows, columns
+        own, front = labels[here] == label, (fronts[here] == label).astype(np.uint8)
         ring = _dilated(front, radius) & free[here] & ~own
         if not ring.any():
             continue
         table = bare[here] & ~_dilated(own, radius)
-        ratio = _colour_ratio(own, ring, table, unknown[here], colours[here], radius)
-        take = ratio < best[here]
-        best[here][take] = ratio[take]
-        out[here][take] = label
-        further[here][take & ~_dilated(front, max(radius - 2, 1))] = label
+        at, ratio = _like_object(own, ring, table, unknown[here], np.ascontiguousarray(colours[here]), radius)
+        there = flat_indices(at, own.shape[1], here, labels.shape[1])
+        closer = ratio < best.take(there)
+        at, there = at[closer], there[closer]
+        best.reshape(-1)[there] = ratio[closer]
+        out.reshape(-1)[there] = label
+        far = ~_dilated(front, max(radius - 2, 1)).take(at)
+        further.reshape(-1)[there[far]] = label
     return out, further
 
 
@@ -184,42 +191,57 @@ def _merge_slivers(labels: I32, width_px: int) -> I32:
     return out
 
 
-def _colour_ratio(own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int) -> F32:
-    """(h, w) colour distance of rim pixels to the object, divided by that to the table; inf elsewhere."""
-    out = np.full(own.shape, np.inf, dtype=np.float32)
-    to_object, have_object = _distance(colours, own, ring, radius)
-    to_table, have_table = _distance(colours, table, ring, 2 * radius)
-    if table.any() and not have_table.all():  # in the middle of a wide thing
-        off = colours[ring][~have_table] - colours[table].mean(axis=0)
+def _like_object(
+    own: Bool, ring: Bool, table: Bool, unknown: Bool, colours: F32, radius: int
+) -> tuple[npt.NDArray[np.intp], F32]:
+    """(N,) flat indices of the rim pixels that join an object, and their colour distance to it over that to the table."""
+    at = np.flatnonzero(ring)
+    to_object, have_object = _distance(colours, own, at, radius)
+    to_table, have_table = _distance(colours, table, at, 2 * radius)
+    if not have_table.all() and table.any():  # in the middle of a wide thing
+        every = colours.reshape(-1, 4)
+        off = every.take(at[~have_table], axis=0) - every.take(np.flatnonzero(table), axis=0).mean(axis=0)
         to_table[~have_table] = np.sqrt(np.einsum("ij,ij->i", off, off))
         have_table[:] = True
-    ratio = to_object / np.maximum(to_table, 1e-6)
-    ratio[~have_object | ~have_table | (to_table < MIN_CONTRAST)] = np.inf
-    out[ring] = np.where(ratio < np.where(unknown[ring], MAX_RATIO_NO_DEPTH, MAX_RATIO), ratio, np.inf)
-    take = cv2.medianBlur((np.isfinite(out) | own).astype(np.uint8), 3).astype(bool) & ring
-    out[~_touching(take, own)] = np.inf
-    return out
+    ratio = np.asarray(to_object / np.maximum(to_table, np.float32(1e-6)), dtype=np.float32)
+    limit = np.where(unknown.take(at), np.float32(MAX_RATIO_NO_DEPTH), np.float32(MAX_RATIO))
+    like = have_object & have_table & (to_table >= MIN_CONTRAST) & (ratio < limit)
+    at, ratio = at[like], ratio[like]
+    if not len(at):
+        return at, ratio
+    take = own.astype(np.uint8)
+    take.reshape(-1)[at] = 1
+    take = np.asarray(cv2.medianBlur(take, 3), dtype=np.uint8) & ring.view(np.uint8)
+    joins = (take.take(at) > 0) & _touching(take, own, at)
+    return at[joins], ratio[joins]
 
 
-def _dilated(mask: Bool, radius: int) -> Bool:
+def _dilated(mask: Bool | U8, radius: int) -> Bool:
     """A mask dilated by a square."""
-    return cv2.dilate(mask.astype(np.uint8), np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)).astype(bool)
+    square = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * radius + 1, 2 * radius + 1))
+    return cv2.dilate(mask.view(np.uint8), square).view(bool)
 
 
-def _distance(colours: F32, of: Bool, at: Bool, radius: int) -> tuple[F32, Bool]:
-    """Distance of the colours at the pixels ``at`` to the mean colour of the pixels ``of`` around each."""
-    size, weight = (2 * radius + 1, 2 * radius + 1), of.astype(np.uint8)
-    total = cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False)[at]
-    count = cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False)[at]
-    off = colours[at] - total / np.maximum(count, 1)[:, None]
+def _distance(colours: F32, of: Bool, at: npt.NDArray[np.intp], radius: int) -> tuple[F32, Bool]:
+    """Distance of the colours at the flat indices ``at``, in order, to the mean colour of the pixels ``of`` around
+    each."""
+    if not len(at):
+        return np.zeros(0, dtype=np.float32), np.zeros(0, dtype=bool)
+    width = of.shape[1]
+    top = max(int(at[0]) // width - radius, 0)
+    rows = slice(top, int(at[-1]) // width + radius + 1)  # no other rows matter
+    colours, of, at = colours[rows], of[rows], at - top * width
+    size, weight = (2 * radius + 1, 2 * radius + 1), of.view(np.uint8)
+    total = np.asarray(cv2.boxFilter(cv2.copyTo(colours, weight), -1, size, normalize=False), dtype=np.float32)
+    count = np.asarray(cv2.boxFilter(weight, cv2.CV_32F, size, normalize=False), dtype=np.float32).take(at)
+    mean = total.reshape(-1, 4).take(at, axis=0) / np.maximum(count, 1)[:, None]
+    off = colours.reshape(-1, 4).take(at, axis=0) - mean
     return np.sqrt(np.einsum("ij,ij->i", off, off)), count > 2
 
 
-def _touching(take: Bool, own: Bool) -> Bool:
-    """The pixels of ``take`` that are connected to the object."""
-    count, parts = cv2.connectedComponents((take | own).astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+def _touching(take: U8, own: Bool, at: npt.NDArray[np.intp]) -> Bool:
+    """(N,) whether the pixels at the flat indices ``at`` are connected to the object through pixels of ``take``."""
+    count, parts = cv2.connectedComponents(take | own, connectivity=4, ltype=cv2.CV_32S)
     touched = np.zeros(count, dtype=bool)
     touched[parts[own]] = True
-    touching = np.zeros_like(take)
-    touching[take] = touched[parts[take]]
-    return touching
+    return np.asarray(touched[parts.take(at)])

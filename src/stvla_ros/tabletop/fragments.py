@@ -29,7 +29,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import find_objects
 
-from stvla_ros.geometry.components import connected, nearest_label, renumber, sizes
+from stvla_ros.geometry.components import connected, flat_indices, met_pairs, nearest_label, renumber, sizes
 from stvla_ros.geometry.components import solidity as mask_solidity
 from stvla_ros.tabletop.regions import TRAY_TOP_M, classify_pixels, min_area_rectangle
 from stvla_ros.types import F32, F64, I32, U8, Bool
@@ -108,9 +108,8 @@ class Fragment:
     @cached_property
     def height_m(self) -> F32:
         """5, 10, 50, 90 and 97 % quantiles of its height above the table."""
-        heights = self.heights_m[self._some]
-        at = [int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]
-        return np.asarray(np.partition(heights, at)[at])
+        heights = np.sort(self.heights_m[self._some])
+        return np.asarray(heights[[int(q * (len(heights) - 1)) for q in (0.05, 0.1, 0.5, 0.9, 0.97)]])
 
     @property
     def top_m(self) -> float:
@@ -194,10 +193,13 @@ def split_by_colour_and_shape(
         area = int(np.count_nonzero(own))
         if area < 2 * min_px:
             return None
-        classes = np.zeros(own.shape, dtype=np.uint8)
-        classes[own] = classify_pixels(colours[window][own], height_m[window][own], min_px)
-        if not classes.any():
+        inside = np.flatnonzero(own)
+        at = flat_indices(inside, own.shape[1], window, regions.shape[1])
+        kinds = classify_pixels(colours.reshape(-1, 4).take(at, axis=0), height_m.take(at), min_px)
+        if not kinds.any():
             return None
+        classes = np.zeros(own.shape, dtype=np.uint8)
+        classes.reshape(-1)[inside] = kinds
         smooth = np.asarray(cv2.medianBlur(classes, 5), dtype=np.uint8)
         pieces = connected(own, depth_m[window], step_m, smooth)
         pieces = np.where(smooth == classes, pieces, 0)  # thin parts go where they fit best
@@ -299,10 +301,9 @@ def _seams(pieces: I32) -> dict[tuple[int, int], npt.NDArray[np.intp]]:
     width = pieces.shape[1]
     found = []
     for a, b, step in ((pieces[:, 1:], pieces[:, :-1], 1), (pieces[1:], pieces[:-1], 0)):
-        y, x = np.divmod(np.flatnonzero((a != b) & (a > 0) & (b > 0)), a.shape[1])
-        first, second = a[y, x], b[y, x]
-        at = y * width + x + 1 if step else (y + 1) * width + x
-        found.append(np.stack([np.minimum(first, second), np.maximum(first, second), at]))
+        low, high, where = met_pairs(a, b)
+        y, x = np.divmod(where, a.shape[1])
+        found.append(np.stack([low, high, y * width + x + 1 if step else (y + 1) * width + x]))
     low, high, at = np.concatenate(found, axis=1)
     key = low * (int(pieces.max()) + 1) + high
     return {(int(low[k][0]), int(high[k][0])): at[k] for k in (np.flatnonzero(key == v) for v in np.unique(key))}
@@ -321,7 +322,8 @@ def _footprint(own: U8, xy_m: F32) -> tuple[F64, F64, float]:
     firm = inner if np.count_nonzero(inner) > 0.4 * np.count_nonzero(own) else own
     rows, columns = _evenly(firm)
     xy = xy_m[:, rows, columns]
-    away = np.abs(xy - np.sort(xy, axis=1)[:, xy.shape[1] // 2, None]).max(axis=0)
+    off = np.abs(xy - np.sort(xy, axis=1)[:, xy.shape[1] // 2, None])
+    away = np.maximum(off[0], off[1])
     xy = xy[:, away <= np.sort(away)[int(0.99 * len(away))] * 1.05]
     return min_area_rectangle(xy[:, :: max(xy.shape[1] // 400, 1)].T)
 
@@ -354,8 +356,7 @@ def _creased(a: Fragment, b: Fragment, seam_m: F32, noise_m: float) -> bool:
 
 def _quantile(values: npt.NDArray[np.floating], share: float) -> float:
     """The lower of the two values around a quantile: faster than NumPy's on a few hundred."""
-    at = int(share * (len(values) - 1))
-    return float(np.partition(values, at)[at])
+    return float(np.sort(values)[int(share * (len(values) - 1))])
 
 
 def stands_in(inner: Fragment, seam_m: F32, noise_m: float) -> bool:

@@ -55,16 +55,17 @@ def whole_hollows(labels: I32, height_m: F32, like_table: Bool, exclude: Bool, w
             continue
         inside, own = out[window], labels[window] == label
         closed = fill_holes(own) & ~own & ~exclude[window]
-        if np.count_nonzero(closed) > MAX_INSIDE * width_px**2:
+        more = np.count_nonzero(closed)
+        if more > MAX_INSIDE * width_px**2:
             continue
-        wide = np.count_nonzero(closed) > MAX_FILL * area[label]
-        for other in np.flatnonzero(sizes(inside[closed])):
+        wide = more > MAX_FILL * area[label]
+        for other in np.flatnonzero(sizes(inside[closed])) if more else ():
             part = closed & (inside == other)
             if other == 0:
                 inside[part & ~like_table[window] if wide else part] = label
             elif np.count_nonzero(part) > MIN_INSIDE * area[other] and not stands(part, height_m[window]):
                 inside[part] = label
-        own = inside == label
+        own = inside == label if more else own
         if solidity(own) < MAX_SOLIDITY:
             inside[_enclosed(own, like_table[window]) & (inside == 0) & ~exclude[window]] = label
     return out
@@ -96,9 +97,10 @@ def ways(own: Bool) -> U8:
 
 def _both(own: Bool, axis: int) -> U8:
     """Ways along an axis, both directions."""
-    there = np.logical_or.accumulate(own, axis=axis)
-    back = np.flip(np.logical_or.accumulate(np.flip(own, axis), axis=axis), axis)
-    return there.astype(np.uint8) + back
+    along = own if axis == 0 else own.T
+    there = np.logical_or.accumulate(along, axis=0).view(np.uint8)
+    both = there + np.logical_or.accumulate(along[::-1], axis=0)[::-1].view(np.uint8)
+    return both if axis == 0 else both.T
 
 
 def _diagonal(own: Bool) -> U8:

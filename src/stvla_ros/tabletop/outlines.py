@@ -18,6 +18,8 @@ MAX_TIP = 0.7
 NEARER = 0.2
 """Weight of the distance to a sample, in its spacings: decides between samples that look the same."""
 
+_NEIGHBOURS = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]).T
+
 
 def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
     """Labels in which background pixels next to an object join it if they look like it and unlike the background.
@@ -32,20 +34,21 @@ def with_tips(labels: I32, depth_m: F32, colours: F32, step_m: float) -> I32:
     """
     square = np.ones((3, 3), np.uint8)
     beside = (labels == 0) & (cv2.dilate((labels > 0).astype(np.uint8), square) > 0)
-    rows, columns = np.nonzero(beside)
-    colour, depth = colours[rows, columns], depth_m[rows, columns]
-    to_object, to_background = np.full((2, len(rows)), np.inf, dtype=np.float32)
-    owner = np.zeros(len(rows), dtype=np.int32)
-    for dy, dx in ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)):
-        i, j = np.clip(rows + dy, 0, labels.shape[0] - 1), np.clip(columns + dx, 0, labels.shape[1] - 1)
-        there, cost = labels[i, j], _cost(colour - colours[i, j], depth, depth_m[i, j], step_m)
-        is_object = (there > 0) & (cost < to_object)
-        to_object[is_object], owner[is_object] = cost[is_object], there[is_object]
-        is_background = (there == 0) & (cost < to_background) & ((i != rows) | (j != columns))
-        to_background[is_background] = cost[is_background]
-    joins = (to_object < MAX_TIP) & (to_object < MAX_TIP * to_background)
+    h, w = labels.shape
+    here = np.flatnonzero(beside)
+    rows, columns = np.divmod(here, w)
+    dy, dx = _NEIGHBOURS[..., None]
+    at = np.clip(rows + dy, 0, h - 1) * w + np.clip(columns + dx, 0, w - 1)  # (8, N)
+    every = colours.reshape(-1, 4)
+    off = every.take(here, axis=0) - every.take(at, axis=0)
+    cost = _cost(off.reshape(-1, 4), np.tile(depth_m.take(here), 8), depth_m.take(at).ravel(), step_m).reshape(at.shape)
+    there = labels.take(at)
+    to_background = np.where((there == 0) & (at != here), cost, np.float32(np.inf)).min(axis=0)
+    cost[there <= 0] = np.inf
+    best = cost.argmin(axis=0), np.arange(len(here))
+    joins = (cost[best] < MAX_TIP) & (cost[best] < MAX_TIP * to_background)
     out = labels.copy()
-    out[rows[joins], columns[joins]] = owner[joins]
+    out.reshape(-1)[here[joins]] = there[best][joins]
     return out
 
 
@@ -69,32 +72,39 @@ def at_full_resolution(
     if stride == 1:
         return labels
     h, w = full_depth_m.shape
-    out = labels.repeat(stride, axis=0)[:h].repeat(stride, axis=1)[:, :w]
-    rows, columns = _undecided(labels, stride, (h, w))
-    colour, depth = colour_feature(rgb[rows, columns]), full_depth_m[rows, columns]
-    best = np.full(len(rows), np.inf, dtype=np.float32)
+    wide = labels.shape[1] * stride, labels.shape[0] * stride
+    out = np.asarray(cv2.resize(labels, wide, interpolation=cv2.INTER_NEAREST), dtype=np.int32)[:h, :w].copy()
+    i, y, j, x = _undecided(labels, stride, (h, w))
+    here = (i * stride + y) * w + j * stride + x
+    colour, depth = colour_feature(rgb.reshape(-1, 3).take(here, axis=0)), full_depth_m.take(here)
+    best = np.full(len(here), np.inf, dtype=np.float32)
+    owner = out.take(here)
     last_row, last_column = labels.shape[0] - 1, labels.shape[1] - 1
+    flat_labels, flat_colours, flat_depth = labels.ravel(), colours.reshape(-1, 4), depth_m.ravel()
     for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        i, j = np.minimum(rows // stride + dy, last_row), np.minimum(columns // stride + dx, last_column)
-        off = colour - colours[i, j]
-        away = np.abs(rows / stride - i) + np.abs(columns / stride - j)
-        cost = _cost(off, depth, depth_m[i, j], step_m) + np.float32(NEARER) * away
+        below, right = np.minimum(i + dy, last_row), np.minimum(j + dx, last_column)
+        at = below * labels.shape[1] + right
+        away = (np.abs(y - stride * (below - i)) + np.abs(x - stride * (right - j))) / stride
+        cost = _cost(colour - flat_colours.take(at, axis=0), depth, flat_depth.take(at), step_m)
+        cost = cost + np.float32(NEARER) * away
         closer = cost < best
-        best[closer] = cost[closer]
-        out[rows[closer], columns[closer]] = labels[i[closer], j[closer]]
+        np.copyto(best, cost, where=closer)
+        np.copyto(owner, flat_labels.take(at), where=closer)
+    out.reshape(-1)[here] = owner
     return out
 
 
-def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Rows and columns of the pixels that are no samples and whose four samples have different labels."""
+def _undecided(labels: I32, stride: int, shape: tuple[int, int]) -> tuple[npt.NDArray[np.intp], ...]:
+    """Pixels that are no samples and whose four samples have different labels: the row of their first sample, how far
+    they are below it, and the same of their columns."""
     square = np.ones((2, 2), np.uint8)
     value = (labels + 1).astype(np.uint16)
     low, high = (f(value, square, anchor=(0, 0), borderType=cv2.BORDER_REPLICATE) for f in (cv2.erode, cv2.dilate))
-    i, j = np.nonzero(low != high)
-    y, x = np.divmod(np.arange(1, stride**2), stride)
-    rows, columns = (i[:, None] * stride + y).ravel(), (j[:, None] * stride + x).ravel()
-    inside = (rows < shape[0]) & (columns < shape[1])
-    return rows[inside], columns[inside]
+    between = stride**2 - 1
+    i, j = (at.repeat(between) for at in np.divmod(np.flatnonzero(low != high), labels.shape[1]))
+    y, x = (np.resize(off, len(i)) for off in np.divmod(np.arange(1, stride**2), stride))
+    inside = (i * stride + y < shape[0]) & (j * stride + x < shape[1])
+    return (i, y, j, x) if inside.all() else (i[inside], y[inside], j[inside], x[inside])
 
 
 def _cost(colours: F32, a_m: F32, b_m: F32, step_m: float) -> F32:

@@ -91,10 +91,12 @@ def depth_regions(
     table: SupportPlane,
     config: RegionConfig,
     low: Bool | None = None,
+    step_m: float | None = None,
 ) -> I32:
     """(H, W) labels 1..n of regions above the table that are connected in depth.
 
-    The pixels ``low`` count too where they connect to pixels that are clearly above the table.
+    The pixels ``low`` count too where they connect to pixels that are clearly above the table. A depth step of
+    ``step_m`` ends a region; :func:`depth_step_m` of the image when not given.
     """
     mask = above_plane(points_m, height_m, table.noise_floor_m, config) & ~exclude
     if table.noise_m > NOISY_M:
@@ -102,7 +104,7 @@ def depth_regions(
     min_px = min_region_px(mask.size, config)
     if low is None:
         return _large(connected(mask, depth_m, depth_step_m(table, config)), min_px)
-    labels = connected(mask | low, depth_m, depth_step_m(table, config, depth_m))
+    labels = connected(mask | low, depth_m, step_m or depth_step_m(table, config, depth_m))
     high = np.bincount(labels[mask], minlength=int(labels.max()) + 1)
     return renumber(labels, (sizes(labels) >= min_px) & (high >= max(0.5 * min_px, 4)))
 
@@ -117,7 +119,7 @@ def low_pixels(height_m: F32, table: SupportPlane, exclude: Bool) -> Bool:
         return np.zeros(height_m.shape, dtype=bool)
     width = 2 * (height_m.shape[1] // 128) + 3
     total = cv2.boxFilter(np.where(flat, height_m, np.float32(0)), -1, (width, width), normalize=False)
-    count = cv2.boxFilter(flat.astype(np.float32), -1, (width, width), normalize=False)
+    count = cv2.boxFilter(flat.view(np.uint8), cv2.CV_32F, (width, width), normalize=False)
     mean = total / np.maximum(count, 1)
     seen = mean[::3, ::3][flat[::3, ::3]]
     noise = 1.4826 * float(np.median(np.abs(seen - np.median(seen)))) if len(seen) else table.noise_m

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
-from stvla_ros.types import F32, I32, U8, Bool
+from stvla_ros.types import F32, U8, Bool
+
+Cells = npt.NDArray[np.intp]
 
 BITS = 4
 """Of each channel: 16 levels, so that noise and grain stay within neighbouring cells."""
@@ -37,9 +40,10 @@ class TableColours:
     cells: Bool | None
 
     @classmethod
-    def of(cls, rgb: U8, table: Bool, standing: Bool) -> TableColours:
-        """Of an image (H, W, 3), its (H, W) pixels at the height of the table, and those above it."""
-        own, other = _counts(rgb[large_parts(table)]), _counts(rgb[standing])
+    def of(cls, cell: Cells, table: Bool, standing: Bool) -> TableColours:
+        """Of the :func:`colour_cells` (H, W) of an image, its (H, W) pixels at the height of the table, and those above
+        it."""
+        own, other = (_counts(cell.take(np.flatnonzero(part))) for part in (large_parts(table), standing))
         total = float(own.sum())
         if total < MIN_PX:
             return cls(None)
@@ -47,28 +51,30 @@ class TableColours:
         rival = uniform_filter(other, 3, mode="constant") * 27
         return cls((smooth > max(MIN_SHARE * total, 3)) & (smooth > MIN_PURITY * (smooth + rival)))
 
-    def seen(self, rgb: U8) -> Bool:
-        """(...) whether the colours (..., 3) occur on the table. False everywhere when nothing is known about it."""
+    def seen(self, cell: Cells) -> Bool:
+        """(...) whether the colours of these cells occur on the table. False everywhere when nothing is known about
+        it."""
         if self.cells is None:
-            return np.zeros(rgb.shape[:-1], dtype=bool)
-        return np.asarray(self.cells.reshape(-1)[_cell(rgb)])
+            return np.zeros(cell.shape, dtype=bool)
+        return np.asarray(self.cells.reshape(-1).take(cell))
 
 
-def _counts(rgb: U8) -> F32:
-    """(16, 16, 16) pixels per colour cell of (N, 3) colours."""
-    counts = np.bincount(_cell(rgb), minlength=1 << 3 * BITS)
+def _counts(cell: Cells) -> F32:
+    """(16, 16, 16) pixels per colour cell, of (N,) cells."""
+    counts = np.bincount(cell, minlength=1 << 3 * BITS)
     return counts.reshape((1 << BITS,) * 3).astype(np.float32)
 
 
 def large_parts(mask: Bool) -> Bool:
     """Parts of a mask (H, W) that are at least :data:`MIN_PART` of it."""
-    _, parts = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4, ltype=cv2.CV_32S)
+    _, parts = cv2.connectedComponents(mask.view(np.uint8), connectivity=4, ltype=cv2.CV_32S)
     area = np.bincount(parts.ravel())
     area[0] = 0
-    return np.asarray((area > MIN_PART * area.sum())[parts])
+    return np.asarray((area > MIN_PART * area.sum()).take(parts))
 
 
-def _cell(rgb: U8) -> I32:
+def colour_cells(rgb: U8) -> Cells:
     """(...) index of the colour cell of (..., 3) colours."""
-    level = (rgb >> (8 - BITS)).astype(np.int32)
-    return np.asarray((level[..., 0] << 2 * BITS) | (level[..., 1] << BITS) | level[..., 2])
+    red, green, blue = (rgb[..., i] >> (8 - BITS) for i in range(3))
+    low = green << BITS | blue  # fits into 8 bits
+    return np.asarray((red.astype(np.uint16) << 2 * BITS | low).astype(np.intp))

@@ -98,9 +98,12 @@ def _neighbour(labels: I32, colours: F32, rows: Indices, columns: Indices) -> in
     if counts.max(initial=0) < 0.1 * np.count_nonzero(ring):
         return 0
     label = int(counts.argmax())
-    mine, theirs = (np.median(colours[at], axis=0) for at in ((rows, columns), labels == label))
-    gap = mine - theirs
-    return label if float(np.linalg.norm(gap)) < JOIN_GAP else 0
+    every = colours.reshape(-1, 4)
+    mine, theirs = (
+        np.median(every.take(at, axis=0), axis=0)
+        for at in (rows * labels.shape[1] + columns, np.flatnonzero(labels == label))
+    )
+    return label if float(np.linalg.norm(mine - theirs)) < JOIN_GAP else 0
 
 
 def _stands(rows: Indices, columns: Indices, support: Bool) -> bool:

@@ -48,7 +48,10 @@ def find_walls(points_m: F32, height_m: F32, exclude: Bool, table: SupportPlane,
     """
     walls = np.zeros(height_m.shape, dtype=bool)
     raised = (height_m > RAISED_M) & ~exclude
-    support = points_m[:, (np.abs(height_m) < table.noise_floor_m) & ~exclude][:, ::7]
+    if np.count_nonzero(raised) < MIN_SHARE * raised.size:
+        return walls
+    level = np.flatnonzero((np.abs(height_m) < table.noise_floor_m) & ~exclude)
+    support = points_m.reshape(3, -1)[:, level[::7]]
     flat_m = FLAT_M + 2 * table.noise_m
     for _ in range(MAX_WALLS):
         if np.count_nonzero(raised) < MIN_SHARE * raised.size:
@@ -58,6 +61,8 @@ def find_walls(points_m: F32, height_m: F32, exclude: Bool, table: SupportPlane,
             break
         away = np.tensordot(plane[:3].astype(np.float32), points_m, 1) - np.float32(plane[3])
         own = raised & (np.abs(away) < flat_m)
+        if np.count_nonzero(own) < MIN_SHARE * own.size:  # nor will any other plane hold as many
+            break
         behind = np.count_nonzero(plane[:3] @ support - plane[3] < -BESIDE_M)
         if _is_wall(own, points_m, plane) and behind <= MAX_BEHIND * max(support.shape[1], 1):
             beside = (height_m > table.noise_floor_m) & (np.abs(away) < BESIDE_M) & ~exclude
@@ -73,8 +78,8 @@ def _meets_a_side(mask: Bool) -> bool:
 
 def _steepest(points_m: F32, raised: Bool, flat_m: float, eye_m: F64) -> npt.NDArray[np.float64] | None:
     """(4,) the steep plane ``n @ p = d`` that holds most of the points, its unit normal towards the camera."""
-    some = points_m[:, raised].T
-    some = some[:: max(len(some) // SAMPLE, 1)].astype(np.float64)
+    where = np.flatnonzero(raised)
+    some = points_m.reshape(3, -1)[:, where[:: max(len(where) // SAMPLE, 1)]].T.astype(np.float64)
     if len(some) < 3:
         return None
     a, b, c = some[np.random.default_rng(0).integers(len(some), size=(3, TRIALS))]
@@ -86,17 +91,17 @@ def _steepest(points_m: F32, raised: Bool, flat_m: float, eye_m: F64) -> npt.NDA
     if not good.any():
         return None
     normal, offset = normal[good], np.einsum("ij,ij->i", normal[good], a[good])
-    best = int(np.argmax((np.abs(some @ normal.T - offset) < flat_m).sum(axis=0)))
+    away = normal.astype(np.float32) @ some.T.astype(np.float32) - offset[:, None].astype(np.float32)
+    best = int(np.argmax((np.abs(away, out=away) < flat_m).astype(np.float32).sum(axis=1)))
     n, d = normal[best], offset[best]
     return np.append(n, d) if n @ eye_m > d else -np.append(n, d)
 
 
 def _is_wall(own: Bool, points_m: F32, plane: npt.NDArray[np.float64]) -> bool:
-    """Large and wide."""
-    if np.count_nonzero(own) < MIN_SHARE * own.size:
-        return False
+    """Wide."""
     along = np.array([-plane[1], plane[0]]) / np.hypot(*plane[:2])
-    low, high = np.quantile(along.astype(np.float32) @ points_m[:2, own], [0.05, 0.95])
+    xy = points_m.reshape(3, -1)[:2].take(np.flatnonzero(own), axis=1)
+    low, high = np.quantile(along.astype(np.float32) @ xy, [0.05, 0.95])
     return float(high - low) > (MIN_WIDTH_M if _meets_a_side(own) else MIN_WIDTH_INSIDE_M)
 
 
