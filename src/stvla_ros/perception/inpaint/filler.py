@@ -13,20 +13,21 @@ from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
 from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
+from stvla_ros.perception.inpaint.jitter import Jitter
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
-from stvla_ros.perception.inpaint.patch import Cells, Patch, View
+from stvla_ros.perception.inpaint.patch import GRAIN_CELLS, Cells, Patch, View
 from stvla_ros.perception.inpaint.shadows import BORDER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
-_JITTER_PX = 3
 _MIN_STRIDE = 3
 _MIN_FRINGE_PX = 4  # lens and sensor blur some pixels of a small image too
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
+_LABEL_PX = 24
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,9 @@ class Filled:
 class Filler:
     """Fills frame after frame. The structure of a hole is computed once and reused while the hole stays.
 
-    It is reused if the camera has not moved and the mask changed by no more than a pixel or two of jitter. Colours and
-    depths always come from the current frame.
+    It is reused if the camera has not moved and the mask only jitters (:class:`.jitter.Jitter`): what the mask gains at
+    the rim is added to the hole, what it loses for a moment stays in it. Colours and depths always come from the current
+    frame.
     """
 
     def __init__(self, config: FillConfig) -> None:
@@ -93,18 +95,15 @@ class Filler:
         if not cv2.countNonZero(gone):
             self.reset()
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
-        gone, serves = self._with_jitter(frame.camera, gone, kept)
-        if self._plan is None or not serves:
-            copies = None if self._plan is None else self._plan.copies
-            self._plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
-        return self._plan.paint(frame, kept, table, height_m)
-
-    def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
-        """The mask, united with the current hole's if they differ by jitter only, and whether that hole can be reused."""
         plan = self._plan
-        if plan is None or not plan.is_of(camera) or not plan.reached_by(gone, kept):
-            return gone, False
-        return (gone, True) if plan.covers(gone) else (and_not(plan.united(gone), kept), False)
+        if plan is None:
+            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, None)
+        elif not plan.is_of(frame.camera):
+            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
+        elif not plan.follows(gone, kept):
+            gone = and_not(gone | plan.steady(gone.shape), kept)
+            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
+        return plan.paint(frame, kept, table, height_m)
 
 
 def fill(
@@ -145,7 +144,7 @@ class _Plan:
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
-        self._closed = colour | depth
+        self._colour, self._depth, self._closed = colour, depth, colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(sight.table, closed | shadow)
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
@@ -153,6 +152,7 @@ class _Plan:
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
         self._first, self._copies = True, copies
+        self._jitter = Jitter(self._hole, GRAIN_CELLS * stride, frame.camera.width_px)
 
     def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
         """Pixels in the shadow of removed objects."""
@@ -197,24 +197,39 @@ class _Plan:
         """The camera has not moved."""
         return camera is self._camera or _same(camera, self._camera)
 
-    def reached_by(self, gone: U8, kept: U8) -> bool:
-        """The mask that this hole was made for exceeds the given one by no more than jitter."""
+    def follows(self, gone: U8, kept: U8) -> bool:
+        """Whether this hole serves a mask, after its rim has been moved if need be."""
         window = self._grid.window
-        reached = square_dilated(gone[window], _JITTER_PX) | kept[window]
-        return not cv2.countNonZero(and_not(self._hole.raw, reached))
+        inside = gone[window]
+        if cv2.countNonZero(inside) != cv2.countNonZero(gone):
+            return False
+        added = self._jitter.follow(inside, kept[window])
+        if added is None:
+            return False
+        if cv2.countNonZero(added):
+            self._widen(and_not(added, self._closed))
+        return True
 
-    def covers(self, gone: U8) -> bool:
-        """The given mask lies within this hole and leaves a rim of it."""
-        inside = gone[self._grid.window]
-        return cv2.countNonZero(inside) == cv2.countNonZero(gone) and not cv2.countNonZero(
-            and_not(inside, self._hole.limit)
-        )
+    def steady(self, shape: tuple[int, ...]) -> U8:
+        """(H, W) what still belongs to the removed things, though a mask lacks it for a moment."""
+        out = np.zeros(shape, dtype=np.uint8)
+        out[self._grid.window] = self._jitter.steady
+        return out
 
-    def united(self, gone: U8) -> U8:
-        """The given mask united with that of this hole."""
-        both = gone.copy()
-        both[self._grid.window] |= self._hole.raw
-        return both
+    def _widen(self, rim: U8) -> None:
+        """Add pixels beside the hole, each to the layer of the hole's nearest pixel."""
+        labels = self._layers.labels
+        if labels is not None:
+            _continue_labels(labels, self._closed, rim)
+        self._colour, self._depth, self._closed = self._colour | rim, self._depth | rim, self._closed | rim
+        self._hidden[self._grid.window] = self._closed > 0
+        for layer, (patch, part) in self._patches.items():
+            new, colour, depth = rim[part], self._colour[part], self._depth[part]
+            if labels is not None:
+                own = as_mask(labels[part] == layer)
+                new, colour, depth = new & own, colour & own, depth & own
+            if cv2.countNonZero(new):
+                patch.cover(colour, depth)
 
     def paint(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
@@ -248,6 +263,21 @@ def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:
                 f"The fill wanted masks and heights of the image's {frame.depth_m.shape} pixels, got {image.shape}: "
                 "segment the same frame that is filled.",
             )
+
+
+def _continue_labels(labels: U8, closed: U8, rim: U8) -> None:
+    """Give new pixels ``rim`` beside a hole the label of its nearest pixel."""
+    x, y, width, height = cv2.boundingRect(rim)
+    pad = _LABEL_PX
+    part = slice(max(y - pad, 0), y + height + pad), slice(max(x - pad, 0), x + width + pad)
+    hole, new = closed[part] > 0, rim[part] > 0
+    nearest = cv2.distanceTransformWithLabels((~hole).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[
+        1
+    ]
+    if hole.any():
+        own = np.zeros(int(nearest.max()) + 1, dtype=np.uint8)
+        own[nearest[hole]] = labels[part][hole]
+        labels[part][new] = own[nearest[new]]
 
 
 def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: U8) -> View:

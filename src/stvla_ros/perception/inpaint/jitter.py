@@ -1,0 +1,86 @@
+"""Masks that jitter: a hole that keeps what a mask lacks for a moment, and gains what it has more at the rim."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from stvla_ros.perception.inpaint.hole import Hole
+from stvla_ros.perception.inpaint.masks import and_not, as_mask, dilated, square_dilated
+from stvla_ros.types import U8, Bool
+
+NEAR_PX = 3
+"""A thing lacks nothing where its mask is so near."""
+
+PATIENCE, HASTE = 15, 3
+"""A pixel that the masks of so many frames in a row lack is uncovered: of a thing at its place, and of one that seems
+gone."""
+
+_RIM_SHARE, _SPECK = 0.1, 1 / 80
+"""A thing at its place lacks at most this share of it, or a speck: a square of this share of the image's width."""
+
+_FRINGE_PX = 2
+
+
+class Jitter:
+    """Follows the mask of a still scene from frame to frame.
+
+    It depends on nothing but the masks since it was made: so a recording that is replayed from there gives the same.
+
+    Args:
+        hole: The hole of the first mask.
+        reach_px: How far the hole may grow.
+        width_px: Width of the image.
+
+    Attributes:
+        steady: (h, w) what belongs to the removed things in the last frame, with what the mask lacks for a moment; this
+            and all other masks are 0 and 255.
+    """
+
+    def __init__(self, hole: Hole, reach_px: int, width_px: int) -> None:
+        self.steady, self._limit = hole.raw, hole.limit
+        count, things = cv2.connectedComponents(hole.depth, connectivity=8)
+        size_px = np.bincount(things[hole.raw > 0], minlength=count)
+        self._allowed_px = np.maximum(_RIM_SHARE * size_px, (_SPECK * width_px) ** 2)
+        around = np.ones((2 * reach_px + 1,) * 2, np.uint8)
+        self._things = np.where(things > 0, things, cv2.dilate(things.astype(np.uint16), around)).astype(np.uint16)
+        self._missed = np.zeros(hole.raw.shape, dtype=np.uint8)
+
+    def follow(self, gone: U8, kept: U8) -> U8 | None:
+        """The pixels that the hole gains by the mask of the next frame; None if it needs to be made anew.
+
+        Args:
+            gone: (h, w) the mask.
+            kept: (h, w) pixels that stay.
+        """
+        lost = and_not(self.steady, square_dilated(gone, NEAR_PX) | kept)
+        added = and_not(gone, self._limit)
+        gained_px = self._px_by_thing(added)
+        uncovered = self._uncovered(lost, gained_px)
+        if uncovered is not None:
+            self.steady = and_not(self.steady, uncovered)
+        if uncovered is not None or gained_px[0]:
+            return None
+        if cv2.countNonZero(added):
+            self.steady = self.steady | added
+            self._limit = self._limit | square_dilated(added, 1)
+            added = and_not(dilated(added, _FRINGE_PX), kept)
+        return added
+
+    def _px_by_thing(self, mask: U8) -> np.ndarray:
+        """(things + 1,) pixels of a mask, first those beyond all things."""
+        return np.bincount(self._things[mask > 0], minlength=len(self._allowed_px))
+
+    def _uncovered(self, lost: U8, gained_px: np.ndarray) -> U8 | None:
+        """What is hidden no longer, given what the mask lacks: things that moved as a whole; None if there is nothing."""
+        if not cv2.countNonZero(lost):
+            self._missed[:] = 0
+            return None
+        self._missed = np.asarray(cv2.bitwise_and(cv2.add(self._missed, np.ones_like(lost)), lost), dtype=np.uint8)
+        lost_px = self._px_by_thing(lost)
+        absent = lost_px > self._allowed_px
+        moved = absent & (2 * (gained_px + gained_px[0]) > lost_px)
+        late: Bool = self._missed >= PATIENCE
+        if absent.any():
+            late = late | (absent[self._things] & (self._missed >= HASTE)) | moved[self._things]
+        return as_mask(late) if late.any() else None
