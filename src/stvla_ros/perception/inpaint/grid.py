@@ -99,6 +99,19 @@ def normalised_blur(values: F32, weight: F32, size: int) -> tuple[F32, F32]:
     return np.asarray(mean, dtype=np.float32), count
 
 
+def quadratic_terms(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
+    y, x = (2 * k / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
+    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+
+
+def quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
+    """The sum of these monomials, weighted by a model (6,), on all cells (rows, columns)."""
+    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
+    one, dx, dy, xx, xy, yy = model.astype(np.float32)
+    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
+
+
 class Membrane:
     """Laplace's equation on the unknown cells of a grid, factorised once for any boundary values.
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground, reach_m, shadow_depth_m
-from stvla_ros.perception.inpaint.grid import normalised_blur
+from stvla_ros.perception.inpaint.grid import normalised_blur, quadratic, quadratic_terms
 from stvla_ros.perception.inpaint.lamp import TOUCH_M, Evidence, Lamp, find_lamp
 from stvla_ros.types import F32, Bool
 
@@ -111,7 +111,7 @@ def _hidden_light(things: ElevationMap, lamp: Lamp | None, ground: Ground) -> tu
 def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_light: F32) -> F32:
     """(rows, columns) share of the light that is missing; not positive where the colour is not that of a shadow."""
     light = np.exp(log_light)
-    expected = np.exp(np.stack([_quadratic(lit[:, k], table.shape) for k in range(4)], axis=-1))
+    expected = np.exp(np.stack([quadratic(lit[:, k], table.shape) for k in range(4)], axis=-1))
     scale = light * expected[..., 3] / np.maximum(_grey(colour), 1)
     tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
     fits = (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
@@ -150,20 +150,6 @@ def _grey(colour: F32) -> F32:
     return np.asarray(colour[..., 0] + colour[..., 1] + colour[..., 2], dtype=np.float32)
 
 
-def _basis(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> F32:
-    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
-    row, column = np.divmod(cells, shape[1])
-    y, x = (2 * k.astype(np.float32) / n - 1 for k, n in ((row, shape[0]), (column, shape[1])))
-    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y]).astype(np.float32)
-
-
-def _quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
-    """The same monomials, weighted and summed, on all cells."""
-    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
-    one, dx, dy, xx, xy, yy = model.astype(np.float32)
-    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
-
-
 def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32]:
     """The light on the table.
 
@@ -172,7 +158,7 @@ def _light(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], F32]:
         each cell's light as a share of that of the lit cells near it.
     """
     model, noise = _lit_table(colour, table)
-    brighter = np.log(np.maximum(_grey(colour), 1)) - _quadratic(model[:, 3], table.shape)
+    brighter = np.log(np.maximum(_grey(colour), 1)) - quadratic(model[:, 3], table.shape)
     light = brighter
     for _ in range(2):
         lit = table & (light > -max(1.5 * noise, 0.02)) & (light < max(4 * noise, 0.1))
@@ -189,7 +175,7 @@ def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float
     """
     cells = np.flatnonzero(table)
     cells = cells[:: max(len(cells) // _BUDGET, 1)]
-    A, b = _basis(cells, table.shape), colour.reshape(-1, 3)[cells]
+    A, b = quadratic_terms(cells, table.shape).astype(np.float32), colour.reshape(-1, 3)[cells]
     b = np.log(np.maximum(np.column_stack([b, _grey(b)]), 1))
     lit = np.ones(len(A), dtype=bool)
     for _ in range(_ROUNDS):

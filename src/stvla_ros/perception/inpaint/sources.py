@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from stvla_ros.perception.inpaint.grid import Grid, normalised_blur
-from stvla_ros.types import F32, F64, U8, Bool
+from stvla_ros.perception.inpaint.grid import Grid, normalised_blur, quadratic, quadratic_terms
+from stvla_ros.types import F32, U8, Bool
 
 _DARKEST = 4.0
 _BUDGET = 500
@@ -60,7 +59,7 @@ def odd_cells(colour: F32, known: Bool) -> tuple[Bool, Bool]:
     if len(cells) < 30:
         return odd, foreign
     features, some = _features(colour), cells[:: max(len(cells) // _BUDGET, 1)]
-    A, b = _basis(some, known.shape), features.reshape(-1, 3)[some].astype(np.float64)
+    A, b = quadratic_terms(some, known.shape), features.reshape(-1, 3)[some].astype(np.float64)
     off = b - np.median(b, axis=0)
     for _ in range(_ROUNDS):
         sigma = 1.4826 * np.median(np.abs(off), axis=0)
@@ -69,7 +68,7 @@ def odd_cells(colour: F32, known: Bool) -> tuple[Bool, Bool]:
         model = np.linalg.solve(X.T @ X + _STIFF * len(X), X.T @ y)
         off = b - A @ model
     high = np.maximum(_SIGMAS * sigma, _TOLERANCE).astype(np.float32)
-    all_off = features - np.dstack([_quadratic(m, known.shape) for m in model.T])
+    all_off = features - np.dstack([quadratic(m, known.shape) for m in model.T])
     other = known & ((np.abs(all_off[..., 1]) > high[1]) | (np.abs(all_off[..., 2]) > high[2]))
     lighter = all_off[..., 0]
     odd = other | (known & (np.abs(lighter) > high[0]))
@@ -81,19 +80,6 @@ def _features(colour: F32) -> F32:
     log = cv2.log(np.maximum(colour, np.float32(_DARKEST)))
     red, green, blue = log[..., 0], log[..., 1], log[..., 2]
     return np.dstack([(red + green + blue) / 3, red - green, blue - green])
-
-
-def _basis(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> F64:
-    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
-    y, x = (2 * k / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
-    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-
-
-def _quadratic(model: F64, shape: tuple[int, ...]) -> F32:
-    """The same monomials, weighted and summed, on all cells."""
-    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
-    one, dx, dy, xx, xy, yy = model.astype(np.float32)
-    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
 
 
 def ghosts(odd: Bool, known: Bool, hidden: Bool) -> Bool:
