@@ -167,20 +167,17 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
 
 def _crossings(table: U8, beyond: U8) -> F64:
     """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few missing pixels apart."""
-    on, off = table > 0, beyond > 0
-    found = []
-    free = ~(on | off)
-    between = np.ones_like(on)
-    for gap in range(1, _GAP_PX + 1):
-        n = on.shape[1] - gap
-        if n <= 0:
-            break
-        if gap > 1:
-            between = between[:, :n] & free[:, gap - 1 : gap - 1 + n]
-        for first, second in ((on, off), (off, on)):
-            v, u = np.divmod(np.flatnonzero(first[:, :n] & second[:, gap:] & between[:, :n]), n)
-            found.append(np.column_stack([u + gap / 2, v]))
-    return np.concatenate(found) if found else np.zeros((0, 2))
+    width = table.shape[1]
+    kind = np.ascontiguousarray(cv2.bitwise_or(table & 1, beyond & 2))
+    seen = np.flatnonzero(kind)
+    kinds = kind.reshape(-1)[seen]
+    change = np.flatnonzero(kinds[1:] != kinds[:-1])
+    first, second = seen[change], seen[change + 1]
+    v, u = np.divmod(first, width)
+    gap = second - first
+    near = (gap <= _GAP_PX) & (u + gap < width)
+    order = np.lexsort((kinds[change][near], gap[near]))  # stable: in raster order otherwise
+    return np.column_stack([u + gap / 2, v])[near][order]
 
 
 def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Generator) -> F64 | None:
