@@ -44,7 +44,7 @@ class Jitter:
         self._allowed_px = np.maximum(_RIM_SHARE * size_px, (_SPECK * width_px) ** 2)
         around = np.ones((2 * reach_px + 1,) * 2, np.uint8)
         self._things = np.where(things > 0, things, cv2.dilate(things.astype(np.uint16), around)).astype(np.uint16)
-        self._missed = np.zeros(hole.raw.shape, dtype=np.uint8)
+        self._missed, self._lacking = np.zeros(hole.raw.shape, dtype=np.uint8), False
 
     def follow(self, gone: U8, kept: U8) -> U8 | None:
         """The pixels that the hole gains by the mask of the next frame; None if it needs to be made anew.
@@ -69,13 +69,17 @@ class Jitter:
 
     def _px_by_thing(self, mask: U8) -> np.ndarray:
         """(things + 1,) pixels of a mask, first those beyond all things."""
-        return np.bincount(self._things[mask > 0], minlength=len(self._allowed_px))
+        x, y, width, height = cv2.boundingRect(mask)
+        part = slice(y, y + height), slice(x, x + width)
+        return np.bincount(self._things[part][mask[part] > 0], minlength=len(self._allowed_px))
 
     def _uncovered(self, lost: U8, gained_px: np.ndarray) -> U8 | None:
         """What is hidden no longer, given what the mask lacks: things that moved as a whole; None if there is nothing."""
         if not cv2.countNonZero(lost):
-            self._missed[:] = 0
+            if self._lacking:
+                self._missed[:], self._lacking = 0, False
             return None
+        self._lacking = True
         self._missed = np.asarray(cv2.bitwise_and(cv2.add(self._missed, np.ones_like(lost)), lost), dtype=np.uint8)
         lost_px = self._px_by_thing(lost)
         absent = lost_px > self._allowed_px
