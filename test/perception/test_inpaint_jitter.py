@@ -60,6 +60,12 @@ def test_what_a_mask_lacks_for_long_is_uncovered() -> None:
     assert (followed.steady[60:90, 50:90] == 255).all()
 
 
+def test_frames_far_apart_count_as_many() -> None:
+    followed, less = jitter(), (THING | OTHER) - box(50, 60, 50, 54)
+    assert followed.follow(less, NOTHING, 2_000_000_000) is None
+    assert followed.steady[50, 50] == 0
+
+
 def test_a_thing_that_vanishes_is_uncovered_soon_and_one_that_moves_at_once() -> None:
     gone = jitter()
     for _ in range(HASTE - 1):

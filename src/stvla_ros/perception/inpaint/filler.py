@@ -100,7 +100,7 @@ class Filler:
             self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, None)
         elif not plan.is_of(frame.camera):
             self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
-        elif not plan.follows(gone, kept):
+        elif not plan.follows(gone, kept, frame.stamp_ns):
             gone = and_not(gone | plan.steady(gone.shape), kept)
             self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
         return plan.paint(frame, kept, table, height_m)
@@ -152,6 +152,7 @@ class _Plan:
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
         self._first, self._copies = True, copies
+        self._stamp_ns = frame.stamp_ns
         self._jitter = Jitter(self._hole, GRAIN_CELLS * stride, frame.camera.width_px)
 
     def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
@@ -197,13 +198,14 @@ class _Plan:
         """The camera has not moved."""
         return camera is self._camera or _same(camera, self._camera)
 
-    def follows(self, gone: U8, kept: U8) -> bool:
+    def follows(self, gone: U8, kept: U8, stamp_ns: int) -> bool:
         """Whether this hole serves a mask, after its rim has been moved if need be."""
         window = self._grid.window
         inside = gone[window]
         if cv2.countNonZero(inside) != cv2.countNonZero(gone):
             return False
-        added = self._jitter.follow(inside, kept[window])
+        elapsed_ns, self._stamp_ns = stamp_ns - self._stamp_ns, stamp_ns
+        added = self._jitter.follow(inside, kept[window], elapsed_ns)
         if added is None:
             return False
         if cv2.countNonZero(added):

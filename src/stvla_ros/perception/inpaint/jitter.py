@@ -14,7 +14,10 @@ NEAR_PX = 3
 
 PATIENCE, HASTE = 15, 3
 """A pixel that the masks of so many frames in a row lack is uncovered: of a thing at its place, and of one that seems
-gone."""
+gone. Frames further apart than usual count as several."""
+
+USUAL_NS = 66_000_000
+"""Time between frames at 15 Hz."""
 
 _RIM_SHARE, _SPECK = 0.1, 1 / 80
 """A thing at its place lacks at most this share of it, or a speck: a square of this share of the image's width."""
@@ -46,17 +49,18 @@ class Jitter:
         self._things = np.where(things > 0, things, cv2.dilate(things.astype(np.uint16), around)).astype(np.uint16)
         self._missed, self._lacking = np.zeros(hole.raw.shape, dtype=np.uint8), False
 
-    def follow(self, gone: U8, kept: U8) -> U8 | None:
+    def follow(self, gone: U8, kept: U8, elapsed_ns: int = USUAL_NS) -> U8 | None:
         """The pixels that the hole gains by the mask of the next frame; None if it needs to be made anew.
 
         Args:
             gone: (h, w) the mask.
             kept: (h, w) pixels that stay.
+            elapsed_ns: Time since the frame before.
         """
         lost = and_not(self.steady, square_dilated(gone, NEAR_PX) | kept)
         added = and_not(gone, self._limit)
         gained_px = self._px_by_thing(added)
-        uncovered = self._uncovered(lost, gained_px)
+        uncovered = self._uncovered(lost, gained_px, min(max(round(elapsed_ns / USUAL_NS), 1), PATIENCE))
         if uncovered is not None:
             self.steady = and_not(self.steady, uncovered)
         if uncovered is not None or gained_px[0]:
@@ -73,14 +77,16 @@ class Jitter:
         part = slice(y, y + height), slice(x, x + width)
         return np.bincount(self._things[part][mask[part] > 0], minlength=len(self._allowed_px))
 
-    def _uncovered(self, lost: U8, gained_px: np.ndarray) -> U8 | None:
+    def _uncovered(self, lost: U8, gained_px: np.ndarray, frames: int) -> U8 | None:
         """What is hidden no longer, given what the mask lacks: things that moved as a whole; None if there is nothing."""
         if not cv2.countNonZero(lost):
             if self._lacking:
                 self._missed[:], self._lacking = 0, False
             return None
         self._lacking = True
-        self._missed = np.asarray(cv2.bitwise_and(cv2.add(self._missed, np.ones_like(lost)), lost), dtype=np.uint8)
+        self._missed = np.asarray(
+            cv2.bitwise_and(cv2.add(self._missed, np.full_like(lost, frames)), lost), dtype=np.uint8
+        )
         lost_px = self._px_by_thing(lost)
         absent = lost_px > self._allowed_px
         moved = absent & (2 * (gained_px + gained_px[0]) > lost_px)
