@@ -25,6 +25,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 PERIOD_S = 0.005
+_newest = 0.0
 PROGRAM = """
 import mmap, os, struct, sys, time
 period, parent = float(sys.argv[2]), int(sys.argv[3])
@@ -75,9 +76,12 @@ def stalled_s() -> float:
 
 
 def clock() -> float:
-    """As ``time.monotonic``, but it stands still while the machine stalls [s]."""
+    """As ``time.monotonic``, but it stands still while the machine stalls [s]. A stall that is noted late does not set it
+    back."""
+    global _newest
     stalled = stalled_s()
-    return time.monotonic() - stalled
+    _newest = max(_newest, time.monotonic() - stalled)
+    return _newest
 
 
 def pause(seconds: float) -> None:

@@ -79,7 +79,8 @@ def test_everything_runs_once_and_the_system_in_one_worker(tmp_path: Path, files
     )
     assert len({process for _, process, *_ in system}) <= 1
     assert [name for name, *_ in system] == sorted(name for name, *_ in system)
-    assert {idle for *_, idle in system} <= {"False"}
+    mine = str(os.sched_getscheduler(0) == os.SCHED_IDLE)  # this test may run in that class itself
+    assert {idle for *_, idle in system} <= {mine}
     assert {idle for *_, idle in pure} <= {"True"}
 
 

@@ -33,7 +33,7 @@ ROOMS = {
         "ros/shared_memory.py nodes/composed.py"
     ),
     "Goals, stops and answers between nodes": (
-        "ros/client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
+        "ros/client.py ros/service_client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
         "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
@@ -48,7 +48,7 @@ ROOMS = {
         "nodes/executor.py ros/motion_guard.py ros/scene_observer.py motion robot description"
     ),
     "Instructions, planners and servers": "planning nodes/planner.py",
-    "Paths, guidance and masks": "perception nodes/guidance.py",
+    "Paths, guidance and masks": "perception tabletop nodes/guidance.py",
     "Policies and their checkpoints": "policy nodes/policy.py",
     "Bags, recordings and data sets": (
         "ros/bag.py ros/bag_files.py ros/bag_replay.py ros/bag_frames.py ros/bag_topics.py ros/bag_types.py "

@@ -162,10 +162,7 @@ def _near_camera(rng: np.random.Generator, width: int, height: int) -> TripodCam
             target_x_m=float(rng.uniform(0.38, 0.52)), target_y_m=float(rng.uniform(-0.06, 0.06)),
             target_z_m=float(rng.uniform(0.0, 0.08)),
         )  # fmt: skip
-        corners = [(x, y, z) for x in X_RANGE_M for y in Y_RANGE_M for z in (0.0, 0.2)]
-        px, depth = project(make_camera(camera), corners)
-        uv = px_to_uv(px, make_camera(camera))
-        if depth.min() > 0.4 and uv.min() > 10 and uv.max() < 990:
+        if _shows_the_area(camera, high_m=0.2, nearest_m=0.4, margin=10):
             return camera
 
 
@@ -178,11 +175,16 @@ def _camera(rng: np.random.Generator, width: int, height: int) -> TripodCameraCo
             target_x_m=float(rng.uniform(0.33, 0.5)), target_y_m=float(rng.uniform(-0.08, 0.08)),
             target_z_m=float(rng.uniform(0.05, 0.22)), shadows=bool(rng.random() < 0.5),
         )  # fmt: skip
-        corners = [(x, y, z) for x in X_RANGE_M for y in Y_RANGE_M for z in (0.0, 0.26)]
-        px, depth = project(make_camera(camera), corners)
-        uv = px_to_uv(px, make_camera(camera))
-        if depth.min() > 0.45 and uv.min() > 20 and uv.max() < 980:
+        if _shows_the_area(camera, high_m=0.26, nearest_m=0.45, margin=20):
             return camera
+
+
+def _shows_the_area(camera: TripodCameraConfig, high_m: float, nearest_m: float, margin: float) -> bool:
+    """Whether the area of the objects up to a height is in the image, with a margin in 0..1000, and not too near."""
+    corners = [(x, y, z) for x in X_RANGE_M for y in Y_RANGE_M for z in (0.0, high_m)]
+    px, depth = project(make_camera(camera), corners)
+    uv = px_to_uv(px, make_camera(camera))
+    return bool(depth.min() > nearest_m and uv.min() > margin and uv.max() < 1000 - margin)
 
 
 def sensor_config(scenes: str = "easy", noise: bool = True) -> SensorConfig:

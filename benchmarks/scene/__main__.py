@@ -12,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import mujoco
@@ -28,7 +28,7 @@ from stvla_ros.motion.collision import VoxelConfig
 from stvla_ros.motion.ompl import MujocoSpace
 from stvla_ros.motion.planning import MotionPlannerConfig
 from stvla_ros.motion.scene import PlanningScene
-from stvla_ros.sim.cell import Cell
+from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import Block, SceneObject, paint
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, Bool, Box
@@ -184,13 +184,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks.scene", description=__doc__)
     parser.add_argument("--scenes", type=int, default=120, help="number of scenes (default 120)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", action="store_true", help="depth of a stereo camera with its faults")
     arguments = parser.parse_args()
-    cell, space = Cell(), MujocoSpace(MotionPlannerConfig())
+    config = CellConfig()
+    if arguments.noise:
+        config = replace(config, sensor=replace(config.sensor, enabled=True, kind="stereo"))
+    cell, space = Cell(config), MujocoSpace(MotionPlannerConfig())
     answers = [scene(cell, space, arguments.seed + i) for i in range(arguments.scenes)]
     cell.close()
     rows = {name: figures([a[name] for a in answers]) for name in RULES}
     show(rows)
-    print(json.dumps({"benchmark": "scene", "seed": arguments.seed, "rows": rows}))
+    print(json.dumps({"benchmark": "scene", "seed": arguments.seed, "noise": arguments.noise, "rows": rows}))
 
 
 if __name__ == "__main__":

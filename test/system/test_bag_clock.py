@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,17 @@ import pytest
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from ros.bags import record_scene
-from stvla_msgs.msg import Outcome
+from stvla_msgs.msg import Outcome, TracePlan
 from system.bag_player import BagPlayer
 from system.brain_harness import BrainHarness, PretendedExecutor, wait
 from system.test_bag import write_bag
 
 from stvla_ros.data.recording import Recording
 from stvla_ros.errors import CancelToken
-from stvla_ros.ros.convert import time_to_ns
+from stvla_ros.ros import qos
+from stvla_ros.ros.convert import ns_to_time, time_to_ns
 from stvla_ros.ros.frames import CameraConfig, RgbdReceiver
+from stvla_ros.ros.freshness import MAX_AHEAD_S
 from stvla_ros.ros.robot_state import JointStateConfig, JointStates
 
 BRAIN = ("planner", "guidance", "policy", "task")
@@ -72,6 +75,33 @@ def test_the_stack_on_a_bag_with_a_clock(ros: Any, start: Callable[..., Any], ba
         task.join(30.0)
         assert executor.asked > 1, outcome[0].outcome
         assert outcome[0].outcome.code == Outcome.CANCELED, outcome[0].outcome
+    finally:
+        player.close()
+
+
+def test_a_step_back_in_time_may_be_small(ros: Any, start: Callable[..., Any], bag: Path) -> None:
+    """By no more than stamps may be ahead: the plan from before is not the newer one."""
+    harness = BrainHarness(ros, start)
+    harness.start("composed", **SIM_TIME)
+    player = BagPlayer(harness.node, next(bag.glob("*.db3")))
+    player.rate = 0.05
+    publisher = harness.node.create_publisher(TracePlan, "stvla/plan", qos.LATCHED)
+    numbers = count()
+
+    def lifts_another(plan: TracePlan) -> bool:
+        """Whether a plan on the bag's first image is taken."""
+        plan.plan_id, plan.header.stamp = f"first {next(numbers)}", ns_to_time(player.first_ns)
+        publisher.publish(plan)
+        return bool(harness.trace(plan.plan_id).outcome.code == Outcome.OK)
+
+    try:
+        wait(lambda: time_to_ns(harness.lifted().header.stamp) > player.first_ns)
+        plan = harness.lifted()
+        assert time_to_ns(plan.header.stamp) - player.first_ns <= MAX_AHEAD_S * 1e9
+        assert not lifts_another(plan)
+        player.rate = 0.0
+        player.jump_back()
+        wait(lambda: lifts_another(plan), 10.0)
     finally:
         player.close()
 

@@ -28,6 +28,7 @@ from stvla_ros.description.panda import ARM_JOINTS, FINGER_JOINTS, HOME_Q_RAD
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.ros import gripper_server
+from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.controller_server import ControllerServer, TerminalState
 from stvla_ros.ros.gripper_server import GripperServer
@@ -283,8 +284,8 @@ def test_a_goal_that_ends_after_its_executor_leaves_no_traceback(ros):
     server._server.finish = watched
     client = ActionClient(ros.add(Node("client")), FollowJointTrajectory, "/arm/follow")
     assert client.wait_for_server(30.0)
-    accepted = client.send_goal_async(FollowJointTrajectory.Goal())
-    wait_until(accepted.done)
+    sent = SentGoal(client._node, client, FollowJointTrajectory.Goal())
+    wait_until(lambda: sent.wait(0.0) or sent.accepted)
     client.destroy()
     ros.close()
     go.set()

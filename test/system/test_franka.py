@@ -17,7 +17,8 @@ from stvla_ros.config import ConfigError
 from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.description.robot import PANDA, RobotConfig
 from stvla_ros.motion.timing import scaled_limits, time_polyline
-from stvla_ros.ros import qos
+from stvla_ros.ros import qos, service_client
+from stvla_ros.ros.action_client import SentGoal
 from stvla_ros.ros.trajectory import trajectory_message
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.server import FciConfig, FciServer
@@ -56,33 +57,21 @@ class Operator:
 
     def call(self, name):
         assert self.services[name].wait_for_service(60.0)
-        return answered(lambda: self.services[name].call_async(Trigger.Request()), 30.0)
+        return service_client.call(self.services[name], Trigger.Request(), 240.0, 30.0)
 
     def send(self, goal_rad, start_rad=None):
         assert self.follow.wait_for_server(60.0)
         start = np.array(self.arm[-1].position) if start_rad is None else start_rad
         path = time_polyline(np.array([start, goal_rad]), scaled_limits(PANDA, 0.5, 0.3, 0.1))
         goal = FollowJointTrajectory.Goal(trajectory=trajectory_message(path, ROBOT.arm_joints))
-        return answered(lambda: self.follow.send_goal_async(goal), 4.0)
+        sent = SentGoal(self.node, self.follow, goal, resend=True)
+        wait_until(lambda: sent.wait(0.0) or sent.accepted)
+        return sent
 
-    def result(self, handle):
-        assert handle.accepted
-        answer = wait_for(handle.get_result_async())
-        return answer.status, answer.result
-
-
-def wait_for(future):
-    wait_until(future.done)
-    return future.result()
-
-
-def answered(ask, patience_s):
-    """The answer to a request, which is repeated: a client may find a service whose answers do not find it yet."""
-    while True:
-        future, until = ask(), time.monotonic() + patience_s
-        wait_until(lambda future=future, until=until: future.done() or time.monotonic() > until)
-        if future.done():
-            return future.result()
+    def result(self, sent):
+        wait_until(lambda: sent.wait(0.0))
+        assert sent.accepted
+        return sent.status, sent.result
 
 
 def wait_until(condition):
@@ -129,10 +118,10 @@ def test_from_activate_to_a_motion_a_stop_button_and_back(ros, start, server):
     assert status == GoalStatus.STATUS_SUCCEEDED, result.error_string
     assert np.abs(np.array(operator.arm[-1].position) - GOAL).max() < 0.01
 
-    handle = operator.send(HOME_Q_RAD)
+    sent = operator.send(HOME_Q_RAD)
     wait_until(lambda: operator.status.mode == RobotStatus.MOVING)
     server.user_stop(True)
-    status, result = operator.result(handle)
+    status, result = operator.result(sent)
     assert status == GoalStatus.STATUS_ABORTED
     assert result.error_string.startswith("USER_STOPPED: The robot's stop button is pressed")
     wait_until(lambda: operator.status.mode == RobotStatus.USER_STOPPED)
@@ -143,10 +132,10 @@ def test_from_activate_to_a_motion_a_stop_button_and_back(ros, start, server):
     recovered = operator.call("recover")
     assert recovered.success, recovered.message
 
-    handle = operator.send(HOME_Q_RAD)
+    sent = operator.send(HOME_Q_RAD)
     wait_until(lambda: operator.status.mode == RobotStatus.MOVING)
-    wait_for(handle.cancel_goal_async())
-    assert operator.result(handle)[0] == GoalStatus.STATUS_CANCELED
+    sent.cancel()
+    assert operator.result(sent)[0] == GoalStatus.STATUS_CANCELED
     assert operator.call("deactivate").success
     wait_until(lambda: operator.status.mode == RobotStatus.INACTIVE)
     assert not operator.call("home_gripper").success

@@ -12,6 +12,7 @@ from stvla_ros.config import param
 from stvla_ros.description.body import robot_mask
 from stvla_ros.geometry.se3 import inverse
 from stvla_ros.tabletop.instances import View
+from stvla_ros.tabletop.regions import NOISY_M
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, F64, I32, Bool, Box, Camera, RobotState
 
@@ -55,6 +56,25 @@ class VoxelConfig:
 LOW_M = (-0.2, -1.0, -0.05)
 HIGH_M = (1.2, 1.0, 1.3)
 """Obstacles outside are ignored; a little more than the arm's reach (base frame)."""
+
+
+STEEPEST = float(np.tan(np.radians(75.0)))
+"""No stereo camera measures a surface that it sees at a smaller angle than 15 degrees: depth that climbs faster than
+this many pixel widths per pixel bridges two surfaces (Sabov and Krueger, Identification and Correction of Flying Pixels
+in Range Camera Data, 2008)."""
+
+FLOOR_SIGMAS = 4.0
+"""Points of the table are measured this many standard deviations above it."""
+
+FLOOR_MAX_M = 0.02
+"""However large the noise, what is higher is not the table."""
+
+ARM_SIGMAS = 6.0
+"""Along a ray, depth of the arm is wrong by up to this many standard deviations of the table's: the arm is dark, curved,
+and mirrors itself."""
+
+ARM_MAX_M = 0.03
+"""However large the noise, depth of the arm is not wrong by more."""
 
 
 @dataclass(frozen=True)
@@ -116,16 +136,72 @@ def obstacle_surface(view: View, robot: RobotState, config: VoxelConfig, held: B
         config: Settings.
         held: What the hand holds, in the tool frame.
     """
-    floor_m = max(config.floor_m, view.table.noise_floor_m)
-    seen = (view.table.height(view.points_m) > floor_m) & (view.labels >= 0)
+    noise_m = depth_noise(view)
+    seen = (view.table.height(view.points_m) > floor(view, noise_m, config)) & (view.labels >= 0)
+    if view.table.noise_m > NOISY_M:
+        seen &= ~bridges(view.depth_m, view.camera)
     points = np.ascontiguousarray(view.points_m[:, seen].T)
     keep = inside(points)
-    keep[keep] = ~on_robot(points[keep], robot, config.self_margin_m)  # the view's mask is coarse along the outline
-    if held is not None:
-        keep &= ~in_box(points, robot.T_base_tcp @ held.T_frame_box, held.size_m, config.self_margin_m)
+    # The view's mask is coarse along the outline, and knows nothing of errors along the ray.
+    eye = view.camera.T_base_camera[:3, 3].astype(np.float32)
+    off = np.minimum(ARM_SIGMAS * noise_m[seen], ARM_MAX_M)[:, None] * _towards(points - eye)
+    for moved in (points, points - off, points + off):
+        keep[keep] = ~on_robot(moved[keep], robot, config.self_margin_m)
+        if held is not None:
+            keep &= ~in_box(moved, robot.T_base_tcp @ held.T_frame_box, held.size_m, config.self_margin_m)
     pixel = 1 / (view.camera.K[0, 0] * view.camera.K[1, 1])
     areas = (view.depth_m[seen] ** 2 * pixel).astype(np.float32)
     return Surface(points[keep], areas[keep], view.labels[seen][keep])
+
+
+def depth_noise(view: View) -> F32:
+    """(h, w) standard deviation of the depth, m; NaN where the depth is unknown.
+
+    The table tells how large the noise is; it grows with the square of the depth, as that of a stereo camera does.
+    """
+    height, fall, squared = view.table.height(view.points_m), _fall(view), view.depth_m**2
+    with np.errstate(invalid="ignore"):
+        on_table = (np.abs(height) < FLOOR_MAX_M) & (view.labels == 0) & (fall > 0.1)
+    if view.table.noise_m == 0.0 or not on_table.any():
+        return np.zeros_like(squared)
+    share = 1.4826 * np.median(np.abs(height[on_table]) / (fall * squared)[on_table])
+    return np.asarray(np.float32(share) * squared, np.float32)
+
+
+def floor(view: View, noise_m: F32, config: VoxelConfig) -> F32:
+    """(h, w) height above the table from which a pixel does not show the table, m; ``noise_m`` of :func:`depth_noise`."""
+    least_m = max(config.floor_m, view.table.noise_floor_m)
+    return np.asarray(np.clip(FLOOR_SIGMAS * noise_m * _fall(view), least_m, max(least_m, FLOOR_MAX_M)), np.float32)
+
+
+def _fall(view: View) -> F32:
+    """(h, w) by how much a pixel's height above the table changes with its depth."""
+    above = view.table.height(view.camera.T_base_camera[:3, 3])
+    return np.asarray(np.abs(above - view.table.height(view.points_m)) / view.depth_m, np.float32)
+
+
+def bridges(depth_m: F32, camera: Camera) -> Bool:
+    """(h, w) pixels where measured depth bridges the gap between a near and a far surface, at which nothing is.
+
+    On one side the next pixel is nearer, on the other it is farther or unknown, both by more than any surface climbs. A
+    thin thing is farther on no side, so it stays.
+    """
+    far = np.pad(np.where(np.isnan(depth_m), np.float32(np.inf), depth_m), 1, mode="edge")
+    step = depth_m * np.float32(STEEPEST / camera.K[0, 0])
+    out = np.zeros(depth_m.shape, dtype=bool)
+    h, w = depth_m.shape
+    for row, column in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        reach = step * np.float32(np.hypot(row, column))
+        one = far[1 + row : 1 + row + h, 1 + column : 1 + column + w]
+        other = far[1 - row : 1 - row + h, 1 - column : 1 - column + w]
+        with np.errstate(invalid="ignore"):
+            out |= (np.minimum(one, other) < depth_m - reach) & (np.maximum(one, other) > depth_m + reach)
+    return out
+
+
+def _towards(rays_m: F32) -> F32:
+    """(N, 3) unit vectors along rays (N, 3)."""
+    return np.asarray(rays_m / np.linalg.norm(rays_m, axis=1, keepdims=True), np.float32)
 
 
 def seen_cells(surface: Surface, grid: Grid, least_share: float) -> tuple[Keys, I32]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import finger_yaw, tool_down
-from stvla_ros.motion.collision import LOW_M
+from stvla_ros.motion.collision import LOW_M, depth_noise, floor
 from stvla_ros.motion.held import held_box
 from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.tabletop.self_filter import held_object_mask
@@ -52,7 +52,7 @@ def free_places(scene: PlanningScene, robot: RobotState, radius_m: float, low_m:
     if scene.view is None:
         return []
     view, table = scene.view, scene.view.table
-    floor_m = max(scene.config.floor_m, table.noise_floor_m)
+    floor_m = floor(view, depth_noise(view), scene.config)
     flat = view.points_m[:, np.abs(table.height(view.points_m)) <= floor_m].T
     things = np.concatenate([scene.surface.points_m, scene.voxels_m])
     origin = np.asarray(LOW_M[:2])

@@ -13,6 +13,8 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass
 
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 from stvla_msgs.msg import Guidance as GuidanceMsg
@@ -49,6 +51,7 @@ from stvla_ros.ros.shared_memory import end_without_port
 from stvla_ros.ros.stage_node import RollingPercentiles, StageNode
 from stvla_ros.types import Guidance, RgbdFrame, RobotState, Trace3d, TracePlan
 
+SET_BACK = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1_000_000))
 KEPT_PLANS = 8
 IMAGE_WAIT_S = 2.0
 """How much later than a plan its image may arrive."""
@@ -101,6 +104,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._requests: dict[str, _Request] = {}
         self._plans: OrderedDict[str, Trace3d | StageError] = OrderedDict()
         self._current: TracePlan | None = None
+        self._began_anew = False
         self._active_until = 0.0
         self._next_frame = self._next_markers = 0.0  # monotonic
         self._done_stamp_ns = 0
@@ -119,6 +123,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._overlay_out = self.create_publisher(Image, "stvla/overlay", qos.IMAGE)
         self._markers_out = self.create_publisher(MarkerArray, "stvla/markers", qos.LATCHED)
         self._decisions = DecisionLog(self, GuidanceDecisionMsg, decisions.GUIDANCE)
+        self._when_back = self.get_clock().create_jump_callback(SET_BACK, post_callback=self._time_set_back)
         self.create_subscription(TracePlanMsg, "stvla/plan", self._plan_arrived, qos.LATCHED)
         self.create_subscription(GuidanceRequest, "stvla/guidance_request", self._request_arrived, qos.EVENT)
         self.create_subscription(Header, "stvla/plan_stamp", self._stamp_arrived, qos.LATCHED)
@@ -126,6 +131,10 @@ class GuidanceNode(StageNode[GuidanceConfig]):
         self._worker.start()
 
     # --- inbox: the executor's thread -----------------------------------------------------------------------------
+
+    def _time_set_back(self, _: TimeJump) -> None:
+        """Simulation time begins anew: the plan in use would count as the newest until time has caught up."""
+        self._began_anew = True
 
     def _plan_arrived(self, message: TracePlanMsg) -> None:
         with self._inbox:
@@ -242,8 +251,11 @@ class GuidanceNode(StageNode[GuidanceConfig]):
             ) from error
 
     def _refuse_older(self, plan: TracePlan) -> None:
-        if self._current is not None and self._current.image_stamp_ns > self.now_ns() + MAX_AHEAD_S * 1e9:
-            self._current = None  # the clock was set back: this plan would be the newest until the clock catches up
+        ahead = self._current is not None and self._current.image_stamp_ns > self.now_ns() + MAX_AHEAD_S * 1e9
+        if (
+            ahead or self._began_anew
+        ):  # the clock was set back: this plan would be the newest until the clock catches up
+            self._current, self._began_anew = None, False
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
             age_s = (self._current.image_stamp_ns - plan.image_stamp_ns) / 1e9
             raise StageError(

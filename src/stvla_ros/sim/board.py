@@ -8,6 +8,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.description.panda import TCP_LINK
+from stvla_ros.sim.textures import add_texture
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, U8
 
@@ -33,11 +34,7 @@ class HeldBoard:
     clearance_m: float = 0.0
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        texture = spec.add_texture(name="board", type=mujoco.mjtTexture.mjTEXTURE_2D)
-        texture.height, texture.width, texture.nchannel = *self.picture.shape, 3
-        texture.data = np.repeat(self.picture[..., None], 3, axis=2).tobytes()
-        roles = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-        roles[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = "board"
+        roles = add_texture(spec, "board", np.repeat(self.picture[..., None], 3, axis=2))
         spec.add_material(name="board", textures=roles, specular=0.05, shininess=0.1)
         T = self.T_tcp_board
         quat = np.zeros(4)

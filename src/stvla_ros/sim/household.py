@@ -14,7 +14,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.sim.meshes import Mesh, cuboid, joined, sheet, tub, tube, turned
-from stvla_ros.sim.textures import Rgb, cloudy, texture
+from stvla_ros.sim.textures import Rgb, add_texture, cloudy, texture
 from stvla_ros.types import F64
 
 CLOTH_M = 0.0015
@@ -45,12 +45,7 @@ class Finish:
 
     def add(self, spec: mujoco.MjSpec, name: str) -> None:
         """Add it to a model as a material."""
-        image = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D)
-        picture = texture(self.pattern, self.seed, _TEXTURE_PX, self.rgb)
-        image.height, image.width, image.nchannel = picture.shape
-        image.data = picture.tobytes()
-        roles = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-        roles[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = name
+        roles = add_texture(spec, name, texture(self.pattern, self.seed, _TEXTURE_PX, self.rgb))
         spec.add_material(
             name=name,
             textures=roles,

@@ -13,11 +13,11 @@ import numpy as np
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.sim.household import Carton, Cloth, Finish, Household, Tub
-from stvla_ros.sim.materials import TABLE_CENTRE_XY_M, TABLE_HALF_XY_M, TABLE_HEIGHT_M, TABLE_TOP, add_sky, set_clipping
+from stvla_ros.sim.materials import TABLE_HEIGHT_M, add_sky, add_table, set_clipping
 from stvla_ros.sim.meshes import cuboid
 from stvla_ros.sim.objects import SceneObject
 from stvla_ros.sim.tasks import Task
-from stvla_ros.sim.textures import Rgb, texture
+from stvla_ros.sim.textures import Rgb, add_texture, texture
 from stvla_ros.sim.things import GLAZES, WHITES, WOODS, make_thing
 from stvla_ros.types import F64
 
@@ -88,12 +88,7 @@ def _add_material(
     spec: mujoco.MjSpec, name: str, finish: Finish, size_px: int, repeat: float, mirror: float = 0.0
 ) -> None:
     """A material whose texture has a fixed size in metres: ``1 / repeat`` of them."""
-    image = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D)
-    picture = texture(finish.pattern, finish.seed, size_px, finish.rgb)
-    image.height, image.width, image.nchannel = picture.shape
-    image.data = picture.tobytes()
-    roles = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-    roles[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = name
+    roles = add_texture(spec, name, texture(finish.pattern, finish.seed, size_px, finish.rgb))
     spec.add_material(
         name=name, textures=roles, texuniform=True, texrepeat=[repeat, repeat], specular=finish.gloss,
         shininess=0.2 + 0.7 * finish.gloss, reflectance=mirror,
@@ -171,21 +166,7 @@ def _add_table(spec: mujoco.MjSpec, rng: np.random.Generator) -> None:
         spec, "table", Finish(pattern, rgb, gloss, seed=int(rng.integers(1 << 31))), TABLE_TEXTURE_PX, 1.8, mirror
     )
     spec.add_material(name="steel", rgba=[0.35, 0.37, 0.40, 1.0], specular=0.3)
-    (x, y), (half_x, half_y) = TABLE_CENTRE_XY_M, TABLE_HALF_XY_M
-    table = spec.worldbody.add_body(name="table")
-    table.add_geom(
-        name=TABLE_TOP,
-        type=_BOX,
-        pos=[x, y, -0.02],
-        size=[half_x, half_y, 0.02],
-        material="table",
-        friction=[0.8, 0.01, 0.001],
-    )
-    leg_z = (TABLE_HEIGHT_M - 0.04) / 2
-    for sx in (-1, 1):
-        for sy in (-1, 1):
-            leg = [x + sx * (half_x - 0.06), y + sy * (half_y - 0.06), -0.04 - leg_z]
-            table.add_geom(type=_BOX, pos=leg, size=[0.025, 0.025, leg_z], material="steel", **_SEEN)
+    table = add_table(spec, "table")
     if rng.random() < 0.3:
         _add_mat(spec, table, rng)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
+from stvla_ros.sim.textures import add_texture, rgb_role
 from stvla_ros.types import U8
 
 TABLE_TOP = "table_top"
@@ -18,13 +19,11 @@ _FLOOR_RGB = (0.37, 0.38, 0.39)
 def add_surroundings(spec: mujoco.MjSpec) -> None:
     """Add lights, sky, floor and the table, whose top is the plane z = 0."""
     _add_light(spec)
-    _add_texture(spec, "beech", wood_grain(256, _TABLE_RGB))
-    spec.add_material(
-        name="beech", textures=_rgb_role("beech"), texuniform=True, texrepeat=[1.0, 1.0], specular=0.05, shininess=0.1
-    )
+    roles = add_texture(spec, "beech", wood_grain(256, _TABLE_RGB))
+    spec.add_material(name="beech", textures=roles, texuniform=True, texrepeat=[1.0, 1.0], specular=0.05, shininess=0.1)
     spec.add_material(name="steel", rgba=[0.35, 0.37, 0.40, 1.0], specular=0.3)
     _add_floor(spec)
-    _add_table(spec)
+    add_table(spec, "beech")
 
 
 def wood_grain(size_px: int, rgb: tuple[float, float, float]) -> U8:
@@ -38,19 +37,6 @@ def wood_grain(size_px: int, rgb: tuple[float, float, float]) -> U8:
     grain = np.stack([np.roll(stripes, s) for s in shift]) * 0.03 + rng.normal(scale=0.006, size=(size_px, size_px))
     image = np.clip(np.array(rgb) * (1.0 + grain[..., None]), 0.0, 1.0)
     return (255 * image).astype(np.uint8)
-
-
-def _add_texture(spec: mujoco.MjSpec, name: str, image: U8) -> None:
-    texture = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D)
-    texture.height, texture.width, texture.nchannel = image.shape
-    texture.data = image.tobytes()
-
-
-def _rgb_role(texture: str) -> list[str]:
-    """MuJoCo wants one texture name per role; the second role is plain colour."""
-    roles = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
-    roles[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = texture
-    return roles
 
 
 def _add_light(spec: mujoco.MjSpec) -> None:
@@ -91,7 +77,7 @@ def _add_floor(spec: mujoco.MjSpec) -> None:
         name="floor", type=mujoco.mjtTexture.mjTEXTURE_2D, builtin=mujoco.mjtBuiltin.mjBUILTIN_CHECKER
     )
     floor.rgb1, floor.rgb2, floor.width, floor.height = _FLOOR_RGB, tuple(0.97 * c for c in _FLOOR_RGB), 64, 64
-    spec.add_material(name="floor", emission=0.6, textures=_rgb_role("floor"), texuniform=True, texrepeat=[1.0, 1.0])
+    spec.add_material(name="floor", emission=0.6, textures=rgb_role("floor"), texuniform=True, texrepeat=[1.0, 1.0])
     spec.worldbody.add_geom(
         name="floor",
         type=mujoco.mjtGeom.mjGEOM_PLANE,
@@ -101,7 +87,8 @@ def _add_floor(spec: mujoco.MjSpec) -> None:
     )
 
 
-def _add_table(spec: mujoco.MjSpec) -> None:
+def add_table(spec: mujoco.MjSpec, top: str) -> mujoco.MjsBody:
+    """The table, whose top is the plane z = 0. Its materials are ``top`` and ``steel``."""
     (x, y), (half_x, half_y) = TABLE_CENTRE_XY_M, TABLE_HALF_XY_M
     table = spec.worldbody.add_body(name="table")
     box = mujoco.mjtGeom.mjGEOM_BOX
@@ -110,7 +97,7 @@ def _add_table(spec: mujoco.MjSpec) -> None:
         type=box,
         pos=[x, y, -0.02],
         size=[half_x, half_y, 0.02],
-        material="beech",
+        material=top,
         friction=[0.8, 0.01, 0.001],
     )
     leg_z = (TABLE_HEIGHT_M - 0.04) / 2
@@ -118,3 +105,4 @@ def _add_table(spec: mujoco.MjSpec) -> None:
         for sy in (-1, 1):
             leg = [x + sx * (half_x - 0.06), y + sy * (half_y - 0.06), -0.04 - leg_z]
             table.add_geom(type=box, pos=leg, size=[0.025, 0.025, leg_z], material="steel", contype=0, conaffinity=0)
+    return table

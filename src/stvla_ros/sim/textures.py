@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import cv2
+import mujoco
 import numpy as np
 
 from stvla_ros.types import F32, U8
@@ -13,6 +14,21 @@ Rgb = tuple[float, float, float]
 """Red, green, blue in 0..1."""
 
 Pattern = Callable[[np.random.Generator, int, Rgb], F32]
+
+
+def add_texture(spec: mujoco.MjSpec, name: str, image: U8) -> list[str]:
+    """Add a (H, W, 3) image to a model; returns the ``textures`` of a material that shows it."""
+    added = spec.add_texture(name=name, type=mujoco.mjtTexture.mjTEXTURE_2D)
+    added.height, added.width, added.nchannel = image.shape
+    added.data = image.tobytes()
+    return rgb_role(name)
+
+
+def rgb_role(texture: str) -> list[str]:
+    """MuJoCo wants one texture name per role; the second role is plain colour."""
+    roles = [""] * int(mujoco.mjtTextureRole.mjNTEXROLE)
+    roles[int(mujoco.mjtTextureRole.mjTEXROLE_RGB)] = texture
+    return roles
 
 
 def texture(pattern: str, seed: int, size_px: int, rgb: Rgb) -> U8:

@@ -72,6 +72,7 @@ def test_an_arm_brakes_within_its_own_models_limits(model: str, cell: FciCell, m
     arm.request(ArmRequest.MOVE, 1, wire.MOVE.pack(*modes, *[0.0] * 6, False, *[0.0] * 7))
     for cycle in range(150):
         a = 0.9 * limits.acceleration * min(1.0, cycle / 20)
+        command["message_id"] = cycle + 1
         command["dq_c"] = command["dq_c"] + JOINT1 * a * CYCLE_S
         arm.control(command)
     assert told[-1][0] == pytest.approx(command["dq_c"][0])

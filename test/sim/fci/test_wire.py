@@ -13,7 +13,7 @@ from sim.fci.robots import serve, wait_until
 from stvla_ros.sim.fci import wire
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.server import FciServer
-from stvla_ros.sim.fci.wire import ArmRequest, Error, HandRequest, HandStatus, MoveStatus, Port, RobotMode
+from stvla_ros.sim.fci.wire import ArmRequest, Error, HandRequest, HandStatus, MoveStatus, Port, RobotMode, StopStatus
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,23 @@ def test_commands_that_are_not_numbers_are_a_reflex(cell: FciCell, server: FciSe
         assert np.isfinite(cell.q).all()
         client.ask(ArmRequest.AUTOMATIC_ERROR_RECOVERY, 2)
         assert client.answer()[1:] == (2, b"\0")
+
+
+def test_a_command_for_the_last_motion_does_not_end_the_next(server: FciServer) -> None:
+    """A client answers several states with the end of a motion; the last answer may arrive when the next has begun."""
+    with Raw(server, wire.ARM) as client:
+        client.connect()
+        data, address = client.udp.recvfrom(2048)
+        client.ask(ArmRequest.MOVE, 1, wire.MOVE.pack(0, 0, *[0.0] * 6, False, *[0.0] * 7))
+        assert client.answer()[2] == bytes([MoveStatus.MOTION_STARTED])
+        state, command = np.frombuffer(data, wire.ARM_STATE)[0], np.zeros(1, wire.COMMAND)
+        command["message_id"], command["q_c"] = state["message_id"], state["q_d"]
+        command["motion_generation_finished"] = True
+        client.udp.sendto(command.tobytes(), address)
+        modes = [np.frombuffer(client.udp.recv(2048), wire.ARM_STATE)[0]["robot_mode"] for _ in range(40)]
+        assert modes[-10:] == [RobotMode.MOVE] * 10
+        client.ask(ArmRequest.STOP_MOVE, 2)
+        assert [client.answer()[2] for _ in range(2)] == [bytes([MoveStatus.PREEMPTED]), bytes([StopStatus.SUCCESS])]
 
 
 def test_a_new_client_is_not_told_what_the_last_one_asked_for(server: FciServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -97,19 +98,6 @@ def normalised_blur(values: F32, weight: F32, size: int) -> tuple[F32, F32]:
     count = np.where(count > 1e-4, count, np.float32(0))
     mean = total.reshape(values.shape) / np.where(count > 0, count, np.float32(np.inf))[..., None]
     return np.asarray(mean, dtype=np.float32), count
-
-
-def quadratic_terms(cells: npt.NDArray[np.intp], shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
-    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
-    y, x = (2 * k / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
-    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
-
-
-def quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
-    """The sum of these monomials, weighted by a model (6,), on all cells (rows, columns)."""
-    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
-    one, dx, dy, xx, xy, yy = model.astype(np.float32)
-    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)
 
 
 class Membrane:
@@ -217,3 +205,16 @@ def along_gradients(values: F32, known: Bool, size: int) -> F32:
     xx, xy, yy = mean[..., 0] + np.float32(_FLAT), mean[..., 1], mean[..., 2] + np.float32(_FLAT)
     limit = np.minimum(xx, yy)
     return np.asarray(np.stack([yy, np.clip(-xy, -limit, limit), xx]) * (2 / (xx + yy)), dtype=np.float32)
+
+
+def quadratic_terms(cells: npt.NDArray[np.intp], shape: tuple[int, ...], dtype: type[np.floating]) -> npt.NDArray[Any]:
+    """(N, 6) quadratic monomials of cells given by flat index, over -1..1 in both directions."""
+    y, x = (2 * k.astype(dtype) / n - 1 for k, n in zip(np.divmod(cells, shape[1]), shape, strict=True))
+    return np.column_stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+
+
+def quadratic(model: npt.NDArray[np.floating], shape: tuple[int, ...]) -> F32:
+    """(rows, columns) the same monomials on all cells, weighted with a (6,) model and summed."""
+    y, x = (2 * np.arange(n, dtype=np.float32) / n - 1 for n in shape)
+    one, dx, dy, xx, xy, yy = model.astype(np.float32)
+    return np.asarray((one + dy * y + yy * y * y)[:, None] + (dx * x + xx * x * x) + (xy * y)[:, None] * x, np.float32)

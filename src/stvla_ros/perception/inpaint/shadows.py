@@ -175,7 +175,7 @@ def _lit_table(colour: F32, table: Bool) -> tuple[npt.NDArray[np.float64], float
     """
     cells = np.flatnonzero(table)
     cells = cells[:: max(len(cells) // _BUDGET, 1)]
-    A, b = quadratic_terms(cells, table.shape).astype(np.float32), colour.reshape(-1, 3)[cells]
+    A, b = quadratic_terms(cells, table.shape, np.float32), colour.reshape(-1, 3)[cells]
     b = np.log(np.maximum(np.column_stack([b, _grey(b)]), 1))
     lit = np.ones(len(A), dtype=bool)
     for _ in range(_ROUNDS):

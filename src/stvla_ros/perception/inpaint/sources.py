@@ -59,7 +59,7 @@ def odd_cells(colour: F32, known: Bool) -> tuple[Bool, Bool]:
     if len(cells) < 30:
         return odd, foreign
     features, some = _features(colour), cells[:: max(len(cells) // _BUDGET, 1)]
-    A, b = quadratic_terms(some, known.shape), features.reshape(-1, 3)[some].astype(np.float64)
+    A, b = quadratic_terms(some, known.shape, np.float64), features.reshape(-1, 3)[some].astype(np.float64)
     off = b - np.median(b, axis=0)
     for _ in range(_ROUNDS):
         sigma = 1.4826 * np.median(np.abs(off), axis=0)

@@ -51,6 +51,7 @@ class Motion:
         number: The request's; None: its client is gone.
         generator: What moves the reference.
         controller: What makes torques of it.
+        after: Number of the last state before it. Commands that answer that one or older ones are not for this motion.
         started: A command has arrived.
         missed: Commands missing in a row.
         ending: How it ends when the arm is at rest, which it is being brought to.
@@ -60,6 +61,7 @@ class Motion:
     number: int | None
     generator: GeneratorMode
     controller: ControllerMode
+    after: int
     started: bool = False
     missed: int = 0
     ending: MoveStatus | None = None
@@ -179,7 +181,8 @@ class Arm:
             self._reference.rest(self._reference.q)
             self._received = _HISTORY
             self.state.value["reflex_reason"] = False
-            self.motion, self.mode = Motion(number, generator, controller), RobotMode.MOVE
+            after = int(self.state.value["message_id"])
+            self.motion, self.mode = Motion(number, generator, controller, after), RobotMode.MOVE
         self._tell(ArmRequest.MOVE, number, status)
 
     def _stop_move(self, number: int) -> None:
@@ -254,6 +257,8 @@ class Arm:
             self._cell.drive(self._reference.q, self._reference.dq)
 
     def _follow_client(self, motion: Motion, command: np.void | None) -> None:
+        if command is not None and command["message_id"] <= motion.after:
+            command = None  # the last motion's, held up on the way: it would end this one
         self._received = (self._received << 1 | (command is not None)) & _HISTORY if motion.started else _HISTORY
         if command is None:
             motion.missed += 1
