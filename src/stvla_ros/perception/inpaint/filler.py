@@ -12,11 +12,11 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, stray_depth, unlike_table
 from stvla_ros.perception.inpaint.jitter import Jitter
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
-from stvla_ros.perception.inpaint.patch import GRAIN_CELLS, Cells, Patch, View
+from stvla_ros.perception.inpaint.patch import GRAIN_CELLS, Cells, Patch, Pixels, View
 from stvla_ros.perception.inpaint.shadows import BORDER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
@@ -27,7 +27,6 @@ _MIN_FRINGE_PX = 4  # lens and sensor blur some pixels of a small image too
 _MAX_CELLS = 6000
 _REACH_CELLS = 16
 _SHADED_SHARE = 0.2
-_LABEL_PX = 24
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class _Plan:
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
-        fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
+        self._fringe = fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
@@ -144,10 +143,11 @@ class _Plan:
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
-        self._colour, self._depth, self._closed = colour, depth, colour | depth
+        self._colour, self._depth, self._closed, self._wide = colour, depth, colour | depth, self._hole.wide
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(sight.table, closed | shadow)
-        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
+        near_px = 3 * fringe + GRAIN_CELLS * stride
+        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window], near_px)
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
@@ -181,12 +181,16 @@ class _Plan:
         rows, columns = (slice(0, s.stop - s.start) for s in grid.window)
         part = (rows, columns)
         if self._layers.labels is not None:
-            own = as_mask(self._layers.labels == layer)
-            colour, depth = colour & own, depth & own
+            colour, depth = self._own(colour, layer), self._own(depth, layer)
             grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
         return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px, layer == TABLE), part
+
+    def _own(self, mask: U8, layer: int, part: Slices = (slice(None),) * 2) -> U8:
+        """The pixels of a mask in a part of the window that belong to a layer."""
+        labels = self._layers.labels
+        return mask[part] if labels is None else mask[part] & as_mask(labels[part] == layer)
 
     @property
     def copies(self) -> Copies | None:
@@ -219,26 +223,27 @@ class _Plan:
         return out
 
     def _widen(self, rim: U8) -> None:
-        """Add pixels beside the hole, each to the layer of the hole's nearest pixel."""
-        labels = self._layers.labels
-        if labels is not None:
-            _continue_labels(labels, self._closed, rim)
+        """Add pixels beside the hole."""
         self._colour, self._depth, self._closed = self._colour | rim, self._depth | rim, self._closed | rim
+        self._wide = self._wide | rim
         self._hidden[self._grid.window] = self._closed > 0
         for layer, (patch, part) in self._patches.items():
-            new, colour, depth = rim[part], self._colour[part], self._depth[part]
-            if labels is not None:
-                own = as_mask(labels[part] == layer)
-                new, colour, depth = new & own, colour & own, depth & own
-            if cv2.countNonZero(new):
-                patch.cover(colour, depth)
+            if cv2.countNonZero(self._own(rim, layer, part)):
+                patch.cover(self._own(self._colour, layer, part), self._own(self._depth, layer, part))
+
+    def _stray(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> U8:
+        """Pixels beside the hole whose depth is flying or lost in this frame."""
+        window = self._grid.window
+        sight = Sight.of(frame.depth_m[window], height_m[window], table_tolerance_m(table))
+        return and_not(stray_depth(self._wide, kept, sight, height_m[window], self._fringe), self._closed)
 
     def paint(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
-        open_ = ~(self._closed | self._fringed(kept_here))
         first, self._first = self._first, False
+        stray = np.zeros_like(kept_here) if first else self._stray(frame, kept_here, table, height_m)
+        open_ = ~(self._closed | stray | self._fringed(kept_here))
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
@@ -249,12 +254,16 @@ class _Plan:
                     before = self._copies if layer == TABLE else None
                     patch.learn_grain(view, frame.rgb, plane, self._config.grain, before)
             patch.paint(rgb, view, colour, ~kept_here[part])
-            px, pick = patch.depth, patch.depth.where(~kept_here[part])
-            behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
-            if not np.isfinite(behind).all():
-                behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
-            depth.reshape(-1)[px.full[pick]] = behind
-        return Filled(rgb, depth, self._hidden & ~(kept > 0))
+            beside = Pixels.of(self._own(stray, layer, part), patch.grid, frame.camera.width_px)
+            for px in (patch.depth, beside):
+                pick = px.where(~kept_here[part])
+                behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
+                if not np.isfinite(behind).all():
+                    behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
+                depth.reshape(-1)[px.full[pick]] = behind
+        hidden = self._hidden & ~(kept > 0)
+        hidden[self._grid.window] |= stray > 0
+        return Filled(rgb, depth, hidden)
 
 
 def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:
@@ -265,21 +274,6 @@ def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:
                 f"The fill wanted masks and heights of the image's {frame.depth_m.shape} pixels, got {image.shape}: "
                 "segment the same frame that is filled.",
             )
-
-
-def _continue_labels(labels: U8, closed: U8, rim: U8) -> None:
-    """Give new pixels ``rim`` beside a hole the label of its nearest pixel."""
-    x, y, width, height = cv2.boundingRect(rim)
-    pad = _LABEL_PX
-    part = slice(max(y - pad, 0), y + height + pad), slice(max(x - pad, 0), x + width + pad)
-    hole, new = closed[part] > 0, rim[part] > 0
-    nearest = cv2.distanceTransformWithLabels((~hole).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL)[
-        1
-    ]
-    if hole.any():
-        own = np.zeros(int(nearest.max()) + 1, dtype=np.uint8)
-        own[nearest[hole]] = labels[part][hole]
-        labels[part][new] = own[nearest[new]]
 
 
 def _view(grid: Grid, surface: Surface, frame: RgbdFrame, height_m: F32, open_: U8) -> View:

@@ -43,7 +43,8 @@ _BUDGET = 1500
 @dataclass(frozen=True, eq=False)
 class LayerMap:
     """Attributes:
-    labels: (h, w) layer of each hidden pixel of a window; None if all belong to the table.
+    labels: (h, w) layer of each hidden pixel of a window, and of pixels near by that of the nearest hidden one; None if
+        all belong to the table.
     planes: Inverse depth of the layers 1, 2, ... as (3,) for ``plane @ (u, v, 1)``.
     """
 
@@ -51,7 +52,7 @@ class LayerMap:
     planes: list[F64] = field(default_factory=list)
 
 
-def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) -> LayerMap:
+def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32, near_px: int) -> LayerMap:
     """Assign the hidden pixels of a window to layers.
 
     Args:
@@ -60,6 +61,7 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
         table: (h, w) pixels that show the table.
         beyond: (h, w) pixels that show the background behind or beside it.
         depth_m: (h, w).
+        near_px: How far around the hole pixels have a label.
     """
     at_edge = _touching(grid, hidden, beyond)
     if at_edge is None:
@@ -71,7 +73,21 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
     planes, which = _planes_behind(grid, beyond, depth_m, np.column_stack([u, v]))
     labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
     labels[v, u] = which
+    _continue(labels, hidden, near_px)
     return LayerMap(labels, planes)
+
+
+def _continue(labels: U8, hidden: U8, near_px: int) -> None:
+    """Label the pixels around hidden ones beyond the table like the nearest hidden pixel."""
+    x, y, width, height = cv2.boundingRect(labels)
+    part = slice(max(y - near_px, 0), y + height + near_px), slice(max(x - near_px, 0), x + width + near_px)
+    ours = hidden[part] > 0
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~ours).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    own = np.zeros(int(nearest.max()) + 1, dtype=np.uint8)
+    own[nearest[ours]] = labels[part][ours]
+    labels[part] = own[nearest]
 
 
 def pixels_beyond(grid: Grid, height_m: F32, other: U8, tolerance_m: float) -> U8:
