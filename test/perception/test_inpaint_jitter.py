@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from perception.test_inpaint import arguments, front_camera, render, with_rgb
 
 from stvla_ros.perception.inpaint import FillConfig, Filler, fill
 from stvla_ros.perception.inpaint.hole import Hole
-from stvla_ros.perception.inpaint.jitter import HASTE, PATIENCE, Jitter
+from stvla_ros.perception.inpaint.jitter import PATIENCE, Jitter
 from stvla_ros.perception.inpaint.masks import dilated
 from stvla_ros.types import U8
 
@@ -49,32 +49,40 @@ def test_the_rim_grows_by_what_a_mask_gains() -> None:
 
 
 def test_what_a_mask_lacks_for_long_is_uncovered() -> None:
-    followed, less = jitter(), box(50, 90, 50, 90) - box(50, 53, 50, 54)
+    followed, less = jitter(), box(50, 90, 50, 90) - box(50, 53, 50, 62)
     for _ in range(3):
-        followed.follow(less - box(53, 60, 50, 54) | OTHER, NOTHING)
+        followed.follow(less - box(53, 60, 50, 62) | OTHER, NOTHING)
         assert followed.follow(THING | OTHER, NOTHING) is not None
     for _ in range(PATIENCE - 1):
-        assert followed.follow(less - box(53, 60, 50, 54) | OTHER, NOTHING) is not None
-    assert followed.follow(less - box(53, 60, 50, 54) | OTHER, NOTHING) is None
+        assert followed.follow(less - box(53, 60, 50, 62) | OTHER, NOTHING) is not None
+    assert followed.follow(less - box(53, 60, 50, 62) | OTHER, NOTHING) is None
     assert followed.steady[50, 50] == 0
     assert (followed.steady[60:90, 50:90] == 255).all()
 
 
 def test_frames_far_apart_count_as_many() -> None:
-    followed, less = jitter(), (THING | OTHER) - box(50, 60, 50, 54)
+    followed, less = jitter(), (THING | OTHER) - box(50, 60, 50, 62)
     assert followed.follow(less, NOTHING, 2_000_000_000) is None
     assert followed.steady[50, 50] == 0
 
 
-def test_a_thing_that_vanishes_is_uncovered_soon_and_one_that_moves_at_once() -> None:
+def test_a_thing_that_vanishes_is_uncovered_after_a_while_and_one_that_moves_at_once() -> None:
     gone = jitter()
-    for _ in range(HASTE - 1):
-        assert gone.follow(THING, NOTHING) is not None
+    for _ in range(PATIENCE - 1):
+        assert gone.follow(THING, NOTHING) is not None, "masks of noisy frames lack whole things"
     assert gone.follow(THING, NOTHING) is None
     assert (gone.steady == THING).all()
     moved = jitter()
     assert moved.follow(THING | np.roll(OTHER, 8, axis=1), NOTHING) is None
     assert (moved.steady == THING).all(), "nothing stays hidden where it was"
+
+
+def test_a_speck_makes_no_new_hole_and_many_do() -> None:
+    followed, speck = jitter(), box(20, 22, 200, 204)
+    added = followed.follow(THING | OTHER | speck, NOTHING)
+    assert added is not None
+    assert (added[20:22, 200:204] == 255).all()
+    assert followed.follow(THING | OTHER | speck | box(120, 122, 20, 25), NOTHING) is None
 
 
 def test_what_appears_elsewhere_needs_a_new_hole_which_keeps_the_rest() -> None:
@@ -117,3 +125,21 @@ def test_a_filled_rim_looks_like_the_table_and_the_hole_is_not_made_anew(rim: Ri
     assert off.mean() < 3
     assert off.max() < 20
     np.testing.assert_allclose(out.depth_m[new], fresh.depth_m[new], atol=1e-3)
+
+
+def test_depth_that_flies_or_is_lost_beside_the_hole_in_a_later_frame_is_replaced() -> None:
+    frame, ids, _ = render(0.0, front_camera(640, 480))
+    keep, remove = np.isin(ids, [1, 2]), ids > 2
+    filler = Filler(FillConfig())
+    before = filler.fill(*arguments(frame, remove, keep))
+    plan = filler._plan
+    around = dilated(before.hidden.astype(np.uint8) * np.uint8(255), 3) > 0
+    beside = around & ~before.hidden & (ids == 0)
+    flying = np.where(np.arange(640) % 2 > 0, frame.depth_m - np.float32(0.1), np.float32(np.nan))
+    stray = np.where(beside, flying, frame.depth_m)
+    out = filler.fill(*arguments(replace(frame, depth_m=stray), remove, keep))
+    assert filler._plan is plan
+    assert beside.sum() > 100
+    assert out.hidden[beside].all()
+    np.testing.assert_allclose(out.depth_m[beside], frame.depth_m[beside], atol=2e-3)
+    np.testing.assert_allclose(out.depth_m[before.hidden], before.depth_m[before.hidden], atol=2e-3)

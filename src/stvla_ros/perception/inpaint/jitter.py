@@ -12,15 +12,18 @@ from stvla_ros.types import U8, Bool
 NEAR_PX = 3
 """A thing lacks nothing where its mask is so near."""
 
-PATIENCE, HASTE = 15, 3
-"""A pixel that the masks of so many frames in a row lack is uncovered: of a thing at its place, and of one that seems
-gone. Frames further apart than usual count as several."""
+PATIENCE = 15
+"""What the masks of so many frames in a row lack is uncovered: masks of noisy frames lack whole things for half a second.
+Frames further apart than usual count as several."""
 
 USUAL_NS = 66_000_000
 """Time between frames at 15 Hz."""
 
-_RIM_SHARE, _SPECK = 0.1, 1 / 80
-"""A thing at its place lacks at most this share of it, or a speck: a square of this share of the image's width."""
+_MOVED_SHARE = 0.1
+"""A thing that lacks more than this share of it, and gains half as much elsewhere, has moved: it is uncovered at once."""
+
+_SPECK = 1 / 80
+"""Changes of fewer pixels than a square of this share of the image's width are not worth a new hole."""
 
 _FRINGE_PX = 2
 
@@ -43,8 +46,9 @@ class Jitter:
     def __init__(self, hole: Hole, reach_px: int, width_px: int) -> None:
         self.steady, self._limit = hole.raw, hole.limit
         count, things = cv2.connectedComponents(hole.depth, connectivity=8)
+        self._speck_px, self._beyond_px = (_SPECK * width_px) ** 2, 0
         size_px = np.bincount(things[hole.raw > 0], minlength=count)
-        self._allowed_px = np.maximum(_RIM_SHARE * size_px, (_SPECK * width_px) ** 2)
+        self._allowed_px = np.maximum(_MOVED_SHARE * size_px, self._speck_px)
         around = np.ones((2 * reach_px + 1,) * 2, np.uint8)
         self._things = np.where(things > 0, things, cv2.dilate(things.astype(np.uint16), around)).astype(np.uint16)
         self._missed, self._lacking = np.zeros(hole.raw.shape, dtype=np.uint8), False
@@ -61,9 +65,10 @@ class Jitter:
         added = and_not(gone, self._limit)
         gained_px = self._px_by_thing(added)
         uncovered = self._uncovered(lost, gained_px, min(max(round(elapsed_ns / USUAL_NS), 1), PATIENCE))
+        self._beyond_px += gained_px[0]
         if uncovered is not None:
             self.steady = and_not(self.steady, uncovered)
-        if uncovered is not None or gained_px[0]:
+        if uncovered is not None or self._beyond_px > self._speck_px:
             return None
         if cv2.countNonZero(added):
             self.steady = self.steady | added
@@ -78,7 +83,7 @@ class Jitter:
         return np.bincount(self._things[part][mask[part] > 0], minlength=len(self._allowed_px))
 
     def _uncovered(self, lost: U8, gained_px: np.ndarray, frames: int) -> U8 | None:
-        """What is hidden no longer, given what the mask lacks: things that moved as a whole; None if there is nothing."""
+        """What is hidden no longer, given what the mask lacks: what it lacked long, and things that moved; or None."""
         if not cv2.countNonZero(lost):
             if self._lacking:
                 self._missed[:], self._lacking = 0, False
@@ -88,9 +93,8 @@ class Jitter:
             cv2.bitwise_and(cv2.add(self._missed, np.full_like(lost, frames)), lost), dtype=np.uint8
         )
         lost_px = self._px_by_thing(lost)
-        absent = lost_px > self._allowed_px
-        moved = absent & (2 * (gained_px + gained_px[0]) > lost_px)
+        moved = (lost_px > self._allowed_px) & (2 * (gained_px + gained_px[0]) > lost_px)
         late: Bool = self._missed >= PATIENCE
-        if absent.any():
-            late = late | (absent[self._things] & (self._missed >= HASTE)) | moved[self._things]
-        return as_mask(late) if late.any() else None
+        if moved.any():
+            late = late | moved[self._things]
+        return as_mask(late) if np.count_nonzero(late) > self._speck_px else None
