@@ -184,7 +184,9 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
 def _crossings(table: U8, beyond: U8) -> F64:
     """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few missing pixels apart."""
     width = table.shape[1]
-    kind = np.ascontiguousarray(cv2.bitwise_or(table & 1, beyond & 2))
+    reach = np.ones((1, 2 * _GAP_PX + 1), np.uint8)
+    table, beyond = np.ascontiguousarray(table), np.ascontiguousarray(beyond)
+    kind = (table & 1 & cv2.dilate(beyond, reach)) | (beyond & 2 & cv2.dilate(table, reach))
     seen = np.flatnonzero(kind)
     kinds = kind.reshape(-1)[seen]
     change = np.flatnonzero(kinds[1:] != kinds[:-1])
@@ -211,9 +213,8 @@ def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Ge
         if votes[k] < max(12, 0.04 * len(points)):
             break
         line = _refined(points, np.append(normal[k], offset[k]))
-        side = surface @ line[:2] + line[2]
-        line = line if np.median(side) > 0 else -line
-        if np.mean(side * np.sign(np.median(side)) < -1.5) < 0.01:
+        line = line if np.median(surface @ line[:2] + line[2]) > 0 else -line
+        if np.mean(surface @ line[:2] + line[2] < -1.5) < 0.01:
             return line
     return None
 

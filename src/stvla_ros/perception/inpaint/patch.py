@@ -67,7 +67,7 @@ class Cells:
     def of(cls, grid: Grid, view: View) -> Cells:
         share = grid.share(view.known)
         rgb = cv2.bitwise_and(view.rgb, view.rgb, mask=view.known).astype(np.float32)
-        deviation = np.where(view.known > 0, view.deviation, np.float32(0))
+        deviation = np.asarray(cv2.copyTo(view.deviation, view.known), dtype=np.float32)  # 0 elsewhere
         values = np.dstack([grid.pooled(rgb), grid.pooled(deviation)])
         values /= np.maximum(share, 1e-6)[..., None]
         return cls(values, share)
@@ -152,7 +152,7 @@ class Patch:
     def _take_grain(self) -> None:
         if self._texture is not None:
             flat = self._texture.reshape(-1, 3)
-            self._grain = flat[self.colour.inside], flat[self.soft.inside]
+            self._grain = flat.take(self.colour.inside, axis=0), flat.take(self.soft.inside, axis=0)
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
@@ -193,9 +193,9 @@ class Patch:
         flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
         soft = self.soft.where(view.known & writable)
         full, weight = self.soft.full[soft], self.soft_weight[soft]
-        around, behind = flat[full], smooth[self.soft.inside[soft]]
+        around, behind = flat.take(full, axis=0), smooth.take(self.soft.inside[soft], axis=0)
         pick = self.colour.where(writable)
-        new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
+        new, at = smooth.take(self.colour.inside[pick], axis=0), self.colour.full[pick]
         if self._grain is not None:
             limits = _range(view)
             new, behind = _limited(new * self._grain[0][pick], limits), _limited(behind * self._grain[1][soft], limits)
