@@ -132,18 +132,19 @@ class _Plan:
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        margin = self._fringed(kept) | dilated(gone[grid.window], fringe)
+        self._wide = dilated(gone[grid.window], fringe)
+        margin = self._fringed(kept) | self._wide
         view = View(frame.rgb[grid.window], height, and_not(sight.table, margin))
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike)
+        self._hole = find_hole(gone[grid.window], self._wide, kept, sight, height, fringe, unlike)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
-        self._colour, self._depth, self._closed, self._wide = colour, depth, colour | depth, self._hole.wide
+        self._colour, self._depth, self._closed = colour, depth, colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(sight.table, closed | shadow)
         near_px = 3 * fringe + GRAIN_CELLS * stride

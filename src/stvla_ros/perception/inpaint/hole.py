@@ -58,7 +58,6 @@ class Hole:
 
     Attributes:
         raw: The removed objects.
-        wide: ``raw`` with the widest fringe.
         core: ``raw`` and its fringe: the pixels beside it that do not have the table's colour.
         depth: Pixels whose depth is replaced: ``core``, and lost or flying depth beside it; its colour is that of the
             background.
@@ -66,24 +65,25 @@ class Hole:
     """
 
     raw: U8
-    wide: U8
     core: U8
     depth: U8
     limit: U8
 
 
-def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None) -> Hole:
+def find_hole(
+    remove: U8, wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None
+) -> Hole:
     """The hole of a mask.
 
     Args:
         remove: (h, w) removed objects; masks are 0 and 255 and cover the grid's window.
+        wide: (h, w) the same with the widest fringe.
         keep: (h, w) kept pixels.
         sight: Content of the pixels.
         height_m: (h, w) height above the table.
         grow_px: Greatest width of the fringe.
         unlike: (h, w) pixels that do not have the table's colour; all if not given.
     """
-    wide = dilated(remove, grow_px)
     always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
     core = wide if unlike is None else dilated(remove, always)
     if unlike is not None:
@@ -91,7 +91,7 @@ def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, u
         core = core | square_dilated(_reached(unlike & and_not(wide, core), core, grow_px - always), 1)
     core = and_not(core, keep)
     depth = core | stray_depth(wide, keep, sight, height_m, grow_px)
-    return Hole(remove, wide, core, depth, square_dilated(remove, always // 2))
+    return Hole(remove, core, depth, square_dilated(remove, always // 2))
 
 
 def stray_depth(wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> U8:

@@ -165,7 +165,7 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
     Returns:
         (a, b, c) with ``a u + b v + c`` the distance in pixels on the table's side; the most supported edge first.
     """
-    points = np.concatenate([_crossings(table, beyond), _crossings(table.T, beyond.T)[:, ::-1]])
+    points = np.concatenate([_crossings(table, beyond, axis) for axis in (1, 0)])
     v, u = np.nonzero(table[::6, ::6])
     surface = 6.0 * np.column_stack([u, v])
     rng = np.random.default_rng(0)
@@ -181,21 +181,21 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
     return edges
 
 
-def _crossings(table: U8, beyond: U8) -> F64:
-    """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few missing pixels apart."""
-    width = table.shape[1]
-    reach = np.ones((1, 2 * _GAP_PX + 1), np.uint8)
-    table, beyond = np.ascontiguousarray(table), np.ascontiguousarray(beyond)
+def _crossings(table: U8, beyond: U8, axis: int) -> F64:
+    """(N, 2) points (u, v) between neighbours of both kinds along an axis, at most a few missing pixels apart."""
+    reach = np.ones((2 * _GAP_PX + 1, 1) if axis == 0 else (1, 2 * _GAP_PX + 1), np.uint8)
     kind = (table & 1 & cv2.dilate(beyond, reach)) | (beyond & 2 & cv2.dilate(table, reach))
-    seen = np.flatnonzero(kind)
-    kinds = kind.reshape(-1)[seen]
-    change = np.flatnonzero(kinds[1:] != kinds[:-1])
-    first, second = seen[change], seen[change + 1]
-    v, u = np.divmod(first, width)
-    gap = second - first
-    near = (gap <= _GAP_PX) & (u + gap < width)
-    order = np.lexsort((kinds[change][near], gap[near]))  # stable: in raster order otherwise
-    return np.column_stack([u + gap / 2, v])[near][order]
+    place = np.nonzero(kind)
+    kinds, line, along = kind[place], place[1 - axis], place[axis]
+    if axis == 0:
+        order = np.lexsort((along, line))
+        kinds, line, along = kinds[order], line[order], along[order]
+    gap = np.diff(along)
+    near = (kinds[1:] != kinds[:-1]) & (line[1:] == line[:-1]) & (gap <= _GAP_PX)
+    kinds, line, along, gap = kinds[:-1][near], line[:-1][near], along[:-1][near], gap[near]
+    order = np.lexsort((kinds, gap))  # stable: in the order of the lines otherwise
+    points = np.column_stack([along + gap / 2, line])[order]
+    return points[:, ::-1] if axis == 0 else points
 
 
 def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Generator) -> F64 | None:
@@ -208,7 +208,7 @@ def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Ge
         return None
     normal = np.column_stack([-along[:, 1], along[:, 0]]) / length[:, None]
     offset = -np.einsum("ij,ij->i", normal, pairs[:, 0])
-    votes = (np.abs(points @ normal.T + offset) < 1.5).sum(axis=0)
+    votes = (np.abs(points @ normal.T + offset) < 1.5).sum(axis=0, dtype=np.int16)  # of at most 1500 points
     for k in np.argsort(-votes)[:12]:
         if votes[k] < max(12, 0.04 * len(points)):
             break

@@ -178,7 +178,9 @@ class Patch:
         self.copies = Copies.of(plane, wide & ahead, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
         share = contrast * sources.strength
-        self._texture = np.asarray(cv2.addWeighted(texture, share, texture, 0, 1 - share), dtype=np.float32)
+        self._texture = np.asarray(
+            cv2.addWeighted(texture, share, texture, 0, 1 - share, dst=texture), dtype=np.float32
+        )
         self._take_grain()
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
@@ -199,8 +201,8 @@ class Patch:
         if self._grain is not None:
             limits = _range(view)
             new, behind = _limited(new * self._grain[0][pick], limits), _limited(behind * self._grain[1][soft], limits)
-        flat[at] = _rounded(new)
-        flat[full] = _rounded(weight * behind + (1 - weight) * around)
+        _put(flat, at, _rounded(new))
+        _put(flat, full, _rounded(weight * behind + (1 - weight) * around))
 
     def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
         membrane = self._membrane
@@ -246,6 +248,11 @@ def _with_lost(values: F32, known: Bool, boundary: Indices, mean: npt.NDArray[np
     flat = values.reshape(-1, values.shape[-1])
     flat[lost] = np.where(weight.reshape(-1, 1)[lost] > 0, around.reshape(flat.shape)[lost], mean)
     return values
+
+
+def _put(flat: U8, at: Indices, colours: U8) -> None:
+    """Write colours (N, 3) into an image (n, 3): each as one item of three bytes, which is three times as fast."""
+    flat.view("V3")[:, 0][at] = colours.view("V3")[:, 0]
 
 
 def _rounded(colour: F32) -> U8:
