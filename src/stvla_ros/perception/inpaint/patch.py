@@ -219,10 +219,11 @@ class Patch:
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
-        odd, foreign = odd_cells(values[..., :3], known)
-        self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
-        if self._uniform:
-            self._ghosts = ghosts(foreign, known, self._hidden & ~known)
+        if self._uniform or self._membrane is None:  # for ghosts, and for the grain that is learnt once
+            odd, foreign = odd_cells(values[..., :3], known)
+            self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
+            if self._uniform:
+                self._ghosts = ghosts(foreign, known, self._hidden & ~known)
         known &= ~self._ghosts
         unknown = self._hidden & ~known
         near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
