@@ -95,13 +95,12 @@ class Filler:
             self.reset()
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
         plan = self._plan
-        if plan is None:
-            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, None)
-        elif not plan.is_of(frame.camera):
-            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
-        elif not plan.follows(gone, kept, frame.stamp_ns):
+        if plan is not None and plan.is_of(frame.camera):
+            if plan.follows(gone, kept, frame.stamp_ns):
+                return plan.paint(frame, kept, table, height_m)
             gone = and_not(gone | plan.steady(gone.shape), kept)
-            self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, plan.copies)
+        copies = None if plan is None else plan.copies
+        self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
         return plan.paint(frame, kept, table, height_m)
 
 
@@ -147,7 +146,7 @@ class _Plan:
         self._colour, self._depth, self._closed = colour, depth, colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(sight.table, closed | shadow)
-        near_px = 3 * fringe + GRAIN_CELLS * stride
+        near_px = 4 * fringe + GRAIN_CELLS * stride
         self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window], near_px)
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros.perception.inpaint.hole import Hole
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, dilated, square_dilated
 from stvla_ros.types import U8, Bool
+
+Counts = npt.NDArray[np.intp]
 
 NEAR_PX = 3
 """A thing lacks nothing where its mask is so near."""
@@ -44,14 +47,14 @@ class Jitter:
     """
 
     def __init__(self, hole: Hole, reach_px: int, width_px: int) -> None:
-        self.steady, self._limit = hole.raw, hole.limit
+        self.steady, self._limit, self._first_limit = hole.raw, hole.limit, hole.limit
         count, things = cv2.connectedComponents(hole.depth, connectivity=8)
         self._speck_px, self._beyond_px = (_SPECK * width_px) ** 2, 0
         size_px = np.bincount(things[hole.raw > 0], minlength=count)
         self._allowed_px = np.maximum(_MOVED_SHARE * size_px, self._speck_px)
         around = np.ones((2 * reach_px + 1,) * 2, np.uint8)
         self._things = np.where(things > 0, things, cv2.dilate(things.astype(np.uint16), around)).astype(np.uint16)
-        self._missed, self._lacking = np.zeros(hole.raw.shape, dtype=np.uint8), False
+        self._missed = np.zeros(hole.raw.shape, dtype=np.uint8)
 
     def follow(self, gone: U8, kept: U8, elapsed_ns: int = USUAL_NS) -> U8 | None:
         """The pixels that the hole gains by the mask of the next frame; None if it needs to be made anew.
@@ -63,9 +66,8 @@ class Jitter:
         """
         lost = and_not(self.steady, square_dilated(gone, NEAR_PX) | kept)
         added = and_not(gone, self._limit)
-        gained_px = self._px_by_thing(added)
-        uncovered = self._uncovered(lost, gained_px, min(max(round(elapsed_ns / USUAL_NS), 1), PATIENCE))
-        self._beyond_px += gained_px[0]
+        uncovered = self._uncovered(lost, gone, min(max(round(elapsed_ns / USUAL_NS), 1), PATIENCE))
+        self._beyond_px += self._px_by_thing(added)[0]
         if uncovered is not None:
             self.steady = and_not(self.steady, uncovered)
         if uncovered is not None or self._beyond_px > self._speck_px:
@@ -76,23 +78,21 @@ class Jitter:
             added = and_not(dilated(added, _FRINGE_PX), kept)
         return added
 
-    def _px_by_thing(self, mask: U8) -> np.ndarray:
+    def _px_by_thing(self, mask: U8) -> Counts:
         """(things + 1,) pixels of a mask, first those beyond all things."""
         x, y, width, height = cv2.boundingRect(mask)
         part = slice(y, y + height), slice(x, x + width)
         return np.bincount(self._things[part][mask[part] > 0], minlength=len(self._allowed_px))
 
-    def _uncovered(self, lost: U8, gained_px: np.ndarray, frames: int) -> U8 | None:
-        """What is hidden no longer, given what the mask lacks: what it lacked long, and things that moved; or None."""
+    def _uncovered(self, lost: U8, gone: U8, frames: int) -> U8 | None:
+        """Of what the mask lacks: what it lacked for long, and things that moved; None if that is not worth a new hole."""
         if not cv2.countNonZero(lost):
-            if self._lacking:
-                self._missed[:], self._lacking = 0, False
+            self._missed[:] = 0
             return None
-        self._lacking = True
         self._missed = np.asarray(
             cv2.bitwise_and(cv2.add(self._missed, np.full_like(lost, frames)), lost), dtype=np.uint8
         )
-        lost_px = self._px_by_thing(lost)
+        lost_px, gained_px = self._px_by_thing(lost), self._px_by_thing(and_not(gone, self._first_limit))
         moved = (lost_px > self._allowed_px) & (2 * (gained_px + gained_px[0]) > lost_px)
         late: Bool = self._missed >= PATIENCE
         if moved.any():
