@@ -184,7 +184,8 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
 def _crossings(table: U8, beyond: U8, axis: int) -> F64:
     """(N, 2) points (u, v) between neighbours of both kinds along an axis, at most a few missing pixels apart."""
     reach = np.ones((2 * _GAP_PX + 1, 1) if axis == 0 else (1, 2 * _GAP_PX + 1), np.uint8)
-    kind = (table & 1 & cv2.dilate(beyond, reach)) | (beyond & 2 & cv2.dilate(table, reach))
+    near_table, near_beyond = (np.asarray(cv2.dilate(mask, reach), dtype=np.uint8) for mask in (table, beyond))
+    kind = (table & 1 & near_beyond) | (beyond & 2 & near_table)
     place = np.nonzero(kind)
     kinds, line, along = kind[place], place[1 - axis], place[axis]
     if axis == 0:
