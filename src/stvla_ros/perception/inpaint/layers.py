@@ -209,7 +209,7 @@ def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Ge
         return None
     normal = np.column_stack([-along[:, 1], along[:, 0]]) / length[:, None]
     offset = -np.einsum("ij,ij->i", normal, pairs[:, 0])
-    votes = (np.abs(points @ normal.T + offset) < 1.5).sum(axis=0, dtype=np.int16)  # of at most 1500 points
+    votes = (np.abs(points @ normal.T + offset) < 1.5).sum(axis=0)
     for k in np.argsort(-votes)[:12]:
         if votes[k] < max(12, 0.04 * len(points)):
             break
