@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
 
+import cv2
 import numpy as np
 import pytest
 
@@ -210,6 +211,16 @@ def test_flicker_counts_what_turns(view: View) -> None:
     assert still.turned()[-1] == "made up"
     found = flicker.summary([still], [flicker.noise_ratios(view, still)])
     assert found["objects_turned_percent"] > 0
+
+
+def test_a_wider_hole_does_not_change_by_which_pixels_flicker_is_judged(view: View) -> None:
+    still = flicker.watch(view, 3, flicker.STILL)
+    assert still is not None
+    before = flicker.noise_ratios(view, still)
+    beside = (cv2.dilate((still.replaced > 0).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0) & (view.labels == 0)
+    still.replaced = np.where(beside, still.frames, still.replaced)
+    still.depth.square = np.where(beside, 1e6, still.depth.square)
+    assert flicker.noise_ratios(view, still)["depth_filled"] == pytest.approx(before["depth_filled"], rel=0.1)
 
 
 def test_deviation_over_time_ignores_what_is_missing() -> None:

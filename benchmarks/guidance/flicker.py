@@ -122,15 +122,21 @@ def watch(view: View, frames: int, sensor: SensorConfig) -> Still | None:
 
 
 def noise_ratios(view: View, still: Still) -> dict[str, float]:
-    """Mean deviation over time of what is replaced always and only sometimes, over that of the table around it."""
+    """Mean deviation over time of the things that are always replaced, and of what is replaced only sometimes, over that
+    of the table around it.
+
+    Of what is always replaced, the pixels of the true things alone are judged: the rest of a hole is as wide as the
+    masks jitter, so another code would be judged by other pixels.
+    """
     share = np.asarray(still.replaced / max(still.frames, 1))
     always, sometimes = share > 0.98, (share > 0.02) & (share <= 0.98)
+    things = always & (view.labels > 0)
     around = table_around(view, share > 0.02)
-    if not always.any() or around.sum() < 50:
+    if not things.any() or around.sum() < 50:
         return {}
     rgb, depth = still.rgb.deviation().mean(axis=2), still.depth.deviation()
     out = {"sometimes_replaced_share": float(sometimes.sum() / always.sum())}
-    for place, mask in (("filled", always), ("sometimes_filled", sometimes)):
+    for place, mask in (("filled", things), ("sometimes_filled", sometimes)):
         if np.isfinite(depth[mask]).any():
             out[f"rgb_{place}"] = float(np.nanmean(rgb[mask]) / np.nanmean(rgb[around]))
             out[f"depth_{place}"] = float(np.nanmean(depth[mask]) / np.nanmean(depth[around]))

@@ -285,7 +285,7 @@ def test_places_on_the_plane_come_back_to_their_cells() -> None:
     index, depth = plane.cells(plane.xy(cells))
     np.testing.assert_array_equal(index, (cells[:, 0] + 1) * (hidden.shape[1] + 2) + cells[:, 1] + 1)
     assert (depth > 0).all()
-    np.testing.assert_allclose(plane.shift(np.zeros(2)), np.eye(3), atol=1e-9)
+    np.testing.assert_allclose(plane.shifts(np.zeros((1, 2))), np.eye(3)[None], atol=1e-9)
 
 
 def test_a_plane_seen_edge_on_has_no_coordinates() -> None:

@@ -12,16 +12,16 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, stray_depth, unlike_table
+from stvla_ros.perception.inpaint.jitter import Jitter
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
-from stvla_ros.perception.inpaint.patch import Cells, Patch, View
+from stvla_ros.perception.inpaint.patch import GRAIN_CELLS, Cells, Patch, Pixels, View
 from stvla_ros.perception.inpaint.shadows import BORDER, cast_shadows
 from stvla_ros.perception.inpaint.surfaces import Surface, deepest, table_tolerance_m
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, U8, Bool, Camera, RgbdFrame
 
-_JITTER_PX = 3
 _MIN_STRIDE = 3
 _MIN_FRINGE_PX = 4  # lens and sensor blur some pixels of a small image too
 _MAX_CELLS = 6000
@@ -62,8 +62,9 @@ class Filled:
 class Filler:
     """Fills frame after frame. The structure of a hole is computed once and reused while the hole stays.
 
-    It is reused if the camera has not moved and the mask changed by no more than a pixel or two of jitter. Colours and
-    depths always come from the current frame.
+    It is reused if the camera has not moved and the mask only jitters (:class:`.jitter.Jitter`): what the mask gains at
+    the rim is added to the hole, what it loses for a moment stays in it. Colours and depths always come from the current
+    frame.
     """
 
     def __init__(self, config: FillConfig) -> None:
@@ -93,18 +94,14 @@ class Filler:
         if not cv2.countNonZero(gone):
             self.reset()
             return Filled(frame.rgb, frame.depth_m, np.zeros(remove.shape, dtype=bool))
-        gone, serves = self._with_jitter(frame.camera, gone, kept)
-        if self._plan is None or not serves:
-            copies = None if self._plan is None else self._plan.copies
-            self._plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
-        return self._plan.paint(frame, kept, table, height_m)
-
-    def _with_jitter(self, camera: Camera, gone: U8, kept: U8) -> tuple[U8, bool]:
-        """The mask, united with the current hole's if they differ by jitter only, and whether that hole can be reused."""
         plan = self._plan
-        if plan is None or not plan.is_of(camera) or not plan.reached_by(gone, kept):
-            return gone, False
-        return (gone, True) if plan.covers(gone) else (and_not(plan.united(gone), kept), False)
+        if plan is not None and plan.is_of(frame.camera):
+            if plan.follows(gone, kept, frame.stamp_ns):
+                return plan.paint(frame, kept, table, height_m)
+            gone = and_not(gone | plan.steady(gone.shape), kept)
+        copies = None if plan is None else plan.copies
+        self._plan = plan = _Plan(self._config, frame, gone, kept, table, height_m, copies)
+        return plan.paint(frame, kept, table, height_m)
 
 
 def fill(
@@ -129,30 +126,34 @@ class _Plan:
     ) -> None:
         self._camera, self._config = frame.camera, config
         self._grow = round(config.grow_px * frame.camera.width_px / 640)
-        fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
+        self._fringe = fringe = max(self._grow, _MIN_FRINGE_PX) if self._grow > 1 else self._grow
         stride = _stride(frame.camera, gone)
         self._grid = grid = Grid.around(gone, 3 * self._grow + config.feather_px + _REACH_CELLS * stride, stride)
         kept, height = kept[grid.window], height_m[grid.window]
         sight = Sight.of(frame.depth_m[grid.window], height, table_tolerance_m(table))
-        margin = self._fringed(kept) | dilated(gone[grid.window], fringe)
+        self._wide = dilated(gone[grid.window], fringe)
+        margin = self._fringed(kept) | self._wide
         view = View(frame.rgb[grid.window], height, and_not(sight.table, margin))
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike)
+        self._hole = find_hole(gone[grid.window], self._wide, kept, sight, height, fringe, unlike)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
         colour = self._hole.core | shadow
         depth = self._hole.depth | shadow
-        self._closed = colour | depth
+        self._colour, self._depth, self._closed = colour, depth, colour | depth
         beyond = pixels_beyond(grid, height, and_not(sight.other, closed), table_tolerance_m(table))
         surface = and_not(sight.table, closed | shadow)
-        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window])
+        near_px = 4 * fringe + GRAIN_CELLS * stride
+        self._layers = split_layers(grid, self._closed, surface, beyond, frame.depth_m[grid.window], near_px)
         self._patches = {k: self._patch(k, colour, depth) for k in self._present()}
         self._hidden = np.zeros(gone.shape, dtype=bool)
         self._hidden[grid.window] = self._closed > 0
         self._first, self._copies = True, copies
+        self._stamp_ns = frame.stamp_ns
+        self._jitter = Jitter(self._hole, GRAIN_CELLS * stride, frame.camera.width_px)
 
     def _shadows(self, view: View, seen: Cells, kept: U8, frame: RgbdFrame, table: SupportPlane) -> U8:
         """Pixels in the shadow of removed objects."""
@@ -180,12 +181,16 @@ class _Plan:
         rows, columns = (slice(0, s.stop - s.start) for s in grid.window)
         part = (rows, columns)
         if self._layers.labels is not None:
-            own = as_mask(self._layers.labels == layer)
-            colour, depth = colour & own, depth & own
+            colour, depth = self._own(colour, layer), self._own(depth, layer)
             grid, part = grid.part(colour | depth, config.smooth_px + _REACH_CELLS * grid.stride)
         smooth_px = 1 if layer == LOOSE else config.smooth_px
         width = self._camera.width_px
         return Patch(grid, colour[part], depth[part], width, config.feather_px, smooth_px, layer == TABLE), part
+
+    def _own(self, mask: U8, layer: int, part: Slices = (slice(None),) * 2) -> U8:
+        """The pixels of a mask in a part of the window that belong to a layer."""
+        labels = self._layers.labels
+        return mask[part] if labels is None else mask[part] & as_mask(labels[part] == layer)
 
     @property
     def copies(self) -> Copies | None:
@@ -197,31 +202,48 @@ class _Plan:
         """The camera has not moved."""
         return camera is self._camera or _same(camera, self._camera)
 
-    def reached_by(self, gone: U8, kept: U8) -> bool:
-        """The mask that this hole was made for exceeds the given one by no more than jitter."""
+    def follows(self, gone: U8, kept: U8, stamp_ns: int) -> bool:
+        """Whether this hole serves a mask, after its rim has been moved if need be."""
         window = self._grid.window
-        reached = square_dilated(gone[window], _JITTER_PX) | kept[window]
-        return not cv2.countNonZero(and_not(self._hole.raw, reached))
+        inside = gone[window]
+        if cv2.countNonZero(inside) != cv2.countNonZero(gone):
+            return False
+        elapsed_ns, self._stamp_ns = stamp_ns - self._stamp_ns, stamp_ns
+        added = self._jitter.follow(inside, kept[window], elapsed_ns)
+        if added is None:
+            return False
+        if cv2.countNonZero(added):
+            self._widen(and_not(added, self._closed))
+        return True
 
-    def covers(self, gone: U8) -> bool:
-        """The given mask lies within this hole and leaves a rim of it."""
-        inside = gone[self._grid.window]
-        return cv2.countNonZero(inside) == cv2.countNonZero(gone) and not cv2.countNonZero(
-            and_not(inside, self._hole.limit)
-        )
+    def steady(self, shape: tuple[int, ...]) -> U8:
+        """(H, W) what still belongs to the removed things, though a mask lacks it for a moment."""
+        out = np.zeros(shape, dtype=np.uint8)
+        out[self._grid.window] = self._jitter.steady
+        return out
 
-    def united(self, gone: U8) -> U8:
-        """The given mask united with that of this hole."""
-        both = gone.copy()
-        both[self._grid.window] |= self._hole.raw
-        return both
+    def _widen(self, rim: U8) -> None:
+        """Add pixels beside the hole."""
+        self._colour, self._depth, self._closed = self._colour | rim, self._depth | rim, self._closed | rim
+        self._wide = self._wide | rim
+        self._hidden[self._grid.window] = self._closed > 0
+        for layer, (patch, part) in self._patches.items():
+            if cv2.countNonZero(self._own(rim, layer, part)):
+                patch.cover(self._own(self._colour, layer, part), self._own(self._depth, layer, part))
+
+    def _stray(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> U8:
+        """Pixels beside the hole whose depth is flying or lost in this frame."""
+        window = self._grid.window
+        sight = Sight.of(frame.depth_m[window], height_m[window], table_tolerance_m(table))
+        return and_not(stray_depth(self._wide, kept, sight, height_m[window], self._fringe), self._closed)
 
     def paint(self, frame: RgbdFrame, kept: U8, table: SupportPlane, height_m: F32) -> Filled:
         """Fill this hole in a frame."""
         rgb, depth = frame.rgb.copy(), frame.depth_m.copy()
         kept_here = kept[self._grid.window]
-        open_ = ~(self._closed | self._fringed(kept_here))
         first, self._first = self._first, False
+        stray = np.zeros_like(kept_here) if first else self._stray(frame, kept_here, table, height_m)
+        open_ = ~(self._closed | stray | self._fringed(kept_here))
         for layer, (patch, part) in self._patches.items():
             surface = Surface.make(layer, self._layers.planes, frame.camera, table)
             view = _view(patch.grid, surface, frame, height_m, open_[part])
@@ -232,12 +254,16 @@ class _Plan:
                     before = self._copies if layer == TABLE else None
                     patch.learn_grain(view, frame.rgb, plane, self._config.grain, before)
             patch.paint(rgb, view, colour, ~kept_here[part])
-            px, pick = patch.depth, patch.depth.where(~kept_here[part])
-            behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
-            if not np.isfinite(behind).all():
-                behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
-            depth.reshape(-1)[px.full[pick]] = behind
-        return Filled(rgb, depth, self._hidden & ~(kept > 0))
+            beside = Pixels.of(self._own(stray, layer, part), patch.grid, frame.camera.width_px)
+            for px in (patch.depth, beside):
+                pick = px.where(~kept_here[part])
+                behind = surface.depth(off.reshape(-1)[px.inside[pick]], px.u[pick], px.v[pick])
+                if not np.isfinite(behind).all():
+                    behind[~np.isfinite(behind)] = deepest(frame.depth_m[patch.grid.window], open_[part])
+                depth.reshape(-1)[px.full[pick]] = behind
+        hidden = self._hidden & ~(kept > 0)
+        hidden[self._grid.window] |= stray > 0
+        return Filled(rgb, depth, hidden)
 
 
 def _check_sizes(frame: RgbdFrame, *images: Bool | F32) -> None:

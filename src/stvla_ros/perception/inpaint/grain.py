@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 
 from stvla_ros.perception.inpaint.grid import Grid, Slices
@@ -98,11 +99,9 @@ class Plane:
         column, row = np.clip(column, -1, columns) + 1, np.clip(row, -1, rows) + 1
         return row.astype(np.intp) * (columns + 2) + column.astype(np.intp), depth
 
-    def shift(self, offset: F64) -> F64:
-        """(3, 3) from pixels to those that show the plane by an offset (2,) further."""
-        move = np.eye(3)
-        move[:2, 2] = offset
-        return np.asarray(self.back @ move @ self.H)
+    def shifts(self, offsets: F64) -> F64:
+        """(K, 3, 3) from pixels to those that show the plane by offsets (K, 2) further."""
+        return np.asarray(np.eye(3) + (offsets @ self.back[:, :2].T)[:, :, None] * self.H[2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +152,14 @@ class Copies:
         if before is not None and len(before.xy):
             offsets = before.offsets
             which = _remembered(plane, hidden, sources, before)
-        places = plane.xy(np.argwhere(sources.usable))
+        lenders = np.argwhere(sources.usable)
         rng = np.random.default_rng(0)  # a frame is always filled alike
-        for tile in _TILES if len(places) else ():
+        for tile in _TILES if len(lenders) else ():
             labels = _pieces(hidden & (which < 0), tile)
             groups = Groups.of(labels)
             if not len(groups.cells):
                 break
-            tried = places[rng.integers(len(places), size=(len(groups.start) - 1, _PLACES))]
+            tried = plane.xy(lenders[rng.integers(len(lenders), size=(len(groups.start) - 1, _PLACES))])
             found = _Search.of(plane, groups, labels, sources).offsets(groups, tried, tile == _TILES[0])
             number = np.repeat(np.arange(len(found)), np.diff(groups.start))
             _take(which, groups.cells, number, len(offsets), _usable(plane, groups.cells, found[number], sources))
@@ -274,26 +273,25 @@ def detail(plane: Plane, copies: Copies, rgb: U8, sources: Sources) -> F32:
     grid, s = plane.grid, plane.grid.stride
     h, w = (side.stop - side.start for side in grid.window)
     out = np.ones((h, w, 3), dtype=np.float32)
-    for k, offset in enumerate(copies.offsets):
-        own = (copies.which == k).astype(np.uint8)
-        x, y, width, height = cv2.boundingRect(own)
-        x, y = max(x - 1, 0), max(y - 1, 0)
-        cells = own[y : y + height + 2, x : x + width + 2].astype(np.float32)
+    to_source = plane.shifts(copies.offsets)
+    for k, (rows, columns) in enumerate(find_objects(copies.which + 1)):
+        y, x = max(rows.start - 1, 0), max(columns.start - 1, 0)
+        cells = (copies.which[y : rows.stop + 1, x : columns.stop + 1] == k).astype(np.float32)
         weight = cv2.resize(cells, None, fx=s, fy=s, interpolation=cv2.INTER_LINEAR)[: h - y * s, : w - x * s]
         part = slice(y * s, y * s + weight.shape[0]), slice(x * s, x * s + weight.shape[1])
         weight = cv2.merge([weight, weight, weight])  # without broadcasting, which is slow over three channels
-        gained = cv2.multiply(_ratio(plane, offset, part, rgb, sources.mean), weight)
+        gained = cv2.multiply(_ratio(grid, to_source[k], part, rgb, sources.mean), weight)
         out[part] += cv2.subtract(gained, weight)
     return out
 
 
-def _ratio(plane: Plane, offset: F64, part: Slices, rgb: U8, mean: F32) -> F32:
-    """One copy over a part of the window."""
-    (rows, columns), s = plane.grid.window, plane.grid.stride
+def _ratio(grid: Grid, to_source: F64, part: Slices, rgb: U8, mean: F32) -> F32:
+    """One copy over a part of the window, given its matrix from pixels to their sources."""
+    (rows, columns), s = grid.window, grid.stride
     size = part[1].stop - part[1].start, part[0].stop - part[0].start
     start = np.array([[1, 0, columns.start + part[1].start], [0, 1, rows.start + part[0].start], [0, 0, 1.0]])
     to_cell = np.array([[1, 0, 0.5 - s / 2 - columns.start], [0, 1, 0.5 - s / 2 - rows.start], [0, 0, s]]) / s
-    M = plane.shift(offset) @ start
+    M = to_source @ start
     inverse, border = cv2.WARP_INVERSE_MAP, cv2.BORDER_REPLICATE
     there = cv2.warpPerspective(rgb, M, size, flags=inverse | cv2.INTER_CUBIC, borderMode=border)
     usual = cv2.warpPerspective(mean, to_cell @ M, size, flags=inverse | cv2.INTER_LINEAR, borderMode=border)

@@ -70,31 +70,46 @@ class Hole:
     limit: U8
 
 
-def find_hole(remove: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None) -> Hole:
+def find_hole(
+    remove: U8, wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None
+) -> Hole:
     """The hole of a mask.
 
     Args:
         remove: (h, w) removed objects; masks are 0 and 255 and cover the grid's window.
+        wide: (h, w) the same with the widest fringe.
         keep: (h, w) kept pixels.
         sight: Content of the pixels.
         height_m: (h, w) height above the table.
         grow_px: Greatest width of the fringe.
         unlike: (h, w) pixels that do not have the table's colour; all if not given.
     """
-    wide = dilated(remove, grow_px)
     always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
     core = wide if unlike is None else dilated(remove, always)
     if unlike is not None:
         unlike = and_not(unlike, sight.other & between(height_m, -1e6, 0.0))  # the floor has its own colour
         core = core | square_dilated(_reached(unlike & and_not(wide, core), core, grow_px - always), 1)
+    core = and_not(core, keep)
+    depth = core | stray_depth(wide, keep, sight, height_m, grow_px)
+    return Hole(remove, core, depth, square_dilated(remove, always // 2))
+
+
+def stray_depth(wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> U8:
+    """Pixels beside removed objects whose depth is lost or flying: it differs from frame to frame.
+
+    Args:
+        wide: (h, w) removed objects with the widest fringe.
+        keep: (h, w) kept pixels.
+        sight: Content of the pixels.
+        height_m: (h, w) height above the table.
+        grow_px: Greatest width of the fringe.
+    """
     flying = sight.other & square_dilated(wide, grow_px)
     flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
     lost = and_not(~sight.valid, keep)
     if cv2.countNonZero(lost):
         lost &= square_dilated(wide, 3 * grow_px)
-    lost = _reached(lost, wide, 3 * grow_px)
-    core = and_not(core, keep)
-    return Hole(remove, core, core | and_not(flying, keep) | lost, square_dilated(remove, always // 2))
+    return and_not(flying, keep) | _reached(lost, wide, 3 * grow_px)
 
 
 def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:

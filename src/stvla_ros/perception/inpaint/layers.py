@@ -43,7 +43,8 @@ _BUDGET = 1500
 @dataclass(frozen=True, eq=False)
 class LayerMap:
     """Attributes:
-    labels: (h, w) layer of each hidden pixel of a window; None if all belong to the table.
+    labels: (h, w) layer of each hidden pixel of a window, and of pixels near by that of the nearest hidden one; None if
+        all belong to the table.
     planes: Inverse depth of the layers 1, 2, ... as (3,) for ``plane @ (u, v, 1)``.
     """
 
@@ -51,7 +52,7 @@ class LayerMap:
     planes: list[F64] = field(default_factory=list)
 
 
-def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) -> LayerMap:
+def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32, near_px: int) -> LayerMap:
     """Assign the hidden pixels of a window to layers.
 
     Args:
@@ -60,6 +61,7 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
         table: (h, w) pixels that show the table.
         beyond: (h, w) pixels that show the background behind or beside it.
         depth_m: (h, w).
+        near_px: How far around the hole pixels have a label.
     """
     at_edge = _touching(grid, hidden, beyond)
     if at_edge is None:
@@ -71,7 +73,21 @@ def split_layers(grid: Grid, hidden: U8, table: U8, beyond: U8, depth_m: F32) ->
     planes, which = _planes_behind(grid, beyond, depth_m, np.column_stack([u, v]))
     labels = np.full(hidden.shape, TABLE, dtype=np.uint8)
     labels[v, u] = which
+    _continue(labels, hidden, near_px)
     return LayerMap(labels, planes)
+
+
+def _continue(labels: U8, hidden: U8, near_px: int) -> None:
+    """Label the pixels around hidden ones beyond the table like the nearest hidden pixel."""
+    x, y, width, height = cv2.boundingRect(labels)
+    part = slice(max(y - near_px, 0), y + height + near_px), slice(max(x - near_px, 0), x + width + near_px)
+    ours = hidden[part] > 0
+    _, nearest = cv2.distanceTransformWithLabels(
+        (~ours).astype(np.uint8), cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    own = np.zeros(int(nearest.max()) + 1, dtype=np.uint8)
+    own[nearest[ours]] = labels[part][ours]
+    labels[part] = own[nearest]
 
 
 def pixels_beyond(grid: Grid, height_m: F32, other: U8, tolerance_m: float) -> U8:
@@ -149,7 +165,7 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
     Returns:
         (a, b, c) with ``a u + b v + c`` the distance in pixels on the table's side; the most supported edge first.
     """
-    points = np.concatenate([_crossings(table, beyond), _crossings(table.T, beyond.T)[:, ::-1]])
+    points = np.concatenate([_crossings(table, beyond, axis) for axis in (1, 0)])
     v, u = np.nonzero(table[::6, ::6])
     surface = 6.0 * np.column_stack([u, v])
     rng = np.random.default_rng(0)
@@ -165,22 +181,22 @@ def table_edges(table: U8, beyond: U8) -> list[F64]:
     return edges
 
 
-def _crossings(table: U8, beyond: U8) -> F64:
-    """(N, 2) points (u, v) between horizontal neighbours of both kinds, at most a few missing pixels apart."""
-    on, off = table > 0, beyond > 0
-    found = []
-    free = ~(on | off)
-    between = np.ones_like(on)
-    for gap in range(1, _GAP_PX + 1):
-        n = on.shape[1] - gap
-        if n <= 0:
-            break
-        if gap > 1:
-            between = between[:, :n] & free[:, gap - 1 : gap - 1 + n]
-        for first, second in ((on, off), (off, on)):
-            v, u = np.divmod(np.flatnonzero(first[:, :n] & second[:, gap:] & between[:, :n]), n)
-            found.append(np.column_stack([u + gap / 2, v]))
-    return np.concatenate(found) if found else np.zeros((0, 2))
+def _crossings(table: U8, beyond: U8, axis: int) -> F64:
+    """(N, 2) points (u, v) between neighbours of both kinds along an axis, at most a few missing pixels apart."""
+    reach = np.ones((2 * _GAP_PX + 1, 1) if axis == 0 else (1, 2 * _GAP_PX + 1), np.uint8)
+    near_table, near_beyond = (np.asarray(cv2.dilate(mask, reach), dtype=np.uint8) for mask in (table, beyond))
+    kind = (table & 1 & near_beyond) | (beyond & 2 & near_table)
+    place = np.nonzero(kind)
+    kinds, line, along = kind[place], place[1 - axis], place[axis]
+    if axis == 0:
+        order = np.lexsort((along, line))
+        kinds, line, along = kinds[order], line[order], along[order]
+    gap = np.diff(along)
+    near = (kinds[1:] != kinds[:-1]) & (line[1:] == line[:-1]) & (gap <= _GAP_PX)
+    kinds, line, along, gap = kinds[:-1][near], line[:-1][near], along[:-1][near], gap[near]
+    order = np.lexsort((kinds, gap))  # stable: in the order of the lines otherwise
+    points = np.column_stack([along + gap / 2, line])[order]
+    return points[:, ::-1] if axis == 0 else points
 
 
 def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Generator) -> F64 | None:
@@ -198,9 +214,8 @@ def _best_line(points: F64, surface: npt.NDArray[np.floating], rng: np.random.Ge
         if votes[k] < max(12, 0.04 * len(points)):
             break
         line = _refined(points, np.append(normal[k], offset[k]))
-        side = surface @ line[:2] + line[2]
-        line = line if np.median(side) > 0 else -line
-        if np.mean(side * np.sign(np.median(side)) < -1.5) < 0.01:
+        line = line if np.median(surface @ line[:2] + line[2]) > 0 else -line
+        if np.mean(surface @ line[:2] + line[2] < -1.5) < 0.01:
             return line
     return None
 

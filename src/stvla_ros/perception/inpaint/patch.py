@@ -19,12 +19,18 @@ _KNOWN_SHARE = 0.25
 """A cell has a value if the layer is visible in at least this share of it."""
 
 _LOST_SHARE = 0.1
-"""A membrane is reused until a cell at its boundary shows less than this, or ..."""
+"""A cell at the boundary of a membrane that shows less than this takes the value of those beside it."""
+
+_LOST_BOUNDARY = 0.1
+"""A membrane is reused until more than this share of its boundary does, or ..."""
 
 _GAINED_SHARE = 0.6
 """... a cell at the hole that had no value shows more than this."""
 
-_GRADIENT_CELLS = 11
+_GRADIENT_CELLS, _BESIDE_CELLS = 11, 5
+
+GRAIN_CELLS = 2
+"""Grain is copied for so many cells around the hole, which serve when its rim moves."""
 
 _CLEAN_SHARE = 0.999
 """A cell lends its grain if the layer is visible in all of it."""
@@ -61,14 +67,10 @@ class Cells:
     def of(cls, grid: Grid, view: View) -> Cells:
         share = grid.share(view.known)
         rgb = cv2.bitwise_and(view.rgb, view.rgb, mask=view.known).astype(np.float32)
-        deviation = np.where(view.known > 0, view.deviation, np.float32(0))
+        deviation = np.asarray(cv2.copyTo(view.deviation, view.known), dtype=np.float32)  # 0 elsewhere
         values = np.dstack([grid.pooled(rgb), grid.pooled(deviation)])
         values /= np.maximum(share, 1e-6)[..., None]
         return cls(values, share)
-
-    def without(self, cells: Bool) -> Cells:
-        """A copy in which some cells count as not visible."""
-        return Cells(self.values, np.where(cells, np.float32(0), self.share))
 
     def smoothed(self, size: int) -> F32:
         """Values with the deviation averaged over a square of ``size`` cells."""
@@ -124,20 +126,33 @@ class Patch:
         self, grid: Grid, colour: U8, depth: U8, width_px: int, feather_px: int, smooth_px: int, uniform: bool = True
     ) -> None:
         self.grid, self._uniform = grid, uniform
-        self.colour = Pixels.of(colour, grid, width_px)
-        self.depth = Pixels.of(depth, grid, width_px)
-        weight = feather(colour, feather_px)
-        self.soft = Pixels.of(weight, grid, width_px)
-        t = weight.reshape(-1)[self.soft.inside].astype(np.float32) / np.float32(256)
-        self.soft_weight = (t * t * (3 - 2 * t))[:, None]
-        self._hidden: Bool = grid.share(colour | depth) > 0
+        self._width_px, self._feather_px = width_px, feather_px
+        self._texture: F32 | None = None
+        self._grain: tuple[F32, F32] | None = None
+        self.cover(colour, depth)
         self._smooth_cells = 2 * round(smooth_px / grid.stride / 2) + 1
         self._membrane: Membrane | None = None
         self._means: F32
         self._clean: Bool
         self._ghosts: Bool = np.zeros_like(self._hidden)
         self.copies: Copies | None = None
-        self._grain: tuple[F32, F32] | None = None
+
+    def cover(self, colour: U8, depth: U8) -> None:
+        """Replace these pixels from now on; the membrane and the grain stay."""
+        grid, width_px = self.grid, self._width_px
+        self.colour = Pixels.of(colour, grid, width_px)
+        self.depth = Pixels.of(depth, grid, width_px)
+        weight = feather(colour, self._feather_px)
+        self.soft = Pixels.of(weight, grid, width_px)
+        t = weight.reshape(-1)[self.soft.inside].astype(np.float32) / np.float32(256)
+        self.soft_weight = (t * t * (3 - 2 * t))[:, None]
+        self._hidden: Bool = grid.share(colour | depth) > 0
+        self._take_grain()
+
+    def _take_grain(self) -> None:
+        if self._texture is not None:
+            flat = self._texture.reshape(-1, 3)
+            self._grain = flat.take(self.colour.inside, axis=0), flat.take(self.soft.inside, axis=0)
 
     def smooth(self, view: View, cells: Cells | None = None) -> tuple[F32, F32]:
         """The layer continued into the hole: colour (h, w, 3) and deviation (h, w); ``cells`` are those of the view."""
@@ -159,13 +174,14 @@ class Patch:
         sources = Sources.of(self.grid, view.rgb, self._means, self._clean & ahead)
         if not sources.strength:
             return
-        wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        wide = cv2.dilate(self._hidden.astype(np.uint8), np.ones((2 * GRAIN_CELLS + 1,) * 2, np.uint8)) > 0
         self.copies = Copies.of(plane, wide & ahead, sources, before)
         texture = detail(plane, self.copies, rgb, sources)
         share = contrast * sources.strength
-        texture = np.asarray(cv2.addWeighted(texture, share, texture, 0, 1 - share), dtype=np.float32)
-        flat = texture.reshape(-1, 3)
-        self._grain = flat[self.colour.inside], flat[self.soft.inside]
+        self._texture = np.asarray(
+            cv2.addWeighted(texture, share, texture, 0, 1 - share, dst=texture), dtype=np.float32
+        )
+        self._take_grain()
 
     def paint(self, rgb: U8, view: View, colour: F32, writable: U8) -> None:
         """Write the colours and their feather into an image (H, W, 3).
@@ -179,14 +195,14 @@ class Patch:
         flat, smooth = rgb.reshape(-1, 3), colour.reshape(-1, 3)
         soft = self.soft.where(view.known & writable)
         full, weight = self.soft.full[soft], self.soft_weight[soft]
-        around, behind = flat[full], smooth[self.soft.inside[soft]]
+        around, behind = flat.take(full, axis=0), smooth.take(self.soft.inside[soft], axis=0)
         pick = self.colour.where(writable)
-        new, at = smooth[self.colour.inside[pick]], self.colour.full[pick]
+        new, at = smooth.take(self.colour.inside[pick], axis=0), self.colour.full[pick]
         if self._grain is not None:
             limits = _range(view)
             new, behind = _limited(new * self._grain[0][pick], limits), _limited(behind * self._grain[1][soft], limits)
-        flat[at] = _rounded(new)
-        flat[full] = _rounded(weight * behind + (1 - weight) * around)
+        _put(flat, at, _rounded(new))
+        _put(flat, full, _rounded(weight * behind + (1 - weight) * around))
 
     def _continued(self, values: F32, share: F32, rgb: U8) -> F32:
         membrane = self._membrane
@@ -196,17 +212,18 @@ class Patch:
         weight = known.ravel().astype(np.float32)
         mean = weight @ values.reshape(-1, 4) / weight.sum() if known.any() else np.append(rgb.mean(axis=(0, 1)), 0)
         cells = np.where(known[..., None], values, np.float32(0))
-        cells[membrane.unknown] = membrane.solve(values, mean)
+        cells[membrane.unknown] = membrane.solve(_with_lost(values, known, membrane.boundary, mean), mean)
         valid = known | membrane.unknown
         around = normalised_blur(cells, valid.astype(np.float32), 3)[0]
         return np.where(valid[..., None], cells, around)
 
     def _new_membrane(self, values: F32, share: F32) -> Membrane:
         known = share >= _KNOWN_SHARE
-        odd, foreign = odd_cells(values[..., :3], known)
-        self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
-        if self._uniform:
-            self._ghosts = ghosts(foreign, known, self._hidden & ~known)
+        if self._uniform or self._membrane is None:  # for ghosts, and for the grain that is learnt once
+            odd, foreign = odd_cells(values[..., :3], known)
+            self._means, self._clean = values[..., :3], (share > _CLEAN_SHARE) & ~odd
+            if self._uniform:
+                self._ghosts = ghosts(foreign, known, self._hidden & ~known)
         known &= ~self._ghosts
         unknown = self._hidden & ~known
         near = cv2.dilate(unknown.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
@@ -215,7 +232,28 @@ class Patch:
 
     def _is_reusable(self, membrane: Membrane, share: F32) -> bool:
         flat = share.ravel()
-        return bool((flat[membrane.boundary] > _LOST_SHARE).all() and (flat[self._unused] < _GAINED_SHARE).all())
+        lost = np.count_nonzero(flat[membrane.boundary] < _LOST_SHARE)
+        if lost > _LOST_BOUNDARY * len(membrane.boundary) or (flat[self._unused] >= _GAINED_SHARE).any():
+            return False
+        blind = ~(membrane.unknown | (share >= _LOST_SHARE))
+        return not (self._hidden & (cv2.erode(blind.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0)).any()
+
+
+def _with_lost(values: F32, known: Bool, boundary: Indices, mean: npt.NDArray[np.floating]) -> F32:
+    """Values in which cells of the boundary that show nothing have the mean of those around them that do."""
+    lost = boundary[~known.ravel()[boundary]]
+    if not len(lost):
+        return values
+    around, weight = normalised_blur(values, known.astype(np.float32), _BESIDE_CELLS)
+    values = values.copy()
+    flat = values.reshape(-1, values.shape[-1])
+    flat[lost] = np.where(weight.reshape(-1, 1)[lost] > 0, around.reshape(flat.shape)[lost], mean)
+    return values
+
+
+def _put(flat: U8, at: Indices, colours: U8) -> None:
+    """Write colours (N, 3) into an image (n, 3): each as one item of three bytes, which is three times as fast."""
+    flat.view("V3")[:, 0][at] = colours.view("V3")[:, 0]
 
 
 def _rounded(colour: F32) -> U8:

@@ -154,7 +154,7 @@ def _strength(grid: Grid, rgb: U8, colour: F32, mean: F32, usable: Bool) -> floa
     pixels = rgb[some[:, 0, None, None] * s + k[:, None], some[:, 1, None, None] * s + k].astype(np.float32)
     grey = pixels.mean(axis=3)
     within = float(np.median(grey.var(axis=(1, 2))))
-    between = (colour - mean).mean(axis=2)[usable]
+    between = (colour[usable] - mean[usable]).mean(axis=1)
     coarse = (1.4826 * float(np.median(np.abs(between)))) ** 2
     beyond = np.sqrt(max(coarse - 1.5 * within / s**2, 0.0))
     fine = np.sqrt(within)
