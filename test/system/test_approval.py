@@ -1,24 +1,21 @@
 """Motions that wait for a person: enforced by the executor, whoever asks for them and whatever dies meanwhile."""
 
-import threading
-
 import pytest
 import stalls
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from stvla_msgs.msg import MotionProposal
 from stvla_msgs.srv import ApproveMotion
-from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness, StackHarness
+from system.robot_harness import FAR_LEFT, FAR_RIGHT, RobotHarness
 
 from stvla_ros.errors import CancelToken, OutcomeCode
-from stvla_ros.motion.approval import Approval, Status
+from stvla_ros.motion.approval import Status
 from stvla_ros.ros import qos
-from stvla_ros.ros.approval_client import proposals
 from stvla_ros.ros.approvals import SERVICE, TOPIC, proposal_from_msg
 
 
-class Watched:
-    """What a harness hears of proposals, and its answers."""
+class Arm(RobotHarness):
+    """The executor alone, what it says of motions, and a person's answers."""
 
     def __enter__(self):
         super().__enter__()
@@ -37,14 +34,6 @@ class Watched:
     def answer(self, name, approve=True, who="Ada", reason=""):
         request = ApproveMotion.Request(proposal_id=name, approve=approve, who=who, reason=reason)
         return self.service(ApproveMotion, f"/{SERVICE}", request).success
-
-
-class Arm(Watched, RobotHarness):
-    """The executor alone."""
-
-
-class WholeStack(Watched, StackHarness):
-    """Everything."""
 
 
 @pytest.fixture(scope="module")
@@ -145,34 +134,3 @@ def test_an_approval_does_not_outlive_the_executor_that_asked(arm):
     assert arm.stands_still(0.3)
     cancel.cancel()
     assert call.result()[0] is OutcomeCode.CANCELED
-
-
-def test_a_task_keypose_by_keypose_with_one_refusal():
-    """The stack looks again after the refusal, and the block ends where it should."""
-    with WholeStack() as stack:
-        instruction = stack.reset("pick_place", 1).instruction
-        asked, refused = [], threading.Event()
-
-        def decide(proposal):
-            if proposal.status is not Status.WAITING:
-                return
-            asked.append(proposal)
-            if len(asked) == 2:
-                refused.set()
-                say(proposal.proposal_id, False, "look again, please")
-            else:
-                say(proposal.proposal_id, True, "")
-
-        with proposals(decide, "Ada") as say:
-            code, sentence = stack.run(instruction, approval=Approval.EACH_KEYPOSE)
-        assert code is OutcomeCode.OK, (sentence, stack.log[-20:])
-        assert stack.score().success
-        assert refused.is_set()
-        assert len({proposal.proposal_id for proposal in asked}) == len(asked) > 3
-        assert asked[2].plan_id != asked[1].plan_id, "a new plan"
-
-        stack.reset("pick_place", 2)
-        before = stack.states.state().q_rad
-        code, _ = stack.run(stack.reset("pick_place", 2).instruction, approval=Approval.DRY_RUN)
-        assert code is OutcomeCode.DRY_RUN
-        assert abs(stack.states.state().q_rad - before).max() < 1e-3
