@@ -46,6 +46,9 @@ class OutcomeCode(IntEnum):
     SAFETY_FUNCTION = 29  # a safety function of the robot is active
     ROBOT_LOST = 30  # the connection to the robot broke
     CAMERA_MOVED = 31  # the camera is not where its transform says
+    NOT_APPROVED = 32  # nobody approved the motion in time
+    MOTION_REFUSED = 33  # an operator refused the motion
+    DRY_RUN = 34  # everything but the motion was asked for, and done
 
 
 INTERRUPTED = frozenset({OutcomeCode.CANCELED, OutcomeCode.PREEMPTED})

@@ -104,7 +104,7 @@ def test_moves_with_the_old_gripper_state_then_actuates() -> None:
     bench = Bench(held_width_m=0.04)
     outcome = bench.go(over_block(0.15))
     assert outcome.ok
-    assert set(outcome.times_s) == {"motion_plan", "motion", "gripper"}
+    assert set(outcome.times_s) == {"motion_plan", "approval", "motion", "gripper"}
     assert bench.log == ["move"]
     bench.go(over_block(0.02), is_open=False, touch=True)
     assert bench.log == ["move", "move", "close"]
@@ -536,3 +536,58 @@ def test_a_planner_that_does_not_answer_is_asked_once() -> None:
     assert bench.fails(over_block(0.02), is_open=False, touch=True).code is OutcomeCode.SERVER_TIMEOUT
     assert len(asked) == 1
     assert asked[0].cancel is bench.cancel
+
+
+def test_consent_is_asked_for_all_motions_before_the_first() -> None:
+    bench, asked = Bench(), []
+
+    def consent(paths: tuple[JointPath, ...]) -> bool:
+        asked.append((len(paths), list(bench.log)))
+        return True
+
+    frame = depth_image(bench.things, bench.state().stamp_ns)
+    done = bench.executor.execute(Keypose(over_block(0.02), True, True), frame, None, bench.cancel, consent)
+    assert done.ok
+    assert asked == [(2, [])]
+    assert bench.log == ["move", "move"]
+
+
+def test_without_consent_nothing_moves_and_the_next_keypose_is_planned_from_there() -> None:
+    bench = Bench(held_width_m=0.04)
+
+    def never(paths: tuple[JointPath, ...]) -> bool:
+        raise StageError(OutcomeCode.MOTION_REFUSED, "No.")
+
+    frame = depth_image(bench.things, bench.state().stamp_ns)
+    with pytest.raises(StageError, match="MOTION_REFUSED"):
+        bench.executor.execute(Keypose(over_block(0.02), False, True), frame, None, bench.cancel, never)
+    assert bench.log == []
+    assert bench.go(over_block(0.02), is_open=False, touch=True).ok
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "took_time", "refused"), [(True, True, True), (False, True, False), (True, False, False)]
+)
+def test_what_comes_into_the_way_during_an_approval_refuses_the_motion(
+    in_the_way: bool, took_time: bool, refused: bool
+) -> None:
+    """An image with a new thing arrives while a person decides."""
+    left, right = (tool_down([0.5, y, 0.2], ACROSS) for y in (-0.35, 0.35))
+    tower = box(0.6, 0.0, 0.15, 0.1, 0.1, 0.3) if in_the_way else box(0.7, -0.5, 0.03, 0.1, 0.1, 0.06)
+    bench = Bench(things=[BLOCK])
+    bench.go(right)
+    bench.log.clear()
+
+    def consent(paths: tuple[JointPath, ...]) -> bool:
+        assert bench.executor.observe(depth_image([BLOCK, tower], bench.state().stamp_ns))
+        return took_time
+
+    frame = depth_image(bench.things, bench.state().stamp_ns)
+    call = lambda: bench.executor.execute(Keypose(left, True), frame, None, bench.cancel, consent)  # noqa: E731
+    if not refused:
+        assert call().ok
+        return
+    with pytest.raises(StageError, match="come into the way") as error:
+        call()
+    assert error.value.code is OutcomeCode.COLLISION
+    assert bench.log == []

@@ -21,6 +21,7 @@ from system.conftest import Spinner
 from system.processes import Logs, Process, own_domain
 
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.motion.approval import Approval
 from stvla_ros.ros import convert
 from stvla_ros.ros.action_client import StageClient
 from stvla_ros.ros.client import run_goal
@@ -181,18 +182,18 @@ class RobotHarness(Harness):
         self.processes[name].popen.kill()
         self.processes[name].popen.wait(10.0)
 
-    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0, frame="panda_link0"):
+    def execute(self, pose, cancel=None, plan_id="", timeout_s=30.0, frame="panda_link0", approval=""):
         """Send a keypose and wait; returns (code, sentence)."""
-        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose, frame), plan_id=plan_id)
+        goal = ExecuteKeypose.Goal(keypose=convert.keypose_to_msg(pose, frame), plan_id=plan_id, approval=approval)
         try:
             outcome = self.remote.call(goal, cancel or CancelToken(), timeout_s, connect_s=10.0).outcome
         except StageError as error:
             return error.code, error.sentence
         return OutcomeCode(outcome.code), outcome.sentence
 
-    def execute_later(self, pose, cancel=None, plan_id=""):
+    def execute_later(self, pose, cancel=None, plan_id="", approval=""):
         """The same in another thread; returns a future."""
-        return self.pool.submit(self.execute, pose, cancel, plan_id)
+        return self.pool.submit(self.execute, pose, cancel, plan_id, approval=approval)
 
 
 class StackHarness(Harness):
@@ -241,14 +242,14 @@ class StackHarness(Harness):
         """kill -9."""
         os.kill(self.stack.pids()[name], signal.SIGKILL)
 
-    def run(self, instruction, cancel=None):
+    def run(self, instruction, cancel=None, approval=Approval.AUTOMATIC):
         """Send a goal as ``stvla run`` does and wait; returns (code, sentence). A lost task node is NODE_LOST."""
         try:
-            outcome = run_goal(instruction, cancel=cancel, connect_s=10.0).outcome
+            outcome = run_goal(instruction, cancel=cancel, connect_s=10.0, approval=approval).outcome
         except ConnectionError as error:
             return OutcomeCode.NODE_LOST, str(error)
         return outcome.code, outcome.sentence
 
-    def run_later(self, instruction, cancel=None):
+    def run_later(self, instruction, cancel=None, approval=Approval.AUTOMATIC):
         """The same in another thread; returns a future."""
-        return self.pool.submit(self.run, instruction, cancel)
+        return self.pool.submit(self.run, instruction, cancel, approval)

@@ -74,6 +74,11 @@ class LiveProgress:
         """Show something other than a phase, e.g. that the goal is being canceled."""
         self._show(escape(text))
 
+    def print_line(self, text: str) -> None:
+        """Print a line that stays, above the one that changes."""
+        with survive_closed_output(self._console, self._on_closed):
+            self._live.console.print(text, markup=False, soft_wrap=True)
+
     def report(self, p: Progress) -> None:
         """Show a change of phase."""
         plan = f"  [dim]plan {escape(p.plan_id[:8])}[/]" if p.plan_id else ""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -22,12 +22,20 @@ from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
-from stvla_ros.motion.collision import VoxelConfig
+from stvla_ros.motion.collision import Keys, VoxelConfig, on_robot
 from stvla_ros.motion.held import held_box
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
-from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
+from stvla_ros.motion.safety import PathSafety, PathSafetyConfig, spaced
 from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.types import F64, Box, JointPath, Keypose, MotionRequest, Outcome, RgbdFrame, RobotState, Trace3d
+
+Consent = Callable[[tuple[JointPath, ...]], bool]
+"""Says yes to motions by returning, and no by raising StageError; True: it took time."""
+
+
+def agreed(paths: tuple[JointPath, ...]) -> bool:
+    """Consent to everything."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,9 @@ class _Leg:
 class _Clock:
     """Seconds per phase."""
 
-    times_s: dict[str, float] = field(default_factory=lambda: {"motion_plan": 0.0, "motion": 0.0, "gripper": 0.0})
+    times_s: dict[str, float] = field(
+        default_factory=lambda: {"motion_plan": 0.0, "approval": 0.0, "motion": 0.0, "gripper": 0.0}
+    )
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -105,7 +115,14 @@ class PlannedExecutor:
         self._turned = False  # the hand is rotated by half a turn relative to the last keypose
         self._recovered = False  # nothing has moved since the robot stopped itself and was recovered
 
-    def execute(self, keypose: Keypose, frame: RgbdFrame, trace: Trace3d | None, cancel: CancelToken) -> Outcome:
+    def execute(
+        self,
+        keypose: Keypose,
+        frame: RgbdFrame,
+        trace: Trace3d | None,
+        cancel: CancelToken,
+        consent: Consent = agreed,
+    ) -> Outcome:
         """Move to the keypose, then actuate the gripper.
 
         If a grasp (the gripper closes at a keypose that may touch) finds nothing, the gripper opens again, so that the
@@ -118,6 +135,8 @@ class PlannedExecutor:
             trace: The path that the keypose was predicted from. Where the keypose may touch, so do the instances at the
                 path's ends, if they are close.
             cancel: Stops the arm at once when set.
+            consent: Asked once the motions are planned, before the first of them; whatever it raises ends the keypose.
+                The planning scene takes in images meanwhile.
 
         Raises:
             StageError: KEYPOSE_OUT_OF_BOUNDS, STALE_IMAGE, NO_IK, NO_PATH, COLLISION, GRASP_FAILED,
@@ -129,7 +148,7 @@ class PlannedExecutor:
         forget = cancel.on_cancel(self._robot.stop)
         try:
             with self._one_at_a_time:
-                self._reach(keypose, frame, cancel, clock, _ends(trace))
+                self._reach(keypose, frame, cancel, clock, _ends(trace), consent)
         finally:
             forget()
         return Outcome(OutcomeCode.OK, "Keypose reached.", clock.times_s)
@@ -261,7 +280,13 @@ class PlannedExecutor:
         return [T @ _HALF_TURN if self._turned else T for T in poses]
 
     def _reach(
-        self, keypose: Keypose, frame: RgbdFrame, cancel: CancelToken, clock: _Clock, ends_m: tuple[F64, ...] = ()
+        self,
+        keypose: Keypose,
+        frame: RgbdFrame,
+        cancel: CancelToken,
+        clock: _Clock,
+        ends_m: tuple[F64, ...] = (),
+        consent: Consent = agreed,
     ) -> None:
         """Move to the keypose, then actuate the gripper. The scene takes in images on the way to a contact, not in it."""
         with self._scene_in_use, clock("motion_plan"):
@@ -270,6 +295,12 @@ class PlannedExecutor:
             self._look_at_gripper(state)
             self._scene.observe(frame, state, self._held)
             paths = self._plan(keypose, state, ends_m, cancel)
+            known = self._scene.cells
+        with clock("approval"):
+            waited = consent(tuple(paths))
+        if waited:
+            with self._scene_in_use:
+                self._check_way(paths, state, known)
         free = len(paths) - keypose.may_collide
         with clock("motion"):
             self._contact = keypose.T_base_tcp if keypose.may_collide else None
@@ -281,6 +312,17 @@ class PlannedExecutor:
             self._check_arrival(keypose)
             with clock("gripper"):
                 self._actuate(keypose, cancel)
+
+    def _check_way(self, paths: list[JointPath], state: RobotState, known: Keys) -> None:
+        """Refuse a motion if something has come into its way since it was planned: a person took time to approve it."""
+        appeared = self._scene.appeared(known)
+        for path in paths if len(appeared) else ():
+            for q in path.q_rad[spaced(path.q_rad, _LOOK_STEP_RAD)]:
+                if on_robot(appeared, replace(state, q_rad=q), self._scene.config.size_m / 2).any():
+                    raise StageError(
+                        OutcomeCode.COLLISION,
+                        "Something has come into the way of the motion while it waited for approval: plan again.",
+                    )
 
     def _follow(self, paths: list[JointPath], cancel: CancelToken) -> None:
         for path in paths:
@@ -443,6 +485,9 @@ _OPEN = 0.95
 
 _NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.COLLISION})
 """Failures before anything has moved."""
+
+_LOOK_STEP_RAD = 0.1
+"""Between postures at which an approved motion is checked again: the hand moves by about 5 cm, its own width."""
 
 _HALF_TURN = np.diag([-1.0, -1.0, 1.0, 1.0])
 

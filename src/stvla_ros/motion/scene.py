@@ -127,6 +127,18 @@ class PlanningScene:
         """(V,) instance of each occupied cell; 0: none."""
         return self._cells.ids
 
+    @property
+    def cells(self) -> Keys:
+        """(V,) keys of occupied cells, ascending."""
+        return self._cells.keys
+
+    def appeared(self, known: Keys) -> F32:
+        """(V, 3) centres of occupied cells that are not among the ``known`` ones, nor beside one of them: a surface
+        seen again lies a cell off here and there."""
+        _, ny, nz = self._grid.shape.tolist()
+        steps = np.array([(x * ny + y) * nz + z for x in (-1, 0, 1) for y in (-1, 0, 1) for z in (-1, 0, 1)])
+        return self._voxels[~np.isin(self._cells.keys, np.add.outer(steps, known))]
+
     def observe(self, frame: RgbdFrame, robot: RobotState, held: Box | None = None, passing: bool = False) -> None:
         """Take in one image, of any camera. One much older than the newest means that the clock was set back.
 

@@ -24,10 +24,12 @@ from stvla_ros.calibration.drift import DriftCheck, DriftConfig
 from stvla_ros.config import param
 from stvla_ros.description.robot import RobotConfig
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
-from stvla_ros.motion.executor import ExecutorConfig, PlannedExecutor
+from stvla_ros.motion.approval import APPROVAL_S, Approval, ApprovalConfig
+from stvla_ros.motion.executor import Consent, ExecutorConfig, PlannedExecutor
 from stvla_ros.motion.followed import FollowedPaths
 from stvla_ros.ros import convert, decisions, qos, task_state
 from stvla_ros.ros.action_server import GoalHandle
+from stvla_ros.ros.approvals import Approvals, approval_of
 from stvla_ros.ros.backends.ros2_control import Ros2ControlConfig, Ros2ControlRobot
 from stvla_ros.ros.decision_log import DecisionLog
 from stvla_ros.ros.decisions import MotionDecision, motion_decision_to_msg
@@ -81,10 +83,12 @@ class ExecutorNodeConfig:
     joint_states: JointStateConfig = param(JointStateConfig(), "how old joint states may be")  # noqa: RUF009
     calibration: DriftConfig = param(DriftConfig(), "when the camera's transform is refused")  # noqa: RUF009
     robot: RobotConfig = param(RobotConfig(), "which robot")  # noqa: RUF009
+    approval: ApprovalConfig = param(ApprovalConfig(), "a person's consent to motions")  # noqa: RUF009
 
 
 class ExecutorNode(StageNode[ExecutorNodeConfig]):
-    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/stop``, ``stvla/resume`` and ``stvla/recover``."""
+    """Serves ``stvla/execute_keypose``, ``stvla/release_object``, ``stvla/approve_motion``, ``stvla/stop``,
+    ``stvla/resume`` and ``stvla/recover``."""
 
     def __init__(self) -> None:
         super().__init__("executor", ExecutorNodeConfig, backends={"motion": "motion"})
@@ -104,6 +108,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
         self._observer = SceneObserver(self._frames, self._joints, observe, voxels, self._scene_is_of_use, self._defect)
         self._decisions = DecisionLog(self, MotionDecisionMsg, decisions.MOTION)
         self._drift = DriftCheck(config.calibration)
+        self._approvals = Approvals(self, robot, self.now_ns)
         self._lock = Lock()
         self._running: CancelToken | None = None
         self._stop_state = StopKeeper(self, self._halt)
@@ -277,13 +282,26 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
                 self._drift(frame, self._joints.at(frame.stamp_ns))
                 if self._moved_by_others(state):
                     self._executor.reset()
+                consent = self._consent(goal_handle, keypose)
                 try:
                     done = self.timed(
-                        "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel)
+                        "keypose", lambda: self._executor.execute(keypose, frame, trace, goal_handle.cancel, consent)
                     )
                 finally:
                     self._leave()
         return ExecuteKeypose.Result(outcome=convert.outcome_to_msg(done))
+
+    def _consent(self, goal_handle: GoalHandle, keypose: Keypose) -> Consent:
+        """What the goal asks for or this node is set to, whichever is stricter. Raises StageError INVALID_GOAL."""
+        request, config = goal_handle.request, self.config.approval
+        approval = approval_of(request.approval).stricter(Approval(config.at_least))
+        wait_s = request.approval_s if 0.0 < request.approval_s <= APPROVAL_S else config.wait_s
+        return lambda paths: self._approvals.desk.require(
+            approval, request.plan_id, keypose, paths, wait_s, goal_handle.cancel
+        )
+
+    def _activity(self) -> str:
+        return "waiting for approval" if self._approvals.desk.waits else self._robot.activity
 
     def _leave(self) -> None:
         """Note the state after a motion, and publish what the gripper holds before the motion's result is sent."""
@@ -350,7 +368,7 @@ class ExecutorNode(StageNode[ExecutorNodeConfig]):
             self._stop_state.raise_if_stopped()  # after which _halt finds the running goal
             with (
                 guard(lambda: self._check(watch), goal_handle.cancel, self._robot.stop, self._defect),
-                publishing_feedback(goal_handle, lambda: self._robot.activity, self._defect),
+                publishing_feedback(goal_handle, self._activity, self._defect),
             ):
                 yield
 

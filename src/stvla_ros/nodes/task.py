@@ -30,13 +30,14 @@ from stvla_ros.pipeline import (
 from stvla_ros.ros import qos, task_state
 from stvla_ros.ros.action_client import TRANSPORT_S, GoalCanceler
 from stvla_ros.ros.action_server import GoalHandle
+from stvla_ros.ros.approvals import approval_of
 from stvla_ros.ros.convert import keypose_to_msg, outcome_to_msg
 from stvla_ros.ros.decision_log import DecisionLog
 from stvla_ros.ros.decisions import TASK_END, TaskEnd, task_end_to_msg
 from stvla_ros.ros.freshness import STEADY
 from stvla_ros.ros.graph import CAMERA, SIM
 from stvla_ros.ros.heartbeats import HeartbeatMonitor, LivenessReporter, Watch
-from stvla_ros.ros.remote_stages import Deadlines, RemoteStages
+from stvla_ros.ros.remote_stages import ApprovedStages, Deadlines, RemoteStages
 from stvla_ros.ros.run import run
 from stvla_ros.ros.stage_node import StageNode
 from stvla_ros.ros.stop_state import STOPPED, StopKeeper
@@ -137,6 +138,7 @@ class TaskNode(StageNode[TaskConfig]):
 
     def _carry_out(self, goal_handle: GoalHandle) -> TaskResult:
         instruction = check_instruction(goal_handle.request.instruction)
+        stages = ApprovedStages(self._stages, approval_of(goal_handle.request.approval))
         self._stop_state.raise_if_stopped()
         self._monitor.wait_for(self.config.needs, give_up=goal_handle.cancel.is_set)
         watch = self._monitor.watch(self.config.needs)
@@ -147,7 +149,7 @@ class TaskNode(StageNode[TaskConfig]):
             self._active = _Active(goal_handle.cancel, watch)
         try:
             tell = partial(self._report, goal_handle)
-            return run_task(self._stages, instruction, self.config, goal_handle.cancel, tell, hand=self._hand)
+            return run_task(stages, instruction, self.config, goal_handle.cancel, tell, hand=self._hand)
         finally:
             with self._lock:
                 self._active = None

@@ -21,6 +21,7 @@ RETRYABLE = frozenset(
         OutcomeCode.COLLISION,
         OutcomeCode.GRASP_FAILED,
         OutcomeCode.KEYPOSE_OUT_OF_BOUNDS,
+        OutcomeCode.MOTION_REFUSED,
     }
 )
 """Failures of one keypose after which replanning may help. All others end the task."""

@@ -25,6 +25,7 @@ from stvla_msgs.srv import ResetScene, ScoreTask
 
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.motion.approval import Approval
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.ros import qos, stop_state, task_state
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, TASK_CANCEL_S, GoalCanceler, StageClient
@@ -127,6 +128,7 @@ def run_goal(
     on_feedback: Callable[[Progress], None] = lambda _: None,
     cancel: CancelToken | None = None,
     connect_s: float = 20.0,
+    approval: Approval = Approval.AUTOMATIC,
 ) -> GoalResult:
     """Send an instruction to the running stack and wait for the outcome.
 
@@ -136,6 +138,7 @@ def run_goal(
             this function raises the same exception after the stack has confirmed the cancel.
         cancel: Cancels the task.
         connect_s: Time limit for finding a stack.
+        approval: What each motion needs before it happens.
 
     Raises:
         ConnectionError: No stack is running, or it went away meanwhile.
@@ -150,7 +153,8 @@ def run_goal(
         watch = monitor.watch([TASK])
         lost = lambda: node.broken is not None or bool(watch.lost())  # noqa: E731
         with followed, _watching(node, watch, cancel):
-            result = _call(action, instruction, followed.put, cancel, lost)
+            goal = ExecuteTask.Goal(instruction=instruction, approval=approval)
+            result = _call(action, goal, followed.put, cancel, lost)
     if followed.error is not None:
         followed.error.add_note(f"The task ended with {result.outcome.code.name}: {result.outcome.sentence}")
         raise followed.error
@@ -188,18 +192,17 @@ class _Follower:
 
 def _call(
     action: StageClient,
-    instruction: str,
+    goal: ExecuteTask.Goal,
     on_feedback: Callable[[ExecuteTask.Feedback], None],
     cancel: CancelToken,
     lost: Callable[[], bool],
 ) -> GoalResult:
-    goal = ExecuteTask.Goal(instruction=instruction)
     try:
         result = action.call(goal, cancel, DEADLINE_S, on_feedback, lost=lost)
     except StageError as error:
         if error.code in (OutcomeCode.NODE_LOST, OutcomeCode.SERVER_TIMEOUT):
             raise ConnectionError(error.sentence) from error
-        return GoalResult(Outcome.of(error), TaskState(instruction))
+        return GoalResult(Outcome.of(error), TaskState(goal.instruction))
     return GoalResult(outcome_from_msg(result.outcome), state_from_msg(result.state))
 
 

@@ -340,7 +340,7 @@ def motion_decision_to_msg(d: MotionDecision, base_frame: str, joints: tuple[str
         keypose=keypose_to_msg(d.keypose, base_frame),
         image_stamp=ns_to_time(d.image_stamp_ns),
         robot=robot_to_msg(d.robot, base_frame),
-        paths=[_path_to_msg(path, joints) for path in d.paths],
+        paths=[path_to_msg(path, joints) for path in d.paths],
         outcome=outcome_to_msg(d.outcome),
     )
 
@@ -353,12 +353,12 @@ def motion_decision_from_msg(msg: MotionDecisionMsg) -> MotionDecision:
         keypose=keypose_from_msg(msg.keypose, msg.header.frame_id),
         image_stamp_ns=time_to_ns(msg.image_stamp),
         robot=robot_from_msg(msg.robot),
-        paths=tuple(_path_from_msg(path) for path in msg.paths),
+        paths=tuple(path_from_msg(path) for path in msg.paths),
         outcome=outcome_from_msg(msg.outcome),
     )
 
 
-def _path_to_msg(path: JointPath, joints: tuple[str, ...]) -> JointTrajectory:
+def path_to_msg(path: JointPath, joints: tuple[str, ...]) -> JointTrajectory:
     """The planned path as it is; what the arm's controller gets is sampled from it."""
     points = []
     for q, dq, t in zip(path.q_rad, path.dq_rad_s, path.t_s, strict=True):
@@ -369,7 +369,7 @@ def _path_to_msg(path: JointPath, joints: tuple[str, ...]) -> JointTrajectory:
     return JointTrajectory(joint_names=list(joints), points=points)
 
 
-def _path_from_msg(msg: JointTrajectory) -> JointPath:
+def path_from_msg(msg: JointTrajectory) -> JointPath:
     """Times are exact to a nanosecond."""
     t = [p.time_from_start.sec + 1e-9 * p.time_from_start.nanosec for p in msg.points]
     return JointPath([p.positions for p in msg.points], [p.velocities for p in msg.points], t)  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.errors import CancelToken, OutcomeCode
+from stvla_ros.motion.approval import Approval
 from stvla_ros.pipeline import Progress, TaskState
 from stvla_ros.record.summary import Summary, idle_share, state_summary
 from stvla_ros.ros.client import GoalResult, judge, run_goal
@@ -64,7 +65,13 @@ class RecordedRun:
 
 
 def record_goal(
-    instruction: str, cancel: CancelToken, tell: Tell, film: Path | None, title: str, judge_s: float
+    instruction: str,
+    cancel: CancelToken,
+    tell: Tell,
+    film: Path | None,
+    title: str,
+    judge_s: float,
+    approval: Approval = Approval.AUTOMATIC,
 ) -> RecordedRun:
     """Send an instruction to the running stack and record the run to its end.
 
@@ -75,6 +82,7 @@ def record_goal(
         film: Existing folder for film and storyboard; None: no film.
         title: Title of the film.
         judge_s: How much longer to look for a simulator, after the goal.
+        approval: What each motion needs before it happens.
 
     Raises:
         ConnectionError: No stack is running.
@@ -90,7 +98,7 @@ def record_goal(
                 camera.report(p.phase, p.sub_instruction, p.step)
             tell(p)
 
-        result = run_goal(instruction, on_progress, cancel)
+        result = run_goal(instruction, on_progress, cancel, approval=approval)
         success, detail = _judged(verdict, judge_s)
         if camera is not None:
             camera.finish(f"{result.outcome.code.name}: {result.outcome.sentence}   Judged: {detail}")

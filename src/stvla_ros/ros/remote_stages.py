@@ -10,6 +10,7 @@ from stvla_msgs.action import ExecuteKeypose, PlanTrace, PredictKeypose
 
 from stvla_ros.config import param
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.motion.approval import APPROVAL_S, Approval
 from stvla_ros.ros.action_client import EXECUTOR_CANCEL_S, GoalCanceler, StageClient
 from stvla_ros.ros.convert import (
     history_to_msg,
@@ -36,6 +37,9 @@ class Deadlines:
     lift_s: float = param(10.0, "longest time for lifting a plan [s]", ge=0.1, le=600.0)
     predict_s: float = param(15.0, "longest time for a keypose [s]", ge=0.1, le=600.0)
     execute_s: float = param(60.0, "longest time for carrying out a keypose [s]", ge=1.0, le=600.0)
+    approve_s: float = param(
+        60.0, "how long a person may take to approve a motion, besides that [s]", ge=1.0, le=APPROVAL_S
+    )
 
 
 class RemoteStages:
@@ -108,11 +112,23 @@ class RemoteStages:
         raise_unless_ok(result.outcome)
         return None if result.path_complete else keypose_from_msg(result.keypose, self._base_frame)
 
-    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
-        """Move. When the executor does not answer, or reports a defect, the arm is stopped at its controller."""
-        goal = ExecuteKeypose.Goal(keypose=keypose_to_msg(keypose, self._base_frame), plan_id=plan.plan_id)
+    def execute(
+        self, plan: TracePlan, keypose: Keypose, cancel: CancelToken, approval: Approval = Approval.AUTOMATIC
+    ) -> Outcome:
+        """Move. When the executor does not answer, or reports a defect, the arm is stopped at its controller.
+
+        The executor may wait for a person although the task asks for no approval; a silent one is noticed by its
+        heartbeat, long before the deadline.
+        """
+        goal = ExecuteKeypose.Goal(
+            keypose=keypose_to_msg(keypose, self._base_frame),
+            plan_id=plan.plan_id,
+            approval=approval,
+            approval_s=self._deadlines.approve_s,
+        )
+        deadline_s = self._deadlines.execute_s + self._deadlines.approve_s
         try:
-            result = self._executor.call(goal, cancel, self._deadlines.execute_s, lost=self._executor_lost)
+            result = self._executor.call(goal, cancel, deadline_s, lost=self._executor_lost)
         except StageError:
             self._canceler.cancel_all()
             raise
@@ -123,3 +139,15 @@ class RemoteStages:
     def now_ns(self) -> int:
         """The clock that stamps images."""
         return int(self._node.get_clock().now().nanoseconds)
+
+
+class ApprovedStages:
+    """The stages of one task whose motions need a person's approval."""
+
+    def __init__(self, stages: RemoteStages, approval: Approval) -> None:
+        self.plan, self.predict, self.now_ns = stages.plan, stages.predict, stages.now_ns
+        self._execute, self._approval = stages.execute, approval
+
+    def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
+        """Move, once that is approved."""
+        return self._execute(plan, keypose, cancel, self._approval)

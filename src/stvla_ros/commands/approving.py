@@ -1,0 +1,105 @@
+"""A person at the terminal approves motions: what they see, and what they type."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
+
+from stvla_ros.errors import CancelToken
+from stvla_ros.motion.approval import Approval, Proposal, Status
+
+HELP = "y: do it   n [why]: do not, look again   q: end the task"
+NOBODY = "Canceled: nobody is there to approve motions (the input has ended)."
+
+
+def describe(proposal: Proposal) -> str:
+    """One line: where the tool goes, what the gripper does, and how long it takes."""
+    x, y, z = proposal.keypose.T_base_tcp[:3, 3]
+    touch = ", may touch" if proposal.keypose.may_collide else ""
+    fingers = "open" if proposal.keypose.gripper_open else "closed"
+    seconds = sum(float(path.t_s[-1]) for path in proposal.paths)
+    return (
+        f"to ({x:.3f}, {y:.3f}, {z:.3f}) m{touch}, then the gripper is {fingers}; "
+        f"{len(proposal.paths)} motions, {seconds:.1f} s"
+    )
+
+
+class TerminalApproval:
+    """Shows motions and turns typed lines into answers. Thread safe.
+
+    Args:
+        print_line: Shows a line to the person.
+        cancel: Ends the task.
+
+    Attributes:
+        say: Gives an answer: (id of the motion, whether it may happen, why not) -> what became of it. Set it before the
+            first line is read.
+    """
+
+    say: Callable[[str, bool, str], str]
+
+    def __init__(self, print_line: Callable[[str], None], cancel: CancelToken) -> None:
+        self._print, self._cancel = print_line, cancel
+        self._lock = threading.Lock()
+        self._waiting = ""
+
+    def hear(self, proposal: Proposal) -> None:
+        """Show a proposed motion, or what became of it."""
+        waits = proposal.status is Status.WAITING
+        with self._lock:
+            self._waiting = proposal.proposal_id if waits else ""
+        if waits:
+            self._print(f"Motion {describe(proposal)}. {HELP}  ({proposal.left_s:.0f} s)")
+        elif proposal.status is Status.DRY_RUN:
+            self._print(f"Motion {describe(proposal)}: dry run, not done.")
+        elif proposal.status is Status.NOT_NEEDED:
+            self._print(f"Motion {describe(proposal)}.")
+        else:
+            by = f" by {proposal.who}" if proposal.who else ""
+            self._print(f"{proposal.status.capitalize()}{by}.")
+
+    def read(self, lines: TextIO) -> None:
+        """Answer with typed lines until the input ends, which cancels the task: nobody could answer any more."""
+        for line in lines:
+            self._take(line.strip())
+        self._cancel.cancel(sentence=NOBODY)
+
+    def _take(self, line: str) -> None:
+        word, _, reason = line.partition(" ")
+        with self._lock:
+            waiting = self._waiting
+        if word.lower() in ("q", "quit"):
+            self._cancel.cancel()
+        elif not waiting:
+            self._print("No motion waits for an answer.")
+        elif word.lower() in ("y", "yes"):
+            self._print(self.say(waiting, True, ""))
+        elif word.lower() in ("n", "no"):
+            self._print(self.say(waiting, False, reason))
+        else:
+            self._print(HELP)
+
+
+@contextmanager
+def approving(approval: Approval, print_line: Callable[[str], None], cancel: CancelToken) -> Iterator[None]:
+    """Show motions while a goal runs, and let the person at the terminal answer where the goal asks for it.
+
+    Args:
+        approval: What the goal asks for. Nothing is shown for an automatic one.
+        print_line: Shows a line to the person.
+        cancel: Ends the task.
+    """
+    if approval is Approval.AUTOMATIC:
+        yield
+        return
+    from stvla_ros.ros.approval_client import proposals
+
+    terminal = TerminalApproval(print_line, cancel)
+    with proposals(terminal.hear, getpass.getuser()) as terminal.say:
+        if approval is not Approval.DRY_RUN:
+            threading.Thread(target=terminal.read, args=(sys.stdin,), name="answers", daemon=True).start()
+        yield
