@@ -161,7 +161,7 @@ class _Plan:
             return np.zeros_like(view.known)
         ground = Ground.of(grid, frame.camera, table)
         depth_m = frame.depth_m[grid.window]
-        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground.cell_m)
+        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground)
         core = grid.share(self._hole.core) > 0
         strength = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
         return between(grid.spread(strength), BORDER, 1e6)
