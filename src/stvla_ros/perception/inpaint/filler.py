@@ -12,7 +12,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole, unlike_table
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, raised_table, unlike_table
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
 from stvla_ros.perception.inpaint.patch import Cells, Patch, View
@@ -139,7 +139,8 @@ class _Plan:
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike)
+        raised = sight.table & raised_table(height, view.known, grid, seen.values[..., 3], seen.share)
+        self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike, raised)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))

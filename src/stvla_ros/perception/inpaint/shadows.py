@@ -65,9 +65,11 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
     least = max(DARKER, GRAIN * noise)
     alone = (near > 0) & _ends_near(dark > least, (near > 0) | (other > 0))
-    lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
+    used = ((near > 0) | (other > 0)) & _ends_near(dark > least, (near > 0) | (other > 0))
+    lamp = find_lamp(_evidence(log_light, table, used, things, ground))
     gone, kept = _hidden_light(things, lamp, ground)
-    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(alone, _ALONE**2, 1e-12)
+    usual = np.maximum(normalised_blur(dark[..., None], (table & alone).astype(np.float32), 5)[0][..., 0], _ALONE)
+    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(alone, usual**2, 1e-12)
     seen = cv2.dilate(table.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
     trust = np.where(seen, doubt / (doubt + noise**2), 0)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
