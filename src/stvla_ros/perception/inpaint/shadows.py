@@ -27,7 +27,7 @@ GRAIN = 1.3
 BORDER = 0.75
 """A shadow ends where it has this share of the strength that is seen."""
 
-FAINT = 0.5
+FAINT = 0.35
 """Beside what is accepted, a cell and those around it are in the penumbra when they are this much darker, in these
 deviations."""
 
@@ -40,7 +40,7 @@ LONGEST = 1.0
 _ALONE = 0.1
 """Least strength of a shadow that the lamp does not explain."""
 
-_UNEXPLAINED = 0.6
+_UNEXPLAINED = 0.45
 """Weight of the image away from the shadows that the lamp explains, where there is a lamp: planks are dark too."""
 
 _BLACK = 0.15
@@ -82,7 +82,7 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
     trust = trust if lamp is None else np.where(explained, trust, _UNEXPLAINED * trust)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
     strength = _accepted((taken / least).astype(np.float32), hole, max(DARKER, 2 * GRAIN * noise) / least)
-    return _with_penumbra(strength, dark, table, alone & explained & (near >= other), noise)
+    return _with_penumbra(strength, log_light, table, alone & explained & (near >= other), noise)
 
 
 def _trust(dark: F32, table: Bool, alone: Bool, gone: F32, noise: float) -> F32:
@@ -164,11 +164,11 @@ def _accepted(strength: F32, hole: Bool, core: float) -> F32:
     return np.where(good[regions] | hole, strength, np.float32(0))
 
 
-def _with_penumbra(strength: F32, dark: F32, table: Bool, likely: Bool, noise: float) -> F32:
+def _with_penumbra(strength: F32, log_light: F32, table: Bool, likely: Bool, noise: float) -> F32:
     """The strength, and beside an accepted shadow also what is fainter: a soft shadow fades into the grain."""
     shade = (strength > BORDER).astype(np.float32)
     beside = _dilated(shade, 2 * _FADING_CELLS + 1) > shade
-    faint = _mean_around(dark, table, 3) > max(BORDER * DARKER, FAINT * noise)
+    faint = _mean_around(-log_light, table & (shade <= 0), 3) > max(BORDER * DARKER, FAINT * noise)
     return np.where(table & likely & beside & faint, np.maximum(strength, 1), strength).astype(np.float32)
 
 
