@@ -139,7 +139,7 @@ class _Plan:
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        raised = sight.table & raised_table(height, view.known, grid, seen.values[..., 3], seen.share)
+        raised = raised_table(height, view.known, grid, seen.values[..., 3], seen.share)
         self._hole = find_hole(gone[grid.window], kept, sight, height, fringe, unlike, raised)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)

@@ -92,7 +92,7 @@ def find_hole(
         height_m: (h, w) height above the table.
         grow_px: Greatest width of the fringe.
         unlike: (h, w) pixels that do not have the table's colour; all if not given.
-        raised: (h, w) pixels of the table that are measured too high; none if not given.
+        raised: (h, w) pixels that are measured higher than the table around them; none if not given.
     """
     wide = dilated(remove, grow_px)
     always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask

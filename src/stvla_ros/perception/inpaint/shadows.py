@@ -27,7 +27,7 @@ GRAIN = 1.3
 BORDER = 0.75
 """A shadow ends where it has this share of the strength that is seen."""
 
-FAINT = 0.35
+FAINT = 1.0
 """Beside what is accepted, a cell and those around it are in the penumbra when they are this much darker, in these
 deviations."""
 
@@ -50,7 +50,7 @@ _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
 _SPREAD_CELLS = 5
 _FEWEST = 60
-_FADING_CELLS = 3
+_FADING_CELLS = 2
 _BESIDE_CELLS = 9
 
 
