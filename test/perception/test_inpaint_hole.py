@@ -115,6 +115,24 @@ def test_lost_depth_beside_what_goes_is_filled_and_in_its_shadow_also_coloured()
     assert (out.rgb[dark].mean(axis=1) > frame.rgb[dark].mean(axis=1) + 10).mean() > 0.9
 
 
+@TABLES
+def test_what_has_no_depth_casts_a_shadow_too(table: str) -> None:
+    frame, gone, keep, shadow = seen(table)
+    unseen = replace(frame, depth_m=np.where(gone, np.float32(np.nan), frame.depth_m))
+    assert filled(unseen, gone, keep).hidden[shadow].mean() > 0.9
+
+
+def test_table_that_is_pulled_up_beside_what_goes_is_replaced_and_keeps_its_colour() -> None:
+    frame, gone, keep, _ = seen("plain", shadows=False)
+    ring = grown(gone, 8) & ~grown(gone, 5) & ~grown(keep, 8)
+    above = frame.camera.T_base_camera[2, 3]
+    pulled = np.where(ring, frame.depth_m * np.float32(1 - 0.012 / above), frame.depth_m)
+    out = filled(replace(frame, depth_m=pulled), gone, keep)
+    off = np.abs(out.depth_m - frame.depth_m)[ring]
+    assert (off < 0.004).mean() > 0.95
+    np.testing.assert_array_equal(out.rgb[ring], frame.rgb[ring])
+
+
 def test_a_shadow_ends_where_the_ray_to_the_lamp_passes_over() -> None:
     height = np.zeros((100, 100), np.float32)
     height[48:52, 20:24] = 0.1

@@ -20,6 +20,7 @@ _REACH_M = 0.15
 _MOST_CELLS = 200
 _GAP_CELLS = 5
 _FURTHEST_M = 10.0
+_LOST_SHARE = 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,10 +30,12 @@ class Ground:
     Attributes:
         xy_m: (2, rows, columns) the cell's centre on the table in the base frame, NaN above the horizon.
         cell_m: Median distance on the table between neighbouring cells of a row.
+        eye_m: (3,) the camera: x and y in the base frame, and its height above the table.
     """
 
     xy_m: F64
     cell_m: float
+    eye_m: F64
 
     @classmethod
     def of(cls, grid: Grid, camera: Camera, table: SupportPlane) -> Ground:
@@ -45,7 +48,13 @@ class Ground:
         depth = 1 / np.where(inverse > 1 / _FURTHEST_M, inverse, np.nan)
         seen = depth[np.isfinite(depth)]
         typical = float(np.median(seen)) if len(seen) else 1.0
-        return cls(_xy_m(camera, u, v, depth), grid.stride * typical / float(camera.K[0, 0]))
+        x, y, z = camera.T_base_camera[:3, 3]
+        eye = np.array([x, y, z - table.a * x - table.b * y - table.c])
+        return cls(_xy_m(camera, u, v, depth), grid.stride * typical / float(camera.K[0, 0]), eye)
+
+    def away_m(self, xy_m: F64) -> F64:
+        """(...) distance of points (2, ...) on the table from the camera's foot."""
+        return np.asarray(np.hypot(xy_m[0] - self.eye_m[0], xy_m[1] - self.eye_m[1]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,9 +75,9 @@ class ElevationMap:
 
     @classmethod
     def of(
-        cls, grid: Grid, camera: Camera, height_m: F32, depth_m: F32, gone: U8, kept: U8, cell_m: float
+        cls, grid: Grid, camera: Camera, height_m: F32, depth_m: F32, gone: U8, kept: U8, ground: Ground
     ) -> ElevationMap | None:
-        """The map of a window, from one pixel of each cell; None if nothing that goes is measured above the table.
+        """The map of a window, from one pixel of each cell; None if nothing that goes stands above the table.
 
         Args:
             grid: Cells over the window.
@@ -77,18 +86,20 @@ class ElevationMap:
             depth_m: (h, w) along the optical axis.
             gone: (h, w) pixels of what goes, 255.
             kept: (h, w) pixels of what stays, 255.
-            cell_m: Edge of a cell; larger if the map would have more than 200 in a row.
+            ground: Where the cells lie; the map's cells are as large, and larger if there would be more than 200 in a
+                row.
         """
         every = (slice(None, None, grid.stride),) * 2
-        height = height_m[every]
-        v, u = np.nonzero((height > _LOWEST_M) & (height < TALLEST_M) & ((gone | kept)[every] > 0))
-        goes, height, depth = gone[every][v, u] > 0, height[v, u], depth_m[every][v, u]
+        thing, goes, height = (gone | kept)[every] > 0, gone[every] > 0, height_m[every]
+        v, u = (np.arange(s.start, s.stop, grid.stride) for s in grid.window)
+        xy = _xy_m(camera, u, v[:, None], depth_m[every])
+        xy, height = _upright(xy, height, thing, ground)
+        stands = thing & (height > _LOWEST_M) & (height < TALLEST_M)
+        xy, height, goes = xy[:, stands], height[stands], goes[stands]
         if not goes.any():
             return None
-        rows, columns = grid.window
-        xy = _xy_m(camera, u * grid.stride + columns.start, v * grid.stride + rows.start, depth)
         corner, far = xy[:, goes].min(axis=1) - _REACH_M, xy[:, goes].max(axis=1) + _REACH_M
-        cell = max(cell_m, float((far - corner).max()) / _MOST_CELLS)
+        cell = max(ground.cell_m, float((far - corner).max()) / _MOST_CELLS)
         width, length = np.ceil((far - corner) / cell).astype(int)
         x, y = np.floor((xy - corner[:, None]) / cell).astype(int)
         inside = (x >= 0) & (y >= 0) & (x < width) & (y < length)
@@ -161,6 +172,33 @@ def reach_m(height_m: F32, cell_m: float, slope: float) -> F32:
         near = np.asarray(cv2.max(near, cv2.subtract(wider, cells * fall)), dtype=np.float32)  # type: ignore[call-overload]
         cells *= 2
     return near
+
+
+def _upright(xy_m: F64, height_m: F32, thing: Bool, ground: Ground) -> tuple[F64, F32]:
+    """Places (2, rows, columns) and heights in which what has no depth stands upright, such as glass and black things.
+
+    A column of such cells is a screen at the distance of what it stands on: the table, or the measured thing below.
+    Depth at the height of the table counts as none where most cells around it have none: the camera sees through.
+    """
+    raised = thing & (height_m > _LOWEST_M)
+    blind = cv2.morphologyEx((thing & ~raised).astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    if not blind.any():
+        return xy_m, height_m
+    count, regions = cv2.connectedComponents(blind, connectivity=4)
+    cells, lost = (np.bincount(regions[m], minlength=count) for m in (blind > 0, (blind > 0) & ~np.isfinite(height_m)))
+    unseen = (blind > 0) & (lost > _LOST_SHARE * cells)[regions]
+    if not unseen.any():
+        return xy_m, height_m
+    away = ground.away_m(ground.xy_m)
+    foot = np.where(raised, ground.away_m(xy_m), away)
+    row = np.where(unseen, len(thing) - 1, np.arange(len(thing))[:, None])
+    below = np.minimum.accumulate(row[::-1], axis=0)[::-1]
+    share = np.take_along_axis(foot, below, axis=0) / away
+    share = np.where(unseen & (share < 1), share, np.nan)
+    eye = ground.eye_m[:2, None, None]
+    screen = eye + (ground.xy_m - eye) * share
+    height = (ground.eye_m[2] * (1 - share)).astype(np.float32)
+    return np.where(unseen, screen, xy_m), np.where(unseen, height, height_m)
 
 
 def _highest(x: npt.NDArray[np.intp], y: npt.NDArray[np.intp], height_m: F32, shape: tuple[int, int]) -> F32:

@@ -12,7 +12,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.perception.inpaint.elevation import ElevationMap, Ground
 from stvla_ros.perception.inpaint.grain import Copies, Plane
 from stvla_ros.perception.inpaint.grid import Grid, Slices
-from stvla_ros.perception.inpaint.hole import Sight, find_hole, stray_depth, unlike_table
+from stvla_ros.perception.inpaint.hole import Sight, find_hole, raised_table, stray_depth, unlike_table
 from stvla_ros.perception.inpaint.jitter import Jitter
 from stvla_ros.perception.inpaint.layers import LOOSE, TABLE, pixels_beyond, split_layers
 from stvla_ros.perception.inpaint.masks import and_not, as_mask, between, dilated, square_dilated
@@ -137,7 +137,8 @@ class _Plan:
         seen = Cells.of(grid, view)
         ring = and_not(margin, gone[grid.window] | kept)
         unlike = unlike_table(view.rgb, ring, view.known, grid, seen.values[..., :3], seen.share)
-        self._hole = find_hole(gone[grid.window], self._wide, kept, sight, height, fringe, unlike)
+        raised = raised_table(height, view.known, grid, seen.values[..., 3], seen.share)
+        self._hole = find_hole(gone[grid.window], self._wide, kept, sight, height, fringe, unlike, raised)
         shadow = self._shadows(view, seen, kept, frame, table)
         closed = self._hole.depth | self._fringed(kept)
         shadow = and_not(shadow, self._fringed(kept) | self._hole.core | and_not(sight.other, self._hole.depth))
@@ -162,7 +163,7 @@ class _Plan:
             return np.zeros_like(view.known)
         ground = Ground.of(grid, frame.camera, table)
         depth_m = frame.depth_m[grid.window]
-        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground.cell_m)
+        things = ElevationMap.of(grid, frame.camera, view.deviation, depth_m, self._hole.raw, kept, ground)
         core = grid.share(self._hole.core) > 0
         strength = cast_shadows(seen.values[..., :3], seen.share > _SHADED_SHARE, core, things, ground)
         return between(grid.spread(strength), BORDER, 1e6)

@@ -23,8 +23,12 @@ from stvla_ros.types import F32, U8
 FLYING_M = 0.02
 """Depth next to a removed object and more than this above the table lies between the two: a mixed pixel."""
 
+RAISED_M, RAISED_SIGMAS = 0.007, 2.5
+"""Table measured this far above the table around it, and above its noise, is pulled up by what stands beside it: the
+matching windows of a stereo camera see both."""
 
 _NEAR_CELLS = 7
+_LEVEL_CELLS = 15
 _EVERY = 3
 _BESIDE_PX = 9
 _FEWEST = 50
@@ -71,7 +75,14 @@ class Hole:
 
 
 def find_hole(
-    remove: U8, wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, unlike: U8 | None = None
+    remove: U8,
+    wide: U8,
+    keep: U8,
+    sight: Sight,
+    height_m: F32,
+    grow_px: int,
+    unlike: U8 | None = None,
+    raised: U8 | None = None,
 ) -> Hole:
     """The hole of a mask.
 
@@ -83,6 +94,7 @@ def find_hole(
         height_m: (h, w) height above the table.
         grow_px: Greatest width of the fringe.
         unlike: (h, w) pixels that do not have the table's colour; all if not given.
+        raised: (h, w) pixels that are measured higher than the table around them; none if not given.
     """
     always = min(grow_px, max(2 * grow_px // 5, 2))  # blur of the lens, and jitter of the mask
     core = wide if unlike is None else dilated(remove, always)
@@ -90,12 +102,12 @@ def find_hole(
         unlike = and_not(unlike, sight.other & between(height_m, -1e6, 0.0))  # the floor has its own colour
         core = core | square_dilated(_reached(unlike & and_not(wide, core), core, grow_px - always), 1)
     core = and_not(core, keep)
-    depth = core | stray_depth(wide, keep, sight, height_m, grow_px)
+    depth = core | stray_depth(wide, keep, sight, height_m, grow_px, raised)
     return Hole(remove, core, depth, square_dilated(remove, always // 2))
 
 
-def stray_depth(wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -> U8:
-    """Pixels beside removed objects whose depth is lost or flying: it differs from frame to frame.
+def stray_depth(wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int, raised: U8 | None = None) -> U8:
+    """Pixels beside removed objects whose depth is lost or flying, which differs from frame to frame, or pulled up.
 
     Args:
         wide: (h, w) removed objects with the widest fringe.
@@ -103,13 +115,33 @@ def stray_depth(wide: U8, keep: U8, sight: Sight, height_m: F32, grow_px: int) -
         sight: Content of the pixels.
         height_m: (h, w) height above the table.
         grow_px: Greatest width of the fringe.
+        raised: (h, w) pixels that are measured higher than the table around them; none if not given.
     """
     flying = sight.other & square_dilated(wide, grow_px)
     flying &= between(height_m, FLYING_M, 1e6) if cv2.countNonZero(flying) else flying
+    flying |= 0 if raised is None else raised & square_dilated(wide, grow_px)
     lost = and_not(~sight.valid, keep)
     if cv2.countNonZero(lost):
         lost &= square_dilated(wide, 3 * grow_px)
     return and_not(flying, keep) | _reached(lost, wide, 3 * grow_px)
+
+
+def raised_table(height_m: F32, known: U8, grid: Grid, cells_m: F32, share: F32) -> U8:
+    """Pixels of the table, and beside it, that are measured higher than the table around them.
+
+    Args:
+        height_m: (h, w) above the table.
+        known: (h, w) pixels that show the table, 255.
+        grid: Cells over the window.
+        cells_m: (rows, columns) mean height of each cell's table pixels.
+        share: (rows, columns) share of each cell that shows the table.
+    """
+    level = grid.spread(normalised_blur(cells_m[..., None], share, _LEVEL_CELLS)[0][..., 0])
+    above = np.asarray(cv2.subtract(height_m, level), dtype=np.float32)
+    every = (slice(None, None, _EVERY),) * 2
+    usual = np.abs(above[every][known[every] > 0])
+    noise = 1.4826 * float(np.median(usual)) if len(usual) else 0.0
+    return between(above, max(RAISED_M, RAISED_SIGMAS * noise), 1e6)
 
 
 def unlike_table(rgb: U8, ring: U8, known: U8, grid: Grid, colour: F32, share: F32) -> U8:

@@ -18,7 +18,7 @@ from stvla_ros.perception.inpaint.grid import normalised_blur, quadratic, quadra
 from stvla_ros.perception.inpaint.lamp import TOUCH_M, Evidence, Lamp, find_lamp
 from stvla_ros.types import F32, Bool
 
-DARKER = 0.04
+DARKER = 0.06
 """A shadow that takes a smaller share of the light is not seen."""
 
 GRAIN = 1.3
@@ -27,6 +27,10 @@ GRAIN = 1.3
 BORDER = 0.75
 """A shadow ends where it has this share of the strength that is seen."""
 
+FAINT = 1.0
+"""Beside what is accepted, a cell and those around it are in the penumbra when they are this much darker, in these
+deviations."""
+
 HUE = 0.16
 """Allowed difference between the colour channels, as a share of brightness (sky light is bluer than the lamp)."""
 
@@ -34,7 +38,10 @@ LONGEST = 1.0
 """Length over height of the longest shadow that is accepted on the image's word alone."""
 
 _ALONE = 0.1
-"""Usual strength of a shadow that the lamp does not explain."""
+"""Least strength of a shadow that the lamp does not explain."""
+
+_UNEXPLAINED = 0.45
+"""Weight of the image away from the shadows that the lamp explains, where there is a lamp: planks are dark too."""
 
 _BLACK = 0.15
 _BUDGET = 400
@@ -43,6 +50,8 @@ _NEAR_CELLS = 31
 _DETAIL_CELLS = 17
 _SPREAD_CELLS = 5
 _FEWEST = 60
+_FADING_CELLS = 2
+_BESIDE_CELLS = 9
 
 
 def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | None, ground: Ground) -> F32:
@@ -61,17 +70,27 @@ def cast_shadows(colour: F32, table: Bool, hole: Bool, things: ElevationMap | No
         return np.zeros(table.shape, dtype=np.float32)
     lit, log_light = _light(colour, table)
     near, other = _reaches(things, ground)
+    reached = (near > 0) | (other > 0)
     dark = _missing_light(colour, table, lit, log_light)
-    noise = _noise(dark, table, table & (near <= 0) & (other <= 0))
+    noise = min(_noise(dark[some]) for some in (table, table & ~reached))
     least = max(DARKER, GRAIN * noise)
-    alone = (near > 0) & _ends_near(dark > least, (near > 0) | (other > 0))
-    lamp = find_lamp(_evidence(log_light, table, alone, things, ground))
+    ends = _ends_near(dark > least, reached)
+    lamp = find_lamp(_evidence(log_light, table, ends & reached, things, ground))
     gone, kept = _hidden_light(things, lamp, ground)
-    doubt = cv2.dilate(gone, np.ones((_SPREAD_CELLS,) * 2, np.uint8)) ** 2 + np.where(alone, _ALONE**2, 1e-12)
-    seen = cv2.dilate(table.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-    trust = np.where(seen, doubt / (doubt + noise**2), 0)
+    alone, explained = ends & (near > 0), _dilated(gone, _BESIDE_CELLS) > 0
+    trust = _trust(dark, table, alone, gone, noise)
+    trust = trust if lamp is None else np.where(explained, trust, _UNEXPLAINED * trust)
     taken = np.where(gone + near >= kept + other, trust * dark + (1 - trust) * gone, 0)
-    return _accepted((taken / least).astype(np.float32), hole, max(DARKER, 2 * GRAIN * noise) / least)
+    strength = _accepted((taken / least).astype(np.float32), hole, max(DARKER, 2 * GRAIN * noise) / least)
+    return _with_penumbra(strength, log_light, table, alone & explained & (near >= other), noise)
+
+
+def _trust(dark: F32, table: Bool, alone: Bool, gone: F32, noise: float) -> F32:
+    """(rows, columns) weight of the image against the lamp: it has more where the cells around are darker than grain."""
+    usual = np.maximum(_mean_around(dark, table & alone, _SPREAD_CELLS), _ALONE)
+    doubt = _dilated(gone, _SPREAD_CELLS) ** 2 + np.where(alone, usual**2, 1e-12)
+    seen = _dilated(table.astype(np.float32), 3) > 0
+    return np.where(seen, doubt / (doubt + noise**2), 0).astype(np.float32)
 
 
 def _reaches(things: ElevationMap, ground: Ground) -> tuple[F32, F32]:
@@ -89,7 +108,7 @@ def _evidence(log_light: F32, table: Bool, used: Bool, things: ElevationMap, gro
     """Darkness in detail, in every second of the used cells of the table."""
     coarse = things.halved()
     place, inside = coarse.places(ground.xy_m)
-    around = normalised_blur(log_light[..., None], (table & used).astype(np.float32), _DETAIL_CELLS)[0][..., 0]
+    around = _mean_around(log_light, table & used, _DETAIL_CELLS)
     odd = (slice(1, None, 2),) * 2
     some = (table & used & inside)[odd]
     return Evidence((around - log_light)[odd][some], place[odd][some], coarse.height_m, coarse.cell_m)
@@ -115,14 +134,13 @@ def _missing_light(colour: F32, table: Bool, lit: npt.NDArray[np.float64], log_l
     scale = light * expected[..., 3] / np.maximum(_grey(colour), 1)
     tint = np.abs(colour * scale[..., None] - light[..., None] * expected[..., :3]).max(axis=-1)
     fits = (light > _BLACK) & (tint < HUE * expected[..., 3] / 3)
-    dark = normalised_blur((1 - light)[..., None], table.astype(np.float32), 3)[0][..., 0]
+    dark = _mean_around(1 - light, table, 3)
     return np.asarray(np.where(fits | ~table, dark, np.minimum(dark, 0)), dtype=np.float32)
 
 
-def _noise(dark: F32, table: Bool, bare: Bool) -> float:
-    """Robust deviation of the darkness where nothing can take the light: the grain of the table."""
-    dark = dark[bare if np.count_nonzero(bare) > _FEWEST else table]
-    return max(1.4826 * float(np.median(np.abs(dark))), 0.01)
+def _noise(dark: F32) -> float:
+    """Robust deviation of the darkness: the grain of the table."""
+    return max(1.4826 * float(np.median(np.abs(dark))), 0.01) if len(dark) > _FEWEST else 1.0
 
 
 def _ends_near(dark: Bool, near: Bool) -> Bool:
@@ -138,12 +156,28 @@ def _accepted(strength: F32, hole: Bool, core: float) -> F32:
     """The strength in dark regions that touch the hole and are seen, and in the hole."""
     dark = (strength > BORDER) & ~hole
     count, regions = cv2.connectedComponents(dark.astype(np.uint8), connectivity=8)
-    beside = cv2.dilate(hole.astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    beside = _dilated(hole.astype(np.float32), 3) > 0
     good = np.ones(count, dtype=bool)
     for where in (strength > core, beside):
         good &= np.bincount(regions[where], minlength=count) > 0
     good[0] = False
     return np.where(good[regions] | hole, strength, np.float32(0))
+
+
+def _with_penumbra(strength: F32, log_light: F32, table: Bool, likely: Bool, noise: float) -> F32:
+    """The strength, and beside an accepted shadow also what is fainter: a soft shadow fades into the grain."""
+    shade = (strength > BORDER).astype(np.float32)
+    beside = _dilated(shade, 2 * _FADING_CELLS + 1) > shade
+    faint = _mean_around(-log_light, table & (shade <= 0), 3) > max(BORDER * DARKER, FAINT * noise)
+    return np.where(table & likely & beside & faint, np.maximum(strength, 1), strength).astype(np.float32)
+
+
+def _mean_around(values: F32, some: Bool, size: int) -> F32:
+    return normalised_blur(values[..., None], some.astype(np.float32), size)[0][..., 0]
+
+
+def _dilated(cells: F32, size: int) -> F32:
+    return np.asarray(cv2.dilate(cells, np.ones((size, size), np.uint8)), dtype=np.float32)
 
 
 def _grey(colour: F32) -> F32:
