@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.planning import lexicon
+from stvla_ros.planning import lexicon, screwing
 from stvla_ros.planning.lexicon import (
     AROUND,
     BELONGS,
@@ -34,6 +34,7 @@ from stvla_ros.planning.lexicon import (
     TO,
     WHERE,
 )  # fmt: skip
+from stvla_ros.planning.screwing import Screw
 from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
 from stvla_ros.planning.wordings import Wordings
 
@@ -74,9 +75,9 @@ class Push:
     colours: tuple[str, ...]
 
 
-Task: TypeAlias = Carry | Push
+Task: TypeAlias = Carry | Push | Screw
 
-SET_WORDINGS: tuple[Wordings[Task], ...] = ()
+SET_WORDINGS: tuple[Wordings[Task], ...] = (screwing.LIDS, screwing.BULBS)
 """Tasks that the grammar below does not read."""
 
 

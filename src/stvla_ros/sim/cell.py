@@ -329,7 +329,9 @@ class Cell:
                 break
             mujoco.mj_step(model, trial, round(0.05 / self.config.timestep_s))
         detail = problem or "Done."
-        return Score(not problem, detail, not by_rlbench, twofold.facts(world)) if twofold else Score(not problem, detail)
+        return (
+            Score(not problem, detail, not by_rlbench, twofold.facts(world)) if twofold else Score(not problem, detail)
+        )
 
     def close(self) -> None:
         """Free the renderer. Safe to call twice."""

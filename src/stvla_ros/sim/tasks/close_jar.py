@@ -70,9 +70,7 @@ class Jar:
         material = paint(spec, self.colour)
         radii = (JAR_RADIUS_M, JAR_RADIUS_M)
         add_prism(spec, body, 0.0, radii, SHOULDER_M, mass=0.32, friction=ROUGH, material=material, **FIRM)
-        add_prism(
-            spec, body, SHOULDER_M, NECK_RADII_M, NECK_M, mass=0.03, friction=SLIPPERY, material=material, **FIRM
-        )
+        add_prism(spec, body, SHOULDER_M, NECK_RADII_M, NECK_M, mass=0.03, friction=SLIPPERY, material=material, **FIRM)
 
 
 @dataclass(frozen=True)
@@ -170,6 +168,4 @@ def layout(rng: np.random.Generator, distractors: int) -> CloseJar:
     return CloseJar(with_blocks(rng, objects, distractors), asked)
 
 
-KIND = TaskKind(
-    "close_jar", layout, demo_seed=0, paper_held_out=("azure", "violet"), distractors=(0, 0)
-)
+KIND = TaskKind("close_jar", layout, demo_seed=0, paper_held_out=("azure", "violet"), distractors=(0, 0))

@@ -122,9 +122,7 @@ def _block(rng: np.random.Generator, colour: str, placed: Sequence[SceneObject])
     for share in (1.0, 0.7, 0.45, 0.2):
         for _ in range(TRIES):
             block = random_block(rng, colour, (float(rng.uniform(0.30, 0.68)), float(rng.uniform(-0.34, 0.34))))
-            gaps = [
-                np.hypot(*np.subtract(block.xy_m, o.xy_m)) - o.clearance_m - block.clearance_m for o in placed
-            ]
+            gaps = [np.hypot(*np.subtract(block.xy_m, o.xy_m)) - o.clearance_m - block.clearance_m for o in placed]
             if min(gaps, default=1.0) > 0.01 + share * 0.05:
                 return block
     raise StageError(OutcomeCode.INVALID_GOAL, "There is no room for so many blocks: ask for fewer distractors.")
