@@ -151,6 +151,22 @@ def test_what_was_grasped_is_planned_with_until_it_is_released() -> None:
     assert bench.requests[-1].world.held is None
 
 
+def test_a_held_object_is_turned_where_it_is() -> None:
+    """A screw: in contact, the hand turns about its axis and sinks a little, without first going back up."""
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    bench.things = []
+    bench.go(over_block(0.2), is_open=False)
+    bench.go(over_block(0.032), is_open=False, touch=True)
+    before = len(bench.paths)
+    turned = over_block(0.025, ACROSS - 1.5)
+    bench.go(turned, is_open=True, touch=True)
+    assert len(bench.paths) == before + 1
+    assert xyz(bench.paths[-1])[:, 2].max() < 0.034
+    np.testing.assert_allclose(bench.state().T_base_tcp, turned, atol=1e-3)
+    assert bench.log[-1] == "open"
+
+
 def test_a_hand_turned_at_the_grasp_stays_turned_while_it_holds() -> None:
     bench = Bench(held_width_m=0.04)
     asked = over_block(0.02, ACROSS + np.pi)
@@ -591,3 +607,21 @@ def test_what_comes_into_the_way_during_an_approval_refuses_the_motion(
         call()
     assert error.value.code is OutcomeCode.COLLISION
     assert bench.log == []
+
+
+def test_what_comes_into_the_way_of_the_held_object_refuses_the_motion() -> None:
+    """A box below the hand's way, as high as the long thing that it carries hangs."""
+    long = box(0.5, 0.35, 0.1, 0.04, 0.04, 0.2)
+    bench = Bench(things=[long], held_width_m=0.04)
+    T = lambda y, z: tool_down([0.5, y, z], ACROSS)  # noqa: E731
+    bench.go(T(0.35, 0.18), is_open=False, touch=True)
+    bench.go(T(0.35, 0.3), is_open=False)
+    low = box(0.6, 0.0, 0.08, 0.1, 0.1, 0.16)
+
+    def consent(paths: tuple[JointPath, ...]) -> bool:
+        assert bench.executor.observe(depth_image([low], bench.state().stamp_ns))
+        return True
+
+    frame = depth_image([], bench.state().stamp_ns)
+    with pytest.raises(StageError, match="come into the way"):
+        bench.executor.execute(Keypose(T(-0.35, 0.3), False), frame, None, bench.cancel, consent)

@@ -15,10 +15,13 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.fittings import LID_GRIP_M
+from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M
+from stvla_ros.sim.tasks.close_jar import SEAT_M
+from stvla_ros.sim.tasks.light_bulb_in import FLOOR_M, GLASS_M
 from stvla_ros.tabletop.interaction import pressed_in_order
 from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
 
@@ -31,6 +34,10 @@ ONLY_IN_SIMULATION = (
 
 HELD_M = 0.035
 """A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
+
+
+SCREW_DROP_M = 0.001
+"""A lid or bulb is turned and released this high above its seat."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class OraclePlanner:
             raise _refused(f"Not understood: {error.message({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
-        return self._push(task, request, poses)
+        return self._screw(task, request, poses) if isinstance(task, Screw) else self._push(task, request, poses)
 
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         moved, goal = f"{task.colour}_block", f"{task.onto}_block" if task.onto else "plate"
@@ -82,6 +89,22 @@ class OraclePlanner:
         others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
         route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
         return self._drawn(request, task.sentence, 0, route)
+
+    def _screw(self, task: Screw, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        """To the place where the part is screwed in; the turn there is no way in space, so the last point stands for it."""
+        lid = task.part == "lid"
+        part, goal = ("lid", f"{task.colour}_jar") if lid else (f"{task.colour}_bulb", "lamp")
+        grip, seat = (LID_GRIP_M, SEAT_M) if lid else (GLASS_M, FLOOR_M)
+        lowest, place = _position(poses, part), _position(poses, goal)
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, task.sentence, 0, None)
+        tool = request.robot.T_base_tcp[:3, 3]
+        start = tool if _holds(request, lowest + _up(grip)) else lowest + _up(grip)
+        others = [points for name, points in self._cell.surfaces(0.01).items() if name != part]
+        end = place + _up(seat + grip + SCREW_DROP_M)
+        return self._drawn(
+            request, task.sentence, 0, carry_route(start, end, np.concatenate(others), grip, request.frame.camera)
+        )
 
     def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         caps = [_position(poses, f"{colour}_button") + _up(BUTTON_BASE_M + BUTTON_CAP_M) for colour in task.colours]

@@ -17,13 +17,15 @@ from threading import Lock
 import numpy as np
 
 from stvla_ros.config import param
+from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.robot import OPEN_WIDTH_M, PANDA, ArmLimits
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
-from stvla_ros.motion.collision import Keys, VoxelConfig, on_robot
-from stvla_ros.motion.held import held_box
+from stvla_ros.motion.collision import Keys, VoxelConfig, in_box, on_robot
+from stvla_ros.motion.held import held_box, with_hidden_part
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
 from stvla_ros.motion.safety import PathSafety, PathSafetyConfig, spaced
 from stvla_ros.motion.scene import PlanningScene
@@ -111,6 +113,7 @@ class PlannedExecutor:
         self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
         self._held: Box | None = None
         self._grasp_m: F64 | None = None  # position of the tool when the fingers closed on it
+        self._seen_whole = False  # an image showed the held object while it hung free
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
         self._turned = False  # the hand is rotated by half a turn relative to the last keypose
         self._recovered = False  # nothing has moved since the robot stopped itself and was recovered
@@ -293,6 +296,7 @@ class PlannedExecutor:
             state = self._robot.state()
             self._check_age(frame, state)
             self._look_at_gripper(state)
+            self._look_below_held(frame, state)
             self._scene.observe(frame, state, self._held)
             paths = self._plan(keypose, state, ends_m, cancel)
             known = self._scene.cells
@@ -315,10 +319,14 @@ class PlannedExecutor:
 
     def _check_way(self, paths: list[JointPath], state: RobotState, known: Keys) -> None:
         """Refuse a motion if something has come into its way since it was planned: a person took time to approve it."""
-        appeared = self._scene.appeared(known)
+        appeared, margin_m, held = self._scene.appeared(known), self._scene.config.size_m / 2, self._held
         for path in paths if len(appeared) else ():
-            for q in path.q_rad[spaced(path.q_rad, _LOOK_STEP_RAD)]:
-                if on_robot(appeared, replace(state, q_rad=q), self._scene.config.size_m / 2).any():
+            postures = path.q_rad[spaced(path.q_rad, _LOOK_STEP_RAD)]
+            for q, T in zip(postures, tcp_pose(postures), strict=True):
+                met = on_robot(appeared, replace(state, q_rad=q), margin_m)
+                if held is not None:
+                    met |= in_box(appeared, T @ held.T_frame_box, held.size_m, margin_m)
+                if met.any():
                     raise StageError(
                         OutcomeCode.COLLISION,
                         "Something has come into the way of the motion while it waited for approval: plan again.",
@@ -385,6 +393,8 @@ class PlannedExecutor:
 
     def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touched = (T,)
+        if self._held is not None and self._touching(state) and _turned_in_place(T, state.T_base_tcp):
+            yield [_Leg(T, True, touched, self._touching(state))]
         if _on_axis(T, state.T_base_tcp) and not self._recovered:
             yield [_Leg(T, True, touched, self._touching(state))]
         for share in (1.0, 0.6, 0.3):
@@ -419,6 +429,15 @@ class PlannedExecutor:
             if not self._open and width >= self._config.empty_width_m:  # holds an object that was never seen
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
+    def _look_below_held(self, frame: RgbdFrame, state: RobotState) -> None:
+        """Once after a grasp, when the object hangs free: it may reach further down than could be seen before."""
+        if self._held is None or self._grasp_m is None or self._seen_whole:
+            return
+        if state.T_base_tcp[2, 3] - self._grasp_m[2] > _FREE_M:
+            points = cloud(frame).reshape(3, -1).T
+            self._held = with_hidden_part(self._held, points, state.T_base_tcp, float(self._grasp_m[2]))
+            self._seen_whole = True
+
     def _actuate(self, keypose: Keypose, cancel: CancelToken) -> None:
         state = self._robot.state()
         if self._held is not None and state.gripper_m < self._config.empty_width_m:
@@ -435,7 +454,7 @@ class PlannedExecutor:
         self._open = False
         if width >= self._config.empty_width_m:
             self._held = self._scene.take(state.T_base_tcp, width)
-            self._grasp_m = state.T_base_tcp[:3, 3]
+            self._grasp_m, self._seen_whole = state.T_base_tcp[:3, 3], False
         elif keypose.may_collide:
             self._let_go(cancel)
             found = f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers."
@@ -483,6 +502,9 @@ class PlannedExecutor:
 _OPEN = 0.95
 """A gripper counts as open from this share of its open width."""
 
+_FREE_M = 0.06
+"""An object that was lifted by this much hangs free."""
+
 _NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.COLLISION})
 """Failures before anything has moved."""
 
@@ -503,6 +525,16 @@ def _backed_off(T: F64, distance_m: float) -> F64:
     back = T.copy()
     back[:3, 3] -= distance_m * T[:3, 2]
     return back
+
+
+def _turned_in_place(T: F64, T_before: F64, along_m: float = 0.05, aside_m: float = 0.015) -> bool:
+    """Whether ``T`` differs from the pose before only by a turn about the tool's axis and a short way along it."""
+    offset = T_before[:3, :3].T @ (T[:3, 3] - T_before[:3, 3])
+    return bool(
+        0.0 <= offset[2] + 0.005 <= along_m
+        and np.hypot(offset[0], offset[1]) < aside_m
+        and T[:3, 2] @ T_before[:3, 2] > np.cos(0.1)
+    )
 
 
 def _on_axis(T: F64, T_behind: F64, aside_m: float = 0.015, turned_rad: float = 0.3) -> bool:

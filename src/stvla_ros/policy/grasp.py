@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.geometry.se3 import wrap
+from stvla_ros.geometry.spheres import fit_sphere
 from stvla_ros.tabletop.regions import min_area_rectangle
 from stvla_ros.types import F32, F64
 
@@ -63,6 +64,32 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
         if edge < MAX_GRIP_M:
             options.append(Grasp(np.array([*centre, top]), yaw, _room(others, centre, yaw)))
     return max(options, key=lambda g: (round(g.room_m / 0.004), -abs(g.yaw_rad - yaw_now_rad)), default=None)
+
+
+def round_centre(points_m: F32, start_m: F64, radius_m: float = NEAR_M) -> F64 | None:
+    """(2,) place of the axis of a round thing that stands or lies upright at the start of a path.
+
+    The middle of its top if that is a wide disc; otherwise of the sphere that fits its points best, because a camera
+    sees only one side of a sphere.
+
+    Args:
+        points_m: (N, 3) points of the guided frame without the robot.
+        start_m: (3,) start of the path, in the thing.
+        radius_m: Points this far beside the start belong to it.
+
+    Returns:
+        None if there is no such thing.
+    """
+    away = points_m - start_m.astype(np.float32)
+    own = points_m[(np.hypot(away[:, 0], away[:, 1]) < radius_m) & (away[:, 2] > -0.01) & (away[:, 2] < 0.05)]
+    if len(own) < 12:
+        return None
+    face = own[own[:, 2] > np.quantile(own[:, 2], 0.95) - FACE_M / 2]
+    centre, size, _ = min_area_rectangle(face[:, :2])
+    if min(size) > 0.045:
+        return np.asarray(centre)
+    fitted, _ = fit_sphere(own)
+    return fitted[:2] if np.hypot(*(fitted - start_m)[:2]) < radius_m / 2 else None
 
 
 def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: float) -> F64:

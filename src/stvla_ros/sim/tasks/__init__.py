@@ -1,4 +1,4 @@
-"""The tasks of the cell by name. To add one, write a file with a ``layout`` function and add a line here."""
+"""The tasks of the cell by name. To add one, write a file with a ``KIND`` and add a line here."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import numpy as np
 
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
-from stvla_ros.sim.tasks.base import Score, Task, TaskLayout
+from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, stack_cube
+from stvla_ros.sim.tasks.base import Score, Task, TaskKind, TwoVerdicts
 
-TASKS: dict[str, TaskLayout] = {
-    "pick_place": pick_place.layout,
-    "stack_cube": stack_cube.layout,
-    "push_buttons": push_buttons.layout,
-}
+_KINDS = (
+    pick_place.KIND,
+    stack_cube.KIND,
+    push_buttons.KIND,
+    close_jar.KIND,
+    light_bulb_in.KIND,
+)
+
+TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}
+
+BASIC_TASKS = ("pick_place", "stack_cube", "push_buttons")
+"""What commands run when none is named, and what benchmarks draw scenes of: it stays the same with more tasks."""
 
 MAX_DISTRACTORS = 12
 """As many fit on the table besides the task's objects, closer to each other."""
 
-__all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
+__all__ = ["BASIC_TASKS", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "TwoVerdicts", "make_task"]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:
@@ -27,7 +34,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
     Args:
         name: One of :data:`TASKS`.
         seed: 0 or more.
-        distractors: Number of other objects; -1: 2 to 4, by the seed.
+        distractors: Number of other objects; -1: the task's own number, by the seed.
 
     Raises:
         StageError: INVALID_GOAL for an unknown task, a negative seed, or too many distractors for the table.
@@ -42,5 +49,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
             f"distractors: wanted -1 (the task's own number) or 0 to {MAX_DISTRACTORS}, got {distractors}.",
         )
     rng = np.random.default_rng(seed)
-    count = int(rng.integers(2, 5)) if distractors < 0 else distractors
-    return TASKS[name](rng, count)
+    kind = TASKS[name]
+    fewest, most = kind.distractors
+    count = int(rng.integers(fewest, most + 1)) if distractors < 0 else distractors
+    return kind.layout(rng, count)
