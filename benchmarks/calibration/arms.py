@@ -14,7 +14,7 @@ from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.se3 import inverse
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.sensor import SensorConfig
-from stvla_ros.sim.tasks import TASKS, make_task
+from stvla_ros.sim.tasks import BASIC_TASKS, make_task
 from stvla_ros.types import F64, RgbdFrame, RobotState
 
 SWING_RAD = 0.4
@@ -47,7 +47,7 @@ def make_noisy_cell(width_px: int = 640, height_px: int = 480) -> Cell:
 def take_views(cell: Cell, seed: int, postures: int, noise: Noise) -> list[tuple[RgbdFrame, RobotState]]:
     """Images of some postures, with the true transform and joints that are a little off."""
     rng = np.random.default_rng(seed)
-    task = sorted(TASKS)[seed % len(TASKS)]
+    task = sorted(BASIC_TASKS)[seed % len(BASIC_TASKS)]
     cell.reset_to(make_task(task, seed, -1), seed, random_view(rng, cell.config.camera))
     offset, views = rng.normal(0.0, noise.joint_offset_rad, 7), []
     for i in range(postures):

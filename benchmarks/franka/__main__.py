@@ -26,7 +26,7 @@ from stvla_ros.robot.franka.messages import End, Ended
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.fci.cell import FciCell
 from stvla_ros.sim.fci.server import FciConfig, FciServer
-from stvla_ros.sim.tasks import TASKS
+from stvla_ros.sim.tasks import BASIC_TASKS
 from stvla_ros.types import F64, JointPath, TrajectoryTolerances
 
 TOLERANCES = TrajectoryTolerances(np.full(7, 0.2), np.full(7, 0.01), 1.5)
@@ -143,7 +143,7 @@ def main() -> None:
     planned = Cell()
     paths = [
         p
-        for t in TASKS
+        for t in BASIC_TASKS
         for i in range(given.episodes)
         for p in paths_of(planned, t, given.seed + i, given.velocity_scale)
     ]

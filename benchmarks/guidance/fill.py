@@ -34,7 +34,7 @@ from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cell import Cell, CellConfig
 from stvla_ros.sim.objects import Bottle, SceneObject
 from stvla_ros.sim.sensor import SensorConfig
-from stvla_ros.sim.tasks import TASKS, make_task
+from stvla_ros.sim.tasks import BASIC_TASKS, make_task
 from stvla_ros.sim.world import World
 from stvla_ros.tabletop.support_plane import SupportPlane, fit_support_plane
 from stvla_ros.types import F32, U8, Bool, RgbdFrame
@@ -297,7 +297,7 @@ def measure(scenes: int = 10, seed: int = 0, rivals: bool = True) -> dict[str, A
 def measure_hard(scenes: int, seed: int = 0, rivals: bool = True) -> dict[str, Any]:
     """Figures of the hard scenes by image size and method, without and with sensor defects."""
     results: dict[str, Any] = {}
-    setups = draw_setups(2 * len(TASKS) * -(-scenes // len(TASKS)), seed, "hard")
+    setups = draw_setups(2 * len(BASIC_TASKS) * -(-scenes // len(BASIC_TASKS)), seed, "hard")
     for noise, (width, height) in product((False, True), SIZES):
         tally = Tally()
         name = f"hard{' noise' if noise else ''} {width}x{height}"

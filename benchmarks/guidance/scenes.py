@@ -24,7 +24,7 @@ from stvla_ros.sim.looks import dressed
 from stvla_ros.sim.objects import BLOCK_M, Block, Bottle, SceneObject
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.stereo import Optics
-from stvla_ros.sim.tasks import TASKS, Task, make_task
+from stvla_ros.sim.tasks import BASIC_TASKS, Task, make_task
 from stvla_ros.sim.tasks.base import X_RANGE_M, Y_RANGE_M, random_block
 from stvla_ros.types import F64, I32, RgbdFrame, RobotState, Segments
 
@@ -134,8 +134,8 @@ def draw_setups(count: int, seed: int, scenes: str = "easy") -> list[Setup]:
 
 
 def _setup(index: int, rng: np.random.Generator) -> Setup:
-    task = list(TASKS)[index % len(TASKS)]
-    width, height = SIZES[index // len(TASKS) % len(SIZES)]
+    task = list(BASIC_TASKS)[index % len(BASIC_TASKS)]
+    width, height = SIZES[index // len(BASIC_TASKS) % len(SIZES)]
     objects = int(rng.integers(FEWEST, MOST + 1))
     asked = len(make_task(task, index, 0).objects)
     moment = "carry" if task != "push_buttons" and rng.random() < 0.5 else "above"

@@ -8,7 +8,7 @@ import pytest
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.config import ConfigError
-from stvla_ros.data.splits import SEEN, SPLITS, UNSEEN, first_seeds, is_unseen, named_colours, seeds_of
+from stvla_ros.data.splits import SEEN, SPLITS, UNSEEN, first_seeds, held_out, is_unseen, named, seeds_of
 from stvla_ros.sim.tasks import TASKS, make_task
 
 
@@ -20,21 +20,25 @@ def test_fifteen_colours_are_seen_and_five_are_not() -> None:
 def test_no_scene_is_in_two_splits() -> None:
     for a, b in combinations(SPLITS.values(), 2):
         apart = a.seeds.stop <= b.seeds.start or b.seeds.stop <= a.seeds.start
-        assert apart or a.unseen != b.unseen
+        assert apart or a.unseen != b.unseen or a.paper != b.paper
     train = SPLITS["train"].seeds
-    assert all(s.seeds.stop <= train.start for name, s in SPLITS.items() if name != "train")
+    assert all(s.seeds.stop <= train.start for name, s in SPLITS.items() if not name.endswith("train"))
 
 
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("split", SPLITS)
 def test_the_words_decide(task: str, split: str) -> None:
+    if SPLITS[split].paper and not TASKS[task].paper_held_out:
+        with pytest.raises(ConfigError, match="the paper names no unseen ones"):
+            first_seeds(task, split, 1)
+        return
     seeds = first_seeds(task, split, 15)
     assert list(seeds) == sorted(set(seeds))
     assert all(seed in SPLITS[split].seeds for seed in seeds)
     for seed in seeds:
-        colours = named_colours(make_task(task, seed).instruction)
-        assert colours
-        assert any(c in UNSEEN for c in colours) == SPLITS[split].unseen
+        names = named(make_task(task, seed).instruction, TASKS[task].names)
+        assert names
+        assert any(name in held_out(task, split) for name in names) == SPLITS[split].unseen
 
 
 def test_seen_and_unseen_are_all_of_the_test_seeds() -> None:
@@ -57,7 +61,7 @@ def test_later_seeds_of_a_split() -> None:
     ],
 )
 def test_named_colours(words: str, colours: tuple[str, ...]) -> None:
-    assert named_colours(words) == colours
+    assert named(words) == colours
     assert is_unseen(words) == ("navy" in colours)
 
 
@@ -66,3 +70,9 @@ def test_refusals() -> None:
         seeds_of("pick_place", "sene")
     with pytest.raises(ConfigError, match="wanted 5 scenes, found"):
         first_seeds("pick_place", "val", 5, 99_998)
+
+
+def test_a_longer_name_is_not_also_the_shorter_one_in_it() -> None:
+    items = ("jello", "chocolate jello", "soup")
+    assert named("Put the chocolate jello in the cupboard, then the soup.", items) == ("chocolate jello", "soup")
+    assert not is_unseen("Put the chocolate jello in the cupboard.", items, ("jello",))

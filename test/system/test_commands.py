@@ -19,7 +19,6 @@ import pytest
 from system.conftest import Process
 
 from stvla_ros.commands import exit_codes
-from stvla_ros.commands.demo import SEEDS
 from stvla_ros.config import ConfigError
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.ros import graph
@@ -68,9 +67,8 @@ def test_domains_are_private_and_the_environment_comes_back(monkeypatch: pytest.
 
 
 def test_the_demos_speak_of_red_things() -> None:
-    assert set(SEEDS) == set(TASKS)
-    assert make_task("pick_place", SEEDS["pick_place"]).instruction == "Put the red block in the plate."
-    assert all(" red " in make_task(task, seed).instruction for task, seed in SEEDS.items())
+    assert make_task("pick_place", TASKS["pick_place"].demo_seed).instruction == "Put the red block in the plate."
+    assert all(" red " in make_task(task, kind.demo_seed).instruction for task, kind in TASKS.items())
 
 
 def test_run_without_a_stack_says_so(start: Start, tmp_path: Path) -> None:
@@ -115,7 +113,7 @@ def test_demo_puts_the_red_block_in_the_plate(start: Start, params: Path, tmp_pa
 
     summary = json.loads((runs / "latest" / "summary.json").read_text())
     assert (summary["outcome"], summary["success"]) == ("OK", True)
-    assert (summary["task"], summary["seed"]) == ("pick_place", SEEDS["pick_place"])
+    assert (summary["task"], summary["seed"]) == ("pick_place", TASKS["pick_place"].demo_seed)
     assert summary["keyposes"] >= 3
     assert summary["times_s"]["total"] > summary["times_s"]["motion"] > 1.0
     assert 0.0 < summary["idle_share"] < 1.0

@@ -94,10 +94,10 @@ def share(text: str) -> float:
 
 
 def check_tasks(names: str | None) -> tuple[str, ...]:
-    """Task names from ``a,b``; None: all tasks. Raises ConfigError that names the closest valid task."""
-    from stvla_ros.sim.tasks import TASKS
+    """Task names from ``a,b``; None: the basic ones. Raises ConfigError that names the closest valid task."""
+    from stvla_ros.sim.tasks import BASIC_TASKS, TASKS
 
-    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else tuple(TASKS)
+    chosen = tuple(dict.fromkeys(name.strip() for name in names.split(","))) if names is not None else BASIC_TASKS
     for name in chosen:
         if name not in TASKS:
             raise ConfigError(f"task: '{name}' is not known.{closest(name, TASKS)}")

@@ -20,13 +20,11 @@ from stvla_ros.commands.progress import (
 )
 from stvla_ros.errors import CancelToken
 from stvla_ros.record.folder import make_run_folder, point_latest
-
-SEEDS = {"pick_place": 42, "stack_cube": 9, "push_buttons": 55}
-"""Scenes whose instruction names a red object: "Put the red block in the plate."."""
+from stvla_ros.sim.tasks import TASKS
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(SEEDS)}; default pick_place")
+    parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(TASKS)}; default pick_place")
     parser.add_argument("--all", action="store_true", help="carry out all tasks, one after another")
     parser.add_argument(
         "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: a scene with a red object"
@@ -55,7 +53,7 @@ def _demo(arguments: Namespace, task: str) -> int:
     console, cancel, options = Console(), CancelToken(), stack_options(arguments)
     check_settings(options)  # before a folder is made or a process started
     settings = read_settings(options.params, options.backends, options.overrides)
-    seed = SEEDS.get(task, 0) if arguments.seed is None else arguments.seed
+    seed = TASKS[task].demo_seed if arguments.seed is None else arguments.seed
     folder = make_run_folder(arguments.runs)
     with (
         console.status(f"starting {len(processes(options))} processes") as status,

@@ -18,11 +18,12 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from stvla_ros.data.splits import SPLITS, named_colours, seeds_of
+from stvla_ros.data.splits import SPLITS, named, seeds_of
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.workers import EnvironmentSetup, run_episodes
 from stvla_ros.files import keep_settings, written
+from stvla_ros.sim.tasks import TASKS
 from stvla_ros.versions import versions
 
 FORMAT = "stvla-dataset-1"
@@ -127,7 +128,7 @@ class Collection:
             "split": self.split,
             "seed_range": [SPLITS[self.split].seeds.start, SPLITS[self.split].seeds.stop],
             "tasks": {
-                task: _task_summary([r for r in records if r.task == task])
+                task: _task_summary(task, [r for r in records if r.task == task])
                 for task in dict.fromkeys((*self.tasks, *(r.task for r in records)))
             },
             "settings": dict(self.settings),
@@ -135,13 +136,13 @@ class Collection:
         }
 
 
-def _task_summary(records: list[EpisodeRecord]) -> dict[str, Any]:
+def _task_summary(task: str, records: list[EpisodeRecord]) -> dict[str, Any]:
     good = sorted((r for r in records if r.success), key=lambda r: r.seed)
     bad = sorted((r for r in records if not r.success), key=lambda r: r.seed)
     return {
         "episodes": len(good),
         "steps": sum(r.keyposes for r in good),
         "seeds": [r.seed for r in good],
-        "colours": dict(Counter(c for r in good for c in named_colours(r.instruction)).most_common()),
+        "colours": dict(Counter(c for r in good for c in named(r.instruction, TASKS[task].names)).most_common()),
         "rejected": [{"seed": r.seed, "outcome": r.outcome, "sentence": r.sentence, "detail": r.detail} for r in bad],
     }

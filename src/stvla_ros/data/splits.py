@@ -1,57 +1,80 @@
-"""Splits scenes into training and test by the colours that their instruction names, and by seed.
+"""Splits scenes into training and test by the names in their instruction (colours or items), and by seed.
 
 As in the paper (appendix D), 15 of the 20 colours are seen in training and 5 are not. They are chosen so that every
 unseen colour has seen neighbours in hue (navy: blue; cyan: teal, azure; orange: red, yellow; purple: violet, magenta)
-and one has no hue (silver: gray, white). Only colours that the instruction names count: distractors have any colour.
+and one has no hue (silver: gray, white). Only names in the instruction count: distractors have any.
+
+The splits ``paper_*`` hold out the names that the paper gives as examples instead, where it gives some.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.config import ConfigError, lookup
-from stvla_ros.sim.tasks import make_task
+from stvla_ros.sim.tasks import TASKS, make_task
 
 UNSEEN = ("cyan", "navy", "orange", "purple", "silver")
 SEEN = tuple(colour for colour in COLOURS if colour not in UNSEEN)
 
-_COLOUR = re.compile(rf"\b({'|'.join(COLOURS)})\b", re.IGNORECASE)
-
 
 @dataclass(frozen=True)
 class Split:
-    """Scenes by seed and colours.
+    """Scenes by seed and names.
 
     Attributes:
         seeds: Range of seeds; the ranges of training, validation and test never overlap.
-        unseen: Whether its scenes name an unseen colour; False: none of them does.
+        unseen: Whether its scenes name something unseen; False: none of them does.
+        paper: Unseen is what the paper gives as examples, not this module's choice.
     """
 
     seeds: range
     unseen: bool
+    paper: bool = False
 
 
 SPLITS = {
-    "seen": Split(range(100_000), False),
-    "unseen": Split(range(100_000), True),
-    "val": Split(range(100_000, 200_000), False),
-    "train": Split(range(200_000, 1_000_000), False),
+    f"{prefix}{name}": Split(seeds, unseen, paper)
+    for prefix, paper in (("", False), ("paper_", True))
+    for name, seeds, unseen in (
+        ("seen", range(100_000), False),
+        ("unseen", range(100_000), True),
+        ("val", range(100_000, 200_000), False),
+        ("train", range(200_000, 1_000_000), False),
+    )
 }
 """``seen`` and ``unseen`` are for tests. ``stvla evaluate`` counts seeds from 0 too: it never runs a training scene."""
 
 
-def named_colours(words: str) -> tuple[str, ...]:
-    """The colours that a sentence names, in order."""
-    return tuple(word.lower() for word in _COLOUR.findall(words))
+def named(words: str, names: Iterable[str] = COLOURS) -> tuple[str, ...]:
+    """Which of the names a sentence has, in its order; a name that contains another one counts alone."""
+    longest_first = sorted(names, key=len, reverse=True)
+    return tuple(word.lower() for word in re.findall(rf"\b(?:{'|'.join(longest_first)})\b", words, re.IGNORECASE))
 
 
-def is_unseen(words: str) -> bool:
-    """Whether a sentence names a colour that training does not name."""
-    return any(colour in UNSEEN for colour in named_colours(words))
+def is_unseen(words: str, names: Iterable[str] = COLOURS, held_out: Iterable[str] = UNSEEN) -> bool:
+    """Whether a sentence has a name that training does not see."""
+    return not set(held_out).isdisjoint(named(words, names))
+
+
+def held_out(task: str, split: str) -> tuple[str, ...]:
+    """The names that the training of a split does not see.
+
+    Raises:
+        ConfigError: Unknown split, or the paper gives no examples for this task.
+    """
+    kind = TASKS[task]
+    if not lookup(SPLITS, split, "split").paper:
+        return UNSEEN if kind.held_out is None else kind.held_out
+    if not kind.paper_held_out:
+        raise ConfigError(
+            f"split {split}: the paper names no unseen ones for {task}: use {split.removeprefix('paper_')}."
+        )
+    return kind.paper_held_out
 
 
 def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
@@ -63,10 +86,14 @@ def seeds_of(task: str, split: str, first: int = 0) -> Iterator[int]:
         first: Offset into the split's range.
 
     Raises:
-        ConfigError: Unknown split.
+        ConfigError: See :func:`held_out`.
     """
-    chosen = lookup(SPLITS, split, "split")
-    return (seed for seed in chosen.seeds[first:] if is_unseen(make_task(task, seed).instruction) == chosen.unseen)
+    out, names, chosen = held_out(task, split), TASKS[task].names, SPLITS[split]
+    return (
+        seed
+        for seed in chosen.seeds[first:]
+        if is_unseen(make_task(task, seed).instruction, names, out) == chosen.unseen
+    )
 
 
 def first_seeds(task: str, split: str, count: int, first: int = 0) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TypeAlias
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.planning import lexicon
@@ -34,6 +35,7 @@ from stvla_ros.planning.lexicon import (
     WHERE,
 )  # fmt: skip
 from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
+from stvla_ros.planning.wordings import Wordings
 
 MAX_WORDS = 100
 SAY_IT_AS = (
@@ -72,6 +74,12 @@ class Push:
     colours: tuple[str, ...]
 
 
+Task: TypeAlias = Carry | Push
+
+SET_WORDINGS: tuple[Wordings[Task], ...] = ()
+"""Tasks that the grammar below does not read."""
+
+
 class UnclearError(ValueError):
     """The words do not name a task; the message says which part.
 
@@ -92,7 +100,7 @@ class UnclearError(ValueError):
         return f"{self._reason}. Did you mean {quoted}?" if quoted else f"{self._reason}."
 
 
-def parse(instruction: str) -> Carry | Push:
+def parse(instruction: str) -> Task:
     """The task in an instruction.
 
     Raises:
@@ -105,12 +113,22 @@ def parse(instruction: str) -> Carry | Push:
         raise UnclearError(f"the instruction says nothing: {SAY_IT_AS}")
     if reason := lexicon.forbids(words):
         raise UnclearError(reason)
+    for wordings in SET_WORDINGS:
+        if not wordings.about.isdisjoint(words):
+            return _set_wording(wordings, words)
     for word, after in zip(words, [*words[1:], ""], strict=False):
         if word not in lexicon.KNOWN and not lexicon.tells_apart([word]):
             raise _unknown(word, after)
     if reason := lexicon.tells_apart(words):
         raise UnclearError(reason)
     return _Reader(words, asks="?" in instruction).read()
+
+
+def _set_wording(wordings: Wordings[Task], words: list[str]) -> Task:
+    task = wordings.read(words)
+    if task is None:
+        raise UnclearError(f"'{' '.join(words)[:80]}' is not understood: {wordings.say_it_as}")
+    return task
 
 
 def _unknown(word: str, after: str) -> UnclearError:

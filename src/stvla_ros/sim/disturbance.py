@@ -9,10 +9,10 @@ import numpy as np
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.tasks import Task
+from stvla_ros.sim.tasks import TASKS, Task
 from stvla_ros.sim.tasks.base import FINGER_ROOM_M, X_RANGE_M, Y_RANGE_M, words
 
-MOVABLE = ("pick_place", "stack_cube")
+MOVABLE = tuple(name for name, kind in TASKS.items() if kind.movable)
 """Tasks whose first object is carried and whose second one is its goal; buttons are fixed."""
 
 MIN_SHIFT_M = 0.12

@@ -58,7 +58,7 @@ def test_paths_begin_and_end_where_the_goal_says(scenes: Scenes) -> None:
     assert checked > 4
 
 
-@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("split", [name for name, split in SPLITS.items() if not split.paper])
 def test_named_colours_and_seeds_are_those_of_the_split(split: str) -> None:
     layouts = [make_layout(split, i) for i in range(40)]
     for layout in layouts:

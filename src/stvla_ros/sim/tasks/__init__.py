@@ -1,4 +1,4 @@
-"""The tasks of the cell by name. To add one, write a file with a ``layout`` function and add a line here."""
+"""The tasks of the cell by name. To add one, write a file with a ``KIND`` and add a line here."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ import numpy as np
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
-from stvla_ros.sim.tasks.base import Score, Task, TaskLayout
+from stvla_ros.sim.tasks.base import Score, Task, TaskKind
 
-TASKS: dict[str, TaskLayout] = {
-    "pick_place": pick_place.layout,
-    "stack_cube": stack_cube.layout,
-    "push_buttons": push_buttons.layout,
-}
+_KINDS = (
+    pick_place.KIND,
+    stack_cube.KIND,
+    push_buttons.KIND,
+)
+
+TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}
+
+BASIC_TASKS = ("pick_place", "stack_cube", "push_buttons")
+"""What commands run when none is named, and what benchmarks draw scenes of: it stays the same with more tasks."""
 
 MAX_DISTRACTORS = 12
 """As many fit on the table besides the task's objects, closer to each other."""
 
-__all__ = ["MAX_DISTRACTORS", "TASKS", "Score", "Task", "make_task"]
+__all__ = ["BASIC_TASKS", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "make_task"]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:
@@ -43,4 +48,4 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
         )
     rng = np.random.default_rng(seed)
     count = int(rng.integers(2, 5)) if distractors < 0 else distractors
-    return TASKS[name](rng, count)
+    return TASKS[name].layout(rng, count)

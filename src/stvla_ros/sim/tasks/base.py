@@ -63,6 +63,29 @@ class Task(Protocol):
 TaskLayout: TypeAlias = Callable[[np.random.Generator, int], Task]
 
 
+@dataclass(frozen=True)
+class TaskKind:
+    """What the rest of the program knows about a task without laying it out.
+
+    Attributes:
+        name: For command lines, files and reports.
+        layout: Lays a scene out.
+        demo_seed: A good scene to show.
+        movable: The first object is carried, the second one is its goal, and both may be moved by hand meanwhile.
+        names: What instructions tell scenes apart by.
+        held_out: Names that training does not see; None: the colours of :data:`stvla_ros.data.splits.UNSEEN`.
+        paper_held_out: The names that the paper gives as examples of unseen ones; empty if it gives none.
+    """
+
+    name: str
+    layout: TaskLayout
+    demo_seed: int
+    movable: bool = False
+    names: tuple[str, ...] = tuple(COLOURS)
+    held_out: tuple[str, ...] | None = None
+    paper_held_out: tuple[str, ...] = ()
+
+
 def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
     """Distinct colours."""
     return [str(c) for c in rng.choice(sorted(COLOURS), size=count, replace=False)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.sim.objects import BLOCK_M, PLATE_INNER_RADIUS_M, PLATE_RADIUS_M, Block, Plate, SceneObject
-from stvla_ros.sim.tasks.base import Task, pick_colours, place, random_block, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, pick_colours, place, random_block, resting_alone
 from stvla_ros.sim.world import World
 
 
@@ -41,3 +41,6 @@ def layout(rng: np.random.Generator, distractors: int) -> Task:
     plate_xy, *spots = place(rng, [PLATE_RADIUS_M, *[radius] * len(colours)])
     blocks = [random_block(rng, c, xy) for c, xy in zip(colours, spots, strict=True)]
     return PickPlace((blocks[0], Plate(plate_xy), *blocks[1:]), colours[0])
+
+
+KIND = TaskKind("pick_place", layout, demo_seed=42, movable=True)

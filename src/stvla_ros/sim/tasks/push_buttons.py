@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from stvla_ros.sim.objects import BUTTON_RADIUS_M, Block, Button, SceneObject
-from stvla_ros.sim.tasks.base import Task, pick_colours, place, random_block
+from stvla_ros.sim.tasks.base import Task, TaskKind, pick_colours, place, random_block
 from stvla_ros.sim.world import World
 
 PRESSED_M = 0.003
@@ -68,3 +68,6 @@ def layout(rng: np.random.Generator, distractors: int) -> Task:
         for i, (c, xy) in enumerate(zip(colours, spots, strict=True))
     ]
     return PushButtons(tuple(objects), tuple(colours[:asked]))
+
+
+KIND = TaskKind("push_buttons", layout, demo_seed=55)

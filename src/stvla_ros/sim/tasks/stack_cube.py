@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.sim.objects import BLOCK_M, Block, SceneObject
-from stvla_ros.sim.tasks.base import Task, pick_colours, place, random_block, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, pick_colours, place, random_block, resting_alone
 from stvla_ros.sim.world import World
 
 
@@ -43,3 +43,6 @@ def layout(rng: np.random.Generator, distractors: int) -> Task:
     spots = place(rng, [Block("", (0.0, 0.0), 0.0).clearance_m] * len(colours))
     blocks = [random_block(rng, c, xy) for c, xy in zip(colours, spots, strict=True)]
     return StackCube(tuple(blocks), colours[0], colours[1])
+
+
+KIND = TaskKind("stack_cube", layout, demo_seed=9, movable=True)
