@@ -15,6 +15,8 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.evaluate.oracle_groceries import store_route
+from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
@@ -31,6 +33,10 @@ ONLY_IN_SIMULATION = (
 
 HELD_M = 0.035
 """A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
+
+
+STORE_DROP_M = 0.010
+"""A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,8 @@ class OraclePlanner:
             raise _refused(f"Not understood: {error.message({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
+        if isinstance(task, Store):
+            return self._store(task, request, poses)
         return self._push(task, request, poses)
 
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
@@ -82,6 +90,16 @@ class OraclePlanner:
         others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
         route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
         return self._drawn(request, task.sentence, 0, route)
+
+    def _store(self, task: Store, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        for name in (task.item.replace(" ", "_"), "cupboard"):
+            _position(poses, name)
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, task.sentence, 0, None)
+        c = self._config
+        return self._drawn(
+            request, task.sentence, 0, store_route(task, request, poses, self._cell, c.grip_depth_m, STORE_DROP_M)
+        )
 
     def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         caps = [_position(poses, f"{colour}_button") + _up(BUTTON_BASE_M + BUTTON_CAP_M) for colour in task.colours]

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.planning import lexicon
+from stvla_ros.planning.groceries import STORE_WORDINGS, Store
 from stvla_ros.planning.lexicon import (
     AROUND,
     BELONGS,
@@ -74,9 +75,9 @@ class Push:
     colours: tuple[str, ...]
 
 
-Task: TypeAlias = Carry | Push
+Task: TypeAlias = Carry | Push | Store
 
-SET_WORDINGS: tuple[Wordings[Task], ...] = ()
+SET_WORDINGS: tuple[Wordings[Task], ...] = (STORE_WORDINGS,)
 """Tasks that the grammar below does not read."""
 
 

@@ -27,6 +27,9 @@ ROUND_SHARE = 0.84
 """A top that fills less of its smallest rectangle is round: a disc fills 0.79, a noisy square more than 0.9."""
 
 MAX_GRIP_M = 0.070
+EASY_GRIP_M = 0.060
+"""The open fingers pass a thing of this width with 1 cm on both sides; a wider grasp is for what is nowhere narrower."""
+
 MAX_ROOM_M = 0.02
 """More free space than this around the fingers does not improve a grasp."""
 
@@ -71,10 +74,11 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     if _is_round(face[:, :2], size):
         angle = yaw_now_rad  # every direction is as good: none turns less
     others = _neighbours(points_m, centre, size, angle, top)
+    widest = EASY_GRIP_M if min(size) < EASY_GRIP_M else MAX_GRIP_M
     options = []
     for edge, turn in ((size[0], 0.0), (size[1], np.pi / 2)):
         yaw = yaw_now_rad + wrap(angle + turn - yaw_now_rad, np.pi)
-        if edge < MAX_GRIP_M:
+        if edge < widest:
             options.append(Grasp(np.array([*centre, top]), yaw, _room(others, centre, yaw)))
     return max(options, key=lambda g: (round(g.room_m / 0.004), -abs(g.yaw_rad - yaw_now_rad)), default=None)
 

@@ -6,13 +6,14 @@ import numpy as np
 
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.tasks import pick_place, push_buttons, stack_cube
+from stvla_ros.sim.tasks import pick_place, push_buttons, put_groceries, stack_cube
 from stvla_ros.sim.tasks.base import Score, Task, TaskKind
 
 _KINDS = (
     pick_place.KIND,
     stack_cube.KIND,
     push_buttons.KIND,
+    put_groceries.KIND,
 )
 
 TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}

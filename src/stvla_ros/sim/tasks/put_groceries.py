@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cupboard import Cupboard, inside
 from stvla_ros.sim.groceries import BY_NAME, WARES, Grocery
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.tasks.base import Task, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, resting_alone
+from stvla_ros.sim.tasks.hand_room import graspable, visible
 from stvla_ros.sim.world import World
 
 WORDS = (
@@ -21,7 +23,7 @@ WORDS = (
 )
 """RLBench's four wordings."""
 
-X_M, Y_M = (0.32, 0.60), (-0.36, 0.20)
+X_M, Y_M = (0.36, 0.62), (-0.36, 0.20)
 """Where items stand; y is towards the cupboard's side."""
 
 APART_M = 0.105
@@ -67,7 +69,7 @@ def layout(rng: np.random.Generator, distractors: int) -> Task:
     for _ in range(TRIES):
         cupboard = _cupboard(rng, side)
         items = _items(rng, side)
-        if items is not None:
+        if items is not None and _can_be_done(items, asked):
             return PutGroceries((items[asked], cupboard, *items[:asked], *items[asked + 1 :]), WARES[asked].name, wording)
     raise StageError(OutcomeCode.INVALID_GOAL, "The groceries do not fit on the table: take another seed.")
 
@@ -76,6 +78,11 @@ def _cupboard(rng: np.random.Generator, side: int) -> Cupboard:
     x, y = float(rng.uniform(*FRONT_X_M)), side * float(rng.uniform(*FRONT_Y_M))
     yaw = side * float(np.pi / 2 + rng.uniform(-TURN_RAD, TURN_RAD))
     return Cupboard((x, y), yaw, -side)
+
+
+def _can_be_done(items: list[Grocery], asked: int) -> bool:
+    others = items[:asked] + items[asked + 1 :]
+    return graspable(items[asked], others) and visible(items[asked], others, TripodCameraConfig())
 
 
 def _items(rng: np.random.Generator, side: int) -> list[Grocery] | None:
@@ -87,3 +94,8 @@ def _items(rng: np.random.Generator, side: int) -> list[Grocery] | None:
         if len(spots) == len(WARES):
             return [Grocery(w, xy, float(rng.uniform(-np.pi, np.pi))) for w, xy in zip(WARES, spots, strict=True)]
     return None
+
+
+KIND = TaskKind(
+    "put_groceries", layout, demo_seed=0, names=tuple(w.name for w in WARES), held_out=("crackers", "soup")
+)
