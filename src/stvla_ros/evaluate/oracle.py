@@ -17,10 +17,12 @@ from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.evaluate.oracle_groceries import store_route
 from stvla_ros.planning.groceries import Store
-from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.objects import BLOCK_M, BUTTON_BASE_M, BUTTON_CAP_M, PLATE_BASE_M
+from stvla_ros.sim.tasks.close_jar import SEAT_M
+from stvla_ros.sim.tasks.light_bulb_in import FLOOR_M, GLASS_M
 from stvla_ros.tabletop.interaction import pressed_in_order
 from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
 
@@ -37,6 +39,12 @@ HELD_M = 0.035
 
 STORE_DROP_M = 0.010
 """A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
+
+LID_GRIP_M = 0.012
+"""A lid is gripped this far above its lower edge: the fingertips are close above the table then."""
+
+SCREW_DROP_M = 0.001
+"""A lid or bulb is turned and released this high above its seat."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class OraclePlanner:
             return self._carry(task, request, poses)
         if isinstance(task, Store):
             return self._store(task, request, poses)
-        return self._push(task, request, poses)
+        return self._screw(task, request, poses) if isinstance(task, Screw) else self._push(task, request, poses)
 
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         moved, goal = f"{task.colour}_block", f"{task.onto}_block" if task.onto else "plate"
@@ -90,6 +98,22 @@ class OraclePlanner:
         others = [points for name, points in self._cell.surfaces(0.01).items() if name != moved]
         route = carry_route(start, end, np.concatenate(others), grip_m, request.frame.camera)
         return self._drawn(request, task.sentence, 0, route)
+
+    def _screw(self, task: Screw, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        """To the place where the part is screwed in; the turn there is no way in space, so the last point stands for it."""
+        lid = task.part == "lid"
+        part, goal = ("lid", f"{task.colour}_jar") if lid else (f"{task.colour}_bulb", "lamp")
+        grip, seat = (LID_GRIP_M, SEAT_M) if lid else (GLASS_M, FLOOR_M)
+        lowest, place = _position(poses, part), _position(poses, goal)
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, task.sentence, 0, None)
+        tool = request.robot.T_base_tcp[:3, 3]
+        start = tool if _holds(request, lowest + _up(grip)) else lowest + _up(grip)
+        others = [points for name, points in self._cell.surfaces(0.01).items() if name != part]
+        end = place + _up(seat + grip + SCREW_DROP_M)
+        return self._drawn(
+            request, task.sentence, 0, carry_route(start, end, np.concatenate(others), grip, request.frame.camera)
+        )
 
     def _store(self, task: Store, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         for name in (task.item.replace(" ", "_"), "cupboard"):

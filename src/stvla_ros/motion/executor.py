@@ -343,6 +343,8 @@ class PlannedExecutor:
 
     def _ways_into_contact(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
         touched = (T,)
+        if self._held is not None and self._touching(state) and _turned_in_place(T, state.T_base_tcp):
+            yield [_Leg(T, True, touched, self._touching(state))]
         if _on_axis(T, state.T_base_tcp) and not self._recovered:
             yield [_Leg(T, True, touched, self._touching(state))]
         for share in (1.0, 0.6, 0.3):
@@ -458,6 +460,16 @@ def _backed_off(T: F64, distance_m: float) -> F64:
     back = T.copy()
     back[:3, 3] -= distance_m * T[:3, 2]
     return back
+
+
+def _turned_in_place(T: F64, T_before: F64, along_m: float = 0.05, aside_m: float = 0.015) -> bool:
+    """Whether ``T`` differs from the pose before only by a turn about the tool's axis and a short way along it."""
+    offset = T_before[:3, :3].T @ (T[:3, 3] - T_before[:3, 3])
+    return bool(
+        0.0 <= offset[2] + 0.005 <= along_m
+        and np.hypot(offset[0], offset[1]) < aside_m
+        and T[:3, 2] @ T_before[:3, 2] > np.cos(0.1)
+    )
 
 
 def _on_axis(T: F64, T_behind: F64, aside_m: float = 0.015, turned_rad: float = 0.3) -> bool:

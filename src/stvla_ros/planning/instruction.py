@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import TypeAlias
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.planning import lexicon
+from stvla_ros.planning import lexicon, screwing
 from stvla_ros.planning.groceries import STORE_WORDINGS, Store
 from stvla_ros.planning.lexicon import (
     AROUND,
@@ -35,6 +35,7 @@ from stvla_ros.planning.lexicon import (
     TO,
     WHERE,
 )  # fmt: skip
+from stvla_ros.planning.screwing import Screw
 from stvla_ros.planning.sentence import GERUNDS, PAUSE, plain
 from stvla_ros.planning.wordings import Wordings
 
@@ -75,9 +76,9 @@ class Push:
     colours: tuple[str, ...]
 
 
-Task: TypeAlias = Carry | Push | Store
+Task: TypeAlias = Carry | Push | Screw | Store
 
-SET_WORDINGS: tuple[Wordings[Task], ...] = (STORE_WORDINGS,)
+SET_WORDINGS: tuple[Wordings[Task], ...] = (screwing.LIDS, screwing.BULBS, STORE_WORDINGS)
 """Tasks that the grammar below does not read."""
 
 

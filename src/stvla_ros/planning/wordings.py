@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True)
-class Wordings(Generic[T]):
+class Wordings(Generic[T_co]):
     """All wordings of one kind of task.
 
     Attributes:
@@ -27,10 +27,10 @@ class Wordings(Generic[T]):
 
     about: frozenset[str]
     patterns: tuple[str, ...]
-    task: Callable[[Mapping[str, str]], T]
+    task: Callable[[Mapping[str, str]], T_co]
     say_it_as: str
 
-    def read(self, words: Iterable[str]) -> T | None:
+    def read(self, words: Iterable[str]) -> T_co | None:
         """The task that plain words ask for; None if they match no pattern."""
         said = " ".join(words)
         found = (re.fullmatch(pattern, said) for pattern in self.patterns)

@@ -101,6 +101,40 @@ def _is_round(xy_m: F32, size_m: F64) -> bool:
     return bool(share < ROUND_SHARE and min(size_m) > 0.8 * max(size_m))
 
 
+def round_centre(points_m: F32, start_m: F64, radius_m: float = NEAR_M) -> F64 | None:
+    """(2,) place of the axis of a round thing that stands or lies upright at the start of a path.
+
+    The middle of its top if that is a wide disc; otherwise of the sphere that fits its points best, because a camera
+    sees only one side of a sphere.
+
+    Args:
+        points_m: (N, 3) points of the guided frame without the robot.
+        start_m: (3,) start of the path, in the thing.
+        radius_m: Points this far beside the start belong to it.
+
+    Returns:
+        None if there is no such thing.
+    """
+    away = points_m - start_m.astype(np.float32)
+    own = points_m[(np.hypot(away[:, 0], away[:, 1]) < radius_m) & (away[:, 2] > -0.01) & (away[:, 2] < 0.05)]
+    if len(own) < 12:
+        return None
+    face = own[own[:, 2] > np.quantile(own[:, 2], 0.95) - FACE_M / 2]
+    centre, size, _ = min_area_rectangle(face[:, :2])
+    if min(size) > 0.045:
+        return np.asarray(centre)
+    fitted = _sphere_centre(own.astype(np.float64))
+    return fitted[:2] if np.hypot(*(fitted - start_m)[:2]) < radius_m / 2 else None
+
+
+def _sphere_centre(points_m: F64) -> F64:
+    """(3,) by linear least squares: |p|^2 = 2 c.p + d."""
+    middle = points_m.mean(axis=0)
+    p = points_m - middle
+    solved = np.linalg.lstsq(np.column_stack([2.0 * p, np.ones(len(p))]), (p**2).sum(axis=1), rcond=None)[0]
+    return np.asarray(solved[:3] + middle)
+
+
 def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: float) -> F64:
     """(N, 2) points that the fingers could touch, relative to the object's centre, without the object's own."""
     relative = points_m[:, :2].astype(np.float64) - centre

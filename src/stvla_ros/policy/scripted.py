@@ -19,12 +19,14 @@ from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
 from stvla_ros.policy.entering import at, backed_off, is_tilted, tilted, way_in
-from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
 from stvla_ros.tabletop.interaction import is_holding
 from stvla_ros.tabletop.self_filter import may_hold, robot_mask
 from stvla_ros.types import F32, F64, Keypose, Observation
 
 _PRESS = re.compile(r"\b(?:push|press|tap|hit)\b", re.IGNORECASE)
+_SCREW = re.compile(r"\bscrew\b", re.IGNORECASE)
+_INTO = re.compile(r"\binto\b", re.IGNORECASE)
 _UP = np.array([0.0, 0.0, 1.0])
 
 XY_TOLERANCE_M = 0.010
@@ -50,6 +52,11 @@ class ScriptedConfig:
     fingertip_m: float = param(
         0.009, "the closed fingertips reach this far below the tool centre point [m]", ge=0.0, le=0.03
     )
+    screw_rad: float = param(2.1, "clockwise turn that screws a lid or bulb [rad]", ge=0.1, le=2.8)
+    screw_joint_rad: float = param(
+        0.3, "the hand grasps what it screws so that the last joint starts the turn here", ge=-2.8, le=2.8
+    )
+    insert_m: float = param(0.012, "a bulb is lowered by this much while it is turned [m]", ge=0.0, le=0.05)
     retreat_m: float = param(0.14, "straight up by this much after a contact [m]", ge=0.05, le=0.4)
     enter_m: float = param(
         0.22, "length of the way into a cupboard, and out of it, along the tilted tool's axis [m]", ge=0.1, le=0.4
@@ -86,6 +93,14 @@ class _Scene:
     def path_m(self) -> F64:
         trace = self.observation.guidance.trace
         return trace.xyz_m[trace.source != 0].astype(np.float64)
+
+    @property
+    def words(self) -> str:
+        return self.observation.guidance.trace.sub_instruction
+
+    @property
+    def screws(self) -> bool:
+        return bool(_SCREW.search(self.words))
 
     @property
     def history(self) -> tuple[Keypose, ...]:
@@ -139,12 +154,13 @@ class ScriptedPolicy:
 
     def _carry(self, scene: _Scene) -> Keypose | None:
         if scene.holding:
-            return self._transfer(scene)
+            return self._screw(scene) if scene.screws else self._transfer(scene)
         if scene.in_contact:
             return self._up(scene, gripper_open=True)
         start, goal = scene.path_m[0], scene.path_m[-1]
         placed = np.hypot(*(start - goal)[:2]) < 0.03
-        grasp = None if placed else find_grasp(scene.points_m, start, scene.yaw_rad)
+        find = self._round_grasp if scene.screws else _grasp
+        grasp = None if placed else find(scene)
         if grasp is None:
             return self._clear(scene, gripper_open=True)
         return self._pick(scene, grasp)
@@ -157,6 +173,33 @@ class ScriptedPolicy:
         if _at(scene, above, XY_TOLERANCE_M) and turned and not may_hold(scene.observation.robot):
             return _keypose(low, scene.yaw_rad, gripper_open=False, may_collide=True)
         return _keypose(above, grasp.yaw_rad, gripper_open=True)
+
+    def _round_grasp(self, scene: _Scene) -> Grasp | None:
+        """A grasp from which the hand can screw: at the goal the last joint has room for the whole turn.
+
+        A round thing may be grasped in any direction. The tool's yaw minus that of its place seen from the base is, up
+        to a constant, the last joint's angle when the hand points down.
+        """
+        start, goal = scene.path_m[0], scene.path_m[-1]
+        centre = round_centre(scene.points_m, start)
+        if centre is None:
+            return None
+        ahead = _HOME_YAW_RAD + HOME_Q_RAD[6] - self._config.screw_joint_rad
+        yaw = scene.yaw_rad + wrap(ahead + float(np.arctan2(goal[1], goal[0])) - scene.yaw_rad)
+        return Grasp(np.array([*centre, start[2] + self._config.grip_depth_m]), yaw, 0.0)
+
+    def _screw(self, scene: _Scene) -> Keypose:
+        """Carry the held part into its thread, then turn it clockwise and let go."""
+        goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
+        beside = np.hypot(*(goal - scene.tool_m)[:2])
+        if beside < XY_TOLERANCE_M and scene.in_contact:
+            return _keypose(goal, scene.yaw_rad - self._config.screw_rad, gripper_open=True, may_collide=True)
+        if beside < XY_TOLERANCE_M:
+            above = self._config.insert_m if _INTO.search(scene.words) else 0.0
+            return _keypose(goal + above * _UP, scene.yaw_rad, gripper_open=False, may_collide=True)
+        if scene.tool_m[2] < top - 0.02:
+            return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)
+        return _keypose(np.array([*goal[:2], top]), scene.yaw_rad, gripper_open=False)
 
     def _transfer(self, scene: _Scene) -> Keypose:
         """Carry the held object: up, across, down; or in, where the path ends sideways."""
@@ -227,6 +270,10 @@ class ScriptedPolicy:
                 f"The path asks for a keypose at ({', '.join(f'{v:.2f}' for v in p)}) m, outside x {c.x_min_m} to "
                 f"{c.x_max_m}, |y| up to {c.y_max_m}, z 0 to {c.z_max_m} m: plan again.",
             )
+
+
+def _grasp(scene: _Scene) -> Grasp | None:
+    return find_grasp(scene.points_m, scene.path_m[0], scene.yaw_rad)
 
 
 def _prepare(observation: Observation) -> _Scene:

@@ -24,7 +24,7 @@ from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.surfaces import surface_points
-from stvla_ros.sim.tasks import Score, Task, make_task
+from stvla_ros.sim.tasks import Score, Task, TwoVerdicts, make_task
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, TrajectoryTolerances
 
@@ -320,12 +320,18 @@ class Cell:
             raise StageError(OutcomeCode.INVALID_GOAL, "There is no task yet: reset the scene first.")
         model, world = trial.model, World(trial.model, trial)
         mujoco.mj_step(model, trial, round(0.5 / self.config.timestep_s))
+        twofold = task if isinstance(task, TwoVerdicts) else None
+        problem = by_rlbench = ""
         for _ in range(1 + round(task.hold_s / 0.05)):
-            problem = task.problem(world)
-            if problem:
-                return Score(False, problem)
+            problem = problem or task.problem(world)
+            by_rlbench = by_rlbench or (twofold.rlbench_problem(world) if twofold else problem)
+            if problem and by_rlbench:
+                break
             mujoco.mj_step(model, trial, round(0.05 / self.config.timestep_s))
-        return Score(True, "Done.")
+        detail = problem or "Done."
+        return (
+            Score(not problem, detail, not by_rlbench, twofold.facts(world)) if twofold else Score(not problem, detail)
+        )
 
     def close(self) -> None:
         """Free the renderer. Safe to call twice."""

@@ -16,7 +16,7 @@ def surface_points(data: mujoco.MjData, body: str, spacing_m: float) -> F64:
 
     Raises:
         KeyError: No body has that name.
-        ValueError: A drawn geom is neither box, cylinder nor mesh.
+        ValueError: A drawn geom is neither box, cylinder, sphere nor mesh.
     """
     model = data.model
     ours = model.body_rootid[model.geom_bodyid] == model.body(body).id
@@ -33,11 +33,13 @@ def _local_points(model: mujoco.MjModel, geom: int, spacing_m: float) -> F64:
         return box_points(size, spacing_m)
     if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
         return cylinder_points(size[0], size[1], spacing_m)
+    if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+        return sphere_points(size[0], spacing_m)
     if kind == mujoco.mjtGeom.mjGEOM_MESH:
         mesh = model.mesh(model.geom_dataid[geom])
         vertices = model.mesh_vert[mesh.vertadr[0] : mesh.vertadr[0] + mesh.vertnum[0]].astype(np.float64)
         return mesh_points(vertices, model.mesh_face[mesh.faceadr[0] : mesh.faceadr[0] + mesh.facenum[0]], spacing_m)
-    raise ValueError(f"geom {geom}: wanted a box, a cylinder or a mesh, got type {kind}")
+    raise ValueError(f"geom {geom}: wanted a box, a cylinder, a sphere or a mesh, got type {kind}")
 
 
 def box_points(half_m: F64, spacing_m: float) -> F64:
@@ -58,6 +60,12 @@ def cylinder_points(radius_m: float, half_m: float, spacing_m: float) -> F64:
     rings = [_ring(radius_m, z, spacing_m) for z in _ticks(-half_m, half_m, spacing_m)]
     caps = [_ring(r, z, spacing_m) for z in (-half_m, half_m) for r in _ticks(0.0, radius_m, spacing_m)]
     return np.concatenate([*rings, *caps])
+
+
+def sphere_points(radius_m: float, spacing_m: float) -> F64:
+    """(N, 3) points on circles of latitude of a sphere."""
+    angles = _ticks(-np.pi / 2, np.pi / 2, spacing_m / radius_m)
+    return np.concatenate([_ring(radius_m * np.cos(a), radius_m * np.sin(a), spacing_m) for a in angles])
 
 
 def mesh_points(vertices_m: F64, faces: I32, spacing_m: float) -> F64:

@@ -11,7 +11,7 @@ from stvla_ros.evaluate.planner.answers import any_points, chosen, loosely_right
 from stvla_ros.evaluate.planner.metrics import depth_errors, distance, path_errors, rouge_l, token_f1
 from stvla_ros.evaluate.planner.question import Choice, Depths, Order, Path2d, Region, Sentence, Steps, Truth
 from stvla_ros.planning.coordinates import Coordinates
-from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.instruction import Task, UnclearError, parse
 from stvla_ros.planning.parse import is_unknown, parse_action, parse_offsets, parse_points, parse_progress
 from stvla_ros.types import F64
 
@@ -120,7 +120,7 @@ def _order(truth: Order, said: str) -> Mapping[str, float]:
     return {"accuracy": float(right), "wrong_rate": float(bool(said) and not right)}
 
 
-def _task(action: str) -> Carry | Push | str:
+def _task(action: str) -> Task | str:
     try:
         return parse(action)
     except UnclearError:

@@ -6,13 +6,15 @@ import numpy as np
 
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.tasks import pick_place, push_buttons, put_groceries, stack_cube
-from stvla_ros.sim.tasks.base import Score, Task, TaskKind
+from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, put_groceries, stack_cube
+from stvla_ros.sim.tasks.base import Score, Task, TaskKind, TwoVerdicts
 
 _KINDS = (
     pick_place.KIND,
     stack_cube.KIND,
     push_buttons.KIND,
+    close_jar.KIND,
+    light_bulb_in.KIND,
     put_groceries.KIND,
 )
 
@@ -24,7 +26,7 @@ BASIC_TASKS = ("pick_place", "stack_cube", "push_buttons")
 MAX_DISTRACTORS = 12
 """As many fit on the table besides the task's objects, closer to each other."""
 
-__all__ = ["BASIC_TASKS", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "make_task"]
+__all__ = ["BASIC_TASKS", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "TwoVerdicts", "make_task"]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:
@@ -33,7 +35,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
     Args:
         name: One of :data:`TASKS`.
         seed: 0 or more.
-        distractors: Number of other objects; -1: 2 to 4, by the seed.
+        distractors: Number of other objects; -1: the task's own number, by the seed.
 
     Raises:
         StageError: INVALID_GOAL for an unknown task, a negative seed, or too many distractors for the table.
@@ -48,5 +50,7 @@ def make_task(name: str, seed: int, distractors: int = -1) -> Task:
             f"distractors: wanted -1 (the task's own number) or 0 to {MAX_DISTRACTORS}, got {distractors}.",
         )
     rng = np.random.default_rng(seed)
-    count = int(rng.integers(2, 5)) if distractors < 0 else distractors
-    return TASKS[name].layout(rng, count)
+    kind = TASKS[name]
+    fewest, most = kind.distractors
+    count = int(rng.integers(fewest, most + 1)) if distractors < 0 else distractors
+    return kind.layout(rng, count)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
@@ -27,10 +27,19 @@ SPEED_AT_REST_M_S = 0.005
 
 @dataclass(frozen=True)
 class Score:
-    """The simulator's verdict."""
+    """The simulator's verdict.
+
+    Attributes:
+        success: By the task's own rule, the strict one if it has two.
+        detail: What is missing, in one sentence.
+        rlbench: By RLBench's rule; None where the task has no rule of its own.
+        facts: Measured numbers, by name.
+    """
 
     success: bool
     detail: str
+    rlbench: bool | None = None
+    facts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -60,6 +69,19 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class TwoVerdicts(Task, Protocol):
+    """A task after one of RLBench's, with RLBench's verdict besides its own."""
+
+    def rlbench_problem(self, world: World) -> str:
+        """As :meth:`problem`, by RLBench's rule."""
+        ...
+
+    def facts(self, world: World) -> dict[str, float]:
+        """Measured numbers, by name."""
+        ...
+
+
 TaskLayout: TypeAlias = Callable[[np.random.Generator, int], Task]
 
 
@@ -75,6 +97,7 @@ class TaskKind:
         names: What instructions tell scenes apart by.
         held_out: Names that training does not see; None: the colours of :data:`stvla_ros.data.splits.UNSEEN`.
         paper_held_out: The names that the paper gives as examples of unseen ones; empty if it gives none.
+        distractors: Fewest and most of the other objects of a scene, unless a caller says how many.
     """
 
     name: str
@@ -84,6 +107,7 @@ class TaskKind:
     names: tuple[str, ...] = tuple(COLOURS)
     held_out: tuple[str, ...] | None = None
     paper_held_out: tuple[str, ...] = ()
+    distractors: tuple[int, int] = (2, 4)
 
 
 def pick_colours(rng: np.random.Generator, count: int) -> list[str]:
