@@ -12,8 +12,12 @@ from stvla_ros.types import F64
 FLOOR_M = 0.15
 """Height of its bottom shelf above the table."""
 
-INSIDE_M = (0.24, 0.36, 0.40)
-"""Free space above the bottom shelf: depth, width, height. The hand is 0.20 m wide and comes in tilted."""
+INSIDE_M = (0.24, 0.36, 0.50)
+"""Free space above the bottom shelf: depth, width, height. The hand is 0.20 m wide and comes in tilted. Below a lower top
+the camera, which looks down, would not see where the hand goes in."""
+
+SIDE_M = 0.12
+"""The one side begins this far behind the front: before it the forearm passes."""
 
 BOARD_M = 0.012
 _RGB = (0.50, 0.60, 0.64)
@@ -49,7 +53,7 @@ class Cupboard:
             ((deep / 2, 0.0, FLOOR_M / 2), (deep, wide, FLOOR_M)),
             ((deep / 2, 0.0, top + BOARD_M / 2), (deep, wide, BOARD_M)),
             ((depth + BOARD_M / 2, 0.0, FLOOR_M + height / 2), (BOARD_M, wide, height)),
-            ((depth / 2, side, FLOOR_M + height / 2), (depth, BOARD_M, height)),
+            (((depth + SIDE_M) / 2, side, FLOOR_M + height / 2), (depth - SIDE_M, BOARD_M, height)),
         )
 
     def add(self, spec: mujoco.MjSpec) -> None:
@@ -63,9 +67,9 @@ class Cupboard:
             )
 
 
-def inside(points_m: F64, T_base_cupboard: F64, tolerance_m: float = 0.0) -> bool:
-    """All (N, 3) points in the base frame are in the space above the bottom shelf, or within a tolerance of it."""
+def depth_inside_m(points_m: F64, T_base_cupboard: F64) -> F64:
+    """(N,) how far (N, 3) points in the base frame are inside the space above the bottom shelf; negative outside."""
     depth, width, height = INSIDE_M
     local = (points_m - T_base_cupboard[:3, 3]) @ T_base_cupboard[:3, :3]
     low, high = np.array([0.0, -width / 2, FLOOR_M]), np.array([depth, width / 2, FLOOR_M + height])
-    return bool((local > low - tolerance_m).all() and (local < high + tolerance_m).all())
+    return np.asarray(np.minimum(local - low, high - local).min(axis=1))

@@ -2,25 +2,21 @@
 
 Names and kinds are those of RLBench's ``put_groceries_in_cupboard``. Proportions follow the YCB objects of these names at
 about 0.75 of their size, so that nine of them with room for a hand fit on the table and each fits between the fingers.
-Masses are about 0.4 of the real ones. Round items collide as prisms: MuJoCo's cylinders slip out of the fingers when they
-are pinched a few millimetres off centre.
+Masses are about 0.4 of the real ones. Round items collide as prisms (:mod:`stvla_ros.sim.prisms`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import mujoco
 import numpy as np
 
 from stvla_ros.sim.meshes import cuboid, turned
+from stvla_ros.sim.prisms import add_prism, prism_mesh
 from stvla_ros.sim.textures import Rgb, add_texture
 from stvla_ros.types import F64, U8
-
-SIDES = 16
-"""Corners of the prism that a round item collides as."""
 
 LID_M = 0.0015
 """Thickness of the plain layer that is drawn on top of an item."""
@@ -50,7 +46,6 @@ class Ware:
         top: Colour of its top.
         word: On its label.
         round: A can.
-        neck_m: Radius and height of a neck on top, part of the height; zeros: none.
     """
 
     name: str
@@ -61,7 +56,6 @@ class Ware:
     top: Rgb
     word: str
     round: bool = False
-    neck_m: tuple[float, float] = (0.0, 0.0)
 
     @property
     def radius_m(self) -> float:
@@ -69,17 +63,12 @@ class Ware:
         across, along, _ = self.size_m
         return across / 2 if self.round else float(np.hypot(across, along) / 2)
 
-    @property
-    def body_m(self) -> float:
-        """Height without the neck."""
-        return self.size_m[2] - self.neck_m[1]
-
     def corners_m(self) -> F64:
         """(N, 3) corners of what it collides as, in its own frame: middle at the origin, z up."""
-        across, along, up = self.size_m
-        foot, head = -up / 2, self.body_m - up / 2
-        body = prism(across / 2, foot, head) if self.round else _box(across / 2, along / 2, foot, head)
-        return np.vstack([body, prism(self.neck_m[0], head, up / 2)]) if self.neck_m[1] else body
+        half = np.divide(self.size_m, 2)
+        if self.round:
+            return prism_mesh((half[0], half[0]), self.size_m[2])[0] - [0.0, 0.0, half[2]]
+        return half * np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
 
 
 WARES = (
@@ -90,7 +79,7 @@ WARES = (
     Ware("tuna", (0.058, 0.058, 0.028), 0.07, (0.06, 0.32, 0.80), (0.92, 0.92, 0.92), (0.06, 0.32, 0.80), "TUNA", round=True),
     Ware("spam", (0.042, 0.066, 0.052), 0.15, (0.05, 0.08, 0.34), (0.96, 0.78, 0.10), (0.05, 0.08, 0.34), "SPAM"),
     Ware("coffee", (0.056, 0.056, 0.080), 0.16, (0.13, 0.30, 0.16), (0.80, 0.66, 0.36), (0.10, 0.10, 0.10), "COFFEE", round=True),
-    Ware("mustard", (0.038, 0.056, 0.114), 0.15, (0.95, 0.72, 0.04), (0.60, 0.08, 0.05), (0.75, 0.10, 0.06), "MUSTARD", neck_m=(0.011, 0.036)),
+    Ware("mustard", (0.036, 0.052, 0.108), 0.15, (0.95, 0.72, 0.04), (0.60, 0.08, 0.05), (0.75, 0.10, 0.06), "MUSTARD"),
     Ware("sugar", (0.032, 0.062, 0.100), 0.15, (0.93, 0.92, 0.88), (0.98, 0.82, 0.12), (0.93, 0.92, 0.88), "SUGAR"),
 )  # fmt: skip
 """In RLBench's order of variations."""
@@ -118,45 +107,29 @@ class Grocery:
         up, quat = self.ware.size_m[2], [np.cos(self.yaw_rad / 2), 0.0, 0.0, np.sin(self.yaw_rad / 2)]
         body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, up / 2], quat=quat)
         body.add_freejoint(name=self.name)
-        self._add_collision(spec, body)
-        self._add_look(spec, body)
-
-    def _add_collision(self, spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
-        ware = self.ware
-        across, along, up = ware.size_m
-        foot, head = -up / 2, ware.body_m - up / 2
-        share = 0.06 if ware.neck_m[1] else 0.0
-        own = {**_COLLISION, "mass": (1 - share) * ware.mass_kg}
-        if ware.round:
-            _add_prism(spec, body, f"{self.name}_hull", across / 2, foot, head, own)
+        half = [edge / 2 for edge in self.ware.size_m]
+        own = {**_COLLISION, "mass": self.ware.mass_kg}
+        if self.ware.round:
+            add_prism(spec, body, -half[2], (half[0], half[0]), up, **own)
         else:
-            half = [across / 2, along / 2, (head - foot) / 2]
-            body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, pos=[0, 0, (foot + head) / 2], size=half, **own)
-        if ware.neck_m[1]:
-            neck = {**_COLLISION, "mass": share * ware.mass_kg}
-            _add_prism(spec, body, f"{self.name}_neck", ware.neck_m[0], head, up / 2, neck)
+            body.add_geom(type=mujoco.mjtGeom.mjGEOM_BOX, size=half, **own)
+        self._add_look(spec, body)
 
     def _add_look(self, spec: mujoco.MjSpec, body: mujoco.MjsBody) -> None:
         ware, label, top = self.ware, f"{self.name}_label", f"{self.name}_top"
         across, along, up = ware.size_m
-        foot, head = -up / 2, ware.body_m - up / 2
-        spec.add_material(name=label, textures=add_texture(spec, label, label_image(ware)), specular=0.15, shininess=0.3)
+        image = label_image(ware)[:: 1 if ware.round else -1]  # a turned surface has its texture from above
+        roles = add_texture(spec, label, np.ascontiguousarray(image))
+        spec.add_material(name=label, textures=roles, specular=0.15, shininess=0.3)
         spec.add_material(name=top, rgba=[*ware.top, 1.0], specular=0.2, shininess=0.4)
         if ware.round:
-            mesh = turned([(0.0, head), (across / 2, head), (across / 2, foot), (0.0, foot)])
+            turned([(0.0, up / 2), (across / 2, up / 2), (across / 2, -up / 2), (0.0, -up / 2)]).add(spec, label)
+            lid = {"type": mujoco.mjtGeom.mjGEOM_CYLINDER, "size": [across / 2 - 0.001, LID_M / 2, 0]}
         else:
-            mesh = cuboid((across, along, head - foot), (0.0, 0.0, (foot + head) / 2))
-        mesh.add(spec, label)
+            cuboid(ware.size_m).add(spec, label)
+            lid = {"type": mujoco.mjtGeom.mjGEOM_BOX, "size": [across / 2, along / 2, LID_M / 2]}
         body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=label, material=label, **_SEEN)
-        cylinder, box = mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_BOX
-        if ware.neck_m[1]:
-            radius, height = ware.neck_m
-            at, size = [0, 0, (head + up / 2) / 2], [radius, height / 2, 0]
-            body.add_geom(type=cylinder, pos=at, size=size, material=top, **_SEEN)
-        elif ware.round:
-            body.add_geom(type=cylinder, pos=[0, 0, head], size=[across / 2 - 0.001, LID_M, 0], material=top, **_SEEN)
-        else:
-            body.add_geom(type=box, pos=[0, 0, head], size=[across / 2, along / 2, LID_M / 2], material=top, **_SEEN)
+        body.add_geom(pos=[0, 0, up / 2], material=top, **lid, **_SEEN)
 
 
 def label_image(ware: Ware) -> U8:
@@ -172,23 +145,5 @@ def label_image(ware: Ware) -> U8:
     scale *= min(1.0, 0.9 * columns / width)
     (width, height), _ = cv2.getTextSize(ware.word, font, scale, 2)
     cv2.putText(image, ware.word, ((columns - width) // 2, (rows + height) // 2), font, scale, ink, 2, cv2.LINE_AA)
-    return np.asarray(image[::-1])
+    return image
 
-
-def prism(radius_m: float, foot_m: float, head_m: float) -> F64:
-    """(2 * SIDES, 3) corners of an upright prism."""
-    angle = np.linspace(0.0, 2 * np.pi, SIDES, endpoint=False)
-    ring = radius_m * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return np.vstack([np.column_stack([ring, np.full(SIDES, z)]) for z in (foot_m, head_m)])
-
-
-def _box(half_x: float, half_y: float, foot_m: float, head_m: float) -> F64:
-    return np.array([[x, y, z] for x in (-half_x, half_x) for y in (-half_y, half_y) for z in (foot_m, head_m)])
-
-
-def _add_prism(
-    spec: mujoco.MjSpec, body: mujoco.MjsBody, name: str, radius_m: float, foot_m: float, head_m: float, own: dict[str, Any]
-) -> None:
-    mesh = spec.add_mesh(name=name)
-    mesh.uservert = prism(radius_m, 0.0, head_m - foot_m).ravel()
-    body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=name, pos=[0, 0, foot_m], **own)

@@ -1,4 +1,8 @@
-"""Put one of nine grocery items in the cupboard (RLBench's put_groceries_in_cupboard)."""
+"""Put one of nine grocery items in the cupboard. After RLBench's ``put_groceries_in_cupboard``, with real contact.
+
+Two verdicts: RLBench's asks for any part of the item in the cupboard and an empty hand; the strict one for all of it at
+rest on the bottom shelf, untouched, alone there, and for the other items on their feet.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.camera import TripodCameraConfig
-from stvla_ros.sim.cupboard import Cupboard, inside
+from stvla_ros.sim.cupboard import Cupboard, depth_inside_m
 from stvla_ros.sim.groceries import BY_NAME, WARES, Grocery
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.tasks.base import Task, TaskKind, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, resting_alone, words
 from stvla_ros.sim.tasks.hand_room import graspable, visible
 from stvla_ros.sim.world import World
+from stvla_ros.types import F64
 
 WORDS = (
     "Put the {} in the cupboard.",
@@ -35,6 +40,12 @@ FRONT_X_M, FRONT_Y_M = (0.37, 0.43), (0.31, 0.34)
 TURN_RAD = 0.26
 """The cupboard is turned by up to this much from facing across the table."""
 
+OUT_M = 0.004
+"""A corner may be this far outside: contacts give way a little."""
+
+UPRIGHT = float(np.cos(np.radians(30.0)))
+"""An item that is tilted by more than this was knocked over."""
+
 TRIES = 400
 
 
@@ -55,12 +66,43 @@ class PutGroceries:
         """Nothing to remember."""
 
     def problem(self, world: World) -> str:
+        """The strict verdict."""
         name = self.objects[0].name
-        T = world.pose(name)
-        corners = BY_NAME[self.item].corners_m() @ T[:3, :3].T + T[:3, 3]
-        if not inside(corners, world.pose("cupboard"), 0.004):
+        if _inside(world, name).min() < -OUT_M:
             return f"The {self.item} is not wholly inside the cupboard, above its bottom shelf."
+        if not world.touch(name, "cupboard"):
+            return f"The {self.item} does not lie on the cupboard's shelf."
+        for other in (o.name for o in self.objects[2:]):
+            if _inside(world, other).max() > 0.0:
+                return f"The {words(other)} is in the cupboard too."
+            if world.pose(other)[2, 2] < UPRIGHT:
+                return f"The {words(other)} was knocked over."
         return resting_alone(world, name)
+
+    def rlbench_problem(self, world: World) -> str:
+        """RLBench's verdict: its sensor sees some part of the item in the cupboard, and the hand holds nothing."""
+        name = self.objects[0].name
+        if _inside(world, name).max() < 0.0:
+            return f"No part of the {self.item} is in the cupboard."
+        return f"The robot still touches the {self.item}." if world.robot_touches(name) else ""
+
+    def facts(self, world: World) -> dict[str, float]:
+        """How far the item is inside the cupboard at its deepest and its least deep corner, and its tilt."""
+        name = self.objects[0].name
+        inside = _inside(world, name)
+        tilt = float(np.degrees(np.arccos(np.clip(world.pose(name)[2, 2], -1.0, 1.0))))
+        return {
+            "deepest_m": round(float(inside.max()), 4),
+            "least_deep_m": round(float(inside.min()), 4),
+            "tilt_deg": round(tilt, 1),
+        }
+
+
+def _inside(world: World, name: str) -> F64:
+    """(N,) how far each corner of an item is inside the cupboard, m."""
+    T = world.pose(name)
+    corners = BY_NAME[words(name)].corners_m() @ T[:3, :3].T + T[:3, 3]
+    return depth_inside_m(corners, world.pose("cupboard"))
 
 
 def layout(rng: np.random.Generator, distractors: int) -> Task:
