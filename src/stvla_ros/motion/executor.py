@@ -19,11 +19,12 @@ import numpy as np
 from stvla_ros.config import param
 from stvla_ros.description.robot import OPEN_WIDTH_M, PANDA, ArmLimits
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
+from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.paths import valid_points
 from stvla_ros.geometry.se3 import is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
 from stvla_ros.motion.collision import VoxelConfig
-from stvla_ros.motion.held import held_box
+from stvla_ros.motion.held import held_box, with_hidden_part
 from stvla_ros.motion.release import DROP_M, FINGER_M, free_places, hang, tool_over
 from stvla_ros.motion.safety import PathSafety, PathSafetyConfig
 from stvla_ros.motion.scene import PlanningScene
@@ -101,6 +102,7 @@ class PlannedExecutor:
         self._open: bool | None = None  # last commanded gripper state; None: unknown, look at the fingers
         self._held: Box | None = None
         self._grasp_m: F64 | None = None  # position of the tool when the fingers closed on it
+        self._seen_whole = False  # an image showed the held object while it hung free
         self._contact: F64 | None = None  # tool pose of the last keypose that may touch
         self._turned = False  # the hand is rotated by half a turn relative to the last keypose
         self._recovered = False  # nothing has moved since the robot stopped itself and was recovered
@@ -268,6 +270,7 @@ class PlannedExecutor:
             state = self._robot.state()
             self._check_age(frame, state)
             self._look_at_gripper(state)
+            self._look_below_held(frame, state)
             self._scene.observe(frame, state, self._held)
             paths = self._plan(keypose, state, ends_m, cancel)
         free = len(paths) - keypose.may_collide
@@ -379,6 +382,15 @@ class PlannedExecutor:
             if not self._open and width >= self._config.empty_width_m:  # holds an object that was never seen
                 self._held = held_box(np.empty((0, 3), np.float32), state.T_base_tcp, width)
 
+    def _look_below_held(self, frame: RgbdFrame, state: RobotState) -> None:
+        """Once after a grasp, when the object hangs free: it may reach further down than could be seen before."""
+        if self._held is None or self._grasp_m is None or self._seen_whole:
+            return
+        if state.T_base_tcp[2, 3] - self._grasp_m[2] > _FREE_M:
+            points = cloud(frame).reshape(3, -1).T
+            self._held = with_hidden_part(self._held, points, state.T_base_tcp, float(self._grasp_m[2]))
+            self._seen_whole = True
+
     def _actuate(self, keypose: Keypose, cancel: CancelToken) -> None:
         state = self._robot.state()
         if self._held is not None and state.gripper_m < self._config.empty_width_m:
@@ -395,7 +407,7 @@ class PlannedExecutor:
         self._open = False
         if width >= self._config.empty_width_m:
             self._held = self._scene.take(state.T_base_tcp, width)
-            self._grasp_m = state.T_base_tcp[:3, 3]
+            self._grasp_m, self._seen_whole = state.T_base_tcp[:3, 3], False
         elif keypose.may_collide:
             self._let_go(cancel)
             found = f"The gripper closed to {1000 * width:.1f} mm: nothing is between the fingers."
@@ -442,6 +454,9 @@ class PlannedExecutor:
 
 _OPEN = 0.95
 """A gripper counts as open from this share of its open width."""
+
+_FREE_M = 0.06
+"""An object that was lifted by this much hangs free."""
 
 _NOT_PLANNED = frozenset({OutcomeCode.NO_IK, OutcomeCode.NO_PATH, OutcomeCode.COLLISION})
 """Failures before anything has moved."""

@@ -42,6 +42,31 @@ def held_box(points_m: F32, T_base_tcp: F64, width_m: float, gap_m: float = 0.01
     return Box(pose(np.eye(3), (low + high) / 2), high - low)
 
 
+HIDDEN_M = 0.010
+"""Less than this below a held object's box is within the box's own accuracy."""
+
+
+def with_hidden_part(held: Box, points_m: F32, T_base_tcp: F64, deepest_m: float, gap_m: float = 0.01) -> Box:
+    """The held object with the part that its surroundings hid before it was lifted, such as the base of a bulb.
+
+    Args:
+        held: The object as it was seen before the grasp, in the tool frame.
+        points_m: (N, 3) points of an image in which it hangs free.
+        T_base_tcp: (4, 4) tool pose in that image.
+        deepest_m: It reaches no further below the tool.
+        gap_m: It ends where points have a gap of about this length.
+    """
+    T = inverse(T_base_tcp)
+    local = np.asarray(points_m @ T[:3, :3].T + T[:3, 3], dtype=np.float32)
+    low, high = (held.T_frame_box[:3, 3] + sign * held.size_m / 2 for sign in (-1.0, 1.0))
+    below = local[(local[:, :2] > low[:2]).all(axis=1) & (local[:, :2] < high[:2]).all(axis=1), 2]
+    _, bottom = _extent(below[below > high[2] - gap_m] - np.float32(high[2]), 0.0, gap_m / 2)
+    if bottom < HIDDEN_M:
+        return held
+    high[2] = max(high[2], min(high[2] + bottom - SHRINK_M, deepest_m))
+    return Box(pose(np.eye(3), (low + high) / 2), high - low)
+
+
 def _extent(values: F32, least_m: float, bin_m: float) -> tuple[float, float]:
     """How far values extend from zero to both sides without a gap of two bins; at least ``least_m`` to each side."""
     bins = round(MAX_REACH_M / bin_m)
