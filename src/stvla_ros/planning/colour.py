@@ -5,7 +5,7 @@ It needs no weights and sees only pixels and robot state. It refuses what it can
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import uuid4
 
 import numpy as np
@@ -14,8 +14,10 @@ from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
+from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.planning.storing import Storing
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
 from stvla_ros.tabletop.objects import TableObject, recognise_objects
 from stvla_ros.tabletop.regions import RegionConfig, Regions, find_regions
@@ -42,6 +44,7 @@ class _View:
     request: PlanRequest
     regions: Regions
     objects: tuple[TableObject, ...]
+    said: str = ""  # in place of a list of blocks, plates and buttons
 
     @property
     def tool_m(self) -> F64:
@@ -55,6 +58,8 @@ class _View:
         return is_clear(self.request.robot, self.request.history, place_m, clear_m)
 
     def sentence(self) -> str:
+        if self.said:
+            return self.said
         names = sorted(found.name for found in self.objects if found.kind != "other")
         if not names:
             return "I see no block, plate or button."
@@ -90,6 +95,7 @@ class ColourPlanner:
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
         self._regions = RegionConfig()
+        self._storing = Storing(config.grip_depth_m, config.clear_m)
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -99,6 +105,8 @@ class ColourPlanner:
         except UnclearError as error:
             there = {found.name for found in view.objects}
             raise refused(f"Not understood: {error.message(there)} {view.sentence()}") from error
+        if isinstance(task, Store):
+            return self._store(task, view)
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:
@@ -150,6 +158,13 @@ class ColourPlanner:
             return beside < goal.size_m[0] / 2 - 0.015 and block.top_m < 0.08
         near = np.hypot(*(goal.points_m[:, :2] - block.centre_m[:2]).T).min() < 0.035
         return bool(near and block.top_m > 0.06 and block.bottom_m > 0.025 and block.top_m > goal.top_m + 0.02)
+
+    def _store(self, task: Store, view: _View) -> TracePlan:
+        way = self._storing.way(task, view.request)
+        view = replace(view, said=way.sentence)
+        if way.route_m is None:
+            return self._finished(view, task.sentence, 1)
+        return self._path(view, task.sentence, way.route_m)
 
     def _push(self, task: Push, view: _View) -> TracePlan:
         history = view.request.history
