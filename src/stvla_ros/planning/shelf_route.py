@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from stvla_ros.planning.route import CORRIDOR_M, in_view
 from stvla_ros.geometry.paths import distance
+from stvla_ros.planning.route import CORRIDOR_M, in_view
 from stvla_ros.types import F64, Camera
 
 TILT_RAD = np.radians(50.0)

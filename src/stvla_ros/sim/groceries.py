@@ -146,4 +146,3 @@ def label_image(ware: Ware) -> U8:
     (width, height), _ = cv2.getTextSize(ware.word, font, scale, 2)
     cv2.putText(image, ware.word, ((columns - width) // 2, (rows + height) // 2), font, scale, ink, 2, cv2.LINE_AA)
     return image
-

@@ -112,7 +112,9 @@ def layout(rng: np.random.Generator, distractors: int) -> Task:
         cupboard = _cupboard(rng, side)
         items = _items(rng, side)
         if items is not None and _can_be_done(items, asked):
-            return PutGroceries((items[asked], cupboard, *items[:asked], *items[asked + 1 :]), WARES[asked].name, wording)
+            return PutGroceries(
+                (items[asked], cupboard, *items[:asked], *items[asked + 1 :]), WARES[asked].name, wording
+            )
     raise StageError(OutcomeCode.INVALID_GOAL, "The groceries do not fit on the table: take another seed.")
 
 
@@ -139,5 +141,10 @@ def _items(rng: np.random.Generator, side: int) -> list[Grocery] | None:
 
 
 KIND = TaskKind(
-    "put_groceries", layout, demo_seed=0, names=tuple(w.name for w in WARES), held_out=("crackers", "soup"), distractors=(0, 0)
+    "put_groceries",
+    layout,
+    demo_seed=0,
+    names=tuple(w.name for w in WARES),
+    held_out=("crackers", "soup"),
+    distractors=(0, 0),
 )
