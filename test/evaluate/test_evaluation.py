@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,26 @@ def make_record(seed: int, outcome: str = "OK", judged: bool = True) -> EpisodeR
         times_s=times,
         plan_times_s=plans,
     )
+
+
+def test_rlbenchs_verdict_is_counted_beside_the_strict_one(tmp_path: Path) -> None:
+    verdicts = [(True, True), (False, True), (False, False)]
+    records = [replace(make_record(i, judged=own), rlbench=theirs) for i, (own, theirs) in enumerate(verdicts)]
+    found = report("close_jar", records)
+    assert (found.successes, found.rlbench) == (1, 2)
+    console = Console(width=110, record=True, file=io.StringIO())
+    console.print(table([found], "title"))
+    assert "close_jar: 2/3 by RLBench's rule" in console.export_text()
+    assert report("stack_cube", [make_record(0)]).rlbench is None
+
+
+def test_a_record_from_before_the_second_verdict_is_still_read(tmp_path: Path) -> None:
+    make_record(3).write(tmp_path)
+    path = next(tmp_path.glob("*.json"))
+    content = json.loads(path.read_text())
+    del content["rlbench"], content["facts"]
+    path.write_text(json.dumps(content))
+    assert read_record(path) == make_record(3)
 
 
 def test_success_needs_both_the_simulators_word_and_the_stacks() -> None:

@@ -63,6 +63,22 @@ def test_path_leads_from_the_true_block_to_the_true_plate(cell: Cell) -> None:
     assert way[:, 2].max() > 0.08
 
 
+@pytest.mark.parametrize(("task", "seat_m"), [("close_jar", 0.089 + 0.012), ("light_bulb_in", 0.176 + 0.057)])
+def test_path_ends_where_the_part_is_screwed_in(cell: Cell, task: str, seat_m: float) -> None:
+    """Eight points from the true part to its true seat; the turn there is no way in space."""
+    words = cell.reset(task, 3)
+    truth, (part, *others) = cell.truth().T_base_object, (o.name for o in cell.task.objects)  # type: ignore[union-attr]
+    goal = others[0]
+    drawn = plan(cell, words)
+    way = places(drawn, cell)
+    assert len(way) == 8
+    grip = 0.012 if part == "lid" else 0.057
+    np.testing.assert_allclose(way[0], truth[part][:3, 3] + [0, 0, grip], atol=0.002)
+    np.testing.assert_allclose(way[-1], truth[goal][:3, 3] + [0, 0, seat_m + 0.001], atol=0.002)
+    assert way[:, 2].max() > way[-1, 2] + 0.1
+    assert "screw" in drawn.sub_instruction
+
+
 def test_finished_is_the_simulators_verdict(cell: Cell) -> None:
     words = cell.reset("pick_place", 3)
     name, truth = f"{words.split()[2]}_block", cell.truth().T_base_object

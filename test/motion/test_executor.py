@@ -151,6 +151,22 @@ def test_what_was_grasped_is_planned_with_until_it_is_released() -> None:
     assert bench.requests[-1].world.held is None
 
 
+def test_a_held_object_is_turned_where_it_is() -> None:
+    """A screw: in contact, the hand turns about its axis and sinks a little, without first going back up."""
+    bench = Bench(held_width_m=0.04)
+    bench.go(over_block(0.02), is_open=False, touch=True)
+    bench.things = []
+    bench.go(over_block(0.2), is_open=False)
+    bench.go(over_block(0.032), is_open=False, touch=True)
+    before = len(bench.paths)
+    turned = over_block(0.025, ACROSS - 1.5)
+    bench.go(turned, is_open=True, touch=True)
+    assert len(bench.paths) == before + 1
+    assert xyz(bench.paths[-1])[:, 2].max() < 0.034
+    np.testing.assert_allclose(bench.state().T_base_tcp, turned, atol=1e-3)
+    assert bench.log[-1] == "open"
+
+
 def test_a_hand_turned_at_the_grasp_stays_turned_while_it_holds() -> None:
     bench = Bench(held_width_m=0.04)
     asked = over_block(0.02, ACROSS + np.pi)

@@ -16,7 +16,7 @@ from stvla_ros.description.panda import HOME_Q_RAD
 from stvla_ros.geometry.se3 import pose, tool_down
 from stvla_ros.motion import ik
 from stvla_ros.motion.collision import Grid, Surface, VoxelConfig, columns_below, in_box, seen_cells
-from stvla_ros.motion.held import held_box
+from stvla_ros.motion.held import held_box, with_hidden_part
 from stvla_ros.motion.scene import PlanningScene
 from stvla_ros.tabletop.support_plane import SupportPlane
 from stvla_ros.types import F32, F64, Box, Camera, RgbdFrame
@@ -430,3 +430,26 @@ def test_what_the_arm_passes_close_by_stays_where_it_is_not() -> None:
     passed = len(scene.voxels_m)
     scene.observe(blind, robot)
     assert before == passed > len(scene.voxels_m)
+
+
+def column(low_m: float, high_m: float) -> np.ndarray:
+    """(N, 3) points of an upright rod below the tool at (0.5, 0, 0.3), from one height to another."""
+    z = np.arange(low_m, high_m, 0.002)
+    return np.stack([np.full_like(z, 0.505), np.zeros_like(z), z], axis=1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("points", "bottom_m"),
+    [
+        (column(0.25, 0.31), 0.05 - 0.004),  # a base hangs below what was seen before
+        (column(0.284, 0.31), 0.02),  # no more than was seen
+        (np.concatenate([column(0.25, 0.31), column(0.10, 0.20)]), 0.05 - 0.004),  # what stands below is another thing
+        (column(0.02, 0.31), 0.09),  # it reaches no lower than the table at its grasp
+    ],
+)
+def test_a_part_that_was_hidden_before_the_lift_belongs_to_the_held_object(points: np.ndarray, bottom_m: float) -> None:
+    T = tool_down([0.5, 0.0, 0.3], 0.0)
+    held = Box(pose(np.eye(3), [0.0, 0.0, 0.0]), np.array([0.06, 0.06, 0.04]))
+    found = with_hidden_part(held, points, T, deepest_m=0.09)
+    assert found.T_frame_box[2, 3] + found.size_m[2] / 2 == pytest.approx(bottom_m, abs=0.003)
+    assert found.T_frame_box[2, 3] - found.size_m[2] / 2 == pytest.approx(-0.02)

@@ -44,6 +44,9 @@ def cell() -> Iterator[Cell]:
         ("stack_cube", 2, 25, "full"),
         ("push_buttons", 1, 1, "full"),
         ("push_buttons", 19, 25, "full"),
+        ("close_jar", 0, 1, "full"),
+        ("light_bulb_in", 1, 1, "full"),
+        ("light_bulb_in", 4, 25, "off"),
     ],
 )
 def test_the_task_is_done_and_said_to_be_done(cell: Cell, task: str, seed: int, k: int, mode: str) -> None:

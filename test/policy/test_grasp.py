@@ -6,7 +6,7 @@ from ray_caster import Box, Disc, Scene, block
 
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.se3 import wrap
-from stvla_ros.policy.grasp import Grasp, find_grasp
+from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
 
 
 def grasp(objects: list[Box | Disc], yaw_now: float = 0.0, noise_m: float = 0.0) -> Grasp | None:
@@ -43,3 +43,31 @@ def test_nothing_there() -> None:
     assert grasp([]) is None
     assert grasp([block("red", 0.5, 0.25)]) is None
     assert find_grasp(np.zeros((0, 3), np.float32), np.array([0.5, 0.1, 0.02]), 0.0) is None
+
+
+def seen_of(points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+    """The points of a surface that a camera in front and above sees."""
+    return points[normals @ np.array([0.8, 0.0, 0.6]) > 0.0]
+
+
+def test_the_centre_of_a_sphere_that_is_seen_from_one_side() -> None:
+    normals = np.random.default_rng(0).normal(size=(900, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    centre = np.array([0.5, 0.1, 0.077])
+    points = seen_of(centre + 0.03 * normals, normals).astype(np.float32)
+    found = round_centre(points, centre + np.array([0.004, -0.003, 0.0]))
+    assert found is not None
+    np.testing.assert_allclose(found, centre[:2], atol=0.0005)
+
+
+def test_the_centre_of_a_disc_is_that_of_its_top() -> None:
+    rng = np.random.default_rng(1)
+    radius, angle = 0.032 * np.sqrt(rng.uniform(size=900)), rng.uniform(-np.pi, np.pi, 900)
+    top = np.stack([0.5 + radius * np.cos(angle), 0.1 + radius * np.sin(angle), np.full(900, 0.021)], axis=1)
+    found = round_centre(top.astype(np.float32), np.array([0.503, 0.1, 0.012]))
+    assert found is not None
+    np.testing.assert_allclose(found, [0.5, 0.1], atol=0.001)
+
+
+def test_nothing_there_has_no_centre() -> None:
+    assert round_centre(np.zeros((0, 3), np.float32), np.array([0.5, 0.1, 0.02])) is None

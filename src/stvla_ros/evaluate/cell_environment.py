@@ -156,4 +156,6 @@ class CellEnvironment:
             robot_s=robot_s,
             times_s={phase: round(s, 4) for phase, s in result.outcome.times_s.items()},
             plan_times_s=[round(s, 4) for s in result.state.plan_times_s],
+            rlbench=score.rlbench,
+            facts=dict(score.facts),
         )

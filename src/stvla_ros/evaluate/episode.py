@@ -41,6 +41,8 @@ class EpisodeRecord:
         times_s: Wall seconds per phase.
         plan_times_s: Wall seconds of each accepted plan, lifting included.
         disturbance: How the scene was disturbed, in one sentence; empty without a disturbance.
+        rlbench: The verdict by RLBench's rule, where the task has a stricter one of its own; else None.
+        facts: What the simulator measured, by name.
         idle_share: See :func:`stvla_ros.record.summary.idle_share`; None without a live robot.
     """
 
@@ -58,6 +60,8 @@ class EpisodeRecord:
     idle_share: float | None = None
     plan_times_s: list[float] = field(default_factory=list)
     disturbance: str = ""
+    rlbench: bool | None = None
+    facts: dict[str, float] = field(default_factory=dict)
 
     @property
     def success(self) -> bool:
@@ -84,7 +88,7 @@ def read_record(path: Path) -> EpisodeRecord:
     with setting("", "Delete it to run the episode again."):
         content = read_json(path)
     try:
-        since = {"plan_times_s", "disturbance"} - set(content)
+        since = {"plan_times_s", "disturbance", "rlbench", "facts"} - set(content)
         return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord) if f.name not in since})
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(

@@ -49,6 +49,7 @@ class TaskReport:
         plan_p95_s: and the 95th percentile.
         predict_s: Wall seconds per keypose for guidance and policy.
         motion_plan_s: Wall seconds per keypose for inverse kinematics, collision-free path and timing.
+        rlbench: Successes by RLBench's rule, whatever the stack reported; None where the task has no rule of its own.
         idle_share: Fraction of the time between first and last motion without motion.
     """
 
@@ -65,6 +66,7 @@ class TaskReport:
     predict_s: float | None
     motion_plan_s: float | None
     idle_share: float | None
+    rlbench: int | None = None
 
 
 def report(task: str, records: Sequence[EpisodeRecord]) -> TaskReport:
@@ -85,7 +87,13 @@ def report(task: str, records: Sequence[EpisodeRecord]) -> TaskReport:
         predict_s=_median(records, lambda r: _time(r, "predicting", r.keyposes)),
         motion_plan_s=_median(records, lambda r: _time(r, "motion_plan", r.keyposes)),
         idle_share=_median(records, lambda r: r.idle_share),
+        rlbench=_by_rlbench(records),
     )
+
+
+def _by_rlbench(records: Sequence[EpisodeRecord]) -> int | None:
+    verdicts = [r.rlbench for r in records if r.rlbench is not None]
+    return sum(verdicts) if verdicts else None
 
 
 def _verdict(record: EpisodeRecord) -> str:
@@ -108,9 +116,10 @@ def to_json(reports: Sequence[TaskReport]) -> list[dict[str, object]]:
 
 
 def table(reports: Sequence[TaskReport], title: str) -> Table:
-    """The figures as a table of 80 columns; outcomes other than OK are in its caption."""
+    """The figures as a table of 80 columns; outcomes other than OK and RLBench's verdicts are in its caption."""
     idle = any(r.idle_share is not None for r in reports)
     failures = [f"{r.task}: {_failures(r)}" for r in reports if r.successes < r.episodes]
+    failures += [f"{r.task}: {r.rlbench}/{r.episodes} by RLBench's rule" for r in reports if r.rlbench is not None]
     result = Table(
         title=title,
         title_justify="left",

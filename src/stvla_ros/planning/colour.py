@@ -14,8 +14,19 @@ from stvla_ros.config import param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
+from stvla_ros.planning.fittings import (
+    BULB_GRIP_M,
+    CLOSED_M,
+    LID_GRIP_M,
+    LID_SEAT_M,
+    NECK_M,
+    SOCKET_M,
+    bulb_centre,
+    find_bulbs_and_lamp,
+    find_jars_and_lid,
+)
 from stvla_ros.planning.groceries import Store
-from stvla_ros.planning.instruction import Carry, Push, UnclearError, parse
+from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.planning.storing import Storing
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
@@ -31,6 +42,7 @@ class ColourConfig:
 
     grip_depth_m: float = param(0.02, "blocks are gripped this far below their top [m]", ge=0.005, le=0.04)
     drop_m: float = param(0.003, "a block is released this high above its support [m]", ge=0.0, le=0.03)
+    screw_drop_m: float = param(0.001, "a lid or bulb is turned this high above its seat [m]", ge=0.0, le=0.01)
     clear_m: float = param(
         0.08, "the tool is clear of an object this far above it, or 1.5 times as far beside it [m]", ge=0.02, le=0.3
     )
@@ -107,6 +119,10 @@ class ColourPlanner:
             raise refused(f"Not understood: {error.message(there)} {view.sentence()}") from error
         if isinstance(task, Store):
             return self._store(task, view)
+        if isinstance(task, Screw):
+            find = find_jars_and_lid if task.part == "lid" else find_bulbs_and_lamp
+            view = replace(view, objects=tuple(find(view.regions, request.frame.rgb)))
+            return self._close(task, view) if task.part == "lid" else self._light(task, view)
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:
@@ -165,6 +181,42 @@ class ColourPlanner:
         if way.route_m is None:
             return self._finished(view, task.sentence, 1)
         return self._path(view, task.sentence, way.route_m)
+
+    def _close(self, task: Screw, view: _View) -> TracePlan:
+        """From the lid, or the hand that holds it, to its seat on the jar."""
+        jar = view.one("jar", task.colour)
+        if jar.top_m > NECK_M + CLOSED_M and not view.holding:
+            if view.clear_of(jar.centre_m, self._config.clear_m):
+                return self._finished(view, task.sentence, 1)
+            return self._screw(view, task, jar.centre_m, jar.centre_m, LID_GRIP_M)
+        start = view.tool_m
+        if not view.holding:
+            lid = view.one("lid")
+            start = np.array([*lid.centre_m[:2], LID_GRIP_M])
+        seat = np.array([*jar.centre_m[:2], NECK_M + LID_SEAT_M])
+        return self._screw(view, task, start, seat, LID_GRIP_M)
+
+    def _light(self, task: Screw, view: _View) -> TracePlan:
+        """From the bulb, or the hand that holds it, to the bottom of the lamp's socket."""
+        lamp = view.one("lamp")
+        seat = lamp.centre_m - [0.0, 0.0, SOCKET_M]
+        if lamp.top_m > lamp.centre_m[2] + BULB_GRIP_M / 2 and not view.holding:
+            if view.clear_of(seat, self._config.clear_m + BULB_GRIP_M):
+                return self._finished(view, task.sentence, 1)
+            return self._screw(view, task, lamp.centre_m, seat, BULB_GRIP_M)
+        start: F64 | None = view.tool_m
+        if not view.holding:
+            start = bulb_centre(view.one("holder", task.colour))
+        if start is None:
+            raise refused(f"There is no bulb in the {task.colour} holder. {view.sentence()}")
+        return self._screw(view, task, start, seat, BULB_GRIP_M)
+
+    def _screw(self, view: _View, task: Screw, start_m: F64, seat_m: F64, grip_m: float) -> TracePlan:
+        """A path to where the part, held this far above its lower end, is in its seat."""
+        end = seat_m + np.array([0.0, 0.0, grip_m + self._config.screw_drop_m])
+        standing = view.regions.points_m[:, view.regions.labels > 0].T[::4]
+        route = carry_route(start_m, end, standing, grip_m, view.request.frame.camera)
+        return self._path(view, task.sentence, route)
 
     def _push(self, task: Push, view: _View) -> TracePlan:
         history = view.request.history

@@ -22,6 +22,9 @@ BLOCK_M = (0.025, 0.060)
 PLATE_M, PLATE_TOP_M = 0.11, 0.03
 """Smallest width and largest height of a plate."""
 
+COLOURLESS = ("plate", "lid", "lamp")
+"""Kinds of which a table has one, whatever its colour."""
+
 SIDE_GAIN = 0.68
 """Brightness of a vertical face relative to a horizontal one, lit from above."""
 
@@ -31,7 +34,7 @@ class TableObject:
     """One object on the table.
 
     Attributes:
-        kind: ``block``, ``plate``, ``button`` or ``other``.
+        kind: ``block``, ``plate``, ``button`` or ``other``; others from :mod:`stvla_ros.planning.fittings`.
         colour: Nearest named colour.
         costs: Misfit of each named colour (:func:`stvla_ros.tabletop.surface_colours.colour_costs`).
         covered: Only its sides are visible, not its top. How the light falls on them is unknown.
@@ -54,7 +57,7 @@ class TableObject:
 
     @property
     def name(self) -> str:
-        return self.kind if self.kind == "plate" else f"{self.colour} {self.kind}"
+        return self.kind if self.kind in COLOURLESS else f"{self.colour} {self.kind}"
 
     def may_be(self, colour: str) -> bool:
         """The colour fits nearly as well as the nearest one does; with more tolerance where the top is hidden."""

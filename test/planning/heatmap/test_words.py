@@ -15,6 +15,8 @@ GOALS = (
     Goal("point", (Name("bottle", "lime"),)),
     Goal("place", (RED, Name("plate", ""))),
     Goal("stack", (RED, BLUE)),
+    Goal("screw", (Name("lid", ""), Name("jar", "navy"))),
+    Goal("screw", (Name("bulb", "navy"), Name("lamp", ""))),
     *(Goal("push", BUTTONS[:n]) for n in (1, 2, 3)),
 )
 
@@ -49,7 +51,7 @@ def test_a_name_alone_is_no_task() -> None:
 
 
 def test_order_turns_around_with_after() -> None:
-    texts = {say(GOALS[4], np.random.default_rng(i)) for i in range(300)}
+    texts = {say(Goal("push", BUTTONS[:2]), np.random.default_rng(i)) for i in range(300)}
     turned = [t for t in texts if " after the teal" in t]
     assert turned
     assert all(t.index("rose") < t.index("teal") for t in turned)
@@ -58,6 +60,8 @@ def test_order_turns_around_with_after() -> None:
 def test_sentences_are_those_that_policies_know() -> None:
     assert Goal("place", (RED, Name("plate", ""))).sentence(0) == "pick up the red block and put it in the plate"
     assert Goal("push", BUTTONS).sentence(2) == "push the gray button"
+    assert GOALS[3].sentence(0) == "pick up the lid and screw it on the navy jar"
+    assert GOALS[4].sentence(0) == "pick up the bulb of the navy holder and screw it into the lamp"
 
 
 def test_words_of_other_scripts_stay_unknown() -> None:

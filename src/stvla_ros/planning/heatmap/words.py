@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.colours import COLOURS
-from stvla_ros.planning.instruction import Carry, Push
+from stvla_ros.planning.instruction import Push, Screw, Task
 from stvla_ros.planning.lexicon import KINDS as KINDS_SAID
 from stvla_ros.planning.sentence import plain
 
@@ -50,6 +50,18 @@ _STACK = (
     "take the {a} and put it on the {b}", "grab the {a} and place it on the {b}", "lift the {a} onto the {b}",
     "build a tower with the {a} on the {b}", "i want the {a} on the {b}",
 )  # fmt: skip
+_LID = (
+    "close the {b}", "seal the {b}", "close the {b} with the {a}", "screw the {a} on the {b}", "put the {a} on the {b}",
+    "screw the {a} of the {b} on", "screw on the {a} of the {b}", "pick up the {a} and screw it on the {b}",
+    "pick up the {a} from the table and put it on the {b}", "take the {a} and use it to seal the {b}",
+    "grasp the {a}, lift it from the table and use it to seal the {b}",
+)  # fmt: skip
+_BULB = (
+    "screw in the {c} light {a}", "screw in the {c} {a}", "screw the {c} {a} into the {b}",
+    "screw the {a} of the {c} holder into the {b}", "put the {a} from the {c} casing into the {b}",
+    "put the light {a} from the {c} stand in the {b}", "pick up the {a} of the {c} holder and screw it into the {b}",
+    "pick up the light {a} from the {c} stand, lift it over the {b} and screw it in clockwise",
+)  # fmt: skip
 _PUSH = ("push", "push", "press", "hit", "tap")
 _JOINTS = (
     ", then {p} ",
@@ -67,7 +79,7 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 @dataclass(frozen=True)
 class Name:
-    """A kind of object and its colour ("" for a plate)."""
+    """A kind of object and its colour ("" for a plate, a lid and a lamp; a bulb has that of its holder)."""
 
     kind: str
     colour: str
@@ -84,16 +96,22 @@ class Name:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal: ``point`` has one object; ``place`` and ``stack`` what goes where; ``push`` buttons in order."""
+    """A goal: ``point`` has one object; ``place``, ``stack`` and ``screw`` what goes where; ``push`` buttons in order.
+
+    No weights know ``screw`` yet: their heads have the :data:`ACTIONS` and :data:`KINDS`.
+    """
 
     action: str
     names: tuple[Name, ...]
 
     @classmethod
-    def of(cls, task: Carry | Push) -> Goal:
+    def of(cls, task: Task) -> Goal:
         """A task as a goal."""
         if isinstance(task, Push):
             return cls("push", tuple(Name("button", colour) for colour in task.colours))
+        if isinstance(task, Screw):
+            lid = (Name("lid", ""), Name("jar", task.colour))
+            return cls("screw", lid if task.part == "lid" else (Name("bulb", task.colour), Name("lamp", "")))
         moved = Name("block", task.colour)
         return (
             cls("stack", (moved, Name("block", task.onto))) if task.onto else cls("place", (moved, Name("plate", "")))
@@ -116,6 +134,8 @@ class Goal:
     def sentence(self, step: int) -> str:
         """One plain sentence for a step, the words that policies know."""
         start, end = self.ends(step)
+        if self.action == "screw":
+            return Screw(start.kind, start.colour or end.colour).sentence
         return {
             "point": f"point to the {start}",
             "place": f"pick up the {start} and put it in the {end}",
@@ -140,6 +160,10 @@ def split(text: str) -> list[str]:
 
 def say(goal: Goal, rng: np.random.Generator) -> str:
     """One of the many ways to ask for a goal."""
+    if goal.action == "screw":
+        part, place = goal.names
+        forms = _LID if part.kind == "lid" else _BULB
+        return str(rng.choice(_BEFORE)) + str(rng.choice(forms)).format(a=part.kind, b=place, c=part.colour)
     nouns = [_spoken(name, rng) for name in goal.names]
     before = str(rng.choice(_BEFORE)) if goal.action != "point" else ""
     if goal.action == "push":
@@ -170,7 +194,19 @@ def _short(noun: str, rng: np.random.Generator) -> str:
 
 def vocabulary() -> tuple[str, ...]:
     """Every word of the wordings above, sorted."""
-    forms = [*_POINT, *_PLACE, *_STACK, *_PUSH, *_JOINTS, *_BEFORE, "after first one", *PALETTE]
+    forms = [
+        *_POINT,
+        *_PLACE,
+        *_STACK,
+        *_LID,
+        *_BULB,
+        "lid jar bulb lamp",
+        *_PUSH,
+        *_JOINTS,
+        *_BEFORE,
+        "after first one",
+        *PALETTE,
+    ]
     nouns = [noun for kind in _NOUNS.values() for noun in kind]
-    text = " ".join([*forms, *nouns]).replace("{a}", " ").replace("{b}", " ").replace("{p}", " ")
+    text = " ".join([*forms, *nouns]).replace("{a}", " ").replace("{b}", " ").replace("{p}", " ").replace("{c}", " ")
     return tuple(sorted(set(split(text))))
