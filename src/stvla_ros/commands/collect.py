@@ -38,7 +38,9 @@ from stvla_ros.pipeline import check_instruction
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to collect; default: all")
+    parser.add_argument(
+        "--tasks", type=str, metavar="A,B", help="tasks to collect; default: pick_place, stack_cube, push_buttons"
+    )
     parser.add_argument("--episodes", type=whole(1, 100_000), default=100, metavar="N", help="per task; default 100")
     parser.add_argument("--split", choices=tuple(SPLITS), default="train", help="scenes by colours and seeds")
     parser.add_argument(

@@ -25,7 +25,9 @@ from stvla_ros.sim.tasks import TASKS
 
 def add_arguments(parser: Parser) -> None:
     parser.add_argument("--task", default="pick_place", metavar="NAME", help=f"{', '.join(TASKS)}; default pick_place")
-    parser.add_argument("--all", action="store_true", help="carry out all tasks, one after another")
+    parser.add_argument(
+        "--all", action="store_true", help="carry out pick_place, stack_cube and push_buttons, one after another"
+    )
     parser.add_argument(
         "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: a scene with a red object"
     )

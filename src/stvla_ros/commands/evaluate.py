@@ -40,7 +40,9 @@ from stvla_ros.sim.disturbance import MOVABLE
 
 
 def add_arguments(parser: Parser) -> None:
-    parser.add_argument("--tasks", type=str, metavar="A,B", help="tasks to run; default: all")
+    parser.add_argument(
+        "--tasks", type=str, metavar="A,B", help="tasks to run; default: pick_place, stack_cube, push_buttons"
+    )
     parser.add_argument("--episodes", type=whole(1, 10_000), default=50, metavar="N", help="per task; default 50")
     parser.add_argument("--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="seed of the first episode")
     parser.add_argument(

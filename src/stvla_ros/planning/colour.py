@@ -20,6 +20,7 @@ from stvla_ros.planning.fittings import (
     LID_GRIP_M,
     LID_SEAT_M,
     NECK_M,
+    PART_M,
     SOCKET_M,
     bulb_centre,
     find_bulbs_and_lamp,
@@ -215,7 +216,8 @@ class ColourPlanner:
         """A path to where the part, held this far above its lower end, is in its seat."""
         end = seat_m + np.array([0.0, 0.0, grip_m + self._config.screw_drop_m])
         standing = view.regions.points_m[:, view.regions.labels > 0].T[::4]
-        route = carry_route(start_m, end, standing, grip_m, view.request.frame.camera)
+        beside = np.hypot(*(standing[:, :2] - start_m[:2]).T) > PART_M  # the part itself is no obstacle to its own way
+        route = carry_route(start_m, end, standing[beside], grip_m, view.request.frame.camera)
         return self._path(view, task.sentence, route)
 
     def _push(self, task: Push, view: _View) -> TracePlan:

@@ -15,6 +15,9 @@ from stvla_ros.tabletop.regions import Regions, min_area_rectangle
 from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
 from stvla_ros.types import F32, F64, U8, Bool
 
+PART_M = 0.040
+"""A lid or bulb reaches this far from its axis, with a margin."""
+
 LID_GRIP_M = 0.012
 """A lid is gripped this far above its lower edge: the fingertips are close above the table then."""
 
@@ -30,7 +33,10 @@ BULB_GRIP_M = 0.057
 SOCKET_M = 0.024
 """Depth of a lamp's socket."""
 
-JAR_M, JAR_TOP_M, NECK_M = (0.06, 0.11), (0.07, 0.13), 0.100
+JAR_M, JAR_TOP_M, SHOULDER_M, NECK_M = (0.06, 0.11), (0.07, 0.13), 0.088, 0.100
+DISC_M = (0.030, 0.078)
+"""Width of what is on top of a jar: its neck or a lid."""
+
 LID_M, LID_TOP_M = (0.045, 0.078), (0.012, 0.035)
 DISH_M, DISH_TOP_M = (0.080, 0.120), 0.020
 GLASS_RADIUS_M = (0.022, 0.038)
@@ -101,28 +107,32 @@ def bulb_centre(holder: TableObject) -> F64 | None:
 
 
 def _jar(points: _Points, xyz: F32, height: F32, colours: U8) -> TableObject:
-    """Its centre is that of its highest disc: the neck or a lid."""
-    middle = np.median(xyz, axis=0).astype(np.float64)
-    top = points.top(middle, 0.05)
-    disc = points.near(middle, 0.055, max(points.height[points._near(middle, 0.05)].max(initial=0.0) - 0.005, 0.0))
-    centre, _, _ = min_area_rectangle(disc[:, :2]) if len(disc) >= MIN_PX else (middle[:2], None, None)
-    shoulder = (
-        np.abs(height - float(np.median(height[height > 0.8 * top]) if (height > 0.8 * top).any() else 0)) < 0.004
-    )
+    """Its centre is that of its highest disc, the neck or a lid; of its wall when a hand hides that."""
+    middle = _axis(xyz[height < SHOULDER_M - 0.003])
+    if middle is None:
+        middle = np.median(xyz[:, :2], axis=0).astype(np.float64)
+    above = points.near(middle, 0.04, SHOULDER_M + 0.003)
+    disc = above[above[:, 2] > above[:, 2].max() - 0.005] if len(above) else above
+    size = _size(disc)
+    whole = len(disc) >= MIN_PX and _within(size.min(), DISC_M) and size.max() < 1.15 * size.min()
+    centre = min_area_rectangle(disc[:, :2])[0] if whole else middle
+    shoulder = (height > SHOULDER_M - 0.0035) & (height < SHOULDER_M + 0.0015)
     flat = int(shoulder.sum()) >= MIN_PX
     costs = colour_costs(robust_mean(colours[shoulder] if flat else colours), 1.0 if flat else SIDE_GAIN)
-    highest = float(np.median(disc[:, 2])) if len(disc) else top
-    return TableObject(
-        "jar",
-        min(costs, key=costs.__getitem__),
-        costs,
-        not flat,
-        np.array([*centre, highest]),
-        _size(xyz),
-        highest,
-        0.0,
-        xyz,
-    )
+    top = float(np.median(disc[:, 2])) if whole else NECK_M
+    where = np.array([*centre, top])
+    return TableObject("jar", min(costs, key=costs.__getitem__), costs, not flat, where, _size(xyz), top, 0.0, xyz)
+
+
+def _axis(wall: F32) -> F64 | None:
+    """(2,) place of the axis of an upright round wall, of which one side is seen; None if it fits no jar."""
+    if len(wall) < MIN_PX:
+        return None
+    middle = wall[:, :2].mean(axis=0).astype(np.float64)
+    p = wall[:, :2] - middle
+    solved = np.linalg.lstsq(np.column_stack([2.0 * p, np.ones(len(p))]), (p**2).sum(axis=1), rcond=None)[0]
+    radius = np.sqrt(max(float(solved[2] + solved[:2] @ solved[:2]), 0.0))
+    return np.asarray(solved[:2] + middle) if _within(2 * radius, JAR_M) else None
 
 
 def _holder(points: _Points, xyz: F32, height: F32, colours: U8) -> TableObject:
@@ -162,10 +172,11 @@ def _object(kind: str, face: F32, height: F32, colours: U8, xyz: F32) -> TableOb
 
 
 def _size(xyz: F32) -> F64:
-    """(2,) edges of the rectangle around points seen from above, without the 1 % furthest away."""
+    """(2,) edges of the rectangle around points seen from above, without the 1 % furthest away; 0 for too few."""
+    if len(xyz) < MIN_PX:
+        return np.zeros(2)
     away = np.hypot(*(xyz[:, :2] - np.median(xyz[:, :2], axis=0)).T)
-    kept = xyz[away <= np.quantile(away, 0.99)] if len(xyz) else xyz
-    return np.asarray(min_area_rectangle(kept[:, :2])[1]) if len(kept) >= MIN_PX else np.zeros(2)
+    return np.asarray(min_area_rectangle(xyz[away <= np.quantile(away, 0.99)][:, :2])[1])
 
 
 def _sphere(points_m: F64) -> tuple[F64, float]:

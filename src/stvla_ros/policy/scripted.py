@@ -32,6 +32,9 @@ _UP = np.array([0.0, 0.0, 1.0])
 XY_TOLERANCE_M = 0.010
 """The tool counts as above a place within this horizontal distance."""
 
+IN_THREAD_M = 0.03
+"""A held part that touches something is in its thread within this distance: the hand hides most of the place."""
+
 ALIGNED_RAD = 0.17
 """Closing fingers align a block that is turned by up to this much."""
 
@@ -105,6 +108,10 @@ class _Scene:
     @property
     def history(self) -> tuple[Keypose, ...]:
         return self.observation.history
+
+    @property
+    def just_grasped(self) -> bool:
+        return len(self.history) < 2 or self.history[-2].gripper_open
 
     @property
     def in_contact(self) -> bool:
@@ -192,8 +199,9 @@ class ScriptedPolicy:
         """Carry the held part into its thread, then turn it clockwise and let go."""
         goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
         beside = np.hypot(*(goal - scene.tool_m)[:2])
-        if beside < XY_TOLERANCE_M and scene.in_contact:
-            return _keypose(goal, scene.yaw_rad - self._config.screw_rad, gripper_open=True, may_collide=True)
+        if beside < IN_THREAD_M and scene.in_contact and not scene.just_grasped:
+            low = np.array([*scene.tool_m[:2], min(goal[2], scene.tool_m[2])])
+            return _keypose(low, scene.yaw_rad - self._config.screw_rad, gripper_open=True, may_collide=True)
         if beside < XY_TOLERANCE_M:
             above = self._config.insert_m if _INTO.search(scene.words) else 0.0
             return _keypose(goal + above * _UP, scene.yaw_rad, gripper_open=False, may_collide=True)

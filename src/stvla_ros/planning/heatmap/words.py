@@ -172,8 +172,8 @@ def say(goal: Goal, rng: np.random.Generator) -> str:
     """One of the many ways to ask for a goal."""
     if goal.action == "screw":
         part, place = goal.names
-        forms = _LID if part.kind == "lid" else _BULB
-        return str(rng.choice(_BEFORE)) + str(rng.choice(forms)).format(a=part.kind, b=place, c=part.colour)
+        asked = str(rng.choice(_LID if part.kind == "lid" else _BULB))
+        return str(rng.choice(_BEFORE)) + asked.format(a=part.kind, b=place, c=part.colour)
     if goal.action == "store":
         item, place = goal.names
         return str(rng.choice(_BEFORE)) + str(rng.choice(_STORE)).format(a=item, b=place)

@@ -132,9 +132,9 @@ class CloseJar:
         T = relative(world, "lid", self._jar)
         low, high = T[2, 3], T[2, 3] + LID_M
         seen = beside(T) < SENSOR_HALF_M + LID_RADIUS_M and low < SENSOR_Z_M[1] and high > SENSOR_Z_M[0]
-        jars = [o.xy_m for o in self.objects[1:3]]
+        first, second = (np.array(o.xy_m) for o in self.objects[1:3])
         return {
-            "jars_apart_m": round(float(np.hypot(*np.subtract(*jars))), 4),
+            "jars_apart_m": round(float(np.hypot(*(first - second))), 4),
             "turned_deg": round(float(np.degrees(self.turn.turned_rad)), 1),
             "in_sensor_box": float(seen),
         }

@@ -141,9 +141,9 @@ class LightBulbIn:
 
     def facts(self, world: World) -> dict[str, float]:
         """Distance of the holders, and turn of the bulb."""
-        holders = [o.xy_m for o in self.objects[2:4]]
+        first, second = (np.array(o.xy_m) for o in self.objects[2:4])
         return {
-            "holders_apart_m": round(float(np.hypot(*np.subtract(*holders))), 4),
+            "holders_apart_m": round(float(np.hypot(*(first - second))), 4),
             "turned_deg": round(float(np.degrees(self.turn.turned_rad)), 1),
         }
 
