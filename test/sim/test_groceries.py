@@ -37,7 +37,7 @@ def in_hand(T_base_item: F64, cell: Cell) -> F64:
 
 @pytest.mark.parametrize("ware", WARES, ids=lambda w: w.name)
 def test_an_item_that_is_pinched_6_mm_off_its_middle_stays_in_the_hand(cell: Cell, ware: Ware) -> None:
-    """MuJoCo's cylinders of these sizes leave the fingers: the prisms must not."""
+    """The hand closes 6 mm beside the middle, along the pads, and lifts: the item neither slips nor turns."""
     item = Grocery(ware, (0.45, -0.1), np.pi / 2)
     cell.reset_to(PutGroceries((item, Cupboard((0.4, 0.33), np.pi / 2, -1)), ware.name, 0), 0)
     low = max(ware.size_m[2] - 0.02, 0.012)

@@ -37,9 +37,6 @@ HELD_M = 0.035
 """A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
 
 
-STORE_DROP_M = 0.010
-"""A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
-
 LID_GRIP_M = 0.012
 """A lid is gripped this far above its lower edge: the fingertips are close above the table then."""
 
@@ -120,10 +117,8 @@ class OraclePlanner:
             _position(poses, name)
         if self._cell.score().success and request.instruction == self._cell.instruction:
             return self._drawn(request, task.sentence, 0, None)
-        c = self._config
-        return self._drawn(
-            request, task.sentence, 0, store_route(task, request, poses, self._cell, c.grip_depth_m, STORE_DROP_M)
-        )
+        route = store_route(task, request, poses, self._cell, self._config.grip_depth_m)
+        return self._drawn(request, task.sentence, 0, route)
 
     def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         caps = [_position(poses, f"{colour}_button") + _up(BUTTON_BASE_M + BUTTON_CAP_M) for colour in task.colours]

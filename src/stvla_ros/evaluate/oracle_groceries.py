@@ -8,22 +8,17 @@ import numpy as np
 
 from stvla_ros.geometry.se3 import inverse
 from stvla_ros.planning.groceries import Store
-from stvla_ros.planning.shelf_route import release_point, shelf_route
+from stvla_ros.planning.shelf_route import DROP_M, LOWEST_M, release_point, shelf_route
 from stvla_ros.sim.cell import Cell
 from stvla_ros.sim.cupboard import FLOOR_M
-from stvla_ros.sim.groceries import BY_NAME, Ware
+from stvla_ros.sim.groceries import BY_NAME
 from stvla_ros.types import F64, PlanRequest
-
-LOWEST_M = 0.012
-"""The tool never grasps lower than this above the table."""
 
 NEAR_M = 0.02
 """An item is held if the fingers are closed and the tool is in it or this close to its corners' box."""
 
 
-def store_route(
-    task: Store, request: PlanRequest, poses: Mapping[str, F64], cell: Cell, grip_m: float, drop_m: float
-) -> F64:
+def store_route(task: Store, request: PlanRequest, poses: Mapping[str, F64], cell: Cell, grip_m: float) -> F64:
     """(8, 3) tool positions.
 
     Args:
@@ -32,17 +27,16 @@ def store_route(
         poses: (4, 4) of every object.
         cell: For the surfaces of the other objects.
         grip_m: How far below its top an item is gripped.
-        drop_m: Free height below it when it is let go.
     """
     ware, name = BY_NAME[task.item], task.item.replace(" ", "_")
     corners = ware.corners_m() @ poses[name][:3, :3].T + poses[name][:3, 3]
     tool = request.robot.T_base_tcp
     held = _holds(request, corners)
     start = tool[:3, 3] if held else _grasp(corners, grip_m)
-    below, wide = _reach(corners, tool) if held else (start[2] - corners[:, 2].min(), _wide(ware))
+    below, wide = _reach(corners, tool) if held else (start[2] - corners[:, 2].min(), ware.size_m[1])
     front = poses["cupboard"][:3, 3] + [0.0, 0.0, FLOOR_M]
     yaw = float(np.arctan2(poses["cupboard"][1, 0], poses["cupboard"][0, 0]))
-    end = release_point(front, yaw, below, wide, drop_m)
+    end = release_point(front, yaw, below, wide, DROP_M)
     others = [points for other, points in cell.surfaces(0.01).items() if other not in (name, "cupboard")]
     return shelf_route(start, end, yaw, np.concatenate(others), below, request.frame.camera)
 
@@ -51,11 +45,6 @@ def _grasp(corners_m: F64, grip_m: float) -> F64:
     top, bottom = corners_m[:, 2].max(), corners_m[:, 2].min()
     middle = (corners_m[:, :2].min(axis=0) + corners_m[:, :2].max(axis=0)) / 2
     return np.array([*middle, max(top - grip_m, bottom + LOWEST_M)])
-
-
-def _wide(ware: Ware) -> float:
-    """Extent of an item in the plane in which the tool will be tilted: the fingers close across its narrow side."""
-    return ware.size_m[1]
 
 
 def _reach(corners_m: F64, T_base_tcp: F64) -> tuple[float, float]:

@@ -21,6 +21,12 @@ FRONT_M = 0.22
 
 MAX_HEIGHT_M = 0.45
 
+LOWEST_M = 0.012
+"""The tool grasps at least this high above the table."""
+
+DROP_M = 0.010
+"""A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
+
 
 def way_in(yaw_rad: float) -> F64:
     """(3,) direction in which the tool points and moves into a cupboard whose inside lies in direction ``yaw_rad``."""

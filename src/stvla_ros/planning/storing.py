@@ -9,16 +9,9 @@ import numpy as np
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.planning.groceries import ITEMS, Store
 from stvla_ros.planning.pantry import Pantry, Shelf, find_pantry, rests_inside
-from stvla_ros.planning.shelf_route import DEPTH_M, release_point, shelf_route
+from stvla_ros.planning.shelf_route import DEPTH_M, DROP_M, LOWEST_M, release_point, shelf_route
 from stvla_ros.tabletop.interaction import is_clear, is_holding
 from stvla_ros.types import F64, PlanRequest
-
-LOWEST_M = 0.012
-"""The tool grasps at least this high above the table."""
-
-DROP_M = 0.010
-"""A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
-
 
 OWN_M = 0.05
 """What is this close beside the start of a path is the item itself."""
