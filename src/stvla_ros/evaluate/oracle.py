@@ -16,6 +16,7 @@ import numpy as np
 from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.evaluate.oracle_groceries import store_route
+from stvla_ros.planning.fittings import LID_GRIP_M
 from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
@@ -36,9 +37,6 @@ ONLY_IN_SIMULATION = (
 HELD_M = 0.035
 """A block is held if the fingers are closed and its centre is within this distance of the tool centre point."""
 
-
-LID_GRIP_M = 0.012
-"""A lid is gripped this far above its lower edge: the fingertips are close above the table then."""
 
 SCREW_DROP_M = 0.001
 """A lid or bulb is turned and released this high above its seat."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from stvla_ros.geometry.spheres import fit_sphere
 from stvla_ros.tabletop.objects import SIDE_GAIN, TableObject
 from stvla_ros.tabletop.regions import Regions, min_area_rectangle
 from stvla_ros.tabletop.surface_colours import colour_costs, robust_mean
@@ -128,11 +129,8 @@ def _axis(wall: F32) -> F64 | None:
     """(2,) place of the axis of an upright round wall, of which one side is seen; None if it fits no jar."""
     if len(wall) < MIN_PX:
         return None
-    middle = wall[:, :2].mean(axis=0).astype(np.float64)
-    p = wall[:, :2] - middle
-    solved = np.linalg.lstsq(np.column_stack([2.0 * p, np.ones(len(p))]), (p**2).sum(axis=1), rcond=None)[0]
-    radius = np.sqrt(max(float(solved[2] + solved[:2] @ solved[:2]), 0.0))
-    return np.asarray(solved[:2] + middle) if _within(2 * radius, JAR_M) else None
+    centre, radius = fit_sphere(wall[:, :2])
+    return centre if _within(2 * radius, JAR_M) else None
 
 
 def _holder(points: _Points, xyz: F32, height: F32, colours: U8) -> TableObject:
@@ -144,7 +142,7 @@ def _holder(points: _Points, xyz: F32, height: F32, colours: U8) -> TableObject:
     centre, top = np.array([x, y, DISH_TOP_M]), DISH_TOP_M
     glass = points.near(centre, 0.05, 2.6 * DISH_TOP_M)
     if len(glass) >= MIN_PX:
-        ball, radius = _sphere(glass.astype(np.float64))
+        ball, radius = fit_sphere(glass)
         if _within(radius, GLASS_RADIUS_M) and np.hypot(*(ball - centre)[:2]) < 0.03:
             centre, top = ball, float(ball[2] + radius)
     return TableObject("holder", min(costs, key=costs.__getitem__), costs, not enough, centre, size, top, 0.0, xyz)
@@ -177,15 +175,6 @@ def _size(xyz: F32) -> F64:
         return np.zeros(2)
     away = np.hypot(*(xyz[:, :2] - np.median(xyz[:, :2], axis=0)).T)
     return np.asarray(min_area_rectangle(xyz[away <= np.quantile(away, 0.99)][:, :2])[1])
-
-
-def _sphere(points_m: F64) -> tuple[F64, float]:
-    """Centre and radius of the sphere that fits best, by linear least squares: |p|^2 = 2 c.p + d."""
-    middle = points_m.mean(axis=0)
-    p = points_m - middle
-    solved = np.linalg.lstsq(np.column_stack([2.0 * p, np.ones(len(p))]), (p**2).sum(axis=1), rcond=None)[0]
-    radius = np.sqrt(max(float(solved[3] + solved[:3] @ solved[:3]), 0.0))
-    return np.asarray(solved[:3] + middle), float(radius)
 
 
 def _within(value: float, bounds: tuple[float, float]) -> bool:

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from stvla_ros.geometry.se3 import wrap
+from stvla_ros.geometry.spheres import fit_sphere
 from stvla_ros.tabletop.regions import min_area_rectangle
 from stvla_ros.types import F32, F64
 
@@ -123,16 +124,8 @@ def round_centre(points_m: F32, start_m: F64, radius_m: float = NEAR_M) -> F64 |
     centre, size, _ = min_area_rectangle(face[:, :2])
     if min(size) > 0.045:
         return np.asarray(centre)
-    fitted = _sphere_centre(own.astype(np.float64))
+    fitted, _ = fit_sphere(own)
     return fitted[:2] if np.hypot(*(fitted - start_m)[:2]) < radius_m / 2 else None
-
-
-def _sphere_centre(points_m: F64) -> F64:
-    """(3,) by linear least squares: |p|^2 = 2 c.p + d."""
-    middle = points_m.mean(axis=0)
-    p = points_m - middle
-    solved = np.linalg.lstsq(np.column_stack([2.0 * p, np.ones(len(p))]), (p**2).sum(axis=1), rcond=None)[0]
-    return np.asarray(solved[:3] + middle)
 
 
 def _neighbours(points_m: F32, centre: F64, size: F64, angle: float, top_m: float) -> F64:

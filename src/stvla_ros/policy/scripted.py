@@ -13,7 +13,7 @@ import numpy as np
 
 from stvla_ros.config import param
 from stvla_ros.description.kinematics import tcp_pose
-from stvla_ros.description.panda import HOME_Q_RAD
+from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
@@ -34,6 +34,9 @@ XY_TOLERANCE_M = 0.010
 
 IN_THREAD_M = 0.03
 """A held part that touches something is in its thread within this distance: the hand hides most of the place."""
+
+JOINT_MARGIN_RAD = 0.08
+"""No turn ends closer to the end of a joint's range."""
 
 ALIGNED_RAD = 0.17
 """Closing fingers align a block that is turned by up to this much."""
@@ -201,13 +204,18 @@ class ScriptedPolicy:
         beside = np.hypot(*(goal - scene.tool_m)[:2])
         if beside < IN_THREAD_M and scene.in_contact and not scene.just_grasped:
             low = np.array([*scene.tool_m[:2], min(goal[2], scene.tool_m[2])])
-            return _keypose(low, scene.yaw_rad - self._config.screw_rad, gripper_open=True, may_collide=True)
+            return _keypose(low, scene.yaw_rad - self._turn_rad(scene), gripper_open=True, may_collide=True)
         if beside < XY_TOLERANCE_M:
             above = self._config.insert_m if _INTO.search(scene.words) else 0.0
             return _keypose(goal + above * _UP, scene.yaw_rad, gripper_open=False, may_collide=True)
         if scene.tool_m[2] < top - 0.02:
             return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)
         return _keypose(np.array([*goal[:2], top]), scene.yaw_rad, gripper_open=False)
+
+    def _turn_rad(self, scene: _Scene) -> float:
+        """As far as wanted, or as the last joint can: the elbow's posture decides where it starts."""
+        left = float(Q_MAX_RAD[6] - scene.observation.robot.q_rad[6]) - JOINT_MARGIN_RAD
+        return min(self._config.screw_rad, max(left, 0.0))
 
     def _transfer(self, scene: _Scene) -> Keypose:
         """Carry the held object: up, across, down; or in, where the path ends sideways."""
