@@ -27,7 +27,8 @@ def cell() -> Iterator[Cell]:
 
 
 def settings(planner: str) -> StackSettings:
-    made = StackSettings()
+    """With time enough for the path search on a busy machine."""
+    made = StackSettings(sections={"motion": {"max_planning_s": 10.0}})
     return replace(made, backends={**made.backends, "planner": planner})
 
 
