@@ -71,3 +71,24 @@ def test_the_centre_of_a_disc_is_that_of_its_top() -> None:
 
 def test_nothing_there_has_no_centre() -> None:
     assert round_centre(np.zeros((0, 3), np.float32), np.array([0.5, 0.1, 0.02])) is None
+
+
+@pytest.mark.parametrize("yaw", [0.0, 0.5, 1.2])
+@pytest.mark.parametrize("yaw_now", [0.0, 1.5])
+def test_a_box_longer_than_what_is_looked_at_first_is_gripped_across_its_narrow_side(
+    yaw: float, yaw_now: float
+) -> None:
+    for size in ((0.04, 0.08, 0.05), (0.042, 0.066, 0.05)):
+        frame, _ = Scene([Box((0.5, 0.1, 0.025), size, yaw, (0.8, 0.1, 0.1))]).render()
+        points = cloud(frame).reshape(3, -1).T
+        found = find_grasp(points[np.isfinite(points[:, 2])], np.array([0.5, 0.1, 0.03]), yaw_now)
+        assert found is not None
+        assert abs(wrap(found.yaw_rad - yaw, np.pi)) < 0.06
+        np.testing.assert_allclose(found.xyz_m, [0.5, 0.1, 0.05], atol=0.003)
+
+
+@pytest.mark.parametrize("yaw_now", [-1.0, 0.2, 1.3])
+def test_a_round_top_is_gripped_without_turning(yaw_now: float) -> None:
+    found = grasp([Disc((0.5, 0.1), 0.028, 0.0, 0.03, (0.1, 0.2, 0.8))], yaw_now)
+    assert found is not None
+    assert abs(wrap(found.yaw_rad - yaw_now, np.pi / 2)) < 1e-6

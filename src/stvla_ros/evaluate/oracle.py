@@ -15,7 +15,9 @@ import numpy as np
 
 from stvla_ros.config import ConfigError, param
 from stvla_ros.errors import OutcomeCode, StageError
+from stvla_ros.evaluate.oracle_groceries import store_route
 from stvla_ros.planning.fittings import LID_GRIP_M
+from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
 from stvla_ros.sim.cell import Cell
@@ -74,6 +76,8 @@ class OraclePlanner:
             raise _refused(f"Not understood: {error.message({name.replace('_', ' ') for name in poses})}") from error
         if isinstance(task, Carry):
             return self._carry(task, request, poses)
+        if isinstance(task, Store):
+            return self._store(task, request, poses)
         return self._screw(task, request, poses) if isinstance(task, Screw) else self._push(task, request, poses)
 
     def _carry(self, task: Carry, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
@@ -105,6 +109,14 @@ class OraclePlanner:
         return self._drawn(
             request, task.sentence, 0, carry_route(start, end, np.concatenate(others), grip, request.frame.camera)
         )
+
+    def _store(self, task: Store, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
+        for name in (task.item.replace(" ", "_"), "cupboard"):
+            _position(poses, name)
+        if self._cell.score().success and request.instruction == self._cell.instruction:
+            return self._drawn(request, task.sentence, 0, None)
+        route = store_route(task, request, poses, self._cell, self._config.grip_depth_m)
+        return self._drawn(request, task.sentence, 0, route)
 
     def _push(self, task: Push, request: PlanRequest, poses: Mapping[str, F64]) -> TracePlan:
         caps = [_position(poses, f"{colour}_button") + _up(BUTTON_BASE_M + BUTTON_CAP_M) for colour in task.colours]

@@ -26,8 +26,10 @@ from stvla_ros.planning.fittings import (
     find_bulbs_and_lamp,
     find_jars_and_lid,
 )
+from stvla_ros.planning.groceries import Store
 from stvla_ros.planning.instruction import Carry, Push, Screw, UnclearError, parse
 from stvla_ros.planning.route import carry_route, draw, press_route
+from stvla_ros.planning.storing import Storing
 from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_order
 from stvla_ros.tabletop.objects import TableObject, recognise_objects
 from stvla_ros.tabletop.regions import RegionConfig, Regions, find_regions
@@ -55,6 +57,7 @@ class _View:
     request: PlanRequest
     regions: Regions
     objects: tuple[TableObject, ...]
+    said: str = ""  # in place of a list of blocks, plates and buttons
 
     @property
     def tool_m(self) -> F64:
@@ -68,6 +71,8 @@ class _View:
         return is_clear(self.request.robot, self.request.history, place_m, clear_m)
 
     def sentence(self) -> str:
+        if self.said:
+            return self.said
         names = sorted(found.name for found in self.objects if found.kind != "other")
         if not names:
             return "I see no block, plate or button."
@@ -103,6 +108,7 @@ class ColourPlanner:
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
         self._regions = RegionConfig()
+        self._storing = Storing(config.grip_depth_m, config.clear_m)
 
     def plan(self, request: PlanRequest) -> TracePlan:
         """See :class:`stvla_ros.interfaces.Planner`. Raises GOAL_NOT_GROUNDED."""
@@ -112,6 +118,8 @@ class ColourPlanner:
         except UnclearError as error:
             there = {found.name for found in view.objects}
             raise refused(f"Not understood: {error.message(there)} {view.sentence()}") from error
+        if isinstance(task, Store):
+            return self._store(task, view)
         if isinstance(task, Screw):
             find = find_jars_and_lid if task.part == "lid" else find_bulbs_and_lamp
             view = replace(view, objects=tuple(find(view.regions, request.frame.rgb)))
@@ -167,6 +175,13 @@ class ColourPlanner:
             return beside < goal.size_m[0] / 2 - 0.015 and block.top_m < 0.08
         near = np.hypot(*(goal.points_m[:, :2] - block.centre_m[:2]).T).min() < 0.035
         return bool(near and block.top_m > 0.06 and block.bottom_m > 0.025 and block.top_m > goal.top_m + 0.02)
+
+    def _store(self, task: Store, view: _View) -> TracePlan:
+        way = self._storing.way(task, view.request)
+        view = replace(view, said=way.sentence)
+        if way.route_m is None:
+            return self._finished(view, task.sentence, 1)
+        return self._path(view, task.sentence, way.route_m)
 
     def _close(self, task: Screw, view: _View) -> TracePlan:
         """From the lid, or the hand that holds it, to its seat on the jar."""

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.planning import lexicon, screwing
+from stvla_ros.planning.groceries import STORE_WORDINGS, Store
 from stvla_ros.planning.lexicon import (
     AROUND,
     BELONGS,
@@ -75,9 +76,9 @@ class Push:
     colours: tuple[str, ...]
 
 
-Task: TypeAlias = Carry | Push | Screw
+Task: TypeAlias = Carry | Push | Screw | Store
 
-SET_WORDINGS: tuple[Wordings[Task], ...] = (screwing.LIDS, screwing.BULBS)
+SET_WORDINGS: tuple[Wordings[Task], ...] = (screwing.LIDS, screwing.BULBS, STORE_WORDINGS)
 """Tasks that the grammar below does not read."""
 
 

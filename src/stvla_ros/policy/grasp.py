@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
 from stvla_ros.geometry.se3 import wrap
@@ -16,8 +17,20 @@ FINGER_M = (0.040, 0.062)
 
 FINGER_HALF_WIDTH_M = 0.013
 NEAR_M = 0.035
+WIDE_M = 0.075
+"""A top that goes on beyond :data:`NEAR_M` is followed this far from the start."""
+
 FACE_M = 0.007
+LINK_M = 0.006
+"""Points of one top are no further apart."""
+
+ROUND_SHARE = 0.84
+"""A top that fills less of its smallest rectangle is round: a disc fills 0.79, a noisy square more than 0.9."""
+
 MAX_GRIP_M = 0.070
+EASY_GRIP_M = 0.060
+"""The open fingers pass a thing of this width with 1 cm on both sides; a wider grasp is for what is nowhere narrower."""
+
 MAX_ROOM_M = 0.02
 """More free space than this around the fingers does not improve a grasp."""
 
@@ -56,14 +69,37 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     face = own[own[:, 2] > top - FACE_M]
     if top < start_m[2] - 0.03 or len(face) < 5:
         return None
+    if np.hypot(*(face[:, :2] - start_m[:2]).T).max() > NEAR_M - LINK_M / 2:
+        face = _whole_face(points_m, start_m, top)
     centre, size, angle = min_area_rectangle(face[:, :2])
+    if _is_round(face[:, :2], size):
+        angle = yaw_now_rad  # every direction is as good: none turns less
     others = _neighbours(points_m, centre, size, angle, top)
+    widest = EASY_GRIP_M if min(size) < EASY_GRIP_M else MAX_GRIP_M
     options = []
     for edge, turn in ((size[0], 0.0), (size[1], np.pi / 2)):
         yaw = yaw_now_rad + wrap(angle + turn - yaw_now_rad, np.pi)
-        if edge < MAX_GRIP_M:
+        if edge < widest:
             options.append(Grasp(np.array([*centre, top]), yaw, _room(others, centre, yaw)))
     return max(options, key=lambda g: (round(g.room_m / 0.004), -abs(g.yaw_rad - yaw_now_rad)), default=None)
+
+
+def _whole_face(points_m: F32, start_m: F64, top_m: float) -> F32:
+    """(N, 3) points of a top that is larger than what is looked at first, without what lies apart from it."""
+    offset = points_m[:, :2] - start_m[:2].astype(np.float32)
+    level = (np.abs(points_m[:, 2] - top_m) < FACE_M) & (np.abs(offset).max(axis=1) < WIDE_M)
+    face, cells = points_m[level], np.floor((offset[level] + WIDE_M) / LINK_M).astype(int)
+    grid = np.zeros([int(2 * WIDE_M / LINK_M) + 1] * 2, np.uint8)
+    grid[cells[:, 0], cells[:, 1]] = 1
+    _, parts = cv2.connectedComponents(grid, connectivity=8)
+    part, beside = parts[cells[:, 0], cells[:, 1]], np.hypot(*offset[level].T)
+    return np.asarray(face[part == part[int(np.argmin(beside))]])
+
+
+def _is_round(xy_m: F32, size_m: F64) -> bool:
+    hull = cv2.convexHull(np.ascontiguousarray(xy_m * 1000.0, dtype=np.float32))
+    share = cv2.contourArea(hull) * 1e-6 / max(float(size_m[0] * size_m[1]), 1e-9)
+    return bool(share < ROUND_SHARE and min(size_m) > 0.8 * max(size_m))
 
 
 def round_centre(points_m: F32, start_m: F64, radius_m: float = NEAR_M) -> F64 | None:

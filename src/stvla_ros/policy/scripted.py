@@ -18,6 +18,7 @@ from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
 from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
+from stvla_ros.policy.entering import at, backed_off, is_tilted, tilted, way_in
 from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
 from stvla_ros.tabletop.interaction import is_holding
 from stvla_ros.tabletop.self_filter import may_hold, robot_mask
@@ -63,6 +64,9 @@ class ScriptedConfig:
     )
     insert_m: float = param(0.012, "a bulb is lowered by this much while it is turned [m]", ge=0.0, le=0.05)
     retreat_m: float = param(0.14, "straight up by this much after a contact [m]", ge=0.05, le=0.4)
+    enter_m: float = param(
+        0.22, "length of the way into a cupboard, and out of it, along the tilted tool's axis [m]", ge=0.1, le=0.4
+    )
     clear_x_m: float = param(0.33, "x of where the tool waits out of the camera's view [m]", ge=0.15, le=0.8)
     clear_z_m: float = param(0.45, "z of where the tool waits out of the camera's view [m]", ge=0.2, le=0.8)
     x_min_m: float = param(0.15, "smallest x of keyposes [m]", ge=-1.0, le=1.0)
@@ -125,7 +129,11 @@ class _Scene:
 
 
 class ScriptedPolicy:
-    """Above, grasp, lift, over, release, retreat; or above, press, retreat."""
+    """Above, grasp, lift, over, release, retreat; or above, press, retreat.
+
+    Where the path ends sideways, the object goes into something from its front: the tool tilts to point along the path's
+    last leg, and moves in and out along its own axis.
+    """
 
     Config = ScriptedConfig
 
@@ -210,7 +218,9 @@ class ScriptedPolicy:
         return min(self._config.screw_rad, max(left, 0.0))
 
     def _transfer(self, scene: _Scene) -> Keypose:
-        """Carry the held object: up, across, down."""
+        """Carry the held object: up, across, down; or in, where the path ends sideways."""
+        if (axis := way_in(scene.path_m)) is not None:
+            return self._enter(scene, axis)
         goal, top = scene.path_m[-1], scene.path_m[:, 2].max()
         beside = np.hypot(*(goal - scene.tool_m)[:2])
         if beside < XY_TOLERANCE_M and scene.tool_m[2] > goal[2] + 0.03:
@@ -218,6 +228,18 @@ class ScriptedPolicy:
         if scene.tool_m[2] < top - 0.02:
             return _keypose(np.array([*scene.tool_m[:2], top]), scene.yaw_rad, gripper_open=False)
         return _keypose(np.array([*goal[:2], top]), scene.yaw_rad, gripper_open=False)
+
+    def _enter(self, scene: _Scene, axis: F64) -> Keypose:
+        """Carry the held object up, in front of where it goes in, and in."""
+        path = scene.path_m
+        inside = tilted(path[-1], axis, scene.tool)
+        before = backed_off(inside, self._config.enter_m)
+        if at(scene.tool, before, 0.015, 0.1):
+            return Keypose(inside, gripper_open=True, may_collide=True)
+        risen = path[np.hypot(*(path[:, :2] - scene.tool_m[:2]).T) < 0.03, 2].max(initial=0.0)
+        if not is_tilted(scene.tool) and scene.tool_m[2] < risen - 0.02:
+            return _keypose(np.array([*scene.tool_m[:2], risen]), scene.yaw_rad, gripper_open=False)
+        return Keypose(before, gripper_open=False)
 
     def _release_point(self, scene: _Scene) -> F64:
         """Above the path's end, with room for the surface below and for what hangs under the tool."""
@@ -240,7 +262,9 @@ class ScriptedPolicy:
         return float(np.quantile(held, 0.97)) if len(held) >= 12 else self._config.grip_depth_m
 
     def _up(self, scene: _Scene, *, gripper_open: bool) -> Keypose:
-        """Straight up, out of contact."""
+        """Straight up, out of contact; back along its axis where the tool is tilted."""
+        if is_tilted(scene.tool):
+            return Keypose(backed_off(scene.tool, self._config.enter_m), gripper_open)
         z = min(scene.tool_m[2] + self._config.retreat_m, self._config.z_max_m)
         return _keypose(np.array([*scene.tool_m[:2], z]), scene.yaw_rad, gripper_open=gripper_open)
 

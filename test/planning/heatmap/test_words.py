@@ -17,6 +17,7 @@ GOALS = (
     Goal("stack", (RED, BLUE)),
     Goal("screw", (Name("lid", ""), Name("jar", "navy"))),
     Goal("screw", (Name("bulb", "navy"), Name("lamp", ""))),
+    Goal("store", (Name("chocolate jello", ""), Name("cupboard", ""))),
     *(Goal("push", BUTTONS[:n]) for n in (1, 2, 3)),
 )
 

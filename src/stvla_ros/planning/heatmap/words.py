@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.colours import COLOURS
+from stvla_ros.planning.groceries import ITEMS, Store
 from stvla_ros.planning.instruction import Push, Screw, Task
 from stvla_ros.planning.lexicon import KINDS as KINDS_SAID
 from stvla_ros.planning.sentence import plain
@@ -62,6 +63,11 @@ _BULB = (
     "put the light {a} from the {c} stand in the {b}", "pick up the {a} of the {c} holder and screw it into the {b}",
     "pick up the light {a} from the {c} stand, lift it over the {b} and screw it in clockwise",
 )  # fmt: skip
+_STORE = (
+    "put the {a} in the {b}", "put the {a} away in the {b}", "pick up the {a} and place it in the {b}",
+    "pick up the {a} and put it in the {b}", "move the {a} to the bottom shelf", "move the {a} to the bottom shelf of the {b}",
+    "take the {a} and put it in the {b}", "store the {a} in the {b}",
+)  # fmt: skip
 _PUSH = ("push", "push", "press", "hit", "tap")
 _JOINTS = (
     ", then {p} ",
@@ -79,7 +85,7 @@ _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 @dataclass(frozen=True)
 class Name:
-    """A kind of object and its colour ("" for a plate, a lid and a lamp; a bulb has that of its holder)."""
+    """A kind of object and its colour ("" for a plate, a lid, a lamp and groceries; a bulb has that of its holder)."""
 
     kind: str
     colour: str
@@ -96,9 +102,10 @@ class Name:
 
 @dataclass(frozen=True)
 class Goal:
-    """A goal: ``point`` has one object; ``place``, ``stack`` and ``screw`` what goes where; ``push`` buttons in order.
+    """A goal: ``point`` has one object; ``place``, ``stack``, ``screw`` and ``store`` what goes where; ``push`` buttons in
+    order.
 
-    No weights know ``screw`` yet: their heads have the :data:`ACTIONS` and :data:`KINDS`.
+    No weights know ``screw`` and ``store`` yet: their heads have the :data:`ACTIONS` and :data:`KINDS`.
     """
 
     action: str
@@ -109,6 +116,8 @@ class Goal:
         """A task as a goal."""
         if isinstance(task, Push):
             return cls("push", tuple(Name("button", colour) for colour in task.colours))
+        if isinstance(task, Store):
+            return cls("store", (Name(task.item, ""), Name("cupboard", "")))
         if isinstance(task, Screw):
             lid = (Name("lid", ""), Name("jar", task.colour))
             return cls("screw", lid if task.part == "lid" else (Name("bulb", task.colour), Name("lamp", "")))
@@ -140,6 +149,7 @@ class Goal:
             "point": f"point to the {start}",
             "place": f"pick up the {start} and put it in the {end}",
             "stack": f"pick up the {start} and stack it on the {end}",
+            "store": f"pick up the {start} and put it in the {end}",
             "push": f"push the {start}",
         }[self.action]
 
@@ -164,6 +174,9 @@ def say(goal: Goal, rng: np.random.Generator) -> str:
         part, place = goal.names
         asked = str(rng.choice(_LID if part.kind == "lid" else _BULB))
         return str(rng.choice(_BEFORE)) + asked.format(a=part.kind, b=place, c=part.colour)
+    if goal.action == "store":
+        item, place = goal.names
+        return str(rng.choice(_BEFORE)) + str(rng.choice(_STORE)).format(a=item, b=place)
     nouns = [_spoken(name, rng) for name in goal.names]
     before = str(rng.choice(_BEFORE)) if goal.action != "point" else ""
     if goal.action == "push":
@@ -200,7 +213,9 @@ def vocabulary() -> tuple[str, ...]:
         *_STACK,
         *_LID,
         *_BULB,
-        "lid jar bulb lamp",
+        *_STORE,
+        "lid jar bulb lamp cupboard",
+        *ITEMS,
         *_PUSH,
         *_JOINTS,
         *_BEFORE,

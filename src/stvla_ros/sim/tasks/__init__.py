@@ -6,7 +6,7 @@ import numpy as np
 
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, stack_cube
+from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, put_groceries, stack_cube
 from stvla_ros.sim.tasks.base import Score, Task, TaskKind, TwoVerdicts
 
 _KINDS = (
@@ -15,6 +15,7 @@ _KINDS = (
     push_buttons.KIND,
     close_jar.KIND,
     light_bulb_in.KIND,
+    put_groceries.KIND,
 )
 
 TASKS: dict[str, TaskKind] = {kind.name: kind for kind in _KINDS}
