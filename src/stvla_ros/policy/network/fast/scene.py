@@ -52,6 +52,11 @@ class FastScene(NamedTuple):
     """Scale of every modulation at every step (steps, modulations, B, 1, width)."""
     shift: Tensor
     """The shifts, of the same shape."""
+    beside_keys: Tensor
+    """Rotated keys of a shared scene for the keypose tokens (shared + 2 branch layers, B, heads, M, P/heads), in order of
+    use; a tensor with no layers where the scene is not shared."""
+    beside_values: Tensor
+    """The values, of the same shape."""
 
     def repeated(self, times: int) -> FastScene:
         """For ``times`` consecutive samples of every scene, which share the scene's keys and values."""
@@ -62,6 +67,8 @@ class FastScene(NamedTuple):
             sampled_phases=self.sampled_phases.repeat_interleave(times, 0),
             scale=self.scale.repeat_interleave(times, 2),
             shift=self.shift.repeat_interleave(times, 2),
+            beside_keys=self.beside_keys.repeat_interleave(times, 1),
+            beside_values=self.beside_values.repeat_interleave(times, 1),
         )
 
 
