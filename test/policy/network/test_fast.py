@@ -50,6 +50,10 @@ VARIANTS = {
     "shared scene, diffusion": replace(DIFFUSION, shared_scene=True),
     "shared scene, two hands, two cameras": replace(SMALL, shared_scene=True, hands=2, cameras=2, history=2),
     "shared scene, even heads": replace(SMALL, shared_scene=True, width=24, heads=2),
+    "path seen": replace(SMALL, visual_cloud=True, path_channels=True, shared_scene=True),
+    "path seen, two cameras, normalised": replace(
+        SMALL, visual_cloud=True, path_channels=True, cameras=2, rotary="normalised"
+    ),
     "rn50": RN50,
     "rn50, folded": replace(RN50, subsampler="farthest"),
 }
@@ -79,7 +83,8 @@ def observe(config: NetworkConfig, batch: int = 2) -> NetworkInput:
     if config.text == "features":
         text = torch.randn(batch, 5, 512, generator=generator)
     history = torch.rand(batch, config.history, config.hands, 8, generator=generator)
-    return NetworkInput(torch.rand(image, generator=generator), torch.rand(image, generator=generator), text, history)
+    rgb, xyz_m, path_m = (torch.rand(*shape, generator=generator) for shape in (image, image, (batch, 16, 3)))
+    return NetworkInput(rgb, xyz_m, text, history, path_m)
 
 
 def draw(config: NetworkConfig, batch: int = 2, length: int = 1) -> Noise:
@@ -125,7 +130,7 @@ def test_no_field_is_overlooked() -> None:
     shape = {"image_px", "cameras", "width", "heads", "history", "hands", "subsample_factor", "steps", "vocabulary"}
     layers = {f"{name}_layers" for name in ("vision_text", "history", "cross", "shared", "branch")}
     kinds = {"visual", "visual_stride", "visual_cloud", "text", "rotary", "rotary_scale", "subsampler", "denoiser"}
-    switches = {"modulate_kv", "text_ffn", "shared_scene"}
+    switches = {"modulate_kv", "text_ffn", "shared_scene", "path_channels"}
     training = {"dropout", "rotary_dropout", "backbone_batch_statistics"}
     assert {field.name for field in fields(NetworkConfig)} == shape | layers | kinds | switches | training
 

@@ -42,6 +42,8 @@ class NetworkConfig:
     """Pixels per image token along each side; 8 for ``clip_rn50``, 4 or 8 for ``nano``."""
     visual_cloud: bool = False
     """Whether ``nano`` sees each pixel's position in addition to its colour."""
+    path_channels: bool = False
+    """Whether ``nano`` sees the way from each pixel's position to the nearest point of the path; needs ``visual_cloud``."""
     text: str = "clip"
     """``clip``: CLIP's text tower, frozen, token ids in; ``features``: its output (B, n, 512) in; ``words``: a small
     encoder trained with the rest, word ids in."""
@@ -114,6 +116,8 @@ class NetworkConfig:
         _check(self.rotary_scale > 0, f"rotary_scale is {self.rotary_scale}; wanted more than 0.")
         fits = (self.vocabulary > 0) == (self.text == "words")
         _check(fits, f"vocabulary is {self.vocabulary} with text {self.text!r}; 'words' needs one, the others none.")
+        fits = self.visual_cloud or not self.path_channels
+        _check(fits, "path_channels needs visual_cloud: the path is seen from each pixel's position.")
         fits = self.modulate_kv or not self.shared_scene
         _check(fits, "shared_scene needs modulate_kv: the tokens of a scene are modulated by its history.")
         for name in ("dropout", "rotary_dropout"):

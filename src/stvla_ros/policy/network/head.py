@@ -82,7 +82,7 @@ class PredictionHead(nn.Module):
             tokens = tokens + self.hand_embed.weight
         # with two hands and length > 1 the places do not follow the order of the tokens, as in the published code
         place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat(hands, 1)[None]
-        return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place) + place
+        return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place, seen=context.text_seen) + place
 
 
 def _conditioned(config: NetworkConfig, layers: int) -> AttentionStack:

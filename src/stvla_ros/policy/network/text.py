@@ -34,7 +34,7 @@ class ClipText(nn.Module):
 class Words(nn.Module):
     """Word and position embeddings and one transformer layer, trained with the rest of the network.
 
-    Padding would count as a word, so instructions are not padded: a batch has one length.
+    Ids below 0 are padding: no word attends to it.
     """
 
     def __init__(self, vocabulary: int, channels: int, heads: int, dropout: float) -> None:
@@ -46,4 +46,6 @@ class Words(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         places = torch.arange(ids.shape[1], device=ids.device)
-        return self.layer(self.word(ids) + self.position(places))
+        padding = ids < 0
+        known = self.word(ids.clamp(min=0)) + self.position(places)
+        return self.layer(known, src_key_padding_mask=padding if padding.any() else None)

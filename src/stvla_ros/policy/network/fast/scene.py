@@ -88,7 +88,7 @@ class FastEncoder:
         """(B, n, width) of ids (B, n), or of features (B, n, 512)."""
         return self.instruction(text if self.text_encoder is None else self.text_encoder(text))
 
-    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, history_xyz: Tensor, path: Tensor) -> SceneTokens:
         """Tokens of B scenes.
 
         Args:
@@ -96,8 +96,9 @@ class FastEncoder:
             xyz: (B, cameras, 3, H, W), in the coordinates of the rotary encoding, like ``history_xyz``.
             words: (B, n, width).
             history_xyz: (B, history * hands, 3).
+            path: (B, K, 3).
         """
-        image = self.images(rgb, xyz, words)
+        image = self.images(rgb, xyz, words, path)
         at = rotary_phases(token_positions(xyz, self.config.visual_stride), self.frequencies)
         kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)
