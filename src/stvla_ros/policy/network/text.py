@@ -8,6 +8,9 @@ from torch import Tensor, nn
 CLIP_CHANNELS = 512
 """Channels of CLIP's text features."""
 
+PADDING = -1
+"""Id that fills up an instruction where a batch needs one length; for :class:`Words` only."""
+
 LONGEST_INSTRUCTION = 77
 """Largest number of tokens of an instruction, as in CLIP."""
 

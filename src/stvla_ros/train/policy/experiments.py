@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from stvla_ros.config import lookup
 from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
+from stvla_ros.train.policy.path_noise import PathNoise
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     shift_m: float = 0.0
     turn_rad: float = 0.0
+    about_base: bool = False
     jitter_m: float = 0.0
     unknown_words: float = 0.0
 
@@ -54,6 +56,9 @@ class Experiment:
         bf16: Forward pass in bfloat16 on a GPU.
         bounds_margin_m: Margin of the normaliser around the training actions.
         augment: Random changes.
+        path_noise: On the paths of the training samples.
+        even_tasks: Draw every task equally often, and mix tasks in a batch; for networks with words of their own, whose
+            instructions are padded. Otherwise a batch has instructions of one length.
         validate_every: Steps between validations, each of which leaves a checkpoint.
     """
 
@@ -73,6 +78,8 @@ class Experiment:
     bf16: bool = True
     bounds_margin_m: float = 0.04
     augment: Augmentation = Augmentation(scale=(0.75, 1.25))
+    path_noise: PathNoise = PathNoise()
+    even_tasks: bool = False
     validate_every: int = 4000
 
 
