@@ -91,6 +91,8 @@ NANO = replace(
     image_px=128,
     visual="nano",
     visual_cloud=True,
+    path_channels=True,
+    shared_scene=True,
     rotary_scale=60.0,
     text="words",
     vocabulary=1,  # replaced by the data's
@@ -107,7 +109,7 @@ _NANO = Experiment(
     NANO,
     steps=9_000,
     batch=16,
-    draws=4,
+    draws=32,
     lr=1e-3,
     weight_decay=1e-4,
     warmup=300,
