@@ -22,6 +22,8 @@ class Augmentation:
         scale: Range of random magnification, of colour and cloud together (3D FlowMatch Actor).
         shift_m: Maximum shift of cloud, history and target together, along x and y of the base frame.
         turn_rad: Maximum rotation of them together, about the vertical.
+        about_base: Turn about the axis of the robot's first joint, which changes neither arm nor task, instead of the
+            mean of the batch's targets.
         jitter_m: Maximum shift of each position in the history, along each axis. A robot never quite reaches its
             target, and a policy that copies the history would never correct the error.
         unknown_words: Share of words replaced by the unknown one.
@@ -103,6 +105,9 @@ NANO = replace(
     denoiser="flow",
     steps=5,
 )
+
+PLANNER_NOISE = PathNoise(bias_m=0.006, waypoint_m=0.006, cut=0.1)
+"""Roughly what a planner of 512 pixels misses by: 5 to 10 pixels per waypoint and 1 cm in depth, at 1.3 m."""
 
 _NANO = Experiment(
     "nano-3dfa",
