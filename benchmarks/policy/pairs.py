@@ -88,19 +88,23 @@ def halved(samples: Samples) -> Samples:
 def train(e: Experiment, data: Data, minutes: float, seed: int) -> dict[str, object]:
     """Train one arm; errors on held-out samples with true paths and with noisy ones."""
     seen, unseen = data.samples(e, False, e.path_noise), data.samples(e, True, PathNoise())
+    paths = {"true": unseen} | ({"noisy": data.samples(e, True, PLANNER_NOISE)} if e.guidance == "full" else {})
     e = replace(e, network=replace(e.network, image_px=e.network.image_px >> data.halved))
     file = untrained(e, seen, seed=seed)
     text = for_policy(file)
     with tempfile.TemporaryDirectory() as folder:
-        made = lambda name, one: PolicyRun(one, file, text, seen, unseen, Path(folder) / name, torch.device("cpu"), seed)  # noqa: E731
+        made = lambda name, one: PolicyRun(
+            one, file, text, seen, unseen, Path(folder) / name, torch.device("cpu"), seed
+        )  # noqa: E731
         steps = max(1, int(60 * minutes / _seconds_per_step(made("probe", replace(e, steps=10**6)))))
         run = made("run", replace(e, steps=steps, warmup=min(e.warmup, steps // 10), validate_every=max(1, steps // 4)))
         curve: list[dict[str, float]] = []
         start = time.process_time()
-        run.run(lambda p: curve.append({"step": p.done, "cpu_min": _since(start), **p.validation}) if p.validation else None)
+        run.run(
+            lambda p: curve.append({"step": p.done, "cpu_min": _since(start), **p.validation}) if p.validation else None
+        )
         network = run._result().build()
     found: dict[str, object] = {"steps": steps, "curve": curve}
-    paths = {"true": unseen} if e.guidance != "full" else {"true": unseen, "noisy": data.samples(e, True, PLANNER_NOISE)}
     for name, samples in paths.items():
         found[name] = figures(errors_m(network, Batches(samples, text)))
     return found

@@ -52,7 +52,9 @@ class PredictionHead(nn.Module):
         condition = self.time_emb(times) + history.repeat_interleave(repeats, 0)
         tokens = self.cross_attn(tokens, context.image, at, context.image_rotary, condition)
         own = At(tokens, at, condition)
-        rotation, position = self._beside(context, own, history) if self.config.shared_scene else self._among(context, own)
+        rotation, position = (
+            self._beside(context, own, history) if self.config.shared_scene else self._among(context, own)
+        )
         position = self.position_proj(position)
         rotation = self.rotation_predictor(self.rotation_proj(rotation))
         predicted = (self.position_predictor(position), rotation, self.openess_predictor(position))
@@ -82,7 +84,10 @@ class PredictionHead(nn.Module):
             tokens = tokens + self.hand_embed.weight
         # with two hands and length > 1 the places do not follow the order of the tokens, as in the published code
         place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat(hands, 1)[None]
-        return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place, seen=context.text_seen) + place
+        return (
+            self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place, seen=context.text_seen)
+            + place
+        )
 
 
 def _conditioned(config: NetworkConfig, layers: int) -> AttentionStack:
