@@ -39,7 +39,7 @@ PROBES = 8
 def arms() -> dict[str, Experiment]:
     """The recipe before; then one change after the other, each beside ``shared``."""
     old = before(experiment("nano-3dfa"))
-    shared = replace(old, network=replace(old.network, shared_scene=True), draws=32)
+    shared = replace(old, network=replace(old.network, shared_scene=True), draws=experiment("nano-3dfa").draws)
     path = replace(shared, network=replace(shared.network, path_channels=True))
     return {
         "before": old,
@@ -93,9 +93,10 @@ def train(e: Experiment, data: Data, minutes: float, seed: int) -> dict[str, obj
     file = untrained(e, seen, seed=seed)
     text = for_policy(file)
     with tempfile.TemporaryDirectory() as folder:
-        made = lambda name, one: PolicyRun(
-            one, file, text, seen, unseen, Path(folder) / name, torch.device("cpu"), seed
-        )  # noqa: E731
+
+        def made(name: str, one: Experiment) -> PolicyRun:
+            return PolicyRun(one, file, text, seen, unseen, Path(folder) / name, torch.device("cpu"), seed)
+
         steps = max(1, int(60 * minutes / _seconds_per_step(made("probe", replace(e, steps=10**6)))))
         run = made("run", replace(e, steps=steps, warmup=min(e.warmup, steps // 10), validate_every=max(1, steps // 4)))
         curve: list[dict[str, float]] = []

@@ -218,6 +218,16 @@ def test_the_table_has_the_papers_values() -> None:
         assert EXPERIMENTS[f"{name}-baseline"] == replace(e, name=f"{name}-baseline", guidance="off")
 
 
+@pytest.mark.parametrize("name", ["nano-3dfa", "nano-3dda", "nano-3dfa-path"])
+def test_baselines_have_the_same_budget(name: str) -> None:
+    """Network, steps, draws and augmentation: they differ in the images, and in noise on paths that they do not see."""
+    tuned, plain = experiment(name), experiment(f"{name}-baseline")
+    assert (tuned.guidance, plain.guidance) == ("full", "off")
+    assert replace(plain, name=name, guidance="full", path_noise=tuned.path_noise) == tuned
+    assert tuned.network.shared_scene
+    assert tuned.even_tasks
+
+
 def test_an_unknown_experiment_names_the_closest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'nano-3dfa'"):
         experiment("nano-3dfaa")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from stvla_ros.config import lookup
 from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
-from stvla_ros.train.policy.path_noise import PathNoise
+from stvla_ros.train.policy.path_noise import NO_NOISE, PathNoise
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Experiment:
     bf16: bool = True
     bounds_margin_m: float = 0.04
     augment: Augmentation = Augmentation(scale=(0.75, 1.25))
-    path_noise: PathNoise = PathNoise()
+    path_noise: PathNoise = NO_NOISE
     even_tasks: bool = False
     validate_every: int = 4000
 
@@ -93,7 +93,6 @@ NANO = replace(
     image_px=128,
     visual="nano",
     visual_cloud=True,
-    path_channels=True,
     shared_scene=True,
     rotary_scale=60.0,
     text="words",
@@ -122,8 +121,12 @@ _NANO = Experiment(
     clip_norm=1.0,
     ema=True,
     augment=Augmentation(shift_m=0.03, turn_rad=0.1, jitter_m=0.01, unknown_words=0.1),
-    validate_every=500,
+    even_tasks=True,
+    validate_every=250,
 )
+
+_PATH = replace(_NANO, name="nano-3dfa-path", network=replace(NANO, path_channels=True), path_noise=PLANNER_NOISE)
+"""On trial: the path in channels of its own, and off like a planner's."""
 
 _ALL = (
     Experiment("3dda", DDPM),
@@ -133,6 +136,8 @@ _ALL = (
     _NANO,
     replace(_NANO, name="nano-3dda", network=replace(NANO, denoiser="ddpm", steps=100)),
     replace(_NANO, name="nano-3dfa-baseline", guidance="off"),
+    _PATH,
+    replace(_PATH, name="nano-3dfa-path-baseline", guidance="off", path_noise=NO_NOISE),
     replace(_NANO, name="nano-3dda-baseline", network=replace(NANO, denoiser="ddpm", steps=100), guidance="off"),
 )
 

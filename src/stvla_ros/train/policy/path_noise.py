@@ -37,6 +37,10 @@ class PathNoise:
         return self.bias_m > 0 or self.waypoint_m > 0 or self.cut > 0
 
 
+NO_NOISE = PathNoise()
+"""Paths as they were demonstrated."""
+
+
 class NoisyGuide(SpatialGuide):
     """A guide that lifts each plan to a path with noise; mask, paint and path are then all made of this one.
 

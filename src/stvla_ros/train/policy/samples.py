@@ -24,7 +24,7 @@ from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.files import read_arrays, setting, written
 from stvla_ros.policy.observation import PATH_POINTS, PolicyInput, policy_input, pose_row
-from stvla_ros.train.policy.path_noise import NoisyGuide, PathNoise
+from stvla_ros.train.policy.path_noise import NO_NOISE, NoisyGuide, PathNoise
 from stvla_ros.types import F32, U8
 
 REST = "rest"
@@ -80,7 +80,7 @@ class Samples:
 
 
 def episode_inputs(
-    episode: Episode, settings: StackSettings, size_px: int, noise: PathNoise = PathNoise()
+    episode: Episode, settings: StackSettings, size_px: int, noise: PathNoise = NO_NOISE
 ) -> Iterator[PolicyInput]:
     """The policy's observation at every step of an episode, rebuilt by the functions that run on the robot.
 
@@ -95,7 +95,7 @@ def episode_inputs(
         yield policy_input(observation, episode.start_pose, size_px)
 
 
-def episode_samples(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise = PathNoise()) -> Samples:
+def episode_samples(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise = NO_NOISE) -> Samples:
     """Samples of one episode. If guidance fails because of the noise on the paths, there is none.
 
     Raises:
@@ -134,7 +134,7 @@ def load_samples(
     cache: Path,
     jobs: int,
     on_progress: Callable[[int], None] = lambda _: None,
-    noise: PathNoise = PathNoise(),
+    noise: PathNoise = NO_NOISE,
 ) -> Samples:
     """Samples of all episodes. Each goes through guidance once and is cached, so that the next run starts at once.
 
