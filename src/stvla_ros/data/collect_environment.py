@@ -91,8 +91,9 @@ class RecordingStages(LocalStages):
         self._cell.last, robot = None, self._cell.state()
         try:
             self._wanted = super().predict(plan, history, not_before_ns, cancel)
-            slips = self._slips is not None and self._wanted is not None
-            return self._slips(self._wanted) if slips else self._wanted  # type: ignore[misc, arg-type]
+            if self._slips is None or self._wanted is None:
+                return self._wanted
+            return self._slips(self._wanted)
         finally:
             if self._cell.last is not None:
                 self._writer.add_frame(plan, self._cell.last, robot)

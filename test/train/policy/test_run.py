@@ -228,6 +228,11 @@ def test_baselines_have_the_same_budget(name: str) -> None:
     assert tuned.even_tasks
 
 
+def test_networks_that_attend_to_padding_mix_no_tasks() -> None:
+    with pytest.raises(ValueError, match="3dfa: even_tasks needs words"):
+        replace(experiment("3dfa"), even_tasks=True)
+
+
 def test_an_unknown_experiment_names_the_closest() -> None:
     with pytest.raises(ConfigError, match="Did you mean 'nano-3dfa'"):
         experiment("nano-3dfaa")

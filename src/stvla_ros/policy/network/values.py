@@ -100,9 +100,9 @@ def check_inputs(inputs: NetworkInput, config: NetworkConfig) -> None:
         if found != shape:
             raise ValueError(f"NetworkInput.{name}: wanted shape {shape}, found {found}.")
     if config.path_channels:
-        found = None if inputs.path_m is None else tuple(inputs.path_m.shape)
-        if found is None or len(found) != 3 or (found[0], found[2]) != (batch, 3):
-            raise ValueError(f"NetworkInput.path_m: wanted shape ({batch}, points, 3), found {found}.")
+        path = None if inputs.path_m is None else tuple(inputs.path_m.shape)
+        if path is None or len(path) != 3 or (path[0], path[2]) != (batch, 3):
+            raise ValueError(f"NetworkInput.path_m: wanted shape ({batch}, points, 3), found {path}.")
 
 
 def check_noise(noise: Noise, scenes: int, hands: int, steps: int) -> None:

@@ -62,6 +62,9 @@ class Experiment:
         even_tasks: Draw every task equally often, and mix tasks in a batch; for networks with words of their own, whose
             instructions are padded. Otherwise a batch has instructions of one length.
         validate_every: Steps between validations, each of which leaves a checkpoint.
+
+    Raises:
+        ValueError: Tasks are to be mixed, but the network attends to padding.
     """
 
     name: str
@@ -83,6 +86,10 @@ class Experiment:
     path_noise: PathNoise = NO_NOISE
     even_tasks: bool = False
     validate_every: int = 4000
+
+    def __post_init__(self) -> None:
+        if self.even_tasks and self.network.text != "words":
+            raise ValueError(f"{self.name}: even_tasks needs words of the network's own: CLIP attends to padding.")
 
 
 FLOW = replace(FLOWMATCH_ACTOR, denoiser="flow", steps=5)

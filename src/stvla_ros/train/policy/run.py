@@ -48,7 +48,7 @@ class Batches:
         self._tokens = [tokens[words] for words in samples.instructions]
         self._groups = grouped(len(token) for token in self._tokens)
         self._shares = np.array([len(group) for group in self._groups]) / len(samples)
-        self._tasks = grouped(samples.tasks) if even_tasks else []
+        self._tasks = [np.array(rows) for rows in grouped(samples.tasks)] if even_tasks else []
 
     def draw(self, size: int, generator: torch.Generator) -> tuple[NetworkInput, Tensor]:
         """A random batch, drawn with replacement."""
