@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +44,7 @@ class Samples:
 
     Attributes:
         rgb: (N, 3, S, S) uint8.
-        xyz_m: (N, 3, S, S) float16, base frame.
+        xyz_m: (N, 3, S, S) float16, base frame; other precisions are rounded.
         history: (N, 3, 8) float32: xyz, quaternion xyzw, 1 for open.
         target: (N, 8) float32, the keypose that was executed, in the same format.
         instructions: N sentences.
@@ -52,7 +53,7 @@ class Samples:
     """
 
     rgb: U8
-    xyz_m: npt.NDArray[np.float16]
+    xyz_m: npt.NDArray[np.floating[Any]]
     history: F32
     target: F32
     instructions: tuple[str, ...]
@@ -122,9 +123,9 @@ def episode_samples(folder: Path, settings: StackSettings, size_px: int, noise: 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
     """Several sets of samples as one."""
-    arrays = {name: np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS}
-    words = {name: tuple(word for p in parts for word in getattr(p, name)) for name in ("instructions", "tasks")}
-    return Samples(**arrays, **words)
+    rgb, xyz_m, history, target, path_m = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
+    instructions, tasks = (tuple(w for p in parts for w in getattr(p, name)) for name in ("instructions", "tasks"))
+    return Samples(rgb, xyz_m, history, target, instructions, tasks, path_m)
 
 
 def load_samples(
