@@ -71,8 +71,8 @@ class SceneEncoder(nn.Module):
             history_xyz: (B, history * hands, 3), oldest first, hands within.
             path: (B, K, 3), in the same coordinates; NaN without a path.
         """
-        words = self.instruction_encoder(text if self.text_encoder is None else self.text_encoder(text))
         seen = _without_padding(text)
+        words = self.instruction_encoder(self._text_features(text, seen))
         image = self.vl_attention(self._image_tokens(rgb, xyz, path), words, seen=seen)
         image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
         at = self._rotary(image_xyz)
@@ -88,6 +88,12 @@ class SceneEncoder(nn.Module):
             text_seen=seen,
             history=self._history(history_xyz, image, at),
         )
+
+    def _text_features(self, text: Tensor, seen: Tensor | None) -> Tensor:
+        """(B, n, channels); ``seen`` as in :attr:`SceneContext.text_seen`."""
+        if self.text_encoder is None:
+            return text
+        return self.text_encoder(text) if seen is None else self.text_encoder(text, ~seen[:, 0, 0])
 
     def _rotary(self, xyz: Tensor) -> Rotary:
         return rotary_table(xyz, self.config.width, self.config.rotary_scale)

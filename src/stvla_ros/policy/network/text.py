@@ -35,10 +35,7 @@ class ClipText(nn.Module):
 
 
 class Words(nn.Module):
-    """Word and position embeddings and one transformer layer, trained with the rest of the network.
-
-    Ids below 0 are padding: no word attends to it.
-    """
+    """Word and position embeddings and one transformer layer, trained with the rest of the network."""
 
     def __init__(self, vocabulary: int, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -47,8 +44,8 @@ class Words(nn.Module):
         self.position = nn.Embedding(LONGEST_INSTRUCTION, channels)
         self.layer = nn.TransformerEncoderLayer(channels, heads, 2 * channels, dropout, batch_first=True)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Features of ids (B, n); no word attends to where ``padding`` (B, n) is true. None: all ids are words."""
         places = torch.arange(ids.shape[1], device=ids.device)
-        padding = ids < 0
-        known = self.word(ids.clamp(min=0)) + self.position(places)
-        return self.layer(known, src_key_padding_mask=padding if padding.any() else None)
+        words = ids if padding is None else ids.masked_fill(padding, 0)
+        return self.layer(self.word(words) + self.position(places), src_key_padding_mask=padding)
