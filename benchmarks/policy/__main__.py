@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.policy import inference, training
+from benchmarks.policy import inference, recipe, training
 from benchmarks.policy.cases import CASES, DIFFUSER, FLOWMATCH
 from benchmarks.policy.clock import Clock
 
-PARTS = ("inference", "training")
+PARTS = ("inference", "training", "recipe")
 
 
 def main() -> None:
@@ -39,6 +39,9 @@ def main() -> None:
             found = training.measure(CASES[name], clones, options.runs, options.batch, clock)
             results["training"][name] = found
             console.print(training_line(name, found))
+    if "recipe" in options.parts:
+        results["recipe"] = recipe.measure("nano-3dfa", options.runs, clock)
+        console.print(recipe_line(results["recipe"]))
     settings = {"device": options.device, "threads": options.threads, "runs": options.runs, "clock": clock.name}
     print(json.dumps({"benchmark": "policy", **settings, "load": os.getloadavg()[0], **results}))
 
@@ -79,6 +82,14 @@ def training_line(name: str, found: Mapping[str, Any]) -> str:
     parts = [f"{side} {rate:.2f}" for side, rate in rates.items()]
     more = f", plain / reference {rates['plain'] / rates['reference']:.2f}" if "reference" in rates else ""
     return f"{name}, training, batch {found['batch']}, samples/s: {', '.join(parts)}{more}"
+
+
+def recipe_line(found: Mapping[str, Any]) -> str:
+    parts = [
+        f"{side} {found[side]['samples_per_s']:.1f} samples/s, {found[side]['draws_per_s']:.0f} draws/s"
+        for side in ("before", "now")
+    ]
+    return f"nano-3dfa, recipe: {'; '.join(parts)}; draws now / before {found['ratio']:.2f}"
 
 
 def _listed(allowed: tuple[str, ...]):  # type: ignore[no-untyped-def]

@@ -9,6 +9,7 @@ import torch
 from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, NetworkConfig
 from stvla_ros.policy.network.network import KeyposeNetwork
 from stvla_ros.policy.network.values import NetworkInput, Noise
+from stvla_ros.policy.observation import PATH_POINTS
 from stvla_ros.train.policy import experiments
 
 BOUNDS_M = ((-0.11, -0.56, 0.71), (0.65, 0.52, 1.51))
@@ -37,6 +38,7 @@ CASES = {
     "3dfa-ddpm-100": Case(replace(FLOWMATCH_ACTOR, denoiser="ddpm", steps=100), 12, FLOWMATCH),
     "3dfa-flow-5": Case(FLOWMATCH_ACTOR, 12, FLOWMATCH),
     "nano": Case(NANO, 12),
+    "nano-unshared": Case(replace(NANO, shared_scene=False, path_channels=False), 12),
 }
 
 
@@ -65,7 +67,8 @@ def random_inputs(case: Case, batch: int, seed: int, device: torch.device) -> Ne
     if config.text == "features":
         text = torch.randn(batch, case.words, 512, generator=generator)
     history = random_poses(generator, batch, config.history, config.hands)
-    parts = torch.rand(image, generator=generator), xyz.movedim(-1, 2).contiguous(), text, history
+    path = torch.rand(batch, PATH_POINTS, 3, generator=generator) * (high - low) + low
+    parts = torch.rand(image, generator=generator), xyz.movedim(-1, 2).contiguous(), text, history, path
     return NetworkInput(*(part.to(device) for part in parts))
 
 

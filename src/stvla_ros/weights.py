@@ -54,7 +54,7 @@ def read_tensors(path: Path, wanted: str = "a safetensors file") -> tuple[dict[s
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file, complete or not at all.
+    """Write a file, complete or not at all. Equal arguments give equal bytes.
 
     Raises:
         ConfigError: It cannot be written.
@@ -63,7 +63,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
     data = save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, dict(metadata))
     with written(path) as part:
-        part.write_bytes(data)
+        part.write_bytes(_ordered(data))
+
+
+def _ordered(data: bytes) -> bytes:
+    """A safetensors file with its metadata in order: the library writes them in a random one."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # tensors begin at a multiple of 8 bytes
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def check_finite(weights: Mapping[str, Tensor], where: str) -> None:

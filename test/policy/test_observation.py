@@ -1,5 +1,7 @@
 """What a keypose network gets to see: square, finite, with a history of executed keyposes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from policy.seen import observation, with_depth
@@ -7,7 +9,7 @@ from ray_caster import home_robot
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.se3 import tool_down
-from stvla_ros.policy.observation import MAX_INVALID, history_rows, policy_input
+from stvla_ros.policy.observation import MAX_INVALID, PATH_POINTS, history_rows, path_points, policy_input
 from stvla_ros.types import Keypose
 
 A, B, C, D = (Keypose(tool_down((0.1 * i, 0.0, 0.3), 0.2), gripper_open=i % 2 == 0) for i in range(1, 5))
@@ -40,6 +42,28 @@ def test_removed_things_are_gone_and_the_path_is_drawn() -> None:
     assert green("mask_only") == green("full") == 0
     plain, drawn = (policy_input(observation(mode=mode), None, 256).rgb for mode in ("mask_only", "full"))
     assert (plain != drawn).any(axis=0).sum() > 50
+
+
+def test_the_path_is_known_where_it_is_drawn() -> None:
+    whole = observation()
+    seen = policy_input(whole, None, 64).path_m
+    ends = whole.guidance.trace.xyz_m[[0, -1]]
+    np.testing.assert_allclose(seen[[0, -1]], ends, atol=1e-6)
+    steps = np.linalg.norm(np.diff(seen, axis=0), axis=1)
+    assert steps.max() < 0.06
+    for mode in ("mask_only", "off"):
+        assert np.isnan(policy_input(observation(mode=mode), None, 64).path_m).all()
+
+
+def test_what_is_done_of_the_path_is_left_out() -> None:
+    whole = observation()
+    half = replace(whole, guidance=replace(whole.guidance, progress_m=0.2))
+    first, later = (path_points(seen.guidance) for seen in (whole, half))
+    np.testing.assert_allclose(first[-1], later[-1], atol=1e-6)
+    shorter = [np.linalg.norm(np.diff(points, axis=0), axis=1).sum() for points in (first, later)]
+    assert shorter[0] - shorter[1] == pytest.approx(0.2, abs=0.02)
+    beyond = replace(whole, guidance=replace(whole.guidance, progress_m=9.0))
+    np.testing.assert_allclose(path_points(beyond.guidance), np.tile(first[-1], (PATH_POINTS, 1)), atol=1e-6)
 
 
 def test_holes_in_depth_are_closed() -> None:

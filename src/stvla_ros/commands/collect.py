@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stvla_ros import registry
-from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, whole
+from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument, check_tasks, folder, share, whole
 from stvla_ros.commands.exit_codes import INTERRUPTED, NOT_CONFIRMED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.commands.recordings import (
@@ -47,6 +47,13 @@ def add_arguments(parser: Parser) -> None:
         "--seed0", type=whole(0, MAX_SEED), default=0, metavar="N", help="offset into the split's seeds"
     )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
+    parser.add_argument(
+        "--recoveries",
+        type=share,
+        default=0.0,
+        metavar="SHARE",
+        help="of the episodes, in which keyposes slip by 5 to 10 mm and the policy corrects; default 0",
+    )
     parser.add_argument("--jobs", type=whole(1, 64), metavar="N", help="parallel processes; default: cores")
     parser.add_argument(
         "--output", type=folder, metavar="DIR", required=True, help="folder of the dataset; an existing one is resumed"
@@ -81,10 +88,9 @@ def run(arguments: Namespace) -> int:
         return _demonstrations(arguments, settings)
     settings = settings.with_noise() if arguments.noise else settings
     tasks = check_tasks(arguments.tasks)
-    collection = Collection(
-        arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, plain(settings)
-    )
-    setup = CollectEnvironmentSetup(settings, collection.episodes_folder)
+    kept = plain(settings) | ({"recoveries": arguments.recoveries} if arguments.recoveries else {})
+    collection = Collection(arguments.output, tasks, arguments.episodes, arguments.split, arguments.seed0, kept)
+    setup = CollectEnvironmentSetup(settings, collection.episodes_folder, arguments.recoveries)
     console = Console()
     try:
         content = _run(collection, setup, arguments.jobs or os.cpu_count() or 1, console)

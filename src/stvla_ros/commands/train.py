@@ -156,7 +156,7 @@ def _samples(
     with count_bar(console) as bar:
         line = bar.add_task("", total=len(train) + len(val), figures="episodes guided")
         cached = (settings, chosen.network.image_px, output / "samples", jobs, lambda n: bar.update(line, advance=n))
-        return load_samples(train, *cached), load_samples(val, *cached)
+        return load_samples(train, *cached, chosen.path_noise), load_samples(val, *cached)
 
 
 def _check_published(chosen: Experiment) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from stvla_ros.data.episode import EpisodeWriter, Verdict
 from stvla_ros.errors import CancelToken, OutcomeCode
@@ -16,6 +18,12 @@ from stvla_ros.evaluate.episode import EpisodeSpec as Scene
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.pipeline import LocalStages, Progress
 from stvla_ros.types import Keypose, Outcome, RgbdFrame, TracePlan
+
+SLIP_M = (0.005, 0.010)
+"""How far a keypose slips: as far as a trained policy misses."""
+
+STREAM = 0x5119
+"""Of random numbers, besides the scene's seed: slips do not change the scene."""
 
 
 class LastFrameCell(WatchedCell):
@@ -28,12 +36,41 @@ class LastFrameCell(WatchedCell):
         return self.last
 
 
-class RecordingStages(LocalStages):
-    """Stages that record the frames they see and the keyposes they execute."""
+class Slips:
+    """Sends the robot a little beside some of its keyposes, for demonstrations of how to go on from there.
 
-    def __init__(self, stages: LocalStages, cell: LastFrameCell, writer: EpisodeWriter) -> None:
+    A policy's own keyposes are off by millimetres, which demonstrations without noise never show (DART, arXiv
+    1703.09327).
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._random = np.random.default_rng([seed, STREAM])
+
+    def __call__(self, keypose: Keypose) -> Keypose:
+        """The keypose moved by 5 to 10 mm; horizontally and by half of it where it touches something."""
+        way = self._random.normal(size=3) * [1.0, 1.0, not keypose.may_collide]
+        length = self._random.uniform(*SLIP_M) * (0.5 if keypose.may_collide else 1.0)
+        T = keypose.T_base_tcp.copy()
+        T[:3, 3] += way * (length / np.linalg.norm(way))
+        return replace(keypose, T_base_tcp=T)
+
+
+class RecordingStages(LocalStages):
+    """Stages that record the frames they see and the keyposes they execute.
+
+    Args:
+        stages: The stages.
+        cell: Renders their frames.
+        writer: Of the episode.
+        slips: Replaces the policy's keyposes; those of the policy are recorded as the right ones. None: nothing slips.
+    """
+
+    def __init__(
+        self, stages: LocalStages, cell: LastFrameCell, writer: EpisodeWriter, slips: Slips | None = None
+    ) -> None:
         vars(self).update(vars(stages))
-        self._cell, self._writer = cell, writer
+        self._cell, self._writer, self._slips = cell, writer, slips
+        self._wanted: Keypose | None = None
 
     def plan(
         self,
@@ -53,14 +90,20 @@ class RecordingStages(LocalStages):
     ) -> Keypose | None:
         self._cell.last, robot = None, self._cell.state()
         try:
-            return super().predict(plan, history, not_before_ns, cancel)
+            self._wanted = super().predict(plan, history, not_before_ns, cancel)
+            if self._slips is None or self._wanted is None:
+                return self._wanted
+            return self._slips(self._wanted)
         finally:
             if self._cell.last is not None:
                 self._writer.add_frame(plan, self._cell.last, robot)
 
     def execute(self, plan: TracePlan, keypose: Keypose, cancel: CancelToken) -> Outcome:
         outcome = super().execute(plan, keypose, cancel)
-        self._writer.add_keypose(keypose, self.now_ns())
+        if self._slips is None or self._wanted is None:
+            self._writer.add_keypose(keypose, self.now_ns())
+        else:
+            self._writer.add_keypose(replace(self._wanted, stamp_ns=keypose.stamp_ns), self.now_ns(), keypose)
         return outcome
 
 
@@ -71,10 +114,12 @@ class CollectEnvironmentSetup:
     Attributes:
         settings: Settings of all stages and of the cell.
         folder: Where each successful episode gets its folder.
+        recoveries: Share of the episodes in which keyposes slip.
     """
 
     settings: StackSettings
     folder: Path
+    recoveries: float = 0.0
 
     @contextmanager
     def open(self) -> Iterator[CollectEnvironment]:
@@ -91,7 +136,7 @@ class CollectEnvironment(CellEnvironment):
 
     def __init__(self, setup: CollectEnvironmentSetup, cell: LastFrameCell) -> None:
         super().__init__(CellEnvironmentSetup(setup.settings), cell)
-        self._folder, self._seen = setup.folder, cell
+        self._folder, self._seen, self._recoveries = setup.folder, cell, setup.recoveries
 
     def _carry_out(
         self, episode: Scene, instruction: str, stages: LocalStages, report: Callable[[Progress], None]
@@ -102,7 +147,9 @@ class CollectEnvironment(CellEnvironment):
             shutil.rmtree(left, ignore_errors=True)
         writer = EpisodeWriter(part)
         try:
-            written = RecordingStages(stages, self._seen, writer)
+            chance = np.random.default_rng([episode.seed, STREAM, 1]).random()
+            slips = Slips(episode.seed) if chance < self._recoveries else None
+            written = RecordingStages(stages, self._seen, writer, slips)
             record = super()._carry_out(episode, instruction, written, report)
             if record.success and record.keyposes:
                 verdict = Verdict(OutcomeCode[record.outcome], record.sentence, record.judged, record.detail)

@@ -43,7 +43,7 @@ class EpisodeStep:
         robot: State of the arm at about that time.
         plan: The path in use.
         plan_frame: The frame that the path was drawn on.
-        keypose: The executed keypose.
+        keypose: The keypose that the policy wanted.
         history: Keyposes executed before, oldest first, at most :data:`stvla_ros.types.HISTORY`; stamped when they
             ended.
     """
@@ -139,7 +139,7 @@ class Episode(Sequence[EpisodeStep]):
     def history(self, i: int) -> tuple[Keypose, ...]:
         """Keyposes executed before step ``i``, as the policy received them."""
         before = [self._records[n] for n in self._steps[max(i - HISTORY, 0) : i]]
-        return tuple(replace(record.keypose, stamp_ns=record.done_ns) for record in before if record.keypose)
+        return tuple(past for record in before if (past := record.past))
 
     def guided_frames(self) -> Iterator[GuidedFrame]:
         """Every guided frame, in order. Guidance keeps state between frames, so a replay needs all of them."""
@@ -184,9 +184,9 @@ class EpisodeWriter:
         self._frames.append(frame, robot)
         self._records.append(FrameRecord(number))
 
-    def add_keypose(self, keypose: Keypose, done_ns: int) -> None:
-        """Add the executed keypose that was predicted from the last frame."""
-        self._records[-1] = replace(self._records[-1], keypose=keypose, done_ns=done_ns)
+    def add_keypose(self, keypose: Keypose, done_ns: int, executed: Keypose | None = None) -> None:
+        """Add the keypose that was predicted from the last frame, and where the robot was sent if it was elsewhere."""
+        self._records[-1] = replace(self._records[-1], keypose=keypose, done_ns=done_ns, executed=executed)
 
     def close(self, task: str, seed: int, instruction: str, outcome: Verdict) -> None:
         """Write the index, which makes the folder an episode."""

@@ -5,8 +5,9 @@
     format, task, seed, instruction
     outcome   code, sentence, judged (the simulator's verdict, null on a robot), detail
     plans     the plans; plan i was drawn on frame i of the recording in plans/
-    looks     per guided frame (the recording in this folder): the plan in use and the executed keypose,
-              null if there was none (path complete, scene changed, motion failed)
+    looks     per guided frame (the recording in this folder): the plan in use and the keypose, null if there was
+              none (path complete, scene changed, motion failed); "executed": T_base_tcp where the robot was sent
+              elsewhere on purpose
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +40,22 @@ class FrameRecord:
 
     Attributes:
         plan: Index of the plan in use.
-        keypose: The executed keypose, as it was predicted; None if nothing was executed.
+        keypose: The keypose, as it was predicted; None if nothing was executed.
         done_ns: When its motion ended.
+        executed: The keypose that was executed in its place; None: the same. A demonstration slips on purpose to show
+            how it goes on.
     """
 
     plan: int
     keypose: Keypose | None = None
     done_ns: int = 0
+    executed: Keypose | None = None
+
+    @property
+    def past(self) -> Keypose | None:
+        """The keypose as later steps remember it: where the robot was sent, stamped when the motion ended."""
+        done = self.executed or self.keypose
+        return None if done is None else replace(done, stamp_ns=self.done_ns)
 
 
 @dataclass(frozen=True)
@@ -155,6 +165,8 @@ def _from_frame(frame: FrameRecord) -> dict[str, Any]:
     if frame.keypose is not None:
         keypose = {**vars(frame.keypose), "T_base_tcp": frame.keypose.T_base_tcp.tolist()}
         entry["keypose"] = {**keypose, "done_ns": frame.done_ns}
+    if frame.executed is not None:
+        entry["executed"] = frame.executed.T_base_tcp.tolist()
     return entry
 
 
@@ -163,4 +175,7 @@ def _frame(entry: Mapping[str, Any]) -> FrameRecord:
     if values is None:
         return FrameRecord(int(entry["plan"]))
     flags = (bool(values["gripper_open"]), bool(values["may_collide"]), int(values["stamp_ns"]))
-    return FrameRecord(int(entry["plan"]), Keypose(np.array(values["T_base_tcp"]), *flags), int(values["done_ns"]))
+    keypose = Keypose(np.array(values["T_base_tcp"]), *flags)
+    there = entry.get("executed")
+    executed = None if there is None else replace(keypose, T_base_tcp=np.array(there))
+    return FrameRecord(int(entry["plan"]), keypose, int(values["done_ns"]), executed)

@@ -22,7 +22,9 @@ def to_network(inputs: Sequence[PolicyInput], text: torch.Tensor, device: torch.
     rgb = np.stack([i.rgb for i in inputs])[:, None]
     xyz = np.stack([i.xyz_m for i in inputs])[:, None]
     history = np.stack([i.history for i in inputs])[:, :, None]
-    return as_input(torch.from_numpy(rgb), torch.from_numpy(xyz), text, torch.from_numpy(history), device)
+    path = np.stack([i.path_m for i in inputs])
+    rgb, xyz, history, path = map(torch.from_numpy, (rgb, xyz, history, path))
+    return as_input(rgb, xyz, text, history, path, device)
 
 
 def as_input(
@@ -30,17 +32,18 @@ def as_input(
     xyz_m: torch.Tensor,
     text: torch.Tensor,
     history: torch.Tensor,
+    path_m: torch.Tensor,
     device: torch.device | str = "cpu",
 ) -> NetworkInput:
     """Arrays as network input.
 
     Args:
         rgb: (B, C, 3, H, W) uint8.
-        xyz_m: (B, C, 3, H, W) float32, metres.
+        xyz_m: (B, C, 3, H, W) float32 or float16, metres.
         text: (B, n) token ids or (B, n, 512) features.
         history: (B, 3, hands, 8) float32.
+        path_m: (B, K, 3) float32, metres; NaN without a path.
         device: Device of the batch.
     """
-    return NetworkInput(
-        rgb.to(device).float() / 255.0, xyz_m.to(device), text.to(device), history.to(device, torch.float32)
-    )
+    xyz_m, history, path_m = (part.to(device, torch.float32) for part in (xyz_m, history, path_m))
+    return NetworkInput(rgb.to(device).float() / 255.0, xyz_m, text.to(device), history, path_m)

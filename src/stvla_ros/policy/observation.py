@@ -8,12 +8,16 @@ import numpy as np
 
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
+from stvla_ros.geometry.paths import arc_length, valid_points
 from stvla_ros.geometry.se3 import to_quaternion
 from stvla_ros.geometry.views import square_view, without_holes
-from stvla_ros.types import F32, F64, HISTORY, U8, Keypose, Observation, RgbdFrame, RobotState, frozen
+from stvla_ros.types import F32, F64, HISTORY, U8, Guidance, Keypose, Observation, RgbdFrame, RobotState, frozen
 
 MAX_INVALID = 0.6
 """A view in which a larger share of pixels lacks depth is refused."""
+
+PATH_POINTS = 16
+"""Points by which a policy knows the path; a path of half a metre then has one every 3 cm."""
 
 OPEN_M = 0.04
 """Before the first keypose, a gripper wider than this counts as open."""
@@ -28,18 +32,21 @@ class PolicyInput:
         xyz_m: (3, S, S) float32 point of each pixel in the base frame; finite everywhere.
         history: (3, 8) float32, oldest first and the current pose last: xyz in metres, quaternion xyzw, 1 for open.
         instruction: The operator's words.
+        path_m: (:data:`PATH_POINTS`, 3) float32, what is left of the path, in the base frame; NaN where none is drawn.
     """
 
     rgb: U8
     xyz_m: F32
     history: F32
     instruction: str
+    path_m: F32
 
     def __post_init__(self) -> None:
         size = self.rgb.shape[-1]
         object.__setattr__(self, "rgb", frozen(self.rgb, np.uint8, (3, size, size), "PolicyInput.rgb"))
         object.__setattr__(self, "xyz_m", frozen(self.xyz_m, np.float32, (3, size, size), "PolicyInput.xyz_m"))
         object.__setattr__(self, "history", frozen(self.history, np.float32, (HISTORY, 8), "PolicyInput.history"))
+        object.__setattr__(self, "path_m", frozen(self.path_m, np.float32, (PATH_POINTS, 3), "PolicyInput.path_m"))
 
 
 def policy_input(observation: Observation, start: F64 | None, size_px: int) -> PolicyInput:
@@ -58,7 +65,21 @@ def policy_input(observation: Observation, start: F64 | None, size_px: int) -> P
         raise StageError(OutcomeCode.INVALID_GOAL, "The instruction is empty: say what the policy should do.")
     view = _view(observation.guidance.frame, size_px)
     rows = history_rows(observation.history, observation.robot, start)
-    return PolicyInput(np.ascontiguousarray(view.rgb.transpose(2, 0, 1)), cloud(view), rows, words)
+    path_m = path_points(observation.guidance)
+    return PolicyInput(np.ascontiguousarray(view.rgb.transpose(2, 0, 1)), cloud(view), rows, words, path_m)
+
+
+def path_points(guidance: Guidance) -> F32:
+    """(:data:`PATH_POINTS`, 3) float32 at equal steps along what is left of the path, base frame.
+
+    NaN unless the path is drawn on the image: what a policy sees of the path is one decision.
+    """
+    points = valid_points(guidance.trace)
+    if guidance.mode != "full" or not len(points):
+        return np.full((PATH_POINTS, 3), np.nan, np.float32)
+    length = arc_length(points)
+    wanted = np.linspace(min(guidance.progress_m, length[-1]), length[-1], PATH_POINTS)
+    return np.column_stack([np.interp(wanted, length, axis) for axis in points.T]).astype(np.float32)
 
 
 def _view(frame: RgbdFrame, size_px: int) -> RgbdFrame:

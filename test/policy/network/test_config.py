@@ -25,6 +25,8 @@ from stvla_ros.policy.network.config import DIFFUSER_ACTOR, FLOWMATCH_ACTOR, Net
         ({"steps": 0}, "steps is 0"),
         ({"dropout": 1.0}, "dropout is 1.0; wanted 0 or more and less than 1"),
         ({"rotary_dropout": -0.1}, "rotary_dropout is -0.1"),
+        ({"shared_scene": True, "modulate_kv": False}, "shared_scene needs modulate_kv"),
+        ({"path_channels": True}, "path_channels needs visual_cloud"),
     ],
 )
 def test_refused(values: dict, message: str) -> None:

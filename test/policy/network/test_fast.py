@@ -46,6 +46,14 @@ VARIANTS = {
     "shallow": replace(SMALL, cross_layers=1, shared_layers=1, branch_layers=1, history_layers=1, vision_text_layers=1),
     "cloud seen": replace(SMALL, visual_cloud=True, rotary="normalised", rotary_scale=5.0),
     "cloud seen, metres": replace(SMALL, visual_cloud=True, rotary_scale=60.0),
+    "shared scene": replace(SMALL, shared_scene=True),
+    "shared scene, diffusion": replace(DIFFUSION, shared_scene=True),
+    "shared scene, two hands, two cameras": replace(SMALL, shared_scene=True, hands=2, cameras=2, history=2),
+    "shared scene, even heads": replace(SMALL, shared_scene=True, width=24, heads=2),
+    "path seen": replace(SMALL, visual_cloud=True, path_channels=True, shared_scene=True),
+    "path seen, two cameras, normalised": replace(
+        SMALL, visual_cloud=True, path_channels=True, cameras=2, rotary="normalised"
+    ),
     "rn50": RN50,
     "rn50, folded": replace(RN50, subsampler="farthest"),
 }
@@ -75,7 +83,8 @@ def observe(config: NetworkConfig, batch: int = 2) -> NetworkInput:
     if config.text == "features":
         text = torch.randn(batch, 5, 512, generator=generator)
     history = torch.rand(batch, config.history, config.hands, 8, generator=generator)
-    return NetworkInput(torch.rand(image, generator=generator), torch.rand(image, generator=generator), text, history)
+    rgb, xyz_m, path_m = (torch.rand(*shape, generator=generator) for shape in (image, image, (batch, 16, 3)))
+    return NetworkInput(rgb, xyz_m, text, history, path_m)
 
 
 def draw(config: NetworkConfig, batch: int = 2, length: int = 1) -> Noise:
@@ -99,7 +108,7 @@ def test_same_keyposes_after_all_steps(config: NetworkConfig) -> None:
         assert difference(fast.sample(fast.prepare(plain.encode(inputs)), noise), wanted) <= CLOSE
 
 
-@pytest.mark.parametrize("name", ["flow", "diffusion", "original", "kv not modulated"])
+@pytest.mark.parametrize("name", ["flow", "diffusion", "original", "kv not modulated", "shared scene"])
 def test_same_prediction_at_every_step(name: str) -> None:
     """Diffusion clips, which hides differences: here each step's prediction is compared before that."""
     config = VARIANTS[name]
@@ -121,12 +130,14 @@ def test_no_field_is_overlooked() -> None:
     shape = {"image_px", "cameras", "width", "heads", "history", "hands", "subsample_factor", "steps", "vocabulary"}
     layers = {f"{name}_layers" for name in ("vision_text", "history", "cross", "shared", "branch")}
     kinds = {"visual", "visual_stride", "visual_cloud", "text", "rotary", "rotary_scale", "subsampler", "denoiser"}
-    switches = {"modulate_kv", "text_ffn"}
+    switches = {"modulate_kv", "text_ffn", "shared_scene", "path_channels"}
     training = {"dropout", "rotary_dropout", "backbone_batch_statistics"}
     assert {field.name for field in fields(NetworkConfig)} == shape | layers | kinds | switches | training
 
 
-@pytest.mark.parametrize("name", ["flow", "two hands, two cameras"])
+@pytest.mark.parametrize(
+    "name", ["flow", "two hands, two cameras", "shared scene", "shared scene, two hands, two cameras"]
+)
 def test_several_samples_and_longer_sequences(name: str) -> None:
     config = VARIANTS[name]
     plain, inputs, noise = build(config), observe(config), draw(config, batch=6, length=2)

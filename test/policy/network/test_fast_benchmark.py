@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from benchmarks.policy import __main__ as program
-from benchmarks.policy import cases, inference, reference, stand_ins, training
+from benchmarks.policy import cases, inference, recipe, reference, stand_ins, training
 from benchmarks.policy.clock import Clock, interleaved
+from stvla_ros.train.policy.experiments import experiment
 
 SMALL = replace(cases.NANO, image_px=32, visual_stride=4, width=30, heads=2)
 CASE = cases.Case(SMALL, 5)
@@ -33,6 +34,17 @@ def test_training_is_measured_on_what_is_trained() -> None:
     inputs, target = cases.random_inputs(CASE, 2, 0, CLOCK.device), cases.random_poses(torch.Generator(), 2, 1, 1)
     training.trainer(network, lambda: training.plain_loss(network, inputs, target))()
     assert not torch.equal(network.traj_encoder.weight, before)
+
+
+def test_the_recipe_is_measured_beside_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = replace(experiment("nano-3dfa"), network=SMALL, batch=2, draws=8)
+    monkeypatch.setattr(recipe, "experiment", lambda name: now)
+    found = recipe.measure("nano-3dfa", 1, CLOCK)
+    for side, draws in (("before", 4), ("now", 8)):
+        assert found[side]["draws_per_s"] == pytest.approx(draws * found[side]["samples_per_s"], rel=0.05)
+    assert found["ratio"] == pytest.approx(found["now"]["draws_per_s"] / found["before"]["draws_per_s"], rel=0.05)
+    assert "draws now / before" in program.recipe_line(found)
+    assert not recipe.before(now).network.shared_scene
 
 
 def test_sides_take_turns_and_the_first_call_does_not_count() -> None:

@@ -21,6 +21,7 @@ VARIANTS = {
     "diffusion": replace(
         SMALL, denoiser="ddpm", steps=3, rotary="normalised", modulate_kv=False, subsampler="farthest"
     ),
+    "shared scene": replace(SMALL, shared_scene=True, visual_cloud=True, path_channels=True),
 }
 WAITING = {"_local_scalar_dense", "nonzero", "lift_fresh", "lift_fresh_copy", "_unique2", "masked_select", "equal"}
 """Operations that copy between the GPU and the host, which no graph can hold."""
@@ -72,7 +73,8 @@ def build(config: NetworkConfig) -> KeyposeNetwork:
 def observe(config: NetworkConfig, device: str = "cpu") -> NetworkInput:
     image = torch.rand(1, config.cameras, 3, config.image_px, config.image_px, device=device)
     history = torch.rand(1, config.history, config.hands, 8, device=device)
-    return NetworkInput(image, image.flip(-1), torch.randint(0, 9, (1, 5), device=device), history)
+    path_m = torch.rand(1, 7, 3, device=device)
+    return NetworkInput(image, image.flip(-1), torch.randint(0, 9, (1, 5), device=device), history, path_m)
 
 
 def test_one_recording_per_shape() -> None:
@@ -129,7 +131,7 @@ def test_nothing_waits_for_the_host(config: NetworkConfig) -> None:
     fast, inputs = FastKeyposeNetwork(build(config)), observe(config)
     words, noise = fast.words(inputs.text), Noise.draw(config, 1)
     with torch.no_grad(), Operations() as seen:
-        scene = fast._encode(inputs.rgb, inputs.xyz_m, inputs.history, words)
+        scene = fast._encode(inputs.rgb, inputs.xyz_m, inputs.history, words, inputs.path_m)
         fast._sample(*scene, noise.start, noise.steps)
     assert "baddbmm" in seen.names
     assert not seen.names & WAITING
@@ -141,7 +143,7 @@ def test_everything_is_on_one_device(config: NetworkConfig) -> None:
     fast, inputs = FastKeyposeNetwork(build(config).to("meta"), graphs=False), observe(config, "meta")
     noise = Noise.draw(config, 1, device="meta")
     with torch.no_grad():
-        scene = fast._encode(inputs.rgb, inputs.xyz_m, inputs.history, fast.encoder.words(inputs.text))
+        scene = fast._encode(inputs.rgb, inputs.xyz_m, inputs.history, fast.encoder.words(inputs.text), inputs.path_m)
         assert fast._sample(*scene, noise.start, noise.steps)[0].shape == (1, 1, 1, 8)
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 
 from stvla_ros.policy.network.config import NetworkConfig
+from stvla_ros.policy.network.fast.network import FastKeyposeNetwork
+from stvla_ros.policy.network.nano_visual import NEAR, ways_to_path
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
+from stvla_ros.policy.network.text import PADDING
 
 NANO = NetworkConfig(
     image_px=32,
@@ -29,6 +32,8 @@ VARIANTS = {
     "farthest": replace(NANO, subsampler="farthest", visual_stride=8, subsample_factor=2),
     "features": replace(NANO, text="features", vocabulary=0),
     "two hands": replace(NANO, hands=2, cameras=2, history=2),
+    "shared scene": replace(NANO, shared_scene=True, visual_cloud=True, path_channels=True),
+    "shared scene, two hands": replace(NANO, shared_scene=True, hands=2, cameras=2, history=2),
 }
 
 
@@ -56,11 +61,12 @@ def observe(config: NetworkConfig, batch: int = 3) -> NetworkInput:
     text = torch.randn(batch, 5, 512, generator=generator) if config.text == "features" else ids
     xyz = torch.rand(image, generator=generator)
     history = poses(generator, batch, config.history, config.hands)
-    return NetworkInput(torch.rand(image, generator=generator), xyz, text, history)
+    path_m = torch.rand(batch, 7, 3, generator=generator)
+    return NetworkInput(torch.rand(image, generator=generator), xyz, text, history, path_m)
 
 
 def rows(inputs: NetworkInput, chosen: slice) -> NetworkInput:
-    return NetworkInput(inputs.rgb[chosen], inputs.xyz_m[chosen], inputs.text[chosen], inputs.history[chosen])
+    return NetworkInput(**{name: value[chosen] for name, value in vars(inputs).items()})
 
 
 @pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS)
@@ -184,3 +190,66 @@ def test_wrong_shapes(change: dict, message: str) -> None:
 def test_wrong_bounds(bounds: list) -> None:
     with pytest.raises(ValueError, match="lower and upper corner, in metres"):
         KeyposeNetwork(NANO, bounds)
+
+
+def test_padding_changes_nothing() -> None:
+    """Neither the words before it nor what attends to them, in training as in evaluation."""
+    network, inputs = build(replace(NANO, shared_scene=True)), observe(NANO)
+    padded = replace(inputs, text=torch.nn.functional.pad(inputs.text, (0, 3), value=PADDING))
+    noise = Noise.draw(NANO, 3, torch.Generator().manual_seed(2))
+    for mode in (True, False):
+        network.train(mode)
+        plain, found = (network.predict(seen, noise) for seen in (inputs, padded))
+        torch.testing.assert_close(found, plain, rtol=0, atol=1e-5)
+    wordy = replace(inputs, text=torch.nn.functional.pad(inputs.text, (0, 3), value=1))
+    assert (network.predict(wordy, noise) - plain).abs().max() > 1e-4, "this test can fail"
+    with pytest.raises(ValueError, match="without padding"):
+        FastKeyposeNetwork(network).encode(padded)
+
+
+def test_a_shared_scene_is_seen_the_same_by_every_draw() -> None:
+    """Each draw gets what it would get alone, although one pass over the scene serves them all."""
+    config = replace(NANO, shared_scene=True, hands=2)
+    network, inputs = build(config), observe(config, 2)
+    x = torch.randn(2 * 5, 3, 2, 9, generator=torch.Generator().manual_seed(4))
+    times = torch.rand(10, generator=torch.Generator().manual_seed(5))
+    with torch.no_grad():
+        together = network.denoise(network.encode(inputs), x, times)
+        for row in range(10):
+            scene = network.encode(rows(inputs, slice(row // 5, row // 5 + 1)))
+            alone = network.denoise(scene, x[row : row + 1], times[row : row + 1])
+            torch.testing.assert_close(together[row : row + 1], alone, rtol=0, atol=1e-5)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+class TestWaysToPath:
+    PATH = torch.tensor([[[0.5, 0.0, 0.1], [0.5, 0.2, 0.1]]])
+
+    def ways(self, *points: tuple[float, float, float]) -> torch.Tensor:
+        """(N, 3) in metres."""
+        xyz = torch.tensor(points).T[None, :, None]  # (1, 3, 1, N)
+        return ways_to_path(xyz, self.PATH)[0, :, 0].T * NEAR
+
+    def test_lead_to_the_nearest_point(self) -> None:
+        found = self.ways((0.5, 0.0, 0.1), (0.48, 0.19, 0.0), (0.5, -0.1, 0.1))
+        torch.testing.assert_close(found, torch.tensor([[0.0, 0, 0], [0.02, 0.01, 0.1], [0, 0.1, 0]]))
+
+    def test_are_no_longer_than_near(self) -> None:
+        torch.testing.assert_close(self.ways((2.0, 0.2, 0.1)), torch.tensor([[-NEAR, 0.0, 0.0]]))
+
+    def test_are_zero_without_a_path(self) -> None:
+        xyz = torch.rand(2, 3, 4, 4)
+        path = torch.stack((torch.full((5, 3), torch.nan), torch.rand(5, 3)))
+        found = ways_to_path(xyz, path)
+        assert (found[0] == 0).all()
+        assert (found[1] != 0).any()
+
+    def test_a_network_with_them_wants_a_path(self) -> None:
+        config = VARIANTS["shared scene"]
+        network, inputs = build(config), observe(config)
+        noise = Noise.draw(config, 3, torch.Generator().manual_seed(2))
+        without = replace(inputs, path_m=torch.full_like(inputs.path_m, torch.nan))
+        assert not torch.equal(network.predict(inputs, noise), network.predict(without, noise))
+        assert network.predict(without, noise).isfinite().all()
+        with pytest.raises(ValueError, match=r"path_m: wanted shape \(3, points, 3\), found None"):
+            network.predict(replace(inputs, path_m=None))

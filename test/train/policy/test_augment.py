@@ -8,6 +8,7 @@ import torch
 
 from stvla_ros.geometry.se3 import from_quaternion
 from stvla_ros.policy.network.network import NetworkInput
+from stvla_ros.policy.network.text import PADDING
 from stvla_ros.train.policy.augment import augment, multiply
 from stvla_ros.train.policy.experiments import Augmentation
 
@@ -21,6 +22,7 @@ def batch(count: int = 4, size: int = 32) -> tuple[NetworkInput, torch.Tensor]:
         torch.rand(count, 1, 3, size, size),
         torch.randint(1, 9, (count, 7)),
         pose[:, None, None].repeat(1, 3, 1, 1),
+        torch.rand(count, 5, 3),
     )
     return inputs, pose[:, None, None].clone()
 
@@ -49,7 +51,13 @@ def test_scaling_moves_whole_pixels_of_both_images() -> None:
 
 
 @pytest.mark.parametrize(
-    "how", [Augmentation(shift_m=0.1), Augmentation(turn_rad=0.5), Augmentation(shift_m=0.1, turn_rad=0.5)]
+    "how",
+    [
+        Augmentation(shift_m=0.1),
+        Augmentation(turn_rad=0.5),
+        Augmentation(shift_m=0.1, turn_rad=0.5),
+        Augmentation(turn_rad=0.5, about_base=True),
+    ],
 )
 def test_moving_is_rigid(how: Augmentation) -> None:
     """What lies where as seen from the target's own frame stays the same."""
@@ -61,7 +69,7 @@ def test_moving_is_rigid(how: Augmentation) -> None:
         return (points.double().numpy() - pose[:3].double().numpy()) @ R
 
     for i in range(len(target)):
-        for name in ("xyz_m", "history"):
+        for name in ("xyz_m", "history", "path_m"):
             before, after = getattr(inputs, name)[i], getattr(out, name)[i]
             a = before[0].movedim(0, -1).reshape(-1, 3) if name == "xyz_m" else before[..., :3].reshape(-1, 3)
             b = after[0].movedim(0, -1).reshape(-1, 3) if name == "xyz_m" else after[..., :3].reshape(-1, 3)
@@ -70,6 +78,27 @@ def test_moving_is_rigid(how: Augmentation) -> None:
             )
     assert not torch.allclose(moved, target)
     assert torch.equal(moved[..., 2], target[..., 2])  # gravity stays where it is
+
+
+def test_turning_about_the_base_is_a_motion_of_the_first_joint() -> None:
+    """Every point keeps its distance from the base's axis and its height, and all turn by one angle."""
+    inputs, target = batch()
+    out, moved = augment(inputs, target, Augmentation(turn_rad=0.5, about_base=True), generator())
+    places = [(target[:, 0, :, :3], moved[:, 0, :, :3]), (inputs.path_m, out.path_m)]
+    for before, after in places:
+        torch.testing.assert_close(after[..., :2].norm(dim=-1), before[..., :2].norm(dim=-1))
+        torch.testing.assert_close(after[..., 2], before[..., 2])
+    first, later = (torch.atan2(points[..., 1], points[..., 0]) for points in (inputs.path_m, out.path_m))
+    angle = (later - first + torch.pi) % (2 * torch.pi) - torch.pi
+    torch.testing.assert_close(angle, angle[:, :1].expand_as(angle), atol=1e-5, rtol=0)
+    assert 0.05 < angle.abs().max() <= 0.5
+
+
+def test_without_a_path_there_is_none_afterwards() -> None:
+    inputs, target = batch()
+    without = replace(inputs, path_m=torch.full_like(inputs.path_m, torch.nan))
+    out, _ = augment(without, target, Augmentation(shift_m=0.1, turn_rad=0.5), generator())
+    assert out.path_m.isnan().all()
 
 
 def test_jitter_moves_the_history_alone() -> None:
@@ -88,6 +117,13 @@ def test_some_words_become_unknown() -> None:
     changed = out.text != inputs.text
     assert (out.text[changed] == 0).all()
     assert 0.15 < changed.float().mean() < 0.35
+
+
+def test_padding_is_no_word() -> None:
+    inputs, target = batch()
+    padded = replace(inputs, text=torch.full_like(inputs.text, PADDING))
+    out, _ = augment(padded, target, Augmentation(unknown_words=0.9), generator())
+    assert (out.text == PADDING).all()
 
 
 def test_the_product_of_quaternions_is_that_of_their_rotations() -> None:

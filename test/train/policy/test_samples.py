@@ -11,7 +11,7 @@ import pytest
 from stvla_ros.config import ConfigError
 from stvla_ros.data.episode import Episode
 from stvla_ros.evaluate.stack import StackSettings
-from stvla_ros.train.policy.samples import Samples, by_length, episode_inputs, load_samples
+from stvla_ros.train.policy.samples import Samples, episode_inputs, load_samples
 
 SIZE_PX = 64
 
@@ -83,7 +83,3 @@ def test_bounds_hold_all_targets(samples: Samples) -> None:
     low, high = samples.bounds_m(0.04)
     np.testing.assert_allclose(low + 0.04, samples.target[:, :3].min(0), atol=1e-6)
     np.testing.assert_allclose(high - 0.04, samples.target[:, :3].max(0), atol=1e-6)
-
-
-def test_samples_are_grouped_by_words() -> None:
-    assert by_length([7, 5, 7, 9]) == {7: [0, 2], 5: [1], 9: [3]}

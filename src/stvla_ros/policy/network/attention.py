@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -13,6 +15,17 @@ CHANNEL_MULTIPLE = 16
 
 Not at inference, where the last bit decides which of two equally rare tokens is kept.
 """
+
+
+class At(NamedTuple):
+    """Tokens, where they are, and what modulates them."""
+
+    values: Tensor
+    """(B, N, width)."""
+    at: Rotary
+    """Their positions."""
+    condition: Tensor
+    """(B, width)."""
 
 
 class AdaLN(nn.Module):
@@ -46,10 +59,18 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, queries: Tensor, memory: Tensor, at: Rotary | None, memory_at: Rotary | None) -> Tensor:
-        """Attend from ``queries`` (m B, N, width) to ``memory`` (B, M, width), without a mask.
+    def forward(
+        self,
+        queries: Tensor,
+        memory: Tensor,
+        at: Rotary | None,
+        memory_at: Rotary | None,
+        seen: Tensor | None = None,
+    ) -> Tensor:
+        """Attend from ``queries`` (m B, N, width) to ``memory`` (B, M, width).
 
         With m > 1, m consecutive rows of ``queries`` share one row of ``memory``, which is projected only once.
+        ``seen`` (B, 1, 1, M) is False for tokens of the memory that are no tokens but padding; None: all are.
         """
         width = queries.shape[-1]
         if queries is memory:
@@ -60,18 +81,56 @@ class Attention(nn.Module):
         if at is not None and memory_at is not None:
             query, key = rotate(query, at), rotate(key, memory_at)
         query = query.reshape(len(memory), -1, width)
+        return self._attended(query, key, value, seen).reshape(queries.shape)
+
+    def beside(self, tokens: Tensor, scene: Tensor, at: Rotary, scene_at: Rotary) -> tuple[Tensor, Tensor]:
+        """Attention among the tokens of B scenes, and from every group of tokens to its scene and itself.
+
+        Args:
+            tokens: (m B, n, width); m consecutive groups of n belong to one scene and do not see each other.
+            scene: (B, M, width).
+            at: Positions of the tokens.
+            scene_at: Positions of the scene.
+
+        Returns:
+            (m B, n, width) and (B, M, width).
+        """
+        groups, own, scenes = tokens.shape[0] // scene.shape[0], tokens.shape[1], scene.shape[0]
+        seen, parts = self._projected(scene, scene_at), self._projected(tokens, at)
+        query, key, value = (part.reshape(scenes, groups * own, -1) for part in parts)
+        key, value = torch.cat((seen[1], key), 1), torch.cat((seen[2], value), 1)
+        mask = _visible(scene.shape[1], groups, own, scene.device)
+        found = self._attended(query, key, value, mask)
+        return found.reshape(tokens.shape), self._attended(*seen)
+
+    def _projected(self, tokens: Tensor, at: Rotary) -> tuple[Tensor, Tensor, Tensor]:
+        """Rotated queries, rotated keys and values (B, N, width)."""
+        query, key, value = functional.linear(tokens, self.in_proj_weight, self.in_proj_bias).chunk(3, -1)
+        return rotate(query, at), rotate(key, at), value
+
+    def _attended(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What (B, N, width) queries find in (B, M, width) keys and values, where ``seen`` lets them look."""
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        attended = _attend(query, key, value, self.dropout if self.training else 0.0)
-        return self.out_proj(attended.transpose(1, 2).reshape(queries.shape))
+        attended = _attend(query, key, value, self.dropout if self.training else 0.0, seen)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float) -> Tensor:
+def _attend(query: Tensor, key: Tensor, value: Tensor, dropout: float, seen: Tensor | None) -> Tensor:
     """Softmax attention of (B, heads, N, channels), scaled by the root of the channels."""
     channels = query.shape[-1]
     filling = (0, -channels % CHANNEL_MULTIPLE if query.requires_grad else 0)
     query, key, value = (functional.pad(part, filling) for part in (query, key, value))
-    attended = functional.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=channels**-0.5)
+    attended = functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=seen, dropout_p=dropout, scale=channels**-0.5
+    )
     return attended[..., :channels]
+
+
+def _visible(scene: int, groups: int, own: int, device: torch.device) -> Tensor:
+    """(groups * own, scene + groups * own) bool: every token sees the whole scene, and its own group."""
+    alone = torch.eye(groups, dtype=torch.bool, device=device)
+    alone = alone.repeat_interleave(own, 0).repeat_interleave(own, 1)
+    return torch.cat((torch.ones(groups * own, scene, dtype=torch.bool, device=device), alone), 1)
 
 
 class AttentionLayer(nn.Module):
@@ -93,6 +152,7 @@ class AttentionLayer(nn.Module):
         memory_at: Rotary | None = None,
         condition: Tensor | None = None,
         query_offset: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """Tokens after attention to ``memory``, or to themselves where it is None; see :class:`AttentionStack`."""
         queries = tokens if query_offset is None else tokens + query_offset
@@ -100,7 +160,15 @@ class AttentionLayer(nn.Module):
             queries = self.adaln(queries, condition)
         if memory is None:
             memory, memory_at = (queries if self.modulate_memory else tokens), at
-        return self.norm_q(tokens + self.dropout(self.attention(queries, memory, at, memory_at)))
+        return self.norm_q(tokens + self.dropout(self.attention(queries, memory, at, memory_at, seen)))
+
+    def beside(self, tokens: At, scene: At) -> tuple[Tensor, Tensor]:
+        """Both after attention to the scene, and of the tokens to their own group; see :meth:`Attention.beside`."""
+        assert self.adaln is not None
+        asked, shown = self.adaln(tokens.values, tokens.condition), self.adaln(scene.values, scene.condition)
+        found = self.attention.beside(asked, shown, tokens.at, scene.at)
+        mine, theirs = (self.dropout(part) for part in found)
+        return self.norm_q(tokens.values + mine), self.norm_q(scene.values + theirs)
 
 
 class FeedForward(nn.Module):
@@ -162,6 +230,7 @@ class AttentionStack(nn.Module):
         memory_at: Rotary | None = None,
         condition: Tensor | None = None,
         query_offset: Tensor | None = None,
+        seen: Tensor | None = None,
     ) -> Tensor:
         """Tokens (m B, N, width) after all layers.
 
@@ -172,9 +241,21 @@ class AttentionStack(nn.Module):
             memory_at: Rotary positions of the memory; unused in self-attention.
             condition: (m B, width), for a stack created with ``conditioned``.
             query_offset: Added to the queries only, (1 or m B, N, width).
+            seen: (B, 1, 1, M) False where the memory is padding.
         """
         for index, layer in enumerate(self.attn_layers):
-            tokens = layer(tokens, memory, at, memory_at, condition, query_offset)
+            tokens = layer(tokens, memory, at, memory_at, condition, query_offset, seen)
             if len(self.ffw_layers) > 0:
                 tokens = self.ffw_layers[index](tokens, condition)
         return tokens
+
+    def beside(self, tokens: At, scene: At) -> tuple[At, At]:
+        """Tokens (m B, n, width) and the scene (B, M, width) that they look at, after all layers.
+
+        The scene does not see the tokens, so its part of the work is done once for all m groups.
+        """
+        for layer, feed_forward in zip(self.attn_layers, self.ffw_layers, strict=True):
+            mine, theirs = layer.beside(tokens, scene)
+            tokens = tokens._replace(values=feed_forward(mine, tokens.condition))
+            scene = scene._replace(values=feed_forward(theirs, scene.condition))
+        return tokens, scene

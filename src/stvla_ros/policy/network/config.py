@@ -42,6 +42,8 @@ class NetworkConfig:
     """Pixels per image token along each side; 8 for ``clip_rn50``, 4 or 8 for ``nano``."""
     visual_cloud: bool = False
     """Whether ``nano`` sees each pixel's position in addition to its colour."""
+    path_channels: bool = False
+    """Whether ``nano`` sees the way from each pixel's position to the nearest point of the path; needs ``visual_cloud``."""
     text: str = "clip"
     """``clip``: CLIP's text tower, frozen, token ids in; ``features``: its output (B, n, 512) in; ``words``: a small
     encoder trained with the rest, word ids in."""
@@ -68,6 +70,9 @@ class NetworkConfig:
     """One image token in this many is kept for self-attention."""
     modulate_kv: bool = True
     """Whether self-attention modulates keys and values as well as queries."""
+    shared_scene: bool = False
+    """Whether the sampled image tokens see neither the noisy keypose nor its time. They are then computed once per scene,
+    for all noise draws in training and all steps at inference (Mini-Diffuser, arXiv 2505.09430)."""
     text_ffn: bool = True
     """Whether a feed-forward layer follows the keypose tokens' attention to the text."""
     dropout: float = 0.1
@@ -111,6 +116,10 @@ class NetworkConfig:
         _check(self.rotary_scale > 0, f"rotary_scale is {self.rotary_scale}; wanted more than 0.")
         fits = (self.vocabulary > 0) == (self.text == "words")
         _check(fits, f"vocabulary is {self.vocabulary} with text {self.text!r}; 'words' needs one, the others none.")
+        fits = self.visual_cloud or not self.path_channels
+        _check(fits, "path_channels needs visual_cloud: the path is seen from each pixel's position.")
+        fits = self.modulate_kv or not self.shared_scene
+        _check(fits, "shared_scene needs modulate_kv: the tokens of a scene are modulated by its history.")
         for name in ("dropout", "rotary_dropout"):
             value = getattr(self, name)
             _check(0.0 <= value < 1.0, f"{name} is {value}; wanted 0 or more and less than 1.")

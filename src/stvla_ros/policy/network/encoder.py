@@ -9,7 +9,7 @@ from torch.nn import functional
 from stvla_ros.policy.network.attention import AttentionStack
 from stvla_ros.policy.network.clip_resnet import ClipResnet, FeaturePyramid
 from stvla_ros.policy.network.config import NetworkConfig
-from stvla_ros.policy.network.nano_visual import NanoVisual
+from stvla_ros.policy.network.nano_visual import NanoVisual, ways_to_path
 from stvla_ros.policy.network.rotary import Rotary, rotary_table, take
 from stvla_ros.policy.network.subsample import density_based, farthest_point
 from stvla_ros.policy.network.text import CLIP_CHANNELS, ClipText, Words
@@ -50,7 +50,7 @@ class SceneEncoder(nn.Module):
             self.backbone: nn.Module = ClipResnet(config.backbone_batch_statistics)
             self.feature_pyramid = FeaturePyramid(ClipResnet.CHANNELS, width)
         else:
-            self.backbone = NanoVisual(width, config.visual_stride, config.visual_cloud)
+            self.backbone = NanoVisual(width, config.visual_stride, config.visual_cloud, config.path_channels)
         self.vl_attention = AttentionStack(
             config.vision_text_layers, width, config.heads, hidden=4 * width, dropout=config.dropout
         )
@@ -59,7 +59,9 @@ class SceneEncoder(nn.Module):
             config.history_layers, width, config.heads, hidden=width, dropout=config.rotary_dropout
         )
 
-    def forward(self, rgb: Tensor, xyz: Tensor, text: Tensor, history_xyz: Tensor) -> SceneContext:
+    def forward(
+        self, rgb: Tensor, xyz: Tensor, text: Tensor, history_xyz: Tensor, path: Tensor | None = None
+    ) -> SceneContext:
         """Tokens of B scenes.
 
         Args:
@@ -67,9 +69,11 @@ class SceneEncoder(nn.Module):
             xyz: (B, cameras, 3, H, W), in the coordinates of the rotary encoding, like ``history_xyz``.
             text: (B, n) ids or (B, n, 512) features.
             history_xyz: (B, history * hands, 3), oldest first, hands within.
+            path: (B, K, 3), in the same coordinates; NaN without a path.
         """
-        words = self.instruction_encoder(text if self.text_encoder is None else self.text_encoder(text))
-        image = self.vl_attention(self._image_tokens(rgb, xyz), words)
+        seen = _without_padding(text)
+        words = self.instruction_encoder(self._text_features(text, seen))
+        image = self.vl_attention(self._image_tokens(rgb, xyz, path), words, seen=seen)
         image_xyz = _tokens(_shrunk(xyz.flatten(0, 1), self.config.visual_stride), len(xyz))
         at = self._rotary(image_xyz)
         kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
@@ -81,20 +85,47 @@ class SceneEncoder(nn.Module):
             sampled_xyz=take(image_xyz, kept),
             sampled_rotary=at.take(kept),
             text=words,
+            text_seen=seen,
             history=self._history(history_xyz, image, at),
         )
+
+    def _text_features(self, text: Tensor, seen: Tensor | None) -> Tensor:
+        """(B, n, channels); ``seen`` as in :attr:`SceneContext.text_seen`."""
+        if self.text_encoder is None:
+            return text
+        return self.text_encoder(text) if seen is None else self.text_encoder(text, ~seen[:, 0, 0])
 
     def _rotary(self, xyz: Tensor) -> Rotary:
         return rotary_table(xyz, self.config.width, self.config.rotary_scale)
 
-    def _image_tokens(self, rgb: Tensor, xyz: Tensor) -> Tensor:
+    def _image_tokens(self, rgb: Tensor, xyz: Tensor, path: Tensor | None) -> Tensor:
         images = self.normalize(rgb.flatten(0, 1))
-        maps = self.backbone(images, xyz.flatten(0, 1)) if self.config.visual_cloud else self.backbone(images)
+        maps = self.backbone(images, *seen_beside_colour(self.config, xyz, path))
         return _tokens(maps if self.feature_pyramid is None else self.feature_pyramid(maps), len(rgb))
 
     def _history(self, xyz: Tensor, image: Tensor, image_at: Rotary) -> Tensor:
         queries = self.curr_gripper_embed.weight.expand(len(xyz), -1, -1)
         return self.gripper_context_head(queries, image, self._rotary(xyz), image_at)
+
+
+def seen_beside_colour(config: NetworkConfig, xyz: Tensor, path: Tensor | None) -> tuple[Tensor, ...]:
+    """What the image encoder sees of B scenes in addition to colours, (B * cameras, 3, H, W) each.
+
+    Args:
+        config: Says what.
+        xyz: (B, cameras, 3, H, W).
+        path: (B, K, 3); unused without ``path_channels``.
+    """
+    points = xyz.flatten(0, 1)
+    if not config.path_channels or path is None:
+        return (points,) if config.visual_cloud else ()
+    return points, ways_to_path(points, path.repeat_interleave(xyz.shape[1], 0))
+
+
+def _without_padding(text: Tensor) -> Tensor | None:
+    """(B, 1, 1, n) False at padding ids; None where there is none."""
+    padding = text < 0 if text.ndim == 2 else None
+    return ~padding[:, None, None] if padding is not None and padding.any() else None
 
 
 def _text_encoder(config: NetworkConfig) -> ClipText | Words | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from stvla_ros.policy.network.attention import AttentionStack
+from stvla_ros.policy.network.attention import At, AttentionStack
 from stvla_ros.policy.network.config import NetworkConfig
 from stvla_ros.policy.network.rotary import Rotary, Sinusoidal, rotary_table
 from stvla_ros.policy.network.values import SceneContext
@@ -51,15 +51,31 @@ class PredictionHead(nn.Module):
         history = self.curr_gripper_emb(context.history.flatten(1))
         condition = self.time_emb(times) + history.repeat_interleave(repeats, 0)
         tokens = self.cross_attn(tokens, context.image, at, context.image_rotary, condition)
-        tokens = torch.cat((tokens, context.sampled.repeat_interleave(repeats, 0)), 1)
-        at = Rotary(*(torch.cat((a, b.repeat_interleave(repeats, 0)), 1) for a, b in zip(at, context.sampled_rotary)))
-        tokens = self.self_attn(tokens, None, at, condition=condition)
-        rotation = self.rotation_self_attn(tokens, None, at, condition=condition)[:, : length * hands]
-        position = self.position_self_attn(tokens, None, at, condition=condition)[:, : length * hands]
+        own = At(tokens, at, condition)
+        rotation, position = (
+            self._beside(context, own, history) if self.config.shared_scene else self._among(context, own)
+        )
         position = self.position_proj(position)
         rotation = self.rotation_predictor(self.rotation_proj(rotation))
         predicted = (self.position_predictor(position), rotation, self.openess_predictor(position))
         return torch.cat(predicted, -1).unflatten(1, (length, hands))
+
+    def _among(self, context: SceneContext, own: At) -> tuple[Tensor, Tensor]:
+        """Keypose tokens (m B, n, width) of both branches, after self-attention together with the sampled tokens."""
+        tokens, at, condition = own
+        count, repeats = tokens.shape[1], len(tokens) // len(context.image)
+        tokens = torch.cat((tokens, context.sampled.repeat_interleave(repeats, 0)), 1)
+        at = Rotary(*(torch.cat((a, b.repeat_interleave(repeats, 0)), 1) for a, b in zip(at, context.sampled_rotary)))
+        tokens = self.self_attn(tokens, None, at, condition=condition)
+        rotation = self.rotation_self_attn(tokens, None, at, condition=condition)[:, :count]
+        return rotation, self.position_self_attn(tokens, None, at, condition=condition)[:, :count]
+
+    def _beside(self, context: SceneContext, own: At, history: Tensor) -> tuple[Tensor, Tensor]:
+        """The same where the sampled tokens see neither keypose nor time, but are modulated by the history."""
+        own, scene = self.self_attn.beside(own, At(context.sampled, context.sampled_rotary, history))
+        branches = (self.rotation_self_attn, self.position_self_attn)
+        rotation, position = (branch.beside(own, scene)[0].values for branch in branches)
+        return rotation, position
 
     def _with_text(self, context: SceneContext, tokens: Tensor) -> Tensor:
         """Tokens (m B, L * hands, width) with the instruction, their place in the sequence and their hand."""
@@ -68,7 +84,10 @@ class PredictionHead(nn.Module):
             tokens = tokens + self.hand_embed.weight
         # with two hands and length > 1 the places do not follow the order of the tokens, as in the published code
         place = self.traj_time_emb(torch.arange(length, device=tokens.device)).repeat(hands, 1)[None]
-        return self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place) + place
+        return (
+            self.traj_lang_attention(tokens.flatten(1, 2), context.text, query_offset=place, seen=context.text_seen)
+            + place
+        )
 
 
 def _conditioned(config: NetworkConfig, layers: int) -> AttentionStack:

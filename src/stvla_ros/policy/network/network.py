@@ -52,11 +52,12 @@ class KeyposeNetwork(nn.Module):
             ValueError: A shape does not match the configuration.
         """
         check_inputs(inputs, self.config)
-        xyz, history = inputs.xyz_m, inputs.history[..., :3].flatten(1, 2)
+        xyz, history, path = inputs.xyz_m, inputs.history[..., :3].flatten(1, 2), inputs.path_m
         if self.config.rotary == "normalised":
             xyz = self.normalise(xyz.movedim(2, -1)).movedim(-1, 2)
             history = self.normalise(history)
-        return self.encoder(inputs.rgb, xyz, inputs.text, history)
+            path = None if path is None else self.normalise(path)
+        return self.encoder(inputs.rgb, xyz, inputs.text, history, path)
 
     def denoise(self, context: SceneContext, x: Tensor, t: Tensor | float) -> Tensor:
         """One evaluation (m B, L, hands, 10): velocity or noise of position and rotation, and the opening's logit.

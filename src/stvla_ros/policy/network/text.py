@@ -8,6 +8,9 @@ from torch import Tensor, nn
 CLIP_CHANNELS = 512
 """Channels of CLIP's text features."""
 
+PADDING = -1
+"""Id that fills up an instruction where a batch needs one length; for :class:`Words` only."""
+
 LONGEST_INSTRUCTION = 77
 """Largest number of tokens of an instruction, as in CLIP."""
 
@@ -32,10 +35,7 @@ class ClipText(nn.Module):
 
 
 class Words(nn.Module):
-    """Word and position embeddings and one transformer layer, trained with the rest of the network.
-
-    Padding would count as a word, so instructions are not padded: a batch has one length.
-    """
+    """Word and position embeddings and one transformer layer, trained with the rest of the network."""
 
     def __init__(self, vocabulary: int, channels: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -44,6 +44,8 @@ class Words(nn.Module):
         self.position = nn.Embedding(LONGEST_INSTRUCTION, channels)
         self.layer = nn.TransformerEncoderLayer(channels, heads, 2 * channels, dropout, batch_first=True)
 
-    def forward(self, ids: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Features of ids (B, n); no word attends to where ``padding`` (B, n) is true. None: all ids are words."""
         places = torch.arange(ids.shape[1], device=ids.device)
-        return self.layer(self.word(ids) + self.position(places))
+        words = ids if padding is None else ids.masked_fill(padding, 0)
+        return self.layer(self.word(words) + self.position(places), src_key_padding_mask=padding)

@@ -22,9 +22,13 @@ class NetworkInput:
     """(B, cameras, 3, H, W) float32: position of every pixel in the workspace frame. It must be finite where tokens
     take their position: in the central 2 x 2 pixels of each square of ``visual_stride`` pixels."""
     text: Tensor
-    """(B, n) int64 ids, or (B, n, 512) float32 for text "features"."""
+    """(B, n) int64 ids, or (B, n, 512) float32 for text "features". For text "words", ids below 0 are padding, which
+    changes nothing."""
     history: Tensor
     """(B, history, hands, 8) float32, oldest first: xyz in metres, quaternion xyzw, open 0 or 1; only xyz is used."""
+    path_m: Tensor | None = None
+    """(B, K, 3) float32 points of the path to follow, in the workspace frame; NaN for observations without a path. None
+    is for networks without ``path_channels``."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class SceneContext:
     """The rotary table of these positions."""
     text: Tensor
     """Text tokens (B, n, width)."""
+    text_seen: Tensor | None
+    """(B, 1, 1, n) False where a text token is padding; None: none is."""
     history: Tensor
     """Features of the past gripper poses (B, history * hands, width)."""
 
@@ -93,6 +99,10 @@ def check_inputs(inputs: NetworkInput, config: NetworkConfig) -> None:
         found = tuple(getattr(inputs, name).shape)
         if found != shape:
             raise ValueError(f"NetworkInput.{name}: wanted shape {shape}, found {found}.")
+    if config.path_channels:
+        path = None if inputs.path_m is None else tuple(inputs.path_m.shape)
+        if path is None or len(path) != 3 or (path[0], path[2]) != (batch, 3):
+            raise ValueError(f"NetworkInput.path_m: wanted shape ({batch}, points, 3), found {path}.")
 
 
 def check_noise(noise: Noise, scenes: int, hands: int, steps: int) -> None:

@@ -33,7 +33,8 @@ def augment(
         inputs = replace(inputs, history=inputs.history + away.to(inputs.history.device))
     if how.unknown_words > 0 and not inputs.text.is_floating_point():
         drop = torch.rand(inputs.text.shape, generator=generator) < how.unknown_words
-        inputs = replace(inputs, text=inputs.text.masked_fill(drop.to(inputs.text.device), UNKNOWN))
+        drop = drop.to(inputs.text.device) & (inputs.text >= 0)
+        inputs = replace(inputs, text=inputs.text.masked_fill(drop, UNKNOWN))
     return inputs, target
 
 
@@ -60,7 +61,7 @@ def _centres(n: int) -> Tensor:
 def _moved(
     inputs: NetworkInput, target: Tensor, how: Augmentation, generator: torch.Generator
 ) -> tuple[NetworkInput, Tensor]:
-    """Move cloud, history and target as one rigid body, about the mean of the batch's targets, in the base frame."""
+    """Move cloud, history, path and target as one rigid body, in the base frame."""
     b, device = len(target), target.device
     angle = (torch.rand(b, generator=generator) * 2 - 1) * how.turn_rad
     shift = (torch.rand(b, 3, generator=generator) * 2 - 1) * torch.tensor([how.shift_m, how.shift_m, 0.0])
@@ -69,6 +70,8 @@ def _moved(
     R = torch.stack(rows, -1).view(b, 3, 3).to(device)
     turn = torch.stack([zero, zero, (angle / 2).sin(), (angle / 2).cos()], -1).to(device)
     shift, centre = shift.to(device), target[..., :3].flatten(0, -2).mean(0)
+    if how.about_base:
+        centre = torch.zeros_like(centre)
 
     def move(xyz: Tensor) -> Tensor:  # (B, ..., 3)
         flat = xyz.reshape(b, -1, 3) - centre
@@ -79,7 +82,8 @@ def _moved(
         return torch.cat([move(pose[..., :3]), multiply(q, pose[..., 3:7]), pose[..., 7:]], -1)
 
     xyz = move(inputs.xyz_m.movedim(2, -1)).movedim(-1, 2)
-    return replace(inputs, xyz_m=xyz, history=move_pose(inputs.history)), move_pose(target)
+    path = None if inputs.path_m is None else move(inputs.path_m)
+    return replace(inputs, xyz_m=xyz, history=move_pose(inputs.history), path_m=path), move_pose(target)
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:

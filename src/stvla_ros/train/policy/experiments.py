@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from stvla_ros.config import lookup
 from stvla_ros.policy.network.config import FLOWMATCH_ACTOR, NetworkConfig
+from stvla_ros.train.policy.path_noise import NO_NOISE, PathNoise
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Augmentation:
         scale: Range of random magnification, of colour and cloud together (3D FlowMatch Actor).
         shift_m: Maximum shift of cloud, history and target together, along x and y of the base frame.
         turn_rad: Maximum rotation of them together, about the vertical.
+        about_base: Turn about the axis of the robot's first joint, which changes neither arm nor task, instead of the
+            mean of the batch's targets.
         jitter_m: Maximum shift of each position in the history, along each axis. A robot never quite reaches its
             target, and a policy that copies the history would never correct the error.
         unknown_words: Share of words replaced by the unknown one.
@@ -29,6 +32,7 @@ class Augmentation:
     scale: tuple[float, float] = (1.0, 1.0)
     shift_m: float = 0.0
     turn_rad: float = 0.0
+    about_base: bool = False
     jitter_m: float = 0.0
     unknown_words: float = 0.0
 
@@ -54,7 +58,13 @@ class Experiment:
         bf16: Forward pass in bfloat16 on a GPU.
         bounds_margin_m: Margin of the normaliser around the training actions.
         augment: Random changes.
+        path_noise: On the paths of the training samples.
+        even_tasks: Draw every task equally often, and mix tasks in a batch; for networks with words of their own, whose
+            instructions are padded. Otherwise a batch has instructions of one length.
         validate_every: Steps between validations, each of which leaves a checkpoint.
+
+    Raises:
+        ValueError: Tasks are to be mixed, but the network attends to padding.
     """
 
     name: str
@@ -73,7 +83,13 @@ class Experiment:
     bf16: bool = True
     bounds_margin_m: float = 0.04
     augment: Augmentation = Augmentation(scale=(0.75, 1.25))
+    path_noise: PathNoise = NO_NOISE
+    even_tasks: bool = False
     validate_every: int = 4000
+
+    def __post_init__(self) -> None:
+        if self.even_tasks and self.network.text != "words":
+            raise ValueError(f"{self.name}: even_tasks needs words of the network's own: CLIP attends to padding.")
 
 
 FLOW = replace(FLOWMATCH_ACTOR, denoiser="flow", steps=5)
@@ -84,6 +100,7 @@ NANO = replace(
     image_px=128,
     visual="nano",
     visual_cloud=True,
+    shared_scene=True,
     rotary_scale=60.0,
     text="words",
     vocabulary=1,  # replaced by the data's
@@ -95,12 +112,15 @@ NANO = replace(
     steps=5,
 )
 
+PLANNER_NOISE = PathNoise(bias_m=0.006, waypoint_m=0.006, cut=0.1)
+"""Roughly what a planner of 512 pixels misses by: 5 to 10 pixels per waypoint and 1 cm in depth, at 1.3 m."""
+
 _NANO = Experiment(
     "nano-3dfa",
     NANO,
     steps=9_000,
     batch=16,
-    draws=4,
+    draws=32,
     lr=1e-3,
     weight_decay=1e-4,
     warmup=300,
@@ -108,8 +128,12 @@ _NANO = Experiment(
     clip_norm=1.0,
     ema=True,
     augment=Augmentation(shift_m=0.03, turn_rad=0.1, jitter_m=0.01, unknown_words=0.1),
-    validate_every=500,
+    even_tasks=True,
+    validate_every=250,
 )
+
+_PATH = replace(_NANO, name="nano-3dfa-path", network=replace(NANO, path_channels=True), path_noise=PLANNER_NOISE)
+"""On trial: the path in channels of its own, and off like a planner's."""
 
 _ALL = (
     Experiment("3dda", DDPM),
@@ -119,6 +143,8 @@ _ALL = (
     _NANO,
     replace(_NANO, name="nano-3dda", network=replace(NANO, denoiser="ddpm", steps=100)),
     replace(_NANO, name="nano-3dfa-baseline", guidance="off"),
+    _PATH,
+    replace(_PATH, name="nano-3dfa-path-baseline", guidance="off", path_noise=NO_NOISE),
     replace(_NANO, name="nano-3dda-baseline", network=replace(NANO, denoiser="ddpm", steps=100), guidance="off"),
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stvla_ros.policy.batch import as_input
 from stvla_ros.policy.checkpoint.policy_file import PolicyFile
 from stvla_ros.policy.network.network import KeyposeNetwork, NetworkInput, Noise
+from stvla_ros.policy.network.text import PADDING
 from stvla_ros.policy.text_input import TextInput
 from stvla_ros.train.curves import CurveLog, Panel, draw
 from stvla_ros.train.optimization import AveragedWeights, optimizer_step, parameter_groups
 from stvla_ros.train.policy.augment import augment
 from stvla_ros.train.policy.experiments import Experiment
-from stvla_ros.train.policy.samples import Samples, by_length
+from stvla_ros.train.policy.samples import Samples
 from stvla_ros.train.run import TrainingRun
 
 FIELDS = ("step", "split", "total", "position", "rotation", "open", "within_1cm", "median_mm", "samples_per_s", "lr")
@@ -30,25 +31,31 @@ MAX_VALIDATION_SAMPLES = 256
 
 
 class Batches:
-    """Draws batches in which all instructions have the same length.
+    """Draws batches: of instructions of one length, or of all tasks equally often.
 
     Args:
         samples: To draw from.
         text: Tokenises an instruction.
         device: Where to put batches.
+        even_tasks: Mix tasks, and pad instructions.
     """
 
-    def __init__(self, samples: Samples, text: TextInput, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, samples: Samples, text: TextInput, device: torch.device | str = "cpu", even_tasks: bool = False
+    ) -> None:
         self._samples, self._device = samples, device
         tokens = {words: text(words)[0] for words in dict.fromkeys(samples.instructions)}
         self._tokens = [tokens[words] for words in samples.instructions]
-        self._groups = list(by_length(map(len, self._tokens)).values())
+        self._groups = grouped(len(token) for token in self._tokens)
         self._shares = np.array([len(group) for group in self._groups]) / len(samples)
+        self._tasks = [np.array(rows) for rows in grouped(samples.tasks)] if even_tasks else []
 
     def draw(self, size: int, generator: torch.Generator) -> tuple[NetworkInput, Tensor]:
         """A random batch, drawn with replacement."""
         seed = int(torch.randint(2**62, (), generator=generator))
         rng = np.random.default_rng(seed)
+        if self._tasks:
+            return self.take(np.array([rng.choice(self._tasks[task]) for task in rng.choice(len(self._tasks), size)]))
         group = self._groups[rng.choice(len(self._groups), p=self._shares)]
         return self.take(rng.choice(group, size))
 
@@ -60,13 +67,21 @@ class Batches:
             yield from (self.take(part) for part in np.array_split(chosen, math.ceil(len(chosen) / size)))
 
     def take(self, indices: np.ndarray) -> tuple[NetworkInput, Tensor]:
-        """Samples with instructions of one length as network input and (B, 1, 1, 8) target."""
+        """Samples as network input and (B, 1, 1, 8) target; shorter instructions are padded."""
         s = self._samples
-        text = torch.stack([self._tokens[i] for i in indices])
-        arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.target))
-        rgb, xyz, history, target = arrays
-        inputs = as_input(rgb[:, None], xyz[:, None], text, history[:, :, None], self._device)
+        text = nn.utils.rnn.pad_sequence([self._tokens[i] for i in indices], True, PADDING)
+        arrays = (torch.from_numpy(a[indices]) for a in (s.rgb, s.xyz_m, s.history, s.path_m, s.target))
+        rgb, xyz, history, path, target = arrays
+        inputs = as_input(rgb[:, None], xyz[:, None], text, history[:, :, None], path, self._device)
         return inputs, target[:, None, None].to(self._device)
+
+
+def grouped(values: Iterable[Hashable]) -> list[list[int]]:
+    """Indices of equal values, in the order in which the values first occur."""
+    groups: dict[Hashable, list[int]] = {}
+    for i, value in enumerate(values):
+        groups.setdefault(value, []).append(i)
+    return list(groups.values())
 
 
 def learning_rate(experiment: Experiment, step: int) -> float:
@@ -123,7 +138,7 @@ class PolicyRun(TrainingRun):
         identity = {"experiment": repr(experiment), "seed": seed, "data": data}
         super().__init__(folder, identity, experiment.steps, experiment.validate_every)
         self.experiment, self.start, self.device, self.seed, self.best = experiment, start, device, seed, -1.0
-        self._train, self._val = Batches(train, text, device), Batches(val, text, device)
+        self._train, self._val = Batches(train, text, device, experiment.even_tasks), Batches(val, text, device)
         self.network = start.build().to(device).train()
         self.optimizer = make_optimizer(self.network, experiment)
         self.average = AveragedWeights(self.network.state_dict()) if experiment.ema else None

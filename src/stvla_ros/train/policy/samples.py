@@ -6,14 +6,16 @@ import hashlib
 import json
 import signal
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from stvla_ros import registry
 from stvla_ros.config import ConfigError
@@ -22,33 +24,46 @@ from stvla_ros.data.replay import observations
 from stvla_ros.errors import StageError
 from stvla_ros.evaluate.stack import StackSettings
 from stvla_ros.files import read_arrays, setting, written
-from stvla_ros.perception.guide import SpatialGuide
-from stvla_ros.policy.observation import PolicyInput, policy_input, pose_row
+from stvla_ros.policy.observation import PATH_POINTS, PolicyInput, policy_input, pose_row
+from stvla_ros.train.policy.path_noise import NO_NOISE, NoisyGuide, PathNoise
 from stvla_ros.types import F32, U8
 
 REST = "rest"
-ARRAYS = ("rgb", "xyz_m", "history", "target")
+ARRAYS = ("rgb", "xyz_m", "history", "target", "path_m")
+
+CACHE = "samples-2"
+"""Changes whenever cached samples are made in another way."""
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """N steps with one camera and one gripper; images have S x S pixels.
 
+    Images are kept as they are measured, for thousands of them to fit into memory: half precision rounds a position by
+    0.25 mm at most up to a metre, and by 0.5 mm up to two.
+
     Attributes:
         rgb: (N, 3, S, S) uint8.
-        xyz_m: (N, 3, S, S) float32, base frame.
+        xyz_m: (N, 3, S, S) float16, base frame; other precisions are rounded.
         history: (N, 3, 8) float32: xyz, quaternion xyzw, 1 for open.
         target: (N, 8) float32, the keypose that was executed, in the same format.
         instructions: N sentences.
         tasks: N names.
+        path_m: (N, K, 3) float32 points of the path; NaN where none is drawn. None stands for that.
     """
 
     rgb: U8
-    xyz_m: F32
+    xyz_m: npt.NDArray[np.floating[Any]]
     history: F32
     target: F32
     instructions: tuple[str, ...]
     tasks: tuple[str, ...]
+    path_m: F32 = None  # type: ignore[assignment]  # replaced below
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "xyz_m", np.asarray(self.xyz_m, np.float16))
+        if self.path_m is None:
+            object.__setattr__(self, "path_m", np.full((len(self.target), PATH_POINTS, 3), np.nan, np.float32))
 
     def __len__(self) -> int:
         return len(self.target)
@@ -65,27 +80,34 @@ class Samples:
         return np.stack([xyz.min(0) - margin_m, xyz.max(0) + margin_m])
 
 
-def episode_inputs(episode: Episode, settings: StackSettings, size_px: int) -> Iterator[PolicyInput]:
+def episode_inputs(
+    episode: Episode, settings: StackSettings, size_px: int, noise: PathNoise = NO_NOISE
+) -> Iterator[PolicyInput]:
     """The policy's observation at every step of an episode, rebuilt by the functions that run on the robot.
+
+    Without ``noise`` on the paths it is what the policy saw, bit for bit.
 
     Raises:
         StageError: Guidance or the segmenter fails on the episode with these settings.
     """
     segmenter = registry.create("segmenter", settings.backends["segmenter"], settings.sections.get("segmenter", {}))
-    for observation in observations(episode, SpatialGuide(segmenter, settings.guide)):
+    seed = zlib.crc32(f"{episode.task} {episode.seed}".encode())
+    for observation in observations(episode, NoisyGuide(segmenter, settings.guide, noise, seed)):
         yield policy_input(observation, episode.start_pose, size_px)
 
 
-def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samples:
-    """Samples of one episode.
+def episode_samples(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise = NO_NOISE) -> Samples:
+    """Samples of one episode. If guidance fails because of the noise on the paths, there is none.
 
     Raises:
         ConfigError: See :func:`episode_inputs`.
     """
     episode = Episode(folder)
     try:
-        inputs = list(episode_inputs(episode, settings, size_px))
+        inputs = list(episode_inputs(episode, settings, size_px, noise))
     except StageError as error:
+        if noise.any:
+            return episode_samples(folder, settings, size_px)
         raise ConfigError(f"{folder}: cannot be guided with these settings: {error.sentence}") from error
     targets = [pose_row(k.T_base_tcp, k.gripper_open) for k in episode.keyposes]
     return Samples(
@@ -95,14 +117,15 @@ def episode_samples(folder: Path, settings: StackSettings, size_px: int) -> Samp
         np.stack(targets),
         tuple(i.instruction for i in inputs),
         (episode.task,) * len(inputs),
+        np.stack([i.path_m for i in inputs]),
     )
 
 
 def concatenate(parts: Sequence[Samples]) -> Samples:
     """Several sets of samples as one."""
-    rgb, xyz_m, history, target = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
-    instructions = tuple(text for p in parts for text in p.instructions)
-    return Samples(rgb, xyz_m, history, target, instructions, tuple(task for p in parts for task in p.tasks))
+    rgb, xyz_m, history, target, path_m = (np.concatenate([getattr(p, name) for p in parts]) for name in ARRAYS)
+    instructions, tasks = (tuple(w for p in parts for w in getattr(p, name)) for name in ("instructions", "tasks"))
+    return Samples(rgb, xyz_m, history, target, instructions, tasks, path_m)
 
 
 def load_samples(
@@ -112,6 +135,7 @@ def load_samples(
     cache: Path,
     jobs: int,
     on_progress: Callable[[int], None] = lambda _: None,
+    noise: PathNoise = NO_NOISE,
 ) -> Samples:
     """Samples of all episodes. Each goes through guidance once and is cached, so that the next run starts at once.
 
@@ -122,16 +146,17 @@ def load_samples(
         cache: Folder of cached samples, by episode and settings; delete it after changing the code of guidance.
         jobs: Number of processes.
         on_progress: Called with 1 after every episode.
+        noise: On the paths.
 
     Raises:
         ConfigError: An episode is damaged, guidance fails on it with these settings, or a process died.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px)}.npz" for e in episodes]
+    files = [cache / f"{e.folder.name}-{_key(e.folder, settings, size_px, noise)}.npz" for e in episodes]
     missing = {file: e.folder for e, file in zip(episodes, files, strict=True) if not file.exists()}
     on_progress(len(files) - len(missing))
     with ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts) as pool:
-        work = [pool.submit(_fill, folder, settings, size_px, file) for file, folder in missing.items()]
+        work = [pool.submit(_fill, folder, settings, size_px, noise, file) for file, folder in missing.items()]
         try:
             for future in as_completed(work):
                 future.result()
@@ -150,13 +175,15 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _key(folder: Path, settings: StackSettings, size_px: int) -> str:
+def _key(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise) -> str:
     """Changes with the episode's contents and with all settings that affect its samples, not with the folder's path."""
     what = [
         asdict(settings.guide),
         settings.backends["segmenter"],
         dict(settings.sections.get("segmenter", {})),
         size_px,
+        CACHE,
+        *([asdict(noise)] if noise.any else []),
     ]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode())
     for file in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -166,15 +193,12 @@ def _key(folder: Path, settings: StackSettings, size_px: int) -> str:
     return digest.hexdigest()[:12]
 
 
-def _fill(folder: Path, settings: StackSettings, size_px: int, file: Path) -> None:
-    samples = episode_samples(folder, settings, size_px)
+def _fill(folder: Path, settings: StackSettings, size_px: int, noise: PathNoise, file: Path) -> None:
+    samples = episode_samples(folder, settings, size_px, noise)
     with written(file) as part, part.open("wb") as out:
         np.savez_compressed(
             out,
-            rgb=samples.rgb,
-            xyz_m=samples.xyz_m,
-            history=samples.history,
-            target=samples.target,
+            **{name: getattr(samples, name) for name in ARRAYS},
             rest=np.array(json.dumps([samples.instructions, samples.tasks])),
         )
 
@@ -184,15 +208,7 @@ def _read(file: Path) -> Samples:
         content = read_arrays(file, wanted="cached samples")
     try:
         instructions, tasks = json.loads(str(content[REST]))
-        rgb, xyz_m, history, target = (content[name] for name in ARRAYS)
+        arrays = {name: content[name] for name in ARRAYS}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{file}: cached samples are damaged ({error}): delete the file.") from error
-    return Samples(rgb, xyz_m, history, target, tuple(instructions), tuple(tasks))
-
-
-def by_length(lengths: Iterable[int]) -> dict[int, list[int]]:
-    """Indices of samples by instruction length. A batch has one length, since networks attend to every token."""
-    groups: dict[int, list[int]] = {}
-    for i, length in enumerate(lengths):
-        groups.setdefault(length, []).append(i)
-    return groups
+    return Samples(**arrays, instructions=tuple(instructions), tasks=tuple(tasks))

@@ -86,6 +86,18 @@ class DenoisingLayer:
         queries = next(modulations)(tokens)
         return self._finish(tokens, self.attention.cross(queries, keys, values, at), modulations)
 
+    def beside(self, tokens: Tensor, modulations: Steps, keys: Tensor, values: Tensor, at: Tensor) -> Tensor:
+        """Attention to themselves and to a scene that was projected before the first step."""
+        queries = next(modulations)(tokens)
+        return self._finish(tokens, self.attention.beside(queries, keys, values, at), modulations)
+
+    def scene(self, tokens: Tensor, modulations: Steps, at: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A shared scene's tokens (G, B, M, width) after this layer, and the keys and values that it shows to others."""
+        queries = next(modulations)(tokens)
+        shown = self.attention.keys_values(queries, at)
+        found = self._finish(tokens, self.attention.within(queries, queries, at), modulations)
+        return found, *shown
+
     def _finish(self, tokens: Tensor, seen: Tensor, modulations: Steps) -> Tensor:
         return self.feed_forward(normed(seen.add_(tokens), next(modulations)))
 
@@ -164,7 +176,7 @@ class FastHead:
     def __init__(
         self, head: PredictionHead, traj_encoder: nn.Linear, layout: HeadLayout, times: Tensor, dtype: torch.dtype
     ) -> None:
-        self.layout, self.dtype = layout, dtype
+        self.layout, self.dtype, self.shared_scene = layout, dtype, head.config.shared_scene
         self.frequencies = layout.frequencies(head.config.rotary_scale)
         self.embedding = KeyposeEmbedding(head, traj_encoder, layout, dtype)
         self.outputs = OutputHeads(head, dtype)
@@ -180,13 +192,33 @@ class FastHead:
 
     def prepare(self, tokens: SceneTokens) -> FastScene:
         """Everything that depends on the scene and the steps' times, but not on the noisy keypose."""
-        condition = self.time[:, None] + self.gripper(tokens.history.flatten(1))
+        history = self.gripper(tokens.history.flatten(1))
+        condition = self.time[:, None] + history
         scale, shift = self.modulations.tables(condition, self.dtype)
         image = tokens.image[None].to(self.dtype)
         crossed = [layer.attention.keys_values(image, tokens.image_phases) for layer in self.cross]
         keys, values = (torch.cat(parts) for parts in zip(*crossed))
         words = self.embedding.attention.keys_values(tokens.text[None].to(self.dtype), None)
-        return FastScene(*words, keys, values, tokens.sampled.to(self.dtype), tokens.sampled_phases, scale, shift)
+        sampled, at = tokens.sampled.to(self.dtype), tokens.sampled_phases
+        beside = self._shown(sampled, at, history) if self.shared_scene else (keys[:0], values[:0])
+        return FastScene(*words, keys, values, sampled, at, scale, shift, *beside)
+
+    def _shown(self, sampled: Tensor, at: Tensor, history: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a shared scene's tokens for all layers, see :attr:`FastScene.beside_keys`."""
+        scale, shift = self.modulations.tables(history[None], self.dtype)
+        modulations = self.modulations.at(scale[0], shift[0])
+        for _ in range(2 * len(self.cross)):
+            next(modulations)
+        tokens, shown = sampled[None], []
+        for layer in self.shared:
+            tokens, *pair = layer.scene(tokens, modulations, at)
+            shown.append(pair)
+        tokens = tokens.expand(2, -1, -1, -1)
+        for layer in self.branches:
+            tokens, *pair = layer.scene(tokens, modulations, at)
+            shown.append(pair)
+        keys, values = (torch.cat(parts) for parts in zip(*shown))
+        return keys, values
 
     def step(self, scene: FastScene, places: SequencePlaces, x: Tensor, xyz: Tensor, index: int) -> Tensor:
         """Prediction (S, n, 10): position (3), rotation (6), logit of an open gripper.
@@ -203,6 +235,8 @@ class FastHead:
         tokens = self.embedding(x.unsqueeze(0).to(self.dtype), places, scene)
         for layer, keys, values in zip(self.cross, scene.cross_keys, scene.cross_values):
             tokens = layer.cross(tokens, modulations, keys[None], values[None], at)
+        if self.shared_scene:
+            return self.outputs(self._beside(tokens, modulations, at, scene))
         tokens, at = torch.cat((tokens, scene.sampled[None]), 2), torch.cat((at, scene.sampled_phases), 1)
         for layer in self.shared:
             tokens = layer.within(tokens, modulations, at)
@@ -210,6 +244,14 @@ class FastHead:
         for layer in self.branches[:-1]:
             tokens = layer.within(tokens, modulations, at)
         return self.outputs(self.branches[-1].within(tokens, modulations, at, x.shape[1]))
+
+    def _beside(self, tokens: Tensor, modulations: Steps, at: Tensor, scene: FastScene) -> Tensor:
+        """Tokens (2, S, n, width) of both branches, from keypose tokens (1, S, n, width) beside a shared scene."""
+        sizes = [1] * len(self.shared) + [2] * len(self.branches)
+        layers = zip((*self.shared, *self.branches), scene.beside_keys.split(sizes), scene.beside_values.split(sizes))
+        for layer, keys, values in layers:
+            tokens = layer.beside(tokens.expand(len(keys), -1, -1, -1), modulations, keys, values, at)
+        return tokens
 
 
 def _pairs(stack: AttentionStack) -> list[tuple[AttentionLayer, FeedForward]]:

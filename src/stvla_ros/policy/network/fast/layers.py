@@ -99,6 +99,22 @@ class FastAttention:
             key = self._keys(key, phases)
         return self.out(attend(self.layout, query, self.layout.split(key), self.layout.split(value)))
 
+    def beside(self, queries: Tensor, keys: Tensor, values: Tensor, phases: Tensor) -> Tensor:
+        """Attention of tokens (G, S, n, width) to themselves and to a scene, given as keys and values of S scenes.
+
+        Args:
+            queries: Tokens that attend.
+            keys: (G, S, heads, M, P/heads), of :meth:`keys_values`.
+            values: As the keys.
+            phases: Rotary positions of the tokens (S, n, 1, P/2).
+        """
+        both, value = self.all(queries).tensor_split((2 * self.layout.padded,), -1)
+        query, key = apply_rotary(both, phases).chunk(2, -1)
+        key = key if self.own is None else key.mul_(self.own)
+        split = self.layout.split
+        keys, values = torch.cat((keys, split(key)), -2), torch.cat((values, split(value)), -2)
+        return self.out(attend(self.layout, query, keys, values))
+
     def _keys(self, keys: Tensor, phases: Tensor | None) -> Tensor:
         """Rotated keys, zero at the places of partners, so that partners add nothing to the scores."""
         if phases is None:

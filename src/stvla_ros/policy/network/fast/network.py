@@ -71,11 +71,14 @@ class FastKeyposeNetwork:
         """Everything that any number of samples needs of B observations.
 
         Raises:
-            ValueError: A shape does not match the configuration.
+            ValueError: A shape does not match the configuration, or an instruction is padded: padding is for training.
         """
         check_inputs(inputs, self.config)
+        if self.config.text == "words" and (inputs.text < 0).any():
+            raise ValueError("NetworkInput.text: wanted instructions without padding.")
         encode = self.graphs[0] if self.graphs else self._encode
-        return FastScene(*encode(inputs.rgb, inputs.xyz_m, inputs.history, self.words(inputs.text)))
+        path_m = inputs.history.new_zeros(len(inputs.history), 0, 3) if inputs.path_m is None else inputs.path_m
+        return FastScene(*encode(inputs.rgb, inputs.xyz_m, inputs.history, self.words(inputs.text), path_m))
 
     @torch.no_grad()
     def prepare(self, context: SceneContext) -> FastScene:
@@ -116,11 +119,12 @@ class FastKeyposeNetwork:
     def _noisy_steps(self) -> int:
         return 0 if self.config.denoiser == "flow" else self.config.steps
 
-    def _encode(self, rgb: Tensor, xyz_m: Tensor, history: Tensor, words: Tensor) -> FastScene:
-        xyz, grippers = xyz_m, history[..., :3].flatten(1, 2)
+    def _encode(self, rgb: Tensor, xyz_m: Tensor, history: Tensor, words: Tensor, path_m: Tensor) -> FastScene:
+        xyz, grippers, path = xyz_m, history[..., :3].flatten(1, 2), path_m
         if self.config.rotary == "normalised":
             xyz, grippers = self._normalised(xyz_m.movedim(2, -1)).movedim(-1, 2), self._normalised(grippers)
-        return self.head.prepare(self.encoder(rgb, xyz, words, grippers))
+            path = self._normalised(path_m)
+        return self.head.prepare(self.encoder(rgb, xyz, words, grippers, path))
 
     def _sample(self, *tensors: Tensor) -> tuple[Tensor]:
         scene, (start, fresh) = FastScene(*tensors[:-2]), tensors[-2:]

@@ -52,6 +52,11 @@ class FastScene(NamedTuple):
     """Scale of every modulation at every step (steps, modulations, B, 1, width)."""
     shift: Tensor
     """The shifts, of the same shape."""
+    beside_keys: Tensor
+    """Rotated keys of a shared scene for the keypose tokens (shared + 2 branch layers, B, heads, M, P/heads), in order of
+    use; a tensor with no layers where the scene is not shared."""
+    beside_values: Tensor
+    """The values, of the same shape."""
 
     def repeated(self, times: int) -> FastScene:
         """For ``times`` consecutive samples of every scene, which share the scene's keys and values."""
@@ -62,6 +67,8 @@ class FastScene(NamedTuple):
             sampled_phases=self.sampled_phases.repeat_interleave(times, 0),
             scale=self.scale.repeat_interleave(times, 2),
             shift=self.shift.repeat_interleave(times, 2),
+            beside_keys=self.beside_keys.repeat_interleave(times, 1),
+            beside_values=self.beside_values.repeat_interleave(times, 1),
         )
 
 
@@ -81,7 +88,7 @@ class FastEncoder:
         """(B, n, width) of ids (B, n), or of features (B, n, 512)."""
         return self.instruction(text if self.text_encoder is None else self.text_encoder(text))
 
-    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, history_xyz: Tensor) -> SceneTokens:
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, history_xyz: Tensor, path: Tensor) -> SceneTokens:
         """Tokens of B scenes.
 
         Args:
@@ -89,8 +96,9 @@ class FastEncoder:
             xyz: (B, cameras, 3, H, W), in the coordinates of the rotary encoding, like ``history_xyz``.
             words: (B, n, width).
             history_xyz: (B, history * hands, 3).
+            path: (B, K, 3).
         """
-        image = self.images(rgb, xyz, words)
+        image = self.images(rgb, xyz, words, path)
         at = rotary_phases(token_positions(xyz, self.config.visual_stride), self.frequencies)
         kept = (density_based if self.config.subsampler == "density" else farthest_point)(image, self.config.sampled)
         queries = self.grippers.expand(len(rgb), -1, -1)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from stvla_ros.policy.network.clip_resnet import FIRST, Bottleneck, ClipResnet, FeaturePyramid
-from stvla_ros.policy.network.encoder import SceneEncoder
+from stvla_ros.policy.network.encoder import SceneEncoder, seen_beside_colour
 from stvla_ros.policy.network.fast.heads import HeadLayout
 from stvla_ros.policy.network.fast.layers import CrossLayers
 
@@ -100,12 +100,12 @@ class PlainImages:
         parts = (encoder.normalize, encoder.backbone, encoder.feature_pyramid or nn.Identity(), encoder.vl_attention)
         copies = (copy.deepcopy(part).eval().requires_grad_(False) for part in parts)
         self.normalize, self.backbone, self.pyramid, self.to_text = copies
-        self.cloud = encoder.config.visual_cloud
+        self.config = encoder.config
 
-    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor) -> Tensor:
-        """(B, N, width) of images (B, cameras, 3, H, W), 0..1, their positions, and words (B, n, width)."""
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, path: Tensor) -> Tensor:
+        """(B, N, width) of images (B, cameras, 3, H, W), 0..1, their positions, words (B, n, width), path (B, K, 3)."""
         images = self.normalize(rgb.flatten(0, 1))
-        maps = self.pyramid(self.backbone(images, xyz.flatten(0, 1)) if self.cloud else self.backbone(images))
+        maps = self.pyramid(self.backbone(images, *seen_beside_colour(self.config, xyz, path)))
         tokens = maps.unflatten(0, (len(rgb), -1)).permute(0, 1, 3, 4, 2).flatten(1, 3)
         return self.to_text(tokens, words)
 
@@ -120,8 +120,8 @@ class FoldedImages:
         self.maps = FastClipResnet(encoder.backbone, encoder.feature_pyramid)
         self.to_text = CrossLayers(encoder.vl_attention, layout, rotary=False)
 
-    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor) -> Tensor:
-        """As :class:`PlainImages`; positions are ignored."""
+    def __call__(self, rgb: Tensor, xyz: Tensor, words: Tensor, path: Tensor) -> Tensor:
+        """As :class:`PlainImages`; positions and path are ignored."""
         maps = self.maps((rgb.flatten(0, 1).permute(0, 2, 3, 1) - self.mean) / self.std)
         return self.to_text(maps.reshape(len(rgb), -1, maps.shape[-1]), words)
 
