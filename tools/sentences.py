@@ -34,7 +34,7 @@ ROOMS = {
     ),
     "Goals, stops and answers between nodes": (
         "ros/client.py ros/service_client.py ros/action_client.py ros/action_server.py ros/operator_stop.py ros/stop_state.py "
-        "ros/remote_stages.py ros/traces.py nodes/task.py pipeline errors.py"
+        "ros/remote_stages.py ros/traces.py ros/approvals.py ros/approval_client.py nodes/task.py pipeline errors.py"
     ),
     "Camera, images and transforms": (
         "calibration ros/calibration.py "

@@ -92,3 +92,16 @@ def test_a_round_top_is_gripped_without_turning(yaw_now: float) -> None:
     found = grasp([Disc((0.5, 0.1), 0.028, 0.0, 0.03, (0.1, 0.2, 0.8))], yaw_now)
     assert found is not None
     assert abs(wrap(found.yaw_rad - yaw_now, np.pi / 2)) < 1e-6
+
+
+@pytest.mark.parametrize("yaw", [0.2, 0.5, 0.78])
+def test_a_square_top_of_few_noisy_points_is_not_round(yaw: float) -> None:
+    """Points of other pixels at its edge widen the rectangle around it: it fills no more of that than a disc would."""
+    side = np.arange(-0.0193, 0.02, 0.0055)
+    top = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    top = np.vstack([top, [[0.025, 0.004], [-0.024, 0.002], [0.003, 0.0245]]])
+    turn = np.array([[np.cos(yaw), -np.sin(yaw)], [np.sin(yaw), np.cos(yaw)]])
+    points = np.column_stack([top @ turn.T + [0.5, 0.1], np.full(len(top), 0.045)]).astype(np.float32)
+    found = find_grasp(points, np.array([0.5, 0.1, 0.04]), 0.0)
+    assert found is not None
+    assert abs(wrap(found.yaw_rad - yaw, np.pi / 2)) < 0.09

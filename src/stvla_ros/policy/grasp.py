@@ -24,8 +24,9 @@ FACE_M = 0.007
 LINK_M = 0.006
 """Points of one top are no further apart."""
 
-ROUND_SHARE = 0.84
-"""A top that fills less of its smallest rectangle is round: a disc fills 0.79, a noisy square more than 0.9."""
+ROUND_SHARE = 0.77
+"""A top is round that fills more of the circle around it: a square fills 0.64, and less where a stray point widens the
+circle; a disc of 50 points about 0.85."""
 
 MAX_GRIP_M = 0.070
 EASY_GRIP_M = 0.060
@@ -72,7 +73,7 @@ def find_grasp(points_m: F32, start_m: F64, yaw_now_rad: float) -> Grasp | None:
     if np.hypot(*(face[:, :2] - start_m[:2]).T).max() > NEAR_M - LINK_M / 2:
         face = _whole_face(points_m, start_m, top)
     centre, size, angle = min_area_rectangle(face[:, :2])
-    if _is_round(face[:, :2], size):
+    if _is_round(face[:, :2]):
         angle = yaw_now_rad  # every direction is as good: none turns less
     others = _neighbours(points_m, centre, size, angle, top)
     widest = EASY_GRIP_M if min(size) < EASY_GRIP_M else MAX_GRIP_M
@@ -96,10 +97,10 @@ def _whole_face(points_m: F32, start_m: F64, top_m: float) -> F32:
     return np.asarray(face[part == part[int(np.argmin(beside))]])
 
 
-def _is_round(xy_m: F32, size_m: F64) -> bool:
+def _is_round(xy_m: F32) -> bool:
     hull = cv2.convexHull(np.ascontiguousarray(xy_m * 1000.0, dtype=np.float32))
-    share = cv2.contourArea(hull) * 1e-6 / max(float(size_m[0] * size_m[1]), 1e-9)
-    return bool(share < ROUND_SHARE and min(size_m) > 0.8 * max(size_m))
+    _, radius = cv2.minEnclosingCircle(hull)
+    return bool(cv2.contourArea(hull) > ROUND_SHARE * np.pi * radius**2)
 
 
 def round_centre(points_m: F32, start_m: F64, radius_m: float = NEAR_M) -> F64 | None:
