@@ -66,9 +66,11 @@ def test_domains_are_private_and_the_environment_comes_back(monkeypatch: pytest.
         pass
 
 
-def test_the_demos_speak_of_red_things() -> None:
-    assert make_task("pick_place", TASKS["pick_place"].demo_seed).instruction == "Put the red block in the plate."
-    assert all(" red " in make_task(task, kind.demo_seed).instruction for task, kind in TASKS.items())
+def test_the_demos_speak_of_red_things_and_of_soup() -> None:
+    said = {task: make_task(task, kind.demo_seed).instruction for task, kind in TASKS.items()}
+    assert said["pick_place"] == "Put the red block in the plate."
+    assert said.pop("put_groceries") == "Put the soup in the cupboard."
+    assert all(" red " in instruction for instruction in said.values())
 
 
 def test_run_without_a_stack_says_so(start: Start, tmp_path: Path) -> None:
