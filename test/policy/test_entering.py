@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stvla_ros.geometry.se3 import is_rotation, rotation_distance, tool_down
-from stvla_ros.policy.entering import at, backed_off, is_tilted, tilted, way_in
+from stvla_ros.geometry.se3 import backed_off, is_rotation, rotation_distance, tool_down
+from stvla_ros.policy.entering import at, is_tilted, tilted, way_in
 
 RISE = np.array([[0.5, 0.0, 0.1], [0.5, 0.0, 0.4], [0.4, 0.2, 0.4]])
 

@@ -29,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
         "--all", action="store_true", help="carry out pick_place, stack_cube and push_buttons, one after another"
     )
     parser.add_argument(
-        "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: a scene with a red object"
+        "--seed", type=whole(0, MAX_SEED), metavar="N", help="seed of the scene; default: one that is good to show"
     )
     parser.add_argument(
         "--runs", type=Path, default=Path("runs"), metavar="DIR", help="folder that keeps the runs; default runs/"

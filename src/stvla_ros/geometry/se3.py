@@ -83,6 +83,13 @@ def tool_down(xyz_m: npt.ArrayLike, yaw_rad: float) -> F64:
     return pose(np.column_stack([np.cross(y, z), y, z]), xyz_m)
 
 
+def backed_off(T: F64, distance_m: float) -> F64:
+    """(4, 4) the tool pose moved back along the tool's axis."""
+    back = T.copy()
+    back[:3, 3] -= distance_m * T[:3, 2]
+    return back
+
+
 def finger_yaw(T_base_tcp: F64) -> float:
     """Direction of the finger opening (y of the tool) in the base frame's x-y plane, rad."""
     return float(np.arctan2(T_base_tcp[1, 1], T_base_tcp[0, 1]))

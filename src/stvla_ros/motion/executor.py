@@ -22,7 +22,7 @@ from stvla_ros.description.robot import OPEN_WIDTH_M, PANDA, ArmLimits
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.geometry.cameras import cloud
 from stvla_ros.geometry.paths import valid_points
-from stvla_ros.geometry.se3 import is_rotation, rotation_distance
+from stvla_ros.geometry.se3 import backed_off, is_rotation, rotation_distance
 from stvla_ros.interfaces import MotionPlanner, Robot
 from stvla_ros.motion.collision import Keys, VoxelConfig, in_box, on_robot
 from stvla_ros.motion.held import held_box, with_hidden_part
@@ -267,7 +267,7 @@ class PlannedExecutor:
                 f"{why.rstrip('.')}): clear a part of the table, or take the object out by hand.",
             )
         state = self._robot.state()
-        self._reach(Keypose(_backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
+        self._reach(Keypose(backed_off(state.T_base_tcp, self._config.approach_m), True), look(), cancel, clock)
         x, y = state.T_base_tcp[:2, 3]
         return f"Put down at ({x:.2f}, {y:.2f}) m; the gripper is open."
 
@@ -398,7 +398,7 @@ class PlannedExecutor:
         if _on_axis(T, state.T_base_tcp) and not self._recovered:
             yield [_Leg(T, True, touched, self._touching(state))]
         for share in (1.0, 0.6, 0.3):
-            before = _backed_off(T, share * self._config.approach_m)
+            before = backed_off(T, share * self._config.approach_m)
             yield [*self._way_out(state), _Leg(before, False), _Leg(T, True, touched)]
 
     def _ways_free(self, T: F64, state: RobotState) -> Iterator[list[_Leg]]:
@@ -419,7 +419,7 @@ class PlannedExecutor:
         touching = self._touching(state)
         if not touching or self._config.retreat_m == 0.0:
             return []
-        return [_Leg(_backed_off(state.T_base_tcp, self._config.retreat_m), True, left=touching)]
+        return [_Leg(backed_off(state.T_base_tcp, self._config.retreat_m), True, left=touching)]
 
     def _look_at_gripper(self, state: RobotState) -> None:
         """Trust the fingers, not the last command: somebody else may have moved them, or a cancel stopped them."""
@@ -518,13 +518,6 @@ def _ends(trace: Trace3d | None) -> tuple[F64, ...]:
     """(3,) start and end of a path."""
     points = np.empty((0, 3)) if trace is None else valid_points(trace)
     return (points[0], points[-1]) if len(points) else ()
-
-
-def _backed_off(T: F64, distance_m: float) -> F64:
-    """The pose moved back along the tool's axis."""
-    back = T.copy()
-    back[:3, 3] -= distance_m * T[:3, 2]
-    return back
 
 
 def _turned_in_place(T: F64, T_before: F64, along_m: float = 0.05, aside_m: float = 0.015) -> bool:

@@ -252,9 +252,7 @@ class GuidanceNode(StageNode[GuidanceConfig]):
 
     def _refuse_older(self, plan: TracePlan) -> None:
         ahead = self._current is not None and self._current.image_stamp_ns > self.now_ns() + MAX_AHEAD_S * 1e9
-        if (
-            ahead or self._began_anew
-        ):  # the clock was set back: this plan would be the newest until the clock catches up
+        if ahead or self._began_anew:  # the clock was set back: that plan would be the newest until it catches up
             self._current, self._began_anew = None, False
         if self._current is not None and plan.image_stamp_ns < self._current.image_stamp_ns:
             age_s = (self._current.image_stamp_ns - plan.image_stamp_ns) / 1e9

@@ -5,7 +5,9 @@ It needs no weights and sees only pixels and robot state. It refuses what it can
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from uuid import uuid4
 
 import numpy as np
@@ -34,7 +36,7 @@ from stvla_ros.tabletop.interaction import is_clear, is_holding, pressed_in_orde
 from stvla_ros.tabletop.objects import TableObject, recognise_objects
 from stvla_ros.tabletop.regions import RegionConfig, Regions, find_regions
 from stvla_ros.tabletop.self_filter import robot_mask
-from stvla_ros.types import F64, WAYPOINTS, PlanRequest, TracePlan
+from stvla_ros.types import F64, U8, WAYPOINTS, PlanRequest, TracePlan
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,22 @@ class ColourConfig:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """One request and the objects in its frame."""
+    """One request and the objects in its frame, which are looked for when they are asked for."""
 
     request: PlanRequest
-    regions: Regions
-    objects: tuple[TableObject, ...]
+    find: Callable[[Regions, U8], list[TableObject]] = recognise_objects
     said: str = ""  # in place of a list of blocks, plates and buttons
+
+    @cached_property
+    def regions(self) -> Regions:
+        frame = self.request.frame
+        depth = without_specks(frame.depth_m)
+        points = depth_cloud(frame.camera, depth)
+        return find_regions(frame.rgb, depth, points, robot_mask(points, self.request.robot), RegionConfig())
+
+    @cached_property
+    def objects(self) -> tuple[TableObject, ...]:
+        return tuple(self.find(self.regions, self.request.frame.rgb))
 
     @property
     def tool_m(self) -> F64:
@@ -107,7 +119,6 @@ class ColourPlanner:
 
     def __init__(self, config: ColourConfig) -> None:
         self._config = config
-        self._regions = RegionConfig()
         self._storing = Storing(config.grip_depth_m, config.clear_m)
 
     def plan(self, request: PlanRequest) -> TracePlan:
@@ -121,18 +132,13 @@ class ColourPlanner:
         if isinstance(task, Store):
             return self._store(task, view)
         if isinstance(task, Screw):
-            find = find_jars_and_lid if task.part == "lid" else find_bulbs_and_lamp
-            view = replace(view, objects=tuple(find(view.regions, request.frame.rgb)))
+            view = replace(view, find=find_jars_and_lid if task.part == "lid" else find_bulbs_and_lamp)
             return self._close(task, view) if task.part == "lid" else self._light(task, view)
         return self._carry(task, view) if isinstance(task, Carry) else self._push(task, view)
 
     def look(self, request: PlanRequest) -> _View:
-        """Find the objects in a request's frame."""
-        frame = request.frame
-        depth = without_specks(frame.depth_m)
-        points = depth_cloud(frame.camera, depth)
-        regions = find_regions(frame.rgb, depth, points, robot_mask(points, request.robot), self._regions)
-        return _View(request, regions, tuple(recognise_objects(regions, frame.rgb)))
+        """The objects in a request's frame."""
+        return _View(request)
 
     def _carry(self, task: Carry, view: _View) -> TracePlan:
         goal = view.one("block", task.onto) if task.onto else view.one("plate")

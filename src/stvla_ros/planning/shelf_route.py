@@ -28,7 +28,7 @@ DROP_M = 0.010
 """A tilted item is let go this high above the shelf: it rolls over its edge anyway."""
 
 
-def way_in(yaw_rad: float) -> F64:
+def tool_axis(yaw_rad: float) -> F64:
     """(3,) direction in which the tool points and moves into a cupboard whose inside lies in direction ``yaw_rad``."""
     across = np.sin(TILT_RAD)
     return np.array([across * np.cos(yaw_rad), across * np.sin(yaw_rad), -np.cos(TILT_RAD)])
@@ -62,7 +62,7 @@ def shelf_route(
         below_m: How far the carried object reaches below the tool.
         camera: The route stays in its view if that leaves room to pass.
     """
-    front = end_m - FRONT_M * way_in(yaw_rad)
+    front = end_m - FRONT_M * tool_axis(yaw_rad)
     line = np.stack([start_m[:2], front[:2]])
     near = obstacles_m[distance(obstacles_m[:, :2], line) < CORRIDOR_M]
     highest = float(np.quantile(near[:, 2], 0.995)) if len(near) else 0.0

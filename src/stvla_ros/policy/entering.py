@@ -46,13 +46,6 @@ def is_tilted(T: F64) -> bool:
     return bool(np.arccos(np.clip(-T[2, 2], -1.0, 1.0)) > SIDEWAYS_RAD)
 
 
-def backed_off(T: F64, distance_m: float) -> F64:
-    """The pose moved back along the tool's axis."""
-    back = T.copy()
-    back[:3, 3] -= distance_m * T[:3, 2]
-    return back
-
-
 def at(T: F64, T_wanted: F64, off_m: float, turned_rad: float) -> bool:
     """Whether a tool is at a pose."""
     near = np.linalg.norm(T[:3, 3] - T_wanted[:3, 3]) < off_m

@@ -17,8 +17,8 @@ from stvla_ros.description.panda import HOME_Q_RAD, Q_MAX_RAD
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.geometry.cameras import depth_cloud
 from stvla_ros.geometry.depths import without_specks
-from stvla_ros.geometry.se3 import finger_yaw, inverse, tool_down, wrap
-from stvla_ros.policy.entering import at, backed_off, is_tilted, tilted, way_in
+from stvla_ros.geometry.se3 import backed_off, finger_yaw, inverse, tool_down, wrap
+from stvla_ros.policy.entering import at, is_tilted, tilted, way_in
 from stvla_ros.policy.grasp import Grasp, find_grasp, round_centre
 from stvla_ros.tabletop.interaction import is_holding
 from stvla_ros.tabletop.self_filter import may_hold, robot_mask

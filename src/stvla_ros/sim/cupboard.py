@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
+from stvla_ros.sim.objects import about_z
 from stvla_ros.types import F64
 
 FLOOR_M = 0.15
@@ -57,8 +58,7 @@ class Cupboard:
         )
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        quat = [np.cos(self.yaw_rad / 2), 0.0, 0.0, np.sin(self.yaw_rad / 2)]
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=quat)
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=about_z(self.yaw_rad))
         spec.add_material(name="cupboard", rgba=[*_RGB, 1.0], specular=0.1, shininess=0.2)
         for centre, size in self.boards:
             half = [edge / 2 for edge in size]

@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.sim.meshes import cuboid, turned
+from stvla_ros.sim.objects import about_z
 from stvla_ros.sim.prisms import add_prism, prism_mesh
 from stvla_ros.sim.textures import Rgb, add_texture
 from stvla_ros.types import F64, U8
@@ -104,8 +105,8 @@ class Grocery:
         return self.ware.radius_m
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        up, quat = self.ware.size_m[2], [np.cos(self.yaw_rad / 2), 0.0, 0.0, np.sin(self.yaw_rad / 2)]
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, up / 2], quat=quat)
+        up = self.ware.size_m[2]
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, up / 2], quat=about_z(self.yaw_rad))
         body.add_freejoint(name=self.name)
         half = [edge / 2 for edge in self.ware.size_m]
         own = {**_COLLISION, "mass": self.ware.mass_kg}

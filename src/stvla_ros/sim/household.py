@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 
 from stvla_ros.sim.meshes import Mesh, cuboid, joined, sheet, tub, tube, turned
+from stvla_ros.sim.objects import about_z
 from stvla_ros.sim.textures import Rgb, add_texture, cloudy, texture
 from stvla_ros.types import F64
 
@@ -242,18 +243,14 @@ class Household:
     def add(self, spec: mujoco.MjSpec) -> None:
         self.finish.add(spec, self.name)
         self.shape.mesh().add(spec, self.name)
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, self.z_m], quat=_about_z(self.yaw_rad))
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, self.z_m], quat=about_z(self.yaw_rad))
         body.add_geom(type=mujoco.mjtGeom.mjGEOM_MESH, meshname=self.name, material=self.name, mass=0.0, **_SEEN)
         for box in self.shape.hulls():
             half = [edge / 2 for edge in box.size_m]
             body.add_geom(
-                type=mujoco.mjtGeom.mjGEOM_BOX, pos=box.centre_m, quat=_about_z(box.yaw_rad), size=half,
+                type=mujoco.mjtGeom.mjGEOM_BOX, pos=box.centre_m, quat=about_z(box.yaw_rad), size=half,
                 friction=[0.8, 0.01, 0.001], **_COLLISION,
             )  # fmt: skip
-
-
-def _about_z(angle_rad: float) -> F64:
-    return np.array([np.cos(angle_rad / 2), 0.0, 0.0, np.sin(angle_rad / 2)])
 
 
 def bowl(radius_m: float, height_m: float, wall_m: float = 0.004) -> Turned:

@@ -65,7 +65,7 @@ class Block:
         return f"{self.colour}_block"
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, BLOCK_M / 2], quat=_about_z(self.yaw_rad))
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, BLOCK_M / 2], quat=about_z(self.yaw_rad))
         body.add_freejoint(name=self.name)
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,
@@ -137,7 +137,7 @@ class Plate:
         slope = np.arctan2(PLATE_RIM_M - PLATE_BASE_M, PLATE_RADIUS_M - PLATE_INNER_RADIUS_M)
         for angle in np.linspace(0.0, 2.0 * np.pi, pieces, endpoint=False):
             turn, tilt, quat = (
-                _about_z(float(angle)),
+                about_z(float(angle)),
                 np.array([np.cos(slope / 2), 0.0, -np.sin(slope / 2), 0.0]),
                 np.zeros(4),
             )
@@ -238,5 +238,6 @@ def dish_mesh(segments: int = 48) -> tuple[F64, I32]:
     return vertices, np.concatenate(faces).astype(np.int32)
 
 
-def _about_z(angle_rad: float) -> F64:
+def about_z(angle_rad: float) -> F64:
+    """(4,) MuJoCo's quaternion of a turn about the z axis."""
     return np.array([np.cos(angle_rad / 2), 0.0, 0.0, np.sin(angle_rad / 2)])

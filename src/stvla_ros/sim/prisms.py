@@ -1,7 +1,7 @@
 """Round things as MuJoCo should see them: prisms with flat sides, and rings of boxes around a hole.
 
-A cylinder that is gripped 5 mm or more beside its middle leaves the fingers with MuJoCo's native collision of convex
-shapes; a prism of 16 sides stays. Hollow shapes are rings of boxes, because MuJoCo takes the hull of every mesh.
+Plane faces also hold between fingers that grip them beside the middle. Hollow shapes are rings of boxes, because MuJoCo
+takes the hull of every mesh.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
+from stvla_ros.sim.objects import about_z
 from stvla_ros.types import F64, I32
 
 SIDES = 16
@@ -88,7 +89,7 @@ def add_ring(
         body.add_geom(
             type=mujoco.mjtGeom.mjGEOM_BOX,
             pos=[middle * np.cos(angle), middle * np.sin(angle), low_m + half[2]],
-            quat=[np.cos(angle / 2), 0.0, 0.0, np.sin(angle / 2)],
+            quat=about_z(angle),
             size=half,
             mass=mass / pieces,
             **geom,

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import mujoco
 import numpy as np
 
-from stvla_ros.sim.objects import SceneObject, paint
+from stvla_ros.sim.objects import SceneObject, about_z, paint
 from stvla_ros.sim.prisms import FIRM, ROUGH, SIDES, SLIPPERY, add_prism, add_ring, surface
 from stvla_ros.sim.tasks.base import TaskKind, resting_alone
 from stvla_ros.sim.tasks.turned import (
-    Spots,
     Turn,
+    apart_m,
     as_one_piece,
     beside,
     relative,
@@ -64,8 +64,7 @@ class Jar:
         return f"{self.colour}_jar"
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        quat = [np.cos(self.yaw_rad / 2), 0.0, 0.0, np.sin(self.yaw_rad / 2)]
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=quat)
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=about_z(self.yaw_rad))
         body.add_freejoint(name=self.name)
         material = paint(spec, self.colour)
         radii = (JAR_RADIUS_M, JAR_RADIUS_M)
@@ -83,8 +82,7 @@ class Lid:
     clearance_m: float = LID_RADIUS_M
 
     def add(self, spec: mujoco.MjSpec) -> None:
-        quat = [np.cos(self.yaw_rad / 2), 0.0, 0.0, np.sin(self.yaw_rad / 2)]
-        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=quat)
+        body = spec.worldbody.add_body(name=self.name, pos=[*self.xy_m, 0.0], quat=about_z(self.yaw_rad))
         body.add_freejoint(name=self.name)
         look = {"material": surface(spec, "tin", LID_RGB), "friction": SLIPPERY, **FIRM}
         add_ring(body, 0.0, (SKIRT_INNER_M, LID_RADIUS_M), SKIRT_M, SIDES, 0.02, **look)
@@ -114,11 +112,7 @@ class CloseJar:
 
     def problem(self, world: World) -> str:
         """The strict verdict: closed, and screwed by at least 60 degrees."""
-        missing = self.rlbench_problem(world)
-        if missing or self.turn.turned_rad >= SCREWED_RAD:
-            return missing
-        turned, wanted = np.degrees([self.turn.turned_rad, SCREWED_RAD])
-        return f"The lid is on the jar but was turned clockwise by {turned:.0f} degrees, not by {wanted:.0f}."
+        return self.rlbench_problem(world) or self.turn.missing(SCREWED_RAD, "The lid is on the jar")
 
     def rlbench_problem(self, world: World) -> str:
         """RLBench's verdict: the lid is on the neck and the hand is empty."""
@@ -132,10 +126,9 @@ class CloseJar:
         T = relative(world, "lid", self._jar)
         low, high = T[2, 3], T[2, 3] + LID_M
         seen = beside(T) < SENSOR_HALF_M + LID_RADIUS_M and low < SENSOR_Z_M[1] and high > SENSOR_Z_M[0]
-        first, second = (np.array(o.xy_m) for o in self.objects[1:3])
         return {
-            "jars_apart_m": round(float(np.hypot(*(first - second))), 4),
-            "turned_deg": round(float(np.degrees(self.turn.turned_rad)), 1),
+            "jars_apart_m": apart_m(*self.objects[1:3]),
+            "turned_deg": self.turn.turned_deg,
             "in_sensor_box": float(seen),
         }
 
@@ -153,16 +146,10 @@ WORDS = (
 """RLBench's four ways to ask, in our words; scenes ask in the first one."""
 
 
-def _local(rng: np.random.Generator) -> Spots:
-    """The lid, and two jars in an area beside it, in the layout's frame."""
-    jars = [(float(rng.uniform(-PLANE_M[0], PLANE_M[0])), float(rng.uniform(-PLANE_M[1], PLANE_M[1]))) for _ in "ab"]
-    return [(-PLANE_M[0] - LID_AWAY_M, 0.0), *jars]
-
-
 def layout(rng: np.random.Generator, distractors: int) -> CloseJar:
     """Two jars of different colours and a lid, and blocks as distractors."""
     asked, other = two_colours(rng)
-    lid, first, second = as_one_piece(rng, _local, float(TURN_RAD), APART_M)
+    lid, first, second = as_one_piece(rng, PLANE_M, LID_AWAY_M, float(TURN_RAD), APART_M)
     yaws = [float(yaw) for yaw in rng.uniform(-np.pi, np.pi, 3)]
     objects = (Lid(lid, yaws[0]), Jar(asked, first, yaws[1]), Jar(other, second, yaws[2]))
     return CloseJar(with_blocks(rng, objects, distractors), asked)

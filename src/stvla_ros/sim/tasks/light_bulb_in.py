@@ -14,8 +14,8 @@ from stvla_ros.sim.objects import SceneObject, paint
 from stvla_ros.sim.prisms import FIRM, ROUGH, SLIPPERY, add_prism, add_ring, surface
 from stvla_ros.sim.tasks.base import TaskKind, resting_alone
 from stvla_ros.sim.tasks.turned import (
-    Spots,
     Turn,
+    apart_m,
     as_one_piece,
     beside,
     relative,
@@ -125,11 +125,7 @@ class LightBulbIn:
 
     def problem(self, world: World) -> str:
         """The strict verdict: in the socket, and screwed by at least 90 degrees."""
-        missing = self.rlbench_problem(world)
-        if missing or self.turn.turned_rad >= SCREWED_RAD:
-            return missing
-        turned, wanted = np.degrees([self.turn.turned_rad, SCREWED_RAD])
-        return f"The bulb is in the socket but was turned clockwise by {turned:.0f} degrees, not by {wanted:.0f}."
+        return self.rlbench_problem(world) or self.turn.missing(SCREWED_RAD, "The bulb is in the socket")
 
     def rlbench_problem(self, world: World) -> str:
         """RLBench's verdict: the bulb is in the socket and the hand is empty."""
@@ -141,11 +137,7 @@ class LightBulbIn:
 
     def facts(self, world: World) -> dict[str, float]:
         """Distance of the holders, and turn of the bulb."""
-        first, second = (np.array(o.xy_m) for o in self.objects[2:4])
-        return {
-            "holders_apart_m": round(float(np.hypot(*(first - second))), 4),
-            "turned_deg": round(float(np.degrees(self.turn.turned_rad)), 1),
-        }
+        return {"holders_apart_m": apart_m(*self.objects[2:4]), "turned_deg": self.turn.turned_deg}
 
     @property
     def _bulb(self) -> str:
@@ -161,16 +153,10 @@ WORDS = (
 """RLBench's four ways to ask, in our words; scenes ask in the first one."""
 
 
-def _local(rng: np.random.Generator) -> Spots:
-    """The lamp, and two holders in an area beside it, in the layout's frame."""
-    two = [(float(rng.uniform(-PLANE_M[0], PLANE_M[0])), float(rng.uniform(-PLANE_M[1], PLANE_M[1]))) for _ in "ab"]
-    return [(-PLANE_M[0] - LAMP_AWAY_M, 0.0), *two]
-
-
 def layout(rng: np.random.Generator, distractors: int) -> LightBulbIn:
     """Two bulbs in holders of different colours and a lamp, and blocks as distractors."""
     asked, other = two_colours(rng)
-    lamp, first, second = as_one_piece(rng, _local, float(np.pi), APART_M)
+    lamp, first, second = as_one_piece(rng, PLANE_M, LAMP_AWAY_M, float(np.pi), APART_M)
     objects = (Bulb(asked, first), Lamp(lamp), Holder(asked, first), Holder(other, second), Bulb(other, second))
     return LightBulbIn(with_blocks(rng, objects, distractors), asked)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from stvla_ros.colours import COLOURS
 from stvla_ros.errors import OutcomeCode, StageError
-from stvla_ros.geometry.se3 import wrap
+from stvla_ros.geometry.se3 import inverse, wrap
 from stvla_ros.sim.objects import Block, SceneObject
 from stvla_ros.sim.tasks.base import TRIES, random_block
 from stvla_ros.sim.world import World
@@ -47,10 +47,22 @@ class Turn:
         self.turned_rad = self.turned_rad - wrap(yaw_rad - self._yaw_rad) if self.engaged else 0.0
         self.engaged, self._yaw_rad = True, yaw_rad
 
+    @property
+    def turned_deg(self) -> float:
+        """For records."""
+        return round(float(np.degrees(self.turned_rad)), 1)
+
+    def missing(self, wanted_rad: float, done: str) -> str:
+        """Empty if the part was turned far enough; otherwise a sentence that begins with what is done."""
+        if self.turned_rad >= wanted_rad:
+            return ""
+        turned, wanted = np.degrees([self.turned_rad, wanted_rad])
+        return f"{done} but was turned clockwise by {turned:.0f} degrees, not by {wanted:.0f}."
+
 
 def relative(world: World, part: str, to: str) -> F64:
     """(4, 4) pose of a part in the frame of another body."""
-    return np.asarray(np.linalg.inv(world.pose(to)) @ world.pose(part))
+    return np.asarray(inverse(world.pose(to)) @ world.pose(part))
 
 
 def yaw_of(T: F64) -> float:
@@ -74,18 +86,24 @@ def two_colours(rng: np.random.Generator) -> tuple[str, str]:
     return str(first), str(second)
 
 
+def apart_m(first: SceneObject, second: SceneObject) -> float:
+    """Distance between the places of two objects, m, for records."""
+    return round(float(np.hypot(*np.subtract(first.xy_m, second.xy_m))), 4)
+
+
 def as_one_piece(
-    rng: np.random.Generator, local: Callable[[np.random.Generator], Spots], turn_rad: float, apart_m: float
+    rng: np.random.Generator, half_m: tuple[float, float], away_m: float, turn_rad: float, least_m: float
 ) -> Spots:
-    """Places of a layout that is drawn in its own frame, then moved and turned as a whole.
+    """A place, and two more in an area beside it: drawn in a frame of their own, then moved and turned as a whole.
 
     As in RLBench, a layout that the arm cannot reach is drawn again.
 
     Args:
         rng: Decides.
-        local: Draws places in the layout's frame.
+        half_m: Half the sizes of the area.
+        away_m: Distance of the first place from the area's edge.
         turn_rad: Largest turn to both sides.
-        apart_m: Least distance between any two places.
+        least_m: Least distance between any two places.
 
     Raises:
         StageError: INTERNAL when no layout fits, which is a defect of the task.
@@ -93,17 +111,26 @@ def as_one_piece(
     for _ in range(20 * TRIES):
         middle = np.array([rng.uniform(*MIDDLE_X_M), rng.uniform(*MIDDLE_Y_M)])
         yaw = rng.uniform(-turn_rad, turn_rad)
-        spots = np.array(local(rng)) @ np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]]) + middle
-        if _fits(spots, apart_m):
+        spots = (
+            np.array(_local(rng, half_m, away_m)) @ np.array([[np.cos(yaw), np.sin(yaw)], [-np.sin(yaw), np.cos(yaw)]])
+            + middle
+        )
+        if _fits(spots, least_m):
             return [(float(x), float(y)) for x, y in spots]
     raise StageError(OutcomeCode.INTERNAL, "No layout of this task fits on the table.")
 
 
-def _fits(spots: F64, apart_m: float) -> bool:
+def _local(rng: np.random.Generator, half_m: tuple[float, float], away_m: float) -> Spots:
+    x_m, y_m = half_m
+    two = [(float(rng.uniform(-x_m, x_m)), float(rng.uniform(-y_m, y_m))) for _ in "ab"]
+    return [(-x_m - away_m, 0.0), *two]
+
+
+def _fits(spots: F64, least_m: float) -> bool:
     x, y = spots.T
     inside = (AREA_X_M[0] <= x) & (x <= AREA_X_M[1]) & (AREA_Y_M[0] <= y) & (y <= AREA_Y_M[1])
     gaps = np.linalg.norm(spots[:, None] - spots[None], axis=2)[np.triu_indices(len(spots), 1)]
-    return bool(inside.all() and (np.hypot(x, y) <= REACH_M).all() and (gaps >= apart_m).all())
+    return bool(inside.all() and (np.hypot(x, y) <= REACH_M).all() and (gaps >= least_m).all())
 
 
 def with_blocks(rng: np.random.Generator, objects: Sequence[SceneObject], count: int) -> tuple[SceneObject, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from stvla_ros.description.panda import ARM_JOINTS, BASE_LINK, FINGER_JOINTS
 from stvla_ros.sim.camera import TRIPOD, ThirdViewConfig, TripodCameraConfig, look_at, make_camera
+from stvla_ros.sim.objects import about_z
 from stvla_ros.sim.rendering import Renderer
 from stvla_ros.sim.scene import build_model
 from stvla_ros.train.scenes.objects import PlacedObject, all_objects
@@ -136,7 +137,7 @@ class SceneRenderer:
         self._renderer.close()
 
     def _move(self, name: str, xyz_m: Sequence[float], yaw_rad: float) -> None:
-        quat = [np.cos(yaw_rad / 2), 0.0, 0.0, np.sin(yaw_rad / 2)]
+        quat = about_z(yaw_rad)
         body = self._model.body(name)
         if name.endswith("_button"):
             body.pos[:], body.quat[:] = xyz_m, quat
