@@ -3,19 +3,28 @@
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pytest
 import rclpy
+import stalls
+from sensor_msgs.msg import Image
+from std_msgs.msg import String
 from stvla_msgs.msg import Heartbeat
 
 from stvla_ros.ros import qos
 from stvla_ros.ros.frames import CameraConfig
 from stvla_ros.ros.graph import middleware_profile
 from stvla_ros.ros.shared_memory import DIRECTORY, listened_ports, lost_ports, remove_orphans
+
+TESTS = Path(__file__).parents[1]
+IMAGE = Image(height=480, width=640, encoding="rgb8", step=1920, data=bytes(480 * 1920))
 
 
 def segment(directory, name):
@@ -103,9 +112,70 @@ def test_dds_profile_sends_small_traffic_over_udp_alone() -> None:
         ends = profile.findall(f".//{name}{kind}")
         default = [end for end in ends if end.get("is_default_profile") == "true"]
         assert [[where.tag for where in locator] for locator in default[0].iter(f"{name}locator")] == [[f"{name}udpv4"]]
-    others = [str(r.get("profile_name")) for r in ends if r is not default[0]]
-    assert all("image" in topic or topic in ("/stvla/guidance", "/stvla/overlay") for topic in others)
-    assert {CameraConfig().color, CameraConfig().depth} <= {topic.removeprefix("/") for topic in others}
+        others = [str(end.get("profile_name")) for end in ends if end is not default[0]]
+        assert all("image" in topic or topic in ("/stvla/guidance", "/stvla/overlay") for topic in others)
+        assert {CameraConfig().color, CameraConfig().depth} <= {topic.removeprefix("/") for topic in others}
+
+
+@pytest.fixture
+def hearer(start, ros):
+    """Another process that has heard this one, and what it hears: an image, and words."""
+    node = ros.add(rclpy.create_node("speaker"))
+    color = node.create_publisher(Image, CameraConfig().color, qos.IMAGE)
+    words = node.create_publisher(String, "words", qos.EVENT)
+    process = start("system.hearer", env={"PYTHONPATH": str(TESTS)})
+    until = stalls.clock() + 20.0
+    while not {"image", "at first"} <= set(process.output.split("\n")):
+        assert stalls.clock() < until, process.output
+        color.publish(IMAGE)
+        words.publish(String(data="at first"))
+        time.sleep(0.1)
+    return process, color, words
+
+
+def test_images_do_not_fill_the_sockets_that_answers_come_through(hearer):
+    """They did: a reliable writer of images that had UDP alone for its readers' answers sent the images over it too."""
+    process, color, _ = hearer
+    os.kill(process.popen.pid, signal.SIGSTOP)
+    before = waiting(process.popen.pid)
+    for _ in range(3):
+        color.publish(IMAGE)
+        time.sleep(0.05)
+    after = waiting(process.popen.pid)
+    os.kill(process.popen.pid, signal.SIGCONT)
+    assert max(after[port] - before.get(port, 0) for port in after) < 50_000
+
+
+def test_what_a_full_socket_lost_comes_with_the_next_heartbeat(hearer):
+    """By default the writer would tell its reader of it after 3 s: later than anybody waits for an answer."""
+    process, _, words = hearer
+    os.kill(process.popen.pid, signal.SIGSTOP)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for port in waiting(process.popen.pid):
+            for _ in range(600):  # small ones, too: what is left of the room
+                sender.sendto(bytes(60_000), ("127.0.0.1", port))
+                sender.sendto(b"x", ("127.0.0.1", port))
+    words.publish(String(data="lost"))
+    time.sleep(0.05)
+    os.kill(process.popen.pid, signal.SIGCONT)
+    until = stalls.clock() + 1.5
+    while "lost" not in process.output.split("\n"):
+        assert stalls.clock() < until, process.output
+        time.sleep(0.01)
+
+
+def waiting(pid):
+    """{port: bytes not read yet} of a process's UDP sockets (Linux)."""
+    sockets = set()
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            sockets.add(os.readlink(f"/proc/{pid}/fd/{fd}"))
+    found = {}
+    for line in Path("/proc/net/udp").read_text().splitlines()[1:]:
+        _, local, _, _, queues, _, _, _, _, inode, *_ = line.split()
+        if f"socket:[{inode}]" in sockets:
+            found[int(local.split(":")[1], 16)] = int(queues.split(":")[1], 16)
+    return found
 
 
 def mine(pid):
