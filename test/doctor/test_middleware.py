@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 from stvla_ros.doctor.finding import State
-from stvla_ros.doctor.middleware import FAST_DDS, RosProcess, check_middleware, check_neighbours, find_processes
+from stvla_ros.doctor.middleware import (
+    FAST_DDS,
+    RosProcess,
+    check_middleware,
+    check_neighbours,
+    check_sockets,
+    find_processes,
+)
 
 GOOD = {"ROS_DOMAIN_ID": "7", "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET", "FASTRTPS_DEFAULT_PROFILES_FILE": __file__}
 
@@ -99,3 +106,32 @@ def test_programs_are_found_by_their_arguments(tmp_path: Path) -> None:
     (folder / "cmdline").write_bytes(b"python\0-m\0stvla_ros.nodes.policy\0")
     (folder / "environ").write_bytes(b"A=b\0")
     assert find_processes(tmp_path) == [RosProcess(12, "policy", {"A": "b"})]
+
+
+def sockets_of(folder: Path, dropped: int, uptime_s: float) -> RosProcess:
+    """A /proc in which process 99, started 10 s after the machine, has lost datagrams at one of its sockets."""
+    (folder / "99" / "fd").mkdir(parents=True)
+    (folder / "99" / "fd" / "3").symlink_to("socket:[4711]")
+    (folder / "99" / "fd" / "4").symlink_to("/dev/null")
+    (folder / "net").mkdir()
+    (folder / "net" / "udp").write_text(
+        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n"
+        f"  1: 0100007F:1D53 00000000:0000 07 00000000:00000000 00:00000000 00000000  0  0 4711 2 0000000000000000 {dropped}\n"
+        "  2: 0100007F:1D54 00000000:0000 07 00000000:00000000 00:00000000 00000000  0  0 4712 2 0000000000000000 99999\n"
+    )
+    (folder / "net" / "udp6").write_text("  sl\n")
+    (folder / "99" / "stat").write_text(f"99 (a (b) c) S {' '.join(['0'] * 18)} {10 * os.sysconf('SC_CLK_TCK')} 0\n")
+    (folder / "uptime").write_text(f"{uptime_s} 1.0\n")
+    return RosProcess(99, "executor", GOOD)
+
+
+def test_full_sockets(tmp_path: Path) -> None:
+    process = sockets_of(tmp_path, dropped=3000, uptime_s=30.0)
+    lost = check_sockets([process], tmp_path)
+    assert lost.state is State.WARNING
+    assert lost.value == pytest.approx(150.0)
+    assert "executor (process 99) has lost 150 datagrams per second" in lost.sentence
+    assert "config/fastdds.xml" in lost.sentence
+    assert check_sockets([], tmp_path).state is State.UNSEEN
+    (tmp_path / "99" / "fd" / "3").unlink()
+    assert check_sockets([process], tmp_path).state is State.OK

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from stvla_ros.doctor.finding import Finding, ok, warning, wrong
+from stvla_ros.doctor.finding import Finding, ok, unseen, warning, wrong
 
 DOMAIN, RMW, PROFILE = "ROS_DOMAIN_ID", "RMW_IMPLEMENTATION", "FASTRTPS_DEFAULT_PROFILES_FILE"
 RANGE, PEERS, LOCALHOST_ONLY = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS", "ROS_LOCALHOST_ONLY"
@@ -19,6 +19,9 @@ MAX_DOMAIN, SAFE_DOMAIN = 232, 101
 
 FAST_DDS, DEFAULT_RMW = "rmw_fastrtps_cpp", "rmw_fastrtps_cpp"
 NODES = "stvla_ros.nodes."
+
+FEW_LOST_PER_S = 1.0
+"""Datagrams that a process may lose. Images that come over UDP lose a hundred per second; without them none is lost."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,44 @@ def check_neighbours(mine: Mapping[str, str], rmw: str, processes: Iterable[RosP
             f"if one of {_named(elsewhere)} is not heard, give it and this shell the same {DOMAIN}",
         )
     return ok(name, f"{len(found)} in domain {domain}", value=float(len(found)))
+
+
+def check_sockets(processes: Iterable[RosProcess], folder: Path = Path("/proc")) -> Finding:
+    """Whether datagrams were lost because a program's socket was full (Linux): answers to requests were among them."""
+    name, found = "Sockets", list(processes)
+    if not found:
+        return unseen(name, "no ROS program runs here")
+    rate, worst = max(((lost_per_s(p.pid, folder), p) for p in found), key=lambda pair: pair[0])
+    if rate <= FEW_LOST_PER_S:
+        return ok(name, f"at most {rate:.1f} datagrams per second were lost", value=rate, unit="Hz")
+    return warning(
+        name,
+        f"{_named([worst])} has lost {rate:.0f} datagrams per second, maybe answers to requests too",
+        "images come over UDP: list the camera's topics in config/fastdds.xml, as reader and as writer, and let the camera's "
+        f"driver use it ({PROFILE})",
+        rate,
+        "Hz",
+    )
+
+
+def lost_per_s(pid: int, folder: Path = Path("/proc")) -> float:
+    """Datagrams that were dropped at a process's UDP sockets, per second since its start; 0 if that cannot be read."""
+    sockets, dropped = set(), 0
+    try:
+        for file in (folder / str(pid) / "fd").iterdir():
+            with suppress(OSError):
+                sockets.add(os.readlink(file))
+        for table in ("udp", "udp6"):
+            for line in (folder / "net" / table).read_text().splitlines()[1:]:
+                words = line.split()
+                dropped += int(words[-1]) * (f"socket:[{words[9]}]" in sockets)
+        started = int((folder / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf(
+            "SC_CLK_TCK"
+        )
+        age_s = float((folder / "uptime").read_text().split()[0]) - started
+    except OSError:  # it has ended, or is somebody else's
+        return 0.0
+    return dropped / max(age_s, 1.0)
 
 
 _OUR_NODES = ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task", "composed", "record")

@@ -16,7 +16,7 @@ from stvla_ros.config import ConfigError, build
 from stvla_ros.doctor import host
 from stvla_ros.doctor.camera import check_calibration_age, check_depth
 from stvla_ros.doctor.finding import Finding, State, ok, told, unseen, warning, wrong
-from stvla_ros.doctor.middleware import check_middleware, check_neighbours, find_processes
+from stvla_ros.doctor.middleware import check_middleware, check_neighbours, check_sockets, find_processes
 from stvla_ros.doctor.planner_server import check_server
 from stvla_ros.doctor.streams import LOST, Source, check_clock, check_rate
 from stvla_ros.doctor.workspace import Box, check_checkpoint
@@ -63,7 +63,9 @@ SOURCES = {
 def check_environment(rmw: str) -> Iterator[Finding]:
     """What needs no stack: middleware, discovery, other ROS programs, and the machine's resources."""
     yield from check_middleware(os.environ, rmw)
-    yield check_neighbours(os.environ, rmw, find_processes())
+    processes = find_processes()
+    yield check_neighbours(os.environ, rmw, processes)
+    yield check_sockets(processes)
     shared = Path("/dev/shm")
     if shared.is_dir():
         yield host.check_shared_memory(shutil.disk_usage(shared).free)
