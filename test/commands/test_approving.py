@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,3 +90,26 @@ def test_quitting_and_an_input_that_ends_cancel_the_task(terminal: Terminal, tex
     with pytest.raises(StageError) as error:
         terminal.cancel.raise_if_set()
     assert error.value.sentence == sentence
+
+
+def test_a_line_typed_twice_does_not_approve_the_next_motion(terminal: Terminal) -> None:
+    """The second one is typed while the answer to the first is under way, and the next motion is shown meanwhile."""
+    under_way, answered = threading.Event(), threading.Event()
+
+    def say(motion: str, yes: bool, reason: str) -> str:
+        terminal.given.append((motion, yes, reason))
+        under_way.set()
+        assert answered.wait(10.0)
+        return "noted"
+
+    def typed() -> Iterator[str]:
+        yield "y\n"
+        assert under_way.wait(10.0)
+        yield "y\n"
+        terminal.approval.hear(replace(PROPOSAL, proposal_id="m-2"))
+        answered.set()
+
+    terminal.approval.say = say
+    terminal.approval.hear(PROPOSAL)
+    terminal.approval.read(typed())
+    assert terminal.given == [("m-1", True, ""), ("m-1", True, "")]

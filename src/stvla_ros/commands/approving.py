@@ -5,9 +5,9 @@ from __future__ import annotations
 import getpass
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from queue import SimpleQueue
 
 from stvla_ros.errors import CancelToken
 from stvla_ros.motion.approval import Approval, Proposal, Status
@@ -62,16 +62,28 @@ class TerminalApproval:
             by = f" by {proposal.who}" if proposal.who else ""
             self._print(f"{proposal.status.capitalize()}{by}.")
 
-    def read(self, lines: TextIO) -> None:
-        """Answer with typed lines until the input ends, which cancels the task: nobody could answer any more."""
+    def read(self, lines: Iterable[str]) -> None:
+        """Answer with typed lines until the input ends, which cancels the task: nobody could answer any more.
+
+        A line belongs to the motion that waits when it is typed, even if the answer before it is still under way: the
+        motion after that has not been seen yet.
+        """
+        typed: SimpleQueue[tuple[str, str] | None] = SimpleQueue()
+        answering = threading.Thread(target=self._answer, args=(typed,), name="answering", daemon=True)
+        answering.start()
         for line in lines:
-            self._take(line.strip())
+            with self._lock:
+                typed.put((line.strip(), self._waiting))
+        typed.put(None)
+        answering.join()
         self._cancel.cancel(sentence=NOBODY)
 
-    def _take(self, line: str) -> None:
+    def _answer(self, typed: SimpleQueue[tuple[str, str] | None]) -> None:
+        while (taken := typed.get()) is not None:
+            self._take(*taken)
+
+    def _take(self, line: str, waiting: str) -> None:
         word, _, reason = line.partition(" ")
-        with self._lock:
-            waiting = self._waiting
         if word.lower() in ("q", "quit"):
             self._cancel.cancel()
         elif not waiting:
