@@ -19,8 +19,8 @@ from stvla_ros.data.flowmatch_zarr import FlowmatchZarr
 from stvla_ros.data.keypose_sample import read_sentences
 from stvla_ros.data.peract_dat import read_dat
 from stvla_ros.data.recording import Recording, RecordingWriter
-from stvla_ros.data.st_human import conversation, read_image, write_image
-from stvla_ros.data.st_human_json import read_samples
+from stvla_ros.data.st_human.samples import conversation, read_image, write_image
+from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.evaluate.episode import EpisodeRecord, read_record
 from stvla_ros.files import keep_settings, read_arrays
 from stvla_ros.planning.heatmap import weights_file

@@ -16,7 +16,7 @@ from stvla_ros.commands.arguments import MAX_SEED, Parser, add_override_argument
 from stvla_ros.commands.exit_codes import INTERRUPTED
 from stvla_ros.commands.progress import count_bar
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human_questions import ST_HUMAN
+from stvla_ros.data.st_human.questions import ST_HUMAN
 from stvla_ros.evaluate.planner.datasets import COMPAT, PUBLISHED
 from stvla_ros.planning.coordinates import CONVENTIONS
 

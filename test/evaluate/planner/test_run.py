@@ -15,8 +15,8 @@ import pytest
 from stvla_ros import registry
 from stvla_ros.cli import joined, main
 from stvla_ros.config import ConfigError, param
-from stvla_ros.data.st_human import Objects, Sample, conversation, write_image
-from stvla_ros.data.st_human_json import write_samples
+from stvla_ros.data.st_human.samples import Objects, Sample, conversation, write_image
+from stvla_ros.data.st_human.samples_json import write_samples
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.planner.run import PATIENCE, Replies
 from stvla_ros.planning.chat import Turn

@@ -8,8 +8,8 @@ import pytest
 
 from stvla_ros.cli import main
 from stvla_ros.commands import exit_codes
-from stvla_ros.data.st_human import by_task
-from stvla_ros.data.st_human_json import read_samples
+from stvla_ros.data.st_human.samples import by_task
+from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.planning.parse import parse_points
 from stvla_ros.train.scenes import shards
 

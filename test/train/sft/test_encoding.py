@@ -10,7 +10,7 @@ import torch
 from tiny_qwen3_vl import TEMPLATE, save_tiny
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Sample, SampleError, conversation, write_image
+from stvla_ros.data.st_human.samples import Sample, SampleError, conversation, write_image
 from stvla_ros.devices import Placement
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.planning.qwen3_vl.tokenization import Composer

@@ -16,8 +16,8 @@ from tiny_qwen3_vl import save_tiny
 
 from stvla_ros.cli import main
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Objects, Sample, conversation, write_image
-from stvla_ros.data.st_human_json import read_samples, write_samples
+from stvla_ros.data.st_human.samples import Objects, Sample, conversation, write_image
+from stvla_ros.data.st_human.samples_json import read_samples, write_samples
 from stvla_ros.devices import Placement
 from stvla_ros.errors import StageError
 from stvla_ros.planning.qwen3_vl.chat import LocalModelConfig, Qwen3VlChat

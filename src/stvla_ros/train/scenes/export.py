@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from stvla_ros.data.st_human import IMAGE, Objects, Sample, conversation, write_image
-from stvla_ros.data.st_human_json import write_samples
+from stvla_ros.data.st_human.samples import IMAGE, Objects, Sample, conversation, write_image
+from stvla_ros.data.st_human.samples_json import write_samples
 from stvla_ros.planning.parse import parse_offsets, parse_points, parse_progress
 from stvla_ros.train.scenes.dialogues import Exchange, pointing_conversations, task_conversations
 from stvla_ros.train.scenes.shards import Scenes, resized

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Sample
+from stvla_ros.data.st_human.samples import Sample
 from stvla_ros.files import read_arrays, written
 from stvla_ros.train.sft.encode import IGNORED, Encoder, Example
 from stvla_ros.types import I32

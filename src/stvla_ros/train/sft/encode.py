@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stvla_ros.data.st_human import Sample, SampleError
+from stvla_ros.data.st_human.samples import Sample, SampleError
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.planning.qwen3_vl.tokenization import Composer, TokenSequence
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Sample
+from stvla_ros.data.st_human.samples import Sample
 from stvla_ros.files import read_json
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint
 from stvla_ros.train.curves import CurveLog, LongCurveLog, Panel, draw

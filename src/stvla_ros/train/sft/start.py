@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, InitProcessGroupKwargs
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Sample
-from stvla_ros.data.st_human_json import read_samples
+from stvla_ros.data.st_human.samples import Sample
+from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.devices import Placement
 from stvla_ros.planning.qwen3_vl.checkpoint import Checkpoint, load
 from stvla_ros.train.sft.batches import PackedSamples, token_counts

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
-from stvla_ros.data.st_human import Sample
-from stvla_ros.data.st_human_questions import question
+from stvla_ros.data.st_human.questions import question
+from stvla_ros.data.st_human.samples import Sample
 from stvla_ros.errors import CancelToken, OutcomeCode, StageError
 from stvla_ros.evaluate.planner.report import report, scored
 from stvla_ros.evaluate.planner.run import ask

@@ -12,7 +12,7 @@ The last message is the assistant's and answers what ``task`` names; the message
 ``<image>`` in a user's text refers to the next of ``images``, whose paths are relative to the file. Coordinates are
 0..1000 of the image's width and height. ``id``, ``task`` and the fields of ``objects`` other than ``traj_2d`` are ours:
 the available text of the paper does not show how the other tasks of ST-Human store their ground truth.
-:mod:`stvla_ros.data.st_human_json` reads, checks and writes such files.
+:mod:`stvla_ros.data.st_human.samples_json` reads, checks and writes such files.
 """
 
 from __future__ import annotations

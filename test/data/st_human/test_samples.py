@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stvla_ros.data.st_human import Objects, Sample, SampleError, by_task, conversation, write_image
-from stvla_ros.data.st_human_json import parse_sample, plain, read_samples, write_samples
+from stvla_ros.data.st_human.samples import Objects, Sample, SampleError, by_task, conversation, write_image
+from stvla_ros.data.st_human.samples_json import parse_sample, plain, read_samples, write_samples
 
 PATH = tuple((10.0 * k, 900.0 - 5 * k) for k in range(8))
 

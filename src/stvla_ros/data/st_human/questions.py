@@ -1,4 +1,4 @@
-"""The test set ``st-human``: our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human`)."""
+"""The test set ``st-human``: our own splits, and any file in our unified JSON (:mod:`stvla_ros.data.st_human.samples`)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from stvla_ros.config import ConfigError
-from stvla_ros.data.st_human import Objects, Sample
-from stvla_ros.data.st_human_json import read_samples
+from stvla_ros.data.st_human.samples import Objects, Sample
+from stvla_ros.data.st_human.samples_json import read_samples
 from stvla_ros.evaluate.planner.answers import LETTERS, chosen
 from stvla_ros.evaluate.planner.datasets import Dataset
 from stvla_ros.evaluate.planner.datasets.files import find

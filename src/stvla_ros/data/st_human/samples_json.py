@@ -1,4 +1,4 @@
-"""Reads files of :mod:`stvla_ros.data.st_human` with strict checks, and writes them."""
+"""Reads files of :mod:`stvla_ros.data.st_human.samples` with strict checks, and writes them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stvla_ros.config import closest
-from stvla_ros.data.st_human import IMAGE, TASKS, Message, Objects, Sample, SampleError
+from stvla_ros.data.st_human.samples import IMAGE, TASKS, Message, Objects, Sample, SampleError
 from stvla_ros.files import read_json, read_json_lines, written
 from stvla_ros.types import WAYPOINTS
 

@@ -1,0 +1,1 @@
+"""ST-Human: videos of hands at a table as supervision, and the conversations about images that planners learn from."""
