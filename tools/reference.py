@@ -1,4 +1,4 @@
-"""Writes docs/reference/: the interfaces of stvla_msgs and the settings of all nodes and backends.
+"""Writes docs/reference/: the interfaces of stvla_msgs, the settings of all nodes and backends, and ST-Human's actions.
 
     .venv/bin/python tools/reference.py
 
@@ -19,6 +19,7 @@ from typing import Any
 
 from stvla_ros import registry
 from stvla_ros.config import SHARED
+from stvla_ros.data.st_human.templates import TEMPLATES
 
 ROOT = Path(__file__).parent.parent
 MESSAGES, PAGES = ROOT / "src/stvla_msgs", ROOT / "docs/reference"
@@ -170,7 +171,32 @@ def _row(setting: Setting) -> tuple[str, ...]:
     return f"`{setting.name}`", f"`{shown}`", setting.allowed, setting.metadata["doc"] + ("; *live*" if live else "")
 
 
-PAGE = {"interfaces.md": interfaces, "settings.md": settings_page}
+def actions_page() -> str:
+    """The page of ST-Human's action templates."""
+    lines = [
+        "# ST-Human's actions",
+        "",
+        GENERATED.format("src/stvla_ros/data/st_human/templates.py"),
+        "",
+        "The 18 kinds of actions in the `info.json` of a video ([data](../data.md#videos-of-hands-st-human)), their sentences, and",
+        "what the hand does. The first sentence is the canonical one. A slot that the words imply has its value here.",
+        "",
+    ]
+    rows = []
+    for template in TEMPLATES.values():
+        for form in template.forms:
+            slots = [f"`{name}`" for name in form.slots] + [
+                f"`{name}`: {value}" for name, value in form.implied.items()
+            ]
+            said = "<br>".join(f"{wording[0].upper()}{wording[1:]}." for wording in form.wordings)
+            rows.append(
+                (f"`{template.id}`", said, ", ".join(slots), str(template.gripper), template.initial, template.final)
+            )
+    lines += table(("template", "sentences", "slots", "gripper", "first contact", "last contact"), rows)
+    return "\n".join(lines) + "\n"
+
+
+PAGE = {"interfaces.md": interfaces, "settings.md": settings_page, "st_human_actions.md": actions_page}
 """File below docs/reference -> what writes it."""
 
 
