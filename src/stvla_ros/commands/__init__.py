@@ -177,6 +177,11 @@ COMMANDS = {
         "train a small planner on rendered scenes: heatmap or nano, resumable, with curves",
         ("stvla train-planner heatmap --data runs/scenes --output runs/heatmap",),
     ),
+    "human": Entry(
+        TRAIN,
+        "check videos of hands annotated as ST-Human, make tables of them, plan the acceptance of a batch",
+        ("stvla human check videos", "stvla human tables videos tables", "stvla human plan 500 --usual 0.985"),
+    ),
     "sft": Entry(
         TRAIN,
         "fine-tune a Qwen3-VL planner with LoRA: a named experiment, resumable, with curves",

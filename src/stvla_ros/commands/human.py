@@ -1,0 +1,125 @@
+"""``stvla human``: checks ST-Human videos, makes tables of them, and plans the acceptance of a batch."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from stvla_ros.commands.arguments import Parser, share, whole
+from stvla_ros.commands.progress import count_bar
+from stvla_ros.config import ConfigError
+
+if TYPE_CHECKING:
+    from stvla_ros.data.st_human.info import VideoInfo
+
+
+def add_arguments(parser: Parser) -> None:
+    verbs = parser.add_subparsers(dest="verb", metavar="check|tables|plan", required=True, parser_class=_VerbParser)
+    check = verbs.add_parser("check", help="check info.json of every video below a folder; 1 if one is wrong")
+    check.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
+    tables = verbs.add_parser("tables", help="write all videos below a folder as Parquet")
+    tables.add_argument("folder", type=Path, metavar="FOLDER", help="of one video, or of many")
+    tables.add_argument("output", type=Path, metavar="OUT", help="a new folder")
+    plan = verbs.add_parser("plan", help="how many episodes to look at before a batch is accepted")
+    plan.add_argument("batch", type=whole(1, 10**9), metavar="N", help="episodes in the batch")
+    option = plan.add_argument
+    option("--wanted", type=share, default=0.95, metavar="P", help="share of good episodes to prove; default 0.95")
+    option("--confidence", type=share, default=0.95, metavar="P", help="with which; default 0.95")
+    option(
+        "--usual", type=share, metavar="P",
+        help="share that annotators usually reach: such a batch is then rejected in at most 10 %% of cases",
+    )  # fmt: skip
+
+
+class _VerbParser(Parser):
+    """A parser for one of the verbs."""
+
+    def __init__(self, **how: Any) -> None:
+        super().__init__(how.pop("prog"), how.pop("description", ""), **how)
+
+
+def run(arguments: Namespace) -> int:
+    verbs: dict[str, Callable[[Namespace], int]] = {"check": _check, "tables": _tables, "plan": _plan}
+    return verbs[arguments.verb](arguments)
+
+
+def _check(arguments: Namespace) -> int:
+    infos, faults = _read(arguments.folder)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
+    for fault in faults:
+        console.print(fault)
+    actions = [action for info in infos for action in info.actions]
+    excluded = sum(info.excluded is not None for info in infos)
+    console.print(
+        f"{len(infos)} of {len(infos) + len(faults)} videos are right, {excluded} of them excluded; {len(actions)} actions"
+        f"{'' if not actions else ': ' + _counted(Counter(action.template for action in actions))}."
+    )
+    return 1 if faults else 0
+
+
+def _counted(numbers: Counter[str]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.most_common())
+
+
+def _tables(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.tables import write_tables
+
+    infos, faults = _read(arguments.folder)
+    if faults:
+        raise ConfigError(f"{faults[0]} (`stvla human check` names all {len(faults)} that are wrong)")
+    write_tables(arguments.output, infos)
+    actions = sum(len(info.actions) for info in infos)
+    Console(soft_wrap=True, markup=False).print(f"{arguments.output}: {len(infos)} videos, {actions} actions")
+    return 0
+
+
+def _read(folder: Path) -> tuple[list[VideoInfo], list[str]]:
+    """All videos below a folder that are right, and one sentence for each that is not."""
+    from stvla_ros.data.st_human.info import INFO
+    from stvla_ros.data.st_human.info_json import read_info
+
+    paths = sorted(folder.rglob(INFO))
+    if not paths:
+        raise ConfigError(f"{folder}: wanted the {INFO} of at least one video in it, found none.")
+    infos: list[VideoInfo] = []
+    faults: list[str] = []
+    place: dict[str, Path] = {}
+    with count_bar(Console(file=sys.stderr), "videos") as bar:
+        line = bar.add_task("", total=len(paths))
+        for path in paths:
+            try:
+                info = read_info(path)
+            except ConfigError as fault:
+                faults.append(str(fault))
+            else:
+                if info.video.id in place:
+                    faults.append(f"{path}: video.id: {place[info.video.id]} has the same id '{info.video.id}'.")
+                else:
+                    place[info.video.id] = path
+                    infos.append(info)
+            bar.advance(line)
+    return infos, faults
+
+
+def _plan(arguments: Namespace) -> int:
+    from stvla_ros.data.st_human.acceptance import make_plan
+
+    plan = make_plan(arguments.batch, arguments.wanted, arguments.confidence, arguments.usual)
+    console = Console(highlight=False)
+    console.print(
+        f"Look at {plan.sample} of {plan.batch} episodes; accept the batch with at most {plan.allowed} defective ones: then at "
+        f"least {100 * plan.wanted:g} % of it are good, with {100 * plan.confidence:g} % confidence.",
+        soft_wrap=True,
+    )
+    table = Table("good episodes in the batch", "it is accepted in")
+    for good in sorted({0.9, 0.95, 0.98, 0.99, 1.0, plan.wanted}):
+        table.add_row(f"{100 * good:g} %", f"{100 * plan.accepts(good):.1f} % of cases")
+    console.print(table)
+    return 0
