@@ -11,7 +11,7 @@ from stvla_ros.ros.frames import CameraConfig
 def main() -> None:
     rclpy.init()
     node = rclpy.create_node("hearer")
-    node.create_subscription(Image, CameraConfig().color, lambda _: print("image", flush=True), qos.IMAGE)
+    node.create_subscription(Image, CameraConfig().color, lambda _: print("image", flush=True), qos.IMAGE_BEST_EFFORT)
     node.create_subscription(String, "words", lambda said: print(said.data, flush=True), qos.EVENT)
     rclpy.spin(node)
 

@@ -20,6 +20,9 @@ TRACE, TASK_STATE, TASK_END = "/stvla/trace", f"/{task_state.TOPIC}", f"/{decisi
 _DEPTH = 100
 """Messages that wait in a reader: a recorder at low priority comes late."""
 
+_IMAGES = 30
+"""The same for images: two seconds of a camera at 15 Hz, 46 MB at 640x480, which are used only when it is late."""
+
 
 @dataclass(frozen=True)
 class Topic:
@@ -56,7 +59,7 @@ def _deep(profile: QoSProfile, depth: int = _DEPTH) -> QoSProfile:
     )
 
 
-_EVENT, _STATE, _IMAGE = _deep(qos.EVENT), _deep(qos.STATE), _deep(qos.IMAGE_BEST_EFFORT, 8)
+_EVENT, _STATE, _IMAGE = _deep(qos.EVENT), _deep(qos.STATE), _deep(qos.IMAGE_BEST_EFFORT, _IMAGES)
 
 _FIXED = (
     Topic("/tf", TF, (_STATE,)),
