@@ -26,7 +26,17 @@ BASIC_TASKS = ("pick_place", "stack_cube", "push_buttons")
 MAX_DISTRACTORS = 12
 """As many fit on the table besides the task's objects, closer to each other."""
 
-__all__ = ["BASIC_TASKS", "KnowsItsTarget", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "TwoVerdicts", "make_task"]
+__all__ = [
+    "BASIC_TASKS",
+    "KnowsItsTarget",
+    "MAX_DISTRACTORS",
+    "TASKS",
+    "Score",
+    "Task",
+    "TaskKind",
+    "TwoVerdicts",
+    "make_task",
+]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:
