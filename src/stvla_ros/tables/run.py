@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec, read_record
 from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
 from stvla_ros.evaluate.stack import PARTS, StackSettings, plain, read_settings
 from stvla_ros.files import keep_settings
+from stvla_ros.rcl_yaml import RclYamlError, read_value
 from stvla_ros.tables.protocol import ARMS, SHIPPED, Protocol, Row
 from stvla_ros.tables.scenes import scenes_of
 
@@ -117,7 +119,7 @@ class Table:
         _check_policy(row, files)
         noise = ["--noise"] if self.protocol.noise else []
         backends = ["--planner", self.protocol.planners[row.planner].backend, "--policy", row.policy]
-        overrides = {"guidance.mode": ARMS[row.arm].guidance} | {name: str(file) for name, file in files.items()}
+        overrides = _overrides(row, {name: str(file) for name, file in files.items()})
         chosen = [word for name, value in overrides.items() for word in ("--set", f"{name}={value}")]
         kept = {
             "row": row.name,
@@ -188,15 +190,29 @@ class Table:
         return files
 
     def _settings(self, row: Row, weights: Mapping[str, str]) -> StackSettings:
-        overrides = {"guidance.mode": ARMS[row.arm].guidance, **weights}
         backends = {"planner": self.protocol.planners[row.planner].backend, "policy": row.policy}
-        settings = read_settings(None, backends, overrides, PARTS)
+        settings = read_settings(None, backends, _overrides(row, weights), PARTS)
         return settings.with_noise() if self.protocol.noise else settings
 
 
 def no_weights(missing: Iterable[Path]) -> str:
     """Says so; ends without a final stop."""
     return f"no weights: {', '.join(dict.fromkeys(map(str, missing)))} not there"
+
+
+def _overrides(row: Row, weights: Mapping[str, str]) -> dict[str, str]:
+    """Settings in place of the defaults, as for ``--set``."""
+    texts = {"guidance.mode": ARMS[row.arm].guidance, **weights}
+    return {name: _quoted(text) for name, text in texts.items()}
+
+
+def _quoted(text: str) -> str:
+    """As YAML: in quotes where it would mean something else, such as ``off``."""
+    try:
+        plain_text = read_value(text) == text
+    except RclYamlError:
+        plain_text = False
+    return text if plain_text else json.dumps(text, ensure_ascii=False)
 
 
 def _check_policy(row: Row, files: Mapping[str, Path]) -> None:
