@@ -60,7 +60,8 @@ def run(made: Table, diary: Path) -> list[str]:
         ran.append(row.name)
         evaluation.run(OddSeeds(diary), 1, lambda record: None)
 
-    made.run(do, lambda: write(made) and None)
+    made.run(do, lambda: None)
+    write(made)
     return ran
 
 

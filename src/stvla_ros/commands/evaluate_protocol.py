@@ -55,8 +55,11 @@ def run(arguments: Namespace) -> int:
         console.print(f"{row.name}: {len(evaluation.episodes)} scenes", highlight=False)
         run_evaluation(evaluation, setup, jobs, console)
 
+    def report() -> None:
+        write(table)
+
     try:
-        table.run(do, lambda: write(table) and None)
+        table.run(do, report)
     except KeyboardInterrupt:
         write(table)
         console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
