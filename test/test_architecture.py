@@ -23,6 +23,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "record": ("evaluate",),
     "data": ("evaluate",),
     "train": ("evaluate", "data"),
+    "tables": ("evaluate", "data"),
     "calibration": ("evaluate", "data"),
     "replay": ("evaluate",),
     "view": ("evaluate", "data", "record", "replay"),

@@ -57,7 +57,7 @@ ROOMS = {
     ),
     "Doctor": "doctor ros/stack_checks.py ros/stack_view.py ros/bag_view.py",
     "Any file": "files.py weights.py pickled_arrays.py",
-    "Training and evaluation": "train evaluate",
+    "Training and evaluation": "train evaluate tables",
     "The simulator": "sim nodes/sim.py",
 }
 """Heading -> files and folders. What is in none of them stands under :data:`OTHER`."""

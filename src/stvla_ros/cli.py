@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from stvla_ros.commands import COMMANDS, load
+from stvla_ros.commands import COMMANDS, PROTOCOLS, load
 from stvla_ros.commands.arguments import Parser
 from stvla_ros.commands.exit_codes import INTERRUPTED, UNREACHABLE, USAGE
 from stvla_ros.config import ConfigError
@@ -77,7 +77,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def joined(words: Sequence[str]) -> list[str]:
-    """``evaluate planner ...`` becomes ``evaluate-planner ...``: two words may name a command."""
+    """``evaluate planner ...`` becomes ``evaluate-planner ...``: two words may name a command, or a command's protocol."""
+    if words[:1] == ["evaluate"] and words[1:2] and words[1] in PROTOCOLS:
+        return ["evaluate-protocol", *words[1:]]
     both = "-".join(words[:2])
     return [both, *words[2:]] if len(words) > 1 and both in COMMANDS else list(words)
 

@@ -95,6 +95,63 @@ def test_buttons_want_the_spoken_order_and_three_millimetres(cell: Cell) -> None
     assert not cell.score().success, "wrong order"
 
 
+def verdicts(cell: Cell) -> tuple[bool, bool | None, float]:
+    score = cell.score()
+    return score.success, score.rlbench, score.facts["wrong_target"]
+
+
+def test_rlbench_passes_over_wrong_presses_and_the_strict_verdict_does_not(cell: Cell) -> None:
+    next(s for s in range(50) if cell.reset("push_buttons", s).count("then") == 1)
+    first, second, other = (o.colour for o in cell._objects if isinstance(o, Button))
+    assert verdicts(cell) == (False, False, 0.0)
+    press(cell, first, 0.005)
+    assert verdicts(cell) == (False, False, 0.0), "half done, and right so far"
+    press(cell, other, 0.005)
+    assert verdicts(cell) == (False, False, 1.0)
+    press(cell, second, 0.005)
+    assert verdicts(cell) == (False, True, 1.0), "latched: the press between does not count"
+    assert cell.score().facts["presses"] == 3.0
+
+
+def test_the_order_of_latched_presses_counts(cell: Cell) -> None:
+    next(s for s in range(50) if cell.reset("push_buttons", s).count("then") == 1)
+    first, second = (o.colour for o in cell._objects[:2] if isinstance(o, Button))
+    press(cell, second, 0.005)
+    press(cell, first, 0.005)
+    assert verdicts(cell) == (False, False, 1.0)
+    press(cell, second, 0.005)
+    assert verdicts(cell) == (False, True, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "index"), [("pick_place", 2), ("stack_cube", 2), ("light_bulb_in", 4), ("put_groceries", 2)]
+)
+def test_carrying_off_what_was_not_asked_for_is_a_wrong_target(cell: Cell, task: str, index: int) -> None:
+    cell.reset(task, 3)
+    asked, other = cell._objects[0], cell._objects[index]
+    x, y = asked.xy_m
+    put(cell, asked.name, (x, y, 0.6))
+    assert cell.score().facts["wrong_target"] == 0.0, "the asked one may go anywhere"
+    x, y = other.xy_m
+    put(cell, other.name, (x + 0.02, y, 0.6))
+    assert cell.score().facts["wrong_target"] == 0.0, "pushed aside"
+    put(cell, other.name, (x + 0.3, y + 0.5, 0.6))
+    assert cell.score().facts["wrong_target"] == 1.0
+
+
+def test_the_lower_block_on_top_and_the_lid_on_the_other_jar_are_wrong_targets(cell: Cell) -> None:
+    cell.reset("stack_cube", 2)
+    upper, lower = cell._objects[:2]
+    put(cell, lower.name, (*upper.xy_m, 0.0605))
+    assert cell.score().facts["wrong_target"] == 1.0
+    cell.reset("close_jar", 2)
+    asked, other = cell._objects[1:3]
+    put(cell, "lid", (*asked.xy_m, 0.0895))
+    assert cell.score().facts["wrong_target"] == 0.0
+    put(cell, "lid", (*other.xy_m, 0.0895))
+    assert cell.score().facts["wrong_target"] == 1.0
+
+
 def test_buttons_come_up_again_and_stop_at_the_base(cell: Cell) -> None:
     cell.reset("push_buttons", 0)
     joint = f"{cell._objects[0].name}_slide"

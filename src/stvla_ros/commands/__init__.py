@@ -10,6 +10,7 @@ from typing import Protocol, cast
 import stvla_ros.evaluate  # names the planner 'oracle'
 import stvla_ros.ros.backends  # noqa: F401 - names the motion planner 'moveit'
 from stvla_ros.commands.arguments import Parser
+from stvla_ros.tables import PROTOCOLS
 
 OPERATE, EVALUATE, TRAIN = "Operate", "Evaluate", "Collect data and train"
 ROLES = (OPERATE, EVALUATE, TRAIN)
@@ -112,6 +113,15 @@ COMMANDS = {
         "ask a planner's model questions with known answers (also `stvla evaluate planner`)",
         ("stvla evaluate planner --planner heatmap --dataset words --data test/planning/instructions.txt",),
     ),
+    "evaluate-protocol": Entry(
+        EVALUATE,
+        "run a table of the paper by its committed protocol (also `stvla evaluate table2`, `table3`, `realworld`)",
+        (
+            "stvla evaluate table2 --output runs/table2",
+            "stvla evaluate table3 --rows 'scripted-*' --limit 5",
+            "stvla evaluate realworld --weights weights --jobs 2",
+        ),
+    ),
     "guide": Entry(
         EVALUATE,
         "show what guidance does to a recording or a simulated scene: film, pictures, decisions",
@@ -189,6 +199,9 @@ COMMANDS = {
     ),
 }
 """All commands by name, those of a role together."""
+
+
+__all__ = ["COMMANDS", "EVALUATE", "OPERATE", "PROTOCOLS", "ROLES", "TRAIN", "Command", "Entry", "load"]
 
 
 class Command(Protocol):

@@ -7,7 +7,6 @@ import shlex
 import time
 from argparse import Namespace
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -29,7 +28,7 @@ from stvla_ros.data.splits import SPLITS, first_seeds
 from stvla_ros.description.robot import SIMULATED
 from stvla_ros.evaluate.cell_environment import DISTURBANCES, CellEnvironmentSetup
 from stvla_ros.evaluate.episode import EpisodeRecord, EpisodeSpec
-from stvla_ros.evaluate.evaluation import Evaluation
+from stvla_ros.evaluate.evaluation import ChosenEvaluation, Evaluation
 from stvla_ros.evaluate.oracle import mark
 from stvla_ros.evaluate.report import TaskReport, table
 from stvla_ros.evaluate.stack import PARTS, plain, read_settings
@@ -37,6 +36,7 @@ from stvla_ros.evaluate.workers import EnvironmentSetup
 from stvla_ros.record.film import Films
 from stvla_ros.sim import LOOKS
 from stvla_ros.sim.disturbance import MOVABLE
+from stvla_ros.sim.tasks import MAX_DISTRACTORS
 
 
 def add_arguments(parser: Parser) -> None:
@@ -52,6 +52,13 @@ def add_arguments(parser: Parser) -> None:
         help=f"only scenes of a split: {', '.join(SPLITS)}; --seed0 then counts from its first seed",
     )
     parser.add_argument("--noise", action="store_true", help="imperfect camera: depth noise, holes, latency, exposure")
+    parser.add_argument(
+        "--distractors",
+        type=whole(0, MAX_DISTRACTORS),
+        default=-1,
+        metavar="N",
+        help="objects that the task does not need; default: the task's own number, by the seed",
+    )
     parser.add_argument(
         "--disturb",
         choices=DISTURBANCES,
@@ -87,7 +94,7 @@ def run(arguments: Namespace) -> int:
     jobs = arguments.jobs or (1 if arguments.over_ros else os.cpu_count() or 1)
     console = Console()
     try:
-        reports = _run(evaluation, setup, jobs, console)
+        reports = run_evaluation(evaluation, setup, jobs, console)
     except KeyboardInterrupt:
         console.print(f"Stopped. To resume, give the same command with --output {folder}.", soft_wrap=True)
         return INTERRUPTED
@@ -111,40 +118,31 @@ def _tasks(arguments: Namespace) -> tuple[str, ...]:
 
 def _evaluation(arguments: Namespace, folder: Path, tasks: tuple[str, ...], settings: dict[str, object]) -> Evaluation:
     """All seeds from the first on, or those of a split."""
-    rerun, episodes = _command(arguments), arguments.episodes
-    if arguments.split is None:
-        return Evaluation(folder, tasks, range(arguments.seed0, arguments.seed0 + episodes), settings, rerun)
-    chosen = [
-        EpisodeSpec(task, seed)
+    first, count = arguments.seed0, arguments.episodes
+    seeds = {
+        task: range(first, first + count)
+        if arguments.split is None
+        else first_seeds(task, arguments.split, count, first)
         for task in tasks
-        for seed in first_seeds(task, arguments.split, episodes, arguments.seed0)
-    ]
-    seeds = range(min(e.seed for e in chosen), max(e.seed for e in chosen) + 1)
-    return SplitEvaluation(folder, tasks, seeds, settings, rerun, frozenset(chosen))
-
-
-@dataclass(frozen=True)
-class SplitEvaluation(Evaluation):
-    """Runs only some of the scenes between the first and the last seed, different ones for each task."""
-
-    chosen: frozenset[EpisodeSpec]
-
-    def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
-        """See :meth:`Evaluation.prepare`."""
-        done, left = super().prepare()
-        mine = [record for record in done if EpisodeSpec(record.task, record.seed) in self.chosen]
-        return mine, [episode for episode in left if episode in self.chosen]
+    }
+    chosen = [EpisodeSpec(task, seeds[task][i], arguments.distractors) for i in range(count) for task in tasks]
+    return ChosenEvaluation.of(folder, chosen, settings, _command(arguments))
 
 
 def _remarks(arguments: Namespace) -> str:
     split = f", split {arguments.split}" if arguments.split else ""
     disturbed = f", disturb {arguments.disturb}" if arguments.disturb != "none" else ""
     look = f", {arguments.look} look" if arguments.look != LOOKS[0] else ""
-    return split + look + (", noise" if arguments.noise else "") + disturbed
+    distractors = f", {arguments.distractors} distractors" if arguments.distractors >= 0 else ""
+    return split + distractors + look + (", noise" if arguments.noise else "") + disturbed
 
 
-def _run(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
-    """Run all remaining episodes under a progress bar; failures are printed when they happen."""
+def run_evaluation(evaluation: Evaluation, setup: EnvironmentSetup, jobs: int, console: Console) -> list[TaskReport]:
+    """Run all remaining episodes under a progress bar; failures are printed when they happen.
+
+    Raises:
+        ConfigError: See :meth:`stvla_ros.evaluate.evaluation.Evaluation.run`.
+    """
     done, left = evaluation.prepare()
     counts = Counter(record.success for record in done)
     with count_bar(console, "[green]{task.fields[good]} good[/] [red]{task.fields[bad]} failed[/]") as bar:

@@ -113,7 +113,7 @@ class CellEnvironment:
     def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         """Lay out the scene, carry out its instruction, judge. Repeats exactly."""
         try:
-            instruction = self._cell.reset(episode.task, episode.seed)
+            instruction = self._cell.reset(episode.task, episode.seed, episode.distractors)
         except StageError as error:
             raise ConfigError(f"{episode.task} seed {episode.seed}: {error.sentence}") from error
         stages = build_stages(self._setup.settings, self._cell)
@@ -158,4 +158,5 @@ class CellEnvironment:
             plan_times_s=[round(s, 4) for s in result.state.plan_times_s],
             rlbench=score.rlbench,
             facts=dict(score.facts),
+            distractors=episode.distractors,
         )

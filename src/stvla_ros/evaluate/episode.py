@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from stvla_ros.config import ConfigError
@@ -13,14 +13,16 @@ from stvla_ros.files import read_json, setting, written
 
 @dataclass(frozen=True, order=True)
 class EpisodeSpec:
-    """A task and the seed of its scene."""
+    """A scene: a task, the seed, and how many objects the task does not need (-1: the task's own number)."""
 
     task: str
     seed: int
+    distractors: int = -1
 
     @property
     def file_name(self) -> str:
-        return f"{self.task}-{self.seed:04d}.json"
+        more = f"-{self.distractors}-distractors" if self.distractors >= 0 else ""
+        return f"{self.task}-{self.seed:04d}{more}.json"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class EpisodeRecord:
         disturbance: How the scene was disturbed, in one sentence; empty without a disturbance.
         rlbench: The verdict by RLBench's rule, where the task has a stricter one of its own; else None.
         facts: What the simulator measured, by name.
+        distractors: Of the scene; see :class:`EpisodeSpec`.
         idle_share: See :func:`stvla_ros.record.summary.idle_share`; None without a live robot.
     """
 
@@ -62,6 +65,12 @@ class EpisodeRecord:
     disturbance: str = ""
     rlbench: bool | None = None
     facts: dict[str, float] = field(default_factory=dict)
+    distractors: int = -1
+
+    @property
+    def scene(self) -> EpisodeSpec:
+        """The scene that it went through."""
+        return EpisodeSpec(self.task, self.seed, self.distractors)
 
     @property
     def success(self) -> bool:
@@ -70,13 +79,14 @@ class EpisodeRecord:
 
     def write(self, folder: Path) -> None:
         """Write the record under its episode's name; a reader never sees half of it."""
-        with written(folder / EpisodeSpec(self.task, self.seed).file_name) as part:
+        with written(folder / self.scene.file_name) as part:
             part.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def defect(episode: EpisodeSpec, sentence: str) -> EpisodeRecord:
     """The record of an episode that a defect of this software ended."""
-    return EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
+    nothing = EpisodeRecord(episode.task, episode.seed, "", OutcomeCode.INTERNAL.name, sentence, False, "not judged")
+    return replace(nothing, distractors=episode.distractors)
 
 
 def read_record(path: Path) -> EpisodeRecord:
@@ -88,7 +98,7 @@ def read_record(path: Path) -> EpisodeRecord:
     with setting("", "Delete it to run the episode again."):
         content = read_json(path)
     try:
-        since = {"plan_times_s", "disturbance", "rlbench", "facts"} - set(content)
+        since = {"plan_times_s", "disturbance", "rlbench", "facts", "distractors"} - set(content)
         return EpisodeRecord(**{f.name: content[f.name] for f in fields(EpisodeRecord) if f.name not in since})
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(

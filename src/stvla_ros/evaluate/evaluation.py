@@ -36,6 +36,11 @@ class Evaluation:
     settings: Mapping[str, Any]
     rerun: str
 
+    @property
+    def episodes(self) -> list[EpisodeSpec]:
+        """All of them, done or not."""
+        return [EpisodeSpec(task, seed) for seed in self.seeds for task in self.tasks]
+
     def prepare(self) -> tuple[list[EpisodeRecord], list[EpisodeSpec]]:
         """Create or check the folder.
 
@@ -47,7 +52,7 @@ class Evaluation:
         """
         self._records.mkdir(parents=True, exist_ok=True)
         keep_settings(self.folder / "settings.json", self.settings, "episodes run")
-        episodes = [EpisodeSpec(task, seed) for seed in self.seeds for task in self.tasks]
+        episodes = self.episodes
         done = {e: read_record(self._records / e.file_name) for e in episodes if (self._records / e.file_name).exists()}
         return list(done.values()), [e for e in episodes if e not in done]
 
@@ -73,7 +78,7 @@ class Evaluation:
                 "outcome": r.outcome,
                 "sentence": r.sentence,
                 "detail": r.detail,
-                "rerun": f"{self.rerun} --tasks {r.task} --seed0 {r.seed} --episodes 1",
+                "rerun": f"{self.rerun} --tasks {r.task} --seed0 {r.seed} --episodes 1{_distractors(r)}",
             }
             for r in sorted(records, key=lambda r: (r.task, r.seed))
             if not r.success
@@ -103,3 +108,32 @@ class Evaluation:
                     f"{f['task']} {f['seed']}: {f['outcome']}: {f['sentence']} ({f['detail']})\n    {f['rerun']}\n"
                 )
         return reports
+
+
+@dataclass(frozen=True)
+class ChosenEvaluation(Evaluation):
+    """Runs only some scenes, different ones for each task.
+
+    Attributes:
+        chosen: In the order in which they run.
+    """
+
+    chosen: tuple[EpisodeSpec, ...]
+
+    @classmethod
+    def of(
+        cls, folder: Path, chosen: Sequence[EpisodeSpec], settings: Mapping[str, Any], rerun: str
+    ) -> ChosenEvaluation:
+        """The evaluation of these scenes."""
+        seeds = [scene.seed for scene in chosen]
+        tasks = tuple(dict.fromkeys(scene.task for scene in chosen))
+        return cls(folder, tasks, range(min(seeds), max(seeds) + 1), settings, rerun, tuple(chosen))
+
+    @property
+    def episodes(self) -> list[EpisodeSpec]:
+        """See :attr:`Evaluation.episodes`."""
+        return list(self.chosen)
+
+
+def _distractors(record: EpisodeRecord) -> str:
+    return f" --distractors {record.distractors}" if record.distractors >= 0 else ""

@@ -335,14 +335,14 @@ def last_instruction(timeout_s: float) -> str:
             return ""
 
 
-def reset_scene(task: str, seed: int) -> str:
+def reset_scene(task: str, seed: int, distractors: int = -1) -> str:
     """Lay out a new scene in the simulator; returns its instruction.
 
     Raises:
         ConfigError: The simulator refuses.
         ConnectionError: No simulator is running.
     """
-    request = ResetScene.Request(task=task, seed=seed, distractors=-1)
+    request = ResetScene.Request(task=task, seed=seed, distractors=distractors)
     with client_node("service_client") as node:
         answer = _call_service(node.create_client(ResetScene, "/sim/reset_scene"), request, SERVICE_S)
     if not answer.ok:

@@ -78,7 +78,7 @@ class StackEnvironment:
 
     def run(self, episode: EpisodeSpec) -> EpisodeRecord:
         """Lay out the scene, send the goal, judge the result."""
-        instruction = reset_scene(episode.task, episode.seed)
+        instruction = reset_scene(episode.task, episode.seed, episode.distractors)
         film = None
         if self._setup.film:
             film = self._setup.folder / "films" / Path(episode.file_name).stem
@@ -103,6 +103,7 @@ class StackEnvironment:
             times_s={phase: round(seconds, 4) for phase, seconds in outcome.times_s.items()},
             idle_share=run.idle_share,
             plan_times_s=[round(s, 4) for s in run.result.state.plan_times_s],
+            distractors=episode.distractors,
         )
 
 

@@ -24,7 +24,7 @@ from stvla_ros.sim.scene import STATE, Scene, SceneState, photograph
 from stvla_ros.sim.sensor import Sensor, SensorConfig
 from stvla_ros.sim.stereo import Optics
 from stvla_ros.sim.surfaces import surface_points
-from stvla_ros.sim.tasks import Score, Task, TwoVerdicts, make_task
+from stvla_ros.sim.tasks import KnowsItsTarget, Score, Task, TwoVerdicts, make_task
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64, I32, U8, Camera, JointPath, RgbdFrame, RobotState, TrajectoryTolerances
 
@@ -329,9 +329,10 @@ class Cell:
                 break
             mujoco.mj_step(model, trial, round(0.05 / self.config.timestep_s))
         detail = problem or "Done."
-        return (
-            Score(not problem, detail, not by_rlbench, twofold.facts(world)) if twofold else Score(not problem, detail)
-        )
+        facts = dict(twofold.facts(world)) if twofold else {}
+        if isinstance(task, KnowsItsTarget):
+            facts["wrong_target"] = float(task.wrong_target(world))
+        return Score(not problem, detail, not by_rlbench if twofold else None, facts)
 
     def close(self) -> None:
         """Free the renderer. Safe to call twice."""

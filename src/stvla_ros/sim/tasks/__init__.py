@@ -7,7 +7,7 @@ import numpy as np
 from stvla_ros.config import closest
 from stvla_ros.errors import OutcomeCode, StageError
 from stvla_ros.sim.tasks import close_jar, light_bulb_in, pick_place, push_buttons, put_groceries, stack_cube
-from stvla_ros.sim.tasks.base import Score, Task, TaskKind, TwoVerdicts
+from stvla_ros.sim.tasks.base import KnowsItsTarget, Score, Task, TaskKind, TwoVerdicts
 
 _KINDS = (
     pick_place.KIND,
@@ -26,7 +26,17 @@ BASIC_TASKS = ("pick_place", "stack_cube", "push_buttons")
 MAX_DISTRACTORS = 12
 """As many fit on the table besides the task's objects, closer to each other."""
 
-__all__ = ["BASIC_TASKS", "MAX_DISTRACTORS", "TASKS", "Score", "Task", "TaskKind", "TwoVerdicts", "make_task"]
+__all__ = [
+    "BASIC_TASKS",
+    "KnowsItsTarget",
+    "MAX_DISTRACTORS",
+    "TASKS",
+    "Score",
+    "Task",
+    "TaskKind",
+    "TwoVerdicts",
+    "make_task",
+]
 
 
 def make_task(name: str, seed: int, distractors: int = -1) -> Task:

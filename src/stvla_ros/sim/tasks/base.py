@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -23,6 +23,9 @@ ROOM_SHARES = (1.0, 0.7, 0.45)
 """Objects get closer after that many failed tries; the last share still keeps them apart."""
 
 SPEED_AT_REST_M_S = 0.005
+
+CARRIED_M = 0.08
+"""An object that was pushed aside stays nearer to its place; one that was taken to a goal does not."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,15 @@ class TwoVerdicts(Task, Protocol):
 
     def facts(self, world: World) -> dict[str, float]:
         """Measured numbers, by name."""
+        ...
+
+
+@runtime_checkable
+class KnowsItsTarget(Task, Protocol):
+    """A task that can tell whether the robot worked on something that the instruction does not name."""
+
+    def wrong_target(self, world: World) -> bool:
+        """Whether it did: another object was carried off, another button pressed, another jar closed."""
         ...
 
 
@@ -168,6 +180,11 @@ def _free_spot(
 def random_block(rng: np.random.Generator, colour: str, xy_m: tuple[float, float]) -> Block:
     """A block at a place with any yaw."""
     return Block(colour, xy_m, float(rng.uniform(-np.pi, np.pi)))
+
+
+def carried_off(world: World, objects: Iterable[SceneObject]) -> bool:
+    """Whether one of some free objects is further than :data:`CARRIED_M` from where it was laid out."""
+    return any(np.hypot(*(world.position(o.name)[:2] - np.array(o.xy_m))) > CARRIED_M for o in objects)
 
 
 def resting_alone(world: World, body: str) -> str:

@@ -121,6 +121,11 @@ class CloseJar:
             return f"The lid does not close the {self.colour} jar."
         return resting_alone(world, "lid")
 
+    def wrong_target(self, world: World) -> bool:
+        """The lid lies on the other jar."""
+        T = relative(world, "lid", self.objects[2].name)
+        return beside(T) < JAR_RADIUS_M and bool(T[2, 3] > SHOULDER_M)
+
     def facts(self, world: World) -> dict[str, float]:
         """Distance of the jars, turn of the lid, and whether RLBench's sensor would see the lid (1.0) or not (0.0)."""
         T = relative(world, "lid", self._jar)

@@ -12,7 +12,7 @@ import numpy as np
 
 from stvla_ros.sim.objects import SceneObject, paint
 from stvla_ros.sim.prisms import FIRM, ROUGH, SLIPPERY, add_prism, add_ring, surface
-from stvla_ros.sim.tasks.base import TaskKind, resting_alone
+from stvla_ros.sim.tasks.base import TaskKind, carried_off, resting_alone
 from stvla_ros.sim.tasks.turned import (
     Turn,
     apart_m,
@@ -134,6 +134,10 @@ class LightBulbIn:
         if high or beside(T) > IN_BESIDE_M or tilt_of(T) > IN_TILT_RAD:
             return f"The bulb of the {self.colour} holder is not in the lamp's socket."
         return resting_alone(world, self._bulb)
+
+    def wrong_target(self, world: World) -> bool:
+        """The bulb of the other holder was taken out."""
+        return carried_off(world, self.objects[4:5])
 
     def facts(self, world: World) -> dict[str, float]:
         """Distance of the holders, and turn of the bulb."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.sim.objects import BLOCK_M, PLATE_INNER_RADIUS_M, PLATE_RADIUS_M, Block, Plate, SceneObject
-from stvla_ros.sim.tasks.base import Task, TaskKind, pick_colours, place, random_block, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, carried_off, pick_colours, place, random_block, resting_alone
 from stvla_ros.sim.world import World
 
 
@@ -32,6 +32,10 @@ class PickPlace:
         if np.hypot(offset[0], offset[1]) > PLATE_INNER_RADIUS_M - BLOCK_M / 4 or not 0.0 < offset[2] < BLOCK_M:
             return f"The {self.colour} block is not inside the plate's rim."
         return resting_alone(world, block)
+
+    def wrong_target(self, world: World) -> bool:
+        """Another block was carried off."""
+        return carried_off(world, self.objects[2:])
 
 
 def layout(rng: np.random.Generator, distractors: int) -> Task:

@@ -1,4 +1,7 @@
-"""Push 1 to 3 buttons in a spoken order. Success: pressed in exactly that order, each more than 3 mm (RLBench)."""
+"""Push 1 to 3 buttons in a spoken order. Success: pressed in exactly that order, each more than 3 mm (RLBench).
+
+Two verdicts: RLBench's passes over wrong presses; the strict one does not forgive them.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,21 @@ class PushButtons:
             return ""
         found = ", ".join(self.pressed) or "none"
         return f"Wanted the buttons {', '.join(self.order)} pressed in this order, found: {found}."
+
+    def rlbench_problem(self, world: World) -> str:
+        """RLBench's verdict, which is latched: presses count one after the other, all others are passed over."""
+        presses = iter(self.pressed)
+        if all(colour in presses for colour in self.order):  # ``in`` goes on behind the last match
+            return ""
+        return f"{self.problem(world)} Not even with other presses in between."
+
+    def facts(self, world: World) -> dict[str, float]:
+        """Numbers of presses that were asked for, and that were made."""
+        return {"asked_presses": float(len(self.order)), "presses": float(len(self.pressed))}
+
+    def wrong_target(self, world: World) -> bool:
+        """A button was pressed whose turn it was not."""
+        return tuple(self.pressed) != self.order[: len(self.pressed)]
 
     @property
     def buttons(self) -> tuple[Button, ...]:

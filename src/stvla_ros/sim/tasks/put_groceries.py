@@ -15,7 +15,7 @@ from stvla_ros.sim.camera import TripodCameraConfig
 from stvla_ros.sim.cupboard import Cupboard, depth_inside_m
 from stvla_ros.sim.groceries import BY_NAME, WARES, Grocery
 from stvla_ros.sim.objects import SceneObject
-from stvla_ros.sim.tasks.base import Task, TaskKind, resting_alone, words
+from stvla_ros.sim.tasks.base import Task, TaskKind, carried_off, resting_alone, words
 from stvla_ros.sim.tasks.hand_room import graspable, visible
 from stvla_ros.sim.world import World
 from stvla_ros.types import F64
@@ -85,6 +85,10 @@ class PutGroceries:
         if _inside(world, name).max() < 0.0:
             return f"No part of the {self.item} is in the cupboard."
         return f"The robot still touches the {self.item}." if world.robot_touches(name) else ""
+
+    def wrong_target(self, world: World) -> bool:
+        """Another item is in the cupboard, or on its way."""
+        return carried_off(world, self.objects[2:])
 
     def facts(self, world: World) -> dict[str, float]:
         """How far the item is inside the cupboard at its deepest and its least deep corner, and its tilt."""

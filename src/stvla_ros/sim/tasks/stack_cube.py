@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stvla_ros.sim.objects import BLOCK_M, Block, SceneObject
-from stvla_ros.sim.tasks.base import Task, TaskKind, pick_colours, place, random_block, resting_alone
+from stvla_ros.sim.tasks.base import Task, TaskKind, carried_off, pick_colours, place, random_block, resting_alone
 from stvla_ros.sim.world import World
 
 
@@ -35,6 +35,10 @@ class StackCube:
         if not world.touch(upper, lower):
             return f"The {self.upper} block hangs over the {self.lower} block without touching it."
         return resting_alone(world, upper)
+
+    def wrong_target(self, world: World) -> bool:
+        """Another block was carried off, or the lower one put onto something."""
+        return carried_off(world, self.objects[2:]) or bool(world.position(f"{self.lower}_block")[2] > BLOCK_M)
 
 
 def layout(rng: np.random.Generator, distractors: int) -> Task:
