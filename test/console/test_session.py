@@ -74,7 +74,7 @@ class Console:
         config = TokenConfig(operate_variable="OP", view_variable="VIEW") if tokens else TokenConfig()
         access = Access("127.0.0.1", config, {"OP": OPERATE, "VIEW": VIEW})
         self.audit = AuditLog(folder / "audit" / "log.jsonl")
-        self.session = Session(self.stack, access, self.audit, lambda: self.now)
+        self.session = Session(self.stack, access, self.audit, clock=lambda: self.now)
 
     def lines(self) -> list[dict[str, str]]:
         return [json.loads(line) for line in self.audit.path.read_text().splitlines()]

@@ -178,11 +178,17 @@ class Session:
         stack: Does what is decided here.
         access: Who may do what.
         audit: Where acts are written down.
+        mode: Of the first goals.
         clock: Seconds, monotonic.
     """
 
     def __init__(
-        self, stack: Stack, access: Access, audit: AuditLog, clock: Callable[[], float] = time.monotonic
+        self,
+        stack: Stack,
+        access: Access,
+        audit: AuditLog,
+        mode: Approval = Approval.EACH_KEYPOSE,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._stack, self._access, self._audit, self._clock = stack, access, audit, clock
         self._lock = threading.RLock()
@@ -190,7 +196,7 @@ class Session:
         self._buckets: dict[int, _Bucket] = {}
         self._wrong = _Bucket(TOKENS_BURST, TOKENS_PER_S, clock())
         self._operator: int | None = None
-        self._shown = Shown()
+        self._shown = Shown(mode=mode)
         self._history: deque[Goal] = deque(maxlen=HISTORY)
         self._cancel: CancelToken | None = None
         self._goal_thread: threading.Thread | None = None
