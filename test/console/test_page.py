@@ -203,6 +203,7 @@ def test_pictures_and_arm_are_drawn(served: Served) -> None:
     served.views.put(JOINTS, state)
     served.views.put(RAW, np.full((480, 640, 3), 90, np.uint8))
     served.views.put(PATH, PathView(points, np.full((5, 3), 200, np.uint8), 0.05))
+    time.sleep(5 * pages.TICK_S)  # before anybody looks
     with served.browser():
         wait(people(served))
         (browser,) = served.page._browsers.values()

@@ -119,11 +119,12 @@ class Page:
         tick, picture = 0, _Picture(self._views)
         while not self._ending.wait(TICK_S):
             tick += 1
-            jpeg = picture.newest() if tick % PICTURE_TICKS == 0 else None
+            if tick % PICTURE_TICKS == 0:
+                picture.look()
             shown = self._session.shown()
             for browser in list(self._browsers.values()):
                 try:
-                    browser.refresh(shown, jpeg)
+                    browser.refresh(shown, picture.newest)
                 except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
                     self.trouble = f"a browser could not be refreshed: {error!r}"
 
@@ -150,15 +151,16 @@ class _Picture:
     """Camera and guided image side by side."""
 
     def __init__(self, views: Views) -> None:
-        self._views, self._seen = views, (-1, -1)
+        self._views, self._seen = views, (0, 0)
+        self.newest: U8 | None = None
+        """(H, 2 W, 3); black where nothing has come."""
 
-    def newest(self) -> U8 | None:
-        """(H, 2 W, 3) if one of the two is new; black where none has come."""
+    def look(self) -> None:
+        """Make a new picture if one of the two images is new."""
         (a, raw), (b, guided) = self._views.get(RAW), self._views.get(GUIDED)
-        if (a, b) == self._seen:
-            return None
-        self._seen = a, b
-        return np.hstack([_fitted(raw), _fitted(guided)])
+        if (a, b) != self._seen:
+            self._seen = a, b
+            self.newest = np.hstack([_fitted(raw), _fitted(guided)])
 
 
 def _fitted(rgb: U8 | None) -> U8:
@@ -178,6 +180,7 @@ class _Browser:
         self._shown: Shown | None = None
         self._proposal: Proposal | None = None
         self._captions = ""
+        self._picture: U8 | None = None
         if session.role(self._number) is Role.NONE:
             self._ask_who()
         else:
@@ -309,8 +312,8 @@ class _Browser:
         ages = captions(self._views)
         if ages != self._captions:
             self._captions = self._ages.content = ages
-        if picture is not None:
-            self._image.image = picture
+        if picture is not None and picture is not self._picture:
+            self._picture = self._image.image = picture
         self._scene.refresh()
 
     def _ghosts(self) -> None:

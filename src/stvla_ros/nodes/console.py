@@ -47,11 +47,11 @@ class ConsoleNode(StageNode[ConsoleConfig]):
         super().__init__("console", ConsoleConfig)
         config = self.config
         access = Access(config.host, config.tokens)
-        self._audit, views = AuditLog(Path(config.audit).expanduser()), Views()
+        self._audit, self._views = AuditLog(Path(config.audit).expanduser()), Views()
         self._stack = ConsoleStack(self, config.robot, self._tell)
         self.session = Session(self._stack, access, self._audit, Approval(config.mode))
-        self._feed = ConsoleFeed(self, config.robot, config.camera, config.joint_states, self.session, views)
-        self._page = Page(self.session, access, views, config.host, config.port, self._feed.offers)
+        self._feed = ConsoleFeed(self, config.robot, config.camera, config.joint_states, self.session, self._views)
+        self._page = Page(self.session, access, self._views, config.host, config.port, self._feed.offers)
         end_without_port(self)
 
     def _tell(self, sentence: str) -> None:
