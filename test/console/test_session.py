@@ -263,6 +263,15 @@ def test_a_stop_works_with_a_full_disk(console: Console) -> None:
     assert console.stack.stops == 1
 
 
+def test_news_of_a_stop_do_not_hide_its_state(console: Console) -> None:
+    console.session.hear_stopped(True, "stopped since 10:00.")
+    console.session.hear_stopping("The arm stands still.")
+    shown = console.session.shown()
+    assert (shown.stop_sentence, shown.stop_news) == ("stopped since 10:00.", "The arm stands still.")
+    console.session.hear_stopped(False, "motion is allowed")
+    assert console.session.shown().stop_news == ""
+
+
 def test_release_is_a_second_deliberate_act(console: Console) -> None:
     session, stack = console.session, console.stack
     assert session.release(ADA).code is Code.NOT_STOPPED

@@ -17,6 +17,7 @@ from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, R
 from stvla_ros.errors import OutcomeCode
 from stvla_ros.motion.approval import Status
 from stvla_ros.nodes.console import ConsoleNode
+from stvla_ros.ros.graph import GraphOptions
 
 ADA, EVE = 1001, 1002
 STOP_S = 0.3
@@ -26,7 +27,7 @@ class ConsoleHarness(StackHarness):
     """The stack, the console's node in this process, and two people at it."""
 
     def __init__(self, folder):
-        super().__init__()
+        super().__init__(GraphOptions(mode="composed"))
         self.audit = folder / "audit.jsonl"
         self.arguments = ("--ros-args", "-p", "console:port:=0", "-p", f"console:audit:={self.audit}")
 
@@ -37,6 +38,9 @@ class ConsoleHarness(StackHarness):
         for number in (ADA, EVE):
             self.session.join(number, "127.0.0.1")
         return self
+
+    def wait_ready(self, timeout_s=180.0):
+        super().wait_ready(timeout_s)
 
     @property
     def shown(self):

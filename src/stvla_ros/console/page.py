@@ -332,7 +332,7 @@ _TOGGLES = {CLOUD: "Point cloud", PATH: "Path and tube", BOXES: "Kept (green) an
 
 def status(shown: Shown) -> str:
     """Stop, operator, task and its steps, as HTML."""
-    stop = html.escape(shown.stop_sentence)
+    stop = html.escape(f"{shown.stop_sentence} {shown.stop_news}".strip())
     lines = [f'<b style="color:#ff5050">STOPPED</b> {stop}' if shown.stopped else stop]
     lines.append(f"<b>{html.escape(shown.operator) or 'Nobody'}</b> operates. {html.escape(shown.handover)}")
     lines.append(f"Here: {html.escape(', '.join(shown.people))}")

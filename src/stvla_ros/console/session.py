@@ -120,7 +120,8 @@ class Shown:
         progress: Step of how many, and keyposes so far, in words.
         proposal: The newest proposed motion, and what became of it.
         stopped: Whether the operator's stop holds.
-        stop_sentence: Since when, and what ends it; while a stop is under way, its news.
+        stop_sentence: Since when, and what ends it.
+        stop_news: What came of the last stop that was sent from here: who answered, whether the arm stands still.
         mode: What goals from here ask for.
         operator: Who operates; empty: nobody.
         handover: The last change of the operator, in a sentence.
@@ -135,6 +136,7 @@ class Shown:
     proposal: Proposal | None = None
     stopped: bool = False
     stop_sentence: str = ""
+    stop_news: str = ""
     mode: Approval = Approval.EACH_KEYPOSE
     operator: str = ""
     handover: str = ""
@@ -456,10 +458,12 @@ class Session:
     def hear_stopped(self, stopped: bool, sentence: str) -> None:
         """The operator's stop, as the stack keeps it."""
         self._show(stopped=stopped, stop_sentence=sentence)
+        if not stopped:
+            self._show(stop_news="")
 
     def hear_stopping(self, sentence: str) -> None:
         """News of a stop that was sent from here."""
-        self._show(stop_sentence=sentence)
+        self._show(stop_news=sentence)
 
     def shown(self) -> Shown:
         """What every client sees now."""
