@@ -356,6 +356,9 @@ class Session:
         if client is None or client.role is Role.NONE:
             return _UNKNOWN
         self._stack.stop()
+        if (cancel := self._cancel) is not None and not cancel.is_set():  # in a thread: whoever listens may take long
+            sentence = f"Stopped by {client.name}."
+            threading.Thread(target=cancel.cancel, kwargs={"sentence": sentence}, name="stopped", daemon=True).start()
         self._release_asked = None
         answer = Answer(Code.DONE, "STOP was sent.")
         bucket = self._buckets.get(number)
