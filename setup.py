@@ -4,7 +4,7 @@ from glob import glob
 
 from setuptools import find_packages, setup
 
-NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "franka", "record", "console", "composed")
+NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "franka", "record", "console", "composed")  # fmt: skip
 
 setup(
     name="stvla_ros",
