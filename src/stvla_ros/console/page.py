@@ -217,6 +217,10 @@ class _Browser:
 
     def _stop_widgets(self, gui: Any) -> None:
         stop = gui.add_button("STOP", color=RED, icon="hand-stop", hint="The arm stops now. Key: S")
+        alone = gui.add_panel()  # the first one scrolls away with its panel
+        with alone.add_tab("Stop"):
+            always = gui.add_button("STOP ", color=RED, icon="hand-stop", hint="The arm stops now. Key: S")
+        alone.float(x=10, y=-10, width=300)
         command = gui.add_command("STOP", description="the arm stops now", hotkey="S")
         release = gui.add_button("Release the stop", color="gray", hint="twice: look at the robot in between")
 
@@ -225,6 +229,7 @@ class _Browser:
             self._tell(answer)
 
         stop.on_click(halt)
+        always.on_click(halt)
         command.on_trigger(halt)
         release.on_click(lambda _: self._tell(self._session.release(self._number)))
 
