@@ -24,7 +24,7 @@ from stvla_ros.config import ConfigError
 from stvla_ros.console import page as pages
 from stvla_ros.console.page import Page, history, motion, status
 from stvla_ros.console.scene import at_fraction, hand_poses
-from stvla_ros.console.session import Code, Shown
+from stvla_ros.console.session import Shown
 from stvla_ros.console.views import JOINTS, PATH, RAW, PathView, Views
 from stvla_ros.description.kinematics import tcp_pose
 from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
@@ -256,4 +256,10 @@ def test_whatever_people_write_is_text() -> None:
     for page in (status(shown), motion(shown), history(shown)):
         assert "<script>" not in page
     assert "STOPPED" in status(Shown(stopped=True, stop_sentence="stopped since 10:00."))
-    assert Code.CONFIRM == "confirm"
+
+
+@pytest.mark.parametrize(("phase", "mark"), [("moving", "▶"), ("idle", "•")])
+def test_the_last_step_is_not_ticked_off(phase: str, mark: str) -> None:
+    page = status(Shown(instruction="all", phase=phase, steps=("first", "second")))
+    assert "✓ first" in page
+    assert f"{mark} second" in page

@@ -22,7 +22,7 @@ import numpy as np
 from stvla_ros.config import ConfigError
 from stvla_ros.console.access import Access, Role
 from stvla_ros.console.scene import Scene
-from stvla_ros.console.session import Answer, Code, Session, Shown
+from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
 from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
 from stvla_ros.motion.approval import Approval, Proposal, Status, describe
 from stvla_ros.types import U8
@@ -346,8 +346,8 @@ def status(shown: Shown) -> str:
             f"<b>{html.escape(shown.instruction)}</b>: {html.escape(shown.phase)}, {html.escape(shown.progress)}"
         )
     for number, step in enumerate(shown.steps, 1):
-        current = shown.phase != "idle" and number == len(shown.steps)
-        lines.append(f"{'▶' if current else '✓'} {html.escape(step)}")
+        last = "▶" if shown.phase != IDLE else "•"  # whether a task that ended did its last step is in its outcome
+        lines.append(f"{last if number == len(shown.steps) else '✓'} {html.escape(step)}")
     return _block(lines)
 
 
