@@ -4,7 +4,7 @@ from glob import glob
 
 from setuptools import find_packages, setup
 
-NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "franka", "record", "composed")
+NODES = ("camera", "planner", "guidance", "policy", "executor", "task", "sim", "franka", "record", "console", "composed")  # fmt: skip
 
 setup(
     name="stvla_ros",
@@ -20,6 +20,7 @@ setup(
         "sft": ["peft>=0.21", "accelerate>=1.15"],
         "parquet": ["pyarrow>=20"],  # LeRobot sets, and planners' data sets
         "view": ["rerun-sdk>=0.41"],
+        "console": ["viser>=1.1,<1.2"],
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),

@@ -34,7 +34,7 @@ from stvla_ros.config import ConfigError, closest
 from stvla_ros.ros import SUPERVISOR, graph
 
 FROM_FILE = "as in the parameter file"
-CHOICES = ("robot", "camera", "mode", "record")
+CHOICES = ("robot", "camera", "mode", "record", "console")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -80,6 +80,9 @@ def _arguments() -> list[DeclareLaunchArgument]:
             choices=["", *graph.KEEP],
             description="record every goal, or keep only those that fail; empty: no recorder",
         ),
+        DeclareLaunchArgument(
+            "console", default_value="false", choices=["false", "true"], description="serve the operator console"
+        ),
         DeclareLaunchArgument("params", default_value="", description="parameter file; empty: config/stvla.yaml"),
     ]
 
@@ -97,6 +100,7 @@ def _nodes(context: LaunchContext) -> list[LaunchDescriptionEntity]:
         camera=value("camera"),
         mode=value("mode"),
         record=value("record") or None,
+        console=value("console") == "true",
         params=Path(value("params")).expanduser() if value("params") else None,
         backends={kind: value(kind) or None for kind in registry.BACKEND_PARAMETER},
     )

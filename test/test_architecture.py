@@ -28,6 +28,7 @@ APPLICATIONS: dict[str, tuple[str, ...]] = {
     "replay": ("evaluate",),
     "view": ("evaluate", "data", "record", "replay"),
     "doctor": (),
+    "console": ("evaluate", "replay", "view"),
 }
 """Application without ROS -> the others that it may import."""
 

@@ -20,6 +20,7 @@ from stvla_ros.registry import names
 ARGUMENTS: dict[str, list[str]] = {
     "up": [],
     "record": ["--output", "OUT"],
+    "console": [],
     "demo": ["--runs", "OUT"],
     "evaluate": ["--output", "OUT"],
     "evaluate-planner": ["--dataset", "cvbench", "--data", "OUT"],

@@ -52,6 +52,7 @@ NODES: dict[str, tuple[str, dict[str, str]]] = {
     "task": ("stvla_ros.nodes.task:TaskConfig", {}),
     "franka": ("stvla_ros.nodes.franka:FrankaNodeConfig", {}),
     "record": ("stvla_ros.nodes.record:RecordConfig", {}),
+    "console": ("stvla_ros.nodes.console:ConsoleConfig", {}),
 }
 """Name of a node -> its settings class, and which of its settings name a backend of which kind."""
 

@@ -48,12 +48,18 @@ SLOW = "roboplan.velocity_scale:=0.2"
 
 
 class Harness:
-    """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager."""
+    """A ROS domain of its own with a client that watches the joints and asks services. Use as a context manager.
+
+    Attributes:
+        arguments: Command line of the nodes in this process.
+    """
+
+    arguments: tuple[str, ...] = ()
 
     def __enter__(self):
         self._domain = own_domain()
         self.domain = self._domain.__enter__()
-        rclpy.init(domain_id=self.domain)
+        rclpy.init(args=list(self.arguments), domain_id=self.domain)
         self.spinner = Spinner()
         self.node = self.spinner.add(Node("bench"))
         self.speeds = deque(maxlen=3000)  # (time of arrival, largest joint speed)

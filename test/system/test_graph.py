@@ -36,6 +36,7 @@ def names(**options: Any) -> list[str]:
 def test_which_processes() -> None:
     assert names() == ["sim", "executor", "planner", "guidance", "policy", "task"]
     assert names(mode="composed") == ["sim", "executor", "composed"]
+    assert names(mode="composed", console=True) == ["sim", "executor", "composed", "console"]
     assert names(robot="real") == ["executor", "planner", "guidance", "policy", "task"]
     for camera in ("recorded", "realsense"):
         assert names(robot="real", camera=camera, mode="composed") == ["camera", "executor", "composed"]
@@ -266,7 +267,7 @@ def test_launch_file_declares_the_arguments_and_reads_the_list() -> None:
         if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "DeclareLaunchArgument"
         if isinstance(call.args[0], ast.Constant)
     }
-    assert declared == {"robot", "camera", "mode", "record", "params"}
+    assert declared == {"robot", "camera", "mode", "record", "console", "params"}
     assert set(registry.BACKEND_PARAMETER) == {
         "planner",
         "policy",

@@ -56,6 +56,11 @@ COMMANDS = {
             "stvla record --topics",
         ),
     ),
+    "console": Entry(
+        OPERATE,
+        "serve the operator console for a running stack: see, approve, stop (`stvla up --console` starts both)",
+        ("stvla console", "stvla console --port 9000"),
+    ),
     "stop": Entry(
         OPERATE,
         "stop the arm now, and refuse motion until `stvla stop --release`",

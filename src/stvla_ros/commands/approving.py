@@ -10,22 +10,10 @@ from contextlib import contextmanager
 from queue import SimpleQueue
 
 from stvla_ros.errors import CancelToken
-from stvla_ros.motion.approval import Approval, Proposal, Status
+from stvla_ros.motion.approval import Approval, Proposal, Status, describe
 
 HELP = "y: do it   n [why]: do not, look again   q: end the task"
 NOBODY = "Canceled: nobody is there to approve motions (the input has ended)."
-
-
-def describe(proposal: Proposal) -> str:
-    """One line: where the tool goes, what the gripper does, and how long it takes."""
-    x, y, z = proposal.keypose.T_base_tcp[:3, 3]
-    touch = ", may touch" if proposal.keypose.may_collide else ""
-    fingers = "open" if proposal.keypose.gripper_open else "closed"
-    seconds = sum(float(path.t_s[-1]) for path in proposal.paths)
-    return (
-        f"to ({x:.3f}, {y:.3f}, {z:.3f}) m{touch}, then the gripper is {fingers}; "
-        f"{len(proposal.paths)} motions, {seconds:.1f} s"
-    )
 
 
 class TerminalApproval:

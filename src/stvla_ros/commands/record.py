@@ -13,7 +13,7 @@ from stvla_ros import registry
 from stvla_ros.commands.arguments import Parser, add_override_argument, folder, whole
 from stvla_ros.config import EVERY_NODE, SHARED, ConfigError, build
 from stvla_ros.description.robot import RobotConfig
-from stvla_ros.ros.graph import KEEP, ROBOTS, default_parameters, recorder_arguments
+from stvla_ros.ros.graph import KEEP, ROBOTS, default_parameters, guest_arguments
 
 
 def add_arguments(parser: Parser) -> None:
@@ -38,13 +38,13 @@ def run(arguments: Namespace) -> int:
     if arguments.now and (arguments.goals or arguments.keep != KEEP[0]):
         raise ConfigError("--now records without goals: leave out --goals and --keep, or leave out --now.")
     changes = {**_values(arguments), **dict(arguments.overrides)}
-    words = recorder_arguments(arguments.params, changes)
+    words = guest_arguments(arguments.params, changes)
     for name in changes:
         if name.split(".")[0] not in (SHARED, "record"):
             raise ConfigError(f"--set {name}: the recorder reads record.NAME and robot.NAME only: leave it out.")
     if arguments.topics:
         return _print_topics(arguments.params or default_parameters(), changes)
-    return _wait(subprocess.Popen([sys.executable, "-m", "stvla_ros.nodes.record", "--ros-args", *words]))
+    return wait(subprocess.Popen([sys.executable, "-m", "stvla_ros.nodes.record", "--ros-args", *words]))
 
 
 def _values(arguments: Namespace) -> dict[str, str]:
@@ -56,8 +56,8 @@ def _values(arguments: Namespace) -> dict[str, str]:
     return {**values, **goals, **root, **kind}
 
 
-def _wait(recorder: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C reaches both processes; another signal to this one is passed on."""
+def wait(recorder: subprocess.Popen[bytes]) -> int:
+    """The exit code of a node. Ctrl-C reaches both processes; another signal to this one is passed on."""
     try:
         return recorder.wait()
     except KeyboardInterrupt:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from stvla_ros.ros.operator_stop import StopResult
 
 TIMEOUT_S = 5.0
-EMERGENCY = "use the robot's emergency stop"
 
 
 def add_arguments(parser: Parser) -> None:
@@ -36,7 +35,8 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = (
         "A software stop: keep the robot's emergency stop within reach.\n"
         "Exit codes: 0 the arm stands still and the stop is kept; 3 no node keeps the\n"
-        f"stop (is a stack running?); 47 standstill is not confirmed: {EMERGENCY}.\n\n{parser.epilog}"
+        f"stop (is a stack running?); 47 standstill is not confirmed: use the robot's\n"
+        f"emergency stop.\n\n{parser.epilog}"
     )
 
 
@@ -51,19 +51,11 @@ def run(arguments: Namespace) -> int:
 
 def report(stopped: StopResult, timeout_s: float) -> int:
     """Print what is wrong, if anything; return the exit code."""
-    if not stopped.answered:
-        _say(f"Nobody answered within {timeout_s:g} s: is a stack running? If the arm moves, {EMERGENCY}.")
-        return UNREACHABLE
-    if stopped.silent:
-        _say(f"No answer within {timeout_s:g} s: {', '.join(stopped.silent)}.")
-    if not stopped.standstill:
-        why = "it still moves" if stopped.heard_joints else "no joint states came"
-        _say(f"Standstill is not confirmed ({why}): {EMERGENCY}.")
+    for sentence in stopped.complaints(timeout_s):
+        _say(sentence)
+    if stopped.answered and not stopped.standstill:
         return of_outcome(OutcomeCode.CANCEL_UNCONFIRMED)
-    if not stopped.kept:
-        _say("No node keeps the stop: a stack that is started now may move the arm.")
-        return UNREACHABLE
-    return 0
+    return 0 if stopped.kept else UNREACHABLE
 
 
 def _robots(file: Path | None) -> tuple[RobotConfig, ...]:

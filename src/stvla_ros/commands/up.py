@@ -36,6 +36,9 @@ def add_arguments(parser: Parser) -> None:
         const=KEEP[0],
         help="record every goal (all, the default), or keep only those that fail; docs/recording.md",
     )
+    parser.add_argument(
+        "--console", action="store_true", help="also serve the operator console, a web page (docs/console.md)"
+    )
     parser.add_argument("--logs", type=Path, metavar="DIR", help="also write a log file per process to DIR")
     add_stack_arguments(parser)
 
@@ -52,5 +55,7 @@ def run(arguments: Namespace) -> int:
     if arguments.task is not None:
         check_tasks(arguments.task)
     options = stack_options(arguments, arguments.robot, arguments.camera)
-    changed = replace(options, overrides={**options.overrides, **chosen}, record=arguments.record)
+    changed = replace(
+        options, overrides={**options.overrides, **chosen}, record=arguments.record, console=arguments.console
+    )
     return up(changed, arguments.logs)

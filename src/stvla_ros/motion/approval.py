@@ -86,6 +86,18 @@ class Proposal:
     left_s: float = 0.0
 
 
+def describe(proposal: Proposal) -> str:
+    """One line: where the tool goes, what the gripper does, and how long it takes."""
+    x, y, z = proposal.keypose.T_base_tcp[:3, 3]
+    touch = ", may touch" if proposal.keypose.may_collide else ""
+    fingers = "open" if proposal.keypose.gripper_open else "closed"
+    seconds = sum(float(path.t_s[-1]) for path in proposal.paths)
+    return (
+        f"to ({x:.3f}, {y:.3f}, {z:.3f}) m{touch}, then the gripper is {fingers}; "
+        f"{len(proposal.paths)} motions, {seconds:.1f} s"
+    )
+
+
 class ApprovalDesk:
     """Where motions wait for a person's consent. Thread safe; one motion waits at a time.
 

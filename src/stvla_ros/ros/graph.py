@@ -69,11 +69,11 @@ def _node(name: str) -> NodeSpec:
     return NodeSpec(name, f"stvla_ros.nodes.{name}", name, (name,))
 
 
-SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD = map(
-    _node, ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task", "record")
+SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD, CONSOLE = map(
+    _node, ("sim", "franka", "camera", "planner", "guidance", "policy", "executor", "task", "record", "console")
 )
 COMPOSED = NodeSpec("composed", "stvla_ros.nodes.composed", "composed", BRAIN)
-NODES = (SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD)
+NODES = (SIM, FRANKA, CAMERA, PLANNER, GUIDANCE, POLICY, EXECUTOR, TASK, RECORD, CONSOLE)
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,7 @@ class GraphOptions:
         overrides: Additional parameters, ``node.parameter`` -> value as YAML text, e.g. ``sim.seed``: ``3``;
             ``robot.parameter`` for all nodes.
         record: Which goals to record, see :data:`KEEP`; None: no recorder is started.
+        console: Whether the operator console is started.
     """
 
     robot: str = "sim"
@@ -98,6 +99,7 @@ class GraphOptions:
     backends: Mapping[str, str | None] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     record: str | None = None
+    console: bool = False
 
 
 def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
@@ -113,7 +115,8 @@ def processes(options: GraphOptions) -> tuple[NodeSpec, ...]:
     camera = (CAMERA,) if options.camera in ("recorded", "realsense") else ()
     brain = (PLANNER, GUIDANCE, POLICY, TASK) if options.mode == "separate" else (COMPOSED,)
     recorder = (RECORD,) if options.record else ()  # hears the others' first messages, and ends after them
-    return (*recorder, *robot, *camera, EXECUTOR, *brain)
+    console = (CONSOLE,) if options.console else ()
+    return (*recorder, *robot, *camera, EXECUTOR, *brain, *console)
 
 
 def node_names(options: GraphOptions) -> tuple[str, ...]:
@@ -145,12 +148,12 @@ def ros_arguments(options: GraphOptions, process: NodeSpec) -> list[str]:
     return ["--params-file", str(file), "--params-file", str(_parameter_file(mine, file))]
 
 
-def recorder_arguments(params: Path | None, changes: Mapping[str, str]) -> list[str]:
-    """The arguments after ``--ros-args`` of a recorder that listens to a stack which somebody else started.
+def guest_arguments(params: Path | None, changes: Mapping[str, str]) -> list[str]:
+    """The arguments after ``--ros-args`` of a recorder or console for a stack which somebody else started.
 
     Args:
         params: Parameter file; None: the one in the package.
-        changes: As :attr:`GraphOptions.overrides`, of the node ``record`` and the robot only.
+        changes: As :attr:`GraphOptions.overrides`, of that node and the robot only.
 
     Raises:
         ConfigError: The parameter file or a change is wrong.

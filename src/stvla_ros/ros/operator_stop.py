@@ -46,6 +46,8 @@ STILL_MESSAGES = 5
 APART_S = 0.02
 """Positions are compared over at least this time: over 1 ms their noise would look like motion."""
 
+EMERGENCY = "use the robot's emergency stop"
+
 SILENT_S = 0.5
 """After this long without a joint state, standstill is not known."""
 
@@ -146,50 +148,87 @@ class StopResult:
         """Whether a node remembers the stop and rejects goals."""
         return any(name in self.answered for name in KEEPERS)
 
+    def complaints(self, timeout_s: float) -> list[str]:
+        """What is wrong, for the operator; empty: the arm stands still and the stop is kept."""
+        if not self.answered:
+            return [f"Nobody answered within {timeout_s:g} s: is a stack running? If the arm moves, {EMERGENCY}."]
+        said = [f"No answer within {timeout_s:g} s: {', '.join(self.silent)}."] if self.silent else []
+        if not self.standstill:
+            why = "it still moves" if self.heard_joints else "no joint states came"
+            return [*said, f"Standstill is not confirmed ({why}): {EMERGENCY}."]
+        return said if self.kept else [*said, "No node keeps the stop: a stack that is started now may move the arm."]
+
 
 def stop_arm(robots: Sequence[RobotConfig], timeout_s: float, say: Callable[[str], None]) -> StopResult:
-    """Stop the arm now, and forbid motion until :func:`release_arm`.
+    """Stop the arm now, and forbid motion until :func:`release_arm`. For the arguments see :class:`ArmStop`."""
+    with ArmStop(robots) as arm:
+        return arm.stop(timeout_s, say)
+
+
+class ArmStop:
+    """Stops the arm, again and again. Use as a context manager, in one thread.
+
+    Whoever keeps one ready has found the servers before a stop is needed.
 
     Args:
         robots: Robots whose controllers may be running. When several publish joint states, the last one decides about
             standstill: a real robot's driver also publishes what looks like the simulated robot's joint states.
-        timeout_s: Time limit for answers and for standstill.
-        say: Called at once with each piece of news for the operator.
     """
-    until, announced = time.monotonic() + timeout_s, False
-    result = StopResult()
-    stills = {robot.joint_states: Standstill(robot.arm_joints) for robot in robots}
-    with _Node("stop") as node:
+
+    def __init__(self, robots: Sequence[RobotConfig]) -> None:
+        self._node = node = _Node("stop")
+        self._stills = {robot.joint_states: Standstill(robot.arm_joints) for robot in robots}
         keepers = [_RepeatedRequest(node, name, Trigger, service) for name, service in KEEPERS.items()]
         actions = {robot.arm_action: "arm controller" for robot in robots}
         actions |= {robot.gripper_action: "gripper controller" for robot in robots}
-        controllers = [
+        self._controllers = [
             _RepeatedRequest(node, what, CancelGoal, f"{action}/_action/cancel_goal")
             for action, what in actions.items()
         ]
-        for topic, judge in stills.items():
+        self._requests = [*keepers, *self._controllers]
+        for topic, judge in self._stills.items():
             node.ros.create_subscription(JointState, topic, judge.receive, qos.STATE)
-        requests = [*keepers, *controllers]
-        names = {request.name for request in requests}
-        still = next(iter(stills.values()))
+
+    def __enter__(self) -> ArmStop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._node.__exit__()
+
+    def stop(self, timeout_s: float, say: Callable[[str], None]) -> StopResult:
+        """Stop the arm now, and forbid motion until :func:`release_arm`.
+
+        Args:
+            timeout_s: Time limit for answers and for standstill.
+            say: Called at once with each piece of news for the operator.
+        """
+        until, announced = time.monotonic() + timeout_s, False
+        result, names = StopResult(), {request.name for request in self._requests}
+        for request in self._requests:
+            request.begin()
+        self._forget()
+        still = next(iter(self._stills.values()))
         while time.monotonic() < until and not (still.confirmed and result.answered.keys() == names):
-            still = next((judge for judge in reversed(stills.values()) if judge.heard), still)
-            for request in requests:
-                request.send(again=request in controllers and EXECUTOR not in result.answered)
-            node.spin_once(0.02)
-            for request in requests:
+            still = next((judge for judge in reversed(self._stills.values()) if judge.heard), still)
+            for request in self._requests:
+                request.send(again=request in self._controllers and EXECUTOR not in result.answered)
+            self._node.spin_once(0.02)
+            for request in self._requests:
                 if request.name not in result.answered and request.answer is not None:
                     result.answered[request.name] = getattr(request.answer, "message", "Canceled its goals.")
                     say(f"{request.name}: {result.answered[request.name]}")
-                    for judge in stills.values():
-                        judge.forget()  # standstill must be seen after the answer
+                    self._forget()  # standstill must be seen after the answer
                     until = max(until, time.monotonic() + SILENT_S)
             if result.answered and announced != still.confirmed and (still.confirmed or still.moving):
                 announced = still.confirmed
                 say("The arm stands still." if announced else "The arm moves again.")
         result.standstill, result.heard_joints = still.confirmed, still.heard
-    result.silent = tuple(sorted(names - result.answered.keys()))
-    return result
+        result.silent = tuple(sorted(names - result.answered.keys()))
+        return result
+
+    def _forget(self) -> None:
+        for judge in self._stills.values():
+            judge.forget()
 
 
 def release_arm(timeout_s: float) -> str:
@@ -238,9 +277,15 @@ class _RepeatedRequest:
     """A service request that is repeated until it is answered: messages may get lost while DDS discovers both ends."""
 
     def __init__(self, node: _Node, name: str, kind: Any, service: str) -> None:
-        self.name, self.answer = name, None
+        self.name = name
         self._kind, self._client = kind, node.ros.create_client(kind, service)
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget earlier requests: their answers do not count any more."""
+        self.answer: Any = None
         self._sent_at = float("-inf")
+        self._receive = self._receiver()
 
     def send(self, again: bool = False) -> None:
         """Send a request when it is due; ``again``: even if it was answered."""
@@ -251,5 +296,9 @@ class _RepeatedRequest:
             self._sent_at = now
             self._client.call_async(self._kind.Request()).add_done_callback(self._receive)
 
-    def _receive(self, future: Any) -> None:
-        self.answer = future.result()
+    def _receiver(self) -> Callable[[Any], None]:
+        def receive(future: Any) -> None:
+            if self._receive is receive:
+                self.answer = future.result()
+
+        return receive

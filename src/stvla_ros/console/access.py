@@ -1,0 +1,139 @@
+"""Who may use the console: addresses, tokens, origins."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stvla_ros.config import ConfigError, param
+
+MIN_TOKEN_CHARS, MAX_TOKEN_CHARS = 16, 200
+
+
+class Role(StrEnum):
+    """What a client may do. From little to much."""
+
+    NONE = "none"
+    VIEW = "view"  # see everything, and stop
+    OPERATE = "operate"  # also give goals, answer proposals, release a stop
+
+
+@dataclass(frozen=True)
+class TokenConfig:
+    """Where the tokens come from. Without any, whoever reaches the page operates, and it is served to this computer only."""
+
+    operate_file: str = param("", "file with the operators' token, mode 600")
+    operate_variable: str = param("", "NAME of the environment variable with it")
+    view_file: str = param("", "file with the viewers' token, mode 600; empty: there are no mere viewers")
+    view_variable: str = param("", "NAME of the environment variable with it")
+
+
+class Access:
+    """Turns tokens into roles.
+
+    Args:
+        host: Address that the page is served at.
+        config: Where the tokens come from.
+        environment: Environment variables.
+
+    Raises:
+        ConfigError: A token cannot be read, is short, or is missing although others than this computer are served.
+    """
+
+    def __init__(self, host: str, config: TokenConfig, environment: Mapping[str, str] | None = None) -> None:
+        variables = os.environ if environment is None else environment
+        operate = _token("operate", config.operate_file, config.operate_variable, variables)
+        view = _token("view", config.view_file, config.view_variable, variables)
+        if view and not operate:
+            raise ConfigError(
+                "console.tokens: there is a token for viewers and none for operators: set one for them too."
+            )
+        if view and hmac.compare_digest(view, operate):
+            raise ConfigError("console.tokens: viewers and operators have the same token: make them differ.")
+        self.loopback = is_loopback(host)
+        if not self.loopback and not operate:
+            raise ConfigError(
+                f"console.host: {host} can be reached from other computers, and there is no token: whoever reaches the page "
+                "could move the arm. Set console.tokens.operate_file or operate_variable, or use 127.0.0.1."
+            )
+        self._tokens = {Role.OPERATE: operate, Role.VIEW: view}
+
+    @property
+    def open(self) -> bool:
+        """Whether no token is needed."""
+        return not self._tokens[Role.OPERATE]
+
+    def role(self, token: str) -> Role:
+        """The role that a token gives. All tokens are compared, each in constant time."""
+        given, role = token.encode(errors="surrogatepass")[: 4 * MAX_TOKEN_CHARS], Role.NONE
+        for candidate, wanted in self._tokens.items():
+            if hmac.compare_digest(given, wanted) and wanted:
+                role = candidate
+        return Role.OPERATE if self.open else role
+
+    def refusal(self, origin: str | None, host: str | None) -> str | None:
+        """Why a connection is refused; None if it is not.
+
+        A browser says which site opened the connection. Only the console's own page may: else any page that the operator
+        visits could. A site that makes its own name point to this computer (DNS rebinding) is refused by that name.
+
+        Args:
+            origin: Header ``Origin`` of the handshake; None: not from a browser.
+            host: Header ``Host``.
+        """
+        if origin is None:
+            return None
+        site, name = urlsplit(origin).netloc, host or ""
+        if site.lower() != name.lower():
+            return f"The connection comes from another site ({origin[:100]}): open the console's own address."
+        if self.loopback and not is_loopback(urlsplit(f"//{name}").hostname or ""):
+            return f"The console is called by a name that is not this computer's ({name[:100]}): use 127.0.0.1."
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this computer reaches an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _token(role: str, file: str, variable: str, environment: Mapping[str, str]) -> bytes:
+    """The token of a role; empty: none is configured. Raises ConfigError."""
+    if file and variable:
+        raise ConfigError(f"console.tokens: {role}_file and {role}_variable are both set: which of the two?")
+    if file:
+        where, text = f"console.tokens.{role}_file: {file}", _read(Path(file).expanduser(), role)
+    elif variable:
+        where, text = f"console.tokens.{role}_variable: {variable}", environment.get(variable, "")
+    else:
+        return b""
+    token = text.strip()
+    if not MIN_TOKEN_CHARS <= len(token) <= MAX_TOKEN_CHARS or not token.isprintable():
+        raise ConfigError(
+            f"{where}: wanted a token of {MIN_TOKEN_CHARS} to {MAX_TOKEN_CHARS} printable characters, found {len(token)}: "
+            "`openssl rand -hex 16` makes one."
+        )
+    return token.encode()
+
+
+def _read(path: Path, role: str) -> str:
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            text = file.read(4 * MAX_TOKEN_CHARS + 16)
+    except OSError as error:
+        raise ConfigError(f"console.tokens.{role}_file: {path}: cannot be read ({error.strerror}).") from error
+    if mode & 0o077:
+        raise ConfigError(
+            f"console.tokens.{role}_file: {path}: others may read it (mode {mode:o}): chmod 600 {path}, and make a new token."
+        )
+    return text.decode(errors="replace")

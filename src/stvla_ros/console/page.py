@@ -1,0 +1,387 @@
+"""The console's page: viser's widgets and 3D view in front of a :class:`Session`.
+
+Every browser has widgets and a scene of its own, made when its person has a role: whoever has none gets nothing. One
+thread refreshes all of them. A stop is handled in the thread that receives it, and waits for none of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import html
+import io
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+
+from stvla_ros.config import ConfigError
+from stvla_ros.console.access import Access, Role
+from stvla_ros.console.scene import Scene
+from stvla_ros.console.session import IDLE, Answer, Code, Session, Shown
+from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW, Views, caption
+from stvla_ros.motion.approval import Approval, Proposal, Status, describe
+from stvla_ros.types import U8
+
+INSTALL = (
+    "The console needs the Python package 'viser', which is missing: pip install --no-deps viser==1.1.1 msgspec imageio "
+    "trimesh requests"
+)
+TICK_S = 0.1
+PICTURE_TICKS = 2
+"""Pictures, at most 5 per second, are looked for every second tick."""
+
+PICTURE_PX = (384, 288)
+JPEG_QUALITY = 75
+CHOOSE = "(choose)"
+RED, GREEN = (200, 30, 30), (30, 140, 60)
+
+
+def viser() -> Any:
+    """The package. Raises ConfigError that says how to install it."""
+    try:
+        import viser as package
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{INSTALL}.") from error
+    return package
+
+
+class Page:
+    """Serves the page until it is closed.
+
+    Args:
+        session: The logic.
+        access: Which connections are refused.
+        views: Pictures, joints, path.
+        host: Address to serve at.
+        port: Port; 0: any free one.
+        offers: Goals that the scene offers now; asked by a click, may take a second.
+
+    Raises:
+        ConfigError: The package is missing, or the address cannot be served.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        access: Access,
+        views: Views,
+        host: str,
+        port: int,
+        offers: Callable[[], tuple[str, ...]] = lambda: (),
+    ) -> None:
+        package = viser()
+        _check_address(host, port)
+        self._session, self._access, self._views, self._offers = session, access, views, offers
+        self._browsers: dict[int, _Browser] = {}
+        self._ending = threading.Event()
+        self.trouble = ""
+        """The last error of refreshing a browser."""
+        with contextlib.redirect_stdout(io.StringIO()):  # its banner
+            self._server = package.ViserServer(host, port, label="stvla console", verbose=False)
+        self._server.gui.configure_theme(
+            control_width="large", dark_mode=True, show_logo=False, show_share_button=False
+        )
+        self._server.on_client_connect(self._connect)
+        self._server.on_client_disconnect(self._disconnect)
+        self._thread = threading.Thread(target=self._refresh, name="page", daemon=True)
+        self._thread.start()
+        name = f"[{host}]" if ":" in host else host
+        self.address = f"http://{name}:{self._server.get_port()}"
+        """For people."""
+
+    def _connect(self, client: Any) -> None:
+        connection = self._server._websock_server._live_connections.get(
+            client.client_id
+        )  # viser 1.1 tells it nowhere else
+        if connection is None:
+            return
+        headers = connection.request.headers
+        if refusal := self._access.refusal(headers.get("Origin"), headers.get("Host")):
+            client.add_notification("Refused", refusal, color="red")
+            asyncio.run_coroutine_threadsafe(connection.close(1008, "refused"), self._server.get_event_loop())
+            return
+        address = str((connection.remote_address or ("",))[0])
+        self._session.join(client.client_id, address)
+        self._browsers[client.client_id] = _Browser(client, self._session, self._views, self._offers)
+        if client.client_id not in self._server.get_clients():  # gone while it was welcomed, and said so before
+            self._disconnect(client)
+
+    def _disconnect(self, client: Any) -> None:
+        self._browsers.pop(client.client_id, None)
+        self._session.leave(client.client_id)
+
+    def _refresh(self) -> None:
+        tick, picture = 0, _Picture(self._views)
+        while not self._ending.wait(TICK_S):
+            tick += 1
+            if tick % PICTURE_TICKS == 0:
+                picture.look()
+            shown = self._session.shown()
+            for browser in list(self._browsers.values()):
+                try:
+                    browser.refresh(shown, picture.newest)
+                except Exception as error:  # noqa: BLE001 - one browser, perhaps gone meanwhile, must not end the others' view
+                    self.trouble = f"a browser could not be refreshed: {error!r}"
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._ending.set()
+        self._thread.join(0.5)
+        with contextlib.redirect_stdout(io.StringIO()):
+            self._server.stop()
+
+
+def _check_address(host: str, port: int) -> None:
+    """viser takes the next port when one is taken, and waits for ever for an address that is not this computer's."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"console: {host}:{port} cannot be served ({error.strerror}): choose another host or port."
+        ) from error
+
+
+class _Picture:
+    """Camera and guided image side by side."""
+
+    def __init__(self, views: Views) -> None:
+        self._views, self._seen = views, (0, 0)
+        self.newest: U8 | None = None
+        """(H, 2 W, 3); black where nothing has come."""
+
+    def look(self) -> None:
+        """Make a new picture if one of the two images is new."""
+        (a, raw), (b, guided) = self._views.get(RAW), self._views.get(GUIDED)
+        if (a, b) != self._seen:
+            self._seen = a, b
+            self.newest = np.hstack([_fitted(raw), _fitted(guided)])
+
+
+def _fitted(rgb: U8 | None) -> U8:
+    width, height = PICTURE_PX
+    if rgb is None:
+        return np.zeros((height, width, 3), np.uint8)
+    return np.asarray(cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+class _Browser:
+    """Widgets and scene of one browser."""
+
+    def __init__(self, client: Any, session: Session, views: Views, offers: Callable[[], tuple[str, ...]]) -> None:
+        self._client, self._session, self._views, self._offers = client, session, views, offers
+        self._number = int(client.client_id)
+        self._ready, self._lock = False, threading.Lock()
+        self._shown: Shown | None = None
+        self._proposal: Proposal | None = None
+        self._captions = ""
+        self._picture: U8 | None = None
+        if session.role(self._number) is Role.NONE:
+            self._ask_who()
+        else:
+            self._build()
+
+    def _ask_who(self) -> None:
+        gui = self._client.gui
+        with gui.add_folder("Sign in") as folder:
+            name, token = gui.add_text("Name", ""), gui.add_text("Token", "")
+            button = gui.add_button("Sign in")
+
+        @button.on_click
+        def _(_: Any) -> None:
+            answer = self._session.sign_in(self._number, token.value, name.value)
+            token.value = ""
+            self._tell(answer)
+            if answer.ok:
+                folder.remove()
+                self._build()
+
+    def _build(self) -> None:
+        with self._lock:
+            if self._ready:
+                return
+            gui = self._client.gui
+            self._stop_widgets(gui)
+            self._status = gui.add_html("")
+            self._motion_widgets(gui)
+            self._goal_widgets(gui)
+            self._picture_widgets(gui)
+            self._scene = Scene(self._client.scene, self._views)
+            self._client.camera.position, self._client.camera.look_at = (1.7, 1.1, 1.0), (0.4, 0.0, 0.2)
+            self._ready = True
+
+    def _stop_widgets(self, gui: Any) -> None:
+        stop = gui.add_button("STOP", color=RED, icon="hand-stop", hint="The arm stops now. Key: S")
+        alone = gui.add_panel()  # the first one scrolls away with its panel
+        with alone.add_tab("Stop"):
+            always = gui.add_button("STOP ", color=RED, icon="hand-stop", hint="The arm stops now. Key: S")
+        alone.float(x=10, y=-10, width=300)
+        command = gui.add_command("STOP", description="the arm stops now", hotkey="S")
+        release = gui.add_button("Release the stop", color="gray", hint="twice: look at the robot in between")
+
+        async def halt(_: Any) -> None:  # async: in the thread that receives it, not behind other clicks
+            answer = self._session.stop(self._number)
+            self._tell(answer)
+
+        stop.on_click(halt)
+        always.on_click(halt)
+        command.on_trigger(halt)
+        release.on_click(lambda _: self._tell(self._session.release(self._number)))
+
+    def _motion_widgets(self, gui: Any) -> None:
+        with gui.add_folder("Next motion"):
+            self._motion = gui.add_html("")
+            approve, refuse = gui.add_button("Approve", color=GREEN), gui.add_button("Refuse", color="orange")
+            reason = gui.add_text("Why not", "")
+            self._scrub = gui.add_slider("Along the motion", 0.0, 1.0, 0.01, 1.0)
+
+        def answer(act: Callable[[int, str], Answer]) -> None:
+            seen = self._proposal  # what the person was shown, not what has come meanwhile
+            self._tell(act(self._number, seen.proposal_id if seen is not None else ""))
+
+        def no(_: Any) -> None:
+            answer(partial(self._session.refuse, reason=reason.value))
+            reason.value = ""
+
+        approve.on_click(lambda _: answer(self._session.approve))
+        refuse.on_click(no)
+        self._scrub.on_update(lambda _: self._ghosts())
+
+    def _goal_widgets(self, gui: Any) -> None:
+        with gui.add_folder("Goal"):
+            words = gui.add_text("Goal", "")
+            offered = gui.add_dropdown("The scene offers", (CHOOSE,))
+            look = gui.add_button("Look what the scene offers", icon="eye")
+            say = gui.add_button("Give the goal", color="blue")
+            self._mode = gui.add_dropdown("Mode", tuple(Approval), initial_value=self._session.shown().mode.value)
+            end, over = gui.add_button("End the task"), gui.add_button("Take over")
+            self._past = gui.add_html("")
+
+        def choose(_: Any) -> None:
+            if offered.value != CHOOSE:
+                words.value = offered.value
+
+        def find(_: Any) -> None:
+            offered.options = (CHOOSE, *self._offers())
+
+        def mode(event: Any) -> None:
+            if event.client is not None and self._mode.value != self._session.shown().mode:
+                self._tell(self._session.set_mode(self._number, self._mode.value))
+                self._mode.value = self._session.shown().mode.value
+
+        offered.on_update(choose)
+        look.on_click(find)
+        say.on_click(lambda _: self._tell(self._session.say(self._number, words.value)))
+        self._mode.on_update(mode)
+        end.on_click(lambda _: self._tell(self._session.end_task(self._number)))
+        over.on_click(lambda _: self._tell(self._session.take_over(self._number)))
+
+    def _picture_widgets(self, gui: Any) -> None:
+        panel = gui.add_panel()
+        with panel.add_tab("Camera | guided"):
+            self._ages = gui.add_html("")
+            black = np.zeros((PICTURE_PX[1], 2 * PICTURE_PX[0], 3), np.uint8)
+            self._image = gui.add_image(black, format="jpeg", jpeg_quality=JPEG_QUALITY)
+            boxes = {name: gui.add_checkbox(label, True) for name, label in _TOGGLES.items()}
+        panel.float(x=10, y=10, width=520)
+
+        def toggle(name: str, box: Any, _: Any) -> None:
+            self._scene.show(name, box.value)
+
+        for name, box in boxes.items():
+            box.on_update(partial(toggle, name, box))
+
+    def _tell(self, answer: Answer) -> None:
+        colour = "green" if answer.ok else "orange" if answer.code is Code.CONFIRM else "red"
+        title = "Done" if answer.ok else answer.code.replace("_", " ").capitalize()
+        self._client.add_notification(title, answer.sentence, color=colour, auto_close_seconds=8.0)
+
+    def refresh(self, shown: Shown, picture: U8 | None) -> None:
+        """Bring the browser up to date; called by one thread."""
+        if not self._ready:
+            return
+        if shown != self._shown:
+            before, self._shown = self._shown, shown
+            self._status.content, self._past.content = status(shown), history(shown)
+            if before is None or before.proposal is not shown.proposal:
+                self._proposal = shown.proposal
+                self._motion.content = motion(shown)
+                self._ghosts()
+            if before is not None and before.mode is not shown.mode:
+                self._mode.value = shown.mode.value
+        ages = captions(self._views)
+        if ages != self._captions:
+            self._captions = self._ages.content = ages
+        if picture is not None and picture is not self._picture:
+            self._picture = self._image.image = picture
+        self._scene.refresh()
+
+    def _ghosts(self) -> None:
+        proposal = self._proposal
+        show = proposal is not None and proposal.status in (
+            Status.WAITING,
+            Status.DRY_RUN,
+            Status.APPROVED,
+            Status.NOT_NEEDED,
+        )
+        self._scene.propose(proposal if show else None, float(self._scrub.value))
+
+
+_TOGGLES = {CLOUD: "Point cloud", PATH: "Path and tube", BOXES: "Kept (green) and removed (red) objects"}
+
+
+def status(shown: Shown) -> str:
+    """Stop, operator, task and its steps, as HTML."""
+    stop = html.escape(f"{shown.stop_sentence} {shown.stop_news}".strip())
+    lines = [f'<b style="color:#ff5050">STOPPED</b> {stop}' if shown.stopped else stop]
+    lines.append(f"<b>{html.escape(shown.operator) or 'Nobody'}</b> operates. {html.escape(shown.handover)}")
+    lines.append(f"Here: {html.escape(', '.join(shown.people))}")
+    if shown.instruction:
+        lines.append(
+            f"<b>{html.escape(shown.instruction)}</b>: {html.escape(shown.phase)}, {html.escape(shown.progress)}"
+        )
+    for number, step in enumerate(shown.steps, 1):
+        last = "▶" if shown.phase != IDLE else "•"  # whether a task that ended did its last step is in its outcome
+        lines.append(f"{last if number == len(shown.steps) else '✓'} {html.escape(step)}")
+    return _block(lines)
+
+
+def motion(shown: Shown) -> str:
+    """The proposed motion, as HTML."""
+    proposal = shown.proposal
+    if proposal is None:
+        return _block(["No motion was proposed yet."])
+    said = proposal.status.replace("_", " ") + (f" by {proposal.who}" if proposal.who else "")
+    colour = "#ffb030" if proposal.status is Status.WAITING else "#a0a0a0"
+    wait = f" ({proposal.left_s:.0f} s to answer)" if proposal.status is Status.WAITING else ""
+    first = f'<b style="color:{colour}">{html.escape(said)}</b>{wait}: {html.escape(describe(proposal))}'
+    return _block([first, html.escape(proposal.reason)])
+
+
+def history(shown: Shown) -> str:
+    """Goals and their outcomes, newest first, as HTML."""
+    lines = []
+    for goal in shown.history:
+        outcome = goal.outcome
+        said = f"{outcome.code.name}: {outcome.sentence}" if outcome is not None else "runs"
+        lines.append(f"<b>{html.escape(goal.instruction)}</b> ({html.escape(goal.who)}): {html.escape(said)}")
+    return _block(lines)
+
+
+def captions(views: Views) -> str:
+    """The line above the pictures, as HTML: red where something is old."""
+    said = []
+    for name, what in ((RAW, "camera"), (GUIDED, "guided"), (JOINTS, "joints")):
+        age_s = views.age_s(name)
+        text = html.escape(caption(what, round(age_s, 1)))
+        said.append(f'<b style="color:#ff5050">{text}</b>' if age_s > OLD_S else text)
+    return _block([" | ".join(said)])
+
+
+def _block(lines: list[str]) -> str:
+    return f'<div style="padding:0 1em;font-size:0.85em">{"<br>".join(line for line in lines if line)}</div>'

@@ -1,0 +1,173 @@
+"""The console's 3D view in one browser: robot, cloud, path, tube, and ghosts of what is proposed."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from stvla_ros.console.views import BOXES, CLOUD, JOINTS, PATH, Boxes, Cloud, PathView, Views
+from stvla_ros.description.hulls import hull_meshes, read_obj, visual_meshes
+from stvla_ros.description.kinematics import link_poses
+from stvla_ros.description.panda import FINGER_LINKS, HAND_LINK, HOME_Q_RAD, MAX_WIDTH_M, TCP_LINK
+from stvla_ros.geometry.paths import resample
+from stvla_ros.geometry.se3 import inverse, to_quaternion
+from stvla_ros.motion.approval import Proposal
+from stvla_ros.types import F64, I32, JointPath, RobotState
+
+GHOST_ARM, GHOST_GRIPPER = (90, 160, 255), (255, 170, 40)
+KEPT, REMOVED, TUBE = (26, 204, 51), (230, 51, 26), (51, 204, 102)
+GHOST_OPACITY, TUBE_OPACITY = 0.35, 0.15
+MOVED_RAD, MOVED_M = 1e-3, 5e-4
+"""The arm is drawn anew when a joint or the fingers have moved by more."""
+
+CLOSED_M = 0.02
+"""Opening of a ghost gripper that will be closed."""
+
+BALLS = 24
+"""The tube is drawn as so many balls."""
+
+HAND = (HAND_LINK, *FINGER_LINKS)
+
+
+@cache
+def _hull(link: str) -> tuple[F64, I32]:
+    vertices, faces, _ = read_obj(hull_meshes()[link])
+    return vertices, faces
+
+
+@cache
+def _visual(link: str) -> list[tuple[F64, I32, tuple[int, int, int]]]:
+    found = []
+    for mesh in visual_meshes()[link]:
+        vertices, faces, _ = read_obj(mesh.path)
+        r, g, b = (round(255 * c) for c in mesh.rgba[:3])
+        found.append((vertices, faces, (r, g, b)))
+    return found
+
+
+def at_fraction(paths: tuple[JointPath, ...], fraction: float) -> F64 | None:
+    """(7,) joints after a share (0..1) of the time of several motions, one after another; None without a motion."""
+    if not paths:
+        return None
+    ends = np.cumsum([float(path.t_s[-1]) for path in paths])
+    t_s = min(max(fraction, 0.0), 1.0) * ends[-1]
+    number = min(int(np.searchsorted(ends, t_s)), len(paths) - 1)
+    path, start_s = paths[number], ends[number] - float(paths[number].t_s[-1])
+    return np.array([np.interp(t_s - start_s, path.t_s, q) for q in path.q_rad.T])
+
+
+def hand_poses(T_base_tcp: F64, open_m: float) -> dict[str, F64]:
+    """``T_base_link`` of hand and fingers whose tool is at a pose."""
+    poses = link_poses(HOME_Q_RAD, open_m)
+    T = T_base_tcp @ inverse(poses[TCP_LINK])
+    return {link: T @ poses[link] for link in HAND}
+
+
+class Scene:
+    """Draws into one browser's scene.
+
+    Args:
+        scene: ``scene`` of a viser client.
+        views: What to draw.
+    """
+
+    def __init__(self, scene: Any, views: Views) -> None:
+        self._scene, self._views = scene, views
+        self._seen: dict[str, int] = {}
+        self._drawn: RobotState | None = None
+        self._hidden: set[str] = set()
+        scene.set_up_direction("+z")
+        scene.add_grid("/table", width=2.0, height=2.0, cell_size=0.1, position=(0.5, 0.0, -0.001))
+        self._robot: dict[str, Any] = {}
+        for link in hull_meshes():
+            self._robot[link] = scene.add_frame(f"/robot/{link}", show_axes=False)
+            for number, (vertices, faces, colour) in enumerate(_visual(link)):
+                scene.add_mesh_simple(f"/robot/{link}/{number}", vertices, faces, color=colour, flat_shading=True)
+        self._arm = {link: self._ghost(f"/ghost_arm/{link}", link, GHOST_ARM) for link in hull_meshes()}
+        self._gripper = {link: self._ghost(f"/ghost_gripper/{link}", link, GHOST_GRIPPER) for link in HAND}
+
+    def _ghost(self, name: str, link: str, colour: tuple[int, int, int]) -> Any:
+        vertices, faces = _hull(link)
+        return self._scene.add_mesh_simple(
+            name,
+            vertices,
+            faces,
+            color=colour,
+            opacity=GHOST_OPACITY,
+            flat_shading=True,
+            cast_shadow=False,
+            visible=False,
+        )
+
+    def show(self, name: str, visible: bool) -> None:
+        """Show or hide a view that comes and goes: :data:`CLOUD`, :data:`PATH` or :data:`BOXES`."""
+        (self._hidden.discard if visible else self._hidden.add)(name)
+        self._seen.pop(name, None)
+        if not visible:
+            for part in _PARTS[name]:
+                self._scene.remove_by_name(f"/{part}")
+
+    def refresh(self) -> None:
+        """Draw what is new."""
+        _, state = self._views.get(JOINTS)
+        if state is not None and (self._drawn is None or _moved(state, self._drawn)):
+            self._drawn = state
+            _place(self._robot, link_poses(state.q_rad, state.gripper_m))
+        for name, draw in ((CLOUD, self._cloud), (PATH, self._path), (BOXES, self._boxes)):
+            number, value = self._views.get(name)
+            if value is not None and name not in self._hidden and self._seen.get(name) != number:
+                self._seen[name] = number
+                draw(value)
+
+    def _cloud(self, cloud: Cloud) -> None:
+        self._scene.add_point_cloud("/cloud", cloud.points_m, cloud.rgb, point_size=0.004, precision="float32")
+
+    def _path(self, path: PathView) -> None:
+        points, rgb = path.points_m, path.rgb
+        if len(points) < 2:
+            return
+        ends, colours = np.stack([points[:-1], points[1:]], 1), np.stack([rgb[:-1], rgb[1:]], 1)
+        self._scene.add_line_segments("/path", ends, colours, thickness=4.0, thickness_units="screen")
+        for number, point in enumerate(resample(points, BALLS)):  # again by the same names, which replaces the old ones
+            self._scene.add_icosphere(
+                f"/tube/{number}", path.tube_radius_m, TUBE, subdivisions=2, opacity=TUBE_OPACITY, position=point,
+                cast_shadow=False, receive_shadow=False,
+            )  # fmt: skip
+
+    def _boxes(self, boxes: Boxes) -> None:
+        self._scene.remove_by_name("/boxes")
+        for number, (centre, size, kept) in enumerate(zip(boxes.centres_m, boxes.sizes_m, boxes.kept, strict=True)):
+            self._scene.add_box(
+                f"/boxes/{number}", KEPT if kept else REMOVED, tuple(size), wireframe=True, position=centre,
+                cast_shadow=False, receive_shadow=False,
+            )  # fmt: skip
+
+    def propose(self, proposal: Proposal | None, fraction: float = 1.0) -> None:
+        """Show a proposed motion as ghosts, the arm after a share of it; None hides them."""
+        q_rad = at_fraction(proposal.paths, fraction) if proposal is not None else None
+        for handle in (*self._gripper.values(), *self._arm.values()):
+            handle.visible = False
+        if proposal is not None:
+            keypose = proposal.keypose
+            _place(
+                self._gripper, hand_poses(keypose.T_base_tcp, MAX_WIDTH_M if keypose.gripper_open else CLOSED_M), True
+            )
+        if q_rad is not None:
+            _place(self._arm, link_poses(q_rad, self._drawn.gripper_m if self._drawn else MAX_WIDTH_M), True)
+
+
+_PARTS = {CLOUD: ("cloud",), PATH: ("path", "tube"), BOXES: ("boxes",)}
+
+
+def _moved(a: RobotState, b: RobotState) -> bool:
+    return bool(np.abs(a.q_rad - b.q_rad).max() > MOVED_RAD or abs(a.gripper_m - b.gripper_m) > MOVED_M)
+
+
+def _place(handles: dict[str, Any], poses: dict[str, F64], visible: bool = False) -> None:
+    for link, handle in handles.items():
+        x, y, z, w = to_quaternion(poses[link][:3, :3])
+        handle.wxyz, handle.position = (w, x, y, z), poses[link][:3, 3]
+        if visible:
+            handle.visible = True

@@ -1,0 +1,83 @@
+"""The newest of everything that is looked at, with its age."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from stvla_ros.types import F32, F64, U8, Bool
+
+OLD_S = 1.0
+"""Whoever looks at something older than this is told so."""
+
+RAW, GUIDED, JOINTS, CLOUD, PATH, BOXES = "camera", "guided", "joints", "cloud", "path", "boxes"
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """Points (N, 3) of the base frame [m], and their colours (N, 3)."""
+
+    points_m: F32
+    rgb: U8
+
+
+@dataclass(frozen=True, eq=False)
+class PathView:
+    """The lifted path.
+
+    Attributes:
+        points_m: (N, 3) in the base frame, from start to goal.
+        rgb: (N, 3) colours: red to blue, grey behind the tool.
+        tube_radius_m: Around it.
+    """
+
+    points_m: F64
+    rgb: U8
+    tube_radius_m: float
+
+
+@dataclass(frozen=True, eq=False)
+class Boxes:
+    """Boxes around instances: centres and edges (N, 3) along the base frame's axes [m], and whether each is kept (N,)."""
+
+    centres_m: F64
+    sizes_m: F64
+    kept: Bool
+
+
+class Views:
+    """Newest values by name. Thread safe: one writer per name, any number of readers.
+
+    Args:
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._values: dict[str, tuple[int, float, Any]] = {}
+
+    def put(self, name: str, value: Any, age_s: float = 0.0) -> None:
+        """Keep a value that was measured so long ago."""
+        with self._lock:
+            number = self._values.get(name, (0, 0.0, None))[0] + 1
+            self._values[name] = number, self._clock() - age_s, value
+
+    def get(self, name: str) -> tuple[int, Any]:
+        """Number of the value (0: none has come yet), by which a reader sees what is new to it, and the value."""
+        number, _, value = self._values.get(name, (0, 0.0, None))
+        return number, value
+
+    def age_s(self, name: str) -> float:
+        """Age of the newest value; infinite before the first one."""
+        number, at, _ = self._values.get(name, (0, 0.0, None))
+        return self._clock() - at if number else float("inf")
+
+
+def caption(what: str, age_s: float) -> str:
+    """The line above a picture: a warning where it is old."""
+    if age_s == float("inf"):
+        return f"{what}: nothing has come yet"
+    return f"{what}: OLD, {age_s:.1f} s" if age_s > OLD_S else what

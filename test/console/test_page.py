@@ -1,0 +1,265 @@
+"""The page itself, over its websocket: what reaches the session, and what does not."""
+
+from __future__ import annotations
+
+import http.client
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+import numpy as np
+import pytest
+import stalls
+import viser
+from console.test_session import OPERATE, Console, proposal
+from viser import _messages
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from stvla_ros.config import ConfigError
+from stvla_ros.console import page as pages
+from stvla_ros.console.page import Page, history, motion, status
+from stvla_ros.console.scene import at_fraction, hand_poses
+from stvla_ros.console.session import Shown
+from stvla_ros.console.views import JOINTS, PATH, RAW, PathView, Views
+from stvla_ros.description.kinematics import tcp_pose
+from stvla_ros.description.panda import HAND_LINK, HOME_Q_RAD, TCP_OFFSET_M
+from stvla_ros.motion.approval import Status
+from stvla_ros.types import JointPath, RobotState
+
+CAMERA = _messages.ViewerCameraMessage(
+    (1.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0), 1.0, 0.01, 100.0, 600, 800, (0.0, 0.0, 0.0), (0.0, 0.0, 1.0)
+)
+
+
+class Served(Console):
+    """A session behind a page, on a free port."""
+
+    def __init__(self, folder: Path, tokens: bool = False) -> None:
+        super().__init__(folder, tokens)
+        self.views = Views()
+        self.page = Page(self.session, self.session._access, self.views, "127.0.0.1", 0)
+
+    @property
+    def netloc(self) -> str:
+        return urlsplit(self.page.address).netloc
+
+    @contextmanager
+    def browser(self, origin: str | None = "own") -> Iterator[ClientConnection]:
+        """A connection as viser's page makes it."""
+        site: Any = f"http://{self.netloc}" if origin == "own" else origin
+        protocol: Any = f"viser-v{viser.__version__}"
+        with connect(f"ws://{self.netloc}", subprotocols=[protocol], origin=site, max_size=None) as socket:
+            send(socket, CAMERA)
+            yield socket
+
+    def widget(self, label: str) -> Any:
+        """A widget of the newest browser."""
+        (browser,) = self.page._browsers.values()
+        handles = browser._client.gui._gui_input_handle_from_uuid.values()
+        return wait(lambda: next((h for h in handles if getattr(h, "label", "") == label), None))
+
+
+def send(socket: ClientConnection, message: Any) -> None:
+    socket.send(msgspec.msgpack.encode(message.as_serializable_dict([])))
+
+
+def click(socket: ClientConnection, button: Any) -> None:
+    send(socket, _messages.GuiUpdateMessage(button._impl.uuid, {"value": True}))
+
+
+def write(socket: ClientConnection, widget: Any, value: Any) -> None:
+    send(socket, _messages.GuiUpdateMessage(widget._impl.uuid, {"value": value}))
+
+
+def wait(condition: Callable[[], Any], timeout_s: float = 20.0) -> Any:
+    until = stalls.clock() + timeout_s
+    while not (found := condition()):
+        assert stalls.clock() < until
+        time.sleep(0.01)
+    return found
+
+
+def closed(socket: ClientConnection) -> None:
+    """Wait until the server closes the connection."""
+    with suppress(ConnectionClosed):
+        while True:
+            socket.recv(timeout=20.0)
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    console = Served(tmp_path)
+    yield console
+    console.page.close()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Served]:
+    console = Served(tmp_path, tokens=True)
+    yield console
+    console.page.close()
+
+
+def people(console: Served) -> Callable[[], Any]:
+    return lambda: len(console.page._browsers) == 1 and next(iter(console.page._browsers.values()))._ready
+
+
+def test_a_goal_an_approval_and_a_stop_by_clicks(served: Served) -> None:
+    with served.browser() as socket:
+        wait(people(served))
+        write(socket, served.widget("Goal"), "Put the red block in the plate.")
+        click(socket, served.widget("Give the goal"))
+        wait(lambda: served.stack.goals)
+        served.session.hear_proposal(proposal("a-1"))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: browser._proposal is not None)
+        click(socket, served.widget("Approve"))
+        wait(lambda: served.stack.answers)
+        assert served.stack.answers[0][:2] == ("a-1", True)
+        click(socket, served.widget("STOP"))
+        wait(lambda: served.stack.stops)
+    wait(lambda: not served.page._browsers)
+    assert served.session.shown().operator == "", "a closed page operates no more"
+    served.session.close(5.0)
+
+
+def test_a_stop_does_not_wait_for_other_clicks(served: Served) -> None:
+    """More clicks hang than viser has threads."""
+    served.session.hear_proposal(proposal("a-1"))
+    served.stack.hold.clear()
+    with served.browser() as socket:
+        wait(people(served))
+        wait(lambda: next(iter(served.page._browsers.values()))._proposal is not None)
+        look = served.widget("Look what the scene offers")
+        blocked = next(iter(served.page._browsers.values()))
+        blocked._offers = lambda: served.stack.hold.wait(20.0) and ()
+        for _ in range(40):
+            click(socket, look)
+        begun = time.monotonic()
+        click(socket, served.widget("STOP"))
+        wait(lambda: served.stack.stops, 5.0)
+        assert time.monotonic() - begun < 5.0
+        served.stack.hold.set()
+
+
+def test_what_is_not_signed_in_gets_nothing(guarded: Served) -> None:
+    with guarded.browser() as socket:
+        wait(lambda: guarded.page._browsers)
+        (browser,) = guarded.page._browsers.values()
+        assert not browser._ready
+        write(socket, guarded.widget("Name"), "Ada")
+        write(socket, guarded.widget("Token"), "wrong-wrong-wrong")
+        click(socket, guarded.widget("Sign in"))
+        wait(lambda: guarded.widget("Token").value == "")
+        assert not browser._ready
+        write(socket, guarded.widget("Token"), OPERATE)
+        click(socket, guarded.widget("Sign in"))
+        wait(lambda: browser._ready)
+        assert guarded.session.shown().people == ("Ada (operate)",)
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "http://127.0.0.1:1", "null"])
+def test_another_site_is_refused(origin: str, served: Served) -> None:
+    with served.browser(origin) as socket:
+        closed(socket)
+    assert served.page._browsers == {}
+    assert served.session.shown().people == ()
+
+
+def test_the_server_survives_messages_that_are_none(served: Served) -> None:
+    rng = np.random.default_rng(0)
+    for message in (b"", b"\xc1", msgspec.msgpack.encode({"type": "NoSuchMessage"}), rng.bytes(100_000), "text"):
+        with served.browser() as socket:
+            socket.send(message)
+            closed(socket)
+    with served.browser() as socket, suppress(ConnectionClosed):
+        socket.send(bytes(60_000_000))  # more than the server takes
+        closed(socket)
+    assert (served.stack.goals, served.stack.answers) == ([], [])
+    with served.browser() as socket:
+        wait(people(served))
+        click(socket, served.widget("STOP"))
+        wait(lambda: served.stack.stops)
+
+
+@pytest.mark.parametrize("path", ["/../../../../etc/passwd", "/%2e%2e/%2e%2e/setup.py", "/..%5c..%5cx", "//etc/passwd"])
+def test_no_file_but_the_pages_own(path: str, served: Served) -> None:
+    connection = http.client.HTTPConnection(served.netloc, timeout=20.0)
+    connection.request("GET", path)
+    assert connection.getresponse().status == 404
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+
+
+def test_pictures_and_arm_are_drawn(served: Served) -> None:
+    state = RobotState(np.array(HOME_Q_RAD), np.zeros(7), tcp_pose(HOME_Q_RAD), 0.08, 1)
+    points = np.linspace((0.4, 0.0, 0.1), (0.6, 0.2, 0.3), 5)
+    served.views.put(JOINTS, state)
+    served.views.put(RAW, np.full((480, 640, 3), 90, np.uint8))
+    served.views.put(PATH, PathView(points, np.full((5, 3), 200, np.uint8), 0.05))
+    time.sleep(5 * pages.TICK_S)  # before anybody looks
+    with served.browser():
+        wait(people(served))
+        (browser,) = served.page._browsers.values()
+        wait(lambda: browser._image.image[:, :100].min() == 90)
+        hand = browser._scene._robot[HAND_LINK]
+        tool = state.T_base_tcp
+        wait(lambda: np.allclose(hand.position, tool[:3, 3] - TCP_OFFSET_M * tool[:3, 2], atol=1e-6))
+        wait(lambda: browser._client.scene.get_handle_by_name("/path") is not None)
+    assert served.page.trouble == ""
+
+
+def test_an_address_that_cannot_be_served(served: Served) -> None:
+    port = int(served.netloc.rpartition(":")[2])
+    for host, number in (("127.0.0.1", port), ("203.0.113.7", 0)):
+        with pytest.raises(ConfigError, match=f"console: {host}:{number} cannot be served"):
+            Page(served.session, served.session._access, Views(), host, number)
+
+
+def test_the_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "viser", None)
+    with pytest.raises(ConfigError, match="needs the Python package 'viser', which is missing: pip install"):
+        pages.viser()
+
+
+def test_the_ghost_follows_the_planned_motions() -> None:
+    def path(a: float, b: float, seconds: float) -> JointPath:
+        return JointPath(np.array([[a] * 7, [b] * 7]), np.zeros((2, 7)), np.array([0.0, seconds]))
+
+    paths = (path(0.0, 1.0, 1.0), path(1.0, 3.0, 3.0))
+    for fraction, q in ((-1.0, 0.0), (0.0, 0.0), (0.125, 0.5), (0.25, 1.0), (0.625, 2.0), (1.0, 3.0), (9.0, 3.0)):
+        np.testing.assert_allclose(at_fraction(paths, fraction), np.full(7, q))
+    assert at_fraction((), 0.5) is None
+
+
+def test_the_ghost_gripper_is_at_the_keypose() -> None:
+    tool = tcp_pose(HOME_Q_RAD)
+    poses = hand_poses(tool, 0.04)
+    np.testing.assert_allclose(poses[HAND_LINK][:3, 3], tool[:3, 3] - TCP_OFFSET_M * tool[:3, 2], atol=1e-9)
+    fingers = [T[:3, 3] for link, T in poses.items() if link != HAND_LINK]
+    assert np.linalg.norm(fingers[0] - fingers[1]) == pytest.approx(0.04)
+
+
+def test_whatever_people_write_is_text() -> None:
+    evil = "<script>alert(1)</script>"
+    waiting = proposal("a-1", Status.REFUSED)
+    object.__setattr__(waiting, "reason", evil)
+    shown = Shown(
+        instruction=evil, phase="moving", steps=(evil,), operator=evil, handover=evil, people=(evil,), proposal=waiting
+    )
+    for page in (status(shown), motion(shown), history(shown)):
+        assert "<script>" not in page
+    assert "STOPPED" in status(Shown(stopped=True, stop_sentence="stopped since 10:00."))
+
+
+@pytest.mark.parametrize(("phase", "mark"), [("moving", "▶"), ("idle", "•")])
+def test_the_last_step_is_not_ticked_off(phase: str, mark: str) -> None:
+    page = status(Shown(instruction="all", phase=phase, steps=("first", "second")))
+    assert "✓ first" in page
+    assert f"{mark} second" in page

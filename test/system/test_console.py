@@ -1,0 +1,179 @@
+"""The operator console on the simulated stack: its node, driven as its page drives it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import stalls
+from system.robot_harness import StackHarness
+
+from stvla_ros.console.session import Code
+from stvla_ros.console.views import BOXES, CLOUD, GUIDED, JOINTS, OLD_S, PATH, RAW
+from stvla_ros.errors import OutcomeCode
+from stvla_ros.motion.approval import Status
+from stvla_ros.nodes.console import ConsoleNode
+from stvla_ros.ros.graph import GraphOptions
+
+ADA, EVE = 1001, 1002
+STOP_S = 0.3
+
+
+class ConsoleHarness(StackHarness):
+    """The stack, the console's node in this process, and two people at it."""
+
+    def __init__(self, folder):
+        super().__init__(GraphOptions(mode="composed"))
+        self.audit = folder / "audit.jsonl"
+        self.arguments = ("--ros-args", "-p", "console:port:=0", "-p", f"console:audit:={self.audit}")
+
+    def __enter__(self):
+        super().__enter__()
+        self.console = self.spinner.add(ConsoleNode())
+        self.session = self.console.session
+        for number in (ADA, EVE):
+            self.session.join(number, "127.0.0.1")
+        return self
+
+    def wait_ready(self, timeout_s=180.0):
+        super().wait_ready(timeout_s)
+
+    @property
+    def shown(self):
+        return self.session.shown()
+
+    def until(self, condition, timeout_s=60.0):
+        """Wait for a condition of the shown state."""
+        late = stalls.clock() + timeout_s
+        while not condition(self.shown):
+            assert stalls.clock() < late, (self.shown, self.log[-20:])
+            time.sleep(0.01)
+        return self.shown
+
+    def say(self, instruction, mode):
+        assert self.session.set_mode(ADA, mode).ok
+        self.until(lambda shown: not shown.running)
+        answer = self.session.say(ADA, instruction)
+        assert answer.ok, answer
+
+    def outcome(self, timeout_s=120.0):
+        return self.until(lambda shown: not shown.running, timeout_s).history[0].outcome
+
+    def allow_motion(self):
+        """Release a stop by two acts."""
+        self.until(lambda shown: shown.stopped)
+        assert self.session.release(ADA).code is Code.CONFIRM
+        time.sleep(1.0)
+        answer = self.session.release(ADA)
+        assert answer.ok, answer
+        self.until(lambda shown: not shown.stopped)
+
+
+@pytest.fixture(scope="module")
+def console(tmp_path_factory):
+    with ConsoleHarness(tmp_path_factory.mktemp("console")) as harness:
+        yield harness
+
+
+def test_a_goal_is_approved_keypose_by_keypose_with_one_refusal(console):
+    """The stack looks again after the refusal; everything that people look at is there and fresh."""
+    goal = console.reset("pick_place", 1).instruction
+    console.until(lambda _: goal in console.console._feed.offers())
+    console.say(goal, "each_keypose")
+    asked, plans = [], []
+    while True:
+        shown = console.until(
+            lambda s: not s.running or (s.waiting is not None and s.waiting.proposal_id not in asked), 120.0
+        )
+        if not shown.running:
+            break
+        waiting = shown.waiting
+        asked.append(waiting.proposal_id)
+        plans.append(waiting.plan_id)
+        assert waiting.paths, "the ghost arm has a motion to show"
+        assert console.stands_still(0.2), "nothing moves before the answer"
+        if len(asked) == 2:
+            assert console.session.refuse(ADA, waiting.proposal_id, "look again, please").ok
+        else:
+            assert console.session.approve(EVE, waiting.proposal_id).code is Code.NOT_OPERATOR
+            assert console.session.approve(ADA, waiting.proposal_id).ok
+        if len(asked) == 3:
+            views = console.console._views
+            ages = {name: round(views.age_s(name), 2) for name in (RAW, GUIDED, JOINTS, CLOUD)}
+            assert max(ages.values()) < OLD_S, ages
+            assert len(views.get(PATH)[1].points_m) > 2
+            assert views.get(BOXES)[1].kept.any()
+            rgb = views.get(PATH)[1].rgb
+            assert rgb[-1][2] > 200, "blue at the end"
+    outcome = shown.history[0].outcome
+    assert outcome.code is OutcomeCode.OK, (outcome, console.log[-20:])
+    assert console.score().success
+    assert len(asked) > 3
+    assert plans[2] != plans[1], "a new plan after the refusal"
+
+
+def test_a_dry_run_moves_nothing(console):
+    goal = console.reset("pick_place", 2).instruction
+    assert console.stands_still(0.3)
+    before = console.states.state().q_rad
+    console.say(goal, "dry_run")
+    assert console.outcome().code is OutcomeCode.DRY_RUN
+    assert console.shown.proposal.status is Status.DRY_RUN
+    assert console.shown.proposal.paths
+    assert np.abs(console.states.state().q_rad - before).max() < 1e-3
+
+
+def test_a_stop_in_mid_motion_is_seen_by_all_and_released_by_two_acts(console):
+    goal = console.reset("pick_place", 3).instruction
+    for _ in range(3):
+        console.say(goal, "automatic")
+        late = stalls.clock() + 60.0
+        while console.speed() < 0.2:
+            assert stalls.clock() < late, console.log[-20:]
+            time.sleep(0.002)
+        pressed = time.monotonic()
+        assert console.session.stop(EVE).ok, "a person who does not operate"
+        assert console.session.shown().running
+        console.until(lambda shown: shown.stopped)
+        time.sleep(1.0)
+        assert console.last_motion() - pressed < STOP_S + console.held_up_s(pressed)
+        assert console.outcome().code is OutcomeCode.CANCELED
+        assert console.session.say(ADA, goal).code is Code.STOPPED
+        console.until(lambda shown: "stopped since" in shown.stop_sentence)
+        console.allow_motion()
+        goal = console.reset("pick_place", 3).instruction
+
+
+def test_a_stop_while_a_motion_waits_and_an_approval_that_comes_too_late(console):
+    console.say(console.reset("pick_place", 4).instruction, "each_keypose")
+    waiting = console.until(lambda shown: shown.waiting is not None).waiting
+    console.session.stop(ADA)
+    assert console.outcome().code is OutcomeCode.CANCELED
+    assert console.session.approve(ADA, waiting.proposal_id).code is Code.NOT_WAITING
+    assert console.stands_still(0.5)
+    console.allow_motion()
+
+
+def test_a_goal_of_another_program_is_shown_and_not_disturbed(console):
+    goal = console.reset("pick_place", 5).instruction
+    call = console.run_later(goal)
+    console.until(lambda shown: shown.instruction == goal and shown.phase == "moving")
+    assert console.session.say(ADA, "Push the red button.").code is Code.BUSY
+    assert call.result(120.0)[0] is OutcomeCode.OK
+    console.until(lambda shown: not shown.running)
+
+
+def test_the_page_is_served_and_the_record_is_written(console):
+    address = urlsplit(console.console._page.address)
+    assert address.hostname == "127.0.0.1"
+    connection = http.client.HTTPConnection(address.netloc, timeout=20.0)
+    connection.request("GET", "/")
+    assert connection.getresponse().status == 200
+    connection.close()
+    lines = [json.loads(line) for line in console.audit.read_text().splitlines()]
+    acts = {(line["act"], line["outcome"]) for line in lines}
+    assert {("say", "done"), ("approve", "done"), ("refuse", "done"), ("stop", "done"), ("release", "done")} <= acts
