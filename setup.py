@@ -20,6 +20,7 @@ setup(
         "sft": ["peft>=0.21", "accelerate>=1.15"],
         "parquet": ["pyarrow>=20"],  # LeRobot sets, and planners' data sets
         "view": ["rerun-sdk>=0.41"],
+        "ray": ["ray>=2.60"],  # evaluation and collection on a cluster
     },
     package_dir={"": "src"},
     packages=find_packages("src", include=["stvla_ros", "stvla_ros.*"]),
